@@ -1,0 +1,3 @@
+from spq.app.cli import main
+
+main()

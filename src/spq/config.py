@@ -1,0 +1,239 @@
+"""Frozen configuration. Every number that training uses stands in a recipe file (`spq/recipes/*.toml`), read strictly."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import math
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from spq.errors import CodebookError, ConfigError
+
+Distance = Literal["l2", "sqeuclidean"]  # sum of unsquared norms (the paper's code), or of squared ones (plain PQ)
+DISTANCES: tuple[Distance, ...] = ("l2", "sqeuclidean")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """What the network sees: `size` x `size` RGB, `(pixel / 255 - mean) / std`."""
+
+    size: int = 32
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 1024:
+            raise ConfigError(f"image size {self.size} is outside 8..1024; try 32, 64 or 224")
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """`resnet` (blocks, width, stem_stride), or `timm/NAME` with optional pretrained or local weights."""
+
+    name: str = "resnet"
+    blocks: tuple[int, ...] = (2, 2, 2, 2)  # basic blocks per stage; the width doubles and the side halves per stage
+    width: int = 64  # channels of the first stage
+    stem_stride: int = 1
+    pretrained: bool = False
+    weights: str = ""  # a local .safetensors file; empty: none
+
+    def __post_init__(self) -> None:
+        if self.name != "resnet" and not self.name.startswith("timm/"):
+            raise ConfigError(f"unknown backbone {self.name!r}; use 'resnet' or 'timm/NAME', for example timm/resnet18")
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Feature -> descriptor: Linear -> ReLU -> Linear with `hidden` > 0, one Linear with 0."""
+
+    hidden: int = 512
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """M codebooks of K codewords of d numbers, and the temperature of soft assignment."""
+
+    num_codebooks: int = 8  # M
+    codebook_size: int = 16  # K, a power of two
+    codeword_dim: int = 16  # d
+    temperature: float = 0.2  # tau_q divides; the paper prints the multiplier (5 == 1/0.2)
+    distance: Distance = "l2"
+
+    def __post_init__(self) -> None:
+        K = self.codebook_size
+        if K < 2 or K > 256 or K & (K - 1):
+            raise CodebookError(f"codebook size must be a power of two up to 256, got K={K}; try 16, 64 or 256")
+        if self.num_codebooks < 1 or self.codeword_dim < 1:
+            raise CodebookError(f"need M >= 1 and d >= 1, got M={self.num_codebooks}, d={self.codeword_dim}")
+        if not self.temperature > 0:
+            raise CodebookError(f"soft-quantization temperature must be positive, got {self.temperature}; try 0.2")
+        if self.distance not in DISTANCES:
+            raise ConfigError(f"unknown distance {self.distance!r}; use l2 or sqeuclidean")
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code: M * log2(K)."""
+        return self.num_codebooks * (self.codebook_size.bit_length() - 1)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a packed code."""
+        return math.ceil(self.bits / 8)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of a descriptor: D = M * d."""
+        return self.num_codebooks * self.codeword_dim
+
+    def with_bits(self, bits: int) -> QuantizerConfig:
+        """The same K and d with as many codebooks as give `bits`."""
+        per_codebook = self.codebook_size.bit_length() - 1
+        if bits < per_codebook or bits % per_codebook:
+            raise CodebookError(
+                f"--bits {bits} is not a multiple of log2(K) = {per_codebook} bits per codebook; try 16, 32 or 64"
+            )
+        return dataclasses.replace(self, num_codebooks=bits // per_codebook)
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Random views of an image; all parameters are drawn per image."""
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)  # share of the area
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8  # probability of colour jitter
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1  # of a full turn
+    grayscale: float = 0.2
+    blur: float = 0.5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the view
+    blur_kernel: int = 3  # pixels, odd
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Loss, optimizer, schedule and budget."""
+
+    temperature: float = 0.5  # tau of the contrastive loss
+    batch_size: int = 256
+    epochs: int = 3000
+    minutes: float = 0.0  # > 0: a budget of wall clock instead of `epochs`
+    optimizer: Literal["adam", "muon"] = "adam"
+    lr: float = 3e-4  # Adam's
+    weight_decay: float = 1e-5
+    muon_lr: float = 0.1  # of convolutions, when optimizer is muon
+    muon_momentum: float = 0.6
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.0  # share of the budget
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    checkpoint_minutes: float = 10.0
+    seed: int = 0
+    # appended: what later recipes add on top of the paper
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise ConfigError(f"batch size {self.batch_size} leaves no negatives; try 256")
+        if self.epochs < 1 and self.minutes <= 0:
+            raise ConfigError(f"nothing to train: epochs {self.epochs}, minutes {self.minutes}; give one of them")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training."""
+
+    name: str = "paper"
+    input: InputConfig = field(default_factory=InputConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with spq."""
+    folder = importlib.resources.files("spq") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_file: str | Path) -> Recipe:
+    """A recipe by its name, or from a TOML file. Unknown keys and wrong types are refused.
+
+    Raises:
+        ConfigError: no such recipe, not TOML, an unknown key, a value of the wrong type.
+    """
+    text = str(name_or_file)
+    if text in recipe_names():
+        source = (importlib.resources.files("spq") / "recipes" / f"{text}.toml").read_text("utf-8")
+    elif text.endswith(".toml"):
+        try:
+            source = Path(text).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read recipe {text}: {_reason(error)}; check the path") from None
+    else:
+        raise ConfigError(f"no recipe {text!r}; there are {', '.join(recipe_names())}, or give a .toml file")
+    try:
+        table = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"recipe {text} is not TOML: {error}") from None
+    return from_dict(Recipe, {"name": Path(text).stem, **table}, where=f"recipe {text}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON types."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[T], table: Any, where: str) -> T:
+    """A dataclass from plain JSON/TOML types, strictly.
+
+    Raises:
+        ConfigError: names the key and what it should have been.
+    """
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where}: expected a table, got {table!r}")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(table) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(hints)}")
+    return cls(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value, where)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{where} = {value!r}; use one of {', '.join(map(str, args))}")
+        return value
+    if origin is tuple:
+        variadic = len(args) == 2 and args[1] is ...
+        if not isinstance(value, list | tuple) or (not variadic and len(value) != len(args)):
+            raise ConfigError(f"{where} = {value!r}; expected a list of {'numbers' if variadic else len(args)}")
+        kinds = [args[0]] * len(value) if variadic else list(args)
+        return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(hint, type | types.GenericAlias) or not isinstance(value, hint) or (
+        hint is not bool and isinstance(value, bool)
+    ):
+        raise ConfigError(f"{where} = {value!r}; expected {getattr(hint, '__name__', hint)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} = {value!r}; expected a finite number")
+    return value
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's words without the path (which the message already names)."""
+    return getattr(error, "strerror", None) or str(error)

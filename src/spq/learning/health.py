@@ -1,0 +1,47 @@
+"""Label-free signs of life: are all codewords in use, and do descriptors still tell pictures apart?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Health:
+    """codeword_use: share of the M*K codewords that occur. entropy: mean over codebooks of the code's entropy / log K.
+    spread: 1 - mean cosine between different descriptors; 0 means that all pictures look the same to the model."""
+
+    codeword_use: float
+    entropy: float
+    spread: float
+
+    @property
+    def warning(self) -> str | None:
+        """One line when training has collapsed or is about to."""
+        if self.spread < 0.02:
+            return f"collapse: descriptors of different pictures have mean cosine {1 - self.spread:.3f}; lower the lr"
+        if self.entropy < 0.25:
+            return f"collapse: codes carry {self.entropy:.0%} of their bits; lower the lr or raise the batch size"
+        return None
+
+
+def measure(codes: NDArray[np.uint8], x: NDArray[np.float32], codebook_size: int) -> Health:
+    """Health of a sample.
+
+    Args:
+        codes: (N, M) uint8. x: (N, D) their descriptors. N of a few hundred or more; entropy is biased down below ~10 K.
+
+    >>> even = np.arange(32, dtype=np.uint8)[:, None] % 4
+    >>> report = measure(even, np.eye(32, dtype=np.float32), 4)
+    >>> (report.codeword_use, round(report.entropy, 3), round(report.spread, 3))
+    (1.0, 1.0, 1.0)
+    """
+    counts = np.stack([np.bincount(column, minlength=codebook_size) for column in codes.T])  # (M, K)
+    share = counts / max(1, len(codes))
+    entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(1).mean() / np.log(codebook_size)
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    n = len(x)
+    mean_cosine = (np.square(unit.sum(0)).sum() - n) / max(1, n * (n - 1))  # the diagonal's n ones taken out
+    return Health(float((counts > 0).mean()), float(entropy), float(1 - mean_cosine))

@@ -1,0 +1,36 @@
+"""Cross-quantized contrastive (CQC) loss (paper, section 3.3), as pure functions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def nt_xent(u: Tensor, v: Tensor, temperature: float) -> Tensor:
+    """NT-Xent between two sets of vectors that pair up row by row.
+
+    For S = cos(cat[u, v]) / temperature (2B x 2B, without its diagonal), row u_i has the positive v_i, row v_i the
+    positive u_i, and all other 2B - 2 entries are negatives.
+
+    Args:
+        u, v: (B, D). temperature: tau, a divisor.
+    Returns:
+        scalar, the mean over the 2B rows.
+    """
+    B = u.shape[0]
+    n = F.normalize(torch.cat([u, v]), dim=1)  # (2B, D)
+    S = (n @ n.T / temperature).fill_diagonal_(float("-inf"))
+    positive = torch.arange(2 * B, device=S.device).roll(B)
+    return F.cross_entropy(S, positive)
+
+
+def cross_quantized_contrastive(x_a: Tensor, z_a: Tensor, x_b: Tensor, z_b: Tensor, temperature: float) -> Tensor:
+    """CQC loss: descriptors of one view against quantizations of the other, both ways, summed.
+
+    A descriptor is never compared with its own quantization: that positive would be trivial.
+
+    Args:
+        x_a, x_b: (B, D) descriptors of the two views. z_a, z_b: (B, D) their soft quantizations.
+    """
+    return nt_xent(x_a, z_b, temperature) + nt_xent(x_b, z_a, temperature)

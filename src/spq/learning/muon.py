@@ -1,0 +1,50 @@
+"""Muon (Jordan et al. 2024): momentum SGD whose update of a matrix is orthogonalised by Newton-Schulz iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class Muon(Optimizer):
+    """For convolution filters (O, I, h, w), seen as O x (I*h*w) matrices; every filter bank keeps a norm of sqrt(O).
+
+    With the norm fixed (the networks are scale-free under batch normalisation) lr is a step on the sphere, and weight
+    decay has nothing to do.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float, steps: int = 3) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "steps": steps})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure is ever given
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                momentum = state["momentum"].mul_(group["momentum"]).add_(p.grad)
+                update = p.grad.add(momentum, alpha=group["momentum"])  # Nesterov
+                p.mul_(len(p) ** 0.5 / p.norm())
+                p.add_(orthogonalise(update.flatten(1), group["steps"]).view_as(p), alpha=-group["lr"])
+
+
+def orthogonalise(G: Tensor, steps: int) -> Tensor:
+    """The nearest semi-orthogonal matrix to G (m, n), approximately: singular values end in about 0.7..1.2.
+
+    A quintic polynomial iteration with Jordan's coefficients, chosen for a steep slope at zero.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = G.shape[0] > G.shape[1]
+    X = G.T if tall else G
+    X = X / (X.norm() + 1e-7)
+    for _ in range(steps):
+        A = X @ X.T
+        X = a * X + (b * A + c * A @ A) @ X
+    return X.T if tall else X

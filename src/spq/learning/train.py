@@ -1,0 +1,369 @@
+"""The training loop: explicit, resumable, seeded by step so that a resumed run repeats an uninterrupted one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from spq.config import Recipe, from_dict, to_dict
+from spq.data.images import Pixels, load_pixels
+from spq.data.sources import ImageSet
+from spq.errors import CollapseError, ConfigError, DataError, ModelError
+from spq.learning.health import Health, measure
+from spq.learning.loss import cross_quantized_contrastive
+from spq.learning.muon import Muon
+from spq.learning.views import make_views
+from spq.model.artifact import Model, _replacing
+from spq.model.network import Network
+
+LOG_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class TrainStatus:
+    """Where a training stands. done: share of the budget, 0..1. seconds: spent on steps so far, resumed parts included."""
+
+    done: float
+    step: int
+    epoch: int
+    views: int
+    seconds: float
+    images_per_second: float
+    loss: float
+    lr: float
+    health: Health
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds beside tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+def train(
+    images: ImageSet,
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    backbone: nn.Module | None = None,
+    on_load: Callable[[int], None] | None = None,
+    on_status: Callable[[TrainStatus], None] | None = None,
+    on_epoch: Callable[[int, Network], None] | None = None,
+    tensorboard: bool = False,
+) -> Model:
+    """Train on images without labels and save the model folder `out`.
+
+    Args:
+        resume: go on from `out/checkpoints/last.pt`, whose recipe then counts; start anew where there is none.
+        on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
+        on_epoch: called after every epoch with its number and the network (in training mode).
+    Raises:
+        DataError: fewer readable images than one batch. CollapseError: the loss is no longer finite.
+        KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
+    """
+    from accelerate import Accelerator  # heavy, and only training needs it
+
+    out = Path(out)
+    checkpoint = read_checkpoint(out) if resume else None
+    if checkpoint:
+        recipe = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
+    pixels = load_pixels(images, recipe.input.size, progress=on_load)
+    batch_size = _batch_size(recipe, len(pixels.array), images.name, pixels.failures)
+    fingerprint = hashlib.sha256(pixels.array.tobytes()).hexdigest()
+    if checkpoint and checkpoint["fingerprint"] != fingerprint:
+        raise ModelError(f"checkpoint of {out} was made from other pictures than {images.name}; give the same, or a new --out")
+
+    accelerator = Accelerator(cpu=resolve_device(device) == "cpu")
+    torch.manual_seed(recipe.train.seed)
+    network = Network(recipe, backbone)
+    if recipe.train.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizers = make_optimizers(network, recipe)
+    state = _State()
+    if checkpoint:
+        network.load_state_dict(checkpoint["network"])
+        for optimizer, saved in zip(optimizers, checkpoint["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        state = _State(checkpoint["step"], checkpoint["seconds"])
+    raw_network = network
+    network, *optimizers = accelerator.prepare(network, *optimizers)
+    run = _Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
+
+    data = torch.from_numpy(pixels.array).to(accelerator.device)
+    bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
+    network.train()
+    with run.interruptible():
+        for indices, generator in run.batches(len(data), accelerator.device):
+            batch = data[indices]
+            view_a, view_b = (
+                _layout(make_views(batch, recipe.views, recipe.input, generator), recipe) for _ in range(2)
+            )
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
+                (x_a, z_a), (x_b, z_b) = network(view_a), network(view_b)
+            loss = cross_quantized_contrastive(x_a, z_a, x_b, z_b, recipe.train.temperature)
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            accelerator.backward(loss)
+            for optimizer in optimizers:
+                optimizer.step()
+            run.after_step(loss, x_a, on_status, on_epoch)
+    return run.finish(images.name, len(data), len(pixels.failures))
+
+
+class _Run:
+    """Book-keeping around the loop: schedule, checkpoints, log, interruption."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        network: Network,
+        optimizers: list[Optimizer],
+        state: _State,
+        batch_size: int,
+        fingerprint: str,
+        tensorboard: bool,
+    ) -> None:
+        self.recipe, self.out, self.network, self.optimizers = recipe, out, network, optimizers
+        self.state, self.batch_size, self.fingerprint = state, batch_size, fingerprint
+        self.steps_per_epoch = 0
+        self.interrupted = False
+        self.health = Health(1.0, 1.0, 1.0)
+        self.recent: list[Tensor] = []
+        self.session_start = self.last_log = self.last_checkpoint = 0.0
+        self.views_at_start = state.step
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self.board = _board(out) if tensorboard else None
+
+    @property
+    def seconds(self) -> float:
+        return self.state.seconds + time.monotonic() - self.session_start
+
+    @property
+    def done(self) -> float:
+        """Share of the budget that is spent: of the wall clock, or of the steps."""
+        if self.recipe.train.minutes > 0:
+            return min(1.0, self.seconds / (60 * self.recipe.train.minutes))
+        return min(1.0, self.state.step / (self.recipe.train.epochs * self.steps_per_epoch))
+
+    def batches(self, count: int, device: torch.device) -> Iterator[tuple[Tensor, torch.Generator]]:
+        """Random index batches and the generator of their views, both functions of (seed, step) alone."""
+        self.steps_per_epoch = count // self.batch_size
+        self.session_start = self.last_log = self.last_checkpoint = time.monotonic()
+        seed = self.recipe.train.seed
+        while self.done < 1 and not self.interrupted:
+            epoch, position = divmod(self.state.step, self.steps_per_epoch)
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+            for start in range(position * self.batch_size, self.steps_per_epoch * self.batch_size, self.batch_size):
+                if (done := self.done) >= 1 or self.interrupted:
+                    return
+                self.set_lr(done)
+                generator = torch.Generator(device).manual_seed((seed << 40) + self.state.step)
+                yield order[start : start + self.batch_size].to(device), generator
+
+    def set_lr(self, done: float) -> None:
+        factor = lr_factor(done, self.recipe.train.warmup, self.recipe.train.schedule)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * factor
+
+    def after_step(
+        self,
+        loss: Tensor,
+        x: Tensor,
+        on_status: Callable[[TrainStatus], None] | None,
+        on_epoch: Callable[[int, Network], None] | None,
+    ) -> None:
+        self.state.step += 1
+        self.recent = [*self.recent[-7:], x.detach()]
+        now = time.monotonic()
+        if now - self.last_log >= LOG_SECONDS or self.done >= 1 or self.interrupted:
+            self.last_log = now
+            self._log(loss, on_status)
+        if now - self.last_checkpoint >= 60 * self.recipe.train.checkpoint_minutes:
+            self.last_checkpoint = now
+            self.save_checkpoint()
+        if on_epoch and self.state.step % self.steps_per_epoch == 0:
+            on_epoch(self.state.step // self.steps_per_epoch, self.network)
+
+    def _log(self, loss: Tensor, on_status: Callable[[TrainStatus], None] | None) -> None:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise CollapseError(f"the loss is {value} at step {self.state.step}; lower the learning rate of the recipe")
+        x = torch.cat(self.recent)
+        with torch.no_grad():
+            codes = self.network.quantizer.encode(x)
+        self.health = measure(codes.cpu().numpy(), x.cpu().numpy(), self.recipe.quantizer.codebook_size)
+        elapsed = time.monotonic() - self.session_start
+        status = TrainStatus(
+            done=self.done,
+            step=self.state.step,
+            epoch=self.state.step // self.steps_per_epoch,
+            views=2 * self.batch_size * self.state.step,
+            seconds=self.seconds,
+            images_per_second=(self.state.step - self.views_at_start) * self.batch_size / max(elapsed, 1e-9),
+            loss=value,
+            lr=self.optimizers[0].param_groups[0]["lr"],
+            health=self.health,
+        )
+        row = {**asdict(status), "warning": self.health.warning}
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.board:
+            for key in ("loss", "lr", "images_per_second"):
+                self.board.add_scalar(key, row[key], self.state.step)
+            for key, number in asdict(self.health).items():
+                self.board.add_scalar(f"health/{key}", number, self.state.step)
+        if on_status:
+            on_status(status)
+
+    def save_checkpoint(self) -> None:
+        """Everything that the rest of the run depends on, replaced whole."""
+        content = {
+            "recipe": to_dict(self.recipe),
+            "fingerprint": self.fingerprint,
+            "network": self.network.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.state.step,
+            "seconds": self.seconds,
+        }
+        with _replacing(self.out / "checkpoints" / "last.pt") as temporary:
+            torch.save(content, temporary)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run after the current step, with a checkpoint; a second one ends it at once."""
+
+        def stop(signum: int, frame: Any) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        handlers = {}
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handlers[number] = signal.signal(number, stop)
+        except ValueError:
+            pass  # not the main thread: its owner handles signals
+        try:
+            yield
+            self.save_checkpoint()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def finish(self, name: str, count: int, failures: int) -> Model:
+        facts = {
+            "images": count,
+            "unreadable": failures,
+            "source": name,
+            "views": 2 * self.batch_size * self.state.step,
+            "epochs": round(self.state.step / self.steps_per_epoch, 2),
+            "minutes": round(self.seconds / 60, 2),
+            "seed": self.recipe.train.seed,
+            "health": asdict(self.health),
+        }
+        model = Model(self.network.to("cpu"), self.recipe, facts)
+        model.save(self.out)
+        return model
+
+
+def make_optimizers(network: Network, recipe: Recipe) -> list[Optimizer]:
+    """Adam for everything, or Muon for the convolutions and Adam for the rest. Each group keeps its `peak_lr`."""
+    config = recipe.train
+    params = [p for p in network.parameters() if p.requires_grad]
+    optimizers: list[Optimizer] = []
+    if config.optimizer == "muon":
+        filters = [p for p in params if p.ndim == 4]
+        params = [p for p in params if p.ndim != 4]
+        optimizers.append(Muon(filters, lr=config.muon_lr, momentum=config.muon_momentum))
+    optimizers.append(Adam(params, lr=config.lr, weight_decay=config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def lr_factor(done: float, warmup: float, schedule: str) -> float:
+    """Share of the peak learning rate when `done` of the budget is spent: linear warm-up, then one cosine to zero.
+
+    >>> [round(lr_factor(done, 0.1, "cosine"), 3) for done in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if done < warmup:
+        return done / warmup
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is CUDA, then Apple's MPS, then the CPU."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda: this machine has no usable CUDA GPU; use --device cpu")
+    if device not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda or mps")
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """`auto` is bf16 where the hardware multiplies it, else fp32."""
+    if precision != "auto":
+        return precision
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bf16" if device == "cpu" and has_bf16 else "fp32"
+
+
+def read_checkpoint(out: Path) -> dict[str, Any] | None:
+    """The last checkpoint of a training, None where there is none yet."""
+    path = Path(out) / "checkpoints" / "last.pt"
+    if not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
+        raise ModelError(f"checkpoint {path} is unreadable ({type(error).__name__}); delete it to start anew") from None
+    return content
+
+
+def _batch_size(recipe: Recipe, count: int, name: str, failures: list[tuple[int, str]]) -> int:
+    """The recipe's, or less for a collection smaller than four batches."""
+    if not count and failures:
+        raise DataError(f"none of the {len(failures)} pictures in {name} is readable, for example: {failures[0][1]}")
+    if count < 16:
+        raise DataError(f"{count} readable pictures in {name} are too few to learn from; 16 is the least, 1,000 sensible")
+    return max(2, min(recipe.train.batch_size, count // 4))
+
+
+def _layout(view: Tensor, recipe: Recipe) -> Tensor:
+    return view.contiguous(memory_format=torch.channels_last) if recipe.train.channels_last else view
+
+
+def _board(out: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError("--tensorboard needs tensorboard; run pip install 'spq-retrieval[tensorboard]'") from None
+    return SummaryWriter(str(out / "tensorboard"))

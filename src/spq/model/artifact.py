@@ -1,0 +1,266 @@
+"""A trained model: embed and encode pictures, save and load the model folder.
+
+The folder holds `config.json`, `model.safetensors` and a model card `README.md`. Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from spq import __version__
+from spq.config import Distance, Recipe, from_dict, to_dict
+from spq.data.images import ImageInput, load_image, to_pixels
+from spq.errors import ConfigError, ModelError
+from spq.model.network import Network
+
+FORMAT = 1
+Images = Sequence[ImageInput] | NDArray[np.uint8]
+
+
+class Model:
+    """A network and its recipe. Images are paths, bytes, PIL images, arrays or tensors.
+
+    Attributes:
+        config: the recipe it was trained with.
+        training: facts of the training (images, views, minutes, health), for the card.
+    """
+
+    def __init__(self, network: Network, config: Recipe, training: dict[str, Any] | None = None) -> None:
+        self.network = network.eval()
+        self.config = config
+        self.training = training or {}
+        self._hash = ""
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over the weights and all of the recipe that decides a code."""
+        if not self._hash:
+            digest = hashlib.sha256(json.dumps(_identity(self.config), sort_keys=True).encode())
+            for name, tensor in sorted(self.network.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            self._hash = digest.hexdigest()[:16]
+        return self._hash
+
+    @property
+    def codebooks(self) -> NDArray[np.float32]:
+        """(M, K, d) float32."""
+        return _numpy(self.network.quantizer.codebooks)
+
+    def embed(self, images: Images, batch_size: int = 256) -> NDArray[np.float32]:
+        """Descriptors (N, D) float32 of images, or of pixels (N, 3, S, S) uint8 at the model's own size.
+
+        Raises:
+            ImageError: an image that cannot be read.
+        """
+        device = next(self.network.parameters()).device
+        out = np.empty((len(images), self.config.quantizer.dim), np.float32)
+        for start in range(0, len(images), batch_size):
+            pixels = self._pixels(images[start : start + batch_size])
+            with torch.inference_mode():
+                out[start : start + len(pixels)] = _numpy(self.network.describe(self._normalise(pixels.to(device))))
+        return out
+
+    def encode(self, images: Images, batch_size: int = 256) -> NDArray[np.uint8]:
+        """Codes (N, M) uint8."""
+        return self.encode_descriptors(self.embed(images, batch_size))
+
+    def encode_descriptors(self, x: NDArray[np.float32], batch_size: int = 4096) -> NDArray[np.uint8]:
+        """Descriptors (N, D) -> codes (N, M) uint8."""
+        quantizer = self.network.quantizer
+        with torch.inference_mode():
+            parts = [_numpy(quantizer.encode(chunk)) for chunk in self._chunks(x, batch_size)]
+        return np.concatenate(parts) if parts else np.empty((0, quantizer.config.num_codebooks), np.uint8)
+
+    def tables(
+        self, x: NDArray[np.float32], distance: Distance | None = None, batch_size: int = 4096
+    ) -> NDArray[np.float32]:
+        """Descriptors (Q, D) -> asymmetric tables (Q, M, K) float32 for the model's distance, or another."""
+        with torch.inference_mode():
+            return np.concatenate(
+                [_numpy(self.network.quantizer.tables(c, distance)) for c in self._chunks(x, batch_size)]
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model folder. Each file is replaced whole, the configuration last."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        config = {
+            "format": FORMAT,
+            "spq_version": __version__,
+            "hash": self.hash,
+            "recipe": to_dict(self.config),
+            "training": self.training,
+        }
+        with _replacing(folder / "model.safetensors") as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        with _replacing(folder / "README.md") as temporary:
+            temporary.write_text(model_card(self), "utf-8")
+        with _replacing(folder / "config.json") as temporary:
+            temporary.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> Self:
+        """Read a model folder.
+
+        Raises:
+            ModelError: missing, of a newer format, changed since it was saved, or of other shapes than it says.
+        """
+        folder = Path(folder)
+        config = read_config(folder)
+        try:
+            recipe = from_dict(Recipe, config["recipe"], where=f"{folder}/config.json")
+            network = Network(_without_weights(recipe))
+            network.load_state_dict(load_file(folder / "model.safetensors"))
+        except ConfigError as error:
+            raise ModelError(f"{error}; the model may be of another spq than {__version__}") from None
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ModelError(f"model {folder}: weights do not load ({_first_line(error)}); copy the folder anew") from None
+        model = cls(network, recipe, config.get("training"))
+        if model.hash != config.get("hash"):
+            raise ModelError(f"model {folder}: hash {model.hash} is not the saved {config.get('hash')}; copy it anew")
+        network.to(device)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, **options: Any) -> Self:
+        """A model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`)."""
+        if Path(name_or_folder).is_dir():
+            return cls.load(name_or_folder)
+        try:
+            return cls.load(_hub().snapshot_download(str(name_or_folder), **options))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"no model {name_or_folder!r} here or on the hub: {_first_line(error)}") from None
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the model folder; returns its address."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            _hub().create_repo(repo_id, exist_ok=True)
+            return str(_hub().upload_folder(repo_id=repo_id, folder_path=folder, **options))
+
+    def _pixels(self, images: Images) -> Tensor:
+        size = self.config.input.size
+        if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == (3, size, size):
+            return torch.from_numpy(np.ascontiguousarray(images))
+        return torch.from_numpy(np.stack([to_pixels(load_image(image, size), size) for image in images]))
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        config = self.config.input
+        mean, std = (pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (config.mean, config.std))
+        return (pixels.float() / 255 - mean) / std
+
+    def _chunks(self, x: NDArray[np.float32], size: int) -> list[Tensor]:
+        device = self.network.quantizer.codebooks.device
+        tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(device)
+        return list(tensor.split(size)) if len(tensor) else []
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed `config.json` of a model folder, its format checked. Needs no weights.
+
+    Raises:
+        ModelError: no model there, unreadable, or of a newer format.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"no model at {folder}: it has no config.json; train one with spq train") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {folder}: config.json is unreadable ({_first_line(error)}); copy it anew") from None
+    if not isinstance(config, dict) or "recipe" not in config or not isinstance(config.get("format"), int):
+        raise ModelError(f"{folder}/config.json is not of an spq model; give a folder made by spq train")
+    if config["format"] != FORMAT:
+        raise ModelError(
+            f"model {folder} has format {config['format']}, this spq {__version__} reads {FORMAT}; use the spq "
+            f"that made it ({config.get('spq_version', 'unknown')}) or train again"
+        )
+    return config
+
+
+def model_card(model: Model) -> str:
+    """The README.md of a model folder."""
+    q, facts = model.config.quantizer, "\n".join(f"- {key}: {value}" for key, value in model.training.items())
+    return f"""---
+library_name: spq-retrieval
+tags: [image-retrieval, product-quantization, self-supervised]
+---
+# An spq model
+
+Finds similar pictures by {q.bits}-bit codes ({q.bytes} bytes a picture), learned without labels: recipe
+`{model.config.name}`, {q.num_codebooks} codebooks of {q.codebook_size} codewords of {q.codeword_dim} numbers, input
+{model.config.input.size}x{model.config.input.size}, distance `{q.distance}`, hash `{model.hash}`.
+
+{facts or "- training: not recorded"}
+
+```python
+from spq import SPQ
+
+codes = SPQ.load("this folder").encode(["a.jpg", "b.jpg"])  # (2, {q.num_codebooks}) uint8
+```
+
+Method: Jang and Cho, Self-supervised Product Quantization for Deep Unsupervised Image Retrieval, ICCV 2021.
+"""
+
+
+class _replacing:
+    """A temporary path beside the target that takes its place at the end, so that a reader sees old or new, never half."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.temporary = target.with_name(f".{target.name}.{os.getpid()}")
+
+    def __enter__(self) -> Path:
+        return self.temporary
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.temporary.unlink(missing_ok=True)
+            return
+        with self.temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        self.temporary.replace(self.target)
+
+
+def _identity(config: Recipe) -> dict[str, Any]:
+    """What decides a code: not the name, views or schedule that the weights came from."""
+    recipe = to_dict(_without_weights(config))
+    return {key: recipe[key] for key in ("input", "backbone", "head", "quantizer")}
+
+
+def _without_weights(config: Recipe) -> Recipe:
+    """Saved weights replace what the backbone was started from, so its sources are not looked up again."""
+    from dataclasses import replace
+
+    return replace(config, backbone=replace(config.backbone, pretrained=False, weights=""))
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ConfigError("the hub needs huggingface_hub; run pip install 'spq-retrieval[hub]'") from None
+    return huggingface_hub
+
+
+def _numpy(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,93 @@
+"""Image batch (B, 3, S, S) -> feature (B, F): the paper's CIFAR ResNet and its smaller sisters, or any timm model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from spq.config import BackboneConfig
+from spq.errors import ConfigError
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """ResNet with a 3x3 stem and no max-pool. blocks (2, 2, 2, 2), width 64 and stem_stride 1 is the paper's ResNet-18."""
+
+    def __init__(self, blocks: tuple[int, ...], width: int, stem_stride: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 3, stem_stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        layers: list[nn.Module] = []
+        in_channels = width
+        for stage, count in enumerate(blocks):
+            channels = width * 2**stage
+            for block in range(count):
+                layers.append(BasicBlock(in_channels, channels, 2 if stage and not block else 1))
+                in_channels = channels
+        self.stages = nn.Sequential(*layers)
+        self.feature_dim = in_channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        feature: Tensor = self.stages(self.stem(images)).mean((2, 3))  # global average pool: (B, F, H, W) -> (B, F)
+        return feature
+
+
+def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
+    """The backbone and its feature dimension F.
+
+    Raises:
+        ConfigError: timm does not know the name, or the weights do not fit.
+    """
+    if config.name == "resnet":
+        resnet = ResNet(config.blocks, config.width, config.stem_stride)
+        return _with_weights(resnet, config), resnet.feature_dim
+    import timm  # heavy, and only this path needs it
+
+    name = config.name.removeprefix("timm/")
+    try:
+        module = timm.create_model(name, pretrained=config.pretrained, num_classes=0)
+    except RuntimeError as error:
+        if "Unknown model" not in str(error):
+            raise
+        near = ", ".join(timm.list_models(f"*{name[:8]}*")[:5]) or "see timm.list_models()"
+        raise ConfigError(f"timm has no model {name!r}; near it: {near}") from None
+    return _with_weights(module, config), int(module.num_features)
+
+
+def _with_weights(module: nn.Module, config: BackboneConfig) -> nn.Module:
+    if not config.weights:
+        return module
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if Path(config.weights).suffix != ".safetensors":
+        raise ConfigError(f"weights {config.weights} are not a .safetensors file; pickled weights are not loaded")
+    try:
+        missing, _ = module.load_state_dict(load_file(config.weights), strict=False)  # a classifier may be left over
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ConfigError(f"weights {config.weights} do not fit {config.name}: {str(error).splitlines()[0]}") from None
+    if missing:
+        raise ConfigError(f"weights {config.weights} lack {len(missing)} tensors of {config.name}, first {missing[0]}")
+    return module

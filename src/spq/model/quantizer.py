@@ -1,0 +1,63 @@
+"""Product quantizer with learned codebooks: soft and hard assignment, decoding, asymmetric distance tables."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from spq.config import Distance, QuantizerConfig
+from spq.errors import ConfigError
+
+
+class Quantizer(nn.Module):
+    """M codebooks of K codewords of d numbers. A descriptor (B, D = M*d) is seen as M sub-vectors (B, M, d)."""
+
+    def __init__(self, config: QuantizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        M, K, d = config.num_codebooks, config.codebook_size, config.codeword_dim
+        bound = (6 / (K + M * d)) ** 0.5  # Xavier over the K x (M*d) matrix, as the authors draw it
+        self.codebooks = nn.Parameter(torch.empty(M, K, d).uniform_(-bound, bound))
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, M*d) -> (B, M, d)."""
+        return x.view(x.shape[0], self.config.num_codebooks, self.config.codeword_dim)
+
+    def soft_assign(self, x: Tensor) -> Tensor:
+        """Probabilities (B, M, K): softmax over k of -||x_m - c_mk||^2 / tau_q (paper, eq. 2)."""
+        C = self.codebooks
+        # ||x||^2 is the same for every k, so the softmax cancels it
+        logits = 2 * torch.einsum("bmd,mkd->bmk", self.split(x), C) - C.square().sum(-1)
+        return torch.softmax(logits / self.config.temperature, dim=-1)  # tau_q divides: the paper's 5 is 1/0.2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Soft quantization z (B, M*d): the expectation of the codewords under `soft_assign` (paper, eq. 3)."""
+        return torch.einsum("bmk,mkd->bmd", self.soft_assign(x), self.codebooks).flatten(1)
+
+    def squared_distances(self, x: Tensor) -> Tensor:
+        """||x_m - c_mk||^2 (B, M, K), by differences: exact also where a sub-vector meets its codeword."""
+        return (self.split(x)[:, :, None] - self.codebooks).square().sum(-1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes (B, M) uint8: the nearest codeword of each codebook."""
+        return self.squared_distances(x).argmin(-1).to(torch.uint8)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """(B, M) indices -> reconstructed descriptors (B, M*d)."""
+        m = torch.arange(self.config.num_codebooks, device=codes.device)
+        return cast(Tensor, self.codebooks[m, codes.long()].flatten(1))
+
+    def tables(self, x: Tensor, distance: Distance | None = None) -> Tensor:
+        """Asymmetric tables T (B, M, K). A code's distance is sum_m T[m, code_m].
+
+        `l2` sums norms, as the authors' code does; `sqeuclidean` sums their squares, as a plain product quantizer does.
+        """
+        name = distance or self.config.distance
+        squared = self.squared_distances(x)
+        if name == "sqeuclidean":
+            return squared
+        if name == "l2":
+            return squared.sqrt()
+        raise ConfigError(f"unknown distance {name!r}; use l2 or sqeuclidean")

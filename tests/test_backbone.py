@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from spq.config import BackboneConfig
+from spq.errors import ConfigError
+from spq.model.backbone import make_backbone
+
+
+def test_the_papers_backbone_is_cifar_resnet18() -> None:
+    backbone, feature_dim = make_backbone(BackboneConfig())
+    assert feature_dim == 512
+    assert sum(p.numel() for p in backbone.parameters()) == 11_168_832  # torchvision's ResNet-18 less its 7x7 stem and fc, plus a 3x3 stem
+    assert backbone(torch.zeros(2, 3, 32, 32)).shape == (2, 512)
+
+
+def test_a_resnet_equals_torchvisions_on_the_same_weights() -> None:
+    from torchvision.models import resnet18
+
+    theirs = resnet18(weights=None).eval()
+    theirs.conv1, theirs.maxpool, theirs.fc = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False), torch.nn.Identity(), torch.nn.Identity()
+    ours, _ = make_backbone(BackboneConfig())
+    state = list(theirs.state_dict().values())
+    ours.load_state_dict(dict(zip(ours.state_dict(), state, strict=True)))
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours.eval()(x), theirs(x), atol=1e-5, rtol=1e-4)
+
+
+def test_a_timm_model_serves_as_backbone() -> None:
+    backbone, feature_dim = make_backbone(BackboneConfig(name="timm/mobilenetv3_small_050"))
+    assert backbone.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, feature_dim)
+
+
+def test_local_weights_are_loaded(tmp_path: Path) -> None:
+    small = BackboneConfig(blocks=(1,), width=8)
+    source, _ = make_backbone(small)
+    save_file({**source.state_dict(), "fc.weight": torch.zeros(1)}, tmp_path / "w.safetensors")  # a classifier is left over
+    loaded, _ = make_backbone(BackboneConfig(blocks=(1,), width=8, weights=str(tmp_path / "w.safetensors")))
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), loaded.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm/resnet1800"])
+def test_an_unknown_backbone_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=name.removeprefix("timm/")):
+        make_backbone(BackboneConfig(name=name))
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    for weights, message in (("other.safetensors", "lack"), ("none.safetensors", "do not fit"), ("w.pth", "pickled")):
+        with pytest.raises(ConfigError, match=message):
+            make_backbone(BackboneConfig(weights=str(tmp_path / weights)))

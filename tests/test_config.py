@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spq.config import Recipe, from_dict, load_recipe, recipe_names, to_dict
+from spq.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_loads_and_survives_a_round_trip(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert from_dict(Recipe, to_dict(recipe), "recipe") == recipe
+
+
+def test_the_paper_recipe_has_the_papers_numbers() -> None:
+    recipe = load_recipe("paper")
+    assert (recipe.quantizer.bits, recipe.quantizer.dim, recipe.quantizer.temperature) == (32, 128, 0.2)
+    assert (recipe.train.temperature, recipe.train.lr, recipe.train.weight_decay) == (0.5, 3e-4, 1e-5)
+    assert (recipe.backbone.blocks, recipe.backbone.width, recipe.train.batch_size) == ((2, 2, 2, 2), 64, 256)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train]\nlearning_rate = 1", "train: unknown key 'learning_rate'"),
+        ("[trian]\nlr = 1", "unknown key 'trian'"),
+        ("[train]\nlr = 'fast'", "lr = 'fast'; expected float"),
+        ("[train]\nepochs = 1.5", "epochs = 1.5; expected int"),
+        ("[train]\nepochs = true", "epochs = True; expected int"),
+        ("[train]\nlr = nan", "expected a finite number"),
+        ("[train]\noptimizer = 'sgd'", "use one of adam, muon"),
+        ("[input]\nmean = [1.0]", "expected a list of 3"),
+        ("[quantizer]\ncodebook_size = 15", "got K=15"),
+        ("train = 3", "expected a table, got 3"),
+        ("[train", "is not TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match="mine") as caught:
+        load_recipe(path)
+    assert message in str(caught.value) or "K=15" in str(caught.value)
+
+
+def test_a_missing_recipe_is_named_with_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no recipe 'papre'; there are fast, paper"):
+        load_recipe("papre")
+    with pytest.raises(ConfigError, match="No such file"):
+        load_recipe(tmp_path / "none.toml")
+
+
+@given(bits=st.integers(-5, 300))
+def test_bits_give_whole_codebooks_or_a_refusal(bits: int) -> None:
+    quantizer = load_recipe("paper").quantizer
+    if bits >= 4 and bits % 4 == 0:
+        assert quantizer.with_bits(bits).bits == bits
+    else:
+        with pytest.raises(ConfigError, match=f"--bits {bits}"):
+            quantizer.with_bits(bits)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spq import SPQ
+from spq.config import Recipe, load_recipe
+from spq.data.sources import ImageSet, open_images, subset
+from spq.errors import CollapseError, ConfigError, DataError, ModelError
+from spq.learning.muon import orthogonalise
+from spq.learning.train import TrainStatus, resolve_device, train
+from spq.model.artifact import Model
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    return subset(open_images("sample:train"), range(400))
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    fast = load_recipe("fast")
+    return replace(
+        fast,
+        input=replace(fast.input, size=16),
+        backbone=replace(fast.backbone, blocks=(1, 1), width=8),
+        head=replace(fast.head, hidden=32),
+        quantizer=replace(fast.quantizer, num_codebooks=4, codeword_dim=8),
+        train=replace(fast.train, batch_size=64, epochs=3, precision="fp32"),
+    )
+
+
+def weights(model: Model) -> np.ndarray:
+    return np.concatenate([t.float().numpy().ravel() for t in model.network.state_dict().values()])
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_others(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    first, second = (train(images, recipe, tmp_path / str(run)) for run in range(2))
+    np.testing.assert_array_equal(weights(first), weights(second))
+    other = train(images, replace(recipe, train=replace(recipe.train, seed=1)), tmp_path / "other")
+    assert not np.array_equal(weights(first), weights(other))
+
+
+def test_training_lowers_the_loss_and_beats_its_own_start(images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spq.learning.train.LOG_SECONDS", 0.0)
+    seen: list[TrainStatus] = []
+    recipe = replace(recipe, train=replace(recipe.train, epochs=10))
+    train(images, recipe, tmp_path / "m", on_status=seen.append)
+    assert np.mean([s.loss for s in seen[-6:]]) < 0.8 * np.mean([s.loss for s in seen[:3]])
+    assert (seen[-1].step, seen[-1].epoch, seen[-1].views, seen[-1].done) == (60, 10, 60 * 128, 1.0)
+    rows = [json.loads(line) for line in (tmp_path / "m" / "log.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 60
+    assert rows[-1]["health"]["codeword_use"] > 0.3
+    assert SPQ.load(tmp_path / "m").training["views"] == 60 * 128
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_run_that_died_resumes_to_the_same_weights(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    whole = train(images, recipe, tmp_path / "whole")
+    recipe = replace(recipe, train=replace(recipe.train, checkpoint_minutes=0.0))
+
+    def die(epoch: int, network: object) -> None:
+        if epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(images, recipe, tmp_path / "died", on_epoch=die)
+    resumed = train(images, recipe, tmp_path / "died", resume=True)
+    np.testing.assert_array_equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.slow
+def test_kill_9_then_resume_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(
+        "[input]\nsize = 16\n[backbone]\nblocks = [1, 1]\nwidth = 16\n[quantizer]\nnum_codebooks = 4\ncodeword_dim = 8\n"
+        "[train]\nbatch_size = 128\nepochs = 8\noptimizer = 'muon'\nlr = 1e-3\ncheckpoint_minutes = 0.0\n",
+        "utf-8",
+    )
+    command = [sys.executable, "-m", "spq", "train", "sample:train", "--recipe", str(tmp_path / "r.toml"), "--device", "cpu", "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+    victim = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "killed" / "checkpoints" / "last.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert not (tmp_path / "killed" / "config.json").exists()  # it did not get to its end
+    subprocess.run([*command, str(tmp_path / "killed"), "--resume"], check=True, env=environment, capture_output=True)
+    np.testing.assert_array_equal(weights(SPQ.load(tmp_path / "whole")), weights(SPQ.load(tmp_path / "killed")))
+
+
+def test_ctrl_c_saves_a_checkpoint_first(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(images, recipe, tmp_path / "m", on_epoch=lambda epoch, network: os.kill(os.getpid(), signal.SIGINT))
+    assert (tmp_path / "m" / "checkpoints" / "last.pt").exists()
+    resumed = train(images, recipe, tmp_path / "m", resume=True)
+    np.testing.assert_array_equal(weights(resumed), weights(train(images, recipe, tmp_path / "whole")))
+
+
+def test_a_budget_of_minutes_is_kept(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, train=replace(recipe.train, minutes=0.02))
+    model = train(images, recipe, tmp_path / "m")
+    assert 0.02 <= model.training["minutes"] < 0.2
+
+
+def test_too_few_pictures_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="5 readable pictures in sample:train"):
+        train(subset(open_images("sample:train"), range(5)), recipe, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_other_pictures_do_not_continue_a_training(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    train(images, recipe, tmp_path / "m")
+    with pytest.raises(ModelError, match="made from other pictures"):
+        train(subset(images, range(300)), recipe, tmp_path / "m", resume=True)
+
+
+def test_a_diverging_loss_is_said(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, train=replace(recipe.train, optimizer="adam", lr=1e30, warmup=0.0))
+    with pytest.raises(CollapseError, match="lower the learning rate"):
+        train(images, recipe, tmp_path / "m")
+
+
+def test_a_damaged_checkpoint_is_refused(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(ModelError, match="delete it to start anew"):
+        train(images, recipe, tmp_path, resume=True)
+
+
+def test_muon_makes_updates_nearly_orthogonal() -> None:
+    G = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
+    singular = torch.linalg.svdvals(orthogonalise(G, 5))
+    assert singular.min() > 0.5
+    assert singular.max() < 1.3
+    torch.testing.assert_close(orthogonalise(G.T, 5), orthogonalise(G, 5).T)
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown device 'gpu'"):
+        resolve_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no usable CUDA"):
+            resolve_device("cuda")
+
+
+def test_spq_train_from_python_needs_no_folder(images: ImageSet, recipe: Recipe) -> None:
+    model = SPQ.train(images, recipe=recipe, bits=8, epochs=1)
+    assert model.config.quantizer.bits == 8
+    assert model.encode(load(images)).shape == (4, 2)
+
+
+def load(images: ImageSet) -> list[object]:
+    return [images.image(i) for i in range(4)]
