@@ -1,0 +1,176 @@
+"""The one way from any picture to pixels: decode, orient, flatten to RGB, resize. Every command goes through here."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from spq.errors import ImageError
+
+if TYPE_CHECKING:
+    import torch
+
+ImageInput: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.generic] | torch.Tensor"
+
+MAX_PIXELS = 200_000_000  # a 200-megapixel scan still opens; a decompression bomb does not
+Image.MAX_IMAGE_PIXELS = None  # our own limit below speaks first, as an error and not as a warning
+
+
+class SomeImages(Protocol):
+    """What `load_pixels` needs of a collection."""
+
+    def __len__(self) -> int: ...
+    def image(self, position: int, size_hint: int | None = None) -> Image.Image: ...
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """array: (N, 3, S, S) uint8. kept: (N,) positions in the collection. failures: (position, reason) of the others."""
+
+    array: NDArray[np.uint8]
+    kept: NDArray[np.int64]
+    failures: list[tuple[int, str]]
+
+
+def load_image(source: ImageInput, size_hint: int | None = None) -> Image.Image:
+    """A picture as RGB, upright, alpha on white, its first frame.
+
+    Args:
+        source: path, encoded bytes, PIL image, array or tensor: (H, W), (H, W, 1|3|4) or (1|3|4, H, W); uint8, uint16,
+            or float in 0..1.
+        size_hint: the shorter side that will be needed; a larger JPEG is then decoded at a fraction of its size.
+    Raises:
+        ImageError: names the picture, the reason and, where there is one, the remedy.
+    """
+    name = _name(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # broken EXIF and the like: the picture itself decides
+            if isinstance(source, Image.Image):
+                return _to_rgb(source)
+            if hasattr(source, "__array__"):
+                return _to_rgb(_from_array(np.asarray(source)))
+            opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)  # type: ignore[arg-type]
+            with opened as image:
+                _check_size(image)
+                if size_hint and image.format == "JPEG":
+                    image.draft("RGB", (2 * size_hint, 2 * size_hint))  # never below twice what is needed
+                return _to_rgb(image)
+    except ImageError as error:
+        raise ImageError(f"cannot read {name}: {error}") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"cannot read {name}: {_why_unidentified(source)}") from None
+    except Exception as error:  # decoders raise anything, from struct.error to RecursionError, on hostile bytes
+        reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+        raise ImageError(f"cannot read {name}: {reason.splitlines()[0]}") from None
+
+
+def to_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """(3, size, size) uint8: the whole picture, its sides squeezed to a square, antialiased."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def load_pixels(
+    images: SomeImages,
+    size: int,
+    *,
+    positions: Iterable[int] | None = None,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Pixels:
+    """Decode a collection once, at training size, in threads (Pillow decodes without holding the interpreter).
+
+    Args:
+        positions: which pictures, by default all. progress: called with the number looked at so far.
+    """
+    wanted = np.fromiter(range(len(images)) if positions is None else positions, np.int64)
+    array = np.empty((len(wanted), 3, size, size), np.uint8)
+    reasons: list[str] = [""] * len(wanted)
+
+    def decode(slot: int) -> None:
+        try:
+            array[slot] = to_pixels(images.image(int(wanted[slot]), size), size)
+        except ImageError as error:
+            reasons[slot] = str(error)
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        for start in range(0, len(wanted), 1024):
+            end = min(start + 1024, len(wanted))
+            list(pool.map(decode, range(start, end)))
+            if progress:
+                progress(end)
+    good = np.array([not reason for reason in reasons], bool)
+    failures = [(int(wanted[slot]), reasons[slot]) for slot in np.flatnonzero(~good)]
+    return Pixels(array if good.all() else array[good], wanted[good], failures)
+
+
+def _name(source: ImageInput) -> str:
+    if isinstance(source, str | Path):
+        return os.fspath(source).encode("utf-8", "replace").decode()
+    return "the given bytes" if isinstance(source, bytes) else "the given picture"
+
+
+def _why_unidentified(source: ImageInput) -> str:
+    empty = not source if isinstance(source, bytes) else isinstance(source, str | Path) and not Path(source).stat().st_size
+    return "the file is empty" if empty else "not a picture in a known format; `spq doctor` lists those"
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} pixels are over the limit of {MAX_PIXELS:,}; scale it down first")
+
+
+def _from_array(array: NDArray[np.generic]) -> Image.Image:
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+        array = array.transpose(1, 2, 0)  # (C, H, W), as tensors come
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
+        raise ImageError(f"an array of shape {array.shape} is no picture; give (H, W), (H, W, 3) or (3, H, W)")
+    if array.dtype.kind == "f":
+        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+            raise ImageError("float pixels must lie in 0..1; divide by 255")
+        array = np.round(array * 255)
+    elif array.dtype == np.uint16:
+        array = array // 257
+    elif array.dtype != np.uint8:
+        raise ImageError(f"pixels of type {array.dtype} are ambiguous; give uint8, uint16 or float in 0..1")
+    return Image.fromarray(np.ascontiguousarray(array, np.uint8))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image.seek(0) if getattr(image, "n_frames", 1) > 1 else None
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _scaled_to_8_bits(image)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
+    """Pillow's convert clips 16 bits at 255; we scale. Wider ranges (32-bit, float) are stretched to their maximum."""
+    values = np.asarray(image).astype(np.float64)
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
+    top = values.max(initial=0)
+    full = 65535.0 if image.mode != "F" and 255 < top <= 65535 else max(top, 255.0 if image.mode != "F" else top, 1e-12)
+    return Image.fromarray(np.round(values / full * 255).astype(np.uint8))
+
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is a broken picture, whatever another library has set

@@ -1,0 +1,124 @@
+"""Named sets: CIFAR-10 and Fashion-MNIST, looked up under $SPQ_DATA and else fetched, and the sample inside the package."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.resources
+import io
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from spq.data.containers import ParquetImages
+from spq.data.images import load_image
+from spq.data.sources import ImageSet
+from spq.errors import DataError
+
+FASHION_CLASSES = ["t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
+
+
+class ArrayImages(ImageSet):
+    """Pictures that lie in one array: (N, H, W) or (N, H, W, 3) uint8."""
+
+    def __init__(self, name: str, array: NDArray[np.uint8], labels: NDArray[np.int64], class_names: list[str]) -> None:
+        width = len(str(len(array) - 1))
+        super().__init__(name, [f"{position:0{width}d}" for position in range(len(array))], labels, class_names)
+        self.array = array
+
+    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
+        return load_image(self.array[position])
+
+    def read(self, position: int) -> bytes:
+        return self.array[position].tobytes()
+
+    def stat(self, position: int) -> tuple[int, int]:
+        return self.array[position].nbytes, 0
+
+
+def open_named(kind: str, split: str) -> ImageSet:
+    """`kind:split`, for example cifar10:train.
+
+    Raises:
+        DataError: an unknown split, or neither there nor to be fetched.
+    """
+    if split not in ("train", "test"):
+        raise DataError(f"{kind}:{split} has no such part; use {kind}:train or {kind}:test")
+    return SETS[kind](split)
+
+
+def _cifar10(split: str) -> ImageSet:
+    local = _data_folder() / "cifar10" / f"{split}.parquet" if _data_folder() else None
+    if local and local.exists():
+        images: ImageSet = ParquetImages(f"cifar10:{split}", [local])
+        images.class_names = CIFAR_CLASSES
+        return images
+    dataset = _fetch("CIFAR10", split)
+    return ArrayImages(f"cifar10:{split}", dataset.data, np.array(dataset.targets, np.int64), CIFAR_CLASSES)
+
+
+def _fashion_mnist(split: str) -> ImageSet:
+    prefix = "train" if split == "train" else "t10k"
+    for folder in (_data_folder() / "fashion-mnist" if _data_folder() else None, DEBIAN_FASHION):
+        if folder and (folder / f"{prefix}-images-idx3-ubyte.gz").exists():
+            array = read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
+            labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz").astype(np.int64)
+            return ArrayImages(f"fashion-mnist:{split}", array, labels, FASHION_CLASSES)
+    dataset = _fetch("FashionMNIST", split)
+    return ArrayImages(f"fashion-mnist:{split}", dataset.data.numpy(), dataset.targets.numpy(), FASHION_CLASSES)
+
+
+def _sample(split: str) -> ImageSet:
+    """5,000 + 500 Fashion-MNIST pictures, tiled in one PNG each (tools/make_sample.py made them)."""
+    folder = importlib.resources.files("spq") / "sample"
+    with Image.open(io.BytesIO((folder / f"{split}.png").read_bytes())) as sheet:
+        tiles = np.asarray(sheet)
+    rows, columns = tiles.shape[0] // 28, tiles.shape[1] // 28
+    array = tiles.reshape(rows, 28, columns, 28).transpose(0, 2, 1, 3).reshape(-1, 28, 28)
+    labels = np.frombuffer((folder / f"{split}.labels").read_bytes(), np.uint8).astype(np.int64)
+    return ArrayImages(f"sample:{split}", array, labels, FASHION_CLASSES)
+
+
+SETS: dict[str, Callable[[str], ImageSet]] = {"cifar10": _cifar10, "fashion-mnist": _fashion_mnist, "sample": _sample}
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """A gzipped IDX file of unsigned bytes (the format of MNIST).
+
+    Raises:
+        DataError: damaged, or another format.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes())
+        ndim = content[3]
+        shape = [int.from_bytes(content[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(ndim)]
+        if content[:3] != b"\0\0\x08":
+            raise ValueError("not IDX of unsigned bytes")
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
+        raise DataError(f"{path} is damaged ({error}); fetch it again") from None
+
+
+def _data_folder() -> Path | None:
+    value = os.environ.get("SPQ_DATA")
+    return Path(value).expanduser() if value else None
+
+
+def _fetch(name: str, split: str) -> Any:
+    import torchvision.datasets
+
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spq"
+    try:
+        return getattr(torchvision.datasets, name)(root, train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{name} is neither under $SPQ_DATA nor to be fetched ({str(error).splitlines()[0]}); set SPQ_DATA to a folder "
+            "that holds it"
+        ) from None

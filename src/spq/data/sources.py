@@ -1,0 +1,148 @@
+"""Collections of pictures: a folder, Parquet, tar, a named set or the shipped sample, all as an `ImageSet`."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from spq.data.images import load_image
+from spq.errors import DataError
+
+Labels = NDArray[np.int64] | NDArray[np.bool_]
+
+
+class ImageSet:
+    """N pictures under stable ids.
+
+    Attributes:
+        name: as the user gave it.
+        ids: unique; the path below the folder with `/`, or the key inside the container.
+        labels: (N,) int64 class numbers, (N, L) bool for multi-label, or None. Only evaluation reads them.
+        class_names: what the numbers or columns mean.
+        metadata: further columns of a `metadata.csv`, each of length N.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ids: Sequence[str],
+        labels: Labels | None = None,
+        class_names: Sequence[str] = (),
+        metadata: dict[str, list[str]] | None = None,
+    ) -> None:
+        self.name, self.ids, self.labels = name, list(ids), labels
+        self.class_names, self.metadata = list(class_names), metadata or {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
+        """The picture, RGB and upright.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return load_image(self.read(position), size_hint)
+
+    def read(self, position: int) -> bytes:
+        """Its bytes as stored: the same bytes mean the same picture."""
+        raise NotImplementedError
+
+    def stat(self, position: int) -> tuple[int, int]:
+        """(size in bytes, time of last change in ns): when both are as before, the picture is taken as unchanged."""
+        raise NotImplementedError
+
+    def path(self, position: int) -> Path | None:
+        """Where the picture lies as a file of its own; None inside a container."""
+        return None
+
+
+class Subset(ImageSet):
+    """Some pictures of another set, in the given order."""
+
+    def __init__(self, images: ImageSet, positions: NDArray[np.int64], name: str | None = None) -> None:
+        super().__init__(
+            name or images.name,
+            [images.ids[p] for p in positions],
+            None if images.labels is None else images.labels[positions],
+            images.class_names,
+            {key: [column[p] for p in positions] for key, column in images.metadata.items()},
+        )
+        self.images, self.positions = images, positions
+
+    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
+        return self.images.image(int(self.positions[position]), size_hint)
+
+    def read(self, position: int) -> bytes:
+        return self.images.read(int(self.positions[position]))
+
+    def stat(self, position: int) -> tuple[int, int]:
+        return self.images.stat(int(self.positions[position]))
+
+    def path(self, position: int) -> Path | None:
+        return self.images.path(int(self.positions[position]))
+
+
+def subset(images: ImageSet, positions: Iterable[int], name: str | None = None) -> ImageSet:
+    """The pictures at `positions`."""
+    return Subset(images, np.fromiter(positions, np.int64), name)
+
+
+def open_images(spec: str | Path) -> ImageSet:
+    """Any collection by its name or path.
+
+    `photos/`, `*.parquet`, `*.tar`, `cifar10:train|test`, `fashion-mnist:train|test`, `sample:train|test`,
+    `mirflickr:FOLDER`, `nuswide:FOLDER`.
+
+    Raises:
+        DataError: nothing there, nothing in it, or not what it claims to be.
+    """
+    from spq.data import containers, folder, multilabel, named
+
+    text = os.fspath(spec)
+    kind, _, rest = text.partition(":")
+    if kind in named.SETS and rest:
+        return named.open_named(kind, rest)
+    if kind in multilabel.READERS and rest:
+        return multilabel.READERS[kind](Path(rest))
+    path = Path(text).expanduser()
+    files = [path] if path.exists() else [Path(found) for found in sorted(glob.glob(str(path)))]
+    if not files:
+        raise DataError(f"no such folder or file: {text}; check the path (you are in {Path.cwd()})")
+    if len(files) == 1 and files[0].is_dir():
+        return folder.FolderImages(text, files[0])
+    suffixes = {file.suffix.lower() for file in files}
+    if suffixes == {".parquet"}:
+        return containers.ParquetImages(text, files)
+    if suffixes == {".tar"}:
+        return containers.TarImages(text, files)
+    raise DataError(f"{text} is not a folder, Parquet file, tar or named set; give one of those")
+
+
+def class_numbers(names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Class names -> (N,) numbers in sorted order of the names, and those names.
+
+    >>> class_numbers(["shoe", "hat", "shoe"])
+    (array([1, 0, 1]), ['hat', 'shoe'])
+    """
+    known, numbers = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)
+    return numbers.astype(np.int64), known.tolist()
+
+
+def multi_hot(lists: Sequence[Iterable[Any]]) -> tuple[NDArray[np.bool_], list[str]]:
+    """Lists of labels -> (N, L) bool, and what the columns are.
+
+    >>> multi_hot([["sky"], ["sea", "sky"]])
+    (array([[False,  True],
+           [ True,  True]]), ['sea', 'sky'])
+    """
+    sets = [{str(label) for label in labels} for labels in lists]
+    names = sorted(set().union(*sets)) if sets else []
+    return np.array([[name in labels for name in names] for labels in sets], bool).reshape(len(sets), len(names)), names
