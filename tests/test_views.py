@@ -66,7 +66,7 @@ def test_colour_steps_equal_torchvision_where_nothing_is_clipped(images: Tensor)
 def test_full_views_stay_close_to_torchvision(images: Tensor) -> None:
     config = ViewsConfig()
     ours, theirs = apply_views(images, draw(config), config, PLAIN), oracle(images, draw(config), 28)
-    assert (ours - theirs).abs().mean() < 0.02  # one clip instead of four, hue in YIQ instead of HSV
+    assert (ours - theirs).abs().mean() < 0.03  # garish tints; one clip instead of four, hue in YIQ instead of HSV
     hue_only = replace(config, brightness=0.0, contrast=0.0, saturation=0.0, grayscale=0.0)
     turned = apply_views(images, draw(hue_only), hue_only, PLAIN)
     wrong_way = replace(draw(hue_only), hue=-draw(hue_only).hue)

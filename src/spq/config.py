@@ -206,7 +206,11 @@ def from_dict(cls: type[T], table: Any, where: str) -> T:
     unknown = sorted(set(table) - set(hints))
     if unknown:
         raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(hints)}")
-    return cls(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+    values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise type(error)(f"{where}: {error}") from None
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

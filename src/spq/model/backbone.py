@@ -73,7 +73,8 @@ def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
             raise
         near = ", ".join(timm.list_models(f"*{name[:8]}*")[:5]) or "see timm.list_models()"
         raise ConfigError(f"timm has no model {name!r}; near it: {near}") from None
-    return _with_weights(module, config), int(module.num_features)
+    # models with a hidden layer behind the pooling give its width, not num_features
+    return _with_weights(module, config), int(getattr(module, "head_hidden_size", None) or module.num_features)
 
 
 def _with_weights(module: nn.Module, config: BackboneConfig) -> nn.Module:

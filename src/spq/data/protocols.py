@@ -1,0 +1,174 @@
+"""Named, seeded evaluation protocols. Papers call several of these "CIFAR-10"; a number means little without its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.data.sources import ImageSet, open_images, subset
+from spq.errors import ConfigError, DataError
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Who asks (queries), who answers (gallery), what may be trained on, and the N of mAP@N."""
+
+    name: str
+    queries: ImageSet
+    gallery: ImageSet
+    training: ImageSet
+    map_at: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions in one set; queries and gallery are disjoint, training lies within the gallery."""
+
+    queries: Indices
+    gallery: Indices
+    training: Indices
+
+    def __post_init__(self) -> None:
+        if np.intersect1d(self.queries, self.gallery).size:
+            raise DataError("queries and gallery overlap; a query would find itself")
+        if np.setdiff1d(self.training, self.gallery).size:
+            raise DataError("training pictures must come from the gallery")
+
+
+def load_protocol(name: str, *, root: str | Path | None = None, seed: int = 0) -> Protocol:
+    """A protocol by name.
+
+    Args:
+        root: folder of the distributed files, for flickr25k and nuswide21. seed: of the random splits.
+    Raises:
+        ConfigError: no such protocol. DataError: its pictures are not there.
+    """
+    if name == "cifar10-spq":
+        train, test = open_images("cifar10:train"), open_images("cifar10:test")
+        return Protocol(name, queries=test, gallery=train, training=train, map_at=1000)
+    if name not in _SPLITS:
+        raise ConfigError(f"no protocol {name!r}; there are cifar10-spq, {', '.join(_SPLITS)}")
+    kind, splitter, map_at = _SPLITS[name]
+    if kind == "cifar10":
+        pool = _concatenate(open_images("cifar10:train"), open_images("cifar10:test"))
+    elif root is None:
+        raise ConfigError(f"protocol {name} needs --root, the folder with the files of {kind}")
+    else:
+        pool = open_images(f"{kind}:{root}")
+    if pool.labels is None:
+        raise DataError(f"{pool.name} has no labels; a protocol needs them")
+    split = splitter(pool.labels, np.random.default_rng(seed))
+    parts = (subset(pool, positions) for positions in (split.queries, split.gallery, split.training))
+    return Protocol(name, *parts, map_at=map_at)
+
+
+def custom_protocol(gallery: str | Path, queries: str | Path, map_at: int = 1000) -> Protocol:
+    """Any two labelled collections. Trained on: whatever the model was.
+
+    Raises:
+        DataError: missing, the same, or with labels that do not speak of the same classes.
+    """
+    gallery_set, query_set = open_images(gallery), open_images(queries)
+    for images in (gallery_set, query_set):
+        if images.labels is None:
+            raise DataError(f"{images.name} has no labels; evaluation needs class subfolders, metadata.csv or a labelled set")
+    if Path(gallery).exists() and Path(queries).exists() and Path(gallery).samefile(queries):
+        raise DataError(f"gallery and queries are the same: {gallery}; every query would find itself")
+    if gallery_set.class_names != query_set.class_names:
+        query_set = _renumbered(query_set, gallery_set.class_names)
+    return Protocol("custom", query_set, gallery_set, gallery_set, map_at)
+
+
+def split_cifar10(labels: Indices, rng: np.random.Generator, train_per_class: int | None) -> Split:
+    """1,000 queries per class of all 60,000; the rest is the gallery; training is it, or some per class of it."""
+    queries = np.concatenate([rng.choice(np.flatnonzero(labels == c), 1000, replace=False) for c in range(10)])
+    gallery = np.setdiff1d(np.arange(len(labels)), queries)
+    if train_per_class is None:
+        return Split(queries, gallery, gallery)
+    per_class = [rng.choice(gallery[labels[gallery] == c], train_per_class, replace=False) for c in range(10)]
+    return Split(queries, gallery, np.sort(np.concatenate(per_class)))
+
+
+def split_flickr25k(labels: NDArray[np.bool_], rng: np.random.Generator, queries: int = 2000, training: int = 5000) -> Split:
+    """2,000 random queries; the rest is the gallery; 5,000 of it train."""
+    order = rng.permutation(len(labels))
+    _enough(len(order), queries + training, "MIRFLICKR-25000")
+    return Split(np.sort(order[:queries]), np.sort(order[queries:]), np.sort(order[queries : queries + training]))
+
+
+def split_nuswide21(labels: NDArray[np.bool_], rng: np.random.Generator, per_query: int = 100, per_train: int = 500) -> Split:
+    """100 queries and 500 training pictures for each concept, drawn one concept after the other without repetition."""
+    free = np.ones(len(labels), bool)
+    drawn: list[list[Indices]] = [[], []]
+    for part, count in enumerate((per_query, per_train)):
+        for concept in range(labels.shape[1]):
+            candidates = np.flatnonzero(free & labels[:, concept])
+            _enough(len(candidates), count, f"concept {concept}")
+            chosen = rng.choice(candidates, count, replace=False)
+            free[chosen] = False
+            drawn[part].append(chosen)
+    queries, training = (np.sort(np.concatenate(part)) for part in drawn)
+    return Split(queries, np.setdiff1d(np.arange(len(labels)), queries), training)
+
+
+_SPLITS: dict[str, tuple[str, Callable[..., Split], int]] = {
+    "cifar10-i": ("cifar10", lambda labels, rng: split_cifar10(labels, rng, None), 1000),
+    "cifar10-ii": ("cifar10", lambda labels, rng: split_cifar10(labels, rng, 500), 1000),
+    "flickr25k": ("mirflickr", split_flickr25k, 5000),
+    "nuswide21": ("nuswide", split_nuswide21, 5000),
+}
+PROTOCOLS = ["cifar10-spq", *_SPLITS]
+
+
+class _Concatenated(ImageSet):
+    def __init__(self, first: ImageSet, second: ImageSet) -> None:
+        assert first.labels is not None
+        assert second.labels is not None
+        ids = [f"{images.name}/{i}" for images in (first, second) for i in images.ids]
+        labels = np.concatenate([first.labels, second.labels])
+        super().__init__(f"{first.name}+{second.name}", ids, labels, first.class_names)
+        self.parts, self.border = (first, second), len(first)
+
+    def _find(self, position: int) -> tuple[ImageSet, int]:
+        return (self.parts[0], position) if position < self.border else (self.parts[1], position - self.border)
+
+    def read(self, position: int) -> bytes:
+        images, inner = self._find(position)
+        return images.read(inner)
+
+    def stat(self, position: int) -> tuple[int, int]:
+        images, inner = self._find(position)
+        return images.stat(inner)
+
+
+def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
+    return _Concatenated(first, second)
+
+
+def _renumbered(images: ImageSet, class_names: list[str]) -> ImageSet:
+    """The same pictures with labels in the numbering of `class_names`."""
+    unknown = sorted(set(images.class_names) - set(class_names))
+    if unknown:
+        raise DataError(f"{images.name} has the class {unknown[0]!r}, the gallery has not; both must use the same classes")
+    assert images.labels is not None
+    renamed = subset(images, range(len(images)))
+    number = np.array([class_names.index(name) for name in images.class_names])
+    if images.labels.ndim == 1:
+        renamed.labels = number[images.labels]
+    else:
+        wide = np.zeros((len(images), len(class_names)), bool)
+        wide[:, number] = images.labels
+        renamed.labels = wide
+    renamed.class_names = class_names
+    return renamed
+
+
+def _enough(have: int, need: int, what: str) -> None:
+    if have < need:
+        raise DataError(f"{what} has {have:,} pictures left where the protocol draws {need:,}; is the collection whole?")
