@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from spq.errors import ImageError
 
@@ -35,15 +35,17 @@ class SomeImages(Protocol):
 
 @dataclass(frozen=True)
 class Pixels:
-    """array: (N, 3, S, S) uint8. kept: (N,) positions in the collection. failures: (position, reason) of the others."""
+    """array: (N, 3, S, S) uint8. kept: (N,) positions in the collection. full_sizes: (N, 2) width and height as stored,
+    upright. failures: (position, reason) of the others."""
 
     array: NDArray[np.uint8]
     kept: NDArray[np.int64]
+    full_sizes: NDArray[np.int64]
     failures: list[tuple[int, str]]
 
 
 def load_image(source: ImageInput, size_hint: int | None = None) -> Image.Image:
-    """A picture as RGB, upright, alpha on white, its first frame.
+    """A picture as RGB, upright, alpha on white, its first frame; `info["full_size"]` is (width, height) as stored.
 
     Args:
         source: path, encoded bytes, PIL image, array or tensor: (H, W), (H, W, 1|3|4) or (1|3|4, H, W); uint8, uint16,
@@ -63,9 +65,13 @@ def load_image(source: ImageInput, size_hint: int | None = None) -> Image.Image:
             opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)  # type: ignore[arg-type]
             with opened as image:
                 _check_size(image)
+                width, height = image.size
                 if size_hint and image.format == "JPEG":
                     image.draft("RGB", (2 * size_hint, 2 * size_hint))  # never below twice what is needed
-                return _to_rgb(image)
+                sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+                upright = _to_rgb(image)
+                upright.info["full_size"] = (height, width) if sideways else (width, height)
+                return upright
     except ImageError as error:
         raise ImageError(f"cannot read {name}: {error}") from None
     except UnidentifiedImageError:
@@ -97,11 +103,14 @@ def load_pixels(
     """
     wanted = np.fromiter(range(len(images)) if positions is None else positions, np.int64)
     array = np.empty((len(wanted), 3, size, size), np.uint8)
+    full_sizes = np.zeros((len(wanted), 2), np.int64)
     reasons: list[str] = [""] * len(wanted)
 
     def decode(slot: int) -> None:
         try:
-            array[slot] = to_pixels(images.image(int(wanted[slot]), size), size)
+            image = images.image(int(wanted[slot]), size)
+            full_sizes[slot] = image.info.get("full_size", image.size)
+            array[slot] = to_pixels(image, size)
         except ImageError as error:
             reasons[slot] = str(error)
 
@@ -113,7 +122,7 @@ def load_pixels(
                 progress(end)
     good = np.array([not reason for reason in reasons], bool)
     failures = [(int(wanted[slot]), reasons[slot]) for slot in np.flatnonzero(~good)]
-    return Pixels(array if good.all() else array[good], wanted[good], failures)
+    return Pixels(array if good.all() else array[good], wanted[good], full_sizes[good], failures)
 
 
 def _name(source: ImageInput) -> str:

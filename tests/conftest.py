@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))  # `from reference import ...`
+
+from spq.config import BackboneConfig, InputConfig, QuantizerConfig, Recipe
+from spq.data.sources import open_images, subset
+from spq.model.artifact import Model
+from spq.model.network import Network
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    return Recipe(
+        name="tiny",
+        input=InputConfig(size=28),
+        backbone=BackboneConfig(blocks=(1, 1), width=8, stem_stride=2),
+        quantizer=QuantizerConfig(num_codebooks=8, codeword_dim=4),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_recipe: Recipe) -> Model:
+    """An untrained network whose codewords are descriptors of real pictures, so that its codes differ."""
+    torch.manual_seed(0)
+    model = Model(Network(tiny_recipe), tiny_recipe)
+    sample = subset(open_images("sample:train"), range(16))
+    x = torch.from_numpy(model.embed([sample.image(i) for i in range(16)]))
+    model.network.quantizer.codebooks.data.copy_(x.view(16, 8, 4).transpose(0, 1))
+    return model
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """60 real pictures in class subfolders, tinted, as JPEG and PNG."""
+    sample = open_images("sample:test")
+    rng = np.random.default_rng(0)
+    root = tmp_path / "photos"
+    for position in range(60):
+        name = sample.class_names[int(sample.labels[position])]
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.asarray(sample.image(position)).astype(float) * rng.uniform(0.4, 1, 3)
+        picture = Image.fromarray(pixels.astype(np.uint8)).resize((56, 56), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{position:03d}.{'jpg' if position % 2 else 'png'}")
+    return root

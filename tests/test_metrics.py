@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import metrics as slow
+from sklearn.metrics import average_precision_score
+
+from spq.errors import DataError
+from spq.evaluation.metrics import (
+    average_precision_at_k,
+    mean_average_precision,
+    precision_at,
+    precision_recall,
+    relevance,
+    relevant_in_gallery,
+)
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "spq_reference.npz")
+
+
+def ranked(distances: np.ndarray, top: int) -> np.ndarray:
+    return np.argsort(distances, axis=1, kind="stable")[:, :top]
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_map_equals_the_authors_code(position: int) -> None:
+    rows = ranked(GOLDEN["distances"], int(GOLDEN["map_at"][position]))
+    single = relevance(GOLDEN["query_onehot"].argmax(1), GOLDEN["gallery_onehot"].argmax(1), rows)
+    assert mean_average_precision(single) == pytest.approx(float(GOLDEN["map_single"][position]), abs=1e-5)
+    multi = relevance(GOLDEN["query_multilabel"].astype(bool), GOLDEN["gallery_multilabel"].astype(bool), rows)
+    assert mean_average_precision(multi) == pytest.approx(float(GOLDEN["map_multi"][position]), abs=1e-5)
+
+
+@given(seed=st.integers(0, 10**6), N=st.integers(1, 40), top=st.integers(1, 50), multi=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_map_equals_the_slow_transcription_also_with_ties(seed: int, N: int, top: int, multi: bool) -> None:
+    rng = np.random.default_rng(seed)
+    distances = rng.integers(0, 5, (4, N)).astype(float)
+    if multi:
+        query, gallery = rng.random((4, 3)) < 0.4, rng.random((N, 3)) < 0.4
+        sets = [[set(np.flatnonzero(row).tolist()) for row in part] for part in (query, gallery)]
+    else:
+        query, gallery = rng.integers(0, 3, 4), rng.integers(0, 3, N)
+        sets = [[{int(label)} for label in part] for part in (query, gallery)]
+    ours = mean_average_precision(relevance(query, gallery, ranked(distances, top)), chunk=3)
+    assert ours == pytest.approx(slow.mean_average_precision(distances.tolist(), *sets, top), abs=1e-12)
+
+
+def test_over_the_whole_gallery_ap_is_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    scores, truth = rng.permutation(100) + 0.0, rng.random(100) < 0.3
+    relevant = truth[np.argsort(-scores)][None]
+    assert average_precision_at_k(relevant)[0] == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("hits", "expected"),
+    [([0, 0, 0], 0.0), ([1, 1, 1], 1.0), ([0, 1, 0], 0.5), ([0, 0, 1], 1 / 3), ([1, 0, 1], 5 / 6), ([], 0.0)],
+)
+def test_average_precision_of_hand_made_rankings(hits: list[int], expected: float) -> None:
+    assert average_precision_at_k(np.array([hits], bool))[0] == pytest.approx(expected)
+
+
+def test_hits_beyond_the_top_do_not_count_in_the_denominator() -> None:
+    relevant = np.array([[True, False, False, True, True]])
+    assert average_precision_at_k(relevant[:, :2])[0] == 1.0  # others divide by all three and would say 1/3
+
+
+def test_precision_and_recall_at_every_rank() -> None:
+    relevant = np.array([[True, False, True], [False, False, False], [False, True, False]])
+    precision, recall = precision_recall(relevant, np.array([4, 0, 1]))  # the second query has nothing to find
+    np.testing.assert_allclose(precision, [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(recall, [0.125, 0.625, 0.75])
+    assert precision_at(relevant, [1, 3, 9]) == {1: 1 / 3, 3: pytest.approx(1 / 3)}
+
+
+def test_relevant_in_the_gallery_is_counted_for_both_kinds_of_labels() -> None:
+    np.testing.assert_array_equal(relevant_in_gallery(np.array([0, 2, 5]), np.array([0, 0, 2, 1])), [2, 1, 0])
+    query, gallery = np.array([[1, 1], [0, 0]], bool), np.array([[1, 0], [0, 1], [0, 0]], bool)
+    np.testing.assert_array_equal(relevant_in_gallery(query, gallery), [2, 0])
+
+
+def test_single_and_multi_label_do_not_compare() -> None:
+    with pytest.raises(DataError, match="do not compare"):
+        relevance(np.zeros(3, int), np.zeros((4, 2), bool), np.zeros((3, 2), int))
