@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reference import metrics as slow
 from spq.data.protocols import Protocol, custom_protocol
-from spq.data.sources import ImageSet, open_images, subset
-from spq.errors import DataError
-from spq.evaluation import baselines
-from spq.evaluation.evaluate import evaluate
+from spq.data.sources import ImageSet, Subset, open_images, subset
+from spq.errors import ConfigError, DataError, ImageError
+from spq.evaluation import evaluate as module
+from spq.evaluation import metrics
+from spq.evaluation.evaluate import Report, _Collected, evaluate
 from spq.model.artifact import Model
 
 
@@ -27,6 +29,8 @@ def test_a_report_holds_what_machines_read(tiny_model: Model, protocol: Protocol
     assert {"protocol", "bits", "map", "map_at", "queries", "gallery", "distance", "seconds"} <= set(content)
     assert (content["bits"], content["map_at"], content["queries"], content["gallery"]) == (32, 100, 100, 1000)
     assert 0.2 < report.map < 1  # descriptors of an untrained network still beat chance (0.1)
+    assert (content["protocol"], content["model"], content["unreadable"]) == ("small", tiny_model.hash, 0)
+    assert "mAP@100" in report.table()
     for path in report.save_plots(tmp_path / "plots"):
         with Image.open(path) as image:
             assert image.width > 300
@@ -45,6 +49,105 @@ def test_the_distance_can_be_chosen(tiny_model: Model, protocol: Protocol) -> No
     assert evaluate(tiny_model, protocol, at=10**6).map_at == 1000
 
 
+def test_at_below_one_is_refused(tiny_model: Model, protocol: Protocol) -> None:
+    with pytest.raises(ConfigError, match="mAP@0 looks at no answer"):
+        evaluate(tiny_model, protocol, at=0)
+
+
+def test_the_report_equals_a_plain_sort_of_the_distances(tiny_model: Model, protocol: Protocol) -> None:
+    codes, tables = (
+        getattr(tiny_model, name)([images.image(i) for i in range(len(images))])
+        for name, images in (("encode", protocol.gallery), ("embed", protocol.queries))
+    )
+    tables = tiny_model.tables(tables, "sqeuclidean")
+    distances = sum(tables[:, m][:, codes[:, m]] for m in range(codes.shape[1]))
+    rows = np.argsort(distances, axis=1, kind="stable")[:, :100]
+    hits = protocol.gallery.labels[rows] == protocol.queries.labels[:, None]
+    expected = slow.mean_average_precision(
+        distances.tolist(),
+        [{int(x)} for x in protocol.queries.labels],
+        [{int(x)} for x in protocol.gallery.labels],
+        100,
+    )
+    report = evaluate(tiny_model, protocol, distance="sqeuclidean")
+    assert report.map == pytest.approx(expected, abs=1e-6)
+    assert report.precision == {1: hits[:, 0].mean(), 10: hits[:, :10].mean(), 100: pytest.approx(hits.mean())}
+    assert report.pr_curve["precision"][-1] == pytest.approx(report.precision[100])
+
+
+def test_small_batches_and_chunks_change_nothing(
+    tiny_model: Model, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def result() -> dict[str, object]:
+        return evaluate(tiny_model, protocol, at=1000, baselines=True).to_dict() | {"seconds": 0}
+
+    whole = result()
+    monkeypatch.setattr(module, "BATCH_BYTES", 500 * 3 * 28**2)
+    monkeypatch.setattr(metrics, "CELLS", 33_000)
+    chunked = result()
+    # products of matrices round by the shape of the batch, which may swap two near neighbours
+    assert chunked["rows"] == pytest.approx(whole["rows"], abs=1e-4)
+    assert chunked["pr_curve"]["recall"] == pytest.approx(whole["pr_curve"]["recall"], abs=1e-4)
+    assert chunked["pr_curve"]["recall"][-1] == pytest.approx(1)  # the whole gallery was ranked
+
+
+def test_random_codes_of_a_model_are_near_chance(
+    tiny_model: Model, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(tiny_model, "encode_descriptors", lambda x: rng.integers(0, 16, (len(x), 8)).astype(np.uint8))
+    assert (
+        abs(evaluate(tiny_model, protocol).map - 0.12) < 0.04
+    )  # ten classes; AP inside the top N lies a bit above 0.1
+
+
+class SomeBroken(Subset):
+    """Every tenth picture cannot be read."""
+
+    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
+        if position % 10 == 0:
+            raise ImageError("cannot read x: broken")
+        return super().image(position, size_hint)
+
+
+def test_unreadable_pictures_are_counted_and_left_out(tiny_model: Model, protocol: Protocol) -> None:
+    kept = [i for i in range(100) if i % 10]
+    whole, clean = protocol.gallery, subset(protocol.gallery, kept)
+    broken = SomeBroken(whole, np.arange(100))
+    report = evaluate(tiny_model, Protocol("p", protocol.queries, broken, broken, 1000), baselines=True)
+    assert (report.unreadable, report.gallery, report.map_at) == (10, 90, 90)
+    expected = evaluate(tiny_model, Protocol("p", protocol.queries, clean, clean, 90), baselines=True)
+    assert report.rows == pytest.approx(expected.rows)
+    nothing = SomeBroken(whole, np.zeros(1, np.int64))
+    with pytest.raises(DataError, match=r"none of the 1 pictures .* cannot read x: broken"):
+        evaluate(tiny_model, Protocol("p", protocol.queries, nothing, nothing, 10))
+
+
+def test_multi_label_sets_are_evaluated_with_baselines(tiny_model: Model, protocol: Protocol) -> None:
+    queries, gallery = (subset(images, range(80)) for images in (protocol.queries, protocol.gallery))
+    for images in (queries, gallery):  # garment for the upper body, shoe or bag, and a rare third label
+        images.labels = np.stack([np.isin(images.labels, (0, 2, 4, 6)), images.labels > 6, images.labels == 3], 1)
+    report = evaluate(tiny_model, Protocol("multi", queries, gallery, gallery, 20), baselines=True)
+    assert report.rows["random codes"] < report.map <= 1
+
+
+def test_queries_with_nothing_to_find_score_zero_in_valid_json(tiny_model: Model, protocol: Protocol) -> None:
+    queries, gallery = subset(protocol.queries, range(5)), subset(protocol.gallery, range(30))
+    queries.labels = np.full(5, 77)
+    report = evaluate(tiny_model, Protocol("p", queries, gallery, gallery, 10))
+    assert report.map == 0
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_a_report_says_where_a_baseline_is_not_quite_the_same(tiny_model: Model, protocol: Protocol) -> None:
+    report = Report("p", 10, 0.5, 5, 2, 20, "l2", 0.0, "hash", 0)
+    rng = np.random.default_rng(0)
+    queries, gallery = (_Collected(rng.normal(size=(n, 4)).astype(np.float32), np.zeros(n, int)) for n in (100, 1000))
+    module._add_baselines(report, protocol, queries, gallery, 0, lambda _: None)
+    assert "baselines have 12 bits" in report.table()
+    assert "ITQ has 8 of its 12 bits from random directions: 4 dimensions" in report.table()
+
+
 def test_a_set_without_labels_is_refused(tiny_model: Model, protocol: Protocol) -> None:
     bare = ImageSet("bare", protocol.queries.ids)
     with pytest.raises(DataError, match="bare has no labels"):
@@ -61,26 +164,3 @@ def test_a_custom_protocol_matches_classes_by_name(photos: Path, tmp_path: Path)
     assert names == ["bag", "sneaker"]
     with pytest.raises(DataError, match="gallery and queries are the same"):
         custom_protocol(photos, photos)
-
-
-@pytest.mark.parametrize("method", list(baselines.DESCRIPTOR_BASELINES.values()))
-def test_a_baseline_finds_clusters_that_are_there(method: object) -> None:
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(5, 24)) * 5
-    labels = rng.integers(0, 5, 300)
-    x = (centres[labels] + rng.normal(size=(300, 24))).astype(np.float32)
-    rows = method(x[50:], x[:50], 16, 20, np.random.default_rng(1))
-    assert (labels[50:][rows] == labels[:50, None]).mean() > 0.9
-
-
-def test_opq_quantizes_rotated_data_better_than_pq() -> None:
-    rng = np.random.default_rng(0)
-    rotation = np.linalg.qr(rng.normal(size=(16, 16)))[0]
-    x = ((rng.integers(0, 2, (2000, 16)) * np.geomspace(10, 0.1, 16)) @ rotation).astype(np.float32)
-    truth = np.argsort(((x[:50, None] - x[None, 50:]) ** 2).sum(2), axis=1)[:, :100]
-
-    def recall(method: object) -> float:
-        rows = method(x[50:], x[:50], 16, 100, np.random.default_rng(1))
-        return float(np.mean([np.isin(row, best).mean() for row, best in zip(rows, truth, strict=True)]))
-
-    assert recall(baselines.optimized_product_quantization) > recall(baselines.product_quantization)

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import metrics as slow
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from reference import metrics as slow
 from spq.errors import DataError
+from spq.evaluation import metrics
 from spq.evaluation.metrics import (
     average_precision_at_k,
     mean_average_precision,
@@ -57,6 +59,30 @@ def test_over_the_whole_gallery_ap_is_scikit_learns() -> None:
     assert average_precision_at_k(relevant)[0] == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
 
 
+@pytest.mark.parametrize("top", [1, 5, 30, 60])
+def test_ap_inside_the_top_is_torchmetrics(top: int) -> None:
+    from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_precision
+
+    rng = np.random.default_rng(top)
+    for _ in range(20):
+        scores, truth = rng.permutation(60) + 1.0, rng.random(60) < 0.1  # above 0: it takes the rest as not relevant
+        relevant = truth[np.argsort(-scores)][None, :top]
+        pair = torch.from_numpy(scores), torch.from_numpy(truth)
+        assert average_precision_at_k(relevant)[0] == pytest.approx(
+            float(retrieval_average_precision(*pair, top)), abs=1e-6
+        )
+        assert precision_at(relevant, [top])[top] == pytest.approx(float(retrieval_precision(*pair, top)), abs=1e-6)
+
+
+def test_precision_and_recall_are_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    scores, truth = rng.permutation(80) + 0.0, rng.random(80) < 0.3
+    ours = precision_recall(truth[np.argsort(-scores)][None], truth.sum()[None])
+    theirs = precision_recall_curve(truth, scores)
+    for mine, other in zip(ours, theirs, strict=False):
+        np.testing.assert_allclose(mine, other[-2::-1][:80], atol=1e-12)  # theirs starts at the last rank
+
+
 @pytest.mark.parametrize(
     ("hits", "expected"),
     [([0, 0, 0], 0.0), ([1, 1, 1], 1.0), ([0, 1, 0], 0.5), ([0, 0, 1], 1 / 3), ([1, 0, 1], 5 / 6), ([], 0.0)],
@@ -76,6 +102,23 @@ def test_precision_and_recall_at_every_rank() -> None:
     np.testing.assert_allclose(precision, [0.5, 0.5, 0.5])
     np.testing.assert_allclose(recall, [0.125, 0.625, 0.75])
     assert precision_at(relevant, [1, 3, 9]) == {1: 1 / 3, 3: pytest.approx(1 / 3)}
+
+
+def test_where_no_query_has_anything_to_find_the_curve_is_zero() -> None:
+    precision, recall = precision_recall(np.zeros((2, 5), bool), np.zeros(2, np.int64))
+    assert not precision.any()
+    assert not recall.any()
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    query, gallery = rng.random((9, 3)) < 0.3, rng.random((50, 3)) < 0.3
+    relevant, total = rng.random((9, 50)) < 0.2, relevant_in_gallery(query, gallery)
+    whole = mean_average_precision(relevant), precision_recall(relevant, total)
+    monkeypatch.setattr(metrics, "CELLS", 120)
+    np.testing.assert_array_equal(relevant_in_gallery(query, gallery), total)
+    np.testing.assert_allclose(precision_recall(relevant, total), whole[1], atol=1e-12)
+    assert mean_average_precision(relevant) == pytest.approx(whole[0], abs=1e-12)
 
 
 def test_relevant_in_the_gallery_is_counted_for_both_kinds_of_labels() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from spq.errors import ImageError
 
@@ -22,8 +24,17 @@ if TYPE_CHECKING:
 
 ImageInput: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.generic] | torch.Tensor"
 
-MAX_PIXELS = 200_000_000  # a 200-megapixel scan still opens; a decompression bomb does not
-Image.MAX_IMAGE_PIXELS = None  # our own limit below speaks first, as an error and not as a warning
+MAX_PIXELS = 178_956_970  # where Pillow itself stops; a host program that sets Pillow's limit lower is obeyed
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF orientation -> what undoes it
 
 
 class SomeImages(Protocol):
@@ -56,19 +67,18 @@ def load_image(source: ImageInput, size_hint: int | None = None) -> Image.Image:
     """
     name = _name(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # broken EXIF and the like: the picture itself decides
+        with _quiet():
             if isinstance(source, Image.Image):
                 return _to_rgb(source)
             if hasattr(source, "__array__"):
                 return _to_rgb(_from_array(np.asarray(source)))
-            opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)  # type: ignore[arg-type]
+            opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
             with opened as image:
                 _check_size(image)
                 width, height = image.size
-                if size_hint and image.format == "JPEG":
+                if size_hint and image.format in ("JPEG", "MPO"):  # MPO: what many phones write
                     image.draft("RGB", (2 * size_hint, 2 * size_hint))  # never below twice what is needed
-                sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+                sideways = _orientation(image) >= 5 and image.format != "TIFF"  # Pillow turns TIFF by itself
                 upright = _to_rgb(image)
                 upright.info["full_size"] = (height, width) if sideways else (width, height)
                 return upright
@@ -76,9 +86,11 @@ def load_image(source: ImageInput, size_hint: int | None = None) -> Image.Image:
         raise ImageError(f"cannot read {name}: {error}") from None
     except UnidentifiedImageError:
         raise ImageError(f"cannot read {name}: {_why_unidentified(source)}") from None
+    except Image.DecompressionBombError:
+        reason = f"its pixels are over the limit of {MAX_PIXELS:,}; scale it down first"
+        raise ImageError(f"cannot read {name}: {reason}") from None
     except Exception as error:  # decoders raise anything, from struct.error to RecursionError, on hostile bytes
-        reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-        raise ImageError(f"cannot read {name}: {reason.splitlines()[0]}") from None
+        raise ImageError(f"cannot read {name}: {first_line(error)}") from None
 
 
 def to_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
@@ -125,14 +137,52 @@ def load_pixels(
     return Pixels(array if good.all() else array[good], wanted[good], full_sizes[good], failures)
 
 
+def first_line(error: Exception) -> str:
+    """What went wrong, in one line, for a message of ours."""
+    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(text).splitlines()[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of broken EXIF and the like: the picture itself decides.
+
+    `catch_warnings` swaps state of the whole process, so threads that overlap would restore each other's: the first one
+    in swaps, the last one out restores.
+    """
+    global _inside, _caught
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            _caught = warnings.catch_warnings()
+            _caught.__enter__()
+            warnings.simplefilter("ignore")
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _caught.__exit__(None, None, None)
+
+
+_lock, _inside, _caught = threading.Lock(), 0, warnings.catch_warnings()
+
+
 def _name(source: ImageInput) -> str:
     if isinstance(source, str | Path):
-        return os.fspath(source).encode("utf-8", "replace").decode()
+        return " ".join(os.fspath(source).encode("utf-8", "replace").decode().splitlines())
     return "the given bytes" if isinstance(source, bytes) else "the given picture"
 
 
 def _why_unidentified(source: ImageInput) -> str:
-    empty = not source if isinstance(source, bytes) else isinstance(source, str | Path) and not Path(source).stat().st_size
+    if isinstance(source, str | Path):
+        try:
+            empty = Path(source).stat().st_size == 0
+        except OSError:
+            return "it vanished meanwhile"
+    else:
+        empty = source == b""
     return "the file is empty" if empty else "not a picture in a known format; `spq doctor` lists those"
 
 
@@ -150,11 +200,12 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
         raise ImageError(f"an array of shape {array.shape} is no picture; give (H, W), (H, W, 3) or (3, H, W)")
     if array.dtype.kind == "f":
-        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+        values = array.astype(np.float64)
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
             raise ImageError("float pixels must lie in 0..1; divide by 255")
-        array = np.round(array * 255)
+        array = np.round(values * 255)
     elif array.dtype == np.uint16:
-        array = array // 257
+        array = array.astype(np.int64) // 257
     elif array.dtype != np.uint8:
         raise ImageError(f"pixels of type {array.dtype} are ambiguous; give uint8, uint16 or float in 0..1")
     return Image.fromarray(np.ascontiguousarray(array, np.uint8))
@@ -162,23 +213,41 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     image.seek(0) if getattr(image, "n_frames", 1) > 1 else None
+    orientation = _orientation(image)
+    format_ = image.format
     image.load()
-    image = ImageOps.exif_transpose(image)
+    if orientation > 1 and format_ != "TIFF":
+        image = image.transpose(_UPRIGHT[orientation])
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _scaled_to_8_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image.convert("RGB")  # a copy in any case: the caller's picture stays his
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8; a damaged EXIF block means upright. (`ImageOps.exif_transpose` would refuse the picture for it.)"""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return value if value in _UPRIGHT else 1
+    except Exception:  # struct.error, SyntaxError, TypeError, ...
+        return 1
 
 
 def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
-    """Pillow's convert clips 16 bits at 255; we scale. Wider ranges (32-bit, float) are stretched to their maximum."""
+    """Pillow's convert clips 16 bits at 255; we scale. Wider ranges (32-bit, float) are stretched to their maximum.
+
+    Mode I says nothing of the range: up to 255 is taken as 8 bits, up to 65535 as 16.
+    """
     values = np.asarray(image).astype(np.float64)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
     top = values.max(initial=0)
-    full = 65535.0 if image.mode != "F" and 255 < top <= 65535 else max(top, 255.0 if image.mode != "F" else top, 1e-12)
+    if image.mode.startswith("I;16") or (image.mode == "I" and 255 < top <= 65535):
+        full = 65535.0
+    else:
+        full = max(top, 1e-12 if image.mode == "F" else 255.0)
     return Image.fromarray(np.round(values / full * 255).astype(np.uint8))
 
 

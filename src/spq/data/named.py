@@ -1,8 +1,9 @@
-"""Named sets: CIFAR-10 and Fashion-MNIST, looked up under $SPQ_DATA and else fetched, and the sample inside the package."""
+"""Named sets: CIFAR-10 and Fashion-MNIST, looked up under $SPQ_DATA and else fetched, and the sample in the package."""
 
 from __future__ import annotations
 
 import gzip
+import http.client
 import importlib.resources
 import io
 import os
@@ -16,11 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spq.data.containers import ParquetImages
-from spq.data.images import load_image
+from spq.data.images import first_line, load_image
 from spq.data.sources import ImageSet
 from spq.errors import DataError
 
-FASHION_CLASSES = ["t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+# fmt: off
+FASHION_CLASSES = [
+    "t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+]
+# fmt: on
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 
@@ -37,7 +42,8 @@ class ArrayImages(ImageSet):
         return load_image(self.array[position])
 
     def read(self, position: int) -> bytes:
-        return self.array[position].tobytes()
+        data: bytes = self.array[position].tobytes()
+        return data
 
     def stat(self, position: int) -> tuple[int, int]:
         return self.array[position].nbytes, 0
@@ -55,8 +61,8 @@ def open_named(kind: str, split: str) -> ImageSet:
 
 
 def _cifar10(split: str) -> ImageSet:
-    local = _data_folder() / "cifar10" / f"{split}.parquet" if _data_folder() else None
-    if local and local.exists():
+    local = _local("cifar10", f"{split}.parquet")
+    if local:
         images: ImageSet = ParquetImages(f"cifar10:{split}", [local])
         images.class_names = CIFAR_CLASSES
         return images
@@ -66,11 +72,11 @@ def _cifar10(split: str) -> ImageSet:
 
 def _fashion_mnist(split: str) -> ImageSet:
     prefix = "train" if split == "train" else "t10k"
-    for folder in (_data_folder() / "fashion-mnist" if _data_folder() else None, DEBIAN_FASHION):
-        if folder and (folder / f"{prefix}-images-idx3-ubyte.gz").exists():
-            array = read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
-            labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz").astype(np.int64)
-            return ArrayImages(f"fashion-mnist:{split}", array, labels, FASHION_CLASSES)
+    debian = DEBIAN_FASHION / f"{prefix}-images-idx3-ubyte.gz"
+    local = _local("fashion-mnist", debian.name) or (debian if debian.exists() else None)
+    if local:
+        labels = read_idx(local.with_name(f"{prefix}-labels-idx1-ubyte.gz")).astype(np.int64)
+        return ArrayImages(f"fashion-mnist:{split}", read_idx(local), labels, FASHION_CLASSES)
     dataset = _fetch("FashionMNIST", split)
     return ArrayImages(f"fashion-mnist:{split}", dataset.data.numpy(), dataset.targets.numpy(), FASHION_CLASSES)
 
@@ -106,9 +112,11 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path} is damaged ({error}); fetch it again") from None
 
 
-def _data_folder() -> Path | None:
+def _local(kind: str, file: str) -> Path | None:
+    """A set's file under $SPQ_DATA, where it is there."""
     value = os.environ.get("SPQ_DATA")
-    return Path(value).expanduser() if value else None
+    path = Path(value).expanduser() / kind / file if value else None
+    return path if path and path.exists() else None
 
 
 def _fetch(name: str, split: str) -> Any:
@@ -117,8 +125,8 @@ def _fetch(name: str, split: str) -> Any:
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spq"
     try:
         return getattr(torchvision.datasets, name)(root, train=split == "train", download=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataError(
-            f"{name} is neither under $SPQ_DATA nor to be fetched ({str(error).splitlines()[0]}); set SPQ_DATA to a folder "
+            f"{name} is neither under $SPQ_DATA nor to be fetched ({first_line(error)}); set SPQ_DATA to a folder "
             "that holds it"
         ) from None

@@ -1,4 +1,4 @@
-"""Named, seeded evaluation protocols. Papers call several of these "CIFAR-10"; a number means little without its name."""
+"""Named, seeded evaluation protocols. Papers call several of these "CIFAR-10": a number needs its protocol's name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import ConfigError, DataError
@@ -64,22 +65,26 @@ def load_protocol(name: str, *, root: str | Path | None = None, seed: int = 0) -
     if pool.labels is None:
         raise DataError(f"{pool.name} has no labels; a protocol needs them")
     split = splitter(pool.labels, np.random.default_rng(seed))
-    parts = (subset(pool, positions) for positions in (split.queries, split.gallery, split.training))
-    return Protocol(name, *parts, map_at=map_at)
+    return Protocol(
+        name, subset(pool, split.queries), subset(pool, split.gallery), subset(pool, split.training), map_at=map_at
+    )
 
 
 def custom_protocol(gallery: str | Path, queries: str | Path, map_at: int = 1000) -> Protocol:
     """Any two labelled collections. Trained on: whatever the model was.
 
     Raises:
-        DataError: missing, the same, or with labels that do not speak of the same classes.
+        DataError: missing, with pictures in common, or with labels that do not speak of the same classes.
     """
     gallery_set, query_set = open_images(gallery), open_images(queries)
     for images in (gallery_set, query_set):
         if images.labels is None:
-            raise DataError(f"{images.name} has no labels; evaluation needs class subfolders, metadata.csv or a labelled set")
-    if Path(gallery).exists() and Path(queries).exists() and Path(gallery).samefile(queries):
-        raise DataError(f"gallery and queries are the same: {gallery}; every query would find itself")
+            raise DataError(f"{images.name} has no labels; evaluation needs class subfolders or a metadata.csv")
+    _check_apart(gallery_set, query_set)
+    assert gallery_set.labels is not None
+    assert query_set.labels is not None
+    if gallery_set.labels.ndim != query_set.labels.ndim:
+        raise DataError(f"only one of {gallery_set.name} and {query_set.name} is multi-label; both must agree")
     if gallery_set.class_names != query_set.class_names:
         query_set = _renumbered(query_set, gallery_set.class_names)
     return Protocol("custom", query_set, gallery_set, gallery_set, map_at)
@@ -87,6 +92,7 @@ def custom_protocol(gallery: str | Path, queries: str | Path, map_at: int = 1000
 
 def split_cifar10(labels: Indices, rng: np.random.Generator, train_per_class: int | None) -> Split:
     """1,000 queries per class of all 60,000; the rest is the gallery; training is it, or some per class of it."""
+    _enough(int(np.bincount(labels, minlength=10)[:10].min()), 1000 + (train_per_class or 0), "a class of CIFAR-10")
     queries = np.concatenate([rng.choice(np.flatnonzero(labels == c), 1000, replace=False) for c in range(10)])
     gallery = np.setdiff1d(np.arange(len(labels)), queries)
     if train_per_class is None:
@@ -95,14 +101,18 @@ def split_cifar10(labels: Indices, rng: np.random.Generator, train_per_class: in
     return Split(queries, gallery, np.sort(np.concatenate(per_class)))
 
 
-def split_flickr25k(labels: NDArray[np.bool_], rng: np.random.Generator, queries: int = 2000, training: int = 5000) -> Split:
+def split_flickr25k(
+    labels: NDArray[np.bool_], rng: np.random.Generator, queries: int = 2000, training: int = 5000
+) -> Split:
     """2,000 random queries; the rest is the gallery; 5,000 of it train."""
     order = rng.permutation(len(labels))
     _enough(len(order), queries + training, "MIRFLICKR-25000")
     return Split(np.sort(order[:queries]), np.sort(order[queries:]), np.sort(order[queries : queries + training]))
 
 
-def split_nuswide21(labels: NDArray[np.bool_], rng: np.random.Generator, per_query: int = 100, per_train: int = 500) -> Split:
+def split_nuswide21(
+    labels: NDArray[np.bool_], rng: np.random.Generator, per_query: int = 100, per_train: int = 500
+) -> Split:
     """100 queries and 500 training pictures for each concept, drawn one concept after the other without repetition."""
     free = np.ones(len(labels), bool)
     drawn: list[list[Indices]] = [[], []]
@@ -138,6 +148,10 @@ class _Concatenated(ImageSet):
     def _find(self, position: int) -> tuple[ImageSet, int]:
         return (self.parts[0], position) if position < self.border else (self.parts[1], position - self.border)
 
+    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
+        images, inner = self._find(position)
+        return images.image(inner, size_hint)
+
     def read(self, position: int) -> bytes:
         images, inner = self._find(position)
         return images.read(inner)
@@ -151,11 +165,21 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
     return _Concatenated(first, second)
 
 
+def _check_apart(gallery: ImageSet, queries: ImageSet) -> None:
+    """By name and by file; copies of a picture under other names are not looked for."""
+    if gallery.name == queries.name:
+        raise DataError(f"gallery and queries are the same: {gallery.name}; every query would find itself")
+    files = [{path.resolve() for i in range(len(s)) if (path := s.path(i))} for s in (gallery, queries)]
+    if files[0] & files[1]:
+        same = "are the same" if files[0] == files[1] else f"have {len(files[0] & files[1]):,} pictures in common"
+        raise DataError(f"gallery and queries {same}: {queries.name}; every query would find itself")
+
+
 def _renumbered(images: ImageSet, class_names: list[str]) -> ImageSet:
     """The same pictures with labels in the numbering of `class_names`."""
     unknown = sorted(set(images.class_names) - set(class_names))
     if unknown:
-        raise DataError(f"{images.name} has the class {unknown[0]!r}, the gallery has not; both must use the same classes")
+        raise DataError(f"{images.name} has the class {unknown[0]!r}, the gallery has not; give both the same classes")
     assert images.labels is not None
     renamed = subset(images, range(len(images)))
     number = np.array([class_names.index(name) for name in images.class_names])
@@ -171,4 +195,4 @@ def _renumbered(images: ImageSet, class_names: list[str]) -> ImageSet:
 
 def _enough(have: int, need: int, what: str) -> None:
     if have < need:
-        raise DataError(f"{what} has {have:,} pictures left where the protocol draws {need:,}; is the collection whole?")
+        raise DataError(f"{what} has {have:,} pictures left, the protocol draws {need:,}; is the collection whole?")

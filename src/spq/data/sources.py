@@ -111,9 +111,11 @@ def open_images(spec: str | Path) -> ImageSet:
     if kind in named.SETS and rest:
         return named.open_named(kind, rest)
     if kind in multilabel.READERS and rest:
-        return multilabel.READERS[kind](Path(rest))
+        return multilabel.READERS[kind](Path(rest).expanduser())
     path = Path(text).expanduser()
-    files = [path] if path.exists() else [Path(found) for found in sorted(glob.glob(str(path)))]
+    files = [path] if path.exists() else [Path(found) for found in sorted(glob.glob(str(path)))]  # noqa: PTH207 (no absolute patterns there)
+    if not files and kind in named.SETS:
+        raise DataError(f"{text} needs a part; use {kind}:train or {kind}:test")
     if not files:
         raise DataError(f"no such folder or file: {text}; check the path (you are in {Path.cwd()})")
     if len(files) == 1 and files[0].is_dir():

@@ -1,12 +1,14 @@
 """Classic codes of the same length, on the same descriptors or on raw pixels: what learning has to beat.
 
-Everything is fitted on the gallery alone. PQ and OPQ are asymmetric with squared distances, ITQ and LSH compare bits by
-Hamming distance, as their papers do. Each returns the ranked gallery rows (Q, top).
+Each method is fitted on a gallery and gives back a search, so that no query can take part in the fit. PQ and OPQ are
+asymmetric with squared distances, ITQ and LSH compare bits by Hamming distance, as their papers do. Ties go by gallery
+order. Sub-codes have 4 bits, so `bits` is a multiple of 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,77 +16,85 @@ from numpy.typing import NDArray
 from spq.index.scan import rank
 
 Floats = NDArray[np.float32]
+Codes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
+Search = Callable[[NDArray[Any], int], Rows]  # queries (Q, D), top -> gallery rows (Q, top), best first
+Fit = Callable[[NDArray[Any], int, np.random.Generator], Search]  # gallery (N, D), bits, rng
+
+SAMPLE = 20_000  # gallery rows that codebooks and rotations are fitted on, at most
+OPQ_STEPS = 50  # of rotation and Lloyd in turn; the error has settled by then
+ITQ_STEPS = 50  # as in its paper
 
 
-def random_codes(gallery: Floats, queries: Floats, bits: int, top: int, rng: np.random.Generator) -> Rows:
+def random_codes(gallery: NDArray[Any], bits: int, rng: np.random.Generator) -> Search:
     """Codes that know nothing: the level of chance."""
     codes = rng.integers(0, 16, (len(gallery), bits // 4)).astype(np.uint8)
-    return rank(rng.random((len(queries), bits // 4, 16), np.float32), codes, top)[1]
+    return lambda queries, top: rank(rng.random((len(queries), bits // 4, 16), np.float32), codes, top)[1]
 
 
-def product_quantization(gallery: Floats, queries: Floats, bits: int, top: int, rng: np.random.Generator) -> Rows:
+def product_quantization(gallery: NDArray[Any], bits: int, rng: np.random.Generator) -> Search:
     """PQ (Jegou et al. 2011): k-means with 16 codewords in each of bits/4 sub-spaces."""
-    M = bits // 4
-    gallery, queries = _padded(gallery, M), _padded(queries, M)
-    codebooks = _codebooks(gallery, M, rng)
-    return rank(_tables(queries, codebooks), _encode(gallery, codebooks), top)[1]
+    codebooks = train_codebooks(_sample(gallery, rng), bits // 4, rng)
+    codes = encode(gallery, codebooks)
+    return lambda queries, top: rank(_tables(queries, codebooks), codes, top)[1]
 
 
-def optimized_product_quantization(gallery: Floats, queries: Floats, bits: int, top: int, rng: np.random.Generator) -> Rows:
-    """OPQ (Ge et al. 2013), non-parametric: a rotation and codebooks in turn, from a PCA start."""
-    M = bits // 4
-    gallery, queries = _padded(gallery, M), _padded(queries, M)
+def optimized_product_quantization(gallery: NDArray[Any], bits: int, rng: np.random.Generator) -> Search:
+    """OPQ (Ge et al. 2013), non-parametric: a rotation and codebooks in turn."""
     mean = gallery.mean(0)
-    gallery, queries = gallery - mean, queries - mean
-    sample = gallery[rng.choice(len(gallery), min(len(gallery), 20_000), replace=False)]
-    rotation = _balanced_pca(sample, M)
-    for _ in range(20):
-        rotated = sample @ rotation
-        codebooks = _codebooks(rotated, M, rng, iterations=4)
-        u, _, vt = np.linalg.svd(sample.T @ _decode(_encode(rotated, codebooks), codebooks))
-        rotation = (u @ vt).astype(np.float32)
-    gallery, queries = gallery @ rotation, queries @ rotation
-    codebooks = _codebooks(gallery, M, rng)
-    return rank(_tables(queries, codebooks), _encode(gallery, codebooks), top)[1]
+    rotation, codebooks = train_rotation(_padded(_sample(gallery, rng) - mean, bits // 4), bits // 4, rng)
+
+    def rotate(x: NDArray[Any]) -> Floats:
+        return np.asarray(_padded(x - mean, bits // 4) @ rotation)
+
+    codes = encode(rotate(gallery), codebooks)
+    return lambda queries, top: rank(_tables(rotate(queries), codebooks), codes, top)[1]
 
 
-def iterative_quantization(gallery: Floats, queries: Floats, bits: int, top: int, rng: np.random.Generator) -> Rows:
-    """ITQ (Gong and Lazebnik 2011): PCA to `bits` dimensions, rotated to agree with their own signs."""
+def iterative_quantization(gallery: NDArray[Any], bits: int, rng: np.random.Generator) -> Search:
+    """ITQ (Gong and Lazebnik 2011): PCA to `bits` dimensions, rotated to agree with their own signs.
+
+    With fewer dimensions than bits the remaining bits start from random directions of the same space.
+    """
     mean = gallery.mean(0)
-    _, _, vt = np.linalg.svd(np.cov(gallery - mean, rowvar=False))
-    projection = vt[: min(bits, gallery.shape[1])].T
-    x, q = (gallery - mean) @ projection, (queries - mean) @ projection
-    if x.shape[1] < bits:  # fewer dimensions than bits: the rest of the bits are random directions of the same space
-        more = rng.normal(size=(x.shape[1], bits - x.shape[1]))
-        x, q = np.hstack([x, x @ more]), np.hstack([q, q @ more])
+    axes = _principal_axes(gallery - mean)[1][:, :bits]
+    more = rng.normal(size=(axes.shape[1], max(0, bits - axes.shape[1])))
+    projection = np.hstack([axes, axes @ more])
+    sample = (_sample(gallery, rng) - mean) @ projection
     rotation = np.linalg.qr(rng.normal(size=(bits, bits)))[0]
-    for _ in range(50):
-        u, _, vt = np.linalg.svd(np.sign(x @ rotation).T @ x)
-        rotation = vt.T @ u.T
-    return _hamming(x @ rotation > 0, q @ rotation > 0, top)
+    for _ in range(ITQ_STEPS):
+        u, _, vt = np.linalg.svd(sample.T @ np.sign(sample @ rotation))
+        rotation = u @ vt
+    return _signs(gallery, mean, projection @ rotation)
 
 
-def random_hyperplanes(gallery: Floats, queries: Floats, bits: int, top: int, rng: np.random.Generator) -> Rows:
+def random_hyperplanes(gallery: NDArray[Any], bits: int, rng: np.random.Generator) -> Search:
     """LSH (Charikar 2002): signs of random projections of the centred data."""
-    mean, planes = gallery.mean(0), rng.normal(size=(gallery.shape[1], bits))
-    return _hamming((gallery - mean) @ planes > 0, (queries - mean) @ planes > 0, top)
+    return _signs(gallery, gallery.mean(0), rng.normal(size=(gallery.shape[1], bits)))
 
 
-def float_cosine(gallery: Floats, queries: Floats, top: int, chunk: int = 500) -> Rows:
+def float_cosine(gallery: NDArray[Any], chunk: int = 500) -> Search:
     """No code at all: cosine of the descriptors themselves. What codes are measured against from above."""
     unit = gallery / np.maximum(np.linalg.norm(gallery, axis=1, keepdims=True), 1e-12)
-    out = []
-    for start in range(0, len(queries), chunk):
-        d = -(queries[start : start + chunk] @ unit.T)
-        near = np.argpartition(d, min(top, d.shape[1]) - 1, axis=1)[:, :top]
-        near.sort(axis=1)  # so that the stable sort below breaks ties by gallery order
-        order = np.argsort(np.take_along_axis(d, near, 1), axis=1, kind="stable")
-        out.append(np.take_along_axis(near, order, 1))
-    return np.concatenate(out)
+
+    def nearest(queries: NDArray[Any], top: int) -> Rows:
+        d = -(queries @ unit.T)
+        kth = np.partition(d, top - 1, axis=1)[:, top - 1]
+        out = np.empty((len(queries), top), np.int64)
+        for row, (distances, limit) in enumerate(zip(d, kth, strict=True)):
+            near = np.flatnonzero(distances <= limit)  # in gallery order, all that tie at the border among them
+            out[row] = near[np.argsort(distances[near], kind="stable")[:top]]
+        return out
+
+    def search(queries: NDArray[Any], top: int) -> Rows:
+        top = min(top, len(unit))
+        parts = [nearest(queries[start : start + chunk], top) for start in range(0, len(queries), chunk)]
+        return np.concatenate(parts) if parts else np.empty((0, top), np.int64)
+
+    return search
 
 
-DESCRIPTOR_BASELINES: dict[str, Callable[[Floats, Floats, int, int, np.random.Generator], Rows]] = {
+DESCRIPTOR_BASELINES: dict[str, Fit] = {
     "PQ": product_quantization,
     "OPQ": optimized_product_quantization,
     "ITQ": iterative_quantization,
@@ -92,63 +102,132 @@ DESCRIPTOR_BASELINES: dict[str, Callable[[Floats, Floats, int, int, np.random.Ge
 }
 
 
-def _padded(x: Floats, M: int) -> Floats:
-    """Zero columns up to a multiple of M; they change no distance."""
-    return np.pad(x, ((0, 0), (0, -x.shape[1] % M))).astype(np.float32)
+def train_codebooks(x: NDArray[Any], M: int, rng: np.random.Generator, iterations: int = 20) -> Floats:
+    """Codebooks (M, 16, d), d = ceil(D / M), by k-means in each sub-space of x (n, D).
 
-
-def _codebooks(x: Floats, M: int, rng: np.random.Generator, iterations: int = 20) -> Floats:
-    """(M, 16, d) by k-means in each sub-space, on at most 20,000 rows."""
+    Fewer than 16 rows give as many codewords; the first one is repeated.
+    """
     import faiss
 
-    sample = x[rng.choice(len(x), min(len(x), 20_000), replace=False)]
-    d, seed = x.shape[1] // M, int(rng.integers(2**31))
-    books = np.zeros((M, 16, d), np.float32)
+    d, k, seed = -(-x.shape[1] // M), min(16, len(x)), int(rng.integers(2**30))
+    codebooks = np.empty((M, 16, d), np.float32)
     for m in range(M):
-        part = np.ascontiguousarray(sample[:, m * d : (m + 1) * d])
-        k = min(16, len(part))
-        kmeans = faiss.Kmeans(d, k, niter=iterations, seed=seed + m, min_points_per_centroid=1, max_points_per_centroid=10**6)
-        kmeans.train(part)
-        books[m, :k] = kmeans.centroids
-        books[m, k:] = books[m, 0]
-    return books
+        # bounds that never bind: faiss else warns on stderr about few points, and samples once more
+        bounds = {"min_points_per_centroid": 1, "max_points_per_centroid": len(x)}
+        kmeans = faiss.Kmeans(d, k, niter=iterations, seed=seed + m, **bounds)
+        kmeans.train(_part(x, m, d))
+        codebooks[m, :k] = kmeans.centroids
+        codebooks[m, k:] = codebooks[m, 0]
+    return codebooks
 
 
-def _encode(x: Floats, codebooks: Floats) -> NDArray[np.uint8]:
-    return _tables(x, codebooks).argmin(2).astype(np.uint8)
+def train_rotation(x: Floats, M: int, rng: np.random.Generator, steps: int = OPQ_STEPS) -> tuple[Floats, Floats]:
+    """Rotation (D, D) and codebooks (M, 16, d) of OPQ for centred x (n, D), D a multiple of M.
+
+    From the principal axes and from the axes as they are (Ge et al., 3.1), whichever ends with the smaller error:
+    either start can end in the poorer optimum, the first one where neighbouring columns belong together.
+    """
+    starts = (_balanced_axes(x, M), np.eye(x.shape[1], dtype=np.float32))
+    fitted = [_alternate(x, rotation, train_codebooks(x @ rotation, M, rng), steps) for rotation in starts]
+    return min(fitted, key=lambda fit: float(np.square(x @ fit[0] - decode(encode(x @ fit[0], fit[1]), fit[1])).sum()))
 
 
-def _decode(codes: NDArray[np.uint8], codebooks: Floats) -> Floats:
+def _alternate(x: Floats, rotation: Floats, codebooks: Floats, steps: int) -> tuple[Floats, Floats]:
+    for _ in range(steps):
+        u, _, vt = np.linalg.svd(x.T @ decode(encode(x @ rotation, codebooks), codebooks))
+        rotation = np.asarray(u @ vt, np.float32)
+        # one Lloyd step from the codewords of before: new ones from scratch would undo what the rotation gained
+        codebooks = _lloyd(x @ rotation, codebooks)
+    return rotation, codebooks
+
+
+def encode(x: NDArray[Any], codebooks: Floats) -> Codes:
+    """(N, D) of any number type -> codes (N, M) uint8. One sub-space after the other, so that pixels stay bytes."""
+    M, _, d = codebooks.shape
+    codes = np.empty((len(x), M), np.uint8)
+    for m, codebook in enumerate(codebooks):
+        codes[:, m] = (np.square(codebook).sum(1) - 2 * _part(x, m, d) @ codebook.T).argmin(1)
+    return codes
+
+
+def decode(codes: Codes, codebooks: Floats) -> Floats:
+    """Codes (N, M) -> (N, M * d)."""
     return codebooks[np.arange(len(codebooks)), codes].reshape(len(codes), -1)
 
 
-def _tables(x: Floats, codebooks: Floats) -> Floats:
-    """Squared distances (N, M, 16) of sub-vectors to codewords."""
-    M, _, d = codebooks.shape
-    sub = x.reshape(len(x), M, d)
-    cross = np.einsum("nmd,mkd->nmk", sub, codebooks, optimize=True)
-    squared = np.square(sub).sum(2)[:, :, None] - 2 * cross + np.square(codebooks).sum(2)
-    return np.maximum(squared, 0).astype(np.float32)
+def _tables(x: NDArray[Any], codebooks: Floats) -> Floats:
+    """Squared distances (Q, M, 16) of sub-vectors to codewords."""
+    d = codebooks.shape[2]
+    out = np.empty((len(x), *codebooks.shape[:2]), np.float32)
+    for m, codebook in enumerate(codebooks):
+        part = _part(x, m, d)
+        out[:, m] = np.square(part).sum(1)[:, None] - 2 * part @ codebook.T + np.square(codebook).sum(1)
+    return np.maximum(out, 0)
 
 
-def _balanced_pca(x: Floats, M: int) -> Floats:
+def _lloyd(x: Floats, codebooks: Floats) -> Floats:
+    """The means of the rows that each codeword gets; a codeword that gets none stays."""
+    codes, moved = encode(x, codebooks), codebooks.copy()
+    for m in range(len(codebooks)):
+        members = codes[:, m, None] == np.arange(16, dtype=np.uint8)
+        counts = members.sum(0)
+        sums = members.T.astype(np.float32) @ _part(x, m, codebooks.shape[2])
+        moved[m, counts > 0] = sums[counts > 0] / counts[counts > 0, None]
+    return moved
+
+
+def _part(x: NDArray[Any], m: int, d: int) -> Floats:
+    """Columns m*d to (m+1)*d as float32, zeros beyond the last one: they change no distance."""
+    columns = x[:, m * d : (m + 1) * d]
+    part = np.zeros((len(x), d), np.float32)
+    part[:, : columns.shape[1]] = columns
+    return part
+
+
+def _padded(x: NDArray[Any], M: int) -> Floats:
+    """Zero columns up to a multiple of M."""
+    return np.pad(x, ((0, 0), (0, -x.shape[1] % M))).astype(np.float32)
+
+
+def _sample(x: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    return x if len(x) <= SAMPLE else x[np.sort(rng.choice(len(x), SAMPLE, replace=False))]
+
+
+def _principal_axes(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Variances, largest first, and axes (D, D) in columns, of centred x."""
+    values, vectors = np.linalg.eigh((x.T @ x / len(x)).astype(np.float64))
+    return values[::-1], vectors[:, ::-1]
+
+
+def _balanced_axes(x: Floats, M: int) -> Floats:
     """Principal axes dealt to the sub-spaces so that their variances multiply to about the same (Ge et al., 3.2)."""
-    values, vectors = np.linalg.eigh(np.cov(x, rowvar=False))
+    variances, axes = _principal_axes(x)
+    shares = np.maximum(variances / max(variances[0], 1e-30), 1e-12)
     logs, room = np.zeros(M), np.full(M, x.shape[1] // M)
     groups: list[list[int]] = [[] for _ in range(M)]
-    for axis in np.argsort(-values):
+    for axis, share in enumerate(shares):
         m = int(np.argmin(np.where(room > 0, logs, np.inf)))
-        groups[m].append(int(axis))
-        logs[m] += np.log(max(values[axis], 1e-12)) + 30  # the shift keeps every addition positive
+        groups[m].append(axis)
+        logs[m] += np.log(share) + 30  # the shift keeps each addition positive
         room[m] -= 1
-    return np.ascontiguousarray(vectors[:, [axis for group in groups for axis in group]], np.float32)
+    return np.asarray(axes[:, [axis for group in groups for axis in group]], np.float32)
 
 
-def _hamming(gallery: NDArray[np.bool_], queries: NDArray[np.bool_], top: int) -> Rows:
-    """By number of differing bits, as a table scan: 4 bits of a code are one sub-code of 16 words."""
-    words = (np.arange(16)[:, None] >> np.arange(4)) & 1  # (16, 4)
+def _signs(gallery: NDArray[Any], mean: NDArray[Any], projection: NDArray[Any]) -> Search:
+    """Sign bits under a projection (D, bits), searched by the number of differing bits.
+
+    As a table scan: 4 bits are one sub-code, and a table holds the Hamming distances to its 16 values.
+    """
     weights = 1 << np.arange(4)
-    bits = gallery.shape[1]
-    codes = (gallery.reshape(len(gallery), bits // 4, 4) @ weights).astype(np.uint8)
-    tables = (queries.reshape(len(queries), bits // 4, 1, 4) != words.astype(bool)).sum(3).astype(np.float32)
-    return rank(tables, codes, top)[1]
+    words = (np.arange(16)[:, None] & weights) > 0  # (16, 4)
+
+    def quartets(x: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.asarray(((x - mean) @ projection > 0).reshape(len(x), projection.shape[1] // 4, 4))
+
+    codes = (quartets(gallery) @ weights).astype(np.uint8)
+
+    def search(queries: NDArray[Any], top: int) -> Rows:
+        tables = (quartets(queries)[:, :, None, :] != words).sum(3).astype(np.float32)
+        return rank(tables, codes, top)[1]
+
+    return search

@@ -15,12 +15,13 @@ from spq.config import Distance
 from spq.data.images import load_pixels
 from spq.data.protocols import Protocol
 from spq.data.sources import ImageSet
-from spq.errors import DataError
+from spq.errors import ConfigError, DataError
 from spq.evaluation import baselines as classic
 from spq.evaluation.metrics import (
     mean_average_precision,
     precision_at,
     precision_recall,
+    query_chunks,
     relevance,
     relevant_in_gallery,
 )
@@ -31,11 +32,20 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 PIXEL_SIZE = 32  # of the raw-pixel baseline
+BATCH_BYTES = 100_000_000  # of pixels in memory at once: 50,000 pictures of 224 x 224 would be 7.5 GB
 
 
 @dataclass
 class Report:
-    """An evaluation. `map` is mAP@`map_at` of the codes; `rows` compares it with the baselines, best figures last."""
+    """An evaluation.
+
+    Attributes:
+        map: mAP@`map_at` of the codes; map_at is at most the number of readable gallery pictures.
+        seconds: all of it: decoding, encoding, ranking, and the baselines where asked for.
+        model: hash of the model.
+        precision: P@N by N. pr_curve: `precision` and `recall` at the same ranks.
+        rows: mAP@`map_at` by method, with the baselines; empty without. notes: what to know when comparing them.
+    """
 
     protocol: str
     bits: int
@@ -50,6 +60,7 @@ class Report:
     precision: dict[int, float] = field(default_factory=dict)
     pr_curve: dict[str, list[float]] = field(default_factory=dict)
     rows: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types."""
@@ -58,7 +69,8 @@ class Report:
     def table(self) -> str:
         """Aligned text."""
         lines = [
-            f"{self.protocol}: {self.queries:,} queries, {self.gallery:,} in the gallery, {self.bits} bits, {self.distance}",
+            f"{self.protocol}: {self.queries:,} queries, {self.gallery:,} in the gallery, {self.bits} bits, "
+            f"{self.distance}",
             f"mAP@{self.map_at}  {self.map:.4f}",
             *(f"P@{n:<6d} {value:.4f}" for n, value in self.precision.items()),
         ]
@@ -66,17 +78,18 @@ class Report:
             width = max(map(len, self.rows))
             lines += ["", f"mAP@{self.map_at} of others, {self.bits} bits where they are codes:"]
             lines += [f"  {name:{width}s}  {value:.4f}" for name, value in self.rows.items()]
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def save_plots(self, folder: str | Path) -> list[Path]:
-        """PR curve and P@N as PNG."""
+        """PR curve (`pr.png`) and P@N (`precision.png`); returns their paths."""
         from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         title = f"{self.protocol}, {self.bits} bits, {self.queries:,} queries"
         written = []
-        curves = {
+        curves: dict[str, tuple[list[Any], list[float], str, str]] = {
             "pr.png": (self.pr_curve["recall"], self.pr_curve["precision"], "recall", "precision"),
             "precision.png": (list(self.precision), list(self.precision.values()), "N", "P@N"),
         }
@@ -85,6 +98,7 @@ class Report:
             axes = figure.add_subplot()
             axes.plot(x, y, color="#0072b2", marker="o" if len(x) < 20 else None)
             axes.set(xlabel=x_label, ylabel=y_label, title=title, ylim=(0, 1))
+            axes.set_xscale("log" if x_label == "N" else "linear")
             axes.grid(alpha=0.3)
             figure.savefig(folder / name, dpi=150)
             written.append(folder / name)
@@ -106,83 +120,112 @@ def evaluate(
     Args:
         at: the N of mAP@N, by default the protocol's. distance: by default the model's.
         baselines: also random codes, raw-pixel PQ, PQ, OPQ, ITQ and LSH on the same descriptors, and the float cosine.
-        progress: called with what is being done.
+        seed: of the baselines. progress: called with what is being done.
     Raises:
-        DataError: no labels, or nothing readable.
+        ConfigError: `at` below 1. DataError: no labels, or nothing readable.
     """
-    say = progress or (lambda _: None)
-    start = time.perf_counter()
-    at = min(at or protocol.map_at, len(protocol.gallery))
+    say, start = progress or (lambda _: None), time.perf_counter()
+    if at is not None and at < 1:
+        raise ConfigError(f"mAP@{at} looks at no answer; give at least 1")
+    for images in (protocol.gallery, protocol.queries):
+        _check_labels(images)  # both before any work
+    size = model.config.input.size
     say("encoding the gallery")
-    x, gallery_labels, bad_gallery = _descriptors(model, protocol.gallery)
+    gallery = _collect(protocol.gallery, size, model.embed)
     say("encoding the queries")
-    q, query_labels, bad_queries = _descriptors(model, protocol.queries)
+    queries = _collect(protocol.queries, size, model.embed)
     say("ranking")
-    name = distance or model.config.quantizer.distance
-    rows = rank(model.tables(q, name), model.encode_descriptors(x), at)[1]
-    relevant = relevance(query_labels, gallery_labels, rows)
-    precision, recall = precision_recall(relevant, relevant_in_gallery(query_labels, gallery_labels))
+    name, top = distance or model.config.quantizer.distance, min(at or protocol.map_at, len(gallery.rows))
+    codes = model.encode_descriptors(gallery.rows)
+    relevant = _relevant(lambda q, top: rank(model.tables(q, name), codes, top)[1], queries, gallery, top)
+    precision, recall = precision_recall(relevant, relevant_in_gallery(queries.labels, gallery.labels))
     report = Report(
         protocol=protocol.name,
         bits=model.config.quantizer.bits,
         map=mean_average_precision(relevant),
-        map_at=at,
-        queries=len(q),
-        gallery=len(x),
+        map_at=top,
+        queries=len(queries.rows),
+        gallery=len(gallery.rows),
         distance=name,
         seconds=0.0,
         model=model.hash,
-        unreadable=bad_gallery + bad_queries,
-        precision=precision_at(relevant, [n for n in (1, 10, 100, 1000, 5000) if n <= at]),
+        unreadable=gallery.unreadable + queries.unreadable,
+        precision=precision_at(relevant, [n for n in (1, 10, 100, 1000, 5000) if n <= top]),
         pr_curve={"precision": precision.tolist(), "recall": recall.tolist()},
     )
     if baselines:
-        report.rows = _baselines(model, protocol, x, q, at, seed, query_labels, gallery_labels, say)
-        report.rows[f"SPQ ({name})"] = report.map
+        del relevant
+        _add_baselines(report, protocol, queries, gallery, seed, say)
     report.seconds = round(time.perf_counter() - start, 2)
     return report
 
 
-def _baselines(
-    model: Model,
-    protocol: Protocol,
-    x: NDArray[np.float32],
-    q: NDArray[np.float32],
-    at: int,
-    seed: int,
-    query_labels: NDArray[Any],
-    gallery_labels: NDArray[Any],
-    say: Progress,
-) -> dict[str, float]:
-    bits = -(-model.config.quantizer.bits // 4) * 4  # 4-bit sub-codes, at least as long as the model's
+@dataclass(frozen=True)
+class _Collected:
+    """rows: (N, D) descriptors or pixels of the readable pictures. labels: theirs, as an `ImageSet` has them."""
 
-    def score(rows: NDArray[np.int64]) -> float:
-        return mean_average_precision(relevance(query_labels, gallery_labels, rows))
+    rows: NDArray[Any]
+    labels: NDArray[Any]
+    unreadable: int = 0
 
-    def rng() -> np.random.Generator:
-        return np.random.default_rng(seed)
+
+def _add_baselines(
+    report: Report, protocol: Protocol, queries: _Collected, gallery: _Collected, seed: int, say: Progress
+) -> None:
+    """Fill in `rows`, and `notes` where codes differ in more than how they were made."""
+    bits, dim, top = -(-report.bits // 4) * 4, gallery.rows.shape[1], report.map_at
+    if bits != report.bits:
+        report.notes.append(f"baselines have {bits} bits, a multiple of their 4-bit sub-codes")
+    if bits > dim:
+        report.notes.append(f"ITQ has {bits - dim} of its {bits} bits from random directions: {dim} dimensions")
+
+    def add(name: str, fit: classic.Fit, queries: _Collected, gallery: _Collected) -> None:
+        search = fit(gallery.rows, bits, np.random.default_rng(seed))
+        report.rows[name] = mean_average_precision(_relevant(search, queries, gallery, top))
 
     say("baseline: random codes, raw pixels")
-    pixels, query_pixels = (
-        load_pixels(images, PIXEL_SIZE).array.reshape(-1, 3 * PIXEL_SIZE**2).astype(np.float32) / 255
-        for images in (protocol.gallery, protocol.queries)
-    )
-    scores = {
-        "random codes": score(classic.random_codes(x, q, bits, at, rng())),
-        "raw-pixel PQ": score(classic.product_quantization(pixels, query_pixels, bits, at, rng())),
-    }
-    for name, method in classic.DESCRIPTOR_BASELINES.items():
+    add("random codes", classic.random_codes, queries, gallery)
+    add("raw-pixel PQ", classic.product_quantization, *(_pixels(part) for part in (protocol.queries, protocol.gallery)))
+    for name, fit in classic.DESCRIPTOR_BASELINES.items():
         say(f"baseline: {name} on the same descriptors")
-        scores[f"{name}, same descriptors"] = score(method(x, q, bits, at, rng()))
+        add(f"{name}, same descriptors", fit, queries, gallery)
     say("baseline: float descriptors")
-    scores["float cosine, no code"] = score(classic.float_cosine(x, q, at))
-    return scores
+    add("float cosine, no code", lambda x, bits, rng: classic.float_cosine(x), queries, gallery)
+    report.rows[f"SPQ ({report.distance})"] = report.map
 
 
-def _descriptors(model: Model, images: ImageSet) -> tuple[NDArray[np.float32], NDArray[Any], int]:
+def _relevant(search: classic.Search, queries: _Collected, gallery: _Collected, top: int) -> NDArray[np.bool_]:
+    """(Q, top) relevance of a search's answers. In chunks: whole rankings as row numbers would be 8 times as large."""
+    out = np.empty((len(queries.rows), top), bool)
+    for part in query_chunks(*out.shape):
+        out[part] = relevance(queries.labels[part], gallery.labels, search(queries.rows[part], top))
+    return out
+
+
+def _pixels(images: ImageSet) -> _Collected:
+    return _collect(images, PIXEL_SIZE, lambda pixels: pixels.reshape(len(pixels), -1))
+
+
+def _collect(images: ImageSet, size: int, describe: Callable[[NDArray[np.uint8]], NDArray[Any]]) -> _Collected:
+    """What `describe` makes of the pictures at `size`, decoded batch by batch."""
+    labels, step = _check_labels(images), max(1, BATCH_BYTES // (3 * size**2))
+    parts: list[NDArray[Any]] = []
+    kept: list[NDArray[np.int64]] = []
+    failures: list[tuple[int, str]] = []
+    for start in range(0, len(images), step):
+        pixels = load_pixels(images, size, positions=range(start, min(start + step, len(images))))
+        parts.append(describe(pixels.array))
+        kept.append(pixels.kept)
+        failures += pixels.failures
+    if len(failures) == len(images):
+        example = f", for example: {failures[0][1]}" if failures else "; give another collection"
+        raise DataError(f"none of the {len(images)} pictures in {images.name} is readable{example}")
+    return _Collected(np.concatenate(parts), labels[np.concatenate(kept)], len(failures))
+
+
+def _check_labels(images: ImageSet) -> NDArray[Any]:
     if images.labels is None:
-        raise DataError(f"{images.name} has no labels; evaluation needs class subfolders, metadata.csv or a labelled set")
-    pixels = load_pixels(images, model.config.input.size)
-    if not len(pixels.array):
-        raise DataError(f"none of the {len(images)} pictures in {images.name} is readable, for example: {pixels.failures[0][1]}")
-    return model.embed(pixels.array), images.labels[pixels.kept], len(pixels.failures)
+        raise DataError(
+            f"{images.name} has no labels; evaluation needs class subfolders, metadata.csv or a labelled set"
+        )
+    return images.labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from spq.errors import DataError
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+
+CELLS = 4_000_000  # of an array (queries, k) that is worked on at once: whole rankings of a large gallery stay small
 
 
 def relevance(query_labels: NDArray[np.generic], gallery_labels: NDArray[np.generic], rows: NDArray[np.int64]) -> Bools:
@@ -26,11 +28,15 @@ def relevance(query_labels: NDArray[np.generic], gallery_labels: NDArray[np.gene
         DataError: one side is single-label and the other multi-label, or with another number of labels.
     """
     if query_labels.ndim != gallery_labels.ndim or query_labels.shape[1:] != gallery_labels.shape[1:]:
-        raise DataError(f"labels of shapes {query_labels.shape} and {gallery_labels.shape} do not compare; use the same classes")
+        raise DataError(
+            f"labels of shapes {query_labels.shape} and {gallery_labels.shape} do not compare; use the same classes"
+        )
     if query_labels.ndim == 1:
         return np.asarray(gallery_labels[rows] == query_labels[:, None])
-    # one query at a time: (Q, k, L) would be 24 times as large as the answer
-    return np.stack([(gallery_labels[row] & labels).any(1) for row, labels in zip(rows, query_labels, strict=True)])
+    out = np.empty(rows.shape, bool)
+    for query, labels in enumerate(query_labels):  # one at a time: (Q, k, L) would be L times as large as the answer
+        out[query] = (gallery_labels[rows[query]] & labels).any(1)
+    return out
 
 
 def average_precision_at_k(relevant: Bools) -> Floats:
@@ -50,9 +56,9 @@ def average_precision_at_k(relevant: Bools) -> Floats:
     return np.asarray((precision * relevant).sum(1) / np.maximum(found, 1))
 
 
-def mean_average_precision(relevant: Bools, chunk: int = 1000) -> float:
-    """mAP@k of (Q, k) relevance, in chunks of queries so that memory stays small."""
-    parts = [average_precision_at_k(relevant[start : start + chunk]) for start in range(0, len(relevant), chunk)]
+def mean_average_precision(relevant: Bools, chunk: int | None = None) -> float:
+    """mAP@k of (Q, k) relevance, `chunk` queries at a time; 0 without queries."""
+    parts = [average_precision_at_k(relevant[part]) for part in query_chunks(len(relevant), relevant.shape[1], chunk)]
     return float(np.concatenate(parts).mean()) if parts else 0.0
 
 
@@ -66,18 +72,23 @@ def precision_at(relevant: Bools, ns: Sequence[int]) -> dict[int, float]:
 
 
 def precision_recall(relevant: Bools, total: NDArray[np.int64], points: int = 200) -> tuple[Floats, Floats]:
-    """Precision and recall at ranks 1..k, averaged over queries, thinned to about `points` ranks.
+    """Precision and recall at ranks 1..k, averaged over queries; at most `points` ranks, evenly in their logarithm.
 
     Args:
         relevant: (Q, k) bool. total: (Q,) relevant images in the whole gallery; queries without any are left out.
     Returns:
-        precision and recall, each (points,).
+        precision and recall, each (points,); zeros where no query has anything to find.
     """
     k = relevant.shape[1]
-    ranks = np.unique(np.geomspace(1, k, min(points, k)).round().astype(int))
-    asked = total > 0
-    hits = relevant[asked].cumsum(1, dtype=np.int32)[:, ranks - 1]
-    return (hits / ranks).mean(0), (hits / total[asked, None]).mean(0)
+    ranks = np.arange(1, k + 1) if k <= points else np.unique(np.geomspace(1, k, points).round().astype(int))
+    precision, recall = np.zeros(len(ranks)), np.zeros(len(ranks))
+    for part in query_chunks(len(relevant), k):
+        asked = total[part] > 0
+        hits = relevant[part][asked].cumsum(1, dtype=np.int32)[:, ranks - 1]
+        precision += (hits / ranks).sum(0)
+        recall += (hits / total[part][asked, None]).sum(0)
+    queries = max(int((total > 0).sum()), 1)
+    return precision / queries, recall / queries
 
 
 def relevant_in_gallery(query_labels: NDArray[np.generic], gallery_labels: NDArray[np.generic]) -> NDArray[np.int64]:
@@ -86,6 +97,17 @@ def relevant_in_gallery(query_labels: NDArray[np.generic], gallery_labels: NDArr
         values, counts = np.unique(gallery_labels, return_counts=True)
         table = dict(zip(values.tolist(), counts.tolist(), strict=True))
         return np.array([table.get(label, 0) for label in query_labels.tolist()], np.int64)
-    gallery = gallery_labels.astype(np.float32)
-    chunks = [(chunk.astype(np.float32) @ gallery.T > 0).sum(1) for chunk in np.array_split(query_labels, len(query_labels) // 256 + 1)]
-    return np.concatenate(chunks).astype(np.int64)
+    gallery, out = gallery_labels.astype(np.float32).T, np.empty(len(query_labels), np.int64)
+    for part in query_chunks(len(query_labels), len(gallery_labels)):
+        out[part] = (query_labels[part].astype(np.float32) @ gallery > 0).sum(1)
+    return out
+
+
+def query_chunks(queries: int, k: int, chunk: int | None = None) -> Iterator[slice]:
+    """Slices over the queries that hold about `CELLS` entries of a (queries, k) array, or `chunk` queries.
+
+    >>> list(query_chunks(5, 10, chunk=3))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    step = chunk or max(1, CELLS // max(k, 1))
+    return (slice(start, min(start + step, queries)) for start in range(0, queries, step))

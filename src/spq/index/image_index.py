@@ -55,6 +55,7 @@ class ImageIndex:
         self._model = model
         self._scan: tuple[NDArray[np.int64], Scan] | None = None
         self._version = -1
+        self.last_sync = SyncReport()  # of this object's last sync or add
 
     @classmethod
     def build(
@@ -77,7 +78,7 @@ class ImageIndex:
             index.sync(source, model, progress)
             return index
         existed = folder.exists()
-        index = cls(Store.create(folder, _manifest(model, source.name)), model)
+        index = cls(Store.create(folder, _manifest(model, _lasting(source.name))), model)
         try:
             model.save(folder / "model")
             report = index.sync(source, model, progress)
@@ -135,6 +136,7 @@ class ImageIndex:
         report.renamed = min(report.renamed, len(gone))
         report.added, report.removed = report.added - report.renamed, len(gone) - report.renamed
         report.failed = self.store.unreadable()
+        self.last_sync = report
         return report
 
     def add(self, images: str | Path | ImageSet, model: Model | None = None) -> SyncReport:
@@ -144,6 +146,7 @@ class ImageIndex:
             _, report = self._refresh(source, model, None)
         report.renamed = 0  # whether the old name is gone was not looked at
         report.failed = self.store.unreadable()
+        self.last_sync = report
         return report
 
     def remove(self, paths: Sequence[str]) -> None:
@@ -309,6 +312,11 @@ def _unchanged(source: ImageSet, position: int, known: tuple[int, int, bool] | N
 def _manifest(model: Model, source: str) -> Manifest:
     q = model.config.quantizer
     return Manifest(FORMAT, __version__, model.hash, q.distance, q.num_codebooks, q.codebook_size, q.bits, source)
+
+
+def _lasting(name: str) -> str:
+    """A path that still leads to the pictures from another working directory; other names as they are."""
+    return str(Path(name).absolute()) if Path(name).exists() else name
 
 
 def _clear(folder: Path, existed: bool) -> None:

@@ -1,0 +1,69 @@
+"""Progress on stderr: bars on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from spq.learning.train import TrainStatus
+
+LINE_SECONDS = 30.0
+
+
+class TrainingBar:
+    """Loading, then training: images per second, time left, loss and the use of the codes."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}"), console=self.console, disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.task = self.bar.add_task("decoding", total=count, facts="")
+        self.last_line = 0.0
+        self.last_warning: str | None = None
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def loading(self, done: int) -> None:
+        self.bar.update(self.task, completed=done)
+        if done >= self.count:
+            self.bar.reset(self.task, description="training", total=1.0)
+
+    def update(self, status: TrainStatus) -> None:
+        facts = (
+            f"epoch {status.epoch}, {status.images_per_second:,.0f} images/s, loss {status.loss:.3f}, "
+            f"codes {status.health.entropy:.0%}"
+        )
+        self.bar.update(self.task, description="training", total=1.0, completed=status.done, facts=facts)
+        now = time.monotonic()
+        if not self.console.is_terminal and (now - self.last_line >= LINE_SECONDS or status.done >= 1):
+            self.last_line = now
+            left = status.seconds * (1 - status.done) / max(status.done, 1e-9)
+            print(f"{status.done:4.0%}  {facts}, {left / 60:.1f} minutes left", file=sys.stderr, flush=True)
+        if status.health.warning and status.health.warning != self.last_warning and status.done > 0.2:
+            self.last_warning = status.health.warning
+            self.console.print(f"warning: {status.health.warning}", highlight=False)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) that draws a bar on a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
