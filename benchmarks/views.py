@@ -103,7 +103,9 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="kornia")
     source = open_images(arguments.images)
-    images = torch.from_numpy(load_pixels(source, arguments.size, positions=range(min(arguments.count, len(source)))).array)
+    images = torch.from_numpy(
+        load_pixels(source, arguments.size, positions=range(min(arguments.count, len(source)))).array
+    )
     makers: dict[str, Maker] = {"ours": ours, "kornia, batch": with_kornia, "torchvision v2, workers": with_torchvision}
     rates: dict[str, list[float]] = {name: [] for name in makers}
     for _ in range(arguments.rounds):
@@ -114,7 +116,11 @@ def main() -> None:
         spread = f"{min(rates[name]):.0f}..{max(rates[name]):.0f}"
         print(f"{name:26s} {value:8.0f} views/s  ({spread})  ours is {medians['ours'] / value:.1f}x")
     if arguments.json:
-        report = {"views_per_second": rates, "machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        report = {
+            "views_per_second": rates,
+            "machine": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+        }
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
 
 

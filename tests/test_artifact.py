@@ -35,7 +35,9 @@ def pixels() -> np.ndarray:
     return load_pixels(open_images("sample:test"), 28, positions=range(40)).array
 
 
-def test_descriptors_and_codes_survive_save_and_load_bit_for_bit(model: Model, pixels: np.ndarray, tmp_path: Path) -> None:
+def test_descriptors_and_codes_survive_save_and_load_bit_for_bit(
+    model: Model, pixels: np.ndarray, tmp_path: Path
+) -> None:
     model.save(tmp_path / "m")
     again = SPQ.load(tmp_path / "m")
     assert again.hash == model.hash
@@ -79,7 +81,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 def test_a_model_that_is_not_whole_is_refused_with_the_reason(model: Model, tmp_path: Path) -> None:
     folder = tmp_path / "m"
-    with pytest.raises(ModelError, match="no model at .*m: it has no config.json"):
+    with pytest.raises(ModelError, match=r"no model at .*m: it has no config\.json"):
         Model.load(folder)
     model.save(folder)
     edit(folder, format=99)
@@ -106,7 +108,9 @@ def test_a_model_that_is_not_whole_is_refused_with_the_reason(model: Model, tmp_
         Model.load(folder)
 
 
-def test_a_failed_save_leaves_the_old_model_whole(model: Model, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_the_old_model_whole(
+    model: Model, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model.save(tmp_path / "m")
     before = model.embed(pixels)
 
@@ -131,7 +135,9 @@ def test_push_to_hub_uploads_the_whole_folder(model: Model, monkeypatch: pytest.
     uploaded: list[str] = []
     monkeypatch.setattr(huggingface_hub, "create_repo", lambda repo, exist_ok: None)
     monkeypatch.setattr(
-        huggingface_hub, "upload_folder", lambda repo_id, folder_path: uploaded.extend(sorted(p.name for p in Path(folder_path).iterdir()))
+        huggingface_hub,
+        "upload_folder",
+        lambda repo_id, folder_path: uploaded.extend(sorted(p.name for p in Path(folder_path).iterdir())),
     )
     model.push_to_hub("someone/model")
     assert uploaded == ["README.md", "config.json", "model.safetensors"]

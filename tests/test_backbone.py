@@ -14,7 +14,9 @@ from spq.model.backbone import make_backbone
 def test_the_papers_backbone_is_cifar_resnet18() -> None:
     backbone, feature_dim = make_backbone(BackboneConfig())
     assert feature_dim == 512
-    assert sum(p.numel() for p in backbone.parameters()) == 11_168_832  # torchvision's ResNet-18 less its 7x7 stem and fc, plus a 3x3 stem
+    assert (
+        sum(p.numel() for p in backbone.parameters()) == 11_168_832
+    )  # torchvision's ResNet-18 less its 7x7 stem and fc, plus a 3x3 stem
     assert backbone(torch.zeros(2, 3, 32, 32)).shape == (2, 512)
 
 
@@ -22,7 +24,11 @@ def test_a_resnet_equals_torchvisions_on_the_same_weights() -> None:
     from torchvision.models import resnet18
 
     theirs = resnet18(weights=None).eval()
-    theirs.conv1, theirs.maxpool, theirs.fc = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False), torch.nn.Identity(), torch.nn.Identity()
+    theirs.conv1, theirs.maxpool, theirs.fc = (
+        torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False),
+        torch.nn.Identity(),
+        torch.nn.Identity(),
+    )
     ours, _ = make_backbone(BackboneConfig())
     state = list(theirs.state_dict().values())
     ours.load_state_dict(dict(zip(ours.state_dict(), state, strict=True)))
@@ -38,7 +44,9 @@ def test_a_timm_model_serves_as_backbone() -> None:
 def test_local_weights_are_loaded(tmp_path: Path) -> None:
     small = BackboneConfig(blocks=(1,), width=8)
     source, _ = make_backbone(small)
-    save_file({**source.state_dict(), "fc.weight": torch.zeros(1)}, tmp_path / "w.safetensors")  # a classifier is left over
+    save_file(
+        {**source.state_dict(), "fc.weight": torch.zeros(1)}, tmp_path / "w.safetensors"
+    )  # a classifier is left over
     loaded, _ = make_backbone(BackboneConfig(blocks=(1,), width=8, weights=str(tmp_path / "w.safetensors")))
     assert all(torch.equal(a, b) for a, b in zip(source.parameters(), loaded.parameters(), strict=True))
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reference import paper
 
+from reference import paper
 from spq.config import QuantizerConfig
 from spq.learning.loss import cross_quantized_contrastive, nt_xent
 from spq.model.quantizer import Quantizer

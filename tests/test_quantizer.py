@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import paper
 
+from reference import paper
 from spq.config import QuantizerConfig
 from spq.errors import CodebookError, ConfigError
 from spq.model.quantizer import Quantizer

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import adc
 
+from reference import adc
 from spq.errors import StoreError
 from spq.index import scan
 from spq.index.scan import Scan, rank
@@ -19,7 +19,10 @@ def data(N: int, M: int, K: int, Q: int, seed: int, ties: bool) -> tuple[np.ndar
 
 
 @given(
-    N=st.integers(1, 60), M=st.integers(1, 7), K=st.sampled_from([2, 4, 16, 64, 256]), top=st.integers(1, 70),
+    N=st.integers(1, 60),
+    M=st.integers(1, 7),
+    K=st.sampled_from([2, 4, 16, 64, 256]),
+    top=st.integers(1, 70),
     seed=st.integers(0, 999),
 )
 @settings(max_examples=60, deadline=None)

@@ -284,6 +284,10 @@ def test_a_webdataset_tar_is_read_in_place_with_its_labels(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
 
 
+def test_a_tar_key_that_is_not_utf8_can_be_printed(tmp_path: Path) -> None:
+    assert open_images(tar(tmp_path / "a.tar", {"caf\udce9.jpg": jpeg(0)})).ids == [r"caf\xe9"]
+
+
 def test_json_beside_a_picture_may_hold_its_label_or_labels(tmp_path: Path) -> None:
     documents: list[Any] = [{"label": ["sky", "sea"]}, {"label": ["sea"]}]
     members = {f"{i}.jpg": jpeg(i) for i in range(2)} | {

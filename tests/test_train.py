@@ -44,14 +44,18 @@ def weights(model: Model) -> np.ndarray:
     return np.concatenate([t.float().numpy().ravel() for t in model.network.state_dict().values()])
 
 
-def test_same_seed_gives_the_same_weights_and_another_seed_others(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_weights_and_another_seed_others(
+    images: ImageSet, recipe: Recipe, tmp_path: Path
+) -> None:
     first, second = (train(images, recipe, tmp_path / str(run)) for run in range(2))
     np.testing.assert_array_equal(weights(first), weights(second))
     other = train(images, replace(recipe, train=replace(recipe.train, seed=1)), tmp_path / "other")
     assert not np.array_equal(weights(first), weights(other))
 
 
-def test_training_lowers_the_loss_and_beats_its_own_start(images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_lowers_the_loss_and_beats_its_own_start(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("spq.learning.train.LOG_SECONDS", 0.0)
     seen: list[TrainStatus] = []
     recipe = replace(recipe, train=replace(recipe.train, epochs=10))
@@ -64,7 +68,7 @@ def test_training_lowers_the_loss_and_beats_its_own_start(images: ImageSet, reci
     assert SPQ.load(tmp_path / "m").training["views"] == 60 * 128
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -74,9 +78,9 @@ def test_a_run_that_died_resumes_to_the_same_weights(images: ImageSet, recipe: R
 
     def die(epoch: int, network: object) -> None:
         if epoch == 2:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(images, recipe, tmp_path / "died", on_epoch=die)
     resumed = train(images, recipe, tmp_path / "died", resume=True)
     np.testing.assert_array_equal(weights(resumed), weights(whole))
@@ -86,10 +90,21 @@ def test_a_run_that_died_resumes_to_the_same_weights(images: ImageSet, recipe: R
 def test_kill_9_then_resume_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text(
         "[input]\nsize = 16\n[backbone]\nblocks = [1, 1]\nwidth = 16\n[quantizer]\nnum_codebooks = 4\ncodeword_dim = 8\n"
-        "[train]\nbatch_size = 128\nepochs = 8\noptimizer = 'muon'\nlr = 1e-3\ncheckpoint_minutes = 0.0\n",
+        "[train]\nbatch_size = 256\nepochs = 2\noptimizer = 'muon'\nlr = 1e-3\ncheckpoint_minutes = 0.0\n",
         "utf-8",
     )
-    command = [sys.executable, "-m", "spq", "train", "sample:train", "--recipe", str(tmp_path / "r.toml"), "--device", "cpu", "--out"]
+    command = [
+        sys.executable,
+        "-m",
+        "spq",
+        "train",
+        "sample:train",
+        "--recipe",
+        str(tmp_path / "r.toml"),
+        "--device",
+        "cpu",
+        "--out",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
     victim = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stderr=subprocess.DEVNULL)
@@ -97,7 +112,6 @@ def test_kill_9_then_resume_gives_the_weights_of_an_uninterrupted_run(tmp_path: 
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(0.5)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     assert not (tmp_path / "killed" / "config.json").exists()  # it did not get to its end

@@ -79,7 +79,7 @@ def with_options(
         changes["minutes"] = 0.0
     training = replace(recipe.train, **{key: value for key, value in changes.items() if value is not None})
     quantizer = recipe.quantizer if bits is None else recipe.quantizer.with_bits(bits)
-    source = {"name": backbone, "weights": weights}
+    source: dict[str, Any] = {"name": backbone, "weights": weights}
     return replace(
         recipe,
         input=recipe.input if image_size is None else replace(recipe.input, size=image_size),

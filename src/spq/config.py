@@ -6,7 +6,6 @@ import dataclasses
 import importlib.resources
 import math
 import tomllib
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +137,8 @@ class TrainConfig:
     channels_last: bool = False
     checkpoint_minutes: float = 10.0
     seed: int = 0
-    # appended: what later recipes add on top of the paper
+    small_share: float = 0.0  # of the budget: the first part sees views of small_scale times the input's side
+    small_scale: float = 0.5
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
@@ -229,9 +229,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(hint, type | types.GenericAlias) or not isinstance(value, hint) or (
-        hint is not bool and isinstance(value, bool)
-    ):
+    if not isinstance(hint, type) or not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(f"{where} = {value!r}; expected {getattr(hint, '__name__', hint)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where} = {value!r}; expected a finite number")

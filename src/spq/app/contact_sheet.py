@@ -80,7 +80,9 @@ def draw_png(rows: Sequence[Row], tile: int = 84, scale: int = 2) -> Image.Image
     columns = max(len(row.answers) for row in rows)
     left = tile + 3 * gap
     head = 22 * scale
-    sheet = Image.new("RGB", (left + columns * (tile + gap) + gap, head + len(rows) * (tile + gap + bar) + gap), "white")
+    sheet = Image.new(
+        "RGB", (left + columns * (tile + gap) + gap, head + len(rows) * (tile + gap + bar) + gap), "white"
+    )
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(12 * scale)
     draw.text((gap, 5 * scale), "query", fill="#444444", font=font)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spq.errors import ConfigError
+from spq.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from spq.data.sources import ImageSet
@@ -19,47 +19,68 @@ if TYPE_CHECKING:
 
 BITS = 64
 ANSWERS = 8
+SIDE_OF_SAMPLE, SIDE_OF_PHOTOS = 28, 64  # pixels of the network's input
+MARK = "demo.json"  # tells an earlier demo's folder from others
 
 
 def run_demo(folder: str | None, out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     """The whole way. Model, index, contact sheet and report go to `out`; returns the report.
 
     Raises:
-        ConfigError: `out` holds something that is not an earlier demo's.
+        ConfigError: `out` holds something that is not an earlier demo's. DataError: too few readable pictures.
     """
-    import shutil
-
-    from spq.api import with_options
-    from spq.app.progress import TrainingBar
-    from spq.config import load_recipe
     from spq.data.sources import open_images
     from spq.index.image_index import ImageIndex
-    from spq.learning.train import train
 
     gallery = open_images(folder or "sample:train")
-    if out.exists() and not (out / "demo.json").exists() and (out.is_file() or any(out.iterdir())):
+    new = _prepare(out)
+    say(f"1/3  training on {len(gallery):,} pictures for {minutes:g} minutes, without labels")
+    try:
+        model = _train(gallery, out / "model", minutes, seed, SIDE_OF_PHOTOS if folder else SIDE_OF_SAMPLE)
+    except DataError:
+        if new:
+            shutil.rmtree(out)
+        raise
+    say(f"2/3  indexing at {BITS // 8} bytes a picture")
+    with ImageIndex.build(out / "index", model, gallery) as index:
+        facts: dict[str, Any] = {"out": str(out), "images": len(index), "bits": BITS, **_measured(model, folder, say)}
+        _contact_sheet(index, gallery, None if folder else open_images("sample:test"), out, seed)
+    (out / MARK).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+    say(f"look at  {out / 'answers.html'}\nsearch   spq search {out / 'index'} PICTURE")
+    return facts
+
+
+def table(facts: dict[str, Any]) -> str:
+    """The measurement in a few lines."""
+    names = {"random codes": "random codes", "raw-pixel PQ": "raw-pixel PQ", f"SPQ ({facts['distance']})": "spq"}
+    title = (
+        f"mAP@{facts['map_at']} of {facts['queries']} new pictures, {BITS // 8} bytes each, learned without a label:"
+    )
+    rows = (f"  {names[row]:12s}  {value:.3f}" for row, value in facts["rows"].items() if row in names)
+    return "\n".join([title, *rows])
+
+
+def _prepare(out: Path) -> bool:
+    """Make room for a demo in `out`; whether it was new."""
+    new = not out.exists()
+    if not new and not (out / MARK).exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out} holds other things; give a new folder")
     for part in ("model", "index"):  # an earlier demo's
         shutil.rmtree(out / part, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "demo.json").write_text("{}\n", "utf-8")
+    (out / MARK).write_text("{}\n", "utf-8")
+    return new
 
-    recipe = with_options(load_recipe("fast"), bits=BITS, minutes=minutes, seed=seed, image_size=64 if folder else 28)
-    say(f"1/3  training on {len(gallery):,} pictures for {minutes:g} minutes, without labels")
+
+def _train(gallery: ImageSet, out: Path, minutes: float, seed: int, side: int) -> Model:
+    from spq.api import with_options
+    from spq.app.progress import TrainingBar
+    from spq.config import load_recipe
+    from spq.learning.train import train
+
+    recipe = with_options(load_recipe("fast"), bits=BITS, minutes=minutes, seed=seed, image_size=side)
     with TrainingBar(len(gallery)) as bar:
-        model = train(gallery, recipe, out / "model", on_load=bar.loading, on_status=bar.update)
-    say(f"2/3  indexing at {BITS // 8} bytes a picture")
-    with ImageIndex.build(out / "index", model, gallery) as index:
-        say("3/3  searching")
-        _contact_sheet(index, gallery, None if folder else open_images("sample:test"), out, seed)
-        facts: dict[str, Any] = {"out": str(out), "images": len(index), "bits": BITS, "minutes": model.training["minutes"]}
-    if folder is None:
-        facts.update(_measure(model))
-        print(_table(facts))
-    (out / "demo.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
-    say(f"look at  {out / 'answers.html'}")
-    say(f"search   spq search {out / 'index'} PICTURE")
-    return facts
+        return train(gallery, recipe, out, on_load=bar.loading, on_status=bar.update)
 
 
 def _contact_sheet(index: ImageIndex, gallery: ImageSet, queries: ImageSet | None, out: Path, seed: int) -> None:
@@ -81,25 +102,23 @@ def _choose(gallery: ImageSet, queries: ImageSet | None, index: ImageIndex, seed
     """One new picture per class of the sample, or eight readable ones of the user's own."""
     rng = np.random.default_rng(seed)
     if queries is not None and queries.labels is not None:
-        return [(queries, int(rng.choice(np.flatnonzero(queries.labels == c)))) for c in range(len(queries.class_names))]
+        return [
+            (queries, int(rng.choice(np.flatnonzero(queries.labels == c)))) for c in range(len(queries.class_names))
+        ]
     unreadable = {path for path, _ in index.store.unreadable()}
     readable = [position for position, path in enumerate(gallery.ids) if path not in unreadable]
     return [(gallery, int(position)) for position in sorted(rng.choice(readable, min(8, len(readable)), replace=False))]
 
 
-def _measure(model: Model) -> dict[str, Any]:
-    """Against labels that training never saw: 500 new pictures ask the 5,000."""
+def _measured(model: Model, folder: str | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """The sample against labels that training never saw, 500 new pictures asking 5,000; the user's own have none."""
+    facts: dict[str, Any] = {"minutes": model.training["minutes"], "health": model.training["health"]}
+    if folder:
+        say("3/3  searching")
+        return facts
     from spq.data.protocols import custom_protocol
     from spq.evaluation.evaluate import evaluate
 
-    protocol = replace(custom_protocol("sample:train", "sample:test", 100), name="sample")
-    report = evaluate(model, protocol, baselines=True)
-    return {"map_at": report.map_at, "map": report.map, "queries": report.queries, "rows": report.rows}
-
-
-def _table(facts: dict[str, Any]) -> str:
-    wanted = ("random codes", "raw-pixel PQ", "SPQ (l2)", "SPQ (sqeuclidean)")
-    names = {"SPQ (l2)": "spq", "SPQ (sqeuclidean)": "spq", "raw-pixel PQ": "raw pixels"}
-    lines = [f"mAP@{facts['map_at']} of {facts['queries']} new pictures, {BITS // 8} bytes a picture, no label seen in training:"]
-    lines += [f"  {names.get(name, name):14s} {facts['rows'][name]:.3f}" for name in wanted if name in facts["rows"]]
-    return "\n".join(lines)
+    say("3/3  searching, and measuring beside classic methods")
+    report = evaluate(model, custom_protocol("sample:train", "sample:test", 100), baselines=True).to_dict()
+    return facts | {key: report[key] for key in ("map_at", "map", "queries", "distance", "rows")}

@@ -9,10 +9,12 @@ import platform
 from typing import Any
 
 EXTRAS = {"huggingface_hub": "hub", "pillow_heif": "heif", "tensorboard": "tensorboard"}
+CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF"}
+PACKAGES = ("spq-retrieval", "torch", "torchvision", "faiss-cpu", "numpy", "pillow", "timm", "accelerate")
 
 
 def examine() -> dict[str, Any]:
-    """Device, threads, codecs, versions and extras, as plain types."""
+    """Device, threads, codecs, versions and extras, as plain types; `missing` names the command that installs each."""
     import torch
     from PIL import features
 
@@ -20,20 +22,22 @@ def examine() -> dict[str, Any]:
     from spq.learning.train import resolve_device, resolve_precision
 
     device = resolve_device("auto")
-    codecs = {name: features.check(name) for name in ("jpg", "webp", "avif", "jpg_2000", "libtiff")}
-    missing = [extra for module, extra in EXTRAS.items() if importlib.util.find_spec(module) is None]
-    names = ("spq-retrieval", "torch", "faiss-cpu", "numpy", "pillow", "timm", "accelerate")
+    extras = {extra: importlib.util.find_spec(module) is not None for module, extra in EXTRAS.items()}
+    codecs = {label: bool(features.check(name)) for name, label in CODECS.items()}
+    missing = {extra: f"pip install 'spq-retrieval[{extra}]'" for extra, there in extras.items() if not there}
+    missing |= {codec: "pip install --upgrade pillow" for codec, there in codecs.items() if not there}
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "device": device if device != "cuda" else f"cuda ({torch.cuda.get_device_name()})",
         "threads": torch.get_num_threads(),
-        "precision": resolve_precision("auto", device),
-        "data": os.environ.get("SPQ_DATA", "SPQ_DATA is not set; named sets are fetched"),
-        "pictures": ", ".join(name for name, there in codecs.items() if there),
-        "recipes": ", ".join(recipe_names()),
-        "versions": {name: _version(name) for name in names},
-        "missing": {extra: f"pip install 'spq-retrieval[{extra}]'" for extra in missing} or "nothing",
+        "bf16": resolve_precision("auto", device) == "bf16",  # in hardware, where it is faster
+        "data": os.environ.get("SPQ_DATA") or "SPQ_DATA is not set: named sets are fetched",
+        "pictures": [codec for codec, there in codecs.items() if there],
+        "extras": [extra for extra, there in extras.items() if there],
+        "recipes": recipe_names(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "missing": missing,
     }
 
 

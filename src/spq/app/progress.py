@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -24,10 +23,9 @@ class TrainingBar:
     def __init__(self, count: int) -> None:
         self.count = count
         self.console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn(),
-            TextColumn("{task.fields[facts]}"), console=self.console, disable=not self.console.is_terminal,
-        )  # fmt: skip
+        share, facts = TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.fields[facts]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), share, TimeRemainingColumn(), facts)
+        self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self.task = self.bar.add_task("decoding", total=count, facts="")
         self.last_line = 0.0
         self.last_warning: str | None = None
@@ -36,7 +34,7 @@ class TrainingBar:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
     def loading(self, done: int) -> None:

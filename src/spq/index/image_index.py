@@ -84,7 +84,9 @@ class ImageIndex:
             report = index.sync(source, model, progress)
             if not len(index):
                 reason = report.failed[0][1] if report.failed else "it is empty"
-                raise DataError(f"none of the {len(source)} pictures in {source.name} is readable, for example: {reason}")
+                raise DataError(
+                    f"none of the {len(source)} pictures in {source.name} is readable, for example: {reason}"
+                )
         except (DataError, OSError):
             index.close()
             _clear(folder, existed)
@@ -229,8 +231,8 @@ class ImageIndex:
         given = [isinstance(q, np.ndarray) and q.shape == (dim,) and q.dtype == np.float32 for q in queries]
         out = np.empty((len(queries), dim), np.float32)
         for position, is_descriptor in enumerate(given):
-            query = queries[position]
-            out[position] = query if is_descriptor else self.model.embed([query])[0]  # type: ignore[list-item]
+            query: Any = queries[position]
+            out[position] = query if is_descriptor else self.model.embed([query])[0]
         return out
 
     def _checked(self, model: Model) -> Model:

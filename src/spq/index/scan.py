@@ -71,7 +71,9 @@ class Scan:
             best = _smallest(d, top)
             # 8-bit tables round: a row outside the candidates can be nearer only by less than the rounding error
             if not len(ordered) >= top or d[best[-1]] + _rounding(tables[query]) >= d.max():
-                distances[query : query + 1], rows[query : query + 1] = rank_pairs(combined[query : query + 1], self.pairs, top)
+                distances[query : query + 1], rows[query : query + 1] = rank_pairs(
+                    combined[query : query + 1], self.pairs, top
+                )
             else:
                 distances[query], rows[query] = d[best], ordered[best]
         return distances, rows
@@ -86,16 +88,18 @@ def rank(tables: Floats, codes: Codes, top: int, threads: int | None = None) -> 
 def check_tables(tables: Floats, M: int, K: int) -> None:
     """Refuse tables that no code can be looked up in."""
     if tables.ndim != 3 or tables.shape[1:] != (M, K):
-        raise StoreError(f"tables have shape {tables.shape}, the index wants (queries, {M}, {K}); is it the same model?")
+        raise StoreError(
+            f"tables have shape {tables.shape}, the index wants (queries, {M}, {K}); is it the same model?"
+        )
     if not np.isfinite(tables).all():
         raise StoreError("a query's distances are not finite; its descriptor holds NaN or infinity")
 
 
-def pair_codes(codes: Codes, K: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def pair_codes(codes: Codes, K: int) -> NDArray[Any]:
     """(N, ceil(M/2)) with two sub-codes in each entry: half as many look-ups. Low part first; K <= 16 fits a byte."""
     if codes.shape[1] % 2:
         codes = np.concatenate([codes, np.zeros((len(codes), 1), np.uint8)], 1)
-    wide = codes.astype(np.uint8 if K <= 16 else np.uint16)
+    wide: NDArray[Any] = codes.astype(np.uint8 if K <= 16 else np.uint16)
     return np.ascontiguousarray(wide[:, 0::2] + wide[:, 1::2] * K)
 
 
@@ -130,7 +134,7 @@ def rank_pairs(tables: Floats, pairs: NDArray[Any], top: int, threads: int | Non
 
 def _sum(table: Floats, pairs: NDArray[Any]) -> Floats:
     """Distances (n,) of pair codes (n, P), added in the order of the codebooks, as `rank_pairs` does."""
-    d = table[0].take(pairs[:, 0])
+    d: Floats = table[0].take(pairs[:, 0])
     for p in range(1, pairs.shape[1]):
         d += table[p].take(pairs[:, p])
     return d
@@ -163,4 +167,5 @@ def _fast_scan(codes: Codes) -> Any:
     even = codes if M % 2 == 0 else np.concatenate([codes, np.zeros((N, 1), np.uint8)], 1)
     packed = np.ascontiguousarray(even[:, 0::2] | (even[:, 1::2] << 4))  # low nibble first
     index.add_sa_codes(packed)
-    return faiss.IndexPQFastScan(index)
+    converted: Any = faiss.IndexPQFastScan
+    return converted(index)

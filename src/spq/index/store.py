@@ -76,12 +76,16 @@ class Store:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
         try:
-            self.connection = sqlite3.connect(folder / "items.sqlite", timeout=30, check_same_thread=False, isolation_level=None)
+            self.connection = sqlite3.connect(
+                folder / "items.sqlite", timeout=30, check_same_thread=False, isolation_level=None
+            )
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")  # what was reported done survives a power cut
             self.connection.executescript(_SCHEMA)
         except sqlite3.Error as error:
-            raise StoreError(f"index {folder}: items.sqlite does not open ({error}); restore it or index anew") from None
+            raise StoreError(
+                f"index {folder}: items.sqlite does not open ({error}); restore it or index anew"
+            ) from None
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest) -> Self:
@@ -122,12 +126,14 @@ class Store:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise StoreError(f"index {self.folder} is being written by another process; wait for it to end") from None
+                raise StoreError(
+                    f"index {self.folder} is being written by another process; wait for it to end"
+                ) from None
             yield
 
     def put(self, items: Iterable[Item]) -> None:
         """Insert items, or replace those of the same path, in one transaction. A path that is there keeps its id."""
-        rows = [
+        rows: list[tuple[object, ...]] = [
             (i.path, i.hash, i.size, i.mtime_ns, i.width, i.height, UNREADABLE if i.code is None else OK, i.reason or None,
              None if i.code is None else i.code.tobytes())
             for i in items
@@ -170,7 +176,9 @@ class Store:
         try:
             return ids, codes.reshape(len(rows), self.manifest.num_codebooks)
         except ValueError:
-            raise StoreError(f"index {self.folder} holds codes of another length than its manifest; index anew") from None
+            raise StoreError(
+                f"index {self.folder} holds codes of another length than its manifest; index anew"
+            ) from None
 
     def paths(self, ids: Iterable[int]) -> dict[int, str]:
         """id -> path."""
@@ -187,12 +195,14 @@ class Store:
 
     def _first(self, where: str, value: object) -> Item | None:
         row = self.connection.execute(
-            f"SELECT path, size, mtime_ns, hash, width, height, code, reason, id FROM items WHERE {where} LIMIT 1", (value,)
+            f"SELECT path, size, mtime_ns, hash, width, height, code, reason, id FROM items WHERE {where} LIMIT 1",
+            (value,),
         ).fetchone()
         if row is None:
             return None
         code = None if row[6] is None else np.frombuffer(row[6], np.uint8)
-        return Item(*row[:6], code, row[7] or "", row[8])
+        path, size, mtime_ns, digest, width, height, _, reason, number = row
+        return Item(path, size, mtime_ns, digest, width, height, code, reason or "", number)
 
     def _transaction(self, statement: str, rows: list[tuple[object, ...]]) -> None:
         try:
@@ -204,7 +214,9 @@ class Store:
                 raise
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StoreError(f"index {self.folder} could not be written ({error}); nothing of this step was kept") from None
+            raise StoreError(
+                f"index {self.folder} could not be written ({error}); nothing of this step was kept"
+            ) from None
 
     def _lock_file(self) -> IO[bytes]:
         return (self.folder / ".lock").open("ab")

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from spq.config import Recipe, from_dict, to_dict
-from spq.data.images import Pixels, load_pixels
+from spq.config import InputConfig, Recipe, from_dict, to_dict
+from spq.data.images import load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
 from spq.learning.health import Health, measure
 from spq.learning.loss import cross_quantized_contrastive
 from spq.learning.muon import Muon
 from spq.learning.views import make_views
-from spq.model.artifact import Model, _replacing
+from spq.model.artifact import Model, Replacing
 from spq.model.network import Network
 
 LOG_SECONDS = 10.0
@@ -87,13 +87,15 @@ def train(
     batch_size = _batch_size(recipe, len(pixels.array), images.name, pixels.failures)
     fingerprint = hashlib.sha256(pixels.array.tobytes()).hexdigest()
     if checkpoint and checkpoint["fingerprint"] != fingerprint:
-        raise ModelError(f"checkpoint of {out} was made from other pictures than {images.name}; give the same, or a new --out")
+        raise ModelError(
+            f"checkpoint of {out} was made from other pictures than {images.name}; give the same, or a new --out"
+        )
 
     accelerator = Accelerator(cpu=resolve_device(device) == "cpu")
     torch.manual_seed(recipe.train.seed)
     network = Network(recipe, backbone)
     if recipe.train.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     optimizers = make_optimizers(network, recipe)
     state = _State()
     if checkpoint:
@@ -111,9 +113,8 @@ def train(
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
             batch = data[indices]
-            view_a, view_b = (
-                _layout(make_views(batch, recipe.views, recipe.input, generator), recipe) for _ in range(2)
-            )
+            views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(2)]
+            view_a, view_b = (_layout(view, recipe) for view in views)
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 (x_a, z_a), (x_b, z_b) = network(view_a), network(view_b)
             loss = cross_quantized_contrastive(x_a, z_a, x_b, z_b, recipe.train.temperature)
@@ -176,6 +177,13 @@ class _Run:
                 self.set_lr(done)
                 generator = torch.Generator(device).manual_seed((seed << 40) + self.state.step)
                 yield order[start : start + self.batch_size].to(device), generator
+
+    def view_config(self) -> InputConfig:
+        """The input, at first smaller where the recipe says so: early epochs learn as much from cheaper views."""
+        config, small = self.recipe.input, self.recipe.train
+        if self.done >= small.small_share:
+            return config
+        return replace(config, size=max(8, round(config.size * small.small_scale)))
 
     def set_lr(self, done: float) -> None:
         factor = lr_factor(done, self.recipe.train.warmup, self.recipe.train.schedule)
@@ -243,7 +251,7 @@ class _Run:
             "step": self.state.step,
             "seconds": self.seconds,
         }
-        with _replacing(self.out / "checkpoints" / "last.pt") as temporary:
+        with Replacing(self.out / "checkpoints" / "last.pt") as temporary:
             torch.save(content, temporary)
 
     @contextmanager
@@ -327,13 +335,14 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """`auto` is bf16 where the hardware multiplies it, else fp32."""
+    """`auto` is bf16 where the hardware multiplies it faster, else fp32."""
     if precision != "auto":
         return precision
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return "bf16" if device == "cpu" and has_bf16 else "fp32"
+    # on CPUs that only have AVX-512 BF16, fp32 convolutions were faster (docs/log.md); AMX multiplies bf16 in tiles
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return "bf16" if device == "cpu" and has_amx else "fp32"
 
 
 def read_checkpoint(out: Path) -> dict[str, Any] | None:
@@ -353,7 +362,9 @@ def _batch_size(recipe: Recipe, count: int, name: str, failures: list[tuple[int,
     if not count and failures:
         raise DataError(f"none of the {len(failures)} pictures in {name} is readable, for example: {failures[0][1]}")
     if count < 16:
-        raise DataError(f"{count} readable pictures in {name} are too few to learn from; 16 is the least, 1,000 sensible")
+        raise DataError(
+            f"{count} readable pictures in {name} are too few to learn from; 16 is the least, 1,000 sensible"
+        )
     return max(2, min(recipe.train.batch_size, count // 4))
 
 

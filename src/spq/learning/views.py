@@ -179,4 +179,5 @@ def _hue_rotations(hue: Tensor) -> Tensor:
     angle = -2 * math.pi * hue  # I-Q turns the other way round than HSV's hue
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(hue), torch.ones_like(hue)
     rotation = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    return torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+    turned: Tensor = torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+    return turned

@@ -106,11 +106,11 @@ class Model:
             "recipe": to_dict(self.config),
             "training": self.training,
         }
-        with _replacing(folder / "model.safetensors") as temporary:
+        with Replacing(folder / "model.safetensors") as temporary:
             save_file(tensors, temporary, metadata={"format": "pt"})
-        with _replacing(folder / "README.md") as temporary:
+        with Replacing(folder / "README.md") as temporary:
             temporary.write_text(model_card(self), "utf-8")
-        with _replacing(folder / "config.json") as temporary:
+        with Replacing(folder / "config.json") as temporary:
             temporary.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
     @classmethod
@@ -129,7 +129,9 @@ class Model:
         except ConfigError as error:
             raise ModelError(f"{error}; the model may be of another spq than {__version__}") from None
         except (OSError, SafetensorError, RuntimeError) as error:
-            raise ModelError(f"model {folder}: weights do not load ({_first_line(error)}); copy the folder anew") from None
+            raise ModelError(
+                f"model {folder}: weights do not load ({_first_line(error)}); copy the folder anew"
+            ) from None
         model = cls(network, recipe, config.get("training"))
         if model.hash != config.get("hash"):
             raise ModelError(f"model {folder}: hash {model.hash} is not the saved {config.get('hash')}; copy it anew")
@@ -167,7 +169,7 @@ class Model:
     def _chunks(self, x: NDArray[np.float32], size: int) -> list[Tensor]:
         device = self.network.quantizer.codebooks.device
         tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(device)
-        return list(tensor.split(size)) if len(tensor) else []
+        return [tensor[start : start + size] for start in range(0, len(tensor), size)]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -217,7 +219,7 @@ Method: Jang and Cho, Self-supervised Product Quantization for Deep Unsupervised
 """
 
 
-class _replacing:
+class Replacing:
     """A temporary path beside the target that takes its place at the end, so that a reader sees old or new, never half."""
 
     def __init__(self, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,8 @@ def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
         near = ", ".join(timm.list_models(f"*{name[:8]}*")[:5]) or "see timm.list_models()"
         raise ConfigError(f"timm has no model {name!r}; near it: {near}") from None
     # models with a hidden layer behind the pooling give its width, not num_features
-    return _with_weights(module, config), int(getattr(module, "head_hidden_size", None) or module.num_features)
+    feature_dim = getattr(module, "head_hidden_size", None) or module.num_features
+    return _with_weights(module, config), cast(int, feature_dim)
 
 
 def _with_weights(module: nn.Module, config: BackboneConfig) -> nn.Module:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +45,7 @@ class Quantizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """(B, M) indices -> reconstructed descriptors (B, M*d)."""
         m = torch.arange(self.config.num_codebooks, device=codes.device)
-        return cast(Tensor, self.codebooks[m, codes.long()].flatten(1))
+        return self.codebooks[m, codes.long()].flatten(1)
 
     def tables(self, x: Tensor, distance: Distance | None = None) -> Tensor:
         """Asymmetric tables T (B, M, K). A code's distance is sum_m T[m, code_m].

@@ -1,0 +1,39 @@
+"""What a command refuses before it writes anything."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from spq.errors import ConfigError
+
+TRAINING_FILES = {"config.json", "model.safetensors", "README.md", "checkpoints", "log.jsonl", "tensorboard"}
+
+
+def check_model_out(out: Path, resume: bool) -> None:
+    """Refuse an OUT that training would spoil, and a `--resume` of nothing.
+
+    Raises:
+        ConfigError: names what is in the way.
+    """
+    check_folder("--out", out)
+    content = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    foreign, finished = content - TRAINING_FILES, "config.json" in content
+    if foreign and not (finished and resume):
+        raise ConfigError(f"--out {out} holds other things ({min(foreign)}); give a new folder")
+    if not resume and content & {"config.json", "checkpoints"}:
+        raise ConfigError(f"--out {out} holds a training already; add --resume to go on, or give a new folder")
+    if resume and (not content or (finished and not (out / "checkpoints" / "last.pt").exists())):
+        raise ConfigError(f"nothing to resume in {out}; leave --resume away and give a new folder, or check the path")
+
+
+def check_folder(option: str, path: Path | None) -> None:
+    """Refuse a file where a folder is to be written."""
+    if path and path.exists() and not path.is_dir():
+        raise ConfigError(f"{option} {path} is a file; give a folder")
+
+
+def check_tensorboard() -> None:
+    """Refuse `--tensorboard` without the package."""
+    if find_spec("tensorboard") is None:
+        raise ConfigError("--tensorboard needs tensorboard; run pip install 'spq-retrieval[tensorboard]'")

@@ -1,0 +1,93 @@
+"""What models, indexes and their makers have to say: facts as plain types, and as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spq.errors import ModelError
+
+if TYPE_CHECKING:
+    from spq.index.image_index import SyncReport
+
+LISTED = 20  # unreadable pictures named one by one
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """What `spq info` says of a model or an index folder.
+
+    Raises:
+        ModelError, StoreError: nothing there, or it cannot be read.
+    """
+    if (path / "manifest.json").exists():
+        from spq.index.image_index import ImageIndex
+
+        with ImageIndex.open(path) as index:
+            return index.info()
+    if not path.exists():
+        raise ModelError(f"nothing at {path}; give a model or an index folder")
+    from spq.api import SPQ
+
+    model = SPQ.load(path)
+    q = model.config.quantizer
+    return {
+        "kind": "model",
+        "images": model.training.get("images"),
+        "bits": q.bits,
+        "bytes_per_image": q.bytes,
+        "distance": q.distance,
+        "model": model.hash,
+        "recipe": model.config.name,
+        "image_size": model.config.input.size,
+        "backbone": model.config.backbone.name,
+        "codebooks": f"{q.num_codebooks} x {q.codebook_size} x {q.codeword_dim}",
+        "training": model.training,
+    }
+
+
+def aligned(facts: dict[str, Any], indent: str = "") -> str:
+    """Facts one a line; those of an inner table below its name.
+
+    >>> print(aligned({"bits": 64, "health": {"entropy": 0.9}}))
+    bits    64
+    health
+      entropy  0.9
+    """
+    width = max(map(len, facts), default=0)
+    lines = []
+    for key, value in facts.items():
+        if value and isinstance(value, dict):
+            lines += [f"{indent}{key}", aligned(value, indent + "  ")]
+        else:
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            lines.append(f"{indent}{key:{width}s}  {text if value or value == 0 else 'none'}")
+    return "\n".join(lines)
+
+
+def training_text(facts: dict[str, Any]) -> str:
+    """The end of a training in two lines."""
+    health = facts["health"]
+    return (
+        f"{facts['model']}: {facts['images']:,} pictures, {facts['epochs']:g} epochs, {facts['minutes']:g} minutes\n"
+        f"codewords in use {health['codeword_use']:.0%}, codes carry {health['entropy']:.0%} of {facts['bits']} bits"
+    )
+
+
+def sync_text(facts: dict[str, Any], report: SyncReport) -> str:
+    """What `spq index` did, in one line."""
+    done = [f"{getattr(report, key)} {key}" for key in ("added", "changed", "renamed", "removed", "unchanged")]
+    done.append(f"{len(report.failed)} unreadable")
+    return f"{facts['index']}: {facts['images']:,} pictures at {facts['bits']} bits ({', '.join(done)})"
+
+
+def failures_text(report: SyncReport) -> str:
+    """The unreadable pictures with their reasons; empty where there is none."""
+    lines = [f"not indexed: {printable(path)}: {printable(reason)}" for path, reason in report.failed[:LISTED]]
+    if len(report.failed) > LISTED:
+        lines.append(f"and {len(report.failed) - LISTED} more; --json lists all")
+    return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """A file name may hold bytes that are not UTF-8, or line breaks: shown as `?` and spaces."""
+    return " ".join(text.encode("utf-8", "replace").decode().splitlines())

@@ -1,0 +1,109 @@
+"""The house: imports go down only, and the README's map knows every room."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "spq"
+FLOORS = {
+    "errors": 0, "config": 1, "data": 2, "model": 3, "learning": 4, "index": 4, "evaluation": 5, "api": 6, "app": 7,
+}  # fmt: skip
+ENTRANCES = {"__init__", "__main__"}  # of the package: they lead to the top, lazily
+FORBIDDEN = {
+    ("learning", "index"), ("learning", "evaluation"), ("index", "learning"), ("evaluation", "learning"),
+}  # fmt: skip
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py" or path.parent == SOURCE)
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Dotted names below `spq` that a module imports, inside functions and for type checking too."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they lead"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.removeprefix("spq.") for name in found if name.startswith("spq.")}
+
+
+def violations(module: str, tree: ast.AST) -> list[str]:
+    """What a module at `module` (dotted, below spq) must not import."""
+    room = module.split(".")[0]
+    if room in ENTRANCES:
+        return []
+    bad = []
+    for name in sorted(imports(tree)):
+        other = name.split(".")[0]
+        if other not in FLOORS:
+            continue  # `from spq import __version__`
+        up = FLOORS[other] > FLOORS[room]
+        serving = module == "app.server" and other == "learning"
+        training_from_api = (room, other) == ("api", "learning") and False
+        if up or serving or training_from_api or (room, other) in FORBIDDEN:
+            bad.append(f"spq.{module} imports spq.{name}")
+    return bad
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def test_imports_go_down_only() -> None:
+    bad = [line for path in MODULES for line in violations(dotted(path), ast.parse(path.read_text("utf-8")))]
+    assert not bad, "\n".join(bad)
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("data.images", "from spq.model.artifact import Model"),
+        ("learning.train", "def f():\n    import spq.evaluation.evaluate"),
+        ("learning.train", "from spq.index import scan"),
+        ("index.image_index", "def f():\n    from spq.learning.train import train"),
+        ("evaluation.evaluate", "from spq import learning"),
+        ("app.server", "from spq.learning.train import train"),
+        ("errors", "import spq.config"),
+    ],
+)
+def test_an_import_that_goes_up_or_across_is_noticed(module: str, code: str) -> None:
+    assert violations(module, ast.parse(code))
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("app.cli", "from spq.learning.train import train"),
+        ("api", "from spq.learning.train import train"),
+        ("index.image_index", "from spq.model.artifact import Model"),
+        ("config", "from spq import __version__"),
+    ],
+)
+def test_an_import_that_goes_down_is_fine(module: str, code: str) -> None:
+    assert not violations(module, ast.parse(code))
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    rooms = {dotted(path).split(".")[0] for path in MODULES}
+    assert rooms - ENTRANCES <= set(FLOORS)
+
+
+def test_the_file_map_of_the_readme_names_every_module() -> None:
+    file_map = (ROOT / "README.md").read_text("utf-8").split("## File map", 1)[1].split("```")[1]
+    modules = [path.name for path in MODULES if path.name not in ("__init__.py", "__main__.py")]
+    assert [name for name in modules if name not in file_map] == []
+
+
+def test_importing_spq_or_its_command_line_loads_nothing_heavy() -> None:
+    heavy = {"torch", "numpy", "PIL", "faiss", "timm", "rich.progress", "matplotlib", "pyarrow"}
+    for path in (SOURCE / "__init__.py", SOURCE / "app" / "cli.py", SOURCE / "errors.py"):
+        top = ast.Module([n for n in ast.parse(path.read_text("utf-8")).body if not isinstance(n, ast.If)], [])
+        outside_functions = [node for node in top.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {a.name for n in outside_functions if isinstance(n, ast.Import) for a in n.names}
+        names |= {n.module or "" for n in outside_functions if isinstance(n, ast.ImportFrom)}
+        assert not {name for name in names if name.split(".")[0] in heavy | {"rich"}}
+        assert {name for name in names if name.startswith("spq")} <= {"spq", "spq.errors"}
