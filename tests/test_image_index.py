@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from spq import ImageIndex
 from spq.data.sources import open_images, subset
 from spq.errors import DataError, ModelMismatchError, StoreError
-from spq.index.store import Item, Manifest, Store
+from spq.index import sync
+from spq.index.store import Store
+from spq.index.tables import distance_tables, read_codebooks
 from spq.model.artifact import Model
 from spq.model.network import Network
 
@@ -55,11 +55,20 @@ def test_an_index_reopens_without_its_first_model_or_pictures(photos: Path, tiny
         assert again.info()["bytes_per_image"] == 4
 
 
-def test_opening_an_index_does_not_load_torch(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+def test_neither_opening_nor_a_search_by_id_or_descriptor_loads_torch(
+    photos: Path, tiny_model: Model, tmp_path: Path
+) -> None:
     ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
-    code = f"import sys; from spq import ImageIndex; print(len(ImageIndex.open({str(tmp_path / 'i')!r})), 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["60", "False"]
+    code = """if True:
+        import sys
+        import numpy as np
+        from spq import ImageIndex
+        with ImageIndex.open(sys.argv[1]) as index:
+            found = index.search(1, top=3) + index.search(np.ones(32, np.float32), top=3)
+            print(len(index), len(found), "torch" in sys.modules)
+        """
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "i")], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["60", "6", "False"]
 
 
 def test_sync_follows_the_folder(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
@@ -179,43 +188,135 @@ def test_one_writer_at_a_time_and_readers_go_on(photos: Path, tiny_model: Model,
     reader = ImageIndex.open(tmp_path / "i")
     with index.store.writing():
         other = Store.open(tmp_path / "i")
-        with pytest.raises(StoreError, match="being written by another process"), other.writing():
+        with pytest.raises(StoreError, match="another process is writing"), other.writing():
             pass
         assert len(reader.search(next(photos.rglob("*.png")))) == 20
     index.remove(open_images(photos).ids[:50])
     assert len(reader.search(next(photos.rglob("*.png")))) == 10  # a reader sees what was committed
 
 
-@given(steps=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(-1, 255)), max_size=30))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_store_is_a_dictionary_that_survives_reopening(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+def test_a_search_by_id_or_descriptor_is_the_search_by_what_they_stand_for(
+    photos: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
-    folder = tmp_path_factory.mktemp("store")
-    store, truth = Store.create(folder, Manifest(1, "0", "h", "l2", 2, 256, 16)), {}
-    for path, value in steps:
-        if value < 0:
-            store.remove([path])
-            truth.pop(path, None)
-        else:
-            store.put([Item(path, value, 0, bytes([value]), code=np.array([value, 255 - value], np.uint8))])
-            truth[path] = value
-    store.close()
-    again = Store.open(folder)
-    ids, codes = again.codes()
-    paths = again.paths(ids.tolist())
-    assert {paths[int(i)]: int(code[0]) for i, code in zip(ids, codes, strict=True)} == truth
-    assert {path: size for path, (size, _, _) in again.stats().items()} == truth
-    again.close()
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        images = open_images(photos)
+        picture = images.path(7)
+        descriptor = tiny_model.embed([picture])[0]
+        id_ = next(hit.id for hit in index.search(picture, 60) if hit.path == images.ids[7])
+        first, second, third = index.search_many([descriptor, id_, picture], top=60)
+        assert first == third == index.search(picture, 60)
+        own = next(hit for hit in second if hit.id == id_)
+        assert own.distance == second[0].distance == 0  # from its own code
+        with pytest.raises(StoreError, match="no picture with id 999 in index"):
+            index.search(999)
+        with pytest.raises(StoreError, match=r"of 5 numbers cannot be searched; this index wants 32"):
+            index.search(np.zeros(5, np.float32))
+        with pytest.raises(StoreError, match="not finite"):
+            index.search(np.full(32, np.nan, np.float32))
+        assert index.search_many([]) == []
 
 
-def test_an_interrupted_write_keeps_nothing_of_its_step(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
-    index = ImageIndex.build(tmp_path / "i", tiny_model, photos)
+@pytest.mark.parametrize("distance", ["l2", "sqeuclidean"])
+def test_the_tables_of_the_index_are_the_models(photos: Path, tiny_model: Model, tmp_path: Path, distance: str) -> None:
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        codebooks = read_codebooks(tmp_path / "i", index.store.manifest)
+        np.testing.assert_array_equal(codebooks, tiny_model.codebooks)
+        x = np.random.default_rng(0).normal(size=(5, 32)).astype(np.float32)
+        expected = tiny_model.tables(x, distance)
+        np.testing.assert_allclose(distance_tables(x, codebooks, distance), expected, rtol=1e-6, atol=1e-6)
 
-    def items() -> object:
-        yield Item("new", 1, 1, b"h", code=np.zeros(8, np.uint8))
-        raise sqlite3.OperationalError("disk full")
 
-    with pytest.raises(sqlite3.OperationalError):
-        index.store.put(items())
-    assert "new" not in index.store.stats()
+def test_file_names_that_are_not_utf8_are_indexed_found_and_removed(
+    photos: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    names = ["na\udcefve \udcff.png", "broken\udcff.jpg"]  # Latin-1 bytes, as the file system gives them to Python
+    next(photos.rglob("*.png")).rename(photos / names[0])
+    (photos / names[1]).write_bytes(b"none")
+    images = open_images(photos)
+    good, broken = (next(i for p, i in enumerate(images.ids) if images.path(p) == (photos / name)) for name in names)
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        assert good in {hit.path for hit in index.search(photos / names[0], 60)}
+        assert [path for path, _ in index.store.unreadable()] == [broken]
+        assert index.sync(photos).unchanged == 61
+        index.remove([good])
+        assert len(index) == 59
+
+
+def test_a_picture_that_changes_while_it_is_encoded_is_looked_at_again(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, other = sorted(photos.rglob("*.png"))[:2]
+    honest = sync._hashed
+
+    def hash_then_change(source: object, position: int) -> object:
+        item = honest(source, position)
+        if target.as_posix().endswith(item.path):
+            target.write_bytes(other.read_bytes())
+        return item
+
+    monkeypatch.setattr(sync, "_hashed", hash_then_change)
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        monkeypatch.undo()
+        assert index.sync(photos).changed == 1
+        paths = [path.relative_to(photos).as_posix() for path in (target, other)]
+        codes = [index.store.item(path).code for path in paths]
+        np.testing.assert_array_equal(codes[0], codes[1])
+        assert index.sync(photos).unchanged == 60
+
+
+def test_pictures_that_moved_are_looked_for_at_their_new_place(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        moved = photos.rename(tmp_path / "moved")
+        assert index.sync(moved).unchanged == 60
+    with ImageIndex.open(tmp_path / "i") as again:
+        assert again.info()["source"] == str(moved)
+
+
+KILLED = """if True:
+    import os, signal, sys
+    from spq import ImageIndex
+    from spq.index import sync
+    from spq.index.store import Store
+    from spq.model.artifact import Model
+    folder, model, photos, when = sys.argv[1:]
+    sync.BATCH, die = 16, lambda: os.kill(os.getpid(), signal.SIGKILL)
+    if when == "creating":
+        Model.save = lambda *_: die()
+    elif when == "writing":
+        from spq.index import store
+        row, seen = store._row, []
+        store._row = lambda item: (seen.append(item), die() if len(seen) == 40 else row(item))[1]
+    ImageIndex.build(folder, Model.load(model), photos)
+    """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("when", "kept"), [("creating", 0), ("writing", 32)])
+def test_a_killed_build_keeps_what_it_reported_and_is_completed_by_the_next(
+    photos: Path, tiny_model: Model, tmp_path: Path, when: str, kept: int
+) -> None:
+    tiny_model.save(tmp_path / "m")
+    arguments = [str(tmp_path / "i"), str(tmp_path / "m"), str(photos), when]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with Store.open(tmp_path / "i") as store:
+        assert len(store) == len(store.codes()[1]) == kept
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        assert (index.last_sync.unchanged, index.last_sync.added) == (kept, 60 - kept)
+        assert index.search(1)[0].distance == 0
+    with ImageIndex.build(tmp_path / "fresh", tiny_model, photos) as fresh, ImageIndex.open(tmp_path / "i") as again:
+        np.testing.assert_array_equal(again.store.codes()[1], fresh.store.codes()[1])
+
+
+def test_a_failed_first_build_leaves_an_empty_folder_of_the_user_empty(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "i").mkdir()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Model, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        ImageIndex.build(tmp_path / "i", tiny_model, photos)
+    assert list((tmp_path / "i").iterdir()) == []

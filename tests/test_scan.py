@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ def data(N: int, M: int, K: int, Q: int, seed: int, ties: bool) -> tuple[np.ndar
 @given(
     N=st.integers(1, 60),
     M=st.integers(1, 7),
-    K=st.sampled_from([2, 4, 16, 64, 256]),
+    K=st.sampled_from([2, 4, 8, 16, 32, 64, 128, 256]),
     top=st.integers(1, 70),
     seed=st.integers(0, 999),
 )
@@ -43,6 +45,51 @@ def test_the_fast_path_gives_the_exact_list(monkeypatch: pytest.MonkeyPatch, M: 
     fast, exact = gallery.search(tables, 50), rank(tables, codes, 50)
     np.testing.assert_array_equal(fast[1], exact[1])
     np.testing.assert_array_equal(fast[0], exact[0])
+
+
+@given(
+    N=st.integers(60, 2000),
+    M=st.integers(1, 9),
+    top=st.integers(1, 12),
+    scale=st.sampled_from([1e-38, 1e-7, 1.0, 1e7, 1e37]),
+    offset=st.sampled_from([0.0, 1.0, -3e4]),
+    kind=st.sampled_from(["uniform", "ties", "one wide codebook", "constant"]),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=80, deadline=None)
+def test_the_fast_path_is_exact_whatever_the_tables_hold(
+    N: int, M: int, top: int, scale: float, offset: float, kind: str, seed: int
+) -> None:
+    codes, tables = data(N, M, 16, 3, seed, kind == "ties")
+    if kind == "one wide codebook":
+        tables[:, 0] *= 1e4  # 8 bits leave nothing for the others
+    elif kind == "constant":
+        tables[:] = 0.5
+    scaled = (tables.astype(np.float64) + offset) * scale
+    tables = np.clip(scaled, -1e36, 1e36).astype(np.float32)  # sums stay finite
+    with mock.patch.object(scan, "EXACT_BELOW", 10):
+        fast = Scan(codes, 16).search(tables, top)
+    exact = rank(tables, codes, top)
+    np.testing.assert_array_equal(fast[1], exact[1])
+    np.testing.assert_array_equal(fast[0], exact[0])
+
+
+def test_the_fast_path_is_proven_mostly_without_a_full_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "EXACT_BELOW", 100)
+    codes, tables = data(50_000, 8, 16, 50, 1, ties=False)
+    gallery, expected = Scan(codes, 16), rank(tables, codes, 20)
+    full_scans = mock.Mock(wraps=scan._rank)
+    monkeypatch.setattr(scan, "_rank", full_scans)
+    np.testing.assert_array_equal(gallery.search(tables, 20)[1], expected[1])
+    assert full_scans.call_count <= 5
+
+
+@pytest.mark.parametrize("K", [4, 16, 32, 64, 256])
+def test_distances_equal_the_transcription_in_double_precision(K: int) -> None:
+    codes, tables = data(200, 5, K, 3, K, ties=False)
+    distances, _ = Scan(codes, K).search(tables, 200)
+    expected = [[d for d, _ in answer] for answer in adc.search(tables, codes, 200)]
+    np.testing.assert_allclose(distances, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("squared", [True, False])

@@ -54,9 +54,12 @@ def run(arguments: list[str]) -> int:
         place = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{place}", 1)
     except Exception as error:
-        if not hasattr(error, "format_message"):
-            raise
-        return _fail(_usage(error), 2)  # of click, whichever copy of it typer carries
+        from spq.app.describe import explanation
+
+        told = explanation(error)
+        if not told:
+            raise  # a mistake of ours is shown whole
+        return _fail(*told)
     return status if isinstance(status, int) else 0
 
 
@@ -276,13 +279,6 @@ def demo(
         print(json.dumps(facts))
     elif "rows" in facts:
         print(table(facts))
-
-
-def _usage(error: Exception) -> str:
-    """Click's complaint in one line, with the way to the help."""
-    message = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ")  # type: ignore[attr-defined]
-    command = getattr(getattr(error, "ctx", None), "command_path", "spq")
-    return f"{message}; see {command} --help"
 
 
 def _note(text: str) -> None:

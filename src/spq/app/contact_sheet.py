@@ -15,7 +15,12 @@ from spq.data.sources import ImageSet
 from spq.errors import DataError, ImageError
 from spq.index.image_index import Hit
 
-GOOD, BAD, FRAME = "#0a8f5b", "#d55e00", "#2563eb"  # told apart also by the colour-blind; the captions say it too
+GOOD, BAD, FRAME, INK = (
+    "#0a8f5b",
+    "#d55e00",
+    "#2563eb",
+    "#444444",
+)  # told apart also by the colour-blind; the captions say it too
 
 
 @dataclass(frozen=True)
@@ -77,16 +82,19 @@ def write_html(path: Path, rows: Sequence[Row], title: str) -> None:
 def draw_png(rows: Sequence[Row], tile: int = 84, scale: int = 2) -> Image.Image:
     """The same as a picture: the query framed at the left, the answers beside it."""
     tile, gap, bar = tile * scale, 8 * scale, 4 * scale
-    columns = max(len(row.answers) for row in rows)
-    left = tile + 3 * gap
-    head = 22 * scale
-    sheet = Image.new(
-        "RGB", (left + columns * (tile + gap) + gap, head + len(rows) * (tile + gap + bar) + gap), "white"
-    )
+    columns = max((len(row.answers) for row in rows), default=0)
+    left, head = tile + 3 * gap, 26 * scale
+    size = left + columns * (tile + gap), head + len(rows) * (tile + gap + bar) + gap
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(12 * scale)
-    draw.text((gap, 5 * scale), "query", fill="#444444", font=font)
-    draw.text((left, 5 * scale), "answers, most similar first", fill="#444444", font=font)
+    draw.text((gap, 5 * scale), "query", fill=INK, font=font)
+    draw.text((left, 5 * scale), "answers, most similar first", fill=INK, font=font)
+    if any(answer.same is not None for row in rows for answer in row.answers):
+        edge = size[0] - gap
+        for text, colour in (("another class", BAD), ("same class", GOOD)):
+            draw.text((edge, 5 * scale), text, fill=colour, font=font, anchor="ra")
+            edge -= round(draw.textlength(text, font=font)) + 2 * gap
     for r, row in enumerate(rows):
         y = head + r * (tile + gap + bar)
         sheet.paste(_square(row.image, tile), (gap, y))

@@ -88,6 +88,18 @@ def failures_text(report: SyncReport) -> str:
     return "\n".join(lines)
 
 
+def explanation(error: Exception) -> tuple[str, int] | None:
+    """One line and an exit status for errors of the libraries below that a user can mend; None for all others."""
+    if hasattr(error, "format_message"):  # click's, from whichever copy of click typer carries
+        message = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ")
+        command = getattr(getattr(error, "ctx", None), "command_path", "spq")
+        return f"{message}; see {command} --help", 2
+    if "inline_container" in str(error) or type(error).__name__ == "SafetensorError":
+        # torch and safetensors hide the system's reason when a file cannot be written
+        return "could not write the model or its checkpoint; is the disk full?", 1
+    return None
+
+
 def printable(text: str) -> str:
     """A file name may hold bytes that are not UTF-8, or line breaks: shown as `?` and spaces."""
     return " ".join(text.encode("utf-8", "replace").decode().splitlines())

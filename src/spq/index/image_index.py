@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spq import __version__
-from spq.data.images import ImageInput, load_pixels
+from spq.data.images import ImageInput
 from spq.data.sources import ImageSet, open_images
-from spq.errors import DataError, ImageError, ModelMismatchError, StoreError
+from spq.errors import DataError, SPQError, StoreError
 from spq.index.scan import Scan
-from spq.index.store import FORMAT, Item, Manifest, Store
+from spq.index.store import FORMAT, Manifest, Store, read_manifest
+from spq.index.sync import Progress, SyncReport, refresh
+from spq.index.tables import check_model, decode, distance_tables, read_codebooks
 
 if TYPE_CHECKING:
     from spq.model.artifact import Model
 
-BATCH = 256
+__all__ = ["Hit", "ImageIndex", "SyncReport"]
+Floats = NDArray[np.float32]
+Query: TypeAlias = "ImageInput | Floats | int"  # a picture, a descriptor (D,), or the id of an item
 
 
 @dataclass(frozen=True)
@@ -35,26 +38,14 @@ class Hit:
     distance: float
 
 
-@dataclass
-class SyncReport:
-    """What a sync did. failed: (path, reason) of every unreadable picture of the collection, old ones included."""
-
-    added: int = 0
-    changed: int = 0
-    renamed: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)
-
-
 class ImageIndex:
     """An open index. Use as a context manager, or `close()` it."""
 
     def __init__(self, store: Store, model: Model | None = None) -> None:
         self.store = store
         self._model = model
-        self._scan: tuple[NDArray[np.int64], Scan] | None = None
-        self._version = -1
+        self._codebooks: Floats | None = None
+        self._loaded: tuple[int, NDArray[np.int64], Scan] | None = None  # version of the store, ids, codes
         self.last_sync = SyncReport()  # of this object's last sync or add
 
     @classmethod
@@ -63,7 +54,7 @@ class ImageIndex:
         folder: str | Path,
         model: Model,
         images: str | Path | ImageSet,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Self:
         """Encode a collection into a new index folder, or bring an existing one up to date.
 
@@ -72,24 +63,23 @@ class ImageIndex:
             DataError: no picture is readable; nothing is left behind then.
         """
         folder = Path(folder)
-        source = open_images(images) if isinstance(images, str | Path) else images
-        if (folder / "manifest.json").exists():
-            index = cls.open(folder)
-            index.sync(source, model, progress)
-            return index
+        source = _opened(images)
+        is_new = not (folder / "manifest.json").exists()
+        if not is_new:
+            check_model(folder, read_manifest(folder).model, model.hash)
         existed = folder.exists()
         index = cls(Store.create(folder, _manifest(model, _lasting(source.name))), model)
         try:
-            model.save(folder / "model")
             report = index.sync(source, model, progress)
-            if not len(index):
+            if is_new and not len(index):
                 reason = report.failed[0][1] if report.failed else "it is empty"
                 raise DataError(
                     f"none of the {len(source)} pictures in {source.name} is readable, for example: {reason}"
                 )
-        except (DataError, OSError):
+        except (SPQError, OSError):
+            if is_new:
+                index._take_back(existed)
             index.close()
-            _clear(folder, existed)
             raise
         return index
 
@@ -112,14 +102,16 @@ class ImageIndex:
         if self._model is None:
             from spq.model.artifact import Model  # torch takes seconds
 
-            self._model = self._checked(Model.load(self.store.folder / "model"))
+            loaded = Model.load(self.store.folder / "model")
+            check_model(self.store.folder, self.store.manifest.model, loaded.hash)
+            self._model = loaded
         return self._model
 
     def sync(
         self,
         images: str | Path | ImageSet,
         model: Model | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> SyncReport:
         """Make the index hold exactly the pictures of a collection: idempotent, and safe to be killed at any moment.
 
@@ -129,11 +121,12 @@ class ImageIndex:
         Args:
             progress: called with (pictures looked at, pictures to look at).
         """
-        source = open_images(images) if isinstance(images, str | Path) else images
+        source = _opened(images)
         with self.store.writing():
-            known, report = self._refresh(source, model, progress)
-            gone = sorted(set(known) - set(source.ids))
+            report = self._refresh(source, model, progress)
+            gone = sorted(set(self.store.stats()) - set(source.ids))
             self.store.remove(gone)
+            self.store.set_source(_lasting(source.name))
         # a renamed file is a path gone and a path come with its code: count it once
         report.renamed = min(report.renamed, len(gone))
         report.added, report.removed = report.added - report.renamed, len(gone) - report.renamed
@@ -143,9 +136,9 @@ class ImageIndex:
 
     def add(self, images: str | Path | ImageSet, model: Model | None = None) -> SyncReport:
         """Add or refresh the pictures of a collection and leave all others as they are."""
-        source = open_images(images) if isinstance(images, str | Path) else images
+        source = _opened(images)
         with self.store.writing():
-            _, report = self._refresh(source, model, None)
+            report = self._refresh(source, model, None)
         report.renamed = 0  # whether the old name is gone was not looked at
         report.failed = self.store.unreadable()
         self.last_sync = report
@@ -163,32 +156,39 @@ class ImageIndex:
             if unknown is not None:
                 raise StoreError(f"{unknown} is not in the index {self.store.folder}; paths are as in `spq search`")
             self.store.remove(paths)
-        self._scan = None
 
-    def search(self, query: ImageInput | NDArray[np.float32], top: int = 20) -> list[Hit]:
+    def search(self, query: Query, top: int = 20) -> list[Hit]:
         """The `top` most similar pictures, nearest first, ties by id.
 
         Args:
-            query: a picture in any form that `load_image` takes, or a descriptor (D,) float32.
+            query: a picture in any form that `load_image` takes; a descriptor (D,); or the id of an item, whose code is
+                then all that is known of it. Only a picture needs the model, and torch.
         Raises:
             ImageError: the query cannot be read.
+            StoreError: no such id, or a descriptor of another length.
         """
         return self.search_many([query], top)[0]
 
-    def search_many(self, queries: Sequence[ImageInput | NDArray[np.float32]], top: int = 20) -> list[list[Hit]]:
+    def search_many(self, queries: Sequence[Query], top: int = 20) -> list[list[Hit]]:
         """`search` for several queries at once."""
         if top < 1:
             raise StoreError(f"top {top} asks for nothing; give 1 or more")
-        ids, scan = self._gallery()
-        tables = self.model.tables(self._descriptors(queries), self.store.manifest.distance)  # type: ignore[arg-type]
-        distances, rows = scan.search(tables, top)
-        paths = self.store.paths(np.unique(ids[rows]).tolist())
+        if not queries:
+            return []
+        tables = distance_tables(self._descriptors(queries), self._codewords(), self.store.manifest.distance)
+        while True:
+            ids, scan = self._gallery()
+            distances, rows = scan.search(tables, top)
+            wanted = np.unique(ids[rows])
+            paths = self.store.paths(wanted.tolist())
+            if len(paths) == len(wanted):  # else a writer has dropped one since the codes were read
+                break
         return [
             [
-                Hit(rank, int(i), paths.get(int(i), ""), float(d))
-                for rank, (i, d) in enumerate(zip(ids[row], distance, strict=True), 1)
+                Hit(rank, i, paths[i], d)
+                for rank, (i, d) in enumerate(zip(ids[row].tolist(), near.tolist(), strict=True), 1)
             ]
-            for row, distance in zip(rows, distances, strict=True)
+            for row, near in zip(rows, distances, strict=True)
         ]
 
     def info(self) -> dict[str, Any]:
@@ -219,96 +219,69 @@ class ImageIndex:
         self.close()
 
     def _gallery(self) -> tuple[NDArray[np.int64], Scan]:
-        """Codes in memory, read anew when another process has written."""
+        """ids (N,) and codes in memory, read anew when anyone has written."""
         version = self.store.version()
-        if self._scan is None or version != self._version:
+        if self._loaded is None or self._loaded[0] != version:
             ids, codes = self.store.codes()
-            self._scan, self._version = (ids, Scan(codes, self.store.manifest.codebook_size)), version
-        return self._scan
+            self._loaded = version, ids, Scan(codes, self.store.manifest.codebook_size)
+        return self._loaded[1:]
 
-    def _descriptors(self, queries: Sequence[ImageInput | NDArray[np.float32]]) -> NDArray[np.float32]:
-        dim = self.model.config.quantizer.dim
-        given = [isinstance(q, np.ndarray) and q.shape == (dim,) and q.dtype == np.float32 for q in queries]
+    def _descriptors(self, queries: Sequence[Query]) -> Floats:
+        """(Q, D): what was given, embedded, or put together from the codewords of an item."""
+        dim = self.store.manifest.num_codebooks * self._codewords().shape[2]
         out = np.empty((len(queries), dim), np.float32)
-        for position, is_descriptor in enumerate(given):
-            query: Any = queries[position]
-            out[position] = query if is_descriptor else self.model.embed([query])[0]
+        pictures: dict[int, ImageInput] = {}
+        for position, query in enumerate(queries):
+            if isinstance(query, int | np.integer):
+                out[position] = self._decoded(int(query))
+            elif isinstance(query, np.ndarray) and query.ndim == 1:
+                if query.shape != (dim,):
+                    raise StoreError(f"a descriptor of {len(query)} numbers cannot be searched; this index wants {dim}")
+                out[position] = query
+            else:
+                pictures[position] = query
+        if pictures:
+            out[list(pictures)] = self.model.embed(list(pictures.values()))
         return out
 
-    def _checked(self, model: Model) -> Model:
-        if model.hash != self.store.manifest.model:
-            raise ModelMismatchError(
-                f"index {self.store.folder} holds codes of model {self.store.manifest.model}, not of {model.hash}; "
-                "codes of two models do not mix: give that model, or a new --out"
+    def _decoded(self, item: int) -> Floats:
+        ids, scan = self._gallery()
+        row = int(np.searchsorted(ids, item))
+        if row == len(ids) or ids[row] != item:
+            raise StoreError(
+                f"no picture with id {item} in index {self.store.folder}; ids are as in `spq search --json`"
             )
-        return model
+        descriptor: Floats = decode(scan.codes[row : row + 1], self._codewords())[0]
+        return descriptor
 
-    def _refresh(
-        self, source: ImageSet, model: Model | None, progress: Callable[[int, int], None] | None
-    ) -> tuple[dict[str, tuple[int, int, bool]], SyncReport]:
-        """Bring the items of `source` up to date, batch by batch; what the store knew before, and what was done."""
-        model = self._checked(model) if model else None
-        known, present, report = self.store.stats(), set(source.ids), SyncReport()
-        work = [p for p, path in enumerate(source.ids) if not _unchanged(source, p, known.get(path))]
-        report.unchanged = len(source) - len(work)
-        self._scan = None
-        for start in range(0, len(work), BATCH):
-            self._sync_batch(source, work[start : start + BATCH], known, present, report, model)
-            if progress:
-                progress(min(start + BATCH, len(work)), len(work))
-        return known, report
+    def _codewords(self) -> Floats:
+        """(M, K, d), from the copy of the model, without loading torch."""
+        if self._codebooks is None:
+            self._codebooks = (
+                self._model.codebooks if self._model else read_codebooks(self.store.folder, self.store.manifest)
+            )
+        return self._codebooks
 
-    def _sync_batch(
-        self,
-        source: ImageSet,
-        positions: list[int],
-        known: dict[str, tuple[int, int, bool]],
-        present: set[str],
-        report: SyncReport,
-        model: Model | None,
-    ) -> None:
-        """Hash, look up, encode what is new, and write: one batch, one transaction."""
-        items = [_hashed(source, position) for position in positions]
-        twins = self.store.items_by_hash(item.hash for item in items if not item.reason)
-        fresh = [n for n, item in enumerate(items) if not item.reason and item.hash not in twins]
-        for n, item in enumerate(items):
-            if twin := twins.get(item.hash):
-                items[n] = replace(item, code=twin.code, width=twin.width, height=twin.height)
-        if fresh:
-            model = model or self.model
-            pixels = load_pixels(source, model.config.input.size, positions=[positions[n] for n in fresh])
-            slot = {positions[n]: n for n in fresh}
-            for position, code, (width, height) in zip(
-                pixels.kept.tolist(), model.encode(pixels.array), pixels.full_sizes.tolist(), strict=True
-            ):
-                items[slot[position]] = replace(items[slot[position]], code=code, width=width, height=height)
-            for position, reason in pixels.failures:
-                items[slot[position]] = replace(items[slot[position]], reason=reason)
-        self.store.put(items)
-        for item in items:
-            if item.code is not None and item.path in known:
-                report.changed += 1
-            elif item.code is not None:
-                report.added += 1
-                report.renamed += item.hash in twins and twins[item.hash].path not in present
+    def _refresh(self, source: ImageSet, model: Model | None, progress: Progress | None) -> SyncReport:
+        if model:
+            check_model(self.store.folder, self.store.manifest.model, model.hash)
+            self._model = self._model or model
+            if not (self.store.folder / "model" / "config.json").exists():  # written last of the model's files
+                model.save(self.store.folder / "model")
+        return refresh(self.store, source, lambda: self.model, progress)
+
+    def _take_back(self, existed: bool) -> None:
+        """Remove what `build` made and could not fill, unless another process is at it."""
+        try:
+            with self.store.writing():
+                if not len(self):
+                    _clear(self.store.folder, existed)
+        except StoreError:
+            pass  # the other writer's now
 
 
-def _hashed(source: ImageSet, position: int) -> Item:
-    path = source.ids[position]
-    try:
-        size, mtime_ns = source.stat(position)
-        return Item(path, size, mtime_ns, hashlib.blake2b(source.read(position), digest_size=16).digest())
-    except ImageError as error:
-        return Item(path, -1, -1, reason=str(error))
-
-
-def _unchanged(source: ImageSet, position: int, known: tuple[int, int, bool] | None) -> bool:
-    if known is None:
-        return False
-    try:
-        return source.stat(position) == known[:2]
-    except ImageError:
-        return False  # vanished since it was listed: looked at again, and recorded as unreadable
+def _opened(images: str | Path | ImageSet) -> ImageSet:
+    return open_images(images) if isinstance(images, str | Path) else images
 
 
 def _manifest(model: Model, source: str) -> Manifest:
@@ -322,7 +295,6 @@ def _lasting(name: str) -> str:
 
 
 def _clear(folder: Path, existed: bool) -> None:
-    """Take back what `build` made in an empty or new folder."""
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     if not existed:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Scan:
         if codes.ndim != 2 or (codes.size and int(codes.max()) >= K):
             raise StoreError(f"codes of shape {codes.shape} with values up to {codes.max(initial=0)} do not fit K={K}")
         self.codes, self.K = np.ascontiguousarray(codes), K
-        self.pairs = pair_codes(self.codes, K)
+        self.columns = columns(self.codes, K)
         self._fast = _fast_scan(self.codes) if K == 16 and len(codes) > EXACT_BELOW else None
 
     def __len__(self) -> int:
@@ -55,72 +55,72 @@ class Scan:
         """
         check_tables(tables, self.codes.shape[1], self.K)
         top = min(top, len(self))
-        if self._fast is None or K_FACTOR * top > len(self) // 4:
-            return rank_pairs(pair_tables(tables), self.pairs, top)
+        if self._fast is None or K_FACTOR * top > len(self) // 4:  # FastScan is slow for very many results
+            return _rank(tables, self.columns, top)
         return self._search_fast(tables, top)
 
     def _search_fast(self, tables: Floats, top: int) -> Ranking:
-        wanted = K_FACTOR * top
+        """FastScan's candidates, summed exactly; a list that these cannot prove to be the nearest is made by `_rank`."""
         assert self._fast is not None
-        _, candidates = self._fast.search(-tables.reshape(len(tables), -1), wanted)
+        _, candidates = self._fast.search(-tables.reshape(len(tables), -1), K_FACTOR * top)
         distances, rows = np.empty((len(tables), top), np.float32), np.empty((len(tables), top), np.int64)
-        combined = pair_tables(tables)
         for query, found in enumerate(candidates):
-            ordered = np.sort(found[found >= 0])
-            d = _sum(combined[query], self.pairs[ordered])
+            near = np.sort(found[found >= 0])
+            d = _sum(lookup(tables[query]), self.columns[:, near])
             best = _smallest(d, top)
-            # 8-bit tables round: a row outside the candidates can be nearer only by less than the rounding error
-            if not len(ordered) >= top or d[best[-1]] + _rounding(tables[query]) >= d.max():
-                distances[query : query + 1], rows[query : query + 1] = rank_pairs(
-                    combined[query : query + 1], self.pairs, top
-                )
+            if len(best) == top and d[best[-1]] + _rounding(tables[query]) < d.max():
+                distances[query], rows[query] = d[best], near[best]
             else:
-                distances[query], rows[query] = d[best], ordered[best]
+                exact = _rank(tables[query : query + 1], self.columns, top)
+                distances[query], rows[query] = exact[0][0], exact[1][0]
         return distances, rows
 
 
 def rank(tables: Floats, codes: Codes, top: int, threads: int | None = None) -> Ranking:
     """As `Scan(codes, K).search(tables, top)`, by exact sums alone: for whole rankings, and as the truth of the tests."""
-    check_tables(tables, codes.shape[1], tables.shape[2])
-    return rank_pairs(pair_tables(tables), pair_codes(codes, tables.shape[2]), min(top, len(codes)), threads)
+    check_tables(tables, codes.shape[1], tables.shape[-1])
+    return _rank(tables, columns(codes, tables.shape[2]), min(top, len(codes)), threads)
 
 
 def check_tables(tables: Floats, M: int, K: int) -> None:
     """Refuse tables that no code can be looked up in."""
     if tables.ndim != 3 or tables.shape[1:] != (M, K):
-        raise StoreError(
-            f"tables have shape {tables.shape}, the index wants (queries, {M}, {K}); is it the same model?"
-        )
+        raise StoreError(f"tables have shape {tables.shape}, the codes want (queries, {M}, {K}); is it the same model?")
     if not np.isfinite(tables).all():
         raise StoreError("a query's distances are not finite; its descriptor holds NaN or infinity")
 
 
-def pair_codes(codes: Codes, K: int) -> NDArray[Any]:
-    """(N, ceil(M/2)) with two sub-codes in each entry: half as many look-ups. Low part first; K <= 16 fits a byte."""
+def columns(codes: Codes, K: int) -> NDArray[np.uint8]:
+    """(P, N): one row for each look-up that a code takes.
+
+    For K <= 16 two sub-codes share a byte, low one first, and half as many look-ups are made; P is ceil(M/2). A table of
+    pairs of larger K would be larger than the cache; P is M.
+    """
+    if K > 16:
+        return np.ascontiguousarray(codes.T)
     if codes.shape[1] % 2:
         codes = np.concatenate([codes, np.zeros((len(codes), 1), np.uint8)], 1)
-    wide: NDArray[Any] = codes.astype(np.uint8 if K <= 16 else np.uint16)
-    return np.ascontiguousarray(wide[:, 0::2] + wide[:, 1::2] * K)
+    return np.ascontiguousarray((codes[:, 0::2] + codes[:, 1::2] * np.uint8(K)).T)
 
 
-def pair_tables(tables: Floats) -> Floats:
-    """(Q, M, K) -> (Q, ceil(M/2), K*K): the sum of two sub-distances for each pair of sub-codes."""
-    Q, M, K = tables.shape
+def lookup(table: Floats) -> Floats:
+    """(M, K) -> (P, entries), what `columns` index: for K <= 16 the sums of all pairs, an odd last codebook plus zero."""
+    M, K = table.shape
+    if K > 16:
+        return table
     if M % 2:
-        tables = np.concatenate([tables, np.zeros((Q, 1, K), np.float32)], 1)
-    return (tables[:, 1::2, :, None] + tables[:, 0::2, None, :]).reshape(Q, -1, K * K)
+        table = np.concatenate([table, np.zeros((1, K), np.float32)])
+    pairs: Floats = table[1::2, :, None] + table[0::2, None, :]
+    return pairs.reshape(-1, K * K)
 
 
-def rank_pairs(tables: Floats, pairs: NDArray[Any], top: int, threads: int | None = None) -> Ranking:
-    """Exact ranking of pair codes (N, P) under pair tables (Q, P, K*K), in threads."""
+def _rank(tables: Floats, columns: NDArray[np.uint8], top: int, threads: int | None = None) -> Ranking:
+    """Exact ranking, the queries in threads (NumPy gathers without holding the interpreter)."""
     Q = len(tables)
     distances, rows = np.empty((Q, top), np.float32), np.empty((Q, top), np.int64)
-    columns = np.ascontiguousarray(pairs.T)
 
     def one(query: int) -> None:
-        d = tables[query, 0].take(columns[0])
-        for p in range(1, len(columns)):
-            d += tables[query, p].take(columns[p])
+        d = _sum(lookup(tables[query]), columns)
         best = _smallest(d, top)
         distances[query], rows[query] = d[best], best
 
@@ -132,11 +132,11 @@ def rank_pairs(tables: Floats, pairs: NDArray[Any], top: int, threads: int | Non
     return distances, rows
 
 
-def _sum(table: Floats, pairs: NDArray[Any]) -> Floats:
-    """Distances (n,) of pair codes (n, P), added in the order of the codebooks, as `rank_pairs` does."""
-    d: Floats = table[0].take(pairs[:, 0])
-    for p in range(1, pairs.shape[1]):
-        d += table[p].take(pairs[:, p])
+def _sum(table: Floats, columns: NDArray[np.uint8]) -> Floats:
+    """Distances (n,) from a look-up table (P, entries) and columns (P, n), always added in this order."""
+    d: Floats = table[0].take(columns[0])
+    for values, column in zip(table[1:], columns[1:], strict=True):
+        d += values.take(column)
     return d
 
 
@@ -150,9 +150,13 @@ def _smallest(d: Floats, top: int) -> NDArray[np.int64]:
 
 
 def _rounding(table: Floats) -> float:
-    """The most that FastScan's 8-bit tables can misjudge a distance by: half a step per codebook, up and down."""
-    span = (table.max(1) - table.min(1)).max()
-    return float(span / 255 * len(table)) + 1e-6
+    """How much nearer than its farthest candidate a row can be that FastScan left out.
+
+    FastScan rounds each entry to 1/255 of the widest codebook's span, by half a step up or down: a whole step for each
+    codebook between two rows. The rest is for float32 sums, and for spans that are too small to be divided by.
+    """
+    step = float((table.max(1) - table.min(1)).max()) / 255
+    return len(table) * (step * 1.001 + float(np.abs(table).max()) * len(table) * 2e-7) + 1e-30
 
 
 def _fast_scan(codes: Codes) -> Any:
@@ -167,5 +171,4 @@ def _fast_scan(codes: Codes) -> Any:
     even = codes if M % 2 == 0 else np.concatenate([codes, np.zeros((N, 1), np.uint8)], 1)
     packed = np.ascontiguousarray(even[:, 0::2] | (even[:, 1::2] << 4))  # low nibble first
     index.add_sa_codes(packed)
-    converted: Any = faiss.IndexPQFastScan
-    return converted(index)
+    return cast(Any, faiss).IndexPQFastScan(index)  # its annotations know one of the two constructors

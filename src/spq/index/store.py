@@ -11,10 +11,10 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from spq.errors import ConfigError, StoreError
 
 FORMAT = 1
 OK, UNREADABLE = 0, 1
+_NEW = ".manifest."  # start of the name of a manifest that is still being written
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (
@@ -38,7 +39,17 @@ CREATE TABLE IF NOT EXISTS items (
     reason TEXT,
     code BLOB                              -- M bytes, one sub-code each
 );
+CREATE INDEX IF NOT EXISTS items_by_hash ON items (hash);
 """
+
+# A file name may hold bytes that are not UTF-8, which sqlite3 refuses as str: text goes in as bytes and is cast.
+_PUT = (
+    "INSERT INTO items (path, hash, size, mtime_ns, width, height, status, reason, code) "
+    "VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?) "
+    "ON CONFLICT (path) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime_ns = excluded.mtime_ns, "
+    "width = excluded.width, height = excluded.height, status = excluded.status, reason = excluded.reason, "
+    "code = excluded.code"
+)
 
 
 @dataclass(frozen=True)
@@ -71,41 +82,41 @@ class Item:
 
 
 class Store:
-    """One index folder. Readers open it at any time; changes go through `writing()`."""
+    """One index folder, open for reading at any time. `put` and `remove` work inside `with store.writing():`."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
+        self._writer: sqlite3.Connection | None = None
         try:
-            self.connection = sqlite3.connect(
-                folder / "items.sqlite", timeout=30, check_same_thread=False, isolation_level=None
-            )
-            self.connection.execute("PRAGMA journal_mode = WAL")
-            self.connection.execute("PRAGMA synchronous = FULL")  # what was reported done survives a power cut
-            self.connection.executescript(_SCHEMA)
+            self._reader = _reader(folder)
         except sqlite3.Error as error:
-            raise StoreError(
-                f"index {folder}: items.sqlite does not open ({error}); restore it or index anew"
-            ) from None
+            raise StoreError(f"index {folder}: items.sqlite does not open ({error}); run spq index again") from None
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest) -> Self:
-        """A new, empty index.
+        """A new, empty index. What a killed `create` left is completed; an index that is there is opened as it is.
 
         Raises:
             StoreError: the folder holds something else.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise StoreError(f"{folder} exists and is not an index; give another --out")
-        folder.mkdir(parents=True, exist_ok=True)
-        store = cls(folder, manifest)
-        temporary = folder / f".manifest.{os.getpid()}"
-        temporary.write_text(json.dumps(asdict(manifest), indent=2) + "\n", "utf-8")
-        temporary.replace(folder / "manifest.json")
-        return store
+        if not (folder / "manifest.json").exists():
+            if folder.exists() and not (folder.is_dir() and all(f.name.startswith(_NEW) for f in folder.iterdir())):
+                raise StoreError(f"{folder} exists and is not an index; give another --out")
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_manifest(folder, manifest)
+        try:
+            writer = _writer(folder)
+            writer.executescript(_SCHEMA)
+            writer.close()
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"index {folder}: items.sqlite does not open ({error}); try again, or delete {folder}"
+            ) from None
+        return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """An index that is there.
+        """An index that is there, for reading: nothing is written, and the folder may be read-only.
 
         Raises:
             StoreError: no index, a damaged one, or one of a newer format.
@@ -113,113 +124,117 @@ class Store:
         return cls(folder, read_manifest(folder))
 
     def close(self) -> None:
-        self.connection.close()
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """The right to write: one process at a time.
+        """The right to write: one writer at a time.
 
         Raises:
             StoreError: another process has it.
         """
-        with self._lock_file() as lock:
+        with (self.folder / ".lock").open("ab") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when a process is killed
             except BlockingIOError:
-                raise StoreError(
-                    f"index {self.folder} is being written by another process; wait for it to end"
-                ) from None
-            yield
+                raise StoreError(f"another process is writing to index {self.folder}; wait for it to end") from None
+            self._writer = _writer(self.folder)
+            try:
+                yield
+            finally:
+                with suppress(sqlite3.Error):  # shrink the log where that is possible without waiting for readers
+                    self._writer.execute("PRAGMA busy_timeout = 0")
+                    self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._writer.close()
+                self._writer = None
 
     def put(self, items: Iterable[Item]) -> None:
         """Insert items, or replace those of the same path, in one transaction. A path that is there keeps its id."""
-        rows: list[tuple[object, ...]] = [
-            (i.path, i.hash, i.size, i.mtime_ns, i.width, i.height, UNREADABLE if i.code is None else OK, i.reason or None,
-             None if i.code is None else i.code.tobytes())
-            for i in items
-        ]  # fmt: skip
-        self._transaction(
-            "INSERT INTO items (path, hash, size, mtime_ns, width, height, status, reason, code) VALUES (?,?,?,?,?,?,?,?,?) "
-            "ON CONFLICT (path) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime_ns = excluded.mtime_ns, "
-            "width = excluded.width, height = excluded.height, status = excluded.status, reason = excluded.reason, "
-            "code = excluded.code",
-            rows,
-        )
+        self._transaction(_PUT, (_row(item) for item in items))
 
     def remove(self, paths: Iterable[str]) -> None:
         """Drop items by path, in one transaction."""
-        self._transaction("DELETE FROM items WHERE path = ?", [(path,) for path in paths])
+        self._transaction("DELETE FROM items WHERE path = CAST(? AS TEXT)", ((_bytes(path),) for path in paths))
 
-    def stats(self) -> dict[str, tuple[int, int, bool]]:
-        """path -> (size, mtime_ns, readable) of all items."""
-        rows = self.connection.execute("SELECT path, size, mtime_ns, status FROM items")
-        return {path: (size, mtime_ns, status == OK) for path, size, mtime_ns, status in rows}
+    def set_source(self, source: str) -> None:
+        """Where the pictures are, for those who show them."""
+        if source != self.manifest.source:
+            self.manifest = replace(self.manifest, source=source)
+            _write_manifest(self.folder, self.manifest)
+
+    def stats(self) -> dict[str, tuple[int, int]]:
+        """path -> (size, mtime_ns) of all items, readable or not."""
+        rows = self._select("SELECT path, size, mtime_ns FROM items")
+        return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
 
     def items_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, Item]:
         """One encoded item for each of the hashes that are known."""
-        found = (self._first("hash = ? AND status = 0", value) for value in set(hashes))
+        found = (self._first("hash = ? AND status = 0", value) for value in set(hashes) if value)
         return {item.hash: item for item in found if item}
 
     def item(self, path: str) -> Item | None:
         """The item of a path."""
-        return self._first("path = ?", path)
+        return self._first("path = CAST(? AS TEXT)", _bytes(path))
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the pictures that have no code."""
-        return self.connection.execute("SELECT path, reason FROM items WHERE status = 1 ORDER BY id").fetchall()
+        return self._select("SELECT path, reason FROM items WHERE status = 1 ORDER BY id")
 
     def codes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """ids (N,) and codes (N, M), by id. An item's id is found in row order."""
-        rows = self.connection.execute("SELECT id, code FROM items WHERE status = 0 ORDER BY id").fetchall()
-        ids = np.array([row[0] for row in rows], np.int64)
-        codes = np.frombuffer(b"".join(row[1] for row in rows), np.uint8)
-        try:
-            return ids, codes.reshape(len(rows), self.manifest.num_codebooks)
-        except ValueError:
-            raise StoreError(
-                f"index {self.folder} holds codes of another length than its manifest; index anew"
-            ) from None
+        """ids (N,), ascending, and codes (N, M)."""
+        rows = self._select("SELECT id, code FROM items WHERE status = 0 ORDER BY id")
+        M, K = self.manifest.num_codebooks, self.manifest.codebook_size
+        codes = np.frombuffer(b"".join(row[1] or b"" for row in rows), np.uint8)
+        if any(len(row[1] or b"") != M for row in rows) or codes.max(initial=0) >= K:
+            raise StoreError(f"index {self.folder} holds codes that are not {M} numbers below {K}; index anew")
+        return np.array([row[0] for row in rows], np.int64), codes.reshape(len(rows), M)
 
     def paths(self, ids: Iterable[int]) -> dict[int, str]:
-        """id -> path."""
-        get = self.connection.execute
-        found = ((int(i), get("SELECT path FROM items WHERE id = ?", (int(i),)).fetchone()) for i in ids)
-        return {i: row[0] for i, row in found if row}
+        """id -> path, of the ids that are there."""
+        rows = (row for i in ids for row in self._select("SELECT id, path FROM items WHERE id = ?", int(i)))
+        return dict(rows)
 
     def version(self) -> int:
-        """Changes when another process has changed the items (not through this connection)."""
-        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+        """Changes whenever anyone has changed the items."""
+        return int(self._select("PRAGMA data_version")[0][0])
 
     def __len__(self) -> int:
-        return int(self.connection.execute("SELECT count(*) FROM items WHERE status = 0").fetchone()[0])
+        return int(self._select("SELECT count(*) FROM items WHERE status = 0")[0][0])
 
-    def _first(self, where: str, value: object) -> Item | None:
-        row = self.connection.execute(
-            f"SELECT path, size, mtime_ns, hash, width, height, code, reason, id FROM items WHERE {where} LIMIT 1",
-            (value,),
-        ).fetchone()
-        if row is None:
-            return None
-        code = None if row[6] is None else np.frombuffer(row[6], np.uint8)
-        path, size, mtime_ns, digest, width, height, _, reason, number = row
-        return Item(path, size, mtime_ns, digest, width, height, code, reason or "", number)
-
-    def _transaction(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+    def _select(self, statement: str, *values: object) -> list[Any]:
         try:
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                self.connection.executemany(statement, rows)
-            except BaseException:
-                self.connection.execute("ROLLBACK")
-                raise
-            self.connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"index {self.folder} could not be written ({error}); nothing of this step was kept"
-            ) from None
+            return self._reader.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"index {self.folder} could not be read ({error}); index anew if that stays") from None
 
-    def _lock_file(self) -> IO[bytes]:
-        return (self.folder / ".lock").open("ab")
+    def _first(self, where: str, value: bytes) -> Item | None:
+        columns = "path, size, mtime_ns, hash, width, height, code, reason, id"
+        rows = self._select(f"SELECT {columns} FROM items WHERE {where} LIMIT 1", value)
+        if not rows:
+            return None
+        path, size, mtime_ns, digest, width, height, code, reason, id_ = rows[0]
+        numbers = None if code is None else np.frombuffer(code, np.uint8)
+        return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_)
+
+    def _transaction(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        writer = self._writer
+        assert writer is not None, "outside of `with store.writing()`"
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            try:
+                writer.executemany(statement, rows)
+            except BaseException:
+                writer.execute("ROLLBACK")
+                raise
+            writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreError(f"index {self.folder}: writing failed ({error}); this step is undone") from None
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -240,3 +255,62 @@ def read_manifest(folder: Path) -> Manifest:
         return from_dict(Manifest, content, where=f"{folder}/manifest.json")
     except (ConfigError, TypeError) as error:
         raise StoreError(f"{error}; restore the file or index anew") from None
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    """The folder becomes an index here, in one step."""
+    temporary = folder / f"{_NEW}{os.getpid()}"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(manifest), indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / "manifest.json")
+
+
+def _connect(folder: Path, options: str) -> sqlite3.Connection:
+    uri = f"{(folder / 'items.sqlite').absolute().as_uri()}?{options}"
+    connection = sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False, isolation_level=None)
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    return connection
+
+
+def _writer(folder: Path) -> sqlite3.Connection:
+    connection = _connect(folder, "mode=rwc")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # what was reported done survives a power cut
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _reader(folder: Path) -> sqlite3.Connection:
+    """A connection that cannot write. WAL keeps files beside the database; on read-only media it has to do without."""
+    try:
+        return _probed(_connect(folder, "mode=ro"))
+    except sqlite3.OperationalError:
+        log = folder / "items.sqlite-wal"
+        if os.access(folder, os.W_OK) or (log.exists() and log.stat().st_size):
+            raise
+        return _probed(_connect(folder, "mode=ro&immutable=1"))
+
+
+def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """The connection, if it can be read from: SQLite opens a file at the first question."""
+    try:
+        connection.execute("SELECT id FROM items LIMIT 1").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _row(item: Item) -> tuple[object, ...]:
+    facts = (item.hash, item.size, item.mtime_ns, item.width, item.height)
+    status, code = (UNREADABLE, None) if item.code is None else (OK, item.code.tobytes())
+    return _bytes(item.path), *facts, status, _bytes(item.reason) if item.reason else None, code
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,106 @@
+"""Bringing a store in step with a collection: what is unchanged costs one `stat`, what is known keeps its code."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from spq.data.images import load_pixels
+from spq.data.sources import ImageSet
+from spq.errors import ImageError
+from spq.index.store import Item, Store
+
+if TYPE_CHECKING:
+    from spq.model.artifact import Model
+
+BATCH = 256  # pictures that are encoded, and committed, together
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class SyncReport:
+    """What a sync did. failed: (path, reason) of every unreadable picture of the index, old ones included."""
+
+    added: int = 0
+    changed: int = 0
+    renamed: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress: Progress | None) -> SyncReport:
+    """Add what is new and re-encode what has changed, batch by batch. Nothing is removed.
+
+    `renamed` counts, among the added, those whose bytes the index knew under a path that the collection no longer has.
+
+    Args:
+        model: called when a picture has to be encoded.
+        progress: called with (pictures looked at, pictures to look at).
+    """
+    known, present, report = store.stats(), set(source.ids), SyncReport()
+    work = [p for p, path in enumerate(source.ids) if not _is_unchanged(source, p, known.get(path))]
+    report.unchanged = len(source) - len(work)
+    for start in range(0, len(work), BATCH):
+        positions = work[start : start + BATCH]
+        items = [_hashed(source, position) for position in positions]
+        twins = store.items_by_hash(item.hash for item in items)
+        items = [_with_code_of(twins.get(item.hash), item) for item in items]
+        _encode(items, positions, source, model)
+        store.put(items)
+        for item in items:
+            if item.code is not None and item.path in known:
+                report.changed += 1
+            elif item.code is not None:
+                report.added += 1
+                report.renamed += item.hash in twins and twins[item.hash].path not in present
+        if progress:
+            progress(min(start + BATCH, len(work)), len(work))
+    return report
+
+
+def _is_unchanged(source: ImageSet, position: int, known: tuple[int, int] | None) -> bool:
+    if known is None:
+        return False
+    try:
+        return source.stat(position) == known
+    except ImageError:
+        return False  # vanished since it was listed: looked at again, and recorded as unreadable
+
+
+def _hashed(source: ImageSet, position: int) -> Item:
+    path = source.ids[position]
+    try:
+        size, mtime_ns = source.stat(position)
+        return Item(path, size, mtime_ns, hashlib.blake2b(source.read(position), digest_size=16).digest())
+    except ImageError as error:
+        return _to_be_retried(Item(path, 0, 0, reason=str(error)))
+
+
+def _with_code_of(twin: Item | None, item: Item) -> Item:
+    return replace(item, code=twin.code, width=twin.width, height=twin.height) if twin else item
+
+
+def _encode(items: list[Item], positions: list[int], source: ImageSet, model: Callable[[], Model]) -> None:
+    """Fill in, in place, the code or the reason of the items that have neither."""
+    slots = {
+        p: n for n, (p, item) in enumerate(zip(positions, items, strict=True)) if item.code is None and not item.reason
+    }
+    if not slots:
+        return
+    pixels = load_pixels(source, model().config.input.size, positions=list(slots))
+    codes = model().encode(pixels.array)
+    for position, code, (width, height) in zip(pixels.kept.tolist(), codes, pixels.full_sizes.tolist(), strict=True):
+        items[slots[position]] = replace(items[slots[position]], code=code, width=width, height=height)
+    for position, reason in pixels.failures:
+        items[slots[position]] = replace(items[slots[position]], reason=reason)
+    for position, n in slots.items():
+        if not _is_unchanged(source, position, (items[n].size, items[n].mtime_ns)):
+            items[n] = _to_be_retried(items[n])  # written to between hash and code: they may be of different bytes
+
+
+def _to_be_retried(item: Item) -> Item:
+    """No file has this size and time, so the next sync looks at it again; no hash, so its code is given to no other."""
+    return replace(item, size=-1, mtime_ns=-1, hash=b"")

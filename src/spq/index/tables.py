@@ -1,0 +1,70 @@
+"""What a query needs of the model: distance tables from the codebooks, without the seconds that loading torch takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.errors import ModelMismatchError, StoreError
+from spq.index.store import Manifest
+
+Floats = NDArray[np.float32]
+
+
+def distance_tables(x: Floats, codebooks: Floats, distance: str) -> Floats:
+    """T (Q, M, K) of descriptors (Q, D) and codebooks (M, K, d), as `Model.tables` makes them.
+
+    `l2`: norms of the differences of sub-vector and codeword; `sqeuclidean`: their squares.
+
+    >>> distance_tables(np.float32([[3, 4]]), np.float32([[[0, 0], [3, 0]]]), "l2")
+    array([[[5., 4.]]], dtype=float32)
+    """
+    M, K, d = codebooks.shape
+    tables = np.empty((len(x), M, K), np.float32)
+    for query, descriptor in enumerate(x):  # one at a time: (Q, M, K, d) would be large
+        tables[query] = np.square(descriptor.reshape(M, 1, d) - codebooks).sum(-1)
+    return np.sqrt(tables, out=tables) if distance == "l2" else tables
+
+
+def decode(codes: NDArray[np.uint8], codebooks: Floats) -> Floats:
+    """Codes (N, M) -> descriptors (N, D) put together from codewords."""
+    M, _, d = codebooks.shape
+    descriptors = np.empty((len(codes), M, d), np.float32)
+    descriptors[:] = codebooks[np.arange(M), codes]
+    return descriptors.reshape(len(codes), M * d)
+
+
+def read_codebooks(folder: Path, manifest: Manifest) -> Floats:
+    """(M, K, d) from the copy of the model in an index folder.
+
+    Raises:
+        ModelMismatchError: the copy says that it is another model. StoreError: it is damaged or missing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
+        check_model(folder, manifest.model, str(config["hash"]))
+        with safe_open(folder / "model" / "model.safetensors", framework="numpy") as tensors:
+            codebooks = np.array(tensors.get_tensor("quantizer.codebooks"), np.float32)
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise StoreError(f"index {folder}: its copy of the model does not load ({error}); index anew") from None
+    if codebooks.ndim != 3 or codebooks.shape[:2] != (manifest.num_codebooks, manifest.codebook_size):
+        raise StoreError(f"index {folder}: the codebooks of its model are not those of its manifest; index anew")
+    return codebooks
+
+
+def check_model(folder: Path, ours: str, theirs: str) -> None:
+    """Refuse a model whose codes cannot stand beside those of the index.
+
+    Raises:
+        ModelMismatchError: names both hashes.
+    """
+    if ours != theirs:
+        raise ModelMismatchError(
+            f"index {folder} holds codes of model {ours}, not of {theirs}; "
+            "codes of two models do not mix: give that model, or a new --out"
+        )

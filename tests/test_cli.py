@@ -1,0 +1,368 @@
+"""The command line, in process. Only what a process alone can show runs in one of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from spq.app import cli
+from spq.config import load_recipe
+from spq.index.image_index import ImageIndex
+from spq.model.artifact import Model
+
+TINY = """
+[input]
+size = 28
+[backbone]
+blocks = [1]
+width = 8
+stem_stride = 2
+[quantizer]
+num_codebooks = 4
+codeword_dim = 4
+[train]
+batch_size = 16
+epochs = 1
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def model(tiny_model: Model, tmp_path: Path) -> Path:
+    tiny_model.save(tmp_path / "m")
+    return tmp_path / "m"
+
+
+@pytest.fixture
+def index(tiny_model: Model, photos: Path, tmp_path: Path) -> Path:
+    ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
+    return tmp_path / "i"
+
+
+def run(*arguments: object) -> int:
+    return cli.run([str(argument) for argument in arguments])
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its bytes, and every folder; less what SQLite keeps beside a database it reads."""
+    paths = (path for path in folder.rglob("*") if not path.name.startswith("items.sqlite-"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"/" for path in paths}
+
+
+def test_help_is_there_for_every_command_and_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    listed = capsys.readouterr().out
+    for command in ("train", "index", "search", "eval", "info", "doctor", "demo"):
+        assert command in listed
+        assert run(command, "--help") == 0
+        assert f"Example: spq {command}" in capsys.readouterr().out
+
+
+def test_without_arguments_it_helps_and_with_version_it_names_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    assert "Usage: spq" in capsys.readouterr().out
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"spq {cli.__version__}\n"
+
+
+def test_help_comes_in_a_blink() -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "spq", "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1.0  # 0.2 s on an idle machine; test machines are not
+
+
+def test_train_index_search_eval_and_info_go_the_whole_way(
+    recipe: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    m, i, query = tmp_path / "new.spq", tmp_path / "new.index", min(photos.rglob("*.png"))
+
+    assert run("train", photos, "--out", m, "--recipe", recipe, "--bits", 32, "--device", "cpu", "--json") == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert {"images", "views", "seconds", "epochs", "model"} <= set(trained)
+    assert (trained["images"], trained["bits"], trained["epochs"]) == (60, 32, 1)
+
+    assert run("index", photos, "--model", m, "--out", i, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["added"] == 60
+    assert run("index", photos, "--model", m, "--out", i) == 0
+    assert "60 unchanged" in capsys.readouterr().out
+
+    assert run("search", i, query, "--top", 3, "--json", "--html", tmp_path / "answers.html") == 0
+    hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [set(hit) for hit in hits] == [{"rank", "id", "path", "distance"}] * 3
+    assert [hit["rank"] for hit in hits] == [1, 2, 3]
+    assert (tmp_path / "answers.html").read_text().count("<img") == 4
+
+    assert run("eval", m, "--gallery", photos, "--queries", "sample:test", "--at", 10, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    wanted = {"protocol", "bits", "map", "map_at", "queries", "gallery", "distance", "seconds"}
+    assert wanted <= set(report)
+    assert (report["bits"], report["map_at"], report["queries"], report["gallery"]) == (32, 10, 500, 60)
+
+    for path, kind in ((m, "model"), (i, "index")):
+        assert run("info", path, "--json") == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert {"kind", "images", "bits", "bytes_per_image", "distance", "model"} <= set(facts)
+        assert (facts["kind"], facts["images"], facts["bits"], facts["bytes_per_image"]) == (kind, 60, 32, 4)
+        assert facts["model"] == trained["hash"]
+
+
+def test_a_picture_from_stdin_gives_the_same_answers_as_its_file(
+    index: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = min(photos.rglob("*.jpg"))
+    assert run("search", index, query, "--json") == 0
+    expected = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(query.read_bytes())))
+    assert run("search", index, "-", "--json") == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_index_lists_what_it_could_not_read_and_goes_on(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "bag" / "broken.jpg").write_bytes(b"no picture")
+    assert run("index", photos, "--model", model, "--out", tmp_path / "new") == 0
+    out, err = capsys.readouterr()
+    assert "60 added" in out
+    assert "1 unreadable" in out
+    assert "not indexed: bag/broken.jpg: " in err
+
+
+def test_data_goes_to_stdout_and_nothing_else_does(
+    index: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("search", index, min(photos.rglob("*.png")), "--top", 2) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert err == ""
+
+
+def test_options_take_the_place_of_the_recipes_numbers(
+    recipe: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--bits", 16, "--image-size", 16, "--epochs", 2, "--seed", 7, "--precision", "fp32", "--device", "cpu")
+    assert run("train", photos, "--out", tmp_path / "n", "--recipe", recipe, *options) == 0
+    config = Model.load(tmp_path / "n").config
+    assert (config.quantizer.bits, config.input.size) == (16, 16)
+    assert (config.train.epochs, config.train.seed, config.train.precision) == (2, 7, "fp32")
+    assert config.train.batch_size == load_recipe(recipe).train.batch_size
+
+
+# Every line: the arguments, the exit status, and words of the one line that says what is wrong.
+# In them: {t} a folder, {p} pictures, {m} a model, {i} an index.
+WRONG = [
+    ("nonsense", 2, "No such command 'nonsense'"),
+    ("train {p}", 2, "--out"),
+    ("train {p} --out {t}/new --colour", 2, "--colour"),
+    ("train {t}/nowhere --out {t}/new", 1, "no such folder or file"),
+    ("train {t}/empty --out {t}/new", 1, "no pictures"),
+    ("train {t}/broken --out {t}/new --recipe {t}/tiny.toml", 1, "none of the 20 pictures"),
+    ("train {t}/tiny.toml --out {t}/new", 1, "not a folder"),
+    ("train {p} --out {t}/new --bits 7", 2, "--bits 7"),
+    ("train {p} --out {t}/new --bits 0", 2, "--bits 0"),
+    ("train {p} --out {t}/new --bits many", 2, "--bits"),
+    ("train {p} --out {t}/new --image-size 3", 2, "image size 3"),
+    ("train {p} --out {t}/new --epochs 0", 2, "epochs 0"),
+    ("train {p} --out {t}/new --minutes -1", 2, "--minutes -1"),
+    ("train {p} --out {t}/new --minutes nan", 2, "--minutes nan"),
+    ("train {p} --out {t}/new --minutes 1 --epochs 1", 2, "two budgets"),
+    ("train {p} --out {t}/new --seed -1", 2, "--seed"),
+    ("train {p} --out {t}/new --precision fp8", 2, "fp8"),
+    ("train {p} --out {t}/new --device toaster", 2, "unknown device 'toaster'"),
+    ("train {p} --out {t}/new --backbone vgg", 2, "unknown backbone 'vgg'"),
+    ("train {p} --out {t}/new --backbone timm/nonsense", 2, "nonsense"),
+    ("train {p} --out {t}/new --weights {t}/nowhere.safetensors", 2, "nowhere.safetensors"),
+    ("train {p} --out {t}/new --recipe nonsense", 2, "no recipe 'nonsense'"),
+    ("train {p} --out {t}/new --recipe {t}/nowhere.toml", 2, "cannot read recipe"),
+    ("train {p} --out {t}/new --recipe {t}/unknown-key.toml", 2, "unknown key 'learning_rate'"),
+    ("train {p} --out {t}/new --recipe {t}/no-toml.toml", 2, "is not TOML"),
+    ("train {p} --out {p}", 2, "holds other things"),
+    ("train {p} --out {t}/tiny.toml", 2, "is a file"),
+    ("train {p} --out {m}", 2, "holds a training already"),
+    ("train {p} --out {m} --resume", 2, "nothing to resume"),
+    ("train {p} --out {t}/new --resume", 2, "nothing to resume"),
+    ("index {p} --model {t}/nowhere --out {t}/new", 1, "no model at"),
+    ("index {p} --model {t}/newer --out {t}/new", 1, "has format 99"),
+    ("index {p} --model {t}/damaged --out {t}/new", 1, "damaged"),
+    ("index {t}/nowhere --model {m} --out {t}/new", 1, "no such folder or file"),
+    ("index {t}/empty --model {m} --out {t}/new", 1, "no pictures"),
+    ("index {t}/broken --model {m} --out {t}/new", 1, "none of the 20 pictures"),
+    ("index {p} --model {m} --out {p}", 1, "no index at"),
+    ("index {p} --model {m} --out {t}/tiny.toml", 2, "is a file"),
+    ("index {p} --model {t}/other --out {i}", 1, "codes of two models do not mix"),
+    ("search {t}/nowhere q.jpg", 1, "no index at"),
+    ("search {i} {t}/nowhere.jpg", 1, "nowhere.jpg"),
+    ("search {i} {t}/broken/00.jpg", 1, "00.jpg"),
+    ("search {i} {p}", 1, "photos"),
+    ("search {i} q.jpg --top 0", 2, "--top"),
+    ("eval {m}", 2, "--protocol"),
+    ("eval {m} --protocol nonsense", 2, "no protocol 'nonsense'"),
+    ("eval {m} --protocol flickr25k", 2, "--root"),
+    ("eval {m} --protocol cifar10-spq --gallery {p} --queries {p}", 2, "either"),
+    ("eval {m} --gallery {p}", 2, "--queries"),
+    ("eval {m} --gallery {p} --queries {p}", 1, "are the same"),
+    ("eval {m} --gallery {t}/broken --queries {p}", 1, "no labels"),
+    ("eval {t}/nowhere --gallery {p} --queries sample:test", 1, "no model at"),
+    ("eval {m} --gallery {p} --queries sample:test --plots {t}/tiny.toml", 2, "is a file"),
+    ("info {t}/nowhere", 1, "nothing at"),
+    ("info {p}", 1, "no model at"),
+    ("info {t}/newer", 1, "has format 99"),
+    ("demo {t}/nowhere --out {t}/new", 1, "no such folder or file"),
+    ("demo {t}/broken --out {t}/new --minutes 0.01", 1, "none of the 20 pictures"),
+    ("demo {p} --out {p}", 2, "holds other things"),
+]
+
+
+@pytest.fixture
+def places(model: Path, index: Path, photos: Path, recipe: Path, tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    for position in range(20):
+        (tmp_path / "broken" / f"{position:02d}.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (tmp_path / "unknown-key.toml").write_text("[train]\nlearning_rate = 1.0\n")
+    (tmp_path / "no-toml.toml").write_text("learning rate: 1\n")
+    for name in ("newer", "damaged", "other"):
+        shutil.copytree(model, tmp_path / name)
+    config = json.loads((model / "config.json").read_text())
+    (tmp_path / "newer" / "config.json").write_text(json.dumps({**config, "format": 99, "spq_version": "99.0"}))
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"no weights")
+    other = Model.load(model)
+    other.network.quantizer.codebooks.data.mul_(2)
+    Model(other.network, other.config).save(tmp_path / "other")
+    return {"t": tmp_path, "p": photos, "m": model, "i": index}
+
+
+def test_whatever_is_wrong_gives_one_line_a_status_and_writes_nothing(
+    places: dict[str, Path], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(places["t"])
+    before, wrong = tree(places["t"]), []
+    for line, expected, words in WRONG:
+        status = cli.run(line.format(**places).split())
+        out, err = capfd.readouterr()
+        lines = [text for text in err.splitlines() if not text.startswith(("1/3", "encoding"))]  # progress
+        after = tree(places["t"])
+        if status != expected or out or len(lines) != 1 or not lines[0].startswith("spq: ") or words not in lines[0]:
+            wrong.append(f"{line}\n  status {status}, not {expected}, out {out!r}, err {err!r}")
+        if after != before:
+            wrong.append(f"{line}\n  wrote {sorted({path for path, _ in set(after.items()) ^ set(before.items())})}")
+            before = after
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (OSError(28, "No space left on device", "/full/model.safetensors"), 1, "No space left on device: /full/model"),
+        (PermissionError(13, "Permission denied", "/locked"), 1, "Permission denied: /locked"),
+        (OSError("a disk of its own kind"), 1, "a disk of its own kind"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 9 vs 1"), 1, "is the disk full?"),
+        (MemoryError(), 1, "out of memory"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_failures_of_the_machine_are_one_line_too(
+    error: BaseException, status: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("spq.app.describe.facts_of", fail)
+    assert run("info", "anything") == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert line in err
+    assert len(err.splitlines()) <= 1
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("spq.app.describe.facts_of", fail)
+    with pytest.raises(ZeroDivisionError):
+        run("info", "anything")
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
+    code = "import sys; from spq.app import cli; cli.app.command('many')(lambda: print('x\\n' * 10**6)); cli.main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "many"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(images: object, recipe: object, out: Path, **options: object) -> None:
+        (out / "checkpoints").mkdir(parents=True)
+        (out / "checkpoints" / "last.pt").write_bytes(b"")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spq.learning.train.train", interrupted)
+    assert run("train", photos, "--out", tmp_path / "n") == 130
+    assert capsys.readouterr().err == f"spq: stopped; go on with: spq train {photos} --out {tmp_path / 'n'} --resume\n"
+
+
+def test_a_name_that_is_not_utf8_is_shown_and_kept(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsdecode(b"caf\xe9.png")
+    try:
+        shutil.copy(min(photos.rglob("*.png")), photos / odd)
+    except OSError:  # a file system that only takes UTF-8 has no such names
+        return
+    assert run("index", photos, "--model", model, "--out", tmp_path / "odd") == 0
+    capsys.readouterr()
+    assert run("search", tmp_path / "odd", photos / odd, "--top", 2) == 0
+    assert "caf\\xe9.png" in capsys.readouterr().out
+
+
+def test_doctor_names_the_device_and_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("doctor", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {"device", "threads", "bf16", "pictures", "extras", "versions", "missing"} <= set(facts)
+    assert "JPEG" in facts["pictures"]
+    assert all(hint.startswith("pip install") for hint in facts["missing"].values())
+    assert run("doctor") == 0
+    assert "torch" in capsys.readouterr().out
+
+
+def test_the_demo_answers_from_the_users_own_pictures(
+    recipe: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.config.load_recipe", lambda name: load_recipe(recipe))
+    for _ in range(2):  # a second one takes the place of the first
+        assert run("demo", photos, "--out", tmp_path / "d", "--minutes", 0.01, "--json") == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert (facts["images"], facts["bits"]) == (60, 64)
+    page = (tmp_path / "d" / "answers.html").read_text()
+    assert page.count("<section>") == 8
+    assert page.count("<img") == 8 * 9  # each query and eight answers, itself not among them
+    with Image.open(tmp_path / "d" / "answers.png") as sheet:
+        assert sheet.width > 500
