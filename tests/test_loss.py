@@ -8,7 +8,7 @@ import torch
 
 from reference import paper
 from spq.config import QuantizerConfig
-from spq.learning.loss import cross_quantized_contrastive, nt_xent
+from spq.learning.loss import cross_quantized_contrastive, multi_view, nt_xent
 from spq.model.quantizer import Quantizer
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "spq_reference.npz")
@@ -45,3 +45,11 @@ def test_own_quantization_never_enters_as_a_positive() -> None:
     right = cross_quantized_contrastive(x_a, x_a, x_b, x_b, 0.5)  # z = x: the views disagree everywhere
     matched = cross_quantized_contrastive(x_a, x_b, x_b, x_a, 0.5)  # each view meets its own content
     assert right > matched + 1
+
+
+def test_several_views_give_the_mean_over_their_pairs() -> None:
+    rng = np.random.default_rng(1)
+    outputs = [(rng.normal(size=(4, 6)), rng.normal(size=(4, 6))) for _ in range(3)]
+    pairs = [paper.cqc_loss(*outputs[i], *outputs[j], 0.5) for i, j in ((0, 1), (0, 2), (1, 2))]
+    ours = multi_view([(torch.from_numpy(x), torch.from_numpy(z)) for x, z in outputs], 0.5)
+    assert ours.item() == pytest.approx(np.mean(pairs), rel=1e-9)

@@ -17,6 +17,7 @@ from spq import SPQ
 from spq.config import Recipe, load_recipe
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
+from spq.learning import train as train_module
 from spq.learning.muon import orthogonalise
 from spq.learning.train import TrainStatus, resolve_device, train
 from spq.model.artifact import Model
@@ -182,3 +183,28 @@ def test_spq_train_from_python_needs_no_folder(images: ImageSet, recipe: Recipe)
 
 def load(images: ImageSet) -> list[object]:
     return [images.image(i) for i in range(4)]
+
+
+def test_views_may_be_more_and_smaller_and_codebooks_are_refitted(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    make_views = train_module.make_views
+    monkeypatch.setattr(train_module, "make_views", lambda *args: sizes.append(args[2].size) or make_views(*args))
+    config = replace(
+        recipe.train, num_views=3, view_scale=0.75, small_share=0.5, small_scale=0.5, epochs=2, refit=False
+    )
+    plain = train(images, replace(recipe, train=config), tmp_path / "plain")
+    steps = 2 * (400 // 64)
+    assert sizes == 3 * (steps // 2) * [8] + 3 * (steps // 2) * [12]
+    assert plain.training["views"] == 3 * 64 * steps
+    fitted = train(images, replace(recipe, train=replace(config, refit=True)), tmp_path / "fitted")
+    x = torch.from_numpy(plain.embed([images.image(i) for i in range(len(images))]))
+    errors = [model.network.quantizer.squared_distances(x).min(-1).values.sum().item() for model in (plain, fitted)]
+    assert errors[1] < errors[0]
+
+
+def test_a_finished_run_resumed_keeps_its_health(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    first = train(images, recipe, tmp_path / "m")
+    again = train(images, recipe, tmp_path / "m", resume=True)
+    assert again.training == first.training

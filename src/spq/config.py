@@ -52,6 +52,7 @@ class HeadConfig:
     """Feature -> descriptor: Linear -> ReLU -> Linear with `hidden` > 0, one Linear with 0."""
 
     hidden: int = 512
+    norm: float = 0.0  # > 0: descriptors are scaled so that their sub-vectors have this length in the mean square
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,19 @@ class TrainConfig:
     channels_last: bool = False
     checkpoint_minutes: float = 10.0
     seed: int = 0
-    small_share: float = 0.0  # of the budget: the first part sees views of small_scale times the input's side
+    num_views: int = 2  # of each image in a batch; the loss is averaged over their pairs
+    view_scale: float = 1.0  # side of a view by side of the input
+    small_share: float = 0.0  # of the budget: the first part sees views of small_scale
     small_scale: float = 0.5
+    refit: bool = False  # codebooks fitted once more, to the final descriptors of the training pictures
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
             raise ConfigError(f"batch size {self.batch_size} leaves no negatives; try 256")
+        if self.num_views < 2:
+            raise ConfigError(f"{self.num_views} views of an image make no pair; give 2 or more")
+        if not (0 < self.view_scale <= 2 and 0 < self.small_scale <= 2):
+            raise ConfigError(f"view scales {self.view_scale}, {self.small_scale} are outside 0..2; try 0.75 and 0.5")
         if self.epochs < 1 and self.minutes <= 0:
             raise ConfigError(f"nothing to train: epochs {self.epochs}, minutes {self.minutes}; give one of them")
 

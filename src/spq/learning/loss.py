@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,3 +37,16 @@ def cross_quantized_contrastive(x_a: Tensor, z_a: Tensor, x_b: Tensor, z_b: Tens
         x_a, x_b: (B, D) descriptors of the two views. z_a, z_b: (B, D) their soft quantizations.
     """
     return nt_xent(x_a, z_b, temperature) + nt_xent(x_b, z_a, temperature)
+
+
+def multi_view(outputs: Sequence[tuple[Tensor, Tensor]], temperature: float) -> Tensor:
+    """The CQC loss of every pair of views of the same images, averaged; with two views it is the paper's.
+
+    One pass through the network serves V - 1 pairs, so V views of fewer images learn more from the same work
+    (Shidani et al., Poly-View Contrastive Learning, 2024).
+
+    Args:
+        outputs: (x, z), each (B, D), of each of the V views.
+    """
+    pairs = [cross_quantized_contrastive(*a, *b, temperature) for a, b in combinations(outputs, 2)]
+    return torch.stack(pairs).mean()

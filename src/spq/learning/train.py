@@ -18,17 +18,19 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from spq.config import InputConfig, Recipe, from_dict, to_dict
-from spq.data.images import load_pixels
+from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
 from spq.learning.health import Health, measure
-from spq.learning.loss import cross_quantized_contrastive
+from spq.learning.loss import multi_view
 from spq.learning.muon import Muon
+from spq.learning.refit import refit
 from spq.learning.views import make_views
 from spq.model.artifact import Model, Replacing
 from spq.model.network import Network
 
 LOG_SECONDS = 10.0
+FIT_IMAGES = 20_000  # pictures, about, that the end of a training looks at once more
 
 
 @dataclass(frozen=True)
@@ -109,22 +111,22 @@ def train(
 
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
+    num_views = recipe.train.num_views
     network.train()
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
             batch = data[indices]
-            views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(2)]
-            view_a, view_b = (_layout(view, recipe) for view in views)
+            views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(num_views)]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-                (x_a, z_a), (x_b, z_b) = network(view_a), network(view_b)
-            loss = cross_quantized_contrastive(x_a, z_a, x_b, z_b, recipe.train.temperature)
+                outputs = [network(_layout(view, recipe)) for view in views]
+            loss = multi_view(outputs, recipe.train.temperature)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             accelerator.backward(loss)
             for optimizer in optimizers:
                 optimizer.step()
-            run.after_step(loss, x_a, on_status, on_epoch)
-    return run.finish(images.name, len(data), len(pixels.failures))
+            run.after_step(loss, outputs[0][0], on_status, on_epoch)
+    return run.finish(images.name, pixels)
 
 
 class _Run:
@@ -157,6 +159,10 @@ class _Run:
         return self.state.seconds + time.monotonic() - self.session_start
 
     @property
+    def views(self) -> int:
+        return self.recipe.train.num_views * self.batch_size * self.state.step
+
+    @property
     def done(self) -> float:
         """Share of the budget that is spent: of the wall clock, or of the steps."""
         if self.recipe.train.minutes > 0:
@@ -179,11 +185,15 @@ class _Run:
                 yield order[start : start + self.batch_size].to(device), generator
 
     def view_config(self) -> InputConfig:
-        """The input, at first smaller where the recipe says so: early epochs learn as much from cheaper views."""
-        config, small = self.recipe.input, self.recipe.train
-        if self.done >= small.small_share:
-            return config
-        return replace(config, size=max(8, round(config.size * small.small_scale)))
+        """The input at the size of the views.
+
+        Early epochs learn as much from small, cheap views. And crops show things larger than whole pictures do, so
+        that views a bit smaller than the input fit better what is encoded later (Touvron et al., Fixing the train-test
+        resolution discrepancy, 2019).
+        """
+        config, train = self.recipe.input, self.recipe.train
+        scale = train.small_scale if self.done < train.small_share else train.view_scale
+        return config if scale == 1 else replace(config, size=max(8, 4 * round(config.size * scale / 4)))
 
     def set_lr(self, done: float) -> None:
         factor = lr_factor(done, self.recipe.train.warmup, self.recipe.train.schedule)
@@ -223,7 +233,7 @@ class _Run:
             done=self.done,
             step=self.state.step,
             epoch=self.state.step // self.steps_per_epoch,
-            views=2 * self.batch_size * self.state.step,
+            views=self.views,
             seconds=self.seconds,
             images_per_second=(self.state.step - self.views_at_start) * self.batch_size / max(elapsed, 1e-9),
             loss=value,
@@ -278,18 +288,24 @@ class _Run:
         if self.interrupted:
             raise KeyboardInterrupt
 
-    def finish(self, name: str, count: int, failures: int) -> Model:
+    def finish(self, name: str, pixels: Pixels) -> Model:
+        """The trained model, saved; its health is that of the pictures themselves, not of their views."""
+        model = Model(self.network.to("cpu"), self.recipe)
+        x = model.embed(pixels.array[:: 1 + len(pixels.array) // FIT_IMAGES])
+        if self.recipe.train.refit:
+            refit(self.network.quantizer, torch.from_numpy(x))
+        health = measure(model.encode_descriptors(x), x, self.recipe.quantizer.codebook_size)
         facts = {
-            "images": count,
-            "unreadable": failures,
+            "images": len(pixels.array),
+            "unreadable": len(pixels.failures),
             "source": name,
-            "views": 2 * self.batch_size * self.state.step,
+            "views": self.views,
             "epochs": round(self.state.step / self.steps_per_epoch, 2),
             "minutes": round(self.seconds / 60, 2),
             "seed": self.recipe.train.seed,
-            "health": asdict(self.health),
+            "health": asdict(health),
         }
-        model = Model(self.network.to("cpu"), self.recipe, facts)
+        model = Model(self.network, self.recipe, facts)
         model.save(self.out)
         return model
 

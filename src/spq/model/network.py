@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spq.config import Recipe
@@ -33,11 +34,13 @@ class Network(nn.Module):
         last = nn.Linear(hidden or feature_dim, D)
         nn.init.xavier_uniform_(last.weight)
         self.head = nn.Sequential(*layers, last)
+        self.norm = config.head.norm * config.quantizer.num_codebooks**0.5
         self.quantizer = Quantizer(config.quantizer)
 
     def describe(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) normalised float -> descriptors (B, D) float32."""
-        return cast(Tensor, self.head(self.backbone(images))).float()
+        x = cast(Tensor, self.head(self.backbone(images))).float()
+        return self.norm * F.normalize(x, dim=1) if self.norm else x
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors x and their soft quantizations z, both (B, D) float32: what the loss compares."""

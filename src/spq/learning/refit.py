@@ -1,0 +1,29 @@
+"""Codebooks fitted once more, when the descriptors no longer move: k-means from where training left them.
+
+Training pulls codewords towards what the loss wants of soft quantizations of views. What is searched are hard codes of
+whole pictures, and for these the nearest-codeword error counts (Jegou et al., Product Quantization, 2011, section II).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spq.model.quantizer import Quantizer
+
+
+@torch.no_grad()
+def refit(quantizer: Quantizer, x: Tensor, iterations: int = 20) -> None:
+    """Lloyd's algorithm in each codebook, in place. A codeword that no sub-vector is nearest to stays where it is.
+
+    Args:
+        x: (N, D) descriptors of the pictures.
+    """
+    C, parts = quantizer.codebooks, quantizer.split(x)  # (M, K, d), (N, M, d)
+    M, K, d = C.shape
+    for _ in range(iterations):
+        codes = torch.cat([quantizer.encode(chunk) for chunk in x.split(4096)]).long()  # (N, M)
+        slots = codes + K * torch.arange(M)
+        sums = torch.zeros(M * K, d).index_add_(0, slots.flatten(), parts.reshape(-1, d))
+        counts = torch.bincount(slots.flatten(), minlength=M * K)[:, None]
+        C.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), C.view(M * K, d)).view(M, K, d))
