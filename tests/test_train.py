@@ -37,7 +37,7 @@ def recipe() -> Recipe:
         backbone=replace(fast.backbone, blocks=(1, 1), width=8),
         head=replace(fast.head, hidden=32),
         quantizer=replace(fast.quantizer, num_codebooks=4, codeword_dim=8),
-        train=replace(fast.train, batch_size=64, epochs=3, precision="fp32"),
+        train=replace(fast.train, batch_size=64, num_views=2, view_scale=1.0, epochs=3, precision="fp32"),
     )
 
 
