@@ -17,6 +17,7 @@ from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
 
 FORMAT = 2
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the second where SQLite's message quotes a damaged schema
 _NEW = ".manifest."  # start of the name of a manifest that is still being written
 _LOCK = ".lock"
 
@@ -119,7 +120,7 @@ def _holds_items(folder: Path) -> bool:
             return bool(connection.execute("SELECT id FROM items LIMIT 1").fetchall())
         except sqlite3.OperationalError as error:
             return "no such table" not in str(error)
-        except sqlite3.DatabaseError:
+        except SQLITE_ERRORS:
             return True
 
 
@@ -157,7 +158,7 @@ def open_writer(folder: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")  # what was reported done survives a power cut
         if format_of(connection) < FORMAT:
             _migrate(folder, connection)
-    except sqlite3.Error:
+    except BaseException:
         connection.close()
         raise
     return connection
@@ -214,7 +215,7 @@ def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
     """The connection, if it can be read from: SQLite opens a file at the first question."""
     try:
         connection.execute("SELECT id FROM items LIMIT 1").fetchall()
-    except sqlite3.Error:
+    except SQLITE_ERRORS:
         connection.close()
         raise
     return connection

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from spq.errors import StoreError
 from spq.index.layout import (
     FORMAT,
+    SQLITE_ERRORS,
     Manifest,
     has_index,
     locked,
@@ -72,7 +73,7 @@ class Store:
         self._writer: sqlite3.Connection | None = None
         try:
             self._reader = open_reader(folder)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise StoreError(f"index {folder}: items.sqlite does not open ({error}); run spq index again") from None
 
     @classmethod
@@ -87,7 +88,7 @@ class Store:
         with locked(folder, wait):
             try:
                 open_writer(folder).close()
-            except sqlite3.Error as error:
+            except SQLITE_ERRORS as error:
                 raise StoreError(
                     f"index {folder}: items.sqlite does not open ({error}); try again, or delete {folder}"
                 ) from None
@@ -96,13 +97,13 @@ class Store:
         return cls(folder, read_manifest(folder), wait)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, wait: float = 0) -> Self:
         """An index that is there, for reading: nothing is written, and the folder may be read-only.
 
         Raises:
             StoreError: no index, a damaged one, or one of a newer format.
         """
-        return cls(folder, read_manifest(folder))
+        return cls(folder, read_manifest(folder), wait)
 
     def close(self) -> None:
         self._reader.close()
@@ -285,7 +286,7 @@ class Store:
     def _select(self, statement: str, *values: object) -> list[Any]:
         try:
             return self._reader.execute(statement, values).fetchall()
-        except sqlite3.DatabaseError as error:
+        except SQLITE_ERRORS as error:
             raise StoreError(f"index {self.folder} could not be read ({error}); index anew if that stays") from None
 
     def _first(self, where: str, value: bytes) -> Item | None:
@@ -319,7 +320,7 @@ class Store:
         """SQLite's errors as ours."""
         try:
             yield
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise StoreError(
                 f"index {self.folder}: writing failed ({error}); what was reported done is kept: "
                 "see to the disk (is it full?) and run it again"
