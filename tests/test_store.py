@@ -268,3 +268,13 @@ def test_codes_that_do_not_fit_the_manifest_are_refused(store: Store) -> None:
         )
     with pytest.raises(StoreError, match="codes that are not 2 numbers below 256"):
         store.codes()
+
+
+def test_compacting_removes_what_killed_writers_left_half_written(store: Store) -> None:
+    (store.folder / "model").mkdir()
+    for name in (".manifest.123", "model/.model.safetensors.123", "model/config.json"):
+        (store.folder / name).write_bytes(b"half")
+    with store.writing():
+        store.compact()
+    names = {path.relative_to(store.folder).as_posix() for path in store.folder.rglob("*") if "sqlite" not in path.name}
+    assert names == {".lock", "manifest.json", "model", "model/config.json"}

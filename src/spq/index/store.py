@@ -124,8 +124,8 @@ class Store:
         with locked(self.folder, self.wait):
             with self._told():
                 self._writer = open_writer(self.folder)
-            self.manifest = read_manifest(self.folder)
             try:
+                self.manifest = read_manifest(self.folder)
                 yield
             finally:
                 with suppress(sqlite3.Error):  # shrink the log where that is possible without waiting for readers
@@ -164,6 +164,8 @@ class Store:
             StoreError: no room for a second copy of it; nothing has changed then.
         """
         before = self._bytes_on_disk()
+        for leftover in (*self.folder.glob(".manifest.*"), *(self.folder / "model").glob(".*")):
+            leftover.unlink()  # of a writer that was killed
         with self._change() as (writer, _):
             writer.execute("INSERT OR REPLACE INTO removed SELECT 0, max(revision) FROM removed HAVING count(*)")
             writer.execute("DELETE FROM removed WHERE id > 0")
