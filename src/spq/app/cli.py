@@ -93,6 +93,7 @@ def train(
     Example: spq train photos/ --out photos.spq --bits 64 --minutes 30
     """
     from spq.app.checks import check_model_out, check_tensorboard
+    from spq.app.describe import unlisted_text
     from spq.config import load_recipe
     from spq.data.sources import open_images
 
@@ -101,6 +102,7 @@ def train(
     if tensorboard:
         check_tensorboard()
     source = open_images(images)
+    _note(unlisted_text(source))
     from spq.api import with_options  # torch, from here on
     from spq.app.describe import training_text
     from spq.app.progress import TrainingBar
@@ -134,37 +136,44 @@ def train(
 
 @app.command()
 def index(
-    images: Images,
-    model: Annotated[Path, typer.Option(help="Model folder.")],
     out: Annotated[Path, typer.Option(help="Index folder to write or to bring up to date.")],
+    images: Annotated[str | None, typer.Argument(metavar="IMAGES", help=SOURCES)] = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder; needed with IMAGES.")] = None,
+    keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep pictures whose files vanished.")] = False,
+    compact: Annotated[bool, typer.Option("--compact", help="Shrink OUT to what it holds.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check all of OUT; exit status 1 at a fault.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Encode pictures into an index, or bring an index up to date: adds, re-encodes, drops.
 
+    What lies below a folder that cannot be listed is kept. Without IMAGES, only compact or verify.
+
     Example: spq index photos/ --model photos.spq --out photos.index
+
+    Example: spq index --verify --out photos.index
     """
-    from spq.app.checks import check_folder
-    from spq.app.describe import failures_text, sync_text
-    from spq.app.progress import counting
-    from spq.data.sources import open_images
-    from spq.index.image_index import ImageIndex
-    from spq.index.store import read_manifest
+    if (images is None) != (model is None) or (images is None and not (compact or verify)):
+        raise ConfigError("give IMAGES with --model MODEL, or --compact or --verify without; see spq index --help")
+    from spq.app import upkeep
+    from spq.app.describe import compact_text, failures_text, sync_text, verify_text
 
-    source = open_images(images)
-    check_folder("--out", out)
-    if out.is_dir() and any(out.iterdir()):
-        read_manifest(out)  # says what is wrong with OUT before the model is loaded
-    from spq.api import SPQ
-
-    loaded = SPQ.load(model)
-    with counting("encoding") as progress, ImageIndex.build(out, loaded, source, progress) as opened:
-        report = opened.last_sync
-        facts = {"index": str(out), **opened.info()}
+    report = upkeep.bring_up_to_date(images, model, out, keep_missing, wait) if images and model else None
+    sizes = upkeep.compact(out, wait) if compact else None
+    faults = upkeep.verify(out) if verify else None
     if as_json:
-        print(json.dumps({**facts, **asdict(report)}))
+        facts = {"index": str(out)} if faults else upkeep.facts_of_index(out, report)
+        print(json.dumps(facts | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if verify else {})))
     else:
-        _note(failures_text(report))
-        print(sync_text(facts, report))
+        if report:
+            _note(failures_text(report))
+            print(sync_text(upkeep.facts_of_index(out, report), report))
+        if sizes:
+            print(compact_text(out, sizes))
+        if faults is not None:
+            print(verify_text(out, faults))
+    if faults:
+        raise typer.Exit(1)
 
 
 @app.command()
