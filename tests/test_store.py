@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from spq.errors import StoreError
 from spq.index.store import Item, Manifest, Store
 
-MANIFEST = Manifest(1, "0", "h", "l2", 2, 256, 16)
+MANIFEST = Manifest(2, "0", "h", "l2", 2, 256, 16)
 PATHS = st.sampled_from(["a", "b/c.jpg", "b/c.png", "ü", "latin \udcff"])
 
 
@@ -208,9 +208,9 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path)
 def test_a_newer_format_is_refused(store: Store) -> None:
     manifest = store.folder / "manifest.json"
     content = json.loads(manifest.read_text("utf-8"))
-    assert content["format"] == 1
-    manifest.write_text(json.dumps({**content, "format": 2, "new": "field"}), "utf-8")
-    with pytest.raises(StoreError, match=r"has format 2, this spq reads up to 1; update spq"):
+    assert content["format"] == 2
+    manifest.write_text(json.dumps({**content, "format": 3, "new": "field"}), "utf-8")
+    with pytest.raises(StoreError, match=r"has format 3, this spq reads up to 2; update spq"):
         Store.open(store.folder)
 
 

@@ -24,7 +24,7 @@ class ImageSet:
     Attributes:
         name: as the user gave it.
         ids: unique; the path below the folder with `/`, or the key inside the container.
-        labels: (N,) int64 class numbers, (N, L) bool for multi-label, or None. Only evaluation reads them.
+        labels: (N,) int64 class numbers, (N, L) bool for multi-label, or None. Training never reads them.
         class_names: what the numbers or columns mean.
         metadata: further columns of a `metadata.csv`, each of length N.
     """

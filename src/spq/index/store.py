@@ -1,69 +1,49 @@
-"""The truth of an index: a folder with `manifest.json` and `items.sqlite`. FAISS structures are made from it, never kept.
+"""The truth of an index: items and their codes in SQLite, beside a manifest. FAISS structures are made from it, never kept.
 
 An item and its code are one row, so no crash can part them. SQLite in WAL mode lets readers go on while one writer writes;
-a second writer is refused.
+a second writer is refused. Each change has a number, its revision, so that readers can follow by reading what is new.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.config import from_dict
-from spq.errors import ConfigError, StoreError
+from spq.errors import StoreError
+from spq.index.layout import (
+    FORMAT,
+    Manifest,
+    has_index,
+    locked,
+    open_reader,
+    open_writer,
+    read_manifest,
+    transaction,
+    write_manifest,
+)
 
-FORMAT = 1
+__all__ = ["FORMAT", "Item", "Manifest", "Store", "as_json", "read_manifest"]
 OK, UNREADABLE = 0, 1
-_NEW = ".manifest."  # start of the name of a manifest that is still being written
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS items (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- an id is never given twice
-    path TEXT NOT NULL UNIQUE,
-    hash BLOB,                             -- of the picture's bytes
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    width INTEGER,
-    height INTEGER,
-    status INTEGER NOT NULL,               -- 0 encoded, 1 unreadable
-    reason TEXT,
-    code BLOB                              -- M bytes, one sub-code each
-);
-CREATE INDEX IF NOT EXISTS items_by_hash ON items (hash);
-"""
 
 # A file name may hold bytes that are not UTF-8, which sqlite3 refuses as str: text goes in as bytes and is cast.
 _PUT = (
-    "INSERT INTO items (path, hash, size, mtime_ns, width, height, status, reason, code) "
-    "VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?) "
+    "INSERT INTO items (path, hash, size, mtime_ns, width, height, status, reason, code, metadata, revision) "
+    "VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?) "
     "ON CONFLICT (path) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime_ns = excluded.mtime_ns, "
     "width = excluded.width, height = excluded.height, status = excluded.status, reason = excluded.reason, "
-    "code = excluded.code"
+    "code = excluded.code, metadata = excluded.metadata, revision = excluded.revision"
 )
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What the codes of an index are."""
-
-    format: int
-    spq_version: str
-    model: str  # hash of the model that made the codes
-    distance: str
-    num_codebooks: int
-    codebook_size: int
-    bits: int
-    source: str = ""
+_LAST_REVISION = (
+    "SELECT max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0))"
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +59,7 @@ class Item:
     code: NDArray[np.uint8] | None = None
     reason: str = ""
     id: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)  # further columns of the collection, and "label"
 
 
 class Store:
@@ -88,7 +69,7 @@ class Store:
         self.folder, self.manifest = folder, manifest
         self._writer: sqlite3.Connection | None = None
         try:
-            self._reader = _reader(folder)
+            self._reader = open_reader(folder)
         except sqlite3.Error as error:
             raise StoreError(f"index {folder}: items.sqlite does not open ({error}); run spq index again") from None
 
@@ -99,15 +80,12 @@ class Store:
         Raises:
             StoreError: the folder holds something else.
         """
-        if not (folder / "manifest.json").exists():
-            if folder.exists() and not (folder.is_dir() and all(f.name.startswith(_NEW) for f in folder.iterdir())):
-                raise StoreError(f"{folder} exists and is not an index; give another --out")
+        if not has_index(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            _write_manifest(folder, manifest)
+            write_manifest(folder, manifest)
         try:
-            writer = _writer(folder)
-            writer.executescript(_SCHEMA)
-            writer.close()
+            with locked(folder):
+                open_writer(folder).close()
         except sqlite3.Error as error:
             raise StoreError(
                 f"index {folder}: items.sqlite does not open ({error}); try again, or delete {folder}"
@@ -134,17 +112,14 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """The right to write: one writer at a time.
+        """The right to write: one writer at a time. An index of an older format is migrated first.
 
         Raises:
             StoreError: another process has it.
         """
-        with (self.folder / ".lock").open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when a process is killed
-            except BlockingIOError:
-                raise StoreError(f"another process is writing to index {self.folder}; wait for it to end") from None
-            self._writer = _writer(self.folder)
+        with locked(self.folder):
+            self._writer = open_writer(self.folder)
+            self.manifest = read_manifest(self.folder)
             try:
                 yield
             finally:
@@ -156,22 +131,42 @@ class Store:
 
     def put(self, items: Iterable[Item]) -> None:
         """Insert items, or replace those of the same path, in one transaction. A path that is there keeps its id."""
-        self._transaction(_PUT, (_row(item) for item in items))
+        with self._change() as (writer, revision):
+            writer.executemany(_PUT, ((*_row(item), revision) for item in items))
+
+    def describe(self, metadata: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """Give items, by path, other metadata, in one transaction."""
+        with self._change() as (writer, revision):
+            writer.executemany(
+                "UPDATE items SET metadata = ?, revision = ? WHERE path = CAST(? AS TEXT)",
+                ((as_json(columns), revision, _bytes(path)) for path, columns in metadata),
+            )
 
     def remove(self, paths: Iterable[str]) -> None:
         """Drop items by path, in one transaction."""
-        self._transaction("DELETE FROM items WHERE path = CAST(? AS TEXT)", ((_bytes(path),) for path in paths))
+        names = [(_bytes(path),) for path in paths]
+        with self._change() as (writer, revision):
+            writer.executemany(
+                f"INSERT OR REPLACE INTO removed SELECT id, {revision} FROM items WHERE path = CAST(? AS TEXT)", names
+            )
+            writer.executemany("DELETE FROM items WHERE path = CAST(? AS TEXT)", names)
 
     def set_source(self, source: str) -> None:
         """Where the pictures are, for those who show them."""
         if source != self.manifest.source:
             self.manifest = replace(self.manifest, source=source)
-            _write_manifest(self.folder, self.manifest)
+            write_manifest(self.folder, self.manifest)
 
     def stats(self) -> dict[str, tuple[int, int]]:
         """path -> (size, mtime_ns) of all items, readable or not."""
         rows = self._select("SELECT path, size, mtime_ns FROM items")
         return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
+
+    def metadata(self) -> dict[str, str]:
+        """path -> metadata as JSON, of the items that have any."""
+        if not self._has_metadata():
+            return {}
+        return dict(self._select("SELECT path, metadata FROM items WHERE metadata IS NOT NULL"))
 
     def items_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, Item]:
         """One encoded item for each of the hashes that are known."""
@@ -215,101 +210,40 @@ class Store:
 
     def _first(self, where: str, value: bytes) -> Item | None:
         columns = "path, size, mtime_ns, hash, width, height, code, reason, id"
+        columns += ", metadata" if self._has_metadata() else ", NULL"
         rows = self._select(f"SELECT {columns} FROM items WHERE {where} LIMIT 1", value)
         if not rows:
             return None
-        path, size, mtime_ns, digest, width, height, code, reason, id_ = rows[0]
+        path, size, mtime_ns, digest, width, height, code, reason, id_, metadata = rows[0]
         numbers = None if code is None else np.frombuffer(code, np.uint8)
-        return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_)
+        facts = json.loads(metadata) if metadata else {}
+        return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_, facts)
 
-    def _transaction(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+    def _has_metadata(self) -> bool:
+        """False in an index of format 1 that no writer of today has opened."""
+        return bool(self._select("PRAGMA user_version")[0][0] >= 2)
+
+    @contextmanager
+    def _change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        """A transaction, and the number of the change that it makes."""
         writer = self._writer
         assert writer is not None, "outside of `with store.writing()`"
         try:
-            writer.execute("BEGIN IMMEDIATE")
-            try:
-                writer.executemany(statement, rows)
-            except BaseException:
-                writer.execute("ROLLBACK")
-                raise
-            writer.execute("COMMIT")
+            with transaction(writer):
+                yield writer, writer.execute(_LAST_REVISION).fetchone()[0] + 1
         except sqlite3.Error as error:
             raise StoreError(f"index {self.folder}: writing failed ({error}); this step is undone") from None
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an index folder.
-
-    Raises:
-        StoreError: no index there, damaged, or of a newer format.
-    """
-    try:
-        content = json.loads((folder / "manifest.json").read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(f"no index at {folder}; make one with spq index IMAGES --model MODEL --out {folder}") from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"index {folder}: manifest.json is unreadable ({error}); restore it or index anew") from None
-    if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
-        raise StoreError(f"index {folder} has format {content['format']}, this spq reads up to {FORMAT}; update spq")
-    try:
-        return from_dict(Manifest, content, where=f"{folder}/manifest.json")
-    except (ConfigError, TypeError) as error:
-        raise StoreError(f"{error}; restore the file or index anew") from None
-
-
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    """The folder becomes an index here, in one step."""
-    temporary = folder / f"{_NEW}{os.getpid()}"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(manifest), indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / "manifest.json")
-
-
-def _connect(folder: Path, options: str) -> sqlite3.Connection:
-    uri = f"{(folder / 'items.sqlite').absolute().as_uri()}?{options}"
-    connection = sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False, isolation_level=None)
-    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-    return connection
-
-
-def _writer(folder: Path) -> sqlite3.Connection:
-    connection = _connect(folder, "mode=rwc")
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # what was reported done survives a power cut
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _reader(folder: Path) -> sqlite3.Connection:
-    """A connection that cannot write. WAL keeps files beside the database; on read-only media it has to do without."""
-    try:
-        return _probed(_connect(folder, "mode=ro"))
-    except sqlite3.OperationalError:
-        log = folder / "items.sqlite-wal"
-        if os.access(folder, os.W_OK) or (log.exists() and log.stat().st_size):
-            raise
-        return _probed(_connect(folder, "mode=ro&immutable=1"))
-
-
-def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """The connection, if it can be read from: SQLite opens a file at the first question."""
-    try:
-        connection.execute("SELECT id FROM items LIMIT 1").fetchall()
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
 
 
 def _row(item: Item) -> tuple[object, ...]:
     facts = (item.hash, item.size, item.mtime_ns, item.width, item.height)
     status, code = (UNREADABLE, None) if item.code is None else (OK, item.code.tobytes())
-    return _bytes(item.path), *facts, status, _bytes(item.reason) if item.reason else None, code
+    return _bytes(item.path), *facts, status, _bytes(item.reason) if item.reason else None, code, as_json(item.metadata)
+
+
+def as_json(metadata: dict[str, Any]) -> str | None:
+    """Metadata as the store keeps it; None where there is none."""
+    return json.dumps(metadata, separators=(",", ":")) if metadata else None
 
 
 def _bytes(text: str) -> bytes:

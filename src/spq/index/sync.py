@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spq.data.images import load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ImageError
-from spq.index.store import Item, Store
+from spq.index.store import Item, Store, as_json
 
 if TYPE_CHECKING:
     from spq.model.artifact import Model
@@ -28,6 +28,7 @@ class SyncReport:
     renamed: int = 0
     removed: int = 0
     unchanged: int = 0
+    described: int = 0  # of the unchanged, those with new metadata
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -43,6 +44,7 @@ def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress
     known, present, report = store.stats(), set(source.ids), SyncReport()
     work = [p for p, path in enumerate(source.ids) if not _is_unchanged(source, p, known.get(path))]
     report.unchanged = len(source) - len(work)
+    report.described = _describe(store, source, set(range(len(source))) - set(work))
     for start in range(0, len(work), BATCH):
         positions = work[start : start + BATCH]
         items = [_hashed(source, position) for position in positions]
@@ -61,6 +63,27 @@ def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress
     return report
 
 
+def metadata(source: ImageSet, position: int) -> dict[str, Any]:
+    """What a collection says of a picture: its columns, and `label`: a class name, or a list where there may be several."""
+    columns: dict[str, Any] = {key: values[position] for key, values in source.metadata.items()}
+    if source.labels is not None:
+        label = source.labels[position]
+        several = source.labels.ndim == 2
+        names = source.class_names
+        columns["label"] = [names[n] for n in label.nonzero()[0]] if several else names[int(label)]
+    return columns
+
+
+def _describe(store: Store, source: ImageSet, positions: Iterable[int]) -> int:
+    """Write the metadata of unchanged pictures where they are not what the store has; returns how many were not."""
+    known = store.metadata()
+    facts = ((source.ids[p], metadata(source, p)) for p in positions)
+    new = [(path, columns) for path, columns in facts if as_json(columns) != known.get(path)]
+    if new:
+        store.describe(new)
+    return len(new)
+
+
 def _is_unchanged(source: ImageSet, position: int, known: tuple[int, int] | None) -> bool:
     if known is None:
         return False
@@ -74,9 +97,10 @@ def _hashed(source: ImageSet, position: int) -> Item:
     path = source.ids[position]
     try:
         size, mtime_ns = source.stat(position)
-        return Item(path, size, mtime_ns, hashlib.blake2b(source.read(position), digest_size=16).digest())
+        digest = hashlib.blake2b(source.read(position), digest_size=16).digest()
+        return Item(path, size, mtime_ns, digest, metadata=metadata(source, position))
     except ImageError as error:
-        return _to_be_retried(Item(path, 0, 0, reason=str(error)))
+        return _to_be_retried(Item(path, 0, 0, reason=str(error), metadata=metadata(source, position)))
 
 
 def _with_code_of(twin: Item | None, item: Item) -> Item:

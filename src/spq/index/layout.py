@@ -1,0 +1,190 @@
+"""What lies in an index folder, `manifest.json` and `items.sqlite`: their format, how it is migrated, who may write."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from spq.config import from_dict
+from spq.errors import ConfigError, StoreError
+
+FORMAT = 2
+_NEW = ".manifest."  # start of the name of a manifest that is still being written
+_LOCK = ".lock"
+
+_TABLES = (
+    """CREATE TABLE items (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,  -- an id is never given twice
+        path TEXT NOT NULL UNIQUE,
+        hash BLOB,                             -- of the picture's bytes
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        width INTEGER,
+        height INTEGER,
+        status INTEGER NOT NULL,               -- 0 encoded, 1 unreadable
+        reason TEXT,
+        code BLOB                              -- M bytes, one sub-code each
+    )""",
+    "CREATE INDEX items_by_hash ON items (hash)",
+)
+_TO_FORMAT_2 = (
+    "ALTER TABLE items ADD COLUMN metadata TEXT",  # a JSON object: the collection's columns, and its label
+    "ALTER TABLE items ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",  # number of the change that last wrote the row
+    "CREATE INDEX items_by_revision ON items (revision)",
+    # What was dropped, so that readers can follow. Row 0 stands for older ones that are no longer listed.
+    "CREATE TABLE removed (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL)",
+    "CREATE INDEX removed_by_revision ON removed (revision)",
+    "PRAGMA user_version = 2",
+)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the codes of an index are."""
+
+    format: int
+    spq_version: str
+    model: str  # hash of the model that made the codes
+    distance: str
+    num_codebooks: int
+    codebook_size: int
+    bits: int
+    source: str = ""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an index folder.
+
+    Raises:
+        StoreError: no index there, damaged, or of a newer format.
+    """
+    try:
+        content = json.loads((folder / "manifest.json").read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreError(f"no index at {folder}; make one with spq index IMAGES --model MODEL --out {folder}") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"index {folder}: manifest.json is unreadable ({error}); restore it or index anew") from None
+    if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
+        raise StoreError(f"index {folder} has format {content['format']}, this spq reads up to {FORMAT}; update spq")
+    try:
+        return from_dict(Manifest, content, where=f"{folder}/manifest.json")
+    except (ConfigError, TypeError) as error:
+        raise StoreError(f"{error}; restore the file or index anew") from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """The folder becomes an index here, in one step."""
+    temporary = folder / f"{_NEW}{os.getpid()}"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(manifest), indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / "manifest.json")
+
+
+def has_index(folder: Path) -> bool:
+    """Whether there is an index; False where one may be made: no folder, an empty one, or what a killed creation left.
+
+    Raises:
+        StoreError: the folder holds something else.
+    """
+    if (folder / "manifest.json").exists():
+        return True
+    if folder.exists():
+        leftovers = folder.is_dir() and all(f.name == _LOCK or f.name.startswith(_NEW) for f in folder.iterdir())
+        if not leftovers:
+            raise StoreError(f"{folder} exists and is not an index; give another --out")
+    return False
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The right to write: one writer at a time.
+
+    Raises:
+        StoreError: another process has it.
+    """
+    with (folder / _LOCK).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when a process is killed
+        except BlockingIOError:
+            raise StoreError(f"another process is writing to index {folder}; wait for it to end") from None
+        yield
+
+
+def open_writer(folder: Path) -> sqlite3.Connection:
+    """A connection that writes, for the holder of the lock. Tables are made, or brought to this format, at one blow."""
+    connection = _connect(folder, "mode=rwc")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # what was reported done survives a power cut
+        if format_of(connection) < FORMAT:
+            _migrate(folder, connection)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(folder: Path) -> sqlite3.Connection:
+    """A connection that cannot write. WAL keeps files beside the database; on read-only media it has to do without."""
+    try:
+        return _probed(_connect(folder, "mode=ro"))
+    except sqlite3.OperationalError:
+        log = folder / "items.sqlite-wal"
+        if os.access(folder, os.W_OK) or (log.exists() and log.stat().st_size):
+            raise
+        return _probed(_connect(folder, "mode=ro&immutable=1"))
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk has already undone it
+            connection.execute("ROLLBACK")
+        raise
+
+
+def format_of(connection: sqlite3.Connection) -> int:
+    """The format of the tables. That of the manifest runs ahead of it where a migration was cut off."""
+    return max(1, int(connection.execute("PRAGMA user_version").fetchone()[0]))
+
+
+def _connect(folder: Path, options: str) -> sqlite3.Connection:
+    uri = f"{(folder / 'items.sqlite').absolute().as_uri()}?{options}"
+    connection = sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False, isolation_level=None)
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    return connection
+
+
+def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
+    manifest = read_manifest(folder)
+    if manifest.format < FORMAT:
+        write_manifest(
+            folder, replace(manifest, format=FORMAT)
+        )  # from here on, an spq that knows only the old format stays out
+    with transaction(connection):
+        is_new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchall()
+        for statement in (*(_TABLES if is_new else ()), *_TO_FORMAT_2):
+            connection.execute(statement)
+
+
+def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """The connection, if it can be read from: SQLite opens a file at the first question."""
+    try:
+        connection.execute("SELECT id FROM items LIMIT 1").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
