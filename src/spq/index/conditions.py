@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from spq.index.where import NUMBERS, And, Column, Comparison, Expr, In, Not, Or, Value, period
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.errors import ConfigError
+from spq.index.store import Store
+from spq.index.where import BUILT_IN, NUMBERS, And, Column, Comparison, Expr, In, Not, Or, Value, columns, parse, period
 
 _OF_ITEM = {"path": "path", "time": "mtime_ns", **{name: name for name in NUMBERS}}  # column -> of the table `items`
 _OF_METADATA = "EXISTS (SELECT 1 FROM json_each(items.metadata) AS fact WHERE fact.key = CAST(? AS TEXT) AND ({}))"
 _OF_LABEL = "EXISTS (SELECT 1 FROM json_each(items.metadata, '$.label') AS fact WHERE {})"  # one row a label
+
+
+def matching(store: Store, where: str) -> NDArray[np.int64]:
+    """Ids, ascending, of the encoded items that an expression is true of.
+
+    Raises:
+        ConfigError: it is no expression, or names a column that no item has.
+    """
+    expr = parse(where)
+    for column in columns(expr):
+        if (column.own or column.name == "label") and not store.has_metadata(column.name):
+            own = [str(Column(name, own=True)) for name in store.metadata_columns() if name != "label"]
+            known = [name for name in BUILT_IN if name != "label" or store.has_metadata(name)] + own
+            raise ConfigError(f"--where: unknown column {column} at {column.position}; columns are {', '.join(known)}")
+    return store.ids_where(*to_sql(expr))
 
 
 def to_sql(expr: Expr) -> tuple[str, list[object]]:

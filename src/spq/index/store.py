@@ -195,6 +195,26 @@ class Store:
         rows = (row for i in ids for row in self._select("SELECT id, path FROM items WHERE id = ?", int(i)))
         return dict(rows)
 
+    def ids_where(self, condition: str, values: Iterable[object]) -> NDArray[np.int64]:
+        """Ids, ascending, of the encoded items that meet a condition of `conditions.to_sql`."""
+        rows = self._select(f"SELECT id FROM items WHERE status = 0 AND {condition} ORDER BY id", *values)
+        return np.array([row[0] for row in rows], np.int64)
+
+    def metadata_columns(self, first: int = 1000) -> list[str]:
+        """What the metadata of the first items is called."""
+        if not self._has_metadata():
+            return []
+        some = f"(SELECT metadata FROM items WHERE metadata IS NOT NULL LIMIT {first:d}) AS some"
+        rows = self._select(f"SELECT DISTINCT f.key FROM {some}, json_each(some.metadata) AS f ORDER BY 1")
+        return [row[0] for row in rows]
+
+    def has_metadata(self, column: str) -> bool:
+        """Whether any item has metadata of this name."""
+        if not self._has_metadata():
+            return False
+        tables, name = "items, json_each(items.metadata) AS f", _bytes(column)
+        return bool(self._select(f"SELECT 1 FROM {tables} WHERE f.key = CAST(? AS TEXT) LIMIT 1", name))
+
     def version(self) -> int:
         """Changes whenever anyone has changed the items."""
         return int(self._select("PRAGMA data_version")[0][0])
