@@ -68,7 +68,7 @@ def _number_or_text(subject: str, operator: str, value: Value) -> tuple[str, lis
         upper = f" AND {subject} <= CAST(9e999 AS REAL)" if operator in (">", ">=") else ""
         return f"{subject} {operator} CAST(? AS REAL){upper}", [value]
     if operator == "~":
-        return f"{subject} GLOB CAST(? AS TEXT)", [_bytes(value)]
+        return f"{subject} GLOB CAST(? AS TEXT)", [_bytes(value.replace("[!", "[^"))]  # as SQLite writes it
     some = "" if operator == "=" else f" AND {subject} <> ''"  # an empty cell is not before every word
     return f"{subject} {operator} CAST(? AS TEXT){some}", [_bytes(value)]
 

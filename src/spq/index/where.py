@@ -4,7 +4,7 @@
 
 A column is `path`, `width`, `height` (pixels), `size` (bytes), `time` (of the file's last change), `label`, or one of the
 user's metadata; `[name]` is the user's for certain, whatever characters are in its name. Operators are `= != < <= > >= ~`
-and `in (a, b)`; `~` matches the wildcards `* ? [abc]` against the whole text, and its `*` crosses `/`. Values are words,
+and `in (a, b)`; `~` matches the wildcards `* ? [abc] [!abc]` against the whole text, and its `*` crosses `/`. Values are words,
 numbers, or anything in quotes (a quote inside is doubled). `not` binds first, then `and`, then `or`.
 
 A bare number compares as a number, and only with values that are numbers; anything else compares as text, case and all. A
@@ -24,7 +24,7 @@ from spq.errors import ConfigError
 
 NUMBERS = ("width", "height", "size")
 BUILT_IN = ("path", *NUMBERS, "time", "label")
-MAX_TERMS, MAX_DEPTH = 500, 50  # SQLite takes no more than 1,000 levels
+MAX_TERMS, MAX_DEPTH = 200, 12  # what SQLite's own parser takes for certain
 
 Value: TypeAlias = "str | float"
 Expr: TypeAlias = "Comparison | In | And | Or | Not"
@@ -33,7 +33,7 @@ _RESERVED = {"and", "or", "not", "in"}
 _WORD = re.compile(r"""[^\s()"',=!<>~\[\]]+""")
 _TOKEN = re.compile(
     r"""(?P<operator>==|[<>!]=|[=<>~])|(?P<mark>[(),])|(?P<quoted>"(?:[^"]|"")*"|'(?:[^']|'')*')"""
-    rf"""|(?P<own>\[(?:[^\]]|\]\])+\])|(?P<word>{_WORD.pattern})""",
+    rf"""|(?P<space>\s+)|(?P<own>\[(?:[^\]]|\]\])+\])|(?P<word>{_WORD.pattern})""",
 )
 _NUMBER = re.compile(r"[+-]?(?=\.?\d)(\d*)\.?(\d*)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _DATE = re.compile(
@@ -240,14 +240,14 @@ def _tokens(text: str) -> list[_Token]:
     if odd:
         raise ConfigError(f"--where: the character at {odd} is in no path and no table; take it out")
     tokens, at = [], 0
-    while text[at:].strip():
-        at += len(text[at:]) - len(text[at:].lstrip())
+    while at < len(text):
         found = _TOKEN.match(text, at)
         if not found:
             remedies = {"[": "close it with ]", "!": "write != or not"}
             remedy = f"close it with {text[at]}" if text[at] in "\"'" else remedies.get(text[at], "take it out")
             raise ConfigError(f"--where: lone {text[at]} at {at + 1}; {remedy}")
-        tokens.append(_Token(str(found.lastgroup), found[0], at + 1))
+        if found.lastgroup != "space":
+            tokens.append(_Token(str(found.lastgroup), found[0], at + 1))
         at = found.end()
     return [*tokens, _Token("end", "", len(text) + 1)]
 
