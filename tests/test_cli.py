@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -146,6 +148,39 @@ def test_index_lists_what_it_could_not_read_and_goes_on(
     assert "not indexed: bag/broken.jpg: " in err
 
 
+def test_index_verifies_and_compacts_without_pictures_or_model(
+    index: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("index", "--verify", "--compact", "--out", index) == 0
+    shrunk, checked = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"{index}: [\d,]+ bytes before, [\d,]+ after", shrunk)
+    assert checked == f"{index}: no fault found"
+    with sqlite3.connect(index / "items.sqlite") as database:
+        database.execute("UPDATE items SET code = x'00' WHERE id = 3")
+        database.execute("UPDATE items SET code = NULL WHERE id = 5")
+    database.close()
+    assert run("index", "--verify", "--out", index) == 1
+    out, err = capsys.readouterr()
+    assert [line.split(" (")[0] for line in out.splitlines()] == ["item 3", "item 5"]
+    assert err == ""
+    assert run("index", "--verify", "--json", "--out", index) == 1
+    assert len(json.loads(capsys.readouterr().out)["faults"]) == 2
+
+
+def test_index_keeps_vanished_pictures_when_told_to(
+    index: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(list(photos.rglob("*.*g")))
+    for path in sorted(photos.rglob("*.png"))[:4]:
+        path.unlink()
+    assert run("index", photos, "--model", model, "--out", index, "--keep-missing") == 0
+    assert f"{before} pictures at 32 bits" in (out := capsys.readouterr().out)
+    assert "4 kept without a file" in out
+    assert run("index", photos, "--model", model, "--out", index, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["images"], facts["removed"], facts["kept"]) == (before - 4, 4, 0)
+
+
 def test_data_goes_to_stdout_and_nothing_else_does(
     index: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,7 +240,13 @@ WRONG = [
     ("index {t}/nowhere --model {m} --out {t}/new", 1, "no such folder or file"),
     ("index {t}/empty --model {m} --out {t}/new", 1, "no pictures"),
     ("index {t}/broken --model {m} --out {t}/new", 1, "none of the 20 pictures"),
-    ("index {p} --model {m} --out {p}", 1, "no index at"),
+    ("index {p} --model {m} --out {p}", 1, "exists and is not an index"),
+    ("index {p} --out {t}/new", 2, "give IMAGES with --model MODEL, or --compact or --verify"),
+    ("index --out {i}", 2, "give IMAGES with --model MODEL"),
+    ("index --model {m} --verify --out {i}", 2, "give IMAGES with --model MODEL"),
+    ("index --verify --out {t}/nowhere", 1, "no index at"),
+    ("index --compact --out {p}", 1, "no index at"),
+    ("index {t}/empty --model {m} --out {i}", 1, "no pictures"),
     ("index {p} --model {m} --out {t}/tiny.toml", 2, "is a file"),
     ("index {p} --model {t}/other --out {i}", 1, "codes of two models do not mix"),
     ("search {t}/nowhere q.jpg", 1, "no index at"),

@@ -146,7 +146,7 @@ def test_readers_go_on_while_one_writes_and_see_what_is_committed(store: Store) 
 
 
 def test_a_second_writer_is_refused_with_one_line(store: Store) -> None:
-    refusal = r"^another process is writing to index .*; wait for it to end$"
+    refusal = r"^another process is writing to index .*; wait for it to end, or give --wait$"
     with Store.open(store.folder) as second:
         with store.writing(), pytest.raises(StoreError, match=refusal), second.writing():
             pass

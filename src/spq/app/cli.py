@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +23,7 @@ app = typer.Typer(
 )
 
 SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
+WHERE = "Among these: path, width, height, size, time, label or your metadata; = != < <= > >= ~ in and or not."
 PROTOCOLS = "cifar10-spq, cifar10-i, cifar10-ii, flickr25k or nuswide21."
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -93,6 +93,7 @@ def train(
     Example: spq train photos/ --out photos.spq --bits 64 --minutes 30
     """
     from spq.app.checks import check_model_out, check_tensorboard
+    from spq.app.describe import unlisted_text
     from spq.config import load_recipe
     from spq.data.sources import open_images
 
@@ -101,6 +102,7 @@ def train(
     if tensorboard:
         check_tensorboard()
     source = open_images(images)
+    _note(unlisted_text(source))
     from spq.api import with_options  # torch, from here on
     from spq.app.describe import training_text
     from spq.app.progress import TrainingBar
@@ -134,68 +136,78 @@ def train(
 
 @app.command()
 def index(
-    images: Images,
-    model: Annotated[Path, typer.Option(help="Model folder.")],
     out: Annotated[Path, typer.Option(help="Index folder to write or to bring up to date.")],
+    images: Annotated[str | None, typer.Argument(metavar="[IMAGES]", help=SOURCES)] = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder; needed with IMAGES.")] = None,
+    keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep pictures whose files vanished.")] = False,
+    compact: Annotated[bool, typer.Option("--compact", help="Shrink OUT to what it holds.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check all of OUT; exit status 1 at a fault.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Encode pictures into an index, or bring an index up to date: adds, re-encodes, drops.
 
+    Without IMAGES, only compact or verify it.
+
     Example: spq index photos/ --model photos.spq --out photos.index
+
+    Example: spq index --verify --out photos.index
     """
-    from spq.app.checks import check_folder
-    from spq.app.describe import failures_text, sync_text
-    from spq.app.progress import counting
-    from spq.data.sources import open_images
-    from spq.index.image_index import ImageIndex
-    from spq.index.store import read_manifest
+    if (images is None) != (model is None) or (images is None and not (compact or verify)):
+        raise ConfigError("give IMAGES with --model MODEL, or --compact or --verify without; see spq index --help")
+    from spq.app import upkeep
+    from spq.app.describe import compact_text, failures_text, sync_text, verify_text
 
-    source = open_images(images)
-    check_folder("--out", out)
-    if out.is_dir() and any(out.iterdir()):
-        read_manifest(out)  # says what is wrong with OUT before the model is loaded
-    from spq.api import SPQ
-
-    loaded = SPQ.load(model)
-    with counting("encoding") as progress, ImageIndex.build(out, loaded, source, progress) as opened:
-        report = opened.last_sync
-        facts = {"index": str(out), **opened.info()}
+    report = upkeep.bring_up_to_date(images, model, out, keep_missing, wait) if images and model else None
+    sizes = upkeep.compact(out, wait) if compact else None
+    faults = upkeep.verify(out) if verify else None
     if as_json:
-        print(json.dumps({**facts, **asdict(report)}))
+        facts = {"index": str(out)} if faults else upkeep.facts_of_index(out, report)
+        print(json.dumps(facts | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if verify else {})))
     else:
-        _note(failures_text(report))
-        print(sync_text(facts, report))
+        if report:
+            _note(failures_text(report))
+            print(sync_text(upkeep.facts_of_index(out, report), report))
+        if sizes:
+            print(compact_text(out, sizes))
+        if faults is not None:
+            print(verify_text(out, faults))
+    if faults:
+        raise typer.Exit(1)
 
 
 @app.command()
 def search(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")],
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The query picture; - reads it from stdin.")],
+    images: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]...", help="To be like; - is stdin.")] = None,
+    id_: Annotated[list[int] | None, typer.Option("--id", help="More like this item; itself left out.")] = None,
+    not_: Annotated[list[str] | None, typer.Option("--not", metavar="IMAGE", help="Not to be like.")] = None,
+    box: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Only this region of IMAGE, in pixels.")] = None,
+    where: Annotated[str | None, typer.Option(metavar="EXPR", help=WHERE)] = None,
+    max_distance: Annotated[float | None, typer.Option(help="Leave out what is farther.")] = None,
+    fold: Annotated[bool, typer.Option("--fold", help="One answer for pictures of the same code.")] = False,
     top: Annotated[int, typer.Option(min=1, help="How many answers.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="Leave out so many first answers.")] = 0,
     html: Annotated[Path | None, typer.Option(help="Also write a contact sheet.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the pictures most like IMAGE.
+    """Find the pictures most like IMAGE, or like several, and not like others.
 
     Example: spq search photos.index query.jpg --top 5
+
+    Example: spq search photos.index a.jpg b.jpg --not c.jpg --where "label = shoe and width >= 640"
+
+    Example: spq search photos.index --id 17 --fold --offset 20
     """
-    from spq.app.describe import printable
-    from spq.data.images import load_image
+    from spq.app.search import Asked, line, parse_box, run_search
     from spq.index.image_index import ImageIndex
 
+    asked = Asked(images or [], id_ or [], not_ or [], parse_box(box))
+    options = {"where": where, "max_distance": max_distance, "fold": fold, "offset": offset}
     with ImageIndex.open(index) as opened:
-        query = sys.stdin.buffer.read() if image == "-" else image
-        picture = load_image(query, 256)  # a wrong path is said before the model is loaded
-        hits = opened.search(query, top)
-        if html:
-            from spq.app.contact_sheet import Row, answers, write_html
-            from spq.data.sources import open_images
-
-            found = answers(open_images(opened.store.manifest.source), hits)
-            title = f"{len(opened):,} pictures, {opened.store.manifest.bits} bits each"
-            write_html(html, [Row(picture, "query" if image == "-" else Path(image).name, found)], title)
+        hits = run_search(opened, asked, top, html, options)
     for hit in hits:
-        print(json.dumps(asdict(hit)) if as_json else f"{hit.rank:4d}  {hit.distance:10.4f}  {printable(hit.path)}")
+        print(line(hit, as_json, fold))
 
 
 @app.command("eval")

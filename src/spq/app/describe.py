@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from spq.errors import ModelError
 
 if TYPE_CHECKING:
-    from spq.index.image_index import SyncReport
+    from spq.data.sources import ImageSet
+    from spq.index.sync import SyncReport
 
 LISTED = 20  # unreadable pictures named one by one
 
@@ -77,15 +78,36 @@ def sync_text(facts: dict[str, Any], report: SyncReport) -> str:
     """What `spq index` did, in one line."""
     done = [f"{getattr(report, key)} {key}" for key in ("added", "changed", "renamed", "removed", "unchanged")]
     done.append(f"{len(report.failed)} unreadable")
+    done += [f"{report.described} with new metadata"] * bool(report.described)
+    done += [f"{report.kept} kept without a file"] * bool(report.kept)
     return f"{facts['index']}: {facts['images']:,} pictures at {facts['bits']} bits ({', '.join(done)})"
 
 
 def failures_text(report: SyncReport) -> str:
-    """The unreadable pictures with their reasons; empty where there is none."""
-    lines = [f"not indexed: {printable(path)}: {printable(reason)}" for path, reason in report.failed[:LISTED]]
-    if len(report.failed) > LISTED:
-        lines.append(f"and {len(report.failed) - LISTED} more; --json lists all")
-    return "\n".join(lines)
+    """The unreadable pictures and folders with their reasons; empty where there is none."""
+    return "\n".join([*_named("not indexed", report.failed), *_named("cannot be looked at", report.unseen)])
+
+
+def unlisted_text(source: ImageSet) -> str:
+    """The folders that could not be listed; empty where there is none."""
+    return "\n".join(_named("left out", source.unlisted))
+
+
+def compact_text(index: Path, sizes: tuple[int, int]) -> str:
+    """What `spq index --compact` did, in one line."""
+    return f"{index}: {sizes[0]:,} bytes before, {sizes[1]:,} after"
+
+
+def verify_text(index: Path, faults: list[str]) -> str:
+    """One line a fault, or one that says that there is none."""
+    return "\n".join(map(printable, faults)) or f"{index}: no fault found"
+
+
+def _named(what: str, failed: list[tuple[str, str]]) -> list[str]:
+    lines = [f"{what}: {printable(path)}: {printable(reason)}" for path, reason in failed[:LISTED]]
+    if len(failed) > LISTED:
+        lines.append(f"{what}: {len(failed) - LISTED} more, {len(failed)} in all; --json lists them")
+    return lines
 
 
 def explanation(error: Exception) -> tuple[str, int] | None:

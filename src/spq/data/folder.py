@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -34,12 +34,12 @@ class FolderImages(ImageSet):
         except OSError as error:
             raise DataError(f"cannot list {name}: {error.strerror}; make the folder readable") from None
         extensions = EXTENSIONS | (HEIF if _register_heif() else set())
-        self.names = sorted(_walk(root, extensions), key=lambda name: name.split("/"))
+        failed: list[OSError] = []
+        self.names = sorted(_walk(root, extensions, failed.append), key=lambda name: name.split("/"))
         ids = [printable(name) for name in self.names]
+        unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in failed)
         if not ids:
-            heic = any(_walk(root, HEIF))
-            hint = "HEIC needs pip install 'spq-retrieval[heif]'" if heic else "give a folder with JPEG or PNG files"
-            raise DataError(f"no pictures in {name}; {hint}")
+            raise DataError(f"no pictures in {name}; {_hint(root, unlisted)}")
         self.root = root
         table = find_table(root)
         if table:
@@ -47,6 +47,7 @@ class FolderImages(ImageSet):
         else:
             labels, names = _parents(ids)
             super().__init__(name, ids, labels, names)
+        self.unlisted = unlisted
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         return load_image(self.root / self.names[position], size_hint)
@@ -70,14 +71,38 @@ class FolderImages(ImageSet):
         return (self.root / self.names[position]).absolute()
 
 
-def _walk(root: Path, extensions: set[str]) -> Iterator[str]:
-    """Names below root. One that is not UTF-8 keeps its bytes as surrogates, as Python's file functions want them."""
-    for folder, folders, files in os.walk(root):
+def _walk(root: Path, extensions: set[str], on_error: Callable[[OSError], None]) -> Iterator[str]:
+    """Names below root. One that is not UTF-8 keeps its bytes as surrogates, as Python's file functions want them.
+
+    Args:
+        on_error: called for each folder that cannot be listed; not for one that vanished meanwhile.
+    """
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            on_error(error)
+
+    for folder, folders, files in os.walk(root, onerror=failed):
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = Path(folder).relative_to(root).as_posix()
         for file in files:
             if not file.startswith(".") and Path(file).suffix.lower() in extensions:
                 yield file if prefix == "." else f"{prefix}/{file}"
+
+
+def _below(root: Path, error: OSError) -> str:
+    """The folder that an error is about, as an id; `.` where the system does not say."""
+    return printable(Path(error.filename or root).relative_to(root).as_posix())
+
+
+def _hint(root: Path, unlisted: list[tuple[str, str]]) -> str:
+    if unlisted:
+        return (
+            f"{len(unlisted)} of its folders cannot be listed, {unlisted[0][0]}: {unlisted[0][1]}; make them readable"
+        )
+    if any(_walk(root, HEIF, lambda _: None)):
+        return "HEIC needs pip install 'spq-retrieval[heif]'"
+    return "give a folder with JPEG or PNG files"
 
 
 def printable(name: str) -> str:

@@ -22,11 +22,39 @@ def matching(store: Store, where: str) -> NDArray[np.int64]:
     """
     expr = parse(where)
     for column in columns(expr):
-        if (column.own or column.name == "label") and not store.has_metadata(column.name):
-            own = [str(Column(name, own=True)) for name in store.metadata_columns() if name != "label"]
-            known = [name for name in BUILT_IN if name != "label" or store.has_metadata(name)] + own
+        if (column.own or column.name == "label") and not _has_metadata(store, column.name):
+            known = [name for name in BUILT_IN if name != "label"] + _metadata_columns(store)
             raise ConfigError(f"--where: unknown column {column} at {column.position}; columns are {', '.join(known)}")
-    return store.ids_where(*to_sql(expr))
+    return ids_where(store, expr)
+
+
+def ids_where(store: Store, expr: Expr) -> NDArray[np.int64]:
+    """As `matching`, for an expression whose columns are there."""
+    condition, values = to_sql(expr)
+    rows = store.select(f"SELECT id FROM items WHERE status = 0 AND {condition} ORDER BY id", *values)
+    return np.array([row[0] for row in rows], np.int64)
+
+
+def _has_metadata(store: Store, name: str) -> bool:
+    """Whether any item has metadata of this name. One that has is mostly found among the first."""
+    tables = "items, json_each(items.metadata) AS fact"
+    return _is_described(store) and bool(
+        store.select(f"SELECT 1 FROM {tables} WHERE fact.key = CAST(? AS TEXT) LIMIT 1", _bytes(name))
+    )
+
+
+def _metadata_columns(store: Store) -> list[str]:
+    """What the metadata of the first items is called, as it is written in an expression."""
+    if not _is_described(store):
+        return []
+    first = "(SELECT metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000) AS first"
+    rows = store.select(f"SELECT DISTINCT fact.key FROM {first}, json_each(first.metadata) AS fact ORDER BY 1")
+    return [str(Column(name, own=name != "label")) for (name,) in rows]
+
+
+def _is_described(store: Store) -> bool:
+    """False in an index of format 1."""
+    return bool(store.select("SELECT 1 FROM pragma_table_info('items') WHERE name = 'metadata'"))
 
 
 def to_sql(expr: Expr) -> tuple[str, list[object]]:

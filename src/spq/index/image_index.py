@@ -14,10 +14,12 @@ from spq import __version__
 from spq.data.sources import ImageSet, open_images
 from spq.errors import DataError, SPQError, StoreError
 from spq.index.conditions import matching
+from spq.index.gallery import Gallery, follow
+from spq.index.layout import has_index
 from spq.index.query import Box, Hit, Query, Search, descriptors, hits, ranked
 from spq.index.scan import Scan
 from spq.index.store import FORMAT, Manifest, Store, read_manifest
-from spq.index.sync import Progress, SyncReport, refresh
+from spq.index.sync import Progress, SyncReport, missing, refresh
 from spq.index.tables import check_model, decode, distance_tables, read_codebooks
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class ImageIndex:
         self.store = store
         self._model = model
         self._codebooks: Floats | None = None
-        self._loaded: tuple[int, NDArray[np.int64], Scan] | None = None  # version of the store, ids, codes
+        self._loaded: tuple[Gallery, Scan] | None = None
         self.last_sync = SyncReport()  # of this object's last sync or add
 
     @classmethod
@@ -44,22 +46,28 @@ class ImageIndex:
         model: Model,
         images: str | Path | ImageSet,
         progress: Progress | None = None,
+        keep_missing: bool = False,
+        wait: float = 0,
     ) -> Self:
         """Encode a collection into a new index folder, or bring an existing one up to date.
 
+        Args:
+            keep_missing: as in `sync`.
+            wait: seconds to wait where another process is writing to the index.
         Raises:
-            StoreError: the folder holds something else. ModelMismatchError: its codes are another model's.
+            StoreError: the folder holds something else, or another process writes to it. ModelMismatchError: its codes
+                are another model's.
             DataError: no picture is readable; nothing is left behind then.
         """
         folder = Path(folder)
         source = _opened(images)
-        is_new = not (folder / "manifest.json").exists()
+        is_new = not has_index(folder)
         if not is_new:
             check_model(folder, read_manifest(folder).model, model.hash)
         existed = folder.exists()
-        index = cls(Store.create(folder, _manifest(model, _lasting(source.name))), model)
+        index = cls(Store.create(folder, _manifest(model, _lasting(source.name)), wait), model)
         try:
-            report = index.sync(source, model, progress)
+            report = index.sync(source, model, progress, keep_missing)
             if is_new and not len(index):
                 reason = report.failed[0][1] if report.failed else "it is empty"
                 raise DataError(
@@ -101,26 +109,35 @@ class ImageIndex:
         images: str | Path | ImageSet,
         model: Model | None = None,
         progress: Progress | None = None,
+        keep_missing: bool = False,
     ) -> SyncReport:
         """Make the index hold exactly the pictures of a collection: idempotent, and safe to be killed at any moment.
 
         An item of unchanged size and time is not opened. Of the others the bytes are hashed: a known hash keeps its code
         (a renamed, copied or touched file), the rest is encoded. An unreadable picture is tried again when it changes.
+        What lies below a folder that cannot be listed is kept as it was.
 
         Args:
             progress: called with (pictures looked at, pictures to look at).
+            keep_missing: keep items whose files have vanished.
+        Raises:
+            DataError: the collection is empty, as that of a disk that is not mounted; nothing is dropped then.
         """
         source = _opened(images)
+        if not len(source):
+            raise DataError(
+                f"no pictures in {source.name}; nothing was dropped: to drop all, delete {self.store.folder}"
+            )
         with self.store.writing():
             report = self._refresh(source, model, progress)
-            gone = sorted(set(self.store.stats()) - set(source.ids))
+            gone = [] if keep_missing else missing(self.store, source)
             self.store.remove(gone)
             self.store.set_source(_lasting(source.name))
+            report.kept += len(set(self.store.stats()) - set(source.ids))
         # a renamed file is a path gone and a path come with its code: count it once
         report.renamed = min(report.renamed, len(gone))
         report.added, report.removed = report.added - report.renamed, len(gone) - report.renamed
-        report.failed = self.store.unreadable()
-        self.last_sync = report
+        self._finish(report, source)
         return report
 
     def add(self, images: str | Path | ImageSet, model: Model | None = None) -> SyncReport:
@@ -129,9 +146,12 @@ class ImageIndex:
         with self.store.writing():
             report = self._refresh(source, model, None)
         report.renamed = 0  # whether the old name is gone was not looked at
-        report.failed = self.store.unreadable()
-        self.last_sync = report
+        self._finish(report, source)
         return report
+
+    def _finish(self, report: SyncReport, source: ImageSet) -> None:
+        report.failed, report.unseen = self.store.unreadable(), [*source.unlisted, *report.unseen]
+        self.last_sync = report
 
     def remove(self, paths: Sequence[str]) -> None:
         """Drop items by path.
@@ -229,12 +249,14 @@ class ImageIndex:
         self.close()
 
     def _gallery(self) -> tuple[NDArray[np.int64], Scan]:
-        """ids (N,) and codes in memory, read anew when anyone has written."""
-        version = self.store.version()
-        if self._loaded is None or self._loaded[0] != version:
-            ids, codes = self.store.codes()
-            self._loaded = version, ids, Scan(codes, self.store.manifest.codebook_size)
-        return self._loaded[1:]
+        """ids (N,) and codes in memory, as of the last change that anyone has made."""
+        before = self._loaded[0] if self._loaded else None
+        gallery = follow(self.store, before)
+        if self._loaded and before and gallery.codes is before.codes:
+            self._loaded = gallery, self._loaded[1]
+        else:
+            self._loaded = gallery, Scan(gallery.codes, self.store.manifest.codebook_size)
+        return gallery.ids, self._loaded[1]
 
     def _decoded(self, item: int) -> Floats:
         ids, scan = self._gallery()
@@ -287,6 +309,10 @@ def _lasting(name: str) -> str:
 
 
 def _clear(folder: Path, existed: bool) -> None:
+    # in this order, so that one who is killed here leaves an index that can be built again
+    (folder / "model" / "config.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     if not existed:

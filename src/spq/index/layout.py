@@ -6,15 +6,18 @@ import fcntl
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
 
 FORMAT = 2
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the second where SQLite's message quotes a damaged schema
 _NEW = ".manifest."  # start of the name of a manifest that is still being written
 _LOCK = ".lock"
 
@@ -37,6 +40,7 @@ _TO_FORMAT_2 = (
     "ALTER TABLE items ADD COLUMN metadata TEXT",  # a JSON object: the collection's columns, and its label
     "ALTER TABLE items ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",  # number of the change that last wrote the row
     "CREATE INDEX items_by_revision ON items (revision)",
+    "CREATE INDEX items_without_code ON items (status) WHERE status = 1",
     # What was dropped, so that readers can follow. Row 0 stands for older ones that are no longer listed.
     "CREATE TABLE removed (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL)",
     "CREATE INDEX removed_by_revision ON removed (revision)",
@@ -86,6 +90,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / "manifest.json")
+    handle = os.open(folder, os.O_RDONLY)  # or a power cut may undo the renaming, but not what is written afterwards
+    os.fsync(handle)
+    os.close(handle)
 
 
 def has_index(folder: Path) -> bool:
@@ -96,26 +103,51 @@ def has_index(folder: Path) -> bool:
     """
     if (folder / "manifest.json").exists():
         return True
-    if folder.exists():
-        leftovers = folder.is_dir() and all(f.name == _LOCK or f.name.startswith(_NEW) for f in folder.iterdir())
-        if not leftovers:
-            raise StoreError(f"{folder} exists and is not an index; give another --out")
+    if not folder.exists():
+        return False
+    names = [file.name for file in folder.iterdir()] if folder.is_dir() else [folder.name]
+    if not all(name == _LOCK or name.startswith((_NEW, "items.sqlite")) for name in names):
+        raise StoreError(f"{folder} exists and is not an index; give another --out")
+    if "items.sqlite" in names and _holds_items(folder):
+        raise StoreError(f"index {folder} has lost its manifest.json; restore it, or delete the folder and index anew")
     return False
 
 
+def _holds_items(folder: Path) -> bool:
+    """False where a creation was killed before the manifest was in place."""
+    with closing(_connect(folder, "mode=ro")) as connection:
+        try:
+            return bool(connection.execute("SELECT id FROM items LIMIT 1").fetchall())
+        except sqlite3.OperationalError as error:
+            return "no such table" not in str(error)
+        except SQLITE_ERRORS:
+            return True
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, wait: float = 0) -> Iterator[None]:
     """The right to write: one writer at a time.
 
+    Args:
+        wait: seconds to wait for another process to end.
     Raises:
         StoreError: another process has it.
     """
+    end = time.monotonic() + wait
     with (folder / _LOCK).open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when a process is killed
-        except BlockingIOError:
-            raise StoreError(f"another process is writing to index {folder}; wait for it to end") from None
+        while not _taken(lock):
+            if time.monotonic() >= end:
+                raise StoreError(f"another process is writing to index {folder}; wait for it to end, or give --wait")
+            time.sleep(0.05)
         yield
+
+
+def _taken(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when a process is killed
+    except BlockingIOError:
+        return False
+    return True
 
 
 def open_writer(folder: Path) -> sqlite3.Connection:
@@ -126,7 +158,7 @@ def open_writer(folder: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")  # what was reported done survives a power cut
         if format_of(connection) < FORMAT:
             _migrate(folder, connection)
-    except sqlite3.Error:
+    except BaseException:
         connection.close()
         raise
     return connection
@@ -169,11 +201,10 @@ def _connect(folder: Path, options: str) -> sqlite3.Connection:
 
 
 def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
-    manifest = read_manifest(folder)
-    if manifest.format < FORMAT:
+    if has_index(folder) and (manifest := read_manifest(folder)).format < FORMAT:
         write_manifest(
             folder, replace(manifest, format=FORMAT)
-        )  # from here on, an spq that knows only the old format stays out
+        )  # first, to keep out an spq that knows the old one only
     with transaction(connection):
         is_new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchall()
         for statement in (*(_TABLES if is_new else ()), *_TO_FORMAT_2):
@@ -184,7 +215,7 @@ def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
     """The connection, if it can be read from: SQLite opens a file at the first question."""
     try:
         connection.execute("SELECT id FROM items LIMIT 1").fetchall()
-    except sqlite3.Error:
+    except SQLITE_ERRORS:
         connection.close()
         raise
     return connection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spq.model.artifact import Model
 
 BATCH = 256  # pictures that are encoded, and committed, together
+LOOK_UPS = 10  # items that are read from the whole table in the time that one takes to be looked up
 Progress = Callable[[int, int], None]
 
 
@@ -29,7 +30,11 @@ class SyncReport:
     removed: int = 0
     unchanged: int = 0
     described: int = 0  # of the unchanged, those with new metadata
+    kept: int = 0  # whose files are missing, or were not looked at
     failed: list[tuple[str, str]] = field(default_factory=list)
+    unseen: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # folders and known pictures that cannot be looked at, why
 
 
 def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress: Progress | None) -> SyncReport:
@@ -41,10 +46,10 @@ def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress
         model: called when a picture has to be encoded.
         progress: called with (pictures looked at, pictures to look at).
     """
-    known, present, report = store.stats(), set(source.ids), SyncReport()
-    work = [p for p, path in enumerate(source.ids) if not _is_unchanged(source, p, known.get(path))]
-    report.unchanged = len(source) - len(work)
-    report.described = _describe(store, source, set(range(len(source))) - set(work))
+    paths = source.ids if len(source) * LOOK_UPS < len(store) else None
+    known, present, report = store.stats(paths), set(source.ids), SyncReport()
+    work, unchanged = _look(source, known, report)
+    report.described = _describe(store, source, unchanged, store.metadata(paths))
     for start in range(0, len(work), BATCH):
         positions = work[start : start + BATCH]
         items = [_hashed(source, position) for position in positions]
@@ -74,9 +79,35 @@ def metadata(source: ImageSet, position: int) -> dict[str, Any]:
     return columns
 
 
-def _describe(store: Store, source: ImageSet, positions: Iterable[int]) -> int:
+def _look(source: ImageSet, known: dict[str, tuple[int, int]], report: SyncReport) -> tuple[list[int], list[int]]:
+    """Positions to work on, and those that are unchanged. One `stat` a picture.
+
+    A known picture that cannot even be asked for its size (a disk that answers with an error) keeps its code.
+    """
+    work: list[int] = []
+    unchanged: list[int] = []
+    for position, path in enumerate(source.ids):
+        try:
+            (unchanged if source.stat(position) == known.get(path) else work).append(position)
+        except ImageError as error:
+            if path in known:
+                report.unseen.append((path, str(error)))
+                report.kept += 1
+            else:
+                work.append(position)  # to be recorded as unreadable
+    report.unchanged = len(unchanged)
+    return work, unchanged
+
+
+def missing(store: Store, source: ImageSet) -> list[str]:
+    """Paths in the index that the collection no longer has; without those below folders that could not be listed."""
+    below = tuple(f"{folder}/" for folder, _ in source.unlisted)
+    gone = sorted(set(store.stats()) - set(source.ids))
+    return [] if "./" in below else [path for path in gone if not path.startswith(below)]
+
+
+def _describe(store: Store, source: ImageSet, positions: list[int], known: dict[str, str]) -> int:
     """Write the metadata of unchanged pictures where they are not what the store has; returns how many were not."""
-    known = store.metadata()
     facts = ((source.ids[p], metadata(source, p)) for p in positions)
     new = [(path, columns) for path, columns in facts if as_json(columns) != known.get(path)]
     if new:
@@ -84,13 +115,11 @@ def _describe(store: Store, source: ImageSet, positions: Iterable[int]) -> int:
     return len(new)
 
 
-def _is_unchanged(source: ImageSet, position: int, known: tuple[int, int] | None) -> bool:
-    if known is None:
-        return False
+def _is_unchanged(source: ImageSet, position: int, known: tuple[int, int]) -> bool:
     try:
         return source.stat(position) == known
     except ImageError:
-        return False  # vanished since it was listed: looked at again, and recorded as unreadable
+        return False
 
 
 def _hashed(source: ImageSet, position: int) -> Item:

@@ -1,0 +1,56 @@
+"""What `spq index` does: bring an index up to date, compact it, verify it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spq.app.checks import check_folder
+
+if TYPE_CHECKING:
+    from spq.index.sync import SyncReport
+
+
+def bring_up_to_date(images: str, model: Path, out: Path, keep_missing: bool, wait: float) -> SyncReport:
+    """Make or sync the index. All that can be refused without torch is refused before it is loaded."""
+    from spq.app.progress import counting
+    from spq.data.sources import open_images
+    from spq.index.image_index import ImageIndex
+    from spq.index.layout import has_index, read_manifest
+
+    source = open_images(images)
+    check_folder("--out", out)
+    if has_index(out):
+        read_manifest(out)
+    from spq.api import SPQ
+
+    loaded = SPQ.load(model)
+    with (
+        counting("encoding") as progress,
+        ImageIndex.build(out, loaded, source, progress, keep_missing=keep_missing, wait=wait) as index,
+    ):
+        return index.last_sync
+
+
+def compact(out: Path, wait: float) -> tuple[int, int]:
+    """Shrink the index; returns bytes before and after."""
+    from spq.index.store import Store
+
+    with Store.open(out, wait) as store, store.writing():
+        return store.compact()
+
+
+def verify(out: Path) -> list[str]:
+    """One line for each fault of the index."""
+    from spq.index.verify import faults
+
+    return list(faults(out))
+
+
+def facts_of_index(out: Path, report: SyncReport | None) -> dict[str, Any]:
+    """What `spq index --json` says of it."""
+    from spq.index.image_index import ImageIndex
+
+    with ImageIndex.open(out) as index:
+        return {"index": str(out), **index.info(), **(asdict(report) if report else {})}

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spq import ImageIndex
+from spq.errors import StoreError
+from spq.index.layout import has_index
+from spq.index.store import Store
+from spq.index.verify import LISTED, faults
+from spq.model.artifact import Model
+from spq.model.network import Network
+
+
+@pytest.fixture
+def index(photos: Path, tiny_model: Model, tmp_path: Path) -> Path:
+    """Sixty pictures, one unreadable, and one dropped again."""
+    (photos / "bag" / "broken.jpg").write_bytes(b"none")
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as built:
+        built.remove([min(built.store.stats())])
+    return tmp_path / "i"
+
+
+def change(index: Path, *statements: str) -> None:
+    database = sqlite3.connect(index / "items.sqlite", isolation_level=None)
+    for statement in statements:
+        database.execute(statement)
+    database.close()
+
+
+def test_a_sound_index_has_no_fault_and_is_left_as_it_is(index: Path) -> None:
+    before = (index / "items.sqlite").read_bytes(), (index / "manifest.json").read_bytes()
+    assert list(faults(index)) == []
+    assert ((index / "items.sqlite").read_bytes(), (index / "manifest.json").read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE items SET code = x'0102' WHERE id = 7", "has no code of 8 bytes"),
+        ("UPDATE items SET code = NULL WHERE id = 7", "has no code of 8 bytes"),
+        ("UPDATE items SET code = '12345678' WHERE id = 7", "has no code of 8 bytes"),
+        ("UPDATE items SET code = x'0102030405060710' WHERE id = 7", "has a code with numbers above 15"),
+        ("UPDATE items SET status = 2 WHERE id = 7", "has a status that is neither 0"),
+        ("UPDATE items SET reason = 'broken' WHERE id = 7", "has a code, and a reason why it has none"),
+        ("UPDATE items SET status = 1, reason = 'broken' WHERE id = 7", "is said to be unreadable and has a code"),
+        ("UPDATE items SET status = 1, code = NULL WHERE id = 7", "is unreadable without a reason"),
+        ("UPDATE items SET width = NULL WHERE id = 7", "has a code but no width and height"),
+        ("UPDATE items SET hash = x'00' WHERE id = 7", "has a hash that is not 16 bytes"),
+        ("UPDATE items SET size = 'big' WHERE id = 7", "has no size or no time of change"),
+        ("UPDATE items SET path = '' WHERE id = 7", "has no path"),
+        ("UPDATE items SET metadata = '{\"label\":' WHERE id = 7", "has metadata that is no JSON object"),
+        ("UPDATE items SET metadata = '[1]' WHERE id = 7", "has metadata that is no JSON object"),
+        ("UPDATE items SET revision = -1 WHERE id = 7", "has no revision"),
+        ("INSERT INTO removed VALUES (7, 9)", "is there and listed as removed"),
+    ],
+)
+def test_each_fault_of_an_item_is_one_line_that_names_it(index: Path, statement: str, words: str) -> None:
+    change(index, statement)
+    (fault,) = faults(index)
+    assert fault.startswith("item 7 (")
+    assert words in fault
+
+
+def test_ids_that_may_be_given_again_are_faults_and_many_are_counted(index: Path) -> None:
+    change(index, "UPDATE sqlite_sequence SET seq = 0")
+    found = list(faults(index))
+    assert len(found) == LISTED + 1
+    assert "may be given again" in found[0]
+    assert found[-1] == f"and {60 - LISTED} more such items"
+
+
+def test_a_damaged_database_is_a_fault(index: Path) -> None:
+    file = index / "items.sqlite"
+    sound = file.read_bytes()
+    change(index, "PRAGMA writable_schema = ON", "DELETE FROM sqlite_master WHERE name = 'items_by_hash'")
+    assert any("items.sqlite: " in fault for fault in faults(index))
+    file.write_bytes(sound[: len(sound) // 2])
+    assert any("items.sqlite" in fault for fault in faults(index))
+    file.write_bytes(b"no database" * 100)
+    (fault,) = faults(index)
+    assert "items.sqlite does not open" in fault
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        holes = bytearray(sound)
+        for place in rng.integers(100, len(sound), 2000):
+            holes[place] ^= 255
+        file.write_bytes(holes)
+        assert list(faults(index))
+
+
+def test_a_manifest_that_does_not_fit_is_a_fault(index: Path) -> None:
+    manifest = index / "manifest.json"
+    content = json.loads(manifest.read_text("utf-8"))
+    for changed, words in (
+        ({"bits": 64}, "8 codebooks of 16 codewords do not make 64 bits"),
+        ({"distance": "cosine"}, "distance 'cosine' is neither l2 nor sqeuclidean"),
+        ({"model": "other"}, "codes of two models do not mix"),
+        ({"format": 99}, "has format 99"),
+        ({"num_codebooks": "8"}, "expected int"),
+    ):
+        manifest.write_text(json.dumps({**content, **changed}), "utf-8")
+        assert any(words in fault for fault in faults(index)), changed
+
+
+def test_a_model_that_is_not_the_one_of_the_codes_is_a_fault(index: Path, tiny_model: Model) -> None:
+    weights = index / "model" / "model.safetensors"
+    sound = bytearray(weights.read_bytes())
+    sound[-1] ^= 255
+    weights.write_bytes(sound)
+    assert any(" is not the saved " in fault for fault in faults(index))
+    other = Network(tiny_model.config)
+    other.quantizer.codebooks.data.fill_(float("nan"))
+    Model(other, tiny_model.config).save(index / "model")
+    assert any("codes of two models do not mix" in fault for fault in faults(index))
+    shutil.rmtree(index / "model")
+    (fault,) = faults(index)
+    assert "its copy of the model does not load" in fault
+
+
+def test_a_creation_that_was_killed_before_the_first_picture_is_sound(index: Path, tmp_path: Path) -> None:
+    with Store.open(index) as store:
+        Store.create(tmp_path / "new", store.manifest).close()
+    assert list(faults(tmp_path / "new")) == []
+    assert has_index(tmp_path / "new")
+
+
+def test_where_there_is_no_index_there_is_nothing_to_verify(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no index at"):
+        list(faults(tmp_path))
