@@ -215,11 +215,11 @@ class ImageIndex:
             ids, scan = self._gallery()
             rows = None if asked.where is None else np.flatnonzero(np.isin(ids, matching(self.store, asked.where)))
             found = ranked(asked, tables, scan, ids, rows)
-            wanted = {int(ids[row]) for answers in found for _, near in answers for row in near}
+            wanted = {i for answers in found for _, near in answers for i in near}
             paths = self.store.paths(wanted)
             if len(paths) == len(wanted):  # else a writer has dropped one since the codes were read
                 break
-        return [hits(answers, asked.offset, ids, paths) for answers in found]
+        return [hits(answers, asked.offset, paths) for answers in found]
 
     def info(self) -> dict[str, Any]:
         """What `spq info` says of an index."""

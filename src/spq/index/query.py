@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Query: TypeAlias = "ImageInput | Floats | int"  # a picture, a descriptor (D,), or the id of an item
 Box: TypeAlias = tuple[int, int, int, int]
-Answer: TypeAlias = tuple[float, list[int]]  # distance, its row and those folded into it
+Answer: TypeAlias = tuple[float, list[int]]  # distance, id, and the ids folded into it
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class Search:
 
     def tables(self, tables: Floats, sizes: Sequence[int]) -> Floats:
         """The tables of `pictures` -> one for each query (Q, M, K)."""
+        if len(tables) == len(sizes) and self.weights is None:
+            return tables  # one picture each
         *positive, negative = np.split(tables, np.cumsum(sizes))
         return np.stack([combined(part, negative, self.weights) for part in positive])
 
@@ -182,26 +184,25 @@ def _picked(asked: Search, distances: Floats, rows: Ids, ids: Ids, scan: Scan) -
     keep = np.ones(len(rows), bool) if asked.max_distance is None else distances <= asked.max_distance
     if asked.exclude:
         keep &= ~np.isin(ids[rows], list(asked.exclude))
-    answers: list[Answer] = [(d, [row]) for d, row in zip(distances[keep].tolist(), rows[keep].tolist(), strict=True)]
-    if asked.fold:
-        answers = _folded(answers, scan)
+    near, rows = distances[keep].tolist(), rows[keep]
+    alone: list[Answer] = [(d, [i]) for d, i in zip(near, ids[rows].tolist(), strict=True)]
+    answers = _folded(alone, scan.codes[rows]) if asked.fold else alone
     end = asked.offset + asked.top
     # the same code has the same distance: what is folded into the last answer ends where a larger distance begins
     complete = len(answers) >= end and (not asked.fold or distances[-1] > answers[end - 1][0])
     return answers[asked.offset : end], beyond or complete
 
 
-def _folded(answers: list[Answer], scan: Scan) -> list[Answer]:
+def _folded(alone: list[Answer], codes: NDArray[np.uint8]) -> list[Answer]:
     first: dict[bytes, Answer] = {}
-    for distance, (row,) in answers:
-        first.setdefault(scan.codes[row].tobytes(), (distance, []))[1].append(row)
+    for (distance, ids), code in zip(alone, codes, strict=True):
+        first.setdefault(code.tobytes(), (distance, []))[1].extend(ids)
     return list(first.values())
 
 
-def hits(answers: Sequence[Answer], offset: int, ids: Ids, paths: dict[int, str]) -> list[Hit]:
+def hits(answers: Sequence[Answer], offset: int, paths: dict[int, str]) -> list[Hit]:
     """Answers as the user gets them."""
-    found = []
-    for rank, (distance, rows) in enumerate(answers, offset + 1):
-        first, *others = ids[rows].tolist()
-        found.append(Hit(rank, first, paths[first], distance, tuple(paths[i] for i in others)))
-    return found
+    return [
+        Hit(rank, first, paths[first], distance, tuple(paths[i] for i in others))
+        for rank, (distance, (first, *others)) in enumerate(answers, offset + 1)
+    ]
