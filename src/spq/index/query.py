@@ -186,7 +186,7 @@ def _picked(asked: Search, distances: Floats, rows: Ids, ids: Ids, scan: Scan) -
         keep &= ~np.isin(ids[rows], list(asked.exclude))
     near, rows = distances[keep].tolist(), rows[keep]
     alone: list[Answer] = [(d, [i]) for d, i in zip(near, ids[rows].tolist(), strict=True)]
-    answers = _folded(alone, scan.codes[rows]) if asked.fold else alone
+    answers = _folded(alone, scan.codes_of(rows)) if asked.fold else alone
     end = asked.offset + asked.top
     # the same code has the same distance: what is folded into the last answer ends where a larger distance begins
     complete = len(answers) >= end and (not asked.fold or distances[-1] > answers[end - 1][0])

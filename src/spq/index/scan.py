@@ -65,6 +65,10 @@ class Scan:
         distances, found = _rank(tables, self.columns[:, rows], min(top, len(rows)))
         return distances, rows[found]
 
+    def codes_of(self, rows: NDArray[np.int64]) -> Codes:
+        """(n, M) of some rows."""
+        return self.codes[rows]
+
     def _search_fast(self, tables: Floats, top: int) -> Ranking:
         """FastScan's candidates, summed exactly; a list that these cannot prove to be the nearest is made by `_rank`."""
         assert self._fast is not None
