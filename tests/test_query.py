@@ -43,7 +43,7 @@ def test_the_distance_is_that_of_the_formula(P: int, J: int, seed: int, weighted
     rng = np.random.default_rng(seed)
     tables = rng.random((P + J, 5, 16)).astype(np.float32)
     codes = rng.integers(0, 16, (40, 5))
-    w = rng.uniform(0.1, 3, P + J) if weighted else np.ones(P + J)
+    w = rng.uniform(0.1, 3, P + J) if weighted else np.array([1.0] * P + [0.3] * J)
     D = np.array([summed(table, codes) for table in tables])
     expected = [sum(w[i] * D[i, x] for i in range(P)) / sum(w[:P]) for x in range(40)]
     for x in range(40):
@@ -60,15 +60,16 @@ def test_one_positive_alone_keeps_its_table_to_the_bit() -> None:
     np.testing.assert_array_equal(combined(table, table[:0], [0.3]), table[0])
 
 
-def test_squared_distances_rank_by_the_point_mirrored_at_the_positive() -> None:
+@pytest.mark.parametrize("v", [0.3, 1, 2])
+def test_squared_distances_rank_by_a_point_moved_away_from_the_negative(v: float) -> None:
     rng = np.random.default_rng(0)
     codebooks = rng.normal(size=(4, 16, 3)).astype(np.float32)
     codes = rng.integers(0, 16, (200, 4))
     points = codebooks[np.arange(4), codes].reshape(200, 12)
     p, n = rng.normal(size=(2, 12)).astype(np.float32)
     tables = distance_tables(np.stack([p, n]), codebooks, "sqeuclidean")
-    found = summed(combined(tables[:1], tables[1:]), codes)
-    expected = ((points - (2 * p - n)) ** 2).sum(1)
+    found = summed(combined(tables[:1], tables[1:], [1, v]), codes)
+    expected = ((points - (p + v * (p - n))) ** 2).sum(1)
     np.testing.assert_allclose(found - found.min(), expected - expected.min(), rtol=1e-3, atol=1e-3)
 
 

@@ -186,7 +186,7 @@ class ImageIndex:
             query: a picture in any form that `load_image` takes; a descriptor (D,); the id of an item, whose code is then
                 all that is known of it; or a list of these. Only a picture needs the model, and torch.
             negative: what the answers shall not be like. `spq.index.query` has the formula of the distance.
-            weights: one for each query, then one for each negative; 1 by default.
+            weights: one for each query, then one for each negative; by default 1 and 0.3.
             box: (x, y, width, height) in pixels of the upright picture: search by this region of it.
             where: search among the pictures of which this is true; `spq.index.where` describes the language.
             max_distance: leave out what is farther.

@@ -8,8 +8,8 @@ With positives q_i of weights w_i, J negatives n_j of weights v_j, and D the ind
 A weighted sum of distance tables is again one, so the exact scan serves it. One positive alone has its own distance. Where x
 is as far from the negatives as from the positives it keeps P(x), so a threshold means the same with and without them; where
 it is farther from them d(x) is smaller, and may be below 0. All D are in the unit of the gallery's descriptors, normalised or
-not: nothing is rescaled. For `sqeuclidean` and v = 1 this ranks by the distance to the point 2p - n (Rocchio, 1971); for `l2`
-no sub-code comes nearer to the query than that of the positive itself.
+not: nothing is rescaled. For `sqeuclidean` this ranks by the distance to the point p + v (p - n), as Rocchio (1971) moves a
+query; for `l2` no sub-code comes nearer to the query than that of the positive itself. docs/log.md has the choice of v.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Query: TypeAlias = "ImageInput | Floats | int"  # a picture, a descriptor (D,), or the id of an item
 Box: TypeAlias = tuple[int, int, int, int]
+NEGATIVE = 0.3  # weight v of a negative, if none is given
 Answer: TypeAlias = tuple[float, list[int]]  # distance, id, and the ids folded into it
 
 
@@ -141,12 +142,12 @@ def combined(positive: Floats, negative: Floats, weights: Sequence[float] | None
     """One table (M, K) of those of the positives (P, M, K) and the negatives (J, M, K), by the formula above.
 
     Args:
-        weights: P + J numbers of 0 or more, by default 1 each.
+        weights: P + J numbers of 0 or more; by default 1 for each positive, NEGATIVE for each negative.
     Raises:
         ConfigError: weights of another number, or that cannot be meant.
     """
     P, J = len(positive), len(negative)
-    w = np.ones(P + J) if weights is None else np.asarray(weights, np.float64)
+    w = np.array([1.0] * P + [NEGATIVE] * J if weights is None else weights, np.float64)
     if w.shape != (P + J,):
         raise ConfigError(f"{w.size} weights for {P} positive and {J} negative pictures; give one for each")
     if not (np.isfinite(w).all() and w.min() >= 0 and w[:P].sum() > 0):
