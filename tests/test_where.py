@@ -117,7 +117,10 @@ def test_brackets_name_a_column_of_the_users_whatever_it_is_called() -> None:
         ("   ", "ends at 4; expected a column"),
         ("label", "ends at 6; expected one of = != < <= > >= ~ in"),
         ("label =", "ends at 8; expected a value; put quotes around"),
-        ("label = red shoe", "has shoe at 13; expected and, or, or nothing more"),
+        (
+            "label = red shoe",
+            "has shoe at 13; expected and, or, or the end; put quotes around a value of several words",
+        ),
         ("label = 'red shoe", "lone ' at 9; close it with '"),
         ('label = "red', 'lone " at 9; close it with "'),
         ("label ! red", "lone ! at 7; write != or not"),

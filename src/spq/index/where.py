@@ -145,7 +145,7 @@ class _Parser:
     def whole(self) -> Expr:
         expr = self._or()
         if self._now.kind != "end":
-            raise self._unexpected("and, or, or nothing more")
+            raise self._unexpected("and, or, or the end; put quotes around a value of several words")
         return expr
 
     def _or(self) -> Expr:
