@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -137,6 +138,75 @@ def test_a_picture_from_stdin_gives_the_same_answers_as_its_file(
     assert capsys.readouterr().out == expected
 
 
+def answers(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[dict[str, Any]]:
+    """The lines of `spq search --json`."""
+    assert run("search", *arguments, "--json") == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_every_option_of_search_is_that_of_python(
+    index: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, c = sorted(photos.rglob("*.png"))[:3]
+    with ImageIndex.open(index) as opened:
+        id_ = opened.store.item(a.relative_to(photos).as_posix()).id
+        for arguments, query, options in [
+            ((a, b), [a, b], {}),
+            ((a, "--not", b, "--not", c), a, {"negative": [b, c]}),
+            ((a, "--box", "5,6,20,30"), a, {"box": (5, 6, 20, 30)}),
+            ((a, "--where", "label in (shirt, coat) and width >= 56 and path ~ *.png"), a,
+             {"where": "path ~ *.png and (label = coat or label = shirt)"}),
+            ((a, "--max-distance", "0.3"), a, {"max_distance": 0.3}),
+            ((a, "--fold"), a, {"fold": True}),
+            ((a, "--offset", 10, "--top", 5), a, {"offset": 10, "top": 5}),
+            (("--id", id_), id_, {"exclude": [id_]}),
+            ((b, "--id", id_, "--not", c), [b, id_], {"negative": [c], "exclude": [id_]}),
+        ]:  # fmt: skip
+            found = answers(capsys, index, *arguments)
+            expected = opened.search(query, **{"top": 10, **options})
+            assert expected
+            assert [(hit["rank"], hit["path"], hit["id"]) for hit in found] == [
+                (h.rank, h.path, h.id) for h in expected
+            ]
+            assert ("folded" in found[0]) == ("--fold" in arguments)
+            assert all(hit["id"] != id_ for hit in found) or "--id" not in arguments
+
+
+def test_folded_copies_are_told_on_the_line_and_in_json(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(photos / "bag" / "001.jpg", photos / "bag" / "copy.jpg")
+    assert run("index", photos, "--model", model, "--out", tmp_path / "new") == 0
+    capsys.readouterr()
+    query = (tmp_path / "new", photos / "bag" / "001.jpg", "--fold", "--where", "path in (bag/001.jpg, bag/copy.jpg)")
+    (hit,) = answers(capsys, *query)
+    assert sorted([hit["path"], *hit["folded"]]) == ["bag/001.jpg", "bag/copy.jpg"]
+    assert run("search", *query) == 0
+    assert capsys.readouterr().out.endswith("  (and 1 of the same code)\n")
+
+
+def test_the_contact_sheet_shows_all_that_was_asked_with(
+    index: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, c = sorted(photos.rglob("*.png"))[:3]
+    sheet = tmp_path / "sheet.html"
+    asked = (index, a, b, "--id", 3, "--not", c, "--top", 4, "--offset", 4, "--html", sheet)
+    paths = [hit["path"] for hit in answers(capsys, *asked)]
+    alts = re.findall('alt="([^"]*)"', sheet.read_text("utf-8"))
+    with ImageIndex.open(index) as opened:
+        third = opened.store.paths([3])[3]
+    shown = [a.name, b.name, third, f"not {c.name}"]
+    assert alts == [f"query: {name}" for name in shown] + [f"answer {n}: {path}" for n, path in enumerate(paths, 5)]
+    assert run("search", index, a, "--box", "0,0,20,40", "--html", sheet) == 0
+    assert 'width="80" height="160"' in sheet.read_text("utf-8")  # the region, enlarged
+    assert run("search", index, a, "--where", "width = 1", "--html", sheet) == 0
+    assert sheet.read_text("utf-8").count("<img") == 1
+    (photos / third).unlink()
+    capsys.readouterr()
+    assert run("search", index, "--id", 3, "--html", sheet) == 1
+    assert "no longer holds" in capsys.readouterr().err
+
+
 def test_index_lists_what_it_could_not_read_and_goes_on(
     model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -254,6 +324,22 @@ WRONG = [
     ("search {i} {t}/broken/00.jpg", 1, "00.jpg"),
     ("search {i} {p}", 1, "photos"),
     ("search {i} q.jpg --top 0", 2, "--top"),
+    ("search {i}", 2, "nothing to be like"),
+    ("search {i} --not {p}/bag/001.jpg", 2, "nothing to be like"),
+    ("search {i} - --not -", 2, "stdin can be read once"),
+    ("search {i} {p}/bag/001.jpg --not {t}/nowhere.jpg", 1, "nowhere.jpg"),
+    ("search {i} --id 999", 1, "no picture with id 999"),
+    ("search {i} --id one", 2, "--id"),
+    ("search {i} {p}/bag/001.jpg --box 1,2,3", 2, "--box 1,2,3 is not x,y,width,height"),
+    ("search {i} {p}/bag/001.jpg --box 0,0,57,56", 2, "not inside the picture of 56 x 56 pixels"),
+    ("search {i} {p}/bag/001.jpg {p}/bag/011.jpg --box 0,0,5,5", 2, "--box belongs to one picture"),
+    ("search {i} --id 1 --box 0,0,5,5", 2, "--box belongs to one picture"),
+    ("search {i} --id 1 --where label=", 2, "--where: ends at 7; expected a value"),
+    ("search {i} --id 1 --where colour=red", 2, "--where: unknown column colour at 1; columns are path, width"),
+    ("search {i} --id 1 --where width=wide", 2, "--where: width is a number"),
+    ("search {i} --id 1 --max-distance near", 2, "--max-distance"),
+    ("search {i} --id 1 --max-distance nan", 2, "max distance nan"),
+    ("search {i} --id 1 --offset -1", 2, "--offset"),
     ("eval {m}", 2, "--protocol"),
     ("eval {m} --protocol nonsense", 2, "no protocol 'nonsense'"),
     ("eval {m} --protocol flickr25k", 2, "--root"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +23,7 @@ app = typer.Typer(
 )
 
 SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
+WHERE = "Among these: path, width, height, size, time, label or your metadata; = != < <= > >= ~ in and or not."
 PROTOCOLS = "cifar10-spq, cifar10-i, cifar10-ii, flickr25k or nuswide21."
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -179,32 +179,35 @@ def index(
 @app.command()
 def search(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")],
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The query picture; - reads it from stdin.")],
+    images: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]...", help="To be like; - is stdin.")] = None,
+    id_: Annotated[list[int] | None, typer.Option("--id", help="More like this item; itself left out.")] = None,
+    not_: Annotated[list[str] | None, typer.Option("--not", metavar="IMAGE", help="Not to be like.")] = None,
+    box: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Only this region of IMAGE, in pixels.")] = None,
+    where: Annotated[str | None, typer.Option(metavar="EXPR", help=WHERE)] = None,
+    max_distance: Annotated[float | None, typer.Option(help="Leave out what is farther.")] = None,
+    fold: Annotated[bool, typer.Option("--fold", help="One answer for pictures of the same code.")] = False,
     top: Annotated[int, typer.Option(min=1, help="How many answers.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="Leave out so many first answers.")] = 0,
     html: Annotated[Path | None, typer.Option(help="Also write a contact sheet.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the pictures most like IMAGE.
+    """Find the pictures most like IMAGE, or like several, and not like others.
 
     Example: spq search photos.index query.jpg --top 5
+
+    Example: spq search photos.index a.jpg b.jpg --not c.jpg --where "label = shoe and width >= 640"
+
+    Example: spq search photos.index --id 17 --fold --offset 20
     """
-    from spq.app.describe import printable
-    from spq.data.images import load_image
+    from spq.app.search import Asked, line, parse_box, run_search
     from spq.index.image_index import ImageIndex
 
+    asked = Asked(images or [], id_ or [], not_ or [], parse_box(box))
+    options = {"where": where, "max_distance": max_distance, "fold": fold, "offset": offset}
     with ImageIndex.open(index) as opened:
-        query = sys.stdin.buffer.read() if image == "-" else image
-        picture = load_image(query, 256)  # a wrong path is said before the model is loaded
-        hits = opened.search(query, top)
-        if html:
-            from spq.app.contact_sheet import Row, answers, write_html
-            from spq.data.sources import open_images
-
-            found = answers(open_images(opened.store.manifest.source), hits)
-            title = f"{len(opened):,} pictures, {opened.store.manifest.bits} bits each"
-            write_html(html, [Row(picture, "query" if image == "-" else Path(image).name, found)], title)
+        hits = run_search(opened, asked, top, html, options)
     for hit in hits:
-        print(json.dumps(asdict(hit)) if as_json else f"{hit.rank:4d}  {hit.distance:10.4f}  {printable(hit.path)}")
+        print(line(hit, as_json, fold))
 
 
 @app.command("eval")

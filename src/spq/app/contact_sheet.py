@@ -35,11 +35,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """A query and what was found for it."""
+    """A query and what was found for it. more: its other pictures; first: rank of the first answer."""
 
     image: Image.Image
     caption: str
     answers: Sequence[Answer]
+    more: Sequence[tuple[Image.Image, str]] = ()
+    first: int = 1
 
 
 def answers(images: ImageSet, hits: Sequence[Hit], label: int | None = None) -> list[Answer]:
@@ -62,6 +64,8 @@ def answers(images: ImageSet, hits: Sequence[Hit], label: int | None = None) -> 
         known = label is not None and images.labels is not None and images.labels.ndim == 1
         number = int(images.labels[position[hit.path]]) if known and images.labels is not None else 0
         caption = images.class_names[number] if known else hit.path
+        if hit.folded:
+            caption += f" (and {len(hit.folded)} of the same code)"
         found.append(Answer(image, caption, hit.distance, number == label if known else None))
     return found
 
@@ -69,9 +73,10 @@ def answers(images: ImageSet, hits: Sequence[Hit], label: int | None = None) -> 
 def write_html(path: Path, rows: Sequence[Row], title: str) -> None:
     """A page without scripts or outside files; dark and light, from phone to desktop."""
     body = "\n".join(
-        f'<section><figure class="query">{_img(row.image, f"query: {row.caption}")}'
-        f"<figcaption>{_text(row.caption)}</figcaption></figure>\n"
-        + "\n".join(_answer(rank, answer) for rank, answer in enumerate(row.answers, 1))
+        "<section>"
+        + "\n".join(_query(image, caption) for image, caption in ((row.image, row.caption), *row.more))
+        + "\n"
+        + "\n".join(_answer(rank, answer) for rank, answer in enumerate(row.answers, row.first))
         + "</section>"
         for row in rows
     )
@@ -105,6 +110,11 @@ def draw_png(rows: Sequence[Row], tile: int = 84, scale: int = 2) -> Image.Image
             if answer.same is not None:
                 draw.rectangle((x, y + tile, x + tile - 1, y + tile + bar - 1), fill=GOOD if answer.same else BAD)
     return sheet
+
+
+def _query(image: Image.Image, caption: str) -> str:
+    text = f"<figcaption>{_text(caption)}</figcaption>"
+    return f'<figure class="query">{_img(image, f"query: {caption}")}{text}</figure>'
 
 
 def _answer(rank: int, answer: Answer) -> str:

@@ -1,18 +1,17 @@
-"""A folder of pictures: recursive, in a fixed order, labelled by its subfolders or by a metadata.csv."""
+"""A folder of pictures: recursive, in a fixed order, labelled by its subfolders or by a table beside the pictures."""
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image
 
 from spq.data.images import load_image
-from spq.data.sources import ImageSet, Labels, class_numbers, multi_hot
+from spq.data.metadata import find_table, read_table
+from spq.data.sources import ImageSet, Labels, class_numbers
 from spq.errors import DataError, ImageError
 
 EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"} | {
@@ -25,8 +24,8 @@ HEIF = {".heic", ".heif"}
 class FolderImages(ImageSet):
     """All pictures below a folder. Hidden files and folders are skipped, links to folders are not followed.
 
-    Labels are read by evaluation alone: from `metadata.csv` (column `file_name`, and `label`, or `labels` separated by
-    `|` or `;`), else from the names of the parent folders when every picture lies in a subfolder.
+    Labels come from `metadata.csv` or `metadata.parquet`, else from the names of the parent folders when every picture
+    lies in a subfolder. Training never reads them.
     """
 
     def __init__(self, name: str, root: Path) -> None:
@@ -42,9 +41,9 @@ class FolderImages(ImageSet):
         if not ids:
             raise DataError(f"no pictures in {name}; {_hint(root, unlisted)}")
         self.root = root
-        table = root / "metadata.csv"
-        if table.is_file():
-            super().__init__(name, ids, *_read_metadata(table, ids))
+        table = find_table(root)
+        if table:
+            super().__init__(name, ids, *read_table(table, ids))
         else:
             labels, names = _parents(ids)
             super().__init__(name, ids, labels, names)
@@ -120,34 +119,6 @@ def _parents(ids: list[str]) -> tuple[Labels | None, list[str]]:
     if all(parents) and len(set(parents)) > 1:
         return class_numbers(parents)
     return None, []
-
-
-def _read_metadata(table: Path, ids: list[str]) -> tuple[Labels | None, list[str], dict[str, list[str]]]:
-    """Labels, class names and further columns, in the order of `ids`; a picture without a row has empty values."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = {row["file_name"]: row for row in reader} if "file_name" in (reader.fieldnames or ()) else None
-            columns = list(reader.fieldnames or ())
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{table} is not a CSV file in UTF-8: {error}; mend or remove it") from None
-    if rows is None:
-        raise DataError(f"{table} has no column file_name, only {_listed(columns)}; add it or remove the file")
-    values = {key: [(rows.get(i, {}).get(key) or "") for i in ids] for key in columns if key and key != "file_name"}
-    if "label" in values:
-        missing = next((i for i, label in zip(ids, values["label"], strict=True) if not label), None)
-        if missing:
-            raise DataError(f"{table} gives {missing} no label; add a row for it, or remove the column label")
-        return *class_numbers(values.pop("label")), values
-    if "labels" in values:
-        parts = [re.split("[|;]", cell) for cell in values.pop("labels")]
-        return *multi_hot([filter(None, map(str.strip, cell)) for cell in parts]), values
-    return None, [], values
-
-
-def _listed(columns: list[str]) -> str:
-    text = " ".join(", ".join(columns).split())  # a file that is no table at all may hold anything
-    return text[:100] or "nothing"
 
 
 def _register_heif() -> bool:

@@ -26,7 +26,7 @@ class ImageSet:
         ids: unique; the path below the folder with `/`, or the key inside the container.
         labels: (N,) int64 class numbers, (N, L) bool for multi-label, or None. Training never reads them.
         class_names: what the numbers or columns mean.
-        metadata: further columns of a `metadata.csv`, each of length N.
+        metadata: further columns of a `metadata.csv` or `.parquet`, each of length N.
         unlisted: (folder, reason) of folders that could not be listed, `.` for any: there may be more pictures in them.
     """
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spq import __version__
-from spq.data.images import ImageInput
 from spq.data.sources import ImageSet, open_images
 from spq.errors import DataError, SPQError, StoreError
+from spq.index.conditions import matching
 from spq.index.gallery import Gallery, follow
 from spq.index.layout import has_index
+from spq.index.query import Box, Hit, Query, Search, descriptors, hits, ranked
 from spq.index.scan import Scan
 from spq.index.store import FORMAT, Manifest, Store, read_manifest
 from spq.index.sync import Progress, SyncReport, missing, refresh
@@ -27,17 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hit", "ImageIndex", "SyncReport"]
 Floats = NDArray[np.float32]
-Query: TypeAlias = "ImageInput | Floats | int"  # a picture, a descriptor (D,), or the id of an item
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One answer. distance: in the index's own distance, smaller is more similar."""
-
-    rank: int
-    id: int
-    path: str
-    distance: float
 
 
 class ImageIndex:
@@ -177,39 +166,60 @@ class ImageIndex:
                 raise StoreError(f"{unknown} is not in the index {self.store.folder}; paths are as in `spq search`")
             self.store.remove(paths)
 
-    def search(self, query: Query, top: int = 20) -> list[Hit]:
+    def search(
+        self,
+        query: Query | Sequence[Query],
+        top: int = 20,
+        *,
+        negative: Sequence[Query] = (),
+        weights: Sequence[float] | None = None,
+        box: Box | None = None,
+        where: str | None = None,
+        max_distance: float | None = None,
+        fold: bool = False,
+        offset: int = 0,
+        exclude: Collection[int] = (),
+    ) -> list[Hit]:
         """The `top` most similar pictures, nearest first, ties by id.
 
         Args:
-            query: a picture in any form that `load_image` takes; a descriptor (D,); or the id of an item, whose code is
-                then all that is known of it. Only a picture needs the model, and torch.
+            query: a picture in any form that `load_image` takes; a descriptor (D,); the id of an item, whose code is then
+                all that is known of it; or a list of these. Only a picture needs the model, and torch.
+            negative: what the answers shall not be like. `spq.index.query` has the formula of the distance.
+            weights: one for each query, then one for each negative; by default 1 and 0.3.
+            box: (x, y, width, height) in pixels of the upright picture: search by this region of it.
+            where: search among the pictures of which this is true; `spq.index.where` describes the language.
+            max_distance: leave out what is farther.
+            fold: one answer for all pictures of the same code, as identical files always have; the others are its `folded`.
+            offset: leave out the first answers. Ranks go on: with offset 20 the first hit has rank 21.
+            exclude: ids that are no answers, such as that of the query.
         Raises:
-            ImageError: the query cannot be read.
+            ImageError: a query cannot be read.
             StoreError: no such id, or a descriptor of another length.
+            ConfigError: an option that cannot be meant.
         """
-        return self.search_many([query], top)[0]
+        return self.search_many(
+            [query], top, negative=negative, weights=weights, box=box, where=where, max_distance=max_distance,
+            fold=fold, offset=offset, exclude=exclude,
+        )[0]  # fmt: skip
 
-    def search_many(self, queries: Sequence[Query], top: int = 20) -> list[list[Hit]]:
-        """`search` for several queries at once."""
-        if top < 1:
-            raise StoreError(f"top {top} asks for nothing; give 1 or more")
+    def search_many(self, queries: Sequence[Query | Sequence[Query]], top: int = 20, **options: Any) -> list[list[Hit]]:
+        """`search` for several queries at once, with the same options for all."""
+        asked = Search(top, **options)
         if not queries:
             return []
-        tables = distance_tables(self._descriptors(queries), self._codewords(), self.store.manifest.distance)
+        flat, sizes = asked.pictures(queries)
+        x = descriptors(flat, self._codewords(), lambda pictures: self.model.embed(pictures), self._decoded)
+        tables = asked.tables(distance_tables(x, self._codewords(), self.store.manifest.distance), sizes)
         while True:
             ids, scan = self._gallery()
-            distances, rows = scan.search(tables, top)
-            wanted = np.unique(ids[rows])
-            paths = self.store.paths(wanted.tolist())
+            rows = None if asked.where is None else np.flatnonzero(np.isin(ids, matching(self.store, asked.where)))
+            found = ranked(asked, tables, scan, ids, rows)
+            wanted = {i for answers in found for _, near in answers for i in near}
+            paths = self.store.paths(wanted)
             if len(paths) == len(wanted):  # else a writer has dropped one since the codes were read
                 break
-        return [
-            [
-                Hit(rank, i, paths[i], d)
-                for rank, (i, d) in enumerate(zip(ids[row].tolist(), near.tolist(), strict=True), 1)
-            ]
-            for row, near in zip(rows, distances, strict=True)
-        ]
+        return [hits(answers, asked.offset, paths) for answers in found]
 
     def info(self) -> dict[str, Any]:
         """What `spq info` says of an index."""
@@ -248,24 +258,6 @@ class ImageIndex:
             self._loaded = gallery, Scan(gallery.codes, self.store.manifest.codebook_size)
         return gallery.ids, self._loaded[1]
 
-    def _descriptors(self, queries: Sequence[Query]) -> Floats:
-        """(Q, D): what was given, embedded, or put together from the codewords of an item."""
-        dim = self.store.manifest.num_codebooks * self._codewords().shape[2]
-        out = np.empty((len(queries), dim), np.float32)
-        pictures: dict[int, ImageInput] = {}
-        for position, query in enumerate(queries):
-            if isinstance(query, int | np.integer):
-                out[position] = self._decoded(int(query))
-            elif isinstance(query, np.ndarray) and query.ndim == 1:
-                if query.shape != (dim,):
-                    raise StoreError(f"a descriptor of {len(query)} numbers cannot be searched; this index wants {dim}")
-                out[position] = query
-            else:
-                pictures[position] = query
-        if pictures:
-            out[list(pictures)] = self.model.embed(list(pictures.values()))
-        return out
-
     def _decoded(self, item: int) -> Floats:
         ids, scan = self._gallery()
         row = int(np.searchsorted(ids, item))
@@ -273,7 +265,7 @@ class ImageIndex:
             raise StoreError(
                 f"no picture with id {item} in index {self.store.folder}; ids are as in `spq search --json`"
             )
-        descriptor: Floats = decode(scan.codes[row : row + 1], self._codewords())[0]
+        descriptor: Floats = decode(scan.codes_of(np.array([row])), self._codewords())[0]
         return descriptor
 
     def _codewords(self) -> Floats:

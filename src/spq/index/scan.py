@@ -59,6 +59,16 @@ class Scan:
             return _rank(tables, self.columns, top)
         return self._search_fast(tables, top)
 
+    def search_rows(self, tables: Floats, rows: NDArray[np.int64], top: int) -> Ranking:
+        """`search` among some rows alone (ascending). Only their sums are made; a filter that keeps all costs no more."""
+        check_tables(tables, self.codes.shape[1], self.K)
+        distances, found = _rank(tables, self.columns[:, rows], min(top, len(rows)))
+        return distances, rows[found]
+
+    def codes_of(self, rows: NDArray[np.int64]) -> Codes:
+        """(n, M) of some rows."""
+        return self.codes[rows]
+
     def _search_fast(self, tables: Floats, top: int) -> Ranking:
         """FastScan's candidates, summed exactly; a list that these cannot prove to be the nearest is made by `_rank`."""
         assert self._fast is not None

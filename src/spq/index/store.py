@@ -277,6 +277,10 @@ class Store:
         rows = (row for i in ids for row in self._select("SELECT id, path FROM items WHERE id = ?", int(i)))
         return dict(rows)
 
+    def select(self, question: str, *values: object) -> list[Any]:
+        """Rows of any question to the tables."""
+        return self._select(question, *values)
+
     def version(self) -> int:
         """Changes whenever anyone has changed the items."""
         return int(self._select("PRAGMA data_version")[0][0])

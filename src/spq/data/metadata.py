@@ -1,0 +1,112 @@
+"""What is known of the pictures of a folder: `metadata.csv` or `metadata.parquet` beside them, labels and further columns."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import re
+from pathlib import Path
+from typing import Any
+
+from spq.data.images import first_line
+from spq.data.sources import Labels, class_numbers, multi_hot
+from spq.errors import DataError
+
+NAMES = ("metadata.csv", "metadata.parquet")
+Cells = dict[str, list[str]]  # column -> a cell for each row
+
+
+def find_table(root: Path) -> Path | None:
+    """The table of a folder, if there is one.
+
+    Raises:
+        DataError: there are two.
+    """
+    tables = [root / name for name in NAMES if (root / name).is_file()]
+    if len(tables) > 1:
+        raise DataError(f"{root} has {' and '.join(NAMES)}; keep one")
+    return tables[0] if tables else None
+
+
+def read_table(table: Path, ids: list[str]) -> tuple[Labels | None, list[str], Cells]:
+    """Labels, class names and further columns, in the order of `ids`; a picture without a row has empty cells.
+
+    Column `file_name` is the path below the folder; `label` a class; `labels` several, separated by `|` or `;`, or a list.
+
+    Raises:
+        DataError: the file cannot be read, has no column `file_name`, or leaves a picture without a label.
+    """
+    cells = _parquet(table) if table.suffix == ".parquet" else _csv(table)
+    if "file_name" not in cells:
+        raise DataError(f"{table} has no column file_name, only {_listed(list(cells))}; add it or remove the file")
+    row = {name: number for number, name in enumerate(cells.pop("file_name"))}
+    values = {key: [column[row[i]] if i in row else "" for i in ids] for key, column in cells.items()}
+    if "label" in values:
+        missing = next((i for i, label in zip(ids, values["label"], strict=True) if not label), None)
+        if missing:
+            raise DataError(f"{table} gives {missing} no label; add a row for it, or remove the column label")
+        return *class_numbers(values.pop("label")), values
+    if "labels" in values:
+        parts = [re.split("[|;]", cell) for cell in values.pop("labels")]
+        return *multi_hot([filter(None, map(str.strip, cell)) for cell in parts]), values
+    return None, [], values
+
+
+def _csv(table: Path) -> Cells:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+            columns = list(reader.fieldnames or ())
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{table} is not a CSV file in UTF-8: {error}; mend or remove it") from None
+    return {key: [row.get(key) or "" for row in rows] for key in columns if key}
+
+
+def _parquet(table: Path) -> Cells:
+    """Cells as a CSV file would hold them. Columns of bytes, structs and the like have no such form and are passed over."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(table)
+        columns = [field.name for field in schema if _is_plain(field.type)]
+        read = pq.read_table(table, columns=columns)
+        several = "label" in columns and _is_list(schema.field("label").type)
+        cells = {name: [_text(value) for value in read[name].to_pylist()] for name in columns}
+        return {"labels" if several and name == "label" else name: column for name, column in cells.items()}
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise DataError(f"{table} is not readable as Parquet: {first_line(error)}; mend or remove it") from None
+
+
+def _is_plain(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind) or _is_list(kind):
+        kind = kind.value_type
+    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind))
+
+
+def _text(value: Any) -> str:
+    """
+    >>> [_text(value) for value in (None, 3, 2.5, True, datetime.date(2024, 5, 1), ["sky", "sea"])]
+    ['', '3', '2.5', 'true', '2024-05-01', 'sky|sea']
+    """
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "|".join(map(_text, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
+
+
+def _listed(columns: list[str]) -> str:
+    text = " ".join(", ".join(columns).split())  # a file that is no table at all may hold anything
+    return text[:100] or "nothing"

@@ -1,0 +1,312 @@
+"""The language of `--where`: conditions on the facts of pictures, from text to a tree (`conditions.py` runs it).
+
+    label = shoe and (width >= 640 or path ~ summer/*) and not time < 2024-05
+
+A column is `path`, `width`, `height` (pixels), `size` (bytes), `time` (of the file's last change), `label`, or one of the
+user's metadata; `[name]` is the user's for certain, whatever characters are in its name. Operators are `= != < <= > >= ~`
+and `in (a, b)`; `~` matches the wildcards `* ? [abc] [!abc]` against the whole text, and its `*` crosses `/`. Values are words,
+numbers, or anything in quotes (a quote inside is doubled). `not` binds first, then `and`, then `or`.
+
+A bare number compares as a number, and only with values that are numbers; anything else compares as text, case and all. A
+date stands for its whole year, month, day, minute or second in local time: `time = 2024-05` is any moment of that May. Where
+a picture has several labels, one that fits is enough. A picture without the value fulfils no comparison but `!=`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeAlias
+
+from spq.errors import ConfigError
+
+NUMBERS = ("width", "height", "size")
+BUILT_IN = ("path", *NUMBERS, "time", "label")
+MAX_TERMS, MAX_DEPTH = 200, 12  # what SQLite's own parser takes for certain
+
+Value: TypeAlias = "str | float"
+Expr: TypeAlias = "Comparison | In | And | Or | Not"
+
+_RESERVED = {"and", "or", "not", "in"}
+_WORD = re.compile(r"""[^\s()"',=!<>~\[\]]+""")
+_TOKEN = re.compile(
+    r"""(?P<operator>==|[<>!]=|[=<>~])|(?P<mark>[(),])|(?P<quoted>"(?:[^"]|"")*"|'(?:[^']|'')*')"""
+    rf"""|(?P<space>\s+)|(?P<own>\[(?:[^\]]|\]\])+\])|(?P<word>{_WORD.pattern})""",
+)
+_NUMBER = re.compile(r"[+-]?(?=\.?\d)(\d*)\.?(\d*)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_DATE = re.compile(
+    r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?(Z|[+-]\d\d:\d\d)?)?)?)?", re.ASCII
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """own: one of the user's metadata, not built in. position: of its first character in the text, from 1."""
+
+    name: str
+    own: bool = False
+    position: int = field(default=0, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        bare = _WORD.fullmatch(self.name) and self.name not in BUILT_IN and self.name.lower() not in _RESERVED
+        return f"[{self.name.replace(']', ']]')}]" if self.own and not bare else self.name
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`column operator value`. The value is a float where it compares as a number."""
+
+    column: Column
+    operator: str
+    value: Value
+
+    def __str__(self) -> str:
+        return f"{self.column} {self.operator} {_written(self.value)}"
+
+
+@dataclass(frozen=True)
+class In:
+    """`column in (values)`: equal to one of them."""
+
+    column: Column
+    values: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        return f"{self.column} in ({', '.join(map(_written, self.values))})"
+
+
+@dataclass(frozen=True)
+class And:
+    """All of two or more."""
+
+    parts: tuple[Expr, ...]
+
+    def __str__(self) -> str:
+        return " and ".join(f"({part})" if isinstance(part, And | Or) else str(part) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Or:
+    """Any of two or more."""
+
+    parts: tuple[Expr, ...]
+
+    def __str__(self) -> str:
+        return " or ".join(f"({part})" if isinstance(part, Or) else str(part) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Not:
+    """The opposite."""
+
+    part: Expr
+
+    def __str__(self) -> str:
+        return f"not ({self.part})" if isinstance(self.part, And | Or) else f"not {self.part}"
+
+
+def parse(text: str) -> Expr:
+    """The tree of an expression. `str()` of a tree is an expression that parses to the same tree.
+
+    >>> print(parse("label=shoe AND NOT (width < 640 or [unit price] in (5, '5.-'))"))
+    label = "shoe" and not (width < 640 or [unit price] in (5, "5.-"))
+
+    Raises:
+        ConfigError: it is none; the message says where, and what to write.
+    """
+    return _Parser(text).whole()
+
+
+def columns(expr: Expr) -> Iterator[Column]:
+    """The columns that an expression names, in its order."""
+    if isinstance(expr, And | Or):
+        for part in expr.parts:
+            yield from columns(part)
+    elif isinstance(expr, Not):
+        yield from columns(expr.part)
+    else:
+        yield expr.column
+
+
+class _Token(NamedTuple):
+    kind: str  # a group of _TOKEN, or `end`
+    text: str
+    position: int
+
+
+class _Parser:
+    """Recursive descent, one method a rule."""
+
+    def __init__(self, text: str) -> None:
+        self.tokens, self.next, self.depth, self.terms = _tokens(text), 0, 0, 0
+
+    def whole(self) -> Expr:
+        expr = self._or()
+        if self._now.kind != "end":
+            raise self._unexpected("and, or, or the end; put quotes around a value of several words")
+        return expr
+
+    def _or(self) -> Expr:
+        parts = [self._and()]
+        while self._took("or"):
+            parts.append(self._and())
+        return Or(tuple(parts)) if len(parts) > 1 else parts[0]
+
+    def _and(self) -> Expr:
+        parts = [self._not()]
+        while self._took("and"):
+            parts.append(self._not())
+        return And(tuple(parts)) if len(parts) > 1 else parts[0]
+
+    def _not(self) -> Expr:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ConfigError(f"--where: more than {MAX_DEPTH} levels at {self._now.position}; take some apart")
+        if self._took("not"):
+            expr: Expr = Not(self._not())
+        elif self._took("("):
+            expr = self._or()
+            self._need(")")
+        else:
+            expr = self._comparison()
+        self.depth -= 1
+        return expr
+
+    def _comparison(self) -> Expr:
+        column = self._column()
+        if self._now.kind == "operator":
+            operator = self._advance().text.replace("==", "=")
+            return Comparison(column, operator, self._value(column, operator))
+        negated = self._took("not")
+        if not self._took("in"):
+            raise self._unexpected("in (...)" if negated else "one of = != < <= > >= ~ in")
+        self._need("(")
+        values = [self._value(column, "=")]
+        while self._took(","):
+            values.append(self._value(column, "="))
+        self._need(")")
+        return Not(In(column, tuple(values))) if negated else In(column, tuple(values))
+
+    def _column(self) -> Column:
+        kind, text, position = self._now
+        if kind == "own":
+            self._advance()
+            name = text[1:-1].replace("]]", "]")
+            return Column(name, name != "label", position)
+        if kind != "word" or text.lower() in _RESERVED:
+            raise self._unexpected("a column, such as label or width")
+        self._advance()
+        return Column(text, text not in BUILT_IN, position)
+
+    def _value(self, column: Column, operator: str) -> Value:
+        kind, text, position = self._now
+        if kind not in ("word", "quoted") or (kind == "word" and text.lower() in _RESERVED):
+            raise self._unexpected("a value; put quotes around what is more than a word")
+        self._advance()
+        self.terms += 1
+        if self.terms > MAX_TERMS:
+            raise ConfigError(f"--where: more than {MAX_TERMS} values at {position}; a metadata column can say as much")
+        bare = kind == "word"
+        return _typed(column, operator, text if bare else text[1:-1].replace(text[0] * 2, text[0]), bare, position)
+
+    @property
+    def _now(self) -> _Token:
+        return self.tokens[self.next]
+
+    def _advance(self) -> _Token:
+        self.next += 1
+        return self.tokens[self.next - 1]
+
+    def _took(self, text: str) -> bool:
+        """Step over a mark or a word of the language, if it is there."""
+        found = self._now.kind in ("mark", "word") and self._now.text.lower() == text
+        self.next += found
+        return found
+
+    def _need(self, mark: str) -> None:
+        if not self._took(mark):
+            raise self._unexpected(mark)
+
+    def _unexpected(self, wanted: str) -> ConfigError:
+        there = "ends" if self._now.kind == "end" else f"has {_short(self._now.text)}"
+        return ConfigError(f"--where: {there} at {self._now.position}; expected {wanted}")
+
+
+def _tokens(text: str) -> list[_Token]:
+    """The words of an expression, and an `end`."""
+    odd = next((p for p, character in enumerate(text, 1) if character == "\0" or "\ud800" <= character < "\udc80"), 0)
+    if odd:
+        raise ConfigError(f"--where: the character at {odd} is in no path and no table; take it out")
+    tokens, at = [], 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if not found:
+            remedies = {"[": "close it with ]", "!": "write != or not"}
+            remedy = f"close it with {text[at]}" if text[at] in "\"'" else remedies.get(text[at], "take it out")
+            raise ConfigError(f"--where: lone {text[at]} at {at + 1}; {remedy}")
+        if found.lastgroup != "space":
+            tokens.append(_Token(str(found.lastgroup), found[0], at + 1))
+        at = found.end()
+    return [*tokens, _Token("end", "", len(text) + 1)]
+
+
+def _typed(column: Column, operator: str, text: str, bare: bool, position: int) -> Value:
+    """The value as it compares with a column: a number, or text. A date stays text, and is checked."""
+    number = _number(text)
+    if column.own or column.name in ("path", "label"):
+        return number if number is not None and bare and operator != "~" else text
+    if operator == "~":
+        raise ConfigError(f"--where: ~ before {position} is for text; {column} takes = != < <= > >= in")
+    if column.name == "time":
+        try:
+            period(text)
+        except (ValueError, OverflowError, OSError):
+            told = f"{_short(text)} at {position} is no date; write 2024-05-01 or '2024-05-01 12:00'"
+            raise ConfigError(f"--where: {told}") from None
+        return text
+    if number is None:
+        raise ConfigError(f"--where: {column} is a number, not {_short(text)} at {position}; write {column} >= 640")
+    return number
+
+
+def _number(text: str) -> float | None:
+    """The number that a text is. One of more than 15 digits is a name: as floats, neighbours would be equal."""
+    found = _NUMBER.fullmatch(text)
+    if not found or len(found[1] + found[2]) > 15:
+        return None
+    value = float(text)
+    return value if value == 0 or 1e-300 < abs(value) < 1e300 else None
+
+
+def period(text: str) -> tuple[int, int]:
+    """A date, or a time of a day -> its first moment and the first one after it, in ns since 1970.
+
+    Raises:
+        ValueError, OverflowError, OSError: it is none, or not one that this machine counts.
+    """
+    found = _DATE.fullmatch(text)
+    if not found:
+        raise ValueError(text)
+    *fields, zone = found.groups()
+    given = [int(number) for number in fields if number]
+    begin = datetime(*given[:3], *[1] * (3 - len(given)), *given[3:])  # type: ignore[arg-type]
+    if len(given) < 3:
+        months = 12 * begin.year + begin.month - 1 + (12 if len(given) == 1 else 1)
+        end = begin.replace(months // 12, months % 12 + 1)
+    else:
+        end = begin + {3: timedelta(days=1), 5: timedelta(minutes=1), 6: timedelta(seconds=1)}[len(given)]
+    if zone:
+        offset = datetime.fromisoformat(f"2000-01-01T00:00{zone}").tzinfo
+        begin, end = begin.replace(tzinfo=offset), end.replace(tzinfo=offset)
+    return int(begin.timestamp()) * 10**9, int(end.timestamp()) * 10**9
+
+
+def _written(value: Value) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else '"' + value.replace('"', '""') + '"'
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 40 else line[:37] + "..."
