@@ -9,9 +9,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
-
-from spq.data.images import load_image
 from spq.data.sources import ImageSet, Labels, class_numbers, multi_hot
 from spq.errors import DataError, ImageError
 
@@ -48,9 +45,6 @@ class FolderImages(ImageSet):
         else:
             labels, names = _parents(ids)
             super().__init__(name, ids, labels, names)
-
-    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
-        return load_image(self.root / self.names[position], size_hint)
 
     def read(self, position: int) -> bytes:
         path = self.root / self.names[position]
