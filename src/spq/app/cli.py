@@ -105,8 +105,8 @@ def train(
     from spq.app.describe import training_text
     from spq.app.progress import TrainingBar
     from spq.learning.health import Health
-    from spq.learning.train import resolve_device
     from spq.learning.train import train as run_training
+    from spq.model.device import resolve_device
 
     config = with_options(
         config, bits=bits, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed,
@@ -137,6 +137,7 @@ def index(
     images: Images,
     model: Annotated[Path, typer.Option(help="Model folder.")],
     out: Annotated[Path, typer.Option(help="Index folder to write or to bring up to date.")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Encode pictures into an index, or bring an index up to date: adds, re-encodes, drops.
@@ -155,11 +156,16 @@ def index(
     if out.is_dir() and any(out.iterdir()):
         read_manifest(out)  # says what is wrong with OUT before the model is loaded
     from spq.api import SPQ
+    from spq.model.device import resolve_device
 
-    loaded = SPQ.load(model)
-    with counting("encoding") as progress, ImageIndex.build(out, loaded, source, progress) as opened:
-        report = opened.last_sync
-        facts = {"index": str(out), **opened.info()}
+    loaded = SPQ.load(model, resolve_device(device))
+    try:
+        with counting("encoding") as progress, ImageIndex.build(out, loaded, source, progress) as opened:
+            report = opened.last_sync
+            facts = {"index": str(out), **opened.info()}
+    except KeyboardInterrupt:
+        raise typer.Exit(_fail("stopped; what was encoded is kept, and the same command goes on", 130)) from None
+    _note(report.note)
     if as_json:
         print(json.dumps({**facts, **asdict(report)}))
     else:

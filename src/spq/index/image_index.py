@@ -119,7 +119,7 @@ class ImageIndex:
         (a renamed, copied or touched file), the rest is encoded. An unreadable picture is tried again when it changes.
 
         Args:
-            progress: called with (pictures looked at, pictures to look at).
+            progress: called with (pictures committed, pictures to look at, unreadable ones among the committed).
         """
         source = _opened(images)
         with self.store.writing():

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from spq.data.images import load_pixels
 from spq.data.sources import ImageSet
-from spq.errors import ImageError
+from spq.index.encode import Encoder, is_unchanged
 from spq.index.store import Item, Store
 
 if TYPE_CHECKING:
     from spq.model.artifact import Model
 
-BATCH = 256  # pictures that are encoded, and committed, together
-Progress = Callable[[int, int], None]
+BATCH = 256  # pictures that are committed together
+Progress = Callable[[int, int, int], None]
 
 
 @dataclass
 class SyncReport:
-    """What a sync did. failed: (path, reason) of every unreadable picture of the index, old ones included."""
+    """What a sync did. failed: (path, reason) of every unreadable picture of the index, old ones included.
+
+    note: what to know of the encoding; mostly empty.
+    """
 
     added: int = 0
     changed: int = 0
@@ -29,6 +33,7 @@ class SyncReport:
     removed: int = 0
     unchanged: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    note: str = ""
 
 
 def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress: Progress | None) -> SyncReport:
@@ -37,70 +42,40 @@ def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress
     `renamed` counts, among the added, those whose bytes the index knew under a path that the collection no longer has.
 
     Args:
-        model: called when a picture has to be encoded.
-        progress: called with (pictures looked at, pictures to look at).
+        model: called when there is a picture to look at.
+        progress: called with (pictures committed, pictures to look at, unreadable ones among the committed).
     """
-    known, present, report = store.stats(), set(source.ids), SyncReport()
-    work = [p for p, path in enumerate(source.ids) if not _is_unchanged(source, p, known.get(path))]
+    known, report = store.stats(), SyncReport()
+    work = [p for p, path in enumerate(source.ids) if not is_unchanged(source, p, known.get(path))]
     report.unchanged = len(source) - len(work)
-    for start in range(0, len(work), BATCH):
-        positions = work[start : start + BATCH]
-        items = [_hashed(source, position) for position in positions]
-        twins = store.items_by_hash(item.hash for item in items)
-        items = [_with_code_of(twins.get(item.hash), item) for item in items]
-        _encode(items, positions, source, model)
-        store.put(items)
-        for item in items:
-            if item.code is not None and item.path in known:
-                report.changed += 1
-            elif item.code is not None:
-                report.added += 1
-                report.renamed += item.hash in twins and twins[item.hash].path not in present
-        if progress:
-            progress(min(start + BATCH, len(work)), len(work))
+    if not work:
+        return report
+    present, unreadable = set(source.ids), 0
+    encoder = Encoder(source, model(), _twins(store))
+    with closing(encoder.encode(work)) as encoded:
+        for done in range(BATCH, len(work) + BATCH, BATCH):
+            pairs = list(islice(encoded, BATCH))
+            store.put(item for item, _ in pairs)
+            for item, twin in pairs:
+                if item.code is None:
+                    unreadable += 1
+                elif item.path in known:
+                    report.changed += 1
+                else:
+                    report.added += 1
+                    report.renamed += twin is not None and twin.path not in present
+            if progress:
+                progress(min(done, len(work)), len(work), unreadable)
+    report.note = encoder.note
     return report
 
 
-def _is_unchanged(source: ImageSet, position: int, known: tuple[int, int] | None) -> bool:
-    if known is None:
-        return False
-    try:
-        return source.stat(position) == known
-    except ImageError:
-        return False  # vanished since it was listed: looked at again, and recorded as unreadable
+def _twins(store: Store) -> Callable[[bytes], Item | None]:
+    """The encoded item of a hash, for several threads at once."""
+    lock = Lock()
 
+    def twin_of(digest: bytes) -> Item | None:
+        with lock:
+            return store.items_by_hash([digest]).get(digest)
 
-def _hashed(source: ImageSet, position: int) -> Item:
-    path = source.ids[position]
-    try:
-        size, mtime_ns = source.stat(position)
-        return Item(path, size, mtime_ns, hashlib.blake2b(source.read(position), digest_size=16).digest())
-    except ImageError as error:
-        return _to_be_retried(Item(path, 0, 0, reason=str(error)))
-
-
-def _with_code_of(twin: Item | None, item: Item) -> Item:
-    return replace(item, code=twin.code, width=twin.width, height=twin.height) if twin else item
-
-
-def _encode(items: list[Item], positions: list[int], source: ImageSet, model: Callable[[], Model]) -> None:
-    """Fill in, in place, the code or the reason of the items that have neither."""
-    slots = {
-        p: n for n, (p, item) in enumerate(zip(positions, items, strict=True)) if item.code is None and not item.reason
-    }
-    if not slots:
-        return
-    pixels = load_pixels(source, model().config.input.size, positions=list(slots))
-    codes = model().encode(pixels.array)
-    for position, code, (width, height) in zip(pixels.kept.tolist(), codes, pixels.full_sizes.tolist(), strict=True):
-        items[slots[position]] = replace(items[slots[position]], code=code, width=width, height=height)
-    for position, reason in pixels.failures:
-        items[slots[position]] = replace(items[slots[position]], reason=reason)
-    for position, n in slots.items():
-        if not _is_unchanged(source, position, (items[n].size, items[n].mtime_ns)):
-            items[n] = _to_be_retried(items[n])  # written to between hash and code: they may be of different bytes
-
-
-def _to_be_retried(item: Item) -> Item:
-    """No file has this size and time, so the next sync looks at it again; no hash, so its code is given to no other."""
-    return replace(item, size=-1, mtime_ns=-1, hash=b"")
+    return twin_of
