@@ -61,6 +61,7 @@ class Encoder:
         """
         import torch  # takes seconds, and an index in which nothing is new needs none
 
+        self._stopped = False
         if self._checks_bf16(len(positions)):
             yield from self._encode_batch(positions[:CHECKED], check=True)
             positions = positions[CHECKED:]
