@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 
 from reference import metrics as slow
+from spq.data.images import load_pixels, to_pixels
 from spq.data.protocols import Protocol, custom_protocol
 from spq.data.sources import ImageSet, Subset, open_images, subset
 from spq.errors import ConfigError, DataError, ImageError
 from spq.evaluation import evaluate as module
 from spq.evaluation import metrics
+from spq.evaluation.baselines import product_quantization
 from spq.evaluation.evaluate import Report, _Collected, evaluate
 from spq.model.artifact import Model
 
@@ -99,6 +101,28 @@ def test_random_codes_of_a_model_are_near_chance(
     assert abs(evaluate(tiny_model, protocol).map - 0.12) < 0.04  # AP inside the top N lies a bit above 1/10
 
 
+def test_the_raw_pixels_of_the_baseline_come_from_the_one_decoding(
+    tiny_model: Model, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+    honest = Subset.image
+    monkeypatch.setattr(Subset, "image", lambda *a: (looked_at.append(a[1]), honest(*a))[1])
+    rows = evaluate(tiny_model, protocol, baselines=True).rows
+    assert len(looked_at) == 1100
+    parts = [load_pixels(images, 28).array.reshape(len(images), -1) for images in (protocol.gallery, protocol.queries)]
+    found = product_quantization(parts[0], 32, np.random.default_rng(0))(parts[1], 100)
+    relevant = metrics.relevance(protocol.queries.labels, protocol.gallery.labels, found)
+    assert rows["raw-pixel PQ"] == metrics.mean_average_precision(relevant)
+
+
+def test_raw_pixels_are_the_models_own_at_no_more_than_32() -> None:
+    pixels = load_pixels(open_images("sample:test"), 64, positions=range(3)).array
+    picture = Image.fromarray(np.ascontiguousarray(pixels[2].transpose(1, 2, 0)))
+    np.testing.assert_array_equal(module._raw(pixels)[2].reshape(3, 32, 32), to_pixels(picture, 32))
+    assert module._raw(pixels[:0]).shape == (0, 3 * 32 * 32)
+    np.testing.assert_array_equal(module._raw(pixels[:, :, :20, :20]), pixels[:, :, :20, :20].reshape(3, -1))
+
+
 class SomeBroken(Subset):
     """Every tenth picture cannot be read."""
 
@@ -137,11 +161,14 @@ def test_queries_with_nothing_to_find_score_zero_in_valid_json(tiny_model: Model
     json.dumps(report.to_dict(), allow_nan=False)
 
 
-def test_a_report_says_where_a_baseline_is_not_quite_the_same(tiny_model: Model, protocol: Protocol) -> None:
+def test_a_report_says_where_a_baseline_is_not_quite_the_same() -> None:
     report = Report("p", 10, 0.5, 5, 2, 20, "l2", 0.0, "hash", 0)
     rng = np.random.default_rng(0)
-    queries, gallery = (_Collected(rng.normal(size=(n, 4)).astype(np.float32), np.zeros(n, int)) for n in (100, 1000))
-    module._add_baselines(report, protocol, queries, gallery, 0, lambda _: None)
+    queries, gallery = (
+        _Collected(rng.normal(size=(n, 4)).astype(np.float32), np.zeros(n, int), 0, rng.integers(0, 256, (n, 27)))
+        for n in (100, 1000)
+    )
+    module._add_baselines(report, queries, gallery, 0, lambda _: None)
     assert "baselines have 12 bits" in report.table()
     assert "ITQ has 8 of its 12 bits from random directions: 4 dimensions" in report.table()
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from spq import ImageIndex
+from spq.data.folder import FolderImages
 from spq.data.sources import open_images, subset
 from spq.errors import DataError, ModelMismatchError, StoreError
-from spq.index import sync
 from spq.index.store import Store
 from spq.index.tables import distance_tables, read_codebooks
 from spq.model.artifact import Model
@@ -246,15 +246,15 @@ def test_a_picture_that_changes_while_it_is_encoded_is_looked_at_again(
     photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, other = sorted(photos.rglob("*.png"))[:2]
-    honest = sync._hashed
+    honest = FolderImages.read
 
-    def hash_then_change(source: object, position: int) -> object:
-        item = honest(source, position)
-        if target.as_posix().endswith(item.path):
+    def read_then_change(images: FolderImages, position: int) -> bytes:
+        data = honest(images, position)
+        if target.as_posix().endswith(images.ids[position]):
             target.write_bytes(other.read_bytes())
-        return item
+        return data
 
-    monkeypatch.setattr(sync, "_hashed", hash_then_change)
+    monkeypatch.setattr(FolderImages, "read", read_then_change)
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
         monkeypatch.undo()
         assert index.sync(photos).changed == 1

@@ -93,7 +93,7 @@ def test_a_name_that_is_not_utf8_is_read_and_named(tmp_path: Path) -> None:
     assert images.read(1) == jpeg(50)
     assert images.stat(1)[0] == len(jpeg(50))
     assert value_of(images, 1) == 50
-    with pytest.raises(ImageError, match=r"bad\?\.jpg: the file is empty") as raised:
+    with pytest.raises(ImageError, match=r"cannot read bad\\xe9\.jpg: the file is empty") as raised:
         images.image(0)
     str(raised.value).encode()  # printable
 

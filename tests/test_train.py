@@ -16,10 +16,10 @@ import torch
 from spq import SPQ
 from spq.config import Recipe, load_recipe
 from spq.data.sources import ImageSet, open_images, subset
-from spq.errors import CollapseError, ConfigError, DataError, ModelError
+from spq.errors import CollapseError, DataError, ModelError
 from spq.learning import train as train_module
 from spq.learning.muon import orthogonalise
-from spq.learning.train import TrainStatus, resolve_device, train
+from spq.learning.train import TrainStatus, train
 from spq.model.artifact import Model
 
 
@@ -165,14 +165,6 @@ def test_muon_makes_updates_nearly_orthogonal() -> None:
     assert singular.min() > 0.5
     assert singular.max() < 1.3
     torch.testing.assert_close(orthogonalise(G.T, 5), orthogonalise(G, 5).T)
-
-
-def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown device 'gpu'"):
-        resolve_device("gpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="no usable CUDA"):
-            resolve_device("cuda")
 
 
 def test_spq_train_from_python_needs_no_folder(images: ImageSet, recipe: Recipe) -> None:

@@ -107,8 +107,8 @@ def train(
     from spq.app.describe import training_text
     from spq.app.progress import TrainingBar
     from spq.learning.health import Health
-    from spq.learning.train import resolve_device
     from spq.learning.train import train as run_training
+    from spq.model.device import resolve_device
 
     config = with_options(
         config, bits=bits, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed,
@@ -143,6 +143,7 @@ def index(
     compact: Annotated[bool, typer.Option("--compact", help="Shrink OUT to what it holds.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check all of OUT; exit status 1 at a fault.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Encode pictures into an index, or bring an index up to date: adds, re-encodes, drops.
@@ -158,7 +159,10 @@ def index(
     from spq.app import upkeep
     from spq.app.describe import compact_text, failures_text, sync_text, verify_text
 
-    report = upkeep.bring_up_to_date(images, model, out, keep_missing, wait) if images and model else None
+    try:
+        report = upkeep.bring_up_to_date(images, model, out, device, keep_missing, wait) if images and model else None
+    except KeyboardInterrupt:
+        raise typer.Exit(_fail("stopped; what was encoded is kept, and the same command goes on", 130)) from None
     sizes = upkeep.compact(out, wait) if compact else None
     faults = upkeep.verify(out) if verify else None
     if as_json:
@@ -166,6 +170,7 @@ def index(
         print(json.dumps(facts | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if verify else {})))
     else:
         if report:
+            _note(report.note)
             _note(failures_text(report))
             print(sync_text(upkeep.facts_of_index(out, report), report))
         if sizes:

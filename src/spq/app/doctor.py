@@ -19,7 +19,7 @@ def examine() -> dict[str, Any]:
     from PIL import features
 
     from spq.config import recipe_names
-    from spq.learning.train import resolve_device, resolve_precision
+    from spq.model.device import resolve_device, resolve_precision
 
     device = resolve_device("auto")
     extras = {extra: importlib.util.find_spec(module) is not None for module, extra in EXTRAS.items()}

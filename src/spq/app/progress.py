@@ -23,9 +23,7 @@ class TrainingBar:
     def __init__(self, count: int) -> None:
         self.count = count
         self.console = Console(stderr=True)
-        share, facts = TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.fields[facts]}")
-        columns = (TextColumn("{task.description}"), BarColumn(), share, TimeRemainingColumn(), facts)
-        self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.bar = _bar(self.console)
         self.task = self.bar.add_task("decoding", total=count, facts="")
         self.last_line = 0.0
         self.last_warning: str | None = None
@@ -59,9 +57,29 @@ class TrainingBar:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total) that draws a bar on a terminal."""
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def counting(what: str) -> Iterator[Callable[[int, int, int], None]]:
+    """A callback (done, total, unreadable) that shows images per second, the time left and how many could not be read."""
+    console, start = Console(stderr=True), time.monotonic()
+    last_line = start
+
+    def update(done: int, total: int, unreadable: int) -> None:
+        nonlocal last_line
+        now = time.monotonic()
+        rate = done / max(now - start, 1e-9)
+        facts = f"{rate:,.0f} images/s" + (f", {unreadable:,} unreadable" if unreadable else "")
+        bar.update(task, completed=done, total=total, facts=facts)
+        if not console.is_terminal and now - last_line >= LINE_SECONDS:
+            last_line = now
+            left = (total - done) / rate / 60
+            print(f"{done:,} of {total:,}  {facts}, {left:.1f} minutes left", file=sys.stderr, flush=True)
+
+    with _bar(console) as bar:
+        task = bar.add_task(what, total=None, facts="")
+        yield update
+
+
+def _bar(console: Console) -> Progress:
+    """Of tasks with a field `facts`; draws nothing where there is no terminal."""
+    share, facts = TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.fields[facts]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeRemainingColumn(), facts)
+    return Progress(*columns, console=console, disable=not console.is_terminal)

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from spq.index.sync import SyncReport
 
 
-def bring_up_to_date(images: str, model: Path, out: Path, keep_missing: bool, wait: float) -> SyncReport:
+def bring_up_to_date(
+    images: str, model: Path, out: Path, device: str, keep_missing: bool, wait: float
+) -> SyncReport:
     """Make or sync the index. All that can be refused without torch is refused before it is loaded."""
     from spq.app.progress import counting
     from spq.data.sources import open_images
@@ -24,8 +26,9 @@ def bring_up_to_date(images: str, model: Path, out: Path, keep_missing: bool, wa
     if has_index(out):
         read_manifest(out)
     from spq.api import SPQ
+    from spq.model.device import resolve_device
 
-    loaded = SPQ.load(model)
+    loaded = SPQ.load(model, resolve_device(device))
     with (
         counting("encoding") as progress,
         ImageIndex.build(out, loaded, source, progress, keep_missing=keep_missing, wait=wait) as index,

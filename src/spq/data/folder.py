@@ -7,9 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from PIL import Image
-
-from spq.data.images import load_image
 from spq.data.metadata import find_table, read_table
 from spq.data.sources import ImageSet, Labels, class_numbers
 from spq.errors import DataError, ImageError
@@ -48,9 +45,6 @@ class FolderImages(ImageSet):
             labels, names = _parents(ids)
             super().__init__(name, ids, labels, names)
         self.unlisted = unlisted
-
-    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
-        return load_image(self.root / self.names[position], size_hint)
 
     def read(self, position: int) -> bytes:
         path = self.root / self.names[position]

@@ -55,17 +55,18 @@ class Pixels:
     failures: list[tuple[int, str]]
 
 
-def load_image(source: ImageInput, size_hint: int | None = None) -> Image.Image:
+def load_image(source: ImageInput, size_hint: int | None = None, name: str = "") -> Image.Image:
     """A picture as RGB, upright, alpha on white, its first frame; `info["full_size"]` is (width, height) as stored.
 
     Args:
         source: path, encoded bytes, PIL image, array or tensor: (H, W), (H, W, 1|3|4) or (1|3|4, H, W); uint8, uint16,
             or float in 0..1.
         size_hint: the shorter side that will be needed; a larger JPEG is then decoded at a fraction of its size.
+        name: what an error calls it, by default its path.
     Raises:
         ImageError: names the picture, the reason and, where there is one, the remedy.
     """
-    name = _name(source)
+    name = _name(name or source)
     try:
         with _quiet():
             if isinstance(source, Image.Image):

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from spq.data.images import first_line, load_image
+from spq.data.images import first_line
 from spq.data.sources import ImageSet
 from spq.errors import DataError, ImageError
 
@@ -27,9 +26,6 @@ class ListedImages(ImageSet):
     def __init__(self, name: str, root: Path, ids: list[str], labels: NDArray[np.bool_], classes: list[str]) -> None:
         super().__init__(name, ids, labels, classes)
         self.root = root
-
-    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
-        return load_image(self.root / self.ids[position], size_hint)
 
     def read(self, position: int) -> bytes:
         try:

@@ -38,12 +38,12 @@ class ArrayImages(ImageSet):
         super().__init__(name, [f"{position:0{width}d}" for position in range(len(array))], labels, class_names)
         self.array = array
 
-    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
-        return load_image(self.array[position])
-
     def read(self, position: int) -> bytes:
         data: bytes = self.array[position].tobytes()
         return data
+
+    def decode(self, position: int, data: bytes, size_hint: int | None = None) -> Image.Image:
+        return load_image(np.frombuffer(data, np.uint8).reshape(self.array.shape[1:]))
 
     def stat(self, position: int) -> tuple[int, int]:
         return self.array[position].nbytes, 0

@@ -156,6 +156,10 @@ class _Concatenated(ImageSet):
         images, inner = self._find(position)
         return images.read(inner)
 
+    def decode(self, position: int, data: bytes, size_hint: int | None = None) -> Image.Image:
+        images, inner = self._find(position)
+        return images.decode(inner, data, size_hint)
+
     def stat(self, position: int) -> tuple[int, int]:
         images, inner = self._find(position)
         return images.stat(inner)

@@ -51,11 +51,15 @@ class ImageSet:
         Raises:
             ImageError: it cannot be read.
         """
-        return load_image(self.read(position), size_hint)
+        return self.decode(position, self.read(position), size_hint)
 
     def read(self, position: int) -> bytes:
         """Its bytes as stored: the same bytes mean the same picture."""
         raise NotImplementedError
+
+    def decode(self, position: int, data: bytes, size_hint: int | None = None) -> Image.Image:
+        """The picture in the bytes that `read` gave, for those who need both and read once."""
+        return load_image(data, size_hint, self.ids[position])
 
     def stat(self, position: int) -> tuple[int, int]:
         """(size in bytes, time of last change in ns): when both are as before, the picture is taken as unchanged."""
@@ -84,6 +88,9 @@ class Subset(ImageSet):
 
     def read(self, position: int) -> bytes:
         return self.images.read(int(self.positions[position]))
+
+    def decode(self, position: int, data: bytes, size_hint: int | None = None) -> Image.Image:
+        return self.images.decode(int(self.positions[position]), data, size_hint)
 
     def stat(self, position: int) -> tuple[int, int]:
         return self.images.stat(int(self.positions[position]))

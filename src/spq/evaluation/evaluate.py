@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from spq.config import Distance
-from spq.data.images import load_pixels
+from spq.data.images import load_pixels, to_pixels
 from spq.data.protocols import Protocol
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError, DataError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from spq.model.artifact import Model
 
 Progress = Callable[[str], None]
-PIXEL_SIZE = 32  # of the raw-pixel baseline
+PIXEL_SIZE = 32  # of the raw-pixel baseline, or the model's own where that is smaller
 BATCH_BYTES = 100_000_000  # of pixels in memory at once: 50,000 pictures of 224 x 224 would be 7.5 GB
 
 
@@ -129,11 +130,10 @@ def evaluate(
         raise ConfigError(f"mAP@{at} looks at no answer; give at least 1")
     for images in (protocol.gallery, protocol.queries):
         _check_labels(images)  # both before any work
-    size = model.config.input.size
     say("encoding the gallery")
-    gallery = _collect(protocol.gallery, size, model.embed)
+    gallery = _collect(protocol.gallery, model, baselines)
     say("encoding the queries")
-    queries = _collect(protocol.queries, size, model.embed)
+    queries = _collect(protocol.queries, model, baselines)
     say("ranking")
     name, top = distance or model.config.quantizer.distance, min(at or protocol.map_at, len(gallery.rows))
     codes = model.encode_descriptors(gallery.rows)
@@ -155,23 +155,25 @@ def evaluate(
     )
     if baselines:
         del relevant
-        _add_baselines(report, protocol, queries, gallery, seed, say)
+        _add_baselines(report, queries, gallery, seed, say)
     report.seconds = round(time.perf_counter() - start, 2)
     return report
 
 
 @dataclass(frozen=True)
 class _Collected:
-    """rows: (N, D) descriptors or pixels of the readable pictures. labels: theirs, as an `ImageSet` has them."""
+    """rows: (N, D) descriptors of the readable pictures. labels: theirs, as an `ImageSet` has them.
+
+    pixels: (N, 3 s s) uint8, what the raw-pixel baseline sees of them, where it is asked for.
+    """
 
     rows: NDArray[Any]
     labels: NDArray[Any]
     unreadable: int = 0
+    pixels: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), np.uint8))
 
 
-def _add_baselines(
-    report: Report, protocol: Protocol, queries: _Collected, gallery: _Collected, seed: int, say: Progress
-) -> None:
+def _add_baselines(report: Report, queries: _Collected, gallery: _Collected, seed: int, say: Progress) -> None:
     """Fill in `rows`, and `notes` where codes differ in more than how they were made."""
     bits, dim, top = -(-report.bits // 4) * 4, gallery.rows.shape[1], report.map_at
     if bits != report.bits:
@@ -185,7 +187,7 @@ def _add_baselines(
 
     say("baseline: random codes, raw pixels")
     add("random codes", classic.random_codes, queries, gallery)
-    add("raw-pixel PQ", classic.product_quantization, *(_pixels(part) for part in (protocol.queries, protocol.gallery)))
+    add("raw-pixel PQ", classic.product_quantization, *(replace(part, rows=part.pixels) for part in (queries, gallery)))
     for name, fit in classic.DESCRIPTOR_BASELINES.items():
         say(f"baseline: {name} on the same descriptors")
         add(f"{name}, same descriptors", fit, queries, gallery)
@@ -202,25 +204,35 @@ def _relevant(search: classic.Search, queries: _Collected, gallery: _Collected, 
     return out
 
 
-def _pixels(images: ImageSet) -> _Collected:
-    return _collect(images, PIXEL_SIZE, lambda pixels: pixels.reshape(len(pixels), -1))
+def _raw(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, 3, S, S) -> (N, 3 s s): what the model sees, with a side s of at most PIXEL_SIZE."""
+    side = min(pixels.shape[-1], PIXEL_SIZE)
+    out = np.empty((len(pixels), 3, side, side), np.uint8)
+    for row, picture in zip(out, pixels, strict=True):
+        row[:] = to_pixels(Image.fromarray(picture.transpose(1, 2, 0)), side)
+    return out.reshape(len(out), 3 * side**2)
 
 
-def _collect(images: ImageSet, size: int, describe: Callable[[NDArray[np.uint8]], NDArray[Any]]) -> _Collected:
-    """What `describe` makes of the pictures at `size`, decoded batch by batch."""
+def _collect(images: ImageSet, model: Model, with_pixels: bool) -> _Collected:
+    """The descriptors of the pictures, which are decoded once, batch by batch."""
+    size = model.config.input.size
     labels, step = _check_labels(images), max(1, BATCH_BYTES // (3 * size**2))
-    parts: list[NDArray[Any]] = []
+    parts: list[NDArray[np.float32]] = []
+    raw: list[NDArray[np.uint8]] = []
     kept: list[NDArray[np.int64]] = []
     failures: list[tuple[int, str]] = []
     for start in range(0, len(images), step):
         pixels = load_pixels(images, size, positions=range(start, min(start + step, len(images))))
-        parts.append(describe(pixels.array))
+        parts.append(model.embed(pixels.array))
+        if with_pixels:
+            raw.append(_raw(pixels.array))
         kept.append(pixels.kept)
         failures += pixels.failures
     if len(failures) == len(images):
         example = f", for example: {failures[0][1]}" if failures else "; give another collection"
         raise DataError(f"none of the {len(images)} pictures in {images.name} is readable{example}")
-    return _Collected(np.concatenate(parts), labels[np.concatenate(kept)], len(failures))
+    collected = _Collected(np.concatenate(parts), labels[np.concatenate(kept)], len(failures))
+    return replace(collected, pixels=np.concatenate(raw)) if with_pixels else collected
 
 
 def _check_labels(images: ImageSet) -> NDArray[Any]:

@@ -118,7 +118,7 @@ class ImageIndex:
         What lies below a folder that cannot be listed is kept as it was.
 
         Args:
-            progress: called with (pictures looked at, pictures to look at).
+            progress: called with (pictures committed, pictures to look at, unreadable ones among the committed).
             keep_missing: keep items whose files have vanished.
         Raises:
             DataError: the collection is empty, as that of a disk that is not mounted; nothing is dropped then.

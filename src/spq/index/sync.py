@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from spq.data.images import load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ImageError
+from spq.index.encode import Encoder
 from spq.index.store import Item, Store, as_json
 
 if TYPE_CHECKING:
     from spq.model.artifact import Model
 
-BATCH = 256  # pictures that are encoded, and committed, together
+BATCH = 256  # pictures that are committed together
 LOOK_UPS = 10  # items that are read from the whole table in the time that one takes to be looked up
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int, int], None]
 
 
 @dataclass
 class SyncReport:
-    """What a sync did. failed: (path, reason) of every unreadable picture of the index, old ones included."""
+    """What a sync did.
+
+    failed: (path, reason) of every unreadable picture of the index, old ones included. unseen: folders and known pictures that
+    could not be looked at, and why. note: what to know of the encoding; mostly empty.
+    """
 
     added: int = 0
     changed: int = 0
@@ -32,9 +38,8 @@ class SyncReport:
     described: int = 0  # of the unchanged, those with new metadata
     kept: int = 0  # whose files are missing, or were not looked at
     failed: list[tuple[str, str]] = field(default_factory=list)
-    unseen: list[tuple[str, str]] = field(
-        default_factory=list
-    )  # folders and known pictures that cannot be looked at, why
+    unseen: list[tuple[str, str]] = field(default_factory=list)
+    note: str = ""
 
 
 def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress: Progress | None) -> SyncReport:
@@ -43,29 +48,48 @@ def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress
     `renamed` counts, among the added, those whose bytes the index knew under a path that the collection no longer has.
 
     Args:
-        model: called when a picture has to be encoded.
-        progress: called with (pictures looked at, pictures to look at).
+        model: called when there is a picture to look at.
+        progress: called with (pictures committed, pictures to look at, unreadable ones among the committed).
     """
     paths = source.ids if len(source) * LOOK_UPS < len(store) else None
-    known, present, report = store.stats(paths), set(source.ids), SyncReport()
+    known, report = store.stats(paths), SyncReport()
     work, unchanged = _look(source, known, report)
     report.described = _describe(store, source, unchanged, store.metadata(paths))
-    for start in range(0, len(work), BATCH):
-        positions = work[start : start + BATCH]
-        items = [_hashed(source, position) for position in positions]
-        twins = store.items_by_hash(item.hash for item in items)
-        items = [_with_code_of(twins.get(item.hash), item) for item in items]
-        _encode(items, positions, source, model)
-        store.put(items)
-        for item in items:
-            if item.code is not None and item.path in known:
-                report.changed += 1
-            elif item.code is not None:
-                report.added += 1
-                report.renamed += item.hash in twins and twins[item.hash].path not in present
-        if progress:
-            progress(min(start + BATCH, len(work)), len(work))
+    if not work:
+        return report
+    present, unreadable = set(source.ids), 0
+    encoder = Encoder(source, model(), _twins(store))
+    with closing(encoder.encode(work)) as encoded:
+        for start in range(0, len(work), BATCH):
+            positions = work[start : start + BATCH]
+            seen = list(islice(encoded, len(positions)))
+            store.put(
+                replace(item, metadata=metadata(source, position))
+                for position, (item, _) in zip(positions, seen, strict=True)
+            )
+            for item, twin in seen:
+                if item.code is None:
+                    unreadable += 1
+                elif item.path in known:
+                    report.changed += 1
+                else:
+                    report.added += 1
+                    report.renamed += twin is not None and twin.path not in present
+            if progress:
+                progress(start + len(positions), len(work), unreadable)
+    report.note = encoder.note
     return report
+
+
+def _twins(store: Store) -> Callable[[bytes], Item | None]:
+    """The encoded item of a hash, for several threads at once."""
+    lock = Lock()
+
+    def twin_of(digest: bytes) -> Item | None:
+        with lock:
+            return store.items_by_hash([digest]).get(digest)
+
+    return twin_of
 
 
 def metadata(source: ImageSet, position: int) -> dict[str, Any]:
@@ -113,47 +137,3 @@ def _describe(store: Store, source: ImageSet, positions: list[int], known: dict[
     if new:
         store.describe(new)
     return len(new)
-
-
-def _is_unchanged(source: ImageSet, position: int, known: tuple[int, int]) -> bool:
-    try:
-        return source.stat(position) == known
-    except ImageError:
-        return False
-
-
-def _hashed(source: ImageSet, position: int) -> Item:
-    path = source.ids[position]
-    try:
-        size, mtime_ns = source.stat(position)
-        digest = hashlib.blake2b(source.read(position), digest_size=16).digest()
-        return Item(path, size, mtime_ns, digest, metadata=metadata(source, position))
-    except ImageError as error:
-        return _to_be_retried(Item(path, 0, 0, reason=str(error), metadata=metadata(source, position)))
-
-
-def _with_code_of(twin: Item | None, item: Item) -> Item:
-    return replace(item, code=twin.code, width=twin.width, height=twin.height) if twin else item
-
-
-def _encode(items: list[Item], positions: list[int], source: ImageSet, model: Callable[[], Model]) -> None:
-    """Fill in, in place, the code or the reason of the items that have neither."""
-    slots = {
-        p: n for n, (p, item) in enumerate(zip(positions, items, strict=True)) if item.code is None and not item.reason
-    }
-    if not slots:
-        return
-    pixels = load_pixels(source, model().config.input.size, positions=list(slots))
-    codes = model().encode(pixels.array)
-    for position, code, (width, height) in zip(pixels.kept.tolist(), codes, pixels.full_sizes.tolist(), strict=True):
-        items[slots[position]] = replace(items[slots[position]], code=code, width=width, height=height)
-    for position, reason in pixels.failures:
-        items[slots[position]] = replace(items[slots[position]], reason=reason)
-    for position, n in slots.items():
-        if not _is_unchanged(source, position, (items[n].size, items[n].mtime_ns)):
-            items[n] = _to_be_retried(items[n])  # written to between hash and code: they may be of different bytes
-
-
-def _to_be_retried(item: Item) -> Item:
-    """No file has this size and time, so the next sync looks at it again; no hash, so its code is given to no other."""
-    return replace(item, size=-1, mtime_ns=-1, hash=b"")

@@ -27,6 +27,7 @@ from spq.learning.muon import Muon
 from spq.learning.refit import refit
 from spq.learning.views import make_views
 from spq.model.artifact import Model, Replacing
+from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
 
 LOG_SECONDS = 10.0
@@ -337,28 +338,6 @@ def lr_factor(done: float, warmup: float, schedule: str) -> float:
     if schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is CUDA, then Apple's MPS, then the CPU."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda: this machine has no usable CUDA GPU; use --device cpu")
-    if device not in ("cpu", "cuda", "mps"):
-        raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda or mps")
-    return device
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """`auto` is bf16 where the hardware multiplies it faster, else fp32."""
-    if precision != "auto":
-        return precision
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    # on CPUs that only have AVX-512 BF16, fp32 convolutions were faster (docs/log.md); AMX multiplies bf16 in tiles
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return "bf16" if device == "cpu" and has_amx else "fp32"
 
 
 def read_checkpoint(out: Path) -> dict[str, Any] | None:
