@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from spq.index.sync import SyncReport
 
 
-def bring_up_to_date(
-    images: str, model: Path, out: Path, device: str, keep_missing: bool, wait: float
-) -> SyncReport:
+def bring_up_to_date(images: str, model: Path, out: Path, device: str, keep_missing: bool, wait: float) -> SyncReport:
     """Make or sync the index. All that can be refused without torch is refused before it is loaded."""
     from spq.app.progress import counting
     from spq.data.sources import open_images
