@@ -44,6 +44,7 @@ def test_a_picture_stands_upright_as_pillow_would_turn_it(format_: str, orientat
     oracle = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(np.asarray(upright), np.asarray(oracle.convert("RGB")))
     assert upright.info["full_size"] == upright.size == ((6, 8) if orientation > 4 else (8, 6))
+    np.testing.assert_array_equal(np.asarray(load_image(upright)), np.asarray(upright))  # not turned once more
 
 
 @pytest.mark.parametrize(

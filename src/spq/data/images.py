@@ -224,8 +224,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")  # a copy in any case: the caller's picture stays his
+        image = Image.alpha_composite(white, rgba)
+    rgb = image.convert("RGB")  # a copy in any case: the caller's picture stays his
+    rgb.info = {}  # above all no EXIF, which would turn it once more when it is given to us again
+    return rgb
 
 
 def _orientation(image: Image.Image) -> int:
