@@ -251,7 +251,7 @@ class ImageIndex:
             raise StoreError(
                 f"no picture with id {item} in index {self.store.folder}; ids are as in `spq search --json`"
             )
-        descriptor: Floats = decode(scan.codes[row : row + 1], self._codewords())[0]
+        descriptor: Floats = decode(scan.code(row)[None], self._codewords())[0]
         return descriptor
 
     def _codewords(self) -> Floats:
