@@ -15,8 +15,7 @@ from spq.index.distinct import Distinct
 from spq.index.sums import Codes, Floats, Rows, add_up, lookup
 
 K = 16  # the codewords per codebook that FastScan knows
-FACTOR, FEWEST = 4, 100  # candidates: so many for each result, and at least so many
-FIRST_CEILING = 0.25  # of the widest span; hardly a code among the nearest has an entry above it
+FACTOR, FEWEST = 2, 100  # candidates: so many for each result, and at least so many
 MOST_CANDIDATES = 1 / 8  # of the codes: to sum all is then as quick
 
 
@@ -73,7 +72,7 @@ def nearest(finder: Finder, gallery: Distinct, table: Floats, top: int) -> tuple
         table: (M, 16), finite. top: 1 or more, and no more than those codes have rows.
     """
     entries, floor = lookup(table), table.min(1, keepdims=True)
-    ceiling, k = FIRST_CEILING * float((table.max(1, keepdims=True) - floor).max()), max(FACTOR * top, FEWEST)
+    ceiling, k = _usual_ceiling(table - floor), max(FACTOR * top, FEWEST)
     while ceiling > 0 and k <= finder.size * MOST_CANDIDATES:
         lowered = np.minimum(table, floor + ceiling)
         products, codes = finder.find(-lowered.reshape(1, -1), k)
@@ -83,11 +82,17 @@ def nearest(finder: Finder, gallery: Distinct, table: Floats, top: int) -> tuple
         distances, rows = gallery.nearest(add_up(entries, gallery.packed.take(codes, 0)), top, codes)
         if distances[-1] < -products[-1] - _doubt(lowered, ceiling):
             return distances, rows
-        above_floor = float(distances[-1]) - float(floor.sum())
-        ceiling, k = max(1.25 * above_floor, ceiling / 32), FACTOR * k
+        above_floor = float(distances[-1]) - float(floor.sum())  # no entry of a result is higher
+        ceiling, k = max(1.25 * above_floor, ceiling / 32), 4 * k
     known = finder.all()
     packed = gallery.packed if known is None else gallery.packed.take(known, 0)
     return gallery.nearest(add_up(entries, packed), top, known)
+
+
+def _usual_ceiling(table: Floats) -> float:
+    """Above the smallest entry of its codebook a result has hardly an entry: the median, of entries above that smallest one."""
+    half = table.size // 2
+    return float(np.partition(table, half, axis=None)[half]) or float(table.max())
 
 
 def _doubt(table: Floats, span: float) -> float:

@@ -38,7 +38,7 @@ __all__ = ["How", "Method", "Scan", "memory_bytes", "rank"]
 
 Method = Literal["auto", "exact", "bucket", "fast", "ivf"]
 
-EXACT_BELOW = 50_000  # codes: up to here to sum them all is as quick as FAISS
+EXACT_BELOW = 20_000  # codes: up to here to sum all of them is as quick as FAISS, which takes a while to be loaded, too
 BUCKET_BITS = 16  # up to here all codes that can exist are summed at once
 TUNED_ON, TUNED_AT = 256, 100  # queries, and results of each, that `nprobe` is tuned on
 IVF_FROM = 5_000_000  # codes: below, all of them are searched before a part of them pays

@@ -21,6 +21,7 @@ Codes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 Ranking = tuple[Floats, Rows]  # distances and rows, each (Q, top), sorted by (distance, row)
 
+FEW = 1000  # numbers that are sorted as quickly as their smallest are found
 BLOCK = 16_384  # rows that are summed at a time: what a block needs stays in the cache
 
 
@@ -109,10 +110,10 @@ def places(packed: Codes, K: int) -> Rows:
 
 def smallest(d: Floats, top: int) -> Rows:
     """Positions of the `top` smallest, sorted by (value, position); ties at the border go to the lower position."""
-    if top < len(d):
+    if FEW < len(d) > top:
         near = np.flatnonzero(d <= np.partition(d, top - 1)[top - 1]) if top else np.empty(0, np.int64)
         return near[d[near].argsort(kind="stable")[:top]]
-    return d.argsort(kind="stable")
+    return d.argsort(kind="stable")[:top]
 
 
 def nearest(tables: Floats, packed: Codes, top: int, threads: int | None = None) -> Ranking:
@@ -135,10 +136,10 @@ def for_each(one: Callable[[Floats], tuple[Floats, Rows]], tables: Floats, top: 
         for query in range(first, Q, step):
             distances[query], rows[query] = one(tables[query])
 
-    workers = min(Q, threads or os.cpu_count() or 1)
-    if workers < 2:
+    if Q < 2 or threads == 1:
         run(0, 1)
     else:
+        workers = min(Q, threads or os.cpu_count() or 1)
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(lambda first: run(first, workers), range(workers)))
     return distances, rows
