@@ -25,7 +25,10 @@ app = typer.Typer(
 
 SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
 PROTOCOLS = "cifar10-spq, cifar10-i, cifar10-ii, flickr25k or nuswide21."
+METHODS = "How codes are looked through; all but ivf are exact, auto takes the quickest exact one."
+RECALL = "Let ivf look into as few lists as find this share of the 100 nearest, say 0.95."
 
+Method = Literal["auto", "exact", "bucket", "fast", "ivf"]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Images = Annotated[str, typer.Argument(metavar="IMAGES", help=SOURCES)]
 Seed = typer.Option(min=0, max=2**23 - 1, help="Same seed and machine, same result.")
@@ -173,9 +176,15 @@ def search(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The query picture; - reads it from stdin.")],
     top: Annotated[int, typer.Option(min=1, help="How many answers.")] = 10,
     html: Annotated[Path | None, typer.Option(help="Also write a contact sheet.")] = None,
+    method: Annotated[Method, typer.Option(help=METHODS)] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="For several queries and for lists; else all cores.")
+    ] = None,
+    nprobe: Annotated[int | None, typer.Option(min=1, help="Lists that ivf looks into.")] = None,
+    recall_target: Annotated[float | None, typer.Option(help=RECALL)] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the pictures most like IMAGE.
+    """Find the pictures most like IMAGE. Exact, unless --nprobe or --recall-target asks for less on a huge index.
 
     Example: spq search photos.index query.jpg --top 5
     """
@@ -186,7 +195,7 @@ def search(
     with ImageIndex.open(index) as opened:
         query = sys.stdin.buffer.read() if image == "-" else image
         picture = load_image(query, 256)  # a wrong path is said before the model is loaded
-        hits = opened.search(query, top)
+        hits = opened.search(query, top, method=method, threads=threads, nprobe=nprobe, recall_target=recall_target)
         if html:
             from spq.app.contact_sheet import Row, answers, write_html
             from spq.data.sources import open_images

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from spq import __version__
 from spq.data.images import ImageInput
 from spq.data.sources import ImageSet, open_images
 from spq.errors import DataError, SPQError, StoreError
-from spq.index.scan import Scan
+from spq.index.scan import How, Scan
 from spq.index.store import FORMAT, Manifest, Store, read_manifest
 from spq.index.sync import Progress, SyncReport, refresh
 from spq.index.tables import check_model, decode, distance_tables, read_codebooks
@@ -157,28 +157,30 @@ class ImageIndex:
                 raise StoreError(f"{unknown} is not in the index {self.store.folder}; paths are as in `spq search`")
             self.store.remove(paths)
 
-    def search(self, query: Query, top: int = 20) -> list[Hit]:
+    def search(self, query: Query, top: int = 20, **how: Unpack[How]) -> list[Hit]:
         """The `top` most similar pictures, nearest first, ties by id.
 
         Args:
             query: a picture in any form that `load_image` takes; a descriptor (D,); or the id of an item, whose code is
                 then all that is known of it. Only a picture needs the model, and torch.
+            how: method, threads, nprobe and recall_target, as `How` explains them; exact, if nothing is said.
         Raises:
             ImageError: the query cannot be read.
             StoreError: no such id, or a descriptor of another length.
+            ConfigError: a method that these codes do not allow, or options that contradict each other.
         """
-        return self.search_many([query], top)[0]
+        return self.search_many([query], top, **how)[0]
 
-    def search_many(self, queries: Sequence[Query], top: int = 20) -> list[list[Hit]]:
+    def search_many(self, queries: Sequence[Query], top: int = 20, **how: Unpack[How]) -> list[list[Hit]]:
         """`search` for several queries at once."""
         if top < 1:
             raise StoreError(f"top {top} asks for nothing; give 1 or more")
         if not queries:
             return []
-        tables = distance_tables(self._descriptors(queries), self._codewords(), self.store.manifest.distance)
+        tables = self._tables(self._descriptors(queries))
         while True:
             ids, scan = self._gallery()
-            distances, rows = scan.search(tables, top)
+            distances, rows = scan.search(tables, top, **how)
             wanted = np.unique(ids[rows])
             paths = self.store.paths(wanted.tolist())
             if len(paths) == len(wanted):  # else a writer has dropped one since the codes were read
@@ -223,8 +225,14 @@ class ImageIndex:
         version = self.store.version()
         if self._loaded is None or self._loaded[0] != version:
             ids, codes = self.store.codes()
-            self._loaded = version, ids, Scan(codes, self.store.manifest.codebook_size)
+            self._loaded = version, ids, Scan(codes, self.store.manifest.codebook_size, self._tables_of)
         return self._loaded[1:]
+
+    def _tables(self, descriptors: Floats) -> Floats:
+        return distance_tables(descriptors, self._codewords(), self.store.manifest.distance)
+
+    def _tables_of(self, codes: NDArray[np.uint8]) -> Floats:
+        return self._tables(decode(codes, self._codewords()))
 
     def _descriptors(self, queries: Sequence[Query]) -> Floats:
         """(Q, D): what was given, embedded, or put together from the codewords of an item."""

@@ -50,7 +50,7 @@ class How(TypedDict, total=False):
     method: "auto" takes the quickest exact one, or "ivf" where `nprobe` or `recall_target` is given and the gallery has
         IVF_FROM distinct codes. "exact" sums all codes; "bucket" sums all codes of up to 16 bits that can exist; "fast" lets
         FAISS propose codes (16 codewords per codebook only); "ivf" looks at the nearest lists of codes alone.
-    threads: for several queries at a time; as many as there are cores, if not given.
+    threads: for several queries at a time, and for making the lists of "ivf"; as many as there are cores, if not given.
     nprobe: lists that "ivf" looks at.
     recall_target: share of the exact 100 nearest that "ivf" shall find on average, which sets `nprobe`.
     """
@@ -77,6 +77,7 @@ class Scan:
         self._N, self.M = len(codes), int(codes.shape[1])
         self.K, self._tables_of, self._seed = K, tables_of, seed
         self._gallery = Distinct(pack(codes, K))
+        self._lists: Lists | None = None
         self._nprobes: dict[float, int] = {}  # recall target -> lists
 
     def __len__(self) -> int:
@@ -118,12 +119,13 @@ class Scan:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads {threads} computes nothing; give 1 or more")
         if chosen == "ivf":
-            nprobe = nprobe or (NPROBE if recall_target is None else self.nprobe_for(recall_target))
+            self._make_lists(threads)
+            nprobe = nprobe or (NPROBE if recall_target is None else self.nprobe_for(recall_target, threads))
         ways: dict[str, Callable[[Floats], tuple[Floats, Rows]]] = {
             "exact": lambda table: self._gallery.nearest(add_up(lookup(table), self._gallery.packed), top),
             "bucket": lambda table: self._gallery.nearest(self._sums_of_all(table), top),
             "fast": lambda table: nearest(self._fast, self._gallery, table, top),
-            "ivf": lambda table: nearest(self._lists.probe(table, nprobe or NPROBE, top), self._gallery, table, top),
+            "ivf": lambda table: nearest(self._make_lists().probe(table, nprobe or 1, top), self._gallery, table, top),
         }
         return for_each(ways[chosen], tables, top, threads)
 
@@ -145,7 +147,7 @@ class Scan:
             return "bucket"
         return "fast" if self.K == fastscan.K and fastscan.suits(codes, top) else "exact"
 
-    def nprobe_for(self, recall_target: float) -> int:
+    def nprobe_for(self, recall_target: float, threads: int | None = None) -> int:
         """The fewest lists that hold so large a share of the exact nearest, on average over a sample of the gallery's own codes.
 
         Raises:
@@ -159,8 +161,10 @@ class Scan:
             rng = np.random.default_rng(self._seed)
             sample = rng.choice(len(self._gallery), min(TUNED_ON, len(self._gallery)), replace=False)
             tables = self._tables_of(unpack(self._gallery.packed[sample], self.M, self.K))
-            rows = self.search(tables, min(TUNED_AT, len(self)))[1]
-            ranks = np.sort(self._lists.ranks(tables, self._gallery.numbers()[rows].astype(np.int64)).ravel())
+            rows = self.search(tables, min(TUNED_AT, len(self)), threads=threads)[1]
+            ranks = np.sort(
+                self._make_lists(threads).ranks(tables, self._gallery.numbers()[rows].astype(np.int64)).ravel()
+            )
             self._nprobes[recall_target] = int(ranks[max(1, ceil(recall_target * len(ranks))) - 1]) + 1
         return self._nprobes[recall_target]
 
@@ -196,9 +200,10 @@ class Scan:
     def _fast(self) -> FastScan:
         return FastScan(self._gallery.packed, self.M)
 
-    @cached_property
-    def _lists(self) -> Lists:
-        return Lists(self._gallery.packed, self.M, seed=self._seed)
+    def _make_lists(self, threads: int | None = None) -> Lists:
+        if self._lists is None:
+            self._lists = Lists(self._gallery.packed, self.M, seed=self._seed, threads=threads)
+        return self._lists
 
 
 def memory_bytes(N: int, M: int, ivf: bool = False) -> int:
