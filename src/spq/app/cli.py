@@ -188,13 +188,15 @@ def search(
 
     Example: spq search photos.index query.jpg --top 5
     """
-    from spq.app.describe import printable
+    from spq.app.describe import lists_text, printable
     from spq.data.images import load_image
     from spq.index.image_index import ImageIndex
 
     with ImageIndex.open(index) as opened:
         query = sys.stdin.buffer.read() if image == "-" else image
         picture = load_image(query, 256)  # a wrong path is said before the model is loaded
+        if method == "ivf" or nprobe or recall_target:
+            _note(lists_text(len(opened), opened.store.manifest.num_codebooks, method))
         hits = opened.search(query, top, method=method, threads=threads, nprobe=nprobe, recall_target=recall_target)
         if html:
             from spq.app.contact_sheet import Row, answers, write_html

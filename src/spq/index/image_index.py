@@ -177,6 +177,7 @@ class ImageIndex:
             raise StoreError(f"top {top} asks for nothing; give 1 or more")
         if not queries:
             return []
+        self._gallery()[1].check(**how)  # before a model is loaded
         tables = self._tables(self._descriptors(queries))
         while True:
             ids, scan = self._gallery()

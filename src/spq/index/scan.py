@@ -94,6 +94,29 @@ class Scan:
         code: Codes = unpack(self._gallery.packed[number : number + 1], self.M, self.K)[0]
         return code
 
+    def check(
+        self,
+        method: Method = "auto",
+        threads: int | None = None,
+        nprobe: int | None = None,
+        recall_target: float | None = None,
+    ) -> None:
+        """Refuse options that cannot be meant, before a query is made.
+
+        Raises:
+            ConfigError: a method that these codes do not allow, or options that contradict each other.
+        """
+        bits = f"{self.M} sub-codes below {self.K}"
+        if method not in get_args(Method):
+            raise ConfigError(f"unknown method {method!r}; use {', '.join(get_args(Method))}")
+        if method == "bucket" and not self._are_short:
+            raise ConfigError(f"method bucket is for codes of up to {BUCKET_BITS} bits, not for {bits}; use auto")
+        if method in ("fast", "ivf") and self.K != fastscan.K:
+            raise ConfigError(f"method {method} is for 16 codewords per codebook, not for {bits}; use exact")
+        if (nprobe is not None or recall_target is not None) and method not in ("auto", "ivf"):
+            raise ConfigError(f"method {method} looks at all codes and has no nprobe or recall_target; use ivf")
+        _check_numbers(threads, nprobe, recall_target)
+
     def search(
         self,
         tables: Floats,
@@ -113,11 +136,10 @@ class Scan:
             StoreError: tables of another shape, or with NaN or infinity (FAISS would answer wrongly without a word).
             ConfigError: a method that these codes do not allow, or options that contradict each other.
         """
+        self.check(method, threads, nprobe, recall_target)
         check_tables(tables, self.M, self.K)
         top = min(top, len(self))
         chosen = self.choose(top, method, nprobe, recall_target)
-        if threads is not None and threads < 1:
-            raise ConfigError(f"threads {threads} computes nothing; give 1 or more")
         if chosen == "ivf":
             self._make_lists(threads)
             nprobe = nprobe or (NPROBE if recall_target is None else self.nprobe_for(recall_target, threads))
@@ -132,8 +154,7 @@ class Scan:
     def choose(
         self, top: int, method: Method = "auto", nprobe: int | None = None, recall_target: float | None = None
     ) -> Method:
-        """The method that `search` takes. Raises: ConfigError, as `search` does."""
-        self._check(method, nprobe, recall_target)
+        """The method that `search` takes."""
         codes = len(self._gallery)
         if top == 0:
             return "exact"
@@ -168,23 +189,6 @@ class Scan:
             self._nprobes[recall_target] = int(ranks[max(1, ceil(recall_target * len(ranks))) - 1]) + 1
         return self._nprobes[recall_target]
 
-    def _check(self, method: Method, nprobe: int | None, recall_target: float | None) -> None:
-        bits = f"{self.M} sub-codes below {self.K}"
-        if method not in get_args(Method):
-            raise ConfigError(f"unknown method {method!r}; use {', '.join(get_args(Method))}")
-        if method == "bucket" and not self._are_short:
-            raise ConfigError(f"method bucket is for codes of up to {BUCKET_BITS} bits, not for {bits}; use auto")
-        if method in ("fast", "ivf") and self.K != fastscan.K:
-            raise ConfigError(f"method {method} is for 16 codewords per codebook, not for {bits}; use exact")
-        if (nprobe is not None or recall_target is not None) and method not in ("auto", "ivf"):
-            raise ConfigError(f"method {method} looks at all codes and has no nprobe or recall_target; use ivf")
-        if nprobe is not None and recall_target is not None:
-            raise ConfigError("nprobe and recall_target say the same; give one of them")
-        if nprobe is not None and nprobe < 1:
-            raise ConfigError(f"nprobe {nprobe} looks into no list; give 1 or more")
-        if recall_target is not None and not 0 < recall_target <= 1:
-            raise ConfigError(f"recall_target {recall_target} is not a share; give a number above 0 and up to 1")
-
     @property
     def _are_short(self) -> bool:
         return bool(self.K**self.M <= 2**BUCKET_BITS)
@@ -204,6 +208,17 @@ class Scan:
         if self._lists is None:
             self._lists = Lists(self._gallery.packed, self.M, seed=self._seed, threads=threads)
         return self._lists
+
+
+def _check_numbers(threads: int | None, nprobe: int | None, recall_target: float | None) -> None:
+    if nprobe is not None and recall_target is not None:
+        raise ConfigError("nprobe and recall_target say the same; give one of them")
+    if nprobe is not None and nprobe < 1:
+        raise ConfigError(f"nprobe {nprobe} looks into no list; give 1 or more")
+    if recall_target is not None and not 0 < recall_target <= 1:
+        raise ConfigError(f"recall_target {recall_target} is not a share; give a number above 0 and up to 1")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads {threads} computes nothing; give 1 or more")
 
 
 def memory_bytes(N: int, M: int, ivf: bool = False) -> int:
