@@ -84,6 +84,11 @@ class Scan:
         return self._N
 
     @property
+    def distinct(self) -> int:
+        """How many different codes there are, as far as it pays to know: the number that is searched."""
+        return len(self._gallery)
+
+    @property
     def codes(self) -> Codes:
         """(N, M), put together anew at each access."""
         return unpack(self._gallery.packed.take(self._gallery.numbers(), 0), self.M, self.K)
@@ -224,7 +229,8 @@ def _check_numbers(threads: int | None, nprobe: int | None, recall_target: float
 def memory_bytes(N: int, M: int, ivf: bool = False) -> int:
     """Bytes that a `Scan` of N distinct codes of M sub-codes below 16 holds, once it has searched: what to expect beforehand.
 
-    Codes packed for the exact sums, and again in FAISS's order; lists add an 8-byte number for each code, and their shares.
+    Codes packed for the exact sums, and again in FAISS's order; lists add an 8-byte number for each code, and their shares. While
+    lists are made, it is about twice as much.
 
     >>> memory_bytes(1_000_000, 16), memory_bytes(10_000_000, 16, ivf=True)
     (16000000, 244209664)
