@@ -19,6 +19,7 @@ from PIL import Image
 
 from spq.app import cli
 from spq.config import load_recipe
+from spq.index import scan
 from spq.index.image_index import ImageIndex
 from spq.model.artifact import Model
 
@@ -207,6 +208,26 @@ def test_the_contact_sheet_shows_all_that_was_asked_with(
     assert "no longer holds" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "options", [("--method", "exact"), ("--method", "fast", "--threads", 1), ("--method", "ivf"), ("--recall-target", 0.9),
+                ("--method", "ivf", "--nprobe", 1000), ("--method", "ivf", "--recall-target", 1)],
+)  # fmt: skip
+def test_every_method_finds_the_same_in_a_small_index(
+    index: Path, photos: Path, capsys: pytest.CaptureFixture[str], options: tuple[object, ...]
+) -> None:
+    query = next(photos.rglob("*.png"))
+    assert run("search", index, query, "--top", 60) == 0
+    expected = capsys.readouterr().out
+    assert run("search", index, query, "--top", 60, *options) == 0
+    out, err = capsys.readouterr()
+    assert out == expected
+    assert ("lists" in err) == ("ivf" in options)
+
+
+def test_the_methods_of_the_command_line_are_those_of_the_scan() -> None:
+    assert cli.Method == scan.Method
+
+
 def test_index_lists_what_it_could_not_read_and_goes_on(
     model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -340,6 +361,13 @@ WRONG = [
     ("search {i} --id 1 --max-distance near", 2, "--max-distance"),
     ("search {i} --id 1 --max-distance nan", 2, "max distance nan"),
     ("search {i} --id 1 --offset -1", 2, "--offset"),
+    ("search {i} {t}/q.png --method quick", 2, "quick"),
+    ("search {i} {t}/q.png --method bucket", 2, "bucket is for codes of up to 16 bits"),
+    ("search {i} {t}/q.png --threads 0", 2, "--threads"),
+    ("search {i} {t}/q.png --nprobe 0", 2, "--nprobe"),
+    ("search {i} {t}/q.png --recall-target 2", 2, "recall_target 2.0 is not a share"),
+    ("search {i} {t}/q.png --recall-target 0.9 --nprobe 3", 2, "give one of them"),
+    ("search {i} {t}/q.png --method exact --nprobe 3", 2, "exact looks at all codes"),
     ("eval {m}", 2, "--protocol"),
     ("eval {m} --protocol nonsense", 2, "no protocol 'nonsense'"),
     ("eval {m} --protocol flickr25k", 2, "--root"),
@@ -362,6 +390,7 @@ WRONG = [
 def places(model: Path, index: Path, photos: Path, recipe: Path, tmp_path: Path) -> dict[str, Path]:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
+    shutil.copy(next(photos.rglob("*.png")), tmp_path / "q.png")
     for position in range(20):
         (tmp_path / "broken" / f"{position:02d}.jpg").write_bytes(b"\xff\xd8\xff no picture")
     (tmp_path / "unknown-key.toml").write_text("[train]\nlearning_rate = 1.0\n")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from spq.index import store as store_module
 from spq.index.gallery import follow
 from spq.index.layout import FORMAT
+from spq.index.scan import Scan
 from spq.index.store import Item, Manifest, Store
 
 MANIFEST = Manifest(FORMAT, "0", "h", "l2", 2, 256, 16)
@@ -26,6 +27,10 @@ CHANGES = st.lists(
 )
 
 
+def scan(codes: np.ndarray) -> Scan:
+    return Scan(codes, 256)
+
+
 def item(path: str, value: int) -> Item:
     code = np.array([value, 255 - value], np.uint8) if value else None
     return Item(path, 1, 1, bytes([value]), 2, 1, code, "" if value else "broken")
@@ -40,7 +45,7 @@ def test_a_reader_that_follows_has_what_one_that_reads_all_anew_has(
     folder = tmp_path_factory.mktemp("gallery")
     with pytest.MonkeyPatch.context() as patch, Store.create(folder, MANIFEST) as writer, Store.open(folder) as reader:
         patch.setattr(store_module, "PAGE", page)
-        gallery = follow(reader)
+        gallery = follow(reader, scan)
         for action, value in [*changes, ("look", None)]:
             with writer.writing():
                 if action == "put":
@@ -52,10 +57,10 @@ def test_a_reader_that_follows_has_what_one_that_reads_all_anew_has(
                 elif action == "compact":
                     writer.compact()
             if action == "look":
-                gallery = follow(reader, gallery)
+                gallery = follow(reader, scan, gallery)
                 ids, codes = reader.codes()
                 np.testing.assert_array_equal(gallery.ids, ids)
-                np.testing.assert_array_equal(gallery.codes, codes)
+                np.testing.assert_array_equal(gallery.scan.codes, codes)
 
 
 def test_only_what_is_new_is_read_and_the_same_arrays_stay_where_no_code_changed(
@@ -64,32 +69,32 @@ def test_only_what_is_new_is_read_and_the_same_arrays_stay_where_no_code_changed
     with Store.create(tmp_path / "i", MANIFEST) as writer, Store.open(tmp_path / "i") as reader:
         with writer.writing():
             writer.put(item(f"{n}.jpg", 1 + n) for n in range(200))
-        first = follow(reader)
+        first = follow(reader, scan)
         monkeypatch.setattr(Store, "codes", None)  # not all anew
-        assert follow(reader, first) is first
+        assert follow(reader, scan, first) is first
         with writer.writing():
             writer.describe([("3.jpg", {"label": "hat"})])
             writer.put([item("5.jpg", 6)])
-        second = follow(reader, first)
-        assert (second.ids is first.ids, second.codes is first.codes) == (True, True)
+        second = follow(reader, scan, first)
+        assert (second.ids is first.ids, second.scan is first.scan) == (True, True)
         assert second.revision == first.revision + 2
         with writer.writing():
             writer.put([item("new.jpg", 9), item("5.jpg", 77), item("6.jpg", 0)])
             writer.remove(["0.jpg"])
-        third = follow(reader, second)
+        third = follow(reader, scan, second)
         assert third.ids.tolist() == [*(i for i in range(2, 201) if i != 7), reader.item("new.jpg").id]
-        assert third.codes[third.ids == 6].tolist() == [[77, 178]]
+        assert third.scan.codes[third.ids == 6].tolist() == [[77, 178]]
 
 
 def test_a_reader_that_missed_what_was_compacted_reads_all_anew(tmp_path: Path) -> None:
     with Store.create(tmp_path / "i", MANIFEST) as writer, Store.open(tmp_path / "i") as reader:
         with writer.writing():
             writer.put(item(f"{n}.jpg", 1 + n) for n in range(9))
-        before = follow(reader)
+        before = follow(reader, scan)
         with writer.writing():
             writer.remove(["0.jpg", "4.jpg"])
             writer.compact()
         assert reader.changes(before.revision) is None
-        now = follow(reader, before)
+        now = follow(reader, scan, before)
         assert now.ids.tolist() == [2, 3, 4, 6, 7, 8, 9]
         assert reader.changes(now.revision) is not None

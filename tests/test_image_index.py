@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import torch
 from spq import ImageIndex
 from spq.data.folder import FolderImages
 from spq.data.sources import open_images, subset
-from spq.errors import DataError, ModelMismatchError, StoreError
+from spq.errors import ConfigError, DataError, ModelMismatchError, StoreError
 from spq.index.store import Store
 from spq.index.tables import distance_tables, read_codebooks
 from spq.model.artifact import Model
@@ -214,6 +215,20 @@ def test_a_search_by_id_or_descriptor_is_the_search_by_what_they_stand_for(
         with pytest.raises(StoreError, match="not finite"):
             index.search(np.full(32, np.nan, np.float32))
         assert index.search_many([]) == []
+
+
+def test_how_to_search_is_passed_on_and_checked_before_the_model_is_loaded(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
+    with ImageIndex.open(tmp_path / "i") as index:
+        expected = index.search(3, 60)
+        assert index.search(3, 60, method="fast", threads=1) == expected
+        assert index.search(3, 60, method="ivf", recall_target=1.0) == expected
+        assert index.search(3, 60, recall_target=0.5) == expected  # in few pictures all are looked at
+        monkeypatch.setattr(Model, "load", mock.Mock(side_effect=AssertionError("loaded")))
+        with pytest.raises(ConfigError, match="bucket is for codes of up to 16 bits"):
+            index.search(next(photos.rglob("*.png")), method="bucket")
 
 
 @pytest.mark.parametrize("distance", ["l2", "sqeuclidean"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import get_args
 from unittest import mock
 
 import numpy as np
@@ -8,43 +9,74 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference import adc
-from spq.errors import StoreError
-from spq.index import scan
-from spq.index.scan import Scan, rank
+from spq.errors import ConfigError, StoreError
+from spq.index import fastscan, scan
+from spq.index.scan import Method, Scan, memory_bytes, rank
+
+ALL_CODES = ("exact", "fast")  # methods that look at all codes of 16 codewords, whatever their length
 
 
-def data(N: int, M: int, K: int, Q: int, seed: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
+def data(N: int, M: int, K: int, Q: int, seed: int, ties: bool, used: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of which only the first `used` codewords occur, and tables."""
     rng = np.random.default_rng(seed)
-    codes = rng.integers(0, K, (N, M)).astype(np.uint8)
+    codes = rng.integers(0, min(K, used), (N, M)).astype(np.uint8)
     tables = rng.integers(0, 4, (Q, M, K)) if ties else rng.random((Q, M, K))
     return codes, tables.astype(np.float32)
 
 
+def same(ours: scan.Ranking, truth: scan.Ranking) -> None:
+    np.testing.assert_array_equal(ours[1], truth[1])
+    np.testing.assert_array_equal(ours[0], truth[0])
+
+
+def fast_from_here(candidates: int = 1) -> mock._patch:  # type: ignore[type-arg]
+    """FastScan also for small galleries: as many candidates as codes, if need be."""
+    return mock.patch.multiple(fastscan, FEWEST=candidates, MOST_CANDIDATES=1)
+
+
 @given(
-    N=st.integers(1, 60),
+    N=st.integers(0, 60),
     M=st.integers(1, 7),
     K=st.sampled_from([2, 4, 8, 16, 32, 64, 128, 256]),
-    top=st.integers(1, 70),
+    top=st.integers(0, 70),
+    used=st.sampled_from([1, 2, 256]),
+    method=st.sampled_from(["auto", "exact"]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=60, deadline=None)
-def test_search_equals_the_slow_transcription_also_with_ties(N: int, M: int, K: int, top: int, seed: int) -> None:
-    codes, tables = data(N, M, K, 2, seed, ties=True)
-    distances, rows = Scan(codes, K).search(tables, top)
+@settings(max_examples=100, deadline=None)
+def test_search_equals_the_slow_transcription_also_with_ties(
+    N: int, M: int, K: int, top: int, used: int, method: Method, seed: int
+) -> None:
+    codes, tables = data(N, M, K, 2, seed, ties=True, used=used)
+    distances, rows = Scan(codes, K).search(tables, top, method)
     for query, answer in enumerate(adc.search(tables, codes, top)):
         assert list(zip(distances[query].tolist(), rows[query].tolist(), strict=True)) == answer
 
 
-@pytest.mark.parametrize("M", [3, 4, 8, 16, 32])
+@given(
+    N=st.integers(1, 400),
+    shape=st.sampled_from([(1, 2), (5, 2), (16, 2), (15, 2), (8, 4), (7, 4), (5, 8), (1, 16), (2, 16), (3, 16), (4, 16),
+                           (3, 32), (2, 64), (2, 256), (1, 256)]),
+    top=st.integers(1, 450),
+    used=st.sampled_from([1, 2, 256]),
+    ties=st.booleans(),
+    seed=st.integers(0, 999),
+)  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_buckets_are_exact_for_all_shapes_of_short_codes(
+    N: int, shape: tuple[int, int], top: int, used: int, ties: bool, seed: int
+) -> None:
+    M, K = shape
+    codes, tables = data(N, M, K, 2, seed, ties, used)
+    same(Scan(codes, K).search(tables, top, "bucket"), rank(tables, codes, top))
+
+
+@pytest.mark.parametrize("M", [1, 3, 4, 8, 15, 16, 32])
 @pytest.mark.parametrize("ties", [True, False])
-def test_the_fast_path_gives_the_exact_list(monkeypatch: pytest.MonkeyPatch, M: int, ties: bool) -> None:
-    monkeypatch.setattr(scan, "EXACT_BELOW", 100)
+def test_the_fast_path_gives_the_exact_list(M: int, ties: bool) -> None:
     codes, tables = data(20_000, M, 16, 20, M, ties)
     gallery = Scan(codes, 16)
-    assert gallery._fast is not None
-    fast, exact = gallery.search(tables, 50), rank(tables, codes, 50)
-    np.testing.assert_array_equal(fast[1], exact[1])
-    np.testing.assert_array_equal(fast[0], exact[0])
+    same(gallery.search(tables, 50, "fast"), rank(tables, codes, 50))
 
 
 @given(
@@ -53,35 +85,56 @@ def test_the_fast_path_gives_the_exact_list(monkeypatch: pytest.MonkeyPatch, M: 
     top=st.integers(1, 12),
     scale=st.sampled_from([1e-38, 1e-7, 1.0, 1e7, 1e37]),
     offset=st.sampled_from([0.0, 1.0, -3e4]),
-    kind=st.sampled_from(["uniform", "ties", "one wide codebook", "constant"]),
+    kind=st.sampled_from(["uniform", "ties", "one wide codebook", "constant", "one entry apart"]),
+    used=st.sampled_from([1, 2, 16]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_the_fast_path_is_exact_whatever_the_tables_hold(
-    N: int, M: int, top: int, scale: float, offset: float, kind: str, seed: int
+    N: int, M: int, top: int, scale: float, offset: float, kind: str, used: int, seed: int
 ) -> None:
-    codes, tables = data(N, M, 16, 3, seed, kind == "ties")
+    codes, tables = data(N, M, 16, 3, seed, kind == "ties", used)
     if kind == "one wide codebook":
         tables[:, 0] *= 1e4  # 8 bits leave nothing for the others
     elif kind == "constant":
         tables[:] = 0.5
+    elif kind == "one entry apart":
+        tables[:, -1, 0] = -1e3
     scaled = (tables.astype(np.float64) + offset) * scale
     tables = np.clip(scaled, -1e36, 1e36).astype(np.float32)  # sums stay finite
-    with mock.patch.object(scan, "EXACT_BELOW", 10):
-        fast = Scan(codes, 16).search(tables, top)
-    exact = rank(tables, codes, top)
-    np.testing.assert_array_equal(fast[1], exact[1])
-    np.testing.assert_array_equal(fast[0], exact[0])
+    with fast_from_here():
+        fast = Scan(codes, 16).search(tables, top, "fast")
+    same(fast, rank(tables, codes, top))
 
 
-def test_the_fast_path_is_proven_mostly_without_a_full_scan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "EXACT_BELOW", 100)
+@pytest.mark.parametrize("M", [4, 16])
+def test_a_code_that_most_rows_share_does_not_crowd_out_the_others(M: int) -> None:
+    codes, tables = data(60_000, M, 16, 5, 3, ties=False)
+    codes[np.random.default_rng(0).random(len(codes)) < 0.9] = tables[0].argmin(1)  # also the nearest of query 0
+    gallery = Scan(codes, 16)
+    for method in ("exact", "fast", "auto"):
+        same(gallery.search(tables, 100, method), rank(tables, codes, 100))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("duplicates", [1, 4])
+def test_the_fast_path_is_proven_without_a_full_scan(duplicates: int) -> None:
     codes, tables = data(50_000, 8, 16, 50, 1, ties=False)
+    codes = np.repeat(codes[: len(codes) // duplicates], duplicates, 0)
     gallery, expected = Scan(codes, 16), rank(tables, codes, 20)
-    full_scans = mock.Mock(wraps=scan._rank)
-    monkeypatch.setattr(scan, "_rank", full_scans)
-    np.testing.assert_array_equal(gallery.search(tables, 20)[1], expected[1])
-    assert full_scans.call_count <= 5
+    with mock.patch.object(fastscan.FastScan, "all", side_effect=AssertionError("all codes are summed")):
+        same(gallery.search(tables, 20, "fast"), expected)
+
+
+def test_rounding_is_bounded_by_what_the_proof_allows_for() -> None:
+    """The proof says how far FastScan's products may be from ours; products of a table with no entry lowered show it."""
+    codes, tables = data(5000, 16, 16, 20, 2, ties=False)
+    finder = fastscan.FastScan(scan.pack(codes, 16), 16)
+    for table in tables:
+        products, found = finder.find(-table.reshape(1, -1), 5000)
+        exact = table[np.arange(16), codes[found]].sum(1)
+        error = np.abs(exact + products).max()
+        assert error < fastscan._doubt(table, float(np.ptp(table, axis=1).max()))
+        assert error > 0.1 * fastscan._doubt(table, float(np.ptp(table, axis=1).max()))  # nor is it far too careful
 
 
 @pytest.mark.parametrize("K", [4, 16, 32, 64, 256])
@@ -131,21 +184,111 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     return np.packbits(unpacked.reshape(len(codes), -1).astype(np.uint8), axis=1, bitorder="little")
 
 
-def test_one_query_or_many_threads_give_the_same_list() -> None:
-    codes, tables = data(3000, 8, 16, 9, 5, ties=False)
-    whole = rank(tables, codes, 100, threads=3)
+@pytest.mark.parametrize(("M", "method"), [(8, "exact"), (8, "fast"), (4, "bucket"), (8, "ivf")])
+def test_one_query_or_many_and_any_number_of_threads_give_the_same_list(M: int, method: Method) -> None:
+    codes, tables = data(6000, M, 16, 9, 5, ties=False)
+    gallery = Scan(codes, 16)
+    whole = gallery.search(tables, 100, method, threads=3)
+    same(gallery.search(tables, 100, method, threads=1), whole)
+    same(gallery.search(tables, 100, method), whole)
     for query in range(9):
-        alone = rank(tables[query : query + 1], codes, 100, threads=1)
-        np.testing.assert_array_equal(alone[1][0], whole[1][query])
-        np.testing.assert_array_equal(alone[0][0], whole[0][query])
+        alone = gallery.search(tables[query : query + 1], 100, method)
+        same(alone, (whole[0][query : query + 1], whole[1][query : query + 1]))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_tables_that_are_not_finite_are_refused(value: float) -> None:
+@given(
+    N=st.integers(0, 80),
+    M=st.integers(1, 9),
+    K=st.sampled_from([2, 16, 64]),
+    used=st.sampled_from([1, 2, 256]),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_scan_gives_back_the_codes_that_it_was_given(N: int, M: int, K: int, used: int, seed: int) -> None:
+    codes, _ = data(N, M, K, 1, seed, ties=False, used=used)
+    gallery = Scan(codes, K)
+    np.testing.assert_array_equal(gallery.codes, codes)
+    for row in range(N):
+        np.testing.assert_array_equal(gallery.code(row), codes[row])
+
+
+@pytest.mark.parametrize(
+    ("codes", "M", "K", "top", "method"),
+    [
+        (1000, 4, 16, 10, "exact"),  # few
+        (60_000, 4, 16, 10, "exact"),  # few distinct ones
+        (60_000, 8, 16, 10, "fast"),
+        (60_000, 8, 16, 5000, "exact"),  # candidates would be a good part of the gallery
+        (60_000, 8, 32, 10, "exact"),  # FastScan knows 16 codewords
+        (60_000, 8, 16, 0, "exact"),
+    ],
+)
+def test_the_method_follows_from_the_number_of_codes_their_length_and_the_results(
+    codes: int, M: int, K: int, top: int, method: Method
+) -> None:
+    used = 10 if M == 4 else K  # 10,000 distinct codes
+    assert Scan(data(codes, M, K, 1, 0, ties=False, used=used)[0], K).choose(top) == method
+
+
+def test_short_codes_of_many_kinds_go_to_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "EXACT_BELOW", 100)
+    codes, tables = data(5000, 4, 16, 3, 0, ties=False)
+    gallery = Scan(codes, 16)
+    assert gallery.choose(10) == gallery.choose(5000) == "bucket"
+    for top in (1, 10, 5000):
+        same(gallery.search(tables, top), rank(tables, codes, top))
+
+
+def test_lists_are_taken_of_themselves_only_when_asked_for_and_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery = Scan(data(1000, 8, 16, 1, 0, ties=False)[0], 16)
+    assert gallery.choose(10, nprobe=3) == gallery.choose(10, recall_target=0.9) == "exact"
+    monkeypatch.setattr(scan, "IVF_FROM", 1000)
+    assert gallery.choose(10) == "exact"
+    assert gallery.choose(10, nprobe=3) == gallery.choose(10, recall_target=0.9) == "ivf"
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_any_method_can_be_asked_for(method: Method) -> None:
+    codes, tables = data(300, 4, 16, 2, 0, ties=False)
+    gallery = Scan(codes, 16)
+    same(gallery.search(tables, 10, method, nprobe=10**6 if method == "ivf" else None), rank(tables, codes, 10))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "bucket"}, "bucket is for codes of up to 16 bits, not for 8 sub-codes below 16"),
+        ({"method": "quick"}, "unknown method 'quick'; use auto, exact"),
+        ({"method": "fast", "nprobe": 3}, "fast looks at all codes"),
+        ({"method": "exact", "recall_target": 0.5}, "exact looks at all codes"),
+        ({"nprobe": 3, "recall_target": 0.5}, "give one of them"),
+        ({"nprobe": 0}, "nprobe 0 looks into no list"),
+        ({"recall_target": 0.0}, "recall_target 0.0 is not a share"),
+        ({"recall_target": 1.5}, "recall_target 1.5 is not a share"),
+        ({"method": "ivf", "recall_target": 0.5}, "tables_of"),
+        ({"threads": 0}, "threads 0"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, object], message: str) -> None:
+    codes, tables = data(100, 8, 16, 2, 0, ties=False)
+    with pytest.raises(ConfigError, match=message):
+        Scan(codes, 16).search(tables, 3, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["fast", "ivf"])
+def test_methods_of_faiss_are_refused_for_other_than_16_codewords(method: Method) -> None:
+    codes, tables = data(100, 8, 32, 2, 0, ties=False)
+    with pytest.raises(ConfigError, match=f"{method} is for 16 codewords per codebook, not for 8 sub-codes below 32"):
+        Scan(codes, 32).search(tables, 3, method)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2e38])
+@pytest.mark.parametrize("method", ["auto", "fast", "bucket"])
+def test_tables_whose_sums_are_not_finite_are_refused(method: Method, value: float) -> None:
     codes, tables = data(10, 4, 16, 1, 0, ties=False)
     tables[0, 2, 3] = value
     with pytest.raises(StoreError, match="not finite"):
-        Scan(codes, 16).search(tables, 3)
+        Scan(codes, 16).search(tables, 3, method)
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
@@ -156,6 +299,18 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         Scan(codes, 4)
 
 
-def test_an_empty_gallery_answers_nothing() -> None:
-    distances, rows = Scan(np.empty((0, 4), np.uint8), 16).search(np.zeros((2, 4, 16), np.float32), 5)
+@pytest.mark.parametrize("method", get_args(Method))
+def test_an_empty_gallery_answers_nothing(method: Method) -> None:
+    distances, rows = Scan(np.empty((0, 4), np.uint8), 16).search(np.zeros((2, 4, 16), np.float32), 5, method)
     assert distances.shape == rows.shape == (2, 0)
+
+
+@pytest.mark.parametrize("duplicates", [1, 2, 20])
+def test_a_scan_of_64_bit_codes_holds_no_more_than_20_bytes_for_an_image(duplicates: int) -> None:
+    codes, tables = data(100_000 // duplicates, 16, 16, 1, 0, ties=False)
+    gallery = Scan(np.repeat(codes, duplicates, 0), 16)
+    gallery.search(tables, 10, "fast")
+    grouped = gallery._gallery
+    held = grouped.packed.nbytes + grouped._starts.nbytes + (0 if grouped._rows is None else grouped._rows.nbytes)
+    assert held + gallery._fast._index.codes.size() <= 20 * len(gallery) + 1000
+    assert memory_bytes(len(grouped), 16) == grouped.packed.nbytes + len(grouped) * 8

@@ -25,7 +25,10 @@ app = typer.Typer(
 SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
 WHERE = "Among these: path, width, height, size, time, label or your metadata; = != < <= > >= ~ in and or not."
 PROTOCOLS = "cifar10-spq, cifar10-i, cifar10-ii, flickr25k or nuswide21."
+METHODS = "How codes are looked through; all but ivf are exact, auto takes the quickest exact one."
+RECALL = "Let ivf look into as few lists as find this share of the 100 nearest, say 0.95."
 
+Method = Literal["auto", "exact", "bucket", "fast", "ivf"]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Images = Annotated[str, typer.Argument(metavar="IMAGES", help=SOURCES)]
 Seed = typer.Option(min=0, max=2**23 - 1, help="Same seed and machine, same result.")
@@ -194,9 +197,17 @@ def search(
     top: Annotated[int, typer.Option(min=1, help="How many answers.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="Leave out so many first answers.")] = 0,
     html: Annotated[Path | None, typer.Option(help="Also write a contact sheet.")] = None,
+    method: Annotated[Method, typer.Option(help=METHODS)] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="For several queries and for lists; else all cores.")
+    ] = None,
+    nprobe: Annotated[int | None, typer.Option(min=1, help="Lists that ivf looks into.")] = None,
+    recall_target: Annotated[float | None, typer.Option(help=RECALL)] = None,
     as_json: Json = False,
 ) -> None:
     """Find the pictures most like IMAGE, or like several, and not like others.
+
+    Exact, unless --nprobe or --recall-target asks for less on a huge index.
 
     Example: spq search photos.index query.jpg --top 5
 
@@ -204,12 +215,18 @@ def search(
 
     Example: spq search photos.index --id 17 --fold --offset 20
     """
+    from spq.app.describe import lists_text
     from spq.app.search import Asked, line, parse_box, run_search
     from spq.index.image_index import ImageIndex
 
     asked = Asked(images or [], id_ or [], not_ or [], parse_box(box))
-    options = {"where": where, "max_distance": max_distance, "fold": fold, "offset": offset}
+    options = {
+        "where": where, "max_distance": max_distance, "fold": fold, "offset": offset,
+        "method": method, "threads": threads, "nprobe": nprobe, "recall_target": recall_target,
+    }  # fmt: skip
     with ImageIndex.open(index) as opened:
+        if where is None and (method == "ivf" or nprobe or recall_target):
+            _note(lists_text(len(opened), opened.store.manifest.num_codebooks, method))
         hits = run_search(opened, asked, top, html, options)
     for hit in hits:
         print(line(hit, as_json, fold))

@@ -125,3 +125,13 @@ def explanation(error: Exception) -> tuple[str, int] | None:
 def printable(text: str) -> str:
     """A file name may hold bytes that are not UTF-8, or line breaks: shown as `?` and spaces."""
     return " ".join(text.encode("utf-8", "replace").decode().splitlines())
+
+
+def lists_text(images: int, num_codebooks: int, method: str) -> str:
+    """What a search by lists takes before it begins; nothing, where it makes none."""
+    from spq.index.scan import IVF_FROM, memory_bytes
+
+    if method != "ivf" and images < IVF_FROM:
+        return ""
+    size = memory_bytes(images, num_codebooks, ivf=True)
+    return f"making lists of similar codes, for this search alone: up to {size / 1e6:,.0f} MB, on the way twice that"

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.index.scan import Scan
 from spq.index.store import Store
 
-Ids = NDArray[np.int64]
+Ids = NDArray[np.int64] | NDArray[np.uint32]
 Codes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """ids (N,), ascending, and their codes (N, M), as they were at a revision of the store."""
+    """ids (N,), ascending, and the scan of their codes, as they were at a revision of the store. The scan holds the only copy."""
 
     version: int
     revision: int
     ids: Ids
-    codes: Codes
+    scan: Scan
 
 
-def follow(store: Store, before: Gallery | None = None) -> Gallery:
-    """The gallery of today: `before` itself where nothing was written, else with the same arrays where no code changed.
+def follow(store: Store, make_scan: Callable[[Codes], Scan], before: Gallery | None = None) -> Gallery:
+    """The gallery of today: `before` itself where nothing was written, else with the same scan where no code changed.
 
     Each number is read before what it numbers, so that a change in between is read twice rather than missed.
     """
@@ -34,20 +36,26 @@ def follow(store: Store, before: Gallery | None = None) -> Gallery:
     revision = store.revision()
     changes = store.changes(before.revision) if before else None
     if before is None or changes is None:
-        return Gallery(version, revision, *store.codes())
+        ids, codes = store.codes()
+        return Gallery(version, revision, _short(ids), make_scan(codes))
     now = replace(before, version=version, revision=revision)
-    return _merged(now, *changes) if _differ(now, *changes) else now
+    return _merged(now, make_scan, *changes) if _differ(now, *changes) else now
 
 
 def _differ(gallery: Gallery, ids: Ids, codes: Codes, gone: Ids) -> bool:
     if np.isin(gone, gallery.ids).any() or not np.isin(ids, gallery.ids).all():
         return True
-    return not np.array_equal(gallery.codes[np.searchsorted(gallery.ids, ids)], codes)
+    return not np.array_equal(gallery.scan.codes_of(np.searchsorted(gallery.ids, ids)), codes)
 
 
-def _merged(gallery: Gallery, ids: Ids, codes: Codes, gone: Ids) -> Gallery:
+def _merged(gallery: Gallery, make_scan: Callable[[Codes], Scan], ids: Ids, codes: Codes, gone: Ids) -> Gallery:
     stay = ~np.isin(gallery.ids, np.concatenate([ids, gone]))
     all_ids = np.concatenate([gallery.ids[stay], ids])
-    all_codes = np.concatenate([gallery.codes[stay], codes])
+    all_codes = np.concatenate([gallery.scan.codes[stay], codes])
     order = np.argsort(all_ids, kind="stable")
-    return replace(gallery, ids=all_ids[order], codes=all_codes[order])
+    return replace(gallery, ids=_short(all_ids[order]), scan=make_scan(all_codes[order]))
+
+
+def _short(ids: Ids) -> Ids:
+    """In 4 bytes each, where they fit."""
+    return ids.astype(np.uint32) if not len(ids) or int(ids[-1]) < 2**32 else ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from spq.index.conditions import matching
 from spq.index.gallery import Gallery, follow
 from spq.index.layout import has_index
 from spq.index.query import Box, Hit, Query, Search, descriptors, hits, ranked
-from spq.index.scan import Scan
+from spq.index.scan import How, Scan
 from spq.index.store import FORMAT, Manifest, Store, read_manifest
 from spq.index.sync import Progress, SyncReport, missing, refresh
 from spq.index.tables import check_model, decode, distance_tables, read_codebooks
@@ -36,7 +36,7 @@ class ImageIndex:
         self.store = store
         self._model = model
         self._codebooks: Floats | None = None
-        self._loaded: tuple[Gallery, Scan] | None = None
+        self._loaded: Gallery | None = None
         self.last_sync = SyncReport()  # of this object's last sync or add
 
     @classmethod
@@ -179,6 +179,7 @@ class ImageIndex:
         fold: bool = False,
         offset: int = 0,
         exclude: Collection[int] = (),
+        **how: Unpack[How],
     ) -> list[Hit]:
         """The `top` most similar pictures, nearest first, ties by id.
 
@@ -193,28 +194,33 @@ class ImageIndex:
             fold: one answer for all pictures of the same code, as identical files always have; the others are its `folded`.
             offset: leave out the first answers. Ranks go on: with offset 20 the first hit has rank 21.
             exclude: ids that are no answers, such as that of the query.
+            how: method, threads, nprobe and recall_target, as `How` explains them; exact, if nothing is said.
         Raises:
             ImageError: a query cannot be read.
             StoreError: no such id, or a descriptor of another length.
-            ConfigError: an option that cannot be meant.
+            ConfigError: an option that cannot be meant, or a method that these codes do not allow.
         """
-        return self.search_many(
-            [query], top, negative=negative, weights=weights, box=box, where=where, max_distance=max_distance,
-            fold=fold, offset=offset, exclude=exclude,
-        )[0]  # fmt: skip
+        asked = Search(top, negative, weights, box, where, max_distance, fold, offset, exclude, how)
+        return self._search([query], asked)[0]
 
     def search_many(self, queries: Sequence[Query | Sequence[Query]], top: int = 20, **options: Any) -> list[list[Hit]]:
         """`search` for several queries at once, with the same options for all."""
-        asked = Search(top, **options)
+        how = How(**{key: options.pop(key) for key in How.__annotations__ if key in options})  # type: ignore[typeddict-item]
+        return self._search(queries, Search(top, how=how, **options))
+
+    def _search(self, queries: Sequence[Query | Sequence[Query]], asked: Search) -> list[list[Hit]]:
         if not queries:
             return []
+        self._gallery().scan.check(**asked.how)  # before a model is loaded
         flat, sizes = asked.pictures(queries)
         x = descriptors(flat, self._codewords(), lambda pictures: self.model.embed(pictures), self._decoded)
-        tables = asked.tables(distance_tables(x, self._codewords(), self.store.manifest.distance), sizes)
+        tables = asked.tables(self._tables(x), sizes)
         while True:
-            ids, scan = self._gallery()
-            rows = None if asked.where is None else np.flatnonzero(np.isin(ids, matching(self.store, asked.where)))
-            found = ranked(asked, tables, scan, ids, rows)
+            gallery = self._gallery()
+            rows = (
+                None if asked.where is None else np.flatnonzero(np.isin(gallery.ids, matching(self.store, asked.where)))
+            )
+            found = ranked(asked, tables, gallery.scan, gallery.ids, rows)
             wanted = {i for answers in found for _, near in answers for i in near}
             paths = self.store.paths(wanted)
             if len(paths) == len(wanted):  # else a writer has dropped one since the codes were read
@@ -248,24 +254,28 @@ class ImageIndex:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _gallery(self) -> tuple[NDArray[np.int64], Scan]:
-        """ids (N,) and codes in memory, as of the last change that anyone has made."""
-        before = self._loaded[0] if self._loaded else None
-        gallery = follow(self.store, before)
-        if self._loaded and before and gallery.codes is before.codes:
-            self._loaded = gallery, self._loaded[1]
-        else:
-            self._loaded = gallery, Scan(gallery.codes, self.store.manifest.codebook_size)
-        return gallery.ids, self._loaded[1]
+    def _gallery(self) -> Gallery:
+        """ids and codes in memory, as of the last change that anyone has made."""
+        self._loaded = follow(self.store, self._scan, self._loaded)
+        return self._loaded
+
+    def _scan(self, codes: NDArray[np.uint8]) -> Scan:
+        return Scan(codes, self.store.manifest.codebook_size, self._tables_of)
+
+    def _tables(self, descriptors: Floats) -> Floats:
+        return distance_tables(descriptors, self._codewords(), self.store.manifest.distance)
+
+    def _tables_of(self, codes: NDArray[np.uint8]) -> Floats:
+        return self._tables(decode(codes, self._codewords()))
 
     def _decoded(self, item: int) -> Floats:
-        ids, scan = self._gallery()
-        row = int(np.searchsorted(ids, item))
-        if row == len(ids) or ids[row] != item:
+        gallery = self._gallery()
+        row = int(np.searchsorted(gallery.ids, item))
+        if row == len(gallery.ids) or gallery.ids[row] != item:
             raise StoreError(
                 f"no picture with id {item} in index {self.store.folder}; ids are as in `spq search --json`"
             )
-        descriptor: Floats = decode(scan.codes_of(np.array([row])), self._codewords())[0]
+        descriptor: Floats = decode(gallery.scan.code(row)[None], self._codewords())[0]
         return descriptor
 
     def _codewords(self) -> Floats:

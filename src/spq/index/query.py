@@ -15,7 +15,7 @@ query; for `l2` no sub-code comes nearer to the query than that of the positive 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -24,10 +24,11 @@ from PIL import Image
 
 from spq.data.images import ImageInput, load_image
 from spq.errors import ConfigError, StoreError
-from spq.index.scan import Scan
+from spq.index.scan import How, Scan
 
 Floats = NDArray[np.float32]
-Ids = NDArray[np.int64]
+Ids = NDArray[np.int64] | NDArray[np.uint32]
+Rows = NDArray[np.int64]
 Query: TypeAlias = "ImageInput | Floats | int"  # a picture, a descriptor (D,), or the id of an item
 Box: TypeAlias = tuple[int, int, int, int]
 NEGATIVE = 0.3  # weight v of a negative, if none is given
@@ -62,6 +63,7 @@ class Search:
     fold: bool = False
     offset: int = 0
     exclude: Collection[int] = ()
+    how: How = field(default_factory=How)
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -160,7 +162,7 @@ def combined(positive: Floats, negative: Floats, weights: Sequence[float] | None
     return table
 
 
-def ranked(asked: Search, tables: Floats, scan: Scan, ids: Ids, rows: Ids | None) -> list[list[Answer]]:
+def ranked(asked: Search, tables: Floats, scan: Scan, ids: Ids, rows: Rows | None) -> list[list[Answer]]:
     """The answers to each table, nearest first, ties by row.
 
     The scan is asked for more until thresholds, folding and exclusion leave enough.
@@ -172,14 +174,17 @@ def ranked(asked: Search, tables: Floats, scan: Scan, ids: Ids, rows: Ids | None
     available = len(scan) if rows is None else len(rows)
     count = (asked.offset + asked.top + len(asked.exclude)) * (2 if asked.fold else 1)
     while True:
-        found = scan.search(tables, count) if rows is None else scan.search_rows(tables, rows, count)
+        if rows is None:
+            found = scan.search(tables, count, **asked.how)
+        else:
+            found = scan.search_rows(tables, rows, count, asked.how.get("threads"))
         picked = [_picked(asked, d, near, ids, scan) for d, near in zip(*found, strict=True)]
         if count >= available or all(complete for _, complete in picked):
             return [answers for answers, _ in picked]
         count *= 4
 
 
-def _picked(asked: Search, distances: Floats, rows: Ids, ids: Ids, scan: Scan) -> tuple[list[Answer], bool]:
+def _picked(asked: Search, distances: Floats, rows: Rows, ids: Ids, scan: Scan) -> tuple[list[Answer], bool]:
     """The answers in one ranking, and whether what comes after it cannot change them."""
     beyond = asked.max_distance is not None and bool((distances > asked.max_distance).any())
     keep = np.ones(len(rows), bool) if asked.max_distance is None else distances <= asked.max_distance

@@ -1,50 +1,137 @@
-"""Exact search over codes: tables (M, K) + codes (N, M) -> the nearest rows, sorted by (distance, row).
+"""`Scan`: tables (M, K) + codes (N, M) -> the nearest rows, sorted by (distance, row), by the quickest of four ways.
 
-A code's distance is sum_m T[m, code_m], whatever T holds, so one scan serves every additive distance. FAISS finds
-candidates at SIMD speed: its codebooks are identity matrices and its query is the negated table, so that its inner
-product is minus our distance. What is returned is always summed by us, in one fixed order, so that two runs, batch
-sizes and machines give the same list.
+All answers are sums that we make ourselves, in one order. `exact`, `bucket` and `fast` give the same list, whatever the
+tables, the number of queries at a time and the threads; `ivf` gives the same for the part of the gallery that it looks at.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from collections.abc import Callable
+from functools import cached_property
+from math import ceil
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from spq.errors import StoreError
+from spq.errors import ConfigError, StoreError
+from spq.index import fastscan, sums
+from spq.index.distinct import Distinct
+from spq.index.fastscan import FastScan, nearest
+from spq.index.ivf import NPROBE, Lists, default_nlist
+from spq.index.sums import (
+    Codes,
+    Floats,
+    Ranking,
+    Rows,
+    add_up,
+    add_up_all,
+    check_tables,
+    for_each,
+    lookup,
+    pack,
+    places,
+    rank,
+    unpack,
+)
 
-Floats = NDArray[np.float32]
-Codes = NDArray[np.uint8]
-Ranking = tuple[Floats, NDArray[np.int64]]
+__all__ = ["How", "Method", "Scan", "memory_bytes", "rank"]
 
-EXACT_BELOW = 50_000  # rows: up to here a numpy scan is as quick as FAISS and its set-up
-K_FACTOR = 4  # candidates per result that the 8-bit FastScan hands to the exact sums
+Method = Literal["auto", "exact", "bucket", "fast", "ivf"]
+
+EXACT_BELOW = 20_000  # codes: up to here to sum all of them is as quick as FAISS, which takes a while to be loaded, too
+BUCKET_BITS = 16  # up to here all codes that can exist are summed at once
+TUNED_ON, TUNED_AT = 256, 100  # queries, and results of each, that `nprobe` is tuned on
+IVF_FROM = 5_000_000  # codes: below, all of them are searched before a part of them pays
+
+
+class How(TypedDict, total=False):
+    """Options of a search, all of them optional.
+
+    method: "auto" takes the quickest exact one, or "ivf" where `nprobe` or `recall_target` is given and the gallery has
+        IVF_FROM distinct codes. "exact" sums all codes; "bucket" sums all codes of up to 16 bits that can exist; "fast" lets
+        FAISS propose codes (16 codewords per codebook only); "ivf" looks at the nearest lists of codes alone.
+    threads: for several queries at a time, and for making the lists of "ivf"; as many as there are cores, if not given.
+    nprobe: lists that "ivf" looks at.
+    recall_target: share of the exact 100 nearest that "ivf" shall find on average, which sets `nprobe`.
+    """
+
+    method: Method
+    threads: int | None
+    nprobe: int | None
+    recall_target: float | None
 
 
 class Scan:
-    """A gallery of codes, ready to be searched.
+    """A gallery of codes, ready to be searched. What a method needs is made when it is first used, and kept.
 
     Args:
         codes: (N, M) uint8, each below K.
         K: codewords per codebook.
+        tables_of: codes (n, M) -> tables (n, M, K) of the descriptors that the codes stand for; `recall_target` needs it.
+        seed: of the lists of `ivf`.
     """
 
-    def __init__(self, codes: Codes, K: int) -> None:
+    def __init__(self, codes: Codes, K: int, tables_of: Callable[[Codes], Floats] | None = None, seed: int = 0) -> None:
         if codes.ndim != 2 or (codes.size and int(codes.max()) >= K):
             raise StoreError(f"codes of shape {codes.shape} with values up to {codes.max(initial=0)} do not fit K={K}")
-        self.codes, self.K = np.ascontiguousarray(codes), K
-        self.columns = columns(self.codes, K)
-        self._fast = _fast_scan(self.codes) if K == 16 and len(codes) > EXACT_BELOW else None
+        self._N, self.M = len(codes), int(codes.shape[1])
+        self.K, self._tables_of, self._seed = K, tables_of, seed
+        self._gallery = Distinct(pack(codes, K))
+        self._lists: Lists | None = None
+        self._nprobes: dict[float, int] = {}  # recall target -> lists
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return self._N
 
-    def search(self, tables: Floats, top: int) -> Ranking:
-        """The `top` nearest rows of each query.
+    @property
+    def distinct(self) -> int:
+        """How many different codes there are, as far as it pays to know: the number that is searched."""
+        return len(self._gallery)
+
+    @property
+    def codes(self) -> Codes:
+        """(N, M), put together anew at each access."""
+        return unpack(self._gallery.packed.take(self._gallery.numbers(), 0), self.M, self.K)
+
+    def code(self, row: int) -> Codes:
+        """(M,) of one row."""
+        number = self._gallery.number(row)
+        code: Codes = unpack(self._gallery.packed[number : number + 1], self.M, self.K)[0]
+        return code
+
+    def check(
+        self,
+        method: Method = "auto",
+        threads: int | None = None,
+        nprobe: int | None = None,
+        recall_target: float | None = None,
+    ) -> None:
+        """Refuse options that cannot be meant, before a query is made.
+
+        Raises:
+            ConfigError: a method that these codes do not allow, or options that contradict each other.
+        """
+        bits = f"{self.M} sub-codes below {self.K}"
+        if method not in get_args(Method):
+            raise ConfigError(f"unknown method {method!r}; use {', '.join(get_args(Method))}")
+        if method == "bucket" and not self._are_short:
+            raise ConfigError(f"method bucket is for codes of up to {BUCKET_BITS} bits, not for {bits}; use auto")
+        if method in ("fast", "ivf") and self.K != fastscan.K:
+            raise ConfigError(f"method {method} is for 16 codewords per codebook, not for {bits}; use exact")
+        if (nprobe is not None or recall_target is not None) and method not in ("auto", "ivf"):
+            raise ConfigError(f"method {method} looks at all codes and has no nprobe or recall_target; use ivf")
+        _check_numbers(threads, nprobe, recall_target)
+
+    def search(
+        self,
+        tables: Floats,
+        top: int,
+        method: Method = "auto",
+        threads: int | None = None,
+        nprobe: int | None = None,
+        recall_target: float | None = None,
+    ) -> Ranking:
+        """The `top` nearest rows of each query. `How` explains the options.
 
         Args:
             tables: (Q, M, K) float32.
@@ -52,133 +139,113 @@ class Scan:
             distances (Q, top) float32 and rows (Q, top) int64, sorted by (distance, row); top is cut to N.
         Raises:
             StoreError: tables of another shape, or with NaN or infinity (FAISS would answer wrongly without a word).
+            ConfigError: a method that these codes do not allow, or options that contradict each other.
         """
-        check_tables(tables, self.codes.shape[1], self.K)
+        self.check(method, threads, nprobe, recall_target)
+        check_tables(tables, self.M, self.K)
         top = min(top, len(self))
-        if self._fast is None or K_FACTOR * top > len(self) // 4:  # FastScan is slow for very many results
-            return _rank(tables, self.columns, top)
-        return self._search_fast(tables, top)
+        chosen = self.choose(top, method, nprobe, recall_target)
+        if chosen == "ivf":
+            self._make_lists(threads)
+            nprobe = nprobe or (NPROBE if recall_target is None else self.nprobe_for(recall_target, threads))
+        ways: dict[str, Callable[[Floats], tuple[Floats, Rows]]] = {
+            "exact": lambda table: self._gallery.nearest(add_up(lookup(table), self._gallery.packed), top),
+            "bucket": lambda table: self._gallery.nearest(self._sums_of_all(table), top),
+            "fast": lambda table: nearest(self._fast, self._gallery, table, top),
+            "ivf": lambda table: nearest(self._make_lists().probe(table, nprobe or 1, top), self._gallery, table, top),
+        }
+        return for_each(ways[chosen], tables, top, threads)
 
-    def search_rows(self, tables: Floats, rows: NDArray[np.int64], top: int) -> Ranking:
+    def search_rows(self, tables: Floats, rows: Rows, top: int, threads: int | None = None) -> Ranking:
         """`search` among some rows alone (ascending). Only their sums are made; a filter that keeps all costs no more."""
-        check_tables(tables, self.codes.shape[1], self.K)
-        distances, found = _rank(tables, self.columns[:, rows], min(top, len(rows)))
+        check_tables(tables, self.M, self.K)
+        distances, found = sums.nearest(tables, self._gallery.packed_of(rows), min(top, len(rows)), threads)
         return distances, rows[found]
 
-    def codes_of(self, rows: NDArray[np.int64]) -> Codes:
+    def codes_of(self, rows: Rows) -> Codes:
         """(n, M) of some rows."""
-        return self.codes[rows]
+        return unpack(self._gallery.packed_of(rows), self.M, self.K)
 
-    def _search_fast(self, tables: Floats, top: int) -> Ranking:
-        """FastScan's candidates, summed exactly; a list that these cannot prove to be the nearest is made by `_rank`."""
-        assert self._fast is not None
-        _, candidates = self._fast.search(-tables.reshape(len(tables), -1), K_FACTOR * top)
-        distances, rows = np.empty((len(tables), top), np.float32), np.empty((len(tables), top), np.int64)
-        for query, found in enumerate(candidates):
-            near = np.sort(found[found >= 0])
-            d = _sum(lookup(tables[query]), self.columns[:, near])
-            best = _smallest(d, top)
-            if len(best) == top and d[best[-1]] + _rounding(tables[query]) < d.max():
-                distances[query], rows[query] = d[best], near[best]
-            else:
-                exact = _rank(tables[query : query + 1], self.columns, top)
-                distances[query], rows[query] = exact[0][0], exact[1][0]
-        return distances, rows
+    def choose(
+        self, top: int, method: Method = "auto", nprobe: int | None = None, recall_target: float | None = None
+    ) -> Method:
+        """The method that `search` takes."""
+        codes = len(self._gallery)
+        if top == 0:
+            return "exact"
+        if method != "auto":
+            return method
+        if (nprobe or recall_target) and codes >= IVF_FROM and self.K == fastscan.K:
+            return "ivf"
+        if codes <= EXACT_BELOW:
+            return "exact"
+        if self._are_short:
+            return "bucket"
+        return "fast" if self.K == fastscan.K and fastscan.suits(codes, top) else "exact"
+
+    def nprobe_for(self, recall_target: float, threads: int | None = None) -> int:
+        """The fewest lists that hold so large a share of the exact nearest, on average over a sample of the gallery's own codes.
+
+        Raises:
+            ConfigError: this scan does not know what its codes stand for.
+        """
+        if recall_target not in self._nprobes:
+            if self._tables_of is None:
+                raise ConfigError(
+                    "recall_target needs Scan(..., tables_of=...) to make queries from codes; give nprobe"
+                )
+            rng = np.random.default_rng(self._seed)
+            sample = rng.choice(len(self._gallery), min(TUNED_ON, len(self._gallery)), replace=False)
+            tables = self._tables_of(unpack(self._gallery.packed[sample], self.M, self.K))
+            rows = self.search(tables, min(TUNED_AT, len(self)), threads=threads)[1]
+            ranks = np.sort(
+                self._make_lists(threads).ranks(tables, self._gallery.numbers()[rows].astype(np.int64)).ravel()
+            )
+            self._nprobes[recall_target] = int(ranks[max(1, ceil(recall_target * len(ranks))) - 1]) + 1
+        return self._nprobes[recall_target]
+
+    @property
+    def _are_short(self) -> bool:
+        return bool(self.K**self.M <= 2**BUCKET_BITS)
+
+    def _sums_of_all(self, table: Floats) -> Floats:
+        return add_up_all(lookup(table), self.M, self.K).take(self._places)
+
+    @cached_property
+    def _places(self) -> Rows:
+        return places(self._gallery.packed, self.K)
+
+    @cached_property
+    def _fast(self) -> FastScan:
+        return FastScan(self._gallery.packed, self.M)
+
+    def _make_lists(self, threads: int | None = None) -> Lists:
+        if self._lists is None:
+            self._lists = Lists(self._gallery.packed, self.M, seed=self._seed, threads=threads)
+        return self._lists
 
 
-def rank(tables: Floats, codes: Codes, top: int, threads: int | None = None) -> Ranking:
-    """As `Scan(codes, K).search(tables, top)`, by exact sums alone: for whole rankings, and as the truth of the tests."""
-    check_tables(tables, codes.shape[1], tables.shape[-1])
-    return _rank(tables, columns(codes, tables.shape[2]), min(top, len(codes)), threads)
+def _check_numbers(threads: int | None, nprobe: int | None, recall_target: float | None) -> None:
+    if nprobe is not None and recall_target is not None:
+        raise ConfigError("nprobe and recall_target say the same; give one of them")
+    if nprobe is not None and nprobe < 1:
+        raise ConfigError(f"nprobe {nprobe} looks into no list; give 1 or more")
+    if recall_target is not None and not 0 < recall_target <= 1:
+        raise ConfigError(f"recall_target {recall_target} is not a share; give a number above 0 and up to 1")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads {threads} computes nothing; give 1 or more")
 
 
-def check_tables(tables: Floats, M: int, K: int) -> None:
-    """Refuse tables that no code can be looked up in."""
-    if tables.ndim != 3 or tables.shape[1:] != (M, K):
-        raise StoreError(f"tables have shape {tables.shape}, the codes want (queries, {M}, {K}); is it the same model?")
-    if not np.isfinite(tables).all():
-        raise StoreError("a query's distances are not finite; its descriptor holds NaN or infinity")
+def memory_bytes(N: int, M: int, ivf: bool = False) -> int:
+    """Bytes that a `Scan` of N distinct codes of M sub-codes below 16 holds, once it has searched: what to expect beforehand.
 
+    Codes packed for the exact sums, and again in FAISS's order; lists add an 8-byte number for each code, and their shares. While
+    lists are made, it is about twice as much.
 
-def columns(codes: Codes, K: int) -> NDArray[np.uint8]:
-    """(P, N): one row for each look-up that a code takes.
-
-    For K <= 16 two sub-codes share a byte, low one first, and half as many look-ups are made; P is ceil(M/2). A table of
-    pairs of larger K would be larger than the cache; P is M.
+    >>> memory_bytes(1_000_000, 16), memory_bytes(10_000_000, 16, ivf=True)
+    (16000000, 244209664)
     """
-    if K > 16:
-        return np.ascontiguousarray(codes.T)
-    if codes.shape[1] % 2:
-        codes = np.concatenate([codes, np.zeros((len(codes), 1), np.uint8)], 1)
-    return np.ascontiguousarray((codes[:, 0::2] + codes[:, 1::2] * np.uint8(K)).T)
-
-
-def lookup(table: Floats) -> Floats:
-    """(M, K) -> (P, entries), what `columns` index: for K <= 16 the sums of all pairs, an odd last codebook plus zero."""
-    M, K = table.shape
-    if K > 16:
-        return table
-    if M % 2:
-        table = np.concatenate([table, np.zeros((1, K), np.float32)])
-    pairs: Floats = table[1::2, :, None] + table[0::2, None, :]
-    return pairs.reshape(-1, K * K)
-
-
-def _rank(tables: Floats, columns: NDArray[np.uint8], top: int, threads: int | None = None) -> Ranking:
-    """Exact ranking, the queries in threads (NumPy gathers without holding the interpreter)."""
-    Q = len(tables)
-    distances, rows = np.empty((Q, top), np.float32), np.empty((Q, top), np.int64)
-
-    def one(query: int) -> None:
-        d = _sum(lookup(tables[query]), columns)
-        best = _smallest(d, top)
-        distances[query], rows[query] = d[best], best
-
-    if Q == 1:
-        one(0)
-    else:
-        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-            list(pool.map(one, range(Q)))
-    return distances, rows
-
-
-def _sum(table: Floats, columns: NDArray[np.uint8]) -> Floats:
-    """Distances (n,) from a look-up table (P, entries) and columns (P, n), always added in this order."""
-    d: Floats = table[0].take(columns[0])
-    for values, column in zip(table[1:], columns[1:], strict=True):
-        d += values.take(column)
-    return d
-
-
-def _smallest(d: Floats, top: int) -> NDArray[np.int64]:
-    """Positions of the `top` smallest, sorted by (value, position); ties at the border go to the lower position."""
-    if top < len(d):
-        near = np.flatnonzero(d <= np.partition(d, top - 1)[top - 1]) if top else np.empty(0, np.int64)
-    else:
-        near = np.arange(len(d))
-    return near[np.argsort(d[near], kind="stable")[:top]]
-
-
-def _rounding(table: Floats) -> float:
-    """How much nearer than its farthest candidate a row can be that FastScan left out.
-
-    FastScan rounds each entry to 1/255 of the widest codebook's span, by half a step up or down: a whole step for each
-    codebook between two rows. The rest is for float32 sums, and for spans that are too small to be divided by.
-    """
-    step = float((table.max(1) - table.min(1)).max()) / 255
-    return len(table) * (step * 1.001 + float(np.abs(table).max()) * len(table) * 2e-7) + 1e-30
-
-
-def _fast_scan(codes: Codes) -> Any:
-    """IndexPQFastScan over identity codebooks. It takes no ready codes, so an IndexPQ is filled and converted."""
-    import faiss
-
-    N, M = codes.shape
-    index = faiss.IndexPQ(M * 16, M, 4, faiss.METRIC_INNER_PRODUCT)
-    identity = np.tile(np.eye(16, dtype=np.float32), (M, 1, 1))
-    faiss.copy_array_to_vector(identity.ravel(), index.pq.centroids)
-    index.is_trained = True
-    even = codes if M % 2 == 0 else np.concatenate([codes, np.zeros((N, 1), np.uint8)], 1)
-    packed = np.ascontiguousarray(even[:, 0::2] | (even[:, 1::2] << 4))  # low nibble first
-    index.add_sa_codes(packed)
-    return cast(Any, faiss).IndexPQFastScan(index)  # its annotations know one of the two constructors
+    packed = -(-M // 2)
+    if not ivf:
+        return N * 2 * packed
+    return N * (2 * packed + 8) + default_nlist(N) * M * fastscan.K * 4

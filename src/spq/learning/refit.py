@@ -22,7 +22,7 @@ def refit(quantizer: Quantizer, x: Tensor, iterations: int = 20) -> None:
     C, parts = quantizer.codebooks, quantizer.split(x)  # (M, K, d), (N, M, d)
     M, K, d = C.shape
     for _ in range(iterations):
-        codes = torch.cat([quantizer.encode(chunk) for chunk in x.split(4096)]).long()  # (N, M)
+        codes = torch.cat([quantizer.encode(chunk) for chunk in torch.split(x, 4096)]).long()  # (N, M)
         slots = codes + K * torch.arange(M)
         sums = torch.zeros(M * K, d).index_add_(0, slots.flatten(), parts.reshape(-1, d))
         counts = torch.bincount(slots.flatten(), minlength=M * K)[:, None]

@@ -1,0 +1,436 @@
+"""How quickly, how exactly and in how much memory is a gallery searched, beside FAISS, NumPy and graphs over float descriptors?
+
+    python benchmarks/search.py --model cifar.spq --images cifar10:train --query-images cifar10:test --out search.json
+    python benchmarks/search.py --descriptors x.npy --codebooks c.npy --sizes 100000 --bits 64 --queries 100
+
+The gallery is made of real descriptors: those of the pictures, then copies of them with Gaussian noise of 0.1 of their standard
+deviation, until there are N. They are encoded with the model's codebooks; for another number of bits, with plain PQ codebooks
+(k-means) of the same descriptors. Such copies share codes more often than as many different pictures would, which helps `spq`:
+the table shows how many codes are distinct, and `--distinct` keeps each code once, for all that search codes. Queries are
+descriptors of other pictures, or, without --query-images, noisy copies as well.
+
+Each query is asked alone. The methods take turns, round after round; medians over all timed queries are printed. `recall` is the
+share of answers no farther than the last of the exact `top`, so ties count as ties: by exact distance on the same codes, or on
+the float descriptors for what does not search codes. `exact in` counts the queries of which `spq` gives the very distances of
+plain sums.
+Bytes of `spq` are measured in a process of its own: what is held after searches, beside the codes that it was given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import importlib.util
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.evaluation.baselines import encode, train_codebooks
+from spq.index.fastscan import set_identity
+from spq.index.scan import Scan, memory_bytes, rank
+from spq.index.sums import pack
+from spq.index.tables import decode, distance_tables
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.uint8]
+Rows = NDArray[np.int64]
+
+NOISE = 0.1  # of the descriptors' standard deviation
+CHUNK = 50_000
+OURS, IVF, RAW = "spq", "spq ivf", "IndexPQFastScan"
+
+
+@dataclass
+class Method:
+    """answer: number of a query -> rows (top,). on_codes: what its recall is measured by, else float descriptors."""
+
+    answer: Callable[[int], Rows]
+    bytes_per_vector: float
+    on_codes: bool = True
+
+
+@dataclass
+class Result:
+    """One line of the table; times in milliseconds per query."""
+
+    gallery: int
+    distinct: int
+    bits: int
+    method: str
+    ms: float
+    ms_low: float
+    ms_high: float
+    recall: float
+    bytes_per_vector: float
+    remark: str
+
+
+@dataclass
+class Data:
+    """Descriptors of pictures (n, D) and of queries (Q, D), and codebooks by number of bits."""
+
+    base: Floats
+    queries: Floats
+    codebooks: dict[int, Floats]
+    distance: str
+    seed: int
+
+    def gallery(self, N: int) -> Iterator[tuple[int, Floats]]:
+        """(start, descriptors) in chunks; the same ones each time."""
+        rng, scale = np.random.default_rng(self.seed), np.float32(NOISE * self.base.std())
+        for start in range(0, N, CHUNK):
+            rows = np.arange(start, min(start + CHUNK, N))
+            noise = scale * rng.standard_normal((len(rows), self.base.shape[1]), np.float32)
+            noise[rows < len(self.base)] = 0
+            yield start, self.base[rows % len(self.base)] + noise
+
+    def codes(self, N: int, bits: int) -> Codes:
+        """(N, M) uint8."""
+        return np.concatenate([encode(x, self.codebooks[bits]) for _, x in self.gallery(N)])
+
+    def tables(self, bits: int, codes: Codes | None = None) -> Floats:
+        """(Q, M, 16) of the queries, or of what codes stand for."""
+        books = self.codebooks[bits]
+        return distance_tables(self.queries if codes is None else decode(codes, books), books, self.distance)
+
+
+def load(arguments: argparse.Namespace) -> Data:
+    rng = np.random.default_rng(arguments.seed + 1)
+    if arguments.model:
+        base, queries, codebooks = embedded(arguments.model, arguments.images, arguments.query_images)
+    else:
+        base, queries, codebooks = np.load(arguments.descriptors), None, np.load(arguments.codebooks)
+    if queries is None:
+        queries = base[rng.integers(0, len(base), arguments.queries)]
+        queries = queries + np.float32(NOISE * base.std()) * rng.standard_normal(queries.shape, np.float32)
+    books = {len(codebooks) * 4: codebooks}
+    for bits in arguments.bits:
+        if bits not in books:
+            books[bits] = train_codebooks(base[rng.permutation(len(base))[:20_000]], bits // 4, rng)
+    note(
+        f"{len(base):,} descriptors of pictures; codebooks of {len(codebooks) * 4} bits are the model's, others k-means"
+    )
+    return Data(base, queries[: arguments.queries], books, arguments.distance, arguments.seed)
+
+
+def embedded(model: Path, images: str, query_images: str | None) -> tuple[Floats, Floats | None, Floats]:
+    from spq.data.images import load_pixels
+    from spq.data.sources import open_images
+    from spq.model.artifact import Model
+
+    loaded = Model.load(model)
+    gallery, queries = (
+        loaded.embed(load_pixels(open_images(name), loaded.config.input.size).array) if name else None
+        for name in (images, query_images)
+    )
+    assert gallery is not None
+    return gallery, queries, loaded.codebooks
+
+
+def code_methods(
+    codes: Codes, tables: Floats, scan: Scan, nprobe: int, arguments: argparse.Namespace
+) -> dict[str, Method]:
+    """What searches codes (N, M) by tables (Q, M, 16); with `nprobe`, our lists too."""
+    top, threads, x = arguments.top, arguments.threads, -tables.reshape(len(tables), -1)
+    plain: Any = faiss.IndexPQ(x.shape[1], codes.shape[1], 4, faiss.METRIC_INNER_PRODUCT)
+    set_identity(plain)
+    plain.add_sa_codes(pack(codes, 16))
+    fast, columns = faiss.IndexPQFastScan(plain), np.ascontiguousarray(codes.T)  # type: ignore[call-overload]
+    size = codes.shape[1] / 2
+    methods = {
+        OURS: Method(lambda q: scan.search(tables[q : q + 1], top, threads=threads)[1][0], 0),
+        RAW: Method(lambda q: fast.search(x[q : q + 1], top)[1][0], size),
+        "IndexPQ": Method(lambda q: plain.search(x[q : q + 1], top)[1][0], size),
+        "numpy": Method(lambda q: gathered(tables[q], columns, top), 2 * size),
+    }
+    if nprobe:
+        methods[IVF] = Method(lambda q: scan.search(tables[q : q + 1], top, "ivf", threads, nprobe)[1][0], 0)
+    return methods
+
+
+def gathered(table: Floats, columns: Codes, top: int) -> Rows:
+    """What one would write in NumPy."""
+    d = np.zeros(columns.shape[1], np.float32)
+    for values, column in zip(table, columns, strict=True):
+        d += values[column]
+    near = np.argpartition(d, top - 1)[:top]
+    return near[np.argsort(d[near])]
+
+
+def binary(data: Data, N: int, bits: int, top: int) -> Method:
+    """Signs of random projections, compared by Hamming distance."""
+    directions = np.random.default_rng(data.seed).normal(size=(data.base.shape[1], bits)).astype(np.float32)
+    mean, index = data.base.mean(0), faiss.IndexBinaryFlat(bits)
+    for _, x in data.gallery(N):
+        index.add(np.packbits((x - mean) @ directions > 0, axis=1))
+    asked = np.packbits((data.queries - mean) @ directions > 0, axis=1)
+    return Method(lambda q: index.search(asked[q : q + 1], top)[1][0], bits / 8, on_codes=False)
+
+
+def graphs(data: Data, N: int, top: int, threads: int) -> dict[str, Method]:
+    """hnswlib and usearch, those that are installed, on float descriptors, with their default graphs."""
+    found, D, queries = {}, data.base.shape[1], data.queries
+    if importlib.util.find_spec("hnswlib"):
+        import hnswlib
+
+        hnsw = hnswlib.Index("l2", D)
+        hnsw.init_index(N)
+        for start, x in data.gallery(N):
+            hnsw.add_items(x, np.arange(start, start + len(x)))
+        hnsw.set_ef(2 * top)
+        hnsw.set_num_threads(threads)
+        found["hnswlib"] = Method(
+            lambda q: hnsw.knn_query(queries[q], top)[0][0].astype(np.int64), hnsw.index_file_size() / N, on_codes=False
+        )
+    if importlib.util.find_spec("usearch"):
+        from usearch.index import Index
+
+        graph = Index(ndim=D, metric="l2sq", dtype="f32", expansion_search=2 * top)
+        for start, x in data.gallery(N):
+            graph.add(np.arange(start, start + len(x)), x)
+        found["usearch"] = Method(
+            lambda q: graph.search(queries[q], top, threads=threads).keys.astype(np.int64),
+            graph.memory_usage / N,
+            on_codes=False,
+        )
+    for name in {"hnswlib", "usearch"} - set(found):
+        note(f"{name} is not installed and left out; pip install {name}")
+    return found
+
+
+def in_turns(methods: dict[str, Method], rounds: int, timed: int) -> dict[str, list[float]]:
+    """Milliseconds of each timed query; every method has answered once before."""
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for method in methods.values():
+        method.answer(0)
+    for turn in range(rounds):
+        for name, method in methods.items():
+            for query in range(turn * timed, (turn + 1) * timed):
+                start = time.perf_counter()
+                method.answer(query)
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def recall_on_codes(tables: Floats, codes: Codes, rows: Rows, last: Floats) -> float:
+    """Of answers (q, top): the share whose sum is no larger than the last of the exact top (q,)."""
+    M = np.arange(codes.shape[1])
+    d = np.array([table[M, codes[found]].astype(np.float64).sum(1) for table, found in zip(tables, rows, strict=False)])
+    return float((d <= last[: len(d), None] * (1 + 1e-5) + 1e-6).mean())
+
+
+def recall_on_floats(data: Data, N: int, rows: Rows, last: Floats) -> float:
+    """Of answers (q, top): the share whose descriptor is no farther than the last of the exact top (q,)."""
+    found = np.zeros(rows.shape, bool)
+    for start, x in data.gallery(N):
+        query, place = np.nonzero((rows >= start) & (rows < start + len(x)))
+        d = np.square(x[rows[query, place] - start] - data.queries[query]).sum(1)
+        found[query, place] = d <= last[query] * (1 + 1e-4)
+    return float(found.mean())
+
+
+def last_on_floats(data: Data, N: int, top: int, count: int) -> Floats:
+    """(count,) squared distance of the last of the exact top descriptors."""
+    best = np.empty((count, 0), np.float32)
+    for _, x in data.gallery(N):
+        index = faiss.IndexFlatL2(x.shape[1])
+        index.add(x)
+        best = np.sort(np.hstack([best, index.search(data.queries[:count], min(top, len(x)))[0]]), 1)[:, :top]
+    return best[:, -1]
+
+
+def compare(data: Data, N: int, bits: int, arguments: argparse.Namespace) -> list[Result]:
+    """All methods on one gallery."""
+    codes, tables, top = data.codes(N, bits), data.tables(bits), arguments.top
+    if arguments.distinct:
+        codes = codes[np.sort(np.unique(pack(codes, 16), axis=0, return_index=True)[1])]
+    scan = Scan(codes, 16, lambda some: data.tables(bits, some))
+    nprobe = scan.nprobe_for(arguments.recall_target, arguments.threads) if scan.distinct >= arguments.ivf_from else 0
+    methods = code_methods(codes, tables, scan, nprobe, arguments)
+    if not arguments.distinct:
+        methods["IndexBinaryFlat"] = binary(data, N, bits, top)
+        if bits == arguments.bits[0] and arguments.graphs_up_to >= N:  # graphs know no bits: once for each gallery
+            methods |= graphs(data, N, top, arguments.threads)
+    for name, held in memory(codes, tables[:20], nprobe, arguments.top).items():
+        methods[name].bytes_per_vector = held
+    times = in_turns(methods, arguments.rounds, arguments.timed)
+    recalls, exact = judge(data, N, codes, tables, scan, methods, arguments)
+    notes = {OURS: exact, IVF: f"{nprobe} lists, {ratio(times, RAW, IVF)}", RAW: f"spq takes {ratio(times, OURS, RAW)}"}
+    return [
+        Result(
+            len(codes), scan.distinct, bits, name, statistics.median(ms), *np.percentile(ms, [5, 95]).tolist(),
+            recalls[name], methods[name].bytes_per_vector, notes.get(name, ""),
+        )
+        for name, ms in times.items()
+    ]  # fmt: skip
+
+
+def judge(
+    data: Data,
+    N: int,
+    codes: Codes,
+    tables: Floats,
+    scan: Scan,
+    methods: dict[str, Method],
+    arguments: argparse.Namespace,
+) -> tuple[dict[str, float], str]:
+    """Recall of each method over the timed queries, and how many of all queries `spq` answers with exactly the true distances."""
+    top, count = arguments.top, arguments.rounds * arguments.timed
+    truth = rank(tables, codes, top, arguments.threads)[0]
+    same = (scan.search(tables, top, threads=arguments.threads)[0] == truth).all(1).sum()
+    last = None if arguments.distinct else last_on_floats(data, N, top, count)
+    recalls = {}
+    for name, method in methods.items():
+        rows = np.array([method.answer(query) for query in range(count)])
+        if method.on_codes:
+            recalls[name] = recall_on_codes(tables, codes, rows, truth[:, -1])
+        else:
+            assert last is not None
+            recalls[name] = recall_on_floats(data, N, rows, last)
+    return recalls, f"exact in {same} of {len(tables)}"
+
+
+def ratio(times: dict[str, list[float]], one: str, other: str) -> str:
+    if one not in times or other not in times:
+        return ""
+    quotient = statistics.median(times[one]) / statistics.median(times[other])
+    return f"{quotient:.2f}x the time" if one == OURS else f"{quotient:.1f}x as quick as {one}"
+
+
+def memory(codes: Codes, tables: Floats, nprobe: int, top: int) -> dict[str, float]:
+    """Bytes per row that our scan holds, without and with lists; none where the system does not tell."""
+    if not Path("/proc/self/status").exists():
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder, "codes.npy"), codes)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            held = [pool.submit(held_bytes, Path(folder, "codes.npy"), tables, top, n) for n in {0, nprobe}]
+            return dict(future.result() for future in held)
+
+
+def held_bytes(path: Path, tables: Floats, top: int, nprobe: int) -> tuple[str, float]:
+    """In a process of its own: what is in memory after a search less what was before, the codes left out."""
+    method = "ivf" if nprobe else "auto"
+    small = np.tile(np.arange(16, dtype=np.uint8)[:, None], (5000, tables.shape[1]))
+    Scan(small, 16).search(tables, top, "fast")  # what is loaded once is no part of the gallery
+    codes = np.load(path, mmap_mode="r")
+    before = anonymous_bytes()
+    scan = Scan(codes, 16)
+    scan.search(tables, top, method, nprobe=nprobe or None)  # type: ignore[arg-type]
+    return IVF if nprobe else OURS, (anonymous_bytes() - before) / len(codes)
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process without that of files, after what is free has been given back."""
+    gc.collect()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+    status = Path("/proc/self/status").read_text("utf-8")
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+
+
+def show(results: list[Result]) -> None:
+    print(
+        f"{'gallery':>11s} {'distinct':>11s} {'bits':>4s} {'method':16s} {'ms':>9s} {'5..95 %':>17s} {'recall':>7s} {'bytes':>7s}"
+    )
+    for r in results:
+        spread = f"{r.ms_low:.3f}..{r.ms_high:.3f}"
+        print(
+            f"{r.gallery:11,d} {r.distinct:11,d} {r.bits:4d} {r.method:16s} {r.ms:9.3f} {spread:>17s} "
+            f"{r.recall:7.4f} {r.bytes_per_vector:7.1f}  {r.remark}"
+        )
+
+
+def plot(results: list[Result], path: Path) -> None:
+    """Time against size of the gallery, one panel for each number of bits."""
+    from matplotlib.figure import Figure
+
+    lengths = sorted({r.bits for r in results})
+    figure = Figure(figsize=(4 * len(lengths), 4), layout="constrained")
+    for axes, bits in zip(figure.subplots(1, len(lengths), squeeze=False)[0], lengths, strict=True):
+        for name in dict.fromkeys(r.method for r in results if r.bits == bits):
+            points = [(r.gallery, r.ms) for r in results if r.bits == bits and r.method == name]
+            axes.plot(*zip(*points, strict=True), marker="o", label=name, linewidth=2 if name.startswith(OURS) else 1)
+        axes.set(title=f"{bits} bits", xscale="log", yscale="log", xlabel="gallery", ylabel="ms per query")
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=150)
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a trained model, with --images")
+    parser.add_argument("--images", default="cifar10:train")
+    parser.add_argument("--query-images", help="other pictures; else queries are noisy copies too")
+    parser.add_argument("--descriptors", type=Path, help="(n, D) float32 .npy in place of --model, with --codebooks")
+    parser.add_argument("--codebooks", type=Path, help="(M, 16, d) float32 .npy")
+    parser.add_argument("--distance", choices=["l2", "sqeuclidean"], default="l2")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--bits", type=int, nargs="+", default=[16, 32, 64, 128], choices=[16, 32, 64, 128])
+    parser.add_argument("--top", type=int, default=100)
+    parser.add_argument("--queries", type=int, default=1000, help="on which answers are compared with exact sums")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--timed", type=int, default=20, help="queries that each method is timed on in each round")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ivf-from", type=int, default=1_000_000, help="distinct codes from which lists are tried")
+    parser.add_argument("--recall-target", type=float, default=0.95, help="of the lists")
+    parser.add_argument(
+        "--graphs-up-to", type=int, default=1_000_000, help="a graph of 10 million takes hours and 10 GB"
+    )
+    parser.add_argument("--distinct", action="store_true", help="keep each code once")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON")
+    parser.add_argument("--plot", type=Path, help="PNG")
+    arguments = parser.parse_args()
+    if not arguments.model and not (arguments.descriptors and arguments.codebooks):
+        parser.error("give --model, or --descriptors and --codebooks")
+    if arguments.queries < arguments.rounds * arguments.timed:
+        parser.error(f"--queries {arguments.queries} are fewer than rounds x timed; give more, or --rounds 1")
+    return arguments
+
+
+def main() -> None:
+    arguments = parsed()
+    faiss.omp_set_num_threads(arguments.threads)
+    data = load(arguments)
+    results: list[Result] = []
+    for N in arguments.sizes:
+        for bits in arguments.bits:
+            note(f"{N:,} codes of {bits} bits; lists would hold {memory_bytes(N, bits // 4, ivf=True) / 1e6:,.0f} MB")
+            results += compare(data, N, bits, arguments)
+    show(results)
+    if arguments.out:
+        facts = {
+            "results": [asdict(result) for result in results],
+            "arguments": {name: str(value) for name, value in vars(arguments).items()},
+            "gallery": f"{len(data.base)} descriptors, then copies with noise of {NOISE} of their standard deviation",
+            "machine": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "faiss": faiss.__version__,
+        }
+        arguments.out.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+    if arguments.plot:
+        plot(results, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()

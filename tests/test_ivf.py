@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spq.data.sources import open_images
+from spq.index import fastscan, ivf, scan
+from spq.index.ivf import Lists
+from spq.index.scan import Scan, memory_bytes, rank
+from spq.index.sums import pack
+from spq.index.tables import decode, distance_tables
+from spq.model.artifact import Model
+
+
+@pytest.fixture(scope="module")
+def gallery(tiny_model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Codes (20,000, 8) of descriptors of 2,000 real pictures with a little noise, tables of 50 others, codebooks."""
+    sample, rng = open_images("sample:train"), np.random.default_rng(0)
+    x = tiny_model.embed([sample.image(i) for i in range(2050)])
+    near = np.tile(x[50:], (10, 1))
+    near += rng.normal(size=near.shape).astype(np.float32) * 0.3 * x.std()
+    tables = distance_tables(x[:50], tiny_model.codebooks, "l2")
+    return tiny_model.encode_descriptors(near), tables, tiny_model.codebooks
+
+
+def recall(found: np.ndarray, truth: np.ndarray) -> float:
+    """Share of true distances that are at least met: ties count as ties."""
+    return float((found <= truth[:, -1:]).mean())
+
+
+@given(
+    N=st.integers(1, 300),
+    M=st.integers(1, 9),
+    nlist=st.integers(1, 40),
+    top=st.integers(1, 320),
+    used=st.sampled_from([1, 2, 16]),
+    kind=st.sampled_from(["uniform", "ties", "constant", "tiny"]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_looking_into_all_lists_is_exact(N: int, M: int, nlist: int, top: int, used: int, kind: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, used, (N, M)).astype(np.uint8)
+    tables = (rng.integers(0, 4, (2, M, 16)) if kind == "ties" else rng.random((2, M, 16))).astype(np.float32)
+    if kind in ("constant", "tiny"):
+        tables = tables * np.float32(1e-38) if kind == "tiny" else np.full_like(tables, 0.5)
+    with mock.patch.multiple(fastscan, FEWEST=1, MOST_CANDIDATES=1), mock.patch.object(ivf, "LISTS", nlist / N**0.5):
+        distances, rows = Scan(codes, 16).search(tables, top, "ivf", nprobe=nlist)
+    expected = rank(tables, codes, top)
+    np.testing.assert_array_equal(rows, expected[1])
+    np.testing.assert_array_equal(distances, expected[0])
+
+
+@pytest.mark.parametrize("nprobe", [1, 5, 40])
+@pytest.mark.parametrize("top", [1, 30, 3000])
+def test_results_are_the_nearest_of_the_lists_looked_into(
+    gallery: tuple[np.ndarray, np.ndarray, np.ndarray], nprobe: int, top: int
+) -> None:
+    codes, tables, _ = gallery
+    searched = Scan(codes, 16)
+    distances, rows = searched.search(tables, top, "ivf", nprobe=nprobe)
+    assert searched._lists is not None
+    for query, table in enumerate(tables):
+        numbers = searched._lists.probe(table, nprobe, top).all()
+        there = np.flatnonzero(np.isin(searched._gallery.numbers(), numbers))
+        expected = rank(table[None], codes[there], top)
+        np.testing.assert_array_equal(rows[query], there[expected[1][0]])
+        np.testing.assert_array_equal(distances[query], expected[0][0])
+
+
+def test_more_lists_find_more_and_a_third_of_them_find_nearly_all(
+    gallery: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    codes, tables, _ = gallery
+    searched, truth = Scan(codes, 16), rank(tables, codes, 50)[0]
+    found = [recall(searched.search(tables, 50, "ivf", nprobe=n)[0], truth) for n in (1, 4, 16, 64, 1000)]
+    assert found == sorted(found)
+    assert found[0] > 0.05
+    assert found[3] > 0.9
+    assert found[4] == 1
+
+
+@pytest.mark.parametrize("target", [0.5, 0.9, 0.99, 1.0])
+def test_the_recall_target_is_reached_on_the_sample_with_as_few_lists_as_can_be(
+    gallery: tuple[np.ndarray, np.ndarray, np.ndarray], target: float
+) -> None:
+    codes, _, codebooks = gallery
+    asked: list[np.ndarray] = []
+
+    def tables_of(sample: np.ndarray) -> np.ndarray:
+        asked.append(distance_tables(decode(sample, codebooks), codebooks, "l2"))
+        return asked[0]
+
+    searched = Scan(codes, 16, tables_of)
+    nprobe = searched.nprobe_for(target)
+    truth = rank(asked[0], codes, scan.TUNED_AT)[1]
+
+    def reached(nprobe: int) -> float:
+        rows = searched.search(asked[0], scan.TUNED_AT, "ivf", nprobe=nprobe)[1]
+        return float(np.mean([len(np.intersect1d(ours, theirs)) for ours, theirs in zip(rows, truth, strict=True)]))
+
+    assert reached(nprobe) >= target * scan.TUNED_AT
+    assert nprobe == 1 or reached(nprobe - 1) < target * scan.TUNED_AT
+    both = [
+        searched.search(asked[0][:5], 10, "ivf", **how)[1] for how in ({"recall_target": target}, {"nprobe": nprobe})
+    ]
+    np.testing.assert_array_equal(*both)
+
+
+def test_the_coarse_quantizer_gives_the_mean_distance_to_each_list(
+    gallery: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    codes, tables, _ = gallery
+    codes = np.unique(codes, axis=0)
+    lists = Lists(pack(codes, 16), 8, nlist=30)
+    products, order = lists._coarse.search(-tables[:1].reshape(1, -1), len(lists))
+    for product, number in zip(products[0], order[0], strict=True):
+        members = ivf._members(lists._index, int(number))
+        assert len(members) == lists.sizes[number]
+        mean = tables[0][np.arange(8), codes[members]].sum(1).mean()
+        np.testing.assert_allclose(-product, mean, rtol=1e-4)
+
+
+def test_every_code_is_in_one_list(gallery: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    codes = pack(gallery[0], 16)
+    lists = Lists(codes, 8)
+    members = np.concatenate([ivf._members(lists._index, number) for number in range(len(lists))])
+    np.testing.assert_array_equal(np.sort(members), np.arange(len(codes)))
+    assert lists.sizes.min() > 0
+
+
+def test_the_same_seed_gives_the_same_lists_and_another_one_others(
+    gallery: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    codes = pack(gallery[0], 16)
+    first, again, other = (Lists(codes, 8, seed=seed, threads=1) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.sizes, again.sizes)
+    for number in range(len(first)):
+        members = (ivf._members(lists._index, number) for lists in (first, again))
+        np.testing.assert_array_equal(*members)
+    assert len(first) != len(other) or (first.sizes != other.sizes).any()
+
+
+def test_the_number_of_faiss_threads_is_put_back() -> None:
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    with ivf._faiss_threads(before + 3):
+        assert faiss.omp_get_max_threads() == before + 3
+    assert faiss.omp_get_max_threads() == before
+
+
+def test_projected_codes_equal_one_hot_codes_times_the_axes() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 16, (50, 7)).astype(np.uint8)
+    axes = rng.normal(size=(7 * 16, 5)).astype(np.float32)
+    one_hot = np.eye(16)[codes].reshape(50, -1)
+    np.testing.assert_allclose(ivf._project(pack(codes, 16), axes, 7), one_hot @ axes, rtol=1e-4, atol=1e-5)
+
+
+def test_the_memory_that_is_stated_beforehand_is_what_lists_take() -> None:
+    rng = np.random.default_rng(0)
+    codes = pack(rng.integers(0, 16, (40_000, 16)).astype(np.uint8), 16)
+    lists = Lists(codes, 16)
+    index = lists._index.invlists
+    padded = sum(-(-int(size) // 32) * 32 * 8 for size in lists.sizes)  # FAISS fills blocks of 32 codes
+    held = codes.nbytes + sum(index.list_size(number) * 8 for number in range(len(lists))) + padded
+    held += lists._coarse.ntotal * lists._coarse.d * 4
+    assert held == pytest.approx(memory_bytes(40_000, 16, ivf=True), rel=0.1)
