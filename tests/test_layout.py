@@ -5,32 +5,20 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from reference.format_1 import make_format_1
 from spq.errors import StoreError
 from spq.index.layout import FORMAT, Manifest, read_manifest
 from spq.index.store import Item, Store
 
 MANIFEST = Manifest(1, "0.1.0", "h", "l2", 2, 256, 16, "photos")
-FORMAT_1 = """
-CREATE TABLE IF NOT EXISTS items (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- an id is never given twice
-    path TEXT NOT NULL UNIQUE,
-    hash BLOB,                             -- of the picture's bytes
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    width INTEGER,
-    height INTEGER,
-    status INTEGER NOT NULL,               -- 0 encoded, 1 unreadable
-    reason TEXT,
-    code BLOB                              -- M bytes, one sub-code each
-);
-CREATE INDEX IF NOT EXISTS items_by_hash ON items (hash);
-"""
 ROWS = [
     (2, "a.jpg", b"a", 10, 1, 4, 3, 0, None, b"\1\2"),
     (3, "b.jpg", b"b", 20, 2, None, None, 1, "the file is empty", None),
@@ -40,18 +28,9 @@ ROWS = [
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """An index as the first format left it: three items, the highest id dropped again."""
+    """Three items, the highest id dropped again."""
     folder = tmp_path / "old"
-    folder.mkdir()
-    (folder / "manifest.json").write_text(json.dumps(asdict(MANIFEST), indent=2) + "\n", "utf-8")
-    database = sqlite3.connect(folder / "items.sqlite")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.executescript(FORMAT_1)
-    database.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", ROWS)
-    database.execute("INSERT INTO items VALUES (12, 'd.jpg', x'00', 1, 1, 1, 1, 0, NULL, x'0000')")
-    database.execute("DELETE FROM items WHERE id = 12")
-    database.commit()
-    database.close()
+    make_format_1(folder, MANIFEST, ROWS)
     return folder
 
 
@@ -122,7 +101,7 @@ KILLED = """if True:
     """
 
 
-@pytest.mark.parametrize("steps", [0, 3, 6])
+@pytest.mark.parametrize("steps", [0, 4, 8])
 def test_a_migration_that_is_killed_can_be_read_and_is_made_again(old: Path, steps: int) -> None:
     with Store.open(old) as store:
         before = content(store)
@@ -137,7 +116,7 @@ def test_a_migration_that_is_killed_can_be_read_and_is_made_again(old: Path, ste
 
 
 def test_a_killed_migration_keeps_an_older_spq_out(old: Path) -> None:
-    subprocess.run([sys.executable, "-c", KILLED, str(old), "6"], capture_output=True)
+    subprocess.run([sys.executable, "-c", KILLED, str(old), "8"], capture_output=True)
     assert read_manifest(old).format == FORMAT  # which that of format 1 refuses to open
 
 
@@ -146,3 +125,37 @@ def test_a_manifest_of_a_newer_format_is_refused(old: Path) -> None:
     manifest.write_text(json.dumps({**asdict(MANIFEST), "format": FORMAT + 1}), "utf-8")
     with pytest.raises(StoreError, match=f"has format {FORMAT + 1}, this spq reads up to {FORMAT}; update spq"):
         Store.create(old, MANIFEST)
+
+
+def test_an_index_that_has_lost_its_manifest_is_not_taken_for_an_unfinished_one(old: Path) -> None:
+    (old / "manifest.json").unlink()
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"has lost its manifest\.json; restore it"):
+            Store.create(old, MANIFEST)
+    (old / "items.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(StoreError, match=r"has lost its manifest\.json"):
+        Store.create(old, MANIFEST)
+
+
+def test_a_writer_waits_for_another_as_long_as_it_is_told(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "i", MANIFEST) as first, Store.open(tmp_path / "i", wait=30) as second:
+        entered = threading.Event()
+
+        def hold() -> None:
+            with first.writing():
+                entered.set()
+                time.sleep(0.3)
+                first.put([Item("a", 1, 1, code=np.zeros(2, np.uint8))])
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        entered.wait()
+        with second.writing():
+            second.put([Item("b", 1, 1, code=np.zeros(2, np.uint8))])
+        holder.join()
+        assert second.codes()[0].tolist() == [1, 2]  # in the order of their turns
+        second.wait = 0.2
+        start = time.monotonic()
+        with first.writing(), pytest.raises(StoreError, match="another process is writing"), second.writing():
+            pass
+        assert time.monotonic() - start >= 0.2

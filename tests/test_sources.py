@@ -98,6 +98,25 @@ def test_a_name_that_is_not_utf8_is_read_and_named(tmp_path: Path) -> None:
     str(raised.value).encode()  # printable
 
 
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return honest(path)
+
+    put(tmp_path, "open/a.jpg", "open/locked/b.jpg")
+    monkeypatch.setattr(os, "scandir", scandir)
+    images = open_images(tmp_path)
+    assert (images.ids, images.unlisted) == (["open/a.jpg"], [("open/locked", "Permission denied")])
+    (tmp_path / "open" / "a.jpg").unlink()
+    with pytest.raises(
+        DataError, match=r"no pictures in .*; 1 of its folders cannot be listed, open/locked: Permission"
+    ):
+        open_images(tmp_path)
+
+
 def test_a_vanished_file_is_an_image_error(tmp_path: Path) -> None:
     images = open_images(put(tmp_path, "a.jpg", "b.jpg"))
     (tmp_path / "a.jpg").unlink()

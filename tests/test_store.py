@@ -7,25 +7,28 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from reference.format_1 import make_format_1
 from spq.errors import StoreError
 from spq.index.store import Item, Manifest, Store
 
 MANIFEST = Manifest(2, "0", "h", "l2", 2, 256, 16)
-PATHS = st.sampled_from(["a", "b/c.jpg", "b/c.png", "ü", "latin \udcff"])
+PATHS = st.sampled_from(["a", "old.jpg", "b/c.jpg", "b/c.png", "ü", "latin \udcff"])
 
 
 def item(path: str, value: int) -> Item:
     """Readable with a code made from `value`, or unreadable where that is 0."""
     code = np.array([value, 255 - value], np.uint8) if value else None
-    return Item(path, value, -value, bytes([value]), 2, 1, code, "" if value else f"cannot read {path}")
+    facts = {"n": str(value), "label": ["ü", "x"]} if value % 2 else {}
+    return Item(path, value, -value, bytes([value]), 2, 1, code, "" if value else f"cannot read {path}", 0, facts)
 
 
 @pytest.fixture
@@ -41,16 +44,25 @@ class StoreIsADictionary(RuleBasedStateMachine):
         super().__init__()
         self.temporary = tempfile.TemporaryDirectory()
         self.folder = Path(self.temporary.name) / "i"
-        self.store = Store.create(self.folder, MANIFEST)
         self.truth: dict[str, int] = {}
+        self.facts: dict[str, dict[str, object]] = {}
         self.ids: dict[str, int] = {}
         self.last_id = 0
+        self.revision = -1
+
+    @initialize(format_=st.sampled_from([1, 2]))
+    def create(self, format_: int) -> None:
+        if format_ == 1:  # migrated by whichever change comes first
+            make_format_1(self.folder, MANIFEST, [(3, "old.jpg", b"\7", 7, -7, 2, 1, 0, None, bytes([7, 248]))])
+            self.truth, self.ids, self.last_id = {"old.jpg": 7}, {"old.jpg": 3}, 12
+        self.store = Store.open(self.folder) if format_ == 1 else Store.create(self.folder, MANIFEST)
 
     @rule(batch=st.dictionaries(PATHS, st.integers(0, 255)))
     def put(self, batch: dict[str, int]) -> None:
         with self.store.writing():
             self.store.put(item(path, value) for path, value in batch.items())
         self.truth |= batch
+        self.facts |= {path: item(path, value).metadata for path, value in batch.items()}
         for path in batch:
             id_ = self.store.item(path).id
             if path in self.ids:
@@ -65,7 +77,20 @@ class StoreIsADictionary(RuleBasedStateMachine):
         with self.store.writing():
             self.store.remove(paths)
         for path in paths:
-            self.truth.pop(path, None), self.ids.pop(path, None)
+            self.truth.pop(path, None), self.ids.pop(path, None), self.facts.pop(path, None)
+
+    @rule(batch=st.dictionaries(PATHS, st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)))
+    def describe(self, batch: dict[str, dict[str, str]]) -> None:
+        with self.store.writing():
+            self.store.describe(batch.items())
+        self.facts |= {path: facts for path, facts in batch.items() if path in self.truth}
+
+    @rule()
+    def compact(self) -> None:
+        with self.store.writing():
+            before, after = self.store.compact()
+        assert before > 0
+        assert after > 0
 
     @rule(batch=st.dictionaries(PATHS, st.integers(0, 255)))
     def fail(self, batch: dict[str, int]) -> None:
@@ -93,9 +118,18 @@ class StoreIsADictionary(RuleBasedStateMachine):
         assert dict(self.store.unreadable()) == {p: f"cannot read {p}" for p in self.truth if p not in readable}
         twins = self.store.items_by_hash(bytes([value]) for value in range(256))
         assert set(twins) == {bytes([value]) for value in readable.values()}
+        assert self.store.stats(["b/c.jpg", "none"]) == {
+            path: (value, -value) for path, value in self.truth.items() if path == "b/c.jpg"
+        }
+        described = {path: facts for path, facts in self.facts.items() if facts}
+        assert {path: json.loads(text) for path, text in self.store.metadata().items()} == described
+        assert {path: facts for path in self.truth if (facts := self.store.item(path).metadata)} == described
+        assert self.store.revision() >= self.revision  # a number is never given twice
+        self.revision = self.store.revision()
 
     def teardown(self) -> None:
-        self.store.close()
+        if hasattr(self, "store"):
+            self.store.close()
         self.temporary.cleanup()
 
 
@@ -168,19 +202,32 @@ def test_the_log_is_folded_into_the_database_when_a_writer_ends(store: Store) ->
     assert not log.exists() or log.stat().st_size == 0
 
 
-def test_a_million_items_would_fit_in_150_bytes_each_beside_their_paths(store: Store) -> None:
+def test_a_million_items_would_fit_in_150_bytes_each_beside_their_paths(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    with store.writing():
-        store.put(
-            Item(f"{n:06d}", 10**6, 10**18, rng.bytes(16), 4000, 3000, np.zeros(2, np.uint8)) for n in range(5000)
-        )
-    with sqlite3.connect(store.folder / "items.sqlite") as database:
-        plan = database.execute(
-            "EXPLAIN QUERY PLAN SELECT * FROM items WHERE hash = ? AND status = 0", (b"",)
-        ).fetchall()
+    paths = [f"photos/2019/{n:04d}/IMG_{n:08d}.jpg" for n in rng.permutation(10**6)[:20_000]]
+    with Store.create(tmp_path / "i", replace(MANIFEST, num_codebooks=8)) as store:
+        with store.writing():
+            for start in range(0, len(paths), 256):
+                store.put(
+                    Item(
+                        path, 10**6, 10**18, rng.bytes(16), 4000, 3000, np.zeros(8, np.uint8), metadata={"label": "bag"}
+                    )
+                    for path in paths[start : start + 256]
+                )
+            before, after = store.compact()
+        assert after == (store.folder / "items.sqlite").stat().st_size < before
+        assert after / len(paths) - len(paths[0]) <= 150
+    database = sqlite3.connect(tmp_path / "i" / "items.sqlite")
+    for query, index in {  # a sync would read all items for each picture, a reader after each change
+        "SELECT * FROM items WHERE substr(hash, 1, 8) = ? AND hash = ? AND status = 0": "items_by_hash",
+        "SELECT id, code FROM items WHERE revision > ?": "items_by_revision",
+        "SELECT id, NULL FROM removed WHERE revision > ?": "removed_by_revision",
+        "SELECT path, reason FROM items WHERE status = 1 ORDER BY id": "items_without_code",
+        "SELECT max(revision) FROM items": "items_by_revision",
+    }.items():
+        plan = database.execute(f"EXPLAIN QUERY PLAN {query}", (b"",) * query.count("?")).fetchall()
+        assert index in str(plan)
     database.close()
-    assert "items_by_hash" in str(plan)  # a sync would otherwise read the whole table for each picture
-    assert (store.folder / "items.sqlite").stat().st_size / 5000 - 2 * 6 <= 150  # a path is in the table and its index
 
 
 def test_a_creation_that_was_cut_off_is_completed(tmp_path: Path) -> None:
@@ -221,3 +268,13 @@ def test_codes_that_do_not_fit_the_manifest_are_refused(store: Store) -> None:
         )
     with pytest.raises(StoreError, match="codes that are not 2 numbers below 256"):
         store.codes()
+
+
+def test_compacting_removes_what_killed_writers_left_half_written(store: Store) -> None:
+    (store.folder / "model").mkdir()
+    for name in (".manifest.123", "model/.model.safetensors.123", "model/config.json"):
+        (store.folder / name).write_bytes(b"half")
+    with store.writing():
+        store.compact()
+    names = {path.relative_to(store.folder).as_posix() for path in store.folder.rglob("*") if "sqlite" not in path.name}
+    assert names == {".lock", "manifest.json", "model", "model/config.json"}

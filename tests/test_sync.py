@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from spq import ImageIndex
-from spq.data.sources import open_images
+from spq.data.folder import FolderImages
+from spq.data.sources import open_images, subset
+from spq.errors import DataError, ImageError, StoreError
+from spq.index import layout, store, sync
+from spq.index.verify import faults
 from spq.model.artifact import Model
 
 
@@ -41,3 +52,175 @@ def test_a_changed_table_is_noticed_without_opening_a_picture(
         (photos / "metadata.csv").unlink()
         assert index.add(photos).described == 60
         assert described(index)[first] == {"label": first.split("/")[0]}
+
+
+def unlistable(monkeypatch: pytest.MonkeyPatch, folder: Path, error: OSError) -> None:
+    """As a folder without the right to list it, which does not stop root; or with a disk that fails."""
+    honest = os.scandir
+
+    def scandir(path: Any = ".") -> Iterator[os.DirEntry[str]]:
+        if Path(path) == folder:
+            error.filename = str(path)
+            raise error
+        return honest(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_what_lies_below_a_folder_that_cannot_be_listed_is_kept_and_named(
+    error: OSError, photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = {f"bag/{path.name}" for path in (photos / "bag").iterdir()}
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        codes = {path: index.store.item(path).code.tolist() for path in below}
+        with monkeypatch.context() as patch:
+            unlistable(patch, photos / "bag", error)
+            other = next(path for path in open_images(photos).ids if not path.startswith("bag"))
+            (photos / other).unlink()
+            report = index.sync(photos)
+        assert report.unseen == [("bag", error.strerror)]
+        assert (report.removed, report.kept, report.unchanged) == (1, len(below), 59 - len(below))
+        assert {path: index.store.item(path).code.tolist() for path in below} == codes
+        report = index.sync(photos)
+        assert (report.unseen, report.removed, report.kept, report.unchanged) == ([], 0, 0, 59)
+
+
+def test_a_subfolder_that_vanishes_while_it_is_listed_is_gone(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = len(list((photos / "bag").iterdir()))
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        unlistable(monkeypatch, photos / "bag", FileNotFoundError(2, "No such file or directory"))
+        report = index.sync(photos)
+        assert (report.unseen, report.removed) == ([], count)
+
+
+def test_a_listing_that_breaks_off_somewhere_keeps_all(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        part = subset(open_images(photos), range(5))
+        part.unlisted = [(".", "Input/output error")]
+        report = index.sync(part)
+        assert (report.removed, report.kept, len(index)) == (0, 55, 60)
+
+
+def test_a_known_picture_that_cannot_be_looked_at_keeps_its_code_and_a_new_one_is_listed(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = FolderImages.stat
+
+    def stat(source: FolderImages, position: int) -> tuple[int, int]:
+        if source.ids[position] in (known, "new.jpg"):
+            raise ImageError(f"cannot read {source.ids[position]}: Input/output error")
+        return honest(source, position)
+
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        known = open_images(photos).ids[7]
+        before = index.store.item(known)
+        (photos / "new.jpg").write_bytes((photos / known).read_bytes())
+        with monkeypatch.context() as patch:
+            patch.setattr(FolderImages, "stat", stat)
+            report = index.sync(photos)
+        assert report.unseen == [(known, f"cannot read {known}: Input/output error")]
+        assert [path for path, _ in report.failed] == ["new.jpg"]
+        np.testing.assert_array_equal(index.store.item(known).code, before.code)
+        report = index.sync(photos)
+        assert (report.unchanged, report.changed, report.unseen, report.failed) == (60, 1, [], [])
+
+
+def test_an_empty_or_missing_collection_wipes_no_index(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        away = photos.rename(tmp_path / "away")
+        with pytest.raises(DataError, match="no such folder"):
+            index.sync(photos)
+        photos.mkdir()  # as the mount point of a disk that is not there
+        with pytest.raises(DataError, match="no pictures in"):
+            index.sync(photos)
+        with pytest.raises(DataError, match="nothing was dropped: to drop all, delete"):
+            index.sync(subset(open_images(away), []))
+        assert len(index) == 60
+
+
+def test_vanished_pictures_are_kept_when_told_to(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        first, second, *_ = sorted(photos.rglob("*.png"))
+        first.unlink()
+        second.rename(photos / "renamed.png")
+        report = index.sync(photos, keep_missing=True)
+        assert (report.added, report.removed, report.renamed, report.kept) == (1, 0, 0, 2)
+        assert len(index) == 61
+        report = index.sync(photos)
+        assert (report.removed, report.kept, len(index)) == (2, 0, 59)
+
+
+def test_few_pictures_are_looked_up_and_not_searched_for(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = open_images(photos)
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        honest, asked = store.Store.stats, []
+        monkeypatch.setattr(
+            store.Store, "stats", lambda self, paths=None: (asked.append(paths), honest(self, paths))[1]
+        )
+        assert index.add(subset(images, range(5))).unchanged == 5
+        assert index.add(subset(images, range(30))).unchanged == 30
+        assert asked == [images.ids[:5], None]
+
+
+def test_a_full_disk_ends_in_one_line_and_keeps_what_was_done(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small_disk(folder: Path) -> sqlite3.Connection:
+        connection = layout.open_writer(folder)
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        return connection
+
+    monkeypatch.setattr(sync, "BATCH", 16)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "open_writer", small_disk)
+        with pytest.raises(
+            StoreError, match=r"^[^\n]*database or disk is full[^\n]*what was reported done is kept[^\n]*$"
+        ):
+            ImageIndex.build(tmp_path / "i", tiny_model, photos)
+        assert list(faults(tmp_path / "i")) == []
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        kept = index.last_sync.unchanged
+        assert 0 < kept < 60
+        assert kept % 16 == 0
+        assert set(index.store.stats()) == set(open_images(photos).ids)
+
+
+LIMITED = """if True:
+    import resource, sys
+    from spq.app import cli
+    from spq.index import sync
+    sync.BATCH = 4
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+    cli.main()
+    """
+
+
+@pytest.mark.slow
+def test_a_file_that_may_not_grow_ends_the_command_in_one_line_and_loses_nothing(
+    photos: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    tiny_model.save(tmp_path / "m")
+    largest = max(file.stat().st_size for file in (tmp_path / "m").iterdir())
+    command = ["index", str(photos), "--model", str(tmp_path / "m"), "--out", str(tmp_path / "i")]
+    kept = []
+    for limit in (8192, largest + 4096):
+        arguments = [sys.executable, "-c", LIMITED, str(limit), *command]
+        done = subprocess.run(arguments, capture_output=True, text=True)
+        assert done.returncode == 1, done
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith("spq: ")
+        if layout.has_index(tmp_path / "i"):
+            assert list(faults(tmp_path / "i")) == []
+            with store.Store.open(tmp_path / "i") as opened:
+                kept.append(len(opened))
+    assert kept == sorted(kept)
+    assert 0 < kept[-1] < 60
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        assert index.last_sync.unchanged == kept[-1]
+        assert len(index) == 60

@@ -137,7 +137,7 @@ def train(
 @app.command()
 def index(
     out: Annotated[Path, typer.Option(help="Index folder to write or to bring up to date.")],
-    images: Annotated[str | None, typer.Argument(metavar="[IMAGES]", help=SOURCES)] = None,
+    images: Annotated[str | None, typer.Argument(metavar="IMAGES", help=SOURCES)] = None,
     model: Annotated[Path | None, typer.Option(help="Model folder; needed with IMAGES.")] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep pictures whose files vanished.")] = False,
     compact: Annotated[bool, typer.Option("--compact", help="Shrink OUT to what it holds.")] = False,
@@ -147,7 +147,7 @@ def index(
 ) -> None:
     """Encode pictures into an index, or bring an index up to date: adds, re-encodes, drops.
 
-    Without IMAGES, only compact or verify it.
+    What lies below a folder that cannot be listed is kept. Without IMAGES, only compact or verify.
 
     Example: spq index photos/ --model photos.spq --out photos.index
 

@@ -133,7 +133,7 @@ class ImageIndex:
             gone = [] if keep_missing else missing(self.store, source)
             self.store.remove(gone)
             self.store.set_source(_lasting(source.name))
-            report.kept += len(set(self.store.stats()) - set(source.ids))
+            report.kept += len(self.store) + len(self.store.unreadable()) - len(source)
         # a renamed file is a path gone and a path come with its code: count it once
         report.renamed = min(report.renamed, len(gone))
         report.added, report.removed = report.added - report.renamed, len(gone) - report.renamed
@@ -160,7 +160,7 @@ class ImageIndex:
             StoreError: a path that is not in the index; nothing is dropped then.
         """
         with self.store.writing():
-            known = self.store.stats()
+            known = self.store.stats(paths)
             unknown = next((path for path in paths if path not in known), None)
             if unknown is not None:
                 raise StoreError(f"{unknown} is not in the index {self.store.folder}; paths are as in `spq search`")

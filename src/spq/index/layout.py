@@ -34,11 +34,12 @@ _TABLES = (
         reason TEXT,
         code BLOB                              -- M bytes, one sub-code each
     )""",
-    "CREATE INDEX items_by_hash ON items (hash)",
 )
 _TO_FORMAT_2 = (
     "ALTER TABLE items ADD COLUMN metadata TEXT",  # a JSON object: the collection's columns, and its label
     "ALTER TABLE items ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",  # number of the change that last wrote the row
+    "DROP INDEX IF EXISTS items_by_hash",
+    "CREATE INDEX items_by_hash ON items (substr(hash, 1, 8))",  # as good as the whole hash, in half the bytes
     "CREATE INDEX items_by_revision ON items (revision)",
     "CREATE INDEX items_without_code ON items (status) WHERE status = 1",
     # What was dropped, so that readers can follow. Row 0 stands for older ones that are no longer listed.

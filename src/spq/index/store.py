@@ -124,8 +124,8 @@ class Store:
         with locked(self.folder, self.wait):
             with self._told():
                 self._writer = open_writer(self.folder)
-            self.manifest = read_manifest(self.folder)
             try:
+                self.manifest = read_manifest(self.folder)
                 yield
             finally:
                 with suppress(sqlite3.Error):  # shrink the log where that is possible without waiting for readers
@@ -164,6 +164,8 @@ class Store:
             StoreError: no room for a second copy of it; nothing has changed then.
         """
         before = self._bytes_on_disk()
+        for leftover in (*self.folder.glob(".manifest.*"), *(self.folder / "model").glob(".*")):
+            leftover.unlink()  # of a writer that was killed
         with self._change() as (writer, _):
             writer.execute("INSERT OR REPLACE INTO removed SELECT 0, max(revision) FROM removed HAVING count(*)")
             writer.execute("DELETE FROM removed WHERE id > 0")
@@ -198,7 +200,8 @@ class Store:
 
     def items_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, Item]:
         """One encoded item for each of the hashes that are known."""
-        found = (self._first("hash = ? AND status = 0", value) for value in set(hashes) if value)
+        where = "substr(hash, 1, 8) = ? AND hash = ? AND status = 0"
+        found = (self._first(where, value[:8], value) for value in set(hashes) if value)
         return {item.hash: item for item in found if item}
 
     def item(self, path: str) -> Item | None:
@@ -293,10 +296,10 @@ class Store:
         except SQLITE_ERRORS as error:
             raise StoreError(f"index {self.folder} could not be read ({error}); index anew if that stays") from None
 
-    def _first(self, where: str, value: bytes) -> Item | None:
+    def _first(self, where: str, *values: bytes) -> Item | None:
         columns = "path, size, mtime_ns, hash, width, height, code, reason, id"
         columns += ", metadata" if self._has_metadata() else ", NULL"
-        rows = self._select(f"SELECT {columns} FROM items WHERE {where} LIMIT 1", value)
+        rows = self._select(f"SELECT {columns} FROM items WHERE {where} LIMIT 1", *values)
         if not rows:
             return None
         path, size, mtime_ns, digest, width, height, code, reason, id_, metadata = rows[0]
