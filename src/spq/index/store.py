@@ -52,6 +52,9 @@ _PUT = (
 )
 
 
+_COLUMNS = "path, size, mtime_ns, hash, width, height, code, reason, id"  # as `_item` takes them
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What the codes of an index are."""
@@ -182,6 +185,11 @@ class Store:
         """The item of a path."""
         return self._first("path = CAST(? AS TEXT)", _bytes(path))
 
+    def items(self) -> Iterator[Item]:
+        """All items that have a code, by id."""
+        rows = self._select(f"SELECT {_COLUMNS} FROM items WHERE status = 0 ORDER BY id")
+        return (_item(row) for row in rows)
+
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the pictures that have no code."""
         return self._select("SELECT path, reason FROM items WHERE status = 1 ORDER BY id")
@@ -214,13 +222,8 @@ class Store:
             raise StoreError(f"index {self.folder} could not be read ({error}); index anew if that stays") from None
 
     def _first(self, where: str, value: bytes) -> Item | None:
-        columns = "path, size, mtime_ns, hash, width, height, code, reason, id"
-        rows = self._select(f"SELECT {columns} FROM items WHERE {where} LIMIT 1", value)
-        if not rows:
-            return None
-        path, size, mtime_ns, digest, width, height, code, reason, id_ = rows[0]
-        numbers = None if code is None else np.frombuffer(code, np.uint8)
-        return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_)
+        rows = self._select(f"SELECT {_COLUMNS} FROM items WHERE {where} LIMIT 1", value)
+        return _item(rows[0]) if rows else None
 
     def _transaction(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         writer = self._writer
@@ -310,6 +313,12 @@ def _row(item: Item) -> tuple[object, ...]:
     facts = (item.hash, item.size, item.mtime_ns, item.width, item.height)
     status, code = (UNREADABLE, None) if item.code is None else (OK, item.code.tobytes())
     return _bytes(item.path), *facts, status, _bytes(item.reason) if item.reason else None, code
+
+
+def _item(row: tuple[Any, ...]) -> Item:
+    path, size, mtime_ns, digest, width, height, code, reason, id_ = row
+    numbers = None if code is None else np.frombuffer(code, np.uint8)
+    return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_)
 
 
 def _bytes(text: str) -> bytes:
