@@ -198,6 +198,44 @@ def search(
         print(json.dumps(asdict(hit)) if as_json else f"{hit.rank:4d}  {hit.distance:10.4f}  {printable(hit.path)}")
 
 
+@app.command()
+def dupes(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")],
+    threshold: Annotated[float | None, typer.Option(min=0, help="Code distance of `similar`; else calibrated.")] = None,
+    recall: Annotated[float, typer.Option(min=0, max=1, help="Share of altered copies it is calibrated to find.")] = 0.9,
+    csv: Annotated[Path | None, typer.Option(help="Also write a table of all groups.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a contact sheet.")] = None,
+    seed: Annotated[int, Seed] = 0,
+    as_json: Json = False,
+) -> None:
+    """Find identical files, re-encoded, edited and similar pictures. It reports, and deletes nothing.
+
+    Example: spq dupes photos.index --csv copies.csv --html copies.html
+    """
+    from spq.app import dupes_report
+    from spq.app.checks import check_file
+    from spq.app.describe import listed
+    from spq.app.progress import counting
+    from spq.data.sources import open_images
+    from spq.index.dupes import find_duplicates
+    from spq.index.image_index import ImageIndex
+
+    check_file("--csv", csv)
+    check_file("--html", html)
+    with ImageIndex.open(index) as opened, counting("comparing") as progress:
+        images = open_images(opened.store.manifest.source)
+        report = find_duplicates(opened, images, threshold=threshold, recall=recall, seed=seed, progress=progress)
+    if csv:
+        dupes_report.write_csv(csv, report)
+    if html:
+        dupes_report.write_html(html, report, images)
+    if as_json:
+        print(json.dumps({"index": str(index), **asdict(report)}))
+    else:
+        _note(listed("left out", report.left_out))
+        print(dupes_report.text(report))
+
+
 @app.command("eval")
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")],

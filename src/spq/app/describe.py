@@ -82,9 +82,14 @@ def sync_text(facts: dict[str, Any], report: SyncReport) -> str:
 
 def failures_text(report: SyncReport) -> str:
     """The unreadable pictures with their reasons; empty where there is none."""
-    lines = [f"not indexed: {printable(path)}: {printable(reason)}" for path, reason in report.failed[:LISTED]]
-    if len(report.failed) > LISTED:
-        lines.append(f"and {len(report.failed) - LISTED} more; --json lists all")
+    return listed("not indexed", report.failed)
+
+
+def listed(what: str, pictures: list[tuple[str, str]]) -> str:
+    """(path, reason) a line, the first of them; empty where there is none."""
+    lines = [f"{what}: {printable(path)}: {printable(reason)}" for path, reason in pictures[:LISTED]]
+    if len(pictures) > LISTED:
+        lines.append(f"and {len(pictures) - LISTED} more; --json lists all")
     return "\n".join(lines)
 
 

@@ -61,14 +61,14 @@ def same_picture(a: Thumbs, b: Thumbs) -> NDArray[np.bool_]:
 
 def edited_copy(a: Thumbs, b: Thumbs) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(P,) whether b is a cropped or brightened a, or a of b, and (P,) whether it is cropped."""
-    x, y = a.astype(np.float32), b.astype(np.float32)
+    x, y = (_pooled(thumbs.astype(np.float32), 16) for thumbs in (a, b))
     fit = np.tile(np.array([1, 0, 1, 0, 1, 0], np.float32), (len(x), 1))
-    fit = _aligned(_luminance(x), _luminance(y), fit, 16, 8)
-    share, _, usable = _disagreement(_pooled(x, 16), _pooled(y, 16), fit)
+    fit = _aligned(x, y, fit, 8)
+    share, _, usable = _disagreement(x, y, fit)
     hopeful = np.flatnonzero((share <= HOPELESS_SHARE) & usable)
-    x, y, fit = x[hopeful], y[hopeful], fit[hopeful]
-    for side, steps in ((32, 4), (64, 3)):
-        fit = _aligned(_luminance(x), _luminance(y), fit, side, steps)
+    x, y, fit = a[hopeful].astype(np.float32), b[hopeful].astype(np.float32), fit[hopeful]
+    for side, steps in ((32, 4), (SIDE, 3)):
+        fit = _aligned(_pooled(x, side), _pooled(y, side), fit, steps)
     share, worst, usable = _disagreement(x, y, fit)
     edited, cropped = np.zeros(len(a), bool), np.zeros(len(a), bool)
     edited[hopeful] = (share <= EDITED_SHARE) & (worst <= EDITED_WORST) & usable
@@ -76,13 +76,13 @@ def edited_copy(a: Thumbs, b: Thumbs) -> tuple[NDArray[np.bool_], NDArray[np.boo
     return edited, edited & cropped
 
 
-def _aligned(a: Floats, b: Floats, fit: Floats, side: int, steps: int) -> Floats:
-    """Gauss-Newton on a(u) = gain * b(scale * u + shift) + offset, for P pairs of luminances (P, 64, 64) at once.
+def _aligned(a: Floats, b: Floats, fit: Floats, steps: int) -> Floats:
+    """Gauss-Newton on a(u) = gain * b(scale * u + shift) + offset, in luminance, for P pairs (P, 3, S, S) at once.
 
     Args:
         fit: (P, 6) scale and shift down, scale and shift across (in halves of the picture), gain, offset.
     """
-    x, y = _pooled(a, side), _pooled(b, side)
+    x, y, side = _luminance(a), _luminance(b), a.shape[-1]
     u = _places(side)
     down, across = np.gradient(y, axis=1) * side / 2, np.gradient(y, axis=2) * side / 2
     damping = 50 * np.diag([1, 1, 1, 1, 0.01, 0.001])
@@ -141,8 +141,7 @@ def _unclipped(values: Floats) -> NDArray[np.bool_]:
 
 def _luminance(rgb: Floats) -> Floats:
     """(P, 3, S, S) -> (P, S, S)."""
-    grey: Floats = np.einsum("pchw,c->phw", rgb, _LUMA)
-    return grey
+    return _LUMA[0] * rgb[:, 0] + _LUMA[1] * rgb[:, 1] + _LUMA[2] * rgb[:, 2]
 
 
 def _pooled(values: Floats, side: int) -> Floats:
