@@ -202,7 +202,9 @@ def search(
 def dupes(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")],
     threshold: Annotated[float | None, typer.Option(min=0, help="Code distance of `similar`; else calibrated.")] = None,
-    recall: Annotated[float, typer.Option(min=0, max=1, help="Share of altered copies it is calibrated to find.")] = 0.9,
+    recall: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of altered copies it is calibrated to find.")
+    ] = 0.9,
     csv: Annotated[Path | None, typer.Option(help="Also write a table of all groups.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a contact sheet.")] = None,
     seed: Annotated[int, Seed] = 0,
@@ -283,6 +285,24 @@ def info(
 
     facts = facts_of(path)
     print(json.dumps(facts) if as_json else aligned(facts))
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An index folder; for onnx also a model folder.")],
+    to: Annotated[Literal["faiss", "codes", "onnx"], typer.Option(help="faiss, codes (.npz, .parquet) or onnx.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    as_json: Json = False,
+) -> None:
+    """Hand over to other tools: a FAISS index, codes with their codebooks, or the model as ONNX.
+
+    Example: spq export photos.index --to faiss --out photos.faiss
+    """
+    from spq.app.export import export as run_export
+    from spq.app.export import export_text
+
+    facts = run_export(path, to, out)
+    print(json.dumps({"out": str(out), **facts}) if as_json else export_text(to, out, facts))
 
 
 @app.command()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spq.data.images import load_pixels
 from spq.data.sources import ImageSet
-from spq.index.pixels import SIDE, edited_copy, mirrored, same_picture, signatures
+from spq.index.pixels import SIDE, edited_copy, mirrored, same_picture
 from spq.index.scan import Scan
 from spq.index.tables import decode, distance_tables
 
@@ -140,8 +140,9 @@ def _apart(seen: Floats, pairs: Pairs) -> tuple[Floats, Floats]:
 def _as_keys(rows: Rows, others: Rows, count: int) -> Rows:
     """Each of `rows` (n,) with each of its `others` (n, k), as lower * count + higher; itself left out."""
     a, b = np.repeat(rows, others.shape[1]), others.ravel()
+    a, b = a[a != b], b[a != b]
     keys: Rows = np.unique(np.minimum(a, b) * count + np.maximum(a, b))
-    return keys[keys // max(count, 1) != keys % max(count, 1)]
+    return keys
 
 
 def _batches(count: int, size: int = BATCH) -> Iterator[slice]:

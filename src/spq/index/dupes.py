@@ -155,7 +155,7 @@ class _Sorting:
         for row in sorted(beside, key=lambda row: int(self.rank[row])):
             others = [other for other in beside[row] if other not in taken]
             if row not in taken and others:
-                members[row] = sorted(others, key=lambda other, row=row: (beside[row][other], other))
+                members[row] = [other for _, other in sorted((beside[row][other], other) for other in others)]
                 taken.update(others, [row])
         self._add(kind, members, lambda row, keep: ("similar", beside[keep][row]))
 
@@ -164,7 +164,12 @@ class _Sorting:
             self.leader[others] = keep
             best = [self.items[row] for row in [keep, *others]]
             self.groups.append(
-                Group(kind, _member(best[0]), _reason(best), [_member(self.items[row], *note(row, keep)) for row in others])
+                Group(
+                    kind,
+                    _member(best[0]),
+                    _reason(best),
+                    [_member(self.items[row], *note(row, keep)) for row in others],
+                )
             )
 
 
@@ -218,7 +223,13 @@ def _preference(item: Item) -> tuple[int, int, int, int, str]:
 def _reason(best: list[Item]) -> str:
     """By what the first item comes before all others."""
     mine, next_best = _preference(best[0]), min(_preference(item) for item in best[1:])
-    reasons = ("most pixels", "largest file of the most pixels", "oldest of equal files", "shortest path", "first by name")
+    reasons = (
+        "most pixels",
+        "largest file of the most pixels",
+        "oldest of equal files",
+        "shortest path",
+        "first by name",
+    )
     return next(reason for reason, a, b in zip(reasons, mine, next_best, strict=True) if a != b)
 
 

@@ -103,12 +103,12 @@ def _disagreement(a: Floats, b: Floats, fit: Floats) -> tuple[Floats, Floats, ND
     """What the overlay of (P, 3, S, S) leaves: share of the contrast, grey levels in the worst 64th, enough to judge by?"""
     seen, inside = _overlaid(b, fit)
     usable = inside[:, 0] & _unclipped(a).all(1) & _unclipped(seen).all(1)  # (P, S, S)
-    mask, count = usable[:, None], usable.sum((1, 2)) + 1e-6
+    mask, count = usable[:, None], usable.sum((1, 2), dtype=np.float32) + np.float32(1e-6)
     gain, offset = fit[:, 4, None, None, None], fit[:, 5, None, None, None]
     error = np.square((a - gain * seen - offset) * mask).mean(1)
     mean = (a * mask).sum((2, 3)) / count[:, None]
     variance = np.square((a - mean[:, :, None, None]) * mask).mean(1).sum((1, 2)) / count
-    share = np.sqrt(error.sum((1, 2)) / count / (variance + 16))  # 16: a codec's work on an empty picture
+    share: Floats = np.sqrt(error.sum((1, 2)) / count / (variance + 16))  # 16: a codec's work on an empty picture
     worst = np.sqrt(_pooled(error, 8).max((1, 2)))
     area = a.shape[-1] ** 2
     return share, worst, (inside[:, 0].mean((1, 2)) >= MIN_OVERLAP) & (count >= MIN_USABLE * area)
@@ -118,7 +118,7 @@ def _overlaid(pictures: Floats, fit: Floats) -> tuple[Floats, NDArray[np.bool_]]
     """(P, ..., S, S) as seen through `fit`, bilinear, and where that lies inside of the picture."""
     side, extra = pictures.shape[-1], (None,) * (pictures.ndim - 3)
     (rows, in_rows), (columns, in_columns) = (_axis(fit[:, i], fit[:, i + 1], side) for i in (0, 2))
-    seen: Floats = rows[:, *extra] @ pictures @ columns[:, *extra].swapaxes(-1, -2)
+    seen = np.asarray(rows[:, *extra] @ pictures @ columns[:, *extra].swapaxes(-1, -2), np.float32)
     return seen, (in_rows[:, :, None] & in_columns[:, None, :])[:, *extra]
 
 
@@ -141,7 +141,9 @@ def _unclipped(values: Floats) -> NDArray[np.bool_]:
 
 def _luminance(rgb: Floats) -> Floats:
     """(P, 3, S, S) -> (P, S, S)."""
-    return _LUMA[0] * rgb[:, 0] + _LUMA[1] * rgb[:, 1] + _LUMA[2] * rgb[:, 2]
+    red, green, blue = (weight * rgb[:, channel] for channel, weight in enumerate(_LUMA))
+    grey: Floats = red + green + blue
+    return grey
 
 
 def _pooled(values: Floats, side: int) -> Floats:

@@ -107,9 +107,7 @@ def code_distances(a: Codes, b: Codes, codebooks: Floats, distance: str) -> Floa
     return total
 
 
-def _encoded_copies(
-    model: Model, images: ImageSet, positions: Rows, rng: np.random.Generator
-) -> tuple[Rows, Codes]:
+def _encoded_copies(model: Model, images: ImageSet, positions: Rows, rng: np.random.Generator) -> tuple[Rows, Codes]:
     """Which of `positions` could still be read, and the codes of a copy of each."""
     size = model.config.input.size
     done, pixels = [], []
