@@ -201,7 +201,7 @@ def search(
 @app.command()
 def dupes(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")],
-    threshold: Annotated[float | None, typer.Option(min=0, help="Code distance of `similar`; else calibrated.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Code distance of `similar`; else calibrated.")] = None,
     recall: Annotated[
         float, typer.Option(min=0, max=1, help="Share of altered copies it is calibrated to find.")
     ] = 0.9,
@@ -222,6 +222,8 @@ def dupes(
     from spq.index.dupes import find_duplicates
     from spq.index.image_index import ImageIndex
 
+    if threshold is not None and not 0 <= threshold < float("inf"):
+        raise ConfigError(f"--threshold {threshold:g} is no distance; give 0 or more")
     check_file("--csv", csv)
     check_file("--html", html)
     with ImageIndex.open(index) as opened, counting("comparing") as progress:

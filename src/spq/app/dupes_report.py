@@ -79,7 +79,8 @@ def _by_kind(report: Report) -> Iterator[tuple[str, list[Group]]]:
 
 
 def _counted(groups: list[Group]) -> str:
-    return f"{len(groups):,} groups, {sum(len(group.others) for group in groups):,} beside those to keep"
+    noun = "group" if len(groups) == 1 else "groups"
+    return f"{len(groups):,} {noun}, {sum(len(group.others) for group in groups):,} beside those to keep"
 
 
 def _line(member: Member) -> str:
