@@ -16,6 +16,7 @@ from PIL import Image, ImageEnhance
 
 from spq import ImageIndex
 from spq.app.dupes_report import text, write_csv, write_html
+from spq.config import Recipe
 from spq.data.sources import open_images
 from spq.index.candidates import code_neighbours
 from spq.index.dupes import KINDS, Report, _reason, _Sorting, find_duplicates
@@ -24,6 +25,7 @@ from spq.index.similar import altered_copy, code_distances, within
 from spq.index.store import Item
 from spq.index.tables import decode, distance_tables
 from spq.model.artifact import Model
+from spq.model.network import Network
 
 COPIES = {"bytes": "identical", "q35": "re-encoded", "small": "re-encoded", "mirror": "edited", "crop": "edited"} | {
     "dark": "edited"
@@ -156,6 +158,29 @@ def test_missing_changed_and_broken_pictures_are_named_and_the_rest_is_judged(
     assert "changed since it was indexed" in reasons["01.png"]
     assert not {"00.png", "01.png"} & {m.path for g in report.groups for m in (g.keep, *g.others)}
     assert sum(group.kind == "identical" for group in report.groups) == 6
+
+
+def test_if_every_picture_has_gone_all_are_named_and_nothing_is_found(
+    photos: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        report = find_duplicates(index, open_images("sample:test"))
+    assert (report.pictures, report.groups, report.threshold, len(report.left_out)) == (0, [], None, 60)
+
+
+def test_codes_that_are_all_the_same_hide_no_copy(
+    report: Report, collection: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    collapsed = Model(Network(tiny_recipe), tiny_recipe)
+    collapsed.network.quantizer.codebooks.data.zero_()
+    with ImageIndex.build(tmp_path / "i", collapsed, collection) as index:
+        assert not index.store.codes()[1].any()
+        again = find_duplicates(index, open_images(collection))
+    sure = [[group for group in each.groups if group.kind != "similar"] for each in (report, again)]
+    assert sure[0] == sure[1]
+    assert again.threshold
+    assert again.threshold.with_neighbour == again.threshold.false_matches == 1
+    assert "hardly tell your pictures apart" in text(again)
 
 
 @pytest.mark.parametrize("count", [1, 2])
