@@ -71,7 +71,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_help_is_there_for_every_command_and_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     listed = capsys.readouterr().out
-    for command in ("train", "index", "search", "eval", "info", "doctor", "demo"):
+    for command in ("train", "index", "search", "dupes", "eval", "info", "export", "doctor", "demo"):
         assert command in listed
         assert run(command, "--help") == 0
         assert f"Example: spq {command}" in capsys.readouterr().out
@@ -377,6 +377,24 @@ WRONG = [
     ("eval {m} --gallery {t}/broken --queries {p}", 1, "no labels"),
     ("eval {t}/nowhere --gallery {p} --queries sample:test", 1, "no model at"),
     ("eval {m} --gallery {p} --queries sample:test --plots {t}/tiny.toml", 2, "is a file"),
+    ("dupes {t}/nowhere", 1, "no index at"),
+    ("dupes {m}", 1, "no index at"),
+    ("dupes {i} --threshold -1", 2, "--threshold"),
+    ("dupes {i} --threshold nan", 2, "--threshold nan"),
+    ("dupes {i} --recall 1.5", 2, "--recall"),
+    ("dupes {i} --html {p}", 2, "is a folder"),
+    ("dupes {i} --csv {p}", 2, "is a folder"),
+    ("dupes {t}/astray", 1, "no such folder or file: /nowhere/photos"),
+    ("export {i} --to nonsense --out {t}/new", 2, "'nonsense' is not one of"),
+    ("export {i} --out {t}/new", 2, "--to"),
+    ("export {i} --to codes --out {t}/new.txt", 2, "end it in .npz or .parquet"),
+    ("export {i} --to faiss --out {p}", 2, "is a folder"),
+    ("export {m} --to faiss --out {t}/new", 2, "is a model and has no codes"),
+    ("export {m} --to codes --out {t}/new.npz", 2, "is a model and has no codes"),
+    ("export {t}/nowhere --to onnx --out {t}/new", 1, "nothing at"),
+    ("export {p} --to faiss --out {t}/new", 1, "no index at"),
+    ("export {p} --to onnx --out {t}/new", 1, "no model at"),
+    ("export {t}/damaged --to onnx --out {t}/new", 1, "damaged"),
     ("info {t}/nowhere", 1, "nothing at"),
     ("info {p}", 1, "no model at"),
     ("info {t}/newer", 1, "has format 99"),
@@ -403,6 +421,9 @@ def places(model: Path, index: Path, photos: Path, recipe: Path, tmp_path: Path)
     other = Model.load(model)
     other.network.quantizer.codebooks.data.mul_(2)
     Model(other.network, other.config).save(tmp_path / "other")
+    shutil.copytree(index, tmp_path / "astray")
+    manifest = json.loads((index / "manifest.json").read_text())
+    (tmp_path / "astray" / "manifest.json").write_text(json.dumps({**manifest, "source": "/nowhere/photos"}))
     return {"t": tmp_path, "p": photos, "m": model, "i": index}
 
 
@@ -497,6 +518,49 @@ def test_a_name_that_is_not_utf8_is_shown_and_kept(
     capsys.readouterr()
     assert run("search", tmp_path / "odd", photos / odd, "--top", 2) == 0
     assert "caf\\xe9.png" in capsys.readouterr().out
+
+
+def test_dupes_tells_of_copies_in_a_table_json_csv_and_a_page(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = min((photos / "bag").iterdir())
+    shutil.copy(original, photos / "bag" / "copy of it.png")
+    (photos / "bag" / "broken.jpg").write_bytes(b"no picture")
+    assert run("index", photos, "--model", model, "--out", tmp_path / "new") == 0
+    capsys.readouterr()
+
+    assert run("dupes", tmp_path / "new", "--csv", tmp_path / "d.csv", "--html", tmp_path / "d.html") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("identical files: 1 group, 1 beside those to keep\n  = bag/")
+    assert "nothing was deleted" in out
+    assert err.splitlines() == [line for line in err.splitlines() if line.startswith("left out: bag/broken.jpg: ")]
+    assert "copy of it.png" in (tmp_path / "d.csv").read_text()
+    assert "copy of it.png" in (tmp_path / "d.html").read_text()
+
+    assert run("dupes", tmp_path / "new", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    (group,) = (group for group in facts["groups"] if group["kind"] == "identical")
+    assert {group["keep"]["path"], group["others"][0]["path"]} == {f"bag/{original.name}", "bag/copy of it.png"}
+    assert facts["left_out"][0][0] == "bag/broken.jpg"
+    assert 0 <= facts["threshold"]["false_matches"] <= 1
+
+
+def test_export_says_what_it_wrote_and_that_faiss_ranks_by_squares(
+    index: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path, to, name in (
+        (index, "faiss", "x"),
+        (index, "codes", "x.npz"),
+        (model, "onnx", "m"),
+        (index, "onnx", "n"),
+    ):
+        assert run("export", path, "--to", to, "--out", tmp_path / "out" / name) == 0
+        out, err = capsys.readouterr()
+        assert (len(out.splitlines()), err) == (1, "")
+        assert ("FAISS sums squares; the index itself ranks by l2" in out) == (to == "faiss")
+        assert run("export", path, "--to", to, "--out", tmp_path / "out" / name, "--json") == 0
+        assert {"out", "model", "distance", "bits"} <= set(json.loads(capsys.readouterr().out))
+    assert (tmp_path / "out" / "m").read_bytes() == (tmp_path / "out" / "n").read_bytes()
 
 
 def test_doctor_names_the_device_and_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,12 @@ def check_folder(option: str, path: Path | None) -> None:
         raise ConfigError(f"{option} {path} is a file; give a folder")
 
 
+def check_file(option: str, path: Path | None) -> None:
+    """Refuse a folder where a file is to be written, and a place below a file."""
+    if path and path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder; give a file")
+
+
 def check_tensorboard() -> None:
     """Refuse `--tensorboard` without the package."""
     if find_spec("tensorboard") is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -96,7 +97,7 @@ def train(
     Example: spq train photos/ --out photos.spq --bits 64 --minutes 30
     """
     from spq.app.checks import check_model_out, check_tensorboard
-    from spq.app.describe import unlisted_text
+    from spq.app.describe import listed
     from spq.config import load_recipe
     from spq.data.sources import open_images
 
@@ -105,7 +106,7 @@ def train(
     if tensorboard:
         check_tensorboard()
     source = open_images(images)
-    _note(unlisted_text(source))
+    _note(listed("left out", source.unlisted))
     from spq.api import with_options  # torch, from here on
     from spq.app.describe import training_text
     from spq.app.progress import TrainingBar
@@ -232,6 +233,48 @@ def search(
         print(line(hit, as_json, fold))
 
 
+@app.command()
+def dupes(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")],
+    threshold: Annotated[float | None, typer.Option(help="Code distance of `similar`; else calibrated.")] = None,
+    recall: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of altered copies it is calibrated to find.")
+    ] = 0.9,
+    csv: Annotated[Path | None, typer.Option(help="Also write a table of all groups.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a contact sheet.")] = None,
+    seed: Annotated[int, Seed] = 0,
+    as_json: Json = False,
+) -> None:
+    """Find identical files, re-encoded, edited and similar pictures. It reports, and deletes nothing.
+
+    Example: spq dupes photos.index --csv copies.csv --html copies.html
+    """
+    from spq.app import dupes_report
+    from spq.app.checks import check_file
+    from spq.app.describe import listed
+    from spq.app.progress import counting
+    from spq.data.sources import open_images
+    from spq.index.dupes import find_duplicates
+    from spq.index.image_index import ImageIndex
+
+    if threshold is not None and not 0 <= threshold < float("inf"):
+        raise ConfigError(f"--threshold {threshold:g} is no distance; give 0 or more")
+    check_file("--csv", csv)
+    check_file("--html", html)
+    with ImageIndex.open(index) as opened, counting("comparing") as progress:
+        images = open_images(opened.store.manifest.source)
+        report = find_duplicates(opened, images, threshold=threshold, recall=recall, seed=seed, progress=progress)
+    if csv:
+        dupes_report.write_csv(csv, report)
+    if html:
+        dupes_report.write_html(html, report, images)
+    if as_json:
+        print(json.dumps({"index": str(index), **asdict(report)}))
+    else:
+        _note(listed("left out", report.left_out))
+        print(dupes_report.text(report))
+
+
 @app.command("eval")
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")],
@@ -279,6 +322,24 @@ def info(
 
     facts = facts_of(path)
     print(json.dumps(facts) if as_json else aligned(facts))
+
+
+@app.command()
+def export(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An index folder; for onnx also a model folder.")],
+    to: Annotated[Literal["faiss", "codes", "onnx"], typer.Option(help="faiss, codes (.npz, .parquet) or onnx.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    as_json: Json = False,
+) -> None:
+    """Hand over to other tools: a FAISS index, codes with their codebooks, or the model as ONNX.
+
+    Example: spq export photos.index --to faiss --out photos.faiss
+    """
+    from spq.app.export import export as run_export
+    from spq.app.export import export_text
+
+    facts = run_export(path, to, out)
+    print(json.dumps({"out": str(out), **facts}) if as_json else export_text(to, out, facts))
 
 
 @app.command()

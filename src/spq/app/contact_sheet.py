@@ -74,14 +74,28 @@ def write_html(path: Path, rows: Sequence[Row], title: str) -> None:
     """A page without scripts or outside files; dark and light, from phone to desktop."""
     body = "\n".join(
         "<section>"
-        + "\n".join(_query(image, caption) for image, caption in ((row.image, row.caption), *row.more))
+        + "\n".join(
+            figure(image, f"query: {caption}", caption, style="query")
+            for image, caption in ((row.image, row.caption), *row.more)
+        )
         + "\n"
         + "\n".join(_answer(rank, answer) for rank, answer in enumerate(row.answers, row.first))
         + "</section>"
         for row in rows
     )
+    write_page(path, title, body)
+
+
+def write_page(path: Path, title: str, body: str) -> None:
+    """The page's frame and style around a body of sections with figures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_PAGE.format(title=_text(title), body=body), "utf-8")
+
+
+def figure(image: Image.Image, alt: str, caption: str, small: str = "", style: str = "") -> str:
+    """One picture with its caption, as HTML. style: query, same, other, or empty."""
+    mark, note = f' class="{style}"' if style else "", f"<br><small>{_text(small)}</small>" if small else ""
+    return f"<figure{mark}>{_img(image, alt)}<figcaption>{_text(caption)}{note}</figcaption></figure>"
 
 
 def draw_png(rows: Sequence[Row], tile: int = 84, scale: int = 2) -> Image.Image:
@@ -112,18 +126,11 @@ def draw_png(rows: Sequence[Row], tile: int = 84, scale: int = 2) -> Image.Image
     return sheet
 
 
-def _query(image: Image.Image, caption: str) -> str:
-    text = f"<figcaption>{_text(caption)}</figcaption>"
-    return f'<figure class="query">{_img(image, f"query: {caption}")}{text}</figure>'
-
-
 def _answer(rank: int, answer: Answer) -> str:
-    mark = "" if answer.same is None else ' class="same"' if answer.same else ' class="other"'
+    style = "" if answer.same is None else "same" if answer.same else "other"
     note = "" if answer.same is None else ", same class" if answer.same else ", another class"
-    return (
-        f"<figure{mark}>{_img(answer.image, f'answer {rank}: {answer.caption}{note}')}"
-        f"<figcaption>{_text(answer.caption)}<br><small>{answer.distance:.3f}{note}</small></figcaption></figure>"
-    )
+    alt = f"answer {rank}: {answer.caption}{note}"
+    return figure(answer.image, alt, answer.caption, f"{answer.distance:.3f}{note}", style)
 
 
 def _img(image: Image.Image, alt: str) -> str:
@@ -159,6 +166,7 @@ _PAGE = """<!doctype html>
 @media (prefers-color-scheme: dark) {{ :root {{ --good: #3ecf8e; --bad: #ff9248; --frame: #7aa2ff; }} }}
 body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1200px; padding: 0 1rem; }}
 h1 {{ font-size: 1.2rem; font-weight: 600; }}
+h2 {{ font-size: 1rem; font-weight: 600; margin: 2rem 0 .5rem; }}
 section {{ display: flex; flex-wrap: wrap; gap: .6rem; padding: .8rem 0; border-top: 1px solid #8886; }}
 figure {{ margin: 0; width: 104px; }}
 img {{ width: 100px; height: 100px; object-fit: contain; background: #8881; border: 2px solid transparent; }}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from spq.errors import ModelError
 
 if TYPE_CHECKING:
-    from spq.data.sources import ImageSet
     from spq.index.sync import SyncReport
 
 LISTED = 20  # unreadable pictures named one by one
@@ -85,12 +84,8 @@ def sync_text(facts: dict[str, Any], report: SyncReport) -> str:
 
 def failures_text(report: SyncReport) -> str:
     """The unreadable pictures and folders with their reasons; empty where there is none."""
-    return "\n".join([*_named("not indexed", report.failed), *_named("cannot be looked at", report.unseen)])
-
-
-def unlisted_text(source: ImageSet) -> str:
-    """The folders that could not be listed; empty where there is none."""
-    return "\n".join(_named("left out", source.unlisted))
+    texts = listed("not indexed", report.failed), listed("cannot be looked at", report.unseen)
+    return "\n".join(filter(None, texts))
 
 
 def compact_text(index: Path, sizes: tuple[int, int]) -> str:
@@ -103,11 +98,12 @@ def verify_text(index: Path, faults: list[str]) -> str:
     return "\n".join(map(printable, faults)) or f"{index}: no fault found"
 
 
-def _named(what: str, failed: list[tuple[str, str]]) -> list[str]:
-    lines = [f"{what}: {printable(path)}: {printable(reason)}" for path, reason in failed[:LISTED]]
-    if len(failed) > LISTED:
-        lines.append(f"{what}: {len(failed) - LISTED} more, {len(failed)} in all; --json lists them")
-    return lines
+def listed(what: str, pictures: list[tuple[str, str]]) -> str:
+    """(path, reason) a line, the first of them; empty where there is none."""
+    lines = [f"{what}: {printable(path)}: {printable(reason)}" for path, reason in pictures[:LISTED]]
+    if len(pictures) > LISTED:
+        lines.append(f"{what}: {len(pictures) - LISTED} more, {len(pictures)} in all; --json lists them")
+    return "\n".join(lines)
 
 
 def explanation(error: Exception) -> tuple[str, int] | None:

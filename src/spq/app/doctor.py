@@ -8,7 +8,7 @@ import os
 import platform
 from typing import Any
 
-EXTRAS = {"huggingface_hub": "hub", "pillow_heif": "heif", "tensorboard": "tensorboard"}
+EXTRAS = {"huggingface_hub": "hub", "pillow_heif": "heif", "onnx": "onnx", "tensorboard": "tensorboard"}
 CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF"}
 PACKAGES = ("spq-retrieval", "torch", "torchvision", "faiss-cpu", "numpy", "pillow", "timm", "accelerate")
 

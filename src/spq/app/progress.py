@@ -57,12 +57,12 @@ class TrainingBar:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int, int], None]]:
-    """A callback (done, total, unreadable) that shows images per second, the time left and how many could not be read."""
+def counting(what: str) -> Iterator[Callable[..., None]]:
+    """A callback (done, total, unreadable=0) that shows images per second, the time left and how many could not be read."""
     console, start = Console(stderr=True), time.monotonic()
     last_line = start
 
-    def update(done: int, total: int, unreadable: int) -> None:
+    def update(done: int, total: int, unreadable: int = 0) -> None:
         nonlocal last_line
         now = time.monotonic()
         rate = done / max(now - start, 1e-9)

@@ -47,6 +47,8 @@ _LAST_REVISION = (
     "SELECT max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0))"
 )
 
+_COLUMNS = "path, size, mtime_ns, hash, width, height, code, reason, id"  # as `_item` takes them, with the metadata
+
 
 @dataclass(frozen=True)
 class Item:
@@ -208,6 +210,11 @@ class Store:
         """The item of a path."""
         return self._first("path = CAST(? AS TEXT)", _bytes(path))
 
+    def items(self) -> Iterator[Item]:
+        """All items that have a code, by id."""
+        rows = self._select(f"SELECT {self._columns()} FROM items WHERE status = 0 ORDER BY id")
+        return (_item(row) for row in rows)
+
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the pictures that have no code."""
         return self._select("SELECT path, reason FROM items WHERE status = 1 ORDER BY id")
@@ -297,15 +304,11 @@ class Store:
             raise StoreError(f"index {self.folder} could not be read ({error}); index anew if that stays") from None
 
     def _first(self, where: str, *values: bytes) -> Item | None:
-        columns = "path, size, mtime_ns, hash, width, height, code, reason, id"
-        columns += ", metadata" if self._has_metadata() else ", NULL"
-        rows = self._select(f"SELECT {columns} FROM items WHERE {where} LIMIT 1", *values)
-        if not rows:
-            return None
-        path, size, mtime_ns, digest, width, height, code, reason, id_, metadata = rows[0]
-        numbers = None if code is None else np.frombuffer(code, np.uint8)
-        facts = json.loads(metadata) if metadata else {}
-        return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_, facts)
+        rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where} LIMIT 1", *values)
+        return _item(rows[0]) if rows else None
+
+    def _columns(self) -> str:
+        return f"{_COLUMNS}, {'metadata' if self._has_metadata() else 'NULL'}"
 
     def _has_metadata(self) -> bool:
         """False in an index of format 1 that no writer of today has opened."""
@@ -343,6 +346,13 @@ def _row(item: Item) -> tuple[object, ...]:
 def as_json(metadata: dict[str, Any]) -> str | None:
     """Metadata as the store keeps it; None where there is none."""
     return json.dumps(metadata, separators=(",", ":")) if metadata else None
+
+
+def _item(row: tuple[Any, ...]) -> Item:
+    path, size, mtime_ns, digest, width, height, code, reason, id_, metadata = row
+    numbers = None if code is None else np.frombuffer(code, np.uint8)
+    facts = json.loads(metadata) if metadata else {}
+    return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_, facts)
 
 
 def _bytes(text: str) -> bytes:

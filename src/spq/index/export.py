@@ -1,0 +1,120 @@
+"""Hand an index over to others: a plain FAISS file, or codes and codebooks as NumPy or Parquet. docs/export.md reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.errors import ConfigError
+from spq.index.store import Manifest, Store
+from spq.index.tables import read_codebooks
+from spq.model.artifact import Replacing
+
+
+@dataclass(frozen=True)
+class _Content:
+    """All of an index, read in one go. ids (N,) ascending, paths, codes (N, M), codebooks (M, K, d)."""
+
+    manifest: Manifest
+    ids: NDArray[np.int64]
+    paths: list[str]
+    codes: NDArray[np.uint8]
+    codebooks: NDArray[np.float32]
+
+
+def export_faiss(store: Store, out: Path) -> dict[str, Any]:
+    """An `IndexIDMap` of a plain `IndexPQ` (METRIC_L2) under our ids, for `faiss.read_index`; `out`.json says their paths.
+
+    FAISS sums squared distances: it ranks as `sqeuclidean`, also where the index itself is `l2`.
+    """
+    import faiss
+
+    content = _read(store)
+    M, K, d = content.codebooks.shape
+    bits = K.bit_length() - 1
+    inner = faiss.IndexPQ(M * d, M, bits, faiss.METRIC_L2)
+    faiss.copy_array_to_vector(content.codebooks.ravel(), inner.pq.centroids)
+    inner.is_trained = True
+    index = faiss.IndexIDMap(inner)
+    index.add_sa_codes(packed(content.codes, bits), content.ids)
+    facts = {**_facts(content), "distance": "sqeuclidean", "index_distance": content.manifest.distance}
+    named = facts | {"paths": {str(i): path for i, path in zip(content.ids.tolist(), content.paths, strict=True)}}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with Replacing(out.with_name(f"{out.name}.json")) as temporary:
+        temporary.write_text(json.dumps(named, indent=0) + "\n", "utf-8")
+    with Replacing(out) as temporary:  # by Python: it says why a file cannot be written
+        temporary.write_bytes(faiss.serialize_index(index).tobytes())
+    return facts | {"paths": f"{out}.json"}
+
+
+def export_codes(store: Store, out: Path) -> dict[str, Any]:
+    """Ids, paths, codes, codebooks, distance and model hash as `.npz` (nothing pickled) or `.parquet`.
+
+    Raises:
+        ConfigError: another suffix.
+    """
+    writers = {".npz": _write_npz, ".parquet": _write_parquet}
+    if out.suffix not in writers:
+        raise ConfigError(f"--out {out} does not say in which format; end it in .npz or .parquet")
+    content = _read(store)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with Replacing(out) as temporary:
+        writers[out.suffix](temporary, content)
+    return _facts(content)
+
+
+def packed(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Codes (N, M) as FAISS keeps them: one string of bits, the first sub-code and its lowest bit first.
+
+    >>> packed(np.uint8([[1, 2, 3]]), bits=4).tolist()
+    [[33, 3]]
+    """
+    stream = np.unpackbits(codes[:, :, None], axis=2, count=bits, bitorder="little")
+    return np.packbits(stream.reshape(len(codes), codes.shape[1] * bits), axis=1, bitorder="little")
+
+
+def _read(store: Store) -> _Content:
+    items, M = list(store.items()), store.manifest.num_codebooks
+    codes = np.array([item.code for item in items], np.uint8).reshape(len(items), M)
+    ids, paths = np.array([item.id for item in items], np.int64), [item.path for item in items]
+    return _Content(store.manifest, ids, paths, codes, read_codebooks(store.folder, store.manifest))
+
+
+def _facts(content: _Content) -> dict[str, Any]:
+    manifest, d = content.manifest, content.codebooks.shape[2]
+    shape = {"num_codebooks": manifest.num_codebooks, "codebook_size": manifest.codebook_size, "codeword_dim": d}
+    return {
+        "images": len(content.ids),
+        "bits": manifest.bits,
+        "distance": manifest.distance,
+        "model": manifest.model,
+    } | shape
+
+
+def _write_npz(path: Path, content: _Content) -> None:
+    """Paths as one run of bytes with offsets: fixed-width text would take the longest path's room for each."""
+    names = [name.encode("utf-8", "surrogateescape") for name in content.paths]
+    offsets = np.cumsum([0, *map(len, names)], dtype=np.int64)
+    text = np.frombuffer(b"".join(names), np.uint8)
+    with path.open("wb") as file:  # given a name, NumPy would add to it
+        np.savez_compressed(
+            file, ids=content.ids, paths=text, path_offsets=offsets, codes=content.codes, codebooks=content.codebooks,
+            distance=np.array(content.manifest.distance), model=np.array(content.manifest.model),
+        )  # fmt: skip
+
+
+def _write_parquet(path: Path, content: _Content) -> None:
+    """Columns id, path and code (a list of M numbers); the rest as JSON under the key `spq` of the file's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in content.paths]
+    codes = pa.FixedSizeListArray.from_arrays(pa.array(content.codes.ravel()), content.codes.shape[1])
+    table = pa.table({"id": pa.array(content.ids), "path": pa.array(names, pa.string()), "code": codes})
+    facts = json.dumps({**_facts(content), "codebooks": content.codebooks.tolist()})
+    pa.parquet.write_table(table.replace_schema_metadata({"spq": facts}), path)
