@@ -229,15 +229,15 @@ def _check_numbers(threads: int | None, nprobe: int | None, recall_target: float
 
 
 def memory_bytes(N: int, M: int, ivf: bool = False) -> int:
-    """Bytes that a `Scan` of N distinct codes of M sub-codes below 16 holds, once it has searched: what to expect beforehand.
+    """Bytes that a `Scan` of N distinct codes of M sub-codes below 16 holds at most, once it has searched: what to expect.
 
-    Codes packed for the exact sums, and again in FAISS's order; lists add an 8-byte number for each code, and their shares. While
-    lists are made, it is about twice as much.
+    Codes are packed for the exact sums, and again in FAISS's order. Lists add an 8-byte number for each code, their shares, and
+    FAISS's room for twice the codes; on the way, about three times all that.
 
     >>> memory_bytes(1_000_000, 16), memory_bytes(10_000_000, 16, ivf=True)
-    (16000000, 244209664)
+    (16000000, 324209664)
     """
     packed = -(-M // 2)
     if not ivf:
         return N * 2 * packed
-    return N * (2 * packed + 8) + default_nlist(N) * M * fastscan.K * 4
+    return N * (3 * packed + 8) + default_nlist(N) * M * fastscan.K * 4
