@@ -29,6 +29,7 @@ import platform
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -267,11 +268,16 @@ def compare(data: Data, N: int, bits: int, arguments: argparse.Namespace) -> lis
         methods["IndexBinaryFlat"] = binary(data, N, bits, top)
         if bits == arguments.bits[0] and arguments.graphs_up_to >= N:  # graphs know no bits: once for each gallery
             methods |= graphs(data, N, top, arguments.threads)
-    for name, held in memory(codes, tables[:20], nprobe, arguments.top).items():
-        methods[name].bytes_per_vector = held
+    peaks = {}
+    for name, held, peak in memory(codes, tables[:20], nprobe, arguments.top):
+        methods[name].bytes_per_vector, peaks[name] = held, f"peak {peak:.0f} bytes"
     times = in_turns(methods, arguments.rounds, arguments.timed)
     recalls, exact = judge(data, N, codes, tables, scan, methods, arguments)
-    notes = {OURS: exact, IVF: f"{nprobe} lists, {ratio(times, RAW, IVF)}", RAW: f"spq takes {ratio(times, OURS, RAW)}"}
+    notes = {
+        OURS: f"{exact}, {peaks.get(OURS)}",
+        IVF: f"{nprobe} lists, {ratio(times, RAW, IVF)}, {peaks.get(IVF)}",
+        RAW: f"spq takes {ratio(times, OURS, RAW)}",
+    }
     return [
         Result(
             len(codes), scan.distinct, bits, name, statistics.median(ms), *np.percentile(ms, [5, 95]).tolist(),
@@ -313,34 +319,50 @@ def ratio(times: dict[str, list[float]], one: str, other: str) -> str:
     return f"{quotient:.2f}x the time" if one == OURS else f"{quotient:.1f}x as quick as {one}"
 
 
-def memory(codes: Codes, tables: Floats, nprobe: int, top: int) -> dict[str, float]:
-    """Bytes per row that our scan holds, without and with lists; none where the system does not tell."""
+def memory(codes: Codes, tables: Floats, nprobe: int, top: int) -> list[tuple[str, float, float]]:
+    """Bytes per row that our scan holds, and held at most, without and with lists; none where the system does not tell."""
     if not Path("/proc/self/status").exists():
-        return {}
+        return []
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "codes.npy"), codes)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             held = [pool.submit(held_bytes, Path(folder, "codes.npy"), tables, top, n) for n in {0, nprobe}]
-            return dict(future.result() for future in held)
+            return [future.result() for future in held]
 
 
-def held_bytes(path: Path, tables: Floats, top: int, nprobe: int) -> tuple[str, float]:
-    """In a process of its own: what is in memory after a search less what was before, the codes left out."""
+def held_bytes(path: Path, tables: Floats, top: int, nprobe: int) -> tuple[str, float, float]:
+    """In a process of its own: what is in memory after a search, and on the way at most, less what was before and the codes."""
     method = "ivf" if nprobe else "auto"
     small = np.tile(np.arange(16, dtype=np.uint8)[:, None], (5000, tables.shape[1]))
     Scan(small, 16).search(tables, top, "fast")  # what is loaded once is no part of the gallery
     codes = np.load(path, mmap_mode="r")
-    before = anonymous_bytes()
+    give_back()
+    before, done, seen = anonymous_bytes(), threading.Event(), [0]
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            seen.append(anonymous_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     scan = Scan(codes, 16)
     scan.search(tables, top, method, nprobe=nprobe or None)  # type: ignore[arg-type]
-    return IVF if nprobe else OURS, (anonymous_bytes() - before) / len(codes)
+    done.set()
+    watcher.join()
+    give_back()
+    after = anonymous_bytes()
+    return IVF if nprobe else OURS, (after - before) / len(codes), (max(*seen, after) - before) / len(codes)
 
 
-def anonymous_bytes() -> int:
-    """Memory of this process without that of files, after what is free has been given back."""
+def give_back() -> None:
+    """What is free, to the system."""
     gc.collect()
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process without that of files."""
     status = Path("/proc/self/status").read_text("utf-8")
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
 

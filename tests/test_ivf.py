@@ -162,7 +162,7 @@ def test_projected_codes_equal_one_hot_codes_times_the_axes() -> None:
     np.testing.assert_allclose(ivf._project(pack(codes, 16), axes, 7), one_hot @ axes, rtol=1e-4, atol=1e-5)
 
 
-def test_the_memory_that_is_stated_beforehand_is_what_lists_take() -> None:
+def test_lists_take_no_more_memory_than_is_stated_beforehand() -> None:
     rng = np.random.default_rng(0)
     codes = pack(rng.integers(0, 16, (40_000, 16)).astype(np.uint8), 16)
     lists = Lists(codes, 16)
@@ -170,4 +170,4 @@ def test_the_memory_that_is_stated_beforehand_is_what_lists_take() -> None:
     padded = sum(-(-int(size) // 32) * 32 * 8 for size in lists.sizes)  # FAISS fills blocks of 32 codes
     held = codes.nbytes + sum(index.list_size(number) * 8 for number in range(len(lists))) + padded
     held += lists._coarse.ntotal * lists._coarse.d * 4
-    assert held == pytest.approx(memory_bytes(40_000, 16, ivf=True), rel=0.1)
+    assert held < memory_bytes(40_000, 16, ivf=True) < 1.4 * held

@@ -130,4 +130,6 @@ def lists_text(images: int, num_codebooks: int, method: str) -> str:
     if method != "ivf" and images < IVF_FROM:
         return ""
     size = memory_bytes(images, num_codebooks, ivf=True)
-    return f"making lists of similar codes, for this search alone: up to {size / 1e6:,.0f} MB, on the way twice that"
+    return (
+        f"making lists of similar codes, for this search alone: up to {size / 1e6:,.0f} MB, and thrice that on the way"
+    )

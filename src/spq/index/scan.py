@@ -190,19 +190,21 @@ class Scan:
             ConfigError: this scan does not know what its codes stand for.
         """
         if recall_target not in self._nprobes:
-            if self._tables_of is None:
-                raise ConfigError(
-                    "recall_target needs Scan(..., tables_of=...) to make queries from codes; give nprobe"
-                )
-            rng = np.random.default_rng(self._seed)
-            sample = rng.choice(len(self._gallery), min(TUNED_ON, len(self._gallery)), replace=False)
-            tables = self._tables_of(unpack(self._gallery.packed[sample], self.M, self.K))
-            rows = self.search(tables, min(TUNED_AT, len(self)), threads=threads)[1]
-            ranks = np.sort(
-                self._make_lists(threads).ranks(tables, self._gallery.numbers()[rows].astype(np.int64)).ravel()
-            )
-            self._nprobes[recall_target] = int(ranks[max(1, ceil(recall_target * len(ranks))) - 1]) + 1
+            ranks = self._ranks_of_truth(threads)
+            self._nprobes[recall_target] = int(ranks[ceil(recall_target * len(ranks)) - 1]) + 1
         return self._nprobes[recall_target]
+
+    def _ranks_of_truth(self, threads: int | None) -> Rows:
+        """Ascending: how many lists come before the one that holds a result, for the exact results of a sample of codes."""
+        if self._tables_of is None:
+            raise ConfigError("recall_target needs Scan(..., tables_of=...) to make queries from codes; give nprobe")
+        gallery, top = self._gallery, min(TUNED_AT, len(self))
+        sample = np.random.default_rng(self._seed).choice(len(gallery), min(TUNED_ON, len(gallery)), replace=False)
+        tables = self._tables_of(unpack(gallery.packed[sample], self.M, self.K))
+        finder = vars(self).get("_fast") or FastScan(gallery.packed, self.M)  # not kept: lists do without it
+        rows = for_each(lambda table: nearest(finder, gallery, table, top), tables, top, threads)[1]
+        codes = gallery.numbers()[rows].astype(np.int64)
+        return np.sort(self._make_lists(threads).ranks(tables, codes).ravel())
 
     @property
     def _are_short(self) -> bool:
@@ -237,15 +239,15 @@ def _check_numbers(threads: int | None, nprobe: int | None, recall_target: float
 
 
 def memory_bytes(N: int, M: int, ivf: bool = False) -> int:
-    """Bytes that a `Scan` of N distinct codes of M sub-codes below 16 holds, once it has searched: what to expect beforehand.
+    """Bytes that a `Scan` of N distinct codes of M sub-codes below 16 holds at most, once it has searched: what to expect.
 
-    Codes packed for the exact sums, and again in FAISS's order; lists add an 8-byte number for each code, and their shares. While
-    lists are made, it is about twice as much.
+    Codes are packed for the exact sums, and again in FAISS's order. Lists add an 8-byte number for each code, their shares, and
+    FAISS's room for twice the codes; on the way, about three times all that.
 
     >>> memory_bytes(1_000_000, 16), memory_bytes(10_000_000, 16, ivf=True)
-    (16000000, 244209664)
+    (16000000, 324209664)
     """
     packed = -(-M // 2)
     if not ivf:
         return N * 2 * packed
-    return N * (2 * packed + 8) + default_nlist(N) * M * fastscan.K * 4
+    return N * (3 * packed + 8) + default_nlist(N) * M * fastscan.K * 4

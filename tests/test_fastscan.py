@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from spq.index import fastscan
+from spq.index.distinct import Distinct
+from spq.index.fastscan import FastScan, nearest
+from spq.index.sums import pack, rank
+
+
+def data(N: int, M: int, Q: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 16, (N, M)).astype(np.uint8), rng.random((Q, M, 16), np.float32)
+
+
+@pytest.mark.parametrize("duplicates", [1, 4])
+@pytest.mark.parametrize("squared", [False, True])
+def test_answers_are_proven_without_summing_all_codes(duplicates: int, squared: bool) -> None:
+    codes, tables = data(50_000 // duplicates, 8, 50, 1)
+    codes, tables = np.repeat(codes, duplicates, 0), tables**2 if squared else tables
+    gallery, expected = Distinct(pack(codes, 16)), rank(tables, codes, 20)
+    finder = FastScan(gallery.packed, 8)
+    with (
+        mock.patch.object(FastScan, "all", side_effect=AssertionError("all codes are summed")),
+        mock.patch.object(FastScan, "find", autospec=True, side_effect=FastScan.find) as find,
+    ):
+        for query, table in enumerate(tables):
+            distances, rows = nearest(finder, gallery, table, 20)
+            np.testing.assert_array_equal(rows, expected[1][query])
+            np.testing.assert_array_equal(distances, expected[0][query])
+    assert find.call_count < 1.2 * len(tables)
+
+
+def test_products_are_off_by_less_than_the_proof_allows_for_but_not_by_much_less() -> None:
+    codes, tables = data(5000, 16, 20, 2)
+    finder = FastScan(pack(codes, 16), 16)
+    for table in tables:
+        products, found = finder.find(-table.reshape(1, -1), 5000)
+        error = np.abs(table[np.arange(16), codes[found]].sum(1) + products).max()
+        doubt = fastscan._doubt(table, float(np.ptp(table, axis=1).max()))
+        assert 0.1 * doubt < error < doubt
+
+
+def test_a_near_code_with_an_entry_far_above_its_codebooks_smallest_is_found() -> None:
+    """The first round lowers just that entry."""
+    codes, tables = data(20_000, 4, 1, 3)
+    table = tables[0]
+    table[0] = 10  # all entries of the first codebook but one, which no code has
+    table[0, 0] = 0
+    codes[:, 0] = np.maximum(codes[:, 0], 1)
+    gallery = Distinct(pack(codes, 16))
+    distances, rows = nearest(FastScan(gallery.packed, 4), gallery, table, 30)
+    expected = rank(tables, codes, 30)
+    np.testing.assert_array_equal(rows, expected[1][0])
+    np.testing.assert_array_equal(distances, expected[0][0])
+
+
+@pytest.mark.parametrize("table", [np.zeros((8, 16)), np.full((8, 16), 3.0), np.arange(128).reshape(8, 16) * 1e-44])
+def test_tables_in_which_faiss_finds_nothing_are_answered(table: np.ndarray) -> None:
+    codes, _ = data(5000, 8, 1, 0)
+    gallery, tables = Distinct(pack(codes, 16)), table[None].astype(np.float32)
+    distances, rows = nearest(FastScan(gallery.packed, 8), gallery, tables[0], 10)
+    expected = rank(tables, codes, 10)
+    np.testing.assert_array_equal(rows, expected[1][0])
+    np.testing.assert_array_equal(distances, expected[0][0])
