@@ -58,6 +58,30 @@ def test_a_model_takes_pictures_in_every_form(model: Model, pixels: np.ndarray, 
         model.embed([tmp_path / "none.png"])
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_pixels_reach_the_network_in_the_layout_that_it_was_trained_in(pixels: np.ndarray, channels_last: bool) -> None:
+    config = replace(RECIPE, train=replace(RECIPE.train, channels_last=channels_last))
+    torch.manual_seed(0)
+    model = Model(Network(config), config)
+    seen: list[bool] = []
+    model.network.backbone.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    descriptors = model.embed(pixels)
+    by_pillow = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(model.embed(by_pillow), descriptors)
+    np.testing.assert_allclose(model.embed(pixels[::-1])[::-1], descriptors, atol=1e-5)
+    assert set(seen) == {channels_last}
+
+
+def test_batches_are_as_large_as_caches_hold_and_do_not_change_the_codes(model: Model, pixels: np.ndarray) -> None:
+    sizes = (8, 28, 64, 224, 1024)
+    found = [Model(model.network, replace(RECIPE, input=InputConfig(size=size))).batch_size for size in sizes]
+    assert found == [64, 64, 32, 8, 8]
+    for batch_size in (1, 7, 40):
+        np.testing.assert_array_equal(model.encode(pixels, batch_size), model.encode(pixels))
+
+
 def test_no_pictures_give_no_descriptors(model: Model) -> None:
     assert model.embed([]).shape == (0, 16)
     assert model.encode([]).shape == (0, 4)
@@ -69,7 +93,7 @@ def test_the_hash_names_weights_and_shape_but_not_the_training(model: Model) -> 
     resized = Model(model.network, replace(RECIPE, input=InputConfig(size=32)))
     assert resized.hash != model.hash
     with torch.no_grad():
-        next(model.network.parameters())[0, 0, 0, 0] += 1e-3
+        next(model.network.parameters()).view(-1)[0] += 1e-3
     assert Model(model.network, RECIPE).hash != other.hash
 
 

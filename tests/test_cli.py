@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from spq.app import cli
@@ -340,6 +341,7 @@ WRONG = [
     ("index {t}/empty --model {m} --out {i}", 1, "no pictures"),
     ("index {p} --model {m} --out {t}/tiny.toml", 2, "is a file"),
     ("index {p} --model {t}/other --out {i}", 1, "codes of two models do not mix"),
+    ("index {p} --model {m} --out {t}/new --device gpu", 2, "unknown device 'gpu'"),
     ("search {t}/nowhere q.jpg", 1, "no index at"),
     ("search {i} {t}/nowhere.jpg", 1, "nowhere.jpg"),
     ("search {i} {t}/broken/00.jpg", 1, "00.jpg"),
@@ -453,6 +455,16 @@ def test_whatever_is_wrong_gives_one_line_a_status_and_writes_nothing(
         (OSError("a disk of its own kind"), 1, "a disk of its own kind"),
         (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 9 vs 1"), 1, "is the disk full?"),
         (MemoryError(), 1, "out of memory"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to\nallocate 2 GiB"),
+            1,
+            "out of memory; close other programs",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            1,
+            "out of memory; close other programs",
+        ),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

@@ -115,6 +115,8 @@ def explanation(error: Exception) -> tuple[str, int] | None:
     if "inline_container" in str(error) or type(error).__name__ == "SafetensorError":
         # torch and safetensors hide the system's reason when a file cannot be written
         return "could not write the model or its checkpoint; is the disk full?", 1
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch's, of GPU and CPU
+        return "out of memory; close other programs, or give --device cpu", 1
     return None
 
 

@@ -82,7 +82,7 @@ class Encoder:
 
     def _encode_batch(self, positions: Sequence[int], check: bool = False) -> list[Seen]:
         size = self.model.config.input.size
-        pixels = np.empty((len(positions), size, size, 3), np.uint8).transpose(0, 3, 1, 2)  # as the network takes them
+        pixels = np.empty((len(positions), size, size, 3), np.uint8).transpose(0, 3, 1, 2)  # as Pillow gives them
         seen: list[Seen] = []
         fresh: list[int] = []  # rows of `seen`
         for position in positions:
