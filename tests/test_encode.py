@@ -186,7 +186,7 @@ def test_few_pictures_are_not_encoded_twice_to_find_out_about_bf16(
 
 
 STOPPED = """if True:
-    import os, sys
+    import os, signal, sys
     from spq.app import cli
     from spq.data.folder import FolderImages
     from spq.index import encode, image_index, sync
@@ -203,6 +203,7 @@ STOPPED = """if True:
     def refresh(store, source, model, progress):
         return sync.refresh(store, source, model, lambda done, total, unreadable: print(done, flush=True))
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts without it
     FolderImages.read, image_index.refresh = read_then_stop, refresh
     sync.BATCH, Model.batch_size, encode.default_workers = 8, 4, lambda model: 2
     sys.exit(cli.run(["index", photos, "--model", model, "--out", folder, "--device", "cpu"]))
