@@ -152,8 +152,8 @@ class _Run:
         self.recent: list[Tensor] = []
         self.session_start = self.last_log = self.last_checkpoint = 0.0
         self.views_at_start = state.step
+        self.board = _board(out) if tensorboard else None  # before anything is written: it may be missing
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        self.board = _board(out) if tensorboard else None
 
     @property
     def seconds(self) -> float:
