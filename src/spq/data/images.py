@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ImageInput: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.generic] | torch.Tensor"
 
+PER_TASK = 64  # pictures that a thread decodes in a row: tiny ones would take less time than handing them out
 MAX_PIXELS = 178_956_970  # where Pillow itself stops; a host program that sets Pillow's limit lower is obeyed
 
 _UPRIGHT = {
@@ -127,10 +128,14 @@ def load_pixels(
         except ImageError as error:
             reasons[slot] = str(error)
 
+    def decode_some(first: int) -> None:
+        for slot in range(first, min(first + PER_TASK, len(wanted))):
+            decode(slot)
+
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         for start in range(0, len(wanted), 1024):
             end = min(start + 1024, len(wanted))
-            list(pool.map(decode, range(start, end)))
+            list(pool.map(decode_some, range(start, end, PER_TASK)))
             if progress:
                 progress(end)
     good = np.array([not reason for reason in reasons], bool)

@@ -291,8 +291,9 @@ class _Run:
 
     def finish(self, name: str, pixels: Pixels) -> Model:
         """The trained model, saved; its health is that of the pictures themselves, not of their views."""
-        model = Model(self.network.to("cpu"), self.recipe)
-        x = model.embed(pixels.array[:: 1 + len(pixels.array) // FIT_IMAGES])
+        model = Model(self.network, self.recipe)
+        x = model.embed(pixels.array[:: 1 + len(pixels.array) // FIT_IMAGES])  # on the device that trained
+        self.network.to("cpu")
         if self.recipe.train.refit:
             refit(self.network.quantizer, torch.from_numpy(x))
         health = measure(model.encode_descriptors(x), x, self.recipe.quantizer.codebook_size)
