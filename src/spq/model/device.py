@@ -24,6 +24,12 @@ def resolve_precision(precision: str, device: str) -> str:
         return precision
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    # on CPUs that only have AVX-512 BF16, fp32 convolutions were faster (docs/log.md); AMX multiplies bf16 in tiles
-    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return "bf16" if device == "cpu" and has_amx else "fp32"
+    return "bf16" if device == "cpu" and _cpu_is_faster_in_bf16() else "fp32"
+
+
+def _cpu_is_faster_in_bf16() -> bool:
+    """AMX multiplies bf16 in tiles. Of CPUs that have AVX-512 BF16 alone AMD's gain 1.5x, Intel's lose (docs/log.md)."""
+    if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
+        return True
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
+    return bool(capabilities.get("avx512_bf16")) and str(capabilities.get("cpu_name", "")).startswith("AMD")
