@@ -31,5 +31,5 @@ def _cpu_is_faster_in_bf16() -> bool:
     """AMX multiplies bf16 in tiles. Of CPUs that have AVX-512 BF16 alone AMD's gain 1.5x, Intel's lose (docs/log.md)."""
     if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
         return True
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
     return bool(capabilities.get("avx512_bf16")) and str(capabilities.get("cpu_name", "")).startswith("AMD")
