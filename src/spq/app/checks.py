@@ -51,5 +51,7 @@ def check_serve(host: str, token: str, no_token: bool) -> None:
 
     if token and no_token:
         raise ConfigError("--token and --no-token contradict each other; give one")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigError("--token holds what an HTTP header cannot carry; give letters, digits and ASCII signs")
     if not (is_loopback(host) or token or no_token):
         raise ConfigError(f"--host {host} would show your pictures to the network; add --token SECRET, or --no-token")
