@@ -303,10 +303,6 @@ def serve(
     settings = Settings(host, port, token, watch, tuple(allow_host or ()))
     if cache is not None:
         settings = replace(settings, cache=cache)
-    if not settings.is_local:
-        _note(
-            f"warning: whoever reaches {host} {'and has the token ' if token else ''}can see all pictures, unencrypted"
-        )
     run_server(index, settings, open_, _note)
 
 

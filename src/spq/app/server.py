@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
 import time
 import webbrowser
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -71,6 +72,9 @@ def serve(folder: Path, settings: Settings, open_page: bool, note: Callable[[str
 
     _log_to_stderr()
     with _listening(settings.host, settings.port) as listener, ImageIndex.open(folder) as index:
+        if not settings.is_local:
+            who = f"whoever reaches {settings.host}{' and has the token' if settings.token else ''}"
+            note(f"warning: {who} can see all pictures of this index; what is sent is not encrypted")
         torch.set_num_threads(1)  # each search has a core; threads within one would wait for those of others
         app = create_app(index, settings)
         app.state.service.library.warm()
@@ -81,7 +85,7 @@ def serve(folder: Path, settings: Settings, open_page: bool, note: Callable[[str
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
         )
-        with suppress(KeyboardInterrupt):  # uvicorn ends in order, and then sends itself the signal once more
+        with _signals_ignored():
             uvicorn.Server(config).run([listener])
         note("stopped")
 
@@ -90,6 +94,17 @@ def _log_to_stderr() -> None:
     """What the server itself says; libraries only from a warning on."""
     logging.basicConfig(level=logging.WARNING, format="spq: %(message)s", stream=sys.stderr)
     logging.getLogger("spq").setLevel(logging.INFO)
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """uvicorn listens to these signals itself, ends in order, and then sends itself the same one again: to us."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _listening(host: str, port: int) -> socket.socket:
