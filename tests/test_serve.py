@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from spq.app import cli
+from spq.app.server import _listening
 
 
 @contextmanager
@@ -93,6 +94,11 @@ def test_a_port_that_is_taken_is_one_line(photo_index: Path, capsys: pytest.Capt
         status, line = refused(capsys, photo_index, "--port", port)
     assert status == 2
     assert line == f"spq: port {port} of 127.0.0.1 is taken; end what runs there, or give another --port\n"
+
+
+def test_answers_are_sent_at_once() -> None:
+    with _listening("127.0.0.1", 0) as listener:  # asyncio looks at the protocol before it sets TCP_NODELAY
+        assert (listener.type, listener.proto) == (socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 
 def test_what_cannot_be_served_is_one_line(

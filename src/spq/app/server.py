@@ -32,6 +32,7 @@ from spq.errors import ConfigError
 from spq.index.image_index import ImageIndex
 
 __all__ = ["Settings", "create_app", "serve"]
+BACKLOG = 256  # connections that wait to be taken
 PAGE = Path(__file__).parent / "page"
 ABOUT = """Search pictures by picture. Ids are those of hits; errors are problem+json (RFC 9457). A picture is sent, never the
 address of one: this server fetches nothing."""
@@ -108,15 +109,28 @@ def _signals_ignored() -> Iterator[None]:
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    """
+    Raises:
+        ConfigError: the port is taken, or the address is not of this machine.
+    """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=256)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, proto=socket.IPPROTO_TCP)[0]
+        # Its protocol has to be named: else asyncio leaves Nagle's algorithm on, and an answer waits 40 ms on its way.
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"port {port} of {host} is taken; end what runs there, or give another --port") from None
         number = error.errno or 0  # below 0 where a name could not be looked up
         reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         raise ConfigError(f"cannot listen on {host}, port {port}: {reason}; give another --host or --port") from None
+    return listener
 
 
 def _address(settings: Settings, port: int) -> str:
