@@ -34,6 +34,7 @@ def facts_of(path: Path) -> dict[str, Any]:
         "kind": "model",
         "images": model.training.get("images"),
         "bits": q.bits,
+        "lengths": list(q.lengths),
         "bytes_per_image": q.bytes,
         "distance": q.distance,
         "model": model.hash,
@@ -59,7 +60,7 @@ def aligned(facts: dict[str, Any], indent: str = "") -> str:
         if value and isinstance(value, dict):
             lines += [f"{indent}{key}", aligned(value, indent + "  ")]
         else:
-            text = ", ".join(value) if isinstance(value, list) else str(value)
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             lines.append(f"{indent}{key:{width}s}  {text if value or value == 0 else 'none'}")
     return "\n".join(lines)
 

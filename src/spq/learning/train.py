@@ -120,7 +120,7 @@ def train(
             views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(num_views)]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 outputs = [network(_layout(view, recipe)) for view in views]
-            loss = multi_view(outputs, recipe.train.temperature)
+            loss = multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             accelerator.backward(loss)
