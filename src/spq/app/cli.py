@@ -323,10 +323,10 @@ def info(
 
     Example: spq info photos.index --json
     """
-    from spq.app.describe import aligned, facts_of
+    from spq.app.describe import facts_of, info_text
 
     facts = facts_of(path)
-    print(json.dumps(facts) if as_json else aligned(facts))
+    print(json.dumps(facts) if as_json else info_text(facts))
 
 
 @app.command()

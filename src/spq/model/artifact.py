@@ -93,7 +93,10 @@ class Model:
                 f"--bits {bits}: this model gives {given} bits; train one with --bits {more} for all of them"
             )
         config = replace(self.config, quantizer=q.with_bits(bits))
-        facts = {**self.training, "truncated_from": self.hash}
+        facts = {key: value for key, value in self.training.items() if key != "health"}  # of the whole code
+        if "codes" in facts:
+            facts["codes"] = [report for report in facts["codes"] if report["bits"] <= bits]
+        facts["truncated_from"] = self.hash
         return type(self)(self.network.truncated(config.quantizer), config, facts)
 
     def embed(
