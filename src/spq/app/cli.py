@@ -317,15 +317,26 @@ def evaluate(
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A model or an index folder.")], as_json: Json = False
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A model or an index folder.")],
+    html: Annotated[Path | None, typer.Option(help="Also write a page of what each codeword sees.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Say what a model or an index is.
+    """Say what a model or an index is, and what its codes keep.
 
     Example: spq info photos.index --json
+
+    Example: spq info photos.index --html codewords.html
     """
+    from spq.app.checks import check_file
     from spq.app.describe import facts_of, info_text
 
+    check_file("--html", html)
     facts = facts_of(path)
+    if html:
+        from spq.app.codebook_page import write_codebook_page
+
+        write_codebook_page(html, path, facts)
+        _note(f"wrote {html}")
     print(json.dumps(facts) if as_json else info_text(facts))
 
 
