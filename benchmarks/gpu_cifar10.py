@@ -21,20 +21,21 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import parts
 import torch
 
+import gpu_sweep
+import gpu_throughput
+import parts
 from spq.api import with_options
 from spq.config import Recipe, load_recipe
 from spq.data.images import load_pixels
 from spq.data.named import ArrayImages
 from spq.data.protocols import Protocol
-from spq.data.sources import ImageSet, open_images, subset
+from spq.data.sources import ImageSet, open_images
 from spq.errors import SPQError
 from spq.evaluation.evaluate import evaluate
 from spq.learning.refit import refit
@@ -43,7 +44,7 @@ from spq.model.artifact import Model, Replacing
 from spq.model.device import resolve_device
 from spq.model.network import Network
 
-LENGTHS = (16, 32, 64)  # bits that a model is measured at, where it can be cut to them
+RESULTS = "results.json"
 AGAIN = 75  # exit status: the leg is over, the work is not (EX_TEMPFAIL of sysexits.h)
 STARTED = time.monotonic()
 
@@ -54,7 +55,7 @@ class Results:
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
         self.path = path
         known = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        self.content: dict[str, Any] = {"legs": [], "curve": [], "final": {}} | known | facts
+        self.content: dict[str, Any] = known | facts
 
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +114,9 @@ def snapshot(network: Network, recipe: Recipe, gallery: ImageSet) -> Model:
     """The model that a training would end with now; the network itself stays as it is."""
     model = Model(copy.deepcopy(network), recipe)
     if recipe.train.refit:
-        pixels = load_pixels(gallery, recipe.input.size, positions=range(0, len(gallery), 1 + len(gallery) // FIT_IMAGES))
+        pixels = load_pixels(
+            gallery, recipe.input.size, positions=range(0, len(gallery), 1 + len(gallery) // FIT_IMAGES)
+        )
         refit(model.network.quantizer, torch.from_numpy(model.embed(pixels.array)).to(model.device))
     return model
 
@@ -127,13 +130,6 @@ def decoded(images: ImageSet, size: int, limit: int) -> ImageSet:
     return ArrayImages(images.name, array, images.labels[pixels.kept], images.class_names)
 
 
-def curve_protocol(images: ImageSet, count: int, map_at: int) -> Protocol:
-    """Some of the training pictures ask the others. They are trained on, without their labels: a curve, not a result."""
-    order = np.random.default_rng(0).permutation(len(images))
-    rest = subset(images, np.sort(order[count:]))
-    return Protocol("training pictures", subset(images, np.sort(order[:count])), rest, rest, map_at)
-
-
 def run(arguments: argparse.Namespace, out: Path) -> None:
     """One leg of the training, or what is left of it, then the evaluation.
 
@@ -145,12 +141,15 @@ def run(arguments: argparse.Namespace, out: Path) -> None:
         seed=arguments.seed,
     )  # fmt: skip
     device, model_folder = resolve_device(arguments.device), out / "model"
-    results = Results(out / "results.json", {"recipe": recipe.name, "seed": recipe.train.seed})
+    seconds = restore(arguments.restore or arguments.parts or out / "parts", out)
+    results = Results(out / RESULTS, {"recipe": recipe.name, "seed": recipe.train.seed})
+    results.content = {"legs": [], "curve": [], "final": {}} | results.content
+    results.save()
     size = recipe.input.size
     images = decoded(open_images(arguments.train), size, arguments.limit)
     if not (model_folder / "config.json").exists():
-        leg = results.start_leg(restore(arguments.restore or arguments.parts or out / "parts", model_folder))
-        curve = curve_protocol(images, min(5000, len(images) // 10), arguments.map_at)
+        leg = results.start_leg(seconds)
+        curve = gpu_sweep.held_out(images, arguments.map_at)  # trained on all the same: a curve, not a result
         watch = Watch(results, leg, recipe, curve, arguments.curve_minutes)
         try:
             train(
@@ -169,19 +168,21 @@ def run(arguments: argparse.Namespace, out: Path) -> None:
 
 
 def at_lengths(model: Model) -> list[Model]:
-    """The model at its own length and, where models can be cut, at the shorter ones."""
-    own = model.config.quantizer.bits
-    cut = getattr(model, "truncate", None)
-    return [*(cut(bits) for bits in LENGTHS if cut and bits < own), model]
+    """The model at each length of code that it was trained for."""
+    lengths = getattr(model.config.quantizer, "lengths", ())  # of a version whose models have prefixes
+    return [model.truncate(bits) for bits in lengths] or [model]
 
 
-def restore(folder: Path, model: Path) -> float:
-    """Seconds of training that are done: in the checkpoint on this machine, else of its parts, which are put together first."""
+def restore(folder: Path, out: Path) -> float:
+    """Seconds of training that are done: in OUT's checkpoint, else in the parts of one, which are put together first."""
+    model = out / "model"
     checkpoint = read_checkpoint(model)
     if checkpoint is None and (checkpoint := parts.read(folder, "checkpoint")) is not None:
         (model / "checkpoints").mkdir(parents=True, exist_ok=True)
         with Replacing(model / "checkpoints" / "last.pt") as temporary:
             torch.save(checkpoint, temporary)
+        if (folder / RESULTS).exists():
+            (out / RESULTS).write_bytes((folder / RESULTS).read_bytes())
     return float(checkpoint["seconds"]) if checkpoint else 0.0
 
 
@@ -197,33 +198,39 @@ def leave(arguments: argparse.Namespace, out: Path) -> None:
     else:
         return
     say(f"{len(files)} parts in {folder}, {sum(file.stat().st_size for file in files) / parts.MIB:.1f} MiB")
-    if (out / "results.json").exists():
-        (folder / "results.json").write_bytes((out / "results.json").read_bytes())
+    (folder / RESULTS).write_bytes((out / RESULTS).read_bytes())
 
 
 def sweep(arguments: argparse.Namespace, out: Path) -> None:
-    """Short trainings of variants, scored on held-out training pictures. A run that does not fit into the leg waits."""
-    import recipes
+    """Short trainings of variants. One that does not fit into what is left of the leg waits for the next.
 
-    protocol = recipes.held_out(arguments.train)
+    Raises:
+        KeyboardInterrupt: the leg is over.
+    """
+    images = decoded(open_images(arguments.train), load_recipe(arguments.recipe).input.size, arguments.limit)
+    protocol = gpu_sweep.held_out(images, arguments.map_at)
     results = Results(out / "sweep.json", {"device": device_name(), "protocol": protocol.name})
     rows = results.content.setdefault("sweep", [])
     for text in arguments.sweep:
         key = {"variant": text, "bits": arguments.bits, "minutes": arguments.minutes, "seed": arguments.seed or 0}
         if any(key.items() <= row.items() for row in rows):
             continue
-        if time.monotonic() - STARTED + 60 * (arguments.minutes + 1) > 60 * arguments.leg_minutes:
+        if time.monotonic() - STARTED + 60 * arguments.minutes > 60 * arguments.leg_minutes:
             raise KeyboardInterrupt
-        torch.compiler.reset()  # else the kernels of all variants count towards one limit
-        recipe = recipes.variant(text, arguments.bits, arguments.minutes)
-        recipe = replace(recipe, train=replace(recipe.train, seed=key["seed"]))
-        folder = out / "sweep" / str(len(rows))
-        model = train(protocol.training, recipe, folder, device=arguments.device, on_note=say)
-        model.network.to(resolve_device(arguments.device))
-        rows.append(key | recipes.scores(model, protocol) | {"views": model.training["views"]})
+        recipe = gpu_sweep.variant(text, arguments.bits, arguments.minutes, key["seed"])
+        rows.append(key | gpu_sweep.run(protocol, recipe, out / "sweep", arguments.device, say))
         results.save()
-    for row in sorted(rows, key=lambda row: -row["l2"]):
-        print(f"{row['l2']:.4f} l2  {row['sqeuclidean']:.4f} sqeuclidean  {row['cosine']:.4f} cosine  {row['variant']}")
+        say(gpu_sweep.table(rows[-1:]))
+    print(gpu_sweep.table(rows))
+
+
+def throughput(arguments: argparse.Namespace, out: Path) -> None:
+    """Views per second of variants, each in the training loop itself, and of the authors' code."""
+    images = decoded(open_images(arguments.train), 32, arguments.limit)
+    rows = gpu_throughput.measure(images, arguments.device, arguments.official, say)
+    results = Results(out / "throughput.json", {"device": device_name(), "torch": torch.__version__, "rows": rows})
+    results.save()
+    print(gpu_throughput.table(rows))
 
 
 @contextmanager
@@ -280,6 +287,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--leg-minutes", type=float, default=9.0, help="after which this run stops, its start counted in")
     add("--curve-minutes", type=float, default=3.0, help="between two points of the curve")
     add("--sweep", nargs="+", metavar="VARIANT", help="short runs instead, for example gpu gpu:train.temperature=0.1")
+    add(
+        "--throughput",
+        action="store_true",
+        help="views per second instead, step by step from recipe paper to recipe gpu",
+    )
+    add("--official", type=Path, metavar="CHECKOUT", help="with the authors' code beside it (needs kornia and tqdm)")
     add("--train", default="cifar10:train")
     add("--test", default="cifar10:test")
     add("--protocol", default="cifar10-spq", help="what the results call it")
@@ -289,6 +302,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.sweep and not arguments.minutes:
         parser.error("--sweep needs --minutes, the length of each run")
+    arguments.throughput |= arguments.official is not None
     if arguments.data:
         os.environ["SPQ_DATA"] = str(arguments.data)
     return arguments
@@ -299,7 +313,8 @@ def main() -> int:
     out: Path = arguments.out
     try:
         with leg_of(arguments.leg_minutes):
-            sweep(arguments, out) if arguments.sweep else run(arguments, out)
+            work = sweep if arguments.sweep else throughput if arguments.throughput else run
+            work(arguments, out)
         status = 0
     except KeyboardInterrupt:
         say("the leg is over; the same command goes on")
@@ -307,9 +322,9 @@ def main() -> int:
     except SPQError as error:
         say(str(error))
         return 1
-    if not arguments.sweep:
+    if work is run:
         leave(arguments, out)
-        print(summary(json.loads((out / "results.json").read_text("utf-8"))))
+        print(summary(json.loads((out / RESULTS).read_text("utf-8"))))
     return status
 
 

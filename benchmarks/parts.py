@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import io
 import json
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spq.errors import DataError
+from spq.errors import DataError, SPQError
 from spq.model.artifact import Replacing
 
 LARGE = 2**16  # numbers; smaller tensors are kept as they are
@@ -126,4 +127,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, help="with model.json and the files that it lists")
     parser.add_argument("model", type=Path, help="model folder to write")
     arguments = parser.parse_args()
-    read_model(arguments.folder, arguments.model)
+    try:
+        read_model(arguments.folder, arguments.model)
+    except SPQError as error:
+        sys.exit(str(error))

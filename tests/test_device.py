@@ -145,7 +145,9 @@ def test_codes_tables_refitting_and_ranking_mix_no_devices(fake_gpu: None) -> No
 
 
 def test_compiling_is_for_cuda_unless_asked_for() -> None:
-    assert [resolve_compile(*choice) for choice in (("off", "cuda"), ("auto", "cpu"), ("auto", "mps"))] == 3 * [(False, "")]
+    assert [resolve_compile(*choice) for choice in (("off", "cuda"), ("auto", "cpu"), ("auto", "mps"))] == 3 * [
+        (False, "")
+    ]
 
 
 def test_a_compiler_that_does_not_work_is_said_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +161,9 @@ def test_a_compiler_that_does_not_work_is_said_and_not_used(monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_the_compiler_of_this_machine_is_found_missing_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_compiler_of_this_machine_is_found_missing_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(inductor_config.cpp, "cxx", (str(tmp_path / "no-such-compiler"),))
     torch.compiler.reset()
     with inductor_config.patch(force_disable_caches=True):

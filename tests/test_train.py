@@ -211,7 +211,7 @@ def test_a_finished_run_resumed_keeps_its_health(images: ImageSet, recipe: Recip
 def test_a_compiled_training_has_one_graph_for_each_size_of_the_views_and_learns_the_same(
     images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counter = CompileCounterWithBackend("aot_eager")  # all of the compiler but the making of kernels, which takes a minute
+    counter = CompileCounterWithBackend("aot_eager")  # the compiler without its last, slow stage: making kernels
     compile_, sizes = torch.compile, replace(recipe.train, small_share=0.5, small_scale=0.5, epochs=2)
     eager = train(images, replace(recipe, train=sizes), tmp_path / "eager")
     torch.compiler.reset()
@@ -226,7 +226,7 @@ def test_a_compiled_training_has_one_graph_for_each_size_of_the_views_and_learns
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")  # the compiler's
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_compiled_kernels_learn_what_eager_ones_learn(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
     notes: list[str] = []
     models = [

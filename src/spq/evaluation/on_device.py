@@ -20,7 +20,7 @@ def rank(tables: Floats, codes: Codes, top: int, device: torch.device) -> Rankin
     Raises:
         StoreError: tables of another shape, or not finite.
     """
-    (Q, M, K), N = tables.shape, len(codes)
+    Q, K, N = len(tables), tables.shape[-1], len(codes)
     check_tables(tables, codes.shape[1], K)
     top = min(top, N)
     packed = torch.from_numpy(pack(codes, K)).to(device).long()  # (N, P)

@@ -48,4 +48,5 @@ def orthogonalise(G: Tensor, steps: int) -> Tensor:
     for _ in range(steps):
         A = X @ X.T
         X = a * X + (b * A + c * A @ A) @ X
-    return (X.T if tall else X).to(G.dtype)
+    result: Tensor = X.T if tall else X
+    return result.to(G.dtype)

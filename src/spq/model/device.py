@@ -36,7 +36,7 @@ def resolve_compile(option: str, device: str) -> tuple[bool, str]:
     if option == "off" or (option == "auto" and device != "cuda"):
         return False, ""
     try:  # of the many things that may be missing (Triton, a C++ compiler, headers) only a trial finds each
-        torch.compile(_trial)(torch.ones(64, device=device, requires_grad=True)).backward()
+        torch.autograd.backward(torch.compile(_trial)(torch.ones(64, device=device, requires_grad=True)))
     except Exception as error:  # any, from any stage of the compiler
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return False, f"training is not compiled, which is slower: {lines[0]}"
