@@ -6,6 +6,7 @@ the first ones, in which kernels are chosen and compiled, do not count.
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -96,7 +97,9 @@ def rate_of_authors(images: ImageSet, device: str, checkout: Path) -> dict[str, 
 
     batch = min(BATCH, len(images) // 4)
     pixels = load_pixels(images, 32).array
-    Authors(checkout).train(pixels, bits=32, before_step=before_step, batch_size=batch, device=device, workers=8)
+    Authors(checkout).train(
+        pixels, bits=32, before_step=before_step, batch_size=batch, device=device, workers=min(8, os.cpu_count() or 1)
+    )
     return _rates([(seconds, views * batch // BATCH) for seconds, views in seen])
 
 
