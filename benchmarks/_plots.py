@@ -8,7 +8,8 @@ from typing import Any
 
 Row = dict[str, Any]
 Line = tuple[list[float], list[float]]
-COLOUR, GREY = "#0072b2", "#c8c8c8"
+COLOUR = "#0072b2"
+BEHIND = {"color": "#c8c8c8", "linewidth": 0.8}
 COLUMNS = 4
 
 
@@ -45,11 +46,14 @@ def _panels(rows: list[Row], line_of: Callable[[Row], Line], x_label: str, y_lab
         for row in sorted(rows, key=lambda row: row["variant"] == variant):
             own = row["variant"] == variant
             x, y = line_of(row)
-            axes.plot(x, y, color=COLOUR if own else GREY, linewidth=1.6 if own else 0.8, marker="." if own else None)
+            look = {"color": COLOUR, "linewidth": 1.6, "marker": "." if len(x) < 20 else None} if own else BEHIND
+            axes.plot(x, y, **look)
         means = [row["map"] for row in rows if row["variant"] == variant]
         axes.set_title(f"{_folded(variant)}\nmAP {sum(means) / len(means):.3f}", fontsize=8, loc="left")
         axes.set_ylim(0, 1.08 * top)
         axes.set_xscale("log" if log else "linear")
+        if not log:
+            axes.set_xlim(left=0)
         axes.tick_params(labelsize=7)
         axes.grid(alpha=0.3)
     for axes in grid.flat[len(variants) :]:

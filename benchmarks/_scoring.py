@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from spq.config import Distance
 from spq.data.images import load_pixels
 from spq.data.protocols import Protocol, custom_protocol, load_protocol
 from spq.data.sources import open_images, subset
+from spq.errors import SPQError
 from spq.evaluation.baselines import DESCRIPTOR_BASELINES, Search, float_cosine, train_codebooks
 from spq.evaluation.metrics import (
     mean_average_precision,
@@ -110,7 +113,9 @@ def finish(model: Model, x: Floats, *, pq: bool) -> None:
         refit(quantizer, torch.from_numpy(sample))
 
 
-def measure(model: Model, data: Data, *, pq: bool = False, refitted: bool = True, everything: bool = False) -> dict[str, Any]:
+def measure(
+    model: Model, data: Data, *, pq: bool = False, refitted: bool = True, everything: bool = False
+) -> dict[str, Any]:
     """Scores of a model, or of a point on the way to one.
 
     Args:
@@ -136,7 +141,10 @@ def measure(model: Model, data: Data, *, pq: bool = False, refitted: bool = True
     scores["precision"] = {str(n): _rounded(p) for n, p in precision_at(hits, (1, 10, 100, 1000)).items()}
     scores["pr"] = {"precision": [_rounded(p) for p in precision], "recall": [_rounded(r) for r in recall]}
     other: Distance = "l2" if own == "sqeuclidean" else "sqeuclidean"
-    searches: dict[str, Callable[[], Search]] = {other: lambda: codes_by(other), "float cosine": lambda: float_cosine(x)}
+    searches: dict[str, Callable[[], Search]] = {
+        other: lambda: codes_by(other),
+        "float cosine": lambda: float_cosine(x),
+    }
     bits = model.config.quantizer.bits
     if bits % 4 == 0:
         for name, fit in DESCRIPTOR_BASELINES.items():
@@ -180,6 +188,25 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{torch.get_num_threads()} threads, {(names or [platform.processor() or platform.machine()])[0]}"
+
+
+def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
+    """Of a benchmark, its module's text as help."""
+    style = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog=f"spq bench {name}", description=about, formatter_class=style)
+
+
+def entrance(name: str, main: Callable[[], None]) -> NoReturn:
+    """Run a benchmark; what spq itself refuses is one line."""
+    try:
+        main()
+    except SPQError as error:
+        print(f"spq bench {name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print(f"spq bench {name}: stopped; where it keeps its work, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
 
 
 def _rounded(value: float) -> float:

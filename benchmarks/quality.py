@@ -28,79 +28,26 @@ import json
 import shutil
 import statistics
 import sys
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
+from _authors import Authors, as_model
 from _plots import save_plots
-from _scoring import Data, choose_protocol, finish, load_data, machine, measure, new_point, points
-from official import Authors, as_model, train_within
-from torch import Tensor
-
-from spq.api import with_options
+from _scoring import Data, choose_protocol, entrance, finish, load_data, machine, measure, new_point, parser_of, points
+from _variants import Ablation, fingerprint, variant
+from official import train_within
 from spq.app.progress import TrainingBar
-from spq.config import Recipe, from_dict, load_recipe, to_dict
 from spq.data.protocols import Protocol
-from spq.errors import ConfigError, SPQError
-from spq.learning.train import Objective, Outputs, train
+from spq.errors import ConfigError
+from spq.learning.train import train
 from spq.model.artifact import Model, Replacing
 from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
 
-DIVERSITY = 0.1  # weight of the penalty of +diversity
 Row = dict[str, Any]
-Loss = Callable[[Outputs], Tensor]
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """What it makes of a recipe and of the loss. pq: training leaves no codebooks, k-means makes them."""
-
-    change: Callable[[Recipe], Recipe] = lambda recipe: recipe
-    objective: Objective | None = None
-    pq: bool = False
-
-
-def _descriptors_alone(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
-    return loss([(x, x) for x, _ in outputs])  # twice NT-Xent of the descriptors
-
-
-def _hard(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
-    quantizer = network.quantizer
-    return loss([(x, z + (quantizer.decode(quantizer.encode(x)) - z).detach()) for x, z in outputs])
-
-
-def _diverse(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
-    C = F.normalize(network.quantizer.codebooks, dim=2)  # (M, K, d)
-    K = C.shape[1]
-    pairs = (C.sum(1).square().sum(1) - K) / (K * (K - 1))  # mean cosine of different codewords, of each codebook
-    return loss(outputs) + DIVERSITY * pairs.mean()
-
-
-def _unit_length(recipe: Recipe) -> Recipe:
-    """Descriptors by direction alone, as the loss sees them: their free lengths would spoil squared distances."""
-    quantizer = replace(recipe.quantizer, distance="sqeuclidean")
-    return replace(recipe, head=replace(recipe.head, norm=1.0), quantizer=quantizer)
-
-
-def _codebooks(M: int, K: int) -> Callable[[Recipe], Recipe]:
-    """M codebooks of K codewords that share the recipe's dimension D."""
-    return lambda r: replace(
-        r, quantizer=replace(r.quantizer, num_codebooks=M, codebook_size=K, codeword_dim=r.quantizer.dim // M)
-    )
-
-
-ABLATIONS = {
-    "simclr": Ablation(change=_unit_length, objective=_descriptors_alone, pq=True),
-    "hard": Ablation(objective=_hard),
-    "vq": Ablation(change=_codebooks(1, 256)),
-    "8bits": Ablation(change=_codebooks(2, 16)),
-    "diversity": Ablation(objective=_diverse),
-}
 
 
 @dataclass(frozen=True)
@@ -121,49 +68,6 @@ class Job:
 
     def is_of(self, row: Row) -> bool:
         return all(row.get(key) == value for key, value in vars(self).items())
-
-
-def variant(text: str, bits: int, minutes: float | None, epochs: int | None) -> tuple[Recipe, Ablation]:
-    """`fast+hard:train.batch_size=128,views.blur=0` -> the recipe with those values, and what is done to its training."""
-    name, _, changes = text.partition(":")
-    base, plus, ablation = name.rpartition("+")
-    if plus and ablation not in ABLATIONS:
-        raise ConfigError(f"no ablation {ablation!r}; there are {', '.join(ABLATIONS)}")
-    found = ABLATIONS[ablation] if plus else Ablation()
-    recipe = with_options(load_recipe(base if plus else name), bits=bits, minutes=minutes, epochs=epochs)
-    table = to_dict(found.change(recipe))
-    for change in filter(None, _split(changes)):
-        key, _, value = change.partition("=")
-        section, _, field = key.partition(".")
-        try:
-            table[section][field] = tomllib.loads(f"value = {value}")["value"]
-        except (KeyError, TypeError, tomllib.TOMLDecodeError):
-            raise ConfigError(f"{change!r} in {text} is not section.key=value in TOML") from None
-    return replace(from_dict(Recipe, table, where=text), name=text), found
-
-
-def _split(changes: str) -> list[str]:
-    """At commas that are not inside brackets."""
-    parts, depth = [""], 0
-    for character in changes:
-        depth += (character == "[") - (character == "]")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
-
-
-def fingerprint(recipe: Recipe) -> str:
-    """Of all values that are not the defaults: a recipe that was changed is another one, a key that came to spq changes none."""
-    table, usual = to_dict(replace(recipe, name="")), to_dict(Recipe(name=""))
-    told = {
-        section: {key: value for key, value in values.items() if value != usual[section][key]}
-        for section, values in table.items()
-        if isinstance(values, dict)
-    }
-    told["train"] = {key: v for key, v in told["train"].items() if key not in ("seed", "minutes", "epochs")}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class Bench:
@@ -189,7 +93,8 @@ class Bench:
                         mark = f"authors@{self.authors.commit}"
                     else:
                         mark = fingerprint(variant(text, bits, o.minutes, o.epochs)[0])
-                    made.append(Job(text, bits, seed, o.minutes or 0.0, o.epochs or 0, self.protocol.name, mark))
+                    asked = self.protocol.name + (f", {o.queries} of the queries" if o.queries else "")
+                    made.append(Job(text, bits, seed, o.minutes or 0.0, o.epochs or 0, asked, mark))
         return made
 
     def run(self) -> list[Row]:
@@ -201,7 +106,7 @@ class Bench:
                 self.rows.append(self.row(job))
                 self.options.json.parent.mkdir(parents=True, exist_ok=True)
                 with Replacing(self.options.json) as temporary:
-                    temporary.write_text(json.dumps(self.rows, indent=1) + "\n", "utf-8")
+                    temporary.write_text(as_text(self.rows), "utf-8")
         return [row for job in jobs for row in self.rows if job.is_of(row)]
 
     def row(self, job: Job) -> Row:
@@ -272,13 +177,22 @@ class Bench:
         return model, facts, Ablation()
 
 
+def as_text(rows: list[Row]) -> str:
+    """JSON, a line for each row."""
+    return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
+
+
 def table(rows: list[Row]) -> str:
     """Means over the seeds, one line for each variant, length and budget."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["variant"], row["bits"], row["minutes"], row["epochs"], row["fingerprint"]), []).append(row)
+        groups.setdefault((row["variant"], row["bits"], row["minutes"], row["epochs"], row["fingerprint"]), []).append(
+            row
+        )
     others = sorted({name for row in rows for name in row.get("others", {})} - {"l2", "sqeuclidean"})
-    lines = ["   mAP  spread  seeds  bits  minutes  epochs  " + "  ".join(f"{name:>12s}" for name in others) + "  variant"]
+    lines = [
+        "   mAP  spread  seeds  bits  minutes  epochs  " + "  ".join(f"{name:>12s}" for name in others) + "  variant"
+    ]
     for mine in groups.values():
         mean = partial(_mean, mine)
         maps = [row["map"] for row in mine]
@@ -295,9 +209,7 @@ def _mean(rows: list[Row], key: str) -> float:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="spq bench quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("quality", __doc__)
     parser.add_argument("variants", nargs="+")
     parser.add_argument("--images", default="cifar10:train", help="a labelled training set (default: %(default)s)")
     asking = parser.add_mutually_exclusive_group()
@@ -333,10 +245,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SPQError as error:
-        sys.exit(f"spq bench quality: {error}")
-    except KeyboardInterrupt:
-        print("spq bench quality: stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    entrance("quality", main)
