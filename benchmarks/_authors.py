@@ -154,9 +154,13 @@ class Authors:
             self.main.train_SPQ(args)
         return training
 
-    def score(self, model: Model, data: Data, device: str = "cpu") -> tuple[float, float]:
+    def score(
+        self, model: Model, data: Data, network: nn.Module | None = None, device: str = "cpu"
+    ) -> tuple[float, float]:
         """mAP@N of an spq model by their `DoRetrieval`: their encoding, their distances (always unsquared), their AP.
 
+        Args:
+            network: of theirs, to describe pictures in place of the model's.
         Returns:
             as it is, and with ties by gallery order. Codes tie often, and their sort leaves the order of ties open: it differs
             between processors and versions of torch.
@@ -182,7 +186,7 @@ class Authors:
             contextlib.redirect_stdout(sys.stderr),
         ):
             theirs = C.transpose(0, 1).reshape(C.shape[1], -1)  # (K, M*d)
-            as_is = self.retrieval.DoRetrieval(torch.device(device), args, _Describing(model), theirs)
+            as_is = self.retrieval.DoRetrieval(torch.device(device), args, network or _Describing(model), theirs)
         return float(as_is), tied[0]
 
 

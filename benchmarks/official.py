@@ -62,13 +62,13 @@ def train_within(
     batch_size: int = 256,
     device: str = "cpu",
     workers: int = 0,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], torch.nn.Module]:
     """Their training for so many minutes, or else epochs, in `out`: stopped at any time, the same call goes on.
 
     Args:
         every: minutes between points of the curve, and between checkpoints.
     Returns:
-        the last checkpoint: network (a state dict under their names), step, seconds.
+        the last checkpoint: network (a state dict under their names), step, seconds; and their network itself.
     Raises:
         KeyboardInterrupt: Ctrl-C, after the step under way and a checkpoint.
     """
@@ -89,7 +89,7 @@ def train_within(
 
     def before_step(training: Training) -> None:
         spent = training.step >= epochs * training.steps_per_epoch if epochs else clock.seconds >= 60 * minutes
-        unsaved = not saved or training.step > saved["step"]
+        unsaved = training.step > (saved["step"] if saved else 0)
         if unsaved and (spent or interrupted or clock.seconds - last >= 60 * every):
             save(training)
         if spent or interrupted:
@@ -104,17 +104,23 @@ def train_within(
     handler = signal.signal(signal.SIGINT, stop)
     try:
         options = {"bits": bits, "seed": seed, "batch_size": batch_size, "device": device, "workers": workers}
-        authors.train(pixels, before_step=before_step, saved=saved, **options)  # type: ignore[arg-type]
+        training = authors.train(pixels, before_step=before_step, saved=saved, **options)  # type: ignore[arg-type]
     finally:
         signal.signal(signal.SIGINT, handler)
     if interrupted:
         raise KeyboardInterrupt
-    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    return torch.load(path, map_location="cpu", weights_only=True), training.network
 
 
-def both_scorers(authors: Authors, model: Model, data: Data) -> dict[str, float]:
-    """mAP of one model by our metric and by theirs, both with unsquared distances; `difference` with the same ties."""
-    ours, (theirs, tied) = map_of(model, data, "l2"), authors.score(model, data)
+def both_scorers(
+    authors: Authors, model: Model, data: Data, network: torch.nn.Module | None = None
+) -> dict[str, float]:
+    """mAP of one model by our metric and by theirs, both with unsquared distances; `difference` with the same ties.
+
+    Args:
+        network: of theirs, of which `model` is the copy; their metric then sees it itself.
+    """
+    ours, (theirs, tied) = map_of(model, data, "l2"), authors.score(model, data, network)
     return {"ours": ours, "theirs": theirs, "theirs, ties by gallery order": tied, "difference": abs(ours - tied)}
 
 
@@ -138,11 +144,11 @@ def main() -> None:
     a = parser.parse_args()
     authors = Authors(a.checkout)
     data = load_data(choose_protocol(a.images, a.test), 32, a.queries)
-    last = train_within(
+    last, network = train_within(
         authors, data.training, a.out, bits=a.bits, seed=a.seed, minutes=a.minutes, epochs=a.epochs, every=a.every,
         batch_size=a.batch_size, device=a.device, workers=a.workers,
     )  # fmt: skip
-    scorers = {"authors": both_scorers(authors, as_model(last["network"], a.bits), data)}
+    scorers = {"authors": both_scorers(authors, as_model(last["network"], a.bits), data, network)}
     curve = []
     for point in points(a.out):
         is_last = point["step"] == last["step"]

@@ -25,6 +25,7 @@ import argparse
 import datetime
 import hashlib
 import json
+import re
 import shutil
 import statistics
 import sys
@@ -64,7 +65,8 @@ class Job:
 
     @property
     def folder(self) -> str:
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+        words = "-".join(re.findall(r"[\w+]+", self.variant))[-40:]
+        return f"{words}-{self.bits}-{self.seed}-{hashlib.sha256(repr(self).encode()).hexdigest()[:8]}"
 
     def is_of(self, row: Row) -> bool:
         return all(row.get(key) == value for key, value in vars(self).items())
@@ -128,8 +130,9 @@ class Bench:
             curve.append([round(point["seconds"] / 60, 2), value])
             print(f"  {curve[-1][0]:.1f} minutes: mAP {value:.4f}", file=sys.stderr, flush=True)
         curve.append([facts["minutes_spent"], scores["map"]])
-        for part in ("checkpoints", "points"):
-            shutil.rmtree(folder / part, ignore_errors=True)
+        shutil.rmtree(folder / "points", ignore_errors=True)
+        if job.variant != "authors":  # theirs is what `spq bench official` scores
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         config = model.config
         return {
             **vars(job), "code_bits": config.quantizer.bits, "distance": config.quantizer.distance, **scores, "curve": curve,
@@ -167,7 +170,7 @@ class Bench:
         pixels = self.data(32).training
         budget = {"minutes": o.minutes or 0.0, "epochs": o.epochs or 0, "every": o.every, "device": o.device}
         budget["device"] = resolve_device(o.device)
-        last = train_within(self.authors, pixels, folder, bits=job.bits, seed=job.seed, **budget)
+        last, _ = train_within(self.authors, pixels, folder, bits=job.bits, seed=job.seed, **budget)
         model = as_model(last["network"], job.bits)
         model.save(folder)
         facts = {

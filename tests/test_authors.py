@@ -114,12 +114,13 @@ def test_nothing_of_the_process_is_changed_for_good(authors: Authors, pixels: np
 
 def test_a_budget_ends_it_and_its_points_are_kept(authors: Authors, pixels: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    last = official.train_within(authors, pixels, out, bits=32, epochs=2, every=0.0, batch_size=8)
+    last, network = official.train_within(authors, pixels, out, bits=32, epochs=2, every=0.0, batch_size=8)
     assert last["step"] == 10
+    assert all(torch.equal(last["network"][name], t) for name, t in network.state_dict().items())
     assert [point["step"] for point in points(out)] == list(range(1, 11))
-    again = official.train_within(authors, pixels, out, bits=32, epochs=2, every=0.0, batch_size=8)
+    again, _ = official.train_within(authors, pixels, out, bits=32, epochs=2, every=0.0, batch_size=8)
     assert (again["step"], again["seconds"]) == (10, last["seconds"])
-    timed = official.train_within(authors, pixels, tmp_path / "timed", bits=32, minutes=0.005, batch_size=8)
+    timed, _ = official.train_within(authors, pixels, tmp_path / "timed", bits=32, minutes=0.005, batch_size=8)
     assert 0.3 <= timed["seconds"] < 5
 
 
@@ -147,4 +148,5 @@ def test_the_real_checkout_trains_and_both_scorers_agree_on_its_model() -> None:
         theirs = training.network.eval()(image)
         for mine, their in zip(model.network(image), theirs, strict=True):
             torch.testing.assert_close(mine, their, atol=1e-5, rtol=1e-4)
-    assert real.score(model, data)[1] == pytest.approx(map_of(model, data, "l2"), abs=1e-6)
+    for network in (None, training.network):
+        assert real.score(model, data, network)[1] == pytest.approx(map_of(model, data, "l2"), abs=1e-6)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import quality
 from _scoring import choose_protocol
 from _variants import ABLATIONS, DIVERSITY, fingerprint, variant
-from spq.config import Recipe, load_recipe
+from spq.config import Recipe, load_recipe, to_dict
 from spq.data.sources import open_images
 from spq.errors import ConfigError
 from spq.learning.loss import multi_view, nt_xent
@@ -114,7 +114,17 @@ def test_a_changed_recipe_is_another_run_and_a_seed_or_budget_is_told_apart_else
         replace(recipe, train=replace(recipe.train, seed=5, minutes=9.0), name="x")
     )
     assert fingerprint(recipe) != fingerprint(replace(recipe, train=replace(recipe.train, lr=1e-3)))
-    assert fingerprint(Recipe()) == fingerprint(load_recipe("paper"))  # values that are the defaults count for nothing
+
+
+def test_a_key_that_comes_to_the_configuration_changes_no_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(load_recipe("fast"))
+
+    def with_a_new_key(recipe: Recipe) -> dict[str, Any]:
+        table = to_dict(recipe)
+        return {**table, "train": {**table["train"], "new": 0.0}}
+
+    monkeypatch.setattr("_variants.to_dict", with_a_new_key)
+    assert fingerprint(load_recipe("fast")) == before
 
 
 def test_choices_never_look_at_test_pictures() -> None:
