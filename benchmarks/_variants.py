@@ -56,7 +56,10 @@ def _unit_length(recipe: Recipe) -> Recipe:
 def _codebooks(M: int, K: int) -> Callable[[Recipe], Recipe]:
     """M codebooks of K codewords that share the recipe's dimension D."""
     return lambda r: replace(
-        r, quantizer=replace(r.quantizer, num_codebooks=M, codebook_size=K, codeword_dim=r.quantizer.dim // M)
+        r,
+        quantizer=replace(
+            r.quantizer, num_codebooks=M, codebook_size=K, codeword_dim=r.quantizer.dim // M, prefixes=()
+        ),
     )
 
 

@@ -85,9 +85,9 @@ def add_up(entries: Floats, packed: Codes) -> Floats:
         for start in range(0, len(packed), BLOCK):
             sums[start : start + BLOCK] = add_up(entries, packed[start : start + BLOCK])
         return sums
-    if len(packed) <= FEW:  # fewer calls, the same additions in the same order
-        parts = entries.ravel().take(packed + np.arange(len(entries)) * entries.shape[1])
-        few: Floats = np.add.accumulate(parts, 1)[:, -1]
+    if 1 < len(packed) <= FEW:  # fewer calls, the same additions in the same order; of one column NumPy adds by pairs
+        parts = entries.ravel().take(packed.T + np.arange(len(entries))[:, None] * entries.shape[1])  # (P, n)
+        few: Floats = np.add.reduce(parts, 0)
         return few
     d: Floats = entries[0].take(packed[:, 0])
     for p in range(1, len(entries)):
