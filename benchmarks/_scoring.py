@@ -122,7 +122,7 @@ def measure(
         pq: give it k-means codebooks first. refitted: its codebooks are as the recipe's end leaves them.
         everything: also the other distance, classic codes on the same descriptors, float cosine, P@N and the PR curve.
     Returns:
-        `map` under the model's own distance, and what `everything` adds.
+        `map` under the model's own distance, and what `everything` adds; `lengths`: of shorter codes of the same model.
     """
     x, q = model.embed(data.gallery), model.embed(data.queries)
     if pq or not refitted:
@@ -136,6 +136,8 @@ def measure(
     scores: dict[str, Any] = {"map": _rounded(mean_average_precision(hits))}
     if not everything:
         return scores
+    if shorter := model.config.quantizer.lengths[:-1]:
+        scores["lengths"] = {str(bits): _rounded(_truncated_map(model, bits, x, q, data)) for bits in shorter}
     total = relevant_in_gallery(data.query_labels, data.gallery_labels)
     precision, recall = precision_recall(hits, total, points=30)
     scores["precision"] = {str(n): _rounded(p) for n, p in precision_at(hits, (1, 10, 100, 1000)).items()}
@@ -153,6 +155,16 @@ def measure(
         name: _rounded(mean_average_precision(relevant(make(), q, data))) for name, make in searches.items()
     }
     return scores
+
+
+def _truncated_map(model: Model, bits: int, x: Floats, q: Floats, data: Data) -> float:
+    """mAP@N of the first `bits` of the codes, from the descriptors of the whole ones."""
+    short = model.truncate(bits)
+    D, own = short.config.quantizer.dim, short.config.quantizer.distance
+    codes = short.encode_descriptors(x[:, :D])
+    return mean_average_precision(
+        relevant(lambda rows, top: rank(short.tables(rows, own), codes, top)[1], q[:, :D], data)
+    )
 
 
 def relevant(search: Search, q: Floats, data: Data) -> Bools:

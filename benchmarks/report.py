@@ -28,6 +28,7 @@ PUBLISHED = {
     32: 0.793,
     64: 0.812,
 }  # Jang and Cho, ICCV 2021, table of CIFAR-10; thousands of epochs on a GPU
+GROUP = ("variant", "fingerprint", "minutes", "epochs", "machine")  # what is never averaged over
 CLASSIC = ("PQ", "OPQ", "ITQ", "LSH", "float cosine")
 PLOT = "docs/images/map-over-time-32.png"
 Row = dict[str, Any]
@@ -54,14 +55,23 @@ def main_table(rows: list[Row]) -> str:
         + " | ".join(f"{PUBLISHED[bits]:.3f}" for bits in LENGTHS)
         + " | thousands of epochs | | |",
     ]
-    for group in grouped(rows, ("variant", "fingerprint", "minutes", "epochs", "machine")):
-        cells = [_mean_and_range([row["map"] for row in group if row["bits"] == bits]) for bits in LENGTHS]
-        seeds = sorted({len([row for row in group if row["bits"] == bits]) for bits in LENGTHS} - {0})
+    nested = [row for row in rows if "lengths" in row]
+    apart = [row for row in rows if "lengths" not in row]
+    for group in (g for part in (apart, nested) for g in grouped(part, GROUP)):
+        maps = [[value for row in group if (value := map_of(row, bits)) is not None] for bits in LENGTHS]
+        cells = [_mean_and_range(values) for values in maps]
+        seeds = sorted({len(values) for values in maps} - {0})
+        once = ", one training for all lengths" if "lengths" in group[0] else ""
         lines.append(
-            f"| {title(group[0]['variant'])} | {' | '.join(cells)} | {budget(group)} | {'-'.join(map(str, seeds))} "
+            f"| {title(group[0]['variant'])}{once} | {' | '.join(cells)} | {budget(group)} | {'-'.join(map(str, seeds))} "
             f"| {group[0]['machine']}, {max(row['date'] for row in group)} |"
         )
     return "\n".join(lines)
+
+
+def map_of(row: Row, bits: int) -> float | None:
+    """At a length of codes, which may be a shorter one of the same model."""
+    return row["map"] if row["bits"] == bits else row.get("lengths", {}).get(str(bits))
 
 
 def comparison(rows: list[Row]) -> str:
@@ -72,7 +82,7 @@ def comparison(rows: list[Row]) -> str:
         "| training | bits | its own codes | " + " | ".join(CLASSIC) + " | budget | seeds |",
         "|---|---|---|" + "---|" * len(CLASSIC) + "---|---|",
     ]
-    for group in grouped(rows, ("variant", "fingerprint", "minutes", "epochs", "machine", "code_bits")):
+    for group in grouped(rows, (*GROUP, "code_bits")):
         classic = [_mean_and_range([row["others"][name] for row in group if name in row["others"]]) for name in CLASSIC]
         lines.append(
             f"| {title(group[0]['variant'])} | {group[0]['code_bits']} | {_mean_and_range([row['map'] for row in group])} "

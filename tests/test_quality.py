@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import quality
-from _scoring import choose_protocol
+from _scoring import choose_protocol, load_data, map_of
 from _variants import ABLATIONS, DIVERSITY, fingerprint, variant
 from spq.config import Recipe, load_recipe, to_dict
 from spq.data.sources import open_images
@@ -210,3 +210,11 @@ def test_a_run_tells_all_that_a_reader_needs(
     assert row["epochs_done"] == 2
     paths = quality.save_plots([row], tmp_path / "plots")
     assert sorted(path.name for path in paths) == ["map-over-time-16.png", "pr-16.png", "precision-16.png"]
+
+
+def test_shorter_codes_of_one_training_are_scored_as_if_the_model_were_cut(tiny: str, pictures: str) -> None:
+    asked = options(pictures, f"{tiny}:quantizer.prefixes=[2,4]")
+    row = quality.Bench(asked).run()[0]
+    model = Model.load(next(asked.work.iterdir())).truncate(8)
+    data = load_data(choose_protocol(pictures, test=False), 16)
+    assert row["lengths"] == {"8": pytest.approx(map_of(model, data, model.config.quantizer.distance), abs=1e-3)}
