@@ -165,6 +165,9 @@ def test_a_nested_training_measures_every_length_and_a_truncated_model_keeps_its
     assert reports[0]["kept"] < reports[2]["kept"]
     short = Model.load(tmp_path / "m").truncate(16)
     assert short.training["codes"] == reports[:2]
+    card = (tmp_path / "m" / "README.md").read_text("utf-8")
+    assert "8-bit or 16-bit or 32-bit codes" in card
+    assert f"- 16 bits keep {reports[1]['kept']:.0%} of the 10 nearest pictures" in card
     assert "health" not in short.training
 
 
