@@ -371,6 +371,28 @@ def doctor(as_json: Json = False) -> None:
     print(json.dumps(facts) if as_json else aligned(facts))
 
 
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+)
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which one; without, they are listed.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="What it takes.")] = None,
+) -> None:
+    """Run a benchmark of a source checkout. `spq bench NAME --help` says what it measures and takes.
+
+    Example: spq bench quality fast --minutes 4
+    """
+    from spq.app.bench import listing, run_benchmark
+
+    if name in ("-h", "--help"):
+        print(context.get_help())
+    elif name is None:
+        print(listing())
+    else:
+        run_benchmark(name, arguments or [])
+
+
 @app.command()
 def demo(
     folder: Annotated[str | None, typer.Argument(metavar="[FOLDER]", help="Your pictures; else a sample.")] = None,

@@ -7,7 +7,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +30,9 @@ from spq.learning.views import make_views
 from spq.model.artifact import Model, Replacing
 from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
+
+Outputs = Sequence[tuple[Tensor, Tensor]]  # descriptors x and their soft quantizations z, (B, D) each, of every view
+Objective = Callable[[Outputs, Network, Callable[[Outputs], Tensor]], Tensor]
 
 LOG_SECONDS = 10.0
 FIT_IMAGES = 20_000  # pictures, about, that the end of a training looks at once more
@@ -66,6 +69,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     backbone: nn.Module | None = None,
+    objective: Objective | None = None,
     on_load: Callable[[int], None] | None = None,
     on_status: Callable[[TrainStatus], None] | None = None,
     on_epoch: Callable[[int, Network], None] | None = None,
@@ -76,6 +80,8 @@ def train(
 
     Args:
         resume: go on from `out/checkpoints/last.pt`, whose recipe then counts; start anew where there is none.
+        objective: called as `objective(outputs, network, loss)` for what is minimised, where `loss(outputs)` is the recipe's
+            own; a checkpoint does not hold it, so a resumed run is given it again.
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
         on_epoch: called after every epoch with its number and the network (in training mode).
         on_note: called with what the user should know: that training cannot be compiled here.
@@ -117,6 +123,10 @@ def train(
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
     num_views = recipe.train.num_views
+
+    def own_loss(outputs: Outputs) -> Tensor:
+        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+
     network.train()
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
@@ -124,7 +134,7 @@ def train(
             views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(num_views)]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 outputs = [forward(_layout(view, recipe)) for view in views]
-            loss = multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+            loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             accelerator.backward(loss)
