@@ -79,7 +79,7 @@ def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code, or 16,32,64: one model for all these.")] = None,
-    recipe: Annotated[str, typer.Option(help="spq, fast, paper or a FILE.toml.")] = "spq",
+    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu or a FILE.toml.")] = "spq",
     backbone: Annotated[str | None, typer.Option(help="timm/NAME in place of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors to start the backbone from.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
