@@ -124,7 +124,7 @@ def train(
         with TrainingBar(len(source)) as bar:
             model = run_training(
                 source, config, out, resume=resume, device=device, tensorboard=tensorboard,
-                on_load=bar.loading, on_status=bar.update,
+                on_load=bar.loading, on_status=bar.update, on_note=_note,
             )  # fmt: skip
     except KeyboardInterrupt:
         if not (out / "checkpoints" / "last.pt").exists():

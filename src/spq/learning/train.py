@@ -28,7 +28,7 @@ from spq.learning.muon import Muon
 from spq.learning.refit import refit
 from spq.learning.views import make_views
 from spq.model.artifact import Model, Replacing
-from spq.model.device import resolve_device, resolve_precision
+from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
 
 Outputs = Sequence[tuple[Tensor, Tensor]]  # descriptors x and their soft quantizations z, (B, D) each, of every view
@@ -73,6 +73,7 @@ def train(
     on_load: Callable[[int], None] | None = None,
     on_status: Callable[[TrainStatus], None] | None = None,
     on_epoch: Callable[[int, Network], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     tensorboard: bool = False,
 ) -> Model:
     """Train on images without labels and save the model folder `out`.
@@ -83,6 +84,7 @@ def train(
             own; a checkpoint does not hold it, so a resumed run is given it again.
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
         on_epoch: called after every epoch with its number and the network (in training mode).
+        on_note: called with what the user should know: that training cannot be compiled here.
     Raises:
         DataError: fewer readable images than one batch. CollapseError: the loss is no longer finite.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
@@ -117,6 +119,7 @@ def train(
     network, *optimizers = accelerator.prepare(network, *optimizers)
     run = _Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
 
+    forward = _compiled(network, recipe, accelerator.device.type, on_note)
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
     num_views = recipe.train.num_views
@@ -130,7 +133,7 @@ def train(
             batch = data[indices]
             views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(num_views)]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-                outputs = [network(_layout(view, recipe)) for view in views]
+                outputs = [forward(_layout(view, recipe)) for view in views]
             loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
             for optimizer in optimizers:
                 optimizer.zero_grad()
@@ -188,13 +191,13 @@ class _Run:
         seed = self.recipe.train.seed
         while self.done < 1 and not self.interrupted:
             epoch, position = divmod(self.state.step, self.steps_per_epoch)
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).to(device)
             for start in range(position * self.batch_size, self.steps_per_epoch * self.batch_size, self.batch_size):
                 if (done := self.done) >= 1 or self.interrupted:
                     return
                 self.set_lr(done)
                 generator = torch.Generator(device).manual_seed((seed << 40) + self.state.step)
-                yield order[start : start + self.batch_size].to(device), generator
+                yield order[start : start + self.batch_size], generator
 
     def view_config(self) -> InputConfig:
         """The input at the size of the views.
@@ -379,6 +382,17 @@ def _batch_size(recipe: Recipe, count: int, name: str, failures: list[tuple[int,
             f"{count} readable pictures in {name} are too few to learn from; 16 is the least, 1,000 sensible"
         )
     return max(2, min(recipe.train.batch_size, count // 4))
+
+
+def _compiled(
+    network: nn.Module, recipe: Recipe, device: str, on_note: Callable[[str], None] | None
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """The network's forward pass, compiled where the recipe wants it and it can be. Parameters keep their names."""
+    wanted, note = resolve_compile(recipe.train.compile, device)
+    if note and on_note:
+        on_note(note)
+    # a kernel for each size of the views, of which there are two: one for all sizes would be slower
+    return torch.compile(network, dynamic=False) if wanted else network
 
 
 def _layout(view: Tensor, recipe: Recipe) -> Tensor:
