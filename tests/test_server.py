@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ def test_an_upload_finds_what_the_index_finds_for_the_same_picture(
 
 def test_more_like_these_and_not_like_those_leaves_all_of_them_out(client: TestClient, index: ImageIndex) -> None:
     answer = ask(client, ids=[3, 4], not_ids=[9], top=60).json()
-    truth = index.search([3, 4], 60, negative=[index.tables and index._decoded(9)], exclude=[3, 4, 9])
+    truth = index.search([3, 4], 60, negative=[9], exclude=[3, 4, 9])
     assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in truth]
     assert answer["total"] == len(truth) == 57
 
@@ -456,6 +457,20 @@ def test_forms_that_are_no_forms_are_refused(client: TestClient) -> None:
 )  # fmt: skip
 def test_a_wrong_address_is_a_problem(client: TestClient, path: str, status: int, told: str) -> None:
     problem(client.get(path), status, told)
+
+
+def test_an_item_that_has_just_come_is_searched_with(
+    index: ImageIndex, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(index.store.folder, tmp_path / "i")
+    with ImageIndex.open(tmp_path / "i") as copy:
+        client = TestClient(create_app(copy, settings), base_url=ORIGIN)  # not started: nobody follows the store
+        with copy.store.writing():
+            copy.store.put([replace(copy.store.items_by_id([3])[3], path="new.png")])
+        new = max(item.id for item in copy.store.items())
+        hits = ask(client, ids=[new], top=5).json()["hits"]
+        assert hits[0]["id"] == 3
+        assert hits[0]["distance"] == pytest.approx(0, abs=1e-6)
 
 
 def test_an_unknown_item_in_a_search_is_not_found(client: TestClient) -> None:

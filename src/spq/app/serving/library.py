@@ -114,7 +114,7 @@ class Library:
         """
         item = self.shared.mine().store.items_by_id([id_]).get(id_)
         if item is None:
-            raise ProblemError(404, f"no item {id_}; ids are those of hits")
+            raise _missing(id_)
         return item
 
     def browse(self, offset: int, top: int, where: str | None, order: str, since: int | None) -> Facts:
@@ -169,8 +169,7 @@ class Library:
         """What is to be like, and the rest of what a search is told."""
         if not uploads.positive and not ask.ids:
             raise ProblemError(422, "nothing to be like; send a picture as image, or ids")
-        for id_ in (*ask.ids, *ask.not_ids):
-            self.item(id_)
+        self._check(*ask.ids, *ask.not_ids)
         box = None if ask.box is None else (ask.box[0], ask.box[1], ask.box[2], ask.box[3])
         if box and len(uploads.positive) + len(ask.ids) != 1:
             raise ProblemError(422, "box: it belongs to one picture or one id; send one")
@@ -188,6 +187,20 @@ class Library:
             exclude={*ask.ids, *ask.not_ids},
         )
         return queries, asked
+
+    def _check(self, *ids: int) -> None:
+        """Refuse items that are not there. One that has just come may be in the store and not yet among the codes in memory.
+
+        Raises:
+            ProblemError: 404.
+        """
+        there = self.shared.mine().store.items_by_id(ids)
+        for id_ in ids:
+            if id_ not in there:
+                raise _missing(id_)
+        gallery = self.shared.gallery
+        if len(_places(gallery.ids, there)) < len(there):
+            self.shared.refresh(gallery)
 
     def _descriptor(self, file: BinaryIO, name: str, box: Box | None = None) -> Floats:
         """Of an upload, or of a region of it."""
@@ -290,6 +303,10 @@ class Library:
             while len(memo) > kept:
                 memo.popitem(last=False)
         return value
+
+
+def _missing(id_: int) -> ProblemError:
+    return ProblemError(404, f"no item {id_}; ids are those of hits")
 
 
 def facts(item: Item) -> Facts:
