@@ -308,6 +308,48 @@ def test_duplicates_are_found_in_the_background_and_then_kept(
         assert len(identical[0]["reasons"]) == 2
 
 
+def test_duplicates_of_a_collection_that_is_gone_are_told_and_tried_again(
+    tiny_model: Model, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.app.serving.jobs.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("spq.app.serving.jobs.REST", 0.0)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png())
+    with ImageIndex.build(tmp_path / "i", tiny_model, folder) as index, client_of(index, settings) as client:
+
+        def until(status: int) -> Any:
+            end = time.monotonic() + 60
+            while (answer := client.get("/api/duplicates")).status_code != status:
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            return answer
+
+        folder.rename(tmp_path / "away")
+        job = client.app.state.service.duplicates  # type: ignore[attr-defined]
+        client.get("/api/duplicates")
+        while job._at_work:
+            time.sleep(0.01)
+        assert "server's own output says why" in str(job._error)
+        (tmp_path / "away").rename(folder)
+        assert until(200).json()["groups"] == []
+
+
+def test_an_index_that_has_become_empty_is_served(tiny_model: Model, tmp_path: Path, settings: Settings) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png())
+    with ImageIndex.build(tmp_path / "i", tiny_model, folder) as index:
+        index.remove(["a.png"])
+        with client_of(index, settings) as client:
+            assert ask(client, [png()]).json()["hits"] == []
+            assert ask(client, [png()], where="width > 3", fold=True).json()["total"] == 0
+            assert client.get("/api/browse").json()["items"] == []
+            assert client.get("/api/map").json()["count"] == 0
+            assert client.get("/api/codewords/0/0").json()["count"] == 0
+            assert client.get("/api/status").json()["images"] == 0
+
+
 def test_status_says_what_is_served(client: TestClient, photo_index: Path) -> None:
     told = client.get("/api/status").json()
     assert (told["name"], told["images"], told["unreadable"], told["bits"]) == ("photos.index", 60, 0, 32)
