@@ -79,7 +79,7 @@ def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code, or 16,32,64: one model for all these.")] = None,
-    recipe: Annotated[str, typer.Option(help="fast, paper or a FILE.toml.")] = "fast",
+    recipe: Annotated[str, typer.Option(help="spq, fast, paper or a FILE.toml.")] = "spq",
     backbone: Annotated[str | None, typer.Option(help="timm/NAME in place of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors to start the backbone from.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
@@ -124,7 +124,7 @@ def train(
         with TrainingBar(len(source)) as bar:
             model = run_training(
                 source, config, out, resume=resume, device=device, tensorboard=tensorboard,
-                on_load=bar.loading, on_status=bar.update,
+                on_load=bar.loading, on_status=bar.update, on_note=_note,
             )  # fmt: skip
     except KeyboardInterrupt:
         if not (out / "checkpoints" / "last.pt").exists():
@@ -400,6 +400,28 @@ def doctor(as_json: Json = False) -> None:
 
     facts = examine()
     print(json.dumps(facts) if as_json else aligned(facts))
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+)
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which one; without, they are listed.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="What it takes.")] = None,
+) -> None:
+    """Run a benchmark of a source checkout. `spq bench NAME --help` says what it measures and takes.
+
+    Example: spq bench quality fast --minutes 4
+    """
+    from spq.app.bench import listing, run_benchmark
+
+    if name in ("-h", "--help"):
+        print(context.get_help())
+    elif name is None:
+        print(listing())
+    else:
+        run_benchmark(name, arguments or [])
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from spq.evaluation.metrics import (
     relevance,
     relevant_in_gallery,
 )
-from spq.index.scan import rank
+from spq.index.sums import Ranking, rank
 
 if TYPE_CHECKING:
     from spq.model.artifact import Model
@@ -137,7 +138,8 @@ def evaluate(
     say("ranking")
     name, top = distance or model.config.quantizer.distance, min(at or protocol.map_at, len(gallery.rows))
     codes = model.encode_descriptors(gallery.rows)
-    relevant = _relevant(lambda q, top: rank(model.tables(q, name), codes, top)[1], queries, gallery, top)
+    ranked = _ranker(model)
+    relevant = _relevant(lambda q, top: ranked(model.tables(q, name), codes, top)[1], queries, gallery, top)
     precision, recall = precision_recall(relevant, relevant_in_gallery(queries.labels, gallery.labels))
     report = Report(
         protocol=protocol.name,
@@ -194,6 +196,15 @@ def _add_baselines(report: Report, queries: _Collected, gallery: _Collected, see
     say("baseline: float descriptors")
     add("float cosine, no code", lambda x, bits, rng: classic.float_cosine(x), queries, gallery)
     report.rows[f"SPQ ({report.distance})"] = report.map
+
+
+def _ranker(model: Model) -> Callable[..., Ranking]:
+    """`rank`, on a GPU where the model is on one."""
+    if model.device.type != "cuda":
+        return rank
+    from spq.evaluation import on_device
+
+    return partial(on_device.rank, device=model.device)
 
 
 def _relevant(search: classic.Search, queries: _Collected, gallery: _Collected, top: int) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,8 +28,11 @@ from spq.learning.muon import Muon
 from spq.learning.refit import refit
 from spq.learning.views import make_views
 from spq.model.artifact import Model, Replacing
-from spq.model.device import resolve_device, resolve_precision
+from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
+
+Outputs = Sequence[tuple[Tensor, Tensor]]  # descriptors x and their soft quantizations z, (B, D) each, of every view
+Objective = Callable[[Outputs, Network, Callable[[Outputs], Tensor]], Tensor]
 
 LOG_SECONDS = 10.0
 FIT_IMAGES = 20_000  # pictures, about, that the end of a training looks at once more
@@ -66,17 +69,22 @@ def train(
     resume: bool = False,
     device: str = "auto",
     backbone: nn.Module | None = None,
+    objective: Objective | None = None,
     on_load: Callable[[int], None] | None = None,
     on_status: Callable[[TrainStatus], None] | None = None,
     on_epoch: Callable[[int, Network], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     tensorboard: bool = False,
 ) -> Model:
     """Train on images without labels and save the model folder `out`.
 
     Args:
         resume: go on from `out/checkpoints/last.pt`, whose recipe then counts; start anew where there is none.
+        objective: called as `objective(outputs, network, loss)` for what is minimised, where `loss(outputs)` is the recipe's
+            own; a checkpoint does not hold it, so a resumed run is given it again.
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
         on_epoch: called after every epoch with its number and the network (in training mode).
+        on_note: called with what the user should know: that training cannot be compiled here.
     Raises:
         DataError: fewer readable images than one batch. CollapseError: the loss is no longer finite.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
@@ -111,17 +119,22 @@ def train(
     network, *optimizers = accelerator.prepare(network, *optimizers)
     run = _Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
 
+    forward = _compiled(network, recipe, accelerator.device.type, on_note)
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
     num_views = recipe.train.num_views
+
+    def own_loss(outputs: Outputs) -> Tensor:
+        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+
     network.train()
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
             batch = data[indices]
             views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(num_views)]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-                outputs = [network(_layout(view, recipe)) for view in views]
-            loss = multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+                outputs = [forward(_layout(view, recipe)) for view in views]
+            loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             accelerator.backward(loss)
@@ -178,13 +191,13 @@ class _Run:
         seed = self.recipe.train.seed
         while self.done < 1 and not self.interrupted:
             epoch, position = divmod(self.state.step, self.steps_per_epoch)
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).to(device)
             for start in range(position * self.batch_size, self.steps_per_epoch * self.batch_size, self.batch_size):
                 if (done := self.done) >= 1 or self.interrupted:
                     return
                 self.set_lr(done)
                 generator = torch.Generator(device).manual_seed((seed << 40) + self.state.step)
-                yield order[start : start + self.batch_size].to(device), generator
+                yield order[start : start + self.batch_size], generator
 
     def view_config(self) -> InputConfig:
         """The input at the size of the views.
@@ -369,6 +382,17 @@ def _batch_size(recipe: Recipe, count: int, name: str, failures: list[tuple[int,
             f"{count} readable pictures in {name} are too few to learn from; 16 is the least, 1,000 sensible"
         )
     return max(2, min(recipe.train.batch_size, count // 4))
+
+
+def _compiled(
+    network: nn.Module, recipe: Recipe, device: str, on_note: Callable[[str], None] | None
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """The network's forward pass, compiled where the recipe wants it and it can be. Parameters keep their names."""
+    wanted, note = resolve_compile(recipe.train.compile, device)
+    if note and on_note:
+        on_note(note)
+    # a kernel for each size of the views, of which there are two: one for all sizes would be slower
+    return torch.compile(network, dynamic=False) if wanted else network
 
 
 def _layout(view: Tensor, recipe: Recipe) -> Tensor:
