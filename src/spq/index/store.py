@@ -284,6 +284,11 @@ class Store:
         rows = (row for i in ids for row in self._select("SELECT id, path FROM items WHERE id = ?", int(i)))
         return dict(rows)
 
+    def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
+        """id -> item, of the ids that are there and have a code."""
+        found = (self._first("id = ? AND status = 0", int(i)) for i in ids)
+        return {item.id: item for item in found if item}
+
     def select(self, question: str, *values: object) -> list[Any]:
         """Rows of any question to the tables."""
         return self._select(question, *values)
@@ -303,7 +308,7 @@ class Store:
         except SQLITE_ERRORS as error:
             raise StoreError(f"index {self.folder} could not be read ({error}); index anew if that stays") from None
 
-    def _first(self, where: str, *values: bytes) -> Item | None:
+    def _first(self, where: str, *values: bytes | int) -> Item | None:
         rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where} LIMIT 1", *values)
         return _item(rows[0]) if rows else None
 
