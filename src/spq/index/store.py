@@ -33,7 +33,7 @@ from spq.index.layout import (
 
 __all__ = ["FORMAT", "Item", "Manifest", "Store", "as_json", "read_manifest"]
 OK, UNREADABLE = 0, 1
-PAGE = 100_000  # rows that are read at once
+PAGE, ITEMS_PAGE = 100_000, 1000  # codes, and whole items, that are read at once
 
 # A file name may hold bytes that are not UTF-8, which sqlite3 refuses as str: text goes in as bytes and is cast.
 _PUT = (
@@ -211,9 +211,12 @@ class Store:
         return self._first("path = CAST(? AS TEXT)", _bytes(path))
 
     def items(self) -> Iterator[Item]:
-        """All items that have a code, by id."""
-        rows = self._select(f"SELECT {self._columns()} FROM items WHERE status = 0 ORDER BY id")
-        return (_item(row) for row in rows)
+        """All items that have a code, by id; a thousand at a time are read."""
+        question = f"SELECT {self._columns()} FROM items WHERE status = 0 AND id > ? ORDER BY id LIMIT {ITEMS_PAGE}"
+        last = 0
+        while rows := self._select(question, last):
+            yield from map(_item, rows)
+            last = rows[-1][_COLUMNS.split(", ").index("id")]
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the pictures that have no code."""
@@ -288,6 +291,15 @@ class Store:
         """id -> item, of the ids that are there and have a code."""
         found = (self._first("id = ? AND status = 0", int(i)) for i in ids)
         return {item.id: item for item in found if item}
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read inside is the state at one moment, whatever a writer does meanwhile."""
+        self._select("BEGIN")
+        try:
+            yield
+        finally:
+            self._select("ROLLBACK")
 
     def select(self, question: str, *values: object) -> list[Any]:
         """Rows of any question to the tables."""

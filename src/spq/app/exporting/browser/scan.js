@@ -10,15 +10,16 @@ export function bytesPerCode(M, K) {
   return K <= 16 ? Math.ceil(M / 2) : M;
 }
 
-/** Code (M) of one row of packed codes. */
+/** Sub-code m of one row of packed codes of P bytes. */
+export function subCode(packed, row, m, P, K) {
+  if (K > 16) return packed[row * P + m];
+  const pair = packed[row * P + (m >> 1)];
+  return m % 2 ? Math.floor(pair / K) : pair % K;
+}
+
+/** Code (M) of one row. */
 export function unpack(packed, row, M, K) {
-  const P = bytesPerCode(M, K);
-  const code = new Uint8Array(M);
-  for (let m = 0; m < M; m++) {
-    if (K > 16) code[m] = packed[row * P + m];
-    else code[m] = m % 2 ? Math.floor(packed[row * P + (m >> 1)] / K) : packed[row * P + (m >> 1)] % K;
-  }
-  return code;
+  return Uint8Array.from({ length: M }, (_, m) => subCode(packed, row, m, bytesPerCode(M, K), K));
 }
 
 /** Table (M, K) -> (P, entries), what packed codes index: for K <= 16 the sums of all pairs, an odd last codebook plus zero. */

@@ -1,6 +1,6 @@
 // Searches away from the page, so that it never stutters: codes in, ids out. `source.js` talks to it.
 
-import { Ranking, bytesPerCode, distances, foldedPage, unpack } from "./scan.js";
+import { Ranking, bytesPerCode, distances, foldedPage, subCode, unpack } from "./scan.js";
 import { combined, explained, tableOfCode, tableOfDescriptor } from "./query.js";
 
 const KEPT = 3; // rankings: a result is scrolled through page by page
@@ -84,37 +84,81 @@ class Index {
     return explained(this.table(asked), this.code(asked.id), this.M, this.K);
   }
 
+  codeOf(id) {
+    return Array.from(this.code(id));
+  }
+
+  rowsOf(ids) {
+    return ids.map((id) => this.row(id));
+  }
+
+  /** Ids of a page of all items. order: id, path, time or new, each a file of row numbers. */
+  async browse({ offset, top, order }) {
+    const rows = order === "id" ? null : await this.order(order);
+    const ids = [];
+    for (let n = offset; n < Math.min(offset + top, this.N); n++) ids.push(this.ids[rows ? rows[n] : n]);
+    return { ids, total: this.N };
+  }
+
+  async order(name) {
+    this.orders ??= {};
+    this.orders[name] ??= new Uint32Array(await (await fetched(`${this.base}order-${name}.bin`)).arrayBuffer());
+    return this.orders[name];
+  }
+
+  async map() {
+    const data = await (await fetched(`${this.base}map.bin`)).arrayBuffer();
+    const count = data.byteLength / 12;
+    const ids = new Uint32Array(data, 0, count).map((row) => this.ids[row]);
+    return { ids, x: new Float32Array(data, 4 * count, count), y: new Float32Array(data, 8 * count, count), count, total: this.N };
+  }
+
   /** How often each codeword is used: (M) arrays of K. */
   usage() {
-    this.counts ??= this.countsAmong(Array(this.N).keys());
+    this.counts ??= this.countsAmong(null);
     return this.counts;
   }
 
+  /** ... by some rows, or all. */
   countsAmong(rows) {
     const counts = Array.from({ length: this.M }, () => Array(this.K).fill(0));
-    for (const row of rows) unpack(this.packed, row, this.M, this.K).forEach((k, m) => counts[m][k]++);
+    const length = rows ? rows.length : this.N;
+    for (let m = 0; m < this.M; m++) {
+      for (let n = 0; n < length; n++) counts[m][subCode(this.packed, rows ? rows[n] : n, m, this.P, this.K)]++;
+    }
     return counts;
   }
 
   /** Ids that use codeword k of codebook m, the most typical first, as spq.index.codewords has it. */
   members({ m, k, offset, top }) {
-    const rows = [];
-    for (let row = 0; row < this.N; row++) if (unpack(this.packed, row, this.M, this.K)[m] === k) rows.push(row);
-    if (!rows.length) return { count: 0, ids: [] };
-    const counts = this.countsAmong(rows), d = this.codebooks.length / (this.M * this.K);
-    const centre = new Float32Array(this.M * d);
-    for (let at = 0; at < centre.length; at++) {
-      const book = Math.floor(at / d), i = at % d;
-      for (let c = 0; c < this.K; c++) {
-        centre[at] += (counts[book][c] / rows.length) * this.codebooks[(book * this.K + c) * d + i];
+    const ranking = this.once(`members ${m} ${k}`, () => this.ranked(m, k));
+    const page = Array.from(ranking.first(offset + top).subarray(offset, offset + top));
+    return { count: ranking.count, ids: page.map((row) => this.ids[row]) };
+  }
+
+  ranked(m, k) {
+    const { M, K, N, P } = this;
+    const uses = new Uint8Array(N), rows = [];
+    for (let row = 0; row < N; row++) {
+      if (subCode(this.packed, row, m, P, K) !== k) continue;
+      uses[row] = 1;
+      rows.push(row);
+    }
+    const centre = this.mean(this.countsAmong(rows), Math.max(1, rows.length));
+    const table = tableOfDescriptor(centre, this.codebooks, M, K, this.facts.distance);
+    return new Ranking(distances(table, this.packed, N, M, K), uses);
+  }
+
+  /** Mean descriptor of codes that use the codewords so often. */
+  mean(counts, total) {
+    const d = this.codebooks.length / (this.M * this.K);
+    const x = new Float64Array(this.M * d);
+    for (let m = 0; m < this.M; m++) {
+      for (let k = 0; k < this.K; k++) {
+        for (let i = 0; i < d; i++) x[m * d + i] += (counts[m][k] / total) * this.codebooks[(m * this.K + k) * d + i];
       }
     }
-    const table = tableOfDescriptor(centre, this.codebooks, this.M, this.K, this.facts.distance);
-    const chosen = new Uint8Array(rows.length * this.P);
-    rows.forEach((row, n) => chosen.set(this.packed.subarray(row * this.P, (row + 1) * this.P), n * this.P));
-    const ranking = new Ranking(distances(table, chosen, rows.length, this.M, this.K));
-    const page = Array.from(ranking.first(offset + top).subarray(offset, offset + top));
-    return { count: rows.length, ids: page.map((n) => this.ids[rows[n]]) };
+    return Float32Array.from(x);
   }
 
   async describe({ picture, box }) {
