@@ -99,7 +99,8 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"port {port} of {host} is taken; end what runs there, or give another --port") from None
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else str(error.strerror or error)
+        number = error.errno or 0  # below 0 where a name could not be looked up
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         raise ConfigError(f"cannot listen on {host}, port {port}: {reason}; give another --host or --port") from None
 
 
@@ -116,7 +117,8 @@ def _add_page(app: FastAPI) -> None:
             raise problems.ProblemError(404, "this installation has no page; the API is at /openapi.json")
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
-    app.mount("/assets", _Assets(directory=PAGE, check_dir=False), name="assets")
+    if PAGE.is_dir():
+        app.mount("/assets", _Assets(directory=PAGE), name="assets")
 
 
 class _Assets(StaticFiles):

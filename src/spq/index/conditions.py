@@ -49,8 +49,7 @@ def matching(store: Store, where: str) -> NDArray[np.int64]:
 def ids_where(store: Store, expr: Expr) -> NDArray[np.int64]:
     """As `matching`, for an expression whose columns are there."""
     condition, values = to_sql(expr)
-    rows = store.select(f"SELECT id FROM items WHERE status = 0 AND {condition} ORDER BY id", *values)
-    return np.array([row[0] for row in rows], np.int64)
+    return store.ids(f"SELECT id FROM items WHERE status = 0 AND {condition} ORDER BY id", *values)
 
 
 def _has_metadata(store: Store, name: str) -> bool:

@@ -230,7 +230,7 @@ class ImageIndex:
         """
         self._gallery().scan.check(**asked.how)  # before a model is loaded
         flat, sizes = asked.pictures(queries)
-        x = descriptors(flat, self._codewords(), lambda pictures: self.model.embed(pictures), self._decoded)
+        x = descriptors(flat, self.codebooks, lambda pictures: self.model.embed(pictures), self._decoded)
         return asked.tables(self._tables(x), sizes)
 
     def answers(self, tables: Floats, asked: Search, stale: Gallery | None = None) -> Found:
@@ -284,10 +284,10 @@ class ImageIndex:
         return Scan(codes, self.store.manifest.codebook_size, self._tables_of)
 
     def _tables(self, descriptors: Floats) -> Floats:
-        return distance_tables(descriptors, self._codewords(), self.store.manifest.distance)
+        return distance_tables(descriptors, self.codebooks, self.store.manifest.distance)
 
     def _tables_of(self, codes: NDArray[np.uint8]) -> Floats:
-        return self._tables(decode(codes, self._codewords()))
+        return self._tables(decode(codes, self.codebooks))
 
     def _decoded(self, item: int) -> Floats:
         gallery = self._gallery()
@@ -296,10 +296,11 @@ class ImageIndex:
             raise StoreError(
                 f"no picture with id {item} in index {self.store.folder}; ids are as in `spq search --json`"
             )
-        descriptor: Floats = decode(gallery.scan.code(row)[None], self._codewords())[0]
+        descriptor: Floats = decode(gallery.scan.code(row)[None], self.codebooks)[0]
         return descriptor
 
-    def _codewords(self) -> Floats:
+    @property
+    def codebooks(self) -> Floats:
         """(M, K, d), from the copy of the model, without loading torch."""
         if self._codebooks is None:
             self._codebooks = (

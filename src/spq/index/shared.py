@@ -21,6 +21,7 @@ from spq.index.store import Store
 if TYPE_CHECKING:
     from spq.model.artifact import Model
 
+TOP = 20  # answers of a usual search: for many more, the scan goes another way
 FILTERS = 8  # `where` expressions whose rows are kept: a result that is scrolled through is asked for again and again
 
 
@@ -28,7 +29,7 @@ class SharedIndex:
     """Made of an open index, whose folder it reads. `close()` it when no thread uses it any more."""
 
     def __init__(self, index: ImageIndex) -> None:
-        self._root = index
+        self._root, self.folder = index, index.store.folder
         self._store = Store.open(
             index.store.folder
         )  # of `refresh` alone: its numbers mean nothing on other connections
@@ -36,7 +37,7 @@ class SharedIndex:
         self._local = threading.local()
         self._refreshing, self._loading, self._noting = threading.Lock(), threading.Lock(), threading.Lock()
         self._rows: OrderedDict[tuple[int, str], NDArray[np.int64]] = OrderedDict()
-        self.gallery = follow(self._store, index._scan)
+        self.gallery = self._ready(follow(self._store, index._scan))
 
     @property
     def generation(self) -> int:
@@ -67,7 +68,8 @@ class SharedIndex:
         with self._refreshing:
             before = self.gallery
             if stale is None or before is stale:
-                self.gallery = follow(self._store, self._root._scan, before)
+                now = follow(self._store, self._root._scan, before)
+                self.gallery = now if now.scan is before.scan else self._ready(now)
             return self.gallery is not before
 
     def rows(self, view: ImageIndex, gallery: Gallery, where: str) -> NDArray[np.int64]:
@@ -84,6 +86,12 @@ class SharedIndex:
                 self._rows.popitem(last=False)
         return rows
 
+    def _ready(self, gallery: Gallery) -> Gallery:
+        """With all made that its first search would otherwise make: this thread has the time."""
+        if len(gallery.ids):
+            gallery.scan.search(self._root._tables_of(gallery.scan.code(0)[None]), TOP)
+        return gallery
+
     def close(self) -> None:
         for view in self._views:
             view.close()
@@ -92,9 +100,9 @@ class SharedIndex:
 
 class _View(ImageIndex):
     def __init__(self, shared: SharedIndex) -> None:
-        super().__init__(Store.open(shared._store.folder))
+        super().__init__(Store.open(shared.folder))
         self._shared = shared
-        self._codebooks = shared._root._codewords()
+        self._codebooks = shared._root.codebooks
 
     @property
     def model(self) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -15,60 +16,67 @@ from spq.index.dupes import Member, Report, find_duplicates
 from spq.index.image_index import ImageIndex
 from spq.index.store import Item, Store
 
+REST = 3.0  # times as long as the last report took, before the next one is begun
 _LOG = logging.getLogger("spq.serve")
 
 
 class DuplicatesJob:
-    """Starts when it is first asked for. Made and asked on one event loop."""
+    """Starts when it is first asked for, and again when it is asked for after a change, but never for most of the time."""
 
     def __init__(self, library: Library) -> None:
         self.library = library
         self.progress = (0, 0)
-        self.report: dict[str, Any] | None = None
-        self.error: str | None = None
-        self._generation = -1  # of the last report or failure
-        self._thread: Background | None = None
         self._lock = threading.Lock()
+        self._report: dict[str, Any] | None = None  # the last that could be made
+        self._error: str | None = None  # why the last try failed
+        self._generation = -1  # of the last try
+        self._not_before = 0.0
+        self._at_work: Background | None = None
 
     def ask(self) -> tuple[dict[str, Any] | None, str | None]:
-        """The last report, if there is one, and why there is none. Starts a new one where the index has changed."""
+        """The last report, if there is one, and else why there is none, if it was tried."""
         now = self.library.shared.generation
         with self._lock:
             is_stale = self._generation != now
-            if is_stale and self._thread is None:
-                self.progress, self.error = (0, 0), None
-                self._thread = Background("dupes", lambda: self._work(now))
-                self._thread.start()
-            if self.report is None:
-                return None, self.error
-            return {**self.report, "stale": is_stale}, None
+            if is_stale and self._at_work is None and time.monotonic() >= self._not_before:
+                self.progress, self._error = (0, 0), None
+                self._at_work = Background("dupes", self._work)
+                self._at_work.start()
+            if self._report is None:
+                return None, self._error
+            return {**self._report, "stale": is_stale}, None
 
     def stop(self) -> None:
-        if self._thread is not None:
-            self._thread.stop()
+        with self._lock:
+            at_work = self._at_work
+        if at_work:
+            at_work.stop()
 
-    def _work(self, generation: int) -> None:
+    def _work(self, thread: Background) -> None:
+        generation, start = self.library.shared.generation, time.monotonic()
+        report, error = None, None
         try:
-            report, error = self._find(generation), None
+            report = self._find(generation, thread)
         except SPQError as failure:
             _LOG.warning("duplicates: %s", failure)
-            report, error = None, str(failure)
-        finally:
-            with self._lock:
-                self._thread = None
+            error = "the collection could not be compared; the server's own output says why"
+        except OSError as failure:  # no room for its temporary file
+            _LOG.warning("duplicates: %s", failure)
+            error = f"no report: {failure.strerror}"
+        end = time.monotonic()
         with self._lock:
-            self._generation, self.error = generation, error
-            self.report = report or self.report
+            self._generation, self._error, self._at_work = generation, error, None
+            self._report = report or self._report
+            self._not_before = end + REST * (end - start)
 
-    def _find(self, generation: int) -> dict[str, Any]:
-        shared, thread = self.library.shared, self._thread
-        assert thread is not None
+    def _find(self, generation: int, thread: Background) -> dict[str, Any]:
+        shared = self.library.shared
 
         def progress(done: int, total: int) -> None:
             self.progress = (done, total)
             thread.check()
 
-        with ImageIndex(Store.open(shared.mine().store.folder), shared.model) as index:
+        with ImageIndex(Store.open(shared.folder), shared.model) as index:
             images = open_images(index.store.manifest.source)
             report = find_duplicates(index, images, progress=progress)
             ids = {member.id for group in report.groups for member in (group.keep, *group.others)}

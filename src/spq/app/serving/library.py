@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 import threading
 import time
@@ -10,10 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from spq.app.serving.pictures import Pictures
 from spq.app.serving.problems import ProblemError
@@ -24,7 +26,7 @@ from spq.index import codewords, projection
 from spq.index.conditions import known_columns, matching
 from spq.index.explain import explain
 from spq.index.gallery import Gallery
-from spq.index.query import Found, Ids, Query, Search
+from spq.index.query import Box, Floats, Found, Ids, Query, Rows, Search, cut
 from spq.index.shared import SharedIndex
 from spq.index.store import Item
 
@@ -33,16 +35,17 @@ Facts = dict[str, Any]
 
 FOLDED = 100  # ids of the same code that are listed with an answer
 ON_MAP = 100_000  # pictures that are drawn
-KEPT = 16  # orders, counts and maps that are kept
-ORDERS = {"path": "path", "time": "mtime_ns DESC, id", "new": "revision DESC, id DESC"}
+KEPT = 8  # orders, counts and maps that are kept; at a million pictures one is up to 8 MB
+UPLOADS = 256  # descriptors of uploads that are kept
+ORDERS = {"id": "id", "path": "path", "time": "mtime_ns DESC, id", "new": "revision DESC, id DESC", "last": "id DESC"}
 
 
 @dataclass(frozen=True)
 class Uploads:
-    """Bytes of pictures, to be like and not to be like."""
+    """Pictures to be like and not to be like, as files that are open: read where they are needed, one at a time."""
 
-    positive: Sequence[bytes] = ()
-    negative: Sequence[bytes] = ()
+    positive: Sequence[BinaryIO] = ()
+    negative: Sequence[BinaryIO] = ()
 
 
 class Library:
@@ -51,21 +54,15 @@ class Library:
     def __init__(self, shared: SharedIndex, pictures: Pictures, settings: Settings) -> None:
         self.shared, self.pictures, self.settings = shared, pictures, settings
         self._memo: OrderedDict[tuple[object, ...], Any] = OrderedDict()
+        self._seen: OrderedDict[tuple[object, ...], Any] = (
+            OrderedDict()
+        )  # descriptors of uploads: results are paged through
         self._lock = threading.Lock()
 
     def warm(self) -> None:
-        """Load what the first search would wait for: torch, the model, FAISS's structure."""
-        index = self.shared.mine()
+        """Load what the first search would wait for: torch and the model."""
         size = self.shared.model.config.input.size
-        self.search(Uploads([_blank(size)]), Ask(top=1))
-        if len(index):
-            self.refresh_scan()
-
-    def refresh_scan(self) -> None:
-        """Make what the scan makes at its first search."""
-        gallery = self.shared.gallery
-        if len(gallery.ids):
-            gallery.scan.search(self._table_of(gallery, 0)[None], 20)
+        self.shared.model.embed([Image.new("RGB", (size, size))])
 
     def status(self) -> Facts:
         """Of the index itself."""
@@ -169,30 +166,47 @@ class Library:
         return self._once(("map", gallery.version), projected)
 
     def _asked(self, uploads: Uploads, ask: Ask) -> tuple[list[Query], Search]:
-        """The pictures to be like, and the rest of what a search is told."""
+        """What is to be like, and the rest of what a search is told."""
         if not uploads.positive and not ask.ids:
             raise ProblemError(422, "nothing to be like; send a picture as image, or ids")
         for id_ in (*ask.ids, *ask.not_ids):
             self.item(id_)
-        if ask.box is not None and len(uploads.positive) + len(ask.ids) != 1:
+        box = None if ask.box is None else (ask.box[0], ask.box[1], ask.box[2], ask.box[3])
+        if box and len(uploads.positive) + len(ask.ids) != 1:
             raise ProblemError(422, "box: it belongs to one picture or one id; send one")
-        whole = ask.box is not None
-        queries: list[Query] = [self._upload(data, n, whole) for n, data in enumerate(uploads.positive, 1)]
-        queries += [self.pictures.image(self.item(id_)) if whole else id_ for id_ in ask.ids]
-        negative: list[Query] = [
-            self._upload(data, n, False, "negative_image") for n, data in enumerate(uploads.negative, 1)
-        ]
+        queries: list[Query] = [self._descriptor(file, f"image {n}", box) for n, file in enumerate(uploads.positive, 1)]
+        queries += [self._region(id_, box) if box else id_ for id_ in ask.ids]
+        negative: list[Query] = [self._descriptor(f, f"negative_image {n}") for n, f in enumerate(uploads.negative, 1)]
         asked = Search(
-            ask.top, [*negative, *ask.not_ids], ask.weights, cast("Any", ask.box and tuple(ask.box)), ask.where,
-            ask.max_distance, ask.fold, ask.offset, {*ask.ids, *ask.not_ids},
-        )  # fmt: skip
+            top=ask.top,
+            negative=[*negative, *ask.not_ids],
+            weights=ask.weights,
+            where=ask.where,
+            max_distance=ask.max_distance,
+            fold=ask.fold,
+            offset=ask.offset,
+            exclude={*ask.ids, *ask.not_ids},
+        )
         return queries, asked
 
-    def _upload(self, data: bytes, number: int, whole: bool, name: str = "image") -> Query:
-        hint = None if whole else self.shared.model.config.input.size
-        return load_image(data, hint, f"{name} {number}", self.settings.max_pixels)
+    def _descriptor(self, file: BinaryIO, name: str, box: Box | None = None) -> Floats:
+        """Of an upload, or of a region of it."""
+        data = file.read()
+        key = (hashlib.blake2b(data, digest_size=16).digest(), box)
+        return self._once(key, lambda: self._embedded(self._decoded(data, name, box), box), self._seen, UPLOADS)
 
-    def _answered(self, tables: NDArray[np.float32], asked: Search) -> tuple[Found, dict[int, Item]]:
+    def _decoded(self, data: bytes, name: str, box: Box | None) -> Image.Image:
+        hint = None if box else self.shared.model.config.input.size  # a box is counted in the picture's own pixels
+        return load_image(data, hint, name, self.settings.max_pixels)
+
+    def _region(self, id_: int, box: Box) -> Floats:
+        return self._embedded(self.pictures.image(self.item(id_)), box)
+
+    def _embedded(self, image: Image.Image, box: Box | None) -> Floats:
+        x: Floats = self.shared.model.embed([cut(image, box) if box else image])[0]
+        return x
+
+    def _answered(self, tables: Floats, asked: Search) -> tuple[Found, dict[int, Item]]:
         """The answers, and the items that they name."""
         stale: Gallery | None = None
         while True:
@@ -231,9 +245,11 @@ class Library:
         gallery, store = self.shared.gallery, self.shared.mine().store
 
         def ids() -> Ids:
-            condition, values = ("", ()) if since is None else (" AND revision > ?", (since,))
-            rows = store.select(f"SELECT id FROM items WHERE status = 0{condition} ORDER BY {ORDERS[order]}", *values)
-            found = np.array([row[0] for row in rows], np.int64)
+            has_revisions = gallery.revision >= 0  # an index of format 1 has none
+            after = " AND revision > ?" if since is not None and has_revisions else ""
+            by = ORDERS[order if has_revisions or order != "new" else "last"]
+            question = f"SELECT id FROM items WHERE status = 0{after} ORDER BY {by}"
+            found = store.ids(question, *((since,) if after else ()))
             return found if where is None else found[np.isin(found, matching(store, where))]
 
         if order == "id" and since is None:
@@ -252,25 +268,27 @@ class Library:
         assert code is not None  # items_by_id gives none without
         return code
 
-    def _table_of(self, gallery: Gallery, row: int) -> NDArray[np.float32]:
-        id_ = int(gallery.ids[row])
-        table: NDArray[np.float32] = self.shared.mine().tables([[id_]], Search())[0]
-        return table
+    def _codebooks(self) -> Floats:
+        return self.shared.mine().codebooks
 
-    def _codebooks(self) -> NDArray[np.float32]:
-        return self.shared.mine()._codewords()
-
-    def _once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
-        """What `make` gives, kept under a key that names the state of the index."""
+    def _once(
+        self,
+        key: tuple[object, ...],
+        make: Callable[[], T],
+        memo: OrderedDict[tuple[object, ...], Any] | None = None,
+        kept: int = KEPT,
+    ) -> T:
+        """What `make` gives, kept under a key that names all that it is made of. Two threads may make the same once each."""
+        memo = self._memo if memo is None else memo
         with self._lock:
-            if key in self._memo:
-                self._memo.move_to_end(key)
-                return cast(T, self._memo[key])
+            if key in memo:
+                memo.move_to_end(key)
+                return cast(T, memo[key])
         value = make()
         with self._lock:
-            self._memo[key] = value
-            while len(self._memo) > KEPT:
-                self._memo.popitem(last=False)
+            memo[key] = value
+            while len(memo) > kept:
+                memo.popitem(last=False)
         return value
 
 
@@ -313,23 +331,19 @@ def printable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _places(ascending: NDArray[Any], values: Collection[int] | NDArray[Any]) -> NDArray[np.int64]:
-    """Where those of `values` that are among the ascending ones stand."""
+def _places(ascending: NDArray[Any], values: Collection[int] | Rows) -> Rows:
+    """Where those of `values` that are among the ascending ones stand.
+
+    >>> _places(np.array([2, 3, 7]), [7, 4, 9])
+    array([2])
+    """
     wanted = np.fromiter(values, np.int64, len(values))
     found = np.searchsorted(ascending, wanted)
-    there: NDArray[np.bool_] = np.append(ascending, -1)[found] == wanted
-    return found[there]
+    inside = found < len(ascending)
+    found, wanted = found[inside], wanted[inside]
+    places: Rows = found[ascending[found] == wanted]
+    return places
 
 
 def _base64(values: NDArray[Any], kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()
-
-
-def _blank(size: int) -> bytes:
-    import io
-
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.new("RGB", (size, size)).save(buffer, "PNG")
-    return buffer.getvalue()

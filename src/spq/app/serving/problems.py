@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from spq.errors import ConfigError, ImageError, SPQError
+from spq.errors import ConfigError, ImageError, SPQError, TimeLimitError
 
 MEDIA_TYPE = "application/problem+json"
 _LOG = logging.getLogger("spq.serve")
@@ -82,6 +82,8 @@ def _of_http(_: Request, error: Exception) -> Response:
 def _of_spq(_: Request, error: Exception) -> Response:
     if isinstance(error, ConfigError | ImageError):
         return problem(422, str(error).removeprefix("--where: "))
+    if isinstance(error, TimeLimitError):
+        return problem(503, "given up; ask for less", {"Retry-After": "5"})
     _LOG.error("%s", error)  # of the index or the collection: it names folders, which are no business of who asks
     return problem(500, "the index could not be read; the server's own output says why")
 

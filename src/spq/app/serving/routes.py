@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from spq.app.serving import metrics, schemas, thumbnails
-from spq.app.serving.asking import openapi_body, read
+from spq.app.serving.asking import asked, openapi_body
 from spq.app.serving.library import Uploads, facts
 from spq.app.serving.problems import MEDIA_TYPE, ProblemError
 from spq.app.serving.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
@@ -74,20 +74,20 @@ def _add_server(router: APIRouter, service: Service) -> None:
     @router.get("/api/status", tags=["server"], response_model=schemas.Status, responses=_problems(503))
     async def status() -> Any:
         """What is served, and what a sync is doing. `generation` grows with every change of the index."""
-        found = await service.makers.run(service.library.status)
+        found = await service.make(service.library.status)
         return {**found, "watching": service.watcher is not None, **service.sync_facts()}
 
 
 def _add_search(router: APIRouter, service: Service) -> None:
-    library, searches, most = service.library, service.searches, service.settings.max_pictures
+    library, most = service.library, service.settings.max_pictures
 
     @router.post(
         "/api/search", tags=["search"], response_model=schemas.Hits, responses=ASKED, openapi_extra=openapi_body(Ask)
     )
     async def search(request: Request) -> Any:
         """The items most like pictures or other items, nearest first. The items asked with are left out."""
-        uploads, ask = await read(request, Ask, most)
-        return JSONResponse(await searches.run(library.search, uploads, ask))
+        async with asked(request, Ask, most) as (uploads, ask):
+            return JSONResponse(await service.ask(library.search, uploads, ask))
 
     @router.post(
         "/api/explain",
@@ -98,24 +98,24 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def explain_search(request: Request) -> Any:
         """What each codebook adds to the distance of item `id` from what is asked."""
-        uploads, ask = await read(request, AskWhy, most)
-        return JSONResponse(await searches.run(library.explain, uploads, ask, ask.id))
+        async with asked(request, AskWhy, most) as (uploads, ask):
+            return JSONResponse(await service.ask(library.explain, uploads, ask, ask.id))
 
     @router.get("/api/explain", tags=["search"], response_model=schemas.Explanation, responses=FOUND)
     async def explain(query_id: IdAsked, id: IdAsked) -> Any:  # noqa: A002 (the API's word)
         """What each codebook adds to the distance of item `id` from item `query_id`."""
-        return JSONResponse(await searches.run(library.explain, Uploads(), Ask(ids=[query_id]), id))
+        return JSONResponse(await service.ask(library.explain, Uploads(), Ask(ids=[query_id]), id))
 
 
 def _add_items(router: APIRouter, service: Service) -> None:
-    library, makers = service.library, service.makers
+    library = service.library
     picture: dict[str, Any] = {"tags": ["items"], "response_class": Response}
     same: dict[int | str, dict[str, Any]] = {304: {"description": "as the client has it"}}
 
     @router.get("/api/items/{id}", tags=["items"], response_model=schemas.Item, responses=FOUND)
     async def item(id_: Id) -> Any:
         """What is known of an item."""
-        return JSONResponse(facts(await makers.run(library.item, id_)))
+        return JSONResponse(facts(await service.make(library.item, id_)))
 
     @router.get(
         "/api/items/{id}/thumbnail", responses={200: {"content": {thumbnails.TYPE: {}}}, **same, **FOUND}, **picture
@@ -127,17 +127,17 @@ def _add_items(router: APIRouter, service: Service) -> None:
         def get(item: Item) -> tuple[bytes, str]:
             return service.thumbnails.get(item, made), thumbnails.TYPE
 
-        return await makers.run(_picture, library.item, id_, made, request.headers.get("if-none-match", ""), get)
+        return await service.make(_picture, library.item, id_, made, request.headers.get("if-none-match", ""), get)
 
     @router.get("/api/items/{id}/image", responses={200: {"content": {"image/*": {}}}, **same, **FOUND}, **picture)
     async def image(request: Request, id_: Id) -> Response:
         """The original's bytes; as PNG where browsers do not show its format."""
         known = request.headers.get("if-none-match", "")
-        return await makers.run(_picture, library.item, id_, 0, known, library.pictures.original)
+        return await service.make(_picture, library.item, id_, 0, known, library.pictures.original)
 
 
 def _add_index(router: APIRouter, service: Service) -> None:
-    library, searches = service.library, service.searches
+    library = service.library
 
     @router.get("/api/browse", tags=["index"], response_model=schemas.Items, responses=GET)
     async def browse(
@@ -148,7 +148,7 @@ def _add_index(router: APIRouter, service: Service) -> None:
         since: Since = None,
     ) -> Any:
         """A page of all items. `time`, and `new` (added or changed), have the latest first."""
-        return JSONResponse(await searches.run(library.browse, offset, top, where, order, since))
+        return JSONResponse(await service.ask(library.browse, offset, top, where, order, since))
 
     @router.get(
         "/api/duplicates",
@@ -169,21 +169,21 @@ def _add_index(router: APIRouter, service: Service) -> None:
     @router.get("/api/map", tags=["index"], response_model=schemas.Map, responses=_problems(503))
     async def collection_map() -> Any:
         """Where the pictures lie on the plane of their largest variance: all, or the same 100,000 of them each time."""
-        return JSONResponse(await searches.run(library.map))
+        return JSONResponse(await service.ask(library.map))
 
 
 def _add_model(router: APIRouter, service: Service) -> None:
-    library, searches = service.library, service.searches
+    library = service.library
 
     @router.get("/api/codewords", tags=["model"], response_model=schemas.Codewords, responses=_problems(503))
     async def codewords() -> Any:
         """How many items use each codeword."""
-        return JSONResponse(await searches.run(library.codewords))
+        return JSONResponse(await service.ask(library.codewords))
 
     @router.get("/api/codewords/{m}/{k}", tags=["model"], response_model=schemas.CodewordItems, responses=FOUND)
     async def codeword(m: Number, k: Number, offset: Offset = 0, top: Top = 100) -> Any:
         """A page of the items that use codeword k of codebook m, the most typical of them first."""
-        return JSONResponse(await searches.run(library.codeword, m, k, offset, top))
+        return JSONResponse(await service.ask(library.codeword, m, k, offset, top))
 
 
 def _picture(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from spq.app.serving.jobs import DuplicatesJob
 from spq.app.serving.library import Library
@@ -14,6 +15,8 @@ from spq.app.serving.thumbnails import Thumbnails
 from spq.app.serving.watch import Follower, Watcher
 from spq.index.image_index import ImageIndex
 from spq.index.shared import SharedIndex
+
+T = TypeVar("T")
 
 WAITING_THUMBNAILS = 512  # a page asks for a whole screen at once, and for the next one while it scrolls
 PATIENCE_THUMBNAILS = 10.0
@@ -35,6 +38,22 @@ class Service:
         self.duplicates = DuplicatesJob(self.library)
         self.follower = Follower(self.library)
         self.watcher = Watcher(self.library, settings) if settings.watch else None
+
+    async def ask(self, function: Callable[..., T], *arguments: object) -> T:
+        """A question to the index, in a thread of its own.
+
+        Raises:
+            OverloadedError: as `Pool.run`; a search that SQLite takes too long for ends there, too.
+        """
+        return await self.searches.run(self._within_time, function, *arguments)
+
+    async def make(self, function: Callable[..., T], *arguments: object) -> T:
+        """A picture, or facts of an item: many at a time, and each of them quick."""
+        return await self.makers.run(self._within_time, function, *arguments)
+
+    def _within_time(self, function: Callable[..., T], *arguments: object) -> T:
+        with self.shared.mine().store.within(self.settings.timeout):
+            return function(*arguments)
 
     def start(self) -> None:
         self.follower.start()

@@ -39,7 +39,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8765
-    token: str = ""
+    token: str = field(default="", repr=False)
     watch: bool = False
     allowed_hosts: tuple[str, ...] = ()
     workers: int = field(default_factory=default_workers)
@@ -48,7 +48,7 @@ class Settings:
     timeout: float = 20.0
     max_upload: int = 32 * MB
     max_pictures: int = 16
-    max_pixels: int = 100 * MB
+    max_pixels: int = 50_000_000
     body_seconds: float = 30.0
     cache: Path = field(default_factory=default_cache)
     cache_bytes: int = 1000 * MB

@@ -18,6 +18,7 @@ from spq.index.store import Item
 SIZES = (64, 128, 256, 512, 1024)  # few, so that no two clients have the same picture made twice
 TYPE = "image/jpeg"
 QUALITY = 85
+LOCKS = 64  # two thumbnails that are made at the same time hardly share one
 KEPT = 0.8  # of the limit, once it is passed
 _LOG = logging.getLogger("spq.serve")
 
@@ -41,7 +42,7 @@ class Thumbnails:
     """A cache in a folder; one that cannot be written to is done without. For any thread, and for several processes.
 
     Args:
-        limit: bytes; None of them are kept for 0.
+        limit: bytes; 0 keeps nothing.
     """
 
     def __init__(self, folder: Path, limit: int, pictures: Pictures) -> None:
@@ -50,6 +51,7 @@ class Thumbnails:
         self._bytes: int | None = None  # known when the first is written
         self._writes = limit > 0
         self._lock = threading.Lock()
+        self._making = [threading.Lock() for _ in range(LOCKS)]
 
     def get(self, item: Item, size: int) -> bytes:
         """The JPEG of an item, its longer side at most `size` pixels.
@@ -57,19 +59,18 @@ class Thumbnails:
         Raises:
             ImageError: there is none yet, and the original cannot be read.
         """
-        path = self._path(key(item, size))
-        with suppress(OSError):
-            data = path.read_bytes()
-            self.found += 1
-            os.utime(path)  # used just now
-            return data
-        data = self._make(item, size)
-        self.made += 1
-        self._keep(path, data)
+        name = key(item, size)
+        path = self.folder / name[:2] / f"{name}.jpg"
+        with self._making[hash(name) % len(self._making)]:  # whoever wants the same one waits for it
+            with suppress(OSError):
+                data = path.read_bytes()
+                os.utime(path)  # used just now
+                self.found += 1
+                return data
+            data = self._make(item, size)
+            self.made += 1
+            self._keep(path, data)
         return data
-
-    def _path(self, name: str) -> Path:
-        return self.folder / name[:2] / f"{name}.jpg"
 
     def _make(self, item: Item, size: int) -> bytes:
         image = self.pictures.image(item, size)

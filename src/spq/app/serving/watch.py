@@ -16,7 +16,7 @@ from spq.app.serving.settings import Settings
 from spq.data.sources import ImageSet, open_images
 from spq.errors import SPQError
 from spq.index.image_index import ImageIndex
-from spq.index.store import Store
+from spq.index.store import Store, read_manifest
 from spq.index.sync import SyncReport
 
 FOLLOW_SECONDS = 0.5
@@ -31,7 +31,7 @@ class StoppedError(Exception):
 class Background:
     """A thread of lower priority that is told when the server ends."""
 
-    def __init__(self, name: str, work: Callable[[], None]) -> None:
+    def __init__(self, name: str, work: Callable[[Background], None]) -> None:
         self.ending = threading.Event()
         self._work = work
         self._thread = threading.Thread(target=self._run, name=f"spq-{name}", daemon=True)
@@ -58,7 +58,7 @@ class Background:
         ):  # on Linux a thread has a priority of its own, and its threads inherit it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         with suppress(StoppedError):
-            self._work()
+            self._work(self)
 
 
 class Follower(Background):
@@ -68,13 +68,12 @@ class Follower(Background):
         super().__init__("follow", self._follow)
         self.library = library
 
-    def _follow(self) -> None:
+    def _follow(self, _: Background) -> None:
         pause = FOLLOW_SECONDS
         while not self.ending.wait(pause):
             start = time.monotonic()
             try:
-                if self.library.shared.refresh():
-                    self.library.refresh_scan()
+                self.library.shared.refresh()
             except SPQError as error:
                 _LOG.warning("%s", error)
             pause = max(FOLLOW_SECONDS, 5 * (time.monotonic() - start))
@@ -85,7 +84,6 @@ class Watcher(Background):
 
     Attributes:
         progress: (done, total, failed) of a sync at work. last: what the last one that found changes did, and its time.
-        error: why the last look failed; None where it did not.
         since: generation before the last sync that found changes.
     """
 
@@ -95,44 +93,48 @@ class Watcher(Background):
         self.progress: tuple[int, int, int] | None = None
         self.last: dict[str, Any] | None = None
         self.since: int | None = None
-        self.error: str | None = None
+        self._reason = ""  # why the last look failed
         self._known: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """For the status."""
         progress = self.progress
+        # who may look at pictures from elsewhere need not know in which folders they are
+        error = self._reason if self.settings.is_local else self._reason and "it failed; the server's output says why"
         sync = progress and {"done": progress[0], "total": progress[1], "failed": progress[2], "running": True}
-        return {"sync": sync, "sync_error": self.error, "last_sync": self.last, "new_since": self.since}
+        return {"sync": sync, "sync_error": error or None, "last_sync": self.last, "new_since": self.since}
 
-    def _watch(self) -> None:
-        while True:
-            start = time.monotonic()
+    def _watch(self, _: Background) -> None:
+        pause = 0.0
+        while not self.ending.wait(pause):
+            pause = self.settings.watch_seconds
             try:
-                self._look()
-                self.error = None
+                pause = max(pause, DUTY * self._look())
+                self._reason = ""
             except (SPQError, OSError) as error:
-                if self.error != (told := _told(error)):
+                told = str(error) if isinstance(error, SPQError) else error.strerror or str(error)
+                if self._reason != told:
                     _LOG.warning("watch: %s", told)
-                self.error = told
+                self._reason = told
             finally:
                 self.progress = None
-            if self.ending.wait(max(self.settings.watch_seconds, DUTY * (time.monotonic() - start))):
-                return
 
-    def _look(self) -> None:
-        shared = self.library.shared
-        images = open_images(shared.mine().store.manifest.source)
+    def _look(self) -> float:
+        """Sync where that is due; returns the seconds that looking alone took."""
+        shared, start = self.library.shared, time.monotonic()
+        images = open_images(read_manifest(shared.folder).source)
         state = _state(images, self.check)
+        seconds = time.monotonic() - start
         if state == self._known:
-            return
-        self.library.pictures.take(images)
+            return seconds
         before = shared.generation
-        with ImageIndex(Store.open(shared.mine().store.folder, wait=30), shared.model) as index:
+        with ImageIndex(Store.open(shared.folder, wait=30), shared.model) as index:
             self.progress = (0, 0, 0)
             report = index.sync(images, progress=self._progress)
         self._known = state if not report.unseen else None
         if report.added or report.changed or report.removed or report.renamed or report.described:
             self._note(report, before)
+        return seconds
 
     def _progress(self, done: int, total: int, failed: int) -> None:
         self.progress = (done, total, failed)
@@ -143,7 +145,6 @@ class Watcher(Background):
         self.last = {**counts, "time": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")}
         self.since = before
         self.library.shared.refresh()
-        self.library.refresh_scan()
         _LOG.info("synced: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
@@ -159,8 +160,3 @@ def _state(images: ImageSet, check: Callable[[], None]) -> int:
         except SPQError:
             state = hash((state, None))
     return state
-
-
-def _told(error: Exception) -> str:
-    """One line without folders of the server: whoever may look at pictures need not know where they lie."""
-    return " ".join(str(error if isinstance(error, SPQError) else getattr(error, "strerror", error)).split())
