@@ -30,6 +30,7 @@ class Content:
         self.folder, self.manifest = folder, manifest
         self.ids: list[int] = []
         self.codes: list[NDArray[np.uint8]] = []
+        self.thumbs: list[str] = []  # names, "" for none
         self.without: list[tuple[str, str]] = []  # (path, reason) of the pictures that have no thumbnail
 
     def add(self, made: Made) -> None:
@@ -39,6 +40,7 @@ class Content:
             assert item.code is not None  # those without are not exported
             self.ids.append(item.id)
             self.codes.append(item.code)
+            self.thumbs.append(name)
             told = {key: value for key, value in facts(item).items() if key != "code"}
             described.append(told | {"thumb": name})
             if reason:
@@ -58,9 +60,10 @@ class Content:
         self._write("codes", pack(codes, self.manifest.codebook_size))
         self._write("codebooks", codebooks.astype("<f4"))
         self._write("tables", tables_of_codewords(codebooks, self.manifest.distance).astype("<f4"))
-        for name, order in ORDERS.items():
-            rows = store.select(f"SELECT id FROM items WHERE status = 0 ORDER BY {order}")
-            self._write(f"order-{name}", np.searchsorted(ids, [row[0] for row in rows]).astype("<u4"))
+        for name in ("path", "time", "new"):
+            by = ORDERS[name if name != "new" or store.revision() >= 0 else "last"]
+            ordered = store.ids(f"SELECT id FROM items WHERE status = 0 ORDER BY {by}")
+            self._write(f"order-{name}", np.searchsorted(ids, ordered).astype("<u4"))
         self._write_map(ids, codes, codebooks)
         told = self._facts(store) | further
         (self.folder / "index.json").write_text(json.dumps(told, indent=1, sort_keys=True), "utf-8")
@@ -69,7 +72,8 @@ class Content:
     def _write_map(self, ids: NDArray[np.int64], codes: NDArray[np.uint8], codebooks: Floats) -> None:
         rows = projection.sample(ids, ON_MAP)
         points = projection.project(codes[rows], codebooks)
-        self._write("map", rows.astype("<u4"), points[:, 0].astype("<f4"), points[:, 1].astype("<f4"))
+        names = np.array([int(self.thumbs[row] or "0", 16) for row in rows], ">u8")
+        self._write("map", rows.astype("<u4"), points[:, 0].astype("<f4"), points[:, 1].astype("<f4"), names)
 
     def _facts(self, store: Store) -> dict[str, Any]:
         """As /api/status has them."""
@@ -91,7 +95,7 @@ class Content:
         }
 
     def _write(self, name: str, *columns: NDArray[Any]) -> None:
-        """One after the other, little-endian."""
+        """One after the other."""
         (self.folder / f"{name}.bin").write_bytes(b"".join(column.tobytes() for column in columns))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -17,12 +18,17 @@ POLICY = (
 _ASSETS = re.compile(r"""(?<=["'])\.?/?assets/""")  # how the page's index.html names its own files
 
 
-def write_page(content: Path) -> str:
-    """Put the page's files into `content`; returns its `index.html`, in which `{content}` stands for that folder's name."""
+def write_page(content: Path, can: dict[str, bool]) -> str:
+    """Put the page's files into `content`; returns its `index.html`, in which `{content}` stands for that folder's name.
+
+    Args:
+        can: what this site has, for its api.js.
+    """
     if not (PAGE / "index.html").exists():
         raise DataError("this installation has no page to export; reinstall spq-retrieval")
     for source in (PAGE, BROWSER):  # the second has the other api.js
         shutil.copytree(source, content, dirs_exist_ok=True, ignore=shutil.ignore_patterns("index.html", "__pycache__"))
+    (content / "static" / "settings.js").write_text(f"export const settings = {json.dumps(can)};\n", "utf-8")
     return site_html((PAGE / "index.html").read_text("utf-8"))
 
 

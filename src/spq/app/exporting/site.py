@@ -62,14 +62,16 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress | N
         codebooks = read_codebooks(folder, index.store.manifest)
         with open_site(out) as site:
             site.begin()
-            content, names, fresh = _write_pictures(index, images, site, options.thumbnail, progress)
+            content, fresh = _write_pictures(index, images, site, options.thumbnail, progress)
+            names = set(content.thumbs) - {""}
             if not names:
                 path, reason = content.without[0]
                 raise DataError(f"no picture of {images.name} can be shown, for example {path}: {reason}")
             further = _write_model(index, site.content, runtime) if runtime else {"runtime": None}
-            further["duplicates"] = _write_dupes(index, images, site.content) if options.dupes else None
+            further["duplicates"] = _write_dupes(index, images, content) if options.dupes else None
             facts = content.finish(index.store, codebooks, further)
-            name = site.commit(write_page(site.content))
+            can = {"upload": runtime is not None, "duplicates": options.dupes}
+            name = site.commit(write_page(site.content, can))
             dropped = site.drop_thumbs(names)
     shown = ("images", "bits", "distance", "model", "runtime", "duplicates")
     return {key: facts[key] for key in shown} | {
@@ -81,17 +83,16 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress | N
 
 def _write_pictures(
     index: ImageIndex, images: ImageSet, site: SiteFolder, size: int, progress: Progress | None
-) -> tuple[Content, set[str], int]:
-    """Thumbnails and descriptions of all items; the names of the thumbnails, and how many were made anew."""
-    content, names, fresh = Content(site.content, index.store.manifest), set[str](), 0
+) -> tuple[Content, int]:
+    """Thumbnails and descriptions of all items, and how many thumbnails were made anew."""
+    content, fresh = Content(site.content, index.store.manifest), 0
     maker = ThumbnailMaker(images, site.thumbs, size)
     for made in maker.make(in_shares(index.store.items(), PAGE)):
         content.add(made)
-        names.update(filter(None, made.names))
         fresh += made.fresh
         if progress:
             progress(len(content.ids), len(index))
-    return content, names, fresh
+    return content, fresh
 
 
 def _write_model(index: ImageIndex, folder: Path, runtime: tuple[str, dict[str, bytes]]) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _write_model(index: ImageIndex, folder: Path, runtime: tuple[str, dict[str, 
     return {"runtime": version, "image_size": facts["image_size"]}
 
 
-def _write_dupes(index: ImageIndex, images: ImageSet, folder: Path) -> int:
+def _write_dupes(index: ImageIndex, images: ImageSet, content: Content) -> int:
     """The report as /api/duplicates has it; returns the number of groups."""
     from spq.app.serving.jobs import told
     from spq.index.dupes import find_duplicates
@@ -114,5 +115,8 @@ def _write_dupes(index: ImageIndex, images: ImageSet, folder: Path) -> int:
     report = find_duplicates(index, images)
     ids = {member.id for group in report.groups for member in (group.keep, *group.others)}
     found = told(report, max(index.store.revision(), 0), index.store.items_by_id(ids)) | {"stale": False}
-    (folder / "duplicates.json").write_text(json.dumps(found, separators=(",", ":")), "utf-8")
+    thumbs = dict(zip(content.ids, content.thumbs, strict=True))
+    for item in (item for group in found["groups"] for item in group["items"]):
+        item["thumb"] = thumbs[item["id"]]
+    (content.folder / "duplicates.json").write_text(json.dumps(found, separators=(",", ":")), "utf-8")
     return len(report.groups)

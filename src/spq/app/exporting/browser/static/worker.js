@@ -1,6 +1,7 @@
 // Searches away from the page, so that it never stutters: codes in, ids out. `source.js` talks to it.
 
 import { Ranking, bytesPerCode, distances, foldedPage, subCode, unpack } from "./scan.js";
+import { Refusal } from "./refusal.js";
 import { combined, explained, tableOfCode, tableOfDescriptor } from "./query.js";
 
 const KEPT = 3; // rankings: a result is scrolled through page by page
@@ -32,7 +33,7 @@ class Index {
       if (this.ids[middle] < id) low = middle + 1;
       else high = middle;
     }
-    if (this.ids[low] !== id) throw new Error(`no picture ${id} here`);
+    if (this.ids[low] !== id) throw new Refusal(`no picture ${id} here`);
     return low;
   }
 
@@ -46,7 +47,7 @@ class Index {
     const ofId = (id) => tableOfCode(this.code(id), this.tables, M, K);
     const ofPicture = (x) => tableOfDescriptor(x, this.codebooks, M, K, this.facts.distance);
     const positive = [...described.map(ofPicture), ...ids.map(ofId)];
-    if (!positive.length) throw new Error("nothing to be like; give a picture");
+    if (!positive.length) throw new Refusal("nothing to be like; give a picture");
     return combined(positive, [...not_described.map(ofPicture), ...not_ids.map(ofId)], weights);
   }
 
@@ -54,7 +55,7 @@ class Index {
   search(asked) {
     const { ids = [], not_ids = [], top = 20, offset = 0, max_distance = null, fold = false } = asked;
     const table = this.table(asked);
-    const excluded = [...new Set([...ids, ...not_ids])].map((id) => this.row(id));
+    const excluded = [...new Set(asked.excluded ?? [...ids, ...not_ids])].map((id) => this.row(id));
     const key = JSON.stringify([Array.from(table), excluded, max_distance]);
     const ranking = this.once(key, () => {
       const allowed = excluded.length ? new Uint8Array(this.N).fill(1) : null;
@@ -106,11 +107,18 @@ class Index {
     return this.orders[name];
   }
 
+  /** Rows, x, y, then the names of thumbnails, 8 bytes each, 0 for none. */
   async map() {
     const data = await (await fetched(`${this.base}map.bin`)).arrayBuffer();
-    const count = data.byteLength / 12;
-    const ids = new Uint32Array(data, 0, count).map((row) => this.ids[row]);
-    return { ids, x: new Float32Array(data, 4 * count, count), y: new Float32Array(data, 8 * count, count), count, total: this.N };
+    const count = data.byteLength / 20;
+    const ids = Int32Array.from(new Uint32Array(data, 0, count), (row) => this.ids[row]);
+    const [x, y] = [4, 8].map((bytes) => new Float32Array(data, bytes * count, count));
+    const names = new DataView(data, 12 * count);
+    const thumbs = Array.from({ length: count }, (_, n) => {
+      const name = names.getBigUint64(8 * n).toString(16).padStart(16, "0");
+      return /[^0]/.test(name) ? name : "";
+    });
+    return { ids, x, y, thumbs, count, total: this.N };
   }
 
   /** How often each codeword is used: (M) arrays of K. */
@@ -161,9 +169,14 @@ class Index {
     return Float32Array.from(x);
   }
 
-  async describe({ picture, box }) {
-    this.encoder ??= import("./encode.js").then(({ Encoder }) => Encoder.load(this.base, this.facts));
-    return (await this.encoder).describe(picture, box);
+  /** Descriptor of a Blob. box: of the picture in its `full` size, if that is not the Blob's own. */
+  async describe({ picture, box, full }) {
+    this.encoder ??= import("./encode.js").then(({ Encoder }) => Encoder.load(this.base, this.facts.image_size));
+    return (await this.encoder).describe(picture, box, full);
+  }
+
+  forgetEncoder() {
+    this.encoder = null; // another try may succeed
   }
 }
 
@@ -181,6 +194,7 @@ self.onmessage = async ({ data: { number, method, argument } }) => {
     const result = method === "load" ? loaded.facts : await loaded[method](argument);
     self.postMessage({ number, result });
   } catch (error) {
-    self.postMessage({ number, error: String(error.message ?? error) });
+    if (method === "describe" && !error.isRefusal) index.then((loaded) => loaded.forgetEncoder());
+    self.postMessage({ number, error: String(error.message ?? error), isRefusal: error.isRefusal === true });
   }
 };

@@ -1,5 +1,7 @@
 // What is searched with, as one distance table (M, K): the formulas of spq.index.query and spq.index.tables.
 
+import { Refusal } from "./refusal.js";
+
 export const NEGATIVE = 0.3; // weight of a negative, as in spq.index.query
 
 /** Tables (M, K) of an item's code, cut from those of all codewords (K, M, K), which the export has computed. */
@@ -23,7 +25,7 @@ export function tableOfDescriptor(x, codebooks, M, K, distance) {
       table[m * K + k] = distance === "l2" ? Math.sqrt(sum) : sum;
     }
   }
-  if (!table.every(Number.isFinite)) throw new Error("the picture's distances are not finite");
+  if (!table.every(Number.isFinite)) throw new Refusal("the picture's distances are not finite");
   return table;
 }
 
@@ -38,7 +40,7 @@ export function combined(positive, negative, weights = null) {
   const away = w.slice(positive.length).map((weight) => weight / negative.length);
   const sum = toward.reduce((a, b) => a + b, 0);
   if (w.length !== positive.length + negative.length || !w.every((v) => Number.isFinite(v) && v >= 0) || !(sum > 0)) {
-    throw new Error("weights are one for each picture, 0 or more, not all 0");
+    throw new Refusal("weights are one for each picture, 0 or more, not all 0");
   }
   const scale = 1 + away.reduce((a, b) => a + b, 0);
   return Float32Array.from(positive[0], (_, at) => {
