@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.app.exporting.columns import write_columns
 from spq.app.exporting.thumbs import Made
 from spq.app.serving.library import ON_MAP, ORDERS, facts
 from spq.errors import StoreError
 from spq.index import projection
-from spq.index.conditions import known_columns
 from spq.index.store import Manifest, Store
 from spq.index.sums import pack
 from spq.index.tables import decode, distance_tables
@@ -89,7 +89,7 @@ class Content:
             "codebooks": manifest.num_codebooks,
             "codewords": manifest.codebook_size,
             "generation": max(store.revision(), 0),
-            "columns": [dict(zip(("name", "kind", "values"), column, strict=True)) for column in known_columns(store)],
+            "columns": write_columns(store, self.ids, self.folder / "columns"),
             "page": PAGE,
             "pages": PAGES,
         }

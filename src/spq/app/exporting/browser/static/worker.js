@@ -2,6 +2,7 @@
 
 import { Ranking, bytesPerCode, distances, foldedPage, subCode, unpack } from "./scan.js";
 import { Refusal } from "./refusal.js";
+import { columnsOf, evaluate, parse } from "./where.js";
 import { combined, explained, tableOfCode, tableOfDescriptor } from "./query.js";
 
 const KEPT = 3; // rankings: a result is scrolled through page by page
@@ -14,7 +15,7 @@ class Index {
     ]);
     const index = new Index();
     const { codebooks: M, codewords: K } = facts;
-    Object.assign(index, { base, facts, M, K, N: facts.images, P: bytesPerCode(M, K), rankings: new Map() });
+    Object.assign(index, { base, facts, M, K, N: facts.images, P: bytesPerCode(M, K), rankings: new Map(), files: new Map() });
     index.ids = new Uint32Array(ids);
     index.packed = new Uint8Array(codes);
     index.codebooks = new Float32Array(codebooks);
@@ -52,15 +53,18 @@ class Index {
   }
 
   /** Ids and distances of answers offset .. offset + top, and how many rows could be answers. */
-  search(asked) {
-    const { ids = [], not_ids = [], top = 20, offset = 0, max_distance = null, fold = false } = asked;
+  async search(asked) {
+    const { ids = [], not_ids = [], top = 20, offset = 0, max_distance = null, fold = false, where = "" } = asked;
     const table = this.table(asked);
     const excluded = [...new Set(asked.excluded ?? [...ids, ...not_ids])].map((id) => this.row(id));
-    const key = JSON.stringify([Array.from(table), excluded, max_distance]);
-    const ranking = this.once(key, () => {
-      const allowed = excluded.length ? new Uint8Array(this.N).fill(1) : null;
+    const matching = where ? await this.matching(where) : null;
+    const key = JSON.stringify([Array.from(table), excluded, max_distance, where]);
+    const { ranking, total } = this.once(key, () => {
+      const allowed = excluded.length || matching ? matching?.slice() ?? new Uint8Array(this.N).fill(1) : null;
       for (const row of excluded) allowed[row] = 0;
-      return new Ranking(distances(table, this.packed, this.N, this.M, this.K), allowed, max_distance ?? Infinity);
+      const d = distances(table, this.packed, this.N, this.M, this.K);
+      const available = allowed ? allowed.reduce((sum, is) => sum + is, 0) : this.N;
+      return { ranking: new Ranking(d, allowed, max_distance ?? Infinity), total: available };
     });
     const page = fold
       ? foldedPage(ranking, this.packed, this.P, offset, top)
@@ -69,8 +73,32 @@ class Index {
       ids: page.rows.map((row) => this.ids[row]),
       distances: page.rows.map((row) => ranking.d[row]),
       folded: page.rows.map((_, n) => (page.folded?.[n] ?? []).map((row) => this.ids[row])),
-      total: this.N - excluded.length,
+      total,
     };
+  }
+
+  /** (N) of 0 and 1: of which rows an expression is true. */
+  async matching(where) {
+    const tree = parse(where);
+    const files = new Map();
+    for (const column of columnsOf(tree)) {
+      const known = this.facts.columns.find(({ key, own }) => key === column.name && own === column.own);
+      if (!known) {
+        const names = this.facts.columns.map(({ name }) => name).join(", ");
+        throw new Refusal(`unknown column ${column.name} at ${column.position}; columns are ${names}`);
+      }
+      files.set(`${column.own} ${column.name}`, await this.file(`columns/${known.file}`));
+    }
+    return evaluate(tree, ({ own, name }) => files.get(`${own} ${name}`), this.N);
+  }
+
+  /** JSON that is fetched once. A try that failed is made again. */
+  file(name) {
+    if (!this.files.has(name)) {
+      this.files.set(name, fetched(this.base + name).then((answer) => answer.json()));
+      this.files.get(name).catch(() => this.files.delete(name));
+    }
+    return this.files.get(name);
   }
 
   once(key, make) {
@@ -94,11 +122,15 @@ class Index {
   }
 
   /** Ids of a page of all items. order: id, path, time or new, each a file of row numbers. */
-  async browse({ offset, top, order }) {
+  async browse({ offset, top, order, where }) {
     const rows = order === "id" ? null : await this.order(order);
-    const ids = [];
-    for (let n = offset; n < Math.min(offset + top, this.N); n++) ids.push(this.ids[rows ? rows[n] : n]);
-    return { ids, total: this.N };
+    if (!where) {
+      const page = rows ? rows.subarray(offset, offset + top) : Array.from({ length: Math.max(0, Math.min(top, this.N - offset)) }, (_, n) => offset + n);
+      return { ids: Array.from(page, (row) => this.ids[row]), total: this.N };
+    }
+    const matching = await this.matching(where);
+    const found = (rows ?? Uint32Array.from({ length: this.N }, (_, row) => row)).filter((row) => matching[row]);
+    return { ids: Array.from(found.subarray(offset, offset + top), (row) => this.ids[row]), total: found.length };
   }
 
   async order(name) {
