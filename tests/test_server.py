@@ -6,9 +6,12 @@ import base64
 import io
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +100,7 @@ def test_an_upload_finds_what_the_index_finds_for_the_same_picture(
 
 def test_more_like_these_and_not_like_those_leaves_all_of_them_out(client: TestClient, index: ImageIndex) -> None:
     answer = ask(client, ids=[3, 4], not_ids=[9], top=60).json()
-    truth = index.search(
-        [3, 4], 60, negative=[index.tables and index._decoded(9)], exclude=[3, 4, 9]
-    )
+    truth = index.search([3, 4], 60, negative=[index.tables and index._decoded(9)], exclude=[3, 4, 9])
     assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in truth]
     assert answer["total"] == len(truth) == 57
 
@@ -168,7 +169,9 @@ def test_parts_of_a_distance_add_up_to_that_of_the_hit(client: TestClient, photo
     assert [part["m"] for part in told["parts"]] == list(range(8))
     picture = min(photos.rglob("*.png")).read_bytes()
     hit = ask(client, [picture]).json()["hits"][3]
-    in_query = client.post("/api/explain", files=[("image", ("a", picture))], data={"query": json.dumps({"id": hit["id"]})})
+    in_query = client.post(
+        "/api/explain", files=[("image", ("a", picture))], data={"query": json.dumps({"id": hit["id"]})}
+    )
     as_field = client.post("/api/explain", files=[("image", ("a", picture))], data={"id": hit["id"]})
     assert in_query.json() == as_field.json()
     assert in_query.json()["total"] == pytest.approx(hit["distance"], abs=1e-5)
@@ -358,10 +361,14 @@ def test_metrics_count_requests_under_the_pattern_of_their_route(index: ImageInd
     ],
 )  # fmt: skip
 def test_a_query_that_cannot_be_meant_is_told_what_is_wrong(client: TestClient, query: Any, told: str) -> None:
-    problem(client.post("/api/search", content=json.dumps(query), headers={"Content-Type": "application/json"}), 422, told)
+    problem(
+        client.post("/api/search", content=json.dumps(query), headers={"Content-Type": "application/json"}), 422, told
+    )
 
 
-@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000, b'{"ids": [1], "max_distance": NaN}', b'{"top": 1e999}'])
+@pytest.mark.parametrize(
+    "content", [b"{", b"\xff", b"[" * 100_000, b'{"ids": [1], "max_distance": NaN}', b'{"top": 1e999}']
+)
 def test_what_is_not_json_is_refused(client: TestClient, content: bytes) -> None:
     problem(client.post("/api/search", content=content, headers={"Content-Type": "application/json"}), 422, ".")
 
@@ -409,7 +416,12 @@ def test_an_upload_over_the_limit_is_refused_by_its_length_and_by_its_bytes(
 def test_forms_that_are_no_forms_are_refused(client: TestClient) -> None:
     problem(client.post("/api/search", content=b"x", headers={"Content-Type": "text/plain"}), 415, "text/plain")
     problem(client.post("/api/search"), 415, "unknown")
-    for content, boundary in [(b"x", ""), (b"x", "; boundary=b"), (b"--b\r\nnonsense", "; boundary=b"), (b"", "; boundary=b")]:
+    for content, boundary in [
+        (b"x", ""),
+        (b"x", "; boundary=b"),
+        (b"--b\r\nnonsense", "; boundary=b"),
+        (b"", "; boundary=b"),
+    ]:
         headers = {"Content-Type": f"multipart/form-data{boundary}"}
         problem(client.post("/api/search", content=content, headers=headers), 422, "form|nothing to be like")
     many = [("image", (str(n), png())) for n in range(17)]
@@ -463,9 +475,42 @@ def test_a_fault_of_the_index_is_told_without_its_folder(
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_too_many_at_once_get_an_answer_or_are_told_to_come_back(
+    index: ImageIndex, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, embed = threading.Event(), index.model.embed
+    monkeypatch.setattr(index.model, "embed", lambda images: (release.wait(60), embed(images))[1])
+    limits = replace(settings, workers=1, waiting=3, patience=60)
+    with client_of(index, limits) as client, ThreadPoolExecutor(20) as threads:
+        asked = [threads.submit(ask, client, [png(color=f"#00{n:02x}00")]) for n in range(20)]
+        refused = [future.result() for future in islice(as_completed(asked), 16)]
+        for answer in refused:
+            problem(answer, 503, "3 requests wait already")
+            assert int(answer.headers["retry-after"]) >= 1
+        assert client.get("/api/items/1").status_code == 200  # what shows pictures has threads of its own
+        assert client.get("/healthz").status_code == 200
+        assert "spq_search_waiting 3" in client.get("/metrics").text
+        release.set()
+        statuses = sorted(future.result().status_code for future in asked)
+        assert statuses == [200] * 4 + [503] * 16
+        assert "spq_search_rejected_total 16" in client.get("/metrics").text
+
+
+def test_a_filter_that_takes_too_long_is_given_up(
+    index: ImageIndex, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.index.store.STEPS", 1)
+    with client_of(index, replace(settings, timeout=1e-4)) as client:
+        answer = ask(client, ids=[1], where=" or ".join(f"label = {n}" for n in range(100)))
+        problem(answer, 503, "given up")
+        assert "retry-after" in answer.headers
+
+
 def test_openapi_has_examples_and_every_route(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
-    assert {"/api/search", "/api/browse", "/api/items/{id}", "/api/map", "/healthz", "/metrics"} <= set(document["paths"])
+    assert {"/api/search", "/api/browse", "/api/items/{id}", "/api/map", "/healthz", "/metrics"} <= set(
+        document["paths"]
+    )
     schemas = document["components"]["schemas"]
     assert schemas["Ask"]["examples"][0]["ids"]
     assert schemas["Hits"]["examples"][0]["hits"]

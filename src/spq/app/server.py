@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
 import time
 import webbrowser
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,6 +32,7 @@ from spq.errors import ConfigError
 from spq.index.image_index import ImageIndex
 
 __all__ = ["Settings", "create_app", "serve"]
+BACKLOG = 256  # connections that wait to be taken
 PAGE = Path(__file__).parent / "page"
 ABOUT = """Search pictures by picture. Ids are those of hits; errors are problem+json (RFC 9457). A picture is sent, never the
 address of one: this server fetches nothing."""
@@ -71,6 +73,9 @@ def serve(folder: Path, settings: Settings, open_page: bool, note: Callable[[str
 
     _log_to_stderr()
     with _listening(settings.host, settings.port) as listener, ImageIndex.open(folder) as index:
+        if not settings.is_local:
+            who = f"whoever reaches {settings.host}{' and has the token' if settings.token else ''}"
+            note(f"warning: {who} can see all pictures of this index; what is sent is not encrypted")
         torch.set_num_threads(1)  # each search has a core; threads within one would wait for those of others
         app = create_app(index, settings)
         app.state.service.library.warm()
@@ -81,7 +86,7 @@ def serve(folder: Path, settings: Settings, open_page: bool, note: Callable[[str
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
         )
-        with suppress(KeyboardInterrupt):  # uvicorn ends in order, and then sends itself the signal once more
+        with _signals_ignored():
             uvicorn.Server(config).run([listener])
         note("stopped")
 
@@ -92,16 +97,40 @@ def _log_to_stderr() -> None:
     logging.getLogger("spq").setLevel(logging.INFO)
 
 
-def _listening(host: str, port: int) -> socket.socket:
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """uvicorn listens to these signals itself, ends in order, and then sends itself the same one again: to us."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=256)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """
+    Raises:
+        ConfigError: the port is taken, or the address is not of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, proto=socket.IPPROTO_TCP)[0]
+        # Its protocol has to be named: else asyncio leaves Nagle's algorithm on, and an answer waits 40 ms on its way.
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"port {port} of {host} is taken; end what runs there, or give another --port") from None
         number = error.errno or 0  # below 0 where a name could not be looked up
         reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         raise ConfigError(f"cannot listen on {host}, port {port}: {reason}; give another --host or --port") from None
+    return listener
 
 
 def _address(settings: Settings, port: int) -> str:

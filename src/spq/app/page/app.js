@@ -5,7 +5,7 @@ import { forget, isAsking, itemOf } from "./asking.js";
 import { Codewords } from "./codewords.js";
 import { Copies } from "./copies.js";
 import { closeDetails, drawDetails, openDetails, startDetails } from "./details.js";
-import { $, fileName, number } from "./dom.js";
+import { $, covered, fileName, number } from "./dom.js";
 import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
 import { startGiving } from "./give.js";
 import { startKeys } from "./keys.js";
@@ -163,7 +163,16 @@ function hideToken() {
   history.replaceState(null, "", `${location.pathname}${rest ? `?${rest}` : ""}${location.hash}`);
 }
 
+/** What is fixed below the top has to know where that ends. */
+function watchTop() {
+  const tell = () => document.documentElement.style.setProperty("--top", `${Math.round(covered())}px`);
+  const watch = new ResizeObserver(tell);
+  watch.observe($("#top"));
+  watch.observe($(".bar"));
+}
+
 hideToken();
+watchTop();
 startGiving();
 startQuery({ chooseRegion });
 startRegion();

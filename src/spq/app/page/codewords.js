@@ -1,7 +1,7 @@
 /** The collection by what the model sees: for each codeword, the pictures that use it, the most typical first. */
 
 import { api } from "./api.js";
-import { $, altText, count, el, isAbort, number } from "./dom.js";
+import { $, altText, count, covered, el, isAbort, number } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Pages } from "./pages.js";
 import { showMessage } from "./results.js";
@@ -20,7 +20,7 @@ export class Codewords {
       layout: (width) => tileLayout(width, false),
       create: tile,
       fill: (cell, item, position, isCalm) => fillTile(cell, item, isCalm),
-      inset: () => $("#top").getBoundingClientRect().bottom,
+      inset: covered,
       moved: (position) => this.moved?.(this.grid.list.get(position)),
     });
     this.sight = new IntersectionObserver((entries) => entries.forEach((entry) => entry.isIntersecting && this.fill(entry.target)), { rootMargin: "300px" });

@@ -1,7 +1,7 @@
 /** Pictures that the collection holds more than once: groups of copies, and which one to keep. Nothing is ever deleted here. */
 
 import { api } from "./api.js";
-import { $, altText, bytesText, count, distanceText, el, fileName, isAbort, number } from "./dom.js";
+import { $, altText, bytesText, count, covered, distanceText, el, fileName, isAbort, number } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Listed } from "./pages.js";
 import { showMessage } from "./results.js";
@@ -19,7 +19,7 @@ export class Copies {
       layout: (width) => ({ columns: 1, rowHeight: width < 560 ? 232 : 268, gap: 20 }),
       create: () => el("article", { class: "group" }),
       fill: (cell, group) => this.fill(cell, group),
-      inset: () => $("#top").getBoundingClientRect().bottom,
+      inset: covered,
     });
   }
 
@@ -56,9 +56,10 @@ export class Copies {
     if (!progress) return;
     const { done, total } = progress;
     const bar = $("#copies-bar");
-    if (total) bar.value = done / total;
+    const isCounted = done < total; // then what was found is grouped
+    if (isCounted) bar.value = done / total;
     else bar.removeAttribute("value");
-    $("#copies-work-text").textContent = total ? `Comparing pictures: ${number(done)} of ${number(total)}` : "Comparing pictures";
+    $("#copies-work-text").textContent = isCounted ? `Comparing pictures: ${number(done)} of ${number(total)}` : "Comparing pictures";
   }
 
   draw() {

@@ -49,7 +49,7 @@ export async function drawDetails() {
   }
   if (mine !== turn) return undefined;
   const why = el("section", { class: "why" });
-  panel.replaceChildren(head(fileName(item.path)), picture(item), actions(item), facts(item), why);
+  panel.replaceChildren(head(fileName(item.path)), picture(item), actions(item), why, facts(item));
   return explain(item, why, controller.signal).catch((error) => {
     if (!isAbort(error) && mine === turn) why.replaceChildren(el("p", { class: "muted", text: error.message }));
   });
@@ -111,8 +111,16 @@ async function explain(item, root, signal) {
   const agreeing = parts.filter((part) => part.codeword === part.nearest).length;
   root.replaceChildren(
     el("h3", { text: "Why it matched" }),
-    el("p", { class: "muted", text: `Distance ${distanceText(total)}. ${count(agreeing, "codebook")} of ${parts.length} ${agreeing === 1 ? "sees" : "see"} the very same; short bars are alike.` }),
-    el("ol", { class: "bars" }, parts.map((part) => bar(part, most))));
+    el("p", { class: "muted", text: `Distance ${distanceText(total)}. ${agreeing} of ${count(parts.length, "codebook")} ${agreeing === 1 ? "sees" : "see"} the very same; the shorter a bar, the more alike.` }),
+    bars(parts, most));
+}
+
+/** In two columns where there are many. */
+function bars(parts, most) {
+  const list = el("ol", { class: "bars" }, parts.map((part) => bar(part, most)));
+  const columns = parts.length > 8 ? 2 : 1;
+  list.style.gridTemplate = `repeat(${Math.ceil(parts.length / columns)}, auto) / repeat(${columns}, minmax(0, 1fr))`;
+  return list;
 }
 
 function bar(part, most) {

@@ -16,7 +16,7 @@ export function el(tag, attributes = {}, ...children) {
     else if (name === "text") element.textContent = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -76,6 +76,13 @@ export const fileName = (path) => path.split("/").pop() || path;
 /** What a picture is called for who cannot see it. */
 export const altText = (item) =>
   item.path ? `${item.label ? `${item.label}, ` : ""}${fileName(item.path)}` : `picture ${item.id}`;
+
+/** Pixels of the window that the top covers: all of it, or on a phone its first line. */
+export function covered() {
+  const top = $("#top");
+  const sticky = getComputedStyle(top).display === "contents" ? top.firstElementChild : top;
+  return Math.max(0, sticky.getBoundingClientRect().bottom);
+}
 
 export const isAbort = (error) => error?.name === "AbortError";
 

@@ -12,6 +12,8 @@ import { change, fresh, note, state } from "./state.js";
 import { fillTile, tile } from "./tile.js";
 
 const CELL = 62; // CSS pixels of a mosaic cell at the least; below the next level it is twice as large
+const SMALL_CELL = 44; // on a phone
+const TOOLS = 64; // height of the buttons over its lower end
 const ZOOMS = [-1, 14];
 const CORNERS = 48; // of a lasso in the address
 const EXAMPLES = 16; // pictures of a selection that are searched with
@@ -113,21 +115,27 @@ export class CollectionMap {
     const ratio = Math.min(2, window.devicePixelRatio || 1);
     this.canvas.width = width * ratio;
     this.canvas.height = height * ratio;
-    Object.assign(this, { width, height, ratio });
-    this.base = 0.88 * Math.min(width / this.extent.w, height / this.extent.h); // pixels per unit at zoom 0
+    Object.assign(this, { width, height, ratio, side: width < 560 ? SMALL_CELL : CELL });
+    const { w, h } = this.extent;
+    this.base = Math.min(Math.max(80, width - 2 * this.side) / w, Math.max(80, height - 2 * this.side - TOOLS) / h); // pixels per unit at zoom 0
     if (this.center) this.draw();
     else this.restore();
     this.draw();
   }
 
   restore() {
-    const [x, y, zoom] = state.map ?? [this.extent.x, this.extent.y, 0];
+    const [x, y, zoom] = state.map ?? [this.extent.x, this.middle, 0];
     this.center = { x, y };
     this.level = Math.min(ZOOMS[1], Math.max(ZOOMS[0], zoom));
   }
 
   place() {
     return [this.center.x, this.center.y, this.level].map((value) => Number(value.toPrecision(5)));
+  }
+
+  /** Where the plane is centred so that all of it is seen above the buttons. */
+  get middle() {
+    return this.extent.y + TOOLS / 2 / this.base;
   }
 
   get scale() {
@@ -158,7 +166,7 @@ export class CollectionMap {
   }
 
   fit() {
-    this.center = { x: this.extent.x, y: this.extent.y };
+    this.center = { x: this.extent.x, y: this.middle };
     this.level = 0;
     this.moved_();
   }
@@ -182,7 +190,7 @@ export class CollectionMap {
     const level = Math.floor(this.level);
     if (!this.levels.has(level)) {
       if (this.levels.size > 4) this.levels.delete(this.levels.keys().next().value);
-      this.levels.set(level, cells(this.data.x, this.data.y, CELL / (this.base * 2 ** level)));
+      this.levels.set(level, cells(this.data.x, this.data.y, this.side / (this.base * 2 ** level)));
       this.levels.base = this.base;
     }
     return this.levels.get(level);
@@ -214,7 +222,7 @@ export class CollectionMap {
 
   paintPictures(context, accent) {
     const { found, most } = this.mosaic();
-    const cell = CELL * 2 ** (this.level - Math.floor(this.level));
+    const cell = this.side * 2 ** (this.level - Math.floor(this.level));
     const wanted = new Set();
     this.shown = [];
     for (const one of found.values()) {

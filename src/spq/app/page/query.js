@@ -95,7 +95,7 @@ async function chip(name, list) {
       src ? el("img", { src, alt: words, draggable: "false" }) : el("span", { class: "gone", text: "no longer in this browser" }),
       list === "like" && state.box && width ? region(state.box, width, height) : null),
     el("span", { class: "sign" }, icon(isFor ? "plus" : "minus")),
-    iconButton("close", `Remove: ${words}`, null, { class: "remove", "data-drop": String(name), "data-list": list }),
+    iconButton("close", `Remove: ${words}`, null, { class: "icon-button remove", "data-drop": String(name), "data-list": list }),
   );
 }
 

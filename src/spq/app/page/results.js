@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { ASKED, asked, isAsking } from "./asking.js";
-import { $, announce, count, debounce, distanceText, isAbort, number } from "./dom.js";
+import { $, announce, count, covered, debounce, distanceText, isAbort, number } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Pages } from "./pages.js";
 import { measure } from "./query.js";
@@ -24,7 +24,7 @@ export class Results {
       create: tile,
       fill: (cell, item, position, isCalm) => fillTile(cell, item, isCalm),
       inSight: debounce(250, (first) => this.remember(first)),
-      inset: () => $("#top").getBoundingClientRect().bottom,
+      inset: covered,
       moved: (position) => this.moved?.(this.grid.list.get(position)),
     });
     const order = $("#order");
@@ -88,7 +88,7 @@ export class Results {
     const { total, isExact } = this.pages;
     const many = isExact ? count(total, "picture") : `more than ${number(Math.max(1, total - this.pages.top))} pictures`;
     const within = state.max === null ? "" : ` within ${distanceText(state.max)}`;
-    if (isAsking()) return `${many}${within}, the most similar first`;
+    if (isAsking()) return `${many}${within}, nearest first`;
     if (state.since !== null) return count(total, "new or changed picture");
     const all = this.status()?.images;
     return state.where && all ? `${number(total)} of ${count(all, "picture")}` : many;

@@ -145,7 +145,8 @@ def _hostname(host: str) -> str:
     ('localhost', '::1', '')
     """
     if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
+        name, closed, _ = host[1:].partition("]")
+        return name.lower() if closed else ""
     return host.partition(":")[0].lower()
 
 

@@ -32,8 +32,8 @@ class Service:
         self.library = Library(self.shared, pictures, settings)
         self.thumbnails = Thumbnails(settings.cache, settings.cache_bytes, pictures)
         s = settings
-        self.searches = Pool("search", s.workers, s.waiting, s.patience, s.timeout)
-        self.makers = Pool("thumbnail", s.workers, WAITING_THUMBNAILS, PATIENCE_THUMBNAILS, s.timeout)
+        self.searches = Pool("search", s.workers, s.waiting, s.patience, s.timeout + 1)
+        self.makers = Pool("thumbnail", s.workers, WAITING_THUMBNAILS, PATIENCE_THUMBNAILS, s.timeout + 1)
         self.metrics = Metrics()
         self.duplicates = DuplicatesJob(self.library)
         self.follower = Follower(self.library)
