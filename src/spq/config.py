@@ -142,6 +142,9 @@ class TrainConfig:
     view_scale: float = 1.0  # side of a view by side of the input
     small_share: float = 0.0  # of the budget: the first part sees views of small_scale
     small_scale: float = 0.5
+    backbone_lr_scale: float = 1.0  # of the backbone's learning rates: below 1 for a pretrained one
+    frozen: bool = False  # the backbone stays as it is: head and codebooks learn from cached features
+    cached_views: int = 8  # of each picture, beside the whole picture, when frozen
     refit: bool = False  # codebooks fitted once more, to the final descriptors of the training pictures
 
     def __post_init__(self) -> None:

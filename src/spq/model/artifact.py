@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from spq import __version__
-from spq.config import Distance, Recipe, from_dict, to_dict
+from spq.config import Distance, InputConfig, Recipe, from_dict, to_dict
 from spq.data.images import ImageInput, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
 from spq.model.network import Network
@@ -90,7 +90,7 @@ class Model:
         for start in range(0, len(images), step):
             pixels = self._pixels(images[start : start + step]).to(self.device)
             with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                out[start : start + len(pixels)] = _numpy(self.network.describe(self._normalise(pixels)))
+                out[start : start + len(pixels)] = _numpy(self.network.describe(normalise(pixels, self.config.input)))
         return out
 
     def encode(self, images: Images, batch_size: int | None = None, precision: Precision = "fp32") -> NDArray[np.uint8]:
@@ -182,14 +182,15 @@ class Model:
         pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 2, 3, 1))).permute(0, 3, 1, 2)
         return pixels.contiguous(memory_format=self._layout)
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        config = self.config.input
-        mean, std = (pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (config.mean, config.std))
-        return (pixels.float() / 255 - mean) / std
-
     def _chunks(self, x: NDArray[np.float32], size: int) -> list[Tensor]:
         tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(self.device)
         return [tensor[start : start + size] for start in range(0, len(tensor), size)]
+
+
+def normalise(pixels: Tensor, config: InputConfig) -> Tensor:
+    """(B, 3, S, S) uint8 -> float32, `(pixel / 255 - mean) / std`."""
+    mean, std = (pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (config.mean, config.std))
+    return (pixels.float() / 255 - mean) / std
 
 
 def read_config(folder: Path) -> dict[str, Any]:
