@@ -36,6 +36,10 @@ def test_the_paper_recipe_has_the_papers_numbers() -> None:
         ("[train]\noptimizer = 'sgd'", "use one of adam, muon"),
         ("[input]\nmean = [1.0]", "expected a list of 3"),
         ("[quantizer]\ncodebook_size = 15", "got K=15"),
+        ("[quantizer]\nprefixes = [8, 4]", "prefixes [8, 4] do not rise to M=8; give for example [4, 8]"),
+        ("[quantizer]\nprefixes = [4, 4, 8]", "do not rise to M=8"),
+        ("[quantizer]\nprefixes = [0, 8]", "do not rise to M=8"),
+        ("[quantizer]\nprefixes = [4]", "do not rise to M=8"),
         ("train = 3", "expected a table, got 3"),
         ("[train", "is not TOML"),
     ],
@@ -63,3 +67,17 @@ def test_bits_give_whole_codebooks_or_a_refusal(bits: int) -> None:
     else:
         with pytest.raises(ConfigError, match=f"--bits {bits}"):
             quantizer.with_bits(bits)
+
+
+def test_several_bits_are_prefixes_of_the_longest_and_one_keeps_those_that_are_shorter() -> None:
+    nested = load_recipe("paper").quantizer.with_bits(64, 16, 32)
+    assert (nested.bits, nested.prefixes, nested.lengths, nested.prefix_dims) == (
+        64,
+        (4, 8, 16),
+        (16, 32, 64),
+        (64, 128, 256),
+    )
+    assert nested.with_bits(48).prefixes == (4, 8, 12)
+    assert nested.with_bits(32).lengths == (16, 32)
+    assert (nested.with_bits(16).prefixes, nested.with_bits(16).lengths) == ((), (16,))
+    assert nested.with_bits(16, 24).lengths == (16, 24)

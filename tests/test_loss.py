@@ -53,3 +53,45 @@ def test_several_views_give_the_mean_over_their_pairs() -> None:
     pairs = [paper.cqc_loss(*outputs[i], *outputs[j], 0.5) for i, j in ((0, 1), (0, 2), (1, 2))]
     ours = multi_view([(torch.from_numpy(x), torch.from_numpy(z)) for x, z in outputs], 0.5)
     assert ours.item() == pytest.approx(np.mean(pairs), rel=1e-9)
+
+
+def views(count: int, B: int, D: int, seed: int = 2) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    rng = torch.Generator().manual_seed(seed)
+    return [
+        tuple(torch.randn(B, D, generator=rng, dtype=torch.float64, requires_grad=True) for _ in "xz")
+        for _ in range(count)
+    ]
+
+
+def test_the_loss_on_prefixes_is_the_mean_of_the_papers_losses_of_each() -> None:
+    outputs = views(3, 4, 12)
+    arrays = [(x.detach().numpy(), z.detach().numpy()) for x, z in outputs]
+    slow = [
+        paper.cqc_loss(*(v[:, :n] for i in pair for v in arrays[i]), 0.5)
+        for n in (3, 6, 12)
+        for pair in ((0, 1), (0, 2), (1, 2))
+    ]
+    assert multi_view(outputs, 0.5, (3, 6, 12)).item() == pytest.approx(np.mean(slow), rel=1e-9)
+
+
+def test_the_whole_as_only_prefix_is_the_plain_loss_to_the_last_bit() -> None:
+    gradients = []
+    for dims in ((), (12,)):
+        outputs = views(2, 5, 12)
+        loss = multi_view(outputs, 0.2, dims)
+        loss.backward()
+        gradients.append([loss.detach(), *(v.grad for pair in outputs for v in pair)])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_gradients_of_the_loss_on_prefixes_are_those_of_small_differences() -> None:
+    flat = [v for pair in views(2, 3, 6) for v in pair]
+    assert torch.autograd.gradcheck(lambda *v: multi_view([v[:2], v[2:]], 0.5, (2, 4, 6)), flat)
+
+
+def test_later_dimensions_are_not_moved_by_a_shorter_prefix() -> None:
+    outputs = views(2, 4, 12)
+    multi_view(outputs, 0.5, (3,)).backward()
+    for vector in (v for pair in outputs for v in pair):
+        assert vector.grad[:, :3].abs().min() > 0
+        assert vector.grad[:, 3:].abs().max() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,7 @@ class SPQ(Model):
         cls,
         images: str | Path | ImageSet,
         *,
-        bits: int | None = None,
+        bits: int | Sequence[int] | None = None,
         recipe: str | Path | Recipe = "fast",
         image_size: int | None = None,
         epochs: int | None = None,
@@ -36,7 +37,8 @@ class SPQ(Model):
 
         Args:
             images: a folder, Parquet file, tar, named set or `ImageSet`.
-            bits: length of a code; image_size, epochs, minutes, seed: in place of the recipe's.
+            bits: length of a code, or several that the model shall give; image_size, epochs, minutes, seed: in place of the
+                recipe's.
             out: model folder, with checkpoints and log; by default only the model in memory is kept.
             options: as `spq.learning.train.train` takes them (device, resume, backbone, callbacks).
         """
@@ -56,7 +58,7 @@ class SPQ(Model):
 def with_options(
     recipe: Recipe,
     *,
-    bits: int | None = None,
+    bits: int | Sequence[int] | None = None,
     image_size: int | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
@@ -78,7 +80,8 @@ def with_options(
     if epochs is not None:
         changes["minutes"] = 0.0
     training = replace(recipe.train, **{key: value for key, value in changes.items() if value is not None})
-    quantizer = recipe.quantizer if bits is None else recipe.quantizer.with_bits(bits)
+    lengths = [bits] if isinstance(bits, int) else bits
+    quantizer = recipe.quantizer.with_bits(*lengths) if lengths else recipe.quantizer
     source: dict[str, Any] = {"name": backbone, "weights": weights}
     return replace(
         recipe,

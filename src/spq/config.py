@@ -8,6 +8,7 @@ import math
 import tomllib
 import typing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -52,7 +53,9 @@ class HeadConfig:
     """Feature -> descriptor: Linear -> ReLU -> Linear with `hidden` > 0, one Linear with 0."""
 
     hidden: int = 512
-    norm: float = 0.0  # > 0: descriptors are scaled so that their sub-vectors have this length in the mean square
+    # > 0: descriptors are scaled so that their sub-vectors have this length in the mean square, in each stretch between two
+    # of the quantizer's prefixes by itself: a prefix then spends no bits on length either, and needs nothing behind it
+    norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class QuantizerConfig:
     codeword_dim: int = 16  # d
     temperature: float = 0.2  # tau_q divides; the paper prints the multiplier (5 == 1/0.2)
     distance: Distance = "l2"
+    prefixes: tuple[int, ...] = ()  # so many first sub-codes are codes themselves, rising to M; empty: only all M are
 
     def __post_init__(self) -> None:
         K = self.codebook_size
@@ -75,11 +79,27 @@ class QuantizerConfig:
             raise CodebookError(f"soft-quantization temperature must be positive, got {self.temperature}; try 0.2")
         if self.distance not in DISTANCES:
             raise ConfigError(f"unknown distance {self.distance!r}; use l2 or sqeuclidean")
+        steps, M = (0, *self.prefixes), self.num_codebooks
+        if self.prefixes and (self.prefixes[-1] != M or any(a >= b for a, b in pairwise(steps))):
+            raise CodebookError(
+                f"prefixes {list(self.prefixes)} do not rise to M={M}; give for example [{M // 2}, {M}]"
+            )
 
     @property
     def bits(self) -> int:
         """Bits of a code: M * log2(K)."""
         return self.num_codebooks * (self.codebook_size.bit_length() - 1)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Bits of each code that a model gives: of each prefix, the whole code last."""
+        per_codebook = self.bits // self.num_codebooks
+        return tuple(p * per_codebook for p in self.prefixes) or (self.bits,)
+
+    @property
+    def prefix_dims(self) -> tuple[int, ...]:
+        """Numbers of a descriptor that each of `lengths` needs: its first p * d."""
+        return tuple(p * self.codeword_dim for p in self.prefixes) or (self.dim,)
 
     @property
     def bytes(self) -> int:
@@ -91,14 +111,21 @@ class QuantizerConfig:
         """Dimension of a descriptor: D = M * d."""
         return self.num_codebooks * self.codeword_dim
 
-    def with_bits(self, bits: int) -> QuantizerConfig:
-        """The same K and d with as many codebooks as give `bits`."""
+    def with_bits(self, *bits: int) -> QuantizerConfig:
+        """The same K and d with as many codebooks as give `bits`; of several lengths, the shorter ones as prefixes.
+
+        With one, prefixes that are shorter stay.
+        """
         per_codebook = self.codebook_size.bit_length() - 1
-        if bits < per_codebook or bits % per_codebook:
-            raise CodebookError(
-                f"--bits {bits} is not a multiple of log2(K) = {per_codebook} bits per codebook; try 16, 32 or 64"
-            )
-        return dataclasses.replace(self, num_codebooks=bits // per_codebook)
+        for length in bits:
+            if length < per_codebook or length % per_codebook:
+                raise CodebookError(
+                    f"--bits {length} is not a multiple of log2(K) = {per_codebook} bits per codebook; try 16, 32 or 64"
+                )
+        numbers = sorted({length // per_codebook for length in bits})
+        M = numbers[-1]
+        shorter = numbers[:-1] if len(numbers) > 1 else [p for p in self.prefixes if p < M]
+        return dataclasses.replace(self, num_codebooks=M, prefixes=(*shorter, M) if shorter else ())
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,21 @@ def check_model_out(out: Path, resume: bool) -> None:
         raise ConfigError(f"nothing to resume in {out}; leave --resume away and give a new folder, or check the path")
 
 
+def parse_lengths(text: str | None) -> tuple[int, ...] | None:
+    """The lengths of `--bits 64` or `--bits 16,32,64`.
+
+    Raises:
+        ConfigError: not whole numbers.
+
+    >>> parse_lengths("16,32,64")
+    (16, 32, 64)
+    """
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--bits {text!r} is no length of a code; give 64, or 16,32,64 for all three") from None
+
+
 def check_folder(option: str, path: Path | None) -> None:
     """Refuse a file where a folder is to be written."""
     if path and path.exists() and not path.is_dir():

@@ -78,7 +78,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
-    bits: Annotated[int | None, typer.Option(help="Length of a code: 16, 32 or 64.")] = None,
+    bits: Annotated[str | None, typer.Option(help="Length of a code, or 16,32,64: one model for all these.")] = None,
     recipe: Annotated[str, typer.Option(help="fast, paper or a FILE.toml.")] = "fast",
     backbone: Annotated[str | None, typer.Option(help="timm/NAME in place of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors to start the backbone from.")] = None,
@@ -96,12 +96,13 @@ def train(
 
     Example: spq train photos/ --out photos.spq --bits 64 --minutes 30
     """
-    from spq.app.checks import check_model_out, check_tensorboard
+    from spq.app.checks import check_model_out, check_tensorboard, parse_lengths
     from spq.app.describe import listed
     from spq.config import load_recipe
     from spq.data.sources import open_images
 
     config = load_recipe(recipe)
+    lengths = parse_lengths(bits)
     check_model_out(out, resume)
     if tensorboard:
         check_tensorboard()
@@ -115,7 +116,7 @@ def train(
     from spq.model.device import resolve_device
 
     config = with_options(
-        config, bits=bits, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed,
+        config, bits=lengths, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed,
         precision=precision, backbone=backbone, weights=weights,
     )  # fmt: skip
     resolve_device(device)
@@ -143,6 +144,7 @@ def index(
     out: Annotated[Path, typer.Option(help="Index folder to write or to bring up to date.")],
     images: Annotated[str | None, typer.Argument(metavar="IMAGES", help=SOURCES)] = None,
     model: Annotated[Path | None, typer.Option(help="Model folder; needed with IMAGES.")] = None,
+    bits: Annotated[int | None, typer.Option(help="One of the model's shorter codes; spq info lists them.")] = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep pictures whose files vanished.")] = False,
     compact: Annotated[bool, typer.Option("--compact", help="Shrink OUT to what it holds.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check all of OUT; exit status 1 at a fault.")] = False,
@@ -164,7 +166,9 @@ def index(
     from spq.app.describe import compact_text, failures_text, sync_text, verify_text
 
     try:
-        report = upkeep.bring_up_to_date(images, model, out, device, keep_missing, wait) if images and model else None
+        report = (
+            upkeep.bring_up_to_date(images, model, out, bits, device, keep_missing, wait) if images and model else None
+        )
     except KeyboardInterrupt:
         raise typer.Exit(_fail("stopped; what was encoded is kept, and the same command goes on", 130)) from None
     sizes = upkeep.compact(out, wait) if compact else None
@@ -283,6 +287,7 @@ def evaluate(
     queries: Annotated[str | None, typer.Option(help="Another one with the same classes.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of flickr25k or nuswide21.")] = None,
     at: Annotated[int | None, typer.Option(min=1, help="The N of mAP@N.")] = None,
+    bits: Annotated[int | None, typer.Option(help="One of the model's shorter codes; spq info lists them.")] = None,
     distance: Annotated[Literal["l2", "sqeuclidean"] | None, typer.Option(help="In place of the model's.")] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Classic methods beside it.")] = False,
     plots: Annotated[Path | None, typer.Option(help="Folder for PR and P@N plots.")] = None,
@@ -302,7 +307,7 @@ def evaluate(
     from spq.api import SPQ
     from spq.evaluation.evaluate import evaluate as run_evaluation
 
-    loaded = SPQ.load(model)
+    loaded = SPQ.load(model).truncate(bits)
     report = run_evaluation(loaded, chosen, at=at, distance=distance, baselines=baselines, progress=_note)
     if plots:
         for path in report.save_plots(plots):
@@ -312,16 +317,27 @@ def evaluate(
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A model or an index folder.")], as_json: Json = False
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A model or an index folder.")],
+    html: Annotated[Path | None, typer.Option(help="Also write a page of what each codeword sees.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Say what a model or an index is.
+    """Say what a model or an index is, and what its codes keep.
 
     Example: spq info photos.index --json
-    """
-    from spq.app.describe import aligned, facts_of
 
+    Example: spq info photos.index --html codewords.html
+    """
+    from spq.app.checks import check_file
+    from spq.app.describe import facts_of, info_text
+
+    check_file("--html", html)
     facts = facts_of(path)
-    print(json.dumps(facts) if as_json else aligned(facts))
+    if html:
+        from spq.app.codebook_page import write_codebook_page
+
+        write_codebook_page(html, path, facts)
+        _note(f"wrote {html}")
+    print(json.dumps(facts) if as_json else info_text(facts))
 
 
 @app.command()

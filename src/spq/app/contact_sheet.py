@@ -86,16 +86,16 @@ def write_html(path: Path, rows: Sequence[Row], title: str) -> None:
     write_page(path, title, body)
 
 
-def write_page(path: Path, title: str, body: str) -> None:
-    """The page's frame and style around a body of sections with figures."""
+def write_page(path: Path, title: str, body: str, style: str = "") -> None:
+    """The page's frame and style, and further style rules, around a body of sections with figures."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_PAGE.format(title=_text(title), body=body), "utf-8")
+    path.write_text(_PAGE.format(title=escaped(title), body=body, style=style), "utf-8")
 
 
 def figure(image: Image.Image, alt: str, caption: str, small: str = "", style: str = "") -> str:
     """One picture with its caption, as HTML. style: query, same, other, or empty."""
-    mark, note = f' class="{style}"' if style else "", f"<br><small>{_text(small)}</small>" if small else ""
-    return f"<figure{mark}>{_img(image, alt)}<figcaption>{_text(caption)}{note}</figcaption></figure>"
+    mark, note = f' class="{style}"' if style else "", f"<br><small>{escaped(small)}</small>" if small else ""
+    return f"<figure{mark}>{_img(image, alt)}<figcaption>{escaped(caption)}{note}</figcaption></figure>"
 
 
 def draw_png(rows: Sequence[Row], tile: int = 84, scale: int = 2) -> Image.Image:
@@ -138,10 +138,14 @@ def _img(image: Image.Image, alt: str) -> str:
     if max(small.size) < 128:
         small = small.resize((small.width * 4, small.height * 4), Image.Resampling.NEAREST)
     small.thumbnail((192, 192))
+    return f'<img src="{data_uri(small)}" alt="{escaped(alt)}" width="{small.width}" height="{small.height}">'
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture as an address that holds it."""
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{_text(alt)}" width="{small.width}" height="{small.height}">'
+    image.convert("RGB").save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:
@@ -154,7 +158,8 @@ def _square(image: Image.Image, side: int) -> Image.Image:
     return square
 
 
-def _text(value: str) -> str:
+def escaped(value: str) -> str:
+    """Any text, file names included, as HTML shows it, also inside of quotes."""
     return html.escape(value.encode("utf-8", "replace").decode())
 
 
@@ -175,7 +180,7 @@ img {{ width: 100px; height: 100px; object-fit: contain; background: #8881; bord
 .same img {{ border-bottom-color: var(--good); }}
 .other img {{ border-bottom-color: var(--bad); }}
 figcaption {{ overflow-wrap: anywhere; font-size: .8rem; }}
-</style></head><body>
+{style}</style></head><body>
 <h1>{title}</h1>
 {body}
 </body></html>

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from spq.index.sync import SyncReport
 
 
-def bring_up_to_date(images: str, model: Path, out: Path, device: str, keep_missing: bool, wait: float) -> SyncReport:
+def bring_up_to_date(
+    images: str, model: Path, out: Path, bits: int | None, device: str, keep_missing: bool, wait: float
+) -> SyncReport:
     """Make or sync the index. All that can be refused without torch is refused before it is loaded."""
     from spq.app.progress import counting
     from spq.data.sources import open_images
@@ -29,7 +31,7 @@ def bring_up_to_date(images: str, model: Path, out: Path, device: str, keep_miss
     loaded = SPQ.load(model, resolve_device(device))
     with (
         counting("encoding") as progress,
-        ImageIndex.build(out, loaded, source, progress, keep_missing=keep_missing, wait=wait) as index,
+        ImageIndex.build(out, loaded, source, progress, keep_missing=keep_missing, wait=wait, bits=bits) as index,
     ):
         return index.last_sync
 

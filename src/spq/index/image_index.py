@@ -48,22 +48,28 @@ class ImageIndex:
         progress: Progress | None = None,
         keep_missing: bool = False,
         wait: float = 0,
+        bits: int | None = None,
     ) -> Self:
         """Encode a collection into a new index folder, or bring an existing one up to date.
 
         Args:
             keep_missing: as in `sync`.
             wait: seconds to wait where another process is writing to the index.
+            bits: one of the model's lengths, see `Model.truncate`; by default that of the index, if there is one, or the longest.
         Raises:
             StoreError: the folder holds something else, or another process writes to it. ModelMismatchError: its codes
                 are another model's.
-            DataError: no picture is readable; nothing is left behind then.
+            DataError: no picture is readable; nothing is left behind then. ConfigError: not a length that the model gives.
         """
         folder = Path(folder)
         source = _opened(images)
         is_new = not has_index(folder)
+        model = model.truncate(bits)
         if not is_new:
-            check_model(folder, read_manifest(folder).model, model.hash)
+            known = read_manifest(folder)
+            if bits is None and known.bits in model.config.quantizer.lengths:
+                model = model.truncate(known.bits)
+            check_model(folder, known.model, model.hash)
         existed = folder.exists()
         index = cls(Store.create(folder, _manifest(model, _lasting(source.name)), wait), model)
         try:

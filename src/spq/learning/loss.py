@@ -39,7 +39,7 @@ def cross_quantized_contrastive(x_a: Tensor, z_a: Tensor, x_b: Tensor, z_b: Tens
     return nt_xent(x_a, z_b, temperature) + nt_xent(x_b, z_a, temperature)
 
 
-def multi_view(outputs: Sequence[tuple[Tensor, Tensor]], temperature: float) -> Tensor:
+def multi_view(outputs: Sequence[tuple[Tensor, Tensor]], temperature: float, dims: Sequence[int] = ()) -> Tensor:
     """The CQC loss of every pair of views of the same images, averaged; with two views it is the paper's.
 
     One pass through the network serves V - 1 pairs, so V views of fewer images learn more from the same work
@@ -47,6 +47,13 @@ def multi_view(outputs: Sequence[tuple[Tensor, Tensor]], temperature: float) -> 
 
     Args:
         outputs: (x, z), each (B, D), of each of the V views.
+        dims: the loss is that of the first so many dimensions, averaged over these; by default that of all D. Prefixes
+            become good codes by themselves (Kusupati et al., Matryoshka Representation Learning, 2022), and the network
+            runs once for all of them.
     """
-    pairs = [cross_quantized_contrastive(*a, *b, temperature) for a, b in combinations(outputs, 2)]
-    return torch.stack(pairs).mean()
+    losses = [
+        cross_quantized_contrastive(x_a[:, :n], z_a[:, :n], x_b[:, :n], z_b[:, :n], temperature)
+        for (x_a, z_a), (x_b, z_b) in combinations(outputs, 2)
+        for n in dims or (outputs[0][0].shape[1],)
+    ]
+    return torch.stack(losses).mean()

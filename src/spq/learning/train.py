@@ -21,6 +21,7 @@ from spq.config import InputConfig, Recipe, from_dict, to_dict
 from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
+from spq.learning import fidelity
 from spq.learning.health import Health, measure
 from spq.learning.loss import multi_view
 from spq.learning.muon import Muon
@@ -120,7 +121,7 @@ def train(
             views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(num_views)]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 outputs = [network(_layout(view, recipe)) for view in views]
-            loss = multi_view(outputs, recipe.train.temperature)
+            loss = multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             accelerator.backward(loss)
@@ -292,11 +293,16 @@ class _Run:
     def finish(self, name: str, pixels: Pixels) -> Model:
         """The trained model, saved; its health is that of the pictures themselves, not of their views."""
         model = Model(self.network, self.recipe)
-        x = model.embed(pixels.array[:: 1 + len(pixels.array) // FIT_IMAGES])  # on the device that trained
+        sample = pixels.array[:: 1 + len(pixels.array) // FIT_IMAGES]
+        x = model.embed(sample)  # on the device that trained
+        shown = fidelity.chosen(len(x), fidelity.PICTURES)
+        originals = fidelity.chosen(len(shown), fidelity.QUERIES)
+        copies = fidelity.describe_copies(self.network, sample[shown[originals]], self.recipe.input, model.batch_size)
         self.network.to("cpu")
         if self.recipe.train.refit:
             refit(self.network.quantizer, torch.from_numpy(x))
         health = measure(model.encode_descriptors(x), x, self.recipe.quantizer.codebook_size)
+        codes = fidelity.measure_fidelity(torch.from_numpy(x[shown]), copies, originals, self.network.quantizer)
         facts = {
             "images": len(pixels.array),
             "unreadable": len(pixels.failures),
@@ -306,6 +312,7 @@ class _Run:
             "minutes": round(self.seconds / 60, 2),
             "seed": self.recipe.train.seed,
             "health": asdict(health),
+            "codes": [asdict(report) for report in codes],
         }
         model = Model(self.network, self.recipe, facts)
         model.save(self.out)

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -73,6 +74,30 @@ class Model:
     def codebooks(self) -> NDArray[np.float32]:
         """(M, K, d) float32."""
         return _numpy(self.network.quantizer.codebooks)
+
+    def truncate(self, bits: int | None) -> Self:
+        """The model of one of the shorter codes that this one was trained for: its codes are the first sub-codes of these.
+
+        It is a model of its own, with its own hash. None, and the length that it has, give the model itself.
+
+        Raises:
+            ConfigError: not one of `config.quantizer.lengths`.
+        """
+        q = self.config.quantizer
+        if bits is None or bits == q.bits:
+            return self
+        if bits not in q.lengths:
+            given = " or ".join(map(str, q.lengths))
+            more = ",".join(map(str, sorted({*q.lengths, bits})))
+            raise ConfigError(
+                f"--bits {bits}: this model gives {given} bits; train one with --bits {more} for all of them"
+            )
+        config = replace(self.config, quantizer=q.with_bits(bits))
+        facts = {key: value for key, value in self.training.items() if key != "health"}  # of the whole code
+        if "codes" in facts:
+            facts["codes"] = [report for report in facts["codes"] if report["bits"] <= bits]
+        facts["truncated_from"] = self.hash
+        return type(self)(self.network.truncated(config.quantizer), config, facts)
 
     def embed(
         self, images: Images, batch_size: int | None = None, precision: Precision = "fp32"
@@ -217,14 +242,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def model_card(model: Model) -> str:
     """The README.md of a model folder."""
-    q, facts = model.config.quantizer, "\n".join(f"- {key}: {value}" for key, value in model.training.items())
+    q, lengths = model.config.quantizer, [f"{bits}-bit" for bits in model.config.quantizer.lengths]
+    facts = "\n".join(f"- {key}: {value}" for key, value in model.training.items())
     return f"""---
 library_name: spq-retrieval
 tags: [image-retrieval, product-quantization, self-supervised]
 ---
 # An spq model
 
-Finds similar pictures by {q.bits}-bit codes ({q.bytes} bytes a picture), learned without labels: recipe
+Finds similar pictures by {" or ".join(lengths)} codes (up to {q.bytes} bytes a picture), learned without labels: recipe
 `{model.config.name}`, {q.num_codebooks} codebooks of {q.codebook_size} codewords of {q.codeword_dim} numbers, input
 {model.config.input.size}x{model.config.input.size}, distance `{q.distance}`, hash `{model.hash}`.
 
@@ -262,13 +288,13 @@ class Replacing:
 def _identity(config: Recipe) -> dict[str, Any]:
     """What decides a code: not the name, views or schedule that the weights came from."""
     recipe = to_dict(_without_weights(config))
+    if len(config.quantizer.prefixes) < 2:
+        del recipe["quantizer"]["prefixes"]  # no other code than without, and older models have no such key
     return {key: recipe[key] for key in ("input", "backbone", "head", "quantizer")}
 
 
 def _without_weights(config: Recipe) -> Recipe:
     """Saved weights replace what the backbone was started from, so its sources are not looked up again."""
-    from dataclasses import replace
-
     return replace(config, backbone=replace(config.backbone, pretrained=False, weights=""))
 
 

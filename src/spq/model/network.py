@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import pairwise
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spq.config import Recipe
+from spq.config import QuantizerConfig, Recipe
 from spq.model.backbone import make_backbone
 from spq.model.quantizer import Quantizer
 
@@ -34,16 +36,34 @@ class Network(nn.Module):
         last = nn.Linear(hidden or feature_dim, D)
         nn.init.xavier_uniform_(last.weight)
         self.head = nn.Sequential(*layers, last)
-        self.norm = config.head.norm * config.quantizer.num_codebooks**0.5
+        self.norm = config.head.norm
         self.quantizer = Quantizer(config.quantizer)
 
     def describe(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) normalised float -> descriptors (B, D) float32."""
         x = cast(Tensor, self.head(self.backbone(images))).float()
-        return self.norm * F.normalize(x, dim=1) if self.norm else x
+        return self._scaled(x) if self.norm else x
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors x and their soft quantizations z, both (B, D) float32: what the loss compares."""
         x = self.describe(images)
         with torch.autocast(x.device.type, enabled=False):  # softmax of distances over tau_q wants all its digits
             return x, self.quantizer(x)
+
+    def truncated(self, quantizer: QuantizerConfig) -> Network:
+        """A copy that ends after the first sub-vectors: what it gives is the beginning of what this one gives."""
+        network = copy.deepcopy(self)
+        whole, M = cast(nn.Linear, network.head[-1]), quantizer.num_codebooks
+        last = nn.Linear(whole.in_features, quantizer.dim)
+        last.load_state_dict({name: tensor[: quantizer.dim] for name, tensor in whole.state_dict().items()})
+        network.head[-1] = last.to(whole.weight)
+        network.quantizer = Quantizer(quantizer).to(whole.weight)
+        network.quantizer.codebooks.data.copy_(self.quantizer.codebooks[:M])
+        return network
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B, D) with the norm of the configuration in each stretch between two prefixes."""
+        d = self.quantizer.config.codeword_dim
+        sizes = [b - a for a, b in pairwise((0, *self.quantizer.config.prefix_dims))]
+        stretches = zip(sizes, torch.split(x, sizes, 1), strict=True)
+        return torch.cat([self.norm * (size // d) ** 0.5 * F.normalize(part, dim=1) for size, part in stretches], 1)
