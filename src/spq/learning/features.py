@@ -38,9 +38,10 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True)
 class Features:
     """array: (N, 1 + V, F) float32, first the whole picture, then V views of it; N pictures could be read.
-    failures: (position, reason) of the others. fingerprint: the key. cached: whether the file was there."""
+    kept: (N,) their positions. failures: (position, reason) of the others. fingerprint: the key. cached: whether the file was there."""
 
     array: NDArray[np.float32]
+    kept: NDArray[np.int64]
     failures: list[tuple[int, str]]
     fingerprint: str
     cached: bool
@@ -81,18 +82,16 @@ def cached_features(
         file = folder / f"{key}.npy"
         if state.done and not (file.exists() and _as_before(file, shape, state, describe)):
             state = _State()
-        cached = state.done == len(images)
-        if not cached:
+        if cached := state.done == len(images):
+            if progress:
+                progress(len(images))
+        else:
             make_room(folder, 4 * int(np.prod(shape)), keep=key)
             _fill(file, shape, state, describe, progress)
         os.utime(file)  # the least recently used go first
-    if progress:
-        progress(len(images))
     array = np.load(file, mmap_mode="r")
-    bad = {position for position, _ in state.failures}
-    if bad:
-        array = array[[row for row in range(len(images)) if row not in bad]]
-    return Features(array, state.failures, key, cached)
+    kept = np.setdiff1d(np.arange(len(images)), [position for position, _ in state.failures])
+    return Features(array if len(kept) == len(images) else array[kept], kept, state.failures, key, cached)
 
 
 def make_room(folder: Path, needed: int, keep: str = "") -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,15 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spq.config import Recipe
+from spq.data.images import load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
-from spq.learning import train as training
 from spq.learning.features import Features, cached_features
 from spq.learning.loss import multi_view
 from spq.learning.refit import refit
 from spq.model.artifact import Model
 from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
+from spq.model.quantizer import Quantizer
+
+if TYPE_CHECKING:
+    from spq.learning.train import TrainStatus
 
 CANDIDATES = 50_000  # pictures among which neighbours are sought, and which the start is fitted to, at most
 OPQ_STEPS = 20  # of codebooks and rotation in turn
@@ -39,59 +43,68 @@ def train_head(
     out: Path,
     checkpoint: dict[str, Any] | None,
     *,
-    device: str = "auto",
-    backbone: nn.Module | None = None,
-    on_load: Callable[[int], None] | None = None,
-    on_status: Callable[[training.TrainStatus], None] | None = None,
-    on_epoch: Callable[[int, Network], None] | None = None,
-    tensorboard: bool = False,
+    device: str,
+    backbone: nn.Module | None,
+    on_load: Callable[[int], None] | None,
+    on_status: Callable[[TrainStatus], None] | None,
+    on_epoch: Callable[[int, Network], None] | None,
+    tensorboard: bool,
 ) -> Model:
-    """What `spq.learning.train.train` does for a recipe with `frozen`; the arguments are its own."""
+    """What `spq.learning.train.train` does with a recipe that is `frozen`; the arguments are its own."""
+    from spq.learning import train as training  # which calls this
+
     torch.manual_seed(recipe.train.seed)
-    network = Network(recipe, backbone).to(resolve_device(device))
+    network = Network(recipe, backbone)
     network.backbone.requires_grad_(False)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
-    place = network.quantizer.codebooks.device
-    precision = resolve_precision(recipe.train.precision, place.type)
-    features = cached_features(
-        images, recipe, network.backbone, network.feature_dim, precision=precision, progress=on_load
-    )
-    batch_size = training.batch_size_for(recipe, len(features.array), images.name, features.failures)
+    place = torch.device(resolve_device(device))
+    features = _features(network, images, recipe, place, on_load)
+    array = features.array
+    batch_size = training.batch_size_for(recipe, len(array), images.name, features.failures)
     training.check_same_pictures(checkpoint, features.fingerprint, out, images.name)
     if not checkpoint and recipe.head.start == "opq":
-        start_at_opq(network, features.array[:, 0])
-    optimizers = training.make_optimizers(network, recipe)
-    state = training.restore(checkpoint, network, optimizers)
-    run = training.Run(
-        recipe, out, network, optimizers, state, batch_size, features.fingerprint, tensorboard
-    )
-    near = neighbours(features.array[:, 0], recipe.train.neighbours, recipe.train.seed, place)
-    network.train()
-    network.backbone.eval()
+        start_at_opq(network, array[:: 1 + len(array) // CANDIDATES, 0])
+    optimizers = training.make_optimizers(network.to(place), recipe)
+    state = training.restored(checkpoint, network, optimizers)
+    run = training.Run(recipe, out, network, optimizers, state, batch_size, features.fingerprint, tensorboard)
+    near = neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, place)
+    network.head.train()
     with run.interruptible():
-        for indices, generator in run.batches(len(features.array), place):
-            outputs = []
-            for view in range(recipe.train.num_views):
-                x = network.project(_drawn(features.array, indices, near if view else None, generator))
-                outputs.append((x, network.quantizer(x)))
-            loss = multi_view(outputs, recipe.train.temperature)
+        for indices, generator in run.batches(len(array), place):
+            views = draw(array, indices, near, recipe.train.num_views, generator)
+            described = [network.project(view) for view in views]
+            outputs = [(x, network.quantizer(x)) for x in described]
+            loss = multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
             for optimizer in optimizers:
-                optimizer.zero_grad(); loss.backward(); optimizer.step()
-            run.after_step(loss, outputs[0][0], on_status, on_epoch)
-    sample = features.array[:: 1 + len(features.array) // training.FIT_IMAGES, 0]
-    return run.finish(images.name, project(network, sample), len(features.array), len(features.failures))
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+            run.after_step(loss, described[0], on_status, on_epoch)
+    step = 1 + len(array) // training.FIT_IMAGES
+    kept = features.kept[::step]
+
+    def pixels_of(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return load_pixels(images, recipe.input.size, positions=kept[rows]).array
+
+    x = Model(network, recipe).project(array[::step, 0])
+    return run.conclude(images.name, x, pixels_of, len(array), len(features.failures))
 
 
-def project(network: Network, features: NDArray[np.float32], batch_size: int = 4096) -> NDArray[np.float32]:
-    """Features (N, F) -> descriptors (N, D)."""
-    place = network.quantizer.codebooks.device
-    with torch.inference_mode():
-        parts = [
-            network.project(torch.from_numpy(np.array(features[i : i + batch_size])).to(place)).cpu().numpy()
-            for i in range(0, len(features), batch_size)
-        ]
-    return np.concatenate(parts)
+def draw(
+    features: NDArray[np.float32], rows: Tensor, near: Tensor | None, num_views: int, generator: torch.Generator
+) -> list[Tensor]:
+    """For each row a cached view of the picture, then of a neighbour each (of the picture again where `near` is None)."""
+    place, views = rows.device, []
+    for number in range(num_views):
+        whose = rows
+        if near is not None and number:
+            column = torch.randint(near.shape[1], rows.shape, generator=generator, device=place)
+            whose = near[rows, column]
+        which = torch.randint(features.shape[1], rows.shape, generator=generator, device=place)
+        views.append(torch.from_numpy(features[whose.cpu().numpy(), which.cpu().numpy()]).to(place))
+    return views
 
 
 def neighbours(features: NDArray[np.float32], count: int, seed: int, device: torch.device) -> Tensor | None:
@@ -102,14 +115,16 @@ def neighbours(features: NDArray[np.float32], count: int, seed: int, device: tor
     pool = torch.arange(N)
     if N > CANDIDATES:
         pool = torch.randperm(N, generator=torch.Generator().manual_seed(seed))[:CANDIDATES].sort().values
-    gallery = torch.from_numpy(np.array(features[pool.numpy()])).to(device)
-    gallery = F.normalize(gallery, dim=1)
-    mean = gallery.mean(0)
-    gallery, pool, found = F.normalize(gallery - mean, dim=1), pool.to(device), []
+
+    def unit(rows: NDArray[np.float32]) -> Tensor:
+        return F.normalize(torch.from_numpy(np.array(rows)).to(device), dim=1)
+
+    gallery, found = unit(features[pool.numpy()]), []
+    mean = gallery.mean(0)  # what all features have in common tells no pictures apart
+    gallery, pool = F.normalize(gallery - mean, dim=1), pool.to(device)
     for start in range(0, N, 1024):
-        rows = F.normalize(torch.from_numpy(np.array(features[start : start + 1024])).to(device), dim=1)
-        similar = F.normalize(rows - mean, dim=1) @ gallery.T
-        own = torch.arange(start, start + len(rows), device=device)
+        similar = F.normalize(unit(features[start : start + 1024]) - mean, dim=1) @ gallery.T
+        own = torch.arange(start, start + len(similar), device=device)
         similar.masked_fill_(own[:, None] == pool, float("-inf"))
         found.append(pool[similar.topk(min(count, len(pool) - 1), dim=1).indices])
     return torch.cat(found)
@@ -117,29 +132,49 @@ def neighbours(features: NDArray[np.float32], count: int, seed: int, device: tor
 
 @torch.no_grad()
 def start_at_opq(network: Network, features: NDArray[np.float32]) -> None:
-    """Set a one-layer head and the codebooks, in place, to OPQ (Ge et al. 2013) of the features' principal axes.
+    """Set a one-layer head and the codebooks, in place, to OPQ (Ge et al. 2013) on the features' principal axes.
 
     Raises:
-        ConfigError: the head has a hidden layer, or more dimensions than the features.
+        ConfigError: the head has a hidden layer, or descriptors of more numbers than the features.
     """
-    quantizer, config = network.quantizer, network.quantizer.config
-    layer, D = network.head[-1], config.dim
+    config, layer = network.quantizer.config, network.head[-1]
     assert isinstance(layer, nn.Linear)
     if len(network.head) > 1:
-        raise ConfigError('start = "opq" needs a head of one layer; set hidden = 0 or start = "random"')
-    if features.shape[1] < D:
-        raise ConfigError(f"a descriptor of {D} numbers is more than the {features.shape[1]} features; lower codeword_dim")
-    sample = np.array(features[:: 1 + len(features) // CANDIDATES])
-    f = F.normalize(torch.from_numpy(sample), dim=1)
+        raise ConfigError('start = "opq" sets a head of one layer; give [head] hidden = 0, or start = "random"')
+    if features.shape[1] < config.dim:
+        raise ConfigError(f"{config.dim} numbers a descriptor are more than {features.shape[1]} features; lower codeword_dim")
+    f = torch.from_numpy(np.array(features))
     mean = f.mean(0)
-    _, axes = torch.linalg.eigh((f - mean).T @ (f - mean))
-    axes = axes[:, -D:].flip(1)  # (F, D), largest variance first
-    order = torch.arange(D).view(-1, config.num_codebooks)
-    order[1::2] = order[1::2].flip(1)  # dealt to and fro: about the same variance in each sub-space
-    axes = axes[:, order.T.flatten()]
+    axes = torch.linalg.eigh((f - mean).T @ (f - mean)).eigenvectors.flip(1)[:, : config.dim]  # largest variance first
+    dealt = torch.arange(config.dim).view(-1, config.num_codebooks)
+    dealt[1::2] = dealt[1::2].flip(1)  # to and fro: about the same variance in each sub-space
+    axes = axes[:, dealt.T.flatten()]
     x = (f - mean) @ axes
-    scale = 1 / x.square().sum(1).mean().sqrt()
-    x = network.scaled(scale * x)
-    rotation = _fit_rotation(quantizer, x)
+    scale = (config.num_codebooks / x.square().sum(1).mean()).sqrt()
+    rotation = _rotation(network.quantizer, network.scaled(scale * x))
     layer.weight.copy_(scale * (axes @ rotation).T)
-    layer.bias.copy_(-layer.weight @ mean.to(layer.weight))
+    layer.bias.copy_(-layer.weight @ mean)
+
+
+def _rotation(quantizer: Quantizer, x: Tensor) -> Tensor:
+    """(D, D): rotation and codebooks in turn, each the best for the other; the codebooks are set."""
+    K = quantizer.config.codebook_size
+    chosen = torch.linspace(0, len(x) - 1, K).long()
+    quantizer.codebooks.copy_(quantizer.split(x[chosen]).transpose(0, 1))
+    refit(quantizer, x, 10)
+    rotation = torch.eye(x.shape[1])
+    for _ in range(OPQ_STEPS):
+        refit(quantizer, x @ rotation, 1)
+        decoded = quantizer.decode(quantizer.encode(x @ rotation))
+        u, _, vt = torch.linalg.svd(x.T @ decoded)
+        rotation = u @ vt
+    refit(quantizer, x @ rotation, 5)
+    return rotation
+
+
+def _features(
+    network: Network, images: ImageSet, recipe: Recipe, place: torch.device, progress: Callable[[int], None] | None
+) -> Features:
+    precision = resolve_precision(recipe.train.precision, place.type)
+    backbone, dim = network.backbone.to(place), network.feature_dim
+    return cached_features(images, recipe, backbone, dim, precision=precision, progress=progress)

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -22,6 +24,7 @@ from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
 from spq.learning import fidelity
+from spq.learning.head_only import train_head
 from spq.learning.health import Health, measure
 from spq.learning.loss import multi_view
 from spq.learning.muon import Muon
@@ -51,7 +54,7 @@ class TrainStatus:
 
 
 @dataclass
-class _State:
+class State:
     """What a checkpoint holds beside tensors."""
 
     step: int = 0
@@ -75,41 +78,41 @@ def train(
 
     Args:
         resume: go on from `out/checkpoints/last.pt`, whose recipe then counts; start anew where there is none.
+        backbone: any module (B, 3, S, S) -> (B, F) in place of the recipe's; loading the model needs it again.
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
         on_epoch: called after every epoch with its number and the network (in training mode).
     Raises:
         DataError: fewer readable images than one batch. CollapseError: the loss is no longer finite.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
-    from accelerate import Accelerator  # heavy, and only training needs it
-
     out = Path(out)
     checkpoint = read_checkpoint(out) if resume else None
     if checkpoint:
         recipe = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
-    pixels = load_pixels(images, recipe.input.size, progress=on_load)
-    batch_size = _batch_size(recipe, len(pixels.array), images.name, pixels.failures)
-    fingerprint = hashlib.sha256(pixels.array.tobytes()).hexdigest()
-    if checkpoint and checkpoint["fingerprint"] != fingerprint:
-        raise ModelError(
-            f"checkpoint of {out} was made from other pictures than {images.name}; give the same, or a new --out"
-        )
+    if backbone is not None:
+        name = f"given/{type(backbone).__name__}"
+        recipe = replace(recipe, backbone=replace(recipe.backbone, name=name))
+    if recipe.train.frozen:
+        return train_head(
+            images, recipe, out, checkpoint, device=device, backbone=backbone, tensorboard=tensorboard,
+            on_load=on_load, on_status=on_status, on_epoch=on_epoch,
+        )  # fmt: skip
+    from accelerate import Accelerator  # heavy, and only training needs it
 
+    pixels = load_pixels(images, recipe.input.size, progress=on_load)
+    batch_size = batch_size_for(recipe, len(pixels.array), images.name, pixels.failures)
+    fingerprint = hashlib.sha256(pixels.array.tobytes()).hexdigest()
+    check_same_pictures(checkpoint, fingerprint, out, images.name)
     accelerator = Accelerator(cpu=resolve_device(device) == "cpu")
     torch.manual_seed(recipe.train.seed)
     network = Network(recipe, backbone)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
     optimizers = make_optimizers(network, recipe)
-    state = _State()
-    if checkpoint:
-        network.load_state_dict(checkpoint["network"])
-        for optimizer, saved in zip(optimizers, checkpoint["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        state = _State(checkpoint["step"], checkpoint["seconds"])
+    state = restored(checkpoint, network, optimizers)
     raw_network = network
     network, *optimizers = accelerator.prepare(network, *optimizers)
-    run = _Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
+    run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
 
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
@@ -131,7 +134,7 @@ def train(
     return run.finish(images.name, pixels)
 
 
-class _Run:
+class Run:
     """Book-keeping around the loop: schedule, checkpoints, log, interruption."""
 
     def __init__(
@@ -140,7 +143,7 @@ class _Run:
         out: Path,
         network: Network,
         optimizers: list[Optimizer],
-        state: _State,
+        state: State,
         batch_size: int,
         fingerprint: str,
         tensorboard: bool,
@@ -295,17 +298,34 @@ class _Run:
         model = Model(self.network, self.recipe)
         sample = pixels.array[:: 1 + len(pixels.array) // FIT_IMAGES]
         x = model.embed(sample)  # on the device that trained
+        return self.conclude(name, x, lambda rows: sample[rows], len(pixels.array), len(pixels.failures))
+
+    def conclude(
+        self,
+        name: str,
+        x: NDArray[np.float32],
+        pixels_of: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+        images: int,
+        unreadable: int,
+    ) -> Model:
+        """The trained model, saved, with what its codes keep.
+
+        Args:
+            x: (N, D) descriptors of a sample of the pictures. pixels_of: rows of that sample -> their pixels.
+        """
+        model = Model(self.network, self.recipe)
         shown = fidelity.chosen(len(x), fidelity.PICTURES)
         originals = fidelity.chosen(len(shown), fidelity.QUERIES)
-        copies = fidelity.describe_copies(self.network, sample[shown[originals]], self.recipe.input, model.batch_size)
+        pixels = pixels_of(shown[originals])
+        copies = fidelity.describe_copies(self.network, pixels, self.recipe.input, model.batch_size)
         self.network.to("cpu")
         if self.recipe.train.refit:
             refit(self.network.quantizer, torch.from_numpy(x))
         health = measure(model.encode_descriptors(x), x, self.recipe.quantizer.codebook_size)
         codes = fidelity.measure_fidelity(torch.from_numpy(x[shown]), copies, originals, self.network.quantizer)
         facts = {
-            "images": len(pixels.array),
-            "unreadable": len(pixels.failures),
+            "images": images,
+            "unreadable": unreadable,
             "source": name,
             "views": self.views,
             "epochs": round(self.state.step / self.steps_per_epoch, 2),
@@ -374,7 +394,23 @@ def read_checkpoint(out: Path) -> dict[str, Any] | None:
     return content
 
 
-def _batch_size(recipe: Recipe, count: int, name: str, failures: list[tuple[int, str]]) -> int:
+def check_same_pictures(checkpoint: dict[str, Any] | None, fingerprint: str, out: Path, name: str) -> None:
+    """Refuse to go on with other pictures than those of the checkpoint."""
+    if checkpoint and checkpoint["fingerprint"] != fingerprint:
+        raise ModelError(f"checkpoint of {out} was made from other pictures than {name}; give the same, or a new --out")
+
+
+def restored(checkpoint: dict[str, Any] | None, network: Network, optimizers: list[Optimizer]) -> State:
+    """Load network and optimizers from a checkpoint where there is one; where the training stands."""
+    if not checkpoint:
+        return State()
+    network.load_state_dict(checkpoint["network"])
+    for optimizer, saved in zip(optimizers, checkpoint["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return State(checkpoint["step"], checkpoint["seconds"])
+
+
+def batch_size_for(recipe: Recipe, count: int, name: str, failures: list[tuple[int, str]]) -> int:
     """The recipe's, or less for a collection smaller than four batches."""
     if not count and failures:
         raise DataError(f"none of the {len(failures)} pictures in {name} is readable, for example: {failures[0][1]}")
