@@ -45,6 +45,7 @@ def train_head(
     *,
     device: str,
     backbone: nn.Module | None,
+    start: Model | None,
     on_load: Callable[[int], None] | None,
     on_status: Callable[[TrainStatus], None] | None,
     on_epoch: Callable[[int, Network], None] | None,
@@ -54,7 +55,7 @@ def train_head(
     from spq.learning import train as training  # which calls this
 
     torch.manual_seed(recipe.train.seed)
-    network = Network(recipe, backbone)
+    network = training.started(Network(recipe, backbone), start)
     network.backbone.requires_grad_(False)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
@@ -63,7 +64,7 @@ def train_head(
     array = features.array
     batch_size = training.batch_size_for(recipe, len(array), images.name, features.failures)
     training.check_same_pictures(checkpoint, features.fingerprint, out, images.name)
-    if not checkpoint and recipe.head.start == "opq":
+    if not checkpoint and not start and recipe.head.start == "opq":
         start_at_opq(network, array[:: 1 + len(array) // CANDIDATES, 0])
     optimizers = training.make_optimizers(network.to(place), recipe)
     state = training.restored(checkpoint, network, optimizers)
@@ -72,8 +73,8 @@ def train_head(
     network.head.train()
     with run.interruptible():
         for indices, generator in run.batches(len(array), place):
-            views = draw(array, indices, near, recipe.train.num_views, generator)
-            described = [network.project(view) for view in views]
+            shown = whose(indices, near, recipe.train.num_views, generator)
+            described = [network.project(draw(array, rows, generator)) for rows in shown]
             outputs = [(x, network.quantizer(x)) for x in described]
             loss = multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
             for optimizer in optimizers:
@@ -92,19 +93,22 @@ def train_head(
     return run.conclude(images.name, x, pixels_of, len(array), len(features.failures))
 
 
-def draw(
-    features: NDArray[np.float32], rows: Tensor, near: Tensor | None, num_views: int, generator: torch.Generator
-) -> list[Tensor]:
-    """For each row a cached view of the picture, then of a neighbour each (of the picture again where `near` is None)."""
-    place, views = rows.device, []
-    for number in range(num_views):
-        whose = rows
-        if near is not None and number:
-            column = torch.randint(near.shape[1], rows.shape, generator=generator, device=place)
-            whose = near[rows, column]
-        which = torch.randint(features.shape[1], rows.shape, generator=generator, device=place)
-        views.append(torch.from_numpy(features[whose.cpu().numpy(), which.cpu().numpy()]).to(place))
-    return views
+def whose(rows: Tensor, near: Tensor | None, num_views: int, generator: torch.Generator) -> list[Tensor]:
+    """The pictures that the views of a step show: each itself, then a neighbour of each (itself where `near` is None)."""
+    shown = [rows]
+    for _ in range(num_views - 1):
+        if near is None:
+            shown.append(rows)
+        else:
+            column = torch.randint(near.shape[1], rows.shape, generator=generator, device=rows.device)
+            shown.append(near[rows, column])
+    return shown
+
+
+def draw(features: NDArray[np.float32], rows: Tensor, generator: torch.Generator) -> Tensor:
+    """(B, F): a cached view, or the whole picture, of each row."""
+    which = torch.randint(features.shape[1], rows.shape, generator=generator, device=rows.device)
+    return torch.from_numpy(features[rows.cpu().numpy(), which.cpu().numpy()]).to(rows.device)
 
 
 def neighbours(features: NDArray[np.float32], count: int, seed: int, device: torch.device) -> Tensor | None:

@@ -24,7 +24,7 @@ from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
 from spq.learning import fidelity
-from spq.learning.head_only import train_head
+from spq.learning.head_only import neighbours, train_head, whose
 from spq.learning.health import Health, measure
 from spq.learning.loss import multi_view
 from spq.learning.muon import Muon
@@ -69,6 +69,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     backbone: nn.Module | None = None,
+    start: Model | None = None,
     on_load: Callable[[int], None] | None = None,
     on_status: Callable[[TrainStatus], None] | None = None,
     on_epoch: Callable[[int, Network], None] | None = None,
@@ -79,6 +80,7 @@ def train(
     Args:
         resume: go on from `out/checkpoints/last.pt`, whose recipe then counts; start anew where there is none.
         backbone: any module (B, 3, S, S) -> (B, F) in place of the recipe's; loading the model needs it again.
+        start: a model of the same shapes whose weights the training starts from.
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
         on_epoch: called after every epoch with its number and the network (in training mode).
     Raises:
@@ -94,7 +96,7 @@ def train(
         recipe = replace(recipe, backbone=replace(recipe.backbone, name=name))
     if recipe.train.frozen:
         return train_head(
-            images, recipe, out, checkpoint, device=device, backbone=backbone, tensorboard=tensorboard,
+            images, recipe, out, checkpoint, device=device, backbone=backbone, start=start, tensorboard=tensorboard,
             on_load=on_load, on_status=on_status, on_epoch=on_epoch,
         )  # fmt: skip
     from accelerate import Accelerator  # heavy, and only training needs it
@@ -105,23 +107,29 @@ def train(
     check_same_pictures(checkpoint, fingerprint, out, images.name)
     accelerator = Accelerator(cpu=resolve_device(device) == "cpu")
     torch.manual_seed(recipe.train.seed)
-    network = Network(recipe, backbone)
+    network = started(Network(recipe, backbone), start)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
+    near = None
+    if recipe.train.neighbours:  # by the features that the training starts from
+        near = checkpoint["near"] if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
     optimizers = make_optimizers(network, recipe)
     state = restored(checkpoint, network, optimizers)
     raw_network = network
     network, *optimizers = accelerator.prepare(network, *optimizers)
     run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
+    run.near = near
 
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
     num_views = recipe.train.num_views
     network.train()
+    if recipe.train.backbone_lr_scale != 1:  # a pretrained one keeps its batch statistics: those of few pictures are worse
+        raw_network.backbone.eval()
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
-            batch = data[indices]
-            views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(num_views)]
+            batches = [data[rows] for rows in whose(indices, near, num_views, generator)]
+            views = [make_views(batch, recipe.views, run.view_config(), generator) for batch in batches]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 outputs = [network(_layout(view, recipe)) for view in views]
             loss = multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
@@ -150,6 +158,7 @@ class Run:
     ) -> None:
         self.recipe, self.out, self.network, self.optimizers = recipe, out, network, optimizers
         self.state, self.batch_size, self.fingerprint = state, batch_size, fingerprint
+        self.near: Tensor | None = None  # (N, count) neighbours of each picture, where they are positives
         self.steps_per_epoch = 0
         self.interrupted = False
         self.health = Health(1.0, 1.0, 1.0)
@@ -261,6 +270,7 @@ class Run:
         content = {
             "recipe": to_dict(self.recipe),
             "fingerprint": self.fingerprint,
+            "near": self.near,
             "network": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.state.step,
@@ -392,6 +402,27 @@ def read_checkpoint(out: Path) -> dict[str, Any] | None:
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
         raise ModelError(f"checkpoint {path} is unreadable ({type(error).__name__}); delete it to start anew") from None
     return content
+
+
+def started(network: Network, start: Model | None) -> Network:
+    """The network with the weights of a model.
+
+    Raises:
+        ConfigError: its shapes are others.
+    """
+    if start is not None:
+        try:
+            network.load_state_dict(start.network.state_dict())
+        except RuntimeError:
+            raise ConfigError(
+                "the model to start from has another backbone, head or code length than the recipe; give its own recipe and --bits"
+            ) from None
+    return network
+
+
+def _neighbours(network: Network, recipe: Recipe, pixels: Pixels, device: torch.device) -> Tensor | None:
+    model = Model(network.to(device), recipe)
+    return neighbours(model.features(pixels.array), recipe.train.neighbours, recipe.train.seed, device)
 
 
 def check_same_pictures(checkpoint: dict[str, Any] | None, fingerprint: str, out: Path, name: str) -> None:
