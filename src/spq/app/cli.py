@@ -79,9 +79,11 @@ def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code, or 16,32,64: one model for all these.")] = None,
-    recipe: Annotated[str, typer.Option(help="fast, paper or a FILE.toml.")] = "fast",
+    recipe: Annotated[str, typer.Option(help="fast, paper, head, finetune or a FILE.toml.")] = "fast",
     backbone: Annotated[str | None, typer.Option(help="timm/NAME in place of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors to start the backbone from.")] = None,
+    frozen: Annotated[bool, typer.Option("--frozen", help="Train head and codebooks alone, on cached features.")] = False,
+    start: Annotated[Path | None, typer.Option(help="Model folder whose weights training starts from.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Budget in passes over the pictures.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes instead.")] = None,
@@ -95,6 +97,8 @@ def train(
     """Train a model on pictures, without labels.
 
     Example: spq train photos/ --out photos.spq --bits 64 --minutes 30
+
+    Example: spq train photos/ --out photos.spq --recipe head --backbone timm/resnet50
     """
     from spq.app.checks import check_model_out, check_tensorboard, parse_lengths
     from spq.app.describe import listed
@@ -108,7 +112,7 @@ def train(
         check_tensorboard()
     source = open_images(images)
     _note(listed("left out", source.unlisted))
-    from spq.api import with_options  # torch, from here on
+    from spq.api import SPQ, with_options  # torch, from here on
     from spq.app.describe import training_text
     from spq.app.progress import TrainingBar
     from spq.learning.health import Health
@@ -117,13 +121,14 @@ def train(
 
     config = with_options(
         config, bits=lengths, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed,
-        precision=precision, backbone=backbone, weights=weights,
+        precision=precision, backbone=backbone, weights=weights, frozen=frozen or None,
     )  # fmt: skip
     resolve_device(device)
+    started = SPQ.load(start) if start else None
     try:
         with TrainingBar(len(source)) as bar:
             model = run_training(
-                source, config, out, resume=resume, device=device, tensorboard=tensorboard,
+                source, config, out, resume=resume, device=device, tensorboard=tensorboard, start=started,
                 on_load=bar.loading, on_status=bar.update,
             )  # fmt: skip
     except KeyboardInterrupt:

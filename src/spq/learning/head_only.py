@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -24,6 +23,7 @@ from spq.data.sources import ImageSet
 from spq.errors import ConfigError
 from spq.learning.features import Features, cached_features
 from spq.learning.loss import multi_view
+from spq.learning.neighbours import neighbours, whose
 from spq.learning.refit import refit
 from spq.model.artifact import Model
 from spq.model.device import resolve_device, resolve_precision
@@ -33,7 +33,7 @@ from spq.model.quantizer import Quantizer
 if TYPE_CHECKING:
     from spq.learning.train import TrainStatus
 
-CANDIDATES = 50_000  # pictures among which neighbours are sought, and which the start is fitted to, at most
+FIT_IMAGES = 20_000  # pictures, about, that the start is fitted to
 OPQ_STEPS = 20  # of codebooks and rotation in turn
 
 
@@ -65,7 +65,7 @@ def train_head(
     batch_size = training.batch_size_for(recipe, len(array), images.name, features.failures)
     training.check_same_pictures(checkpoint, features.fingerprint, out, images.name)
     if not checkpoint and not start and recipe.head.start == "opq":
-        start_at_opq(network, array[:: 1 + len(array) // CANDIDATES, 0])
+        start_at_opq(network, array[:: 1 + len(array) // FIT_IMAGES, 0])
     optimizers = training.make_optimizers(network.to(place), recipe)
     state = training.restored(checkpoint, network, optimizers)
     run = training.Run(recipe, out, network, optimizers, state, batch_size, features.fingerprint, tensorboard)
@@ -93,45 +93,10 @@ def train_head(
     return run.conclude(images.name, x, pixels_of, len(array), len(features.failures))
 
 
-def whose(rows: Tensor, near: Tensor | None, num_views: int, generator: torch.Generator) -> list[Tensor]:
-    """The pictures that the views of a step show: each itself, then a neighbour of each (itself where `near` is None)."""
-    shown = [rows]
-    for _ in range(num_views - 1):
-        if near is None:
-            shown.append(rows)
-        else:
-            column = torch.randint(near.shape[1], rows.shape, generator=generator, device=rows.device)
-            shown.append(near[rows, column])
-    return shown
-
-
 def draw(features: NDArray[np.float32], rows: Tensor, generator: torch.Generator) -> Tensor:
     """(B, F): a cached view, or the whole picture, of each row."""
     which = torch.randint(features.shape[1], rows.shape, generator=generator, device=rows.device)
     return torch.from_numpy(features[rows.cpu().numpy(), which.cpu().numpy()]).to(rows.device)
-
-
-def neighbours(features: NDArray[np.float32], count: int, seed: int, device: torch.device) -> Tensor | None:
-    """(N, count) rows of the nearest other pictures, by cosine of centred features; None with a count of 0."""
-    N = len(features)
-    if not count:
-        return None
-    pool = torch.arange(N)
-    if N > CANDIDATES:
-        pool = torch.randperm(N, generator=torch.Generator().manual_seed(seed))[:CANDIDATES].sort().values
-
-    def unit(rows: NDArray[np.float32]) -> Tensor:
-        return F.normalize(torch.from_numpy(np.array(rows)).to(device), dim=1)
-
-    gallery, found = unit(features[pool.numpy()]), []
-    mean = gallery.mean(0)  # what all features have in common tells no pictures apart
-    gallery, pool = F.normalize(gallery - mean, dim=1), pool.to(device)
-    for start in range(0, N, 1024):
-        similar = F.normalize(unit(features[start : start + 1024]) - mean, dim=1) @ gallery.T
-        own = torch.arange(start, start + len(similar), device=device)
-        similar.masked_fill_(own[:, None] == pool, float("-inf"))
-        found.append(pool[similar.topk(min(count, len(pool) - 1), dim=1).indices])
-    return torch.cat(found)
 
 
 @torch.no_grad()

@@ -24,10 +24,11 @@ from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
 from spq.learning import fidelity
-from spq.learning.head_only import neighbours, train_head, whose
+from spq.learning.head_only import train_head
 from spq.learning.health import Health, measure
 from spq.learning.loss import multi_view
 from spq.learning.muon import Muon
+from spq.learning.neighbours import neighbours, whose
 from spq.learning.refit import refit
 from spq.learning.views import make_views
 from spq.model.artifact import Model, Replacing
@@ -421,8 +422,8 @@ def started(network: Network, start: Model | None) -> Network:
 
 
 def _neighbours(network: Network, recipe: Recipe, pixels: Pixels, device: torch.device) -> Tensor | None:
-    model = Model(network.to(device), recipe)
-    return neighbours(model.features(pixels.array), recipe.train.neighbours, recipe.train.seed, device)
+    model, precision = Model(network.to(device), recipe), resolve_precision(recipe.train.precision, device.type)
+    return neighbours(model.features(pixels.array, precision=precision), recipe.train.neighbours, recipe.train.seed, device)
 
 
 def check_same_pictures(checkpoint: dict[str, Any] | None, fingerprint: str, out: Path, name: str) -> None:

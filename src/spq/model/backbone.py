@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from spq.config import BackboneConfig
+from spq.config import BackboneConfig, InputConfig
 from spq.errors import ConfigError
 
 
@@ -80,6 +80,16 @@ def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
     # models with a hidden layer behind the pooling give its width, not num_features
     feature_dim = getattr(module, "head_hidden_size", None) or module.num_features
     return _with_weights(module, config), cast(int, feature_dim)
+
+
+def trained_input(name: str) -> InputConfig | None:
+    """Size, mean and standard deviation that timm's weights of this name were trained with; None where it does not say."""
+    import timm  # heavy, and only this path needs it
+
+    config = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=False)
+    if config is None:
+        return None
+    return InputConfig(size=config.input_size[-1], mean=tuple(config.mean), std=tuple(config.std))
 
 
 def given_feature_dim(module: nn.Module, size: int) -> int:
