@@ -80,9 +80,13 @@ def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code, or 16,32,64: one model for all these.")] = None,
-    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu or a FILE.toml.")] = "spq",
+    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, head, finetune or a FILE.toml.")] = "spq",
     backbone: Annotated[str | None, typer.Option(help="timm/NAME in place of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors to start the backbone from.")] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Train head and codebooks alone, on cached features.")
+    ] = False,
+    start: Annotated[Path | None, typer.Option(help="Model folder whose weights training starts from.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Budget in passes over the pictures.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes instead.")] = None,
@@ -96,6 +100,8 @@ def train(
     """Train a model on pictures, without labels.
 
     Example: spq train photos/ --out photos.spq --bits 64 --minutes 30
+
+    Example: spq train photos/ --out photos.spq --recipe head --backbone timm/resnet50
     """
     from spq.app.checks import check_model_out, check_tensorboard, parse_lengths
     from spq.app.describe import listed
@@ -109,7 +115,7 @@ def train(
         check_tensorboard()
     source = open_images(images)
     _note(listed("left out", source.unlisted))
-    from spq.api import with_options  # torch, from here on
+    from spq.api import SPQ, with_options  # torch, from here on
     from spq.app.describe import training_text
     from spq.app.progress import TrainingBar
     from spq.learning.health import Health
@@ -118,13 +124,14 @@ def train(
 
     config = with_options(
         config, bits=lengths, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed,
-        precision=precision, backbone=backbone, weights=weights,
+        precision=precision, backbone=backbone, weights=weights, frozen=frozen or None,
     )  # fmt: skip
     resolve_device(device)
+    started = SPQ.load(start) if start else None
     try:
         with TrainingBar(len(source)) as bar:
             model = run_training(
-                source, config, out, resume=resume, device=device, tensorboard=tensorboard,
+                source, config, out, resume=resume, device=device, tensorboard=tensorboard, start=started,
                 on_load=bar.loading, on_status=bar.update, on_note=_note,
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -375,7 +382,9 @@ def info(
 @app.command()
 def export(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="An index folder; for onnx also a model folder.")],
-    to: Annotated[Literal["faiss", "codes", "onnx", "web"], typer.Option(help="web is a folder, codes .npz or .parquet.")],
+    to: Annotated[
+        Literal["faiss", "codes", "onnx", "web"], typer.Option(help="web is a folder, codes .npz or .parquet.")
+    ],
     out: Annotated[Path, typer.Option(help="File to write; for web a folder.")],
     thumbnail: Annotated[int | None, typer.Option(help="web: pixels of a thumbnail's longer side, else 256.")] = None,
     dupes: Annotated[bool, typer.Option("--dupes", help="web: look for duplicates, too.")] = False,

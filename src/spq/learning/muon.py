@@ -17,7 +17,9 @@ class Muon(Optimizer):
     decay has nothing to do.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float, steps: int = 3) -> None:
+    def __init__(
+        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float, momentum: float, steps: int = 3
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "steps": steps})
 
     @torch.no_grad()
