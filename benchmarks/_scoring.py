@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spq.config import Distance
 from spq.data.images import load_pixels
 from spq.data.protocols import Protocol, custom_protocol, load_protocol
-from spq.data.sources import open_images, subset
+from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import SPQError
 from spq.evaluation.baselines import DESCRIPTOR_BASELINES, Search, float_cosine, train_codebooks
 from spq.evaluation.metrics import (
@@ -70,13 +70,13 @@ def choose_protocol(images: str, test: bool) -> Protocol:
     return load_protocol("cifar10-spq") if kind == "cifar10" else custom_protocol(images, f"{kind}:test")
 
 
-def held_out(name: str, seed: int = 0) -> Protocol:
+def held_out(images: str | ImageSet, seed: int = 0) -> Protocol:
     """5,000 (or a tenth) of a labelled training set ask, the others are trained on and answer."""
-    images = open_images(name)
+    images = open_images(images) if isinstance(images, str) else images
     order = np.random.default_rng(seed).permutation(len(images))
     count = min(QUERIES, len(images) // 10)
     rest = subset(images, np.sort(order[count:]))
-    return Protocol(f"{name}, {count:,} held out", subset(images, np.sort(order[:count])), rest, rest, 1000)
+    return Protocol(f"{images.name}, {count:,} held out", subset(images, np.sort(order[:count])), rest, rest, 1000)
 
 
 def load_data(protocol: Protocol, size: int, queries: int | None = None) -> Data:

@@ -13,23 +13,24 @@ import argparse
 import copy
 import json
 import os
-import platform
 import signal
-import statistics
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import gpu_sweep
-import gpu_throughput
+import _gpu_sweep
+import _gpu_throughput
 import parts
+from _gpu_results import Results, device_name, say, summary
+from _scoring import held_out
 from spq.api import with_options
 from spq.config import Recipe, load_recipe
 from spq.data.images import load_pixels
@@ -47,29 +48,6 @@ from spq.model.network import Network
 RESULTS = "results.json"
 AGAIN = 75  # exit status: the leg is over, the work is not (EX_TEMPFAIL of sysexits.h)
 STARTED = time.monotonic()
-
-
-class Results:
-    """OUT/results.json, rewritten at each change."""
-
-    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
-        self.path = path
-        known = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        self.content: dict[str, Any] = known | facts
-
-    def save(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with Replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(self.content, indent=1) + "\n", "utf-8")
-
-    def start_leg(self, seconds: float) -> dict[str, Any]:
-        """A new leg from a checkpoint; what a killed leg wrote after that checkpoint will be done again."""
-        self.content["legs"] = [row for row in self.content["legs"] if row["from_seconds"] < seconds]
-        self.content["curve"] = [row for row in self.content["curve"] if row["seconds"] <= seconds]
-        leg = {"from_seconds": seconds, "rates": [], "notes": [], "device": device_name(), "torch": torch.__version__}
-        self.content["legs"].append(leg)
-        self.save()
-        return leg
 
 
 class Watch:
@@ -149,7 +127,7 @@ def run(arguments: argparse.Namespace, out: Path) -> None:
     images = decoded(open_images(arguments.train), size, arguments.limit)
     if not (model_folder / "config.json").exists():
         leg = results.start_leg(seconds)
-        curve = gpu_sweep.held_out(images, arguments.map_at)  # trained on all the same: a curve, not a result
+        curve = replace(held_out(images), map_at=arguments.map_at)  # trained on all the same: a curve, not a result
         watch = Watch(results, leg, recipe, curve, arguments.curve_minutes)
         try:
             train(
@@ -208,29 +186,28 @@ def sweep(arguments: argparse.Namespace, out: Path) -> None:
         KeyboardInterrupt: the leg is over.
     """
     images = decoded(open_images(arguments.train), load_recipe(arguments.recipe).input.size, arguments.limit)
-    protocol = gpu_sweep.held_out(images, arguments.map_at)
+    protocol = replace(held_out(images), map_at=arguments.map_at)
     results = Results(out / "sweep.json", {"device": device_name(), "protocol": protocol.name})
     rows = results.content.setdefault("sweep", [])
     for text in arguments.sweep:
-        key = {"variant": text, "bits": arguments.bits, "minutes": arguments.minutes, "seed": arguments.seed or 0}
+        key = {"text": text, "bits": arguments.bits, "minutes": arguments.minutes, "seed": arguments.seed or 0}
         if any(key.items() <= row.items() for row in rows):
             continue
         if time.monotonic() - STARTED + 60 * arguments.minutes > 60 * arguments.leg_minutes:
             raise KeyboardInterrupt
-        recipe = gpu_sweep.variant(text, arguments.bits, arguments.minutes, key["seed"])
-        rows.append(key | gpu_sweep.run(protocol, recipe, out / "sweep", arguments.device, say))
+        rows.append(key | _gpu_sweep.run(protocol, folder=out / "sweep", device=arguments.device, note=say, **key))
         results.save()
-        say(gpu_sweep.table(rows[-1:]))
-    print(gpu_sweep.table(rows))
+        say(_gpu_sweep.table(rows[-1:]))
+    print(_gpu_sweep.table(rows))
 
 
 def throughput(arguments: argparse.Namespace, out: Path) -> None:
     """Views per second of variants, each in the training loop itself, and of the authors' code."""
     images = decoded(open_images(arguments.train), 32, arguments.limit)
-    rows = gpu_throughput.measure(images, arguments.device, arguments.official, say)
+    rows = _gpu_throughput.measure(images, arguments.device, arguments.official, say)
     results = Results(out / "throughput.json", {"device": device_name(), "torch": torch.__version__, "rows": rows})
     results.save()
-    print(gpu_throughput.table(rows))
+    print(_gpu_throughput.table(rows))
 
 
 @contextmanager
@@ -247,30 +224,6 @@ def leg_of(minutes: float) -> Iterator[None]:
         timer.cancel()
 
 
-def summary(content: dict[str, Any]) -> str:
-    """The curve, the throughput and the final table as text."""
-    rates: dict[str, list[float]] = {}
-    for leg in content["legs"]:
-        for side, rate in leg["rates"]:
-            rates.setdefault(side, []).append(rate)
-    lines = [f"{side} views: median {statistics.median(values):,.0f} a second" for side, values in rates.items()]
-    lines += [
-        f"minute {row['seconds'] / 60:5.1f}, epoch {row['epoch']:4d}  mAP {row['map']:.4f}  training pictures ask"
-        for row in content["curve"]
-    ]
-    for bits, report in content["final"].items():
-        lines.append(f"{bits:>3s} bits  mAP@{report['map_at']} {report['map']:.4f}  {report['protocol']}, test queries")
-    return "\n".join(lines)
-
-
-def device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -280,7 +233,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--restore", type=Path, help="where they lie now, where that is not --parts; OUT's own checkpoint comes first")
     add("--part-mib", type=float, default=15.0, help="size of a part at most")
     add("--recipe", default="gpu", help="name or FILE.toml; all of it counts at the first leg alone")
-    add("--bits", type=int, default=64)
+    add("--bits", default="16,32,64", help="lengths of one model's codes")
     add("--minutes", type=float, help="of training in all, or of each run of a sweep")
     add("--epochs", type=int, help="instead of minutes")
     add("--seed", type=int)
@@ -302,6 +255,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.sweep and not arguments.minutes:
         parser.error("--sweep needs --minutes, the length of each run")
+    arguments.bits = [int(bits) for bits in arguments.bits.split(",")]
     arguments.throughput |= arguments.official is not None
     if arguments.data:
         os.environ["SPQ_DATA"] = str(arguments.data)

@@ -249,4 +249,6 @@ def test_a_training_that_cannot_be_compiled_says_so_and_goes_on(
     notes: list[str] = []
     monkeypatch.setattr(train_module, "resolve_compile", lambda option, device: (False, "not compiled: no compiler"))
     train(images, replace(recipe, train=replace(recipe.train, epochs=1)), tmp_path, on_note=notes.append)
+    short = replace(recipe.train, minutes=0.01)  # not even asked for
+    train(images, replace(recipe, train=short), tmp_path / "short", on_note=notes.append)
     assert notes == ["not compiled: no compiler"]

@@ -25,7 +25,7 @@ class SPQ(Model):
         images: str | Path | ImageSet,
         *,
         bits: int | Sequence[int] | None = None,
-        recipe: str | Path | Recipe = "fast",
+        recipe: str | Path | Recipe = "spq",
         image_size: int | None = None,
         epochs: int | None = None,
         minutes: float | None = None,

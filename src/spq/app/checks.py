@@ -58,3 +58,15 @@ def check_tensorboard() -> None:
     """Refuse `--tensorboard` without the package."""
     if find_spec("tensorboard") is None:
         raise ConfigError("--tensorboard needs tensorboard; run pip install 'spq-retrieval[tensorboard]'")
+
+
+def check_serve(host: str, token: str, no_token: bool) -> None:
+    """Refuse to show pictures to a network without a token, unless that is meant."""
+    from spq.app.serving.settings import is_loopback
+
+    if token and no_token:
+        raise ConfigError("--token and --no-token contradict each other; give one")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigError("--token holds what an HTTP header cannot carry; give letters, digits and ASCII signs")
+    if not (is_loopback(host) or token or no_token):
+        raise ConfigError(f"--host {host} would show your pictures to the network; add --token SECRET, or --no-token")

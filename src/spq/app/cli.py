@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -79,7 +79,7 @@ def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code, or 16,32,64: one model for all these.")] = None,
-    recipe: Annotated[str, typer.Option(help="fast, paper or a FILE.toml.")] = "fast",
+    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu or a FILE.toml.")] = "spq",
     backbone: Annotated[str | None, typer.Option(help="timm/NAME in place of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors to start the backbone from.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
@@ -277,6 +277,37 @@ def dupes(
     else:
         _note(listed("left out", report.left_out))
         print(dupes_report.text(report))
+
+
+@app.command()
+def serve(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep INDEX in step with its pictures.")] = False,
+    token: Annotated[str, typer.Option(envvar="SPQ_TOKEN", help="What whoever asks has to know.")] = "",
+    no_token: Annotated[bool, typer.Option("--no-token", help="Let anyone in who can reach --host.")] = False,
+    allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A further name of this server.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for thumbnails; else in your cache folder.")] = None,
+) -> None:
+    """Open a page to search the pictures, and an HTTP API, for this machine alone.
+
+    Pictures are uploaded to it or chosen by id; it never fetches one from an address.
+
+    Example: spq serve photos.index --open --watch
+    """
+    from spq.app.checks import check_folder, check_serve
+
+    check_serve(host, token, no_token)
+    check_folder("--cache", cache)
+    from spq.app.server import Settings
+    from spq.app.server import serve as run_server
+
+    settings = Settings(host, port, token, watch, tuple(allow_host or ()))
+    if cache is not None:
+        settings = replace(settings, cache=cache)
+    run_server(index, settings, open_, _note)
 
 
 @app.command("eval")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spq.index.sums import Codes, Floats, Ranking, check_tables, pack
 
-CELLS = 2**27  # distances in memory at once: 0.5 GB, and as much again three times over for sorting them
+CELLS = 2**25  # distances in memory at once: 0.13 GB, and some times as much for sorting them
 
 
 def rank(tables: Floats, codes: Codes, top: int, device: torch.device) -> Ranking:

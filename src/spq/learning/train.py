@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ Outputs = Sequence[tuple[Tensor, Tensor]]  # descriptors x and their soft quanti
 Objective = Callable[[Outputs, Network, Callable[[Outputs], Tensor]], Tensor]
 
 LOG_SECONDS = 10.0
+COMPILE_FROM = 5.0  # minutes of training: shorter ones do not win back what compiling takes
 FIT_IMAGES = 20_000  # pictures, about, that the end of a training looks at once more
 
 
@@ -118,8 +119,8 @@ def train(
     raw_network = network
     network, *optimizers = accelerator.prepare(network, *optimizers)
     run = _Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
+    network = _compiled(network, recipe, accelerator.device.type, on_note)
 
-    forward = _compiled(network, recipe, accelerator.device.type, on_note)
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
     num_views = recipe.train.num_views
@@ -133,7 +134,7 @@ def train(
             batch = data[indices]
             views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(num_views)]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-                outputs = [forward(_layout(view, recipe)) for view in views]
+                outputs = [network(_layout(view, recipe)) for view in views]
             loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
             for optimizer in optimizers:
                 optimizer.zero_grad()
@@ -384,15 +385,16 @@ def _batch_size(recipe: Recipe, count: int, name: str, failures: list[tuple[int,
     return max(2, min(recipe.train.batch_size, count // 4))
 
 
-def _compiled(
-    network: nn.Module, recipe: Recipe, device: str, on_note: Callable[[str], None] | None
-) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """The network's forward pass, compiled where the recipe wants it and it can be. Parameters keep their names."""
-    wanted, note = resolve_compile(recipe.train.compile, device)
+def _compiled(network: Network, recipe: Recipe, device: str, on_note: Callable[[str], None] | None) -> Network:
+    """The network, compiled where the recipe wants it and it can be; the given one keeps its names, and is what is saved."""
+    option, minutes = recipe.train.compile, recipe.train.minutes
+    if option == "auto" and 0 < minutes < COMPILE_FROM:
+        return network
+    wanted, note = resolve_compile(option, device)
     if note and on_note:
         on_note(note)
-    # a kernel for each size of the views, of which there are two: one for all sizes would be slower
-    return torch.compile(network, dynamic=False) if wanted else network
+    # kernels for each size of the views, of which there are two: one set for all sizes would be slower
+    return cast(Network, torch.compile(network, dynamic=False)) if wanted else network
 
 
 def _layout(view: Tensor, recipe: Recipe) -> Tensor:

@@ -1,14 +1,12 @@
 """Short trainings of variants of a recipe on a GPU, scored on held-out training pictures, so that test queries choose nothing.
 
-Run by `gpu_cifar10.py --sweep`. A variant is a recipe's name or file, then `:section.key=value` changes, commas between them.
+Run by `gpu_cifar10.py --sweep`, with the variants of `spq bench quality`.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
-import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from spq.api import with_options
-from spq.config import Recipe, from_dict, load_recipe, to_dict
+from _variants import variant
 from spq.data.images import load_pixels
 from spq.data.protocols import Protocol
-from spq.data.sources import ImageSet, subset
+from spq.errors import ConfigError
 from spq.evaluation.baselines import float_cosine
 from spq.evaluation.evaluate import evaluate
 from spq.evaluation.metrics import mean_average_precision, relevance
@@ -28,31 +25,19 @@ from spq.learning.train import train
 from spq.model.artifact import Model
 from spq.model.device import resolve_device
 
-QUERIES = 5000  # or a tenth of a smaller set
+Note = Callable[[str], None]
 
 
-def variant(text: str, bits: int, minutes: float, seed: int | None = None) -> Recipe:
-    """`gpu:train.batch_size=256,views.crop_scale=[0.2, 1]` -> the recipe with those values, which are TOML."""
-    name, _, changes = text.partition(":")
-    recipe = to_dict(with_options(load_recipe(name), bits=bits, minutes=minutes, seed=seed))
-    for section, values in tomllib.loads("\n".join(re.split(r",(?=\w+\.\w+=)", changes))).items():
-        recipe[section] = recipe.get(section, {}) | values
-    return replace(from_dict(Recipe, recipe, where=text), name=text)
-
-
-def held_out(images: ImageSet, map_at: int = 1000) -> Protocol:
-    """Some pictures, drawn once and for all, ask the others, which are trained on."""
-    order = np.random.default_rng(0).permutation(len(images))
-    count = min(QUERIES, len(images) // 10)
-    rest = subset(images, np.sort(order[count:]))
-    asking = subset(images, np.sort(order[:count]))
-    return Protocol(f"{images.name}, {count:,} held out", asking, rest, rest, map_at)
-
-
-def run(protocol: Protocol, recipe: Recipe, folder: Path, device: str, note: Callable[[str], None]) -> dict[str, Any]:
-    """mAP of the codes and of the float descriptors after one training; its folder is removed."""
+def run(
+    protocol: Protocol, text: str, bits: Sequence[int], minutes: float, seed: int, folder: Path, device: str, note: Note
+) -> dict[str, Any]:
+    """mAP of the codes and of the float descriptors after one training of a variant; its folder is removed."""
+    recipe, ablation = variant(text, bits, minutes, None)
+    if ablation.pq:
+        raise ConfigError(f"{text} trains no codebooks; run spq bench quality for it")
     torch.compiler.reset()  # else the kernels of all variants count towards one limit
-    model = train(protocol.training, recipe, folder, device=device, on_note=note)
+    recipe = replace(recipe, train=replace(recipe.train, seed=seed))
+    model = train(protocol.training, recipe, folder, device=device, objective=ablation.objective, on_note=note)
     model.network.to(resolve_device(device))
     scores = {"map": evaluate(model, protocol).map, "cosine": cosine(model, protocol)}
     shutil.rmtree(folder)
@@ -77,6 +62,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Best first."""
     return "\n".join(
         f"{row['map']:.4f} codes  {row['cosine']:.4f} floats  {row['epochs']:7.1f} epochs  "
-        f"{row['bits']} bits, {row['minutes']:g} minutes, seed {row['seed']}: {row['variant']}"
+        f"{row['bits'][-1]} bits, {row['minutes']:g} minutes, seed {row['seed']}: {row['text']}"
         for row in sorted(rows, key=lambda row: -row["map"])
     )

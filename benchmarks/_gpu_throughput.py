@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpu_sweep import variant
+from _variants import variant
 from spq.config import Recipe
 from spq.data.images import load_pixels
 from spq.data.sources import ImageSet
@@ -48,9 +48,9 @@ def measure(images: ImageSet, device: str, official: Path | None, say: Callable[
     """A row for each variant, for one forward pass against several, and for the authors' code."""
     rows = []
     for text in VARIANTS:
-        rows.append({"what": text, **rate_of(images, variant(text, 32, 60.0), device)})
+        rows.append({"what": text, **rate_of(images, variant(text, 32, 60.0, None)[0], device)})
         say(f"{rows[-1]['views_per_second']:10,.0f} views/s  {text}")
-    rows += forward_passes(variant("gpu", 32, 60.0), resolve_device(device))
+    rows += forward_passes(variant("gpu", 32, 60.0, None)[0], resolve_device(device))
     if official:
         rows.append({"what": "authors' code", **rate_of_authors(images, resolve_device(device), official)})
     return rows
@@ -79,9 +79,9 @@ def rate_of(images: ImageSet, recipe: Recipe, device: str) -> dict[str, Any]:
 
 
 def rate_of_authors(images: ImageSet, device: str, checkout: Path) -> dict[str, Any]:
-    """Of their `train_SPQ`, run unmodified by `official.py`."""
+    """Of their `train_SPQ`, run unmodified by `_authors.py`."""
     try:
-        from official import Authors, BudgetSpent
+        from _authors import Authors, BudgetSpent
     except ImportError as error:
         raise ConfigError(f"--official {checkout} cannot be run: {error}") from None
     seen: list[tuple[float, int]] = []
