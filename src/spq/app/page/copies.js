@@ -17,7 +17,7 @@ export class Copies {
     this.grid = new Grid($("#groups"), {
       label: "Groups of copies",
       layout: (width) => ({ columns: 1, rowHeight: width < 560 ? 232 : 268, gap: 20 }),
-      create: () => el("article", { class: "group" }),
+      create: () => el("div", { class: "group" }),
       fill: (cell, group) => this.fill(cell, group),
       inset: covered,
     });
