@@ -1,4 +1,5 @@
-// A picture as the model sees it: RGB, squeezed to S x S as Pillow's antialiased bilinear `resize` does, number by number.
+// A picture as the model sees it: RGB, squeezed to S x S as Pillow's antialiased bilinear `resize` does, number by number: its
+// weights, their rounding, width first. (Pillow from 13 on takes the height of some high pictures first: 1 of 255 apart.)
 
 const BITS = 22; // of the fraction of a weight, as in Pillow
 
@@ -37,13 +38,13 @@ function resizedRows(pixels, width, height, S) {
 
 /** Which pixels make each of S, and with which weights: a triangle as wide as two steps of the larger grid. */
 function weights(size, S) {
-  const scale = size / S, reach = Math.max(scale, 1);
+  const scale = size / S, reach = Math.max(scale, 1), steepness = 1 / reach;
   return Array.from({ length: S }, (_, x) => {
     const centre = (x + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - reach + 0.5));
     const last = Math.min(size, Math.trunc(centre + reach + 0.5));
     const share = [];
-    for (let i = first; i < last; i++) share.push(Math.max(0, 1 - Math.abs((i - centre + 0.5) / reach)));
+    for (let i = first; i < last; i++) share.push(Math.max(0, 1 - Math.abs((i - centre + 0.5) * steepness)));
     const sum = share.reduce((a, b) => a + b, 0);
     return { first, share: Int32Array.from(share, (w) => Math.trunc(0.5 + (w / sum) * (1 << BITS))) };
   });
