@@ -75,9 +75,9 @@ def site(collection: Path, tiny_model: Model) -> Iterator[str]:
 
 
 @contextmanager
-def served(folder: Path, model: Model, cache: Path, port: int = 0) -> Iterator[str]:
+def served(folder: Path, model: Model, cache: Path, port: int = 0, token: str = "") -> Iterator[str]:
     """The address of a server over an index, in a thread."""
-    settings = Settings(cache=cache, workers=2, patience=60, timeout=120)
+    settings = Settings(cache=cache, workers=2, patience=60, timeout=120, token=token)
     listener = socket.create_server(("127.0.0.1", port))
     with ImageIndex(Store.open(folder), model) as index:
         app = create_app(index, settings)
@@ -393,6 +393,34 @@ def test_a_filter_is_suggested_applied_and_kept_in_the_address(page: Page) -> No
     expect(page.locator("#summary")).to_have_text("203 pictures, nearest first")
 
 
+@pytest.mark.parametrize(
+    ("written", "offered"),
+    [
+        ("", ["path", "width", "[my kind]"]),
+        ("wi", ["width"]),
+        ("width ", [">=", "<=", "=", "!=", "<", ">"]),
+        ("path ", ["=", "!=", "~", "in"]),
+        ("[my kind] = ", ["a b", "or", "it's"]),
+        ("[my kind] = o", ["or"]),
+        ("[my kind] in (x, ", ["a b", "or", "it's"]),
+        ("width >= 3 ", ["and", "or"]),
+        ("width >= 3 and not (", ["path", "width", "[my kind]"]),
+    ],
+)
+def test_suggestions_know_what_comes_next(page: Page, written: str, offered: list[str]) -> None:
+    columns = [
+        {"name": "path", "kind": "text", "values": []},
+        {"name": "width", "kind": "number", "values": []},
+        {"name": "[my kind]", "kind": "text", "values": ["a b", "or", "it's"]},
+    ]
+    ask = "([text, columns]) => import('/assets/where.js').then(({ suggest }) => suggest(text, text.length, columns))"
+    told = page.evaluate(ask, [written, columns])
+    assert [option["label"] for option in told["options"]] == offered
+    for option in told["options"]:
+        if offered[0] in ("a b", "or"):  # values are written so that they are read as values
+            assert option["insert"].strip().startswith('"')
+
+
 def test_a_filter_that_is_wrong_is_told_in_place(page: Page, site: str) -> None:
     before = first_ids(page)
     page.locator("#where").fill("colour = red")
@@ -600,6 +628,33 @@ def test_a_long_list_with_a_cut_off_grows_to_its_end(browser: Any, long_site: st
         expect(page.locator("#summary")).to_contain_text(f"{len(told['hits'])} pictures within")
 
 
+def test_a_list_too_tall_for_a_browser_is_scrolled_to_its_end(browser: Any, site: str) -> None:
+    total = 3_000_000  # some 100 million pixels; browsers stop drawing at 16 million
+
+    def answer(route: Any) -> None:
+        asked = dict(re.findall(r"(\w+)=(\d+)", route.request.url))
+        first, last = int(asked["offset"]), min(total, int(asked["offset"]) + int(asked["top"]))
+        route.fulfill(json={"items": [{"id": n, "path": f"{n}.png"} for n in range(first, last)], "total": total})
+
+    with tab(browser) as page:
+        page.route("**/api/browse*", answer)
+        page.route("**/thumbnail*", lambda route: route.abort())
+        page.goto(site)
+        expect(page.locator("#summary")).to_have_text("3,000,000 pictures")
+        page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+        expect(page.locator("#grid .tile[data-id='2999999']")).to_be_in_viewport()
+        page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight / 2)")
+        until(page, "Number(document.elementFromPoint(600, 500).closest('.tile')?.dataset.id) > 1e6")
+        page.goto(f"{site}#at=1234567")
+        expect(page.locator("#grid .tile[data-id='1234567']")).to_be_in_viewport()
+        page.locator("#grid [tabindex='0']").focus()
+        page.keyboard.press("ArrowDown")
+        focused = page.locator("#grid [role=gridcell]:focus")
+        expect(focused).to_be_in_viewport()
+        assert 1234567 < int(focused.get_attribute("data-id")) < 1234590
+        assert page.locator(".tile").count() < 150
+
+
 # what goes wrong, and what is new
 
 
@@ -637,6 +692,20 @@ def test_a_busy_server_is_asked_again(page: Page) -> None:
     pictures(page).nth(2).locator(".picture").click()
     expect(page.locator("#summary")).to_have_text("203 pictures, nearest first", timeout=PATIENCE)
     assert len(refusals) == 2
+
+
+def test_a_page_without_its_token_says_so_and_with_it_forgets_it_in_the_address(
+    browser: Any, collection: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    with served(collection / "photos.index", tiny_model, tmp_path, token="secret words") as address:
+        with tab(browser) as page:
+            page.goto(address)
+            expect(page.locator("#banner-text")).to_contain_text("needs its token")
+            expect(page.locator("#pictures-message h2")).to_have_text("This page needs its token")
+        with tab(browser) as page:
+            page.goto(f"{address}?token=secret%20words#like=3")
+            settled(page)
+            assert page.url == f"{address}#like=3"
 
 
 def test_new_pictures_are_offered_and_shown_when_asked_for(browser: Any, tiny_model: Model, tmp_path: Path) -> None:
