@@ -16,8 +16,8 @@ export class Copies {
     this.root = $("#copies");
     this.grid = new Grid($("#groups"), {
       label: "Groups of copies",
-      layout: (width) => ({ columns: 1, rowHeight: width < 560 ? 232 : 268, gap: 20 }),
-      create: () => el("article", { class: "group" }),
+      layout: (width) => ({ columns: Math.max(1, Math.floor(width / 430)), rowHeight: width < 560 ? 236 : 272, gap: 24 }),
+      create: () => el("div", { class: "group" }),
       fill: (cell, group) => this.fill(cell, group),
       inset: covered,
     });
@@ -72,10 +72,11 @@ export class Copies {
       ...Object.entries(KINDS).filter(([name]) => counts[name]).map(([name, label]) => tab(name, label, counts[name])),
     );
     const shown = kind ? groups.filter((group) => group.kind === kind) : groups;
-    const spare = shown.reduce((sum, group) => sum + group.ids.length - 1, 0);
+    const spare = groups.reduce((sum, group) => sum + (group.kind === "similar" ? 0 : group.ids.length - 1), 0);
     const notes = [
-      groups.length ? `${count(spare, "picture")} in ${count(shown.length, "group")} could go, of ${number(pictures)} in all. spq deletes nothing.` : "",
-      threshold && counts.similar && Number.isFinite(threshold.error) ? `“Similar” is wrong for about ${(100 * threshold.error).toFixed(1)}% of pairs.` : "",
+      groups.length ? `${spare ? count(spare, "picture") : "No picture"} of ${number(pictures)} could go. spq deletes nothing.` : "",
+      counts.similar ? "Merely similar pictures are different ones that look alike to the model." : "",
+      threshold && counts.similar ? `So do ${(100 * threshold.false_matches).toPrecision(2)}% of pairs drawn by lot.` : "",
       stale ? "The collection has changed since; a new report is being made." : "",
     ];
     $("#copies-text").textContent = notes.filter(Boolean).join(" ");
@@ -89,9 +90,9 @@ export class Copies {
     const left = group.items.length - SHOWN;
     cell.dataset.kind = group.kind;
     cell.replaceChildren(
-      el("header", {}, el("h3", { text: KINDS[group.kind] }), el("p", { text: `keep ${fileName(group.items[0].path)}: ${group.why}` })),
+      el("header", {}, el("h3", { text: KINDS[group.kind] }), el("p", { text: group.kind === "similar" ? count(group.ids.length, "picture") : `keep the first: ${group.why}` })),
       el("div", { class: "members" },
-        group.items.slice(0, SHOWN).map((item, n) => this.member(item, n === 0)),
+        group.items.slice(0, SHOWN).map((item, n) => this.member(item, n === 0 && group.kind !== "similar")),
         left > 0 ? el("a", { class: "rest", href: address(fresh({ like: [group.keep] })), text: `${number(left)} more` }) : null));
   }
 
@@ -103,7 +104,7 @@ export class Copies {
     ];
     return el("figure", { class: isKept ? "kept" : null },
       el("a", { href: address({ item: item.id }), "data-details": item.id, title: item.path }, el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), decoding: "async", loading: "lazy" })),
-      el("figcaption", {}, el("b", { text: isKept ? "keep" : fileName(item.path) }), el("span", { text: isKept ? fileName(item.path) : item.note || "" }), el("span", { class: "muted", text: parts.filter(Boolean).join(", ") })));
+      el("figcaption", {}, el("b", { text: isKept ? "keep" : fileName(item.path) }), el("span", { text: isKept ? fileName(item.path) : item.note === "similar" ? "" : item.note || "" }), el("span", { class: "muted", text: parts.filter(Boolean).join(", ") })));
   }
 
   retry() {

@@ -68,6 +68,7 @@ export class Grid {
     const at = this.width && this.width !== width ? this.first() : null;
     this.width = width;
     const { columns, rowHeight, gap } = this.layout(width);
+    const hadFocus = columns !== this.columns && this.root.contains(document.activeElement);
     if (columns !== this.columns) this.clear();
     Object.assign(this, { columns, rowHeight, gap });
     this.root.style.setProperty("--columns", columns);
@@ -76,6 +77,7 @@ export class Grid {
     this.measure();
     if (at) this.scrollTo(at);
     this.draw(true);
+    if (hadFocus) this.focus(); // its cell is another element now
   }
 
   measure() {

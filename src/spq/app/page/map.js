@@ -202,9 +202,9 @@ export class CollectionMap {
     const style = getComputedStyle(this.canvas);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
-    this.paintPoints(context, style.getPropertyValue("color"));
-    this.paintPictures(context, style.getPropertyValue("--accent"));
-    this.paintLasso(context, style.getPropertyValue("--accent"));
+    this.paintPoints(context, style.color);
+    this.paintPictures(context, style.caretColor); // the accent, as a canvas understands it
+    this.paintLasso(context, style.caretColor);
   }
 
   paintPoints(context, color) {

@@ -93,7 +93,7 @@ async function chip(name, list) {
     { class: `chip ${isFor ? "for" : "against"}${list === "plus" || list === "minus" ? " waiting" : ""}` },
     el("span", { class: "frame" },
       src ? el("img", { src, alt: words, draggable: "false" }) : el("span", { class: "gone", text: "no longer in this browser" }),
-      list === "like" && state.box && width ? region(state.box, width, height) : null),
+      list === "like" && hasOne() && state.box && width ? region(state.box, width, height) : null),
     el("span", { class: "sign" }, icon(isFor ? "plus" : "minus")),
     iconButton("close", `Remove: ${words}`, null, { class: "icon-button remove", "data-drop": String(name), "data-list": list }),
   );

@@ -23,6 +23,7 @@ export function startRegion() {
     const [x, y, w, h] = state.box ?? [width / 4, height / 4, width / 2, height / 2];
     set({ x: x / width, y: y / height, w: w / width, h: h / height });
     dialog.classList.remove("waits");
+    box.focus({ preventScroll: true });
   });
   image.addEventListener("error", () => {
     if (!dialog.open) return;
@@ -39,7 +40,6 @@ export async function chooseRegion() {
   dialog.classList.add("waits");
   image.src = upload ? upload.url : api.imageURL(name);
   dialog.showModal();
-  box.focus();
 }
 
 function set({ x, y, w, h }) {

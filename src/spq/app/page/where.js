@@ -24,8 +24,8 @@ export function suggest(text, cursor, columns) {
   const all = { column: ofColumns, operator: ofOperators, value: ofValues, joint: ofJoints }[expects](columns, column);
   const plain = typed.replace(/^["'[]/, "").toLowerCase();
   const starts = all.filter((option) => option.label.toLowerCase().startsWith(plain));
-  const holds = all.filter((option) => !starts.includes(option) && option.label.toLowerCase().includes(plain));
-  const options = [...starts, ...holds].filter((option) => option.insert.trim() !== typed).slice(0, MOST);
+  const holds = all.filter((option) => option.label.toLowerCase().includes(plain));
+  const options = (starts.length ? starts : holds).filter((option) => option.insert.trim() !== typed).slice(0, MOST);
   return { start: cursor - typed.length, end: cursor, options };
 }
 
