@@ -80,9 +80,13 @@ def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code, or 16,32,64: one model for all these.")] = None,
-    recipe: Annotated[str, typer.Option(help="fast, paper or a FILE.toml.")] = "fast",
+    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, head, finetune or a FILE.toml.")] = "spq",
     backbone: Annotated[str | None, typer.Option(help="timm/NAME in place of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors to start the backbone from.")] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Train head and codebooks alone, on cached features.")
+    ] = False,
+    start: Annotated[Path | None, typer.Option(help="Model folder whose weights training starts from.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Budget in passes over the pictures.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes instead.")] = None,
@@ -96,6 +100,8 @@ def train(
     """Train a model on pictures, without labels.
 
     Example: spq train photos/ --out photos.spq --bits 64 --minutes 30
+
+    Example: spq train photos/ --out photos.spq --recipe head --backbone timm/resnet50
     """
     from spq.app.checks import check_model_out, check_tensorboard, parse_lengths
     from spq.app.describe import listed
@@ -109,7 +115,7 @@ def train(
         check_tensorboard()
     source = open_images(images)
     _note(listed("left out", source.unlisted))
-    from spq.api import with_options  # torch, from here on
+    from spq.api import SPQ, with_options  # torch, from here on
     from spq.app.describe import training_text
     from spq.app.progress import TrainingBar
     from spq.learning.health import Health
@@ -118,14 +124,15 @@ def train(
 
     config = with_options(
         config, bits=lengths, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed,
-        precision=precision, backbone=backbone, weights=weights,
+        precision=precision, backbone=backbone, weights=weights, frozen=frozen or None,
     )  # fmt: skip
     resolve_device(device)
+    started = SPQ.load(start) if start else None
     try:
         with TrainingBar(len(source)) as bar:
             model = run_training(
-                source, config, out, resume=resume, device=device, tensorboard=tensorboard,
-                on_load=bar.loading, on_status=bar.update,
+                source, config, out, resume=resume, device=device, tensorboard=tensorboard, start=started,
+                on_load=bar.loading, on_status=bar.update, on_note=_note,
             )  # fmt: skip
     except KeyboardInterrupt:
         if not (out / "checkpoints" / "last.pt").exists():
@@ -375,7 +382,9 @@ def info(
 @app.command()
 def export(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="An index folder; for onnx also a model folder.")],
-    to: Annotated[Literal["faiss", "codes", "onnx", "web"], typer.Option(help="web is a folder, codes .npz or .parquet.")],
+    to: Annotated[
+        Literal["faiss", "codes", "onnx", "web"], typer.Option(help="web is a folder, codes .npz or .parquet.")
+    ],
     out: Annotated[Path, typer.Option(help="File to write; for web a folder.")],
     thumbnail: Annotated[int | None, typer.Option(help="web: pixels of a thumbnail's longer side, else 256.")] = None,
     dupes: Annotated[bool, typer.Option("--dupes", help="web: look for duplicates, too.")] = False,
@@ -417,6 +426,28 @@ def doctor(as_json: Json = False) -> None:
 
     facts = examine()
     print(json.dumps(facts) if as_json else aligned(facts))
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+)
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which one; without, they are listed.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="What it takes.")] = None,
+) -> None:
+    """Run a benchmark of a source checkout. `spq bench NAME --help` says what it measures and takes.
+
+    Example: spq bench quality fast --minutes 4
+    """
+    from spq.app.bench import listing, run_benchmark
+
+    if name in ("-h", "--help"):
+        print(context.get_help())
+    elif name is None:
+        print(listing())
+    else:
+        run_benchmark(name, arguments or [])
 
 
 @app.command()
