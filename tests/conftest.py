@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # `from reference import ...`
+sys.path.insert(1, str(Path(__file__).parent.parent / "benchmarks"))  # `from quality import ...`
 
 from spq.config import BackboneConfig, InputConfig, QuantizerConfig, Recipe
 from spq.data.sources import open_images, subset

@@ -72,7 +72,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_help_is_there_for_every_command_and_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     listed = capsys.readouterr().out
-    for command in ("train", "index", "search", "dupes", "eval", "info", "export", "doctor", "demo"):
+    for command in ("train", "index", "search", "dupes", "eval", "serve", "info", "export", "doctor", "demo"):
         assert command in listed
         assert run(command, "--help") == 0
         assert f"Example: spq {command}" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -64,6 +65,14 @@ def operations(
 
 def test_these_are_all_routes(operations: dict[str, schemathesis.APIOperation]) -> None:
     assert sorted(operations) == ROUTES
+
+
+def test_the_guide_names_every_route_and_no_other() -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "serve.md").read_text("utf-8")
+    named = {re.sub(r"\?.*", "", path) for path in re.findall(r"`(?:GET |POST )?(/[a-z][^ `]*)`", guide)}
+    patterns = {re.sub(r"\{\w+\}", r"\\d+", route.split()[1]) for route in ROUTES}
+    assert all(any(re.fullmatch(pattern, path) for path in named) for pattern in patterns)
+    assert all(any(re.fullmatch(pattern, path) for pattern in patterns | {"/openapi.json"}) for path in named)
 
 
 @pytest.mark.parametrize("route", ROUTES)

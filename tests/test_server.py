@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ def test_an_upload_finds_what_the_index_finds_for_the_same_picture(
 
 def test_more_like_these_and_not_like_those_leaves_all_of_them_out(client: TestClient, index: ImageIndex) -> None:
     answer = ask(client, ids=[3, 4], not_ids=[9], top=60).json()
-    truth = index.search([3, 4], 60, negative=[index.tables and index._decoded(9)], exclude=[3, 4, 9])
+    truth = index.search([3, 4], 60, negative=[9], exclude=[3, 4, 9])
     assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in truth]
     assert answer["total"] == len(truth) == 57
 
@@ -307,6 +308,48 @@ def test_duplicates_are_found_in_the_background_and_then_kept(
         assert len(identical[0]["reasons"]) == 2
 
 
+def test_duplicates_of_a_collection_that_is_gone_are_told_and_tried_again(
+    tiny_model: Model, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.app.serving.jobs.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("spq.app.serving.jobs.REST", 0.0)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png())
+    with ImageIndex.build(tmp_path / "i", tiny_model, folder) as index, client_of(index, settings) as client:
+
+        def until(status: int) -> Any:
+            end = time.monotonic() + 60
+            while (answer := client.get("/api/duplicates")).status_code != status:
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            return answer
+
+        folder.rename(tmp_path / "away")
+        job = client.app.state.service.duplicates  # type: ignore[attr-defined]
+        client.get("/api/duplicates")
+        while job._at_work:
+            time.sleep(0.01)
+        assert "server's own output says why" in str(job._error)
+        (tmp_path / "away").rename(folder)
+        assert until(200).json()["groups"] == []
+
+
+def test_an_index_that_has_become_empty_is_served(tiny_model: Model, tmp_path: Path, settings: Settings) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png())
+    with ImageIndex.build(tmp_path / "i", tiny_model, folder) as index:
+        index.remove(["a.png"])
+        with client_of(index, settings) as client:
+            assert ask(client, [png()]).json()["hits"] == []
+            assert ask(client, [png()], where="width > 3", fold=True).json()["total"] == 0
+            assert client.get("/api/browse").json()["items"] == []
+            assert client.get("/api/map").json()["count"] == 0
+            assert client.get("/api/codewords/0/0").json()["count"] == 0
+            assert client.get("/api/status").json()["images"] == 0
+
+
 def test_status_says_what_is_served(client: TestClient, photo_index: Path) -> None:
     told = client.get("/api/status").json()
     assert (told["name"], told["images"], told["unreadable"], told["bits"]) == ("photos.index", 60, 0, 32)
@@ -456,6 +499,20 @@ def test_forms_that_are_no_forms_are_refused(client: TestClient) -> None:
 )  # fmt: skip
 def test_a_wrong_address_is_a_problem(client: TestClient, path: str, status: int, told: str) -> None:
     problem(client.get(path), status, told)
+
+
+def test_an_item_that_has_just_come_is_searched_with(
+    index: ImageIndex, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(index.store.folder, tmp_path / "i")
+    with ImageIndex.open(tmp_path / "i") as copy:
+        client = TestClient(create_app(copy, settings), base_url=ORIGIN)  # not started: nobody follows the store
+        with copy.store.writing():
+            copy.store.put([replace(copy.store.items_by_id([3])[3], path="new.png")])
+        new = max(item.id for item in copy.store.items())
+        hits = ask(client, ids=[new], top=5).json()["hits"]
+        assert hits[0]["id"] == 3
+        assert hits[0]["distance"] == pytest.approx(0, abs=1e-6)
 
 
 def test_an_unknown_item_in_a_search_is_not_found(client: TestClient) -> None:

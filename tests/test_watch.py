@@ -97,6 +97,20 @@ def test_who_looks_from_elsewhere_is_not_told_in_which_folder_pictures_are(
     assert str(tmp_path) not in status["sync_error"]
 
 
+def test_a_mistake_of_ours_is_told_once_and_the_watch_goes_on(
+    index: ImageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = ImageIndex.sync
+    monkeypatch.setattr(ImageIndex, "sync", lambda *a, **k: 1 / 0)
+    with client_of(index, tmp_path, watch=True) as client:
+        status = until(client, lambda status: status["sync_error"] is not None)
+        assert status["sync_error"] == "a mistake of spq: ZeroDivisionError"
+        time.sleep(0.3)
+        monkeypatch.setattr(ImageIndex, "sync", real)
+        until(client, lambda status: status["sync_error"] is None)
+    assert caplog.text.count("watch: a mistake of spq") == 1
+
+
 def test_nothing_is_written_where_nothing_has_changed(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
     with client_of(index, tmp_path, watch=True) as client:
         generation = until(client, lambda status: status["sync"] is None)["generation"]

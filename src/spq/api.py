@@ -25,7 +25,7 @@ class SPQ(Model):
         images: str | Path | ImageSet,
         *,
         bits: int | Sequence[int] | None = None,
-        recipe: str | Path | Recipe = "fast",
+        recipe: str | Path | Recipe = "spq",
         image_size: int | None = None,
         epochs: int | None = None,
         minutes: float | None = None,
@@ -40,7 +40,7 @@ class SPQ(Model):
             bits: length of a code, or several that the model shall give; image_size, epochs, minutes, seed: in place of the
                 recipe's.
             out: model folder, with checkpoints and log; by default only the model in memory is kept.
-            options: as `spq.learning.train.train` takes them (device, resume, backbone, callbacks).
+            options: as `spq.learning.train.train` takes them (device, resume, backbone, start, callbacks).
         """
         from spq.learning.train import train  # serving never loads training code
 
@@ -66,6 +66,7 @@ def with_options(
     precision: str | None = None,
     backbone: str | None = None,
     weights: str | None = None,
+    frozen: bool | None = None,
 ) -> Recipe:
     """The recipe with what is given in place of its own.
 
@@ -76,17 +77,23 @@ def with_options(
         raise ConfigError(f"--epochs {epochs} and --minutes {minutes:g} are two budgets; give one")
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"--minutes {minutes:g} is no budget; give more than 0")
-    changes: dict[str, Any] = {"epochs": epochs, "minutes": minutes, "seed": seed, "precision": precision}
+    changes: dict[str, Any] = {"epochs": epochs, "minutes": minutes, "seed": seed, "precision": precision, "frozen": frozen}
     if epochs is not None:
         changes["minutes"] = 0.0
     training = replace(recipe.train, **{key: value for key, value in changes.items() if value is not None})
     lengths = [bits] if isinstance(bits, int) else bits
     quantizer = recipe.quantizer.with_bits(*lengths) if lengths else recipe.quantizer
-    source: dict[str, Any] = {"name": backbone, "weights": weights}
+    source: dict[str, Any] = {"name": backbone, "weights": weights, "pretrained": False if weights else None}
+    chosen = replace(recipe.backbone, **{key: value for key, value in source.items() if value is not None})
+    pixels = recipe.input
+    if backbone is not None and backbone != recipe.backbone.name and (chosen.pretrained or chosen.weights):
+        from spq.model.backbone import trained_input
+
+        pixels = trained_input(chosen.name) or pixels
     return replace(
         recipe,
-        input=recipe.input if image_size is None else replace(recipe.input, size=image_size),
-        backbone=replace(recipe.backbone, **{key: value for key, value in source.items() if value is not None}),
+        input=pixels if image_size is None else replace(pixels, size=image_size),
+        backbone=chosen,
         quantizer=quantizer,
         train=training,
     )

@@ -34,7 +34,10 @@ class InputConfig:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """`resnet` (blocks, width, stem_stride), or `timm/NAME` with optional pretrained or local weights."""
+    """`resnet` (blocks, width, stem_stride), or `timm/NAME` with optional pretrained or local weights.
+
+    `given/CLASS` is written by training with a module of the caller's own, which loading then needs as well.
+    """
 
     name: str = "resnet"
     blocks: tuple[int, ...] = (2, 2, 2, 2)  # basic blocks per stage; the width doubles and the side halves per stage
@@ -44,7 +47,7 @@ class BackboneConfig:
     weights: str = ""  # a local .safetensors file; empty: none
 
     def __post_init__(self) -> None:
-        if self.name != "resnet" and not self.name.startswith("timm/"):
+        if self.name != "resnet" and not self.name.startswith(("timm/", "given/")):
             raise ConfigError(f"unknown backbone {self.name!r}; use 'resnet' or 'timm/NAME', for example timm/resnet18")
 
 
@@ -56,6 +59,7 @@ class HeadConfig:
     # > 0: descriptors are scaled so that their sub-vectors have this length in the mean square, in each stretch between two
     # of the quantizer's prefixes by itself: a prefix then spends no bits on length either, and needs nothing behind it
     norm: float = 0.0
+    start: Literal["random", "opq"] = "random"  # opq, with a frozen backbone: where OPQ of its features ends
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,17 @@ class TrainConfig:
     warmup: float = 0.0  # share of the budget
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     channels_last: bool = False
+    compile: Literal["auto", "on", "off"] = "auto"  # the network, by torch.compile; auto: on CUDA, from 5 minutes on
     checkpoint_minutes: float = 10.0
     seed: int = 0
     num_views: int = 2  # of each image in a batch; the loss is averaged over their pairs
     view_scale: float = 1.0  # side of a view by side of the input
     small_share: float = 0.0  # of the budget: the first part sees views of small_scale
     small_scale: float = 0.5
+    backbone_lr_scale: float = 1.0  # of the backbone's learning rates: below 1 for a pretrained one
+    frozen: bool = False  # the backbone stays as it is: head and codebooks learn from cached features
+    cached_views: int = 8  # of each picture, beside the whole picture, when frozen
+    neighbours: int = 0  # nearest pictures by frozen features that a picture is to agree with, beside itself
     refit: bool = False  # codebooks fitted once more, to the final descriptors of the training pictures
 
     def __post_init__(self) -> None:

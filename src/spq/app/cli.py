@@ -26,6 +26,7 @@ app = typer.Typer(
 SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
 WHERE = "Among these: path, width, height, size, time, label or your metadata; = != < <= > >= ~ in and or not."
 PROTOCOLS = "cifar10-spq, cifar10-i, cifar10-ii, flickr25k or nuswide21."
+RUNTIME = "web: search by pictures of one's own, too; the .tgz of npm pack onnxruntime-web, or fetch it."
 METHODS = "How codes are looked through; all but ivf are exact, auto takes the quickest exact one."
 RECALL = "Let ivf look into as few lists as find this share of the 100 nearest, say 0.95."
 
@@ -79,9 +80,13 @@ def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code, or 16,32,64: one model for all these.")] = None,
-    recipe: Annotated[str, typer.Option(help="fast, paper or a FILE.toml.")] = "fast",
+    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, head, finetune or a FILE.toml.")] = "spq",
     backbone: Annotated[str | None, typer.Option(help="timm/NAME in place of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors to start the backbone from.")] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Train head and codebooks alone, on cached features.")
+    ] = False,
+    start: Annotated[Path | None, typer.Option(help="Model folder whose weights training starts from.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Budget in passes over the pictures.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes instead.")] = None,
@@ -95,6 +100,8 @@ def train(
     """Train a model on pictures, without labels.
 
     Example: spq train photos/ --out photos.spq --bits 64 --minutes 30
+
+    Example: spq train photos/ --out photos.spq --recipe head --backbone timm/resnet50
     """
     from spq.app.checks import check_model_out, check_tensorboard, parse_lengths
     from spq.app.describe import listed
@@ -108,7 +115,7 @@ def train(
         check_tensorboard()
     source = open_images(images)
     _note(listed("left out", source.unlisted))
-    from spq.api import with_options  # torch, from here on
+    from spq.api import SPQ, with_options  # torch, from here on
     from spq.app.describe import training_text
     from spq.app.progress import TrainingBar
     from spq.learning.health import Health
@@ -117,14 +124,15 @@ def train(
 
     config = with_options(
         config, bits=lengths, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed,
-        precision=precision, backbone=backbone, weights=weights,
+        precision=precision, backbone=backbone, weights=weights, frozen=frozen or None,
     )  # fmt: skip
     resolve_device(device)
+    started = SPQ.load(start) if start else None
     try:
         with TrainingBar(len(source)) as bar:
             model = run_training(
-                source, config, out, resume=resume, device=device, tensorboard=tensorboard,
-                on_load=bar.loading, on_status=bar.update,
+                source, config, out, resume=resume, device=device, tensorboard=tensorboard, start=started,
+                on_load=bar.loading, on_status=bar.update, on_note=_note,
             )  # fmt: skip
     except KeyboardInterrupt:
         if not (out / "checkpoints" / "last.pt").exists():
@@ -374,19 +382,37 @@ def info(
 @app.command()
 def export(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="An index folder; for onnx also a model folder.")],
-    to: Annotated[Literal["faiss", "codes", "onnx"], typer.Option(help="faiss, codes (.npz, .parquet) or onnx.")],
-    out: Annotated[Path, typer.Option(help="File to write.")],
+    to: Annotated[
+        Literal["faiss", "codes", "onnx", "web"], typer.Option(help="web is a folder, codes .npz or .parquet.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write; for web a folder.")],
+    thumbnail: Annotated[int | None, typer.Option(help="web: pixels of a thumbnail's longer side, else 256.")] = None,
+    dupes: Annotated[bool, typer.Option("--dupes", help="web: look for duplicates, too.")] = False,
+    onnxruntime_web: Annotated[str | None, typer.Option(metavar="PATH|fetch", help=RUNTIME)] = None,
     as_json: Json = False,
 ) -> None:
-    """Hand over to other tools: a FAISS index, codes with their codebooks, or the model as ONNX.
+    """Hand over to other tools: a FAISS index, codes with their codebooks, the model as ONNX, or a site that needs no server.
 
     Example: spq export photos.index --to faiss --out photos.faiss
-    """
-    from spq.app.export import export as run_export
-    from spq.app.export import export_text
 
-    facts = run_export(path, to, out)
-    print(json.dumps({"out": str(out), **facts}) if as_json else export_text(to, out, facts))
+    Example: spq export photos.index --to web --out site/ --onnxruntime-web fetch
+    """
+    from spq.app.describe import listed
+    from spq.app.export import export as run_export
+    from spq.app.export import export_text, web_options
+
+    web = web_options(to, thumbnail, dupes, onnxruntime_web)
+    try:
+        facts = run_export(path, to, out, web)
+    except KeyboardInterrupt:
+        if web is None:
+            raise
+        raise typer.Exit(_fail("stopped; the thumbnails so far are kept, and the same command goes on", 130)) from None
+    if as_json:
+        print(json.dumps({"out": str(out), **facts}))
+    else:
+        _note(listed("no thumbnail", facts.get("without", [])))
+        print(export_text(to, out, facts))
 
 
 @app.command()
@@ -400,6 +426,28 @@ def doctor(as_json: Json = False) -> None:
 
     facts = examine()
     print(json.dumps(facts) if as_json else aligned(facts))
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+)
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which one; without, they are listed.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="What it takes.")] = None,
+) -> None:
+    """Run a benchmark of a source checkout. `spq bench NAME --help` says what it measures and takes.
+
+    Example: spq bench quality fast --minutes 4
+    """
+    from spq.app.bench import listing, run_benchmark
+
+    if name in ("-h", "--help"):
+        print(context.get_help())
+    elif name is None:
+        print(listing())
+    else:
+        run_benchmark(name, arguments or [])
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from spq.evaluation.metrics import (
     relevance,
     relevant_in_gallery,
 )
-from spq.index.scan import rank
+from spq.index.sums import Ranking, rank
 
 if TYPE_CHECKING:
     from spq.model.artifact import Model
@@ -120,7 +121,8 @@ def evaluate(
 
     Args:
         at: the N of mAP@N, by default the protocol's. distance: by default the model's.
-        baselines: also random codes, raw-pixel PQ, PQ, OPQ, ITQ and LSH on the same descriptors, and the float cosine.
+        baselines: also random codes, raw-pixel PQ, PQ, OPQ, ITQ and LSH on the same descriptors, and the float cosine; with
+            a frozen backbone the latter five on its features as well.
         seed: of the baselines. progress: called with what is being done.
     Raises:
         ConfigError: `at` below 1. DataError: no labels, or nothing readable.
@@ -137,7 +139,8 @@ def evaluate(
     say("ranking")
     name, top = distance or model.config.quantizer.distance, min(at or protocol.map_at, len(gallery.rows))
     codes = model.encode_descriptors(gallery.rows)
-    relevant = _relevant(lambda q, top: rank(model.tables(q, name), codes, top)[1], queries, gallery, top)
+    ranked = _ranker(model)
+    relevant = _relevant(lambda q, top: ranked(model.tables(q, name), codes, top)[1], queries, gallery, top)
     precision, recall = precision_recall(relevant, relevant_in_gallery(queries.labels, gallery.labels))
     report = Report(
         protocol=protocol.name,
@@ -164,13 +167,15 @@ def evaluate(
 class _Collected:
     """rows: (N, D) descriptors of the readable pictures. labels: theirs, as an `ImageSet` has them.
 
-    pixels: (N, 3 s s) uint8, what the raw-pixel baseline sees of them, where it is asked for.
+    pixels: (N, 3 s s) uint8, what the raw-pixel baseline sees of them, where it is asked for. features: (N, F) of length 1,
+    those of a frozen backbone, where they are asked for.
     """
 
     rows: NDArray[Any]
     labels: NDArray[Any]
     unreadable: int = 0
     pixels: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), np.uint8))
+    features: NDArray[np.float32] | None = None
 
 
 def _add_baselines(report: Report, queries: _Collected, gallery: _Collected, seed: int, say: Progress) -> None:
@@ -193,7 +198,36 @@ def _add_baselines(report: Report, queries: _Collected, gallery: _Collected, see
         add(f"{name}, same descriptors", fit, queries, gallery)
     say("baseline: float descriptors")
     add("float cosine, no code", lambda x, bits, rng: classic.float_cosine(x), queries, gallery)
+    if queries.features is not None and gallery.features is not None:
+        frozen = replace(queries, rows=queries.features), replace(gallery, rows=gallery.features)
+        for name, fit in classic.DESCRIPTOR_BASELINES.items():
+            say(f"baseline: {name} on the frozen backbone's features")
+            add(f"{name}, backbone's features", fit, *frozen)
+        add("float cosine, backbone's features", lambda x, bits, rng: classic.float_cosine(x), *frozen)
+    report.notes += _better(report)
     report.rows[f"SPQ ({report.distance})"] = report.map
+
+
+def _ranker(model: Model) -> Callable[..., Ranking]:
+    """`rank`, on a GPU where the model is on one."""
+    if model.device.type != "cuda":
+        return rank
+    from spq.evaluation import on_device
+
+    return partial(on_device.rank, device=model.device)
+
+
+def _better(report: Report) -> list[str]:
+    """What to tell a user whose trained codes are behind classic ones of the same descriptors or features."""
+    methods = tuple(classic.DESCRIPTOR_BASELINES)
+    rivals = {name: value for name, value in report.rows.items() if name.startswith(methods)}
+    best = max(rivals, key=rivals.__getitem__)
+    if rivals[best] <= report.map:
+        return []
+    return [
+        f"{best}: {rivals[best]:.4f} is better than the trained codes' {report.map:.4f}; train longer, refit the codebooks "
+        "([train] refit = true), or take the classic method"
+    ]
 
 
 def _relevant(search: classic.Search, queries: _Collected, gallery: _Collected, top: int) -> NDArray[np.bool_]:
@@ -217,13 +251,17 @@ def _collect(images: ImageSet, model: Model, with_pixels: bool) -> _Collected:
     """The descriptors of the pictures, which are decoded once, batch by batch."""
     size = model.config.input.size
     labels, step = _check_labels(images), max(1, BATCH_BYTES // (3 * size**2))
+    frozen = with_pixels and model.config.train.frozen
     parts: list[NDArray[np.float32]] = []
+    features: list[NDArray[np.float32]] = []
     raw: list[NDArray[np.uint8]] = []
     kept: list[NDArray[np.int64]] = []
     failures: list[tuple[int, str]] = []
     for start in range(0, len(images), step):
         pixels = load_pixels(images, size, positions=range(start, min(start + step, len(images))))
-        parts.append(model.embed(pixels.array))
+        if frozen:  # once through the backbone
+            features.append(model.features(pixels.array))
+        parts.append(model.project(features[-1]) if frozen else model.embed(pixels.array))
         if with_pixels:
             raw.append(_raw(pixels.array))
         kept.append(pixels.kept)
@@ -232,7 +270,13 @@ def _collect(images: ImageSet, model: Model, with_pixels: bool) -> _Collected:
         example = f", for example: {failures[0][1]}" if failures else "; give another collection"
         raise DataError(f"none of the {len(images)} pictures in {images.name} is readable{example}")
     collected = _Collected(np.concatenate(parts), labels[np.concatenate(kept)], len(failures))
-    return replace(collected, pixels=np.concatenate(raw)) if with_pixels else collected
+    if with_pixels:
+        collected = replace(collected, pixels=np.concatenate(raw))
+    if frozen:
+        joined = np.concatenate(features)
+        joined /= np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-12)
+        collected = replace(collected, features=joined)
+    return collected
 
 
 def _check_labels(images: ImageSet) -> NDArray[Any]:

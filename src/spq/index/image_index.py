@@ -87,13 +87,17 @@ class ImageIndex:
         return index
 
     @classmethod
-    def open(cls, folder: str | Path) -> Self:
+    def open(cls, folder: str | Path, model: Model | None = None) -> Self:
         """An index that is there. Neither torch nor the model is loaded before a picture is to be encoded.
 
+        Args:
+            model: the one that made it, where it is loaded already or has a backbone of the caller's own.
         Raises:
-            StoreError: no index there, or not one of this version.
+            StoreError: no index there, or not one of this version. ModelMismatchError: its codes are another model's.
         """
-        return cls(Store.open(Path(folder)))
+        if model is not None:
+            check_model(Path(folder), read_manifest(Path(folder)).model, model.hash)
+        return cls(Store.open(Path(folder)), model)
 
     @property
     def model(self) -> Model:

@@ -7,13 +7,15 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -22,16 +24,22 @@ from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
 from spq.learning import fidelity
+from spq.learning.head_only import train_head
 from spq.learning.health import Health, measure
 from spq.learning.loss import multi_view
 from spq.learning.muon import Muon
+from spq.learning.neighbours import neighbours, whose
 from spq.learning.refit import refit
 from spq.learning.views import make_views
 from spq.model.artifact import Model, Replacing
-from spq.model.device import resolve_device, resolve_precision
+from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
 
+Outputs = Sequence[tuple[Tensor, Tensor]]  # descriptors x and their soft quantizations z, (B, D) each, of every view
+Objective = Callable[[Outputs, Network, Callable[[Outputs], Tensor]], Tensor]
+
 LOG_SECONDS = 10.0
+COMPILE_FROM = 5.0  # minutes of training: shorter ones do not win back what compiling takes
 FIT_IMAGES = 20_000  # pictures, about, that the end of a training looks at once more
 
 
@@ -51,7 +59,7 @@ class TrainStatus:
 
 
 @dataclass
-class _State:
+class State:
     """What a checkpoint holds beside tensors."""
 
     step: int = 0
@@ -66,62 +74,82 @@ def train(
     resume: bool = False,
     device: str = "auto",
     backbone: nn.Module | None = None,
+    objective: Objective | None = None,
+    start: Model | None = None,
     on_load: Callable[[int], None] | None = None,
     on_status: Callable[[TrainStatus], None] | None = None,
     on_epoch: Callable[[int, Network], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     tensorboard: bool = False,
 ) -> Model:
     """Train on images without labels and save the model folder `out`.
 
     Args:
         resume: go on from `out/checkpoints/last.pt`, whose recipe then counts; start anew where there is none.
+        objective: called as `objective(outputs, network, loss)` for what is minimised, where `loss(outputs)` is the recipe's
+            own; a checkpoint does not hold it, so a resumed run is given it again.
+        backbone: any module (B, 3, S, S) -> (B, F) in place of the recipe's; loading the model needs it again.
+        start: a model of the same shapes whose weights the training starts from.
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
         on_epoch: called after every epoch with its number and the network (in training mode).
+        on_note: called with what the user should know: that training cannot be compiled here.
     Raises:
         DataError: fewer readable images than one batch. CollapseError: the loss is no longer finite.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
-    from accelerate import Accelerator  # heavy, and only training needs it
-
     out = Path(out)
     checkpoint = read_checkpoint(out) if resume else None
     if checkpoint:
         recipe = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
-    pixels = load_pixels(images, recipe.input.size, progress=on_load)
-    batch_size = _batch_size(recipe, len(pixels.array), images.name, pixels.failures)
-    fingerprint = hashlib.sha256(pixels.array.tobytes()).hexdigest()
-    if checkpoint and checkpoint["fingerprint"] != fingerprint:
-        raise ModelError(
-            f"checkpoint of {out} was made from other pictures than {images.name}; give the same, or a new --out"
-        )
+    if backbone is not None:
+        name = f"given/{type(backbone).__name__}"
+        recipe = replace(recipe, backbone=replace(recipe.backbone, name=name))
+    if recipe.train.frozen:
+        return train_head(
+            images, recipe, out, checkpoint, device=device, backbone=backbone, start=start, tensorboard=tensorboard,
+            on_load=on_load, on_status=on_status, on_epoch=on_epoch,
+        )  # fmt: skip
+    from accelerate import Accelerator  # heavy, and only training needs it
 
+    pixels = load_pixels(images, recipe.input.size, progress=on_load)
+    batch_size = batch_size_for(recipe, len(pixels.array), images.name, pixels.failures)
+    fingerprint = hashlib.sha256(pixels.array.tobytes()).hexdigest()
+    check_same_pictures(checkpoint, fingerprint, out, images.name)
     accelerator = Accelerator(cpu=resolve_device(device) == "cpu")
     torch.manual_seed(recipe.train.seed)
-    network = Network(recipe, backbone)
+    network = started(Network(recipe, backbone), start)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
+    near = None
+    if recipe.train.neighbours:  # by the features that the training starts from
+        near = checkpoint["near"] if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
     optimizers = make_optimizers(network, recipe)
-    state = _State()
-    if checkpoint:
-        network.load_state_dict(checkpoint["network"])
-        for optimizer, saved in zip(optimizers, checkpoint["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        state = _State(checkpoint["step"], checkpoint["seconds"])
+    state = restored(checkpoint, network, optimizers)
     raw_network = network
     network, *optimizers = accelerator.prepare(network, *optimizers)
-    run = _Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
+    run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
+    run.near = near
+    network = _compiled(network, recipe, accelerator.device.type, on_note)
 
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
     num_views = recipe.train.num_views
+
+    def own_loss(outputs: Outputs) -> Tensor:
+        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+
     network.train()
+    if (
+        recipe.train.backbone_lr_scale != 1
+    ):  # a pretrained one keeps its batch statistics: those of few pictures are worse
+        raw_network.backbone.eval()
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
-            batch = data[indices]
-            views = [make_views(batch, recipe.views, run.view_config(), generator) for _ in range(num_views)]
+            batches = [data[rows] for rows in whose(indices, near, num_views, generator)]
+            views = [make_views(batch, recipe.views, run.view_config(), generator) for batch in batches]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 outputs = [network(_layout(view, recipe)) for view in views]
-            loss = multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+            loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             accelerator.backward(loss)
@@ -131,7 +159,7 @@ def train(
     return run.finish(images.name, pixels)
 
 
-class _Run:
+class Run:
     """Book-keeping around the loop: schedule, checkpoints, log, interruption."""
 
     def __init__(
@@ -140,13 +168,14 @@ class _Run:
         out: Path,
         network: Network,
         optimizers: list[Optimizer],
-        state: _State,
+        state: State,
         batch_size: int,
         fingerprint: str,
         tensorboard: bool,
     ) -> None:
         self.recipe, self.out, self.network, self.optimizers = recipe, out, network, optimizers
         self.state, self.batch_size, self.fingerprint = state, batch_size, fingerprint
+        self.near: Tensor | None = None  # (N, count) neighbours of each picture, where they are positives
         self.steps_per_epoch = 0
         self.interrupted = False
         self.health = Health(1.0, 1.0, 1.0)
@@ -178,13 +207,13 @@ class _Run:
         seed = self.recipe.train.seed
         while self.done < 1 and not self.interrupted:
             epoch, position = divmod(self.state.step, self.steps_per_epoch)
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).to(device)
             for start in range(position * self.batch_size, self.steps_per_epoch * self.batch_size, self.batch_size):
                 if (done := self.done) >= 1 or self.interrupted:
                     return
                 self.set_lr(done)
                 generator = torch.Generator(device).manual_seed((seed << 40) + self.state.step)
-                yield order[start : start + self.batch_size].to(device), generator
+                yield order[start : start + self.batch_size], generator
 
     def view_config(self) -> InputConfig:
         """The input at the size of the views.
@@ -258,6 +287,7 @@ class _Run:
         content = {
             "recipe": to_dict(self.recipe),
             "fingerprint": self.fingerprint,
+            "near": self.near,
             "network": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.state.step,
@@ -295,17 +325,34 @@ class _Run:
         model = Model(self.network, self.recipe)
         sample = pixels.array[:: 1 + len(pixels.array) // FIT_IMAGES]
         x = model.embed(sample)  # on the device that trained
+        return self.conclude(name, x, lambda rows: sample[rows], len(pixels.array), len(pixels.failures))
+
+    def conclude(
+        self,
+        name: str,
+        x: NDArray[np.float32],
+        pixels_of: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+        images: int,
+        unreadable: int,
+    ) -> Model:
+        """The trained model, saved, with what its codes keep.
+
+        Args:
+            x: (N, D) descriptors of a sample of the pictures. pixels_of: rows of that sample -> their pixels.
+        """
+        model = Model(self.network, self.recipe)
         shown = fidelity.chosen(len(x), fidelity.PICTURES)
         originals = fidelity.chosen(len(shown), fidelity.QUERIES)
-        copies = fidelity.describe_copies(self.network, sample[shown[originals]], self.recipe.input, model.batch_size)
+        pixels = pixels_of(shown[originals])
+        copies = fidelity.describe_copies(self.network, pixels, self.recipe.input, model.batch_size)
         self.network.to("cpu")
         if self.recipe.train.refit:
             refit(self.network.quantizer, torch.from_numpy(x))
         health = measure(model.encode_descriptors(x), x, self.recipe.quantizer.codebook_size)
         codes = fidelity.measure_fidelity(torch.from_numpy(x[shown]), copies, originals, self.network.quantizer)
         facts = {
-            "images": len(pixels.array),
-            "unreadable": len(pixels.failures),
+            "images": images,
+            "unreadable": unreadable,
             "source": name,
             "views": self.views,
             "epochs": round(self.state.step / self.steps_per_epoch, 2),
@@ -320,19 +367,33 @@ class _Run:
 
 
 def make_optimizers(network: Network, recipe: Recipe) -> list[Optimizer]:
-    """Adam for everything, or Muon for the convolutions and Adam for the rest. Each group keeps its `peak_lr`."""
+    """Adam for everything, or Muon for the convolutions and Adam for the rest. Each group keeps its `peak_lr`.
+
+    With a `backbone_lr_scale` the backbone's parameters are groups of their own, at that share of the rates.
+    """
     config = recipe.train
     params = [p for p in network.parameters() if p.requires_grad]
     optimizers: list[Optimizer] = []
     if config.optimizer == "muon":
         filters = [p for p in params if p.ndim == 4]
         params = [p for p in params if p.ndim != 4]
-        optimizers.append(Muon(filters, lr=config.muon_lr, momentum=config.muon_momentum))
-    optimizers.append(Adam(params, lr=config.lr, weight_decay=config.weight_decay))
+        groups = _groups(filters, network, config.muon_lr, config.backbone_lr_scale)
+        optimizers.append(Muon(groups, lr=config.muon_lr, momentum=config.muon_momentum))
+    groups = _groups(params, network, config.lr, config.backbone_lr_scale)
+    optimizers.append(Adam(groups, lr=config.lr, weight_decay=config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return optimizers
+
+
+def _groups(params: list[nn.Parameter], network: Network, lr: float, scale: float) -> list[dict[str, Any]]:
+    """The head's and codebooks' parameters at `lr`, then the backbone's at `scale` of it; one group where it is 1."""
+    if scale == 1:
+        return [{"params": params, "lr": lr}]
+    pretrained = {id(p) for p in network.backbone.parameters()}
+    parts = [p for p in params if id(p) not in pretrained], [p for p in params if id(p) in pretrained]
+    return [{"params": part, "lr": rate} for part, rate in zip(parts, (lr, lr * scale), strict=True) if part]
 
 
 def lr_factor(done: float, warmup: float, schedule: str) -> float:
@@ -360,7 +421,46 @@ def read_checkpoint(out: Path) -> dict[str, Any] | None:
     return content
 
 
-def _batch_size(recipe: Recipe, count: int, name: str, failures: list[tuple[int, str]]) -> int:
+def started(network: Network, start: Model | None) -> Network:
+    """The network with the weights of a model.
+
+    Raises:
+        ConfigError: its shapes are others.
+    """
+    if start is not None:
+        try:
+            network.load_state_dict(start.network.state_dict())
+        except RuntimeError:
+            raise ConfigError(
+                "the model to start from has another backbone, head or code length than the recipe; give its own recipe and --bits"
+            ) from None
+    return network
+
+
+def _neighbours(network: Network, recipe: Recipe, pixels: Pixels, device: torch.device) -> Tensor | None:
+    model, precision = Model(network.to(device), recipe), resolve_precision(recipe.train.precision, device.type)
+    return neighbours(
+        model.features(pixels.array, precision=precision), recipe.train.neighbours, recipe.train.seed, device
+    )
+
+
+def check_same_pictures(checkpoint: dict[str, Any] | None, fingerprint: str, out: Path, name: str) -> None:
+    """Refuse to go on with other pictures than those of the checkpoint."""
+    if checkpoint and checkpoint["fingerprint"] != fingerprint:
+        raise ModelError(f"checkpoint of {out} was made from other pictures than {name}; give the same, or a new --out")
+
+
+def restored(checkpoint: dict[str, Any] | None, network: Network, optimizers: list[Optimizer]) -> State:
+    """Load network and optimizers from a checkpoint where there is one; where the training stands."""
+    if not checkpoint:
+        return State()
+    network.load_state_dict(checkpoint["network"])
+    for optimizer, saved in zip(optimizers, checkpoint["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    return State(checkpoint["step"], checkpoint["seconds"])
+
+
+def batch_size_for(recipe: Recipe, count: int, name: str, failures: list[tuple[int, str]]) -> int:
     """The recipe's, or less for a collection smaller than four batches."""
     if not count and failures:
         raise DataError(f"none of the {len(failures)} pictures in {name} is readable, for example: {failures[0][1]}")
@@ -369,6 +469,18 @@ def _batch_size(recipe: Recipe, count: int, name: str, failures: list[tuple[int,
             f"{count} readable pictures in {name} are too few to learn from; 16 is the least, 1,000 sensible"
         )
     return max(2, min(recipe.train.batch_size, count // 4))
+
+
+def _compiled(network: Network, recipe: Recipe, device: str, on_note: Callable[[str], None] | None) -> Network:
+    """The network, compiled where the recipe wants it and it can be; the given one keeps its names, and is what is saved."""
+    option, minutes = recipe.train.compile, recipe.train.minutes
+    if option == "auto" and 0 < minutes < COMPILE_FROM:
+        return network
+    wanted, note = resolve_compile(option, device)
+    if note and on_note:
+        on_note(note)
+    # kernels for each size of the views, of which there are two: one set for all sizes would be slower
+    return cast(Network, torch.compile(network, dynamic=False)) if wanted else network
 
 
 def _layout(view: Tensor, recipe: Recipe) -> Tensor:

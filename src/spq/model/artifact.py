@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from spq import __version__
-from spq.config import Distance, Recipe, from_dict, to_dict
+from spq.config import Distance, InputConfig, Recipe, from_dict, to_dict
 from spq.data.images import ImageInput, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
 from spq.model.network import Network
@@ -110,13 +110,19 @@ class Model:
         Raises:
             ImageError: an image that cannot be read.
         """
-        step, bf16 = batch_size or self.batch_size, precision == "bf16"
-        out = np.empty((len(images), self.config.quantizer.dim), np.float32)
-        for start in range(0, len(images), step):
-            pixels = self._pixels(images[start : start + step]).to(self.device)
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                out[start : start + len(pixels)] = _numpy(self.network.describe(self._normalise(pixels)))
-        return out
+        return self._forward(self.network.describe, self.config.quantizer.dim, images, batch_size, precision)
+
+    def features(
+        self, images: Images, batch_size: int | None = None, precision: Precision = "fp32"
+    ) -> NDArray[np.float32]:
+        """What the backbone gives, (N, F) float32; the arguments are those of `embed`."""
+        return self._forward(self.network.backbone, self.network.feature_dim, images, batch_size, precision)
+
+    def project(self, features: NDArray[np.float32], batch_size: int = 4096) -> NDArray[np.float32]:
+        """Features (N, F) -> descriptors (N, D) float32."""
+        with torch.inference_mode():
+            parts = [_numpy(self.network.project(chunk)) for chunk in self._chunks(features, batch_size)]
+        return np.concatenate(parts) if parts else np.empty((0, self.config.quantizer.dim), np.float32)
 
     def encode(self, images: Images, batch_size: int | None = None, precision: Precision = "fp32") -> NDArray[np.uint8]:
         """Codes (N, M) uint8; the arguments are those of `embed`."""
@@ -158,9 +164,11 @@ class Model:
             temporary.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Self:
+    def load(cls, folder: str | Path, device: str = "cpu", backbone: nn.Module | None = None) -> Self:
         """Read a model folder.
 
+        Args:
+            backbone: the module that it was trained with, where that was one of the caller's own; its weights are set.
         Raises:
             ModelError: missing, of a newer format, changed since it was saved, or of other shapes than it says.
         """
@@ -168,9 +176,11 @@ class Model:
         config = read_config(folder)
         try:
             recipe = from_dict(Recipe, config["recipe"], where=f"{folder}/config.json")
-            network = Network(_without_weights(recipe))
+            network = Network(_without_weights(recipe), backbone)
             network.load_state_dict(load_file(folder / "model.safetensors"))
         except ConfigError as error:
+            if config["recipe"].get("backbone", {}).get("name", "").startswith("given/"):
+                raise ModelError(f"model {folder}: {error}") from None
             raise ModelError(f"{error}; the model may be of another spq than {__version__}") from None
         except (OSError, SafetensorError, RuntimeError) as error:
             raise ModelError(
@@ -199,6 +209,17 @@ class Model:
             _hub().create_repo(repo_id, exist_ok=True)
             return str(_hub().upload_folder(repo_id=repo_id, folder_path=folder, **options))
 
+    def _forward(
+        self, part: Callable[[Tensor], Tensor], dim: int, images: Images, batch_size: int | None, precision: Precision
+    ) -> NDArray[np.float32]:
+        step, bf16 = batch_size or self.batch_size, precision == "bf16"
+        out = np.empty((len(images), dim), np.float32)
+        for start in range(0, len(images), step):
+            pixels = self._pixels(images[start : start + step]).to(self.device)
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                out[start : start + len(pixels)] = _numpy(part(normalise(pixels, self.config.input)).float())
+        return out
+
     def _pixels(self, images: Images) -> Tensor:
         """(B, 3, S, S) uint8, in the layout of the network."""
         size = self.config.input.size
@@ -207,14 +228,15 @@ class Model:
         pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 2, 3, 1))).permute(0, 3, 1, 2)
         return pixels.contiguous(memory_format=self._layout)
 
-    def _normalise(self, pixels: Tensor) -> Tensor:
-        config = self.config.input
-        mean, std = (pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (config.mean, config.std))
-        return (pixels.float() / 255 - mean) / std
-
     def _chunks(self, x: NDArray[np.float32], size: int) -> list[Tensor]:
         tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(self.device)
         return [tensor[start : start + size] for start in range(0, len(tensor), size)]
+
+
+def normalise(pixels: Tensor, config: InputConfig) -> Tensor:
+    """(B, 3, S, S) uint8 -> float32, `(pixel / 255 - mean) / std`."""
+    mean, std = (pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (config.mean, config.std))
+    return (pixels.float() / 255 - mean) / std
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -242,7 +264,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 def model_card(model: Model) -> str:
     """The README.md of a model folder."""
     q, lengths = model.config.quantizer, [f"{bits}-bit" for bits in model.config.quantizer.lengths]
-    facts = "\n".join(f"- {key}: {value}" for key, value in model.training.items())
+    told = [f"- {key}: {value}" for key, value in model.training.items() if key != "codes"]
+    told += [
+        f"- {codes['bits']} bits keep {codes['kept']:.0%} of the 10 nearest pictures; {codes['copy_at_10']:.0%} of altered "
+        f"copies find their original among 10 of {codes['pictures']:,}"
+        for codes in model.training.get("codes", [])
+    ]
+    facts = "\n".join(told)
     return f"""---
 library_name: spq-retrieval
 tags: [image-retrieval, product-quantization, self-supervised]

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from spq.config import BackboneConfig
+from spq.config import BackboneConfig, InputConfig
 from spq.errors import ConfigError
 
 
@@ -64,6 +64,9 @@ def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
     if config.name == "resnet":
         resnet = ResNet(config.blocks, config.width, config.stem_stride)
         return _with_weights(resnet, config), resnet.feature_dim
+    if config.name.startswith("given/"):
+        own = config.name.removeprefix("given/")
+        raise ConfigError(f"its backbone {own} is code of your own; give it once more, as backbone={own}(...) from Python")
     import timm  # heavy, and only this path needs it
 
     name = config.name.removeprefix("timm/")
@@ -77,6 +80,37 @@ def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
     # models with a hidden layer behind the pooling give its width, not num_features
     feature_dim = getattr(module, "head_hidden_size", None) or module.num_features
     return _with_weights(module, config), cast(int, feature_dim)
+
+
+def trained_input(name: str) -> InputConfig | None:
+    """Size, mean and standard deviation that timm's weights of this name were trained with; None where it does not say."""
+    import timm  # heavy, and only this path needs it
+
+    config = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=False)
+    if config is None:
+        return None
+    return InputConfig(size=config.input_size[-1], mean=tuple(config.mean), std=tuple(config.std))
+
+
+def given_feature_dim(module: nn.Module, size: int) -> int:
+    """F of a module of the caller's own: its `feature_dim`, else what it gives for a black picture of `size` pixels.
+
+    Raises:
+        ConfigError: it gives no (B, F).
+    """
+    known = getattr(module, "feature_dim", None)
+    if isinstance(known, int):
+        return known
+    mode, tensor = module.training, next(module.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad():
+            out = module.eval()(torch.zeros(1, 3, size, size, device=tensor.device))
+    finally:
+        module.train(mode)
+    if not isinstance(out, Tensor) or out.ndim != 2:
+        found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise ConfigError(f"the given backbone returns {found} for one picture, not (1, F); add pooling and flatten")
+    return out.shape[1]
 
 
 def _with_weights(module: nn.Module, config: BackboneConfig) -> nn.Module:

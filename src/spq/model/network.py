@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spq.config import QuantizerConfig, Recipe
-from spq.model.backbone import make_backbone
+from spq.model.backbone import given_feature_dim, make_backbone
 from spq.model.quantizer import Quantizer
 
 
@@ -20,16 +20,16 @@ class Network(nn.Module):
 
     Args:
         config: its `backbone`, `head` and `quantizer` decide the shapes.
-        backbone: any module (B, 3, S, S) -> (B, F) with an int attribute `feature_dim`, in place of the configured one.
+        backbone: any module (B, 3, S, S) -> (B, F), in place of the configured one.
     """
 
     def __init__(self, config: Recipe, backbone: nn.Module | None = None) -> None:
         super().__init__()
         if backbone is None:
-            self.backbone, feature_dim = make_backbone(config.backbone)
+            self.backbone, self.feature_dim = make_backbone(config.backbone)
         else:
-            self.backbone, feature_dim = backbone, cast(int, backbone.feature_dim)
-        hidden, D = config.head.hidden, config.quantizer.dim
+            self.backbone, self.feature_dim = backbone, given_feature_dim(backbone, config.input.size)
+        hidden, feature_dim, D = config.head.hidden, self.feature_dim, config.quantizer.dim
         layers: list[nn.Module] = []
         if hidden:
             layers += [nn.Linear(feature_dim, hidden), nn.ReLU()]
@@ -41,8 +41,11 @@ class Network(nn.Module):
 
     def describe(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) normalised float -> descriptors (B, D) float32."""
-        x = cast(Tensor, self.head(self.backbone(images))).float()
-        return self._scaled(x) if self.norm else x
+        return self.project(self.backbone(images))
+
+    def project(self, features: Tensor) -> Tensor:
+        """What the backbone gives, (B, F) -> descriptors (B, D) float32."""
+        return self.scaled(cast(Tensor, self.head(features)).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors x and their soft quantizations z, both (B, D) float32: what the loss compares."""
@@ -61,8 +64,10 @@ class Network(nn.Module):
         network.quantizer.codebooks.data.copy_(self.quantizer.codebooks[:M])
         return network
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        """(B, D) -> (B, D) with the norm of the configuration in each stretch between two prefixes."""
+    def scaled(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B, D) with the norm of the configuration in each stretch between two prefixes; as they are with none."""
+        if not self.norm:
+            return x
         d = self.quantizer.config.codeword_dim
         sizes = [b - a for a, b in pairwise((0, *self.quantizer.config.prefix_dims))]
         stretches = zip(sizes, torch.split(x, sizes, 1), strict=True)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from dataclasses import asdict
 from typing import Any
 
-from spq.app.serving.library import Library, label, printable
-from spq.app.serving.watch import Background
+from spq.app.serving.facts import label, printable
+from spq.app.serving.library import Library
+from spq.app.serving.watch import Background, StoppedError, failed
 from spq.data.sources import open_images
-from spq.errors import SPQError
 from spq.index.dupes import Member, Report, find_duplicates
 from spq.index.image_index import ImageIndex
 from spq.index.store import Item, Store
 
 REST = 3.0  # times as long as the last report took, before the next one is begun
-_LOG = logging.getLogger("spq.serve")
+RETRY_SECONDS = 60.0  # after a failure
 
 
 class DuplicatesJob:
@@ -37,7 +36,7 @@ class DuplicatesJob:
         """The last report, if there is one, and else why there is none, if it was tried."""
         now = self.library.shared.generation
         with self._lock:
-            is_stale = self._generation != now
+            is_stale = self._generation != now or self._error is not None
             if is_stale and self._at_work is None and time.monotonic() >= self._not_before:
                 self.progress, self._error = (0, 0), None
                 self._at_work = Background("dupes", self._work)
@@ -57,17 +56,16 @@ class DuplicatesJob:
         report, error = None, None
         try:
             report = self._find(generation, thread)
-        except SPQError as failure:
-            _LOG.warning("duplicates: %s", failure)
+        except StoppedError:
+            raise
+        except Exception as failure:
+            failed("duplicates", failure)
             error = "the collection could not be compared; the server's own output says why"
-        except OSError as failure:  # no room for its temporary file
-            _LOG.warning("duplicates: %s", failure)
-            error = f"no report: {failure.strerror}"
         end = time.monotonic()
         with self._lock:
             self._generation, self._error, self._at_work = generation, error, None
             self._report = report or self._report
-            self._not_before = end + REST * (end - start)
+            self._not_before = end + max(REST * (end - start), RETRY_SECONDS if error else 0.0)
 
     def _find(self, generation: int, thread: Background) -> dict[str, Any]:
         shared = self.library.shared

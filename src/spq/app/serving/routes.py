@@ -10,7 +10,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from spq.app.serving import metrics, schemas, thumbnails
 from spq.app.serving.asking import asked, openapi_body
-from spq.app.serving.library import Uploads, facts
+from spq.app.serving.facts import facts
+from spq.app.serving.jobs import RETRY_SECONDS
+from spq.app.serving.library import Uploads
 from spq.app.serving.problems import MEDIA_TYPE, ProblemError
 from spq.app.serving.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
 from spq.app.serving.service import Service
@@ -162,7 +164,7 @@ def _add_index(router: APIRouter, service: Service) -> None:
         if report is not None:
             return JSONResponse(report)
         if error is not None:
-            raise ProblemError(503, error, {"Retry-After": "60"})
+            raise ProblemError(503, error, {"Retry-After": f"{RETRY_SECONDS:.0f}"})
         done, total = service.duplicates.progress
         return JSONResponse({"state": "computing", "done": done, "total": total}, 202, {"Retry-After": "1"})
 

@@ -61,6 +61,22 @@ class Background:
             self._work(self)
 
 
+def failed(what: str, error: Exception, before: str = "") -> str:
+    """Say once, on the server's output, why work in the background failed; returns the reason in one line.
+
+    A mistake of ours does not end the work either: the next try may do better.
+    """
+    if isinstance(error, SPQError | OSError):
+        reason = str(error) if isinstance(error, SPQError) else f"{error.strerror or error}"
+        if reason != before:
+            _LOG.warning("%s: %s", what, reason)
+        return reason
+    reason = f"a mistake of spq: {type(error).__name__}"
+    if reason != before:
+        _LOG.error("%s: a mistake of spq", what, exc_info=error)
+    return reason
+
+
 class Follower(Background):
     """Keeps codes in memory in step with the store, so that no search has to."""
 
@@ -69,13 +85,14 @@ class Follower(Background):
         self.library = library
 
     def _follow(self, _: Background) -> None:
-        pause = FOLLOW_SECONDS
+        pause, told = FOLLOW_SECONDS, ""
         while not self.ending.wait(pause):
             start = time.monotonic()
             try:
                 self.library.shared.refresh()
-            except SPQError as error:
-                _LOG.warning("%s", error)
+                told = ""
+            except Exception as error:
+                told = failed("following the index", error, told)
             pause = max(FOLLOW_SECONDS, 5 * (time.monotonic() - start))
 
 
@@ -111,11 +128,10 @@ class Watcher(Background):
             try:
                 pause = max(pause, DUTY * self._look())
                 self._reason = ""
-            except (SPQError, OSError) as error:
-                told = str(error) if isinstance(error, SPQError) else error.strerror or str(error)
-                if self._reason != told:
-                    _LOG.warning("watch: %s", told)
-                self._reason = told
+            except StoppedError:
+                raise
+            except Exception as error:
+                self._reason = failed("watch", error, self._reason)
             finally:
                 self.progress = None
 

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spq.config import InputConfig, Recipe, TrainConfig, ViewsConfig
+from spq.data.sources import ImageSet, open_images, subset
+from spq.errors import ConfigError
+from spq.learning import features as module
+from spq.learning.features import Features, cached_features, make_room
+
+RECIPE = Recipe(input=InputConfig(size=16), train=TrainConfig(frozen=True, cached_views=2))
+
+
+class Tiny(nn.Module):
+    """Pictures -> 6 numbers; counts the pictures that it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 5, 2)
+        self.seen, self.shift = 0, 0.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen += len(images)
+        return torch.relu(self.conv(images)).mean((2, 3)) + self.shift
+
+
+@pytest.fixture
+def backbone() -> Tiny:
+    torch.manual_seed(0)
+    return Tiny()
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    return subset(open_images("sample:train"), range(60))
+
+
+@pytest.fixture
+def compute(images: ImageSet, backbone: Tiny, tmp_path: Path) -> Callable[..., Features]:
+    def run(images: ImageSet = images, recipe: Recipe = RECIPE, **options: object) -> Features:
+        return cached_features(images, recipe, backbone, 6, folder=tmp_path / "c", **options)  # type: ignore[arg-type]
+
+    return run
+
+
+def test_the_second_run_reads_what_the_first_one_computed(compute: Callable[..., Features], backbone: Tiny) -> None:
+    first = compute()
+    assert (first.array.shape, first.cached, backbone.seen) == ((60, 3, 6), False, 180)
+    second = compute()
+    assert second.cached
+    assert backbone.seen == 180 + module.PROBES
+    np.testing.assert_array_equal(second.array, first.array)
+
+
+def test_features_are_those_of_the_whole_picture_and_of_views_that_differ(
+    compute: Callable[..., Features], backbone: Tiny, images: ImageSet
+) -> None:
+    found = compute().array
+    pixels = np.stack([np.asarray(images.image(i).resize((16, 16), 2)).transpose(2, 0, 1) for i in range(60)])
+    with torch.no_grad():
+        whole = backbone((torch.from_numpy(pixels).float() / 255 - 0.5) / 0.25)
+    np.testing.assert_allclose(found[:, 0], whole, rtol=1e-4, atol=1e-5)
+    assert all(np.abs(found[:, a] - found[:, b]).max() > 1e-3 for a, b in ((0, 1), (0, 2), (1, 2)))
+    views = replace(RECIPE, views=ViewsConfig(crop_scale=(1, 1), flip=0, jitter=0, grayscale=0, blur=0))
+    same = compute(recipe=views).array  # a view without a change is the picture
+    np.testing.assert_allclose(same[:, 1], same[:, 0], rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"input": InputConfig(size=20)},
+        {"views": ViewsConfig(flip=0.1)},
+        {"train": replace(RECIPE.train, seed=1)},
+        {"train": replace(RECIPE.train, cached_views=1)},
+    ],
+)
+def test_whatever_decides_features_makes_new_ones(compute: Callable[..., Features], changed: dict[str, object]) -> None:
+    first, other = compute(), compute(recipe=replace(RECIPE, **changed))  # type: ignore[arg-type]
+    assert not other.cached
+    assert other.fingerprint != first.fingerprint
+    assert compute(recipe=replace(RECIPE, train=replace(RECIPE.train, epochs=7))).cached  # that decides none
+
+
+def test_other_weights_or_pictures_make_new_features(
+    compute: Callable[..., Features], backbone: Tiny, images: ImageSet
+) -> None:
+    compute()
+    assert not compute(subset(images, range(1, 60))).cached
+    assert compute(precision="fp32").cached
+    assert not compute(precision="bf16").cached
+    with torch.no_grad():
+        backbone.conv.bias[0] += 1e-3
+    assert not compute().cached
+
+
+def test_changed_code_of_a_backbone_is_noticed_though_its_weights_are_the_same(
+    compute: Callable[..., Features], backbone: Tiny
+) -> None:
+    first = compute().array.copy()
+    backbone.shift = 1.0
+    again = compute()
+    assert not again.cached
+    np.testing.assert_allclose(again.array, first + 1, atol=1e-5)
+
+
+def test_a_computation_that_was_stopped_goes_on_to_the_same_features(
+    compute: Callable[..., Features], backbone: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 16)
+    whole = cached_features(
+        subset(open_images("sample:train"), range(60)), RECIPE, backbone, 6, folder=tmp_path / "whole"
+    )
+    backbone.seen = 0
+
+    def stop(done: int) -> None:
+        if done == 32:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute(progress=stop)
+    assert backbone.seen == 32 * 3
+    resumed = compute()
+    assert backbone.seen == 60 * 3 + module.PROBES
+    np.testing.assert_array_equal(resumed.array, whole.array)
+
+
+def test_unreadable_pictures_are_left_out(photos: Path, backbone: Tiny, tmp_path: Path) -> None:
+    broken = sorted(photos.rglob("*.jpg"))[3]
+    broken.write_bytes(b"no picture")
+    images = open_images(photos)
+    for _ in range(2):
+        found = cached_features(images, RECIPE, backbone, 6, folder=tmp_path / "c")
+        assert found.array.shape == (59, 3, 6)
+        assert [images.path(position) for position, _ in found.failures] == [broken]
+        assert found.failures[0][0] not in found.kept
+    assert found.cached
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(file.read_bytes()[:500]), Path.unlink])
+def test_a_damaged_file_is_computed_again(
+    compute: Callable[..., Features], damage: Callable[[Path], object], tmp_path: Path
+) -> None:
+    first = compute()
+    expected = first.array.copy()
+    damage(next((tmp_path / "c").glob("*.npy")))
+    again = compute()
+    assert not again.cached
+    np.testing.assert_array_equal(again.array, expected)
+
+
+def test_the_least_recently_used_features_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPQ_CACHE_GB", "3e-6")  # 3,000 bytes
+    for age, name in enumerate(["new", "middle", "old"]):
+        for suffix, content in ((".npy", b"x" * 1000), (".json", b"{}")):
+            (tmp_path / (name + suffix)).write_bytes(content)
+        os.utime(tmp_path / f"{name}.npy", (1e9 - age, 1e9 - age))
+    make_room(tmp_path, 1500)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["new.json", "new.npy"]
+
+
+def test_features_beyond_the_limit_are_refused_before_any_work(
+    compute: Callable[..., Features], backbone: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPQ_CACHE_GB", "1e-6")
+    with pytest.raises(ConfigError, match="60 pictures x 3 views take 0.0 GB, the cache may hold 1e-06; lower"):
+        compute()
+    monkeypatch.setenv("SPQ_CACHE_GB", "much")
+    with pytest.raises(ConfigError, match="'much' is no number"):
+        compute()
+    assert not backbone.seen
+
+
+def test_the_state_of_a_file_is_plain_json(compute: Callable[..., Features], tmp_path: Path) -> None:
+    compute()
+    state = next((tmp_path / "c").glob("*.json"))
+    assert json.loads(state.read_text("utf-8")) == {"done": 60, "failures": []}

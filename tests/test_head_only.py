@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spq import SPQ, ImageIndex
+from spq.config import HeadConfig, InputConfig, QuantizerConfig, Recipe, TrainConfig
+from spq.data.sources import ImageSet, open_images, subset
+from spq.errors import ConfigError, ModelError, ModelMismatchError
+from spq.learning.head_only import draw, neighbours, start_at_opq, whose
+from spq.learning.train import make_optimizers, train
+from spq.model.artifact import Model
+from spq.model.network import Network
+
+RECIPE = Recipe(
+    input=InputConfig(size=16),
+    head=HeadConfig(hidden=0, norm=1.0, start="opq"),
+    quantizer=QuantizerConfig(num_codebooks=4, codeword_dim=4, distance="sqeuclidean"),
+    train=TrainConfig(frozen=True, cached_views=2, neighbours=5, batch_size=64, epochs=3, lr=1e-3, refit=True),
+)
+
+
+class Patches(nn.Module):
+    """Random filters, average pooled on a 2 x 2 grid: (B, 3, 16, 16) -> (B, 96)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 24, 5, 2), nn.BatchNorm2d(24)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(torch.relu(self.norm(self.conv(images))), 2).flatten(1)
+
+
+@pytest.fixture
+def backbone() -> Patches:
+    torch.manual_seed(0)
+    return Patches()
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    return subset(open_images("sample:train"), range(300))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+def weights(model: Model) -> np.ndarray:
+    return np.concatenate([t.float().numpy().ravel() for t in model.network.state_dict().values()])
+
+
+def test_training_from_the_cache_gives_the_weights_of_training_without_one(
+    images: ImageSet, backbone: Patches, cache: Path, tmp_path: Path
+) -> None:
+    first = train(images, RECIPE, tmp_path / "a", backbone=backbone)
+    assert len(list(cache.glob("*.npy"))) == 1
+    from_cache = train(images, RECIPE, tmp_path / "b", backbone=backbone)
+    next(cache.glob("*.npy")).unlink()
+    anew = train(images, RECIPE, tmp_path / "c", backbone=backbone)
+    np.testing.assert_array_equal(weights(from_cache), weights(first))
+    np.testing.assert_array_equal(weights(anew), weights(first))
+
+
+def test_the_backbone_stays_as_it_is_and_the_loss_falls(
+    images: ImageSet, backbone: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.learning.train.LOG_SECONDS", 0.0)
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    losses: list[float] = []
+    recipe = replace(RECIPE, train=replace(RECIPE.train, epochs=30, lr=1e-2, temperature=0.2))
+    model = train(images, recipe, tmp_path / "m", backbone=backbone, on_status=lambda status: losses.append(status.loss))
+    for name, tensor in model.network.backbone.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+    assert np.mean(losses[-20:]) < np.mean(losses[:4]) - 0.1
+    assert model.training["health"]["codeword_use"] > 0.7
+
+
+def test_the_start_is_as_good_a_quantizer_as_opq(images: ImageSet, backbone: Patches) -> None:
+    import faiss
+
+    pixels = np.stack([np.asarray(images.image(i).resize((16, 16), 2)).transpose(2, 0, 1) for i in range(300)])
+    recipe = replace(RECIPE, head=replace(RECIPE.head, norm=0.0))
+    network = Network(recipe, backbone)
+    features = Model(network, recipe).features(pixels)
+    start_at_opq(network, features)
+    x = torch.from_numpy(Model(network, recipe).project(features))
+    with torch.no_grad():
+        decoded = network.quantizer.decode(network.quantizer.encode(x))
+    error = float((x - decoded).square().sum() / x.square().sum())
+    opq = faiss.OPQMatrix(features.shape[1], 4, 16)
+    opq.pq, centred = faiss.ProductQuantizer(16, 4, 4), features - features.mean(0)
+    opq.train(centred)
+    rows = opq.apply(centred)
+    pq = faiss.ProductQuantizer(16, 4, 4)
+    pq.train(rows)
+    theirs = float(np.square(rows - pq.decode(pq.compute_codes(rows))).sum() / np.square(rows).sum())
+    assert error < 1.1 * theirs
+
+
+def test_neighbours_are_the_nearest_others_and_views_are_drawn_from_them(backbone: Patches) -> None:
+    rng = np.random.default_rng(0)
+    kinds = np.eye(3, 8, dtype=np.float32)[np.arange(30) % 3] * 3 + rng.normal(0, 0.1, (30, 8)).astype(np.float32)
+    near = neighbours(kinds, 5, 0, torch.device("cpu"))
+    assert near is not None
+    rows = np.arange(30)[:, None]
+    assert (near.numpy() % 3 == rows % 3).all()
+    assert (near.numpy() != rows).all()
+    assert neighbours(kinds, 0, 0, torch.device("cpu")) is None
+    array = np.broadcast_to(np.arange(30, dtype=np.float32)[:, None, None], (30, 2, 1))  # a feature that names its picture
+    generator = torch.Generator().manual_seed(0)
+    own, other = (draw(array, shown, generator) for shown in whose(torch.arange(30), near, 2, generator))
+    assert own[:, 0].tolist() == list(range(30))
+    assert all(number in near[row] for row, number in enumerate(other[:, 0].long()))
+
+
+def test_neighbours_of_a_large_collection_come_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spq.learning.head_only.CANDIDATES", 20)
+    features = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    near = neighbours(features, 30, 0, torch.device("cpu"))
+    assert near is not None
+    assert near.shape == (50, 19)  # one of the sample may be the picture itself
+    assert len(near.unique()) <= 20
+    assert (near != torch.arange(50)[:, None]).all()
+
+
+def test_a_head_run_that_died_resumes_to_the_same_weights(images: ImageSet, backbone: Patches, tmp_path: Path) -> None:
+    whole = train(images, RECIPE, tmp_path / "whole", backbone=backbone)
+    recipe = replace(RECIPE, train=replace(RECIPE.train, checkpoint_minutes=0.0))
+
+    def die(epoch: int, network: object) -> None:
+        if epoch == 2:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(images, recipe, tmp_path / "died", backbone=backbone, on_epoch=die)
+    resumed = train(images, recipe, tmp_path / "died", backbone=backbone, resume=True)
+    np.testing.assert_array_equal(weights(resumed), weights(whole))
+
+
+def test_a_head_with_a_hidden_layer_or_more_numbers_than_features_cannot_start_at_opq(
+    images: ImageSet, backbone: Patches, tmp_path: Path
+) -> None:
+    hidden = replace(RECIPE, head=replace(RECIPE.head, hidden=8))
+    with pytest.raises(ConfigError, match="sets a head of one layer"):
+        train(images, hidden, tmp_path / "m", backbone=backbone)
+    train(images, replace(hidden, head=replace(hidden.head, start="random")), tmp_path / "m", backbone=backbone)
+    wide = replace(RECIPE, quantizer=replace(RECIPE.quantizer, codeword_dim=32))
+    with pytest.raises(ConfigError, match="128 numbers a descriptor are more than 96 features"):
+        train(images, wide, tmp_path / "wide", backbone=backbone)
+
+
+def test_one_head_gives_several_lengths(images: ImageSet, backbone: Patches) -> None:
+    model = SPQ.train(images, recipe=RECIPE, bits=[8, 16], epochs=1, backbone=backbone)
+    codes = model.encode([images.image(i) for i in range(5)])
+    np.testing.assert_array_equal(model.truncate(8).encode([images.image(i) for i in range(5)]), codes[:, :2])
+
+
+def test_a_model_with_a_backbone_of_ones_own_loads_and_searches_with_it(
+    images: ImageSet, backbone: Patches, photos: Path, tmp_path: Path
+) -> None:
+    model = SPQ.train(images, recipe=RECIPE, epochs=1, backbone=backbone, out=tmp_path / "m")
+    pictures = [images.image(i) for i in range(5)]
+    with pytest.raises(ModelError, match=r"m: its backbone Patches is code of your own; give it once more, as backbone="):
+        SPQ.load(tmp_path / "m")
+    again = SPQ.load(tmp_path / "m", backbone=Patches())
+    np.testing.assert_array_equal(again.encode(pictures), model.encode(pictures))
+    ImageIndex.build(tmp_path / "i", model, photos).close()
+    picture = sorted(photos.rglob("*.png"))[0]
+    with ImageIndex.open(tmp_path / "i") as index, pytest.raises(ModelError, match="give it once more"):
+        index.search(picture)
+    with ImageIndex.open(tmp_path / "i", again) as index:
+        assert index.search(picture, top=1)[0].distance >= 0
+    other = SPQ.train(images, recipe=RECIPE, epochs=2, backbone=Patches())
+    with pytest.raises(ModelMismatchError):
+        ImageIndex.open(tmp_path / "i", other)
+
+
+def test_a_backbone_that_gives_no_features_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"returns \(1, 24, 6, 6\) for one picture, not \(1, F\); add pooling"):
+        Network(RECIPE, nn.Conv2d(3, 24, 5, 2))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_pretrained_backbone_learns_at_its_share_of_the_rate(backbone: Patches, optimizer: str) -> None:
+    recipe = replace(RECIPE, train=TrainConfig(optimizer=optimizer, backbone_lr_scale=0.1, lr=1e-3, muon_lr=0.1))  # type: ignore[arg-type]
+    network = Network(recipe, backbone)
+    rates = {
+        id(p): group["peak_lr"]
+        for made in make_optimizers(network, recipe)
+        for group in made.param_groups
+        for p in group["params"]
+    }
+    own = {id(p) for p in backbone.parameters()}
+    assert len(rates) == len(list(network.parameters()))
+    assert {rates[id(p)] for p in network.parameters() if id(p) not in own} == {1e-3}
+    filters = {id(p) for p in backbone.parameters() if p.ndim == 4}
+    assert [rates[i] for i in own - filters] == pytest.approx([1e-4] * 3)
+    assert [rates[i] for i in filters] == pytest.approx([0.01 if optimizer == "muon" else 1e-4])
+
+
+def test_fine_tuning_starts_from_a_trained_head_and_draws_neighbours_together(
+    images: ImageSet, backbone: Patches, tmp_path: Path
+) -> None:
+    head = train(images, RECIPE, tmp_path / "head", backbone=backbone)
+    tune = replace(RECIPE, train=replace(RECIPE.train, frozen=False, backbone_lr_scale=0.1, lr=1e-9, epochs=1, refit=False))
+    same = train(images, tune, tmp_path / "same", backbone=Patches(), start=head)
+    np.testing.assert_allclose(weights(same), weights(head), atol=1e-6)  # batch statistics too
+    tune = replace(tune, train=replace(tune.train, lr=1e-3, checkpoint_minutes=0.0, epochs=2))
+    whole = train(images, tune, tmp_path / "whole", backbone=Patches(), start=head)
+    moved = [name for name, tensor in whole.network.backbone.named_parameters() if (tensor != 0).any()]
+    assert "conv.weight" in moved
+    assert np.abs(weights(whole) - weights(head)).max() > 1e-4
+
+    def die(epoch: int, network: object) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(images, tune, tmp_path / "died", backbone=Patches(), start=head, on_epoch=die)
+    resumed = train(images, tune, tmp_path / "died", backbone=Patches(), resume=True)  # neighbours are in the checkpoint
+    np.testing.assert_array_equal(weights(resumed), weights(whole))
+    with pytest.raises(ConfigError, match="another backbone, head or code length"):
+        train(images, replace(tune, quantizer=QuantizerConfig()), tmp_path / "x", backbone=Patches(), start=head)
