@@ -9,9 +9,11 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # `from reference import ...`
+sys.path.insert(1, str(Path(__file__).parent.parent / "benchmarks"))  # `from quality import ...`
 
 from spq.config import BackboneConfig, InputConfig, QuantizerConfig, Recipe
 from spq.data.sources import open_images, subset
+from spq.index.image_index import ImageIndex
 from spq.model.artifact import Model
 from spq.model.network import Network
 
@@ -40,9 +42,20 @@ def tiny_model(tiny_recipe: Recipe) -> Model:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """60 real pictures in class subfolders, tinted, as JPEG and PNG."""
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def photo_index(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of such pictures, which are in `photos` beside it. Tests share it, and leave both as they are."""
+    root = tmp_path_factory.mktemp("shared")
+    ImageIndex.build(root / "photos.index", tiny_model, write_photos(root / "photos")).close()
+    return root / "photos.index"
+
+
+def write_photos(root: Path) -> Path:
     sample = open_images("sample:test")
     rng = np.random.default_rng(0)
-    root = tmp_path / "photos"
     for position in range(60):
         name = sample.class_names[int(sample.labels[position])]
         folder = root / name

@@ -44,7 +44,7 @@ def violations(module: str, tree: ast.AST) -> list[str]:
         if other not in FLOORS:
             continue  # `from spq import __version__`
         up = FLOORS[other] > FLOORS[room]
-        serving = module == "app.server" and other == "learning"
+        serving = (module == "app.server" or module.startswith("app.serving.")) and other in ("learning", "evaluation")
         if up or serving or (room, other) in FORBIDDEN:
             bad.append(f"spq.{module} imports spq.{name}")
     return bad
@@ -68,6 +68,7 @@ def test_imports_go_down_only() -> None:
         ("index.image_index", "def f():\n    from spq.learning.train import train"),
         ("evaluation.evaluate", "from spq import learning"),
         ("app.server", "from spq.learning.train import train"),
+        ("app.serving.library", "def f():\n    from spq.evaluation import evaluate"),
         ("errors", "import spq.config"),
     ],
 )
@@ -113,4 +114,15 @@ def test_importing_spq_or_its_command_line_loads_nothing_heavy() -> None:
     code = "import sys, spq, spq.app.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "spq.app.cli" in loaded
-    assert not {"torch", "numpy", "PIL", "faiss", "timm", "accelerate", "matplotlib", "pyarrow"} & set(loaded)
+    assert not {
+        "torch",
+        "numpy",
+        "PIL",
+        "faiss",
+        "timm",
+        "accelerate",
+        "matplotlib",
+        "pyarrow",
+        "fastapi",
+        "pydantic",
+    } & set(loaded)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from spq import SPQ
 from spq.config import Recipe, load_recipe
@@ -39,6 +40,11 @@ def recipe() -> Recipe:
         quantizer=replace(fast.quantizer, num_codebooks=4, codeword_dim=8),
         train=replace(fast.train, batch_size=64, num_views=2, view_scale=1.0, epochs=3, precision="fp32"),
     )
+
+
+def distance(model: Model, other: Model) -> float:
+    """Between their weights, as a share: rounding differs, and the first steps of Adam make much of the least gradient."""
+    return float(np.linalg.norm(weights(model) - weights(other)) / np.linalg.norm(weights(other)))
 
 
 def weights(model: Model) -> np.ndarray:
@@ -200,3 +206,49 @@ def test_a_finished_run_resumed_keeps_its_health(images: ImageSet, recipe: Recip
     first = train(images, recipe, tmp_path / "m")
     again = train(images, recipe, tmp_path / "m", resume=True)
     assert again.training == first.training
+
+
+def test_a_compiled_training_has_one_graph_for_each_size_of_the_views_and_learns_the_same(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = CompileCounterWithBackend("aot_eager")  # the compiler without its last, slow stage: making kernels
+    compile_, sizes = torch.compile, replace(recipe.train, small_share=0.5, small_scale=0.5, epochs=2)
+    eager = train(images, replace(recipe, train=sizes), tmp_path / "eager")
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=counter, **options))
+    monkeypatch.setattr(train_module, "resolve_compile", lambda option, device: (option == "on", ""))
+    compiled = train(images, replace(recipe, train=replace(sizes, compile="on")), tmp_path / "compiled")
+    assert counter.frame_count == 2
+    assert list(compiled.network.state_dict()) == list(eager.network.state_dict())
+    other = train(images, replace(recipe, train=replace(sizes, seed=1)), tmp_path / "other")
+    assert 10 * distance(compiled, eager) < distance(other, eager)
+    assert SPQ.load(tmp_path / "compiled").hash == compiled.hash
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_kernels_learn_what_eager_ones_learn(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    notes: list[str] = []
+    models = [
+        train(
+            images,
+            replace(recipe, train=replace(recipe.train, compile=choice, small_share=0.0, epochs=2)),
+            tmp_path / choice,
+            on_note=notes.append,
+        )
+        for choice in ("off", "on")
+    ]
+    if notes:
+        pytest.skip(notes[0])
+    assert distance(models[1], models[0]) < 0.1
+
+
+def test_a_training_that_cannot_be_compiled_says_so_and_goes_on(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(train_module, "resolve_compile", lambda option, device: (False, "not compiled: no compiler"))
+    train(images, replace(recipe, train=replace(recipe.train, epochs=1)), tmp_path, on_note=notes.append)
+    short = replace(recipe.train, minutes=0.01)  # not even asked for
+    train(images, replace(recipe, train=short), tmp_path / "short", on_note=notes.append)
+    assert notes == ["not compiled: no compiler"]

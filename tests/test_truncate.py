@@ -14,10 +14,12 @@ from spq import SPQ, ImageIndex
 from spq.app import cli
 from spq.config import Recipe
 from spq.data.images import load_pixels
-from spq.data.sources import open_images
+from spq.data.sources import open_images, subset
 from spq.errors import ConfigError, ModelMismatchError
 from spq.index.export import export_faiss
+from spq.learning import train as train_module
 from spq.learning.refit import refit
+from spq.learning.train import train
 from spq.model.artifact import Model
 from spq.model.network import Network
 
@@ -141,6 +143,32 @@ def test_the_command_line_trains_indexes_and_evaluates_shorter_codes(
     source = ["--gallery", str(photos), "--queries", "sample:test", "--bits", "16", "--json"]
     assert cli.run(["eval", str(tmp_path / "m"), *source]) == 0
     assert json.loads(capsys.readouterr().out)["bits"] == 16
+
+
+def test_a_nested_training_measures_every_length_and_a_truncated_model_keeps_its_own(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    plain = train_module.multi_view
+    monkeypatch.setattr(train_module, "multi_view", lambda *args: seen.append(args[2]) or plain(*args))
+    recipe = replace(
+        tiny_recipe,
+        quantizer=tiny_recipe.quantizer.with_bits(8, 16, 32),
+        train=replace(tiny_recipe.train, batch_size=64, epochs=2, refit=True),
+    )
+    images = subset(open_images("sample:train"), range(200))
+    model = train(images, recipe, tmp_path / "m")
+    assert set(seen) == {(8, 16, 32)}  # dimensions of the prefixes, 4 numbers a codebook
+    reports = model.training["codes"]
+    assert [report["bits"] for report in reports] == [8, 16, 32]
+    assert all(report["pictures"] == 200 and report["queries"] == 200 for report in reports)
+    assert reports[0]["kept"] < reports[2]["kept"]
+    short = Model.load(tmp_path / "m").truncate(16)
+    assert short.training["codes"] == reports[:2]
+    card = (tmp_path / "m" / "README.md").read_text("utf-8")
+    assert "8-bit or 16-bit or 32-bit codes" in card
+    assert f"- 16 bits keep {reports[1]['kept']:.0%} of the 10 nearest pictures" in card
+    assert "health" not in short.training
 
 
 @pytest.mark.parametrize("text", ["", "8,", "a", "1.5"])

@@ -167,6 +167,7 @@ class TrainConfig:
     warmup: float = 0.0  # share of the budget
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     channels_last: bool = False
+    compile: Literal["auto", "on", "off"] = "auto"  # the network, by torch.compile; auto: on CUDA, from 5 minutes on
     checkpoint_minutes: float = 10.0
     seed: int = 0
     num_views: int = 2  # of each image in a batch; the loss is averaged over their pairs

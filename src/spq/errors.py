@@ -38,6 +38,10 @@ class StoreError(SPQError):
     """An index folder that cannot be opened, or an item that is not in it."""
 
 
+class TimeLimitError(StoreError):
+    """A question to an index that took longer than it was given."""
+
+
 class ModelMismatchError(StoreError):
     """Codes or queries of one model offered to the index of another."""
 

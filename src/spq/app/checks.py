@@ -27,6 +27,14 @@ def check_model_out(out: Path, resume: bool) -> None:
         raise ConfigError(f"nothing to resume in {out}; leave --resume away and give a new folder, or check the path")
 
 
+def check_start(start: Path | None, **shapes: object) -> None:
+    """Refuse, beside `--start`, what the model to start from has decided."""
+    given = [name for name, value in shapes.items() if value is not None]
+    if start and given:
+        option = "--" + given[0].replace("_", "-")
+        raise ConfigError(f"{option} is the model's own with --start {start}; leave it out, or train without --start")
+
+
 def parse_lengths(text: str | None) -> tuple[int, ...] | None:
     """The lengths of `--bits 64` or `--bits 16,32,64`.
 
@@ -58,3 +66,15 @@ def check_tensorboard() -> None:
     """Refuse `--tensorboard` without the package."""
     if find_spec("tensorboard") is None:
         raise ConfigError("--tensorboard needs tensorboard; run pip install 'spq-retrieval[tensorboard]'")
+
+
+def check_serve(host: str, token: str, no_token: bool) -> None:
+    """Refuse to show pictures to a network without a token, unless that is meant."""
+    from spq.app.serving.settings import is_loopback
+
+    if token and no_token:
+        raise ConfigError("--token and --no-token contradict each other; give one")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigError("--token holds what an HTTP header cannot carry; give letters, digits and ASCII signs")
+    if not (is_loopback(host) or token or no_token):
+        raise ConfigError(f"--host {host} would show your pictures to the network; add --token SECRET, or --no-token")

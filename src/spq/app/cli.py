@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -79,10 +79,12 @@ def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code, or 16,32,64: one model for all these.")] = None,
-    recipe: Annotated[str, typer.Option(help="fast, paper, head, finetune or a FILE.toml.")] = "fast",
+    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, head, finetune or a FILE.toml.")] = "spq",
     backbone: Annotated[str | None, typer.Option(help="timm/NAME in place of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors to start the backbone from.")] = None,
-    frozen: Annotated[bool, typer.Option("--frozen", help="Train head and codebooks alone, on cached features.")] = False,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Train head and codebooks alone, on cached features.")
+    ] = False,
     start: Annotated[Path | None, typer.Option(help="Model folder whose weights training starts from.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Budget in passes over the pictures.")] = None,
@@ -100,13 +102,14 @@ def train(
 
     Example: spq train photos/ --out photos.spq --recipe head --backbone timm/resnet50
     """
-    from spq.app.checks import check_model_out, check_tensorboard, parse_lengths
+    from spq.app.checks import check_model_out, check_start, check_tensorboard, parse_lengths
     from spq.app.describe import listed
     from spq.config import load_recipe
     from spq.data.sources import open_images
 
     config = load_recipe(recipe)
     lengths = parse_lengths(bits)
+    check_start(start, bits=bits, backbone=backbone, weights=weights, image_size=image_size)
     check_model_out(out, resume)
     if tensorboard:
         check_tensorboard()
@@ -129,7 +132,7 @@ def train(
         with TrainingBar(len(source)) as bar:
             model = run_training(
                 source, config, out, resume=resume, device=device, tensorboard=tensorboard, start=started,
-                on_load=bar.loading, on_status=bar.update,
+                on_load=bar.loading, on_status=bar.update, on_note=_note,
             )  # fmt: skip
     except KeyboardInterrupt:
         if not (out / "checkpoints" / "last.pt").exists():
@@ -284,6 +287,37 @@ def dupes(
         print(dupes_report.text(report))
 
 
+@app.command()
+def serve(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep INDEX in step with its pictures.")] = False,
+    token: Annotated[str, typer.Option(envvar="SPQ_TOKEN", help="What whoever asks has to know.")] = "",
+    no_token: Annotated[bool, typer.Option("--no-token", help="Let anyone in who can reach --host.")] = False,
+    allow_host: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A further name of this server.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for thumbnails; else in your cache folder.")] = None,
+) -> None:
+    """Open a page to search the pictures, and an HTTP API, for this machine alone.
+
+    Pictures are uploaded to it or chosen by id; it never fetches one from an address.
+
+    Example: spq serve photos.index --open --watch
+    """
+    from spq.app.checks import check_folder, check_serve
+
+    check_serve(host, token, no_token)
+    check_folder("--cache", cache)
+    from spq.app.server import Settings
+    from spq.app.server import serve as run_server
+
+    settings = Settings(host, port, token, watch, tuple(allow_host or ()))
+    if cache is not None:
+        settings = replace(settings, cache=cache)
+    run_server(index, settings, open_, _note)
+
+
 @app.command("eval")
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")],
@@ -374,6 +408,28 @@ def doctor(as_json: Json = False) -> None:
 
     facts = examine()
     print(json.dumps(facts) if as_json else aligned(facts))
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+)
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which one; without, they are listed.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="What it takes.")] = None,
+) -> None:
+    """Run a benchmark of a source checkout. `spq bench NAME --help` says what it measures and takes.
+
+    Example: spq bench quality fast --minutes 4
+    """
+    from spq.app.bench import listing, run_benchmark
+
+    if name in ("-h", "--help"):
+        print(context.get_help())
+    elif name is None:
+        print(listing())
+    else:
+        run_benchmark(name, arguments or [])
 
 
 @app.command()

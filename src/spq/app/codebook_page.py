@@ -22,7 +22,8 @@ from spq.model.artifact import Model
 
 PICTURES = 1000  # that are looked at, evenly spread over the collection
 GALLERIES, SHOWN = 256, 6  # codewords in all, and pictures of each
-QUERIES, ANSWERS = 8, 3
+QUERIES, ANSWERS = 8, 5
+HIGHEST = 1.25  # what a bar at full height adds, by what a random pair has
 SIDE = 80  # pixels of a thumbnail
 _HEADS = [
     "bits", "codewords in use", "dead", "entropy", "variance lost", "copies find their original first", "in 10", "top 10 kept",
@@ -165,10 +166,10 @@ def _bars(
     added: NDArray[np.float32], usual: NDArray[np.float32], same: NDArray[np.bool_], code: NDArray[np.uint8]
 ) -> str:
     M, high, step = len(added), 48, 10
-    shapes = []
+    line, shapes = round(high * (1 - 1 / HIGHEST), 1), []
     for m in range(M):
         share = float(added[m] / max(usual[m], 1e-9))
-        height = round(high * min(share, 2) / 2, 1)
+        height = round(high * min(share / HIGHEST, 1), 1)
         told = f"codebook {m}, codeword {code[m]}: {added[m]:.3f}, {share:.0%} of a random pair's"
         kind = " class='same-word'" if same[m] else ""
         shapes.append(
@@ -177,7 +178,7 @@ def _bars(
         )
     return (
         f"<svg viewBox='0 0 {M * step} {high}' role='img' aria-label='share of each codebook in the distance'>"
-        f"{''.join(shapes)}<line x1='0' x2='{M * step}' y1='{high / 2}' y2='{high / 2}'/></svg>"
+        f"{''.join(shapes)}<line x1='0' x2='{M * step}' y1='{line}' y2='{line}'/></svg>"
     )
 
 

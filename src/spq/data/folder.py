@@ -65,6 +65,20 @@ class FolderImages(ImageSet):
         return (self.root / self.names[position]).absolute()
 
 
+def file_of(root: Path, id_: str) -> Path | None:
+    """The file of an id without listing the folder. None where it is no picture of that name, or only the list can tell.
+
+    Never a file that the list would not have: a hidden one, one outside, one behind a link to a folder.
+    """
+    parts = id_.split("/")
+    if "\\" in id_ or "\0" in id_ or not all(part and not part.startswith(".") for part in parts):
+        return None
+    path = root.joinpath(*parts)
+    is_picture = path.suffix.lower() in EXTENSIONS | HEIF
+    behind_link = any(parent.is_symlink() for parent in list(path.parents)[: len(parts) - 1])
+    return path if is_picture and not behind_link and path.is_file() else None
+
+
 def _walk(root: Path, extensions: set[str], on_error: Callable[[OSError], None]) -> Iterator[str]:
     """Names below root. One that is not UTF-8 keeps its bytes as surrogates, as Python's file functions want them.
 

@@ -56,7 +56,9 @@ class Pixels:
     failures: list[tuple[int, str]]
 
 
-def load_image(source: ImageInput, size_hint: int | None = None, name: str = "") -> Image.Image:
+def load_image(
+    source: ImageInput, size_hint: int | None = None, name: str = "", max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """A picture as RGB, upright, alpha on white, its first frame; `info["full_size"]` is (width, height) as stored.
 
     Args:
@@ -64,6 +66,7 @@ def load_image(source: ImageInput, size_hint: int | None = None, name: str = "")
             or float in 0..1.
         size_hint: the shorter side that will be needed; a larger JPEG is then decoded at a fraction of its size.
         name: what an error calls it, by default its path.
+        max_pixels: a larger file is refused before it is decoded.
     Raises:
         ImageError: names the picture, the reason and, where there is one, the remedy.
     """
@@ -76,7 +79,7 @@ def load_image(source: ImageInput, size_hint: int | None = None, name: str = "")
                 return _to_rgb(_from_array(np.asarray(source)))
             opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
             with opened as image:
-                _check_size(image)
+                _check_size(image, max_pixels)
                 width, height = image.size
                 if size_hint and image.format in ("JPEG", "MPO"):  # MPO: what many phones write
                     image.draft("RGB", (2 * size_hint, 2 * size_hint))  # never below twice what is needed
@@ -192,10 +195,10 @@ def _why_unidentified(source: ImageInput) -> str:
     return "the file is empty" if empty else "not a picture in a known format; `spq doctor` lists those"
 
 
-def _check_size(image: Image.Image) -> None:
+def _check_size(image: Image.Image, limit: int) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} pixels are over the limit of {MAX_PIXELS:,}; scale it down first")
+    if width * height > limit:
+        raise ImageError(f"{width} x {height} pixels are over the limit of {limit:,}; scale it down first")
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:

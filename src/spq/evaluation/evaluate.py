@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from spq.evaluation.metrics import (
     relevance,
     relevant_in_gallery,
 )
-from spq.index.scan import rank
+from spq.index.sums import Ranking, rank
 
 if TYPE_CHECKING:
     from spq.model.artifact import Model
@@ -138,7 +139,8 @@ def evaluate(
     say("ranking")
     name, top = distance or model.config.quantizer.distance, min(at or protocol.map_at, len(gallery.rows))
     codes = model.encode_descriptors(gallery.rows)
-    relevant = _relevant(lambda q, top: rank(model.tables(q, name), codes, top)[1], queries, gallery, top)
+    ranked = _ranker(model)
+    relevant = _relevant(lambda q, top: ranked(model.tables(q, name), codes, top)[1], queries, gallery, top)
     precision, recall = precision_recall(relevant, relevant_in_gallery(queries.labels, gallery.labels))
     report = Report(
         protocol=protocol.name,
@@ -217,6 +219,15 @@ def _better(report: Report) -> list[str]:
         f"{best}: {rivals[best]:.4f} is better than the trained codes' {report.map:.4f}; train longer, refit the codebooks "
         "([train] refit = true), or take the classic method"
     ]
+
+
+def _ranker(model: Model) -> Callable[..., Ranking]:
+    """`rank`, on a GPU where the model is on one."""
+    if model.device.type != "cuda":
+        return rank
+    from spq.evaluation import on_device
+
+    return partial(on_device.rank, device=model.device)
 
 
 def _relevant(search: classic.Search, queries: _Collected, gallery: _Collected, top: int) -> NDArray[np.bool_]:

@@ -7,6 +7,8 @@ photos the original of a re-encoded, resized, mirrored or brightened copy was th
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,6 +59,10 @@ def decode_thumbs(
     """
     with tempfile.TemporaryFile(prefix="spq-") as file:
         shape = (max(len(positions), 1), 3, SIDE, SIDE)
+        if hasattr(
+            os, "posix_fallocate"
+        ):  # said here where there is no room: what is mapped would kill the process for it
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
         thumbs = np.memmap(file, np.uint8, "w+", shape=shape)
     kept: list[Rows] = []
     failures: list[tuple[int, str]] = []

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 from numpy.typing import NDArray
 
 from spq.errors import ConfigError
 from spq.index.store import Store
-from spq.index.where import BUILT_IN, NUMBERS, And, Column, Comparison, Expr, In, Not, Or, Value, columns, parse, period
+from spq.index.where import (
+    BUILT_IN,
+    NUMBERS,
+    And,
+    Column,
+    Comparison,
+    Expr,
+    In,
+    Not,
+    Or,
+    Value,
+    columns,
+    parse,
+    period,
+    to_number,
+)
 
+FEW = 50  # values of a column that are worth a list to choose from
 _OF_ITEM = {"path": "path", "time": "mtime_ns", **{name: name for name in NUMBERS}}  # column -> of the table `items`
 _OF_METADATA = "EXISTS (SELECT 1 FROM json_each(items.metadata) AS fact WHERE fact.key = CAST(? AS TEXT) AND ({}))"
 _OF_LABEL = "EXISTS (SELECT 1 FROM json_each(items.metadata, '$.label') AS fact WHERE {})"  # one row a label
@@ -31,8 +49,7 @@ def matching(store: Store, where: str) -> NDArray[np.int64]:
 def ids_where(store: Store, expr: Expr) -> NDArray[np.int64]:
     """As `matching`, for an expression whose columns are there."""
     condition, values = to_sql(expr)
-    rows = store.select(f"SELECT id FROM items WHERE status = 0 AND {condition} ORDER BY id", *values)
-    return np.array([row[0] for row in rows], np.int64)
+    return store.ids(f"SELECT id FROM items WHERE status = 0 AND {condition} ORDER BY id", *values)
 
 
 def _has_metadata(store: Store, name: str) -> bool:
@@ -50,6 +67,27 @@ def _metadata_columns(store: Store) -> list[str]:
     first = "(SELECT metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000) AS first"
     rows = store.select(f"SELECT DISTINCT fact.key FROM {first}, json_each(first.metadata) AS fact ORDER BY 1")
     return [str(Column(name, own=name != "label")) for (name,) in rows]
+
+
+def known_columns(store: Store) -> list[tuple[str, str, list[str]]]:
+    """What can be asked: (column as written in an expression, text, number or time, its values where they are few text).
+
+    Metadata columns are those of the first items, and numbers where they are so there.
+    """
+    kinds = {"path": "text", "width": "number", "height": "number", "size": "number", "time": "time"}
+    told: list[tuple[str, str, list[str]]] = [(name, kind, []) for name, kind in kinds.items()]
+    facts: dict[str, list[object]] = {}
+    if _is_described(store):
+        first = "(SELECT metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000)"
+        for (text,) in store.select(f"SELECT metadata FROM {first}"):
+            for name, value in json.loads(text).items():
+                facts.setdefault(name, []).extend(value if isinstance(value, list) else [value])
+    for name, values in sorted(facts.items()):
+        texts = sorted({str(value) for value in values if value not in ("", None)})
+        is_number = bool(texts) and all(to_number(text) is not None for text in texts)
+        few = texts if len(texts) <= FEW and not is_number else []
+        told.append((str(Column(name, own=name != "label")), "number" if is_number else "text", few))
+    return told
 
 
 def _is_described(store: Store) -> bool:

@@ -16,7 +16,7 @@ from spq.errors import DataError, SPQError, StoreError
 from spq.index.conditions import matching
 from spq.index.gallery import Gallery, follow
 from spq.index.layout import has_index
-from spq.index.query import Box, Hit, Query, Search, descriptors, hits, ranked
+from spq.index.query import Box, Found, Hit, Query, Search, descriptors, hits, ranked
 from spq.index.scan import How, Scan
 from spq.index.store import FORMAT, Manifest, Store, read_manifest
 from spq.index.sync import Progress, SyncReport, missing, refresh
@@ -221,21 +221,38 @@ class ImageIndex:
     def _search(self, queries: Sequence[Query | Sequence[Query]], asked: Search) -> list[list[Hit]]:
         if not queries:
             return []
-        self._gallery().scan.check(**asked.how)  # before a model is loaded
-        flat, sizes = asked.pictures(queries)
-        x = descriptors(flat, self._codewords(), lambda pictures: self.model.embed(pictures), self._decoded)
-        tables = asked.tables(self._tables(x), sizes)
+        tables = self.tables(queries, asked)
+        stale: Gallery | None = None
         while True:
-            gallery = self._gallery()
-            rows = (
-                None if asked.where is None else np.flatnonzero(np.isin(gallery.ids, matching(self.store, asked.where)))
-            )
-            found = ranked(asked, tables, gallery.scan, gallery.ids, rows)
-            wanted = {i for answers in found for _, near in answers for i in near}
+            found = self.answers(tables, asked, stale)
+            wanted = {i for answers in found.answers for _, near in answers for i in near}
             paths = self.store.paths(wanted)
             if len(paths) == len(wanted):  # else a writer has dropped one since the codes were read
                 break
-        return [hits(answers, asked.offset, paths) for answers in found]
+            stale = found.gallery
+        return [hits(answers, asked.offset, paths) for answers in found.answers]
+
+    def tables(self, queries: Sequence[Query | Sequence[Query]], asked: Search) -> Floats:
+        """The distance table of each query (Q, M, K): all that the search itself needs to know of it.
+
+        Raises:
+            as `search`.
+        """
+        self._gallery().scan.check(**asked.how)  # before a model is loaded
+        flat, sizes = asked.pictures(queries)
+        x = descriptors(flat, self.codebooks, lambda pictures: self.model.embed(pictures), self._decoded)
+        return asked.tables(self._tables(x), sizes)
+
+    def answers(self, tables: Floats, asked: Search, stale: Gallery | None = None) -> Found:
+        """The answers to tables (Q, M, K) as ids, and what they were found among.
+
+        Args:
+            stale: look at codes that are newer than these.
+        """
+        gallery = self._gallery(stale)
+        rows = None if asked.where is None else self._rows(gallery, asked.where)
+        available = len(gallery.ids) if rows is None else len(rows)
+        return Found(gallery, available, ranked(asked, tables, gallery.scan, gallery.ids, rows))
 
     def info(self) -> dict[str, Any]:
         """What `spq info` says of an index."""
@@ -264,8 +281,12 @@ class ImageIndex:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _gallery(self) -> Gallery:
-        """ids and codes in memory, as of the last change that anyone has made."""
+    def _rows(self, gallery: Gallery, where: str) -> NDArray[np.int64]:
+        """Rows, ascending, of which an expression is true."""
+        return np.flatnonzero(np.isin(gallery.ids, matching(self.store, where)))
+
+    def _gallery(self, stale: Gallery | None = None) -> Gallery:
+        """ids and codes in memory, as of the last change that anyone has made: never `stale` ones that have become others."""
         self._loaded = follow(self.store, self._scan, self._loaded)
         return self._loaded
 
@@ -273,10 +294,10 @@ class ImageIndex:
         return Scan(codes, self.store.manifest.codebook_size, self._tables_of)
 
     def _tables(self, descriptors: Floats) -> Floats:
-        return distance_tables(descriptors, self._codewords(), self.store.manifest.distance)
+        return distance_tables(descriptors, self.codebooks, self.store.manifest.distance)
 
     def _tables_of(self, codes: NDArray[np.uint8]) -> Floats:
-        return self._tables(decode(codes, self._codewords()))
+        return self._tables(decode(codes, self.codebooks))
 
     def _decoded(self, item: int) -> Floats:
         gallery = self._gallery()
@@ -285,10 +306,11 @@ class ImageIndex:
             raise StoreError(
                 f"no picture with id {item} in index {self.store.folder}; ids are as in `spq search --json`"
             )
-        descriptor: Floats = decode(gallery.scan.code(row)[None], self._codewords())[0]
+        descriptor: Floats = decode(gallery.scan.code(row)[None], self.codebooks)[0]
         return descriptor
 
-    def _codewords(self) -> Floats:
+    @property
+    def codebooks(self) -> Floats:
         """(M, K, d), from the copy of the model, without loading torch."""
         if self._codebooks is None:
             self._codebooks = (

@@ -24,6 +24,7 @@ from PIL import Image
 
 from spq.data.images import ImageInput, load_image
 from spq.errors import ConfigError, StoreError
+from spq.index.gallery import Gallery
 from spq.index.scan import How, Scan
 
 Floats = NDArray[np.float32]
@@ -44,6 +45,15 @@ class Hit:
     path: str
     distance: float
     folded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Answers to each query, and the codes that they were found among. available: pictures that could have been answers."""
+
+    gallery: Gallery
+    available: int
+    answers: list[list[Answer]]
 
 
 @dataclass(frozen=True)
@@ -190,12 +200,16 @@ def _picked(asked: Search, distances: Floats, rows: Rows, ids: Ids, scan: Scan) 
     keep = np.ones(len(rows), bool) if asked.max_distance is None else distances <= asked.max_distance
     if asked.exclude:
         keep &= ~np.isin(ids[rows], list(asked.exclude))
-    near, rows = distances[keep].tolist(), rows[keep]
-    alone: list[Answer] = [(d, [i]) for d, i in zip(near, ids[rows].tolist(), strict=True)]
-    answers = _folded(alone, scan.codes_of(rows)) if asked.fold else alone
+    near, rows = distances[keep], rows[keep]
     end = asked.offset + asked.top
+    if not asked.fold:
+        page = slice(asked.offset, end)  # of what may be 100,000 answers, only these become Python's numbers
+        found = zip(near[page].tolist(), ids[rows[page]].tolist(), strict=True)
+        return [(d, [i]) for d, i in found], beyond or len(near) >= end
+    alone = [(d, [i]) for d, i in zip(near.tolist(), ids[rows].tolist(), strict=True)]
+    answers = _folded(alone, scan.codes_of(rows))
     # the same code has the same distance: what is folded into the last answer ends where a larger distance begins
-    complete = len(answers) >= end and (not asked.fold or distances[-1] > answers[end - 1][0])
+    complete = len(answers) >= end and distances[-1] > answers[end - 1][0]
     return answers[asked.offset : end], beyond or complete
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.errors import StoreError
+from spq.errors import StoreError, TimeLimitError
 from spq.index.layout import (
     FORMAT,
     SQLITE_ERRORS,
@@ -34,6 +35,7 @@ from spq.index.layout import (
 __all__ = ["FORMAT", "Item", "Manifest", "Store", "as_json", "read_manifest"]
 OK, UNREADABLE = 0, 1
 PAGE = 100_000  # rows that are read at once
+STEPS = 100_000  # of SQLite's machine between two looks at the clock: about a millisecond
 
 # A file name may hold bytes that are not UTF-8, which sqlite3 refuses as str: text goes in as bytes and is cast.
 _PUT = (
@@ -284,9 +286,35 @@ class Store:
         rows = (row for i in ids for row in self._select("SELECT id, path FROM items WHERE id = ?", int(i)))
         return dict(rows)
 
+    def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
+        """id -> item, of the ids that are there and have a code."""
+        wanted = json.dumps([int(i) for i in ids])
+        where = "id IN (SELECT value FROM json_each(?)) AND status = 0"
+        rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where}", wanted)
+        return {item.id: item for item in map(_item, rows)}
+
+    def ids(self, question: str, *values: object) -> NDArray[np.int64]:
+        """The ids (n,) that a question selects, in its order. SQLite joins them into one text, as in `_code_page`."""
+        text = self._select(f"SELECT group_concat(id) FROM ({question})", *values)[0][0]
+        return np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
+
     def select(self, question: str, *values: object) -> list[Any]:
         """Rows of any question to the tables."""
         return self._select(question, *values)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Cut off what is asked of the store inside after so many seconds.
+
+        Raises:
+            TimeLimitError: it was.
+        """
+        end = time.monotonic() + seconds
+        self._reader.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+        try:
+            yield
+        finally:
+            self._reader.set_progress_handler(None, 0)
 
     def version(self) -> int:
         """Changes whenever anyone has changed the items."""
@@ -301,6 +329,8 @@ class Store:
         try:
             return self._reader.execute(statement, values).fetchall()
         except SQLITE_ERRORS as error:
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
+                raise TimeLimitError(f"a question to index {self.folder} took too long; ask for less") from None
             raise StoreError(f"index {self.folder} could not be read ({error}); index anew if that stays") from None
 
     def _first(self, where: str, *values: bytes) -> Item | None:

@@ -254,7 +254,7 @@ def _tokens(text: str) -> list[_Token]:
 
 def _typed(column: Column, operator: str, text: str, bare: bool, position: int) -> Value:
     """The value as it compares with a column: a number, or text. A date stays text, and is checked."""
-    number = _number(text)
+    number = to_number(text)
     if column.own or column.name in ("path", "label"):
         return number if number is not None and bare and operator != "~" else text
     if operator == "~":
@@ -271,7 +271,7 @@ def _typed(column: Column, operator: str, text: str, bare: bool, position: int) 
     return number
 
 
-def _number(text: str) -> float | None:
+def to_number(text: str) -> float | None:
     """The number that a text is. One of more than 15 digits is a name: as floats, neighbours would be equal."""
     found = _NUMBER.fullmatch(text)
     if not found or len(found[1] + found[2]) > 15:

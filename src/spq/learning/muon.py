@@ -17,7 +17,9 @@ class Muon(Optimizer):
     decay has nothing to do.
     """
 
-    def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float, momentum: float, steps: int = 3) -> None:
+    def __init__(
+        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float, momentum: float, steps: int = 3
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "steps": steps})
 
     @torch.no_grad()
@@ -38,14 +40,15 @@ class Muon(Optimizer):
 def orthogonalise(G: Tensor, steps: int) -> Tensor:
     """The nearest semi-orthogonal matrix to G (m, n), approximately: singular values end in about 0.7..1.2.
 
-    A quintic polynomial iteration with Jordan's coefficients, chosen for a steep slope at zero.
+    A quintic polynomial iteration with Jordan's coefficients, chosen for a steep slope at zero. On a GPU in bf16, which
+    the iteration bears and its matrix units multiply fastest.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = G.shape[0] > G.shape[1]
-    X = G.T if tall else G
+    X = (G.T if tall else G).to(torch.bfloat16 if G.is_cuda else G.dtype)
     X = X / (X.norm() + 1e-7)
     for _ in range(steps):
         A = X @ X.T
         X = a * X + (b * A + c * A @ A) @ X
     result: Tensor = X.T if tall else X
-    return result
+    return result.to(G.dtype)

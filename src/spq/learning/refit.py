@@ -23,7 +23,7 @@ def refit(quantizer: Quantizer, x: Tensor, iterations: int = 20) -> None:
     M, K, d = C.shape
     for _ in range(iterations):
         codes = torch.cat([quantizer.encode(chunk) for chunk in torch.split(x, 4096)]).long()  # (N, M)
-        slots = codes + K * torch.arange(M)
-        sums = torch.zeros(M * K, d).index_add_(0, slots.flatten(), parts.reshape(-1, d))
-        counts = torch.bincount(slots.flatten(), minlength=M * K)[:, None]
+        slots = (codes + K * torch.arange(M, device=x.device)).flatten()
+        sums = x.new_zeros(M * K, d).index_add_(0, slots, parts.reshape(-1, d))
+        counts = x.new_zeros(M * K, 1).index_add_(0, slots, x.new_ones(len(slots), 1))
         C.copy_(torch.where(counts > 0, sums / counts.clamp(min=1), C.view(M * K, d)).view(M, K, d))

@@ -7,11 +7,11 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,10 +32,14 @@ from spq.learning.neighbours import neighbours, whose
 from spq.learning.refit import refit
 from spq.learning.views import make_views
 from spq.model.artifact import Model, Replacing
-from spq.model.device import resolve_device, resolve_precision
+from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
 
+Outputs = Sequence[tuple[Tensor, Tensor]]  # descriptors x and their soft quantizations z, (B, D) each, of every view
+Objective = Callable[[Outputs, Network, Callable[[Outputs], Tensor]], Tensor]
+
 LOG_SECONDS = 10.0
+COMPILE_FROM = 5.0  # minutes of training: shorter ones do not win back what compiling takes
 FIT_IMAGES = 20_000  # pictures, about, that the end of a training looks at once more
 
 
@@ -71,9 +75,11 @@ def train(
     device: str = "auto",
     backbone: nn.Module | None = None,
     start: Model | None = None,
+    objective: Objective | None = None,
     on_load: Callable[[int], None] | None = None,
     on_status: Callable[[TrainStatus], None] | None = None,
     on_epoch: Callable[[int, Network], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     tensorboard: bool = False,
 ) -> Model:
     """Train on images without labels and save the model folder `out`.
@@ -81,24 +87,23 @@ def train(
     Args:
         resume: go on from `out/checkpoints/last.pt`, whose recipe then counts; start anew where there is none.
         backbone: any module (B, 3, S, S) -> (B, F) in place of the recipe's; loading the model needs it again.
-        start: a model of the same shapes whose weights the training starts from.
+        start: a model whose weights the training starts from; its input, backbone, head and quantizer count, not the recipe's.
+        objective: called as `objective(outputs, network, loss)` for what is minimised, where `loss(outputs)` is the recipe's
+            own; a checkpoint does not hold it, so a resumed run is given it again.
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
         on_epoch: called after every epoch with its number and the network (in training mode).
+        on_note: called with what the user should know: that training cannot be compiled here.
     Raises:
         DataError: fewer readable images than one batch. CollapseError: the loss is no longer finite.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     out = Path(out)
     checkpoint = read_checkpoint(out) if resume else None
-    if checkpoint:
-        recipe = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
-    if backbone is not None:
-        name = f"given/{type(backbone).__name__}"
-        recipe = replace(recipe, backbone=replace(recipe.backbone, name=name))
+    recipe = _resolved(recipe, out, checkpoint, start, backbone)
     if recipe.train.frozen:
         return train_head(
-            images, recipe, out, checkpoint, device=device, backbone=backbone, start=start, tensorboard=tensorboard,
-            on_load=on_load, on_status=on_status, on_epoch=on_epoch,
+            images, recipe, out, checkpoint, device=device, backbone=backbone, start=start, objective=objective,
+            on_load=on_load, on_status=on_status, on_epoch=on_epoch, tensorboard=tensorboard,
         )  # fmt: skip
     from accelerate import Accelerator  # heavy, and only training needs it
 
@@ -111,29 +116,32 @@ def train(
     network = started(Network(recipe, backbone), start)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
-    near = None
-    if recipe.train.neighbours:  # by the features that the training starts from
-        near = checkpoint["near"] if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
+    near = checkpoint["near"] if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
     optimizers = make_optimizers(network, recipe)
     state = restored(checkpoint, network, optimizers)
     raw_network = network
     network, *optimizers = accelerator.prepare(network, *optimizers)
     run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
     run.near = near
+    network = _compiled(network, recipe, accelerator.device.type, on_note)
 
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
     num_views = recipe.train.num_views
+
+    def own_loss(outputs: Outputs) -> Tensor:
+        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+
     network.train()
-    if recipe.train.backbone_lr_scale != 1:  # a pretrained one keeps its batch statistics: those of few pictures are worse
-        raw_network.backbone.eval()
+    # a pretrained backbone keeps its batch statistics: those of batches of few pictures are worse
+    raw_network.backbone.train(recipe.train.backbone_lr_scale == 1)
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
             batches = [data[rows] for rows in whose(indices, near, num_views, generator)]
             views = [make_views(batch, recipe.views, run.view_config(), generator) for batch in batches]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 outputs = [network(_layout(view, recipe)) for view in views]
-            loss = multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+            loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             accelerator.backward(loss)
@@ -191,13 +199,13 @@ class Run:
         seed = self.recipe.train.seed
         while self.done < 1 and not self.interrupted:
             epoch, position = divmod(self.state.step, self.steps_per_epoch)
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).to(device)
             for start in range(position * self.batch_size, self.steps_per_epoch * self.batch_size, self.batch_size):
                 if (done := self.done) >= 1 or self.interrupted:
                     return
                 self.set_lr(done)
                 generator = torch.Generator(device).manual_seed((seed << 40) + self.state.step)
-                yield order[start : start + self.batch_size].to(device), generator
+                yield order[start : start + self.batch_size], generator
 
     def view_config(self) -> InputConfig:
         """The input at the size of the views.
@@ -409,21 +417,41 @@ def started(network: Network, start: Model | None) -> Network:
     """The network with the weights of a model.
 
     Raises:
-        ConfigError: its shapes are others.
+        ConfigError: a given backbone is not of the model's shapes.
     """
     if start is not None:
         try:
             network.load_state_dict(start.network.state_dict())
         except RuntimeError:
             raise ConfigError(
-                "the model to start from has another backbone, head or code length than the recipe; give its own recipe and --bits"
+                "the given backbone does not fit the model to start from; give one of its shapes"
             ) from None
     return network
 
 
+def _resolved(
+    recipe: Recipe, out: Path, checkpoint: dict[str, Any] | None, start: Model | None, backbone: nn.Module | None
+) -> Recipe:
+    """The recipe that counts: the checkpoint's, with the shapes of what it starts from and the name of a given backbone."""
+    if checkpoint:
+        recipe = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
+    if start is not None:
+        kept = {part: getattr(start.config, part) for part in ("input", "backbone", "head", "quantizer")}
+        recipe = replace(recipe, **kept)
+    if start is not None or checkpoint:  # whose weights replace those that the backbone would be looked up with
+        recipe = replace(recipe, backbone=replace(recipe.backbone, pretrained=False, weights=""))
+    if backbone is not None:
+        recipe = replace(recipe, backbone=replace(recipe.backbone, name=f"given/{type(backbone).__name__}"))
+    return recipe
+
+
 def _neighbours(network: Network, recipe: Recipe, pixels: Pixels, device: torch.device) -> Tensor | None:
+    """By the features that the training starts from; None where the recipe asks for none."""
+    if not recipe.train.neighbours:
+        return None
     model, precision = Model(network.to(device), recipe), resolve_precision(recipe.train.precision, device.type)
-    return neighbours(model.features(pixels.array, precision=precision), recipe.train.neighbours, recipe.train.seed, device)
+    features = model.features(pixels.array, precision=precision)
+    return neighbours(features, recipe.train.neighbours, recipe.train.seed, device)
 
 
 def check_same_pictures(checkpoint: dict[str, Any] | None, fingerprint: str, out: Path, name: str) -> None:
@@ -451,6 +479,18 @@ def batch_size_for(recipe: Recipe, count: int, name: str, failures: list[tuple[i
             f"{count} readable pictures in {name} are too few to learn from; 16 is the least, 1,000 sensible"
         )
     return max(2, min(recipe.train.batch_size, count // 4))
+
+
+def _compiled(network: Network, recipe: Recipe, device: str, on_note: Callable[[str], None] | None) -> Network:
+    """The network, compiled where the recipe wants it and it can be; the given one keeps its names, and is what is saved."""
+    option, minutes = recipe.train.compile, recipe.train.minutes
+    if option == "auto" and 0 < minutes < COMPILE_FROM:
+        return network
+    wanted, note = resolve_compile(option, device)
+    if note and on_note:
+        on_note(note)
+    # kernels for each size of the views, of which there are two: one set for all sizes would be slower
+    return cast(Network, torch.compile(network, dynamic=False)) if wanted else network
 
 
 def _layout(view: Tensor, recipe: Recipe) -> Tensor:

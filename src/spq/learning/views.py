@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ def apply_views(images: Tensor, params: ViewParams, config: ViewsConfig, input_c
     x = torch.bmm(x, columns.transpose(1, 2)).view(B, S, 3, S)
     matrix, offset = _colour_transforms(params, x.mean((1, 3)))
     x = torch.baddbmm(offset[:, :, None], matrix, x.transpose(1, 2).reshape(B, 3, S * S))
-    mean, std = (x.new_tensor(v)[:, None] for v in (input_config.mean, input_config.std))
+    mean, std = (_vector(v, x.device)[:, None] for v in (input_config.mean, input_config.std))
     return x.clamp_(0, 1).sub_(mean).div_(std).view(B, 3, S, S)
 
 
@@ -145,7 +146,7 @@ def _colour_transforms(params: ViewParams, mean_colour: Tensor) -> tuple[Tensor,
     """
     B, device = len(params.flip), mean_colour.device
     eye = torch.eye(3, device=device)
-    luma = torch.tensor(_LUMA, device=device)
+    luma = _vector(_LUMA, device)
     grey = luma.expand(3, 3)  # each output channel is the luma
 
     def blend(factor: Tensor) -> Tensor:  # factor * x + (1 - factor) * grey(x)
@@ -175,9 +176,20 @@ def _colour_transforms(params: ViewParams, mean_colour: Tensor) -> tuple[Tensor,
 
 def _hue_rotations(hue: Tensor) -> Tensor:
     """(B, 3, 3): a rotation of the chroma plane by `hue` turns, luma unchanged."""
-    to_yiq = torch.tensor(_TO_YIQ, device=hue.device)
+    to_yiq, from_yiq = _yiq(hue.device)
     angle = -2 * math.pi * hue  # I-Q turns the other way round than HSV's hue
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(hue), torch.ones_like(hue)
     rotation = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    turned: Tensor = torch.linalg.inv(to_yiq) @ rotation @ to_yiq
-    return turned
+    return from_yiq @ rotation @ to_yiq
+
+
+@cache  # made anew, each would be copied to a GPU at each step, and the host would wait for it
+def _vector(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values).to(device)
+
+
+@cache
+def _yiq(device: torch.device) -> tuple[Tensor, Tensor]:
+    """RGB -> YIQ and back, each (3, 3)."""
+    to_yiq = torch.tensor(_TO_YIQ)
+    return to_yiq.to(device), torch.linalg.inv(to_yiq).to(device)

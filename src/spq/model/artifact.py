@@ -264,7 +264,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 def model_card(model: Model) -> str:
     """The README.md of a model folder."""
     q, lengths = model.config.quantizer, [f"{bits}-bit" for bits in model.config.quantizer.lengths]
-    facts = "\n".join(f"- {key}: {value}" for key, value in model.training.items())
+    told = [f"- {key}: {value}" for key, value in model.training.items() if key != "codes"]
+    told += [
+        f"- {codes['bits']} bits keep {codes['kept']:.0%} of the 10 nearest pictures; {codes['copy_at_10']:.0%} of altered "
+        f"copies find their original among 10 of {codes['pictures']:,}"
+        for codes in model.training.get("codes", [])
+    ]
+    facts = "\n".join(told)
     return f"""---
 library_name: spq-retrieval
 tags: [image-retrieval, product-quantization, self-supervised]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+from torch import Tensor
 
 from spq.errors import ConfigError
 
@@ -18,13 +21,32 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def resolve_precision(precision: str, device: str) -> str:
+def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: str) -> Literal["fp32", "bf16"]:
     """`auto` is bf16 where the hardware multiplies it faster, else fp32."""
     if precision != "auto":
         return precision
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     return "bf16" if device == "cpu" and _cpu_is_faster_in_bf16() else "fp32"
+
+
+def resolve_compile(option: str, device: str) -> tuple[bool, str]:
+    """Whether `torch.compile` is to be used, and a note where it was wanted but its compiler does not work here.
+
+    `auto` wants it on CUDA alone: on a CPU it takes a minute that only long trainings win back.
+    """
+    if option == "off" or (option == "auto" and device != "cuda"):
+        return False, ""
+    try:  # of the many things that may be missing (Triton, a C++ compiler, headers) only a trial finds each
+        torch.autograd.backward(torch.compile(_trial)(torch.ones(64, device=device, requires_grad=True)))
+    except Exception as error:  # any, from any stage of the compiler
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return False, f"training is not compiled, which is slower: {lines[0]}"
+    return True, ""
+
+
+def _trial(x: Tensor) -> Tensor:
+    return (x.sin() * 2 + 1).square().sum()
 
 
 def _cpu_is_faster_in_bf16() -> bool:

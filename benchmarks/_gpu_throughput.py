@@ -1,0 +1,178 @@
+"""Views per second of a training on a GPU, measured in the training loop itself; the authors' code beside it.
+
+Run by `gpu_cifar10.py --throughput`. Rates are of intervals between two moments at which the host has waited for the GPU;
+the first ones, in which kernels are chosen and compiled, do not count.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from _variants import variant
+from spq.config import Recipe
+from spq.data.images import load_pixels
+from spq.data.sources import ImageSet
+from spq.errors import ConfigError
+from spq.learning import train as training
+from spq.learning.loss import multi_view
+from spq.model.device import resolve_compile, resolve_device
+from spq.model.network import Network
+
+VARIANTS = (  # the paper's network, batch and views; each line adds to the one before
+    'paper:train.compile="off"',
+    'paper:train.compile="off",train.precision="auto"',
+    'paper:train.compile="off",train.precision="auto",train.channels_last=true',
+    'paper:train.precision="auto",train.channels_last=true',
+    'gpu:train.small_share=0.0',
+    'gpu:train.small_share=1.0',
+)  # fmt: skip
+INTERVALS, SECONDS, SKIPPED = 6, 2.0, 2
+BATCH = 256  # of the authors' code
+
+
+class EnoughError(Exception):
+    pass
+
+
+def measure(images: ImageSet, device: str, official: Path | None, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """A row for each variant, for one forward pass against several, and for the authors' code."""
+    rows = []
+    for text in VARIANTS:
+        rows.append({"what": text, **rate_of(images, variant(text, 32, 60.0, None)[0], device)})
+        say(f"{rows[-1]['views_per_second']:10,.0f} views/s  {text}")
+    rows += forward_passes(variant("gpu", 32, 60.0, None)[0], resolve_device(device))
+    if official:
+        rows.append({"what": "authors' code", **rate_of_authors(images, resolve_device(device), official)})
+    return rows
+
+
+def rate_of(images: ImageSet, recipe: Recipe, device: str) -> dict[str, Any]:
+    """Of `train` itself. Its budget of an hour is never reached."""
+    seen: list[tuple[float, int]] = []
+    notes: list[str] = []
+
+    def on_status(status: training.TrainStatus) -> None:
+        seen.append((status.seconds, status.views))
+        if len(seen) > INTERVALS + SKIPPED:
+            raise EnoughError
+
+    before, training.LOG_SECONDS = training.LOG_SECONDS, SECONDS
+    torch.compiler.reset()
+    try:
+        with tempfile.TemporaryDirectory(prefix="spq-rate-") as folder:
+            training.train(images, recipe, folder, device=device, on_status=on_status, on_note=notes.append)
+    except EnoughError:
+        pass
+    finally:
+        training.LOG_SECONDS = before
+    return {**_rates(seen), "notes": notes}
+
+
+def rate_of_authors(images: ImageSet, device: str, checkout: Path) -> dict[str, Any]:
+    """Of their `train_SPQ`, run unmodified by `_authors.py`."""
+    try:
+        from _authors import Authors, BudgetSpent
+    except ImportError as error:
+        raise ConfigError(f"--official {checkout} cannot be run: {error}") from None
+    seen: list[tuple[float, int]] = []
+
+    def before_step(at: Any) -> None:
+        now = time.monotonic()
+        if not seen or now - seen[-1][0] >= SECONDS:
+            if device == "cuda":
+                torch.cuda.synchronize()
+            seen.append((time.monotonic(), 2 * BATCH * at.step))
+        if len(seen) > INTERVALS + SKIPPED:
+            raise BudgetSpent
+
+    batch = min(BATCH, len(images) // 4)
+    pixels = load_pixels(images, 32).array
+    Authors(checkout).train(
+        pixels, bits=32, before_step=before_step, batch_size=batch, device=device, workers=min(8, os.cpu_count() or 1)
+    )
+    return _rates([(seconds, views * batch // BATCH) for seconds, views in seen])
+
+
+def forward_passes(recipe: Recipe, device: str, rounds: int = 6) -> list[dict[str, Any]]:
+    """Forward and backward pass of each view by itself, as training does it, and of all views of a step at once, in turn.
+
+    Batch normalisation then sees V * B pictures in place of B, and layers with small pictures fill a GPU better.
+    """
+    config, torch_device = recipe.train, torch.device(device)
+    torch.compiler.reset()
+    network = Network(recipe).to(torch_device)
+    if config.channels_last:
+        network.to(memory_format=torch.channels_last)
+    forward = torch.compile(network, dynamic=False) if resolve_compile(config.compile, device)[0] else network
+    side = round(recipe.input.size * config.view_scale)
+    generator = torch.Generator(torch_device).manual_seed(0)
+    views = torch.randn(config.num_views * config.batch_size, 3, side, side, generator=generator, device=torch_device)
+    views = training._layout(views, recipe)
+    rates: dict[str, list[float]] = {"a forward pass for each view": [], "one forward pass for all views": []}
+    for turn in range(rounds + 2):
+        for name, passes in zip(rates, (config.num_views, 1), strict=True):
+            seconds = _seconds(lambda passes=passes: _step(forward, views.chunk(passes), config, device), device)  # type: ignore[misc]
+            if turn > 1:
+                rates[name].append(len(views) / seconds)
+    return [{"what": f"gpu, {name}", **_spread(values), "notes": []} for name, values in rates.items()]
+
+
+def _step(forward: Callable[..., Any], parts: Any, config: Any, device: str) -> None:
+    with torch.autocast(device, torch.bfloat16, enabled=config.precision != "fp32" and device == "cuda"):
+        outputs = [forward(part) for part in parts]
+    if len(outputs) == 1:
+        outputs = list(zip(*(tensor.chunk(config.num_views) for tensor in outputs[0]), strict=True))
+    loss: Tensor = multi_view(outputs, config.temperature)
+    loss.backward()
+
+
+def _seconds(step: Callable[[], None], device: str, steps: int = 10) -> float:
+    """Of one step."""
+    steps = steps if device == "cuda" else 1
+    for _ in range(steps if device == "cuda" else 0):
+        step()
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    _wait(device)
+    return (time.perf_counter() - start) / steps
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _rates(seen: list[tuple[float, int]]) -> dict[str, Any]:
+    points = np.array(seen[SKIPPED:], float)
+    return _spread([float(rate) for rate in np.diff(points[:, 1]) / np.diff(points[:, 0])])
+
+
+def _spread(rates: list[float]) -> dict[str, Any]:
+    return {
+        "views_per_second": round(statistics.median(rates), 1),
+        "from": round(min(rates), 1),
+        "to": round(max(rates), 1),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Aligned text; how many times as fast as the authors' code, where that was measured."""
+    theirs = next((row["views_per_second"] for row in rows if row["what"] == "authors' code"), 0)
+    return "\n".join(
+        f"{row['views_per_second']:10,.0f} views/s ({row['from']:,.0f}..{row['to']:,.0f})"
+        + (f"  {row['views_per_second'] / theirs:5.1f}x" if theirs else "")
+        + f"  {row['what']}" + "".join(f"; {note}" for note in row.get("notes", []))
+        for row in rows
+    )  # fmt: skip

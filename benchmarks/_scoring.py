@@ -1,0 +1,225 @@
+"""What the quality benchmarks share: who asks whom, scores of a model, points along a training."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spq.config import Distance
+from spq.data.images import load_pixels
+from spq.data.protocols import Protocol, custom_protocol, load_protocol
+from spq.data.sources import ImageSet, open_images, subset
+from spq.errors import SPQError
+from spq.evaluation.baselines import DESCRIPTOR_BASELINES, Search, float_cosine, train_codebooks
+from spq.evaluation.metrics import (
+    mean_average_precision,
+    precision_at,
+    precision_recall,
+    query_chunks,
+    relevance,
+    relevant_in_gallery,
+)
+from spq.index.scan import rank
+from spq.learning.refit import refit
+from spq.learning.train import FIT_IMAGES
+from spq.model.artifact import Model
+
+QUERIES = 5000  # held out of the training set, or a tenth of a smaller one
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Pixels (N, 3, S, S) uint8 and labels (N,) of a protocol whose gallery is what was trained on."""
+
+    protocol: Protocol
+    gallery: NDArray[np.uint8]
+    gallery_labels: NDArray[np.int64]
+    queries: NDArray[np.uint8]
+    query_labels: NDArray[np.int64]
+
+    @property
+    def name(self) -> str:
+        return self.protocol.name
+
+    @property
+    def training(self) -> NDArray[np.uint8]:
+        return self.gallery
+
+    @property
+    def map_at(self) -> int:
+        return min(self.protocol.map_at, len(self.gallery))
+
+
+def choose_protocol(images: str, test: bool) -> Protocol:
+    """The final protocol of a labelled training set, or the one for choices, which looks at no test picture."""
+    if not test:
+        return held_out(images)
+    kind = images.removesuffix(":train")
+    return load_protocol("cifar10-spq") if kind == "cifar10" else custom_protocol(images, f"{kind}:test")
+
+
+def held_out(images: str | ImageSet, seed: int = 0) -> Protocol:
+    """5,000 (or a tenth) of a labelled training set ask, the others are trained on and answer."""
+    images = open_images(images) if isinstance(images, str) else images
+    order = np.random.default_rng(seed).permutation(len(images))
+    count = min(QUERIES, len(images) // 10)
+    rest = subset(images, np.sort(order[count:]))
+    return Protocol(f"{images.name}, {count:,} held out", subset(images, np.sort(order[:count])), rest, rest, 1000)
+
+
+def load_data(protocol: Protocol, size: int, queries: int | None = None) -> Data:
+    """Its pictures at `size`; `queries`: only the first so many of a fixed random order."""
+    asking = protocol.queries
+    if queries:
+        asking = subset(asking, np.sort(np.random.default_rng(0).permutation(len(asking))[:queries]))
+    parts: list[Any] = []
+    for images in (protocol.gallery, asking):
+        pixels = load_pixels(images, size)
+        assert images.labels is not None
+        parts += [pixels.array, images.labels[pixels.kept]]
+    return Data(protocol, *parts)
+
+
+def map_of(model: Model, data: Data, distance: Distance) -> float:
+    """mAP@N of a model's codes."""
+    codes = model.encode(data.gallery)
+    search: Search = lambda rows, top: rank(model.tables(rows, distance), codes, top)[1]  # noqa: E731
+    return mean_average_precision(relevant(search, model.embed(data.queries), data))
+
+
+def finish(model: Model, x: Floats, *, pq: bool) -> None:
+    """Codebooks as the end of a training leaves them, from gallery descriptors x.
+
+    Args:
+        pq: plain k-means codebooks, where training had none.
+    """
+    quantizer, sample = model.network.quantizer, x[:: 1 + len(x) // FIT_IMAGES]
+    if pq:
+        codebooks = train_codebooks(sample, quantizer.config.num_codebooks, np.random.default_rng(0))
+        quantizer.codebooks.data.copy_(torch.from_numpy(codebooks))
+    elif model.config.train.refit:
+        refit(quantizer, torch.from_numpy(sample))
+
+
+def measure(
+    model: Model, data: Data, *, pq: bool = False, refitted: bool = True, everything: bool = False
+) -> dict[str, Any]:
+    """Scores of a model, or of a point on the way to one.
+
+    Args:
+        pq: give it k-means codebooks first. refitted: its codebooks are as the recipe's end leaves them.
+        everything: also the other distance, classic codes on the same descriptors, float cosine, P@N and the PR curve.
+    Returns:
+        `map` under the model's own distance, and what `everything` adds; `lengths`: of shorter codes of the same model.
+    """
+    x, q = model.embed(data.gallery), model.embed(data.queries)
+    if pq or not refitted:
+        finish(model, x, pq=pq)
+    codes, own = model.encode_descriptors(x), model.config.quantizer.distance
+
+    def codes_by(distance: Distance) -> Search:
+        return lambda rows, top: rank(model.tables(rows, distance), codes, top)[1]
+
+    hits = relevant(codes_by(own), q, data)
+    scores: dict[str, Any] = {"map": _rounded(mean_average_precision(hits))}
+    if not everything:
+        return scores
+    if shorter := model.config.quantizer.lengths[:-1]:
+        scores["lengths"] = {str(bits): _rounded(_truncated_map(model, bits, x, q, data)) for bits in shorter}
+    total = relevant_in_gallery(data.query_labels, data.gallery_labels)
+    precision, recall = precision_recall(hits, total, points=30)
+    scores["precision"] = {str(n): _rounded(p) for n, p in precision_at(hits, (1, 10, 100, 1000)).items()}
+    scores["pr"] = {"precision": [_rounded(p) for p in precision], "recall": [_rounded(r) for r in recall]}
+    other: Distance = "l2" if own == "sqeuclidean" else "sqeuclidean"
+    searches: dict[str, Callable[[], Search]] = {
+        other: lambda: codes_by(other),
+        "float cosine": lambda: float_cosine(x),
+    }
+    bits = model.config.quantizer.bits
+    if bits % 4 == 0:
+        for name, fit in DESCRIPTOR_BASELINES.items():
+            searches[name] = lambda fit=fit: fit(x, bits, np.random.default_rng(0))  # type: ignore[misc]
+    scores["others"] = {
+        name: _rounded(mean_average_precision(relevant(make(), q, data))) for name, make in searches.items()
+    }
+    return scores
+
+
+def _truncated_map(model: Model, bits: int, x: Floats, q: Floats, data: Data) -> float:
+    """mAP@N of the first `bits` of the codes, from the descriptors of the whole ones."""
+    short = model.truncate(bits)
+    D, own = short.config.quantizer.dim, short.config.quantizer.distance
+    codes = short.encode_descriptors(x[:, :D])
+    return mean_average_precision(
+        relevant(lambda rows, top: rank(short.tables(rows, own), codes, top)[1], q[:, :D], data)
+    )
+
+
+def relevant(search: Search, q: Floats, data: Data) -> Bools:
+    """(Q, top) relevance of a search's answers."""
+    out = np.empty((len(q), data.map_at), bool)
+    for part in query_chunks(*out.shape):
+        out[part] = relevance(data.query_labels[part], data.gallery_labels, search(q[part], data.map_at))
+    return out
+
+
+def new_point(out: Path) -> None:
+    """Keep `out/checkpoints/last.pt` as a point of the curve: a link, which costs no time of the training."""
+    last, folder = out / "checkpoints" / "last.pt", out / "points"
+    if last.exists():
+        folder.mkdir(exist_ok=True)
+        kept = folder / f"{last.stat().st_mtime_ns}.pt"
+        if not kept.exists():
+            os.link(last, kept)
+
+
+def points(out: Path) -> Iterator[dict[str, Any]]:
+    """The kept checkpoints in order of time, each step once."""
+    seen = set()
+    for path in sorted((out / "points").glob("*.pt")):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["step"] not in seen:
+            seen.add(content["step"])
+            yield content
+
+
+def machine() -> str:
+    """Cores that may be used, and of what."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{torch.get_num_threads()} threads, {(names or [platform.processor() or platform.machine()])[0]}"
+
+
+def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
+    """Of a benchmark, its module's text as help."""
+    style = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog=f"spq bench {name}", description=about, formatter_class=style)
+
+
+def entrance(name: str, main: Callable[[], None]) -> NoReturn:
+    """Run a benchmark; what spq itself refuses is one line."""
+    try:
+        main()
+    except SPQError as error:
+        print(f"spq bench {name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print(f"spq bench {name}: stopped; where it keeps its work, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 4)

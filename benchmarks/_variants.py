@@ -1,0 +1,117 @@
+"""Variants of recipes by a line of text: `fast+hard:train.batch_size=128,views.blur=0`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from spq.api import with_options
+from spq.config import Recipe, from_dict, load_recipe, to_dict
+from spq.errors import ConfigError
+from spq.learning.train import Objective, Outputs
+from spq.model.network import Network
+
+DIVERSITY = 0.1  # weight of the penalty of +diversity
+Loss = Callable[[Outputs], Tensor]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What it makes of a recipe and of the loss. pq: training leaves no codebooks, k-means makes them."""
+
+    title: str = ""
+    change: Callable[[Recipe], Recipe] = lambda recipe: recipe
+    objective: Objective | None = None
+    pq: bool = False
+
+
+def _descriptors_alone(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
+    return loss([(x, x) for x, _ in outputs])  # twice NT-Xent of the descriptors
+
+
+def _hard(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
+    quantizer = network.quantizer
+    return loss([(x, z + (quantizer.decode(quantizer.encode(x)) - z).detach()) for x, z in outputs])
+
+
+def _diverse(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
+    C = F.normalize(network.quantizer.codebooks, dim=2)  # (M, K, d)
+    K = C.shape[1]
+    pairs = (C.sum(1).square().sum(1) - K) / (K * (K - 1))  # mean cosine of different codewords, of each codebook
+    return loss(outputs) + DIVERSITY * pairs.mean()
+
+
+def _unit_length(recipe: Recipe) -> Recipe:
+    """Descriptors by direction alone, as the loss sees them: their free lengths would spoil squared distances."""
+    quantizer = replace(recipe.quantizer, distance="sqeuclidean")
+    return replace(recipe, head=replace(recipe.head, norm=1.0), quantizer=quantizer)
+
+
+def _codebooks(M: int, K: int) -> Callable[[Recipe], Recipe]:
+    """M codebooks of K codewords that share the recipe's dimension D."""
+    return lambda r: replace(
+        r,
+        quantizer=replace(
+            r.quantizer, num_codebooks=M, codebook_size=K, codeword_dim=r.quantizer.dim // M, prefixes=()
+        ),
+    )
+
+
+ABLATIONS = {
+    "simclr": Ablation("no cross-quantization: SimCLR, then PQ", _unit_length, _descriptors_alone, pq=True),
+    "hard": Ablation("hard quantization, straight-through", objective=_hard),
+    "vq": Ablation("plain VQ: 256 codewords, 8 bits", _codebooks(1, 256)),
+    "8bits": Ablation("2 codebooks of 16, 8 bits", _codebooks(2, 16)),
+    "diversity": Ablation(f"with codeword diversity ({DIVERSITY})", objective=_diverse),
+}
+
+
+def variant(text: str, bits: int, minutes: float | None, epochs: int | None) -> tuple[Recipe, Ablation]:
+    """`fast+hard:train.batch_size=128,views.blur=0` -> the recipe with those values, and what is done to its training."""
+    name, _, changes = text.partition(":")
+    base, plus, ablation = name.rpartition("+")
+    if plus and ablation not in ABLATIONS:
+        raise ConfigError(f"no ablation {ablation!r}; there are {', '.join(ABLATIONS)}")
+    found = ABLATIONS[ablation] if plus else Ablation()
+    recipe = with_options(load_recipe(base if plus else name), bits=bits, minutes=minutes, epochs=epochs)
+    table = to_dict(found.change(recipe))
+    for change in filter(None, _split(changes)):
+        key, _, value = change.partition("=")
+        section, _, field = key.partition(".")
+        try:
+            if not field:
+                raise KeyError(key)
+            table[section][field] = tomllib.loads(f"value = {value}")["value"]
+        except (KeyError, TypeError, tomllib.TOMLDecodeError):
+            raise ConfigError(f"{change!r} in {text} is not section.key=value in TOML") from None
+    return replace(from_dict(Recipe, table, where=text), name=text), found
+
+
+def _split(changes: str) -> list[str]:
+    """At commas that are not inside brackets."""
+    parts, depth = [""], 0
+    for character in changes:
+        depth += (character == "[") - (character == "]")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Of all values that are not the defaults: a recipe that was changed is another one, a key that came to spq changes none."""
+    table, usual = to_dict(replace(recipe, name="")), to_dict(Recipe(name=""))
+    told = {
+        section: {key: value for key, value in values.items() if value != usual[section][key]}
+        for section, values in table.items()
+        if isinstance(values, dict)
+    }
+    told["train"] = {key: v for key, v in told["train"].items() if key not in ("seed", "minutes", "epochs")}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]

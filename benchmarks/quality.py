@@ -1,0 +1,251 @@
+"""Which recipe finds best for the same budget? Recipes, their ablations, classic codes and the authors' code, side by side.
+
+    spq bench quality fast fast:train.batch_size=256 --minutes 4 --seeds 2
+    spq bench quality authors paper fast fast+simclr fast+hard --official SPQ --minutes 30 --seeds 2 --test --json final.json
+
+A variant is `authors` (needs --official, a checkout of their repository), or a recipe's name or file, then maybe one ablation,
+then maybe `section.key=value` changes:
+
+    +simclr      no cross-quantization: descriptors against descriptors, codes by k-means (PQ) afterwards
+    +hard        the nearest codeword in place of the soft quantization; gradients as if it were soft (straight-through)
+    +vq          plain vector quantization: one codebook for the whole descriptor, with the 256 codewords that a byte can number.
+                 At the 32 bits of 8 codebooks it would need 2^32 codewords, more than pictures: that is why codes are products
+    +8bits       two codebooks of 16: what +vq has to beat at the same 8 bits and the same dimension
+    +diversity   with a penalty on the mean cosine between the codewords of a codebook
+
+Each run also gives the float cosine and PQ, OPQ, ITQ and LSH of as many bits on its own descriptors. 5,000 training pictures
+are held out to ask, so that no choice looks at test queries; `--test` is for the final table. Runs that stand in the JSON file
+are not repeated, and a stopped one goes on with its checkpoint. Evaluation costs no training time. Keep the machine otherwise
+idle: a budget of minutes is wall clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import json
+import re
+import shutil
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from _authors import Authors, as_model
+from _plots import save_plots
+from _scoring import Data, choose_protocol, entrance, finish, load_data, machine, measure, new_point, parser_of, points
+from _variants import Ablation, fingerprint, variant
+from official import train_within
+from spq.app.progress import TrainingBar
+from spq.data.protocols import Protocol
+from spq.errors import ConfigError
+from spq.learning.train import train
+from spq.model.artifact import Model, Replacing
+from spq.model.device import resolve_device, resolve_precision
+from spq.model.network import Network
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: everything that its result depends on, but for the code."""
+
+    variant: str
+    bits: int
+    seed: int
+    minutes: float
+    epochs: int
+    protocol: str
+    fingerprint: str = ""  # of the recipe, or the authors' commit
+
+    @property
+    def folder(self) -> str:
+        words = "-".join(re.findall(r"[\w+]+", self.variant))[-40:]
+        return f"{words}-{self.bits}-{self.seed}-{hashlib.sha256(repr(self).encode()).hexdigest()[:8]}"
+
+    def is_of(self, row: Row) -> bool:
+        return all(row.get(key) == value for key, value in vars(self).items())
+
+
+class Bench:
+    """The runs of one call."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.protocol: Protocol = choose_protocol(options.images, options.test)
+        self.data: Callable[[int], Data] = cache(lambda size: load_data(self.protocol, size, options.queries))
+        self.authors = Authors(options.official) if options.official else None
+        self.rows: list[Row] = json.loads(options.json.read_text("utf-8")) if options.json.exists() else []
+
+    def jobs(self) -> list[Job]:
+        """In order: all variants with one seed before the next seed. What cannot be is refused before the first starts."""
+        o = self.options
+        made = []
+        for seed in range(o.seed, o.seed + o.seeds):
+            for bits in o.bits:
+                for text in o.variants:
+                    if text == "authors":
+                        if not self.authors:
+                            raise ConfigError("variant authors needs --official, a checkout of the authors' repository")
+                        mark = f"authors@{self.authors.commit}"
+                    else:
+                        mark = fingerprint(variant(text, bits, o.minutes, o.epochs)[0])
+                    asked = self.protocol.name + (f", {o.queries} of the queries" if o.queries else "")
+                    made.append(Job(text, bits, seed, o.minutes or 0.0, o.epochs or 0, asked, mark))
+        return made
+
+    def run(self) -> list[Row]:
+        """The rows of all jobs; those that lack are made and written one by one."""
+        for number, job in enumerate(jobs := self.jobs()):
+            if not any(job.is_of(row) for row in self.rows):
+                told = f"{job.variant}, {job.bits} bits, seed {job.seed}"
+                print(f"run {number + 1} of {len(jobs)}: {told}", file=sys.stderr, flush=True)
+                self.rows.append(self.row(job))
+                self.options.json.parent.mkdir(parents=True, exist_ok=True)
+                with Replacing(self.options.json) as temporary:
+                    temporary.write_text(as_text(self.rows), "utf-8")
+        return [row for job in jobs for row in self.rows if job.is_of(row)]
+
+    def row(self, job: Job) -> Row:
+        """Train, or go on, and score."""
+        folder = self.options.work / job.folder
+        model, facts, ablation = (self.theirs if job.variant == "authors" else self.ours)(job, folder)
+        data = self.data(model.config.input.size)
+        scores = measure(model, data, everything=True)
+        curve = []
+        for point in points(folder):
+            if point["seconds"] > 59 * facts["minutes_spent"]:
+                continue  # the end itself, or nearly
+            if job.variant == "authors":
+                at = as_model(point["network"], job.bits)
+            else:
+                at = Model(Network(model.config), model.config)
+                at.network.load_state_dict(point["network"])
+            value = measure(at, data, pq=ablation.pq, refitted=False)["map"]
+            curve.append([round(point["seconds"] / 60, 2), value])
+            print(f"  {curve[-1][0]:.1f} minutes: mAP {value:.4f}", file=sys.stderr, flush=True)
+        curve.append([facts["minutes_spent"], scores["map"]])
+        shutil.rmtree(folder / "points", ignore_errors=True)
+        if job.variant != "authors":  # theirs is what `spq bench official` scores
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        config = model.config
+        return {
+            **vars(job), "code_bits": config.quantizer.bits, "distance": config.quantizer.distance, **scores, "curve": curve,
+            **facts, "queries": len(data.queries), "map_at": data.map_at, "machine": machine(),
+            "date": datetime.date.today().isoformat(),
+        }  # fmt: skip
+
+    def ours(self, job: Job, folder: Path) -> tuple[Model, Row, Ablation]:
+        o = self.options
+        recipe, ablation = variant(job.variant, job.bits, o.minutes, o.epochs)
+        recipe = replace(recipe, train=replace(recipe.train, seed=job.seed, checkpoint_minutes=o.every))
+        with TrainingBar(len(self.protocol.training)) as bar:
+
+            def on_status(status: Any) -> None:
+                bar.update(status)
+                new_point(folder)
+
+            model = train(
+                self.protocol.training, recipe, folder, resume=True, device=o.device, objective=ablation.objective,
+                on_load=bar.loading, on_status=on_status,
+            )  # fmt: skip
+        if ablation.pq:
+            finish(model, model.embed(self.data(recipe.input.size).gallery), pq=True)
+            model.save(folder)
+        device = resolve_device(o.device)
+        facts = {
+            "minutes_spent": model.training["minutes"], "epochs_done": model.training["epochs"],
+            "views": model.training["views"], "dtype": resolve_precision(recipe.train.precision, device),
+        }  # fmt: skip
+        return model, facts, ablation
+
+    def theirs(self, job: Job, folder: Path) -> tuple[Model, Row, Ablation]:
+        o = self.options
+        assert self.authors
+        pixels = self.data(32).training
+        budget = {"minutes": o.minutes or 0.0, "epochs": o.epochs or 0, "every": o.every, "device": o.device}
+        budget["device"] = resolve_device(o.device)
+        last, _ = train_within(self.authors, pixels, folder, bits=job.bits, seed=job.seed, **budget)
+        model = as_model(last["network"], job.bits)
+        model.save(folder)
+        facts = {
+            "minutes_spent": round(last["seconds"] / 60, 2), "epochs_done": round(last["step"] / (len(pixels) // 256), 2),
+            "views": 2 * 256 * last["step"], "dtype": "fp32",
+        }  # fmt: skip
+        return model, facts, Ablation()
+
+
+def as_text(rows: list[Row]) -> str:
+    """JSON, a line for each row."""
+    return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
+
+
+def table(rows: list[Row]) -> str:
+    """Means over the seeds, one line for each variant, length and budget."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["variant"], row["bits"], row["minutes"], row["epochs"], row["fingerprint"]), []).append(
+            row
+        )
+    others = sorted({name for row in rows for name in row.get("others", {})} - {"l2", "sqeuclidean"})
+    lines = [
+        "   mAP  spread  seeds  bits  minutes  epochs  " + "  ".join(f"{name:>12s}" for name in others) + "  variant"
+    ]
+    for mine in groups.values():
+        mean = partial(_mean, mine)
+        maps = [row["map"] for row in mine]
+        cells = "  ".join(f"{_mean([r['others'] for r in mine if name in r['others']], name):12.4f}" for name in others)
+        lines.append(
+            f"{mean('map'):.4f}  {max(maps) - min(maps):.4f}  {len(mine):5d}  {mine[0]['code_bits']:4d}  "
+            f"{mean('minutes_spent'):7.1f}  {mean('epochs_done'):6.1f}  {cells}  {mine[0]['variant']}"
+        )
+    return "\n".join(lines)
+
+
+def _mean(rows: list[Row], key: str) -> float:
+    return statistics.mean(row[key] for row in rows) if rows else float("nan")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = parser_of("quality", __doc__)
+    parser.add_argument("variants", nargs="+")
+    parser.add_argument("--images", default="cifar10:train", help="a labelled training set (default: %(default)s)")
+    asking = parser.add_mutually_exclusive_group()
+    asking.add_argument("--held-out", action="store_true", help="training pictures ask: for choices (the default)")
+    asking.add_argument("--test", action="store_true", help="the test set asks: for the final table")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--minutes", type=float)
+    budget.add_argument("--epochs", type=int)
+    parser.add_argument("--bits", type=lambda text: [int(part) for part in text.split(",")], default=[32])
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--every", type=float, default=5.0, help="minutes between points of the curve")
+    parser.add_argument("--official", type=Path, help="a checkout of the authors' repository")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--queries", type=int, help="only so many of them, for a quick look")
+    parser.add_argument("--json", type=Path, default=Path("quality.json"))
+    parser.add_argument("--work", type=Path, help="folder of the trainings (default: beside the JSON file)")
+    parser.add_argument("--plots", type=Path, help="folder for mAP over time, PR and P@N")
+    options = parser.parse_args(arguments)
+    options.work = options.work or options.json.with_suffix("")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    bench = Bench(options)
+    rows = bench.run()
+    print(f"{bench.protocol.name}; mAP@{rows[0]['map_at']}, {rows[0]['machine']}, {rows[0]['date']}")
+    print(table(rows))
+    if options.plots:
+        for path in save_plots(rows, options.plots):
+            print(f"wrote {path}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    entrance("quality", main)

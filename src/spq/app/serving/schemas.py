@@ -1,0 +1,261 @@
+"""What requests and answers hold, as OpenAPI tells it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt
+
+MAX_IDS = 64
+MAX_TOP = 1000
+MAX_NUMBER = 2**53 - 1  # what JavaScript counts exactly
+MAX_WHERE = 4000
+
+Id = Annotated[StrictInt, Field(ge=0, le=MAX_NUMBER)]
+Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
+
+
+class Ask(BaseModel):
+    """What a search asks for beside the pictures that come with it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"ids": [17], "top": 20},
+                {"ids": [17, 4], "not_ids": [9], "top": 50, "offset": 50, "where": "width >= 640", "fold": True},
+            ]
+        },
+    )
+
+    ids: Ids = Field(default=[], description="To be like these items.")
+    not_ids: Ids = Field(default=[], description="Not to be like these items.")
+    weights: Annotated[list[Annotated[FiniteFloat, Field(ge=0)]], Field(max_length=4 * MAX_IDS)] | None = Field(
+        default=None,
+        description="One for each picture, then each id, then each negative picture, then each negative id.",
+    )
+    box: Annotated[list[StrictInt], Field(min_length=4, max_length=4)] | None = Field(
+        default=None,
+        description="x, y, width, height of a region in pixels of the upright picture; only with one picture or id.",
+    )
+    top: Annotated[StrictInt, Field(ge=1, le=MAX_TOP)] = 20
+    offset: Annotated[StrictInt, Field(ge=0, le=MAX_NUMBER)] = 0
+    where: Annotated[str, Field(max_length=MAX_WHERE)] | None = Field(
+        default=None, description="Search among items of which this is true, as in spq search --where."
+    )
+    max_distance: FiniteFloat | None = Field(default=None, description="Leave out what is farther.")
+    fold: StrictBool = Field(default=False, description="One answer for items of the same code.")
+
+
+class AskWhy(Ask):
+    """A search, and the item whose distance is to be explained."""
+
+    id: Id
+
+
+class Hit(BaseModel):
+    """One answer. folded: further items of the same code, the first of folded_total."""
+
+    rank: int
+    id: int
+    distance: float
+    path: str
+    label: str | None
+    width: int
+    height: int
+    folded: list[int]
+    folded_total: int
+
+
+class Hits(BaseModel):
+    """total: answers available: items of the index, or those that `where` matches, less the ones asked with."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "hits": [
+                        {
+                            "rank": 1, "id": 4, "distance": 0.81, "path": "shoes/4.jpg", "label": "shoes", "width": 640,
+                            "height": 480, "folded": [], "folded_total": 0,
+                        }
+                    ],
+                    "total": 5000, "seconds": 0.004, "generation": 20,
+                }
+            ]
+        }
+    )  # fmt: skip
+
+    hits: list[Hit]
+    total: int
+    seconds: float
+    generation: int
+
+
+class Item(BaseModel):
+    """A picture of the index. size: bytes of its file; time: of the file's last change; code: its M sub-codes."""
+
+    id: int
+    path: str
+    label: str | None
+    width: int
+    height: int
+    size: int
+    time: str
+    metadata: dict[str, Any]
+    code: list[int]
+
+
+class Items(BaseModel):
+    """A page of items."""
+
+    items: list[Item]
+    total: int
+    generation: int
+
+
+class CodewordItems(BaseModel):
+    """Items that use codeword k of codebook m, the most typical first."""
+
+    m: int
+    k: int
+    count: int
+    items: list[Item]
+
+
+class Codewords(BaseModel):
+    """counts[m][k]: items that use codeword k of codebook m."""
+
+    codebooks: int
+    codewords: int
+    counts: list[list[int]]
+
+
+class Part(BaseModel):
+    """What codebook m adds to a distance: of the query to the item's codeword. nearest: the query's own nearest codeword."""
+
+    m: int
+    codeword: int
+    nearest: int
+    distance: float
+    share: float
+
+
+class Explanation(BaseModel):
+    """total: the distance, the sum of its parts."""
+
+    total: float
+    parts: list[Part]
+
+
+class Sync(BaseModel):
+    """A sync that is at work, or the last one. total is 0 until the collection has been looked through."""
+
+    done: int
+    total: int
+    failed: int
+    running: bool
+
+
+class LastSync(BaseModel):
+    """What the last sync that found changes did."""
+
+    added: int
+    changed: int
+    removed: int
+    renamed: int
+    time: str
+
+
+class ColumnOf(BaseModel):
+    """A column that `where` knows, as it is written there. values: all there are, if few."""
+
+    name: str
+    kind: Literal["text", "number", "time"]
+    values: list[str] = []
+
+
+class Status(BaseModel):
+    """What is served. new_since: generation before the last sync, for /api/browse?order=new&since=."""
+
+    name: str
+    images: int
+    unreadable: int
+    bits: int
+    bytes_per_image: int
+    distance: str
+    model: str
+    codebooks: int
+    codewords: int
+    watching: bool
+    generation: int
+    sync: Sync | None
+    sync_error: str | None
+    last_sync: LastSync | None
+    new_since: int | None
+    columns: list[ColumnOf]
+
+
+class Computing(BaseModel):
+    """Not there yet; ask again in a second."""
+
+    state: Literal["computing"] = "computing"
+    done: int
+    total: int
+
+
+class DuplicateGroup(BaseModel):
+    """Pictures of which one may be enough. keep: the one to keep, why; ids: all of them, that one first; reasons: what each
+    of `ids` is to it; items: the same pictures as items."""
+
+    kind: Literal["identical", "re-encoded", "edited", "similar"]
+    keep: int
+    why: str
+    ids: list[int]
+    reasons: list[str]
+    items: list[dict[str, Any]]
+
+
+class Duplicates(BaseModel):
+    """What spq dupes finds. stale: the index has changed since; a new report is being made."""
+
+    pictures: int
+    groups: list[DuplicateGroup]
+    threshold: dict[str, float] | None
+    left_out: int
+    generation: int
+    stale: bool
+
+
+class Map(BaseModel):
+    """Where pictures lie on a plane: count of each, in base64, little-endian int32 ids and float32 x and y."""
+
+    ids: str
+    x: str
+    y: str
+    count: int
+    total: int
+    method: Literal["pca"] = "pca"
+    generation: int
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). detail: one line that says what is wrong."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Not Found",
+                    "status": 404,
+                    "detail": "no item 5; ids are those of hits",
+                }
+            ]
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str

@@ -1,0 +1,42 @@
+"""A collection by what the model sees: which pictures use a codeword, the most typical of them first."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.index.sums import add_up, lookup, pack
+from spq.index.tables import distance_tables
+
+Codes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+def usage(codes: Codes, K: int) -> NDArray[np.int64]:
+    """(M, K): how many of the codes (N, M) use each codeword.
+
+    >>> usage(np.uint8([[0, 1], [0, 0], [2, 1]]), 3)
+    array([[2, 0, 1],
+           [1, 2, 0]])
+    """
+    return np.stack([np.bincount(column, minlength=K)[:K] for column in codes.T]).astype(np.int64)
+
+
+def members(codes: Codes, m: int, k: int, codebooks: Floats, distance: str) -> NDArray[np.int64]:
+    """Rows of the codes (N, M) that use codeword k of codebook m, the most typical first, ties by row.
+
+    In codebook m itself all of them are at the same place: how far each was from the codeword is not kept. So typical means
+    near, in all codebooks, to the mean of what the codes of these pictures stand for.
+
+    Args:
+        codebooks: (M, K, d). distance: of the index.
+    """
+    rows = np.flatnonzero(codes[:, m] == k)
+    if not len(rows):
+        return rows
+    chosen = codes[rows]
+    shares = usage(chosen, codebooks.shape[1]) / len(rows)
+    centre = np.einsum("mk,mkd->md", shares, codebooks).astype(np.float32)
+    table = distance_tables(centre.reshape(1, -1), codebooks, distance)[0]
+    d = add_up(lookup(table), pack(chosen, codebooks.shape[1]))
+    return rows[d.argsort(kind="stable")]

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spq.index.explain import explain
+from spq.index.image_index import ImageIndex
+from spq.index.query import Search
+
+
+def test_the_parts_add_up_to_the_distance_of_the_search(photo_index: Path) -> None:
+    with ImageIndex.open(photo_index) as index:
+        for hit in index.search([3, 4], 20, negative=[9]):
+            table = index.tables([[3, 4]], Search(negative=[9]))[0]
+            code = index.store.items_by_id([hit.id])[hit.id].code
+            parts = explain(table, code)
+            assert [part.m for part in parts] == list(range(8))
+            assert sum(part.distance for part in parts) == pytest.approx(hit.distance, abs=1e-5)
+            assert sum(part.share for part in parts) == pytest.approx(1)
+
+
+def test_a_picture_beside_itself_differs_in_no_part(photo_index: Path) -> None:
+    with ImageIndex.open(photo_index) as index:
+        parts = explain(index.tables([[5]], Search())[0], index.store.items_by_id([5])[5].code)
+    assert [part.distance for part in parts] == [0.0] * 8
+    assert [part.share for part in parts] == [0.0] * 8
+    assert all(part.codeword == part.nearest for part in parts)
+
+
+def test_negative_parts_have_shares_of_their_size() -> None:
+    parts = explain(np.float32([[-1, 5], [3, 7]]), np.uint8([0, 0]))
+    assert [(part.distance, part.share) for part in parts] == [(-1.0, 0.25), (3.0, 0.75)]

@@ -1,0 +1,152 @@
+"""Who is let in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from spq.app.server import Settings, create_app
+from spq.app.serving.guard import Guard
+from spq.index.image_index import ImageIndex
+
+OPEN = "/healthz"
+CLOSED = "/api/items/1"
+
+
+@pytest.fixture(scope="module")
+def index(photo_index: Path) -> Iterator[ImageIndex]:
+    with ImageIndex.open(photo_index) as opened:
+        yield opened
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(cache=tmp_path, workers=1, patience=60)
+
+
+def client_of(index: ImageIndex, settings: Settings, host: str = "127.0.0.1:8765") -> TestClient:
+    return TestClient(create_app(index, settings), base_url=f"http://{host}")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost", "LOCALHOST:1", "[::1]:8765"])
+def test_the_names_of_this_machine_are_let_in(index: ImageIndex, settings: Settings, host: str) -> None:
+    assert client_of(index, settings).get(CLOSED, headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.9", "", "localhost.", "[::1", "[::2]"]
+)
+def test_a_name_that_was_bent_to_this_machine_is_not(index: ImageIndex, settings: Settings, host: str) -> None:
+    for path in ("/", OPEN, CLOSED, "/openapi.json", "/assets/app.js"):
+        answer = client_of(index, settings).get(path, headers={"Host": host})
+        assert answer.status_code == 421, path
+        assert "not asked under that name" in answer.json()["detail"]
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_elsewhere_addresses_and_given_names_are_let_in_and_no_others(index: ImageIndex, settings: Settings) -> None:
+    settings = replace(settings, host="0.0.0.0", allowed_hosts=("Photos.example",))
+    client = client_of(index, settings)
+    for host, status in [("192.168.0.9:8765", 200), ("photos.example", 200), ("evil.example", 421), ("localhost", 200)]:
+        assert client.get(CLOSED, headers={"Host": host}).status_code == status, host
+
+
+def test_a_page_of_another_site_may_not_ask_and_may_not_embed(index: ImageIndex, settings: Settings) -> None:
+    client = client_of(index, settings)
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},
+    ):
+        assert client.get(CLOSED, headers=headers).status_code == 403, headers
+        assert client.post("/api/search", json={"ids": [1]}, headers=headers).status_code == 403, headers
+    for headers in (
+        {"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1:8765"},
+        {"Sec-Fetch-Site": "none"},
+        {},
+    ):
+        assert client.get(CLOSED, headers=headers).status_code == 200, headers
+    assert (
+        client.get("/healthz", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
+    )  # a link leads to the page
+
+
+def test_no_answer_may_be_read_by_other_sites_or_run_what_is_not_ours(index: ImageIndex, settings: Settings) -> None:
+    client = client_of(index, settings)
+    preflight = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    for answer in (
+        client.get(CLOSED),
+        client.get("/nowhere"),
+        client.get("/api/items/1/thumbnail"),
+        client.get(CLOSED, headers={"Host": "evil.example"}),
+        client.options("/api/search", headers=preflight),
+    ):
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "server" not in answer.headers
+    assert client.get(CLOSED).headers["cache-control"] == "no-store"
+
+
+def test_with_a_token_only_who_knows_it_is_let_in(index: ImageIndex, settings: Settings) -> None:
+    client = client_of(index, replace(settings, token="s3cret-~/+="))
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic czNjcmV0"}, {"Cookie": "spq=x; ="}):
+        answer = client.get(CLOSED, headers=headers)
+        assert answer.status_code == 401, headers
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert "token" in answer.json()["detail"]
+    for path in ("/metrics", "/openapi.json", "/api/status"):
+        assert client.get(path).status_code == 401, path
+    assert client.get(OPEN).status_code == 200
+    assert client.get("/").status_code != 401
+    assert client.get("/assets/app.js").status_code != 401
+    assert client.get(CLOSED, headers={"Authorization": "bearer  s3cret-~/+="}).status_code == 200
+    assert not client.cookies
+
+
+def test_a_token_in_the_address_is_needed_once(index: ImageIndex, settings: Settings) -> None:
+    client = client_of(index, replace(settings, token="s3cret"))
+    assert client.get("/?token=wrong").status_code == 401
+    assert client.get(CLOSED).status_code == 401
+    cookie = client.get("/?token=s3cret").headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= {part.strip() for part in cookie.split(";")}
+    assert "s3cret" not in cookie
+    assert client.get(CLOSED).status_code == 200  # by the cookie
+    assert "set-cookie" not in client.get(CLOSED).headers
+    other = client_of(index, replace(settings, token="another"))
+    other.cookies.update(client.cookies)
+    assert other.get(CLOSED).status_code == 401
+
+
+def test_a_request_that_does_not_come_in_is_given_up() -> None:
+    async def upload(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        while (await receive())["more_body"]:
+            pass
+
+    parts = [{"type": "http.request", "body": b"x", "more_body": True}]
+
+    async def receive() -> dict[str, object]:
+        if parts:
+            return parts.pop()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def send(message: object) -> None: ...
+
+    scope = {"type": "http", "path": "/", "query_string": b"", "headers": [(b"host", b"localhost")]}
+    guard = Guard(upload, Settings(body_seconds=0.05))
+    with pytest.raises(Exception, match=r"did not come in within 0\.05 s") as caught:
+        asyncio.run(guard(scope, receive, send))  # type: ignore[arg-type]
+    assert caught.value.status == 408

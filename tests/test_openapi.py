@@ -1,0 +1,94 @@
+"""Requests made up from the OpenAPI document, meaningful and not: the server answers all of them, and as the document says."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from spq.app.server import Settings, create_app
+from spq.index.image_index import ImageIndex
+from spq.index.store import Store
+from spq.model.artifact import Model
+
+EXAMPLES = 25  # of each route and kind
+ROUTES = [
+    "GET /api/browse",
+    "GET /api/codewords",
+    "GET /api/codewords/{m}/{k}",
+    "GET /api/duplicates",
+    "GET /api/explain",
+    "GET /api/items/{id}",
+    "GET /api/items/{id}/image",
+    "GET /api/items/{id}/thumbnail",
+    "GET /api/map",
+    "GET /api/status",
+    "GET /healthz",
+    "GET /metrics",
+    "POST /api/explain",
+    "POST /api/search",
+]
+WITHOUT_VALUES = {
+    "GET /api/codewords", "GET /api/duplicates", "GET /api/map", "GET /api/status", "GET /healthz", "GET /metrics",
+}  # fmt: skip
+MORE_THAN_FORM = {
+    "GET /api/browse",
+    "POST /api/explain",
+    "POST /api/search",
+}  # `where` is a language, a picture is a picture
+
+
+@pytest.fixture(scope="module")
+def operations(
+    photo_index: Path, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, schemathesis.APIOperation]]:
+    """Of a server that runs on a port of its own."""
+    with ImageIndex(Store.open(photo_index), tiny_model) as index, socket.create_server(("127.0.0.1", 0)) as listener:
+        app = create_app(index, Settings(cache=tmp_path_factory.mktemp("cache"), patience=60))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        document = schemathesis.openapi.from_url(f"http://127.0.0.1:{listener.getsockname()[1]}/openapi.json")
+        yield {found.ok().label: found.ok() for found in document.get_all_operations()}
+        server.should_exit = True
+        thread.join()
+
+
+def test_these_are_all_routes(operations: dict[str, schemathesis.APIOperation]) -> None:
+    assert sorted(operations) == ROUTES
+
+
+def test_the_guide_names_every_route_and_no_other() -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "serve.md").read_text("utf-8")
+    named = {re.sub(r"\?.*", "", path) for path in re.findall(r"`(?:GET |POST )?(/[a-z][^ `]*)`", guide)}
+    patterns = {re.sub(r"\{\w+\}", r"\\d+", route.split()[1]) for route in ROUTES}
+    assert all(any(re.fullmatch(pattern, path) for path in named) for pattern in patterns)
+    assert all(any(re.fullmatch(pattern, path) for pattern in patterns | {"/openapi.json"}) for path in named)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"])
+def test_every_request_is_answered_as_the_document_says(
+    operations: dict[str, schemathesis.APIOperation], route: str, mode: GenerationMode
+) -> None:
+    if mode is GenerationMode.NEGATIVE and route in WITHOUT_VALUES:
+        pytest.skip("it is asked nothing")
+
+    @given(case=operations[route].as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(excluded_checks=[positive_data_acceptance] if route in MORE_THAN_FORM else [])
+
+    check()

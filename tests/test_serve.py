@@ -1,0 +1,150 @@
+"""`spq serve` as a process: how it starts, what it refuses, how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from spq.app import cli
+from spq.app.server import _listening
+
+
+@contextmanager
+def serving(index: Path, *options: object, preexec: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and the address that it prints. preexec: code that runs before it in its own process."""
+    arguments = ["serve", str(index), "--port", "0", *map(str, options)]
+    code = f"import signal, sys\n{preexec}\nfrom spq.app.cli import run\nsys.exit(run({arguments!r}))"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stderr=pipe, stdout=pipe, text=True) as process:
+        watchdog = threading.Timer(120, process.kill)
+        watchdog.start()
+        try:
+            assert process.stderr
+            line = process.stderr.readline()
+            found = re.search(r"at (http://\S+)", line)
+            assert found, line + process.stderr.read()
+            yield process, found[1]
+        finally:
+            process.kill()
+            watchdog.cancel()
+
+
+def get(address: str, token: str = "") -> dict[str, object]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=60) as answer:
+        found: dict[str, object] = json.load(answer)
+        return found
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """Exit status and the one line of a command that is refused."""
+    status = cli.run(["serve", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("spq: ")
+    assert err.count("\n") == 1
+    return status, err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [(signal.SIGINT, "default_int_handler"), (signal.SIGTERM, "SIG_IGN")],
+    ids=["Ctrl-C", "background"],
+)
+def test_it_serves_until_it_is_told_to_stop_and_says_so(photo_index: Path, number: int, how: str) -> None:
+    how = f"signal.signal(signal.SIGINT, signal.{how})"  # a shell starts a job in the background with it ignored
+    with serving(photo_index, preexec=how) as (process, address):
+        assert address.startswith("http://127.0.0.1:")
+        assert get(f"{address}healthz") == {"status": "ok"}
+        assert get(f"{address}api/status")["images"] == 60
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert (out, err) == ("", "stopped\n")
+
+
+@pytest.mark.slow
+def test_with_a_token_the_address_lets_in_and_without_it_nothing_does(photo_index: Path, tmp_path: Path) -> None:
+    with serving(photo_index, "--token", "s3cret", "--cache", tmp_path) as (process, address):
+        base, _, query = address.partition("?")
+        assert query == "token=s3cret"
+        assert get(f"{base}api/status", "s3cret")["images"] == 60
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            get(f"{base}api/status")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+
+
+def test_a_port_that_is_taken_is_one_line(photo_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        status, line = refused(capsys, photo_index, "--port", port)
+    assert status == 2
+    assert line == f"spq: port {port} of 127.0.0.1 is taken; end what runs there, or give another --port\n"
+
+
+def test_answers_are_sent_at_once() -> None:
+    with _listening("127.0.0.1", 0) as listener:  # asyncio looks at the protocol before it sets TCP_NODELAY
+        assert (listener.type, listener.proto) == (socket.SOCK_STREAM, socket.IPPROTO_TCP)
+
+
+def test_what_cannot_be_served_is_one_line(
+    photo_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, tmp_path / "nothing", "--port", 0) == (
+        1, f"spq: no index at {tmp_path}/nothing; make one with spq index IMAGES --model MODEL --out {tmp_path}/nothing\n",
+    )  # fmt: skip
+    status, line = refused(capsys, photo_index, "--host", "no.such.host.invalid", "--no-token")
+    assert status == 2
+    assert "cannot listen on no.such.host.invalid, port 8765" in line
+    status, line = refused(capsys, photo_index, "--port", 99999)
+    assert status == 2
+    assert "--port" in line
+    (tmp_path / "file").write_text("")
+    status, line = refused(capsys, photo_index, "--cache", tmp_path / "file")
+    assert status == 2
+    assert "is a file; give a folder" in line
+
+
+def test_a_network_is_shown_nothing_without_a_token_unless_that_is_meant(
+    photo_index: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for host in ("0.0.0.0", "::", "192.168.0.9", "photos.example"):
+        status, line = refused(capsys, photo_index, "--host", host)
+        assert status == 2
+        assert f"--host {host} would show your pictures to the network; add --token" in line
+    assert "contradict" in refused(capsys, photo_index, "--token", "x", "--no-token")[1]
+    assert "ASCII" in refused(capsys, photo_index, "--token", "ü")[1]
+
+
+def test_a_server_for_others_warns_first(
+    photo_index: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
+    monkeypatch.setattr("torch.set_num_threads", lambda number: None)  # of this whole process
+    for given, told in [
+        ({}, "whoever reaches 0.0.0.0 can"),
+        ({"SPQ_TOKEN": "s3cret"}, "0.0.0.0 and has the token can"),
+    ]:
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        options = [] if given else ["--no-token"]
+        assert cli.run(["serve", str(photo_index), "--host", "0.0.0.0", "--port", "0", *options]) == 0
+        warning, address, end = capsys.readouterr().err.splitlines()
+        assert warning.startswith("warning: ")
+        assert told in warning
+        assert re.match(r"60 pictures at http://127\.0\.0\.1:\d+/" + (r"\?token=s3cret" if given else " "), address)
+        assert end == "stopped"
