@@ -26,7 +26,7 @@ def save_plots(rows: list[Row], folder: Path) -> list[Path]:
         mine = [row for row in rows if row["bits"] == bits and "curve" in row]
         for name, (line_of, x_label, y_label, log) in kinds.items() if mine else ():
             path = folder / f"{name}-{bits}.png"
-            title = f"{mine[0]['protocol']}, {bits} bits, mAP@{mine[0]['map_at']}"
+            title = f"{mine[0]['protocol']}\n{bits} bits, mAP@{mine[0]['map_at']}"
             _panels(mine, line_of, x_label, y_label, log, title).savefig(path, dpi=150)
             written.append(path)
     return written
@@ -38,7 +38,7 @@ def _panels(rows: list[Row], line_of: Callable[[Row], Line], x_label: str, y_lab
     variants = list(dict.fromkeys(row["variant"] for row in rows))
     columns = min(COLUMNS, len(variants))
     lines = -(-len(variants) // columns)
-    figure = Figure(figsize=(max(4.5, 2.6 * columns), 0.6 + 2.3 * lines), layout="constrained")
+    figure = Figure(figsize=(max(4.5, 2.6 * columns), 0.8 + 2.3 * lines), layout="constrained")
     figure.suptitle(title, fontsize=10)
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     top = max(max(line_of(row)[1]) for row in rows)

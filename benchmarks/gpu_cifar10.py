@@ -57,7 +57,7 @@ class Watch:
         self.results, self.leg, self.recipe, self.curve = results, leg, recipe, curve
         self.interval, self.last_curve = 60 * minutes, time.monotonic()
         self.before: TrainStatus | None = None
-        self.known = float(leg["from_seconds"]), time.monotonic()  # seconds of training, and when that was
+        self.known: tuple[float, float | None] = leg["from_seconds"], None  # seconds of training, and when that was
 
     def status(self, now: TrainStatus) -> None:
         before, self.before = self.before, now
@@ -77,7 +77,7 @@ class Watch:
             return
         value = evaluate(snapshot(network, self.recipe, self.curve.gallery), self.curve).map
         self.last_curve = time.monotonic()
-        seconds, took = self.known[0] + start - self.known[1], self.last_curve - start
+        seconds, took = self.known[0] + start - (self.known[1] or start), self.last_curve - start
         row = {"seconds": round(seconds, 1), "epoch": epoch, "map": value, "took": round(took, 1)}
         self.results.content["curve"].append(row)
         self.results.save()

@@ -71,7 +71,8 @@ def main_table(rows: list[Row]) -> str:
 
 def map_of(row: Row, bits: int) -> float | None:
     """At a length of codes, which may be a shorter one of the same model."""
-    return row["map"] if row["bits"] == bits else row.get("lengths", {}).get(str(bits))
+    value: float | None = row["map"] if row["bits"] == bits else row.get("lengths", {}).get(str(bits))
+    return value
 
 
 def comparison(rows: list[Row]) -> str:

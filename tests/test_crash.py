@@ -119,7 +119,7 @@ READER = """if True:
             index.close()
             index = ImageIndex.open(folder)
         x = rng.normal(size=(3, 32)).astype(np.float32)
-        tables = distance_tables(x, index._codewords(), index.store.manifest.distance)
+        tables = distance_tables(x, index.codebooks, index.store.manifest.distance)
         for table, hits in zip(tables, index.search_many(list(x), top=25), strict=True):
             distance = lambda path: table[np.arange(8), codes[Path(path).stem.split("-")[-1]]].sum()
             for hit in hits:

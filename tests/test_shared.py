@@ -9,7 +9,7 @@ import pytest
 
 from spq.errors import StoreError, TimeLimitError
 from spq.index.image_index import ImageIndex
-from spq.index.shared import FILTERS, SharedIndex
+from spq.index.shared import FILTERS, Recent, SharedIndex
 from spq.index.store import Item, Store
 from spq.model.artifact import Model
 
@@ -95,6 +95,17 @@ def test_rows_of_a_filter_are_looked_up_once_and_only_the_last_few_are_kept(shar
     again = shared.rows(view, gallery, "width > 5")
     assert again is not rows
     assert np.array_equal(again, rows)
+
+
+def test_recent_values_are_made_once_and_the_oldest_go() -> None:
+    made: list[str] = []
+    recent: Recent[str] = Recent(2)
+
+    def get(key: str) -> str:
+        return recent.get(key, lambda: (made.append(key), key.upper())[1])
+
+    assert [get(key) for key in "abacab"] == list("ABACAB")
+    assert made == ["a", "b", "c", "b"]  # b was the least recently asked for when c came
 
 
 def test_a_question_that_takes_too_long_is_cut_off_and_the_next_one_is_not(

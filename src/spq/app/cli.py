@@ -26,6 +26,7 @@ app = typer.Typer(
 SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
 WHERE = "Among these: path, width, height, size, time, label or your metadata; = != < <= > >= ~ in and or not."
 PROTOCOLS = "cifar10-spq, cifar10-i, cifar10-ii, flickr25k or nuswide21."
+RUNTIME = "web: search by pictures of one's own, too; the .tgz of npm pack onnxruntime-web, or fetch it."
 METHODS = "How codes are looked through; all but ivf are exact, auto takes the quickest exact one."
 RECALL = "Let ivf look into as few lists as find this share of the 100 nearest, say 0.95."
 
@@ -382,19 +383,37 @@ def info(
 @app.command()
 def export(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="An index folder; for onnx also a model folder.")],
-    to: Annotated[Literal["faiss", "codes", "onnx"], typer.Option(help="faiss, codes (.npz, .parquet) or onnx.")],
-    out: Annotated[Path, typer.Option(help="File to write.")],
+    to: Annotated[
+        Literal["faiss", "codes", "onnx", "web"], typer.Option(help="web is a folder, codes .npz or .parquet.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write; for web a folder.")],
+    thumbnail: Annotated[int | None, typer.Option(help="web: pixels of a thumbnail's longer side, else 256.")] = None,
+    dupes: Annotated[bool, typer.Option("--dupes", help="web: look for duplicates, too.")] = False,
+    onnxruntime_web: Annotated[str | None, typer.Option(metavar="PATH|fetch", help=RUNTIME)] = None,
     as_json: Json = False,
 ) -> None:
-    """Hand over to other tools: a FAISS index, codes with their codebooks, or the model as ONNX.
+    """Hand over to other tools: a FAISS index, codes with their codebooks, the model as ONNX, or a site that needs no server.
 
     Example: spq export photos.index --to faiss --out photos.faiss
-    """
-    from spq.app.export import export as run_export
-    from spq.app.export import export_text
 
-    facts = run_export(path, to, out)
-    print(json.dumps({"out": str(out), **facts}) if as_json else export_text(to, out, facts))
+    Example: spq export photos.index --to web --out site/ --onnxruntime-web fetch
+    """
+    from spq.app.describe import listed
+    from spq.app.export import export as run_export
+    from spq.app.export import export_text, web_options
+
+    web = web_options(to, thumbnail, dupes, onnxruntime_web)
+    try:
+        facts = run_export(path, to, out, web)
+    except KeyboardInterrupt:
+        if web is None:
+            raise
+        raise typer.Exit(_fail("stopped; the thumbnails so far are kept, and the same command goes on", 130)) from None
+    if as_json:
+        print(json.dumps({"out": str(out), **facts}))
+    else:
+        _note(listed("no thumbnail", facts.get("without", [])))
+        print(export_text(to, out, facts))
 
 
 @app.command()

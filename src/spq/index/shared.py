@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,30 @@ if TYPE_CHECKING:
     from spq.model.artifact import Model
 
 TOP = 20  # answers of a usual search: for many more, the scan goes another way
+T = TypeVar("T")
+
 FILTERS = 8  # `where` expressions whose rows are kept: a result that is scrolled through is asked for again and again
+
+
+class Recent(Generic[T]):
+    """The values that were asked for last, for any thread. Two that want the same one at once may both make it."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept, self._lock = kept, threading.Lock()
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The value of a key, made where it is not there. The key has to name all that the value depends on."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = make()
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._kept:
+                self._values.popitem(last=False)
+        return value
 
 
 class SharedIndex:
@@ -36,7 +60,7 @@ class SharedIndex:
         self._views: list[_View] = []
         self._local = threading.local()
         self._refreshing, self._loading, self._noting = threading.Lock(), threading.Lock(), threading.Lock()
-        self._rows: OrderedDict[tuple[int, str], NDArray[np.int64]] = OrderedDict()
+        self._rows: Recent[NDArray[np.int64]] = Recent(FILTERS)
         self.gallery = self._ready(follow(self._store, index._scan))
 
     @property
@@ -74,17 +98,7 @@ class SharedIndex:
 
     def rows(self, view: ImageIndex, gallery: Gallery, where: str) -> NDArray[np.int64]:
         """Rows of a filter; those of the last few filters are kept."""
-        key = (gallery.version, where)
-        with self._noting:
-            if key in self._rows:
-                self._rows.move_to_end(key)
-                return self._rows[key]
-        rows = ImageIndex._rows(view, gallery, where)
-        with self._noting:
-            self._rows[key] = rows
-            while len(self._rows) > FILTERS:
-                self._rows.popitem(last=False)
-        return rows
+        return self._rows.get((gallery.version, where), lambda: ImageIndex._rows(view, gallery, where))
 
     def _ready(self, gallery: Gallery) -> Gallery:
         """With all made that its first search would otherwise make: this thread has the time."""

@@ -34,7 +34,7 @@ from spq.index.layout import (
 
 __all__ = ["FORMAT", "Item", "Manifest", "Store", "as_json", "read_manifest"]
 OK, UNREADABLE = 0, 1
-PAGE = 100_000  # rows that are read at once
+PAGE, ITEMS_PAGE = 100_000, 1000  # codes, and whole items, that are read at once
 STEPS = 100_000  # of SQLite's machine between two looks at the clock: about a millisecond
 
 # A file name may hold bytes that are not UTF-8, which sqlite3 refuses as str: text goes in as bytes and is cast.
@@ -213,9 +213,12 @@ class Store:
         return self._first("path = CAST(? AS TEXT)", _bytes(path))
 
     def items(self) -> Iterator[Item]:
-        """All items that have a code, by id."""
-        rows = self._select(f"SELECT {self._columns()} FROM items WHERE status = 0 ORDER BY id")
-        return (_item(row) for row in rows)
+        """All items that have a code, by id; a thousand at a time are read."""
+        question = f"SELECT {self._columns()} FROM items WHERE status = 0 AND id > ? ORDER BY id LIMIT {ITEMS_PAGE}"
+        last = 0
+        while rows := self._select(question, last):
+            yield from map(_item, rows)
+            last = rows[-1][_COLUMNS.split(", ").index("id")]
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the pictures that have no code."""
@@ -292,6 +295,15 @@ class Store:
         where = "id IN (SELECT value FROM json_each(?)) AND status = 0"
         rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where}", wanted)
         return {item.id: item for item in map(_item, rows)}
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read inside is the state at one moment, whatever a writer does meanwhile."""
+        self._select("BEGIN")
+        try:
+            yield
+        finally:
+            self._select("ROLLBACK")
 
     def ids(self, question: str, *values: object) -> NDArray[np.int64]:
         """The ids (n,) that a question selects, in its order. SQLite joins them into one text, as in `_code_page`."""

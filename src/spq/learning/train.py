@@ -116,7 +116,7 @@ def train(
     network = started(Network(recipe, backbone), start)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
-    near = checkpoint["near"] if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
+    near = checkpoint.get("near") if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
     optimizers = make_optimizers(network, recipe)
     state = restored(checkpoint, network, optimizers)
     raw_network = network

@@ -72,7 +72,7 @@ class Guard:
             remedy = "send Authorization: Bearer TOKEN, or open the page once with ?token=TOKEN"
             return 401, f"the token is missing or wrong; {remedy}", {"WWW-Authenticate": "Bearer"}
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self.settings.max_upload:
+        if length.isdecimal() and (len(length) > 18 or int(length) > self.settings.max_upload):
             return _too_large(self.settings.max_upload)
         return None
 

@@ -7,7 +7,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from spq.app.serving.library import Library, label, printable
+from spq.app.serving.facts import label, printable
+from spq.app.serving.library import Library
 from spq.app.serving.watch import Background, StoppedError, failed
 from spq.data.sources import open_images
 from spq.index.dupes import Member, Report, find_duplicates

@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from spq.app.serving.facts import Facts, facts, label, printable
 from spq.app.serving.pictures import Pictures
 from spq.app.serving.problems import ProblemError
 from spq.app.serving.schemas import Ask
@@ -27,11 +25,8 @@ from spq.index.conditions import known_columns, matching
 from spq.index.explain import explain
 from spq.index.gallery import Gallery
 from spq.index.query import Box, Floats, Found, Ids, Query, Rows, Search, cut
-from spq.index.shared import SharedIndex
+from spq.index.shared import Recent, SharedIndex
 from spq.index.store import Item
-
-T = TypeVar("T")
-Facts = dict[str, Any]
 
 FOLDED = 100  # ids of the same code that are listed with an answer
 ON_MAP = 100_000  # pictures that are drawn
@@ -53,11 +48,10 @@ class Library:
 
     def __init__(self, shared: SharedIndex, pictures: Pictures, settings: Settings) -> None:
         self.shared, self.pictures, self.settings = shared, pictures, settings
-        self._memo: OrderedDict[tuple[object, ...], Any] = OrderedDict()
-        self._seen: OrderedDict[tuple[object, ...], Any] = (
-            OrderedDict()
-        )  # descriptors of uploads: results are paged through
-        self._lock = threading.Lock()
+        self._made: Recent[Any] = Recent(KEPT)
+        self._seen: Recent[Floats] = Recent(
+            UPLOADS
+        )  # results are paged through, and each page brings the picture again
 
     def warm(self) -> None:
         """Load what the first search would wait for: torch and the model."""
@@ -69,7 +63,7 @@ class Library:
         index, gallery = self.shared.mine(), self.shared.gallery
         manifest = index.store.manifest
 
-        def facts() -> Facts:
+        def counted() -> Facts:
             columns = [dict(zip(("name", "kind", "values"), c, strict=True)) for c in known_columns(index.store)]
             return {"unreadable": len(index.store.unreadable()), "columns": columns}
 
@@ -83,7 +77,7 @@ class Library:
             "codebooks": manifest.num_codebooks,
             "codewords": manifest.codebook_size,
             "generation": self.shared.generation,
-            **self._once(("status", gallery.version), facts),
+            **self._made.get(("status", gallery.version), counted),
         }
 
     def search(self, uploads: Uploads, ask: Ask) -> Facts:
@@ -130,7 +124,7 @@ class Library:
         """How often each codeword is used."""
         gallery = self.shared.gallery
         K = self.shared.mine().store.manifest.codebook_size
-        counts = self._once(("usage", gallery.version), lambda: codewords.usage(gallery.scan.codes, K).tolist())
+        counts = self._made.get(("usage", gallery.version), lambda: codewords.usage(gallery.scan.codes, K).tolist())
         return {"codebooks": len(counts), "codewords": K, "counts": counts}
 
     def codeword(self, m: int, k: int, offset: int, top: int) -> Facts:
@@ -139,7 +133,7 @@ class Library:
         if m >= manifest.num_codebooks or k >= manifest.codebook_size:
             there = f"{manifest.num_codebooks} codebooks of {manifest.codebook_size} codewords"
             raise ProblemError(404, f"no codeword {k} in codebook {m}; there are {there}, counted from 0")
-        rows = self._once(
+        rows = self._made.get(
             ("members", gallery.version, m, k),
             lambda: codewords.members(gallery.scan.codes, m, k, self._codebooks(), manifest.distance),
         )
@@ -163,7 +157,8 @@ class Library:
                 "generation": max(gallery.revision, 0),
             }
 
-        return self._once(("map", gallery.version), projected)
+        told: Facts = self._made.get(("map", gallery.version), projected)
+        return told
 
     def _asked(self, uploads: Uploads, ask: Ask) -> tuple[list[Query], Search]:
         """What is to be like, and the rest of what a search is told."""
@@ -206,7 +201,7 @@ class Library:
         """Of an upload, or of a region of it."""
         data = file.read()
         key = (hashlib.blake2b(data, digest_size=16).digest(), box)
-        return self._once(key, lambda: self._embedded(self._decoded(data, name, box), box), self._seen, UPLOADS)
+        return self._seen.get(key, lambda: self._embedded(self._decoded(data, name, box), box))
 
     def _decoded(self, data: bytes, name: str, box: Box | None) -> Image.Image:
         hint = None if box else self.shared.model.config.input.size  # a box is counted in the picture's own pixels
@@ -269,7 +264,8 @@ class Library:
             if where is None:
                 return gallery.ids
             return gallery.ids[self.shared.rows(self.shared.mine(), gallery, where)]
-        return self._once(("order", gallery.version, where, order, since), ids)
+        found: Ids = self._made.get(("order", gallery.version, where, order, since), ids)
+        return found
 
     def _items(self, ids: Sequence[int]) -> list[Facts]:
         """Facts of items in their order; without those that a writer has dropped in this moment."""
@@ -284,68 +280,9 @@ class Library:
     def _codebooks(self) -> Floats:
         return self.shared.mine().codebooks
 
-    def _once(
-        self,
-        key: tuple[object, ...],
-        make: Callable[[], T],
-        memo: OrderedDict[tuple[object, ...], Any] | None = None,
-        kept: int = KEPT,
-    ) -> T:
-        """What `make` gives, kept under a key that names all that it is made of. Two threads may make the same once each."""
-        memo = self._memo if memo is None else memo
-        with self._lock:
-            if key in memo:
-                memo.move_to_end(key)
-                return cast(T, memo[key])
-        value = make()
-        with self._lock:
-            memo[key] = value
-            while len(memo) > kept:
-                memo.popitem(last=False)
-        return value
-
 
 def _missing(id_: int) -> ProblemError:
     return ProblemError(404, f"no item {id_}; ids are those of hits")
-
-
-def facts(item: Item) -> Facts:
-    """An item as the API tells it."""
-    return {
-        "id": item.id,
-        "path": printable(item.path),
-        "label": label(item),
-        "width": item.width,
-        "height": item.height,
-        "size": item.size,
-        "time": iso(item.mtime_ns),
-        "metadata": {key: value for key, value in item.metadata.items() if key != "label"},
-        "code": [] if item.code is None else item.code.tolist(),
-    }
-
-
-def label(item: Item) -> str | None:
-    """The class of an item; several in one text."""
-    value = item.metadata.get("label")
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or None
-    return None if value in (None, "") else str(value)
-
-
-def iso(time_ns: int) -> str:
-    """
-    >>> iso(1_700_000_000_000_000_000)
-    '2023-11-14T22:13:20Z'
-    """
-    try:
-        return datetime.fromtimestamp(time_ns // 10**9, UTC).isoformat().replace("+00:00", "Z")
-    except (OverflowError, OSError, ValueError):
-        return ""
-
-
-def printable(path: str) -> str:
-    """An old index may hold names that are not UTF-8, which JSON refuses."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _places(ascending: NDArray[Any], values: Collection[int] | Rows) -> Rows:

@@ -10,8 +10,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from spq.app.serving import metrics, schemas, thumbnails
 from spq.app.serving.asking import asked, openapi_body
+from spq.app.serving.facts import facts
 from spq.app.serving.jobs import RETRY_SECONDS
-from spq.app.serving.library import Uploads, facts
+from spq.app.serving.library import Uploads
 from spq.app.serving.problems import MEDIA_TYPE, ProblemError
 from spq.app.serving.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
 from spq.app.serving.service import Service

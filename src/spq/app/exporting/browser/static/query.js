@@ -1,0 +1,62 @@
+// What is searched with, as one distance table (M, K): the formulas of spq.index.query and spq.index.tables.
+
+import { Refusal } from "./refusal.js";
+
+export const NEGATIVE = 0.3; // weight of a negative, as in spq.index.query
+
+/** Tables (M, K) of an item's code, cut from those of all codewords (K, M, K), which the export has computed. */
+export function tableOfCode(code, tables, M, K) {
+  const table = new Float32Array(M * K);
+  for (let m = 0; m < M; m++) {
+    const start = (code[m] * M + m) * K;
+    table.set(tables.subarray(start, start + K), m * K);
+  }
+  return table;
+}
+
+/** Table (M, K) of a descriptor (M * d) and codebooks (M, K, d). */
+export function tableOfDescriptor(x, codebooks, M, K, distance) {
+  const d = x.length / M;
+  const table = new Float32Array(M * K);
+  for (let m = 0; m < M; m++) {
+    for (let k = 0; k < K; k++) {
+      let sum = 0;
+      for (let i = 0; i < d; i++) sum += (x[m * d + i] - codebooks[(m * K + k) * d + i]) ** 2;
+      table[m * K + k] = distance === "l2" ? Math.sqrt(sum) : sum;
+    }
+  }
+  if (!table.every(Number.isFinite)) throw new Refusal("the picture's distances are not finite");
+  return table;
+}
+
+/**
+ * One table of those of the positives and the negatives.
+ * @param weights null, or one of 0 or more for each positive, then for each negative.
+ */
+export function combined(positive, negative, weights = null) {
+  if (positive.length === 1 && !negative.length && weights === null) return positive[0];
+  const w = weights ?? [...positive.map(() => 1), ...negative.map(() => NEGATIVE)];
+  const toward = w.slice(0, positive.length);
+  const away = w.slice(positive.length).map((weight) => weight / negative.length);
+  const sum = toward.reduce((a, b) => a + b, 0);
+  if (w.length !== positive.length + negative.length || !w.every((v) => Number.isFinite(v) && v >= 0) || !(sum > 0)) {
+    throw new Refusal("weights are one for each picture, 0 or more, not all 0");
+  }
+  const scale = 1 + away.reduce((a, b) => a + b, 0);
+  return Float32Array.from(positive[0], (_, at) => {
+    const mean = positive.reduce((total, table, p) => total + (toward[p] / sum) * table[at], 0);
+    return scale * mean - negative.reduce((total, table, j) => total + away[j] * table[at], 0);
+  });
+}
+
+/** What each codebook adds to the distance of a code: {total, parts}, as spq.index.explain. */
+export function explained(table, code, M, K) {
+  const own = Array.from(code, (k, m) => table[m * K + k]);
+  const size = own.reduce((sum, d) => sum + Math.abs(d), 0) || 1;
+  const parts = own.map((distance, m) => {
+    let nearest = 0;
+    for (let k = 1; k < K; k++) if (table[m * K + k] < table[m * K + nearest]) nearest = k;
+    return { m, codeword: code[m], nearest, distance, share: Math.abs(distance) / size };
+  });
+  return { total: own.reduce((sum, d) => sum + d, 0), parts };
+}

@@ -1,0 +1,182 @@
+// The collection of a site, as the server's API tells it (the same objects), but read from files and searched in a worker.
+
+import { Refusal } from "./refusal.js";
+
+const KEPT_PAGES = 500; // of descriptions: some 32,000 pictures
+const LISTED = 100; // ids of the same code that are listed with a hit, as the server does
+
+/** Each method takes and gives what the API's of that name does. */
+export class Source {
+  constructor() {
+    this.base = new URL("../", import.meta.url).href;
+    this.pages = new Map(); // number -> descriptions, the last used ones
+    this.thumbs = new Map(); // id -> name, of all items that were handed out
+    this.described = new WeakMap(); // Blob -> Map(box -> descriptor)
+  }
+
+  /** Itself, when codes are there. A try that failed is made again. */
+  opened() {
+    this.opening ??= this.open().catch((error) => {
+      this.opening = null;
+      throw error;
+    });
+    return this.opening;
+  }
+
+  async open() {
+    this.worker?.terminate();
+    this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+    this.waiting = new Map(); // number -> what settles its call
+    this.calls = 0;
+    this.worker.onmessage = ({ data }) => this.answered(data);
+    this.worker.onerror = (event) => this.failed(event.message || "the search of this site does not come; reload the page");
+    this.facts = await this.call("load", this.base);
+    return this;
+  }
+
+  /** What a method of the worker's index gives. */
+  call(method, argument) {
+    return new Promise((resolve, reject) => {
+      this.waiting.set(++this.calls, { resolve, reject });
+      this.worker.postMessage({ number: this.calls, method, argument });
+    });
+  }
+
+  answered({ number, result, error, isRefusal }) {
+    const { resolve, reject } = this.waiting.get(number);
+    this.waiting.delete(number);
+    if (error === undefined) resolve(result);
+    else reject(isRefusal ? new Refusal(error) : new Error(error));
+  }
+
+  failed(message) {
+    for (const { reject } of this.waiting.values()) reject(new Error(message));
+    this.waiting.clear();
+  }
+
+  status() {
+    const still = { watching: false, sync: null, sync_error: null, last_sync: null, new_since: null };
+    return { ...this.facts, ...still };
+  }
+
+  async search({ files = [], negativeFiles = [], query }) {
+    const start = performance.now();
+    const found = await this.call("search", await this.asked(query, files, negativeFiles));
+    const items = await this.items(found.ids);
+    const hits = items.map(({ id, path, label, width, height }, n) => {
+      const folded = found.folded[n];
+      const facts = { path, label, width, height, folded: folded.slice(0, LISTED), folded_total: folded.length };
+      return { rank: (query.offset ?? 0) + n + 1, id, distance: found.distances[n], ...facts };
+    });
+    const seconds = (performance.now() - start) / 1000;
+    return { hits, total: found.total, seconds, generation: this.facts.generation };
+  }
+
+  async explain({ files = [], negativeFiles = [], query, id }) {
+    return this.call("explain", { ...(await this.asked(query, files, negativeFiles)), id });
+  }
+
+  /** A query with descriptors in place of pictures. Of an item, a box is cut from its thumbnail: a site has no originals. */
+  async asked(query, files, negativeFiles) {
+    const { box = null, ids = [], not_ids = [] } = query;
+    if (box && files.length + ids.length !== 1) throw new Refusal("a box belongs to one picture; give one");
+    const described = await Promise.all(files.map((file) => this.describe(file, box)));
+    const notDescribed = await Promise.all(negativeFiles.map((file) => this.describe(file, null)));
+    if (!box || !ids.length) return { ...query, described, not_described: notDescribed };
+    const cut = await this.describeItem(ids[0], box);
+    return { ...query, ids: [], excluded: [...ids, ...not_ids], described: [cut], not_described: notDescribed };
+  }
+
+  /** Descriptor of a Blob; each is embedded once. */
+  describe(picture, box, full = null) {
+    if (this.facts.runtime === null) throw new Refusal("this site cannot look at pictures of your own; click one of its own");
+    const known = this.described.get(picture) ?? new Map();
+    this.described.set(picture, known);
+    const key = String(box);
+    if (!known.has(key)) {
+      known.set(key, this.call("describe", { picture, box, full }));
+      known.get(key).catch(() => known.delete(key));
+    }
+    return known.get(key);
+  }
+
+  async describeItem(id, box) {
+    const [{ width, height }] = await this.items([id]);
+    const answer = await fetch(this.thumbnailURL(id));
+    if (!answer.ok) throw new Error(`the thumbnail of picture ${id} does not come (${answer.status})`);
+    return this.describe(await answer.blob(), box, [width, height]);
+  }
+
+  async browse({ offset = 0, top = 100, where = "", order = "" }) {
+    const found = await this.call("browse", { offset, top, where, order: order || "id" });
+    return { items: await this.items(found.ids), total: found.total, generation: this.facts.generation };
+  }
+
+  async item(id) {
+    const [item] = await this.items([id]);
+    return { ...item, code: await this.call("codeOf", id) };
+  }
+
+  async codewords() {
+    const counts = await this.call("usage");
+    return { codebooks: this.facts.codebooks, codewords: this.facts.codewords, counts };
+  }
+
+  async codeword(m, k, { offset = 0, top = 100 } = {}) {
+    const { count, ids } = await this.call("members", { m, k, offset, top });
+    return { m, k, count, items: await this.items(ids) };
+  }
+
+  /** As the export found them. */
+  async duplicates() {
+    if (this.facts.duplicates === null) throw new Refusal("nobody looked for duplicates when this site was made");
+    this.report ??= this.file("duplicates.json");
+    const report = await this.report;
+    for (const { id, thumb } of report.groups.flatMap((group) => group.items)) this.thumbs.set(id, thumb);
+    return report;
+  }
+
+  async map() {
+    const { thumbs, ...map } = await this.call("map");
+    map.ids.forEach((id, n) => this.thumbs.set(id, thumbs[n]));
+    return map;
+  }
+
+  /** Address of the thumbnail of an item that was handed out; one that shows nothing where there is none. */
+  thumbnailURL(id) {
+    const name = this.thumbs.get(id);
+    return name ? new URL(`../thumbs/${name.slice(0, 2)}/${name}.jpg`, this.base).href : "data:,";
+  }
+
+  /** Descriptions of ids, in their order. */
+  async items(ids) {
+    const rows = await this.call("rowsOf", ids);
+    const pages = await Promise.all(rows.map((row) => this.page(Math.floor(row / this.facts.page))));
+    return rows.map((row, n) => pages[n][row % this.facts.page]);
+  }
+
+  page(number) {
+    const page = this.pages.get(number) ?? this.fetchPage(number);
+    this.pages.delete(number);
+    this.pages.set(number, page); // the last one asked for is the last one dropped
+    if (this.pages.size > KEPT_PAGES) this.pages.delete(this.pages.keys().next().value);
+    return page;
+  }
+
+  async fetchPage(number) {
+    try {
+      const items = await this.file(`items/${Math.floor(number / this.facts.pages)}/${number}.json`);
+      for (const { id, thumb } of items) this.thumbs.set(id, thumb);
+      return items;
+    } catch (error) {
+      this.pages.delete(number); // another try may succeed
+      throw error;
+    }
+  }
+
+  async file(name) {
+    const answer = await fetch(this.base + name);
+    if (!answer.ok) throw new Error(`${name} does not come (${answer.status}); reload the page`);
+    return answer.json();
+  }
+}

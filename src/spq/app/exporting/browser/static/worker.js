@@ -1,0 +1,232 @@
+// Searches away from the page, so that it never stutters: codes in, ids out. `source.js` talks to it.
+
+import { Ranking, bytesPerCode, distances, foldedPage, subCode, unpack } from "./scan.js";
+import { Refusal } from "./refusal.js";
+import { columnsOf, evaluate, parse } from "./where.js";
+import { combined, explained, tableOfCode, tableOfDescriptor } from "./query.js";
+
+const KEPT = 3; // rankings: a result is scrolled through page by page
+
+class Index {
+  static async load(base) {
+    const [facts, ids, codes, codebooks, tables] = await Promise.all([
+      fetched(`${base}index.json`).then((answer) => answer.json()),
+      ...["ids", "codes", "codebooks", "tables"].map(async (name) => (await fetched(`${base}${name}.bin`)).arrayBuffer()),
+    ]);
+    const index = new Index();
+    const { codebooks: M, codewords: K } = facts;
+    Object.assign(index, { base, facts, M, K, N: facts.images, P: bytesPerCode(M, K), rankings: new Map(), files: new Map() });
+    index.ids = new Uint32Array(ids);
+    index.packed = new Uint8Array(codes);
+    index.codebooks = new Float32Array(codebooks);
+    index.tables = new Float32Array(tables);
+    if (index.ids.length !== index.N || index.packed.length !== index.N * index.P) {
+      throw new Error("the files of this site do not fit together; export it again");
+    }
+    return index;
+  }
+
+  /** Row of an id. */
+  row(id) {
+    let low = 0, high = this.N;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.ids[middle] < id) low = middle + 1;
+      else high = middle;
+    }
+    if (this.ids[low] !== id) throw new Refusal(`no picture ${id} here`);
+    return low;
+  }
+
+  code(id) {
+    return unpack(this.packed, this.row(id), this.M, this.K);
+  }
+
+  /** The table of what is asked: {ids, not_ids, weights} and descriptors of pictures, which come before ids. */
+  table({ ids = [], not_ids = [], weights = null, described = [], not_described = [] }) {
+    const { M, K } = this;
+    const ofId = (id) => tableOfCode(this.code(id), this.tables, M, K);
+    const ofPicture = (x) => tableOfDescriptor(x, this.codebooks, M, K, this.facts.distance);
+    const positive = [...described.map(ofPicture), ...ids.map(ofId)];
+    if (!positive.length) throw new Refusal("nothing to be like; give a picture");
+    return combined(positive, [...not_described.map(ofPicture), ...not_ids.map(ofId)], weights);
+  }
+
+  /** Ids and distances of answers offset .. offset + top, and how many rows could be answers. */
+  async search(asked) {
+    const { ids = [], not_ids = [], top = 20, offset = 0, max_distance = null, fold = false, where = "" } = asked;
+    const table = this.table(asked);
+    const excluded = [...new Set(asked.excluded ?? [...ids, ...not_ids])].map((id) => this.row(id));
+    const matching = where ? await this.matching(where) : null;
+    const key = JSON.stringify([Array.from(table), excluded, max_distance, where]);
+    const { ranking, total } = this.once(key, () => {
+      const allowed = excluded.length || matching ? matching?.slice() ?? new Uint8Array(this.N).fill(1) : null;
+      for (const row of excluded) allowed[row] = 0;
+      const d = distances(table, this.packed, this.N, this.M, this.K);
+      const available = allowed ? allowed.reduce((sum, is) => sum + is, 0) : this.N;
+      return { ranking: new Ranking(d, allowed, max_distance ?? Infinity), total: available };
+    });
+    const page = fold
+      ? foldedPage(ranking, this.packed, this.P, offset, top)
+      : { rows: Array.from(ranking.first(offset + top).subarray(offset, offset + top)), folded: null };
+    return {
+      ids: page.rows.map((row) => this.ids[row]),
+      distances: page.rows.map((row) => ranking.d[row]),
+      folded: page.rows.map((_, n) => (page.folded?.[n] ?? []).map((row) => this.ids[row])),
+      total,
+    };
+  }
+
+  /** (N) of 0 and 1: of which rows an expression is true. */
+  async matching(where) {
+    const tree = parse(where);
+    const files = new Map();
+    for (const column of columnsOf(tree)) {
+      const known = this.facts.columns.find(({ key, own }) => key === column.name && own === column.own);
+      if (!known) {
+        const names = this.facts.columns.map(({ name }) => name).join(", ");
+        throw new Refusal(`unknown column ${column.name} at ${column.position}; columns are ${names}`);
+      }
+      files.set(`${column.own} ${column.name}`, await this.file(`columns/${known.file}`));
+    }
+    return evaluate(tree, ({ own, name }) => files.get(`${own} ${name}`), this.N);
+  }
+
+  /** JSON that is fetched once. A try that failed is made again. */
+  file(name) {
+    if (!this.files.has(name)) {
+      this.files.set(name, fetched(this.base + name).then((answer) => answer.json()));
+      this.files.get(name).catch(() => this.files.delete(name));
+    }
+    return this.files.get(name);
+  }
+
+  once(key, make) {
+    const value = this.rankings.get(key) ?? make();
+    this.rankings.delete(key);
+    this.rankings.set(key, value);
+    if (this.rankings.size > KEPT) this.rankings.delete(this.rankings.keys().next().value);
+    return value;
+  }
+
+  explain(asked) {
+    return explained(this.table(asked), this.code(asked.id), this.M, this.K);
+  }
+
+  codeOf(id) {
+    return Array.from(this.code(id));
+  }
+
+  rowsOf(ids) {
+    return ids.map((id) => this.row(id));
+  }
+
+  /** Ids of a page of all items. order: id, path, time or new, each a file of row numbers. */
+  async browse({ offset, top, order, where }) {
+    const rows = order === "id" ? null : await this.order(order);
+    if (!where) {
+      const page = rows ? rows.subarray(offset, offset + top) : Array.from({ length: Math.max(0, Math.min(top, this.N - offset)) }, (_, n) => offset + n);
+      return { ids: Array.from(page, (row) => this.ids[row]), total: this.N };
+    }
+    const matching = await this.matching(where);
+    const found = (rows ?? Uint32Array.from({ length: this.N }, (_, row) => row)).filter((row) => matching[row]);
+    return { ids: Array.from(found.subarray(offset, offset + top), (row) => this.ids[row]), total: found.length };
+  }
+
+  async order(name) {
+    this.orders ??= {};
+    this.orders[name] ??= new Uint32Array(await (await fetched(`${this.base}order-${name}.bin`)).arrayBuffer());
+    return this.orders[name];
+  }
+
+  /** Rows, x, y, then the names of thumbnails, 8 bytes each, 0 for none. */
+  async map() {
+    const data = await (await fetched(`${this.base}map.bin`)).arrayBuffer();
+    const count = data.byteLength / 20;
+    const ids = Int32Array.from(new Uint32Array(data, 0, count), (row) => this.ids[row]);
+    const [x, y] = [4, 8].map((bytes) => new Float32Array(data, bytes * count, count));
+    const names = new DataView(data, 12 * count);
+    const thumbs = Array.from({ length: count }, (_, n) => {
+      const name = names.getBigUint64(8 * n).toString(16).padStart(16, "0");
+      return /[^0]/.test(name) ? name : "";
+    });
+    return { ids, x, y, thumbs, count, total: this.N };
+  }
+
+  /** How often each codeword is used: (M) arrays of K. */
+  usage() {
+    this.counts ??= this.countsAmong(null);
+    return this.counts;
+  }
+
+  /** ... by some rows, or all. */
+  countsAmong(rows) {
+    const counts = Array.from({ length: this.M }, () => Array(this.K).fill(0));
+    const length = rows ? rows.length : this.N;
+    for (let m = 0; m < this.M; m++) {
+      for (let n = 0; n < length; n++) counts[m][subCode(this.packed, rows ? rows[n] : n, m, this.P, this.K)]++;
+    }
+    return counts;
+  }
+
+  /** Ids that use codeword k of codebook m, the most typical first, as spq.index.codewords has it. */
+  members({ m, k, offset, top }) {
+    const ranking = this.once(`members ${m} ${k}`, () => this.ranked(m, k));
+    const page = Array.from(ranking.first(offset + top).subarray(offset, offset + top));
+    return { count: ranking.count, ids: page.map((row) => this.ids[row]) };
+  }
+
+  ranked(m, k) {
+    const { M, K, N, P } = this;
+    const uses = new Uint8Array(N), rows = [];
+    for (let row = 0; row < N; row++) {
+      if (subCode(this.packed, row, m, P, K) !== k) continue;
+      uses[row] = 1;
+      rows.push(row);
+    }
+    const centre = this.mean(this.countsAmong(rows), Math.max(1, rows.length));
+    const table = tableOfDescriptor(centre, this.codebooks, M, K, this.facts.distance);
+    return new Ranking(distances(table, this.packed, N, M, K), uses);
+  }
+
+  /** Mean descriptor of codes that use the codewords so often. */
+  mean(counts, total) {
+    const d = this.codebooks.length / (this.M * this.K);
+    const x = new Float64Array(this.M * d);
+    for (let m = 0; m < this.M; m++) {
+      for (let k = 0; k < this.K; k++) {
+        for (let i = 0; i < d; i++) x[m * d + i] += (counts[m][k] / total) * this.codebooks[(m * this.K + k) * d + i];
+      }
+    }
+    return Float32Array.from(x);
+  }
+
+  /** Descriptor of a Blob. box: of the picture in its `full` size, if that is not the Blob's own. */
+  async describe({ picture, box, full }) {
+    this.encoder ??= import("./encode.js").then(({ Encoder }) => Encoder.load(this.base, this.facts.image_size));
+    return (await this.encoder).describe(picture, box, full);
+  }
+
+  forgetEncoder() {
+    this.encoder = null; // another try may succeed
+  }
+}
+
+async function fetched(url) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${url.split("/").pop()} is missing on this site (${answer.status}); export it again`);
+  return answer;
+}
+
+let index;
+self.onmessage = async ({ data: { number, method, argument } }) => {
+  try {
+    if (method === "load") index = Index.load(argument);
+    const loaded = await index;
+    const result = method === "load" ? loaded.facts : await loaded[method](argument);
+    self.postMessage({ number, result });
+  } catch (error) {
+    if (method === "describe" && !error.isRefusal) index.then((loaded) => loaded.forgetEncoder());
+    self.postMessage({ number, error: String(error.message ?? error), isRefusal: error.isRefusal === true });
+  }
+};

@@ -1,0 +1,162 @@
+/**
+ * All that the page asks of whatever holds the collection. This module asks `spq serve`; a site without a server has another
+ * api.js with the same exports, `api` and `ApiError`. Every method but the two that give addresses is async, takes an
+ * AbortSignal last, and throws an ApiError (or the AbortError of its signal).
+ *
+ * Hit  = {rank, id, distance, path, label|null, width, height, folded: [id], folded_total}
+ * Item = {id, path, label|null, width, height, size, time (ISO), metadata: {}, code: [M ints]}
+ */
+
+const PATIENCE = 6; // tries while the server is busy
+const LONGEST_WAIT = 10; // seconds that are waited for a busy server unasked
+
+/** kind: "refused" (what was asked cannot be done), "token", "missing", "busy", "gone" (nobody answers) or "fault". */
+export class ApiError extends Error {
+  constructor(detail, kind, status = 0) {
+    super(detail);
+    this.kind = kind;
+    this.status = status;
+  }
+}
+
+const KINDS = { 401: "token", 404: "missing", 503: "busy", 500: "fault", 502: "gone", 504: "gone" };
+
+export const api = {
+  /** What the page may offer. orders: of browse. top: most hits that one call may ask for. */
+  can: {
+    upload: true,
+    box: true, // regions of uploads and of items
+    filter: true, // `where`
+    fold: true,
+    explain: true,
+    codewords: true,
+    duplicates: true,
+    map: true,
+    original: true, // imageURL gives the original
+    live: true, // status changes while the page is open
+    orders: ["id", "path", "time", "new"],
+    top: 1000,
+  },
+
+  /** {name, images, unreadable, bits, codebooks, codewords, watching, generation, sync, last_sync, new_since, columns, ...} */
+  status(signal) {
+    return get("api/status", {}, signal);
+  },
+
+  /**
+   * @param files, negativeFiles: Blobs to be like and not to be like.
+   * @param query: {ids, not_ids, box: [x,y,w,h]|null, top, offset, where, max_distance, fold}
+   * @returns {hits: [Hit], total, seconds, generation}; total does not know of max_distance and fold.
+   */
+  search({ files = [], negativeFiles = [], query }, signal) {
+    return post("api/search", files, negativeFiles, query, signal);
+  },
+
+  /** @param params {offset, top, where, order, since}. @returns {items: [Item], total, generation} */
+  browse(params, signal) {
+    return get("api/browse", params, signal);
+  },
+
+  item(id, signal) {
+    return get(`api/items/${id}`, {}, signal);
+  },
+
+  /** As search, with the id of the item to explain. @returns {total, parts: [{m, codeword, nearest, distance, share}]} */
+  explain({ files = [], negativeFiles = [], query, id }, signal) {
+    return post("api/explain", files, negativeFiles, { ...query, id }, signal);
+  },
+
+  /** @returns {codebooks: M, codewords: K, counts: [M][K]} */
+  codewords(signal) {
+    return get("api/codewords", {}, signal);
+  },
+
+  /** @param params {offset, top}. @returns {m, k, count, items: [Item]}, the most typical first */
+  codeword(m, k, params, signal) {
+    return get(`api/codewords/${m}/${k}`, params, signal);
+  },
+
+  /** @returns {groups: [{kind, keep, why, ids, reasons, items}], ...}, or {state: "computing", done, total}: ask again */
+  duplicates(signal) {
+    return get("api/duplicates", {}, signal);
+  },
+
+  /** @returns {ids: Int32Array, x: Float32Array, y: Float32Array, count, total} */
+  async map(signal) {
+    const { ids, x, y, ...rest } = await get("api/map", {}, signal);
+    return { ...rest, ids: new Int32Array(bytes(ids)), x: new Float32Array(bytes(x)), y: new Float32Array(bytes(y)) };
+  },
+
+  /** size: pixels of the longer side; what comes may be somewhat larger. */
+  thumbnailURL(id, size = 256) {
+    return `api/items/${id}/thumbnail?size=${size}`;
+  },
+
+  imageURL(id) {
+    return `api/items/${id}/image`;
+  },
+};
+
+function get(path, params, signal) {
+  const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const query = new URLSearchParams(given).toString();
+  return answered(query ? `${path}?${query}` : path, { signal });
+}
+
+function post(path, files, negativeFiles, query, signal) {
+  if (!files.length && !negativeFiles.length) {
+    const headers = { "Content-Type": "application/json" };
+    return answered(path, { method: "POST", headers, body: JSON.stringify(query), signal });
+  }
+  const body = new FormData();
+  for (const file of files) body.append("image", file, "image");
+  for (const file of negativeFiles) body.append("negative_image", file, "image");
+  body.append("query", JSON.stringify(query));
+  return answered(path, { method: "POST", body, signal });
+}
+
+/** The JSON of an answer. A busy server is asked again, each time when it says so, and a little later. */
+async function answered(path, options) {
+  for (let attempt = 1; ; attempt++) {
+    const response = await fetch(path, options).catch((error) => {
+      if (error.name === "AbortError") throw error;
+      throw new ApiError("The server does not answer.", "gone");
+    });
+    if (response.ok) return response.json().catch((error) => unreadable(error));
+    const wait = Number(response.headers.get("Retry-After") ?? 1);
+    if (response.status !== 503 || attempt === PATIENCE || wait > LONGEST_WAIT) throw await problem(response);
+    await pause(1000 * (wait * (1 + Math.random() / 2) + attempt / 4), options.signal);
+  }
+}
+
+async function problem(response) {
+  const told = await response.json().catch(() => ({}));
+  const detail = told.detail || `The server answered ${response.status} ${response.statusText}`.trim();
+  return new ApiError(detail, KINDS[response.status] ?? "refused", response.status);
+}
+
+function unreadable(error) {
+  if (error.name === "AbortError") throw error;
+  throw new ApiError("The answer of the server was cut off.", "gone");
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", stop, { once: true });
+  });
+}
+
+function bytes(base64) {
+  const text = atob(base64);
+  const array = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) array[at] = text.charCodeAt(at);
+  return array.buffer;
+}

@@ -1,0 +1,186 @@
+/** Puts the page together: each part listens to the state, and changes nothing but the state. */
+
+import { api } from "./api.js";
+import { forget, isAsking, itemOf } from "./asking.js";
+import { Codewords } from "./codewords.js";
+import { Copies } from "./copies.js";
+import { closeDetails, drawDetails, openDetails, startDetails } from "./details.js";
+import { $, covered, fileName, number } from "./dom.js";
+import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
+import { startGiving } from "./give.js";
+import { startKeys } from "./keys.js";
+import { Live } from "./live.js";
+import { CollectionMap } from "./map.js";
+import { drawQuery, mark, startQuery } from "./query.js";
+import { chooseRegion, startRegion } from "./region.js";
+import { Results } from "./results.js";
+import { address, change, fresh, onChange, state, VIEWS } from "./state.js";
+import { look, setLook } from "./tile.js";
+import { isUpload } from "./uploads.js";
+
+const WITH_QUERY = ["like", "not", "plus", "minus", "box", "max", "view", "where", "fold"];
+const missed = Object.fromEntries(VIEWS.map((view) => [view, null])); // what changed while a view was not shown
+
+const views = {
+  pictures: new Results({ status: () => live.status, filterError: filterIsWrong }),
+  map: new CollectionMap(),
+  codewords: new Codewords(),
+  copies: new Copies(),
+};
+const live = new Live({ told, back: () => views[state.view].retry(), changed });
+const has = { pictures: true, map: api.can.map, codewords: api.can.codewords, copies: api.can.duplicates };
+
+/** The last api.status(). */
+function told(status) {
+  $("#name").textContent = status.name;
+  $("#total").textContent = number(status.images);
+  setColumns(status.columns ?? []);
+  title();
+}
+
+/** One asks to see what has changed in the collection. */
+function changed() {
+  forget();
+  for (const view of VIEWS) missed[view] = null;
+  for (const view of Object.values(views)) view.report = null;
+  views.map.retry(true);
+  views[state.view].retry(true);
+}
+
+function draw(changes, isBack) {
+  if (!has[state.view]) state.view = "pictures";
+  document.body.dataset.view = state.view;
+  for (const view of VIEWS) {
+    const root = $(`#${view}`);
+    root.hidden = view !== state.view;
+    if (view !== state.view && missed[view]) for (const name of changes ?? []) missed[view].add(name);
+  }
+  for (const link of document.querySelectorAll("[data-view]")) {
+    const isHere = link.dataset.view === state.view;
+    link.href = address({ view: link.dataset.view, item: null, word: null });
+    link.toggleAttribute("aria-current", isHere);
+    if (isHere) link.setAttribute("aria-current", "page");
+    link.hidden = !has[link.dataset.view];
+  }
+  const isInviting = state.view === "pictures" && !isAsking() && !state.where && state.since === null && api.can.upload;
+  $("#invite").hidden = !isInviting;
+  document.body.classList.toggle("asking", isAsking());
+  drawFilter();
+  if (!changes || WITH_QUERY.some((name) => changes.has(name))) drawQuery();
+  show(changes, isBack);
+  if (!changes || changes.has("item") || (state.item !== null && [...changes].some((name) => ["like", "not", "plus", "minus", "box"].includes(name)))) drawDetails();
+  title();
+}
+
+/** The view in front, with all that it missed. */
+function show(changes, isBack) {
+  const view = state.view;
+  const since = missed[view];
+  missed[view] = new Set();
+  if (!since || !changes) views[view].update(null, true);
+  else {
+    const all = new Set([...since, ...changes]);
+    views[view].update(all, isBack || changes.has("view"));
+    if (changes.has("view") && view === "pictures") views.pictures.grid.scrollTo(state.at);
+  }
+}
+
+async function title() {
+  const collection = live.status?.name ?? "spq";
+  const names = { map: "Map", codewords: "Codewords", copies: "Copies" };
+  let what = names[state.view];
+  if (!what && state.like.length === 1 && !isUpload(state.like[0])) what = await itemOf(state.like[0]).then((item) => `Like ${fileName(item.path)}`, () => "Search");
+  else if (!what && isAsking()) what = "Search";
+  document.title = what ? `${what} – ${collection}` : collection;
+}
+
+/** Clicks on pictures, wherever they are. */
+function startTiles() {
+  document.addEventListener("click", (event) => {
+    const plain = !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0;
+    const details = event.target.closest("[data-details]");
+    if (details && plain) {
+      event.preventDefault();
+      openDetails(Number(details.dataset.details));
+    }
+    const cell = event.target.closest(".tile");
+    const id = Number(cell?.dataset.id || NaN);
+    if (!cell || Number.isNaN(id)) return;
+    const act = event.target.closest("[data-act]")?.dataset.act;
+    if (act === "details") openDetails(id);
+    else if (act) mark(id, act);
+    else if (plain && event.target.closest(".picture")) {
+      event.preventDefault();
+      change(fresh({ like: [id] }));
+    }
+  });
+  const moved = (item) => item && state.item !== null && openDetails(item.id, true);
+  views.pictures.moved = views.map.moved = views.codewords.moved = moved;
+}
+
+function startLook() {
+  const menu = $("#look");
+  const button = $("#look-button");
+  const size = $("#size");
+  const close = (isKept = false) => {
+    menu.hidden = true;
+    button.setAttribute("aria-expanded", "false");
+    if (!isKept) button.focus();
+  };
+  button.addEventListener("click", () => {
+    menu.hidden = !menu.hidden;
+    button.setAttribute("aria-expanded", !menu.hidden);
+    if (!menu.hidden) size.focus();
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    close();
+  });
+  document.addEventListener("pointerdown", (event) => menu.hidden || menu.contains(event.target) || button.contains(event.target) || close(true));
+  size.value = look.size;
+  size.addEventListener("input", () => {
+    setLook({ size: Number(size.value) });
+    views.pictures.grid.width = -1; // stays where it is
+    views.pictures.grid.resize();
+    views.codewords.grid.resize();
+  });
+  for (const choice of menu.querySelectorAll("input[type=radio]")) {
+    choice.checked = look[choice.name] === choice.value;
+    choice.addEventListener("change", () => {
+      setLook({ [choice.name]: choice.value });
+      views.map.draw();
+    });
+  }
+}
+
+/** A token in the address has done its work once the cookie is there: it does not belong into links. */
+function hideToken() {
+  const given = new URLSearchParams(location.search);
+  if (!given.has("token")) return;
+  given.delete("token");
+  const rest = given.toString();
+  history.replaceState(null, "", `${location.pathname}${rest ? `?${rest}` : ""}${location.hash}`);
+}
+
+/** What is fixed below the top has to know where that ends. */
+function watchTop() {
+  const tell = () => document.documentElement.style.setProperty("--top", `${Math.round(covered())}px`);
+  const watch = new ResizeObserver(tell);
+  watch.observe($("#top"));
+  watch.observe($(".bar"));
+}
+
+hideToken();
+watchTop();
+startGiving();
+startQuery({ chooseRegion });
+startRegion();
+startFilter();
+startDetails();
+startTiles();
+startLook();
+startKeys({ grid: () => ({ pictures: views.pictures.grid, codewords: views.codewords.grid, map: views.map.list })[state.view], chooseRegion, closeDetails });
+onChange(draw);
+draw(null, true);
+live.look();

@@ -1,0 +1,112 @@
+/** The collection by what the model sees: for each codeword, the pictures that use it, the most typical first. */
+
+import { api } from "./api.js";
+import { $, altText, count, covered, el, isAbort, number } from "./dom.js";
+import { Grid } from "./grid.js";
+import { Pages } from "./pages.js";
+import { showMessage } from "./results.js";
+import { address, state } from "./state.js";
+import { fillTile, tile, tileLayout } from "./tile.js";
+
+const SHOWN = 8; // pictures on a card
+
+export class Codewords {
+  constructor() {
+    this.root = $("#codewords");
+    this.books = $("#books");
+    this.cards = $("#cards");
+    this.grid = new Grid($("#word-grid"), {
+      label: "Pictures of a codeword",
+      layout: (width) => tileLayout(width, false),
+      create: tile,
+      fill: (cell, item, position, isCalm) => fillTile(cell, item, isCalm),
+      inset: covered,
+      moved: (position) => this.moved?.(this.grid.list.get(position)),
+    });
+    this.sight = new IntersectionObserver((entries) => entries.forEach((entry) => entry.isIntersecting && this.fill(entry.target)), { rootMargin: "300px" });
+  }
+
+  update(changed) {
+    if (!changed || ["view", "book", "word"].some((name) => changed.has(name))) return this.load();
+    return this.grid.list && this.grid.refill();
+  }
+
+  async load() {
+    this.controller?.abort();
+    const { signal } = (this.controller = new AbortController());
+    this.root.setAttribute("aria-busy", "true");
+    showMessage($("#codewords-message"), null);
+    try {
+      this.usage = await api.codewords(signal);
+    } catch (error) {
+      if (isAbort(error)) return;
+      showMessage($("#codewords-message"), { title: "The codewords could not be read", text: error.message, action: ["Try again", () => this.load()], isError: true });
+      return;
+    } finally {
+      if (!signal.aborted) this.root.setAttribute("aria-busy", "false");
+    }
+    if (!signal.aborted) this.draw();
+  }
+
+  draw() {
+    const { codebooks, counts } = this.usage;
+    const book = Math.min(state.book, codebooks - 1);
+    this.books.replaceChildren(...Array.from({ length: codebooks }, (_, m) =>
+      el("a", { href: address({ view: "codewords", book: m, word: null, item: null }), "aria-current": m === book ? "true" : null, "aria-label": `Codebook ${m + 1}` }, String(m + 1))));
+    const isOne = state.word !== null;
+    this.cards.hidden = isOne;
+    $("#word").hidden = !isOne;
+    if (isOne) this.drawWord(book, state.word);
+    else this.drawCards(book, counts[book]);
+  }
+
+  drawCards(book, counts) {
+    const used = counts.map((many, k) => ({ k, many })).filter(({ many }) => many).sort((a, b) => b.many - a.many || a.k - b.k);
+    const idle = counts.length - used.length;
+    $("#codewords-text").textContent = `Codebook ${book + 1} sorts the pictures into ${count(used.length, "group")}${idle ? `; ${count(idle, "codeword")} unused` : ""}. Pictures in one group look alike to it.`;
+    this.sight.disconnect();
+    const all = counts.reduce((sum, many) => sum + many, 0);
+    this.cards.replaceChildren(...used.map(({ k, many }) => this.card(book, k, many, all)));
+    for (const card of this.cards.children) this.sight.observe(card);
+    if (!used.length) showMessage($("#codewords-message"), { title: "No pictures yet", text: "A codeword shows the pictures that use it." });
+  }
+
+  card(book, k, many, all) {
+    const percent = (100 * many) / Math.max(1, all);
+    return el("a", { class: "card", href: address({ view: "codewords", book, word: k, item: null, at: 0 }), "data-book": book, "data-word": k, "aria-label": `Codeword ${k}, ${count(many, "picture")}` },
+      el("span", { class: "mosaic" }, Array.from({ length: Math.min(SHOWN, many) }, () => el("span", { class: "cell" }))),
+      el("span", { class: "card-text" }, el("b", { text: `Codeword ${k}` }), el("span", { text: `${number(many)} · ${percent.toFixed(percent < 10 ? 1 : 0)}%` })));
+  }
+
+  async fill(card) {
+    this.sight.unobserve(card);
+    const { book, word } = card.dataset;
+    try {
+      const { items } = await api.codeword(book, word, { top: SHOWN }, this.controller.signal);
+      items.forEach((item, n) => card.firstChild.children[n]?.replaceChildren(el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), loading: "lazy", decoding: "async" })));
+    } catch (error) {
+      if (!isAbort(error)) this.sight.observe(card); // tried again when it next comes into sight
+    }
+  }
+
+  drawWord(book, k) {
+    const many = this.usage.counts[book][k] ?? 0;
+    $("#codewords-text").textContent = `Codebook ${book + 1}, codeword ${k}: ${count(many, "picture")}, the most typical first.`;
+    $("#word-back").href = address({ view: "codewords", book, word: null, item: null });
+    const pages = new Pages(
+      async (offset, top, signal) => {
+        const { items, count: total } = await api.codeword(book, k, { offset, top }, signal);
+        return { items, total, ends: false };
+      },
+      {
+        changed: () => this.grid.list === pages && this.grid.update(),
+        failed: (error) => showMessage($("#codewords-message"), { title: "This codeword could not be read", text: error.message, action: ["Try again", () => this.load()], isError: true }),
+      },
+    );
+    this.grid.show(pages, 0);
+  }
+
+  retry() {
+    this.load();
+  }
+}

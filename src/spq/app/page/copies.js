@@ -1,0 +1,113 @@
+/** Pictures that the collection holds more than once: groups of copies, and which one to keep. Nothing is ever deleted here. */
+
+import { api } from "./api.js";
+import { $, altText, bytesText, count, covered, distanceText, el, fileName, isAbort, number } from "./dom.js";
+import { Grid } from "./grid.js";
+import { Listed } from "./pages.js";
+import { showMessage } from "./results.js";
+import { address, fresh, state } from "./state.js";
+
+const KINDS = { identical: "Identical files", "re-encoded": "Re-encoded or resized", edited: "Edited", similar: "Merely similar" };
+const SHOWN = 24; // pictures of one group
+const AGAIN = 1000; // ms, while the report is being made
+
+export class Copies {
+  constructor() {
+    this.root = $("#copies");
+    this.grid = new Grid($("#groups"), {
+      label: "Groups of copies",
+      layout: (width) => ({ columns: Math.max(1, Math.floor(width / 430)), rowHeight: width < 560 ? 236 : 272, gap: 24 }),
+      create: () => el("div", { class: "group" }),
+      fill: (cell, group) => this.fill(cell, group),
+      inset: covered,
+    });
+  }
+
+  update(changed) {
+    if (!changed || changed.has("view") || !this.report) this.load();
+    else if (changed.has("kind")) this.draw();
+    else this.grid.list && this.grid.refill();
+  }
+
+  async load() {
+    this.controller?.abort();
+    const { signal } = (this.controller = new AbortController());
+    clearTimeout(this.timer);
+    try {
+      const answer = await api.duplicates(signal);
+      if (signal.aborted) return;
+      this.working(answer.state === "computing" ? answer : null);
+      if (answer.state === "computing") {
+        this.timer = setTimeout(() => this.root.hidden || this.load(), AGAIN);
+        return;
+      }
+      this.report = answer;
+      showMessage($("#copies-message"), null);
+      this.draw();
+    } catch (error) {
+      if (isAbort(error)) return;
+      this.working(null);
+      showMessage($("#copies-message"), { title: "No report of copies", text: error.message, action: ["Try again", () => this.load()], isError: true });
+    }
+  }
+
+  working(progress) {
+    $("#copies-work").hidden = !progress;
+    if (!progress) return;
+    const { done, total } = progress;
+    const bar = $("#copies-bar");
+    const isCounted = done < total; // then what was found is grouped
+    if (isCounted) bar.value = done / total;
+    else bar.removeAttribute("value");
+    $("#copies-work-text").textContent = isCounted ? `Comparing pictures: ${number(done)} of ${number(total)}` : "Comparing pictures";
+  }
+
+  draw() {
+    const { groups, pictures, stale, threshold } = this.report;
+    const counts = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, groups.filter((group) => group.kind === kind).length]));
+    const kind = counts[state.kind] ? state.kind : "";
+    const tab = (name, label, many) => el("a", { href: address({ kind: name, item: null }), "aria-current": name === kind ? "true" : null }, `${label} `, el("span", { class: "many", text: number(many) }));
+    $("#kinds").replaceChildren(
+      ...(groups.length ? [tab("", "All", groups.length)] : []),
+      ...Object.entries(KINDS).filter(([name]) => counts[name]).map(([name, label]) => tab(name, label, counts[name])),
+    );
+    const shown = kind ? groups.filter((group) => group.kind === kind) : groups;
+    const spare = groups.reduce((sum, group) => sum + (group.kind === "similar" ? 0 : group.ids.length - 1), 0);
+    const notes = [
+      groups.length ? `${spare ? count(spare, "picture") : "No picture"} of ${number(pictures)} could go. spq deletes nothing.` : "",
+      counts.similar ? "Merely similar pictures are different ones that look alike to the model." : "",
+      threshold && counts.similar ? `So do ${(100 * threshold.false_matches).toPrecision(2)}% of pairs drawn by lot.` : "",
+      stale ? "The collection has changed since; a new report is being made." : "",
+    ];
+    $("#copies-text").textContent = notes.filter(Boolean).join(" ");
+    if (!groups.length) showMessage($("#copies-message"), { title: "No copies", text: `All ${number(pictures)} pictures differ.` });
+    this.grid.show(new Listed(shown), 0);
+  }
+
+  fill(cell, group) {
+    if (cell.group === group) return;
+    cell.group = group;
+    const left = group.items.length - SHOWN;
+    cell.dataset.kind = group.kind;
+    cell.replaceChildren(
+      el("header", {}, el("h3", { text: KINDS[group.kind] }), el("p", { text: group.kind === "similar" ? count(group.ids.length, "picture") : `keep the first: ${group.why}` })),
+      el("div", { class: "members" },
+        group.items.slice(0, SHOWN).map((item, n) => this.member(item, n === 0 && group.kind !== "similar")),
+        left > 0 ? el("a", { class: "rest", href: address(fresh({ like: [group.keep] })), text: `${number(left)} more` }) : null));
+  }
+
+  member(item, isKept) {
+    const parts = [
+      item.width ? `${number(item.width)} × ${number(item.height)}` : "",
+      item.size ? bytesText(item.size) : "",
+      !isKept && item.distance !== null && item.distance !== undefined ? `distance ${distanceText(item.distance)}` : "",
+    ];
+    return el("figure", { class: isKept ? "kept" : null },
+      el("a", { href: address({ item: item.id }), "data-details": item.id, title: item.path }, el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), decoding: "async", loading: "lazy" })),
+      el("figcaption", {}, el("b", { text: isKept ? "keep" : fileName(item.path) }), el("span", { text: isKept ? fileName(item.path) : item.note === "similar" ? "" : item.note || "" }), el("span", { class: "muted", text: parts.filter(Boolean).join(", ") })));
+  }
+
+  retry() {
+    this.load();
+  }
+}

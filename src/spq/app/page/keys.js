@@ -1,0 +1,58 @@
+/** Keys that work everywhere, and on the picture that has the focus. Ctrl, Alt and Meta stay the browser's. */
+
+import { $ } from "./dom.js";
+import { openDetails } from "./details.js";
+import { pick } from "./give.js";
+import { mark, searchAgain } from "./query.js";
+import { change, fresh, state, VIEWS } from "./state.js";
+
+/** @param grid () => the grid of the view that is shown, if it has one. */
+export function startKeys({ grid, chooseRegion, closeDetails }) {
+  const help = $("#help");
+  $("#help-button").addEventListener("click", () => help.showModal());
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    const target = event.target;
+    if (target.matches("input:not([type=range]):not([type=radio]):not([type=checkbox]), textarea, select")) return;
+    if (onPicture(event, grid(), closeDetails) || everywhere(event, { grid, chooseRegion, closeDetails, help })) event.preventDefault();
+  });
+}
+
+function onPicture(event, grid, closeDetails) {
+  const position = grid?.positionOf(event.target);
+  const item = position === null || position === undefined ? null : grid.list?.get(position);
+  if (!item || (event.target.closest("button, a") && (event.key === "Enter" || event.key === " "))) return false;
+  if (event.key === "Enter") change(fresh({ like: [item.id] }));
+  else if (event.key === " " || event.key === "i") {
+    if (state.item === item.id) closeDetails();
+    else openDetails(item.id, true);
+  } else if (event.key === "+" || event.key === "=") mark(item.id, "plus");
+  else if (event.key === "-") mark(item.id, "minus");
+  else return false;
+  return true;
+}
+
+function everywhere(event, { grid, chooseRegion, closeDetails, help }) {
+  const { key } = event;
+  if (key === "/") $("#where").focus();
+  else if (key === "?") help.showModal();
+  else if (key === "o") pick();
+  else if (key === "b" && state.like.length === 1) chooseRegion();
+  else if (key === "s") searchAgain();
+  else if (key === "Escape") return escape(closeDetails);
+  else if (/^[1-4]$/.test(key)) {
+    const link = document.querySelector(`[data-view=${VIEWS[Number(key) - 1]}]`);
+    if (!link.hidden) link.click();
+  } else if (key === "ArrowDown" && event.target === document.body && grid()) grid().focus();
+  else return false;
+  return true;
+}
+
+/** One step back to where nothing is open. */
+function escape(closeDetails) {
+  if (state.item !== null) closeDetails();
+  else if (state.plus.length || state.minus.length) change({ plus: [], minus: [] }, "replace");
+  else if (state.lasso) change({ lasso: null });
+  else return false;
+  return true;
+}

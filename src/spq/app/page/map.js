@@ -1,0 +1,397 @@
+/** The whole collection on a plane: drag to move, wheel or pinch to zoom, a lasso lists what it holds. */
+
+import { api } from "./api.js";
+import { $, announce, count, debounce, fileName, isAbort, number } from "./dom.js";
+import { openDetails } from "./details.js";
+import { itemOf } from "./asking.js";
+import { Grid } from "./grid.js";
+import { cells, Stamps, within } from "./mosaic.js";
+import { Listed } from "./pages.js";
+import { showMessage } from "./results.js";
+import { change, fresh, note, state } from "./state.js";
+import { fillTile, tile } from "./tile.js";
+
+const CELL = 62; // CSS pixels of a mosaic cell at the least; below the next level it is twice as large
+const SMALL_CELL = 44; // on a phone
+const TOOLS = 64; // height of the buttons over its lower end
+const ZOOMS = [-1, 14];
+const CORNERS = 48; // of a lasso in the address
+const EXAMPLES = 16; // pictures of a selection that are searched with
+
+export class CollectionMap {
+  constructor() {
+    this.root = $("#map");
+    this.canvas = $("#plane");
+    this.hover = $("#map-hover");
+    this.pointers = new Map();
+    this.levels = new Map();
+    this.stamps = new Stamps((id) => api.thumbnailURL(id, 128), () => this.draw());
+    this.keep = debounce(250, () => !this.root.hidden && note({ map: this.place() }));
+    this.list = new Grid($("#map-grid"), {
+      label: "Pictures in the lasso",
+      scroller: $("#map-scroll"),
+      layout: (width) => {
+        const columns = Math.max(2, Math.round(width / 118));
+        return { columns, gap: 6, rowHeight: (width - 6 * (columns - 1)) / columns + 6 };
+      },
+      create: tile,
+      fill: (cell, item, position, isCalm) => fillTile(cell, item, isCalm),
+      moved: (position) => this.moved?.(this.list.list.get(position)),
+    });
+    new ResizeObserver(() => this.resize()).observe(this.canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    this.listen();
+  }
+
+  listen() {
+    const { canvas } = this;
+    canvas.addEventListener("pointerdown", (event) => this.down(event));
+    canvas.addEventListener("pointermove", (event) => this.move(event));
+    canvas.addEventListener("pointerup", (event) => this.up(event));
+    canvas.addEventListener("pointercancel", (event) => this.up(event, true));
+    canvas.addEventListener("pointerleave", () => this.point(null));
+    canvas.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      const scale = event.deltaMode === 1 ? 16 : 1;
+      this.zoom(-event.deltaY * scale * (event.ctrlKey ? 0.012 : 0.0022), event.offsetX, event.offsetY);
+    }, { passive: false });
+    canvas.addEventListener("dblclick", (event) => this.zoom(1, event.offsetX, event.offsetY));
+    canvas.addEventListener("keydown", (event) => this.key(event));
+    $("#zoom-in").addEventListener("click", () => this.zoom(0.7));
+    $("#zoom-out").addEventListener("click", () => this.zoom(-0.7));
+    $("#zoom-fit").addEventListener("click", () => this.fit());
+    $("#lasso").addEventListener("click", () => this.arm(!this.isLasso));
+    $("#select-view").addEventListener("click", () => this.selectView());
+    $("#map-close").addEventListener("click", () => change({ lasso: null }));
+    $("#map-search").addEventListener("click", () => this.searchSelection());
+  }
+
+  update(changed) {
+    if (!changed || !this.data || changed.has("view")) this.load();
+    else if (changed.has("lasso")) this.select();
+    else if (this.list.list) this.list.refill();
+    if (changed?.has("map") && this.data) {
+      this.restore();
+      this.draw();
+    }
+  }
+
+  async load() {
+    if (this.data) {
+      this.resize();
+      return;
+    }
+    this.controller?.abort();
+    const { signal } = (this.controller = new AbortController());
+    this.root.classList.add("busy");
+    showMessage($("#map-message"), null);
+    try {
+      this.data = await api.map(signal);
+    } catch (error) {
+      if (isAbort(error)) return;
+      showMessage($("#map-message"), { title: "The map could not be drawn", text: error.message, action: ["Try again", () => this.load()], isError: true });
+      return;
+    } finally {
+      this.root.classList.remove("busy");
+    }
+    this.begin();
+  }
+
+  begin() {
+    const { ids, x, y, count: drawn, total } = this.data;
+    this.levels.clear();
+    if (!ids.length) showMessage($("#map-message"), { title: "No pictures yet", text: "The map shows the whole collection at once." });
+    const ends = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
+    const [x0, x1] = ends(x), [y0, y1] = ends(y);
+    this.extent = ids.length ? { x: (x0 + x1) / 2, y: (y0 + y1) / 2, w: x1 - x0 || 1, h: y1 - y0 || 1 } : { x: 0, y: 0, w: 1, h: 1 };
+    $("#map-text").textContent = drawn < total ? `${number(drawn)} of ${count(total, "picture")}, drawn by lot` : count(total, "picture");
+    this.resize();
+    this.select();
+  }
+
+  resize() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    if (!width || !this.data) return;
+    const ratio = Math.min(2, window.devicePixelRatio || 1);
+    this.canvas.width = width * ratio;
+    this.canvas.height = height * ratio;
+    Object.assign(this, { width, height, ratio, side: width < 560 ? SMALL_CELL : CELL });
+    const { w, h } = this.extent;
+    this.base = Math.min(Math.max(80, width - 2 * this.side) / w, Math.max(80, height - 2 * this.side - TOOLS) / h); // pixels per unit at zoom 0
+    if (this.center) this.draw();
+    else this.restore();
+    this.draw();
+  }
+
+  restore() {
+    const [x, y, zoom] = state.map ?? [this.extent.x, this.middle, 0];
+    this.center = { x, y };
+    this.level = Math.min(ZOOMS[1], Math.max(ZOOMS[0], zoom));
+  }
+
+  place() {
+    return [this.center.x, this.center.y, this.level].map((value) => Number(value.toPrecision(5)));
+  }
+
+  /** Where the plane is centred so that all of it is seen above the buttons. */
+  get middle() {
+    return this.extent.y + TOOLS / 2 / this.base;
+  }
+
+  get scale() {
+    return this.base * 2 ** this.level;
+  }
+
+  toScreen(x, y) {
+    return [(x - this.center.x) * this.scale + this.width / 2, (y - this.center.y) * this.scale + this.height / 2];
+  }
+
+  toPlane(sx, sy) {
+    return [(sx - this.width / 2) / this.scale + this.center.x, (sy - this.height / 2) / this.scale + this.center.y];
+  }
+
+  zoom(by, sx = this.width / 2, sy = this.height / 2) {
+    const [x, y] = this.toPlane(sx, sy);
+    this.level = Math.min(ZOOMS[1], Math.max(ZOOMS[0], this.level + by));
+    const [nx, ny] = this.toPlane(sx, sy);
+    this.center.x += x - nx;
+    this.center.y += y - ny;
+    this.moved_();
+  }
+
+  pan(dx, dy) {
+    this.center.x -= dx / this.scale;
+    this.center.y -= dy / this.scale;
+    this.moved_();
+  }
+
+  fit() {
+    this.center = { x: this.extent.x, y: this.middle };
+    this.level = 0;
+    this.moved_();
+  }
+
+  moved_() {
+    this.keep();
+    this.draw();
+  }
+
+  draw() {
+    if (this.isWaiting || !this.data || !this.center || this.root.hidden) return;
+    this.isWaiting = true;
+    requestAnimationFrame(() => {
+      this.isWaiting = false;
+      this.paint();
+    });
+  }
+
+  /** Cells of the level of zoom that is shown. */
+  mosaic() {
+    const level = Math.floor(this.level);
+    if (!this.levels.has(level)) {
+      if (this.levels.size > 4) this.levels.delete(this.levels.keys().next().value);
+      this.levels.set(level, cells(this.data.x, this.data.y, this.side / (this.base * 2 ** level)));
+      this.levels.base = this.base;
+    }
+    return this.levels.get(level);
+  }
+
+  paint() {
+    if (this.levels.base !== this.base) this.levels.clear();
+    const context = this.canvas.getContext("2d");
+    const style = getComputedStyle(this.canvas);
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    context.clearRect(0, 0, this.width, this.height);
+    this.paintPoints(context, style.color);
+    this.paintPictures(context, style.caretColor); // the accent, as a canvas understands it
+    this.paintLasso(context, style.caretColor);
+  }
+
+  paintPoints(context, color) {
+    const { x, y } = this.data;
+    const { scale, width, height, center } = this;
+    context.fillStyle = color;
+    context.globalAlpha = 0.35;
+    const left = width / 2 - center.x * scale, top = height / 2 - center.y * scale;
+    for (let i = 0; i < x.length; i++) {
+      const sx = x[i] * scale + left, sy = y[i] * scale + top;
+      if (sx > 0 && sy > 0 && sx < width && sy < height) context.fillRect(sx - 1, sy - 1, 2, 2);
+    }
+    context.globalAlpha = 1;
+  }
+
+  paintPictures(context, accent) {
+    const { found, most } = this.mosaic();
+    const cell = this.side * 2 ** (this.level - Math.floor(this.level));
+    const wanted = new Set();
+    this.shown = [];
+    for (const one of found.values()) {
+      const [sx, sy] = this.toScreen(one.x, one.y);
+      if (sx < -cell || sy < -cell || sx > this.width + cell || sy > this.height + cell) continue;
+      const side = cell * (0.5 + 0.46 * Math.sqrt(Math.log1p(one.many) / Math.log1p(most)));
+      const id = this.data.ids[one.at];
+      wanted.add(id);
+      this.shown.push({ ...one, id, sx, sy, cell });
+      const stamp = this.stamps.get(id);
+      if (stamp) context.drawImage(stamp, sx - side / 2, sy - side / 2, side, side);
+      if (this.chosen?.has(id)) {
+        context.strokeStyle = accent;
+        context.lineWidth = 2.5;
+        context.strokeRect(sx - side / 2, sy - side / 2, side, side);
+      }
+    }
+    this.stamps.forget((id) => wanted.has(id));
+  }
+
+  paintLasso(context, accent) {
+    const corners = this.drawing ?? state.lasso;
+    if (!corners || corners.length < 4) return;
+    context.beginPath();
+    for (let i = 0; i < corners.length; i += 2) context.lineTo(...this.toScreen(corners[i], corners[i + 1]));
+    context.closePath();
+    context.globalAlpha = 0.12;
+    context.fillStyle = accent;
+    context.fill();
+    context.globalAlpha = 1;
+    context.strokeStyle = accent;
+    context.lineWidth = 2;
+    context.stroke();
+  }
+
+  arm(is) {
+    this.isLasso = is;
+    $("#lasso").setAttribute("aria-pressed", is);
+    this.canvas.classList.toggle("lasso", is);
+  }
+
+  down(event) {
+    if (event.button > 0 || !this.data) return;
+    this.canvas.setPointerCapture(event.pointerId);
+    this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
+    this.start = [event.offsetX, event.offsetY];
+    this.isDragged = this.pointers.size > 1;
+    if (this.pointers.size > 1) this.drawing = null;
+    else if (this.isLasso || event.shiftKey) this.drawing = this.toPlane(event.offsetX, event.offsetY);
+    this.point(null);
+  }
+
+  move(event) {
+    const here = [event.offsetX, event.offsetY];
+    const before = this.pointers.get(event.pointerId);
+    if (!before) return this.point(event.pointerType === "mouse" ? here : null);
+    this.pointers.set(event.pointerId, here);
+    if (Math.hypot(here[0] - this.start[0], here[1] - this.start[1]) > 4) this.isDragged = true;
+    if (this.drawing) {
+      this.drawing.push(...this.toPlane(...here));
+      return this.draw();
+    }
+    if (this.pointers.size === 1) return this.isDragged && this.pan(here[0] - before[0], here[1] - before[1]);
+    const other = [...this.pointers].find(([id]) => id !== event.pointerId)[1];
+    const apart = (a) => Math.max(1, Math.hypot(a[0] - other[0], a[1] - other[1]));
+    this.zoom(Math.log2(apart(here) / apart(before)), (here[0] + other[0]) / 2, (here[1] + other[1]) / 2);
+    return this.pan((here[0] - before[0]) / 2, (here[1] - before[1]) / 2);
+  }
+
+  up(event, isCancelled = false) {
+    if (!this.pointers.delete(event.pointerId)) return;
+    const drawn = this.drawing;
+    if (this.pointers.size) return;
+    this.drawing = null;
+    if (drawn && !isCancelled && this.isDragged && drawn.length >= 6) {
+      this.arm(false);
+      change({ lasso: thinned(drawn) });
+    } else if (!this.isDragged && !isCancelled) {
+      const cell = this.under(event.offsetX, event.offsetY);
+      if (cell) openDetails(cell.id);
+    }
+    this.draw();
+  }
+
+  under(sx, sy) {
+    return this.shown?.find((one) => Math.abs(one.sx - sx) <= one.cell / 2 && Math.abs(one.sy - sy) <= one.cell / 2);
+  }
+
+  /** Show what is under the pointer. */
+  async point(here) {
+    const cell = here && !this.isLasso ? this.under(...here) : null;
+    this.canvas.classList.toggle("over", Boolean(cell));
+    if (cell?.id === this.pointed) return;
+    this.pointed = cell?.id;
+    this.hover.hidden = true;
+    if (!cell) return;
+    const item = await itemOf(cell.id).catch(() => null);
+    if (this.pointed !== cell.id || !item) return;
+    const [image, name, many] = this.hover.children;
+    image.src = api.thumbnailURL(cell.id, 256);
+    name.textContent = fileName(item.path);
+    many.textContent = cell.many > 1 ? `and ${count(cell.many - 1, "more picture")} here` : item.label ?? "";
+    const x = cell.sx + cell.cell / 2 + 8, y = Math.min(cell.sy - cell.cell / 2, this.height - 250);
+    this.hover.style.transform = `translate(${x + 210 > this.width ? cell.sx - cell.cell / 2 - 208 : x}px, ${Math.max(8, y)}px)`;
+    this.hover.hidden = false;
+  }
+
+  key(event) {
+    const step = { ArrowLeft: [70, 0], ArrowRight: [-70, 0], ArrowUp: [0, 70], ArrowDown: [0, -70] }[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (step) this.pan(...step);
+    else if (event.key === "+" || event.key === "=") this.zoom(0.5);
+    else if (event.key === "-") this.zoom(-0.5);
+    else if (event.key === "0") this.fit();
+    else if (event.key === "Enter") this.selectView();
+    else if (event.key === "l") this.arm(!this.isLasso);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  selectView() {
+    if (!this.center) return;
+    const [x0, y0] = this.toPlane(0, 0), [x1, y1] = this.toPlane(this.width, this.height);
+    change({ lasso: thinned([x0, y0, x1, y0, x1, y1, x0, y1]) });
+  }
+
+  /** List what the lasso holds. */
+  select() {
+    const panel = $("#map-list");
+    const inside = state.lasso ? within(state.lasso, this.data.x, this.data.y) : [];
+    const was = panel.hidden;
+    panel.hidden = !state.lasso;
+    this.root.classList.toggle("listing", Boolean(state.lasso));
+    const ids = inside.map((at) => this.data.ids[at]);
+    this.chosen = new Set(ids);
+    this.selection = ids;
+    if (state.lasso) {
+      $("#map-list-text").textContent = count(ids.length, "picture");
+      $("#map-search").hidden = !ids.length;
+      this.list.show(new Listed(ids.map((id) => ({ id }))), 0);
+      if (was) announce(`${count(ids.length, "picture")} in the lasso`);
+    }
+    this.draw();
+  }
+
+  searchSelection() {
+    const step = Math.max(1, this.selection.length / EXAMPLES);
+    const some = Array.from({ length: Math.min(EXAMPLES, this.selection.length) }, (_, n) => this.selection[Math.floor(n * step)]);
+    change(fresh({ like: some }));
+  }
+
+  retry(isChanged = false) {
+    if (isChanged) {
+      this.data = null;
+      this.stamps.kept.clear();
+    }
+    if (!this.root.hidden) this.load();
+  }
+}
+
+/** A polygon of few corners, in few digits. */
+function thinned(corners) {
+  const n = corners.length / 2;
+  const step = Math.max(1, n / CORNERS);
+  const kept = [];
+  for (let at = 0; at < n; at += step) {
+    const i = 2 * Math.floor(at);
+    kept.push(Number(corners[i].toPrecision(4)), Number(corners[i + 1].toPrecision(4)));
+  }
+  return kept;
+}

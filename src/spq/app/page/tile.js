@@ -1,0 +1,115 @@
+/** A picture in a grid: a link to what is like it, what can be done with it, and what is known of it. */
+
+import { api } from "./api.js";
+import { altText, distanceText, el, icon } from "./dom.js";
+import { address, fresh, state } from "./state.js";
+
+const AGAIN = [1500, 4000]; // ms until a thumbnail that did not come is asked for again
+const LOOK = "spq-look";
+
+export function tile() {
+  const image = el("img", { decoding: "async", draggable: "false", alt: "" });
+  image.addEventListener("load", () => image.classList.add("there"));
+  image.addEventListener("error", () => again(image));
+  return el(
+    "div",
+    { class: "tile" },
+    el("a", { class: "picture", tabindex: "-1" }, image),
+    el("div", { class: "caption" }, el("span", { class: "far" }), el("span", { class: "what" })),
+    el(
+      "div",
+      { class: "acts" },
+      act("plus", "plus", "Like this"),
+      act("minus", "minus", "Not like this"),
+      act("details", "info", "Details"),
+    ),
+  );
+}
+
+function act(name, symbol, label) {
+  return el("button", { type: "button", class: `act ${name}`, "data-act": name, tabindex: "-1", title: label, "aria-label": label }, icon(symbol));
+}
+
+/** @param isCalm whether pictures may be asked for now. */
+export function fillTile(cell, item, isCalm) {
+  const [link, caption, acts] = cell.children;
+  const image = link.firstChild;
+  cell.classList.toggle("waits", !item);
+  const id = item ? String(item.id) : "";
+  if (cell.dataset.id !== id) {
+    cell.dataset.id = id;
+    image.classList.remove("there");
+    image.removeAttribute("src");
+    delete image.dataset.tries;
+    cell.classList.remove("lost");
+    image.alt = item ? altText(item) : "";
+    link.removeAttribute("href");
+  }
+  if (!item) {
+    caption.firstChild.textContent = caption.lastChild.textContent = "";
+    return;
+  }
+  link.href = address(fresh({ like: [item.id] }));
+  if (isCalm && !image.hasAttribute("src")) image.src = api.thumbnailURL(item.id, sizeOf(cell));
+  caption.firstChild.textContent = item.distance === undefined ? "" : distanceText(item.distance);
+  const same = item.folded_total ? `+${item.folded_total} the same` : "";
+  caption.lastChild.textContent = [same, item.note ?? item.label].filter(Boolean).join(" · ");
+  const mark = state.plus.includes(item.id) ? "plus" : state.minus.includes(item.id) ? "minus" : "";
+  cell.dataset.mark = mark;
+  acts.children[0].setAttribute("aria-pressed", mark === "plus");
+  acts.children[1].setAttribute("aria-pressed", mark === "minus");
+  cell.classList.toggle("open", state.item === item.id);
+}
+
+function sizeOf(cell) {
+  return cell.clientWidth * Math.min(2, window.devicePixelRatio) > 280 ? 512 : 256;
+}
+
+/** A server that is busy refuses thumbnails for a moment. */
+function again(image) {
+  const tries = Number(image.dataset.tries ?? 0);
+  const source = image.getAttribute("src");
+  if (!source) return;
+  if (tries >= AGAIN.length) {
+    image.closest(".tile")?.classList.add("lost");
+    return;
+  }
+  image.dataset.tries = tries + 1;
+  setTimeout(() => {
+    if (image.getAttribute("src") === source && image.isConnected) image.src = source;
+  }, AGAIN[tries] * (0.7 + 0.6 * Math.random()));
+}
+
+/** How pictures are shown: {size, fit, theme}, a choice of this browser. */
+export const look = { size: 190, fit: "cover", theme: "", ...stored() };
+
+function stored() {
+  try {
+    return JSON.parse(localStorage.getItem(LOOK) || "{}");
+  } catch {
+    return {};
+  }
+}
+
+export function setLook(changes) {
+  Object.assign(look, changes);
+  const root = document.documentElement;
+  root.dataset.fit = look.fit;
+  if (look.theme) root.dataset.theme = look.theme;
+  else delete root.dataset.theme;
+  try {
+    localStorage.setItem(LOOK, JSON.stringify(look));
+  } catch {
+    // not kept
+  }
+}
+
+/** Square tiles, as many in a row as have the size that was chosen; at least three on a phone. */
+export function tileLayout(width, caption) {
+  const isNarrow = width < 560;
+  const gap = isNarrow ? 4 : 10;
+  const size = isNarrow ? Math.min(look.size * 0.62, (width - 2 * gap) / 3) : look.size;
+  const columns = Math.max(2, Math.floor((width + gap) / (size + gap)));
+  const side = (width - gap * (columns - 1)) / columns;
+  return { columns, rowHeight: side + gap + (caption ? 22 : 0), gap };
+}
