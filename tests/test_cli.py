@@ -293,6 +293,32 @@ def test_options_take_the_place_of_the_recipes_numbers(
     assert config.train.batch_size == load_recipe(recipe).train.batch_size
 
 
+def test_a_pretrained_backbone_gets_a_head_and_is_then_tuned(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_efficientnet", num_classes=0).state_dict(), tmp_path / "w.safetensors")
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
+    network = ("--backbone", "timm/test_efficientnet", "--weights", tmp_path / "w.safetensors", "--image-size", 32)
+    head, tuned = tmp_path / "head", tmp_path / "tuned"
+    assert run("train", photos, "--out", head, "--recipe", "head", *network, "--bits", 16, "--epochs", 2) == 0
+    assert len(list((tmp_path / "cache" / "features").glob("*.npy"))) == 1
+    config = Model.load(head).config
+    assert (config.train.frozen, config.quantizer.bits, config.input.size) == (True, 16, 32)
+    assert config.input.std == (0.229, 0.224, 0.225)  # what timm says of these weights, not the recipe's own
+    assert run("train", photos, "--out", tuned, "--recipe", "finetune", "--start", head, "--epochs", 1) == 0
+    frozen, moved = (Model.load(folder).network.backbone.state_dict() for folder in (head, tuned))
+    assert any((frozen[name] != moved[name]).any() for name in frozen)
+    assert Model.load(tuned).config.quantizer == config.quantizer
+    assert run("index", photos, "--model", tuned, "--out", tmp_path / "index") == 0
+    capsys.readouterr()
+    assert run("search", tmp_path / "index", next(photos.rglob("*.png")), "--top", 1, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rank"] == 1
+
+
 # Every line: the arguments, the exit status, and words of the one line that says what is wrong.
 # In them: {t} a folder, {p} pictures, {m} a model, {i} an index.
 WRONG = [
@@ -392,6 +418,8 @@ WRONG = [
     ("export {i} --to codes --out {t}/new.txt", 2, "end it in .npz or .parquet"),
     ("export {i} --to faiss --out {p}", 2, "is a folder"),
     ("export {m} --to faiss --out {t}/new", 2, "is a model and has no codes"),
+    ("train {p} --out {t}/new --start {m} --bits 16", 2, "--bits is the model's own with --start"),
+    ("train {p} --out {t}/new --start {t}/nowhere", 1, "no model at"),
     ("export {m} --to codes --out {t}/new.npz", 2, "is a model and has no codes"),
     ("export {t}/nowhere --to onnx --out {t}/new", 1, "nothing at"),
     ("export {p} --to faiss --out {t}/new", 1, "no index at"),

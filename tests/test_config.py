@@ -53,7 +53,7 @@ def test_a_wrong_recipe_is_refused_with_its_key(tmp_path: Path, text: str, messa
 
 
 def test_a_missing_recipe_is_named_with_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no recipe 'papre'; there are fast, gpu, paper"):
+    with pytest.raises(ConfigError, match="no recipe 'papre'; there are fast, finetune, gpu, head, paper"):
         load_recipe("papre")
     with pytest.raises(ConfigError, match="No such file"):
         load_recipe(tmp_path / "none.toml")

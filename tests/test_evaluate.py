@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from reference import metrics as slow
@@ -189,3 +192,36 @@ def test_a_custom_protocol_matches_classes_by_name(photos: Path, tmp_path: Path)
     assert names == ["bag", "sneaker"]
     with pytest.raises(DataError, match="gallery and queries are the same"):
         custom_protocol(photos, photos)
+
+
+def test_a_classic_method_that_beats_the_trained_codes_is_named_in_one_line(
+    tiny_model: Model, protocol: Protocol
+) -> None:
+    poor = Model(copy.deepcopy(tiny_model.network), tiny_model.config)
+    poor.network.quantizer.codebooks.data.normal_(generator=torch.Generator().manual_seed(0))
+    report = evaluate(poor, protocol, baselines=True)
+    rivals = {name: report.rows[f"{name}, same descriptors"] for name in ("PQ", "OPQ", "ITQ", "LSH")}
+    best = max(rivals, key=rivals.__getitem__)
+    told = [note for note in report.notes if "better than the trained codes" in note]
+    assert rivals[best] > report.map
+    assert told
+    assert told[0].startswith(
+        f"{best}, same descriptors: {rivals[best]:.4f} is better than the trained codes' {report.map:.4f};"
+    )
+    assert f"note: {told[0]}" in report.table()
+    report.map = 1.0
+    assert module._better(report) == []
+
+
+def test_a_frozen_backbones_own_features_are_measured_too(tiny_model: Model, protocol: Protocol) -> None:
+    frozen = replace(tiny_model.config, train=replace(tiny_model.config.train, frozen=True))
+    report = evaluate(Model(tiny_model.network, frozen), protocol, baselines=True)
+    plain = evaluate(tiny_model, protocol, baselines=True)
+    assert report.map == pytest.approx(plain.map, abs=1e-3)
+    assert {name for name in report.rows if "backbone" in name} == {
+        f"{name}, backbone's features" for name in ("PQ", "OPQ", "ITQ", "LSH", "float cosine")
+    }
+    x, q = (tiny_model.features(load_pixels(images, 28).array) for images in (protocol.gallery, protocol.queries))
+    rows = module.classic.float_cosine(x)(q, 100)
+    expected = metrics.mean_average_precision(metrics.relevance(protocol.queries.labels, protocol.gallery.labels, rows))
+    assert report.rows["float cosine, backbone's features"] == pytest.approx(expected, abs=1e-3)

@@ -77,7 +77,13 @@ def with_options(
         raise ConfigError(f"--epochs {epochs} and --minutes {minutes:g} are two budgets; give one")
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"--minutes {minutes:g} is no budget; give more than 0")
-    changes: dict[str, Any] = {"epochs": epochs, "minutes": minutes, "seed": seed, "precision": precision, "frozen": frozen}
+    changes: dict[str, Any] = {
+        "epochs": epochs,
+        "minutes": minutes,
+        "seed": seed,
+        "precision": precision,
+        "frozen": frozen,
+    }
     if epochs is not None:
         changes["minutes"] = 0.0
     training = replace(recipe.train, **{key: value for key, value in changes.items() if value is not None})

@@ -27,6 +27,14 @@ def check_model_out(out: Path, resume: bool) -> None:
         raise ConfigError(f"nothing to resume in {out}; leave --resume away and give a new folder, or check the path")
 
 
+def check_start(start: Path | None, **shapes: object) -> None:
+    """Refuse, beside `--start`, what the model to start from has decided."""
+    given = [name for name, value in shapes.items() if value is not None]
+    if start and given:
+        option = "--" + given[0].replace("_", "-")
+        raise ConfigError(f"{option} is the model's own with --start {start}; leave it out, or train without --start")
+
+
 def parse_lengths(text: str | None) -> tuple[int, ...] | None:
     """The lengths of `--bits 64` or `--bits 16,32,64`.
 

@@ -103,13 +103,14 @@ def train(
 
     Example: spq train photos/ --out photos.spq --recipe head --backbone timm/resnet50
     """
-    from spq.app.checks import check_model_out, check_tensorboard, parse_lengths
+    from spq.app.checks import check_model_out, check_start, check_tensorboard, parse_lengths
     from spq.app.describe import listed
     from spq.config import load_recipe
     from spq.data.sources import open_images
 
     config = load_recipe(recipe)
     lengths = parse_lengths(bits)
+    check_start(start, bits=bits, backbone=backbone, weights=weights, image_size=image_size)
     check_model_out(out, resume)
     if tensorboard:
         check_tensorboard()

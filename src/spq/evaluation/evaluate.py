@@ -208,15 +208,6 @@ def _add_baselines(report: Report, queries: _Collected, gallery: _Collected, see
     report.rows[f"SPQ ({report.distance})"] = report.map
 
 
-def _ranker(model: Model) -> Callable[..., Ranking]:
-    """`rank`, on a GPU where the model is on one."""
-    if model.device.type != "cuda":
-        return rank
-    from spq.evaluation import on_device
-
-    return partial(on_device.rank, device=model.device)
-
-
 def _better(report: Report) -> list[str]:
     """What to tell a user whose trained codes are behind classic ones of the same descriptors or features."""
     methods = tuple(classic.DESCRIPTOR_BASELINES)
@@ -228,6 +219,15 @@ def _better(report: Report) -> list[str]:
         f"{best}: {rivals[best]:.4f} is better than the trained codes' {report.map:.4f}; train longer, refit the codebooks "
         "([train] refit = true), or take the classic method"
     ]
+
+
+def _ranker(model: Model) -> Callable[..., Ranking]:
+    """`rank`, on a GPU where the model is on one."""
+    if model.device.type != "cuda":
+        return rank
+    from spq.evaluation import on_device
+
+    return partial(on_device.rank, device=model.device)
 
 
 def _relevant(search: classic.Search, queries: _Collected, gallery: _Collected, top: int) -> NDArray[np.bool_]:

@@ -1,8 +1,9 @@
 """Features of a frozen backbone: of each whole picture and of some random views of it, computed once and kept on disk.
 
-What decides them is their key: the bytes of the pictures, the backbone's weights and structure, input, views, seed and
-precision. A cached file is used only where the features of its first pictures come out the same again, so that changed code
-of a backbone or of a decoder is noticed as well. Stopped at any moment, the computation goes on where it was.
+What decides them is their key: the bytes of the pictures, the backbone's weights and structure, input, views, precision. The
+views of a picture are always the same ones, so that trainings of other seeds and code lengths share them. A cached file is
+used only where the features of its first pictures come out the same again, so that changed code of a backbone or of a decoder
+is noticed as well. Stopped at any moment, the computation goes on where it was.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True)
 class Features:
     """array: (N, 1 + V, F) float32, first the whole picture, then V views of it; N pictures could be read.
-    kept: (N,) their positions. failures: (position, reason) of the others. fingerprint: the key. cached: whether the file was there."""
+    kept: (N,) their positions. failures: (position, reason) of the others. fingerprint: the key. cached: was it there?"""
 
     array: NDArray[np.float32]
     kept: NDArray[np.int64]
@@ -138,9 +139,9 @@ class _Describer:
         """The pixels with what could not be read, and features (n, 1 + views, F) of what could."""
         recipe = self.recipe
         pixels = load_pixels(self.images, recipe.input.size, positions=positions)
-        generator = torch.Generator(self.device).manual_seed((recipe.train.seed << 40) + positions.start)
+        generator = torch.Generator(self.device).manual_seed(positions.start)
         parts = []
-        for batch in torch.from_numpy(pixels.array).to(self.device).split(self.step):
+        for batch in torch.split(torch.from_numpy(pixels.array).to(self.device), self.step):
             columns = [self._features(normalise(batch, recipe.input))]
             columns += [self._features(make_views(batch, recipe.views, recipe.input, generator)) for _ in range(views)]
             parts.append(torch.stack(columns, 1).cpu().numpy())
@@ -199,7 +200,7 @@ def _key(images: ImageSet, recipe: Recipe, backbone: nn.Module, precision: str) 
         "network": repr(backbone),
         "input": to_dict(recipe.input),
         "views": to_dict(recipe.views),
-        "train": [recipe.train.cached_views, recipe.train.seed, recipe.train.channels_last, precision],
+        "train": [recipe.train.cached_views, 0, recipe.train.channels_last, precision],  # 0: the seed of the views
     }
     digest.update(json.dumps(decides, sort_keys=True).encode())
     return digest.hexdigest()[:24]

@@ -31,7 +31,7 @@ from spq.model.network import Network
 from spq.model.quantizer import Quantizer
 
 if TYPE_CHECKING:
-    from spq.learning.train import TrainStatus
+    from spq.learning.train import Objective, Outputs, TrainStatus
 
 FIT_IMAGES = 20_000  # pictures, about, that the start is fitted to
 OPQ_STEPS = 20  # of codebooks and rotation in turn
@@ -46,6 +46,7 @@ def train_head(
     device: str,
     backbone: nn.Module | None,
     start: Model | None,
+    objective: Objective | None,
     on_load: Callable[[int], None] | None,
     on_status: Callable[[TrainStatus], None] | None,
     on_epoch: Callable[[int, Network], None] | None,
@@ -56,6 +57,8 @@ def train_head(
 
     torch.manual_seed(recipe.train.seed)
     network = training.started(Network(recipe, backbone), start)
+    if checkpoint:
+        network.load_state_dict(checkpoint["network"])  # the backbone that the features are of
     network.backbone.requires_grad_(False)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
@@ -70,16 +73,20 @@ def train_head(
     state = training.restored(checkpoint, network, optimizers)
     run = training.Run(recipe, out, network, optimizers, state, batch_size, features.fingerprint, tensorboard)
     near = neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, place)
+
+    def own_loss(outputs: Outputs) -> Tensor:
+        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+
     network.head.train()
     with run.interruptible():
         for indices, generator in run.batches(len(array), place):
             shown = whose(indices, near, recipe.train.num_views, generator)
             described = [network.project(draw(array, rows, generator)) for rows in shown]
             outputs = [(x, network.quantizer(x)) for x in described]
-            loss = multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+            loss = objective(outputs, network, own_loss) if objective else own_loss(outputs)
             for optimizer in optimizers:
                 optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             for optimizer in optimizers:
                 optimizer.step()
             run.after_step(loss, described[0], on_status, on_epoch)

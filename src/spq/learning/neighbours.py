@@ -41,7 +41,7 @@ def neighbours(features: NDArray[np.float32], count: int, seed: int, device: tor
     mean = graph.mean(0)  # what all features have in common tells no pictures apart
     graph = F.normalize(graph - mean, dim=1)
     lists = _walks(graph, min(count, len(pool) - 1))
-    if N == len(pool):
+    if len(pool) == N:
         return lists
     nearest = []
     for start in range(0, N, CHUNK):

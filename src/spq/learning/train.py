@@ -74,8 +74,8 @@ def train(
     resume: bool = False,
     device: str = "auto",
     backbone: nn.Module | None = None,
-    objective: Objective | None = None,
     start: Model | None = None,
+    objective: Objective | None = None,
     on_load: Callable[[int], None] | None = None,
     on_status: Callable[[TrainStatus], None] | None = None,
     on_epoch: Callable[[int, Network], None] | None = None,
@@ -86,10 +86,10 @@ def train(
 
     Args:
         resume: go on from `out/checkpoints/last.pt`, whose recipe then counts; start anew where there is none.
+        backbone: any module (B, 3, S, S) -> (B, F) in place of the recipe's; loading the model needs it again.
+        start: a model whose weights the training starts from; its input, backbone, head and quantizer count, not the recipe's.
         objective: called as `objective(outputs, network, loss)` for what is minimised, where `loss(outputs)` is the recipe's
             own; a checkpoint does not hold it, so a resumed run is given it again.
-        backbone: any module (B, 3, S, S) -> (B, F) in place of the recipe's; loading the model needs it again.
-        start: a model of the same shapes whose weights the training starts from.
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
         on_epoch: called after every epoch with its number and the network (in training mode).
         on_note: called with what the user should know: that training cannot be compiled here.
@@ -99,15 +99,11 @@ def train(
     """
     out = Path(out)
     checkpoint = read_checkpoint(out) if resume else None
-    if checkpoint:
-        recipe = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
-    if backbone is not None:
-        name = f"given/{type(backbone).__name__}"
-        recipe = replace(recipe, backbone=replace(recipe.backbone, name=name))
+    recipe = _resolved(recipe, out, checkpoint, start, backbone)
     if recipe.train.frozen:
         return train_head(
-            images, recipe, out, checkpoint, device=device, backbone=backbone, start=start, tensorboard=tensorboard,
-            on_load=on_load, on_status=on_status, on_epoch=on_epoch,
+            images, recipe, out, checkpoint, device=device, backbone=backbone, start=start, objective=objective,
+            on_load=on_load, on_status=on_status, on_epoch=on_epoch, tensorboard=tensorboard,
         )  # fmt: skip
     from accelerate import Accelerator  # heavy, and only training needs it
 
@@ -120,9 +116,7 @@ def train(
     network = started(Network(recipe, backbone), start)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
-    near = None
-    if recipe.train.neighbours:  # by the features that the training starts from
-        near = checkpoint["near"] if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
+    near = checkpoint.get("near") if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
     optimizers = make_optimizers(network, recipe)
     state = restored(checkpoint, network, optimizers)
     raw_network = network
@@ -139,10 +133,8 @@ def train(
         return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
 
     network.train()
-    if (
-        recipe.train.backbone_lr_scale != 1
-    ):  # a pretrained one keeps its batch statistics: those of few pictures are worse
-        raw_network.backbone.eval()
+    # a pretrained backbone keeps its batch statistics: those of batches of few pictures are worse
+    raw_network.backbone.train(recipe.train.backbone_lr_scale == 1)
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
             batches = [data[rows] for rows in whose(indices, near, num_views, generator)]
@@ -425,23 +417,41 @@ def started(network: Network, start: Model | None) -> Network:
     """The network with the weights of a model.
 
     Raises:
-        ConfigError: its shapes are others.
+        ConfigError: a given backbone is not of the model's shapes.
     """
     if start is not None:
         try:
             network.load_state_dict(start.network.state_dict())
         except RuntimeError:
             raise ConfigError(
-                "the model to start from has another backbone, head or code length than the recipe; give its own recipe and --bits"
+                "the given backbone does not fit the model to start from; give one of its shapes"
             ) from None
     return network
 
 
+def _resolved(
+    recipe: Recipe, out: Path, checkpoint: dict[str, Any] | None, start: Model | None, backbone: nn.Module | None
+) -> Recipe:
+    """The recipe that counts: the checkpoint's, with the shapes of what it starts from and the name of a given backbone."""
+    if checkpoint:
+        recipe = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
+    if start is not None:
+        kept = {part: getattr(start.config, part) for part in ("input", "backbone", "head", "quantizer")}
+        recipe = replace(recipe, **kept)
+    if start is not None or checkpoint:  # whose weights replace those that the backbone would be looked up with
+        recipe = replace(recipe, backbone=replace(recipe.backbone, pretrained=False, weights=""))
+    if backbone is not None:
+        recipe = replace(recipe, backbone=replace(recipe.backbone, name=f"given/{type(backbone).__name__}"))
+    return recipe
+
+
 def _neighbours(network: Network, recipe: Recipe, pixels: Pixels, device: torch.device) -> Tensor | None:
+    """By the features that the training starts from; None where the recipe asks for none."""
+    if not recipe.train.neighbours:
+        return None
     model, precision = Model(network.to(device), recipe), resolve_precision(recipe.train.precision, device.type)
-    return neighbours(
-        model.features(pixels.array, precision=precision), recipe.train.neighbours, recipe.train.seed, device
-    )
+    features = model.features(pixels.array, precision=precision)
+    return neighbours(features, recipe.train.neighbours, recipe.train.seed, device)
 
 
 def check_same_pictures(checkpoint: dict[str, Any] | None, fingerprint: str, out: Path, name: str) -> None:

@@ -66,7 +66,9 @@ def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
         return _with_weights(resnet, config), resnet.feature_dim
     if config.name.startswith("given/"):
         own = config.name.removeprefix("given/")
-        raise ConfigError(f"its backbone {own} is code of your own; give it once more, as backbone={own}(...) from Python")
+        raise ConfigError(
+            f"its backbone {own} is code of your own; give it once more, as backbone={own}(...) from Python"
+        )
     import timm  # heavy, and only this path needs it
 
     name = config.name.removeprefix("timm/")
@@ -89,7 +91,8 @@ def trained_input(name: str) -> InputConfig | None:
     config = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=False)
     if config is None:
         return None
-    return InputConfig(size=config.input_size[-1], mean=tuple(config.mean), std=tuple(config.std))
+    (a, b, c), (d, e, f) = config.mean, config.std
+    return InputConfig(size=config.input_size[-1], mean=(a, b, c), std=(d, e, f))
 
 
 def given_feature_dim(module: nn.Module, size: int) -> int:

@@ -1,0 +1,218 @@
+"""Codes on a pretrained backbone: spq's head against PQ, OPQ, ITQ, LSH and the float features themselves.
+
+    python benchmarks/lite0_weights.py lite0.safetensors
+    python benchmarks/pretrained.py clothing/train --queries clothing/validation clothing/test --weights lite0.safetensors
+    python benchmarks/pretrained.py clothing/train --held-out 500 --weights lite0.safetensors \
+        --variants head head:train.neighbours=0 head:train.cached_views=0
+
+The gallery is what heads are trained on and classic codes are fitted to. Features are computed once (and cached, as in training);
+all methods see the same ones, scaled to length 1. Choices are made with --held-out, which draws the queries from the gallery.
+Rows that stand in the JSON file are not made again: stopped with Ctrl-C, it goes on. --models adds models trained elsewhere on
+the gallery, for example fine-tuned ones, whose codes are made of the pictures themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from _variants import variant
+from spq.config import Recipe
+from spq.data.sources import ImageSet, open_images, subset
+from spq.evaluation.baselines import DESCRIPTOR_BASELINES, Search, float_cosine
+from spq.evaluation.metrics import mean_average_precision, relevance
+from spq.index.scan import rank
+from spq.learning.features import cached_features
+from spq.learning.train import train
+from spq.model.artifact import Model
+from spq.model.backbone import make_backbone
+
+Floats = NDArray[np.float32]
+AXES = 256  # principal axes that OPQ and PQ are fitted to beside all of them
+LENGTHS = (16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Pictures, their labels, and features (N, F) of the whole pictures."""
+
+    images: list[ImageSet]
+    labels: NDArray[np.int64]
+    features: Floats
+
+
+@dataclass(frozen=True)
+class Data:
+    name: str
+    gallery: Side
+    queries: Side
+    map_at: int
+
+    def score(self, search: Search, queries: Floats) -> float:
+        rows = search(queries, min(self.map_at, len(self.gallery.labels)))
+        return mean_average_precision(relevance(self.queries.labels, self.gallery.labels, rows))
+
+
+def load(arguments: argparse.Namespace, recipe: Recipe) -> Data:
+    gallery = open_images(arguments.gallery)
+    if arguments.held_out:
+        order = np.random.default_rng(arguments.split).permutation(len(gallery))
+        count = arguments.held_out
+        queries = [subset(gallery, np.sort(order[:count]))]
+        gallery, name = (
+            subset(gallery, np.sort(order[count:])),
+            f"{count} of {gallery.name} held out, {arguments.split}",
+        )
+    else:
+        queries = [open_images(name) for name in arguments.queries]
+        name = f"{gallery.name}; queries {', '.join(images.name for images in queries)}"
+    return Data(name, _side([gallery], recipe), _side(queries, recipe), arguments.at)
+
+
+def _side(sets: list[ImageSet], recipe: Recipe) -> Side:
+    backbone, dim = make_backbone(recipe.backbone)
+    whole = replace(recipe, train=replace(recipe.train, cached_views=0))
+    found = [cached_features(images, whole, backbone, dim, precision=whole.train.precision) for images in sets]
+    labels = [np.asarray(images.labels)[part.kept] for images, part in zip(sets, found, strict=True)]
+    return Side(sets, np.concatenate(labels), np.concatenate([part.array[:, 0] for part in found]))
+
+
+def unit(x: Floats) -> Floats:
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def classic(data: Data) -> dict[str, tuple[Floats, Floats]]:
+    """What classic codes are made of: (gallery, queries) by name; principal axes are the gallery's."""
+    gallery, queries = unit(data.gallery.features), unit(data.queries.features)
+    mean = gallery.mean(0)
+    variances, axes = np.linalg.eigh(((gallery - mean).T @ (gallery - mean) / len(gallery)).astype(np.float64))
+    axes, variances = axes[:, ::-1], variances[::-1]
+    forms = {"features": (gallery, queries), "centred": (gallery - mean, queries - mean)}
+    kept = axes[:, :AXES]
+    forms[f"{AXES} axes"] = tuple(np.asarray((x - mean) @ kept, np.float32) for x in (gallery, queries))  # type: ignore[assignment]
+    for power in (0.25, 0.5):
+        scaled = axes[:, :128] * np.maximum(variances[:128], 1e-12) ** -power
+        whitened = tuple(unit((x - mean) @ scaled) for x in (gallery, queries))
+        forms[f"128 axes whitened {2 * power:g}"] = whitened  # type: ignore[assignment]
+    return forms
+
+
+def classic_rows(data: Data, seeds: int) -> dict[tuple[str, int, int], Callable[[], float]]:
+    forms, rows = classic(data), {}
+
+    def coded(form: str, method: str, bits: int, seed: int) -> Callable[[], float]:
+        gallery, queries = forms[form]
+        return lambda: data.score(DESCRIPTOR_BASELINES[method](gallery, bits, np.random.default_rng(seed)), queries)
+
+    for form, (gallery, queries) in forms.items():
+        rows[f"float cosine, {form}", 0, 0] = lambda g=gallery, q=queries: data.score(float_cosine(g), q)
+        for method in DESCRIPTOR_BASELINES:
+            if form in ("features", "centred") and method == "OPQ":
+                continue  # a minute of singular values each, for what the principal axes give as well
+            if "whitened" in form and method != "OPQ":
+                continue
+            for bits in LENGTHS:
+                for seed in range(seeds):
+                    rows[f"{method}, {form}", bits, seed] = coded(form, method, bits, seed)
+    return rows
+
+
+def head_row(text: str, bits: int, seed: int, data: Data, arguments: argparse.Namespace) -> dict[str, float]:
+    """A head trained on the gallery; its codes and its float descriptors."""
+    recipe = chosen_recipe(text, bits, arguments)
+    recipe = replace(recipe, train=replace(recipe.train, seed=seed))
+    with tempfile.TemporaryDirectory(prefix="spq-pretrained-") as folder:
+        model = train(data.gallery.images[0], recipe, folder)
+    x, q = model.project(data.gallery.features), model.project(data.queries.features)
+    return {**scores(model, x, q, data), "minutes": model.training["minutes"]}
+
+
+def model_row(path: str, data: Data) -> dict[str, float]:
+    """A trained model, on the pictures themselves."""
+    model = Model.load(path)
+    x, q = (
+        np.concatenate([model.embed([images.image(i) for i in range(len(images))]) for images in side.images])
+        for side in (data.gallery, data.queries)
+    )
+    return {**scores(model, x, q, data), "minutes": model.training["minutes"]}
+
+
+def scores(model: Model, x: Floats, q: Floats, data: Data) -> dict[str, float]:
+    codes = model.encode_descriptors(x)
+    return {
+        "map": data.score(lambda rows, top: rank(model.tables(rows), codes, top)[1], q),
+        "float": data.score(float_cosine(x), q),
+    }
+
+
+def chosen_recipe(text: str, bits: int, arguments: argparse.Namespace) -> Recipe:
+    recipe = variant(text, bits, None, None)[0]
+    backbone = replace(recipe.backbone, weights=str(arguments.weights), pretrained=False)
+    return replace(recipe, backbone=backbone, train=replace(recipe.train, precision=arguments.precision))
+
+
+def table(rows: list[dict[str, Any]], name: str, at: int) -> str:
+    """Mean mAP, and the spread of seeds, by method and bits; in brackets the float descriptors of trained heads."""
+    lines = [f"{name}: mAP@{at}", f"{'':44s}" + "".join(f"{f'{bits} bits':>26s}" for bits in LENGTHS)]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
+        if mine[0]["bits"] == 0:
+            lines.append(f"{method:44s}{mine[0]['map']:26.4f}")
+            continue
+        cells = []
+        for bits in LENGTHS:
+            values = [row["map"] for row in mine if row["bits"] == bits]
+            floats = [row["float"] for row in mine if row["bits"] == bits and "float" in row]
+            cell = f"{statistics.mean(values):.4f} +- {(max(values) - min(values)) / 2:.4f}" if values else ""
+            cells.append(cell + (f" ({statistics.mean(floats):.3f})" if floats else ""))
+        lines.append(f"{method:44s}" + "".join(f"{cell:>26s}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("gallery")
+    parser.add_argument("--queries", nargs="+", default=[])
+    parser.add_argument("--held-out", type=int, default=0, help="queries drawn from the gallery instead")
+    parser.add_argument("--split", type=int, default=0, help="seed of the pictures held out")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--variants", nargs="*", default=["head"], help="recipe:section.key=value,...")
+    parser.add_argument("--models", nargs="*", default=[], help="NAME=FOLDER")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--at", type=int, default=1000)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--json", type=Path, default=Path("pretrained.json"))
+    arguments = parser.parse_args()
+    if not arguments.queries and not arguments.held_out:
+        parser.error("give --queries, or --held-out for choices")
+    data = load(arguments, chosen_recipe(arguments.variants[0] if arguments.variants else "head", 64, arguments))
+    todo: dict[tuple[str, int, int], Callable[[], Any]] = {**classic_rows(data, arguments.seeds)}
+    for text in arguments.variants:
+        for bits in LENGTHS:
+            for seed in range(arguments.seeds):
+                todo[f"spq {text}", bits, seed] = lambda t=text, b=bits, s=seed: head_row(t, b, s, data, arguments)
+    for text in arguments.models:
+        name, _, path = text.partition("=")
+        todo[f"spq {name}", Model.load(path).config.quantizer.bits, 0] = lambda p=path: model_row(p, data)
+    everything = json.loads(arguments.json.read_text("utf-8")) if arguments.json.exists() else []
+    shared = {"data": data.name, "at": arguments.at, "precision": arguments.precision}
+    for (method, bits, seed), make in todo.items():
+        key = {**shared, "method": method, "bits": bits, "seed": seed}
+        if not any(key.items() <= row.items() for row in everything):
+            made = make()
+            everything.append({**key, **(made if isinstance(made, dict) else {"map": made})})
+            arguments.json.write_text(json.dumps(everything, indent=1) + "\n", "utf-8")
+    print(table([row for row in everything if shared.items() <= row.items()], data.name, arguments.at))
+
+
+if __name__ == "__main__":
+    main()

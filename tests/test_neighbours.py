@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from spq.learning import neighbours as module
+from spq.learning.head_only import draw
+from spq.learning.neighbours import neighbours, whose
+
+CPU = torch.device("cpu")
+
+
+def crescents(count: int) -> np.ndarray:
+    """Two half circles hooked into each other, row after row in turn: the ends of one are nearer to the other's middle."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, np.pi, count)
+    odd = np.arange(count) % 2
+    x = np.where(odd, 1 - np.cos(angle), np.cos(angle))
+    y = np.where(odd, 0.5 - np.sin(angle), np.sin(angle))
+    return np.stack([x, y, np.full(count, 3.0)], 1).astype(np.float32) + rng.normal(0, 0.03, (count, 3)).astype(
+        np.float32
+    )
+
+
+def blobs(count: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (3 * np.eye(3, 8)[np.arange(count) % 3] + rng.normal(0, 0.1, (count, 8))).astype(np.float32)
+
+
+def share_of_own_kind(near: torch.Tensor, kinds: int) -> float:
+    return float((near % kinds == torch.arange(len(near))[:, None] % kinds).float().mean())
+
+
+def test_walks_are_those_of_dense_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 16)  # several chunks
+    x = blobs(40)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    unit = unit - unit.mean(0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    similar = unit @ unit.T - 2 * np.eye(40)
+    links = np.zeros((40, 40))
+    for row, best in enumerate(np.argsort(-similar, 1)[:, : module.LINKS]):
+        links[row, best] = np.maximum(similar[row, best], 1e-3) ** 3
+    links = links + links.T
+    moves = links / links.sum(1, keepdims=True)
+    visits = sum(np.linalg.matrix_power(module.CONTINUE * moves, step) for step in range(1, module.STEPS + 1))
+    np.fill_diagonal(visits, -1)
+    near = neighbours(x, 8, 0, CPU)
+    assert near is not None
+    found = np.take_along_axis(visits, near.numpy(), 1)
+    np.testing.assert_allclose(found, -np.sort(-visits, 1)[:, :8], rtol=1e-3)
+
+
+def test_walks_follow_the_shape_of_the_data() -> None:
+    x = crescents(400)
+    near = neighbours(x, 60, 0, CPU)
+    assert near is not None
+    assert (near != torch.arange(400)[:, None]).all()
+    centred = x / np.linalg.norm(x, axis=1, keepdims=True)
+    centred = centred - centred.mean(0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    by_cosine = torch.from_numpy(np.argsort(-(centred @ centred.T), 1)[:, 1:61].copy())
+    assert share_of_own_kind(near, 2) > share_of_own_kind(by_cosine, 2) + 0.05
+
+
+def test_beyond_the_pool_neighbours_come_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POOL", 60)
+    near = neighbours(blobs(150), 10, 0, CPU)
+    assert near is not None
+    assert near.shape == (150, 10)
+    assert len(near.unique()) <= 60
+    assert (near != torch.arange(150)[:, None]).all()
+    assert share_of_own_kind(near, 3) == 1
+
+
+def test_no_neighbours_are_asked_for_and_few_pictures_give_few() -> None:
+    assert neighbours(blobs(30), 0, 0, CPU) is None
+    few = neighbours(blobs(5), 50, 0, CPU)
+    assert few is not None
+    assert few.shape == (5, 4)
+
+
+def test_views_are_drawn_from_each_picture_and_then_from_its_neighbours() -> None:
+    near = neighbours(blobs(30), 5, 0, CPU)
+    assert near is not None
+    array = np.broadcast_to(np.arange(30, dtype=np.float32)[:, None, None], (30, 2, 1))  # a feature names its picture
+    generator = torch.Generator().manual_seed(0)
+    own, other, third = (draw(array, shown, generator)[:, 0] for shown in whose(torch.arange(30), near, 3, generator))
+    assert own.tolist() == list(range(30))
+    for views in (other, third):
+        assert all(number in near[row] for row, number in enumerate(views.long()))
+    assert (other != third).any()
+    assert all((shown == own).all() for shown in whose(own, None, 3, generator))
