@@ -554,7 +554,8 @@ def test_the_map_tells_what_is_under_the_pointer_and_lists_what_is_in_view(page:
     expect(page.locator("#map-text")).to_have_text("204 pictures")
     until(
         page,
-        "() => { const c = document.querySelector('#plane'); const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        "() => { const c = document.querySelector('#plane');"
+        " const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
         " let n = 0; for (let i = 3; i < p.length; i += 4) n += p[i] > 200; return n > 5000; }",
     )  # pictures are drawn
     box = page.locator("#plane").bounding_box()
@@ -752,13 +753,13 @@ def test_an_empty_index_says_so_in_every_view(browser: Any, tiny_model: Model, t
 
 
 VIEWS = {
-    "all": "", "answers": "#like=3&not=9&plus=5", "details": "#like=3&item=5", "filter": "#where=colour+=+red", "map": "#view=map",
-    "lasso": "#view=map&lasso=-9,-9,9,-9,9,9,-9,9", "codewords": "#view=codewords", "codeword": "#view=codewords&book=1&word=3",
-    "copies": "#view=copies",
+    "all": "", "answers": "#like=3&not=9&plus=5", "details": "#like=3&item=5", "filter": "#where=colour+=+red",
+    "map": "#view=map", "lasso": "#view=map&lasso=-9,-9,9,-9,9,9,-9,9", "codewords": "#view=codewords",
+    "codeword": "#view=codewords&book=1&word=3", "copies": "#view=copies",
 }  # fmt: skip
 THERE = {
-    "filter": "#where-error", "details": ".bars li", "map": "#map-text:not(:empty)", "lasso": "#map-grid img.there", "codewords": ".card img",
-    "codeword": "#word-grid img.there", "copies": ".group",
+    "filter": "#where-error", "details": ".bars li", "map": "#map-text:not(:empty)", "lasso": "#map-grid img.there",
+    "codewords": ".card img", "codeword": "#word-grid img.there", "copies": ".group",
 }  # fmt: skip
 
 

@@ -146,7 +146,14 @@ export class Grid {
     for (let row = from; row <= to; row++) this.place(row, top - scrolled, refill);
     const focused = this.rows.get(this.heldRow);
     if (focused && (this.heldRow < from || this.heldRow > to)) this.place(this.heldRow, top - scrolled, refill);
+    this.keepReachable();
     this.inSight?.(this.first(), Math.min(this.list.total ?? 0, (to + 1) * this.columns) - 1);
+  }
+
+  /** The cell that takes part in the tab order has to be there, wherever one has scrolled to. */
+  keepReachable() {
+    if (!this.list.total || this.rows.has(Math.floor(this.active / this.columns))) return;
+    this.activate(Math.min(this.list.total - 1, this.first()));
   }
 
   /** Rows out of sight become spare, but not the one that has the focus. */
