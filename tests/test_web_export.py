@@ -5,12 +5,9 @@ from __future__ import annotations
 import base64
 import functools
 import json
-import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,8 +17,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_conditions import ITEMS, MANIFEST, TREES, fill, holds
-from test_export import tiny
 
 from spq.app.exporting.columns import write_columns
 from spq.app.exporting.site import Options, export_web
@@ -33,6 +28,8 @@ from spq.index.scan import Scan, rank
 from spq.index.store import Item, Store
 from spq.index.where import Expr
 from spq.model.artifact import Model
+from test_conditions import ITEMS, MANIFEST, TREES, fill, holds
+from test_export import tiny
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install -e '.[dev]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -239,7 +236,11 @@ def test_what_else_the_page_asks_is_answered_as_by_the_server(site: Site, visit:
         def same(script: str, path: str, ignored: tuple[str, ...] = ()) -> None:
             mine, theirs = told(page, script), server.get(path).json()
             for answer in (mine, theirs):
-                for item in [answer, *answer.get("items", []), *(i for g in answer.get("groups", []) for i in g["items"])]:
+                for item in [
+                    answer,
+                    *answer.get("items", []),
+                    *(i for g in answer.get("groups", []) for i in g["items"]),
+                ]:
                     for key in ("thumb", *ignored):
                         item.pop(key, None)
             assert approximately(mine) == approximately(theirs), path
@@ -247,10 +248,14 @@ def test_what_else_the_page_asks_is_answered_as_by_the_server(site: Site, visit:
         own = ("file", "key", "own")
         status, known = told(page, "window.api.status()"), server.get("/api/status").json()
         assert [{k: v for k, v in c.items() if k not in own} for c in status.pop("columns")] == known.pop("columns")
-        assert {key: status[key] for key in known if key != "watching"} == {k: v for k, v in known.items() if k != "watching"}
+        assert {key: status[key] for key in known if key != "watching"} == {
+            k: v for k, v in known.items() if k != "watching"
+        }
         for order in ("id", "path", "time", "new"):
-            same(f"window.api.browse({{order: '{order}', offset: 3, top: 70}})", f"/api/browse?order={order}&offset=3&top=70", ("code",))
-        same("window.api.browse({where: 'label = shoe', order: 'path', top: 9})", "/api/browse?where=label+%3D+shoe&order=path&top=9", ("code",))
+            page_of = f"/api/browse?order={order}&offset=3&top=70"
+            same(f"window.api.browse({{order: '{order}', offset: 3, top: 70}})", page_of, ("code",))
+        page_of = "/api/browse?where=label+%3D+shoe&order=path&top=9"
+        same("window.api.browse({where: 'label = shoe', order: 'path', top: 9})", page_of, ("code",))
         same(f"window.api.item({a})", f"/api/items/{a}")
         same(f"window.api.explain({{query: {{ids: [{a}]}}, id: {b}}})", f"/api/explain?query_id={a}&id={b}")
         same("window.api.codewords()", "/api/codewords")
@@ -261,7 +266,9 @@ def test_what_else_the_page_asks_is_answered_as_by_the_server(site: Site, visit:
         assert answer.json()["groups"]
         same("window.api.duplicates()", "/api/duplicates")
         assert site.facts["duplicates"] == len(answer.json()["groups"])
-        on_map = told(page, "window.api.map().then((map) => [[...map.ids], [...map.x], [...map.y], map.count, map.total])")
+        on_map = told(
+            page, "window.api.map().then((map) => [[...map.ids], [...map.x], [...map.y], map.count, map.total])"
+        )
         known = server.get("/api/map").json()
         columns = [decoded(known[name], kind) for name, kind in (("ids", "<i4"), ("x", "<f4"), ("y", "<f4"))]
         assert [*columns, known["count"], known["total"]] == on_map
@@ -366,7 +373,9 @@ def test_any_table_and_codes_are_ranked_as_by_numpy(blank: Page, K: int, M: int,
     assert near == int((d[0] <= np.float32(limit)).sum())
     assert unpacked == codes.tolist()
     (answers,) = ranked(Search(top, fold=True, offset=1), table[None], Scan(codes, K), np.arange(N), None)
-    assert [[row, *others] for row, others in zip(folded["rows"], folded["folded"], strict=True)] == [i for _, i in answers]
+    assert [[row, *others] for row, others in zip(folded["rows"], folded["folded"], strict=True)] == [
+        i for _, i in answers
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -398,14 +407,23 @@ def test_filters_find_in_the_browser_what_they_find_in_the_store(
         ], str(tree)
 
 
-@pytest.mark.parametrize("text", ["", "width", "width >", "label = a b", "(label = a", "label in (a,", "x = 'y", "[a = 1", "a ! b", "width = big", "width ~ 1", "time > 2024-13", "time = 2023-02-29", "not " * 13 + "a = 1", "a in ()", "and = 1", "\N{GRINNING FACE} = 1 ]"])  # fmt: skip
+REFUSED = [
+    "", "width", "width >", "label = a b", "(label = a", "label in (a,", "x = 'y", "[a = 1", "a ! b", "width = big",
+    "width ~ 1", "time > 2024-13", "time = 2023-02-29", "not " * 13 + "a = 1", "a in ()", "and = 1",
+    "\N{GRINNING FACE} = 1 ]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REFUSED)
 def test_what_the_language_refuses_is_refused_in_the_browser_in_the_same_words(blank: Page, text: str) -> None:
     from spq.errors import ConfigError
     from spq.index.where import parse
 
     with pytest.raises(ConfigError) as refused:
         parse(text)
-    told = blank.evaluate("(text) => { try { window.where.parse(text); return ''; } catch (e) { return e.message; } }", text)
+    told = blank.evaluate(
+        "(text) => { try { window.where.parse(text); return ''; } catch (e) { return e.message; } }", text
+    )
     assert told == str(refused.value).removeprefix("--where: ")
 
 
@@ -448,9 +466,7 @@ def package(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="module")
-def full(
-    photos: Path, tiny_recipe: Recipe, package: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+def full(photos: Path, tiny_recipe: Recipe, package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     model = tiny(tiny_recipe, 16, 8, "l2")
     opened = Site(tmp_path_factory.mktemp("full"), model, photos, Options(thumbnail=64, runtime=str(package)))
     yield opened
@@ -473,7 +489,9 @@ def uploaded(page: Page, files: list[Path], negative: list[Path], **query: Any) 
     return pairs(told(page, script)["hits"])
 
 
-def test_an_uploaded_picture_ranks_as_with_spq_search(full: Site, visit: Callable[..., Page], photos: Path, tmp_path: Path) -> None:
+def test_an_uploaded_picture_ranks_as_with_spq_search(
+    full: Site, visit: Callable[..., Page], photos: Path, tmp_path: Path
+) -> None:
     """PNG is decoded alike everywhere: distances agree to 1e-3, and so does the order, but for pictures nearer than that."""
     page, index = visit(full), full.index
     a, b, c = sorted(photos.rglob("*.png"))[:3]
@@ -487,7 +505,9 @@ def test_an_uploaded_picture_ranks_as_with_spq_search(full: Site, visit: Callabl
     ):
         found = uploaded(page, files, negative, top=50, **options)
         arguments = {"box": tuple(options["box"])} if options else {}
-        expected = {hit.id: hit.distance for hit in index.search(list(files), 200, negative=list(negative), **arguments)}
+        expected = {
+            hit.id: hit.distance for hit in index.search(list(files), 200, negative=list(negative), **arguments)
+        }
         assert [d for _, d in found] == pytest.approx(list(expected.values())[:50], rel=1e-3, abs=1e-3)
         assert [expected[i] for i, _ in found] == pytest.approx(list(expected.values())[:50], rel=1e-3, abs=1e-3)
 
@@ -508,9 +528,13 @@ def test_pixels_are_upright_on_white_and_close_to_ours(full: Site, visit: Callab
     from spq.data.images import load_image
 
     page = visit(full)
-    page.evaluate("async (path) => { window.encode = await import(path); }", f"./{full.facts['content']}/static/encode.js")
+    page.evaluate(
+        "async (path) => { window.encode = await import(path); }", f"./{full.facts['content']}/static/encode.js"
+    )
     rng = np.random.default_rng(0)
-    smooth = Image.fromarray(rng.integers(0, 256, (6, 9, 4)).astype(np.uint8), "RGBA").resize((150, 90), Image.Resampling.BICUBIC)
+    smooth = Image.fromarray(rng.integers(0, 256, (6, 9, 4)).astype(np.uint8), "RGBA").resize(
+        (150, 90), Image.Resampling.BICUBIC
+    )
     smooth.save(tmp_path / "alpha.png")
     smooth.convert("L").save(tmp_path / "grey.png")
     smooth.convert("RGB").convert("P").save(tmp_path / "palette.png")
@@ -546,7 +570,9 @@ def test_the_page_takes_a_picture_and_says_what_is_none(
     expect(page.locator("#pictures-message")).to_contain_text("not a picture that this browser can read")
 
 
-def test_a_region_of_a_picture_of_the_collection_is_cut_from_its_thumbnail(full: Site, visit: Callable[..., Page]) -> None:
+def test_a_region_of_a_picture_of_the_collection_is_cut_from_its_thumbnail(
+    full: Site, visit: Callable[..., Page]
+) -> None:
     page, index = visit(full), full.index
     item = next(item for item in index.store.items() if item.width > 60)
     w, h = item.width, item.height

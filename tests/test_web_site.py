@@ -94,7 +94,7 @@ def test_a_second_run_changes_no_byte_and_one_after_changes_makes_what_is_new(
     assert export_web(index, out, Options(thumbnail=48))["thumbnails"]["dropped"] == 59
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -139,7 +139,7 @@ def test_an_update_that_fails_at_any_point_leaves_the_site_as_it_was(
         opened.sync(photos)
 
     def broken(*_: object, **__: object) -> None:
-        raise Stop
+        raise StopError
 
     target, name = {
         "thumbnails": (Image.Image, "save"),
@@ -149,7 +149,7 @@ def test_an_update_that_fails_at_any_point_leaves_the_site_as_it_was(
     }[where]
     with monkeypatch.context() as patched:
         patched.setattr(target, name, broken)
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             export_web(index, out, SMALL)
     now = everything(out)
     assert {name: now.get(name) for name in before} == before  # and what is more is not linked from anywhere
@@ -196,7 +196,7 @@ def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monke
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(ConfigError, match="is the folder you are in"):
-        export_web(index, Path("."), SMALL)
+        export_web(index, Path(), SMALL)
     monkeypatch.chdir(tmp_path)
     export_web(index, Path("empty"), SMALL)  # an empty one is as good as none
     assert (tmp_path / "empty" / "index.html").exists()
@@ -210,7 +210,7 @@ def test_two_exports_to_one_place_are_kept_apart(index: Path, tmp_path: Path) ->
 def test_pictures_that_are_gone_or_changed_are_named_and_stay_searchable(
     index: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gone, changed, *others = sorted(photos.rglob("*.jpg"))
+    gone, changed, *_ = sorted(photos.rglob("*.jpg"))
     gone.unlink()
     os.utime(changed, ns=(1, 1))
     arguments = ["export", str(index), "--to", "web", "--out", str(tmp_path / "site"), "--json"]
@@ -233,7 +233,9 @@ def test_pictures_that_are_gone_or_changed_are_named_and_stay_searchable(
         export_web(index, tmp_path / "site2", SMALL)
 
 
-def test_thumbnails_are_made_with_little_in_memory(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thumbnails_are_made_with_little_in_memory(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Shares are taken only as fast as they are finished."""
     with ImageIndex.open(index) as opened:
         items = list(opened.store.items())
@@ -328,19 +330,26 @@ def test_what_is_no_such_package_is_refused_before_anything_is_written(
     assert not list(tmp_path.glob(".site*"))
 
 
-@given(cut=st.integers(0, len(package())), flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=4))
+@given(
+    cut=st.integers(0, len(package())),
+    flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=4),
+)
 @settings(max_examples=60, deadline=None)
-def test_a_damaged_package_is_an_error_of_ours_or_none(tmp_path_factory: pytest.TempPathFactory, cut: int, flips: Any) -> None:
+def test_a_damaged_package_is_an_error_of_ours_or_none(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, flips: Any
+) -> None:
     data = bytearray(package()[:cut])
     for position, bits in flips:
         if data:
             data[position % len(data)] ^= bits
     path = tmp_path_factory.mktemp("package") / "x.tgz"
     path.write_bytes(bytes(data))
+    told = ""
     try:
         runtime.read_runtime(str(path))
     except SPQError as error:
-        assert len(str(error).splitlines()) == 1
+        told = str(error)
+    assert len(told.splitlines()) <= 1
 
 
 def test_it_is_fetched_only_when_asked_and_only_as_it_was_published(
@@ -360,7 +369,7 @@ def test_it_is_fetched_only_when_asked_and_only_as_it_was_published(
     monkeypatch.setenv("npm_config_registry", f"http://127.0.0.1:{server.server_port}/")
     export_web(index, tmp_path / "site", SMALL)
     assert not asked
-    with pytest.raises(DataError, match="is not the onnxruntime-web .* that was published"):
+    with pytest.raises(DataError, match=r"is not the onnxruntime-web .* that was published"):
         export_web(index, tmp_path / "site", replace(SMALL, runtime="fetch"))
     assert asked == [f"/{runtime.NAME}/-/{name}"]
     server.shutdown()

@@ -51,7 +51,9 @@ def read_runtime(source: str) -> tuple[str, dict[str, bytes]]:
         raise ConfigError(f"--onnxruntime-web {source}: no such file; run npm pack {NAME}, or give fetch") from None
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
         told = first_line(error)
-        raise DataError(f"--onnxruntime-web {source} cannot be read: {told}; give the .tgz of npm pack {NAME}") from None
+        raise DataError(
+            f"--onnxruntime-web {source} cannot be read: {told}; give the .tgz of npm pack {NAME}"
+        ) from None
 
 
 def _chosen(read: Reader, source: str) -> tuple[str, dict[str, bytes]]:
@@ -92,7 +94,7 @@ def _fetched() -> bytes:
     Raises:
         DataError: it cannot be reached, or gives other bytes.
     """
-    registry = os.environ.get("npm_config_registry", REGISTRY).rstrip("/")
+    registry = os.environ.get("npm_config_registry", REGISTRY).rstrip("/")  # noqa: SIM112 (as npm has it)
     url = f"{registry}/{NAME}/-/{NAME}-{VERSION}.tgz"
     if not url.startswith(("https://", "http://")):
         raise ConfigError(f"npm_config_registry {registry} is no address of a registry; give https://...")
