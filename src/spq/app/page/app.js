@@ -30,9 +30,12 @@ const views = {
 const live = new Live({ told, back: () => views[state.view].retry(), changed });
 const has = { pictures: true, map: api.can.map, codewords: api.can.codewords, copies: api.can.duplicates };
 
+/** What it is called: the folder of its index. */
+const collection = () => live.status?.name.replace(/\.index$/, "") || "spq";
+
 /** The last api.status(). */
 function told(status) {
-  $("#name").textContent = status.name;
+  $("#name").textContent = collection();
   $("#total").textContent = number(status.images);
   setColumns(status.columns ?? []);
   title();
@@ -62,7 +65,7 @@ function draw(changes, isBack) {
     if (isHere) link.setAttribute("aria-current", "page");
     link.hidden = !has[link.dataset.view];
   }
-  const isInviting = state.view === "pictures" && !isAsking() && !state.where && state.since === null && api.can.upload;
+  const isInviting = state.view === "pictures" && !isAsking() && !state.where && state.since === null;
   $("#invite").hidden = !isInviting;
   document.body.classList.toggle("asking", isAsking());
   drawFilter();
@@ -86,12 +89,11 @@ function show(changes, isBack) {
 }
 
 async function title() {
-  const collection = live.status?.name ?? "spq";
   const names = { map: "Map", codewords: "Codewords", copies: "Copies" };
   let what = names[state.view];
   if (!what && state.like.length === 1 && !isUpload(state.like[0])) what = await itemOf(state.like[0]).then((item) => `Like ${fileName(item.path)}`, () => "Search");
   else if (!what && isAsking()) what = "Search";
-  document.title = what ? `${what} – ${collection}` : collection;
+  document.title = what ? `${what} – ${collection()}` : collection();
 }
 
 /** Clicks on pictures, wherever they are. */
