@@ -442,7 +442,7 @@ def _resolved(
     known = source.weights or (source.pretrained and source.name != "resnet") or start or checkpoint or backbone
     if recipe.train.frozen and not known:
         raise ConfigError(
-            f"a frozen backbone {source.name} without weights has learned nothing; give --weights or --start, or pretrained = true"
+            f"a frozen backbone {source.name} without weights has learned nothing; give --weights, --start or pretrained = true"
         )
     if start is not None or checkpoint:  # whose weights replace those that the backbone would be looked up with
         recipe = replace(recipe, backbone=replace(recipe.backbone, pretrained=False, weights=""))
