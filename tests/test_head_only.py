@@ -102,7 +102,9 @@ def test_the_start_is_as_good_a_quantizer_as_pq_of_each_shares_principal_axes(
     error = float((x - decoded).square().sum() / x.square().sum())
     shares = np.split(features - features.mean(0), 4, axis=1)
     rows = np.hstack([part @ np.linalg.svd(part, full_matrices=False)[2][:4].T for part in shares])
-    np.testing.assert_allclose(np.abs((x @ x.T).numpy()), np.abs(rows @ rows.T) * (4 / np.square(rows).sum(1).mean()), atol=2e-3)
+    np.testing.assert_allclose(
+        np.abs((x @ x.T).numpy()), np.abs(rows @ rows.T) * (4 / np.square(rows).sum(1).mean()), atol=2e-3
+    )
     pq = faiss.ProductQuantizer(16, 4, 4)
     pq.train(rows)
     theirs = float(np.square(rows - pq.decode(pq.compute_codes(rows))).sum() / np.square(rows).sum())
