@@ -12,14 +12,14 @@ from spq import SPQ, ImageIndex
 from spq.config import HeadConfig, InputConfig, QuantizerConfig, Recipe, TrainConfig
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import ConfigError, ModelError, ModelMismatchError
-from spq.learning.head_only import start_at_opq
+from spq.learning.head_only import start_at_pq
 from spq.learning.train import make_optimizers, train
 from spq.model.artifact import Model
 from spq.model.network import Network
 
 RECIPE = Recipe(
     input=InputConfig(size=16),
-    head=HeadConfig(hidden=0, norm=1.0, start="opq"),
+    head=HeadConfig(hidden=0, norm=1.0, start="pq"),
     quantizer=QuantizerConfig(num_codebooks=4, codeword_dim=4, distance="sqeuclidean"),
     train=TrainConfig(frozen=True, cached_views=2, neighbours=5, batch_size=64, epochs=3, lr=1e-3, refit=True),
 )
@@ -85,22 +85,26 @@ def test_the_backbone_stays_as_it_is_and_the_loss_falls(
     assert model.training["health"]["codeword_use"] > 0.7
 
 
-def test_the_start_is_as_good_a_quantizer_as_opq(images: ImageSet, backbone: Patches) -> None:
+def test_the_start_is_as_good_a_quantizer_as_pq_of_each_shares_principal_axes(
+    images: ImageSet, backbone: Patches
+) -> None:
     import faiss
 
     pixels = np.stack([np.asarray(images.image(i).resize((16, 16), 2)).transpose(2, 0, 1) for i in range(300)])
     recipe = replace(RECIPE, head=replace(RECIPE.head, norm=0.0))
     network = Network(recipe, backbone)
     features = Model(network, recipe).features(pixels)
-    start_at_opq(network, features)
+    start_at_pq(network, features)
     x = torch.from_numpy(Model(network, recipe).project(features))
+    assert float(x.square().sum(1).mean()) == pytest.approx(4, rel=1e-3)  # 4 sub-vectors of length 1
     with torch.no_grad():
         decoded = network.quantizer.decode(network.quantizer.encode(x))
     error = float((x - decoded).square().sum() / x.square().sum())
-    opq = faiss.OPQMatrix(features.shape[1], 4, 16)
-    opq.pq, centred = faiss.ProductQuantizer(16, 4, 4), features - features.mean(0)
-    opq.train(centred)
-    rows = opq.apply(centred)
+    shares = np.split(features - features.mean(0), 4, axis=1)
+    rows = np.hstack([part @ np.linalg.svd(part, full_matrices=False)[2][:4].T for part in shares])
+    np.testing.assert_allclose(
+        np.abs((x @ x.T).numpy()), np.abs(rows @ rows.T) * (4 / np.square(rows).sum(1).mean()), atol=2e-3
+    )
     pq = faiss.ProductQuantizer(16, 4, 4)
     pq.train(rows)
     theirs = float(np.square(rows - pq.decode(pq.compute_codes(rows))).sum() / np.square(rows).sum())
@@ -123,7 +127,7 @@ def test_a_head_run_that_died_resumes_to_the_same_weights(images: ImageSet, back
     np.testing.assert_array_equal(weights(resumed), weights(whole))
 
 
-def test_a_head_with_a_hidden_layer_or_more_numbers_than_features_cannot_start_at_opq(
+def test_a_head_with_a_hidden_layer_or_more_numbers_than_features_cannot_start_at_pq(
     images: ImageSet, backbone: Patches, tmp_path: Path
 ) -> None:
     hidden = replace(RECIPE, head=replace(RECIPE.head, hidden=8))
@@ -131,7 +135,7 @@ def test_a_head_with_a_hidden_layer_or_more_numbers_than_features_cannot_start_a
         train(images, hidden, tmp_path / "m", backbone=backbone)
     train(images, replace(hidden, head=replace(hidden.head, start="random")), tmp_path / "m", backbone=backbone)
     wide = replace(RECIPE, quantizer=replace(RECIPE.quantizer, codeword_dim=32))
-    with pytest.raises(ConfigError, match="128 numbers a descriptor are more than 96 features"):
+    with pytest.raises(ConfigError, match="32 numbers a codeword are more than 96 features give 4 codebooks"):
         train(images, wide, tmp_path / "wide", backbone=backbone)
 
 

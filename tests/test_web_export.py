@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
-import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from test_conditions import ITEMS, MANIFEST, TREES, fill, holds
-from test_export import tiny
 
 from spq.app.exporting.columns import write_columns
 from spq.app.exporting.site import Options, export_web
@@ -32,6 +28,8 @@ from spq.index.scan import Scan, rank
 from spq.index.store import Item, Store
 from spq.index.where import Expr
 from spq.model.artifact import Model
+from test_conditions import ITEMS, MANIFEST, TREES, fill, holds
+from test_export import tiny
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install -e '.[dev]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -238,7 +236,11 @@ def test_what_else_the_page_asks_is_answered_as_by_the_server(site: Site, visit:
         def same(script: str, path: str, ignored: tuple[str, ...] = ()) -> None:
             mine, theirs = told(page, script), server.get(path).json()
             for answer in (mine, theirs):
-                for item in [answer, *answer.get("items", []), *(i for g in answer.get("groups", []) for i in g["items"])]:
+                for item in [
+                    answer,
+                    *answer.get("items", []),
+                    *(i for g in answer.get("groups", []) for i in g["items"]),
+                ]:
                     for key in ("thumb", *ignored):
                         item.pop(key, None)
             assert approximately(mine) == approximately(theirs), path
@@ -246,10 +248,14 @@ def test_what_else_the_page_asks_is_answered_as_by_the_server(site: Site, visit:
         own = ("file", "key", "own")
         status, known = told(page, "window.api.status()"), server.get("/api/status").json()
         assert [{k: v for k, v in c.items() if k not in own} for c in status.pop("columns")] == known.pop("columns")
-        assert {key: status[key] for key in known if key != "watching"} == {k: v for k, v in known.items() if k != "watching"}
+        assert {key: status[key] for key in known if key != "watching"} == {
+            k: v for k, v in known.items() if k != "watching"
+        }
         for order in ("id", "path", "time", "new"):
-            same(f"window.api.browse({{order: '{order}', offset: 3, top: 70}})", f"/api/browse?order={order}&offset=3&top=70", ("code",))
-        same("window.api.browse({where: 'label = shoe', order: 'path', top: 9})", "/api/browse?where=label+%3D+shoe&order=path&top=9", ("code",))
+            page_of = f"/api/browse?order={order}&offset=3&top=70"
+            same(f"window.api.browse({{order: '{order}', offset: 3, top: 70}})", page_of, ("code",))
+        page_of = "/api/browse?where=label+%3D+shoe&order=path&top=9"
+        same("window.api.browse({where: 'label = shoe', order: 'path', top: 9})", page_of, ("code",))
         same(f"window.api.item({a})", f"/api/items/{a}")
         same(f"window.api.explain({{query: {{ids: [{a}]}}, id: {b}}})", f"/api/explain?query_id={a}&id={b}")
         same("window.api.codewords()", "/api/codewords")
@@ -260,7 +266,9 @@ def test_what_else_the_page_asks_is_answered_as_by_the_server(site: Site, visit:
         assert answer.json()["groups"]
         same("window.api.duplicates()", "/api/duplicates")
         assert site.facts["duplicates"] == len(answer.json()["groups"])
-        on_map = told(page, "window.api.map().then((map) => [[...map.ids], [...map.x], [...map.y], map.count, map.total])")
+        on_map = told(
+            page, "window.api.map().then((map) => [[...map.ids], [...map.x], [...map.y], map.count, map.total])"
+        )
         known = server.get("/api/map").json()
         columns = [decoded(known[name], kind) for name, kind in (("ids", "<i4"), ("x", "<f4"), ("y", "<f4"))]
         assert [*columns, known["count"], known["total"]] == on_map
@@ -365,7 +373,9 @@ def test_any_table_and_codes_are_ranked_as_by_numpy(blank: Page, K: int, M: int,
     assert near == int((d[0] <= np.float32(limit)).sum())
     assert unpacked == codes.tolist()
     (answers,) = ranked(Search(top, fold=True, offset=1), table[None], Scan(codes, K), np.arange(N), None)
-    assert [[row, *others] for row, others in zip(folded["rows"], folded["folded"], strict=True)] == [i for _, i in answers]
+    assert [[row, *others] for row, others in zip(folded["rows"], folded["folded"], strict=True)] == [
+        i for _, i in answers
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -397,14 +407,23 @@ def test_filters_find_in_the_browser_what_they_find_in_the_store(
         ], str(tree)
 
 
-@pytest.mark.parametrize("text", ["", "width", "width >", "label = a b", "(label = a", "label in (a,", "x = 'y", "[a = 1", "a ! b", "width = big", "width ~ 1", "time > 2024-13", "time = 2023-02-29", "not " * 13 + "a = 1", "a in ()", "and = 1", "\N{GRINNING FACE} = 1 ]"])  # fmt: skip
+REFUSED = [
+    "", "width", "width >", "label = a b", "(label = a", "label in (a,", "x = 'y", "[a = 1", "a ! b", "width = big",
+    "width ~ 1", "time > 2024-13", "time = 2023-02-29", "not " * 13 + "a = 1", "a in ()", "and = 1",
+    "\N{GRINNING FACE} = 1 ]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REFUSED)
 def test_what_the_language_refuses_is_refused_in_the_browser_in_the_same_words(blank: Page, text: str) -> None:
     from spq.errors import ConfigError
     from spq.index.where import parse
 
     with pytest.raises(ConfigError) as refused:
         parse(text)
-    told = blank.evaluate("(text) => { try { window.where.parse(text); return ''; } catch (e) { return e.message; } }", text)
+    told = blank.evaluate(
+        "(text) => { try { window.where.parse(text); return ''; } catch (e) { return e.message; } }", text
+    )
     assert told == str(refused.value).removeprefix("--where: ")
 
 
@@ -425,3 +444,141 @@ def test_pixels_are_squeezed_as_by_pillow_number_by_number(
     wrong = np.abs(np.int64(planes).reshape(wanted.shape) - wanted)
     # of high pictures Pillow 13 resizes the height first, and rounds in between
     assert wrong.max() <= (height > width)
+
+
+# pictures of the visitor's own
+
+
+@pytest.fixture(scope="module")
+def package(request: pytest.FixtureRequest) -> Path:
+    """onnxruntime-web as npm has it, kept between runs."""
+    from spq.app.exporting import runtime
+    from spq.errors import DataError
+
+    kept = request.config.cache.mkdir("onnxruntime-web") / f"{runtime.VERSION}.tgz"
+    if not kept.exists():
+        try:
+            data = runtime._fetched()
+        except DataError as error:
+            pytest.skip(f"needs onnxruntime-web of npm's registry: {error}")
+        kept.write_bytes(data)
+    return kept
+
+
+@pytest.fixture(scope="module")
+def full(photos: Path, tiny_recipe: Recipe, package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    model = tiny(tiny_recipe, 16, 8, "l2")
+    opened = Site(tmp_path_factory.mktemp("full"), model, photos, Options(thumbnail=64, runtime=str(package)))
+    yield opened
+    opened.close()
+
+
+def uploaded(page: Page, files: list[Path], negative: list[Path], **query: Any) -> list[tuple[int, float]]:
+    """Hits of a search with pictures, given to the page as it would get them."""
+    kinds = {".png": "image/png", ".jpg": "image/jpeg"}
+
+    def blobs(paths: list[Path]) -> str:
+        pieces = (json.dumps([base64.b64encode(path.read_bytes()).decode(), kinds[path.suffix]]) for path in paths)
+        return f"[{', '.join(pieces)}].map(blob)"
+
+    script = f"""window.api.search({{ files: {blobs(files)}, negativeFiles: {blobs(negative)}, query: {json.dumps(query)} }})"""
+    page.evaluate(
+        """() => { window.blob = ([text, type]) =>
+            new Blob([Uint8Array.from(atob(text), (character) => character.charCodeAt(0))], { type }); }"""
+    )
+    return pairs(told(page, script)["hits"])
+
+
+def test_an_uploaded_picture_ranks_as_with_spq_search(
+    full: Site, visit: Callable[..., Page], photos: Path, tmp_path: Path
+) -> None:
+    """PNG is decoded alike everywhere: distances agree to 1e-3, and so does the order, but for pictures nearer than that."""
+    page, index = visit(full), full.index
+    a, b, c = sorted(photos.rglob("*.png"))[:3]
+    large, size = tmp_path / "large.png", (90, 60)
+    Image.open(a).resize(size, Image.Resampling.BICUBIC).save(large)
+    for files, negative, options in (
+        ([a], [], {}),
+        ([large], [], {}),
+        ([a, b], [c], {}),
+        ([large], [], {"box": [10, 5, 60, 50]}),
+    ):
+        found = uploaded(page, files, negative, top=50, **options)
+        arguments = {"box": tuple(options["box"])} if options else {}
+        expected = {
+            hit.id: hit.distance for hit in index.search(list(files), 200, negative=list(negative), **arguments)
+        }
+        assert [d for _, d in found] == pytest.approx(list(expected.values())[:50], rel=1e-3, abs=1e-3)
+        assert [expected[i] for i, _ in found] == pytest.approx(list(expected.values())[:50], rel=1e-3, abs=1e-3)
+
+
+def test_an_uploaded_jpeg_ranks_nearly_as_with_spq_search(
+    full: Site, visit: Callable[..., Page], photos: Path, tmp_path: Path
+) -> None:
+    """A large one, so that we decode it at a fraction of its size: of ten answers, eight at least are the same."""
+    page, index = visit(full), full.index
+    for n, source in enumerate(sorted(photos.rglob("*.png"))[:3]):
+        large = tmp_path / f"{n}.jpg"
+        Image.open(source).resize((400, 533), Image.Resampling.BICUBIC).save(large, quality=90)
+        found = [i for i, _ in uploaded(page, [large], [], top=10)]
+        assert len(set(found) & {hit.id for hit in index.search(large, 10)}) >= 8
+
+
+def test_pixels_are_upright_on_white_and_close_to_ours(full: Site, visit: Callable[..., Page], tmp_path: Path) -> None:
+    from spq.data.images import load_image
+
+    page = visit(full)
+    page.evaluate(
+        "async (path) => { window.encode = await import(path); }", f"./{full.facts['content']}/static/encode.js"
+    )
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (6, 9, 4)).astype(np.uint8), "RGBA").resize(
+        (150, 90), Image.Resampling.BICUBIC
+    )
+    smooth.save(tmp_path / "alpha.png")
+    smooth.convert("L").save(tmp_path / "grey.png")
+    smooth.convert("RGB").convert("P").save(tmp_path / "palette.png")
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        smooth.convert("RGB").save(tmp_path / f"turned-{orientation}.jpg", quality=95, exif=exif)
+    page.evaluate("() => { window.bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)); }")
+    for path in sorted(tmp_path.iterdir()):
+        ours = to_pixels(load_image(path, 28), 28).astype(int)
+        theirs = page.evaluate(
+            "async (text) => [...await window.encode.pixelsOf(new Blob([window.bytes(text)]), null, null, 28)]",
+            base64.b64encode(path.read_bytes()).decode(),
+        )
+        apart = np.abs(np.array(theirs).reshape(ours.shape) - ours)
+        assert apart.mean() < 1, path.name
+        assert apart.max() <= (2 if path.suffix == ".png" else 8), path.name
+
+
+def test_the_page_takes_a_picture_and_says_what_is_none(
+    full: Site, visit: Callable[..., Page], photos: Path, tmp_path: Path
+) -> None:
+    page, expect = visit(full), playwright.expect
+    expect.set_options(timeout=PATIENCE)
+    tiles = page.locator("#grid .tile[data-id]:visible")
+    expect(tiles.first).to_be_visible()
+    picture = sorted(photos.rglob("*.png"))[4]
+    page.set_input_files("#file", picture)
+    expect(tiles.first).to_have_attribute("data-id", str(full.index.search(picture, 1)[0].id))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    page.set_input_files("#file", broken)
+    expect(page.locator("#pictures-message")).to_contain_text("not a picture that this browser can read")
+
+
+def test_a_region_of_a_picture_of_the_collection_is_cut_from_its_thumbnail(
+    full: Site, visit: Callable[..., Page]
+) -> None:
+    page, index = visit(full), full.index
+    item = next(item for item in index.store.items() if item.width > 60)
+    w, h = item.width, item.height
+    query = {"ids": [item.id], "box": [w // 4, h // 4, w // 2, h // 2], "top": 10}
+    found = [i for i, _ in pairs(asked(page, **query)["hits"])]
+    assert item.id not in found
+    original = Path(index.store.manifest.source) / item.path
+    near = [hit.id for hit in index.search(original, 20, box=tuple(query["box"]), exclude=[item.id])]
+    assert len(set(found) & set(near)) >= 5

@@ -59,7 +59,7 @@ class HeadConfig:
     # > 0: descriptors are scaled so that their sub-vectors have this length in the mean square, in each stretch between two
     # of the quantizer's prefixes by itself: a prefix then spends no bits on length either, and needs nothing behind it
     norm: float = 0.0
-    start: Literal["random", "opq"] = "random"  # opq, with a frozen backbone: where OPQ of its features ends
+    start: Literal["random", "pq"] = "random"  # pq, with a frozen backbone: product quantization of its features
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """Head and codebooks learned on features of a frozen backbone: minutes on two cores for any pretrained network.
 
-The start is product quantization of the features' principal axes, rotated as OPQ does. From there the loss of the paper goes
-on, with one change: what a picture is to agree with is, beside its own views, its nearest neighbours in feature space.
-Features of a good backbone have most of their nearest neighbours of the same kind, and codes as short as these gain more
-from kinds drawn together than they lose by it (compare NNCLR, Dwibedi et al. 2021; figures in docs/log.md).
+The start is product quantization of the features. From there the loss of the paper goes on, with one change: what a picture is
+to agree with is, beside itself, its neighbours in feature space. Those of a good backbone are most often of the same kind, and
+short codes gain more from kinds drawn together than they lose by it (compare NNCLR, Dwibedi et al. 2021; docs/log.md).
 """
 
 from __future__ import annotations
@@ -28,13 +27,11 @@ from spq.learning.refit import refit
 from spq.model.artifact import Model
 from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
-from spq.model.quantizer import Quantizer
 
 if TYPE_CHECKING:
     from spq.learning.train import Objective, Outputs, TrainStatus
 
 FIT_IMAGES = 20_000  # pictures, about, that the start is fitted to
-OPQ_STEPS = 20  # of codebooks and rotation in turn
 
 
 def train_head(
@@ -67,8 +64,8 @@ def train_head(
     array = features.array
     batch_size = training.batch_size_for(recipe, len(array), images.name, features.failures)
     training.check_same_pictures(checkpoint, features.fingerprint, out, images.name)
-    if not checkpoint and not start and recipe.head.start == "opq":
-        start_at_opq(network, array[:: 1 + len(array) // FIT_IMAGES, 0])
+    if not checkpoint and not start and recipe.head.start == "pq":
+        start_at_pq(network, array[:: 1 + len(array) // FIT_IMAGES, 0])
     optimizers = training.make_optimizers(network.to(place), recipe)
     state = training.restored(checkpoint, network, optimizers)
     run = training.Run(recipe, out, network, optimizers, state, batch_size, features.fingerprint, tensorboard)
@@ -107,47 +104,37 @@ def draw(features: NDArray[np.float32], rows: Tensor, generator: torch.Generator
 
 
 @torch.no_grad()
-def start_at_opq(network: Network, features: NDArray[np.float32]) -> None:
-    """Set a one-layer head and the codebooks, in place, to OPQ (Ge et al. 2013) on the features' principal axes.
+def start_at_pq(network: Network, features: NDArray[np.float32]) -> None:
+    """Set a one-layer head and the codebooks, in place, to PQ of the features: sub-vector m is made of the m-th F/M of them.
+
+    Each sub-vector has the principal axes of its share, and its codebook k-means. Every share of the channels of a deep network
+    knows a bit of everything, so each codebook clusters all pictures in a way of its own, and their sum is an ensemble; axes of
+    all features dealt to the sub-vectors (OPQ) took that apart, and trained codes ended worse.
 
     Raises:
-        ConfigError: the head has a hidden layer, or descriptors of more numbers than the features.
+        ConfigError: the head has a hidden layer, or a share has fewer features than a sub-vector has numbers.
     """
     config, layer = network.quantizer.config, network.head[-1]
     assert isinstance(layer, nn.Linear)
     if len(network.head) > 1:
-        raise ConfigError('start = "opq" sets a head of one layer; give [head] hidden = 0, or start = "random"')
-    if features.shape[1] < config.dim:
-        raise ConfigError(
-            f"{config.dim} numbers a descriptor are more than {features.shape[1]} features; lower codeword_dim"
-        )
+        raise ConfigError('start = "pq" sets a head of one layer; give [head] hidden = 0, or start = "random"')
+    M, d, F = config.num_codebooks, config.codeword_dim, features.shape[1]
+    if d > F // M:
+        raise ConfigError(f"{d} numbers a codeword are more than {F} features give {M} codebooks; lower codeword_dim")
     f = torch.from_numpy(np.array(features))
-    mean = f.mean(0)
-    axes = torch.linalg.eigh((f - mean).T @ (f - mean)).eigenvectors.flip(1)[:, : config.dim]  # largest variance first
-    dealt = torch.arange(config.dim).view(-1, config.num_codebooks)
-    dealt[1::2] = dealt[1::2].flip(1)  # to and fro: about the same variance in each sub-space
-    axes = axes[:, dealt.T.flatten()]
-    x = (f - mean) @ axes
-    scale = (config.num_codebooks / x.square().sum(1).mean()).sqrt()
-    rotation = _rotation(network.quantizer, network.scaled(scale * x))
-    layer.weight.copy_(scale * (axes @ rotation).T)
-    layer.bias.copy_(-layer.weight @ mean)
-
-
-def _rotation(quantizer: Quantizer, x: Tensor) -> Tensor:
-    """(D, D): rotation and codebooks in turn, each the best for the other; the codebooks are set."""
-    K = quantizer.config.codebook_size
-    chosen = torch.linspace(0, len(x) - 1, K).long()
-    quantizer.codebooks.copy_(quantizer.split(x[chosen]).transpose(0, 1))
-    refit(quantizer, x, 10)
-    rotation = torch.eye(x.shape[1])
-    for _ in range(OPQ_STEPS):
-        refit(quantizer, x @ rotation, 1)
-        decoded = quantizer.decode(quantizer.encode(x @ rotation))
-        u, _, vt = torch.linalg.svd(x.T @ decoded)
-        rotation = u @ vt
-    refit(quantizer, x @ rotation, 5)
-    return rotation
+    f -= (mean := f.mean(0))
+    weight = torch.zeros(M, d, F)
+    for m, columns in enumerate(torch.arange(F).tensor_split(M)):
+        part = f[:, columns]
+        weight[m][:, columns] = torch.linalg.eigh(part.T @ part).eigenvectors[:, -d:].T
+    weight = weight.view(M * d, F)
+    weight *= (M / (f @ weight.T).square().sum(1).mean()).sqrt()  # sub-vectors of length 1 in the mean square
+    layer.weight.copy_(weight)
+    layer.bias.copy_(-weight @ mean)
+    x = network.scaled(f @ weight.T)
+    chosen = torch.linspace(0, len(x) - 1, config.codebook_size).long()
+    network.quantizer.codebooks.copy_(network.quantizer.split(x[chosen]).transpose(0, 1))
+    refit(network.quantizer, x)
 
 
 def _features(

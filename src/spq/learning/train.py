@@ -438,6 +438,12 @@ def _resolved(
     if start is not None:
         kept = {part: getattr(start.config, part) for part in ("input", "backbone", "head", "quantizer")}
         recipe = replace(recipe, **kept)
+    source = recipe.backbone
+    known = source.weights or (source.pretrained and source.name != "resnet") or start or checkpoint or backbone
+    if recipe.train.frozen and not known:
+        raise ConfigError(
+            f"a frozen backbone {source.name} without weights has learned nothing; give --weights, --start or pretrained = true"
+        )
     if start is not None or checkpoint:  # whose weights replace those that the backbone would be looked up with
         recipe = replace(recipe, backbone=replace(recipe.backbone, pretrained=False, weights=""))
     if backbone is not None:

@@ -30,7 +30,14 @@ def write_columns(store: Store, ids: list[int], folder: Path) -> list[dict[str, 
         content = _values(store, column, ids)
         (folder / f"{number}.json").write_text(json.dumps(content, separators=(",", ":")), "utf-8")
         told.append(
-            {"name": name, "kind": kind, "values": values, "key": column.name, "own": column.own, "file": f"{number}.json"}
+            {
+                "name": name,
+                "kind": kind,
+                "values": values,
+                "key": column.name,
+                "own": column.own,
+                "file": f"{number}.json",
+            }
         )
     return told
 

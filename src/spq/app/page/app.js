@@ -65,7 +65,7 @@ function draw(changes, isBack) {
     if (isHere) link.setAttribute("aria-current", "page");
     link.hidden = !has[link.dataset.view];
   }
-  const isInviting = state.view === "pictures" && !isAsking() && !state.where && state.since === null && api.can.upload;
+  const isInviting = state.view === "pictures" && !isAsking() && !state.where && state.since === null;
   $("#invite").hidden = !isInviting;
   document.body.classList.toggle("asking", isAsking());
   drawFilter();

@@ -1,15 +1,17 @@
 /** Ways to give a picture: drop, paste, pick. */
 
 import { api } from "./api.js";
-import { $, toast } from "./dom.js";
+import { $, el, toast } from "./dom.js";
 import { change, fresh, state } from "./state.js";
 import { keep } from "./uploads.js";
 
 const MOST = 16; // pictures of one search
+const NO_UPLOADS = "Click any picture to find more like it. Pictures of your own need a site that was exported with onnxruntime-web.";
 
 export function startGiving() {
   if (!api.can.upload) {
     for (const button of document.querySelectorAll("[data-give]")) button.hidden = true;
+    $("#invite").replaceWith(el("p", { id: "invite", hidden: true, text: NO_UPLOADS }));
     return;
   }
   const input = $("#file");

@@ -1,6 +1,7 @@
 /** A box on the picture that is searched with, drawn by mouse, finger or keys. */
 
 import { api } from "./api.js";
+import { itemOf } from "./asking.js";
 import { $, toast } from "./dom.js";
 import { change, fresh, state } from "./state.js";
 import { find, isUpload } from "./uploads.js";
@@ -10,6 +11,9 @@ const dialog = $("#region");
 const image = $("#region-image");
 const box = $("#region-box");
 let region = null; // {x, y, w, h} as shares of the picture
+let full = null; // [width, height] of an item, of which a smaller picture may be shown; null for an upload
+
+const size = () => full ?? [image.naturalWidth, image.naturalHeight];
 
 export function startRegion() {
   const stage = $("#region-stage");
@@ -19,7 +23,7 @@ export function startRegion() {
   $("#region-use").addEventListener("click", () => finish(pixels()));
   $("#region-cancel").addEventListener("click", () => dialog.close());
   image.addEventListener("load", () => {
-    const { naturalWidth: width, naturalHeight: height } = image;
+    const [width, height] = size();
     const [x, y, w, h] = state.box ?? [width / 4, height / 4, width / 2, height / 2];
     set({ x: x / width, y: y / height, w: w / width, h: h / height });
     dialog.classList.remove("waits");
@@ -37,6 +41,8 @@ export async function chooseRegion() {
   if (state.like.length !== 1 || !api.can.box) return;
   const upload = isUpload(name) ? await find(name) : null;
   if (isUpload(name) && !upload) return;
+  const item = upload ? null : await itemOf(name).catch(() => null);
+  full = item?.width && item.height ? [item.width, item.height] : null;
   dialog.classList.add("waits");
   image.src = upload ? upload.url : api.imageURL(name);
   dialog.showModal();
@@ -44,8 +50,8 @@ export async function chooseRegion() {
 
 function set({ x, y, w, h }) {
   const clamp = (value, least, most) => Math.min(most, Math.max(least, value));
-  w = clamp(w, Math.min(1, LEAST / image.naturalWidth), 1);
-  h = clamp(h, Math.min(1, LEAST / image.naturalHeight), 1);
+  w = clamp(w, Math.min(1, LEAST / size()[0]), 1);
+  h = clamp(h, Math.min(1, LEAST / size()[1]), 1);
   region = { x: clamp(x, 0, 1 - w), y: clamp(y, 0, 1 - h), w, h };
   for (const [side, value] of Object.entries({ left: region.x, top: region.y, width: w, height: h })) {
     box.style[side] = `${100 * value}%`;
@@ -56,7 +62,7 @@ function set({ x, y, w, h }) {
 }
 
 function pixels() {
-  const { naturalWidth: width, naturalHeight: height } = image;
+  const [width, height] = size();
   const left = Math.round(region.x * width), top = Math.round(region.y * height);
   return [left, top, Math.max(1, Math.min(width - left, Math.round(region.w * width))), Math.max(1, Math.min(height - top, Math.round(region.h * height)))];
 }
@@ -90,7 +96,7 @@ const shift = (before, [x0, y0], [x, y]) => ({ ...before, x: before.x + x - x0, 
 function drawn(_, start, end) {
   const [x0, y0, x1, y1] = [...start, ...end].map((value) => Math.min(1, Math.max(0, value)));
   const next = { x: Math.min(x0, x1), y: Math.min(y0, y1), w: Math.abs(x1 - x0), h: Math.abs(y1 - y0) };
-  return next.w * image.naturalWidth < LEAST && next.h * image.naturalHeight < LEAST ? null : next; // a mere click
+  return next.w * size()[0] < LEAST && next.h * size()[1] < LEAST ? null : next; // a mere click
 }
 
 function stretch(corner) {
@@ -115,6 +121,6 @@ function keys(event) {
 
 function finish(chosen) {
   dialog.close();
-  const isWhole = chosen && chosen[2] === image.naturalWidth && chosen[3] === image.naturalHeight;
+  const isWhole = chosen && chosen[2] === size()[0] && chosen[3] === size()[1];
   change(fresh({ like: state.like, not: state.not, box: isWhole ? null : chosen }));
 }
