@@ -14,7 +14,7 @@ from spq.config import BackboneConfig, InputConfig, QuantizerConfig, Recipe
 from spq.data.images import load_pixels
 from spq.data.sources import open_images
 from spq.errors import ImageError, ModelError
-from spq.model.artifact import Model
+from spq.model.artifact import Model, _identity
 from spq.model.network import Network
 
 RECIPE = Recipe(
@@ -165,3 +165,14 @@ def test_push_to_hub_uploads_the_whole_folder(model: Model, monkeypatch: pytest.
     )
     model.push_to_hub("someone/model")
     assert uploaded == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_a_new_field_of_the_configuration_does_not_change_the_hash_of_older_models() -> None:
+    known = {
+        "head": {"hidden", "norm"},
+        "quantizer": {"num_codebooks", "codebook_size", "codeword_dim", "temperature", "distance"},
+    }
+    identity = _identity(RECIPE)
+    assert {section: set(identity[section]) for section in known} == known  # leave out what is new and has its default
+    assert set(identity["backbone"]) == {"name", "blocks", "width", "stem_stride", "pretrained", "weights"}
+    assert set(identity["input"]) == {"size", "mean", "std"}

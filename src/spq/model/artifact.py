@@ -317,6 +317,7 @@ def _identity(config: Recipe) -> dict[str, Any]:
     recipe = to_dict(_without_weights(config))
     if len(config.quantizer.prefixes) < 2:
         del recipe["quantizer"]["prefixes"]  # no other code than without, and older models have no such key
+    del recipe["head"]["start"]  # where weights came from, too
     return {key: recipe[key] for key in ("input", "backbone", "head", "quantizer")}
 
 

@@ -67,7 +67,9 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress | N
             if not names:
                 path, reason = content.without[0]
                 raise DataError(f"no picture of {images.name} can be shown, for example {path}: {reason}")
-            further: dict[str, Any] = {"runtime": None} if runtime is None else _write_model(index, site.content, runtime)
+            further: dict[str, Any] = (
+                {"runtime": None} if runtime is None else _write_model(index, site.content, runtime)
+            )
             further["duplicates"] = _write_dupes(index, images, content) if options.dupes else None
             facts = content.finish(index.store, codebooks, further)
             can = {"upload": runtime is not None, "duplicates": options.dupes}
