@@ -379,3 +379,12 @@ def test_it_is_fetched_only_when_asked_and_only_as_it_was_published(
     monkeypatch.setenv("npm_config_registry", "file:///etc")
     with pytest.raises(ConfigError, match="is no address of a registry"):
         export_web(index, tmp_path / "site", replace(SMALL, runtime="fetch"))
+
+
+def test_without_onnx_one_line_says_what_to_install(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"--onnxruntime-web needs onnx, .* pip install 'spq-retrieval\[onnx\]'"):
+        export_web(index, tmp_path / "site", Options(runtime="fetch"))
+    assert not (tmp_path / "site").exists()

@@ -30,7 +30,7 @@ class Content:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
         self.ids: list[int] = []
-        self.codes: list[NDArray[np.uint8]] = []
+        self.codes = bytearray()  # M each
         self.thumbs: list[str] = []  # names, "" for none
         self.without: list[tuple[str, str]] = []  # (path, reason) of the pictures that have no thumbnail
 
@@ -40,7 +40,7 @@ class Content:
         for item, name, reason in zip(made.items, made.names, made.reasons, strict=True):
             assert item.code is not None  # those without are not exported
             self.ids.append(item.id)
-            self.codes.append(item.code)
+            self.codes += item.code.tobytes()
             self.thumbs.append(name)
             told = {key: value for key, value in facts(item).items() if key != "code"}
             described.append(told | {"thumb": name})
@@ -56,7 +56,7 @@ class Content:
         ids, M = np.array(self.ids, np.int64), self.manifest.num_codebooks
         if ids.max(initial=0) >= 2**32:
             raise StoreError(f"index {store.folder} has ids beyond {2**32 - 1:,}, which a site cannot hold; index anew")
-        codes = np.array(self.codes, np.uint8).reshape(-1, M)
+        codes = np.frombuffer(self.codes, np.uint8).reshape(-1, M)
         self._write("ids", ids.astype("<u4"))
         self._write("codes", pack(codes, self.manifest.codebook_size))
         self._write("codebooks", codebooks.astype("<f4"))

@@ -39,6 +39,8 @@ class SiteFolder:
     def begin(self) -> None:
         """Empty `content`, to be filled."""
         shutil.rmtree(self.content, ignore_errors=True)
+        for leftover in self.folder.glob(".index.html.*"):  # of an export that was killed
+            leftover.unlink()
         self.content.mkdir()
         self.thumbs.mkdir(exist_ok=True)
 

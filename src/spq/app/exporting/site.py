@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,8 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress | N
             cannot be read, another process writes to `out`, or the disk is full.
     """
     check_site(out)
+    if options.runtime and find_spec("onnx") is None:
+        raise ConfigError("--onnxruntime-web needs onnx, to write the model; run pip install 'spq-retrieval[onnx]'")
     runtime = read_runtime(options.runtime) if options.runtime else None
     with ImageIndex.open(folder) as index, index.store.snapshot():
         if not len(index):
@@ -89,11 +93,12 @@ def _write_pictures(
     """Thumbnails and descriptions of all items, and how many thumbnails were made anew."""
     content, fresh = Content(site.content, index.store.manifest), 0
     maker = ThumbnailMaker(images, site.thumbs, size)
-    for made in maker.make(in_shares(index.store.items(), PAGE)):
-        content.add(made)
-        fresh += made.fresh
-        if progress:
-            progress(len(content.ids), len(index))
+    with closing(maker.make(in_shares(index.store.items(), PAGE))) as shares:  # its threads end, whatever happens here
+        for made in shares:
+            content.add(made)
+            fresh += made.fresh
+            if progress:
+                progress(len(content.ids), len(index))
     return content, fresh
 
 

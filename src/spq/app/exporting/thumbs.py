@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,9 @@ class ThumbnailMaker:
         self.places = {path: position for position, path in enumerate(images.ids)}
         self._stopped = False
 
-    def make(self, shares: Iterable[Sequence[Item]]) -> Iterator[Made]:
+    def make(self, shares: Iterable[Sequence[Item]]) -> Generator[Made, None, None]:
         """Each share in turn, when its thumbnails are on the disk."""
+        self._stopped = False
         waiting = deque[Future[Made]]()
         pool = ThreadPoolExecutor(self.workers, "thumbnail")
         try:
@@ -86,9 +88,11 @@ class ThumbnailMaker:
         image = self.images.image(position, self.size)
         image.thumbnail((self.size, self.size), Image.Resampling.LANCZOS)
         target.parent.mkdir(exist_ok=True)
+        buffer = io.BytesIO()
         temporary = target.with_name(f".{target.stem}.{threading.get_ident()}")
         try:
-            image.save(temporary, "JPEG", quality=QUALITY)
+            image.save(buffer, "JPEG", quality=QUALITY)
+            temporary.write_bytes(buffer.getvalue())  # by Python: it says why a file cannot be written
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ import { Refusal } from "./refusal.js";
 import { columnsOf, evaluate, parse } from "./where.js";
 import { combined, explained, tableOfCode, tableOfDescriptor } from "./query.js";
 
-const KEPT = 3; // rankings: a result is scrolled through page by page
+const KEPT = 4; // rankings and filters; at a million pictures one is up to 13 MB
 
 class Index {
   static async load(base) {
@@ -15,7 +15,7 @@ class Index {
     ]);
     const index = new Index();
     const { codebooks: M, codewords: K } = facts;
-    Object.assign(index, { base, facts, M, K, N: facts.images, P: bytesPerCode(M, K), rankings: new Map(), files: new Map() });
+    Object.assign(index, { base, facts, M, K, N: facts.images, P: bytesPerCode(M, K), kept: new Map(), files: new Map() });
     index.ids = new Uint32Array(ids);
     index.packed = new Uint8Array(codes);
     index.codebooks = new Float32Array(codebooks);
@@ -77,8 +77,15 @@ class Index {
     };
   }
 
-  /** (N) of 0 and 1: of which rows an expression is true. */
-  async matching(where) {
+  /** (N) of 0 and 1: of which rows an expression is true; kept, for a result is scrolled through page by page. */
+  matching(where) {
+    const key = `where ${where}`;
+    const found = this.once(key, () => this.evaluated(where));
+    found.catch(() => this.kept.delete(key)); // another try may succeed
+    return found;
+  }
+
+  async evaluated(where) {
     const tree = parse(where);
     const files = new Map();
     for (const column of columnsOf(tree)) {
@@ -102,10 +109,10 @@ class Index {
   }
 
   once(key, make) {
-    const value = this.rankings.get(key) ?? make();
-    this.rankings.delete(key);
-    this.rankings.set(key, value);
-    if (this.rankings.size > KEPT) this.rankings.delete(this.rankings.keys().next().value);
+    const value = this.kept.get(key) ?? make();
+    this.kept.delete(key);
+    this.kept.set(key, value);
+    if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
     return value;
   }
 
@@ -125,7 +132,8 @@ class Index {
   async browse({ offset, top, order, where }) {
     const rows = order === "id" ? null : await this.order(order);
     if (!where) {
-      const page = rows ? rows.subarray(offset, offset + top) : Array.from({ length: Math.max(0, Math.min(top, this.N - offset)) }, (_, n) => offset + n);
+      const length = Math.max(0, Math.min(top, this.N - offset));
+      const page = rows?.subarray(offset, offset + top) ?? Array.from({ length }, (_, n) => offset + n);
       return { ids: Array.from(page, (row) => this.ids[row]), total: this.N };
     }
     const matching = await this.matching(where);
