@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spq.app.exporting.columns import write_columns
 from spq.app.exporting.thumbs import Made
-from spq.app.serving.facts import facts
+from spq.app.serving.facts import facts, facts_of_codes
 from spq.app.serving.library import ON_MAP, ORDERS
 from spq.errors import StoreError
 from spq.index import projection
@@ -78,17 +78,10 @@ class Content:
 
     def _facts(self, store: Store) -> dict[str, Any]:
         """As /api/status has them."""
-        manifest = self.manifest
         return {
-            "name": store.folder.absolute().name,
+            **facts_of_codes(store),
             "images": len(self.ids),
             "unreadable": len(store.unreadable()),
-            "bits": manifest.bits,
-            "bytes_per_image": -(-manifest.bits // 8),
-            "distance": manifest.distance,
-            "model": manifest.model,
-            "codebooks": manifest.num_codebooks,
-            "codewords": manifest.codebook_size,
             "generation": max(store.revision(), 0),
             "columns": write_columns(store, self.ids, self.folder / "columns"),
             "page": PAGE,

@@ -1,13 +1,27 @@
-"""An item of the index as the API tells it."""
+"""An index and its items as the API tells them."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from spq.index.store import Item
+from spq.index.store import Item, Store
 
 Facts = dict[str, Any]
+
+
+def facts_of_codes(store: Store) -> Facts:
+    """What does not change while an index is open."""
+    manifest = store.manifest
+    return {
+        "name": store.folder.absolute().name,
+        "bits": manifest.bits,
+        "bytes_per_image": -(-manifest.bits // 8),
+        "distance": manifest.distance,
+        "model": manifest.model,
+        "codebooks": manifest.num_codebooks,
+        "codewords": manifest.codebook_size,
+    }
 
 
 def facts(item: Item) -> Facts:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spq.app.serving.facts import Facts, facts, label, printable
+from spq.app.serving.facts import Facts, facts, facts_of_codes, label, printable
 from spq.app.serving.pictures import Pictures
 from spq.app.serving.problems import ProblemError
 from spq.app.serving.schemas import Ask
@@ -61,21 +61,14 @@ class Library:
     def status(self) -> Facts:
         """Of the index itself."""
         index, gallery = self.shared.mine(), self.shared.gallery
-        manifest = index.store.manifest
 
         def counted() -> Facts:
             columns = [dict(zip(("name", "kind", "values"), c, strict=True)) for c in known_columns(index.store)]
             return {"unreadable": len(index.store.unreadable()), "columns": columns}
 
         return {
-            "name": index.store.folder.absolute().name,
+            **facts_of_codes(index.store),
             "images": len(gallery.ids),
-            "bits": manifest.bits,
-            "bytes_per_image": -(-manifest.bits // 8),
-            "distance": manifest.distance,
-            "model": manifest.model,
-            "codebooks": manifest.num_codebooks,
-            "codewords": manifest.codebook_size,
             "generation": self.shared.generation,
             **self._made.get(("status", gallery.version), counted),
         }
