@@ -119,7 +119,7 @@ class Bench:
         scores = measure(model, data, everything=True)
         curve = []
         for point in points(folder):
-            if point["seconds"] > 59 * facts["minutes_spent"]:
+            if point["step"] > 0.98 * facts["steps"]:
                 continue  # the end itself, or nearly
             if job.variant == "authors":
                 at = as_model(point["network"], job.bits)
@@ -160,7 +160,8 @@ class Bench:
         device = resolve_device(o.device)
         facts = {
             "minutes_spent": model.training["minutes"], "epochs_done": model.training["epochs"],
-            "views": model.training["views"], "dtype": resolve_precision(recipe.train.precision, device),
+            "views": model.training["views"], "steps": model.training["steps"],
+            "dtype": resolve_precision(recipe.train.precision, device),
         }  # fmt: skip
         return model, facts, ablation
 
@@ -175,7 +176,7 @@ class Bench:
         model.save(folder)
         facts = {
             "minutes_spent": round(last["seconds"] / 60, 2), "epochs_done": round(last["step"] / (len(pixels) // 256), 2),
-            "views": 2 * 256 * last["step"], "dtype": "fp32",
+            "views": 2 * 256 * last["step"], "steps": last["step"], "dtype": "fp32",
         }  # fmt: skip
         return model, facts, Ablation()
 

@@ -173,6 +173,16 @@ def test_muon_makes_updates_nearly_orthogonal() -> None:
     torch.testing.assert_close(orthogonalise(G.T, 5), orthogonalise(G, 5).T)
 
 
+def test_muon_on_the_small_square_equals_the_iteration_as_it_is_written() -> None:
+    a, b, c = 3.4445, -4.7750, 2.0315
+    G = torch.randn(24, 216, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, -3, 24)[:, None]
+    X = G.double() / G.double().norm()
+    for _ in range(3):
+        A = X @ X.T
+        X = a * X + (b * A + c * A @ A) @ X
+    torch.testing.assert_close(orthogonalise(G, 3).double(), X, atol=2e-5, rtol=0)
+
+
 def test_spq_train_from_python_needs_no_folder(images: ImageSet, recipe: Recipe) -> None:
     model = SPQ.train(images, recipe=recipe, bits=8, epochs=1)
     assert model.config.quantizer.bits == 8

@@ -40,15 +40,21 @@ class Muon(Optimizer):
 def orthogonalise(G: Tensor, steps: int) -> Tensor:
     """The nearest semi-orthogonal matrix to G (m, n), approximately: singular values end in about 0.7..1.2.
 
-    A quintic polynomial iteration with Jordan's coefficients, chosen for a steep slope at zero. On a GPU in bf16, which
-    the iteration bears and its matrix units multiply fastest.
+    A quintic polynomial iteration X <- (a I + b A + c A A) X with A = X X^T and Jordan's coefficients, chosen for a steep
+    slope at zero. All factors are polynomials of the first A, so that they commute: the iteration runs on the small
+    square A alone, B A B being the next one, and G, which is up to nine times as wide, is multiplied twice in all.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = G.shape[0] > G.shape[1]
-    X = (G.T if tall else G).to(torch.bfloat16 if G.is_cuda else G.dtype)
+    X = (G.T if tall else G).float()
     X = X / (X.norm() + 1e-7)
-    for _ in range(steps):
-        A = X @ X.T
-        X = a * X + (b * A + c * A @ A) @ X
-    result: Tensor = X.T if tall else X
-    return result.to(G.dtype)
+    A, product = X @ X.T, None
+    for step in range(steps):
+        B = torch.addmm(A, A, A, beta=b, alpha=c)
+        B.diagonal().add_(a)
+        product = B if product is None else B @ product
+        if step < steps - 1:
+            A = B @ A @ B
+    if product is not None:
+        X = product @ X
+    return (X.T if tall else X).to(G.dtype)

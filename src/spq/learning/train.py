@@ -347,6 +347,7 @@ class Run:
             "unreadable": unreadable,
             "source": name,
             "views": self.views,
+            "steps": self.state.step,
             "epochs": round(self.state.step / self.steps_per_epoch, 2),
             "minutes": round(self.seconds / 60, 2),
             "seed": self.recipe.train.seed,
