@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -33,6 +34,10 @@ pytestmark = [
 expect = playwright.expect
 PATIENCE = 30_000  # ms: a loaded test machine is slow
 MANY = 5200  # pictures of the long list
+CLOTHING = Path(
+    os.environ.get("SPQ_DATA", "none"), "clothing"
+)  # 3,781 photos, looked at where they are; else the sample
+KIND = "shoes" if CLOTHING.is_dir() else "bag"
 Page = Any
 
 
@@ -48,19 +53,36 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+def real_pictures(count: int) -> Iterator[tuple[Image.Image, str]]:
+    """So many pictures and their labels: clothing photos, from the first again where they end, or the sample's."""
+    if not CLOTHING.is_dir():
+        for source in ("sample:train", "sample:test") if count > 500 else ("sample:test",):
+            sample = open_images(source)
+            for n in range(min(count, len(sample))):
+                yield Image.fromarray(np.asarray(sample.image(n))), sample.class_names[int(sample.labels[n])]
+            count -= len(sample)
+        return
+    files = sorted(CLOTHING.rglob("*.jpg"))
+    for n in range(count):
+        file = files[n % len(files) if count > len(files) else n * len(files) // count]
+        with Image.open(file) as picture:
+            picture.draft("RGB", (200, 200))
+            yield picture.convert("RGB"), file.parent.name
+
+
 @pytest.fixture(scope="module")
 def collection(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an index of 200 pictures of three sizes in class subfolders, and four copies; the pictures are beside it."""
     root = tmp_path_factory.mktemp("page")
     photos = root / "photos"
-    sample = open_images("sample:test")
     rng = np.random.default_rng(0)
-    for position in range(200):
-        folder = photos / sample.class_names[int(sample.labels[position])]
+    for position, (picture, label) in enumerate(real_pictures(200)):
+        folder = photos / label
         folder.mkdir(parents=True, exist_ok=True)
-        pixels = np.asarray(sample.image(position)).astype(float) * rng.uniform(0.4, 1, 3)
+        if not CLOTHING.is_dir():  # the sample is grey
+            picture = Image.fromarray((np.asarray(picture).astype(float) * rng.uniform(0.4, 1, 3)).astype(np.uint8))
         side = (120, 160, 200)[position % 3]
-        picture = Image.fromarray(pixels.astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+        picture = picture.resize((side, side), Image.Resampling.BICUBIC)
         picture.save(folder / f"{position:03d}.png")
         if position < 4:
             picture.save(folder / f"{position:03d} again.png", compress_level=1)
@@ -384,13 +406,13 @@ def test_a_filter_is_suggested_applied_and_kept_in_the_address(page: Page) -> No
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     page.keyboard.type(">= 160 and label = ")
-    page.locator("#suggestions li", has_text="bag").click()
+    page.locator("#suggestions li", has_text=KIND).click()
     page.keyboard.press("Enter")
     expect(page.locator("#summary")).to_contain_text("of 204 pictures")
-    assert state(page)["where"] == "width >= 160 and label = bag"
+    assert state(page)["where"] == f"width >= 160 and label = {KIND}"
     pictures(page).first.locator(".picture").click()  # the filter stays
     expect(page.locator("#summary")).to_contain_text("nearest first")
-    assert {text.split(" · ")[-1] for text in page.locator("#grid .tile:visible .what").all_inner_texts()} == {"bag"}
+    assert {text.split(" · ")[-1] for text in page.locator("#grid .tile:visible .what").all_inner_texts()} == {KIND}
     page.get_by_role("button", name="Clear the filter").click()
     expect(page.locator("#summary")).to_have_text("203 pictures, nearest first")
 
@@ -549,6 +571,24 @@ def test_the_map_moves_zooms_and_a_lasso_lists_what_it_holds(page: Page) -> None
     assert 1 < len(state(page)["like"].split(",")) <= 16
 
 
+def test_a_filter_holds_on_the_map_and_moves_nothing(page: Page, site: str) -> None:
+    page.goto(f"{site}#view=map&lasso=-9,-9,9,-9,9,9,-9,9")
+    expect(page.locator("#map-list-text")).to_have_text("204 pictures")
+    page.locator("#where").fill(f"label = {KIND}")
+    page.keyboard.press("Enter")
+    expect(page.locator("#map-text")).to_have_text(re.compile(r"^[1-9]\d? of 204 pictures$"))
+    matched = int(page.locator("#map-text").inner_text().split()[0])
+    expect(page.locator("#map-list-text")).to_have_text(f"{matched} pictures")
+    page.reload()
+    expect(page.locator("#map-list-text")).to_have_text(f"{matched} pictures")
+    page.locator("#where").fill("width > 999")
+    page.keyboard.press("Enter")
+    expect(page.locator("#map-message h2")).to_have_text("No picture matches")
+    page.get_by_role("button", name="Clear the filter").click()
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    expect(page.locator("#map-list-text")).to_have_text("204 pictures")
+
+
 def test_the_map_tells_what_is_under_the_pointer_and_lists_what_is_in_view(page: Page, site: str) -> None:
     page.goto(f"{site}#view=map")
     expect(page.locator("#map-text")).to_have_text("204 pictures")
@@ -583,12 +623,8 @@ def long_site(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> It
     """The address of an index of more than 5,000 pictures."""
     root = tmp_path_factory.mktemp("long")
     (root / "photos").mkdir()
-    position = 0
-    for source in ("sample:train", "sample:test"):
-        sample = open_images(source)
-        for n in range(min(len(sample), MANY - position)):
-            Image.fromarray(np.asarray(sample.image(n))).save(root / "photos" / f"{position:05d}.png", compress_level=1)
-            position += 1
+    for position, (picture, _) in enumerate(real_pictures(MANY)):
+        picture.resize((32, 32)).save(root / "photos" / f"{position:05d}.png", compress_level=1)
     ImageIndex.build(root / "long.index", tiny_model, root / "photos").close()
     with served(root / "long.index", tiny_model, root / "cache") as address:
         yield address
@@ -714,11 +750,11 @@ def test_a_page_without_its_token_says_so_and_with_it_forgets_it_in_the_address(
 def test_new_pictures_are_offered_and_shown_when_asked_for(browser: Any, tiny_model: Model, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
-    sample = open_images("sample:test")
+    some = [picture for picture, _ in real_pictures(60)]
 
     def add(first: int, last: int) -> None:
         for n in range(first, last):
-            Image.fromarray(np.asarray(sample.image(n))).save(photos / f"{n}.png")
+            some[n].save(photos / f"{n}.png")
 
     add(0, 30)
     ImageIndex.build(tmp_path / "index", tiny_model, photos).close()

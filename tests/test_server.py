@@ -279,6 +279,16 @@ def test_the_map_has_a_place_for_every_picture(client: TestClient) -> None:
     assert ids.tolist() == list(range(1, 61))
     assert len(x) == len(y) == told["count"] == told["total"] == 60
     assert x.var() >= y.var() > 0
+    places = dict(zip(ids.tolist(), zip(x.tolist(), y.tolist(), strict=True), strict=True))
+    some = client.get("/api/map", params={"where": "path ~ *3*"}).json()
+    listed = client.get("/api/browse", params={"where": "path ~ *3*"}).json()["items"]
+    ids, x, y = (
+        np.frombuffer(base64.b64decode(some[name]), kind) for name, kind in (("ids", "<i4"), ("x", "<f4"), ("y", "<f4"))
+    )
+    assert 0 < some["count"] == some["total"] == len(listed) < 60
+    assert ids.tolist() == [item["id"] for item in listed]
+    assert all(places[i] == (a, b) for i, a, b in zip(ids.tolist(), x.tolist(), y.tolist(), strict=True))
+    problem(client.get("/api/map", params={"where": "colour = red"}), 422, "colour")
 
 
 def test_duplicates_are_found_in_the_background_and_then_kept(

@@ -266,12 +266,13 @@ def test_what_else_the_page_asks_is_answered_as_by_the_server(site: Site, visit:
         assert answer.json()["groups"]
         same("window.api.duplicates()", "/api/duplicates")
         assert site.facts["duplicates"] == len(answer.json()["groups"])
-        on_map = told(
-            page, "window.api.map().then((map) => [[...map.ids], [...map.x], [...map.y], map.count, map.total])"
-        )
-        known = server.get("/api/map").json()
-        columns = [decoded(known[name], kind) for name, kind in (("ids", "<i4"), ("x", "<f4"), ("y", "<f4"))]
-        assert [*columns, known["count"], known["total"]] == on_map
+        for asked in ({}, {"where": "label = shoe"}):
+            as_lists = "(map) => [[...map.ids], [...map.x], [...map.y], map.count, map.total]"
+            known = server.get("/api/map", params=asked).json()
+            columns = [decoded(known[name], kind) for name, kind in (("ids", "<i4"), ("x", "<f4"), ("y", "<f4"))]
+            assert [*columns, known["count"], known["total"]] == told(
+                page, f"window.api.map({json.dumps(asked)}).then({as_lists})"
+            )
 
 
 def approximately(value: Any) -> Any:

@@ -56,6 +56,7 @@ class HeadConfig:
     """Feature -> descriptor: Linear -> ReLU -> Linear with `hidden` > 0, one Linear with 0."""
 
     hidden: int = 512
+    batch_norm: bool = False  # of the hidden layer, as in SimCLR's own head
     # > 0: descriptors are scaled so that their sub-vectors have this length in the mean square, in each stretch between two
     # of the quantizer's prefixes by itself: a prefix then spends no bits on length either, and needs nothing behind it
     norm: float = 0.0

@@ -57,4 +57,5 @@ def orthogonalise(G: Tensor, steps: int) -> Tensor:
             A = B @ A @ B
     if product is not None:
         X = product @ X
-    return (X.T if tall else X).to(G.dtype)
+    result: Tensor = X.T if tall else X
+    return result.to(G.dtype)

@@ -317,6 +317,8 @@ def _identity(config: Recipe) -> dict[str, Any]:
     recipe = to_dict(_without_weights(config))
     if len(config.quantizer.prefixes) < 2:
         del recipe["quantizer"]["prefixes"]  # no other code than without, and older models have no such key
+    if not config.head.batch_norm:
+        del recipe["head"]["batch_norm"]  # likewise
     del recipe["head"]["start"]  # where weights came from, too
     return {key: recipe[key] for key in ("input", "backbone", "head", "quantizer")}
 

@@ -32,7 +32,9 @@ class Network(nn.Module):
         hidden, feature_dim, D = config.head.hidden, self.feature_dim, config.quantizer.dim
         layers: list[nn.Module] = []
         if hidden:
-            layers += [nn.Linear(feature_dim, hidden), nn.ReLU()]
+            layers += [nn.Linear(feature_dim, hidden)]
+            layers += [nn.BatchNorm1d(hidden)] if config.head.batch_norm else []
+            layers += [nn.ReLU()]
         last = nn.Linear(hidden or feature_dim, D)
         nn.init.xavier_uniform_(last.weight)
         self.head = nn.Sequential(*layers, last)

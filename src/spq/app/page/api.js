@@ -81,9 +81,9 @@ export const api = {
     return get("api/duplicates", {}, signal);
   },
 
-  /** @returns {ids: Int32Array, x: Float32Array, y: Float32Array, count, total} */
-  async map(signal) {
-    const { ids, x, y, ...rest } = await get("api/map", {}, signal);
+  /** @param params {where}. @returns {ids: Int32Array, x: Float32Array, y: Float32Array, count, total} */
+  async map(params, signal) {
+    const { ids, x, y, ...rest } = await get("api/map", params, signal);
     return { ...rest, ids: new Int32Array(bytes(ids)), x: new Float32Array(bytes(x)), y: new Float32Array(bytes(y)) };
   },
 

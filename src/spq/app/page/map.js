@@ -67,7 +67,7 @@ export class CollectionMap {
   }
 
   update(changed) {
-    if (!changed || !this.data || changed.has("view")) this.load();
+    if (!changed || !this.data || changed.has("view") || changed.has("where")) this.load();
     else if (changed.has("lasso")) this.select();
     else if (this.list.list) this.list.refill();
     if (changed?.has("map") && this.data) {
@@ -77,7 +77,7 @@ export class CollectionMap {
   }
 
   async load() {
-    if (this.data) {
+    if (this.data && this.where === state.where) {
       this.resize();
       return;
     }
@@ -86,7 +86,10 @@ export class CollectionMap {
     this.root.classList.add("busy");
     showMessage($("#map-message"), null);
     try {
-      this.data = await api.map(signal);
+      const { where } = state;
+      this.whole ??= await api.map({}, signal);
+      this.data = where ? await api.map({ where }, signal) : this.whole;
+      this.where = where;
     } catch (error) {
       if (isAbort(error)) return;
       showMessage($("#map-message"), { title: "The map could not be drawn", text: error.message, action: ["Try again", () => this.load()], isError: true });
@@ -98,13 +101,16 @@ export class CollectionMap {
   }
 
   begin() {
-    const { ids, x, y, count: drawn, total } = this.data;
+    const { ids, count: drawn, total } = this.data;
+    const { x, y } = this.whole; // a filter moves nothing
     this.levels.clear();
-    if (!ids.length) showMessage($("#map-message"), { title: "No pictures yet", text: "The map shows the whole collection at once." });
+    if (!x.length) showMessage($("#map-message"), { title: "No pictures yet", text: "The map shows the whole collection at once." });
+    else if (!ids.length) showMessage($("#map-message"), { title: "No picture matches", text: `There is none on the map with ${this.where}.` });
     const ends = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
     const [x0, x1] = ends(x), [y0, y1] = ends(y);
-    this.extent = ids.length ? { x: (x0 + x1) / 2, y: (y0 + y1) / 2, w: x1 - x0 || 1, h: y1 - y0 || 1 } : { x: 0, y: 0, w: 1, h: 1 };
-    $("#map-text").textContent = drawn < total ? `${number(drawn)} of ${count(total, "picture")}, drawn by lot` : count(total, "picture");
+    this.extent = x.length ? { x: (x0 + x1) / 2, y: (y0 + y1) / 2, w: x1 - x0 || 1, h: y1 - y0 || 1 } : { x: 0, y: 0, w: 1, h: 1 };
+    const all = this.where ? `${number(total)} of ${count(this.whole.total, "picture")}` : count(total, "picture");
+    $("#map-text").textContent = drawn < total ? `${number(drawn)} of ${all}, drawn by lot` : all;
     this.resize();
     this.select();
   }
@@ -377,7 +383,7 @@ export class CollectionMap {
 
   retry(isChanged = false) {
     if (isChanged) {
-      this.data = null;
+      this.data = this.whole = null;
       this.stamps.kept.clear();
     }
     if (!this.root.hidden) this.load();

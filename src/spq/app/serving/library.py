@@ -133,25 +133,29 @@ class Library:
         page = gallery.ids[rows[offset : offset + top]].tolist()
         return {"m": m, "k": k, "count": len(rows), "items": self._items(page)}
 
-    def map(self) -> Facts:
-        """Where the pictures, or a fixed sample of them, lie on a plane."""
+    def map(self, where: str | None) -> Facts:
+        """Where the pictures, or a fixed sample of them, lie on a plane: all, or those of them that `where` matches."""
         gallery = self.shared.gallery
 
-        def projected() -> Facts:
+        def projected() -> tuple[Rows, Floats]:
             rows = projection.sample(gallery.ids, ON_MAP)
-            points = projection.project(gallery.scan.codes_of(rows), self._codebooks())
-            return {
-                "ids": _base64(gallery.ids[rows], "<i4"),
-                "x": _base64(points[:, 0], "<f4"),
-                "y": _base64(points[:, 1], "<f4"),
-                "count": len(rows),
-                "total": len(gallery.ids),
-                "method": "pca",
-                "generation": max(gallery.revision, 0),
-            }
+            return rows, projection.project(gallery.scan.codes_of(rows), self._codebooks())
 
-        told: Facts = self._made.get(("map", gallery.version), projected)
-        return told
+        rows, points = self._made.get(("map", gallery.version), projected)
+        total = len(gallery.ids)
+        if where is not None:  # in their places on the map of all
+            matched = self.shared.rows(self.shared.mine(), gallery, where)
+            is_shown = np.isin(rows, matched)
+            rows, points, total = rows[is_shown], points[is_shown], len(matched)
+        return {
+            "ids": _base64(gallery.ids[rows], "<i4"),
+            "x": _base64(points[:, 0], "<f4"),
+            "y": _base64(points[:, 1], "<f4"),
+            "count": len(rows),
+            "total": total,
+            "method": "pca",
+            "generation": max(gallery.revision, 0),
+        }
 
     def _asked(self, uploads: Uploads, ask: Ask) -> tuple[list[Query], Search]:
         """What is to be like, and the rest of what a search is told."""

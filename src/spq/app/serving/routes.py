@@ -168,10 +168,13 @@ def _add_index(router: APIRouter, service: Service) -> None:
         done, total = service.duplicates.progress
         return JSONResponse({"state": "computing", "done": done, "total": total}, 202, {"Retry-After": "1"})
 
-    @router.get("/api/map", tags=["index"], response_model=schemas.Map, responses=_problems(503))
-    async def collection_map() -> Any:
-        """Where the pictures lie on the plane of their largest variance: all, or the same 100,000 of them each time."""
-        return JSONResponse(await service.ask(library.map))
+    @router.get("/api/map", tags=["index"], response_model=schemas.Map, responses=GET)
+    async def collection_map(where: Where = None) -> Any:
+        """Where the pictures lie on the plane of their largest variance: all, or the same 100,000 of them each time.
+
+        With `where`, those of them of which it is true, in the same places.
+        """
+        return JSONResponse(await service.ask(library.map, where))
 
 
 def _add_model(router: APIRouter, service: Service) -> None:

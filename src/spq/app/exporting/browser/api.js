@@ -54,7 +54,7 @@ export const api = {
   codewords: (signal) => answered((from) => from.codewords(), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
   duplicates: (signal) => answered((from) => from.duplicates(), signal),
-  map: (signal) => answered((from) => from.map(), signal),
+  map: (params, signal) => answered((from) => from.map(params), signal),
 
   /** Of an item that was handed out, or is on the map. There is one size. */
   thumbnailURL: (id) => source?.thumbnailURL(id) ?? "",

@@ -136,8 +136,8 @@ export class Source {
     return report;
   }
 
-  async map() {
-    const { thumbs, ...map } = await this.call("map");
+  async map({ where = "" } = {}) {
+    const { thumbs, ...map } = await this.call("map", where);
     map.ids.forEach((id, n) => this.thumbs.set(id, thumbs[n]));
     return map;
   }

@@ -148,17 +148,24 @@ class Index {
   }
 
   /** Rows, x, y, then the names of thumbnails, 8 bytes each, 0 for none. */
-  async map() {
+  async map(where) {
+    const matching = where ? await this.matching(where) : null;
     const data = await (await fetched(`${this.base}map.bin`)).arrayBuffer();
     const count = data.byteLength / 20;
-    const ids = Int32Array.from(new Uint32Array(data, 0, count), (row) => this.ids[row]);
-    const [x, y] = [4, 8].map((bytes) => new Float32Array(data, bytes * count, count));
+    const rows = new Uint32Array(data, 0, count);
+    const shown = Uint32Array.from(rows.keys()).filter((n) => !matching || matching[rows[n]]);
+    const ids = Int32Array.from(shown, (n) => this.ids[rows[n]]);
+    const [x, y] = [4, 8].map((bytes) => {
+      const all = new Float32Array(data, bytes * count, count);
+      return Float32Array.from(shown, (n) => all[n]);
+    });
     const names = new DataView(data, 12 * count);
-    const thumbs = Array.from({ length: count }, (_, n) => {
+    const thumbs = Array.from(shown, (n) => {
       const name = names.getBigUint64(8 * n).toString(16).padStart(16, "0");
       return /[^0]/.test(name) ? name : "";
     });
-    return { ids, x, y, thumbs, count, total: this.N };
+    const total = matching ? matching.reduce((sum, is) => sum + is, 0) : this.N;
+    return { ids, x, y, thumbs, count: shown.length, total };
   }
 
   /** How often each codeword is used: (M) arrays of K. */
