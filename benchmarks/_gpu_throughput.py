@@ -23,7 +23,7 @@ from spq.config import Recipe
 from spq.data.images import load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
-from spq.learning import train as training
+from spq.learning import run, train
 from spq.learning.loss import multi_view
 from spq.model.device import resolve_compile, resolve_device
 from spq.model.network import Network
@@ -61,20 +61,20 @@ def rate_of(images: ImageSet, recipe: Recipe, device: str) -> dict[str, Any]:
     seen: list[tuple[float, int]] = []
     notes: list[str] = []
 
-    def on_status(status: training.TrainStatus) -> None:
+    def on_status(status: run.TrainStatus) -> None:
         seen.append((status.seconds, status.views))
         if len(seen) > INTERVALS + SKIPPED:
             raise EnoughError
 
-    before, training.LOG_SECONDS = training.LOG_SECONDS, SECONDS
+    before, run.LOG_SECONDS = run.LOG_SECONDS, SECONDS
     torch.compiler.reset()
     try:
         with tempfile.TemporaryDirectory(prefix="spq-rate-") as folder:
-            training.train(images, recipe, folder, device=device, on_status=on_status, on_note=notes.append)
+            train.train(images, recipe, folder, device=device, on_status=on_status, on_note=notes.append)
     except EnoughError:
         pass
     finally:
-        training.LOG_SECONDS = before
+        run.LOG_SECONDS = before
     return {**_rates(seen), "notes": notes}
 
 
@@ -117,7 +117,7 @@ def forward_passes(recipe: Recipe, device: str, rounds: int = 6) -> list[dict[st
     side = round(recipe.input.size * config.view_scale)
     generator = torch.Generator(torch_device).manual_seed(0)
     views = torch.randn(config.num_views * config.batch_size, 3, side, side, generator=generator, device=torch_device)
-    views = training._layout(views, recipe)
+    views = train._layout(views, recipe)
     rates: dict[str, list[float]] = {"a forward pass for each view": [], "one forward pass for all views": []}
     for turn in range(rounds + 2):
         for name, passes in zip(rates, (config.num_views, 1), strict=True):

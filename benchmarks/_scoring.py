@@ -31,7 +31,7 @@ from spq.evaluation.metrics import (
 )
 from spq.index.scan import rank
 from spq.learning.refit import refit
-from spq.learning.train import FIT_IMAGES
+from spq.learning.run import FIT_IMAGES
 from spq.model.artifact import Model
 
 QUERIES = 5000  # held out of the training set, or a tenth of a smaller one

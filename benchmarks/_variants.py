@@ -14,7 +14,7 @@ from torch import Tensor
 from spq.api import with_options
 from spq.config import Recipe, from_dict, load_recipe, to_dict
 from spq.errors import ConfigError
-from spq.learning.train import Objective, Outputs
+from spq.learning.run import Objective, Outputs
 from spq.model.network import Network
 
 DIVERSITY = 0.1  # weight of the penalty of +diversity

@@ -39,8 +39,10 @@ from spq.data.protocols import Protocol
 from spq.data.sources import ImageSet, open_images
 from spq.errors import SPQError
 from spq.evaluation.evaluate import evaluate
+from spq.learning.checkpoint import read_checkpoint
 from spq.learning.refit import refit
-from spq.learning.train import FIT_IMAGES, TrainStatus, read_checkpoint, train
+from spq.learning.run import FIT_IMAGES, TrainStatus
+from spq.learning.train import train
 from spq.model.artifact import Model, Replacing
 from spq.model.device import resolve_device
 from spq.model.network import Network

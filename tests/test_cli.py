@@ -547,6 +547,21 @@ def test_an_interrupted_training_says_how_to_go_on(
     assert capsys.readouterr().err == f"spq: stopped; go on with: spq train {photos} --out {tmp_path / 'n'} --resume\n"
 
 
+def test_options_that_a_resumed_training_does_not_look_at_are_named(
+    recipe: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ("train", photos, "--out", tmp_path / "m", "--bits", 32, "--device", "cpu", "--resume")
+    assert run(*again[:-1], "--recipe", recipe, "--epochs", 1) == 0
+    capsys.readouterr()
+    assert run(*again, "--epochs", 1) == 0
+    assert "as it began" not in capsys.readouterr().err
+    assert run(*again, "--minutes", 3, "--seed", 5) == 0
+    assert (
+        f"the training in {tmp_path / 'm'} goes on as it began, without --minutes, --seed;"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_name_that_is_not_utf8_is_shown_and_kept(
     model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,8 +20,8 @@ from spq.errors import ConfigError
 from spq.evaluation import on_device
 from spq.learning import views
 from spq.learning.loss import multi_view
+from spq.learning.optimizers import make_optimizers
 from spq.learning.refit import refit
-from spq.learning.train import make_optimizers
 from spq.learning.views import make_views
 from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network

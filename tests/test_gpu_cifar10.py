@@ -21,7 +21,7 @@ from spq.data.protocols import Protocol
 from spq.data.sources import open_images, subset
 from spq.errors import DataError
 from spq.evaluation.evaluate import evaluate
-from spq.learning.train import make_optimizers
+from spq.learning.optimizers import make_optimizers
 from spq.model.artifact import Model
 from spq.model.network import Network
 

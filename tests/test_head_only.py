@@ -13,7 +13,8 @@ from spq.config import HeadConfig, InputConfig, QuantizerConfig, Recipe, TrainCo
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import ConfigError, ModelError, ModelMismatchError
 from spq.learning.head_only import start_at_pq
-from spq.learning.train import make_optimizers, train
+from spq.learning.optimizers import make_optimizers
+from spq.learning.train import train
 from spq.model.artifact import Model
 from spq.model.network import Network
 
@@ -72,7 +73,7 @@ def test_training_from_the_cache_gives_the_weights_of_training_without_one(
 def test_the_backbone_stays_as_it_is_and_the_loss_falls(
     images: ImageSet, backbone: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.train.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     losses: list[float] = []
     recipe = replace(RECIPE, train=replace(RECIPE.train, epochs=30, lr=1e-2, temperature=0.2))

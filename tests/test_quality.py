@@ -173,7 +173,7 @@ class Stopping:
 def test_finished_runs_are_not_repeated_and_a_stopped_one_goes_on(
     tiny: str, pictures: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.train.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
     stopping = Stopping()
     monkeypatch.setattr(quality, "train", stopping)
     asked = options(pictures, tiny, f"{tiny}+simclr")
@@ -198,7 +198,7 @@ def test_finished_runs_are_not_repeated_and_a_stopped_one_goes_on(
 def test_a_run_tells_all_that_a_reader_needs(
     tiny: str, pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.train.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
     row = quality.Bench(options(pictures, tiny)).run()[0]
     assert row["protocol"] == f"{pictures}, 40 held out"
     assert {"PQ", "OPQ", "ITQ", "LSH", "float cosine", "sqeuclidean"} == set(row["others"])

@@ -20,7 +20,8 @@ from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import CollapseError, DataError, ModelError
 from spq.learning import train as train_module
 from spq.learning.muon import orthogonalise
-from spq.learning.train import TrainStatus, train
+from spq.learning.run import TrainStatus
+from spq.learning.train import train
 from spq.model.artifact import Model
 
 
@@ -63,7 +64,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(
 def test_training_lowers_the_loss_and_beats_its_own_start(
     images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.train.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
     seen: list[TrainStatus] = []
     recipe = replace(recipe, train=replace(recipe.train, epochs=10))
     train(images, recipe, tmp_path / "m", on_status=seen.append)

@@ -30,6 +30,7 @@ from spq.index.where import Expr
 from spq.model.artifact import Model
 from test_conditions import ITEMS, MANIFEST, TREES, fill, holds
 from test_export import tiny
+from test_page import violations
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install -e '.[dev]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -583,3 +584,20 @@ def test_a_region_of_a_picture_of_the_collection_is_cut_from_its_thumbnail(
     original = Path(index.store.manifest.source) / item.path
     near = [hit.id for hit in index.search(original, 20, box=tuple(query["box"]), exclude=[item.id])]
     assert len(set(found) & set(near)) >= 5
+
+
+def test_axe_finds_nothing_on_a_site(site: Site, visit: Callable[..., Page]) -> None:
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="needs the package axe-playwright-python"
+    ).Axe()
+    page, found = visit(site), []
+    pictures = "#grid img.there"
+    for hash_, there in (
+        ("", pictures), ("#like=3&item=5", ".bars li"), ("#view=map", "#map-text:not(:empty)"),
+        ("#view=codewords", ".card img"), ("#view=copies", ".group"),
+    ):  # fmt: skip
+        page.goto("about:blank")
+        page.goto(site.address + hash_)
+        page.locator(there).first.wait_for()
+        found += [(hash_, *told) for told in violations(axe, page)]
+    assert not found

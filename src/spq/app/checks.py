@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from spq.errors import ConfigError
 
@@ -25,6 +26,24 @@ def check_model_out(out: Path, resume: bool) -> None:
         raise ConfigError(f"--out {out} holds a training already; add --resume to go on, or give a new folder")
     if resume and (not content or (finished and not (out / "checkpoints" / "last.pt").exists())):
         raise ConfigError(f"nothing to resume in {out}; leave --resume away and give a new folder, or check the path")
+
+
+def what_resume_ignores(out: Path, options: dict[str, Any]) -> str:
+    """A line that names the options that the training in `out`, which goes on as it began, would have to be another one for."""
+    from spq.api import with_options
+    from spq.config import Recipe, from_dict
+    from spq.learning.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(out)
+    if not checkpoint:
+        return ""
+    begun = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
+    given = {name: value for name, value in options.items() if value is not None}
+    other = [name for name, value in given.items() if with_options(begun, **{name: value}) != begun]
+    if not other:
+        return ""
+    named = ", ".join("--" + name.replace("_", "-") for name in other)
+    return f"the training in {out} goes on as it began, without {named}; to change that, give a new --out"
 
 
 def check_start(start: Path | None, **shapes: object) -> None:

@@ -103,7 +103,7 @@ def train(
 
     Example: spq train photos/ --out photos.spq --recipe head --backbone timm/resnet50
     """
-    from spq.app.checks import check_model_out, check_start, check_tensorboard, parse_lengths
+    from spq.app.checks import check_model_out, check_start, check_tensorboard, parse_lengths, what_resume_ignores
     from spq.app.describe import listed
     from spq.config import load_recipe
     from spq.data.sources import open_images
@@ -123,10 +123,12 @@ def train(
     from spq.learning.train import train as run_training
     from spq.model.device import resolve_device
 
-    config = with_options(
-        config, bits=lengths, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed,
-        precision=precision, backbone=backbone, weights=weights, frozen=frozen or None,
-    )  # fmt: skip
+    options = {
+        "bits": lengths, "image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed,
+        "precision": precision, "backbone": backbone, "weights": weights, "frozen": frozen or None,
+    }  # fmt: skip
+    config = with_options(config, **options)
+    _note(what_resume_ignores(out, options) if resume else "")
     resolve_device(device)
     started = SPQ.load(start) if start else None
     try:

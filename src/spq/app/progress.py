@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from spq.learning.train import TrainStatus
+    from spq.learning.run import TrainStatus
 
 LINE_SECONDS = 30.0
 

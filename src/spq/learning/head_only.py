@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,18 +20,16 @@ from spq.config import Recipe
 from spq.data.images import load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
+from spq.learning.checkpoint import check_same_pictures, restored, started
 from spq.learning.features import Features, cached_features
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours, whose
+from spq.learning.optimizers import make_optimizers
 from spq.learning.refit import refit
+from spq.learning.run import FIT_IMAGES, Objective, Outputs, Run, TrainStatus, batch_size_for
 from spq.model.artifact import Model
 from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
-
-if TYPE_CHECKING:
-    from spq.learning.train import Objective, Outputs, TrainStatus
-
-FIT_IMAGES = 20_000  # pictures, about, that the start is fitted to
 
 
 def train_head(
@@ -50,10 +48,8 @@ def train_head(
     tensorboard: bool,
 ) -> Model:
     """What `spq.learning.train.train` does with a recipe that is `frozen`; the arguments are its own."""
-    from spq.learning import train as training  # which calls this
-
     torch.manual_seed(recipe.train.seed)
-    network = training.started(Network(recipe, backbone), start)
+    network = started(Network(recipe, backbone), start)
     if checkpoint:
         network.load_state_dict(checkpoint["network"])  # the backbone that the features are of
     network.backbone.requires_grad_(False)
@@ -62,13 +58,13 @@ def train_head(
     place = torch.device(resolve_device(device))
     features = _features(network, images, recipe, place, on_load)
     array = features.array
-    batch_size = training.batch_size_for(recipe, len(array), images.name, features.failures)
-    training.check_same_pictures(checkpoint, features.fingerprint, out, images.name)
+    batch_size = batch_size_for(recipe, len(array), images.name, features.failures)
+    check_same_pictures(checkpoint, features.fingerprint, out, images.name)
     if not checkpoint and not start and recipe.head.start == "pq":
         start_at_pq(network, array[:: 1 + len(array) // FIT_IMAGES, 0])
-    optimizers = training.make_optimizers(network.to(place), recipe)
-    state = training.restored(checkpoint, network, optimizers)
-    run = training.Run(recipe, out, network, optimizers, state, batch_size, features.fingerprint, tensorboard)
+    optimizers = make_optimizers(network.to(place), recipe)
+    state = restored(checkpoint, network, optimizers)
+    run = Run(recipe, out, network, optimizers, state, batch_size, features.fingerprint, tensorboard)
     near = neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, place)
 
     def own_loss(outputs: Outputs) -> Tensor:
@@ -87,7 +83,7 @@ def train_head(
             for optimizer in optimizers:
                 optimizer.step()
             run.after_step(loss, described[0], on_status, on_epoch)
-    step = 1 + len(array) // training.FIT_IMAGES
+    step = 1 + len(array) // FIT_IMAGES
     kept = features.kept[::step]
 
     def pixels_of(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
