@@ -557,8 +557,7 @@ def test_options_that_a_resumed_training_does_not_look_at_are_named(
     assert "as it began" not in capsys.readouterr().err
     assert run(*again, "--minutes", 3, "--seed", 5) == 0
     assert (
-        f"the training in {tmp_path / 'm'} goes on as it began, without --minutes, --seed;"
-        in capsys.readouterr().err
+        f"the training in {tmp_path / 'm'} goes on as it began, without --minutes, --seed;" in capsys.readouterr().err
     )
 
 

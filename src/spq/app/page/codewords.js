@@ -80,7 +80,7 @@ export class Codewords {
 
   async fill(card) {
     this.sight.unobserve(card);
-    const { book, word } = card.dataset;
+    const [book, word] = [card.dataset.book, card.dataset.word].map(Number);
     try {
       const { items } = await api.codeword(book, word, { top: SHOWN }, this.controller.signal);
       items.forEach((item, n) => card.firstChild.children[n]?.replaceChildren(el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), loading: "lazy", decoding: "async" })));

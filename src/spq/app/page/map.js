@@ -7,19 +7,19 @@ import { itemOf } from "./asking.js";
 import { Grid } from "./grid.js";
 import { cells, Stamps, within } from "./mosaic.js";
 import { Listed } from "./pages.js";
+import { Plane } from "./plane.js";
 import { showMessage } from "./results.js";
 import { change, fresh, note, state } from "./state.js";
 import { fillTile, tile } from "./tile.js";
 
 const CELL = 62; // CSS pixels of a mosaic cell at the least; below the next level it is twice as large
 const SMALL_CELL = 44; // on a phone
-const TOOLS = 64; // height of the buttons over its lower end
-const ZOOMS = [-1, 14];
 const CORNERS = 48; // of a lasso in the address
 const EXAMPLES = 16; // pictures of a selection that are searched with
 
-export class CollectionMap {
+export class CollectionMap extends Plane {
   constructor() {
+    super();
     this.root = $("#map");
     this.canvas = $("#plane");
     this.hover = $("#map-hover");
@@ -71,7 +71,7 @@ export class CollectionMap {
     else if (changed.has("lasso")) this.select();
     else if (this.list.list) this.list.refill();
     if (changed?.has("map") && this.data) {
-      this.restore();
+      this.restore(state.map);
       this.draw();
     }
   }
@@ -106,9 +106,7 @@ export class CollectionMap {
     this.levels.clear();
     if (!x.length) showMessage($("#map-message"), { title: "No pictures yet", text: "The map shows the whole collection at once." });
     else if (!ids.length) showMessage($("#map-message"), { title: "No picture matches", text: `There is none on the map with ${this.where}.` });
-    const ends = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
-    const [x0, x1] = ends(x), [y0, y1] = ends(y);
-    this.extent = x.length ? { x: (x0 + x1) / 2, y: (y0 + y1) / 2, w: x1 - x0 || 1, h: y1 - y0 || 1 } : { x: 0, y: 0, w: 1, h: 1 };
+    this.hold(x, y);
     const all = this.where ? `${number(total)} of ${count(this.whole.total, "picture")}` : count(total, "picture");
     $("#map-text").textContent = drawn < total ? `${number(drawn)} of ${all}, drawn by lot` : all;
     this.resize();
@@ -122,62 +120,13 @@ export class CollectionMap {
     this.canvas.width = width * ratio;
     this.canvas.height = height * ratio;
     Object.assign(this, { width, height, ratio, side: width < 560 ? SMALL_CELL : CELL });
-    const { w, h } = this.extent;
-    this.base = Math.min(Math.max(80, width - 2 * this.side) / w, Math.max(80, height - 2 * this.side - TOOLS) / h); // pixels per unit at zoom 0
-    if (this.center) this.draw();
-    else this.restore();
+    this.fill();
+    if (!this.center) this.restore(state.map);
     this.draw();
   }
 
-  restore() {
-    const [x, y, zoom] = state.map ?? [this.extent.x, this.middle, 0];
-    this.center = { x, y };
-    this.level = Math.min(ZOOMS[1], Math.max(ZOOMS[0], zoom));
-  }
-
-  place() {
-    return [this.center.x, this.center.y, this.level].map((value) => Number(value.toPrecision(5)));
-  }
-
-  /** Where the plane is centred so that all of it is seen above the buttons. */
-  get middle() {
-    return this.extent.y + TOOLS / 2 / this.base;
-  }
-
-  get scale() {
-    return this.base * 2 ** this.level;
-  }
-
-  toScreen(x, y) {
-    return [(x - this.center.x) * this.scale + this.width / 2, (y - this.center.y) * this.scale + this.height / 2];
-  }
-
-  toPlane(sx, sy) {
-    return [(sx - this.width / 2) / this.scale + this.center.x, (sy - this.height / 2) / this.scale + this.center.y];
-  }
-
-  zoom(by, sx = this.width / 2, sy = this.height / 2) {
-    const [x, y] = this.toPlane(sx, sy);
-    this.level = Math.min(ZOOMS[1], Math.max(ZOOMS[0], this.level + by));
-    const [nx, ny] = this.toPlane(sx, sy);
-    this.center.x += x - nx;
-    this.center.y += y - ny;
-    this.moved_();
-  }
-
-  pan(dx, dy) {
-    this.center.x -= dx / this.scale;
-    this.center.y -= dy / this.scale;
-    this.moved_();
-  }
-
-  fit() {
-    this.center = { x: this.extent.x, y: this.middle };
-    this.level = 0;
-    this.moved_();
-  }
-
-  moved_() {
+  /** The plane was moved. */
+  changed() {
     this.keep();
     this.draw();
   }

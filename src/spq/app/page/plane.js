@@ -1,0 +1,69 @@
+/** What of a plane of points a canvas shows, and how large: the numbers behind moving and zooming. */
+
+const TOOLS = 64; // height of the buttons over its lower end
+const ZOOMS = [-1, 14];
+
+export class Plane {
+  /** The points that are all in view at zoom 0. */
+  hold(x, y) {
+    const ends = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
+    const [x0, x1] = ends(x), [y0, y1] = ends(y);
+    this.extent = x.length ? { x: (x0 + x1) / 2, y: (y0 + y1) / 2, w: x1 - x0 || 1, h: y1 - y0 || 1 } : { x: 0, y: 0, w: 1, h: 1 };
+  }
+
+  /** To the width and height that the canvas has, less half a picture on each side. */
+  fill() {
+    const { w, h } = this.extent;
+    const { width, height, side } = this;
+    this.base = Math.min(Math.max(80, width - 2 * side) / w, Math.max(80, height - 2 * side - TOOLS) / h); // pixels per unit at zoom 0
+  }
+
+  /** Look at [x, y, zoom], or, with null, at all of it. */
+  restore(place) {
+    const [x, y, zoom] = place ?? [this.extent.x, this.middle, 0];
+    this.center = { x, y };
+    this.level = Math.min(ZOOMS[1], Math.max(ZOOMS[0], zoom));
+  }
+
+  /** [x, y, zoom] in few digits. */
+  place() {
+    return [this.center.x, this.center.y, this.level].map((value) => Number(value.toPrecision(5)));
+  }
+
+  /** Where the plane is centred so that all of it is seen above the buttons. */
+  get middle() {
+    return this.extent.y + TOOLS / 2 / this.base;
+  }
+
+  get scale() {
+    return this.base * 2 ** this.level;
+  }
+
+  toScreen(x, y) {
+    return [(x - this.center.x) * this.scale + this.width / 2, (y - this.center.y) * this.scale + this.height / 2];
+  }
+
+  toPlane(sx, sy) {
+    return [(sx - this.width / 2) / this.scale + this.center.x, (sy - this.height / 2) / this.scale + this.center.y];
+  }
+
+  zoom(by, sx = this.width / 2, sy = this.height / 2) {
+    const [x, y] = this.toPlane(sx, sy);
+    this.level = Math.min(ZOOMS[1], Math.max(ZOOMS[0], this.level + by));
+    const [nx, ny] = this.toPlane(sx, sy);
+    this.center.x += x - nx;
+    this.center.y += y - ny;
+    this.changed();
+  }
+
+  pan(dx, dy) {
+    this.center.x -= dx / this.scale;
+    this.center.y -= dy / this.scale;
+    this.changed();
+  }
+
+  fit() {
+    this.restore(null);
+    this.changed();
+  }
+}
