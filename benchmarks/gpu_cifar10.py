@@ -219,6 +219,8 @@ def leg_of(minutes: float) -> Iterator[None]:
         max(0.1, 60 * minutes - (time.monotonic() - STARTED)), os.kill, (os.getpid(), signal.SIGINT)
     )
     timer.daemon = True
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     timer.start()
     try:
         yield

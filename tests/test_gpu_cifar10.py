@@ -211,8 +211,13 @@ def test_what_a_killed_leg_wrote_behind_its_checkpoint_is_forgotten(script: Modu
 
 
 def test_a_leg_ends_by_itself(script: ModuleType) -> None:
-    with pytest.raises(KeyboardInterrupt), script.leg_of(0.0):
-        time.sleep(30)
+    for handler in (signal.default_int_handler, signal.SIG_IGN):  # a shell script's background ignores Ctrl-C
+        before = signal.signal(signal.SIGINT, handler)
+        try:
+            with pytest.raises(KeyboardInterrupt), script.leg_of(0.0):
+                time.sleep(30)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def test_a_snapshot_is_refitted_and_leaves_the_network_in_training(script: ModuleType, tiny_recipe: Recipe) -> None:

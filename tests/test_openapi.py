@@ -38,10 +38,11 @@ ROUTES = [
     "POST /api/search",
 ]
 WITHOUT_VALUES = {
-    "GET /api/codewords", "GET /api/duplicates", "GET /api/map", "GET /api/status", "GET /healthz", "GET /metrics",
+    "GET /api/codewords", "GET /api/duplicates", "GET /api/status", "GET /healthz", "GET /metrics",
 }  # fmt: skip
 MORE_THAN_FORM = {
     "GET /api/browse",
+    "GET /api/map",
     "POST /api/explain",
     "POST /api/search",
 }  # `where` is a language, a picture is a picture

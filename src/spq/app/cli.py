@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -123,7 +123,7 @@ def train(
     from spq.learning.train import train as run_training
     from spq.model.device import resolve_device
 
-    options = {
+    options: dict[str, Any] = {
         "bits": lengths, "image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed,
         "precision": precision, "backbone": backbone, "weights": weights, "frozen": frozen or None,
     }  # fmt: skip

@@ -32,8 +32,9 @@ class Network(nn.Module):
         hidden, feature_dim, D = config.head.hidden, self.feature_dim, config.quantizer.dim
         layers: list[nn.Module] = []
         if hidden:
-            layers += [nn.Linear(feature_dim, hidden)]
-            layers += [nn.BatchNorm1d(hidden)] if config.head.batch_norm else []
+            is_normed = config.head.batch_norm  # which takes any bias away again
+            layers += [nn.Linear(feature_dim, hidden, bias=not is_normed)]
+            layers += [nn.BatchNorm1d(hidden)] if is_normed else []
             layers += [nn.ReLU()]
         last = nn.Linear(hidden or feature_dim, D)
         nn.init.xavier_uniform_(last.weight)
