@@ -34,9 +34,8 @@ pytestmark = [
 expect = playwright.expect
 PATIENCE = 30_000  # ms: a loaded test machine is slow
 MANY = 5200  # pictures of the long list
-CLOTHING = Path(
-    os.environ.get("SPQ_DATA", "none"), "clothing"
-)  # 3,781 photos, looked at where they are; else the sample
+# 3,781 photos, looked at where they are; else the sample
+CLOTHING = Path(os.environ.get("SPQ_DATA", "none"), "clothing")
 KIND = "shoes" if CLOTHING.is_dir() else "bag"
 Page = Any
 
@@ -290,6 +289,7 @@ def test_a_region_can_be_drawn_by_finger(browser: Any, site: str) -> None:
         phone.goto(f"{site}#like=3")
         settled(phone)
         phone.get_by_role("button", name="Region").tap()
+        expect(phone.locator("#region-box")).to_be_visible()  # the picture has come, and the stage its size
         box = phone.locator("#region-image").bounding_box()
         touch = phone.context.new_cdp_session(phone)
         for kind, share in (("touchStart", 0.1), ("touchMove", 0.4), ("touchMove", 0.8)):
@@ -587,6 +587,17 @@ def test_a_filter_holds_on_the_map_and_moves_nothing(page: Page, site: str) -> N
     page.get_by_role("button", name="Clear the filter").click()
     expect(page.locator("#map-text")).to_have_text("204 pictures")
     expect(page.locator("#map-list-text")).to_have_text("204 pictures")
+
+
+def test_the_map_comes_back_when_another_filter_failed(page: Page, site: str) -> None:
+    page.goto(f"{site}#view=map")
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    page.route("**/api/map?where=*", lambda route: route.fulfill(status=500, json={"detail": "broken"}))
+    page.evaluate("location.hash = '#view=map&where=width+>+130'")
+    expect(page.locator("#map-message h2")).to_have_text("The map could not be drawn")
+    page.evaluate("location.hash = '#view=map'")
+    expect(page.locator("#map-message")).to_be_hidden()
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
 
 
 def test_the_map_tells_what_is_under_the_pointer_and_lists_what_is_in_view(page: Page, site: str) -> None:

@@ -34,11 +34,11 @@ def what_resume_ignores(out: Path, options: dict[str, Any]) -> str:
     from spq.config import Recipe, from_dict
     from spq.learning.checkpoint import read_checkpoint
 
-    checkpoint = read_checkpoint(out)
+    given = {name: value for name, value in options.items() if value is not None}
+    checkpoint = read_checkpoint(out) if given else None
     if not checkpoint:
         return ""
     begun = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
-    given = {name: value for name, value in options.items() if value is not None}
     other = [name for name, value in given.items() if with_options(begun, **{name: value}) != begun]
     if not other:
         return ""

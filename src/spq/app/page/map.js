@@ -77,11 +77,11 @@ export class CollectionMap extends Plane {
   }
 
   async load() {
+    this.controller?.abort(); // of another filter
     if (this.data && this.where === state.where) {
       this.resize();
       return;
     }
-    this.controller?.abort();
     const { signal } = (this.controller = new AbortController());
     this.root.classList.add("busy");
     showMessage($("#map-message"), null);
@@ -92,6 +92,7 @@ export class CollectionMap extends Plane {
       this.where = where;
     } catch (error) {
       if (isAbort(error)) return;
+      this.where = null; // what is shown is of no filter any more
       showMessage($("#map-message"), { title: "The map could not be drawn", text: error.message, action: ["Try again", () => this.load()], isError: true });
       return;
     } finally {
