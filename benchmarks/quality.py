@@ -119,8 +119,9 @@ class Bench:
         scores = measure(model, data, everything=True)
         curve = []
         for point in points(folder):
-            if point["step"] > 0.98 * facts["steps"]:
-                continue  # the end itself, or nearly
+            ending = point["step"] > 0.98 * facts["steps"] and not model.config.finish.epochs
+            if ending or point.get("trained"):
+                continue  # the end itself, or nearly; or of head and codes alone
             if job.variant == "authors":
                 at = as_model(point["network"], job.bits)
             else:

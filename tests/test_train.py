@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from spq import SPQ
-from spq.config import Recipe, load_recipe
+from spq.config import FinishConfig, Recipe, load_recipe
+from spq.data.images import load_pixels
 from spq.data.sources import ImageSet, open_images, subset
-from spq.errors import CollapseError, DataError, ModelError
+from spq.errors import CollapseError, ConfigError, DataError, ModelError
 from spq.learning import train as train_module
 from spq.learning.muon import orthogonalise
+from spq.learning.neighbours import neighbours
 from spq.learning.run import TrainStatus
 from spq.learning.train import train
 from spq.model.artifact import Model
@@ -95,6 +98,84 @@ def test_a_run_that_died_resumes_to_the_same_weights(images: ImageSet, recipe: R
 
 
 @pytest.mark.slow
+def with_finish(recipe: Recipe, **train: Any) -> Recipe:
+    finish = FinishConfig(epochs=4, share=0.25, neighbours=5, batch_size=64)
+    return replace(recipe, train=replace(recipe.train, **train), finish=finish)
+
+
+def test_the_finish_learns_head_and_codes_anew_and_leaves_the_backbone(
+    images: ImageSet, recipe: Recipe, tmp_path: Path
+) -> None:
+    seen: list[TrainStatus] = []
+    plain = train(images, recipe, tmp_path / "plain")
+    whole = train(images, with_finish(recipe), tmp_path / "whole", on_status=seen.append)
+    for name, tensor in plain.network.backbone.state_dict().items():
+        torch.testing.assert_close(whole.network.backbone.state_dict()[name], tensor, rtol=0, atol=0)
+    assert not torch.equal(whole.network.head[-1].weight, plain.network.head[-1].weight)
+    assert {key: whole.training[key] for key in ("steps", "views", "epochs")} == {
+        key: plain.training[key] for key in ("steps", "views", "epochs")
+    }
+    assert [status.part for status in seen] == sorted((status.part for status in seen), reverse=True)
+    assert {status.part for status in seen} == {"network", "head and codes"}
+    done = [status.done for status in seen]
+    assert [*done, 1] == [*sorted(done), done[-1]]
+    assert max(status.done for status in seen if status.part == "network") == 0.75
+    loaded = Model.load(tmp_path / "whole")
+    assert loaded.config == whole.config == with_finish(recipe)
+
+
+def test_the_finish_draws_neighbours_together(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    pixels = load_pixels(images, 16).array
+    shares = []
+    for number, lr in enumerate((1e-9, 1e-2)):
+        finish = replace(with_finish(recipe).finish, epochs=20, lr=lr)
+        model = train(images, replace(recipe, finish=finish), tmp_path / str(number))
+        near = neighbours(model.features(pixels), 5, 0, torch.device("cpu"))
+        assert near is not None
+        x = torch.nn.functional.normalize(torch.from_numpy(model.embed(pixels)), dim=1)
+        found = (x @ x.T).fill_diagonal_(-1).topk(5).indices
+        shares.append(float((found[:, :, None] == near[:, None]).any(2).float().mean()))
+    assert shares[1] > shares[0] + 0.05
+
+
+@pytest.mark.parametrize("dies", [("network", 1), ("network", 3), ("head and codes", 1), ("head and codes", 4)])
+def test_a_training_with_a_finish_that_died_anywhere_resumes_to_the_same_weights(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, dies: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = with_finish(recipe, checkpoint_minutes=0.0)
+    whole = train(images, recipe, tmp_path / "whole")
+
+    def die(status: TrainStatus) -> None:
+        if (status.part, status.epoch) == dies:
+            raise RuntimeError
+
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    with pytest.raises(RuntimeError):
+        train(images, recipe, tmp_path / "died", on_status=die)
+    resumed = train(images, recipe, tmp_path / "died", resume=True)
+    np.testing.assert_array_equal(weights(resumed), weights(whole))
+    assert {**resumed.training, "minutes": 0, "codes": 0} == {**whole.training, "minutes": 0, "codes": 0}
+    again = train(images, recipe, tmp_path / "died", resume=True)
+    np.testing.assert_array_equal(weights(again), weights(whole))
+
+
+def test_the_finish_is_kept_its_share_of_the_minutes(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    seen: list[TrainStatus] = []
+    recipe = with_finish(recipe, minutes=0.05)
+    model = train(images, recipe, tmp_path / "m", on_status=seen.append)
+    network = [status for status in seen if status.part == "network"][-1]
+    assert 2.25 <= network.seconds < 2.9  # seconds, of 3
+    assert 60 * model.training["minutes"] >= network.seconds
+
+
+@pytest.mark.parametrize(
+    ("values", "told"), [({"share": 1.0}, "share 1.0 is no share"), ({"neighbours": 0}, "neighbours 0")]
+)
+def test_a_finish_that_cannot_be_is_refused(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        FinishConfig(**{"epochs": 1, **values})
+
+
 def test_kill_9_then_resume_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text(
         "[input]\nsize = 16\n[backbone]\nblocks = [1, 1]\nwidth = 16\n[quantizer]\nnum_codebooks = 4\ncodeword_dim = 8\n"

@@ -178,7 +178,7 @@ class TrainConfig:
     backbone_lr_scale: float = 1.0  # of the backbone's learning rates: below 1 for a pretrained one
     frozen: bool = False  # the backbone stays as it is: head and codebooks learn from cached features
     cached_views: int = 8  # of each picture, beside the whole picture, when frozen
-    neighbours: int = 0  # nearest pictures by frozen features that a picture is to agree with, beside itself
+    neighbours: int = 0  # pictures near by the features it starts with that a picture is to agree with, beside itself
     refit: bool = False  # codebooks fitted once more, to the final descriptors of the training pictures
 
     def __post_init__(self) -> None:
@@ -193,6 +193,24 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class FinishConfig:
+    """When the backbone is trained: head and codebooks learned anew on its features, with neighbours as positives."""
+
+    epochs: int = 0  # of the pictures' features; 0: the training ends with the backbone's
+    share: float = 0.05  # of a training's minutes that is kept for it: it takes its epochs, however long they are
+    neighbours: int = 50  # pictures that random walks over the features lead to
+    temperature: float = 0.3
+    batch_size: int = 256
+    lr: float = 1e-2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise ConfigError(f"finish.share {self.share} is no share of the minutes; try 0.05")
+        if self.epochs and self.neighbours < 1:
+            raise ConfigError(f"finish.neighbours {self.neighbours} leaves nothing to agree with; try 50")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a training."""
 
@@ -203,6 +221,7 @@ class Recipe:
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    finish: FinishConfig = field(default_factory=FinishConfig)
 
 
 def recipe_names() -> list[str]:

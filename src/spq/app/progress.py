@@ -45,12 +45,16 @@ class TrainingBar:
             f"epoch {status.epoch}, {status.images_per_second:,.0f} images/s, loss {status.loss:.3f}, "
             f"codes {status.health.entropy:.0%}"
         )
-        self.bar.update(self.task, description="training", total=1.0, completed=status.done, facts=facts)
+        self.bar.update(
+            self.task, description=f"training, {status.part}", total=1.0, completed=status.done, facts=facts
+        )
         now = time.monotonic()
         if not self.console.is_terminal and (now - self.last_line >= LINE_SECONDS or status.done >= 1):
             self.last_line = now
             left = status.seconds * (1 - status.done) / max(status.done, 1e-9)
-            print(f"{status.done:4.0%}  {facts}, {left / 60:.1f} minutes left", file=sys.stderr, flush=True)
+            print(
+                f"{status.done:4.0%}  {status.part}: {facts}, {left / 60:.1f} minutes left", file=sys.stderr, flush=True
+            )
         if status.health.warning and status.health.warning != self.last_warning and status.done > 0.2:
             self.last_warning = status.health.warning
             self.console.print(f"warning: {status.health.warning}", highlight=False)

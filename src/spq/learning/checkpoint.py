@@ -16,10 +16,11 @@ from spq.model.network import Network
 
 @dataclass
 class State:
-    """What a checkpoint holds beside tensors."""
+    """What a checkpoint holds beside tensors. trained: steps, views, epochs and minutes of the part before, if there was one."""
 
     step: int = 0
     seconds: float = 0.0
+    trained: dict[str, float] | None = None
 
 
 def read_checkpoint(out: Path) -> dict[str, Any] | None:
@@ -63,4 +64,4 @@ def restored(checkpoint: dict[str, Any] | None, network: Network, optimizers: li
     network.load_state_dict(checkpoint["network"])
     for optimizer, saved in zip(optimizers, checkpoint["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
-    return State(checkpoint["step"], checkpoint["seconds"])
+    return State(checkpoint["step"], checkpoint["seconds"], checkpoint.get("trained"))

