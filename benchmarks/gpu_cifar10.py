@@ -64,7 +64,7 @@ class Watch:
     def status(self, now: TrainStatus) -> None:
         before, self.before = self.before, now
         self.known = now.seconds, time.monotonic()
-        if before and now.seconds > before.seconds:
+        if before and now.seconds > before.seconds and now.part == "network":
             rate = (now.views - before.views) / (now.seconds - before.seconds)
             side = "small" if before.done < self.recipe.train.small_share else "large"
             self.leg["rates"].append([side, round(rate)])

@@ -16,7 +16,10 @@ from spq.model.network import Network
 
 @dataclass
 class State:
-    """What a checkpoint holds beside tensors. trained: steps, views, epochs and minutes of the part before, if there was one."""
+    """What a checkpoint holds beside tensors.
+
+    step: of this part. seconds: of all. trained: steps, views and epochs of the network, in the part after it.
+    """
 
     step: int = 0
     seconds: float = 0.0

@@ -22,7 +22,7 @@ from spq.config import Recipe
 from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
-from spq.learning.checkpoint import check_same_pictures, restored, started
+from spq.learning.checkpoint import State, check_same_pictures, restored, started
 from spq.learning.features import Features, cached_features
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours, whose
@@ -85,9 +85,8 @@ def finish_head(
     pixels: Pixels,
     name: str,
     out: Path,
-    checkpoint: dict[str, Any] | None,
+    begin: State | dict[str, Any],
     *,
-    trained: dict[str, float],
     fingerprint: str,
     device: torch.device,
     objective: Objective | None,
@@ -101,8 +100,7 @@ def finish_head(
     as positives from the start they taught less than views did, found by a trained backbone they teach what views cannot.
 
     Args:
-        network: trained; its backbone stays as it is. checkpoint: of this part, where it goes on.
-        trained: what the network has learned from so far, for the model's facts.
+        network: trained; its backbone stays as it is. begin: where the part before ended, or a checkpoint of this one.
     """
     begun, f = time.monotonic(), recipe.finish
     torch.manual_seed(recipe.train.seed + 1)
@@ -113,12 +111,12 @@ def finish_head(
     )  # fmt: skip
     recipe, whole = replace(recipe, train=part), recipe
     optimizers = make_optimizers(network, recipe)
-    state = restored(checkpoint, network, optimizers)
+    checkpoint = begin if isinstance(begin, dict) else None
+    state = begin if isinstance(begin, State) else restored(begin, network, optimizers)
     precision = resolve_precision(part.precision, device.type)
     array = Model(network, recipe).features(pixels.array, precision=precision)[:, None]
     batch_size = batch_size_for(recipe, len(array), name, pixels.failures)
-    near = checkpoint["near"] if checkpoint else neighbours(array[:, 0], f.neighbours, part.seed, device)
-    state.trained = trained
+    near = checkpoint["near"].to(device) if checkpoint else neighbours(array[:, 0], f.neighbours, part.seed, device)
     state.seconds += time.monotonic() - begun
     run = Run(recipe, out, network, optimizers, state, batch_size, fingerprint, tensorboard, whole)
     run.near = near

@@ -40,7 +40,7 @@ FIT_IMAGES = 20_000  # pictures, about, that the end of a training looks at once
 class TrainStatus:
     """Where a training stands.
 
-    part: what learns, the "network" or, after it, "head and codes", with step, epoch and views of its own.
+    part: what learns, the "network" or, after it, "head and codes", with steps, epochs and views of its own.
     done: share of the budget, 0..1. seconds: spent so far, resumed parts included.
     """
 
@@ -113,16 +113,12 @@ class Run:
         return 1 - self.kept * (1 - self.done) if self.state.trained else self.done * (1 - self.kept)
 
     @property
-    def spent(self) -> dict[str, float]:
-        """What the network has learned from; the part after it adds its minutes alone."""
-        before = self.state.trained
-        if before:
-            return {**before, "minutes": round(before["minutes"] + self.seconds / 60, 2)}
-        return {
+    def learned(self) -> dict[str, float]:
+        """What the network has learned from; the part after it adds nothing."""
+        return self.state.trained or {
             "views": self.views,
             "steps": self.state.step,
             "epochs": round(self.state.step / self.steps_per_epoch, 2),
-            "minutes": round(self.seconds / 60, 2),
         }
 
     def batches(self, count: int, device: torch.device) -> Iterator[tuple[Tensor, torch.Generator]]:
@@ -185,14 +181,13 @@ class Run:
             codes = self.network.quantizer.encode(x)
         self.health = measure(codes.cpu().numpy(), x.cpu().numpy(), self.recipe.quantizer.codebook_size)
         elapsed = time.monotonic() - self.session_start
-        before = self.state.trained
         status = TrainStatus(
-            part="head and codes" if before else "network",
+            part="head and codes" if self.state.trained else "network",
             done=self.done_of_all,
             step=self.state.step,
             epoch=self.state.step // self.steps_per_epoch,
             views=self.views,
-            seconds=self.seconds + (60 * before["minutes"] if before else 0.0),
+            seconds=self.seconds,
             images_per_second=(self.state.step - self.views_at_start) * self.batch_size / max(elapsed, 1e-9),
             loss=value,
             lr=self.optimizers[0].param_groups[0]["lr"],
@@ -282,7 +277,8 @@ class Run:
             "images": images,
             "unreadable": unreadable,
             "source": name,
-            **self.spent,
+            **self.learned,
+            "minutes": round(self.seconds / 60, 2),
             "seed": self.recipe.train.seed,
             "health": asdict(health),
             "codes": [asdict(report) for report in codes],

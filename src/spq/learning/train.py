@@ -16,7 +16,7 @@ from spq.config import Recipe, from_dict
 from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
-from spq.learning.checkpoint import check_same_pictures, read_checkpoint, restored, started
+from spq.learning.checkpoint import State, check_same_pictures, read_checkpoint, restored, started
 from spq.learning.head_only import finish_head, train_head
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours, whose
@@ -84,15 +84,15 @@ def train(
         finish_head, recipe=recipe, pixels=pixels, name=images.name, out=out, fingerprint=fingerprint,
         device=accelerator.device, objective=objective, on_status=on_status, on_epoch=on_epoch, tensorboard=tensorboard,
     )  # fmt: skip
-    if checkpoint and (trained := checkpoint.get("trained")):
-        return finish(network, checkpoint=checkpoint, trained=trained)
+    if checkpoint and checkpoint.get("trained"):
+        return finish(network, begin=checkpoint)
     near = checkpoint.get("near") if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
     optimizers = make_optimizers(network, recipe)
     state = restored(checkpoint, network, optimizers)
     raw_network = network
     network, *optimizers = accelerator.prepare(network, *optimizers)
     run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
-    run.near = near
+    run.near = near if near is None else near.to(accelerator.device)
     network = _compiled(network, recipe, accelerator.device.type, on_note)
 
     data = torch.from_numpy(pixels.array).to(accelerator.device)
@@ -107,7 +107,7 @@ def train(
     raw_network.backbone.train(recipe.train.backbone_lr_scale == 1)
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
-            batches = [data[rows] for rows in whose(indices, near, num_views, generator)]
+            batches = [data[rows] for rows in whose(indices, run.near, num_views, generator)]
             views = [make_views(batch, recipe.views, run.view_config(), generator) for batch in batches]
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
                 outputs = [network(_layout(view, recipe)) for view in views]
@@ -119,7 +119,7 @@ def train(
                 optimizer.step()
             run.after_step(loss, outputs[0][0], on_status, on_epoch)
     if recipe.finish.epochs:
-        return finish(raw_network, checkpoint=None, trained=run.spent)
+        return finish(raw_network, begin=State(seconds=run.seconds, trained=run.learned))
     return run.finish(images.name, pixels)
 
 
