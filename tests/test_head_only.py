@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spq import SPQ, ImageIndex
-from spq.config import HeadConfig, InputConfig, QuantizerConfig, Recipe, TrainConfig
+from spq.config import FinishConfig, HeadConfig, InputConfig, QuantizerConfig, Recipe, TrainConfig
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import ConfigError, ModelError, ModelMismatchError
 from spq.learning.head_only import start_at_pq
@@ -217,3 +217,12 @@ def test_fine_tuning_starts_from_a_trained_head_and_draws_neighbours_together(
     np.testing.assert_array_equal(weights(resumed), weights(whole))
     with pytest.raises(ConfigError, match="does not fit the model to start from"):
         train(images, tune, tmp_path / "x", backbone=nn.Sequential(Patches()), start=head)
+
+
+def test_a_frozen_backbone_needs_no_finish(images: ImageSet, backbone: Patches, tmp_path: Path) -> None:
+    done: list[float] = []
+    train(
+        images, replace(RECIPE, finish=FinishConfig(epochs=2, share=0.5)), tmp_path / "m", backbone=backbone,
+        on_status=lambda status: done.append(status.done),
+    )  # fmt: skip
+    assert done[-1] == 1

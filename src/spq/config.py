@@ -196,7 +196,7 @@ class TrainConfig:
 class FinishConfig:
     """When the backbone is trained: head and codebooks learned anew on its features, with neighbours as positives."""
 
-    epochs: int = 0  # of the pictures' features; 0: the training ends with the backbone's
+    epochs: int = 0  # of the pictures' features; 0: the training ends with the backbone's, as a frozen one's does
     share: float = 0.05  # of a training's minutes that is kept for it: it takes its epochs, however long they are
     neighbours: int = 50  # pictures that random walks over the features lead to
     temperature: float = 0.3

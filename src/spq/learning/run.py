@@ -98,8 +98,9 @@ class Run:
 
     @property
     def kept(self) -> float:
-        """Share of the whole budget that is kept for head and codes, after the backbone."""
-        return self.whole.finish.share if self.whole.finish.epochs else 0.0
+        """Share of the whole budget that is kept for head and codes, after the backbone; a frozen one has no part of its own."""
+        has_finish = self.whole.finish.epochs and not self.whole.train.frozen
+        return self.whole.finish.share if has_finish else 0.0
 
     @property
     def done(self) -> float:
