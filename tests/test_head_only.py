@@ -6,16 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from spq import SPQ, ImageIndex
-from spq.config import FinishConfig, HeadConfig, InputConfig, QuantizerConfig, Recipe, TrainConfig
+from spq.config import BackboneConfig, FinishConfig, HeadConfig, InputConfig, QuantizerConfig, Recipe, TrainConfig
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import ConfigError, ModelError, ModelMismatchError
-from spq.learning.head_only import start_at_pq
+from spq.learning.features import describe
+from spq.learning.head_only import PICTURES, PICTURES_PER_SECOND, drawn, start_at_pq
 from spq.learning.optimizers import make_optimizers
+from spq.learning.run import TrainStatus
 from spq.learning.train import train
-from spq.model.artifact import Model
+from spq.model.artifact import Model, normalise
 from spq.model.network import Network
 
 RECIPE = Recipe(
@@ -226,3 +230,59 @@ def test_a_frozen_backbone_needs_no_finish(images: ImageSet, backbone: Patches, 
         on_status=lambda status: done.append(status.done),
     )  # fmt: skip
     assert done[-1] == 1
+
+
+def test_the_finish_learns_from_as_many_pictures_as_it_has_time_for() -> None:
+    np.testing.assert_array_equal(drawn(300, 0.0, 0), np.arange(300))
+    np.testing.assert_array_equal(drawn(300, 1e-3, 0), np.arange(300))  # fewer are not worth sparing
+    rows = drawn(1_000_000, 36.0, 0)
+    assert len(rows) == 36 * PICTURES_PER_SECOND
+    assert (np.diff(rows) > 0).all()
+    assert rows[0] < 1_000
+    assert rows[-1] > 999_000
+    assert (rows != drawn(1_000_000, 36.0, 1)).any()
+    assert len(drawn(1_000_000, 3600.0, 0)) == len(drawn(1_000_000, 0.0, 0)) == PICTURES
+
+
+def test_a_finish_of_part_of_the_pictures_resumes_to_the_same_weights(
+    images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.learning.head_only.PICTURES", 200)
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    train_ = replace(RECIPE.train, frozen=False, checkpoint_minutes=0.0, epochs=1)
+    backbone = BackboneConfig(blocks=(1, 1), width=16)
+    finish = FinishConfig(epochs=4, neighbours=5, batch_size=64)
+    recipe = replace(RECIPE, train=train_, backbone=backbone, finish=finish, head=HeadConfig(norm=1.0))
+    seen: list[TrainStatus] = []
+    whole = train(images, recipe, tmp_path / "whole", on_status=seen.append)
+    batch = min(64, 200 // 4)
+    assert (seen[-1].part, seen[-1].step, seen[-1].epoch) == ("head and codes", 4 * (200 // batch), 4)
+    assert whole.training["images"] == 300
+
+    def die(status: TrainStatus) -> None:
+        if (status.part, status.epoch) == ("head and codes", 2):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(images, recipe, tmp_path / "died", on_status=die)
+    resumed = train(images, recipe, tmp_path / "died", resume=True)
+    np.testing.assert_array_equal(weights(resumed), weights(whole))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**20), count=st.integers(1, 40), views=st.integers(0, 2))
+def test_features_of_pictures_and_views_are_those_of_one_at_a_time(seed: int, count: int, views: int) -> None:
+    torch.manual_seed(0)
+    network = Patches().eval()
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 3, 16, 16), np.uint8)
+    features = describe(pixels, RECIPE, network, views, seed)
+    assert features.shape == (count, 1 + views, 96)
+    with torch.no_grad():
+        alone = [network(normalise(torch.from_numpy(pixels[i : i + 1]), RECIPE.input)) for i in range(count)]
+    np.testing.assert_allclose(features[:, 0], torch.cat(alone).numpy(), atol=1e-5)
+    if views == 2:
+        assert (np.abs(features[:, 1] - features[:, 2]).max(1) > 1e-4).all()  # each view is another one
+    np.testing.assert_array_equal(describe(pixels, RECIPE, network, views, seed), features)
+    small = describe(pixels, RECIPE, network, views, seed, view_input=RECIPE.input.scaled(0.75))
+    np.testing.assert_array_equal(small[:, 0], features[:, 0])
+    assert not views or np.abs(small[:, 1] - features[:, 1]).max() > 1e-4

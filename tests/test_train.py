@@ -97,7 +97,6 @@ def test_a_run_that_died_resumes_to_the_same_weights(images: ImageSet, recipe: R
     np.testing.assert_array_equal(weights(resumed), weights(whole))
 
 
-@pytest.mark.slow
 def with_finish(recipe: Recipe, **train: Any) -> Recipe:
     finish = FinishConfig(epochs=4, share=0.25, neighbours=5, batch_size=64)
     return replace(recipe, train=replace(recipe.train, **train), finish=finish)
@@ -128,7 +127,7 @@ def test_the_finish_draws_neighbours_together(images: ImageSet, recipe: Recipe, 
     pixels = load_pixels(images, 16).array
     shares = []
     for number, lr in enumerate((1e-9, 1e-2)):
-        finish = replace(with_finish(recipe).finish, epochs=20, lr=lr)
+        finish = replace(with_finish(recipe).finish, epochs=20, views=0, lr=lr)
         model = train(images, replace(recipe, finish=finish), tmp_path / str(number))
         near = neighbours(model.features(pixels), 5, 0, torch.device("cpu"))
         assert near is not None
@@ -169,13 +168,15 @@ def test_the_finish_is_kept_its_share_of_the_minutes(images: ImageSet, recipe: R
 
 
 @pytest.mark.parametrize(
-    ("values", "told"), [({"share": 1.0}, "share 1.0 is no share"), ({"neighbours": 0}, "neighbours 0")]
+    ("values", "told"),
+    [({"share": 1.0}, "share 1.0 is no share"), ({"views": -1}, "views -1"), ({"neighbours": 0}, "neighbours 0")],
 )
 def test_a_finish_that_cannot_be_is_refused(values: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         FinishConfig(**{"epochs": 1, **values})
 
 
+@pytest.mark.slow
 def test_kill_9_then_resume_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text(
         "[input]\nsize = 16\n[backbone]\nblocks = [1, 1]\nwidth = 16\n[quantizer]\nnum_codebooks = 4\ncodeword_dim = 8\n"

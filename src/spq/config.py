@@ -7,7 +7,7 @@ import importlib.resources
 import math
 import tomllib
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -30,6 +30,10 @@ class InputConfig:
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 1024:
             raise ConfigError(f"image size {self.size} is outside 8..1024; try 32, 64 or 224")
+
+    def scaled(self, scale: float) -> InputConfig:
+        """Of a side about `scale` times as long, a multiple of 4."""
+        return self if scale == 1 else replace(self, size=max(8, 4 * round(self.size * scale / 4)))
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,8 @@ class FinishConfig:
     """When the backbone is trained: head and codebooks learned anew on its features, with neighbours as positives."""
 
     epochs: int = 0  # of the pictures' features; 0: the training ends with the backbone's, as a frozen one's does
-    share: float = 0.05  # of a training's minutes that is kept for it: it takes its epochs, however long they are
+    share: float = 0.1  # of a training's minutes that is kept for it
+    views: int = 3  # of each picture whose features are computed, beside those of the whole picture
     neighbours: int = 50  # pictures that random walks over the features lead to
     temperature: float = 0.3
     batch_size: int = 256
@@ -205,7 +210,9 @@ class FinishConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
-            raise ConfigError(f"finish.share {self.share} is no share of the minutes; try 0.05")
+            raise ConfigError(f"finish.share {self.share} is no share of the minutes; try 0.1")
+        if self.views < 0:
+            raise ConfigError(f"finish.views {self.views} is no number of views; try 3")
         if self.epochs and self.neighbours < 1:
             raise ConfigError(f"finish.neighbours {self.neighbours} leaves nothing to agree with; try 50")
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from spq.config import Recipe, to_dict
+from spq.config import InputConfig, Recipe, to_dict
 from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError, ImageError
@@ -126,31 +126,48 @@ class _State:
             temporary.write_text(json.dumps(self.__dict__), "utf-8")
 
 
+def describe(
+    pixels: NDArray[np.uint8],
+    recipe: Recipe,
+    backbone: nn.Module,
+    views: int,
+    seed: int,
+    *,
+    view_input: InputConfig | None = None,
+    precision: str = "fp32",
+) -> NDArray[np.float32]:
+    """Features (n, 1 + views, F) of pictures (n, 3, S, S) and of random views of each, on the device of the backbone.
+
+    Args:
+        backbone: in evaluation mode. view_input: the input at the size of the views; by default the recipe's.
+    """
+    device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
+    layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+    generator = torch.Generator(device).manual_seed(seed)
+    parts = []
+    step = max(8, 2**19 // recipe.input.size**2)  # pictures: what a CPU's caches hold
+    for rows in torch.split(torch.from_numpy(pixels), step):
+        batch = rows.to(device)
+        shown = [normalise(batch, recipe.input)]
+        shown += [make_views(batch, recipe.views, view_input or recipe.input, generator) for _ in range(views)]
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            columns = [backbone(images.contiguous(memory_format=layout)).float() for images in shown]
+        parts.append(torch.stack(columns, 1).cpu().numpy())
+    return np.concatenate(parts)
+
+
 class _Describer:
-    """Positions of pictures -> their features, on the device of the backbone."""
+    """Positions of pictures -> their features."""
 
     def __init__(self, images: ImageSet, recipe: Recipe, backbone: nn.Module, precision: str) -> None:
-        self.images, self.recipe, self.backbone, self.bf16 = images, recipe, backbone, precision == "bf16"
-        self.device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
-        self.layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-        self.step = max(8, 2**19 // recipe.input.size**2)  # pictures: what a CPU's caches hold
+        self.images, self.recipe, self.backbone, self.precision = images, recipe, backbone, precision
 
     def __call__(self, positions: range, views: int) -> tuple[Pixels, NDArray[np.float32]]:
         """The pixels with what could not be read, and features (n, 1 + views, F) of what could."""
-        recipe = self.recipe
-        pixels = load_pixels(self.images, recipe.input.size, positions=positions)
-        generator = torch.Generator(self.device).manual_seed(positions.start)
-        parts = []
-        for batch in torch.split(torch.from_numpy(pixels.array).to(self.device), self.step):
-            columns = [self._features(normalise(batch, recipe.input))]
-            columns += [self._features(make_views(batch, recipe.views, recipe.input, generator)) for _ in range(views)]
-            parts.append(torch.stack(columns, 1).cpu().numpy())
-        return pixels, np.concatenate(parts)
-
-    def _features(self, images: Tensor) -> Tensor:
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            features: Tensor = self.backbone(images.contiguous(memory_format=self.layout)).float()
-        return features
+        pixels = load_pixels(self.images, self.recipe.input.size, positions=positions)
+        return pixels, describe(
+            pixels.array, self.recipe, self.backbone, views, positions.start, precision=self.precision
+        )
 
 
 def _fill(

@@ -23,7 +23,7 @@ from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
 from spq.learning.checkpoint import State, check_same_pictures, restored, started
-from spq.learning.features import Features, cached_features
+from spq.learning.features import Features, cached_features, describe
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours, whose
 from spq.learning.optimizers import make_optimizers
@@ -32,6 +32,12 @@ from spq.learning.run import FIT_IMAGES, Objective, Outputs, Run, TrainStatus, b
 from spq.model.artifact import Model
 from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
+
+PICTURES = (
+    50_000  # that a finish learns from at most: a head needs no more, and neighbours of a quarter of them are close
+)
+PICTURES_PER_SECOND = 250  # on two CPU cores, in 16 epochs
+FEWEST = 1_000  # are worth a few seconds, however few the minutes are
 
 
 def train_head(
@@ -94,10 +100,14 @@ def finish_head(
     on_epoch: Callable[[int, Network], None] | None,
     tensorboard: bool,
 ) -> Model:
-    """The part of a training after its backbone's (`recipe.finish`): a new head and new codebooks, on features of whole pictures.
+    """The part of a training after its backbone's (`recipe.finish`): a new head and new codebooks, on the backbone's features.
 
-    The backbone has learned to tell pictures apart, whatever their views. Now a picture is to agree with its neighbours alone:
+    The backbone has learned to tell pictures apart, whatever their views. Now a picture is to agree with its neighbours as well:
     as positives from the start they taught less than views did, found by a trained backbone they teach what views cannot.
+    With neighbours alone, codes no longer found the original of an altered copy; two views of the picture itself beside its
+    neighbour give most of that back, and better neighbours at that.
+
+    Its time and memory are those of PICTURES at most, drawn at random, and of fewer where few minutes are kept for it.
 
     Args:
         network: trained; its backbone stays as it is. begin: where the part before ended, or a checkpoint of this one.
@@ -106,7 +116,7 @@ def finish_head(
     torch.manual_seed(recipe.train.seed + 1)
     network = Network(recipe, network.backbone.requires_grad_(False)).to(device)
     part = replace(
-        recipe.train, optimizer="adam", epochs=f.epochs, minutes=0.0, num_views=2, batch_size=f.batch_size,
+        recipe.train, optimizer="adam", epochs=f.epochs, minutes=0.0, num_views=3, batch_size=f.batch_size,
         temperature=f.temperature, lr=f.lr, backbone_lr_scale=1.0, neighbours=f.neighbours,
     )  # fmt: skip
     recipe, whole = replace(recipe, train=part), recipe
@@ -114,7 +124,11 @@ def finish_head(
     checkpoint = begin if isinstance(begin, dict) else None
     state = begin if isinstance(begin, State) else restored(begin, network, optimizers)
     precision = resolve_precision(part.precision, device.type)
-    array = Model(network, recipe).features(pixels.array, precision=precision)[:, None]
+    chosen = drawn(len(pixels.array), 60 * whole.train.minutes * f.share, part.seed)
+    array = describe(
+        pixels.array[chosen], whole, network.backbone.eval(), f.views, part.seed,
+        view_input=whole.input.scaled(part.view_scale), precision=precision,
+    )  # fmt: skip
     batch_size = batch_size_for(recipe, len(array), name, pixels.failures)
     near = checkpoint["near"].to(device) if checkpoint else neighbours(array[:, 0], f.neighbours, part.seed, device)
     state.seconds += time.monotonic() - begun
@@ -151,6 +165,14 @@ def _learn(
             for optimizer in run.optimizers:
                 optimizer.step()
             run.after_step(loss, described[0], on_status, on_epoch)
+
+
+def drawn(count: int, seconds: float, seed: int) -> NDArray[np.int64]:
+    """Which of `count` pictures the finish learns from, ascending: as many as it has time for. 0 seconds: no limit of time."""
+    most = min(PICTURES, max(FEWEST, int(seconds * PICTURES_PER_SECOND))) if seconds else PICTURES
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 def draw(features: NDArray[np.float32], rows: Tensor, generator: torch.Generator) -> Tensor:

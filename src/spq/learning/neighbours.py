@@ -59,15 +59,11 @@ def neighbours(features: NDArray[np.float32], count: int, seed: int, device: tor
 
 
 def whose(rows: Tensor, near: Tensor | None, num_views: int, generator: torch.Generator) -> list[Tensor]:
-    """The pictures that the views of a step show: each itself, then a neighbour of each (itself where `near` is None)."""
-    shown = [rows]
-    for _ in range(num_views - 1):
-        if near is None:
-            shown.append(rows)
-        else:
-            column = torch.randint(near.shape[1], rows.shape, generator=generator, device=rows.device)
-            shown.append(near[rows, column])
-    return shown
+    """The pictures that the views of a step show: each itself, and in the last view a neighbour of it, where there are some."""
+    if near is None:
+        return [rows] * num_views
+    column = torch.randint(near.shape[1], rows.shape, generator=generator, device=rows.device)
+    return [rows] * (num_views - 1) + [near[rows, column]]
 
 
 def _walks(graph: Tensor, count: int) -> Tensor:

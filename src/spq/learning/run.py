@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +144,8 @@ class Run:
         that views a bit smaller than the input fit better what is encoded later (Touvron et al., Fixing the train-test
         resolution discrepancy, 2019).
         """
-        config, train = self.recipe.input, self.recipe.train
-        scale = train.small_scale if self.done < train.small_share else train.view_scale
-        return config if scale == 1 else replace(config, size=max(8, 4 * round(config.size * scale / 4)))
+        train = self.recipe.train
+        return self.recipe.input.scaled(train.small_scale if self.done < train.small_share else train.view_scale)
 
     def set_lr(self, done: float) -> None:
         factor = lr_factor(done, self.recipe.train.warmup, self.recipe.train.schedule)
