@@ -32,6 +32,7 @@ from _scoring import Data
 from spq.api import with_options
 from spq.config import Recipe, load_recipe
 from spq.errors import ConfigError
+from spq.learning.run import step_seed
 from spq.model.artifact import Model
 from spq.model.network import Network
 
@@ -238,7 +239,7 @@ class _Loader:
         batches = order.view(len(self), self.batch_size)[position:].tolist()
         self.before_step(training)
         for batch in DataLoader(self.dataset, batch_sampler=batches, num_workers=self.workers):
-            torch.manual_seed((training.seed << 40) + training.step)
+            torch.manual_seed(step_seed(training.seed, training.step))
             yield batch
             training.step += 1
             if training.step % len(self):  # the last step of an epoch is whole only when their scheduler has moved

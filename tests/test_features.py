@@ -146,6 +146,19 @@ def test_unreadable_pictures_are_left_out(photos: Path, backbone: Tiny, tmp_path
     assert found.cached
 
 
+def test_features_are_kept_though_the_first_pictures_or_a_whole_chunk_are_unreadable(
+    photos: Path, backbone: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 8)
+    images = open_images(photos)
+    for position in range(10):
+        images.path(position).write_bytes(b"no picture")
+    for cached in (False, True):
+        found = cached_features(images, RECIPE, backbone, 6, folder=tmp_path / "c")
+        assert found.array.shape == (50, 3, 6)
+        assert found.cached == cached
+
+
 @pytest.mark.parametrize("damage", [lambda file: file.write_bytes(file.read_bytes()[:500]), Path.unlink])
 def test_a_damaged_file_is_computed_again(
     compute: Callable[..., Features], damage: Callable[[Path], object], tmp_path: Path
@@ -158,6 +171,18 @@ def test_a_damaged_file_is_computed_again(
     np.testing.assert_array_equal(again.array, expected)
 
 
+def test_features_that_are_being_made_are_not_deleted_to_make_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPQ_CACHE_GB", "0.000002")
+    (tmp_path / "making.npy").write_bytes(bytes(1500))
+    with module._locked(tmp_path / "making.lock"):
+        make_room(tmp_path, 1500)
+        assert (tmp_path / "making.npy").exists()
+    make_room(tmp_path, 1500)
+    assert not (tmp_path / "making.npy").exists()
+
+
 def test_the_least_recently_used_features_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPQ_CACHE_GB", "3e-6")  # 3,000 bytes
     for age, name in enumerate(["new", "middle", "old"]):
@@ -165,7 +190,7 @@ def test_the_least_recently_used_features_make_room(tmp_path: Path, monkeypatch:
             (tmp_path / (name + suffix)).write_bytes(content)
         os.utime(tmp_path / f"{name}.npy", (1e9 - age, 1e9 - age))
     make_room(tmp_path, 1500)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["new.json", "new.npy"]
+    assert sorted(file.name for file in tmp_path.iterdir() if file.suffix != ".lock") == ["new.json", "new.npy"]
 
 
 def test_features_beyond_the_limit_are_refused_before_any_work(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ from spq import SPQ, ImageIndex
 from spq.config import BackboneConfig, FinishConfig, HeadConfig, InputConfig, QuantizerConfig, Recipe, TrainConfig
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import ConfigError, ModelError, ModelMismatchError
+from spq.learning import head_only
 from spq.learning.features import describe
-from spq.learning.head_only import PICTURES, PICTURES_PER_SECOND, drawn, start_at_pq
+from spq.learning.head_only import start_at_pq
 from spq.learning.optimizers import make_optimizers
 from spq.learning.run import TrainStatus
 from spq.learning.train import train
@@ -232,16 +235,43 @@ def test_a_frozen_backbone_needs_no_finish(images: ImageSet, backbone: Patches, 
     assert done[-1] == 1
 
 
-def test_the_finish_learns_from_as_many_pictures_as_it_has_time_for() -> None:
-    np.testing.assert_array_equal(drawn(300, 0.0, 0), np.arange(300))
-    np.testing.assert_array_equal(drawn(300, 1e-3, 0), np.arange(300))  # fewer are not worth sparing
-    rows = drawn(1_000_000, 36.0, 0)
-    assert len(rows) == 36 * PICTURES_PER_SECOND
-    assert (np.diff(rows) > 0).all()
-    assert rows[0] < 1_000
-    assert rows[-1] > 999_000
-    assert (rows != drawn(1_000_000, 36.0, 1)).any()
-    assert len(drawn(1_000_000, 3600.0, 0)) == len(drawn(1_000_000, 0.0, 0)) == PICTURES
+FINISHING = replace(
+    RECIPE, backbone=BackboneConfig(blocks=(1, 1), width=16), head=HeadConfig(norm=1.0),
+    train=replace(RECIPE.train, frozen=False, checkpoint_minutes=0.0, epochs=1),
+    finish=FinishConfig(epochs=4, neighbours=5, batch_size=64),
+)  # fmt: skip
+
+
+def die_in_the_finish(status: TrainStatus) -> None:
+    if (status.part, status.epoch) == ("head and codes", 1):
+        raise RuntimeError
+
+
+def test_a_finish_by_the_clock_ends_and_resumes_with_the_pictures_that_it_had(
+    images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.learning.head_only.CHUNK", 64)
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    finish = replace(FINISHING.finish, epochs=100_000, share=0.9)
+    recipe = replace(FINISHING, train=replace(FINISHING.train, minutes=0.05), finish=finish)
+    described: list[int] = []
+    original = head_only.describe
+
+    def slow(*args: Any, **options: Any) -> np.ndarray:
+        described.append(len(options["rows"]))
+        time.sleep(0.3)  # 0.9 s are a third of what is kept
+        return original(*args, **options)
+
+    monkeypatch.setattr(head_only, "describe", slow)
+    with pytest.raises(RuntimeError):
+        train(images, recipe, tmp_path / "m", on_status=die_in_the_finish)
+    assert 64 <= sum(described) < 300
+    had = described.copy()
+    seen: list[TrainStatus] = []
+    train(images, recipe, tmp_path / "m", resume=True, on_status=seen.append)
+    assert described == 2 * had
+    assert seen[-1].done == 1
+    assert 1 <= seen[-1].epoch < 100_000
 
 
 def test_a_finish_of_part_of_the_pictures_resumes_to_the_same_weights(
@@ -249,23 +279,15 @@ def test_a_finish_of_part_of_the_pictures_resumes_to_the_same_weights(
 ) -> None:
     monkeypatch.setattr("spq.learning.head_only.PICTURES", 200)
     monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
-    train_ = replace(RECIPE.train, frozen=False, checkpoint_minutes=0.0, epochs=1)
-    backbone = BackboneConfig(blocks=(1, 1), width=16)
-    finish = FinishConfig(epochs=4, neighbours=5, batch_size=64)
-    recipe = replace(RECIPE, train=train_, backbone=backbone, finish=finish, head=HeadConfig(norm=1.0))
     seen: list[TrainStatus] = []
-    whole = train(images, recipe, tmp_path / "whole", on_status=seen.append)
+    whole = train(images, FINISHING, tmp_path / "whole", on_status=seen.append)
     batch = min(64, 200 // 4)
     assert (seen[-1].part, seen[-1].step, seen[-1].epoch) == ("head and codes", 4 * (200 // batch), 4)
     assert whole.training["images"] == 300
 
-    def die(status: TrainStatus) -> None:
-        if (status.part, status.epoch) == ("head and codes", 2):
-            raise RuntimeError
-
     with pytest.raises(RuntimeError):
-        train(images, recipe, tmp_path / "died", on_status=die)
-    resumed = train(images, recipe, tmp_path / "died", resume=True)
+        train(images, FINISHING, tmp_path / "died", on_status=die_in_the_finish)
+    resumed = train(images, FINISHING, tmp_path / "died", resume=True)
     np.testing.assert_array_equal(weights(resumed), weights(whole))
 
 
@@ -283,6 +305,39 @@ def test_features_of_pictures_and_views_are_those_of_one_at_a_time(seed: int, co
     if views == 2:
         assert (np.abs(features[:, 1] - features[:, 2]).max(1) > 1e-4).all()  # each view is another one
     np.testing.assert_array_equal(describe(pixels, RECIPE, network, views, seed), features)
+    some = np.arange(0, count, 3)
+    np.testing.assert_allclose(
+        describe(pixels, RECIPE, network, 0, seed, rows=some)[:, 0], features[some, 0], atol=1e-5
+    )
     small = describe(pixels, RECIPE, network, views, seed, view_input=RECIPE.input.scaled(0.75))
     np.testing.assert_array_equal(small[:, 0], features[:, 0])
     assert not views or np.abs(small[:, 1] - features[:, 1]).max() > 1e-4
+
+
+def test_a_backbone_of_ones_own_learns_on_after_a_training_that_kept_it(images: ImageSet, tmp_path: Path) -> None:
+    backbone = Patches()
+    head = train(images, RECIPE, tmp_path / "head", backbone=backbone)
+    before = backbone.conv.weight.detach().clone()
+    tune = replace(
+        RECIPE, train=replace(RECIPE.train, frozen=False, epochs=1), finish=FinishConfig(epochs=1, neighbours=5)
+    )
+    train(images, tune, tmp_path / "tuned", backbone=backbone, start=head)
+    assert not torch.equal(backbone.conv.weight, before)
+    before = backbone.conv.weight.detach().clone()
+    train(images, tune, tmp_path / "once more", backbone=backbone, start=head)
+    assert not torch.equal(backbone.conv.weight, before)
+
+
+def test_pictures_that_vanish_in_a_frozen_training_do_not_lose_it(
+    photos: Path, backbone: Patches, tmp_path: Path
+) -> None:
+    gone = [file for file in sorted(photos.rglob("*")) if file.is_file()][::3]
+
+    def vanish(epoch: int, network: object) -> None:
+        for file in gone:
+            file.unlink(missing_ok=True)
+
+    model = train(open_images(photos), RECIPE, tmp_path / "m", backbone=backbone, on_epoch=vanish)
+    assert model.training["codes"][-1]["queries"] == 60 - len(gone)
+    assert 0 <= model.training["codes"][-1]["copy_at_1"] <= 1
+    SPQ.load(tmp_path / "m", backbone=Patches())

@@ -34,12 +34,12 @@ def share_of_own_kind(near: torch.Tensor, kinds: int) -> float:
 
 def test_walks_are_those_of_dense_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 16)  # several chunks
-    x = blobs(40)
+    x = blobs(100)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     unit = unit - unit.mean(0)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    similar = unit @ unit.T - 2 * np.eye(40)
-    links = np.zeros((40, 40))
+    similar = unit @ unit.T - 2 * np.eye(100)
+    links = np.zeros((100, 100))
     for row, best in enumerate(np.argsort(-similar, 1)[:, : module.LINKS]):
         links[row, best] = np.maximum(similar[row, best], 1e-3) ** 3
     links = links + links.T
@@ -53,10 +53,10 @@ def test_walks_are_those_of_dense_matrices(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_walks_follow_the_shape_of_the_data() -> None:
-    x = crescents(400)
+    x = crescents(700)
     near = neighbours(x, 60, 0, CPU)
     assert near is not None
-    assert (near != torch.arange(400)[:, None]).all()
+    assert (near != torch.arange(700)[:, None]).all()
     centred = x / np.linalg.norm(x, axis=1, keepdims=True)
     centred = centred - centred.mean(0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
@@ -65,30 +65,42 @@ def test_walks_follow_the_shape_of_the_data() -> None:
 
 
 def test_beyond_the_pool_neighbours_come_from_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POOL", 60)
-    near = neighbours(blobs(150), 10, 0, CPU)
+    monkeypatch.setattr(module, "POOL", 120)
+    near = neighbours(blobs(300), 10, 0, CPU)
     assert near is not None
-    assert near.shape == (150, 10)
-    assert len(near.unique()) <= 60
-    assert (near != torch.arange(150)[:, None]).all()
+    assert near.shape == (300, 10)
+    assert len(near.unique()) <= 120
+    assert (near != torch.arange(300)[:, None]).all()
     assert share_of_own_kind(near, 3) == 1
 
 
 def test_no_neighbours_are_asked_for_and_few_pictures_give_few() -> None:
     assert neighbours(blobs(30), 0, 0, CPU) is None
-    few = neighbours(blobs(5), 50, 0, CPU)
-    assert few is not None
-    assert few.shape == (5, 4)
+    for count, expected in ((5, 1), (30, 2), (301, 30)):
+        few = neighbours(blobs(count), 50, 0, CPU)
+        assert few is not None
+        assert few.shape == (count, expected)
 
 
-def test_views_are_drawn_from_each_picture_and_then_from_its_neighbours() -> None:
-    near = neighbours(blobs(30), 5, 0, CPU)
+def test_a_small_group_apart_has_neighbours_of_its_own_alone() -> None:
+    rng = np.random.default_rng(0)
+    group = np.eye(1, 8, 7) * 5 + rng.normal(0, 0.01, (15, 8))  # a burst of 15 shots: nothing else is linked to it
+    near = neighbours(np.concatenate([blobs(600), group]).astype(np.float32), 50, 0, CPU)
+    assert near is not None
+    assert near.shape == (615, 50)
+    assert (near[600:] >= 600).all()
+    assert (near[600:] != torch.arange(600, 615)[:, None]).all()
+    assert (near[:600] < 600).all()
+
+
+def test_views_are_drawn_from_each_picture_and_at_last_from_its_neighbours() -> None:
+    near = neighbours(blobs(30), 50, 0, CPU)
     assert near is not None
     array = np.broadcast_to(np.arange(30, dtype=np.float32)[:, None, None], (30, 2, 1))  # a feature names its picture
     generator = torch.Generator().manual_seed(0)
-    own, other, third = (draw(array, shown, generator)[:, 0] for shown in whose(torch.arange(30), near, 3, generator))
+    own, again, other = (draw(array, shown, generator)[:, 0] for shown in whose(torch.arange(30), near, 3, generator))
     assert own.tolist() == list(range(30))
-    for views in (other, third):
-        assert all(number in near[row] for row, number in enumerate(views.long()))
-    assert (other != third).any()
+    assert again.tolist() == list(range(30))
+    assert all(number in near[row] for row, number in enumerate(other.long()))
+    assert len({int((near[row] == number).nonzero()[0]) for row, number in enumerate(other.long())}) == near.shape[1]
     assert all((shown == own).all() for shown in whose(own, None, 3, generator))

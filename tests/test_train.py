@@ -23,7 +23,7 @@ from spq.errors import CollapseError, ConfigError, DataError, ModelError
 from spq.learning import train as train_module
 from spq.learning.muon import orthogonalise
 from spq.learning.neighbours import neighbours
-from spq.learning.run import TrainStatus
+from spq.learning.run import TrainStatus, step_seed
 from spq.learning.train import train
 from spq.model.artifact import Model
 
@@ -121,6 +121,24 @@ def test_the_finish_learns_head_and_codes_anew_and_leaves_the_backbone(
     assert max(status.done for status in seen if status.part == "network") == 0.75
     loaded = Model.load(tmp_path / "whole")
     assert loaded.config == whole.config == with_finish(recipe)
+
+
+def test_tensorboard_shows_the_finish_beside_the_network_and_not_over_it(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    seen: list[TrainStatus] = []
+    train(images, with_finish(recipe), tmp_path / "m", on_status=seen.append, tensorboard=True)
+    board = EventAccumulator(str(tmp_path / "m" / "tensorboard"))
+    board.Reload()
+    for part, prefix in (("network", ""), ("head and codes", "finish/")):
+        told = [(status.step, status.loss) for status in seen if status.part == part]
+        events = board.Scalars(f"{prefix}loss")
+        assert [event.step for event in events] == [step for step, _ in told]
+        np.testing.assert_allclose([event.value for event in events], [loss for _, loss in told], rtol=1e-6)
+        assert len(board.Scalars(f"{prefix}health/codeword_use")) == len(told)
 
 
 def test_the_finish_draws_neighbours_together(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
@@ -345,3 +363,21 @@ def test_a_training_that_cannot_be_compiled_says_so_and_goes_on(
     short = replace(recipe.train, minutes=0.01)  # not even asked for
     train(images, replace(recipe, train=short), tmp_path / "short", on_note=notes.append)
     assert notes == ["not compiled: no compiler"]
+
+
+def test_views_of_other_seeds_and_steps_are_others() -> None:
+    drawn = {
+        float(torch.rand(1, generator=torch.Generator().manual_seed(step_seed(seed, step))))
+        for seed in (0, 1, 2, 20240101, 2**40)
+        for step in range(20)
+    }
+    assert len(drawn) == 100
+
+
+def test_another_kind_of_device_than_before_is_refused(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(images, replace(recipe, train=replace(recipe.train, epochs=1)), tmp_path / "cpu", device="cpu")
+    monkeypatch.setattr(train_module, "resolve_device", lambda device: "cuda")
+    with pytest.raises(ConfigError, match="has trained on another device than cuda; train on cuda in a new process"):
+        train(images, recipe, tmp_path / "cuda", device="cuda")

@@ -198,7 +198,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class FinishConfig:
-    """When the backbone is trained: head and codebooks learned anew on its features, with neighbours as positives."""
+    """When the backbone is trained: head and codebooks learned anew on its features, with views and neighbours as positives."""
 
     epochs: int = 0  # of the pictures' features; 0: the training ends with the backbone's, as a frozen one's does
     share: float = 0.1  # of a training's minutes that is kept for it

@@ -33,7 +33,7 @@ RECALL = "Let ivf look into as few lists as find this share of the 100 nearest, 
 Method = Literal["auto", "exact", "bucket", "fast", "ivf"]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Images = Annotated[str, typer.Argument(metavar="IMAGES", help=SOURCES)]
-Seed = typer.Option(min=0, max=2**23 - 1, help="Same seed and machine, same result.")
+Seed = typer.Option(min=0, max=2**31 - 1, help="Same seed and machine, same result.")
 
 
 def main() -> None:

@@ -19,11 +19,13 @@ class State:
     """What a checkpoint holds beside tensors.
 
     step: of this part. seconds: of all. trained: steps, views and epochs of the network, in the part after it.
+    began: seconds when the steps of that part began.
     """
 
     step: int = 0
     seconds: float = 0.0
     trained: dict[str, float] | None = None
+    began: float = 0.0
 
 
 def read_checkpoint(out: Path) -> dict[str, Any] | None:
@@ -67,4 +69,4 @@ def restored(checkpoint: dict[str, Any] | None, network: Network, optimizers: li
     network.load_state_dict(checkpoint["network"])
     for optimizer, saved in zip(optimizers, checkpoint["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
-    return State(checkpoint["step"], checkpoint["seconds"], checkpoint.get("trained"))
+    return State(checkpoint["step"], checkpoint["seconds"], checkpoint.get("trained"), checkpoint.get("began", 0.0))

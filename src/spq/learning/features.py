@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,10 +100,21 @@ def make_room(folder: Path, needed: int, keep: str = "") -> None:
     files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
     total = sum(file.stat().st_size for file in files if file.stem != keep) + needed
     for file in files:
-        if total > _limit() and file.stem != keep:
-            total -= file.stat().st_size
-            for suffix in (".npy", ".json", ".lock"):
-                file.with_suffix(suffix).unlink(missing_ok=True)
+        if total > _limit() and file.stem != keep and (size := _delete(file)):
+            total -= size
+
+
+def _delete(file: Path) -> int:
+    """Delete a feature file and its state, unless a process is making it; its size, or 0."""
+    with file.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0
+        size = file.stat().st_size
+        for suffix in (".npy", ".json"):  # not the lock: somebody may be waiting for it
+            file.with_suffix(suffix).unlink(missing_ok=True)
+    return size
 
 
 @dataclass
@@ -133,27 +144,30 @@ def describe(
     views: int,
     seed: int,
     *,
+    rows: NDArray[np.int64] | None = None,
     view_input: InputConfig | None = None,
     precision: str = "fp32",
 ) -> NDArray[np.float32]:
     """Features (n, 1 + views, F) of pictures (n, 3, S, S) and of random views of each, on the device of the backbone.
 
     Args:
-        backbone: in evaluation mode. view_input: the input at the size of the views; by default the recipe's.
+        backbone: in evaluation mode. rows: which of the pictures; by default all. view_input: the input at the size of the
+            views; by default the recipe's.
     """
+    rows = np.arange(len(pixels)) if rows is None else rows
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
     layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     generator = torch.Generator(device).manual_seed(seed)
     parts = []
     step = max(8, 2**19 // recipe.input.size**2)  # pictures: what a CPU's caches hold
-    for rows in torch.split(torch.from_numpy(pixels), step):
-        batch = rows.to(device)
+    for start in range(0, len(rows), step):
+        batch = torch.from_numpy(pixels[rows[start : start + step]]).to(device)
         shown = [normalise(batch, recipe.input)]
         shown += [make_views(batch, recipe.views, view_input or recipe.input, generator) for _ in range(views)]
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             columns = [backbone(images.contiguous(memory_format=layout)).float() for images in shown]
         parts.append(torch.stack(columns, 1).cpu().numpy())
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.empty((0, 1 + views, 0), np.float32)
 
 
 class _Describer:
@@ -162,12 +176,10 @@ class _Describer:
     def __init__(self, images: ImageSet, recipe: Recipe, backbone: nn.Module, precision: str) -> None:
         self.images, self.recipe, self.backbone, self.precision = images, recipe, backbone, precision
 
-    def __call__(self, positions: range, views: int) -> tuple[Pixels, NDArray[np.float32]]:
+    def __call__(self, positions: Sequence[int], views: int) -> tuple[Pixels, NDArray[np.float32]]:
         """The pixels with what could not be read, and features (n, 1 + views, F) of what could."""
         pixels = load_pixels(self.images, self.recipe.input.size, positions=positions)
-        return pixels, describe(
-            pixels.array, self.recipe, self.backbone, views, positions.start, precision=self.precision
-        )
+        return pixels, describe(pixels.array, self.recipe, self.backbone, views, positions[0], precision=self.precision)
 
 
 def _fill(
@@ -196,9 +208,15 @@ def _as_before(file: Path, shape: tuple[int, int, int], state: _State, describe:
         return False
     if array.shape != shape or array.dtype != np.float32:
         return False
-    pixels, now = describe(range(min(PROBES, state.done)), 0)
+    bad = {position for position, _ in state.failures}
+    probes = [position for position in range(state.done) if position not in bad][:PROBES]
+    if not probes:
+        return True
+    pixels, now = describe(probes, 0)
     then = array[pixels.kept, 0]
-    scale = np.abs(now).mean() if now.size else 0.0
+    if not len(now):
+        return False
+    scale = np.abs(now).mean()
     return bool(np.abs(now[:, 0] - then).mean() <= 0.01 * scale)  # other thread counts differ in the last digits
 
 

@@ -7,9 +7,11 @@ short codes gain more from kinds drawn together than they lose by it (compare NN
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +25,17 @@ from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
 from spq.learning.checkpoint import State, check_same_pictures, restored, started
-from spq.learning.features import Features, cached_features, describe
+from spq.learning.features import CHUNK, Features, cached_features, describe
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours, whose
 from spq.learning.optimizers import make_optimizers
 from spq.learning.refit import refit
-from spq.learning.run import FIT_IMAGES, Objective, Outputs, Run, TrainStatus, batch_size_for
+from spq.learning.run import FIT_IMAGES, Objective, Outputs, Run, TrainStatus, batch_size_for, step_seed
 from spq.model.artifact import Model
 from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
 
-PICTURES = (
-    50_000  # that a finish learns from at most: a head needs no more, and neighbours of a quarter of them are close
-)
-PICTURES_PER_SECOND = 250  # on two CPU cores, in 16 epochs
-FEWEST = 1_000  # are worth a few seconds, however few the minutes are
+PICTURES = 50_000  # that a finish learns from at most, so that it takes no longer for a million
 
 
 def train_head(
@@ -60,7 +58,6 @@ def train_head(
     network = started(Network(recipe, backbone), start)
     if checkpoint:
         network.load_state_dict(checkpoint["network"])  # the backbone that the features are of
-    network.backbone.requires_grad_(False)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
     place = torch.device(resolve_device(device))
@@ -70,7 +67,7 @@ def train_head(
     check_same_pictures(checkpoint, features.fingerprint, out, images.name)
     if not checkpoint and not start and recipe.head.start == "pq":
         start_at_pq(network, array[:: 1 + len(array) // FIT_IMAGES, 0])
-    optimizers = make_optimizers(network.to(place), recipe)
+    optimizers = make_optimizers(network.to(place), recipe, backbone=False)
     state = restored(checkpoint, network, optimizers)
     run = Run(recipe, out, network, optimizers, state, batch_size, features.fingerprint, tensorboard)
     run.near = neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, place)
@@ -78,8 +75,9 @@ def train_head(
     step = 1 + len(array) // FIT_IMAGES
     kept = features.kept[::step]
 
-    def pixels_of(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return load_pixels(images, recipe.input.size, positions=kept[rows]).array
+    def pixels_of(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        pixels = load_pixels(images, recipe.input.size, positions=kept[rows])
+        return pixels.array, np.isin(kept[rows], pixels.kept)  # files may have gone since
 
     x = Model(network, recipe).project(array[::step, 0])
     return run.conclude(images.name, x, pixels_of, len(array), len(features.failures))
@@ -104,36 +102,46 @@ def finish_head(
 
     The backbone has learned to tell pictures apart, whatever their views. Now a picture is to agree with its neighbours as well:
     as positives from the start they taught less than views did, found by a trained backbone they teach what views cannot.
-    With neighbours alone, codes no longer found the original of an altered copy; two views of the picture itself beside its
-    neighbour give most of that back, and better neighbours at that.
+    With neighbours alone, codes tell a picture from the next no longer well; two views of the picture itself beside its
+    neighbour give a part of that back, and make better codes at that (docs/log.md).
 
-    Its time and memory are those of PICTURES at most, drawn at random, and of fewer where few minutes are kept for it.
+    It learns from PICTURES at most, drawn at random, so that it takes no longer for a million. In a training by minutes it
+    describes as many as it can in a third of the time that is kept for it, and what is left is for learning, a third at least.
 
     Args:
         network: trained; its backbone stays as it is. begin: where the part before ended, or a checkpoint of this one.
     """
     begun, f = time.monotonic(), recipe.finish
     torch.manual_seed(recipe.train.seed + 1)
-    network = Network(recipe, network.backbone.requires_grad_(False)).to(device)
+    network = Network(recipe, network.backbone).to(device)
     part = replace(
         recipe.train, optimizer="adam", epochs=f.epochs, minutes=0.0, num_views=3, batch_size=f.batch_size,
         temperature=f.temperature, lr=f.lr, backbone_lr_scale=1.0, neighbours=f.neighbours,
     )  # fmt: skip
     recipe, whole = replace(recipe, train=part), recipe
-    optimizers = make_optimizers(network, recipe)
+    optimizers = make_optimizers(network, recipe, backbone=False)
     checkpoint = begin if isinstance(begin, dict) else None
     state = begin if isinstance(begin, State) else restored(begin, network, optimizers)
     precision = resolve_precision(part.precision, device.type)
-    chosen = drawn(len(pixels.array), 60 * whole.train.minutes * f.share, part.seed)
-    array = describe(
-        pixels.array[chosen], whole, network.backbone.eval(), f.views, part.seed,
+    network.backbone.eval()
+    describe_some = partial(
+        describe, pixels.array, whole, network.backbone, f.views,
         view_input=whole.input.scaled(part.view_scale), precision=precision,
     )  # fmt: skip
+    order = np.random.default_rng(part.seed).permutation(len(pixels.array))[:PICTURES]
+    kept = 60 * whole.train.minutes * f.share or math.inf
+    if checkpoint:
+        near = checkpoint["near"].to(device)
+        array = _in_time(describe_some, order[: len(near)], part.seed, math.inf)
+    else:
+        array = _in_time(describe_some, order, part.seed, kept / 3)
+        near = neighbours(array[:, 0], f.neighbours, part.seed, device)
+        state.seconds += time.monotonic() - begun
+        state.began = state.seconds
     batch_size = batch_size_for(recipe, len(array), name, pixels.failures)
-    near = checkpoint["near"].to(device) if checkpoint else neighbours(array[:, 0], f.neighbours, part.seed, device)
-    state.seconds += time.monotonic() - begun
     run = Run(recipe, out, network, optimizers, state, batch_size, fingerprint, tensorboard, whole)
     run.near = near
+    run.clock = state.began, max(60 * whole.train.minutes or math.inf, state.began + kept / 3)
     _learn(run, array, device, objective, on_status, on_epoch)
     return run.finish(name, pixels)
 
@@ -167,12 +175,17 @@ def _learn(
             run.after_step(loss, described[0], on_status, on_epoch)
 
 
-def drawn(count: int, seconds: float, seed: int) -> NDArray[np.int64]:
-    """Which of `count` pictures the finish learns from, ascending: as many as it has time for. 0 seconds: no limit of time."""
-    most = min(PICTURES, max(FEWEST, int(seconds * PICTURES_PER_SECOND))) if seconds else PICTURES
-    if count <= most:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+def _in_time(
+    describe_some: Callable[..., NDArray[np.float32]], rows: NDArray[np.int64], seed: int, seconds: float
+) -> NDArray[np.float32]:
+    """Features of the pictures in these rows, of the first CHUNK and of more until the seconds are over."""
+    parts: list[NDArray[np.float32]] = []
+    end = time.monotonic() + seconds
+    for start in range(0, len(rows), CHUNK):
+        if parts and time.monotonic() > end:
+            break
+        parts.append(describe_some(seed=step_seed(seed, start), rows=rows[start : start + CHUNK]))
+    return np.concatenate(parts)
 
 
 def draw(features: NDArray[np.float32], rows: Tensor, generator: torch.Generator) -> Tensor:

@@ -18,12 +18,15 @@ LINKS = 10  # of each picture to its nearest; paths make more of them
 CONTINUE = 0.9  # chance of a further step of the walk
 STEPS = 20  # after which a walk has ended with a chance of 0.88
 POOL = 20_000  # pictures of the graph at most: the walks take its square
+FEW = 10
 CHUNK = 1024  # pictures compared with all at a time
 WALKS = 64  # walks at a time: their places, (n, WALKS), stay in a CPU's caches
 
 
 def neighbours(features: NDArray[np.float32], count: int, seed: int, device: torch.device) -> Tensor | None:
     """(N, count) rows of other pictures, those first where random walks from each are most often; None for a count of 0.
+
+    In a small collection there are fewer, one for FEW pictures: 50 of 100 would be anything.
 
     Beyond POOL pictures, the graph is of as many drawn at random, and another picture has those of its nearest in the graph.
 
@@ -33,6 +36,7 @@ def neighbours(features: NDArray[np.float32], count: int, seed: int, device: tor
     N = len(features)
     if not count:
         return None
+    place, device = device, torch.device("cpu") if device.type == "mps" else device  # which has no sparse products
     pool = torch.arange(N)
     if N > POOL:
         pool = torch.randperm(N, generator=torch.Generator().manual_seed(seed))[:POOL].sort().values
@@ -43,9 +47,9 @@ def neighbours(features: NDArray[np.float32], count: int, seed: int, device: tor
     graph = unit(features[pool.numpy()])
     mean = graph.mean(0)  # what all features have in common tells no pictures apart
     graph = F.normalize(graph - mean, dim=1)
-    lists = _walks(graph, min(count, len(pool) - 1))
+    lists = _walks(graph, min(count, max(1, (len(pool) - 1) // FEW)))
     if len(pool) == N:
-        return lists
+        return lists.to(place)
     nearest = []
     for start in range(0, N, CHUNK):
         similar = F.normalize(unit(features[start : start + CHUNK]) - mean, dim=1) @ graph.T
@@ -55,7 +59,7 @@ def neighbours(features: NDArray[np.float32], count: int, seed: int, device: tor
     pool = pool.to(device)
     outside = torch.ones(N, dtype=torch.bool, device=device)
     outside[pool] = False
-    return pool[torch.where(outside[:, None], found[:, :-1], found[:, 1:])]
+    return pool[torch.where(outside[:, None], found[:, :-1], found[:, 1:])].to(place)
 
 
 def whose(rows: Tensor, near: Tensor | None, num_views: int, generator: torch.Generator) -> list[Tensor]:
@@ -81,7 +85,9 @@ def _walks(graph: Tensor, count: int) -> Tensor:
             at = CONTINUE * torch.sparse.mm(moves, at)
             visits += at
         visits[own, own - start] = -1.0
-        found.append(visits.topk(count, dim=0).indices.T)
+        best = visits.topk(count, dim=0)
+        # where the walks never came (a group of fewer that nothing else is linked to), the most visited once more
+        found.append(torch.where(best.values > 0, best.indices, best.indices[:1]).T)
     return torch.cat(found)
 
 

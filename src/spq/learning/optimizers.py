@@ -13,13 +13,15 @@ from spq.learning.muon import Muon
 from spq.model.network import Network
 
 
-def make_optimizers(network: Network, recipe: Recipe) -> list[Optimizer]:
+def make_optimizers(network: Network, recipe: Recipe, *, backbone: bool = True) -> list[Optimizer]:
     """Adam for everything, or Muon for the convolutions and Adam for the rest. Each group keeps its `peak_lr`.
 
-    With a `backbone_lr_scale` the backbone's parameters are groups of their own, at that share of the rates.
+    With a `backbone_lr_scale` the backbone's parameters are groups of their own, at that share of the rates; without
+    `backbone` there are none of it.
     """
     config = recipe.train
-    params = [p for p in network.parameters() if p.requires_grad]
+    own = set() if backbone else {id(p) for p in network.backbone.parameters()}
+    params = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
     optimizers: list[Optimizer] = []
     if config.optimizer == "muon":
         filters = [p for p in params if p.ndim == 4]

@@ -79,6 +79,10 @@ class Run:
         self.whole = whole or recipe
         self.state, self.batch_size, self.fingerprint = state, batch_size, fingerprint
         self.near: Tensor | None = None  # (N, count) neighbours of each picture, where they are positives
+        self.clock = (
+            0.0,
+            60 * recipe.train.minutes * (1 - self.kept) or math.inf,
+        )  # seconds between which this part learns
         self.steps_per_epoch = 0
         self.interrupted = False
         self.health = Health(1.0, 1.0, 1.0)
@@ -104,10 +108,11 @@ class Run:
 
     @property
     def done(self) -> float:
-        """Share of this part's budget that is spent: of the wall clock, or of the steps."""
-        if self.recipe.train.minutes > 0:
-            return min(1.0, self.seconds / (60 * self.recipe.train.minutes * (1 - self.kept)))
-        return min(1.0, self.state.step / (self.recipe.train.epochs * self.steps_per_epoch))
+        """Share of this part's budget that is spent: of the wall clock, or of the steps; of a finish, of what ends first."""
+        start, end = self.clock
+        train = self.recipe.train
+        by_steps = 0.0 if train.minutes > 0 else self.state.step / (train.epochs * self.steps_per_epoch)
+        return min(1.0, max(by_steps, (self.seconds - start) / (end - start)))
 
     @property
     def done_of_all(self) -> float:
@@ -134,7 +139,7 @@ class Run:
                 if (done := self.done) >= 1 or self.interrupted:
                     return
                 self.set_lr(done)
-                generator = torch.Generator(device).manual_seed((seed << 40) + self.state.step)
+                generator = torch.Generator(device).manual_seed(step_seed(seed, self.state.step))
                 yield order[start : start + self.batch_size], generator
 
     def view_config(self) -> InputConfig:
@@ -197,10 +202,11 @@ class Run:
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.board:
+            prefix = "finish/" if self.state.trained else ""  # whose steps count from 0 again
             for key in ("loss", "lr", "images_per_second"):
-                self.board.add_scalar(key, row[key], self.state.step)
+                self.board.add_scalar(prefix + key, row[key], self.state.step)
             for key, number in asdict(self.health).items():
-                self.board.add_scalar(f"health/{key}", number, self.state.step)
+                self.board.add_scalar(f"{prefix}health/{key}", number, self.state.step)
         if on_status:
             on_status(status)
 
@@ -215,6 +221,7 @@ class Run:
             "step": self.state.step,
             "seconds": self.seconds,
             "trained": self.state.trained,
+            "began": self.state.began,
         }
         with Replacing(self.out / "checkpoints" / "last.pt") as temporary:
             torch.save(content, temporary)
@@ -240,6 +247,8 @@ class Run:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+            if self.board:
+                self.board.close()
         if self.interrupted:
             raise KeyboardInterrupt
 
@@ -248,25 +257,31 @@ class Run:
         model = Model(self.network, self.whole)
         sample = pixels.array[:: 1 + len(pixels.array) // FIT_IMAGES]
         x = model.embed(sample)  # on the device that trained
-        return self.conclude(name, x, lambda rows: sample[rows], len(pixels.array), len(pixels.failures))
+
+        def pixels_of(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+            return sample[rows], np.ones(len(rows), bool)
+
+        return self.conclude(name, x, pixels_of, len(pixels.array), len(pixels.failures))
 
     def conclude(
         self,
         name: str,
         x: NDArray[np.float32],
-        pixels_of: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+        pixels_of: Callable[[NDArray[np.int64]], tuple[NDArray[np.uint8], NDArray[np.bool_]]],
         images: int,
         unreadable: int,
     ) -> Model:
         """The trained model, saved, with what its codes keep.
 
         Args:
-            x: (N, D) descriptors of a sample of the pictures. pixels_of: rows of that sample -> their pixels.
+            x: (N, D) descriptors of a sample of the pictures. pixels_of: rows of that sample -> pixels of those that
+                can still be read, and which they are.
         """
         model = Model(self.network, self.whole)
         shown = fidelity.chosen(len(x), fidelity.PICTURES)
         originals = fidelity.chosen(len(shown), fidelity.QUERIES)
-        pixels = pixels_of(shown[originals])
+        pixels, readable = pixels_of(shown[originals])
+        originals = originals[readable]
         copies = fidelity.describe_copies(self.network, pixels, self.recipe.input, model.batch_size)
         self.network.to("cpu")
         if self.recipe.train.refit:
@@ -286,6 +301,11 @@ class Run:
         model = Model(self.network, self.whole, facts)
         model.save(self.out)
         return model
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Of the random views of a step, 32 bits: more of a seed torch's generator on a CPU does not look at."""
+    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
 
 
 def batch_size_for(recipe: Recipe, count: int, name: str, failures: list[tuple[int, str]]) -> int:

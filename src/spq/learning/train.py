@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from spq.learning.views import make_views
 from spq.model.artifact import Model
 from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 COMPILE_FROM = 5.0  # minutes of training: shorter ones do not win back what compiling takes
 
@@ -50,7 +54,8 @@ def train(
 
     Args:
         resume: go on from `out/checkpoints/last.pt`, whose recipe then counts; start anew where there is none.
-        backbone: any module (B, 3, S, S) -> (B, F) in place of the recipe's; loading the model needs it again.
+        backbone: any module (B, 3, S, S) -> (B, F) in place of the recipe's, trained as it is and not as a copy; loading the
+            model needs it again.
         start: a model whose weights the training starts from; its input, backbone, head and quantizer count, not the recipe's.
         objective: called as `objective(outputs, network, loss)` for what is minimised, where `loss(outputs)` is the recipe's
             own; a checkpoint does not hold it, so a resumed run is given it again.
@@ -69,13 +74,11 @@ def train(
             images, recipe, out, checkpoint, device=device, backbone=backbone, start=start, objective=objective,
             on_load=on_load, on_status=on_status, on_epoch=on_epoch, tensorboard=tensorboard,
         )  # fmt: skip
-    from accelerate import Accelerator  # heavy, and only training needs it
-
     pixels = load_pixels(images, recipe.input.size, progress=on_load)
     batch_size = batch_size_for(recipe, len(pixels.array), images.name, pixels.failures)
-    fingerprint = hashlib.sha256(pixels.array.tobytes()).hexdigest()
+    fingerprint = hashlib.sha256(pixels.array.reshape(-1).data).hexdigest()
     check_same_pictures(checkpoint, fingerprint, out, images.name)
-    accelerator = Accelerator(cpu=resolve_device(device) == "cpu")
+    accelerator = _accelerator(resolve_device(device))
     torch.manual_seed(recipe.train.seed)
     network = started(Network(recipe, backbone), start)
     if recipe.train.channels_last:
@@ -143,6 +146,17 @@ def _resolved(
     if backbone is not None:
         recipe = replace(recipe, backbone=replace(recipe.backbone, name=f"given/{type(backbone).__name__}"))
     return recipe
+
+
+def _accelerator(device: str) -> Accelerator:
+    """Raises ConfigError for another kind of device than that of an earlier training, which Accelerate keeps for a process."""
+    from accelerate import Accelerator  # heavy, and only training needs it
+
+    with suppress(ValueError):  # it has begun without cpu=True
+        accelerator = Accelerator(cpu=device == "cpu")
+        if accelerator.device.type == torch.device(device).type:
+            return accelerator
+    raise ConfigError(f"this process has trained on another device than {device}; train on {device} in a new process")
 
 
 def _neighbours(network: Network, recipe: Recipe, pixels: Pixels, device: torch.device) -> Tensor | None:
