@@ -316,7 +316,7 @@ def test_views_may_be_more_and_smaller_and_codebooks_are_refitted(
 def test_a_finished_run_resumed_keeps_its_health(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
     first = train(images, recipe, tmp_path / "m")
     again = train(images, recipe, tmp_path / "m", resume=True)
-    assert again.training == first.training
+    assert {**again.training, "minutes": 0} == {**first.training, "minutes": 0}
 
 
 def test_a_compiled_training_has_one_graph_for_each_size_of_the_views_and_learns_the_same(
