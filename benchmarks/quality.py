@@ -72,6 +72,22 @@ class Job:
         return all(row.get(key) == value for key, value in vars(self).items())
 
 
+class Scores:
+    """Scores of one training, in a file until its row is made: of a large network each takes minutes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    def get(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if name not in self.found:
+            self.found[name] = make()
+            with Replacing(self.path) as temporary:
+                temporary.write_text(json.dumps(self.found), "utf-8")
+        scores: dict[str, Any] = self.found[name]
+        return scores
+
+
 class Bench:
     """The runs of one call."""
 
@@ -116,21 +132,20 @@ class Bench:
         folder = self.options.work / job.folder
         model, facts, ablation = (self.theirs if job.variant == "authors" else self.ours)(job, folder)
         data = self.data(model.config.input.size)
-        scores = measure(model, data, everything=True)
+        known = Scores(folder / "scores.json")
+        scores = known.get("end", lambda: measure(model, data, everything=True))
         curve = []
         for point in points(folder):
             ending = point["step"] > 0.98 * facts["steps"] and not model.config.finish.epochs
             if ending or point.get("trained"):
                 continue  # the end itself, or nearly; or of head and codes alone
-            if job.variant == "authors":
-                at = as_model(point["network"], job.bits)
-            else:
-                at = Model(Network(model.config), model.config)
-                at.network.load_state_dict(point["network"])
-            value = measure(at, data, pq=ablation.pq, refitted=False)["map"]
+            at = self.model_at(point, model, job)
+            score = partial(measure, at, data, pq=ablation.pq, refitted=False)
+            value = known.get(str(point["step"]), score)["map"]
             curve.append([round(point["seconds"] / 60, 2), value])
             print(f"  {curve[-1][0]:.1f} minutes: mAP {value:.4f}", file=sys.stderr, flush=True)
         curve.append([facts["minutes_spent"], scores["map"]])
+        known.path.unlink()
         shutil.rmtree(folder / "points", ignore_errors=True)
         if job.variant != "authors":  # theirs is what `spq bench official` scores
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -140,6 +155,15 @@ class Bench:
             **facts, "queries": len(data.queries), "map_at": data.map_at, "machine": machine(),
             "date": datetime.date.today().isoformat(),
         }  # fmt: skip
+
+    @staticmethod
+    def model_at(point: dict[str, Any], end: Model, job: Job) -> Model:
+        """The model at a point on the way to its end."""
+        if job.variant == "authors":
+            return as_model(point["network"], job.bits)
+        at = Model(Network(end.config), end.config)
+        at.network.load_state_dict(point["network"])
+        return at
 
     def ours(self, job: Job, folder: Path) -> tuple[Model, Row, Ablation]:
         o = self.options

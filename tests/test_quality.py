@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import quality
-from _scoring import choose_protocol, load_data, map_of
+from _scoring import choose_protocol, load_data, map_of, measure
 from _variants import ABLATIONS, DIVERSITY, fingerprint, variant
 from spq.config import Recipe, load_recipe, to_dict
 from spq.data.sources import open_images
@@ -210,6 +210,25 @@ def test_a_run_tells_all_that_a_reader_needs(
     assert row["epochs_done"] == 2
     paths = quality.save_plots([row], tmp_path / "plots")
     assert sorted(path.name for path in paths) == ["map-over-time-16.png", "pr-16.png", "precision-16.png"]
+
+
+def test_scoring_that_was_stopped_goes_on(tiny: str, pictures: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    asked, calls = options(pictures, tiny), 0
+
+    def stopped(*args: Any, **more: Any) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return measure(*args, **more)
+
+    monkeypatch.setattr(quality, "measure", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        quality.Bench(asked).run()
+    row = quality.Bench(asked).run()[0]
+    assert calls == len(row["curve"]) + 1  # the third once more
+    assert not list(asked.work.rglob("scores.json"))
 
 
 def test_shorter_codes_of_one_training_are_scored_as_if_the_model_were_cut(tiny: str, pictures: str) -> None:
