@@ -201,7 +201,7 @@ class FinishConfig:
     """When the backbone is trained: head and codebooks learned anew on its features, with views and neighbours as positives."""
 
     epochs: int = 0  # of the pictures' features; 0: the training ends with the backbone's, as a frozen one's does
-    share: float = 0.1  # of a training's minutes that is kept for it
+    share: float = 0.1  # of a training's minutes that is kept for it; 0: it takes its epochs after them
     views: int = 3  # of each picture whose features are computed, beside those of the whole picture
     neighbours: int = 50  # pictures that random walks over the features lead to
     temperature: float = 0.3

@@ -79,10 +79,8 @@ class Run:
         self.whole = whole or recipe
         self.state, self.batch_size, self.fingerprint = state, batch_size, fingerprint
         self.near: Tensor | None = None  # (N, count) neighbours of each picture, where they are positives
-        self.clock = (
-            0.0,
-            60 * recipe.train.minutes * (1 - self.kept) or math.inf,
-        )  # seconds between which this part learns
+        # seconds between which this part learns
+        self.clock = 0.0, 60 * recipe.train.minutes * (1 - self.kept) or math.inf
         self.steps_per_epoch = 0
         self.interrupted = False
         self.health = Health(1.0, 1.0, 1.0)
