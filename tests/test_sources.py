@@ -117,6 +117,25 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
         open_images(tmp_path)
 
 
+@pytest.mark.parametrize("left", [None, "empty"])
+def test_a_disk_that_goes_while_it_is_listed_is_no_shorter_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str | None
+) -> None:
+    """The pictures of `b` would be taken as deleted."""
+    honest, root = os.scandir, put(tmp_path / "disk", "a/1.jpg", "b/2.jpg")
+
+    def scandir(path: Any = ".") -> Any:
+        if Path(path).name == "b":
+            root.rename(tmp_path / "away")
+            if left:
+                root.mkdir()
+        return honest(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="replaced while it was listed" if left else "no such folder any more: .*disk"):
+        open_images(root)
+
+
 def test_a_vanished_file_is_an_image_error(tmp_path: Path) -> None:
     images = open_images(put(tmp_path, "a.jpg", "b.jpg"))
     (tmp_path / "a.jpg").unlink()

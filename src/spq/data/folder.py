@@ -26,15 +26,14 @@ class FolderImages(ImageSet):
     """
 
     def __init__(self, name: str, root: Path) -> None:
-        try:
-            os.scandir(root).close()  # os.walk below passes over what it may not list
-        except OSError as error:
-            raise DataError(f"cannot list {name}: {error.strerror}; make the folder readable") from None
+        before = _identity(name, root)
         extensions = EXTENSIONS | (HEIF if _register_heif() else set())
         failed: list[OSError] = []
         self.names = sorted(_walk(root, extensions, failed.append), key=lambda name: name.split("/"))
         ids = [printable(name) for name in self.names]
         unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in failed)
+        if _identity(name, root) != before:  # the list may be a part of it, and the rest would be taken as deleted
+            raise DataError(f"{name} was replaced while it was listed; try again")
         if not ids:
             raise DataError(f"no pictures in {name}; {_hint(root, unlisted)}")
         self.root = root
@@ -63,6 +62,22 @@ class FolderImages(ImageSet):
 
     def path(self, position: int) -> Path | None:
         return (self.root / self.names[position]).absolute()
+
+
+def _identity(name: str, root: Path) -> tuple[int, int]:
+    """What tells a folder from another of its name: that of a disk from the empty one below it, say.
+
+    Raises:
+        DataError: it is not there, or may not be listed, over which os.walk passes.
+    """
+    try:
+        os.scandir(root).close()
+        status = root.stat()
+    except FileNotFoundError:
+        raise DataError(f"no such folder any more: {name}; it vanished while it was opened") from None
+    except OSError as error:
+        raise DataError(f"cannot list {name}: {error.strerror}; make the folder readable") from None
+    return status.st_dev, status.st_ino
 
 
 def file_of(root: Path, id_: str) -> Path | None:
