@@ -144,7 +144,7 @@ def train(
     facts = {"model": str(out), "hash": model.hash, "bits": model.config.quantizer.bits, **model.training}
     facts["seconds"] = round(60 * facts["minutes"], 1)
     if facts["unreadable"]:
-        _note(f"{facts['unreadable']} pictures could not be read and were left out")
+        _note(f"unreadable and left out: {facts['unreadable']:,} of {facts['images'] + facts['unreadable']:,} pictures")
     if warning := Health(**facts["health"]).warning:
         _note(f"warning: {warning}")
     print(json.dumps(facts) if as_json else training_text(facts))
