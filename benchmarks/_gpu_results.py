@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from spq.model.artifact import Replacing
+from spq.files import Replacing
 
 
 class Results:

@@ -39,11 +39,12 @@ from spq.data.protocols import Protocol
 from spq.data.sources import ImageSet, open_images
 from spq.errors import SPQError
 from spq.evaluation.evaluate import evaluate
+from spq.files import Replacing
 from spq.learning.checkpoint import read_checkpoint
 from spq.learning.refit import refit
 from spq.learning.run import FIT_IMAGES, TrainStatus
 from spq.learning.train import train
-from spq.model.artifact import Model, Replacing
+from spq.model.artifact import Model
 from spq.model.device import resolve_device
 from spq.model.network import Network
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from spq.errors import DataError, SPQError
-from spq.model.artifact import Replacing
+from spq.files import Replacing
 
 LARGE = 2**16  # numbers; smaller tensors are kept as they are
 MIB = 2**20

@@ -43,8 +43,9 @@ from official import train_within
 from spq.app.progress import TrainingBar
 from spq.data.protocols import Protocol
 from spq.errors import ConfigError
+from spq.files import Replacing
 from spq.learning.train import train
-from spq.model.artifact import Model, Replacing
+from spq.model.artifact import Model
 from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
 
@@ -194,7 +195,7 @@ class Bench:
         o = self.options
         assert self.authors
         pixels = self.data(32).training
-        budget = {"minutes": o.minutes or 0.0, "epochs": o.epochs or 0, "every": o.every, "device": o.device}
+        budget = {"minutes": o.minutes or 0.0, "epochs": o.epochs or 0, "every": o.every}
         budget["device"] = resolve_device(o.device)
         last, _ = train_within(self.authors, pixels, folder, bits=job.bits, seed=job.seed, **budget)
         model = as_model(last["network"], job.bits)

@@ -213,6 +213,12 @@ class FinishConfig:
             raise ConfigError(f"finish.share {self.share} is no share of the minutes; try 0.1")
         if self.views < 0:
             raise ConfigError(f"finish.views {self.views} is no number of views; try 3")
+        if self.epochs < 0:
+            raise ConfigError(f"finish.epochs {self.epochs} is no number of epochs; try 16, or 0 for no finish")
+        if self.batch_size < 2:
+            raise ConfigError(f"finish.batch_size {self.batch_size} leaves no negatives; try 256")
+        if not (self.temperature > 0 and self.lr > 0):
+            raise ConfigError(f"finish.temperature {self.temperature} and lr {self.lr} must be above 0; try 0.3, 1e-2")
         if self.epochs and self.neighbours < 1:
             raise ConfigError(f"finish.neighbours {self.neighbours} leaves nothing to agree with; try 50")
 

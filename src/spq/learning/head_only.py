@@ -1,7 +1,8 @@
 """Head and codebooks learned on features of a frozen backbone: minutes on two cores for any pretrained network.
 
-The start is product quantization of the features. From there the loss of the paper goes on, with one change: what a picture is
-to agree with is, beside itself, its neighbours in feature space. Those of a good backbone are most often of the same kind, and
+For a frozen backbone the start is product quantization of the features (`start_at_pq`); as the finish of a training, a fresh
+head. From there the loss of the paper goes on, with one change: what a picture is to agree with is, beside itself, its
+neighbours in feature space. Those of a good backbone are most often of the same kind, and
 short codes gain more from kinds drawn together than they lose by it (compare NNCLR, Dwibedi et al. 2021; docs/log.md).
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -115,7 +116,7 @@ def finish_head(
     torch.manual_seed(recipe.train.seed + 1)
     network = Network(recipe, network.backbone).to(device)
     part = replace(
-        recipe.train, optimizer="adam", epochs=f.epochs, minutes=0.0, num_views=3, batch_size=f.batch_size,
+        recipe.train, optimizer="adam", epochs=f.epochs, minutes=0.0, num_views=3 if f.views else 2, batch_size=f.batch_size,
         temperature=f.temperature, lr=f.lr, backbone_lr_scale=1.0, neighbours=f.neighbours,
     )  # fmt: skip
     recipe, whole = replace(recipe, train=part), recipe
@@ -164,7 +165,7 @@ def _learn(
     with run.interruptible():
         for indices, generator in run.batches(len(array), place):
             shown = whose(indices, run.near, train.num_views, generator)
-            described = [network.project(draw(array, rows, generator)) for rows in shown]
+            described = [network.project(x) for x in draw(array, shown, generator)]
             outputs = [(x, network.quantizer(x)) for x in described]
             loss = objective(outputs, network, own_loss) if objective else own_loss(outputs)
             for optimizer in run.optimizers:
@@ -188,10 +189,18 @@ def _in_time(
     return np.concatenate(parts)
 
 
-def draw(features: NDArray[np.float32], rows: Tensor, generator: torch.Generator) -> Tensor:
-    """(B, F): a cached view, or the whole picture, of each row."""
-    which = torch.randint(features.shape[1], rows.shape, generator=generator, device=rows.device)
-    return torch.from_numpy(features[rows.cpu().numpy(), which.cpu().numpy()]).to(rows.device)
+def draw(features: NDArray[np.float32], shown: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """(B, F) for each of `shown` (B,): of a picture a cached view or the whole of it, never one twice in the same row.
+
+    Twice the same would be a descriptor against its own quantization, which the loss is not to see.
+    """
+    have, rows = features.shape[1], shown[0]
+    chances = torch.rand(len(rows), max(have, len(shown)), generator=generator, device=rows.device)
+    columns = chances.argsort(1).T % have  # repeats only where there are fewer than are shown
+    return [
+        torch.from_numpy(features[of.cpu().numpy(), which.cpu().numpy()]).to(rows.device)
+        for of, which in zip(shown, columns, strict=False)
+    ]
 
 
 @torch.no_grad()

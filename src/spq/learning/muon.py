@@ -38,7 +38,10 @@ class Muon(Optimizer):
 
 
 def orthogonalise(G: Tensor, steps: int) -> Tensor:
-    """The nearest semi-orthogonal matrix to G (m, n), approximately: singular values end in about 0.7..1.2.
+    """The nearest semi-orthogonal matrix to G (m, n), approximately: singular values end near 1.
+
+    A step makes small ones 3.4 times as large: with 5 steps those above 0.002 of the norm end in about 0.7..1.2, with the 3 of
+    `Muon` those above 0.02.
 
     A quintic polynomial iteration X <- (a I + b A + c A A) X with A = X X^T and Jordan's coefficients, chosen for a steep
     slope at zero. All factors are polynomials of the first A, so that they commute: the iteration runs on the small

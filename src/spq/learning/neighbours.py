@@ -92,7 +92,7 @@ def _walks(graph: Tensor, count: int) -> Tensor:
 
 
 def _moves(graph: Tensor) -> Tensor:
-    """(n, n) sparse, columns that sum to one: from each picture to those that it or that are linked to it, by cosine cubed."""
+    """(n, n) sparse, columns that sum to one: from a picture to its links and to those whose link it is, by cosine cubed."""
     n, links = len(graph), min(LINKS, len(graph) - 1)
     weights, targets = [], []
     for start in range(0, n, CHUNK):

@@ -21,12 +21,13 @@ from torch.optim import Optimizer
 from spq.config import InputConfig, Recipe, to_dict
 from spq.data.images import Pixels
 from spq.errors import CollapseError, ConfigError, DataError
+from spq.files import Replacing
 from spq.learning import fidelity
 from spq.learning.checkpoint import State
 from spq.learning.health import Health, measure
 from spq.learning.optimizers import lr_factor
 from spq.learning.refit import refit
-from spq.model.artifact import Model, Replacing
+from spq.model.artifact import Model
 from spq.model.network import Network
 
 Outputs = Sequence[tuple[Tensor, Tensor]]  # descriptors x and their soft quantizations z, (B, D) each, of every view
@@ -86,7 +87,7 @@ class Run:
         self.health = Health(1.0, 1.0, 1.0)
         self.recent: list[Tensor] = []
         self.session_start = self.last_log = self.last_checkpoint = 0.0
-        self.views_at_start = state.step
+        self.step_at_start = state.step
         self.board = _board(out) if tensorboard else None  # before anything is written: it may be missing
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
 
@@ -191,7 +192,7 @@ class Run:
             epoch=self.state.step // self.steps_per_epoch,
             views=self.views,
             seconds=self.seconds,
-            images_per_second=(self.state.step - self.views_at_start) * self.batch_size / max(elapsed, 1e-9),
+            images_per_second=(self.state.step - self.step_at_start) * self.batch_size / max(elapsed, 1e-9),
             loss=value,
             lr=self.optimizers[0].param_groups[0]["lr"],
             health=self.health,

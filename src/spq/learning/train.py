@@ -60,7 +60,7 @@ def train(
         objective: called as `objective(outputs, network, loss)` for what is minimised, where `loss(outputs)` is the recipe's
             own; a checkpoint does not hold it, so a resumed run is given it again.
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
-        on_epoch: called after every epoch with its number and the network (in training mode).
+        on_epoch: called after every epoch with its number and the network, in the mode it trains in; a finish counts anew.
         on_note: called with what the user should know: that training cannot be compiled here.
     Raises:
         DataError: fewer readable images than one batch. CollapseError: the loss is no longer finite.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from spq import __version__
 from spq.config import Distance, InputConfig, Recipe, from_dict, to_dict
 from spq.data.images import ImageInput, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
+from spq.files import Replacing
 from spq.model.network import Network
 
 FORMAT = 1
@@ -291,25 +291,6 @@ codes = SPQ.load("this folder").encode(["a.jpg", "b.jpg"])  # (2, {q.num_codeboo
 
 Method: Jang and Cho, Self-supervised Product Quantization for Deep Unsupervised Image Retrieval, ICCV 2021.
 """
-
-
-class Replacing:
-    """A temporary path beside the target that takes its place at the end, so that a reader sees old or new, never half."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.temporary = target.with_name(f".{target.name}.{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        return self.temporary
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.temporary.unlink(missing_ok=True)
-            return
-        with self.temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        self.temporary.replace(self.target)
 
 
 def _identity(config: Recipe) -> dict[str, Any]:
