@@ -160,6 +160,7 @@ def test_every_option_of_search_is_that_of_python(
              {"where": "path ~ *.png and (label = coat or label = shirt)"}),
             ((a, "--max-distance", "0.3"), a, {"max_distance": 0.3}),
             ((a, "--fold"), a, {"fold": True}),
+            ((a, b, "--not", c, "--weights", "2,1,0.5"), [a, b], {"negative": [c], "weights": [2, 1, 0.5]}),
             ((a, "--offset", 10, "--top", 5), a, {"offset": 10, "top": 5}),
             (("--id", id_), id_, {"exclude": [id_]}),
             ((b, "--id", id_, "--not", c), [b, id_], {"negative": [c], "exclude": [id_]}),
@@ -172,6 +173,50 @@ def test_every_option_of_search_is_that_of_python(
             ]
             assert ("folded" in found[0]) == ("--fold" in arguments)
             assert all(hit["id"] != id_ for hit in found) or "--id" not in arguments
+
+
+def test_weights_that_cannot_be_meant_and_no_answers_are_one_line(
+    index: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = min(photos.rglob("*.png"))
+    for weights, reason in (
+        ("1,2", "--weights has 2 for 1 pictures"),
+        ("x", "write --weights 1,2,0.5"),
+        ("-1", "0..1,000,000"),
+    ):
+        assert run("search", index, query, "--weights", weights) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert reason in line
+    assert run("search", index, query, "--where", "label = nothing") == 0
+    out, err = capsys.readouterr()
+    assert not out
+    assert "no picture is an answer" in err
+
+
+def test_no_picture_and_no_part_of_an_index_or_a_model_is_written_over(
+    index: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = min(photos.rglob("*.png"))
+    before = tree(photos), tree(index), tree(model)
+    for arguments, reason in [
+        (("search", index, query, "--html", query), "is a picture, which would be lost"),
+        (("search", index, query, "--html", photos), "is a folder; give a file"),
+        (("dupes", index, "--csv", query), "is a picture"),
+        (("export", index, "--to", "faiss", "--out", index / "items.sqlite"), "is a part of"),
+        (("export", index, "--to", "onnx", "--out", index / "model" / "model.safetensors"), "is a part of"),
+        (("info", model, "--html", model / "config.json"), "is a part of"),
+    ]:
+        assert run(*arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert reason in line
+    assert (tree(photos), tree(index), tree(model)) == before
+
+
+def test_an_index_that_is_given_another_collection_says_so(
+    index: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("index", photos / "bag", "--model", model, "--out", index) == 0
+    assert f"held the pictures of {photos}" in capsys.readouterr().err
 
 
 def test_folded_copies_are_told_on_the_line_and_in_json(

@@ -24,6 +24,18 @@ COMPARE = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.
 NUMERIC = re.compile(r"[ \t\n\v\f\r]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t\n\v\f\r]*", re.ASCII)
 
 
+@pytest.mark.parametrize(
+    "text", ["1600", "2300", "9999", "9999-12", "9999-12-31", "9999-12-31 23:59:59", "0001", "1677-01-01"]
+)
+def test_dates_beyond_those_of_a_database_are_before_or_after_all(text: str) -> None:
+    begin, end = period(text)
+    assert (begin, end) in [(-(2**63), -(2**63)), (2**63 - 1, 2**63 - 1)]
+    condition, values = to_sql(parse(f"time < '{text}' or time = '{text}' or time >= '{text}'"))
+    connection = sqlite3.connect(":memory:")
+    assert connection.execute(f"SELECT {condition} FROM (SELECT 0 AS mtime_ns)", values).fetchone() == (1,)
+    connection.close()
+
+
 def holds(expr: Expr, item: Item) -> bool:
     """The plain truth of an expression for an item."""
     if isinstance(expr, And):

@@ -101,6 +101,22 @@ def test_the_lossless_original_is_kept_over_its_smaller_and_its_lossy_copies(rep
             assert {other.note for other in group.others} == {"re-encoded", "resized"}
 
 
+def test_a_fade_is_not_one_picture(tiny_model: Model, tmp_path: Path) -> None:
+    """Each step is the same picture as the one before; the first and the last have nothing in common."""
+    steps = [Image.blend(large(0), large(7), step / 30) for step in range(31)]
+    for step, image in enumerate(steps):
+        image.save(tmp_path / f"{step:02d}.png")
+    with ImageIndex.build(tmp_path / "i", tiny_model, tmp_path) as index:
+        report = find_duplicates(index, open_images(tmp_path))
+    groups = [group for group in report.groups if group.kind in ("re-encoded", "edited")]
+    assert len(groups) > 2
+    for group in groups:
+        span = [int(member.path[:2]) for member in (group.keep, *group.others)]
+        assert max(abs(span[0] - other) for other in span) < 12
+    confirmed = [other.path for group in groups for other in group.others]
+    assert len(confirmed) == len(set(confirmed))
+
+
 def test_edited_copies_say_what_was_done_to_them(report: Report) -> None:
     for group in (group for group in report.groups if group.kind == "edited"):
         notes = {other.path[3:].split(".")[0]: other.note for other in group.others}
@@ -221,14 +237,14 @@ GOOD = Item("photos/a.jpg", size=100, mtime_ns=5, hash=b"h", width=20, height=10
 def test_the_better_one_is_kept_for_a_reason_that_is_true(worse: Item, why: str) -> None:
     for items in ([GOOD, worse], [worse, GOOD]):
         sorting = _Sorting(items)
-        sorting.join("identical", np.array([[0, 1]]), lambda *_: ("", None))
+        sorting.join("identical", np.array([[0, 1]]), lambda pairs: ["the same bytes"] * len(pairs))
         (group,) = sorting.groups
         assert (group.keep.path, group.why) == (GOOD.path, why)
     assert _reason([GOOD, worse, replace(GOOD, width=1)]) == why  # the runner-up decides
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11), st.floats(0, 9, width=32)), max_size=40))
-def test_groups_are_apart_and_similar_ones_are_each_near_to_the_kept(edges: list[tuple[int, int, float]]) -> None:
+def test_groups_are_apart_and_each_member_is_near_to_the_kept(edges: list[tuple[int, int, float]]) -> None:
     edges = [edge for edge in edges if edge[0] != edge[1]]
     pairs = np.array([edge[:2] for edge in edges], np.int64).reshape(-1, 2)
     items = [Item(f"{n:02d}", 1, 1, width=n, height=1) for n in range(12)]
@@ -240,8 +256,11 @@ def test_groups_are_apart_and_similar_ones_are_each_near_to_the_kept(edges: list
         assert all(frozenset((int(group.keep.path), int(other.path))) in near for other in group.others)
 
     joined = _Sorting(items)
-    joined.join("edited", pairs, lambda *_: ("", None))
-    assert all(joined.leader[a] == joined.leader[b] for a, b in pairs)
+    joined.join("edited", pairs, lambda some: ["a copy" * (frozenset(pair) in near) for pair in some.tolist()])
+    for group in joined.groups:
+        assert all(frozenset((int(group.keep.path), int(other.path))) in near for other in group.others)
+    kept = set(joined.kept().tolist())
+    assert not any(pair <= kept for pair in near)
     assert len(joined.kept()) == len(items) - sum(len(group.others) for group in joined.groups)
     for sorting in (gathered, joined):
         members = [member.path for group in sorting.groups for member in (group.keep, *group.others)]

@@ -104,6 +104,24 @@ def test_a_picture_is_read_once_and_one_with_a_twin_is_not_decoded(photos: Path,
     assert [twin and twin.id for _, twin in seen] == [7, None] * 30
 
 
+def test_equal_files_of_one_sync_have_one_code(
+    photos: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two batches, rounding might give them two, and an index would say that equal bytes are different pictures."""
+    for number in range(40):
+        (photos / "bag" / f"z{number:02d}.png").write_bytes(min(photos.rglob("*.png")).read_bytes())
+    images, rng = open_images(photos), np.random.default_rng(0)
+    monkeypatch.setattr(
+        tiny_model, "encode", lambda pixels, **_: rng.integers(0, 16, (len(pixels), 8)).astype(np.uint8)
+    )
+    codes: dict[bytes, set[bytes]] = {}
+    for item in items_of(images, tiny_model, list(range(len(images)))):
+        assert item.code is not None
+        codes.setdefault(item.hash, set()).add(item.code.tobytes())
+    assert len(codes) == 60
+    assert all(len(of_one) == 1 for of_one in codes.values())
+
+
 def test_a_file_that_changes_while_it_is_read_is_to_be_retried(photos: Path, tiny_model: Model) -> None:
     images = open_images(photos)
     target, honest = 5, images.decode

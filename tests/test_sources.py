@@ -136,6 +136,14 @@ def test_a_disk_that_goes_while_it_is_listed_is_no_shorter_list(
         open_images(root)
 
 
+def test_no_two_names_have_one_id(tmp_path: Path) -> None:
+    for name in (b"lit\\xe9.jpg", b"lit\xe9.jpg", b"lit\\\xe9.jpg"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    images = open_images(tmp_path)
+    assert sorted(images.ids) == sorted(["lit\\\\xe9.jpg", "lit\\xe9.jpg", "lit\\\\\\xe9.jpg"])
+    assert all(images.read(position) == b"x" for position in range(3))
+
+
 def test_a_vanished_file_is_an_image_error(tmp_path: Path) -> None:
     images = open_images(put(tmp_path, "a.jpg", "b.jpg"))
     (tmp_path / "a.jpg").unlink()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -15,9 +16,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from PIL import Image
 
 from reference.format_1 import make_format_1
+from spq.data.sources import open_images
 from spq.errors import StoreError
+from spq.index import layout
 from spq.index.store import Item, Manifest, Store
 
 MANIFEST = Manifest(2, "0", "h", "l2", 2, 256, 16)
@@ -177,6 +181,44 @@ def test_readers_go_on_while_one_writes_and_see_what_is_committed(store: Store) 
         store.put(items())
         assert len(reader) == len(store) == 1
         assert reader.version() != before
+
+
+def test_a_reader_that_may_not_write_sees_what_the_owner_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite has to be told then that the file never changes, and would go on with half of an old one."""
+
+    def connect(folder: Path, options: str, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
+        if options == "mode=ro":
+            raise sqlite3.OperationalError("unable to open database file")  # as without a right to the files beside it
+        return honest(folder, options, kind)
+
+    honest = layout._connect
+    with store.writing():
+        store.put(item(f"{n}.jpg", 1 + n % 255) for n in range(3000))
+    with monkeypatch.context() as patch:
+        patch.setattr(layout.os, "access", lambda *_: False)
+        patch.setattr(layout, "_connect", connect)
+        with Store.open(store.folder) as reader:
+            versions = {reader.version()}
+            assert len(reader) == 3000
+            with reader.snapshot():
+                assert len(reader) == 3000
+            with store.writing():
+                store.remove(f"{n}.jpg" for n in range(2990))
+                store.compact()
+            versions.add(reader.version())
+            assert sorted(reader.stats()) == [f"{n}.jpg" for n in range(2990, 3000)]
+            assert len(versions) == 2
+
+
+@pytest.mark.parametrize("seconds", [20_000_000_000, -20_000_000_000])
+def test_dates_that_no_database_holds_are_the_nearest_that_it_does(tmp_path: Path, seconds: int) -> None:
+    """Broken clocks leave them, and one such file would stop every sync."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    os.utime(tmp_path / "a.png", (seconds, seconds))
+    size, mtime_ns = open_images(tmp_path).stat(0)
+    with Store.create(tmp_path / "i", MANIFEST) as store, store.writing():
+        store.put([replace(item("a.png", 1), size=size, mtime_ns=mtime_ns)])
+        assert store.stats() == {"a.png": (size, mtime_ns)}
 
 
 def test_a_second_writer_is_refused_with_one_line(store: Store) -> None:

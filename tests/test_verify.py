@@ -108,6 +108,21 @@ def test_a_manifest_that_does_not_fit_is_a_fault(index: Path) -> None:
         assert any(words in fault for fault in faults(index)), changed
 
 
+def test_a_distance_that_is_not_the_models_is_a_fault(index: Path) -> None:
+    facts = json.loads((index / "manifest.json").read_text())
+    assert facts["distance"] == "l2"
+    (index / "manifest.json").write_text(json.dumps(facts | {"distance": "sqeuclidean"}))
+    (line,) = faults(index)
+    assert "distance sqeuclidean, are not the model's 32 of 16, l2" in line
+
+
+def test_a_hash_of_another_item_is_a_fault(index: Path) -> None:
+    change(index, "UPDATE items SET hash = (SELECT hash FROM items WHERE id = 5), size = 1 WHERE id = 9")
+    (line,) = faults(index)
+    assert line.startswith("item 9 (")
+    assert "which has another size" in line
+
+
 def test_a_model_that_is_not_the_one_of_the_codes_is_a_fault(index: Path, tiny_model: Model) -> None:
     weights = index / "model" / "model.safetensors"
     sound = bytearray(weights.read_bytes())

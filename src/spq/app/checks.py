@@ -6,8 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from spq.data.folder import EXTENSIONS, HEIF
 from spq.errors import ConfigError
 
+MODEL_FILES = {"config.json", "model.safetensors"}
+INDEX_FILES = {"manifest.json", "items.sqlite"}
 TRAINING_FILES = {"config.json", "model.safetensors", "README.md", "checkpoints", "log.jsonl", "tensorboard"}
 
 
@@ -76,9 +79,16 @@ def check_folder(option: str, path: Path | None) -> None:
 
 
 def check_file(option: str, path: Path | None) -> None:
-    """Refuse a folder where a file is to be written, and a place below a file."""
-    if path and path.is_dir():
+    """Refuse to write a file over a folder, a picture, or what an index or a model is made of."""
+    if path is None:
+        return
+    if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder; give a file")
+    if path.exists() and path.suffix.lower() in EXTENSIONS | HEIF:
+        raise ConfigError(f"{option} {path} is a picture, which would be lost; give another name")
+    for parts in (INDEX_FILES, MODEL_FILES):
+        if path.name in parts and all((path.parent / part).exists() for part in parts):
+            raise ConfigError(f"{option} {path} is a part of {path.parent}, which would be lost; give another place")
 
 
 def check_tensorboard() -> None:

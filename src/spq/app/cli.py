@@ -28,7 +28,9 @@ WHERE = "Among these: path, width, height, size, time, label or your metadata; =
 PROTOCOLS = "cifar10-spq, cifar10-i, cifar10-ii, flickr25k or nuswide21."
 RUNTIME = "web: search by pictures of one's own, too; the .tgz of npm pack onnxruntime-web, or fetch it."
 METHODS = "How codes are looked through; all but ivf are exact, auto takes the quickest exact one."
-RECALL = "Let ivf look into as few lists as find this share of the 100 nearest, say 0.95."
+RECALL = "Let ivf look into as few lists as find this share of the 100 nearest to its own codes; new pictures find a bit less."
+FOLD = "One answer for pictures of the same code; at 16 bits many different ones share one."
+WEIGHTS = "One for each IMAGE, then each --id, then each --not; else 1, and 0.3 for --not."
 
 Method = Literal["auto", "exact", "bucket", "fast", "ivf"]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -206,10 +208,11 @@ def search(
     images: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE]...", help="To be like; - is stdin.")] = None,
     id_: Annotated[list[int] | None, typer.Option("--id", help="More like this item; itself left out.")] = None,
     not_: Annotated[list[str] | None, typer.Option("--not", metavar="IMAGE", help="Not to be like.")] = None,
+    weights: Annotated[str | None, typer.Option(metavar="W,...", help=WEIGHTS)] = None,
     box: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Only this region of IMAGE, in pixels.")] = None,
     where: Annotated[str | None, typer.Option(metavar="EXPR", help=WHERE)] = None,
     max_distance: Annotated[float | None, typer.Option(help="Leave out what is farther.")] = None,
-    fold: Annotated[bool, typer.Option("--fold", help="One answer for pictures of the same code.")] = False,
+    fold: Annotated[bool, typer.Option("--fold", help=FOLD)] = False,
     top: Annotated[int, typer.Option(min=1, help="How many answers.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="Leave out so many first answers.")] = 0,
     html: Annotated[Path | None, typer.Option(help="Also write a contact sheet.")] = None,
@@ -223,7 +226,8 @@ def search(
 ) -> None:
     """Find the pictures most like IMAGE, or like several, and not like others.
 
-    Exact, unless --nprobe or --recall-target asks for less on a huge index.
+    Exact, unless --nprobe or --recall-target asks for less. That makes lists first, which takes longer than many exact searches:
+    it pays for a program that keeps the index open.
 
     Example: spq search photos.index query.jpg --top 5
 
@@ -231,11 +235,13 @@ def search(
 
     Example: spq search photos.index --id 17 --fold --offset 20
     """
+    from spq.app.checks import check_file
     from spq.app.describe import lists_text
-    from spq.app.search import Asked, line, parse_box, run_search
+    from spq.app.search import Asked, line, parse_box, parse_weights, run_search
     from spq.index.image_index import ImageIndex
 
-    asked = Asked(images or [], id_ or [], not_ or [], parse_box(box))
+    asked = Asked(images or [], id_ or [], not_ or [], parse_box(box), parse_weights(weights))
+    check_file("--html", html)
     options = {
         "where": where, "max_distance": max_distance, "fold": fold, "offset": offset,
         "method": method, "threads": threads, "nprobe": nprobe, "recall_target": recall_target,
@@ -244,6 +250,8 @@ def search(
         if where is None and (method == "ivf" or nprobe or recall_target):
             _note(lists_text(len(opened), opened.store.manifest.num_codebooks, method))
         hits = run_search(opened, asked, top, html, options)
+    if not hits:
+        _note("no picture is an answer; ask with a wider --where or --max-distance, or a lower --offset")
     for hit in hits:
         print(line(hit, as_json, fold))
 

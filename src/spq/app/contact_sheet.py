@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from spq.data.sources import ImageSet
 from spq.errors import DataError, ImageError
+from spq.files import Replacing
 from spq.index.image_index import Hit
 
 GOOD, BAD, FRAME, INK = (
@@ -89,7 +90,8 @@ def write_html(path: Path, rows: Sequence[Row], title: str) -> None:
 def write_page(path: Path, title: str, body: str, style: str = "") -> None:
     """The page's frame and style, and further style rules, around a body of sections with figures."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_PAGE.format(title=escaped(title), body=body, style=style), "utf-8")
+    with Replacing(path) as temporary:
+        temporary.write_text(_PAGE.format(title=escaped(title), body=body, style=style), "utf-8")
 
 
 def figure(image: Image.Image, alt: str, caption: str, small: str = "", style: str = "") -> str:

@@ -28,7 +28,8 @@ class Asked:
     images: Sequence[str]
     ids: Sequence[int]
     negative: Sequence[str]
-    box: Box | None
+    box: Box | None = None
+    weights: Sequence[float] | None = None  # of images, ids and negatives, in this order
 
     def __post_init__(self) -> None:
         if not self.images and not self.ids:
@@ -37,6 +38,11 @@ class Asked:
             raise ConfigError("stdin can be read once; give - one time")
         if self.box and (self.ids or len(self.images) != 1):
             raise ConfigError("--box belongs to one picture; give one IMAGE and no --id")
+        count = len(self.images) + len(self.ids) + len(self.negative)
+        if self.weights is not None and len(self.weights) != count:
+            raise ConfigError(
+                f"--weights has {len(self.weights)} for {count} pictures; give one for each IMAGE, --id, --not"
+            )
 
 
 def parse_box(text: str | None) -> Box | None:
@@ -53,6 +59,17 @@ def parse_box(text: str | None) -> Box | None:
     return x, y, width, height
 
 
+def parse_weights(text: str | None) -> list[float] | None:
+    """
+    >>> parse_weights("1,2,0.5")
+    [1.0, 2.0, 0.5]
+    """
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--weights {text} is not numbers; write --weights 1,2,0.5") from None
+
+
 def run_search(index: ImageIndex, asked: Asked, top: int, html: Path | None, options: dict[str, Any]) -> list[Hit]:
     """The hits; the contact sheet goes to `html`.
 
@@ -65,7 +82,15 @@ def run_search(index: ImageIndex, asked: Asked, top: int, html: Path | None, opt
     sources = [content.get(name, name) for name in [*asked.images, *asked.negative]]
     shown = [load_image(source, None if asked.box else SHOWN) for source in sources]
     positive, negative = sources[: len(asked.images)], sources[len(asked.images) :]
-    found = index.search([*positive, *asked.ids], top, negative=negative, box=asked.box, exclude=asked.ids, **options)
+    found = index.search(
+        [*positive, *asked.ids],
+        top,
+        negative=negative,
+        weights=asked.weights,
+        box=asked.box,
+        exclude=asked.ids,
+        **options,
+    )
     if html:
         _write_sheet(html, index, asked, shown, found)
     return found

@@ -23,8 +23,7 @@ def bring_up_to_date(
 
     source = open_images(images)
     check_folder("--out", out)
-    if has_index(out):
-        read_manifest(out)
+    before = read_manifest(out).source if has_index(out) else ""
     from spq.api import SPQ
     from spq.model.device import resolve_device
 
@@ -33,7 +32,10 @@ def bring_up_to_date(
         counting("encoding") as progress,
         ImageIndex.build(out, loaded, source, progress, keep_missing=keep_missing, wait=wait, bits=bits) as index,
     ):
-        return index.last_sync
+        report, now = index.last_sync, index.store.manifest.source
+        if before not in ("", now) and report.removed:
+            report.note = f"{out} held the pictures of {before}; those that {now} does not have were dropped"
+        return report
 
 
 def compact(out: Path, wait: float) -> tuple[int, int]:

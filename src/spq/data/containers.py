@@ -12,7 +12,7 @@ import numpy as np
 
 from spq.data.folder import EXTENSIONS, printable
 from spq.data.images import first_line
-from spq.data.sources import ImageSet, Labels, class_numbers, multi_hot
+from spq.data.sources import ImageSet, Labels, changed_at, class_numbers, multi_hot
 from spq.errors import DataError, ImageError
 
 MAX_CLASSES = 1_000_000  # larger numbers are names, such as a customer's, and get numbers of their own
@@ -42,7 +42,7 @@ class ParquetImages(ImageSet):
         if not len(table):
             raise DataError(f"no pictures in {name}; the table has no rows")
         self.ends = np.cumsum([len(chunk) for chunk in self.chunks])
-        self.mtime = max(file.stat().st_mtime_ns for file in files)
+        self.mtime = max(changed_at(file.stat()) for file in files)
         super().__init__(name, _unique(paths, len(table)), labels, class_names)
 
     def _cell(self, position: int) -> Any:
@@ -89,7 +89,7 @@ class TarImages(ImageSet):
         if not keys:
             raise DataError(f"no pictures in {name}; expected members like 0001.jpg, 0001.cls")
         labels, class_names = _labels(found)
-        self.mtimes = [file.stat().st_mtime_ns for file in files]
+        self.mtimes = [changed_at(file.stat()) for file in files]
         super().__init__(name, _unique(keys, len(keys)), labels, class_names)
 
     def read(self, position: int) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from spq.data.metadata import find_table, read_table
-from spq.data.sources import ImageSet, Labels, class_numbers
+from spq.data.sources import ImageSet, Labels, changed_at, class_numbers
 from spq.errors import DataError, ImageError
 
 EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"} | {
@@ -58,7 +58,7 @@ class FolderImages(ImageSet):
             status = os.stat(path)  # noqa: PTH116 (a Path takes longer than the question)
         except OSError as error:
             raise ImageError(f"cannot read {path}: {error.strerror}") from None
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, changed_at(status)
 
     def path(self, position: int) -> Path | None:
         return (self.root / self.names[position]).absolute()
@@ -131,9 +131,12 @@ def _hint(root: Path, unlisted: list[tuple[str, str]]) -> str:
 def printable(name: str) -> str:
     """A file's name as an id, to print and to store: bytes that are not UTF-8 are spelled out, as in `caf\\xe9.jpg`.
 
+    A backslash of the name itself is doubled, so that no other name has this id.
+
     >>> print(printable("caf\\udce9.jpg"))
     caf\\xe9.jpg
     """
+    name = name.replace("\\", "\\\\")
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.data.images import first_line
-from spq.data.sources import ImageSet
+from spq.data.sources import ImageSet, changed_at
 from spq.errors import DataError, ImageError
 
 # fmt: off
@@ -38,7 +38,7 @@ class ListedImages(ImageSet):
             status = (self.root / self.ids[position]).stat()
         except OSError as error:
             raise ImageError(f"cannot read {self.root / self.ids[position]}: {error.strerror}") from None
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, changed_at(status)
 
     def path(self, position: int) -> Path | None:
         return (self.root / self.ids[position]).absolute()

@@ -70,6 +70,11 @@ class ImageSet:
         return None
 
 
+def changed_at(status: os.stat_result) -> int:
+    """Time of last change in ns, at the nearest that 64 bits hold: broken clocks leave dates beyond 1677..2262."""
+    return max(-(2**63), min(2**63 - 1, status.st_mtime_ns))
+
+
 class Subset(ImageSet):
     """Some pictures of another set, in the given order."""
 

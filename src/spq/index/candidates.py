@@ -42,10 +42,9 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """Pairs that are the same picture, and copies that were edited, with what was done to them."""
+    """Of P pairs: are they the same picture (P,), and else what was done to it (P,), empty where they are no copies."""
 
-    same: Pairs
-    edited: Pairs
+    is_same: NDArray[np.bool_]
     notes: list[str]
 
 
@@ -109,20 +108,14 @@ def candidate_pairs(seen: Floats, near: Neighbours) -> Pairs:
 
 def confirm(thumbs: NDArray[np.uint8], seen: Floats, pairs: Pairs) -> Confirmed:
     """Compare the pictures of each pair on pixels: as they are, then overlaid, then mirrored."""
-    same, edited, notes = [], [], []
+    is_same, notes = np.zeros(len(pairs), bool), np.array([""] * len(pairs), "<U40")
     for part in _batches(len(pairs)):
-        left = pairs[part]
-        is_same = same_picture(thumbs[left[:, 0]], thumbs[left[:, 1]])
-        same.append(left[is_same])
-        left = left[~is_same]
-        kind = np.array([""] * len(left), "<U40")
-        for is_mirrored, apart in zip((False, True), _apart(seen, left), strict=True):
-            hopeful = np.flatnonzero((kind == "") & (apart <= ALIKE))
-            kind[hopeful] = _edits(thumbs, left[hopeful], is_mirrored)
-        edited.append(left[kind != ""])
-        notes += kind[kind != ""].tolist()
-    nothing = np.empty((0, 2), np.int64)
-    return Confirmed(np.concatenate([nothing, *same]), np.concatenate([nothing, *edited]), notes)
+        some = pairs[part]
+        is_same[part] = same_picture(thumbs[some[:, 0]], thumbs[some[:, 1]])
+        for is_mirrored, apart in zip((False, True), _apart(seen, some), strict=True):
+            hopeful = np.flatnonzero(~is_same[part] & (notes[part] == "") & (apart <= ALIKE))
+            notes[part.start + hopeful] = _edits(thumbs, some[hopeful], is_mirrored)
+    return Confirmed(is_same, notes.tolist())
 
 
 def _edits(thumbs: NDArray[np.uint8], pairs: Pairs, is_mirrored: bool) -> NDArray[np.str_]:

@@ -3,7 +3,9 @@
 identical   the same bytes
 re-encoded  the same picture in other bytes: re-encoded or resized; confirmed on pixels
 edited      a mirrored, slightly cropped, brightened or darkened copy; confirmed on pixels
-similar     near by code, unconfirmed; every member is near to the one that is kept, so that no chain leads astray
+similar     near by code, unconfirmed
+
+Every member is compared with the one that is kept, so that no chain of small changes, as of a film's pictures, leads astray.
 
 Each kind looks only at what the kinds before it would keep, so no picture is called superfluous twice.
 """
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from spq.data.sources import ImageSet
 from spq.errors import ImageError
-from spq.index.candidates import Neighbours, Pairs, candidate_pairs, code_neighbours, confirm, decode_thumbs
+from spq.index.candidates import Confirmed, Neighbours, Pairs, candidate_pairs, code_neighbours, confirm, decode_thumbs
 from spq.index.image_index import ImageIndex
 from spq.index.pixels import signatures
 from spq.index.similar import Threshold, calibrate, within
@@ -30,6 +32,7 @@ from spq.index.tables import read_codebooks
 KINDS = ("identical", "re-encoded", "edited", "similar")
 Rows = NDArray[np.int64]
 Note = Callable[[int, int], tuple[str, float | None]]  # (row, row that is kept) -> what it is to it, distance
+Compare = Callable[[Pairs], list[str]]  # pairs (P, 2) of rows -> what the second is to the first; empty: no copy of it
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def find_duplicates(
     manifest = index.store.manifest
     items, positions, left_out = _present(index, images)
     sorting = _Sorting(items)
-    sorting.join("identical", _same_bytes(items), lambda *_: ("the same bytes", None))
+    sorting.join("identical", _same_bytes(items), lambda pairs: ["the same bytes"] * len(pairs))
 
     distinct = sorting.kept()
     thumbs, readable, failures = decode_thumbs(images, positions[distinct], progress)
@@ -95,9 +98,17 @@ def find_duplicates(
     rows = distinct[readable]
     seen, codes = signatures(thumbs), _codes(items, rows, manifest.num_codebooks)
     near = code_neighbours(codes, read_codebooks(index.store.folder, manifest), manifest.distance)
-    found = confirm(thumbs, seen, candidate_pairs(seen, near))
-    sorting.join("re-encoded", rows[found.same], _resized(items))
-    sorting.join("edited", rows[found.edited], _edits(rows[found.edited], found.notes))
+    candidates = candidate_pairs(seen, near)
+    found = confirm(thumbs, seen, candidates)
+    is_edited = np.array([note != "" for note in found.notes], bool)
+    place = np.zeros(len(items), np.int64)
+    place[rows] = np.arange(len(rows))
+
+    def compared(pairs: Pairs) -> Confirmed:
+        return confirm(thumbs, seen, np.sort(place[pairs], axis=1))
+
+    sorting.join("re-encoded", rows[candidates[found.is_same]], lambda pairs: _resized(items, pairs, compared(pairs)))
+    sorting.join("edited", rows[candidates[is_edited]], lambda pairs: _edited(compared(pairs)))
 
     different = np.flatnonzero(sorting.leader[rows] == rows)  # of `rows`
     pairs, distances, nearest = _among(different, near)
@@ -126,8 +137,9 @@ class _Sorting:
         """Rows that are superfluous beside no other."""
         return np.flatnonzero(self.leader == np.arange(len(self.items)))
 
-    def join(self, kind: str, pairs: Pairs, note: Note) -> None:
-        """Connected rows form a group, under the one that is to be preferred."""
+    def join(self, kind: str, pairs: Pairs, compare: Compare) -> None:
+        """Connected rows form groups: the one that is to be preferred with all that are its copies, then the best of the
+        others with those that are its, and so on."""
         parent = list(range(len(self.items)))
 
         def root(row: int) -> int:
@@ -137,13 +149,22 @@ class _Sorting:
             return row
 
         for a, b in self.leader[pairs].tolist():
-            a, b = sorted((root(a), root(b)), key=lambda row: int(self.rank[row]))
-            parent[b] = a
-        members = defaultdict(list)
-        for row in self.kept().tolist():
-            if root(row) != row:
-                members[root(row)].append(row)
-        self._add(kind, members, note)
+            parent[root(b)] = root(a)
+        connected = defaultdict(list)
+        for row in np.unique(self.leader[pairs]).tolist():
+            connected[root(row)].append(row)
+        members: dict[int, list[int]] = {}
+        notes: dict[int, str] = {}
+        left = [sorted(rows, key=lambda row: int(self.rank[row])) for rows in connected.values()]
+        while left := [rows for rows in left if len(rows) > 1]:
+            asked = [(keep, row) for keep, *others in left for row in others]
+            told = dict(zip(asked, compare(np.array(asked, np.int64)), strict=True))
+            for keep, *others in left:
+                if copies := [row for row in others if told[keep, row]]:
+                    members[keep] = copies
+                    notes |= {row: told[keep, row] for row in copies}
+            left = [[row for row in others if not told[keep, row]] for keep, *others in left]
+        self._add(kind, members, lambda row, _: (notes[row], None))
 
     def gather(self, kind: str, pairs: Pairs, distances: NDArray[np.float32]) -> None:
         """The best row takes all that are paired with it, then the best of the others, and so on: no chains."""
@@ -233,17 +254,15 @@ def _reason(best: list[Item]) -> str:
     return next(reason for reason, a, b in zip(reasons, mine, next_best, strict=True) if a != b)
 
 
-def _resized(items: list[Item]) -> Note:
-    def note(row: int, keep: int) -> tuple[str, None]:
-        a, b = items[row], items[keep]
-        return ("re-encoded" if (a.width, a.height) == (b.width, b.height) else "resized"), None
+def _resized(items: list[Item], pairs: Pairs, found: Confirmed) -> list[str]:
+    """What the second of each pair is to the first, where they are the same picture."""
+    sizes = [[(items[row].width, items[row].height) for row in pair] for pair in pairs.tolist()]
+    said = ["re-encoded" if mine == other else "resized" for mine, other in sizes]
+    return [text if same else "" for text, same in zip(said, found.is_same, strict=True)]
 
-    return note
 
-
-def _edits(pairs: Pairs, notes: list[str]) -> Note:
-    known = {frozenset(pair): note for pair, note in zip(pairs.tolist(), notes, strict=True)}
-    return lambda row, keep: (known.get(frozenset((row, keep)), "copy of a copy"), None)
+def _edited(found: Confirmed) -> list[str]:
+    return [note or "the same picture" * bool(same) for note, same in zip(found.notes, found.is_same, strict=True)]
 
 
 def _member(item: Item, note: str = "", distance: float | None = None) -> Member:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 AHEAD = 2  # batches for each worker that are in work or wait for the consumer: what bounds the memory
 CHECKED = 256  # pictures that are encoded in both precisions before bf16 is trusted with the others
+REMEMBERED = 65_536  # hashes: far more than are ahead of what the store has
 AGREEMENT = 0.995  # share of their sub-codes that must be the same
 
 Seen = tuple[Item, Item | None]  # a picture, and its twin: the known item of the same bytes, whose code it has
@@ -51,6 +52,7 @@ class Encoder:
         self.workers = workers or default_workers(model)
         self.precision: Precision = "fp32"
         self.note = ""
+        self._recent: OrderedDict[bytes, NDArray[np.uint8]] = OrderedDict()  # hash -> code
         self._stopped = False
 
     def encode(self, positions: Sequence[int]) -> Generator[Seen, None, None]:
@@ -59,9 +61,26 @@ class Encoder:
         The workers are at most a few batches ahead of the consumer. Close the iterator, and they stop after the picture
         that they are at.
         """
+        self._stopped = False
+        self._recent.clear()
+        for item, twin in self._in_order(positions):
+            yield self._as_before(item), twin
+
+    def _as_before(self, item: Item) -> Item:
+        """With the code of a picture of the same bytes a little earlier, which `twin_of` may not know yet.
+
+        Of two batches, rounding or precision may have given them different ones.
+        """
+        if item.code is None or not item.hash:
+            return item
+        code = self._recent.setdefault(item.hash, item.code)
+        if len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
+        return item if code is item.code else replace(item, code=code)
+
+    def _in_order(self, positions: Sequence[int]) -> Generator[Seen, None, None]:
         import torch  # takes seconds, and an index in which nothing is new needs none
 
-        self._stopped = False
         if self._checks_bf16(len(positions)):
             yield from self._encode_batch(positions[:CHECKED], check=True)
             positions = positions[CHECKED:]

@@ -79,9 +79,9 @@ def packed(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 
 
 def _read(store: Store) -> _Content:
-    items, M = list(store.items()), store.manifest.num_codebooks
-    codes = np.array([item.code for item in items], np.uint8).reshape(len(items), M)
-    ids, paths = np.array([item.id for item in items], np.int64), [item.path for item in items]
+    with store.snapshot():
+        ids, codes = store.codes()
+        paths = [path for (path,) in store.select("SELECT path FROM items WHERE status = 0 ORDER BY id")]
     return _Content(store.manifest, ids, paths, codes, read_codebooks(store.folder, store.manifest))
 
 

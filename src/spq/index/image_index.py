@@ -201,7 +201,8 @@ class ImageIndex:
             box: (x, y, width, height) in pixels of the upright picture: search by this region of it.
             where: search among the pictures of which this is true; `spq.index.where` describes the language.
             max_distance: leave out what is farther.
-            fold: one answer for all pictures of the same code, as identical files always have; the others are its `folded`.
+            fold: one answer for all pictures of the same code, as identical files have; the others are its `folded`. At 16 bits
+                many different pictures share a code.
             offset: leave out the first answers. Ranks go on: with offset 20 the first hit has rank 21.
             exclude: ids that are no answers, such as that of the query.
             how: method, threads, nprobe and recall_target, as `How` explains them; exact, if nothing is said.

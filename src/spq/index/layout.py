@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
 
+C = TypeVar("C", bound=sqlite3.Connection)
 FORMAT = 2
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the second where SQLite's message quotes a damaged schema
 _NEW = ".manifest."  # start of the name of a manifest that is still being written
@@ -116,7 +117,7 @@ def has_index(folder: Path) -> bool:
 
 def _holds_items(folder: Path) -> bool:
     """False where a creation was killed before the manifest was in place."""
-    with closing(_connect(folder, "mode=ro")) as connection:
+    with closing(_connect(folder, "mode=ro", Reader)) as connection:
         try:
             return bool(connection.execute("SELECT id FROM items LIMIT 1").fetchall())
         except sqlite3.OperationalError as error:
@@ -153,7 +154,7 @@ def _taken(lock: IO[bytes]) -> bool:
 
 def open_writer(folder: Path) -> sqlite3.Connection:
     """A connection that writes, for the holder of the lock. Tables are made, or brought to this format, at one blow."""
-    connection = _connect(folder, "mode=rwc")
+    connection = _connect(folder, "mode=rwc", sqlite3.Connection)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # what was reported done survives a power cut
@@ -165,15 +166,36 @@ def open_writer(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(folder: Path) -> sqlite3.Connection:
-    """A connection that cannot write. WAL keeps files beside the database; on read-only media it has to do without."""
+class Reader(sqlite3.Connection):
+    """A connection that cannot write."""
+
+    taken_as: tuple[Path, tuple[int, ...]] | None = None  # the folder, and the files that SQLite is told never change
+
+    def is_outdated(self) -> bool:
+        """Whether files that were taken as unchanging are others by now. Not between two questions of one snapshot."""
+        return self.taken_as is not None and not self.in_transaction and _files(self.taken_as[0]) != self.taken_as[1]
+
+
+def open_reader(folder: Path) -> Reader:
+    """WAL keeps files beside the database; who may not write there, and on read-only media, has to do without."""
     try:
-        return _probed(_connect(folder, "mode=ro"))
+        return _probed(_connect(folder, "mode=ro", Reader))
     except sqlite3.OperationalError:
-        log = folder / "items.sqlite-wal"
+        files, log = _files(folder), folder / "items.sqlite-wal"
         if os.access(folder, os.W_OK) or (log.exists() and log.stat().st_size):
             raise
-        return _probed(_connect(folder, "mode=ro&immutable=1"))
+        reader = _probed(_connect(folder, "mode=ro&immutable=1", Reader))
+        reader.taken_as = folder, files
+        return reader
+
+
+def _files(folder: Path) -> tuple[int, ...]:
+    """What changes whenever somebody writes to the index, or is about to."""
+    try:
+        status = (folder / "items.sqlite").stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns, (folder / "items.sqlite-wal").exists()
 
 
 @contextmanager
@@ -194,9 +216,11 @@ def format_of(connection: sqlite3.Connection) -> int:
     return max(1, int(connection.execute("PRAGMA user_version").fetchone()[0]))
 
 
-def _connect(folder: Path, options: str) -> sqlite3.Connection:
+def _connect(folder: Path, options: str, kind: type[C]) -> C:
     uri = f"{(folder / 'items.sqlite').absolute().as_uri()}?{options}"
-    connection = sqlite3.connect(uri, uri=True, timeout=30, check_same_thread=False, isolation_level=None)
+    connection: C = sqlite3.connect(
+        uri, uri=True, timeout=30, check_same_thread=False, isolation_level=None, factory=kind
+    )
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
     return connection
 
@@ -212,7 +236,7 @@ def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
             connection.execute(statement)
 
 
-def _probed(connection: sqlite3.Connection) -> sqlite3.Connection:
+def _probed(connection: C) -> C:
     """The connection, if it can be read from: SQLite opens a file at the first question."""
     try:
         connection.execute("SELECT id FROM items LIMIT 1").fetchall()

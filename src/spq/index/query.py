@@ -33,6 +33,7 @@ Rows = NDArray[np.int64]
 Query: TypeAlias = "ImageInput | Floats | int"  # a picture, a descriptor (D,), or the id of an item
 Box: TypeAlias = tuple[int, int, int, int]
 NEGATIVE = 0.3  # weight v of a negative, if none is given
+HEAVIEST = 1e6  # a weight; beyond, the others are rounding errors
 Answer: TypeAlias = tuple[float, list[int]]  # distance, id, and the ids folded into it
 
 
@@ -159,11 +160,17 @@ def combined(positive: Floats, negative: Floats, weights: Sequence[float] | None
         ConfigError: weights of another number, or that cannot be meant.
     """
     P, J = len(positive), len(negative)
-    w = np.array([1.0] * P + [NEGATIVE] * J if weights is None else weights, np.float64)
+    try:
+        w = np.array([1.0] * P + [NEGATIVE] * J if weights is None else weights, np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"weights {weights!r} are not numbers; give one for each picture, such as 1, 0.5") from None
     if w.shape != (P + J,):
         raise ConfigError(f"{w.size} weights for {P} positive and {J} negative pictures; give one for each")
-    if not (np.isfinite(w).all() and w.min() >= 0 and w[:P].sum() > 0):
-        raise ConfigError("weights are 0 or more, not all 0; what is not wanted goes to the negatives")
+    bad = w[~((w >= 0) & (w <= HEAVIEST))]
+    if bad.size:
+        raise ConfigError(f"weight {bad[0]:g} is not in 0..{HEAVIEST:,.0f}; what is not wanted goes to the negatives")
+    if not w[:P].any():
+        raise ConfigError("the pictures to be like all have weight 0; give one of them more")
     toward = np.einsum("p,pmk->mk", w[:P] / w[:P].sum(), positive.astype(np.float64))
     if J:
         away = w[P:] / J

@@ -52,7 +52,8 @@ class How(TypedDict, total=False):
         FAISS propose codes (16 codewords per codebook only); "ivf" looks at the nearest lists of codes alone.
     threads: for several queries at a time, and for making the lists of "ivf"; as many as there are cores, if not given.
     nprobe: lists that "ivf" looks at.
-    recall_target: share of the exact 100 nearest that "ivf" shall find on average, which sets `nprobe`.
+    recall_target: share of the exact 100 nearest that "ivf" shall find on average, which sets `nprobe`. Measured with codes of
+        the gallery as queries; new pictures find a bit less (0.92 for 0.95, docs/log.md).
     """
 
     method: Method

@@ -75,6 +75,7 @@ class Store:
         self.folder, self.manifest = folder, manifest
         self.wait = wait  # seconds that `writing` waits for another writer
         self._writer: sqlite3.Connection | None = None
+        self._reopened = 0
         try:
             self._reader = open_reader(folder)
         except SQLITE_ERRORS as error:
@@ -171,7 +172,9 @@ class Store:
         for leftover in (*self.folder.glob(".manifest.*"), *(self.folder / "model").glob(".*")):
             leftover.unlink()  # of a writer that was killed
         with self._change() as (writer, _):
-            writer.execute("INSERT OR REPLACE INTO removed SELECT 0, max(revision) FROM removed HAVING count(*)")
+            writer.execute(
+                "INSERT OR REPLACE INTO removed SELECT 0, revision FROM removed ORDER BY revision DESC LIMIT 1"
+            )
             writer.execute("DELETE FROM removed WHERE id > 0")
         with self._told():
             self._writing().execute("VACUUM")
@@ -330,7 +333,7 @@ class Store:
 
     def version(self) -> int:
         """Changes whenever anyone has changed the items."""
-        return int(self._select("PRAGMA data_version")[0][0])
+        return int(self._select("PRAGMA data_version")[0][0]) + (self._reopened << 32)
 
     def __len__(self) -> int:
         """Items with a code. All are counted, less those without: each by a small index."""
@@ -339,11 +342,17 @@ class Store:
 
     def _select(self, statement: str, *values: object) -> list[Any]:
         try:
+            if self._reader.is_outdated():
+                self._reader.close()
+                self._reader = open_reader(self.folder)
+                self._reopened += 1
             return self._reader.execute(statement, values).fetchall()
         except SQLITE_ERRORS as error:
             if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
                 raise TimeLimitError(f"a question to index {self.folder} took too long; ask for less") from None
-            raise StoreError(f"index {self.folder} could not be read ({error}); index anew if that stays") from None
+            raise StoreError(
+                f"index {self.folder} could not be read ({error}); spq index --verify --out {self.folder} tells more"
+            ) from None
 
     def _first(self, where: str, *values: bytes) -> Item | None:
         rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where} LIMIT 1", *values)

@@ -143,7 +143,8 @@ def for_each(one: Callable[[Floats], tuple[Floats, Rows]], tables: Floats, top: 
     if Q < 2 or threads == 1:
         run(0, 1)
     else:
-        workers = min(Q, threads or os.cpu_count() or 1)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        workers = min(Q, threads or cores or 1)
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(lambda first: run(first, workers), range(workers)))
     return distances, rows

@@ -92,6 +92,12 @@ def _of_the_items(database: sqlite3.Connection, manifest: Manifest) -> Iterator[
         if len(rows) > LISTED:
             count = database.execute(f"SELECT count(*) {query}").fetchone()[0]
             yield f"and {count - LISTED} more such items"
+    twins = database.execute(
+        "SELECT a.id, a.path, b.path FROM items a JOIN items b ON substr(b.hash, 1, 8) = substr(a.hash, 1, 8) AND "
+        "b.hash = a.hash AND b.id < a.id AND b.size <> a.size WHERE length(a.hash) = 16 "
+        f"ORDER BY a.id LIMIT {LISTED}"
+    )
+    yield from (f"item {i} ({path}) has the hash of {other}, which has another size" for i, path, other in twins)
     K = manifest.codebook_size
     codes = database.execute(
         "SELECT id, path, code FROM items WHERE typeof(code) = 'blob' AND length(code) = ?", (int(M),)
@@ -112,6 +118,15 @@ def _of_the_model(folder: Path, manifest: Manifest) -> Iterator[str]:
             yield "the model's codebooks hold NaN or infinity"
         from spq.model.artifact import Model  # torch takes seconds
 
-        check_model(folder, manifest.model, Model.load(folder / "model").hash)
+        model = Model.load(folder / "model")
+        check_model(folder, manifest.model, model.hash)
+        q = model.config.quantizer
+        if (q.distance, q.codebook_size) != (manifest.distance, manifest.codebook_size) or (
+            manifest.bits not in q.lengths
+        ):
+            yield (
+                f"manifest.json: {manifest.bits} bits of {manifest.codebook_size} codewords, distance {manifest.distance}, "
+                f"are not the model's {q.bits} of {q.codebook_size}, {q.distance}"
+            )
     except (StoreError, ModelError) as error:
         yield str(error)

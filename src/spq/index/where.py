@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, datetime, timedelta
 from typing import NamedTuple, TypeAlias
 
 from spq.errors import ConfigError
@@ -262,7 +262,7 @@ def _typed(column: Column, operator: str, text: str, bare: bool, position: int) 
     if column.name == "time":
         try:
             period(text)
-        except (ValueError, OverflowError, OSError):
+        except ValueError:
             told = f"{_short(text)} at {position} is no date; write 2024-05-01 or '2024-05-01 12:00'"
             raise ConfigError(f"--where: {told}") from None
         return text
@@ -281,10 +281,11 @@ def to_number(text: str) -> float | None:
 
 
 def period(text: str) -> tuple[int, int]:
-    """A date, or a time of a day -> its first moment and the first one after it, in ns since 1970.
+    """A date, or a time of a day -> its first moment and the first one after it, in ns since 1970; beyond what 64 bits
+    hold (1677..2262), the nearest that they do, as for times of change.
 
     Raises:
-        ValueError, OverflowError, OSError: it is none, or not one that this machine counts.
+        ValueError: it is none.
     """
     found = _DATE.fullmatch(text)
     if not found:
@@ -294,13 +295,21 @@ def period(text: str) -> tuple[int, int]:
     begin = datetime(*given[:3], *[1] * (3 - len(given)), *given[3:])  # type: ignore[arg-type]
     if len(given) < 3:
         months = 12 * begin.year + begin.month - 1 + (12 if len(given) == 1 else 1)
-        end = begin.replace(months // 12, months % 12 + 1)
+        year, month = divmod(months, 12)
+        end = begin.replace(year, month + 1) if year <= MAXYEAR else datetime.max
     else:
-        end = begin + {3: timedelta(days=1), 5: timedelta(minutes=1), 6: timedelta(seconds=1)}[len(given)]
+        length = {3: timedelta(days=1), 5: timedelta(minutes=1), 6: timedelta(seconds=1)}[len(given)]
+        end = begin + length if begin < datetime.max - length else datetime.max
     if zone:
         offset = datetime.fromisoformat(f"2000-01-01T00:00{zone}").tzinfo
         begin, end = begin.replace(tzinfo=offset), end.replace(tzinfo=offset)
-    return int(begin.timestamp()) * 10**9, int(end.timestamp()) * 10**9
+    return _nanoseconds(begin), _nanoseconds(end)
+
+
+def _nanoseconds(moment: datetime) -> int:
+    if moment.year < 1678:
+        return -(2**63)
+    return 2**63 - 1 if moment.year > 2261 else int(moment.timestamp()) * 10**9
 
 
 def _written(value: Value) -> str:
