@@ -89,7 +89,7 @@ class Authors:
             for name in FILES:
                 sys.modules.pop(name, None)
             sys.modules.update(before)
-        self.commit = _commit(checkout)
+        self.commit = commit_of(checkout)
 
     def train(
         self,
@@ -314,8 +314,8 @@ def _our_layout(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:
     return tensor.view(q.codebook_size, q.num_codebooks, q.codeword_dim).transpose(0, 1)  # (K, M*d) -> (M, K, d)
 
 
-def _commit(checkout: Path) -> str:
-    """Which version of their files this is; `+` behind it when they were changed."""
+def commit_of(checkout: Path) -> str:
+    """Which version of the files of a checkout this is; `+` behind it when they were changed."""
     try:
         commit = subprocess.check_output(["git", "-C", checkout, "describe", "--always", "--dirty=+"], text=True)
     except (OSError, subprocess.CalledProcessError):

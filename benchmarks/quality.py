@@ -35,7 +35,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from _authors import Authors, as_model
+from _authors import Authors, as_model, commit_of
 from _plots import save_plots
 from _scoring import Data, choose_protocol, entrance, finish, load_data, machine, measure, new_point, parser_of, points
 from _variants import Ablation, fingerprint, variant
@@ -154,7 +154,7 @@ class Bench:
         return {
             **vars(job), "code_bits": config.quantizer.bits, "distance": config.quantizer.distance, **scores, "curve": curve,
             **facts, "queries": len(data.queries), "map_at": data.map_at, "machine": machine(),
-            "date": datetime.date.today().isoformat(),
+            "date": datetime.date.today().isoformat(), "commit": commit_of(Path(__file__).parent),
         }  # fmt: skip
 
     @staticmethod

@@ -28,7 +28,7 @@ PUBLISHED = {
     32: 0.793,
     64: 0.812,
 }  # Jang and Cho, ICCV 2021, table of CIFAR-10; thousands of epochs on a GPU
-GROUP = ("variant", "fingerprint", "minutes", "epochs", "machine")  # what is never averaged over
+GROUP = ("variant", "fingerprint", "commit", "minutes", "epochs", "machine")  # what is never averaged over
 CLASSIC = ("PQ", "OPQ", "ITQ", "LSH", "float cosine")
 PLOT = "docs/images/map-over-time-32.png"
 Row = dict[str, Any]
@@ -61,7 +61,8 @@ def main_table(rows: list[Row]) -> str:
         maps = [[value for row in group if (value := map_of(row, bits)) is not None] for bits in LENGTHS]
         cells = [_mean_and_range(values) for values in maps]
         seeds = sorted({len(values) for values in maps} - {0})
-        once = ", one training for all lengths" if "lengths" in group[0] else ""
+        given = sorted([*map(int, group[0].get("lengths", {})), group[0]["bits"]])
+        once = f", one training for {', '.join(map(str, given))} bits" if len(given) > 1 else ""
         lines.append(
             f"| {title(group[0]['variant'])}{once} | {' | '.join(cells)} | {budget(group)} | {'-'.join(map(str, seeds))} "
             f"| {group[0]['machine']}, {max(row['date'] for row in group)} |"
@@ -96,7 +97,7 @@ def grouped(rows: list[Row], keys: tuple[str, ...]) -> list[list[Row]]:
     """Rows that agree in these keys, groups in the order of their first rows."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+        groups.setdefault(tuple(row.get(key) for key in keys), []).append(row)
     return list(groups.values())
 
 

@@ -55,7 +55,7 @@ def test_one_training_for_several_lengths_is_a_line_of_its_own() -> None:
     nested = row("spq", 0, 0.5, bits=64, lengths={"16": 0.4, "32": 0.45})
     lines = report.main_table([nested, row("spq", 0, 0.42, bits=16)]).splitlines()[3:]
     assert lines[0].startswith("| spq, recipe `spq` | 0.420 |  |  |")
-    assert lines[1].startswith("| spq, recipe `spq`, one training for all lengths | 0.400 | 0.450 | 0.500 |")
+    assert lines[1].startswith("| spq, recipe `spq`, one training for 16, 32, 64 bits | 0.400 | 0.450 | 0.500 |")
 
 
 def test_ablations_stand_beside_classic_codes_and_not_in_the_first_table() -> None:
