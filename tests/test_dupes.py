@@ -117,6 +117,17 @@ def test_a_fade_is_not_one_picture(tiny_model: Model, tmp_path: Path) -> None:
     assert len(confirmed) == len(set(confirmed))
 
 
+def test_groups_that_may_be_parts_of_larger_ones_are_said_to_be(index: ImageIndex, collection: Path) -> None:
+    told = {}
+    for by_code in (5, 100):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("spq.index.candidates.BY_CODE", by_code)
+            patch.setattr("spq.index.dupes.BY_CODE", by_code)
+            report = find_duplicates(index, open_images(collection), threshold=1e6)
+        told[report.crowded] = "of them have more than" in text(report)
+    assert told == {30: True, 0: False}
+
+
 def test_edited_copies_say_what_was_done_to_them(report: Report) -> None:
     for group in (group for group in report.groups if group.kind == "edited"):
         notes = {other.path[3:].split(".")[0]: other.note for other in group.others}

@@ -12,6 +12,7 @@ from spq.app.describe import printable
 from spq.data.sources import ImageSet
 from spq.errors import ImageError
 from spq.files import Replacing
+from spq.index.candidates import BY_CODE
 from spq.index.dupes import KINDS, Group, Member, Report
 
 SHOWN_GROUPS, SHOWN_OTHERS = 200, 11  # of each kind, and of each group, in the contact sheet
@@ -44,6 +45,11 @@ def threshold_text(report: Report) -> list[str]:
         f"similar: code distance up to {t.distance:.4g}; it finds {t.copies_found:.1%} of {t.copies} altered copies of your own "
         f"pictures, and {t.false_matches:.2%} of random pairs; {t.with_neighbour:.0%} of pictures have another so near"
     ]
+    if report.crowded:
+        lines.append(
+            f"{report.crowded:,} of them have more than {BY_CODE} others so near: their groups may be parts of larger ones; "
+            "lower --threshold to see fewer"
+        )
     if t.with_neighbour > 0.5:
         lines.append("warning: these codes hardly tell your pictures apart; train for longer, or lower --threshold")
     return lines

@@ -22,7 +22,16 @@ from numpy.typing import NDArray
 
 from spq.data.sources import ImageSet
 from spq.errors import ImageError
-from spq.index.candidates import Confirmed, Neighbours, Pairs, candidate_pairs, code_neighbours, confirm, decode_thumbs
+from spq.index.candidates import (
+    BY_CODE,
+    Confirmed,
+    Neighbours,
+    Pairs,
+    candidate_pairs,
+    code_neighbours,
+    confirm,
+    decode_thumbs,
+)
 from spq.index.image_index import ImageIndex
 from spq.index.pixels import signatures
 from spq.index.similar import Threshold, calibrate, within
@@ -61,12 +70,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found. left_out: (path, reason) of pictures that could not be judged. threshold: None for under two."""
+    """What was found. left_out: (path, reason) of pictures that could not be judged. threshold: None for under two.
+    crowded: pictures with more others within the threshold than BY_CODE, of which only the nearest were looked at."""
 
     pictures: int
     groups: list[Group]
     threshold: Threshold | None
     left_out: list[tuple[str, str]]
+    crowded: int = 0
 
 
 def find_duplicates(
@@ -116,10 +127,13 @@ def find_duplicates(
         index.model, images, positions[rows[different]], codes[different], nearest,
         threshold=threshold, recall=recall, seed=seed,
     )  # fmt: skip
+    crowded = 0
     if limit:
         close = within(distances, limit.distance)
         sorting.gather("similar", rows[pairs[close]], distances[close])
-    return Report(len(items), sorting.groups, limit, left_out)
+        if len(near.rows) > BY_CODE:
+            crowded = int(within(near.distances[different, -1], limit.distance).sum())
+    return Report(len(items), sorting.groups, limit, left_out, crowded)
 
 
 class _Sorting:
