@@ -140,13 +140,14 @@ def test_brackets_name_a_column_of_the_users_whatever_it_is_called() -> None:
         ("time ~ 2024*", "~ before 8 is for text; time takes"),
         ("time > yesterday", "yesterday at 8 is no date; write 2024-05-01 or '2024-05-01 12:00'"),
         ("time > 2024-02-30", "2024-02-30 at 8 is no date"),
-        ("time > 9999-12-31", "9999-12-31 at 8 is no date"),
+        ("time > 9999-13-31", "9999-13-31 at 8 is no date"),
         ("time in (2024, 1.5)", "1.5 at 16 is no date"),
         ("label = a\0", "the character at 10 is in no path and no table; take it out"),
         (f"label = {'x' * 99} y", f"has y at {10 + 99}"),
         ("label = a " + "x" * 99, "has " + "x" * 37 + "... at 11"),
         ("not " * 60 + "a=1", "more than 12 levels at 49; take some apart"),
         (f"label in ({','.join('a' * 201)})", "more than 200 values at 411; a metadata column can say as much"),
+        (f"path ~ '{'*' * 5001}'", "more than 5,000 characters in the value at 8; * stands for any number"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_position_and_a_remedy(text: str, message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spq.data.sources import ImageSet
 from spq.errors import ImageError
-from spq.index.encode import Encoder
+from spq.index.encode import Encoder, Seen
 from spq.index.store import Item, Store, as_json
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress
         for start in range(0, len(work), BATCH):
             positions = work[start : start + BATCH]
             seen = list(islice(encoded, len(positions)))
+            touched = _touched(store, known, seen)
             store.put(
                 replace(item, metadata=metadata(source, position))
                 for position, (item, _) in zip(positions, seen, strict=True)
@@ -70,6 +71,8 @@ def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress
             for item, twin in seen:
                 if item.code is None:
                     unreadable += 1
+                elif item.path in touched:
+                    report.unchanged += 1
                 elif item.path in known:
                     report.changed += 1
                 else:
@@ -79,6 +82,12 @@ def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress
                 progress(start + len(positions), len(work), unreadable)
     report.note = encoder.note
     return report
+
+
+def _touched(store: Store, known: Collection[str], seen: Iterable[Seen]) -> set[str]:
+    """Paths of pictures that have another time of change, and the bytes that they had before."""
+    before = ((item, store.item(item.path)) for item, twin in seen if twin and item.path in known)
+    return {item.path for item, old in before if old and old.hash == item.hash}
 
 
 def _twins(store: Store) -> Callable[[bytes], Item | None]:

@@ -24,7 +24,7 @@ from spq.errors import ConfigError
 
 NUMBERS = ("width", "height", "size")
 BUILT_IN = ("path", *NUMBERS, "time", "label")
-MAX_TERMS, MAX_DEPTH = 200, 12  # what SQLite's own parser takes for certain
+MAX_TERMS, MAX_DEPTH, MAX_LENGTH = 200, 12, 5000  # what SQLite takes for certain
 
 Value: TypeAlias = "str | float"
 Expr: TypeAlias = "Comparison | In | And | Or | Not"
@@ -254,6 +254,10 @@ def _tokens(text: str) -> list[_Token]:
 
 def _typed(column: Column, operator: str, text: str, bare: bool, position: int) -> Value:
     """The value as it compares with a column: a number, or text. A date stays text, and is checked."""
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(
+            f"--where: more than {MAX_LENGTH:,} characters in the value at {position}; * stands for any number"
+        )
     number = to_number(text)
     if column.own or column.name in ("path", "label"):
         return number if number is not None and bare and operator != "~" else text
