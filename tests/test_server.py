@@ -402,7 +402,7 @@ def test_metrics_count_requests_under_the_pattern_of_their_route(index: ImageInd
         ({"ids": [1], "top": 5, "offset": -1}, "offset: .*greater"),
         ({"ids": [1], "box": [1, 2, 3]}, "box: .*at least 4"),
         ({"ids": [1], "weights": [1, 2]}, "2 weights for 1 positive"),
-        ({"ids": [1], "weights": [0]}, "weights are 0 or more, not all 0"),
+        ({"ids": [1], "weights": [0]}, "to be like all have weight 0"),
         ({"ids": [1], "where": "width >"}, "ends at 8; expected a value"),
         ({"ids": [1], "where": "nothing = 3"}, "unknown column nothing.*columns are path"),
         ({"ids": [1], "where": "a = " + "b" * 5000}, "where: .*at most 4000"),
