@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from spq.files import Replacing
+from spq.system import Replacing
 
 
 class Results:

@@ -39,7 +39,6 @@ from spq.data.protocols import Protocol
 from spq.data.sources import ImageSet, open_images
 from spq.errors import SPQError
 from spq.evaluation.evaluate import evaluate
-from spq.files import Replacing
 from spq.learning.checkpoint import read_checkpoint
 from spq.learning.refit import refit
 from spq.learning.run import FIT_IMAGES, TrainStatus
@@ -47,6 +46,7 @@ from spq.learning.train import train
 from spq.model.artifact import Model
 from spq.model.device import resolve_device
 from spq.model.network import Network
+from spq.system import Replacing
 
 RESULTS = "results.json"
 AGAIN = 75  # exit status: the leg is over, the work is not (EX_TEMPFAIL of sysexits.h)

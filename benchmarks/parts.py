@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from spq.errors import DataError, SPQError
-from spq.files import Replacing
+from spq.system import Replacing
 
 LARGE = 2**16  # numbers; smaller tensors are kept as they are
 MIB = 2**20

@@ -43,11 +43,11 @@ from official import train_within
 from spq.app.progress import TrainingBar
 from spq.data.protocols import Protocol
 from spq.errors import ConfigError
-from spq.files import Replacing
 from spq.learning.train import train
 from spq.model.artifact import Model
 from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
+from spq.system import Replacing
 
 Row = dict[str, Any]
 

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from spq.data.sources import ImageSet
 from spq.errors import DataError, ImageError
-from spq.files import Replacing
 from spq.index.image_index import Hit
+from spq.system import Replacing
 
 GOOD, BAD, FRAME, INK = (
     "#0a8f5b",

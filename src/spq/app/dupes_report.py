@@ -11,9 +11,9 @@ from spq.app.contact_sheet import figure, write_page
 from spq.app.describe import printable
 from spq.data.sources import ImageSet
 from spq.errors import ImageError
-from spq.files import Replacing
 from spq.index.candidates import BY_CODE
 from spq.index.dupes import KINDS, Group, Member, Report
+from spq.system import Replacing
 
 SHOWN_GROUPS, SHOWN_OTHERS = 200, 11  # of each kind, and of each group, in the contact sheet
 TITLES = {

@@ -34,7 +34,8 @@ def bring_up_to_date(
     ):
         report, now = index.last_sync, index.store.manifest.source
         if before not in ("", now) and report.removed:
-            report.note = f"{out} held the pictures of {before}; those that {now} does not have were dropped"
+            told = f"{out} held the pictures of {before}; those that {now} does not have were dropped"
+            report.note = f"{told}; {report.note}" if report.note else told
         return report
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from spq.errors import ImageError
+from spq.system import cores
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +136,7 @@ def load_pixels(
         for slot in range(first, min(first + PER_TASK, len(wanted))):
             decode(slot)
 
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or cores()) as pool:
         for start in range(0, len(wanted), 1024):
             end = min(start + 1024, len(wanted))
             list(pool.map(decode_some, range(start, end, PER_TASK)))

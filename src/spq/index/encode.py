@@ -8,10 +8,10 @@ Stages side by side would share the same cores, and torch's own threads would wa
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from spq.data.images import to_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ImageError
 from spq.index.store import Item
+from spq.system import cores
 
 if TYPE_CHECKING:
     from spq.model.artifact import Model, Precision
@@ -63,8 +64,9 @@ class Encoder:
         """
         self._stopped = False
         self._recent.clear()
-        for item, twin in self._in_order(positions):
-            yield self._as_before(item), twin
+        with closing(self._in_order(positions)) as seen:
+            for item, twin in seen:
+                yield self._as_before(item), twin
 
     def _as_before(self, item: Item) -> Item:
         """With the code of a picture of the same bytes a little earlier, which `twin_of` may not know yet.
@@ -168,7 +170,7 @@ def default_workers(model: Model) -> int:
 
     if model.device.type == "cpu":
         return torch.get_num_threads()
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 def is_unchanged(source: ImageSet, position: int, known: tuple[int, int] | None) -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.errors import ConfigError
-from spq.files import Replacing
 from spq.index.store import Manifest, Store
 from spq.index.tables import read_codebooks
+from spq.system import Replacing
 
 
 @dataclass(frozen=True)

@@ -343,8 +343,8 @@ class Store:
     def _select(self, statement: str, *values: object) -> list[Any]:
         try:
             if self._reader.is_outdated():
-                self._reader.close()
-                self._reader = open_reader(self.folder)
+                outdated, self._reader = self._reader, open_reader(self.folder)
+                outdated.close()  # not before: while somebody writes, it may be that none can be opened
                 self._reopened += 1
             return self._reader.execute(statement, values).fetchall()
         except SQLITE_ERRORS as error:

@@ -7,7 +7,6 @@ is summed here, so that two runs, batch sizes and paths give the same list.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.errors import StoreError
+from spq.system import cores
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
@@ -143,8 +143,7 @@ def for_each(one: Callable[[Floats], tuple[Floats, Rows]], tables: Floats, top: 
     if Q < 2 or threads == 1:
         run(0, 1)
     else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        workers = min(Q, threads or cores or 1)
+        workers = min(Q, threads or cores())
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(lambda first: run(first, workers), range(workers)))
     return distances, rows

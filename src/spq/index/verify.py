@@ -93,11 +93,10 @@ def _of_the_items(database: sqlite3.Connection, manifest: Manifest) -> Iterator[
             count = database.execute(f"SELECT count(*) {query}").fetchone()[0]
             yield f"and {count - LISTED} more such items"
     twins = database.execute(
-        "SELECT a.id, a.path, b.path FROM items a JOIN items b ON substr(b.hash, 1, 8) = substr(a.hash, 1, 8) AND "
-        "b.hash = a.hash AND b.id < a.id AND b.size <> a.size WHERE length(a.hash) = 16 "
-        f"ORDER BY a.id LIMIT {LISTED}"
+        "SELECT max(id), path FROM items WHERE length(hash) = 16 GROUP BY hash HAVING count(DISTINCT size) > 1 "
+        f"ORDER BY 1 LIMIT {LISTED}"
     )
-    yield from (f"item {i} ({path}) has the hash of {other}, which has another size" for i, path, other in twins)
+    yield from (f"item {i} ({path}) has the hash of another, which has another size" for i, path in twins)
     K = manifest.codebook_size
     codes = database.execute(
         "SELECT id, path, code FROM items WHERE typeof(code) = 'blob' AND length(code) = ?", (int(M),)

@@ -26,9 +26,9 @@ from spq.config import InputConfig, Recipe, to_dict
 from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError, ImageError
-from spq.files import Replacing
 from spq.learning.views import make_views
 from spq.model.artifact import normalise
+from spq.system import Replacing
 
 FORMAT = 1
 CHUNK = 256  # pictures decoded, described and written at a time: at 224 pixels 39 MB

@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 from spq.config import InputConfig, Recipe, to_dict
 from spq.data.images import Pixels
 from spq.errors import CollapseError, ConfigError, DataError
-from spq.files import Replacing
 from spq.learning import fidelity
 from spq.learning.checkpoint import State
 from spq.learning.health import Health, measure
@@ -29,6 +28,7 @@ from spq.learning.optimizers import lr_factor
 from spq.learning.refit import refit
 from spq.model.artifact import Model
 from spq.model.network import Network
+from spq.system import Replacing
 
 Outputs = Sequence[tuple[Tensor, Tensor]]  # descriptors x and their soft quantizations z, (B, D) each, of every view
 Objective = Callable[[Outputs, Network, Callable[[Outputs], Tensor]], Tensor]

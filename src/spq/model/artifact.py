@@ -24,8 +24,8 @@ from spq import __version__
 from spq.config import Distance, InputConfig, Recipe, from_dict, to_dict
 from spq.data.images import ImageInput, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
-from spq.files import Replacing
 from spq.model.network import Network
+from spq.system import Replacing
 
 FORMAT = 1
 CACHED_PIXELS = 2**17  # 32 pictures of 64 x 64: batches of 256 take 1.3 times as long, of 1 twice (docs/log.md)

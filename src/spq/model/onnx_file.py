@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from spq.errors import ConfigError
-from spq.files import Replacing
 from spq.model.artifact import Model
+from spq.system import Replacing
 
 OPSET = 17  # read by onnxruntime from 1.12 on
 

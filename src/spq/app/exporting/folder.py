@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from spq.errors import ConfigError, DataError, StoreError
-from spq.files import Replacing
+from spq.system import Replacing
 
 MARKER = "spq-site.json"
 FORMAT = 1

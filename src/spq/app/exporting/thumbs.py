@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from PIL import Image
 from spq.data.sources import ImageSet
 from spq.errors import ImageError
 from spq.index.store import Item
+from spq.system import cores
 
 AHEAD = 2  # shares for each worker that are in work or wait: what bounds the memory
 QUALITY = 85
@@ -43,7 +43,7 @@ class ThumbnailMaker:
 
     def __init__(self, images: ImageSet, folder: Path, size: int, workers: int | None = None) -> None:
         self.images, self.folder, self.size = images, folder, size
-        self.workers = workers or _cores()
+        self.workers = workers or cores()
         self.places = {path: position for position, path in enumerate(images.ids)}
         self._stopped = False
 
@@ -115,7 +115,3 @@ def in_shares(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
             share = []
     if share:
         yield share
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,13 +7,14 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spq.system import cores
+
 MB = 1_000_000
 
 
 def default_workers() -> int:
     """As many as there are cores to search with, up to 8: more would only share them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores))
+    return max(1, min(8, cores()))
 
 
 def default_cache() -> Path:

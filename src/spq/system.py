@@ -1,9 +1,14 @@
-"""Files that are there whole or not at all."""
+"""What the operating system gives: files that are there whole or not at all, and cores."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def cores() -> int:
+    """How many this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Replacing:
