@@ -315,9 +315,12 @@ def _our_layout(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:
 
 
 def commit_of(checkout: Path) -> str:
-    """Which version of the files of a checkout this is; `+` behind it when they were changed."""
+    """Which version of the files of a checkout this is; `+` behind it when they were changed, tables of results aside."""
+    git = ["git", "-C", str(checkout)]
+    tables = [":(exclude)benchmarks/results", ":(exclude)docs", ":(exclude)*.md"]
     try:
-        commit = subprocess.check_output(["git", "-C", checkout, "describe", "--always", "--dirty=+"], text=True)
+        commit = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True, stderr=subprocess.DEVNULL)
+        changed = subprocess.check_output([*git, "diff", "--name-only", "HEAD", "--", ".", *tables], text=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit.strip()
+    return commit.strip() + "+" * bool(changed)

@@ -10,7 +10,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +38,28 @@ VARIANTS = (  # the paper's network, batch and views; each line adds to the one 
 )  # fmt: skip
 INTERVALS, SECONDS, SKIPPED = 6, 2.0, 2
 BATCH = 256  # of the authors' code
+THEIRS = "authors' code"
+PASSES = ("a forward pass for each view", "one forward pass for all views")
 
 
 class EnoughError(Exception):
     pass
 
 
-def measure(images: ImageSet, device: str, official: Path | None, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """A row for each variant, for one forward pass against several, and for the authors' code."""
-    rows = []
+def measure(
+    images: ImageSet, device: str, official: Path | None, known: Sequence[str]
+) -> Iterator[list[dict[str, Any]]]:
+    """A row for the authors' code, for each variant, and two for one forward pass against several; none of what is known.
+
+    Theirs is the first: where it cannot run, that is said before minutes are spent.
+    """
+    if official and THEIRS not in known:
+        yield [{"what": THEIRS, **rate_of_authors(images, resolve_device(device), official)}]
     for text in VARIANTS:
-        rows.append({"what": text, **rate_of(images, variant(text, 32, 60.0, None)[0], device)})
-        say(f"{rows[-1]['views_per_second']:10,.0f} views/s  {text}")
-    rows += forward_passes(variant("gpu", 32, 60.0, None)[0], resolve_device(device))
-    if official:
-        rows.append({"what": "authors' code", **rate_of_authors(images, resolve_device(device), official)})
-    return rows
+        if text not in known:
+            yield [{"what": text, **rate_of(images, variant(text, 32, 60.0, None)[0], device)}]
+    if not any(what.endswith(PASSES) for what in known):
+        yield forward_passes(variant("gpu", 32, 60.0, None)[0], resolve_device(device))
 
 
 def rate_of(images: ImageSet, recipe: Recipe, device: str) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def forward_passes(recipe: Recipe, device: str, rounds: int = 6) -> list[dict[st
     generator = torch.Generator(torch_device).manual_seed(0)
     views = torch.randn(config.num_views * config.batch_size, 3, side, side, generator=generator, device=torch_device)
     views = train._layout(views, recipe)
-    rates: dict[str, list[float]] = {"a forward pass for each view": [], "one forward pass for all views": []}
+    rates: dict[str, list[float]] = {name: [] for name in PASSES}
     for turn in range(rounds + 2):
         for name, passes in zip(rates, (config.num_views, 1), strict=True):
             seconds = _seconds(lambda passes=passes: _step(forward, views.chunk(passes), config, device), device)  # type: ignore[misc]
@@ -169,7 +175,7 @@ def _spread(rates: list[float]) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Aligned text; how many times as fast as the authors' code, where that was measured."""
-    theirs = next((row["views_per_second"] for row in rows if row["what"] == "authors' code"), 0)
+    theirs = next((row["views_per_second"] for row in rows if row["what"] == THEIRS), 0)
     return "\n".join(
         f"{row['views_per_second']:10,.0f} views/s ({row['from']:,.0f}..{row['to']:,.0f})"
         + (f"  {row['views_per_second'] / theirs:5.1f}x" if theirs else "")

@@ -21,6 +21,7 @@ from spq.data.protocols import Protocol, custom_protocol, load_protocol
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import SPQError
 from spq.evaluation.baselines import DESCRIPTOR_BASELINES, Search, float_cosine, train_codebooks
+from spq.evaluation.evaluate import order_of_ties
 from spq.evaluation.metrics import (
     mean_average_precision,
     precision_at,
@@ -32,7 +33,7 @@ from spq.evaluation.metrics import (
 from spq.index.scan import rank
 from spq.learning.refit import refit
 from spq.learning.run import FIT_IMAGES
-from spq.model.artifact import Model
+from spq.model.artifact import Model, Precision
 
 QUERIES = 5000  # held out of the training set, or a tenth of a smaller one
 Floats = NDArray[np.float32]
@@ -80,12 +81,17 @@ def held_out(images: str | ImageSet, seed: int = 0) -> Protocol:
 
 
 def load_data(protocol: Protocol, size: int, queries: int | None = None) -> Data:
-    """Its pictures at `size`; `queries`: only the first so many of a fixed random order."""
+    """Its pictures at `size`; `queries`: only the first so many of a fixed random order.
+
+    The gallery is shuffled, always in the same way: answers at the same distance are ranked in its order, which in a folder is
+    that of the classes.
+    """
     asking = protocol.queries
     if queries:
         asking = subset(asking, np.sort(np.random.default_rng(0).permutation(len(asking))[:queries]))
     parts: list[Any] = []
-    for images in (protocol.gallery, asking):
+    gallery = subset(protocol.gallery, order_of_ties(len(protocol.gallery)))
+    for images in (gallery, asking):
         pixels = load_pixels(images, size)
         assert images.labels is not None
         parts += [pixels.array, images.labels[pixels.kept]]
@@ -114,7 +120,13 @@ def finish(model: Model, x: Floats, *, pq: bool) -> None:
 
 
 def measure(
-    model: Model, data: Data, *, pq: bool = False, refitted: bool = True, everything: bool = False
+    model: Model,
+    data: Data,
+    *,
+    pq: bool = False,
+    refitted: bool = True,
+    everything: bool = False,
+    precision: Precision = "fp32",
 ) -> dict[str, Any]:
     """Scores of a model, or of a point on the way to one.
 
@@ -124,7 +136,7 @@ def measure(
     Returns:
         `map` under the model's own distance, and what `everything` adds; `lengths`: of shorter codes of the same model.
     """
-    x, q = model.embed(data.gallery), model.embed(data.queries)
+    x, q = (model.embed(images, precision=precision) for images in (data.gallery, data.queries))
     if pq or not refitted:
         finish(model, x, pq=pq)
     codes, own = model.encode_descriptors(x), model.config.quantizer.distance
@@ -195,8 +207,10 @@ def points(out: Path) -> Iterator[dict[str, Any]]:
             yield content
 
 
-def machine() -> str:
-    """Cores that may be used, and of what."""
+def machine(device: str = "cpu") -> str:
+    """Cores that may be used, and of what; or the GPU."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{torch.get_num_threads()} threads, {(names or [platform.processor() or platform.machine()])[0]}"

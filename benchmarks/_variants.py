@@ -17,7 +17,7 @@ from spq.errors import ConfigError
 from spq.learning.run import Objective, Outputs
 from spq.model.network import Network
 
-DIVERSITY = 0.1  # weight of the penalty of +diversity
+DIVERSITY = 1.0  # weight of the penalty of +diversity
 Loss = Callable[[Outputs], Tensor]
 
 
@@ -113,5 +113,7 @@ def fingerprint(recipe: Recipe) -> str:
         for section, values in table.items()
         if isinstance(values, dict)
     }
+    if not recipe.finish.epochs:
+        told["finish"] = {}  # of no finish nothing counts
     told["train"] = {key: v for key, v in told["train"].items() if key not in ("seed", "minutes", "epochs")}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]

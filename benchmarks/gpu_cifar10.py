@@ -1,6 +1,6 @@
 """CIFAR-10 at full length on one GPU, in legs: train, measure, go on. docs/gpu.md says how.
 
-    PYTHONPATH=src python benchmarks/gpu_cifar10.py --data DATA --out runs/gpu --minutes 25 --leg-minutes 9
+    PYTHONPATH=src python benchmarks/gpu_cifar10.py --data DATA --out runs/gpu --minutes 25
 
 The same command again goes on where the last leg stopped; exit status 75 says that there is more to do. Needs torch,
 torchvision, accelerate, safetensors, pyarrow and numpy alone. OUT/results.json holds the throughput, mAP@1000 over time
@@ -31,8 +31,8 @@ import _gpu_throughput
 import parts
 from _gpu_results import Results, device_name, say, summary
 from _scoring import held_out
-from spq.api import with_options
-from spq.config import Recipe, load_recipe
+from _variants import fingerprint, variant
+from spq.config import Recipe
 from spq.data.images import load_pixels
 from spq.data.named import ArrayImages
 from spq.data.protocols import Protocol
@@ -49,6 +49,7 @@ from spq.model.network import Network
 from spq.system import Replacing
 
 RESULTS = "results.json"
+SCORING = 45.0  # seconds kept for the score of a run of a sweep
 AGAIN = 75  # exit status: the leg is over, the work is not (EX_TEMPFAIL of sysexits.h)
 STARTED = time.monotonic()
 
@@ -117,10 +118,9 @@ def run(arguments: argparse.Namespace, out: Path) -> None:
     Raises:
         KeyboardInterrupt: the leg is over, and a checkpoint written.
     """
-    recipe = with_options(
-        load_recipe(arguments.recipe), bits=arguments.bits, epochs=arguments.epochs, minutes=arguments.minutes,
-        seed=arguments.seed,
-    )  # fmt: skip
+    recipe, ablation = variant(arguments.recipe, arguments.bits, arguments.minutes, arguments.epochs)
+    if arguments.seed is not None:
+        recipe = replace(recipe, train=replace(recipe.train, seed=arguments.seed))
     device, model_folder = resolve_device(arguments.device), out / "model"
     seconds = restore(arguments.restore or arguments.parts or out / "parts", out)
     results = Results(out / RESULTS, {"recipe": recipe.name, "seed": recipe.train.seed})
@@ -134,7 +134,7 @@ def run(arguments: argparse.Namespace, out: Path) -> None:
         watch = Watch(results, leg, recipe, curve, arguments.curve_minutes)
         try:
             train(
-                images, recipe, model_folder, resume=True, device=device,
+                images, recipe, model_folder, resume=True, device=device, objective=ablation.objective,
                 on_status=watch.status, on_epoch=watch.epoch, on_note=watch.note,
             )  # fmt: skip
         finally:
@@ -155,10 +155,17 @@ def at_lengths(model: Model) -> list[Model]:
 
 
 def restore(folder: Path, out: Path) -> float:
-    """Seconds of training that are done: in OUT's checkpoint, else in the parts of one, which are put together first."""
+    """Seconds of training that are done: in OUT's checkpoint, else in the parts of one, which are put together first.
+
+    Parts of a finished model become that model: what is left to do is to measure it.
+    """
     model = out / "model"
     checkpoint = read_checkpoint(model)
-    if checkpoint is None and (checkpoint := parts.read(folder, "checkpoint")) is not None:
+    if checkpoint is None and not (model / "config.json").exists() and (folder / "model.json").exists():
+        parts.read_model(folder, model)
+        if (folder / RESULTS).exists():
+            (out / RESULTS).write_bytes((folder / RESULTS).read_bytes())
+    elif checkpoint is None and (checkpoint := parts.read(folder, "checkpoint")) is not None:
         (model / "checkpoints").mkdir(parents=True, exist_ok=True)
         with Replacing(model / "checkpoints" / "last.pt") as temporary:
             torch.save(checkpoint, temporary)
@@ -188,17 +195,22 @@ def sweep(arguments: argparse.Namespace, out: Path) -> None:
     Raises:
         KeyboardInterrupt: the leg is over.
     """
-    images = decoded(open_images(arguments.train), load_recipe(arguments.recipe).input.size, arguments.limit)
+    chosen = {text: variant(text, arguments.bits, arguments.minutes, None)[0] for text in arguments.sweep}
+    size = chosen[arguments.sweep[0]].input.size
+    images = decoded(open_images(arguments.train), size, arguments.limit)
     protocol = replace(held_out(images), map_at=arguments.map_at)
     results = Results(out / "sweep.json", {"device": device_name(), "protocol": protocol.name})
     rows = results.content.setdefault("sweep", [])
-    for text in arguments.sweep:
+    for text, recipe in chosen.items():
         key = {"text": text, "bits": arguments.bits, "minutes": arguments.minutes, "seed": arguments.seed or 0}
-        if any(key.items() <= row.items() for row in rows):
+        mark = {"fingerprint": fingerprint(recipe)}
+        if any((key | mark).items() <= row.items() for row in rows):
             continue
-        if time.monotonic() - STARTED + 60 * arguments.minutes > 60 * arguments.leg_minutes:
+        if time.monotonic() - STARTED + 60 * arguments.minutes + SCORING > 60 * arguments.leg_minutes:
             raise KeyboardInterrupt
-        rows.append(key | _gpu_sweep.run(protocol, folder=out / "sweep", device=arguments.device, note=say, **key))
+        rows.append(
+            key | mark | _gpu_sweep.run(protocol, folder=out / "sweep", device=arguments.device, note=say, **key)
+        )
         results.save()
         say(_gpu_sweep.table(rows[-1:]))
     print(_gpu_sweep.table(rows))
@@ -207,9 +219,12 @@ def sweep(arguments: argparse.Namespace, out: Path) -> None:
 def throughput(arguments: argparse.Namespace, out: Path) -> None:
     """Views per second of variants, each in the training loop itself, and of the authors' code."""
     images = decoded(open_images(arguments.train), 32, arguments.limit)
-    rows = _gpu_throughput.measure(images, arguments.device, arguments.official, say)
-    results = Results(out / "throughput.json", {"device": device_name(), "torch": torch.__version__, "rows": rows})
-    results.save()
+    results = Results(out / "throughput.json", {"device": device_name(), "torch": torch.__version__})
+    rows = results.content.setdefault("rows", [])
+    for more in _gpu_throughput.measure(images, arguments.device, arguments.official, [row["what"] for row in rows]):
+        rows += more
+        results.save()
+        say(_gpu_throughput.table(more))
     print(_gpu_throughput.table(rows))
 
 
@@ -237,12 +252,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--parts", type=Path, help="where parts are left for the next leg; by default OUT/parts")
     add("--restore", type=Path, help="where they lie now, where that is not --parts; OUT's own checkpoint comes first")
     add("--part-mib", type=float, default=15.0, help="size of a part at most")
-    add("--recipe", default="gpu", help="name or FILE.toml; all of it counts at the first leg alone")
+    add("--recipe", default="gpu", help="name, FILE.toml or VARIANT; all of it counts at the first leg alone")
     add("--bits", default="16,32,64", help="lengths of one model's codes")
     add("--minutes", type=float, help="of training in all, or of each run of a sweep")
     add("--epochs", type=int, help="instead of minutes")
     add("--seed", type=int)
-    add("--leg-minutes", type=float, default=9.0, help="after which this run stops, its start counted in")
+    add("--leg-minutes", type=float, default=8.0, help="after which this run stops, its start counted in")
     add("--curve-minutes", type=float, default=3.0, help="between two points of the curve")
     add("--sweep", nargs="+", metavar="VARIANT", help="short runs instead, for example gpu gpu:train.temperature=0.1")
     add(

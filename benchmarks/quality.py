@@ -13,6 +13,9 @@ then maybe `section.key=value` changes:
     +8bits       two codebooks of 16: what +vq has to beat at the same 8 bits and the same dimension
     +diversity   with a penalty on the mean cosine between the codewords of a codebook
 
+An ablation changes the loss in a finish as well. Recipes with `refit` end with k-means of the codebooks, so that of +hard and
++diversity it shows what they did to the descriptors; with `:train.refit=false` on both sides, codebooks are as they were learned.
+
 Each run also gives the float cosine and PQ, OPQ, ITQ and LSH of as many bits on its own descriptors. 5,000 training pictures
 are held out to ask, so that no choice looks at test queries; `--test` is for the final table. Runs that stand in the JSON file
 are not repeated, and a stopped one goes on with its checkpoint. Evaluation costs no training time. Keep the machine otherwise
@@ -70,7 +73,7 @@ class Job:
         return f"{words}-{self.bits}-{self.seed}-{hashlib.sha256(repr(self).encode()).hexdigest()[:8]}"
 
     def is_of(self, row: Row) -> bool:
-        return all(row.get(key) == value for key, value in vars(self).items())
+        return all(row.get(key) == value for key, value in vars(self).items())  # the commit and machine are not asked
 
 
 class Scores:
@@ -97,6 +100,7 @@ class Bench:
         self.protocol: Protocol = choose_protocol(options.images, options.test)
         self.data: Callable[[int], Data] = cache(lambda size: load_data(self.protocol, size, options.queries))
         self.authors = Authors(options.official) if options.official else None
+        self.commit = commit_of(Path(__file__).parent.parent)  # now: what a run reads, not what is committed beside it
         self.rows: list[Row] = json.loads(options.json.read_text("utf-8")) if options.json.exists() else []
 
     def jobs(self) -> list[Job]:
@@ -135,13 +139,13 @@ class Bench:
         data = self.data(model.config.input.size)
         known = Scores(folder / "scores.json")
         scores = known.get("end", lambda: measure(model, data, everything=True))
-        curve = []
+        curve, quick = [], resolve_precision("auto", model.device.type)  # of a ResNet-18 a point takes minutes even so
         for point in points(folder):
             ending = point["step"] > 0.98 * facts["steps"] and not model.config.finish.epochs
             if ending or point.get("trained"):
                 continue  # the end itself, or nearly; or of head and codes alone
             at = self.model_at(point, model, job)
-            score = partial(measure, at, data, pq=ablation.pq, refitted=False)
+            score = partial(measure, at, data, pq=ablation.pq, refitted=False, precision=quick)
             value = known.get(str(point["step"]), score)["map"]
             curve.append([round(point["seconds"] / 60, 2), value])
             print(f"  {curve[-1][0]:.1f} minutes: mAP {value:.4f}", file=sys.stderr, flush=True)
@@ -153,8 +157,8 @@ class Bench:
         config = model.config
         return {
             **vars(job), "code_bits": config.quantizer.bits, "distance": config.quantizer.distance, **scores, "curve": curve,
-            **facts, "queries": len(data.queries), "map_at": data.map_at, "machine": machine(),
-            "date": datetime.date.today().isoformat(), "commit": commit_of(Path(__file__).parent),
+            **facts, "queries": len(data.queries), "map_at": data.map_at, "machine": machine(resolve_device(self.options.device)),
+            "date": datetime.date.today().isoformat(), "commit": self.commit,
         }  # fmt: skip
 
     @staticmethod

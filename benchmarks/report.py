@@ -1,7 +1,8 @@
 """The results table of the README, from the numbers that `spq bench quality --test` wrote.
 
-    spq bench report            # writes the table between its two markers in README.md
-    spq bench report --check    # exit status 1 when README.md says something else
+    spq bench report                      # writes the table between its two markers in README.md, and the plots of 32 bits
+    spq bench report --check              # exit status 1 when README.md says something else
+    spq bench report --add QUALITY.json   # takes over its rows, for older ones of the same runs, and writes the table
 
 Numbers come from benchmarks/results/quality.json alone, those of the paper from its own table.
 """
@@ -14,8 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from _plots import save_plots
 from _scoring import entrance, parser_of
 from _variants import ABLATIONS
+from quality import as_text
+from spq.system import Replacing
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
@@ -28,22 +32,44 @@ PUBLISHED = {
     32: 0.793,
     64: 0.812,
 }  # Jang and Cho, ICCV 2021, table of CIFAR-10; thousands of epochs on a GPU
-GROUP = ("variant", "fingerprint", "commit", "minutes", "epochs", "machine")  # what is never averaged over
+GROUP = (
+    "variant",
+    "commit",
+    "minutes",
+    "epochs",
+    "machine",
+)  # what is never averaged over; a commit has one recipe of a name
+RUN = (
+    "variant",
+    "bits",
+    "seed",
+    "minutes",
+    "epochs",
+    "protocol",
+    "machine",
+)  # what a newer row replaces an older one of
 CLASSIC = ("PQ", "OPQ", "ITQ", "LSH", "float cosine")
-PLOT = "docs/images/map-over-time-32.png"
+PLOTS, PLOTTED = "docs/images", 32  # bits
 Row = dict[str, Any]
 
 
 def report(rows: list[Row]) -> str:
     """Markdown of all rows of the final protocol."""
     final = [row for row in rows if row["protocol"] == PROTOCOL]
-    parts = [main_table([row for row in final if "+" not in row["variant"]])]
+    parts = [main_table(in_first_table(rows))]
     compared = [row for row in final if "others" in row]
-    if compared:
-        parts.append(comparison(compared))
-    if (ROOT / PLOT).exists():
-        parts.append(f"![mAP over the minutes of training, one panel for each method]({PLOT})")
+    if whole := [row for row in compared if "+" not in row["variant"]]:
+        parts.append(comparison(whole))
+    parts += [ablations(group) for group in grouped_by_base(compared)]
+    if (ROOT / PLOTS / f"map-over-time-{PLOTTED}.png").exists():
+        words = "mAP over the minutes of training, one panel for each method"
+        parts.append(f"![{words}]({PLOTS}/map-over-time-{PLOTTED}.png)")
     return "\n\n".join(parts)
+
+
+def in_first_table(rows: list[Row]) -> list[Row]:
+    """Those of whole methods under the final protocol, not of ablations."""
+    return [row for row in rows if row["protocol"] == PROTOCOL and "+" not in row["variant"]]
 
 
 def main_table(rows: list[Row]) -> str:
@@ -77,20 +103,66 @@ def map_of(row: Row, bits: int) -> float | None:
 
 
 def comparison(rows: list[Row]) -> str:
-    """What classic codes of the same length make of the same descriptors, and what each part of the method brings."""
+    """What classic codes of the same length make of the same descriptors."""
     lines = [
-        "The same descriptors in classic codes of the same length, and in none (float cosine); and recipes with a part changed:",
+        "The same descriptors in classic codes of the same length, and in none (float cosine):",
         "",
         "| training | bits | its own codes | " + " | ".join(CLASSIC) + " | budget | seeds |",
         "|---|---|---|" + "---|" * len(CLASSIC) + "---|---|",
     ]
-    for group in grouped(rows, (*GROUP, "code_bits")):
+    for group in grouped(rows, (*GROUP, "fingerprint", "code_bits")):
         classic = [_mean_and_range([row["others"][name] for row in group if name in row["others"]]) for name in CLASSIC]
         lines.append(
             f"| {title(group[0]['variant'])} | {group[0]['code_bits']} | {_mean_and_range([row['map'] for row in group])} "
             f"| {' | '.join(classic)} | {budget(group)} | {len(group)} |"
         )
     return "\n".join(lines)
+
+
+def grouped_by_base(rows: list[Row]) -> list[list[Row]]:
+    """Ablations with the recipe that they change, where it was run with the same budget, machine and commit; others not."""
+    keyed = [{**row, "base": base_of(row["variant"])} for row in rows]
+    groups = grouped(keyed, ("base", "bits", "commit", "minutes", "epochs", "machine"))
+    return [group for group in groups if {row["variant"] == row["base"] for row in group} == {True, False}]
+
+
+def base_of(variant: str) -> str:
+    """`fast+hard:train.lr=1e-3` -> `fast:train.lr=1e-3`."""
+    name, colon, changes = variant.partition(":")
+    return (name.rpartition("+")[0] or name) + colon + changes
+
+
+def ablations(rows: list[Row]) -> str:
+    """What each part brings: the recipe, then the recipe with one part changed, seed by seed beside it."""
+    whole = {row["seed"]: row["map"] for row in rows if row["variant"] == row["base"]}
+    first = rows[0]
+    lines = [
+        f"What each part brings: {title(first['base'])}, {asked(first)}, with one part changed "
+        f"({first['machine']}, {max(row['date'] for row in rows)}):",
+        "",
+        "| | bits | its own codes | beside the whole recipe, same seeds | PQ | float cosine | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    order = list(ABLATIONS)
+    groups = grouped(rows, ("variant", "code_bits"))
+    for group in sorted(groups, key=lambda g: order.index(_ablation(g[0])) if _ablation(g[0]) else -1):
+        is_whole = group[0]["variant"] == group[0]["base"]
+        told = (
+            "" if is_whole else _difference([row["map"] - whole[row["seed"]] for row in group if row["seed"] in whole])
+        )
+        what = "the whole recipe" if is_whole else ABLATIONS[_ablation(group[0])].title
+        cells = [_mean_and_range([row["others"][name] for row in group]) for name in ("PQ", "float cosine")]
+        own = _mean_and_range([row["map"] for row in group])
+        lines.append(f"| {what} | {group[0]['code_bits']} | {own} | {told} | {' | '.join(cells)} | {len(group)} |")
+    return "\n".join(lines)
+
+
+def _difference(values: list[float]) -> str:
+    return f"{statistics.mean(values):+.3f} ({min(values):+.3f} to {max(values):+.3f})" if values else ""
+
+
+def _ablation(row: Row) -> str:
+    return str(row["variant"].partition(":")[0].rpartition("+")[2] if row["variant"] != row["base"] else "")
 
 
 def grouped(rows: list[Row], keys: tuple[str, ...]) -> list[list[Row]]:
@@ -112,11 +184,14 @@ def title(variant: str) -> str:
 
 
 def budget(rows: list[Row]) -> str:
-    """What was asked for, and what it came to."""
-    first, epochs = rows[0], statistics.mean(row["epochs_done"] for row in rows)
-    if first["epochs"]:
-        return f"{first['epochs']} epochs ({statistics.mean(row['minutes_spent'] for row in rows):.0f} minutes)"
-    return f"{first['minutes']:g} minutes ({epochs:.3g} epochs)"
+    """What was asked for, and what the networks saw for it."""
+    first, views = rows[0], statistics.mean(row["views"] for row in rows)
+    epochs = "" if first["epochs"] else f"{statistics.mean(row['epochs_done'] for row in rows):.3g} epochs, "
+    return f"{asked(first)} ({epochs}{views / 1e6:.2g} M views)"
+
+
+def asked(row: Row) -> str:
+    return f"{row['epochs']} epochs" if row["epochs"] else f"{row['minutes']:g} minutes"
 
 
 def _mean_and_range(values: list[float]) -> str:
@@ -134,12 +209,25 @@ def inserted(readme: str, text: str) -> str:
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
+def added(rows: list[Row], more: list[Row]) -> list[Row]:
+    """The rows with others, which replace older ones of the same runs."""
+    newer = [tuple(row[key] for key in RUN) for row in more]
+    return [row for row in rows if tuple(row[key] for key in RUN) not in newer] + more
+
+
 def main() -> None:
     parser = parser_of("report", __doc__)
+    parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FILE", help="of spq bench quality --test")
     parser.add_argument("--check", action="store_true", help="only say whether README.md is up to date")
     options = parser.parse_args()
-    readme = README.read_text("utf-8")
-    wanted = inserted(readme, report(json.loads(RESULTS.read_text("utf-8"))))
+    readme, rows = README.read_text("utf-8"), json.loads(RESULTS.read_text("utf-8"))
+    for path in options.add:
+        rows = added(rows, json.loads(path.read_text("utf-8")))
+        with Replacing(RESULTS) as temporary:
+            temporary.write_text(as_text(rows), "utf-8")
+    if not options.check:
+        save_plots([row for row in in_first_table(rows) if row["bits"] == PLOTTED], ROOT / PLOTS)
+    wanted = inserted(readme, report(rows))
     if options.check and wanted != readme:
         sys.exit("README.md does not say what benchmarks/results/quality.json holds; run spq bench report")
     if wanted != readme:

@@ -443,7 +443,9 @@ def main() -> None:
     if arguments.out:
         facts = {
             "results": [asdict(result) for result in results],
-            "arguments": {name: str(value) for name, value in vars(arguments).items()},
+            "arguments": {  # of files their names: where they lie is nobody else's
+                name: value.name if isinstance(value, Path) else str(value) for name, value in vars(arguments).items()
+            },
             "gallery": f"{len(data.base)} descriptors, then copies with noise of {NOISE} of their standard deviation",
             "machine": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),

@@ -6,6 +6,7 @@ With SPQ_OFFICIAL set to a real checkout, that one is driven as well.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,13 +15,33 @@ import pytest
 import torch
 
 import official
-from _authors import Authors, BudgetSpent, Training, as_model, our_state
+from _authors import Authors, BudgetSpent, Training, as_model, commit_of, our_state
 from _scoring import Data, load_data, map_of, points
 from spq.config import load_recipe
 from spq.data.protocols import Protocol
 from spq.data.sources import open_images, subset
 from spq.errors import ConfigError
 from spq.model.network import Network
+
+
+def test_a_version_with_changed_code_is_marked_and_one_with_new_results_is_not(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        person = ["-c", "user.name=n", "-c", "user.email=e"]
+        subprocess.run(["git", "-C", str(tmp_path), *person, *words], check=True, capture_output=True)
+
+    assert commit_of(tmp_path) == "unknown"
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    for name in ("code.py", "README.md", "benchmarks/results/quality.json"):
+        (tmp_path / name).write_text("1")
+    git("init"), git("add", "."), git("commit", "-m", "one")
+    clean = commit_of(tmp_path)
+    (tmp_path / "benchmarks" / "results" / "quality.json").write_text("2")
+    (tmp_path / "README.md").write_text("2")
+    assert commit_of(tmp_path) == clean
+    assert "+" not in clean
+    (tmp_path / "code.py").write_text("2")
+    assert commit_of(tmp_path) == clean + "+"
+
 
 MINIATURE = """
 import argparse

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from spq.config import BackboneConfig
 from spq.errors import ConfigError
-from spq.model.backbone import make_backbone
+from spq.model.backbone import check_sizes, make_backbone, trained_input
 
 
 def test_the_papers_backbone_is_cifar_resnet18() -> None:
@@ -55,6 +55,23 @@ def test_local_weights_are_loaded(tmp_path: Path) -> None:
 def test_an_unknown_backbone_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name.removeprefix("timm/")):
         make_backbone(BackboneConfig(name=name))
+
+
+def test_weights_that_timm_does_not_have_are_refused() -> None:
+    for name in ("timm/resnet18.typo", "timm/test_vit_none"):
+        assert trained_input(name) is None
+        with pytest.raises(ConfigError, match=name.removeprefix("timm/")):
+            make_backbone(BackboneConfig(name=name, pretrained=True))
+    assert trained_input("timm/resnet18") is not None
+
+
+def test_a_size_that_a_transformer_does_not_take_is_named() -> None:
+    name = "timm/test_vit"  # of 160 pixels
+    backbone, _ = make_backbone(BackboneConfig(name=name))
+    check_sizes(backbone.train(), name, (160,))
+    assert backbone.training
+    with pytest.raises(ConfigError, match="timm/test_vit takes no pictures of 128 x 128 pixels"):
+        check_sizes(backbone, name, (128, 160))
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def test_the_paper_recipe_has_the_papers_numbers() -> None:
         ("[train]\nepochs = 1.5", "epochs = 1.5; expected int"),
         ("[train]\nepochs = true", "epochs = True; expected int"),
         ("[train]\nlr = nan", "expected a finite number"),
+        ("[train]\nminutes = inf", "expected a finite number"),
         ("[train]\noptimizer = 'sgd'", "use one of adam, muon"),
         ("[input]\nmean = [1.0]", "expected a list of 3"),
         ("[quantizer]\ncodebook_size = 15", "got K=15"),

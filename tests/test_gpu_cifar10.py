@@ -19,7 +19,7 @@ import torch
 from spq.config import Recipe
 from spq.data.protocols import Protocol
 from spq.data.sources import open_images, subset
-from spq.errors import DataError
+from spq.errors import ConfigError, DataError
 from spq.evaluation.evaluate import evaluate
 from spq.learning.optimizers import make_optimizers
 from spq.model.artifact import Model
@@ -116,6 +116,12 @@ def test_legs_that_are_stopped_killed_and_moved_end_in_the_model_of_an_uninterru
     assert not any(name.startswith("checkpoint") for name in left)
     script.parts.read_model(tmp_path / "left", tmp_path / "joined")
     assert Model.load(tmp_path / "joined").hash == models[0].hash
+
+    third = tmp_path / "third"  # a machine that the finished model comes to is to measure it, not to train once more
+    third.mkdir()
+    assert script.restore(tmp_path / "left", third) == 0.0
+    assert Model.load(third / "model").hash == models[0].hash
+    assert json.loads((third / "results.json").read_text("utf-8")) == moved_results
 
 
 @pytest.fixture
@@ -248,7 +254,7 @@ def test_a_model_with_prefixes_is_measured_at_each_length(script: ModuleType, ti
 
 
 def test_rates_are_of_the_training_loop_itself(
-    script: ModuleType, recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     throughput = script._gpu_throughput
     monkeypatch.setattr(throughput, "SECONDS", 0.0)
@@ -263,5 +269,8 @@ def test_rates_are_of_the_training_loop_itself(
         "a forward pass for each view",
         "one forward pass for all views",
     ]
+    with pytest.raises(ConfigError, match="no checkout of the authors'"):  # said before minutes are spent
+        next(throughput.measure(images, "cpu", tmp_path, []))
+    assert not list(throughput.measure(images, "cpu", None, [*throughput.VARIANTS, pair[0]["what"]]))
     lines = throughput.table([{"what": "ours", **row}, {"what": "authors' code", **row | {"views_per_second": 1.0}}])
     assert f"{row['views_per_second']:.1f}x" in lines.replace(",", "")

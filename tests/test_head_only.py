@@ -135,12 +135,23 @@ def test_a_head_run_that_died_resumes_to_the_same_weights(images: ImageSet, back
     np.testing.assert_array_equal(weights(resumed), weights(whole))
 
 
+def test_a_head_run_goes_on_on_a_machine_that_computes_features_in_another_precision(
+    images: ImageSet, backbone: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(images, RECIPE, tmp_path / "m", backbone=backbone)
+    monkeypatch.setattr(head_only, "resolve_precision", lambda precision, device: "bf16")
+    train(images, RECIPE, tmp_path / "m", backbone=backbone, resume=True)
+    with pytest.raises(ModelError, match="made from other pictures"):
+        train(subset(images, range(200)), RECIPE, tmp_path / "m", backbone=backbone, resume=True)
+
+
 def test_a_head_with_a_hidden_layer_or_more_numbers_than_features_cannot_start_at_pq(
-    images: ImageSet, backbone: Patches, tmp_path: Path
+    images: ImageSet, backbone: Patches, cache: Path, tmp_path: Path
 ) -> None:
     hidden = replace(RECIPE, head=replace(RECIPE.head, hidden=8))
     with pytest.raises(ConfigError, match="sets a head of one layer"):
         train(images, hidden, tmp_path / "m", backbone=backbone)
+    assert not cache.exists()  # before any features are made
     train(images, replace(hidden, head=replace(hidden.head, start="random")), tmp_path / "m", backbone=backbone)
     wide = replace(RECIPE, quantizer=replace(RECIPE.quantizer, codeword_dim=32))
     with pytest.raises(ConfigError, match="32 numbers a codeword are more than 96 features give 4 codebooks"):

@@ -135,6 +135,23 @@ def test_choices_never_look_at_test_pictures() -> None:
     assert choose_protocol("sample:train", test=True).queries.name == "sample:test"
 
 
+def test_equal_distances_are_not_ranked_in_the_order_of_a_folder_of_classes(pictures: str) -> None:
+    protocol = choose_protocol(pictures, test=False)
+    data = load_data(protocol, 28)
+    assert (np.diff(protocol.gallery.labels) >= 0).all()  # type: ignore[arg-type]
+    assert not (np.diff(data.gallery_labels) >= 0).all()
+    at = {protocol.gallery.image(i).convert("RGB").tobytes(): protocol.gallery.labels[i] for i in range(100)}  # type: ignore[index]
+    shown = [picture.transpose(1, 2, 0).tobytes() for picture in data.gallery]
+    assert sum(name in at for name in shown) >= 100
+    assert all(at.get(name, label) == label for name, label in zip(shown, data.gallery_labels, strict=True))
+
+
+def test_a_recipe_without_a_finish_is_the_same_whatever_its_finish_would_be() -> None:
+    recipe = load_recipe("spq")
+    without = [replace(recipe, finish=replace(recipe.finish, epochs=0, share=share)) for share in (0.1, 0.2)]
+    assert fingerprint(without[0]) == fingerprint(without[1]) != fingerprint(recipe)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> str:
     """400 pictures of the sample in class subfolders."""

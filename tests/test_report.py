@@ -12,7 +12,7 @@ ROWS: list[dict[str, Any]] = json.loads(report.RESULTS.read_text("utf-8"))
 
 def row(variant: str, seed: int, value: float, **more: Any) -> dict[str, Any]:
     facts = {"bits": 32, "code_bits": 32, "minutes": 5.0, "epochs": 0, "fingerprint": "f", "protocol": report.PROTOCOL}
-    spent = {"minutes_spent": 5.0, "epochs_done": 2.5, "machine": "2 threads, X", "date": "2026-01-02"}
+    spent = {"views": 250_000, "epochs_done": 2.5, "machine": "2 threads, X", "date": "2026-01-02"}
     return {"variant": variant, "seed": seed, "map": value, **facts, **spent, **more}
 
 
@@ -36,7 +36,7 @@ def test_seeds_become_a_mean_with_its_range_and_lengths_become_columns() -> None
     ]
     line = report.main_table(rows[:3]).splitlines()[-1]
     assert line == (
-        "| spq, recipe `fast` |  | 0.320 (0.300-0.340) | 0.400 | 5 minutes (2.5 epochs) | 1-2 | 2 threads, X, 2026-01-02 |"
+        "| spq, recipe `fast` |  | 0.320 (0.300-0.340) | 0.400 | 5 minutes (2.5 epochs, 0.25 M views) | 1-2 | 2 threads, X, 2026-01-02 |"
     )
     assert "0.9" not in report.report(rows).replace("0.900", "")
 
@@ -51,6 +51,19 @@ def test_other_recipes_budgets_and_machines_are_never_averaged() -> None:
     assert len(report.main_table(rows).splitlines()) == 3 + 4
 
 
+def test_lengths_of_one_recipe_share_a_line_though_their_recipes_differ_in_length() -> None:
+    rows = [row("spq", 0, 0.4, bits=bits, fingerprint=str(bits), commit="abc") for bits in (16, 64)]
+    assert report.main_table(rows).splitlines()[3:] == [
+        "| spq, recipe `spq` | 0.400 |  | 0.400 | 5 minutes (2.5 epochs, 0.25 M views) | 1 | 2 threads, X, 2026-01-02 |"
+    ]
+
+
+def test_newer_rows_take_the_place_of_the_same_runs() -> None:
+    rows = [row("fast", 0, 0.3), row("fast", 1, 0.3)]
+    more = [row("fast", 1, 0.4), row("fast", 2, 0.4)]
+    assert [(r["seed"], r["map"]) for r in report.added(rows, more)] == [(0, 0.3), (1, 0.4), (2, 0.4)]
+
+
 def test_one_training_for_several_lengths_is_a_line_of_its_own() -> None:
     nested = row("spq", 0, 0.5, bits=64, lengths={"16": 0.4, "32": 0.45})
     lines = report.main_table([nested, row("spq", 0, 0.42, bits=16)]).splitlines()[3:]
@@ -58,12 +71,34 @@ def test_one_training_for_several_lengths_is_a_line_of_its_own() -> None:
     assert lines[1].startswith("| spq, recipe `spq`, one training for 16, 32, 64 bits | 0.400 | 0.450 | 0.500 |")
 
 
-def test_ablations_stand_beside_classic_codes_and_not_in_the_first_table() -> None:
+def test_ablations_stand_under_their_recipe_with_the_difference_of_the_same_seeds() -> None:
     others = {"l2": 0.1, **dict.fromkeys(report.CLASSIC, 0.25)}
-    text = report.report([row("fast", 0, 0.3, others=others), row("fast+hard", 0, 0.2, others=others)])
-    first, second = text.split("\n\n", 1)
-    assert "hard" not in first
-    assert "recipe `fast`, hard quantization, straight-through | 32 | 0.200 | 0.250 |" in second
+    rows = [
+        row("fast", 0, 0.30, others=others),
+        row("fast", 1, 0.34, others=others),
+        row("fast+hard", 0, 0.20, others=others),
+        row("fast+hard", 1, 0.26, others=others),
+        row("fast+vq", 1, 0.10, others=others, code_bits=8),
+    ]
+    first, second, third = report.report(rows).split("\n\n", 2)
+    assert "hard" not in first + second
+    assert third.startswith("| training |")
+    lines = third.split("What each part brings: ")[1].splitlines()
+    assert lines[0] == "spq, recipe `fast`, 5 minutes, with one part changed (2 threads, X, 2026-01-02):"
+    assert lines[4:] == [
+        "| the whole recipe | 32 | 0.320 (0.300-0.340) |  | 0.250 (0.250-0.250) | 0.250 (0.250-0.250) | 2 |",
+        "| hard quantization, straight-through | 32 | 0.230 (0.200-0.260) | -0.090 (-0.100 to -0.080) "
+        "| 0.250 (0.250-0.250) | 0.250 (0.250-0.250) | 2 |",
+        "| plain VQ: 256 codewords, 8 bits | 8 | 0.100 | -0.240 (-0.240 to -0.240) | 0.250 | 0.250 | 1 |",
+    ]
+
+
+def test_an_ablation_of_another_budget_is_compared_with_nothing() -> None:
+    others = dict.fromkeys(report.CLASSIC, 0.25)
+    rows = [row("fast", 0, 0.3, others=others), row("fast+hard", 0, 0.2, others=others, minutes=9.0)]
+    assert "hard" not in report.report(rows)
+    changed = [row(f"{name}:train.lr=1e-3", 0, 0.3, others=others) for name in ("fast", "fast+hard")]
+    assert "recipe `fast`, `train.lr=1e-3`, 5 minutes, with" in report.report(changed)
 
 
 def test_a_readme_without_markers_is_not_overwritten() -> None:

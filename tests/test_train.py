@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from spq import SPQ
@@ -26,6 +27,7 @@ from spq.learning.neighbours import neighbours
 from spq.learning.run import TrainStatus, step_seed
 from spq.learning.train import train
 from spq.model.artifact import Model
+from spq.model.network import Network
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,106 @@ def test_a_run_that_died_resumes_to_the_same_weights(images: ImageSet, recipe: R
         train(images, recipe, tmp_path / "died", on_epoch=die)
     resumed = train(images, recipe, tmp_path / "died", resume=True)
     np.testing.assert_array_equal(weights(resumed), weights(whole))
+
+
+class Dropping(nn.Module):
+    """A backbone that draws by itself in training, and takes pictures of `only` pixels if that is given."""
+
+    def __init__(self, only: int = 0) -> None:
+        super().__init__()
+        self.conv, self.only = nn.Conv2d(3, 12, 5, 4), only
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[2] == self.only or not self.only, f"height {images.shape[2]} is not {self.only}"
+        return nn.functional.dropout(torch.relu(self.conv(images)), 0.3, self.training).mean((2, 3))
+
+
+def test_layers_that_draw_by_themselves_draw_after_a_resume_what_they_would_have_drawn(
+    images: ImageSet, recipe: Recipe, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    first = Dropping()
+    again = Dropping()
+    again.load_state_dict(first.state_dict())
+    whole = train(images, recipe, tmp_path / "whole", backbone=first)
+
+    def die(epoch: int, network: object) -> None:
+        if epoch == 2:
+            raise StopError
+
+    often = replace(recipe, train=replace(recipe.train, checkpoint_minutes=0.0))
+    with pytest.raises(StopError):
+        train(images, often, tmp_path / "died", backbone=again, on_epoch=die)
+    resumed = train(images, often, tmp_path / "died", backbone=Dropping(), resume=True)
+    np.testing.assert_array_equal(weights(resumed), weights(whole))
+
+
+def test_who_looks_after_every_epoch_how_good_the_network_is_changes_nothing(
+    images: ImageSet, recipe: Recipe, tmp_path: Path
+) -> None:
+    alone = train(images, with_finish(recipe), tmp_path / "alone")
+
+    def look(epoch: int, network: Network) -> None:
+        Model(network, recipe).encode(load(images))
+
+    np.testing.assert_array_equal(
+        weights(train(images, with_finish(recipe), tmp_path / "seen", on_epoch=look)), weights(alone)
+    )
+
+
+def test_a_resumed_training_takes_nothing_from_a_model_to_start_from(
+    images: ImageSet, recipe: Recipe, tmp_path: Path
+) -> None:
+    whole = train(images, recipe, tmp_path / "m")
+    other = replace(recipe, input=replace(recipe.input, mean=(0.1, 0.1, 0.1)), head=replace(recipe.head, hidden=8))
+    start = train(images, replace(other, train=replace(recipe.train, epochs=1)), tmp_path / "start")
+    again = train(images, recipe, tmp_path / "m", resume=True, start=start)
+    assert again.config == whole.config
+    np.testing.assert_array_equal(weights(again), weights(whole))
+
+
+def test_a_backbone_that_takes_pictures_of_one_size_is_refused_before_pictures_are_read(
+    images: ImageSet, recipe: Recipe, tmp_path: Path
+) -> None:
+    smaller = replace(recipe, train=replace(recipe.train, view_scale=0.75, small_share=0.0))
+    read: list[int] = []
+    with pytest.raises(
+        ConfigError, match=r"given/Dropping takes no pictures of 12 x 12 pixels \(height 12 is not 16\)"
+    ):
+        train(images, smaller, tmp_path / "m", backbone=Dropping(16), on_load=read.append)
+    assert not read
+    whole = replace(recipe, train=replace(recipe.train, small_share=0.0, epochs=1))
+    train(images, whole, tmp_path / "m", backbone=Dropping(16))
+
+
+def test_a_finish_without_a_share_of_the_minutes_has_one_of_the_progress(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    seen: list[TrainStatus] = []
+    whole = with_finish(recipe)
+    train(images, replace(whole, finish=replace(whole.finish, share=0.0)), tmp_path / "m", on_status=seen.append)
+    done = [status.done for status in seen]
+    assert done == sorted(done)
+    assert [status.part for status in seen if status.done == 1] == ["head and codes"]
+
+
+def test_optimizers_are_restored_after_accelerate_has_seen_them(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would move Adam's counts of steps to a GPU, where every step then waits for them."""
+    from accelerate import Accelerator
+
+    train(images, recipe, tmp_path / "m")
+    prepare, held = Accelerator.prepare, list[int]()
+
+    def noting(self: Accelerator, network: Any, *optimizers: Any) -> Any:
+        held.extend(len(optimizer.state) for optimizer in optimizers)
+        return prepare(self, network, *optimizers)
+
+    monkeypatch.setattr(Accelerator, "prepare", noting)
+    train(images, recipe, tmp_path / "m", resume=True)
+    assert held == [0, 0]
 
 
 def with_finish(recipe: Recipe, **train: Any) -> Recipe:
@@ -328,8 +430,14 @@ def test_a_compiled_training_has_one_graph_for_each_size_of_the_views_and_learns
     torch.compiler.reset()
     monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=counter, **options))
     monkeypatch.setattr(train_module, "resolve_compile", lambda option, device: (option == "on", ""))
+    make_views, ready = train_module.make_views, list[int]()
+    monkeypatch.setattr(
+        train_module, "make_views", lambda *args: ready.append(counter.frame_count) or make_views(*args)
+    )
     compiled = train(images, replace(recipe, train=replace(sizes, compile="on")), tmp_path / "compiled")
-    assert counter.frame_count == 2
+    assert set(ready) == {2}  # both before the first step, and so before the clock
+    batches = [{k: v for k, v in m.network.state_dict().items() if "num_batches" in k} for m in (compiled, eager)]
+    assert batches[0] == batches[1]
     assert list(compiled.network.state_dict()) == list(eager.network.state_dict())
     other = train(images, replace(recipe, train=replace(sizes, seed=1)), tmp_path / "other")
     assert 10 * distance(compiled, eager) < distance(other, eager)

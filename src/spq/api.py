@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -75,8 +76,8 @@ def with_options(
     """
     if epochs is not None and minutes is not None:
         raise ConfigError(f"--epochs {epochs} and --minutes {minutes:g} are two budgets; give one")
-    if minutes is not None and not minutes > 0:
-        raise ConfigError(f"--minutes {minutes:g} is no budget; give more than 0")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes {minutes:g} is no budget; give a number above 0")
     changes: dict[str, Any] = {
         "epochs": epochs,
         "minutes": minutes,

@@ -192,6 +192,8 @@ class TrainConfig:
             raise ConfigError(f"{self.num_views} views of an image make no pair; give 2 or more")
         if not (0 < self.view_scale <= 2 and 0 < self.small_scale <= 2):
             raise ConfigError(f"view scales {self.view_scale}, {self.small_scale} are outside 0..2; try 0.75 and 0.5")
+        if not math.isfinite(self.minutes):
+            raise ConfigError(f"minutes {self.minutes} have no end; give a number, Ctrl-C ends a training at any time")
         if self.epochs < 1 and self.minutes <= 0:
             raise ConfigError(f"nothing to train: epochs {self.epochs}, minutes {self.minutes}; give one of them")
 
@@ -235,6 +237,13 @@ class Recipe:
     views: ViewsConfig = field(default_factory=ViewsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     finish: FinishConfig = field(default_factory=FinishConfig)
+
+    @property
+    def view_sizes(self) -> tuple[int, ...]:
+        """Sides in pixels of all that the backbone sees: whole pictures, and views of one or two sizes."""
+        train = self.train
+        scales = [1.0] if train.frozen else [1.0, train.view_scale, *([train.small_scale] if train.small_share else [])]
+        return tuple(sorted({self.input.scaled(scale).size for scale in scales}))
 
 
 def recipe_names() -> list[str]:

@@ -21,9 +21,11 @@ def check_model_out(out: Path, resume: bool) -> None:
         ConfigError: names what is in the way.
     """
     check_folder("--out", out)
-    content = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    entries = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    content = {name for name in entries if not name.startswith(".")}  # .DS_Store, or what a killed writer left
     foreign, finished = content - TRAINING_FILES, "config.json" in content
-    if foreign and not (finished and resume):
+    goes_on = resume and (finished or (out / "checkpoints" / "last.pt").exists())
+    if foreign and not goes_on:
         raise ConfigError(f"--out {out} holds other things ({min(foreign)}); give a new folder")
     if not resume and content & {"config.json", "checkpoints"}:
         raise ConfigError(f"--out {out} holds a training already; add --resume to go on, or give a new folder")

@@ -40,12 +40,14 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True)
 class Features:
     """array: (N, 1 + V, F) float32, first the whole picture, then V views of it; N pictures could be read.
-    kept: (N,) their positions. failures: (position, reason) of the others. fingerprint: the key. cached: was it there?"""
+    kept: (N,) their positions. failures: (position, reason) of the others. fingerprint: the key. pictures: a hash of
+    the pictures alone, whatever describes them. cached: was it there?"""
 
     array: NDArray[np.float32]
     kept: NDArray[np.int64]
     failures: list[tuple[int, str]]
     fingerprint: str
+    pictures: str
     cached: bool
 
 
@@ -77,7 +79,8 @@ def cached_features(
     shape = (len(images), 1 + recipe.train.cached_views, feature_dim)
     _check_room(shape)
     folder.mkdir(parents=True, exist_ok=True)
-    key = _key(images, recipe, backbone, precision)
+    pictures = _hash_of(images)
+    key = _key(pictures, recipe, backbone, precision)
     describe = _Describer(images, recipe, backbone.eval(), precision)
     with _locked(folder / f"{key}.lock"):
         state = _State.read(folder / f"{key}.json")
@@ -93,7 +96,7 @@ def cached_features(
         os.utime(file)  # the least recently used go first
     array = np.load(file, mmap_mode="r")
     kept = np.setdiff1d(np.arange(len(images)), [position for position, _ in state.failures])
-    return Features(array if len(kept) == len(images) else array[kept], kept, state.failures, key, cached)
+    return Features(array if len(kept) == len(images) else array[kept], kept, state.failures, key, pictures, cached)
 
 
 def make_room(folder: Path, needed: int, keep: str = "") -> None:
@@ -221,13 +224,18 @@ def _as_before(file: Path, shape: tuple[int, int, int], state: _State, describe:
     return bool(np.abs(now[:, 0] - then).mean() <= 0.01 * scale)  # other thread counts differ in the last digits
 
 
-def _key(images: ImageSet, recipe: Recipe, backbone: nn.Module, precision: str) -> str:
+def _hash_of(images: ImageSet) -> str:
     digest = hashlib.sha256()
     for position in range(len(images)):
         try:
             digest.update(hashlib.sha256(images.read(position)).digest())
         except ImageError as error:  # as such it is counted later on
             digest.update(str(error).encode())
+    return digest.hexdigest()
+
+
+def _key(pictures: str, recipe: Recipe, backbone: nn.Module, precision: str) -> str:
+    digest = hashlib.sha256(pictures.encode())
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -33,6 +33,7 @@ from spq.learning.optimizers import make_optimizers
 from spq.learning.refit import refit
 from spq.learning.run import FIT_IMAGES, Objective, Outputs, Run, TrainStatus, batch_size_for, step_seed
 from spq.model.artifact import Model
+from spq.model.backbone import check_sizes
 from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
 
@@ -57,20 +58,24 @@ def train_head(
     """What `spq.learning.train.train` does with a recipe that is `frozen`; the arguments are its own."""
     torch.manual_seed(recipe.train.seed)
     network = started(Network(recipe, backbone), start)
+    check_sizes(network.backbone, recipe.backbone.name, recipe.view_sizes)
     if checkpoint:
         network.load_state_dict(checkpoint["network"])  # the backbone that the features are of
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
     place = torch.device(resolve_device(device))
+    starts_at_pq = not checkpoint and not start and recipe.head.start == "pq"
+    if starts_at_pq:
+        check_pq(network)  # before minutes go into features
     features = _features(network, images, recipe, place, on_load)
     array = features.array
     batch_size = batch_size_for(recipe, len(array), images.name, features.failures)
-    check_same_pictures(checkpoint, features.fingerprint, out, images.name)
-    if not checkpoint and not start and recipe.head.start == "pq":
+    check_same_pictures(checkpoint, features.pictures, out, images.name)
+    if starts_at_pq:
         start_at_pq(network, array[:: 1 + len(array) // FIT_IMAGES, 0])
     optimizers = make_optimizers(network.to(place), recipe, backbone=False)
     state = restored(checkpoint, network, optimizers)
-    run = Run(recipe, out, network, optimizers, state, batch_size, features.fingerprint, tensorboard)
+    run = Run(recipe, out, network, optimizers, state, batch_size, features.pictures, tensorboard)
     run.near = neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, place)
     _learn(run, array, place, objective, on_status, on_epoch)
     step = 1 + len(array) // FIT_IMAGES
@@ -203,6 +208,23 @@ def draw(features: NDArray[np.float32], shown: Sequence[Tensor], generator: torc
     ]
 
 
+def check_pq(network: Network) -> None:
+    """Refuse to start at PQ what cannot.
+
+    Raises:
+        ConfigError: the head has a hidden layer, or a share has fewer features than a sub-vector has numbers.
+    """
+    config, F = network.quantizer.config, network.feature_dim
+    M, d = config.num_codebooks, config.codeword_dim
+    if len(network.head) > 1:
+        raise ConfigError('start = "pq" sets a head of one layer; give [head] hidden = 0, or start = "random"')
+    if d > F // M:
+        raise ConfigError(
+            f"{d} numbers a codeword are more than {F} features give {M} codebooks; give fewer --bits, or a recipe "
+            f"with a lower codeword_dim"
+        )
+
+
 @torch.no_grad()
 def start_at_pq(network: Network, features: NDArray[np.float32]) -> None:
     """Set a one-layer head and the codebooks, in place, to PQ of the features: sub-vector m is made of the m-th F/M of them.
@@ -212,15 +234,12 @@ def start_at_pq(network: Network, features: NDArray[np.float32]) -> None:
     all features dealt to the sub-vectors (OPQ) took that apart, and trained codes ended worse.
 
     Raises:
-        ConfigError: the head has a hidden layer, or a share has fewer features than a sub-vector has numbers.
+        ConfigError: what `check_pq` refuses.
     """
+    check_pq(network)
     config, layer = network.quantizer.config, network.head[-1]
     assert isinstance(layer, nn.Linear)
-    if len(network.head) > 1:
-        raise ConfigError('start = "pq" sets a head of one layer; give [head] hidden = 0, or start = "random"')
     M, d, F = config.num_codebooks, config.codeword_dim, features.shape[1]
-    if d > F // M:
-        raise ConfigError(f"{d} numbers a codeword are more than {F} features give {M} codebooks; lower codeword_dim")
     f = torch.from_numpy(np.array(features))
     f -= (mean := f.mean(0))
     weight = torch.zeros(M, d, F)

@@ -34,6 +34,7 @@ Outputs = Sequence[tuple[Tensor, Tensor]]  # descriptors x and their soft quanti
 Objective = Callable[[Outputs, Network, Callable[[Outputs], Tensor]], Tensor]
 
 LOG_SECONDS = 10.0
+SHOWN_SHARE = 0.1  # of the progress, for a finish that no share of the minutes is kept for
 FIT_IMAGES = 20_000  # pictures, about, that the end of a training looks at once more
 
 
@@ -100,10 +101,13 @@ class Run:
         return self.recipe.train.num_views * self.batch_size * self.state.step
 
     @property
+    def has_finish(self) -> bool:
+        return self.whole.finish.epochs > 0 and not self.whole.train.frozen
+
+    @property
     def kept(self) -> float:
         """Share of the whole budget that is kept for head and codes, after the backbone; a frozen one has no part of its own."""
-        has_finish = self.whole.finish.epochs and not self.whole.train.frozen
-        return self.whole.finish.share if has_finish else 0.0
+        return self.whole.finish.share if self.has_finish else 0.0
 
     @property
     def done(self) -> float:
@@ -115,7 +119,8 @@ class Run:
 
     @property
     def done_of_all(self) -> float:
-        return 1 - self.kept * (1 - self.done) if self.state.trained else self.done * (1 - self.kept)
+        last = (self.kept or SHOWN_SHARE) if self.has_finish else 0.0
+        return 1 - last * (1 - self.done) if self.state.trained else self.done * (1 - last)
 
     @property
     def learned(self) -> dict[str, float]:
@@ -139,6 +144,7 @@ class Run:
                     return
                 self.set_lr(done)
                 generator = torch.Generator(device).manual_seed(step_seed(seed, self.state.step))
+                _seed_layers(step_seed(seed, self.state.step), device)
                 yield order[start : start + self.batch_size], generator
 
     def view_config(self) -> InputConfig:
@@ -174,7 +180,10 @@ class Run:
             self.last_checkpoint = now
             self.save_checkpoint()
         if on_epoch and self.state.step % self.steps_per_epoch == 0:
+            modes = {module: module.training for module in self.network.modules()}
             on_epoch(self.state.step // self.steps_per_epoch, self.network)
+            for module, mode in modes.items():  # who looks how good it is must not change what it becomes
+                module.training = mode
 
     def _log(self, loss: Tensor, on_status: Callable[[TrainStatus], None] | None) -> None:
         value = loss.item()
@@ -305,6 +314,13 @@ class Run:
 def step_seed(seed: int, step: int) -> int:
     """Of the random views of a step, 32 bits: more of a seed torch's generator on a CPU does not look at."""
     return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+
+
+def _seed_layers(seed: int, device: torch.device) -> None:
+    """Layers that draw by themselves, such as dropout, draw after a resume what they would have drawn without."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def batch_size_for(recipe: Recipe, count: int, name: str, failures: list[tuple[int, str]]) -> int:

@@ -25,6 +25,7 @@ from spq.learning.optimizers import make_optimizers
 from spq.learning.run import Objective, Outputs, Run, TrainStatus, batch_size_for
 from spq.learning.views import make_views
 from spq.model.artifact import Model
+from spq.model.backbone import check_sizes
 from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
 
@@ -68,19 +69,21 @@ def train(
     """
     out = Path(out)
     checkpoint = read_checkpoint(out) if resume else None
+    start = None if checkpoint else start  # what was started from it goes on
     recipe = _resolved(recipe, out, checkpoint, start, backbone)
     if recipe.train.frozen:
         return train_head(
             images, recipe, out, checkpoint, device=device, backbone=backbone, start=start, objective=objective,
             on_load=on_load, on_status=on_status, on_epoch=on_epoch, tensorboard=tensorboard,
         )  # fmt: skip
+    accelerator = _accelerator(resolve_device(device))
+    torch.manual_seed(recipe.train.seed)
+    network = started(Network(recipe, backbone), start)
+    check_sizes(network.backbone, recipe.backbone.name, recipe.view_sizes)  # before minutes go into reading pictures
     pixels = load_pixels(images, recipe.input.size, progress=on_load)
     batch_size = batch_size_for(recipe, len(pixels.array), images.name, pixels.failures)
     fingerprint = hashlib.sha256(pixels.array.reshape(-1).data).hexdigest()
     check_same_pictures(checkpoint, fingerprint, out, images.name)
-    accelerator = _accelerator(resolve_device(device))
-    torch.manual_seed(recipe.train.seed)
-    network = started(Network(recipe, backbone), start)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
     finish = partial(
@@ -89,14 +92,15 @@ def train(
     )  # fmt: skip
     if checkpoint and checkpoint.get("trained"):
         return finish(network, begin=checkpoint)
-    near = checkpoint.get("near") if checkpoint else _neighbours(network, recipe, pixels, accelerator.device)
+    near = _neighbours(network, recipe, pixels, accelerator.device, checkpoint)
     optimizers = make_optimizers(network, recipe)
-    state = restored(checkpoint, network, optimizers)
-    raw_network = network
+    raw_network, raw_optimizers = network, optimizers
     network, *optimizers = accelerator.prepare(network, *optimizers)
+    # only now: Accelerate would move Adam's counts of steps to the GPU as well, where each step has to wait for them
+    state = restored(checkpoint, raw_network, raw_optimizers)
     run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
-    run.near = near if near is None else near.to(accelerator.device)
-    network = _compiled(network, recipe, accelerator.device.type, on_note)
+    run.near = near
+    network, sizes = _compiled(network, recipe, accelerator.device.type, on_note)
 
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
@@ -105,15 +109,19 @@ def train(
     def own_loss(outputs: Outputs) -> Tensor:
         return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
 
+    def described(view: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
+            return cast(tuple[Tensor, Tensor], network(_layout(view, recipe)))
+
     network.train()
     # a pretrained backbone keeps its batch statistics: those of batches of few pictures are worse
     raw_network.backbone.train(recipe.train.backbone_lr_scale == 1)
+    _compile_ahead(described, raw_network, sizes, batch_size, accelerator.device)
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
             batches = [data[rows] for rows in whose(indices, run.near, num_views, generator)]
             views = [make_views(batch, recipe.views, run.view_config(), generator) for batch in batches]
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-                outputs = [network(_layout(view, recipe)) for view in views]
+            outputs = [described(view) for view in views]
             loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
             for optimizer in optimizers:
                 optimizer.zero_grad()
@@ -159,25 +167,58 @@ def _accelerator(device: str) -> Accelerator:
     raise ConfigError(f"this process has trained on another device than {device}; train on {device} in a new process")
 
 
-def _neighbours(network: Network, recipe: Recipe, pixels: Pixels, device: torch.device) -> Tensor | None:
-    """By the features that the training starts from; None where the recipe asks for none."""
+def _neighbours(
+    network: Network, recipe: Recipe, pixels: Pixels, device: torch.device, checkpoint: dict[str, Any] | None
+) -> Tensor | None:
+    """By the features that the training starts from, or as they were then; None where the recipe asks for none."""
     if not recipe.train.neighbours:
         return None
+    if checkpoint:
+        return cast(Tensor, checkpoint["near"]).to(device)
     model, precision = Model(network.to(device), recipe), resolve_precision(recipe.train.precision, device.type)
     features = model.features(pixels.array, precision=precision)
     return neighbours(features, recipe.train.neighbours, recipe.train.seed, device)
 
 
-def _compiled(network: Network, recipe: Recipe, device: str, on_note: Callable[[str], None] | None) -> Network:
-    """The network, compiled where the recipe wants it and it can be; the given one keeps its names, and is what is saved."""
+def _compiled(
+    network: Network, recipe: Recipe, device: str, on_note: Callable[[str], None] | None
+) -> tuple[Network, set[int]]:
+    """The network, compiled where the recipe wants it and it can be, and the sides of views that kernels are to be made for.
+
+    The given network keeps its names, and is what is saved.
+    """
     option, minutes = recipe.train.compile, recipe.train.minutes
     if option == "auto" and 0 < minutes < COMPILE_FROM:
-        return network
+        return network, set()
     wanted, note = resolve_compile(option, device)
     if note and on_note:
         on_note(note)
     # kernels for each size of the views, of which there are two: one set for all sizes would be slower
-    return cast(Network, torch.compile(network, dynamic=False)) if wanted else network
+    if not wanted:
+        return network, set()
+    train = recipe.train
+    scales = (train.view_scale, train.small_scale) if train.small_share else (train.view_scale,)
+    return cast(Network, torch.compile(network, dynamic=False)), {recipe.input.scaled(s).size for s in scales}
+
+
+def _compile_ahead(
+    described: Callable[[Tensor], tuple[Tensor, Tensor]],
+    network: Network,
+    sizes: set[int],
+    batch_size: int,
+    device: torch.device,
+) -> None:
+    """Make the kernels before the clock of a budget starts: else warm-up and small views pass while the compiler works.
+
+    The network is as it was afterwards, batch statistics included.
+    """
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    for size in sizes:
+        x, z = described(torch.rand(batch_size, 3, size, size, device=device))
+        torch.autograd.backward(x.sum() + z.sum())
+    network.zero_grad()
+    for name, buffer in network.named_buffers():
+        buffer.copy_(before[name])
 
 
 def _layout(view: Tensor, recipe: Recipe) -> Tensor:

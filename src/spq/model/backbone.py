@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -75,8 +76,8 @@ def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
     try:
         module = timm.create_model(name, pretrained=config.pretrained, num_classes=0)
     except RuntimeError as error:
-        if "Unknown model" not in str(error):
-            raise
+        if "Unknown model" not in str(error):  # no weights of that tag, or none at all
+            raise ConfigError(f"timm cannot make {name}: {str(error).splitlines()[0]}") from None
         near = ", ".join(timm.list_models(f"*{name[:8]}*")[:5]) or "see timm.list_models()"
         raise ConfigError(f"timm has no model {name!r}; near it: {near}") from None
     # models with a hidden layer behind the pooling give its width, not num_features
@@ -88,7 +89,10 @@ def trained_input(name: str) -> InputConfig | None:
     """Size, mean and standard deviation that timm's weights of this name were trained with; None where it does not say."""
     import timm  # heavy, and only this path needs it
 
-    config = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=False)
+    try:
+        config = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=True)
+    except RuntimeError:  # a tag that it does not know: making the model will say so
+        return None
     if config is None:
         return None
     (a, b, c), (d, e, f) = config.mean, config.std
@@ -114,6 +118,28 @@ def given_feature_dim(module: nn.Module, size: int) -> int:
         found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ConfigError(f"the given backbone returns {found} for one picture, not (1, F); add pooling and flatten")
     return out.shape[1]
+
+
+def check_sizes(module: nn.Module, name: str, sizes: Sequence[int]) -> None:
+    """Refuse a backbone that does not take pictures of all these sides: many transformers take those of one size alone.
+
+    Raises:
+        ConfigError: names the size, and what the backbone says.
+    """
+    mode, tensor = module.training, next(module.parameters(), torch.empty(0))
+    try:
+        module.eval()
+        for size in sizes:
+            with torch.no_grad():
+                module(torch.zeros(1, 3, size, size, device=tensor.device))
+    except Exception as error:  # of any kind, from the code of any network
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"backbone {name} takes no pictures of {size} x {size} pixels ({said}); give an --image-size that it takes, "
+            f"and a recipe with view_scale = 1.0 and small_share = 0.0 if it takes no other"
+        ) from None
+    finally:
+        module.train(mode)
 
 
 def _with_weights(module: nn.Module, config: BackboneConfig) -> nn.Module:

@@ -26,7 +26,7 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: str) -
     if precision != "auto":
         return precision
     if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if device == "cpu" and _cpu_is_faster_in_bf16() else "fp32"
 
 
