@@ -66,12 +66,12 @@ def test_weights_that_timm_does_not_have_are_refused() -> None:
 
 
 def test_a_size_that_a_transformer_does_not_take_is_named() -> None:
-    name = "timm/test_vit"  # of 160 pixels
+    name = "timm/vit_tiny_patch16_224"
     backbone, _ = make_backbone(BackboneConfig(name=name))
-    check_sizes(backbone.train(), name, (160,))
+    check_sizes(backbone.train(), name, (224,))
     assert backbone.training
-    with pytest.raises(ConfigError, match="timm/test_vit takes no pictures of 128 x 128 pixels"):
-        check_sizes(backbone, name, (128, 160))
+    with pytest.raises(ConfigError, match="timm/vit_tiny_patch16_224 takes no pictures of 128 x 128 pixels"):
+        check_sizes(backbone, name, (128, 224))
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
