@@ -29,6 +29,7 @@ import torch
 import _gpu_sweep
 import _gpu_throughput
 import parts
+from _authors import commit_of
 from _gpu_results import Results, device_name, say, summary
 from _scoring import held_out
 from _variants import fingerprint, variant
@@ -37,7 +38,7 @@ from spq.data.images import load_pixels
 from spq.data.named import ArrayImages
 from spq.data.protocols import Protocol
 from spq.data.sources import ImageSet, open_images
-from spq.errors import SPQError
+from spq.errors import ConfigError, SPQError
 from spq.evaluation.evaluate import evaluate
 from spq.learning.checkpoint import read_checkpoint
 from spq.learning.refit import refit
@@ -49,7 +50,9 @@ from spq.model.network import Network
 from spq.system import Replacing
 
 RESULTS = "results.json"
-SCORING = 45.0  # seconds kept for the score of a run of a sweep
+OVERHEAD = (
+    120.0  # seconds of a run of a sweep beside its minutes, for compiling and its score, until one has been timed
+)
 AGAIN = 75  # exit status: the leg is over, the work is not (EX_TEMPFAIL of sysexits.h)
 STARTED = time.monotonic()
 
@@ -121,9 +124,12 @@ def run(arguments: argparse.Namespace, out: Path) -> None:
     recipe, ablation = variant(arguments.recipe, arguments.bits, arguments.minutes, arguments.epochs)
     if arguments.seed is not None:
         recipe = replace(recipe, train=replace(recipe.train, seed=arguments.seed))
+    if ablation.pq:
+        raise ConfigError(f"{recipe.name} trains no codebooks; run spq bench quality for it")
     device, model_folder = resolve_device(arguments.device), out / "model"
-    seconds = restore(arguments.restore or arguments.parts or out / "parts", out)
-    results = Results(out / RESULTS, {"recipe": recipe.name, "seed": recipe.train.seed})
+    facts = {"recipe": recipe.name, "seed": recipe.train.seed}
+    seconds = restore(arguments.restore or arguments.parts or out / "parts", out, facts)
+    results = Results(out / RESULTS, facts)
     results.content = {"legs": [], "curve": [], "final": {}} | results.content
     results.save()
     size = recipe.input.size
@@ -154,17 +160,23 @@ def at_lengths(model: Model) -> list[Model]:
     return [model.truncate(bits) for bits in lengths] or [model]
 
 
-def restore(folder: Path, out: Path) -> float:
+def restore(folder: Path, out: Path, facts: dict[str, Any]) -> float:
     """Seconds of training that are done: in OUT's checkpoint, else in the parts of one, which are put together first.
 
     Parts of a finished model become that model: what is left to do is to measure it.
+
+    Raises:
+        ConfigError: they are of a model of other facts.
     """
     model = out / "model"
     checkpoint = read_checkpoint(model)
     if checkpoint is None and not (model / "config.json").exists() and (folder / "model.json").exists():
+        of = json.loads((folder / RESULTS).read_text("utf-8"))
+        if not facts.items() <= of.items():
+            told = f"recipe {of.get('recipe')}, seed {of.get('seed')}"
+            raise ConfigError(f"{folder} holds the finished model of {told}; give another folder for this training")
         parts.read_model(folder, model)
-        if (folder / RESULTS).exists():
-            (out / RESULTS).write_bytes((folder / RESULTS).read_bytes())
+        (out / RESULTS).write_bytes((folder / RESULTS).read_bytes())
     elif checkpoint is None and (checkpoint := parts.read(folder, "checkpoint")) is not None:
         (model / "checkpoints").mkdir(parents=True, exist_ok=True)
         with Replacing(model / "checkpoints" / "last.pt") as temporary:
@@ -183,6 +195,8 @@ def leave(arguments: argparse.Namespace, out: Path) -> None:
             old.unlink()
     elif (checkpoint := read_checkpoint(model)) is not None:
         files = parts.write(folder, "checkpoint", checkpoint, arguments.part_mib, shrink=True)
+        for old in folder.glob("model*"):
+            old.unlink()
     else:
         return
     say(f"{len(files)} parts in {folder}, {sum(file.stat().st_size for file in files) / parts.MIB:.1f} MiB")
@@ -193,24 +207,31 @@ def sweep(arguments: argparse.Namespace, out: Path) -> None:
     """Short trainings of variants. One that does not fit into what is left of the leg waits for the next.
 
     Raises:
-        KeyboardInterrupt: the leg is over.
+        KeyboardInterrupt: the leg is over. ConfigError: a run is longer than a leg.
     """
+    if 60 * arguments.minutes + OVERHEAD > 60 * arguments.leg_minutes:
+        raise ConfigError(
+            f"--minutes {arguments.minutes:g}, compiling and a score do not fit into --leg-minutes {arguments.leg_minutes:g}"
+        )
     chosen = {text: variant(text, arguments.bits, arguments.minutes, None)[0] for text in arguments.sweep}
     size = chosen[arguments.sweep[0]].input.size
     images = decoded(open_images(arguments.train), size, arguments.limit)
     protocol = replace(held_out(images), map_at=arguments.map_at)
     results = Results(out / "sweep.json", {"device": device_name(), "protocol": protocol.name})
     rows = results.content.setdefault("sweep", [])
+    overhead = OVERHEAD
     for text, recipe in chosen.items():
         key = {"text": text, "bits": arguments.bits, "minutes": arguments.minutes, "seed": arguments.seed or 0}
         mark = {"fingerprint": fingerprint(recipe)}
         if any((key | mark).items() <= row.items() for row in rows):
             continue
-        if time.monotonic() - STARTED + 60 * arguments.minutes + SCORING > 60 * arguments.leg_minutes:
+        start = time.monotonic()
+        if start - STARTED + 60 * arguments.minutes + overhead > 60 * arguments.leg_minutes:
             raise KeyboardInterrupt
         rows.append(
             key | mark | _gpu_sweep.run(protocol, folder=out / "sweep", device=arguments.device, note=say, **key)
         )
+        overhead = time.monotonic() - start - 60 * arguments.minutes
         results.save()
         say(_gpu_sweep.table(rows[-1:]))
     print(_gpu_sweep.table(rows))
@@ -219,12 +240,15 @@ def sweep(arguments: argparse.Namespace, out: Path) -> None:
 def throughput(arguments: argparse.Namespace, out: Path) -> None:
     """Views per second of variants, each in the training loop itself, and of the authors' code."""
     images = decoded(open_images(arguments.train), 32, arguments.limit)
-    results = Results(out / "throughput.json", {"device": device_name(), "torch": torch.__version__})
-    rows = results.content.setdefault("rows", [])
+    here = {"device": device_name(), "torch": torch.__version__, "commit": commit_of(Path(__file__).parent.parent)}
+    results = Results(out / "throughput.json", {})
+    everything = results.content.setdefault("rows", [])
+    rows = [row for row in everything if here.items() <= row.items()]  # rates of other cards or code do not compare
     for more in _gpu_throughput.measure(images, arguments.device, arguments.official, [row["what"] for row in rows]):
-        rows += more
+        rows += (new := [row | here for row in more])
+        everything += new
         results.save()
-        say(_gpu_throughput.table(more))
+        say(_gpu_throughput.table(new))
     print(_gpu_throughput.table(rows))
 
 

@@ -38,7 +38,7 @@ GROUP = (
     "minutes",
     "epochs",
     "machine",
-)  # what is never averaged over; a commit has one recipe of a name
+)  # what is never averaged over
 RUN = (
     "variant",
     "bits",
@@ -83,7 +83,7 @@ def main_table(rows: list[Row]) -> str:
     ]
     nested = [row for row in rows if "lengths" in row]
     apart = [row for row in rows if "lengths" not in row]
-    for group in (g for part in (apart, nested) for g in grouped(part, GROUP)):
+    for group in [*grouped(apart, GROUP), *grouped(nested, (*GROUP, "fingerprint"))]:
         maps = [[value for row in group if (value := map_of(row, bits)) is not None] for bits in LENGTHS]
         cells = [_mean_and_range(values) for values in maps]
         seeds = sorted({len(values) for values in maps} - {0})
@@ -223,6 +223,7 @@ def main() -> None:
     readme, rows = README.read_text("utf-8"), json.loads(RESULTS.read_text("utf-8"))
     for path in options.add:
         rows = added(rows, json.loads(path.read_text("utf-8")))
+    if options.add and not options.check:
         with Replacing(RESULTS) as temporary:
             temporary.write_text(as_text(rows), "utf-8")
     if not options.check:

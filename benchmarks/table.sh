@@ -21,7 +21,8 @@ quality fast fast+simclr fast+hard fast+vq fast+8bits fast+diversity --epochs 4 
 spq bench report --add "$work/quality.json"
 
 # both metrics on both models; loss curves; speed
-theirs=$(one "$work"/authors-32-0-*) ours=$(one "$work/$recipe"-32-0-*)
+theirs=$(one "$work"/authors-32-0-*)
+ours=$(one "$work/$recipe"-32-0-*)
 spq bench official "$checkout" --out "$theirs" --minutes "$minutes" --test --ours "$ours" --json benchmarks/results/official.json
 spq bench agreement "$checkout" --steps 200 --batch-size 16 --json benchmarks/results/agreement.json
 spq bench throughput "$checkout" --rounds 3 --json benchmarks/results/throughput.json

@@ -119,7 +119,11 @@ def test_legs_that_are_stopped_killed_and_moved_end_in_the_model_of_an_uninterru
 
     third = tmp_path / "third"  # a machine that the finished model comes to is to measure it, not to train once more
     third.mkdir()
-    assert script.restore(tmp_path / "left", third) == 0.0
+    facts = {"recipe": "tiny", "seed": 0}
+    with pytest.raises(ConfigError, match=r"holds the finished model of recipe .*tiny.*, seed 0"):
+        script.restore(tmp_path / "left", third, facts | {"seed": 1})
+    assert not (third / "model").exists()
+    assert script.restore(tmp_path / "left", third, {"recipe": moved_results["recipe"], "seed": 0}) == 0.0
     assert Model.load(third / "model").hash == models[0].hash
     assert json.loads((third / "results.json").read_text("utf-8")) == moved_results
 
@@ -132,7 +136,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return gpu_cifar10
 
 
-def test_a_sweep_scores_each_variant_once_and_goes_on(script: ModuleType, recipe_file: Path, tmp_path: Path) -> None:
+def test_a_sweep_scores_each_variant_once_and_goes_on(
+    script: ModuleType, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sets = f"--train sample:train --limit 600 --map-at 100 --bits 16 --minutes 0.01 --device cpu --out {tmp_path}"
     sets += f" --recipe {recipe_file}"
     variants = [str(recipe_file), f"{recipe_file}:train.temperature=0.5,views.crop_scale=[0.5, 1]"]
@@ -140,8 +146,12 @@ def test_a_sweep_scores_each_variant_once_and_goes_on(script: ModuleType, recipe
     rows = json.loads((tmp_path / "sweep.json").read_text("utf-8"))["sweep"]
     assert [row["text"] for row in rows] == variants
     assert all(0.1 < row["map"] <= row["cosine"] + 0.1 < 1.1 for row in rows)
+    more = [*sets.split(), "--sweep", *variants, "fast", "--leg-minutes"]
+    with pytest.raises(ConfigError, match=r"--minutes 0.01, compiling and a score do not fit into --leg-minutes 1"):
+        script.sweep(script.parse([*more, "1"]), tmp_path)
+    monkeypatch.setattr(script, "STARTED", time.monotonic() - 3600)
     with pytest.raises(KeyboardInterrupt):  # what does not fit into the leg waits; what is there is not repeated
-        script.sweep(script.parse([*sets.split(), "--leg-minutes", "0", "--sweep", *variants, "fast"]), tmp_path)
+        script.sweep(script.parse([*more, "60"]), tmp_path)
     assert json.loads((tmp_path / "sweep.json").read_text("utf-8"))["sweep"] == rows
 
 

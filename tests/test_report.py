@@ -59,6 +59,16 @@ def test_lengths_of_one_recipe_share_a_line_though_their_recipes_differ_in_lengt
     ]
 
 
+def test_nested_trainings_of_several_lengths_are_lines_of_their_own() -> None:
+    rows = [row("spq", 0, 0.5, bits=32, fingerprint="a", lengths={"16": 0.4})]
+    rows += [row("spq", seed, 0.6, bits=64, fingerprint="b", lengths={"16": 0.3, "32": 0.5}) for seed in (0, 1)]
+    lines = report.main_table(rows).splitlines()[3:]
+    assert [line.split("|")[2:5] for line in lines] == [
+        [" 0.400 ", " 0.500 ", "  "],
+        [" 0.300 (0.300-0.300) ", " 0.500 (0.500-0.500) ", " 0.600 (0.600-0.600) "],
+    ]
+
+
 def test_newer_rows_take_the_place_of_the_same_runs() -> None:
     rows = [row("fast", 0, 0.3), row("fast", 1, 0.3)]
     more = [row("fast", 1, 0.4), row("fast", 2, 0.4)]
