@@ -18,8 +18,8 @@ An ablation changes the loss in a finish as well. Recipes with `refit` end with 
 
 Each run also gives the float cosine and PQ, OPQ, ITQ and LSH of as many bits on its own descriptors. 5,000 training pictures
 are held out to ask, so that no choice looks at test queries; `--test` is for the final table. Runs that stand in the JSON file
-are not repeated, and a stopped one goes on with its checkpoint. Evaluation costs no training time; the end is scored in fp32, points on
-the way in bf16 where that is faster. Keep the machine otherwise idle: a budget of minutes is wall clock.
+are not repeated, and a stopped one goes on with its checkpoint. Evaluation costs no training time; the end is scored in
+fp32, points on the way in bf16 where that is faster. Keep the machine otherwise idle: a budget of minutes is wall clock.
 """
 
 from __future__ import annotations
