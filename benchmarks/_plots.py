@@ -24,10 +24,13 @@ def save_plots(rows: list[Row], folder: Path) -> list[Path]:
     written = []
     for bits in sorted({row["bits"] for row in rows}):
         mine = [row for row in rows if row["bits"] == bits and "curve" in row]
-        for name, (line_of, x_label, y_label, log) in kinds.items() if mine else ():
+        for name, (line_of, x_label, y_label, log) in kinds.items():
+            lines = [row for row in mine if len(line_of(row)[0]) > 1]  # a point alone is no curve
+            if not lines:
+                continue
             path = folder / f"{name}-{bits}.png"
             title = f"{mine[0]['protocol']}\n{bits} bits, mAP@{mine[0]['map_at']}"
-            _panels(mine, line_of, x_label, y_label, log, title).savefig(path, dpi=150)
+            _panels(lines, line_of, x_label, y_label, log, title).savefig(path, dpi=150)
             written.append(path)
     return written
 

@@ -50,9 +50,8 @@ from spq.model.network import Network
 from spq.system import Replacing
 
 RESULTS = "results.json"
-OVERHEAD = (
-    120.0  # seconds of a run of a sweep beside its minutes, for compiling and its score, until one has been timed
-)
+# seconds of a run of a sweep beside its minutes, for compiling and its score, until one has been timed
+OVERHEAD = 120.0
 AGAIN = 75  # exit status: the leg is over, the work is not (EX_TEMPFAIL of sysexits.h)
 STARTED = time.monotonic()
 

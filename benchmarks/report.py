@@ -32,22 +32,9 @@ PUBLISHED = {
     32: 0.793,
     64: 0.812,
 }  # Jang and Cho, ICCV 2021, table of CIFAR-10; thousands of epochs on a GPU
-GROUP = (
-    "variant",
-    "commit",
-    "minutes",
-    "epochs",
-    "machine",
-)  # what is never averaged over
-RUN = (
-    "variant",
-    "bits",
-    "seed",
-    "minutes",
-    "epochs",
-    "protocol",
-    "machine",
-)  # what a newer row replaces an older one of
+# what is never averaged over, and what a newer row replaces an older one of
+GROUP = ("variant", "commit", "minutes", "epochs", "machine")
+RUN = ("variant", "bits", "seed", "minutes", "epochs", "protocol", "machine")
 CLASSIC = ("PQ", "OPQ", "ITQ", "LSH", "float cosine")
 PLOTS, PLOTTED = "docs/images", 32  # bits
 Row = dict[str, Any]

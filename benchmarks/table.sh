@@ -17,7 +17,7 @@ quality authors fast "$recipe" --minutes "$minutes" --seeds "$seeds"
 quality "$small" --epochs 15
 quality "$recipe" --bits 64 --minutes $((minutes * 3 / 2)) --every 10
 quality "$recipe:quantizer.prefixes=[]" --bits 16,64 --minutes $((minutes * 3 / 2)) --every 10
-quality fast fast+simclr fast+hard fast+vq fast+8bits fast+diversity --epochs 4 --every 1000 --seeds "$seeds"
+quality fast fast+simclr fast+hard fast+vq fast+8bits fast+diversity --epochs 3 --every 1000 --seeds "$seeds"
 spq bench report --add "$work/quality.json"
 
 # both metrics on both models; loss curves; speed

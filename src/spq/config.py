@@ -239,11 +239,11 @@ class Recipe:
     finish: FinishConfig = field(default_factory=FinishConfig)
 
     @property
-    def view_sizes(self) -> tuple[int, ...]:
-        """Sides in pixels of all that the backbone sees: whole pictures, and views of one or two sizes."""
+    def view_sizes(self) -> set[int]:
+        """Sides in pixels of the views that a backbone trains on: one or two."""
         train = self.train
-        scales = [1.0] if train.frozen else [1.0, train.view_scale, *([train.small_scale] if train.small_share else [])]
-        return tuple(sorted({self.input.scaled(scale).size for scale in scales}))
+        scales = (train.view_scale, train.small_scale) if train.small_share else (train.view_scale,)
+        return {self.input.scaled(scale).size for scale in scales}
 
 
 def recipe_names() -> list[str]:

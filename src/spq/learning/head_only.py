@@ -58,7 +58,7 @@ def train_head(
     """What `spq.learning.train.train` does with a recipe that is `frozen`; the arguments are its own."""
     torch.manual_seed(recipe.train.seed)
     network = started(Network(recipe, backbone), start)
-    check_sizes(network.backbone, recipe.backbone.name, recipe.view_sizes)
+    check_sizes(network.backbone, recipe.backbone.name, {recipe.input.size})
     if checkpoint:
         network.load_state_dict(checkpoint["network"])  # the backbone that the features are of
     if recipe.train.channels_last:

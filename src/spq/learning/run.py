@@ -143,8 +143,9 @@ class Run:
                 if (done := self.done) >= 1 or self.interrupted:
                     return
                 self.set_lr(done)
-                generator = torch.Generator(device).manual_seed(step_seed(seed, self.state.step))
-                _seed_layers(step_seed(seed, self.state.step), device)
+                drawn = step_seed(seed, self.state.step)
+                generator = torch.Generator(device).manual_seed(drawn)
+                _seed_layers(drawn, device)
                 yield order[start : start + self.batch_size], generator
 
     def view_config(self) -> InputConfig:

@@ -79,7 +79,8 @@ def train(
     accelerator = _accelerator(resolve_device(device))
     torch.manual_seed(recipe.train.seed)
     network = started(Network(recipe, backbone), start)
-    check_sizes(network.backbone, recipe.backbone.name, recipe.view_sizes)  # before minutes go into reading pictures
+    # before minutes go into reading pictures
+    check_sizes(network.backbone, recipe.backbone.name, {recipe.input.size, *recipe.view_sizes})
     pixels = load_pixels(images, recipe.input.size, progress=on_load)
     batch_size = batch_size_for(recipe, len(pixels.array), images.name, pixels.failures)
     fingerprint = hashlib.sha256(pixels.array.reshape(-1).data).hexdigest()
@@ -196,9 +197,7 @@ def _compiled(
     # kernels for each size of the views, of which there are two: one set for all sizes would be slower
     if not wanted:
         return network, set()
-    train = recipe.train
-    scales = (train.view_scale, train.small_scale) if train.small_share else (train.view_scale,)
-    return cast(Network, torch.compile(network, dynamic=False)), {recipe.input.scaled(s).size for s in scales}
+    return cast(Network, torch.compile(network, dynamic=False)), recipe.view_sizes
 
 
 def _compile_ahead(

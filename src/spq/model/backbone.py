@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
@@ -120,7 +120,7 @@ def given_feature_dim(module: nn.Module, size: int) -> int:
     return out.shape[1]
 
 
-def check_sizes(module: nn.Module, name: str, sizes: Sequence[int]) -> None:
+def check_sizes(module: nn.Module, name: str, sizes: Collection[int]) -> None:
     """Refuse a backbone that does not take pictures of all these sides: many transformers take those of one size alone.
 
     Raises:
@@ -129,7 +129,7 @@ def check_sizes(module: nn.Module, name: str, sizes: Sequence[int]) -> None:
     mode, tensor = module.training, next(module.parameters(), torch.empty(0))
     try:
         module.eval()
-        for size in sizes:
+        for size in sorted(sizes):
             with torch.no_grad():
                 module(torch.zeros(1, 3, size, size, device=tensor.device))
     except Exception as error:  # of any kind, from the code of any network
