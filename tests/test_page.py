@@ -569,6 +569,80 @@ def test_the_map_moves_zooms_and_a_lasso_lists_what_it_holds(page: Page) -> None
     page.get_by_role("button", name="More like these").click()
     expect(page.locator("#summary")).to_contain_text("nearest first")
     assert 1 < len(state(page)["like"].split(",")) <= 16
+    page.get_by_role("link", name="Map").click()  # the lasso has done its work
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    expect(page.locator("#map-list")).to_be_hidden()
+
+
+def test_deep_in_the_map_what_is_in_view_is_still_told_apart(page: Page, site: str) -> None:
+    page.goto(f"{site}#view=map")
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    plane = page.locator("#plane")
+    plane.focus()
+    for _ in range(28):
+        page.keyboard.press("+")
+    page.keyboard.press("Enter")
+    until(page, "location.hash.includes('lasso=') && /map=[^&]*,14(&|$)/.test(location.hash)")
+    corners = [float(value) for value in state(page)["lasso"].split(",")]
+    x, y, zoom = (float(value) for value in state(page)["map"].split(","))
+    assert zoom == 14
+    assert corners[0] < x < corners[2]
+    assert corners[1] < y < corners[5]
+    assert (x - corners[0]) / (corners[2] - corners[0]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_could_not_be_had_of_a_list_is_asked_for_again(page: Page) -> None:
+    settled(page)
+    failures = []
+
+    def fail_once(route: Any) -> None:
+        if failures:
+            route.continue_()
+        else:
+            failures.append(route.request.url)
+            route.fulfill(status=500, json={"detail": "broken for a moment"})
+
+    page.route("**/api/browse?*offset=100*", fail_once)
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator("#toast")).to_contain_text("broken for a moment")
+    last = "[...document.querySelectorAll('#grid .tile[data-id] img.there')].some((i) => i.closest('.tile').dataset.id > 150)"
+    until(page, last)
+    assert len(failures) == 1
+
+
+def test_the_link_past_the_head_leaves_the_search_as_it_is(page: Page, site: str) -> None:
+    page.goto(f"{site}#like=3&fold=1")
+    settled(page)
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    assert state(page) == {"like": "3", "fold": "1"}
+
+
+def test_a_button_that_is_drawn_anew_keeps_the_focus(page: Page, site: str) -> None:
+    page.goto(f"{site}#like=3&item=5")
+    like = page.locator("#details").get_by_role("button", name="Like this", exact=True)
+    like.focus()
+    page.keyboard.press("Enter")
+    expect(like).to_have_attribute("aria-pressed", "true")
+    expect(like).to_be_focused()
+    page.goto(f"{site}#view=codewords")
+    book = page.get_by_role("link", name="Codebook 2", exact=True)
+    book.focus()
+    page.keyboard.press("Enter")
+    expect(book).to_have_attribute("aria-current", "true")
+    expect(book).to_be_focused()
+
+
+def test_codewords_that_cannot_be_had_are_not_asked_for_all_the_time(page: Page, site: str) -> None:
+    asked: list[str] = []
+    page.route("**/api/codewords/*/*", lambda route: (asked.append(route.request.url), route.abort()))
+    page.goto(f"{site}#view=codewords")
+    expect(page.locator(".card").first).to_be_visible()
+    page.wait_for_timeout(1500)
+    assert 0 < len(asked) <= page.locator(".card").count()
+    page.unroute("**/api/codewords/*/*")
+    expect(page.locator(".card img").first).to_be_visible()
 
 
 def test_a_filter_holds_on_the_map_and_moves_nothing(page: Page, site: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -595,3 +596,25 @@ def test_the_page_and_its_assets_are_served_where_they_are_installed(client: Tes
         assert answer.headers["cache-control"] == "no-cache"
     else:
         problem(answer, 404, "no page")
+
+
+def test_who_leaves_while_sending_is_no_mistake(
+    index: ImageIndex, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, sent = create_app(index, settings), list[dict[str, Any]]()
+    headers = [(b"host", b"127.0.0.1:8765"), (b"content-type", b"application/json"), (b"content-length", b"99")]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/api/search",
+        "raw_path": b"/api/search", "query_string": b"", "root_path": "", "scheme": "http", "headers": headers,
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8765),
+    }  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 499
+    assert "mistake" not in caplog.text

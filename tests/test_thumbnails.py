@@ -9,12 +9,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from spq.app.serving.pictures import Pictures
+from spq.app.serving.pictures import Decode, Pictures
 from spq.app.serving.thumbnails import Thumbnails, key
 from spq.errors import ImageError
+from spq.index.encode import hash_of
 from spq.index.store import Item
 
 
@@ -25,22 +27,33 @@ class Counted(Pictures):
         super().__init__(source)
         self.decoded = 0
 
-    def image(self, item: Item, size_hint: int | None = None) -> Image.Image:
+    def open(self, item: Item) -> tuple[bytes, Decode]:
         self.decoded += 1
-        return super().image(item, size_hint)
+        return super().open(item)
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Counted:
     (tmp_path / "photos").mkdir()
     for number in range(6):
-        image = Image.effect_noise((300, 200), 60 + number).convert("RGB")
-        image.save(tmp_path / "photos" / f"{number}.png")
+        (tmp_path / "photos" / f"{number}.png").write_bytes(bytes_of(number))
     return Counted(str(tmp_path / "photos"))
 
 
+def picture(number: int) -> Image.Image:
+    """Always the same one of a number."""
+    noise = np.random.default_rng(number).integers(0, 256, (200, 300, 3), np.uint8)
+    return Image.fromarray(noise)
+
+
+def bytes_of(number: int) -> bytes:
+    buffer = io.BytesIO()
+    picture(number).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def item(number: int, content: bytes = b"") -> Item:
-    return Item(f"{number}.png", 1, 1, content or bytes([number]), 300, 200, id=number)
+    return Item(f"{number}.png", 1, 1, content or hash_of(bytes_of(number)), 300, 200, id=number)
 
 
 def test_a_thumbnail_is_upright_small_and_made_once(pictures: Counted, tmp_path: Path) -> None:
@@ -68,6 +81,16 @@ def test_a_picture_of_other_bytes_has_another_thumbnail(pictures: Counted, tmp_p
     assert key(item(0, b"a"), 64) == key(item(1, b"a"), 64)  # the same bytes under another name
     without_hash = Item("a.png", -1, -1, id=1), Item("b.png", -1, -1, id=2)
     assert key(without_hash[0], 64) != key(without_hash[1], 64)
+
+
+def test_a_thumbnail_of_other_bytes_than_were_indexed_is_not_kept(pictures: Counted, tmp_path: Path) -> None:
+    file = tmp_path / "photos" / "0.png"
+    thumbnails = Thumbnails(tmp_path / "cache", 10**6, pictures)
+    file.write_bytes(bytes_of(1))  # changed since: it shows what there is now
+    changed = thumbnails.get(item(0), 64)
+    assert changed == thumbnails.get(item(1), 64)
+    file.write_bytes(bytes_of(0))
+    assert thumbnails.get(item(0), 64) != changed
 
 
 def test_the_least_recently_used_ones_make_room(pictures: Counted, tmp_path: Path) -> None:

@@ -173,6 +173,11 @@ function watchTop() {
   watch.observe($(".bar"));
 }
 
+// the address of the link would be a state, an empty one
+$(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("#main").focus();
+});
 hideToken();
 watchTop();
 startGiving();

@@ -1,7 +1,7 @@
 /** The collection by what the model sees: for each codeword, the pictures that use it, the most typical first. */
 
 import { api } from "./api.js";
-import { $, altText, count, covered, el, isAbort, number } from "./dom.js";
+import { $, altText, count, covered, el, isAbort, number, redraw } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Pages } from "./pages.js";
 import { showMessage } from "./results.js";
@@ -9,6 +9,7 @@ import { address, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 
 const SHOWN = 8; // pictures on a card
+const AGAIN = 3000; // ms until a card that could not be filled is tried again
 
 export class Codewords {
   constructor() {
@@ -51,7 +52,7 @@ export class Codewords {
   draw() {
     const { codebooks, counts } = this.usage;
     const book = Math.min(state.book, codebooks - 1);
-    this.books.replaceChildren(...Array.from({ length: codebooks }, (_, m) =>
+    redraw(this.books, ...Array.from({ length: codebooks }, (_, m) =>
       el("a", { href: address({ view: "codewords", book: m, word: null, item: null }), "aria-current": m === book ? "true" : null, "aria-label": `Codebook ${m + 1}` }, String(m + 1))));
     const isOne = state.word !== null;
     this.cards.hidden = isOne;
@@ -85,7 +86,7 @@ export class Codewords {
       const { items } = await api.codeword(book, word, { top: SHOWN }, this.controller.signal);
       items.forEach((item, n) => card.firstChild.children[n]?.replaceChildren(el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), loading: "lazy", decoding: "async" })));
     } catch (error) {
-      if (!isAbort(error)) this.sight.observe(card); // tried again when it next comes into sight
+      if (!isAbort(error)) setTimeout(() => card.isConnected && this.sight.observe(card), AGAIN); // and tried again, if it is in sight
     }
   }
 

@@ -1,7 +1,7 @@
 /** Pictures that the collection holds more than once: groups of copies, and which one to keep. Nothing is ever deleted here. */
 
 import { api } from "./api.js";
-import { $, altText, bytesText, count, covered, distanceText, el, fileName, isAbort, number } from "./dom.js";
+import { $, altText, bytesText, count, covered, distanceText, el, fileName, isAbort, number, redraw } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Listed } from "./pages.js";
 import { showMessage } from "./results.js";
@@ -67,7 +67,7 @@ export class Copies {
     const counts = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, groups.filter((group) => group.kind === kind).length]));
     const kind = counts[state.kind] ? state.kind : "";
     const tab = (name, label, many) => el("a", { href: address({ kind: name, item: null }), "aria-current": name === kind ? "true" : null }, `${label} `, el("span", { class: "many", text: number(many) }));
-    $("#kinds").replaceChildren(
+    redraw($("#kinds"),
       ...(groups.length ? [tab("", "All", groups.length)] : []),
       ...Object.entries(KINDS).filter(([name]) => counts[name]).map(([name, label]) => tab(name, label, counts[name])),
     );

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { asked, isAsking, itemOf } from "./asking.js";
-import { $, altText, bytesText, copied, count, dateText, distanceText, el, fileName, icon, iconButton, isAbort, number, toast } from "./dom.js";
+import { $, altText, bytesText, copied, count, dateText, distanceText, el, fileName, icon, iconButton, isAbort, number, redraw, toast } from "./dom.js";
 import { mark } from "./query.js";
 import { address, change, fresh, state } from "./state.js";
 
@@ -49,7 +49,7 @@ export async function drawDetails() {
   }
   if (mine !== turn) return undefined;
   const why = el("section", { class: "why" });
-  panel.replaceChildren(head(fileName(item.path)), picture(item), actions(item), why, facts(item));
+  redraw(panel, head(fileName(item.path)), picture(item), actions(item), why, facts(item));
   return explain(item, why, controller.signal).catch((error) => {
     if (!isAbort(error) && mine === turn) why.replaceChildren(el("p", { class: "muted", text: error.message }));
   });

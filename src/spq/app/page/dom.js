@@ -54,6 +54,18 @@ export function toast(text) {
   hiding = setTimeout(() => (line.hidden = true), 4000);
 }
 
+/** Other children, of which one that is called as the one that had the focus has it now; else the first that can. */
+export function redraw(root, ...children) {
+  const active = document.activeElement;
+  const held = active !== root && root.contains(active) ? called(active) : null;
+  root.replaceChildren(...children);
+  if (held === null) return;
+  const able = [...root.querySelectorAll("a, button")];
+  (able.find((element) => called(element) === held) ?? able[0])?.focus();
+}
+
+const called = (element) => element.getAttribute("aria-label") ?? element.textContent;
+
 export const number = (value) => value.toLocaleString("en");
 
 export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;

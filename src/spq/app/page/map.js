@@ -80,6 +80,7 @@ export class CollectionMap extends Plane {
     this.controller?.abort(); // of another filter
     if (this.data && this.where === state.where) {
       this.resize();
+      this.select(); // the lasso may be another than when the map was last seen
       return;
     }
     const { signal } = (this.controller = new AbortController());
@@ -255,7 +256,7 @@ export class CollectionMap extends Plane {
     this.drawing = null;
     if (drawn && !isCancelled && this.isDragged && drawn.length >= 6) {
       this.arm(false);
-      change({ lasso: thinned(drawn) });
+      change({ lasso: thinned(drawn, this.digits(4)) });
     } else if (!this.isDragged && !isCancelled) {
       const cell = this.under(event.offsetX, event.offsetY);
       if (cell) openDetails(cell.id);
@@ -303,7 +304,7 @@ export class CollectionMap extends Plane {
   selectView() {
     if (!this.center) return;
     const [x0, y0] = this.toPlane(0, 0), [x1, y1] = this.toPlane(this.width, this.height);
-    change({ lasso: thinned([x0, y0, x1, y0, x1, y1, x0, y1]) });
+    change({ lasso: thinned([x0, y0, x1, y0, x1, y1, x0, y1], this.digits(4)) });
   }
 
   /** List what the lasso holds. */
@@ -340,14 +341,14 @@ export class CollectionMap extends Plane {
   }
 }
 
-/** A polygon of few corners, in few digits. */
-function thinned(corners) {
+/** A polygon of few corners, in so many digits. */
+function thinned(corners, digits) {
   const n = corners.length / 2;
   const step = Math.max(1, n / CORNERS);
   const kept = [];
   for (let at = 0; at < n; at += step) {
     const i = 2 * Math.floor(at);
-    kept.push(Number(corners[i].toPrecision(4)), Number(corners[i + 1].toPrecision(4)));
+    kept.push(Number(corners[i].toPrecision(digits)), Number(corners[i + 1].toPrecision(digits)));
   }
   return kept;
 }

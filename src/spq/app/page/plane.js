@@ -27,7 +27,12 @@ export class Plane {
 
   /** [x, y, zoom] in few digits. */
   place() {
-    return [this.center.x, this.center.y, this.level].map((value) => Number(value.toPrecision(5)));
+    return [this.center.x, this.center.y, this.level].map((value) => Number(value.toPrecision(this.digits(5))));
+  }
+
+  /** Digits of a coordinate that show at this zoom what `many` show when all points are in view. */
+  digits(many) {
+    return many + Math.ceil(Math.max(0, this.level) * Math.log10(2));
   }
 
   /** Where the plane is centred so that all of it is seen above the buttons. */

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { asked, hasOne, isAsking, itemOf } from "./asking.js";
-import { $, debounce, distanceText, el, fileName, icon, iconButton } from "./dom.js";
+import { $, debounce, distanceText, el, fileName, icon, iconButton, redraw } from "./dom.js";
 import { change, fresh, state } from "./state.js";
 import { find, isUpload } from "./uploads.js";
 
@@ -72,7 +72,7 @@ export async function drawQuery() {
     ...state.minus.map((name) => chip(name, "minus")),
   ]);
   if (turn !== drawn) return;
-  $("#asked").replaceChildren(...chips);
+  redraw($("#asked"), ...chips);
   $("#region-button").hidden = !hasOne() || !api.can.box || (isUpload(state.like[0]) && !(await find(state.like[0])));
   $("#region-button span").textContent = state.box ? "Change region" : "Region";
   const again = $("#again");

@@ -2,13 +2,14 @@
 
 import { api } from "./api.js";
 import { ASKED, asked, isAsking } from "./asking.js";
-import { $, announce, count, covered, debounce, distanceText, isAbort, number } from "./dom.js";
+import { $, announce, count, covered, debounce, distanceText, isAbort, number, toast } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Pages } from "./pages.js";
 import { measure } from "./query.js";
 import { change, fresh, note, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 
+const AGAIN = 5000; // ms until a page of the list that could not be had is asked for once more
 const LARGE = 1e6; // bytes of pictures that are sent with each page: then fewer, longer pages
 const ORDERS = { id: "As indexed", path: "By name", time: "Newest files first", new: "Last added first" };
 const DEPENDS = [...ASKED, "max", "order", "since"];
@@ -104,7 +105,7 @@ export class Results {
 
   async failed(error) {
     this.busy(false);
-    if (this.pages?.total) return; // what is there stays; the banner says that the server is gone
+    if (this.pages?.total) return this.interrupted(error);
     if (state.where && error.kind === "refused" && (await this.filterError(error))) {
       this.message({ title: "The filter is not understood", text: error.message, action: ["Clear the filter", () => change({ where: "" })] });
       return;
@@ -115,6 +116,13 @@ export class Results {
     const titles = { refused: "This cannot be searched with", missing: "Not in this collection", busy: "The server has too much to do", gone: "The server does not answer", token: "This page needs its token" };
     const text = error.kind === "gone" ? "It is asked again by itself; nothing is lost." : error.message;
     this.message({ title: titles[error.kind] ?? "Something went wrong", text, action: isPicture || error.kind === "missing" ? back : retry, isError: true });
+  }
+
+  /** What is there stays, and what lacks is asked for again. */
+  interrupted(error) {
+    const { pages } = this;
+    if (!(api.can.live && error.kind === "gone")) toast(error.message); // of a server that is gone the banner tells
+    if (["gone", "busy", "fault"].includes(error.kind)) setTimeout(() => this.pages === pages && pages.error && pages.retry(), AGAIN);
   }
 
   gone() {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
 import time
 from collections.abc import Collection, Sequence
@@ -22,6 +21,7 @@ from spq.app.serving.settings import Settings
 from spq.data.images import load_image
 from spq.index import codewords, projection
 from spq.index.conditions import known_columns, matching
+from spq.index.encode import hash_of
 from spq.index.explain import explain
 from spq.index.gallery import Gallery
 from spq.index.query import Box, Floats, Found, Ids, Query, Rows, Search, cut
@@ -197,7 +197,7 @@ class Library:
     def _descriptor(self, file: BinaryIO, name: str, box: Box | None = None) -> Floats:
         """Of an upload, or of a region of it."""
         data = file.read()
-        key = (hashlib.blake2b(data, digest_size=16).digest(), box)
+        key = (hash_of(data), box)
         return self._seen.get(key, lambda: self._embedded(self._decoded(data, name, box), box))
 
     def _decoded(self, data: bytes, name: str, box: Box | None) -> Image.Image:

@@ -48,7 +48,7 @@ class Pictures:
         Raises:
             ImageError: the collection no longer has it, or it cannot be read.
         """
-        data, decode = self._open(item)
+        data, decode = self.open(item)
         return decode(data, size_hint)
 
     def original(self, item: Item) -> tuple[bytes, str]:
@@ -57,7 +57,7 @@ class Pictures:
         Raises:
             ImageError: as `image`.
         """
-        data, decode = self._open(item)
+        data, decode = self.open(item)
         try:
             with Image.open(io.BytesIO(data)) as opened:
                 kind = SAFE.get(opened.format or "")
@@ -69,8 +69,13 @@ class Pictures:
         decode(data, None).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue(), "image/png"
 
-    def _open(self, item: Item) -> tuple[bytes, Decode]:
-        """Bytes of an item, and how to decode them. Errors do not name folders: who may look need not know where they are."""
+    def open(self, item: Item) -> tuple[bytes, Decode]:
+        """Bytes of an item as they are now, and how to decode them. Errors do not name folders: who may look need not know where
+        they are.
+
+        Raises:
+            ImageError: as `image`.
+        """
         file = file_of(self._root, item.path)
         if file:
             try:

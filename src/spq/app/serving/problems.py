@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from spq.errors import ConfigError, ImageError, SPQError, TimeLimitError
 
@@ -53,6 +54,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(SPQError, _of_spq)
+    app.add_exception_handler(ClientDisconnect, _of_leaving)
     app.add_exception_handler(Exception, _of_mistake)
 
 
@@ -86,6 +88,10 @@ def _of_spq(_: Request, error: Exception) -> Response:
         return problem(503, "given up; ask for less", {"Retry-After": "5"})
     _LOG.error("%s", error)  # of the index or the collection: it names folders, which are no business of who asks
     return problem(500, "the index could not be read; the server's own output says why")
+
+
+def _of_leaving(_: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it; of the log and the metrics, where proxies call it so
 
 
 def _of_mistake(_: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from spq.app.serving.pictures import Pictures
+from spq.index.encode import hash_of
 from spq.index.store import Item
 
 SIZES = (64, 128, 256, 512, 1024)  # few, so that no two clients have the same picture made twice
@@ -67,13 +68,15 @@ class Thumbnails:
                 os.utime(path)  # used just now
                 self.found += 1
                 return data
-            data = self._make(item, size)
+            original, decode = self.pictures.open(item)
+            data = self._make(decode(original, size), size)
             self.made += 1
-            self._keep(path, data)
+            if not item.hash or item.hash == hash_of(original):  # else it has changed since: it is not of this name
+                self._keep(path, data)
         return data
 
-    def _make(self, item: Item, size: int) -> bytes:
-        image = self.pictures.image(item, size)
+    @staticmethod
+    def _make(image: Image.Image, size: int) -> bytes:
         image.thumbnail((size, size), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=QUALITY)
