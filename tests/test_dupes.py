@@ -17,7 +17,8 @@ from PIL import Image, ImageEnhance
 from spq import ImageIndex
 from spq.app.dupes_report import text, write_csv, write_html
 from spq.config import Recipe
-from spq.data.sources import open_images
+from spq.data.sources import ImageSet, open_images
+from spq.index import similar
 from spq.index.candidates import code_neighbours
 from spq.index.dupes import KINDS, Report, _reason, _Sorting, find_duplicates
 from spq.index.scan import rank
@@ -315,3 +316,13 @@ def test_the_table_the_csv_and_the_page_hold_every_group(report: Report, collect
     assert "nothing was deleted" in written
     assert "random pairs" in written
     assert json.loads(json.dumps(asdict(report)))["pictures"] == report.pictures == 78
+
+
+def test_a_picture_that_jpeg_cannot_hold_is_left_out_of_the_calibration(tiny_model: Model) -> None:
+    class Strip(ImageSet):
+        def image(self, position: int, size_hint: int | None = None) -> Image.Image:
+            return Image.new("RGB", (2, 150_000) if position else (200, 200))
+
+    strip = Strip("s", ["a", "b"])
+    done, codes = similar._encoded_copies(tiny_model, strip, np.arange(2), np.random.default_rng(0))
+    assert (done.tolist(), codes.shape) == ([0], (1, 8))

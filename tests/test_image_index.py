@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from unittest import mock
 
@@ -94,6 +95,19 @@ def test_sync_follows_the_folder(photos: Path, tiny_model: Model, tmp_path: Path
     fresh = ImageIndex.build(tmp_path / "fresh", tiny_model, photos)
     for path in open_images(photos).ids:
         np.testing.assert_array_equal(index.store.item(path).code, fresh.store.item(path).code)
+
+
+def test_an_index_of_a_glob_finds_its_pictures_from_another_folder(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for path in photos.rglob("*.jpg"):
+            archive.add(path, path.name)
+    monkeypatch.chdir(tmp_path)
+    ImageIndex.build("i", tiny_model, "*.tar").close()
+    monkeypatch.chdir("/")
+    with ImageIndex.open(tmp_path / "i") as index:
+        assert len(open_images(index.store.manifest.source)) == 30
 
 
 def test_a_known_picture_is_not_encoded_again(

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
+import sys
 import threading
+import types
 import warnings
 import zlib
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from spq.data import images
 from spq.data.images import load_image, load_pixels, to_pixels
@@ -28,6 +31,27 @@ def encode(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A
     buffer = io.BytesIO()
     image.save(buffer, format=format, **options)
     return buffer.getvalue()
+
+
+def test_heic_is_opened_wherever_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's plugin is registered by the first picture that nothing else opens."""
+    data = b"ftypheic" + encode(NOISE, "PNG")
+
+    def opener(file: Any, _: object) -> Image.Image:
+        return PngImagePlugin.PngImageFile(io.BytesIO(file.read()[8:]))
+
+    def register() -> None:
+        Image.register_open("HEIC-LIKE", opener, lambda prefix: prefix.startswith(b"ftypheic"))
+
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda _: None)
+        with pytest.raises(ImageError, match="not a picture in a known format"):
+            load_image(data)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: "there")
+    monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(register_heif_opener=register))
+    np.testing.assert_array_equal(np.asarray(load_image(data)), np.asarray(NOISE))
 
 
 def pixel(image: Image.Image) -> tuple[int, ...]:

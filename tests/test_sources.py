@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import io
 import json
 import os
@@ -155,15 +156,33 @@ def test_a_vanished_file_is_an_image_error(tmp_path: Path) -> None:
 
 def test_heic_is_listed_only_when_it_can_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "phone.HEIC")
-    monkeypatch.setattr(folder.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"no pictures in .*; HEIC needs pip install 'spq-retrieval\[heif\]'"):
         open_images(tmp_path)
     calls: list[str] = []
     heif = types.SimpleNamespace(register_heif_opener=lambda: calls.append("registered"))
     monkeypatch.setitem(sys.modules, "pillow_heif", heif)
-    monkeypatch.setattr(folder.importlib.util, "find_spec", lambda _: "there")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: "there")
     assert open_images(tmp_path).ids == ["phone.HEIC"]
     assert calls == ["registered"]
+
+
+def test_heic_that_nothing_opens_is_named_beside_what_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    images = open_images(put(tmp_path, "a.jpg", "b.jfif", "x/phone.HEIC"))
+    assert images.ids == ["a.jpg", "b.jfif"]
+    assert images.unlisted == [("x/phone.HEIC", "HEIC needs pip install 'spq-retrieval[heif]'")]
+
+
+def test_a_file_that_fills_the_memory_is_an_image_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = open_images(put(tmp_path, "a.jpg", "b.jpg"))
+    with (tmp_path / "a.jpg").open("ab") as file:
+        file.truncate(folder.MAX_BYTES + 1)  # sparse: it takes no room
+    with pytest.raises(ImageError, match=r"a\.jpg: 1,073,741,825 bytes are over the limit of 1,073,741,824; scale it"):
+        images.read(0)
+    assert load_pixels(images, 4).kept.tolist() == [1]
 
 
 # ---- metadata.csv
@@ -188,6 +207,12 @@ def test_metadata_with_several_labels_a_picture_is_multi_label(tmp_path: Path) -
     assert images.labels.tolist() == [[False, True, True], [True, True, False], [False, False, False]]
 
 
+def test_metadata_finds_accents_that_the_disk_spells_in_two_letters(tmp_path: Path) -> None:
+    put(tmp_path, "cafe\u0301.jpg", "tea.jpg")
+    (tmp_path / "metadata.csv").write_text("file_name,shop\ncaf\u00e9.jpg,north\n", "utf-8")
+    assert open_images(tmp_path).metadata == {"shop": ["north", ""]}
+
+
 def test_metadata_without_labels_keeps_its_columns(tmp_path: Path) -> None:
     put(tmp_path, "x/a.jpg", "y/b.jpg")
     (tmp_path / "metadata.csv").write_text("file_name,shop\nx/a.jpg,north\n")
@@ -201,6 +226,7 @@ def test_metadata_without_labels_keeps_its_columns(tmp_path: Path) -> None:
         (b"name,label\na.jpg,hat\n", "no column file_name, only name, label; add it"),
         (b"", "no column file_name, only nothing"),
         (b"file_name,label\n", "gives a.jpg no label; add a row"),
+        (b"file_name,price\nphotos/a.jpg,1\n", "names no picture of the folder, first photos/a.jpg; give paths below"),
         (b"file_name,label\na.jpg,\xff\n", "is not a CSV file in UTF-8"),
         (b'file_name,label\n"a.jpg,hat\n', "is not a CSV file in UTF-8"),
     ],
@@ -270,6 +296,21 @@ def test_parquet_label_lists_are_multi_label_and_names_are_classes(tmp_path: Pat
     assert (images.labels.tolist(), images.class_names) == ([1, 0], ["hat", "shoe"])
 
 
+@pytest.mark.parametrize(
+    ("names", "told"), [(["hat", "shoe", "tie"], True), (["hat"], False), (["hat", "hat", "tie"], False)]
+)
+def test_parquet_names_its_class_numbers_as_the_hugging_face_schema_does(
+    tmp_path: Path, names: list[str], told: bool
+) -> None:
+    file = parquet(tmp_path / "a.parquet", [1, 2], [1, 0])
+    table = pq.read_table(file)
+    feature = {"label": {"names": names, "_type": "ClassLabel"}}
+    note = json.dumps({"info": {"features": feature}}).encode()
+    pq.write_table(table.replace_schema_metadata({b"huggingface": note}), file)
+    images = open_images(file)
+    assert (images.labels.tolist(), images.class_names) == ([1, 0], names if told else ["0", "1"])
+
+
 def test_minus_one_means_no_labels_and_huge_numbers_are_names(tmp_path: Path) -> None:
     assert open_images(parquet(tmp_path / "a.parquet", [1, 2], [-1, -1])).labels is None
     images = open_images(parquet(tmp_path / "b.parquet", [1, 2], [2**60, 7]))
@@ -328,6 +369,22 @@ def test_a_webdataset_tar_is_read_in_place_with_its_labels(tmp_path: Path) -> No
     assert images.read(1) == jpeg(20)
     assert images.stat(0) == (len(jpeg(10)), file.stat().st_mtime_ns)
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+
+
+def test_a_tar_loses_no_picture_with_dots_in_its_name_or_the_stem_of_another(tmp_path: Path) -> None:
+    members = {"a.left.jpg": jpeg(10), "a.right.jpg": jpeg(20), "a.cls": b"1", "b.jpg": jpeg(30), "b.png": jpeg(40)}
+    images = open_images(tar(tmp_path / "a.tar", members | {"b.cls": b"0", "x/2024.05.01.jpeg": jpeg(50)}))
+    assert images.ids == ["a.left.jpg", "a.right.jpg", "b", "b.png", "x/2024.05.01.jpeg"]
+    assert [value_of(images, i) for i in range(5)] == [10, 20, 30, 40, 50]
+    labelled = open_images(tar(tmp_path / "b.tar", members | {"b.cls": b"0"}))
+    assert labelled.labels.tolist() == [1, 1, 0, 0]
+    with tarfile.open(tmp_path / "c.tar", "w") as archive:  # as tar --append leaves it
+        for value in (10, 20):
+            info = tarfile.TarInfo("a.jpg")
+            info.size = len(jpeg(value))
+            archive.addfile(info, io.BytesIO(jpeg(value)))
+    again = open_images(tmp_path / "c.tar")
+    assert (again.ids, value_of(again, 0)) == (["a"], 20)
 
 
 def test_a_tar_key_that_is_not_utf8_can_be_printed(tmp_path: Path) -> None:

@@ -86,6 +86,24 @@ def test_what_lies_below_a_folder_that_cannot_be_listed_is_kept_and_named(
         assert (report.unseen, report.removed, report.kept, report.unchanged) == ([], 0, 0, 59)
 
 
+def test_heic_that_nothing_opens_any_more_keeps_its_codes(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(photos.rglob("*.png"))
+    path = path.rename(path.with_suffix(".heic"))
+    name = path.relative_to(photos).as_posix()
+    with monkeypatch.context() as patch:
+        patch.setattr("spq.data.folder.register_heif", lambda: True)
+        index = ImageIndex.build(tmp_path / "i", tiny_model, photos)
+    code = index.store.item(name).code.tolist()
+    monkeypatch.setattr("spq.data.folder.register_heif", lambda: False)
+    report = index.sync(photos)
+    assert (report.removed, report.kept, report.unchanged) == (0, 1, 59)
+    assert report.unseen == [(name, "HEIC needs pip install 'spq-retrieval[heif]'")]
+    assert index.store.item(name).code.tolist() == code
+    index.close()
+
+
 def test_a_subfolder_that_vanishes_while_it_is_listed_is_gone(
     photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

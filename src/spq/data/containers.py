@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from spq.data.folder import EXTENSIONS, printable
-from spq.data.images import first_line
+from spq.data.folder import EXTENSIONS, HEIF, printable
+from spq.data.images import first_line, register_heif
 from spq.data.sources import ImageSet, Labels, changed_at, class_numbers, multi_hot
 from spq.errors import DataError, ImageError
 
@@ -36,6 +36,7 @@ class ParquetImages(ImageSet):
                 raise DataError(f"{name} has no column image, only {there}; use the Hugging Face layout")
             table = pa.concat_tables([pq.read_table(file, columns=columns, memory_map=True) for file in files])
             labels, class_names = _labels(table["label"].to_pylist()) if "label" in columns else (None, [])
+            class_names = _told_names(pq.read_schema(files[0]).metadata, labels) or class_names
             self.chunks, paths = _bytes_and_paths(name, table["image"])
         except (pa.ArrowException, OSError, ValueError, TypeError) as error:
             raise DataError(f"{name} is not readable as Parquet: {first_line(error)}; save it anew") from None
@@ -56,6 +57,17 @@ class ParquetImages(ImageSet):
         return len(self._cell(position).as_buffer() or b""), self.mtime
 
 
+def _told_names(metadata: dict[bytes, bytes] | None, labels: Labels | None) -> list[str]:
+    """Names of class numbers as Hugging Face's datasets writes them beside a schema; none where there are none that fit."""
+    try:
+        told = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        names = [str(name) for name in told["info"]["features"]["label"]["names"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+    fit = labels is not None and labels.ndim == 1 and labels.max(initial=0) < len(names) == len(set(names))
+    return names if fit else []
+
+
 def _bytes_and_paths(name: str, column: Any) -> tuple[list[Any], list[str | None]]:
     """The binary arrays of an image column, one a chunk (joined, they might pass Arrow's 2 GB), and its paths."""
     import pyarrow as pa
@@ -74,7 +86,11 @@ def _bytes_and_paths(name: str, column: Any) -> tuple[list[Any], list[str | None
 
 class TarImages(ImageSet):
     """WebDataset: members that share a key (the name up to the first dot) are one sample: a picture, and `.cls` or
-    `.json` (its `label`) beside it. Members are read by offset, nothing is unpacked."""
+    `.json` (its `label`) beside it. Members are read by offset, nothing is unpacked.
+
+    The id of a picture is its key, or, where there is more between that and the extension or the key is another picture's,
+    its whole name.
+    """
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
         self.files = list(files)
@@ -108,7 +124,9 @@ class TarImages(ImageSet):
 
 def _samples(name: str, file: Path) -> list[tuple[str, tuple[int, int], Any]]:
     pictures: dict[str, tuple[int, int]] = {}
+    members: dict[str, tuple[str, str]] = {}  # id -> key and name
     labels: dict[str, Any] = {}
+    extensions = EXTENSIONS | (HEIF if register_heif() else set())
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
@@ -117,15 +135,18 @@ def _samples(name: str, file: Path) -> list[tuple[str, tuple[int, int], Any]]:
                 key = printable(f"{folder}/{key}" if folder else key)
                 if not member.isfile() or not key or not dot:
                     continue
-                if f".{extension.lower()}" in EXTENSIONS:
-                    pictures[key] = (member.offset_data, member.size)
+                suffix = extension.rpartition(".")[2]
+                if f".{suffix.lower()}" in extensions:
+                    here = key, member.name  # the same name once more takes the place of the first, as in tar itself
+                    id_ = key if suffix == extension and members.get(key, here) == here else printable(member.name)
+                    pictures[id_], members[id_] = (member.offset_data, member.size), here
                 elif extension in ("cls", "json"):
                     handle = tar.extractfile(member)
                     labels[key] = _label(extension, handle.read() if handle else b"", labels.get(key))
     except (tarfile.TarError, OSError, ValueError) as error:
         reason = first_line(error)
         raise DataError(f"{name}: {file.name} is not an uncompressed tar file: {reason}; pack it anew") from None
-    return [(key, pictures[key], labels.get(key)) for key in pictures]
+    return [(id_, pictures[id_], labels.get(members[id_][0])) for id_ in pictures]
 
 
 def _label(extension: str, content: bytes, known: Any) -> Any:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from spq.data.images import register_heif
 from spq.data.metadata import find_table, read_table
 from spq.data.sources import ImageSet, Labels, changed_at, class_numbers
 from spq.errors import DataError, ImageError
 
 EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"} | {
+    ".jfif",
     ".avif",
     ".jp2",
 }
 HEIF = {".heic", ".heif"}
+NEEDS_HEIF = "HEIC needs pip install 'spq-retrieval[heif]'"
+MAX_BYTES = 2**30  # of a file: one of more is read whole by nobody who has other pictures to index
 
 
 class FolderImages(ImageSet):
@@ -27,15 +30,17 @@ class FolderImages(ImageSet):
 
     def __init__(self, name: str, root: Path) -> None:
         before = _identity(name, root)
-        extensions = EXTENSIONS | (HEIF if _register_heif() else set())
         failed: list[OSError] = []
-        self.names = sorted(_walk(root, extensions, failed.append), key=lambda name: name.split("/"))
+        found = sorted(_walk(root, EXTENSIONS | HEIF, failed.append), key=lambda name: name.split("/"))
+        closed = set() if register_heif() else {name for name in found if _suffix(name) in HEIF}
+        self.names = [name for name in found if name not in closed]
         ids = [printable(name) for name in self.names]
         unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in failed)
+        unlisted += [(printable(name), NEEDS_HEIF) for name in found if name in closed]
         if _identity(name, root) != before:  # the list may be a part of it, and the rest would be taken as deleted
             raise DataError(f"{name} was replaced while it was listed; try again")
         if not ids:
-            raise DataError(f"no pictures in {name}; {_hint(root, unlisted)}")
+            raise DataError(f"no pictures in {name}; {_hint(unlisted)}")
         self.root = root
         table = find_table(root)
         if table:
@@ -48,7 +53,13 @@ class FolderImages(ImageSet):
     def read(self, position: int) -> bytes:
         path = self.root / self.names[position]
         try:
-            return path.read_bytes()
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size <= MAX_BYTES:
+                    return file.read()
+            raise ImageError(
+                f"cannot read {path}: {size:,} bytes are over the limit of {MAX_BYTES:,}; scale it down first"
+            )
         except OSError as error:
             raise ImageError(f"cannot read {path}: {error.strerror}") from None
 
@@ -109,8 +120,12 @@ def _walk(root: Path, extensions: set[str], on_error: Callable[[OSError], None])
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = Path(folder).relative_to(root).as_posix()
         for file in files:
-            if not file.startswith(".") and file[file.rfind(".") :].lower() in extensions:
+            if not file.startswith(".") and _suffix(file) in extensions:
                 yield file if prefix == "." else f"{prefix}/{file}"
+
+
+def _suffix(name: str) -> str:
+    return name[name.rfind(".") :].lower()
 
 
 def _below(root: Path, error: OSError) -> str:
@@ -118,14 +133,11 @@ def _below(root: Path, error: OSError) -> str:
     return printable(Path(error.filename or root).relative_to(root).as_posix())
 
 
-def _hint(root: Path, unlisted: list[tuple[str, str]]) -> str:
-    if unlisted:
-        return (
-            f"{len(unlisted)} of its folders cannot be listed, {unlisted[0][0]}: {unlisted[0][1]}; make them readable"
-        )
-    if any(_walk(root, HEIF, lambda _: None)):
-        return "HEIC needs pip install 'spq-retrieval[heif]'"
-    return "give a folder with JPEG or PNG files"
+def _hint(unlisted: list[tuple[str, str]]) -> str:
+    if unlisted and unlisted[0][1] != NEEDS_HEIF:
+        folders = sum(reason != NEEDS_HEIF for _, reason in unlisted)
+        return f"{folders} of its folders cannot be listed, {unlisted[0][0]}: {unlisted[0][1]}; make them readable"
+    return NEEDS_HEIF if unlisted else "give a folder with JPEG or PNG files"
 
 
 def printable(name: str) -> str:
@@ -145,12 +157,3 @@ def _parents(ids: list[str]) -> tuple[Labels | None, list[str]]:
     if all(parents) and len(set(parents)) > 1:
         return class_numbers(parents)
     return None, []
-
-
-def _register_heif() -> bool:
-    if importlib.util.find_spec("pillow_heif") is None:
-        return False
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-    return True

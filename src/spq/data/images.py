@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import threading
@@ -78,8 +79,7 @@ def load_image(
                 return _to_rgb(source)
             if hasattr(source, "__array__"):
                 return _to_rgb(_from_array(np.asarray(source)))
-            opened = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-            with opened as image:
+            with _opened(source) as image:
                 _check_size(image, max_pixels)
                 width, height = image.size
                 if size_hint and image.format in ("JPEG", "MPO"):  # MPO: what many phones write
@@ -97,6 +97,16 @@ def load_image(
         raise ImageError(f"cannot read {name}: {reason}") from None
     except Exception as error:  # decoders raise anything, from struct.error to RecursionError, on hostile bytes
         raise ImageError(f"cannot read {name}: {first_line(error)}") from None
+
+
+def register_heif() -> bool:
+    """Whether Pillow can open HEIC, which needs pillow-heif."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return False
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def to_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
@@ -183,6 +193,15 @@ def _name(source: ImageInput) -> str:
     if isinstance(source, str | Path):
         return " ".join(os.fspath(source).encode("utf-8", "replace").decode().splitlines())
     return "the given bytes" if isinstance(source, bytes) else "the given picture"
+
+
+def _opened(source: str | Path | bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except UnidentifiedImageError:  # only now, as loading it takes a while
+        if not register_heif():
+            raise
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 
 def _why_unidentified(source: ImageInput) -> str:

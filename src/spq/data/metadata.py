@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,17 @@ def read_table(table: Path, ids: list[str]) -> tuple[Labels | None, list[str], C
     cells = _parquet(table) if table.suffix == ".parquet" else _csv(table)
     if "file_name" not in cells:
         raise DataError(f"{table} has no column file_name, only {_listed(list(cells))}; add it or remove the file")
-    row = {name: number for number, name in enumerate(cells.pop("file_name"))}
-    values = {key: [column[row[i]] if i in row else "" for i in ids] for key, column in cells.items()}
+    names = cells.pop("file_name")
+    row = {
+        unicodedata.normalize("NFC", name): number for number, name in enumerate(names)
+    }  # on disk accents may be apart
+    row |= {name: number for number, name in enumerate(names)}
+    rows = [row.get(i, row.get(unicodedata.normalize("NFC", i))) for i in ids]
+    if names and all(number is None for number in rows):
+        raise DataError(
+            f"{table} names no picture of the folder, first {_listed(names[:1])}; give paths below the folder"
+        )
+    values = {key: ["" if n is None else column[n] for n in rows] for key, column in cells.items()}
     if "label" in values:
         missing = next((i for i, label in zip(ids, values["label"], strict=True) if not label), None)
         if missing:

@@ -27,7 +27,8 @@ class ImageSet:
         labels: (N,) int64 class numbers, (N, L) bool for multi-label, or None. Training never reads them.
         class_names: what the numbers or columns mean.
         metadata: further columns of a `metadata.csv` or `.parquet`, each of length N.
-        unlisted: (folder, reason) of folders that could not be listed, `.` for any: there may be more pictures in them.
+        unlisted: (path, reason) of folders that could not be listed, `.` for any: there may be more pictures in them; and of
+            pictures that nothing here can open.
     """
 
     def __init__(

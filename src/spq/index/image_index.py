@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq import __version__
+from spq.data.multilabel import READERS
 from spq.data.sources import ImageSet, open_images
 from spq.errors import DataError, SPQError, StoreError
 from spq.index.conditions import matching
@@ -125,7 +127,7 @@ class ImageIndex:
 
         An item of unchanged size and time is not opened. Of the others the bytes are hashed: a known hash keeps its code
         (a renamed, copied or touched file), the rest is encoded. An unreadable picture is tried again when it changes.
-        What lies below a folder that cannot be listed is kept as it was.
+        What lies below a folder that cannot be listed is kept as it was, and so is HEIC where nothing opens it any more.
 
         Args:
             progress: called with (pictures committed, pictures to look at, unreadable ones among the committed).
@@ -348,7 +350,11 @@ def _manifest(model: Model, source: str) -> Manifest:
 
 def _lasting(name: str) -> str:
     """A path that still leads to the pictures from another working directory; other names as they are."""
-    return str(Path(name).absolute()) if Path(name).exists() else name
+    kind, colon, rest = name.partition(":")
+    if colon and kind in READERS:
+        return f"{kind}:{_lasting(rest)}"
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() or glob.glob(str(path)) else name  # noqa: PTH207 (as open_images does)
 
 
 def _clear(folder: Path, existed: bool) -> None:

@@ -115,7 +115,7 @@ def _encoded_copies(model: Model, images: ImageSet, positions: Rows, rng: np.ran
         try:
             pixels.append(to_pixels(altered_copy(images.image(position), rng), size))
             done.append(n)
-        except ImageError:
+        except (ImageError, OSError):  # a JPEG has no side above 65,500 pixels
             continue
     return np.array(done, np.int64), model.encode(np.array(pixels, np.uint8).reshape(-1, 3, size, size))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import PurePosixPath
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ Progress = Callable[[int, int, int], None]
 class SyncReport:
     """What a sync did.
 
-    failed: (path, reason) of every unreadable picture of the index, old ones included. unseen: folders and known pictures that
+    failed: (path, reason) of every unreadable picture of the index, old ones included. unseen: folders and pictures that
     could not be looked at, and why. note: what to know of the encoding; mostly empty.
     """
 
@@ -133,10 +134,10 @@ def _look(source: ImageSet, known: dict[str, tuple[int, int]], report: SyncRepor
 
 
 def missing(store: Store, source: ImageSet) -> list[str]:
-    """Paths in the index that the collection no longer has; without those below folders that could not be listed."""
-    below = tuple(f"{folder}/" for folder, _ in source.unlisted)
+    """Paths in the index that the collection no longer has; without what could not be listed, or lies below it."""
+    unlisted = {path for path, _ in source.unlisted}
     gone = sorted(set(store.stats()) - set(source.ids))
-    return [] if "./" in below else [path for path in gone if not path.startswith(below)]
+    return [path for path in gone if unlisted.isdisjoint((path, *map(str, PurePosixPath(path).parents)))]
 
 
 def _describe(store: Store, source: ImageSet, positions: list[int], known: dict[str, str]) -> int:
