@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from _variants import variant
 from spq.data.images import load_pixels
@@ -35,7 +34,6 @@ def run(
     recipe, ablation = variant(text, bits, minutes, None)
     if ablation.pq:
         raise ConfigError(f"{text} trains no codebooks; run spq bench quality for it")
-    torch.compiler.reset()  # else the kernels of all variants count towards one limit
     recipe = replace(recipe, train=replace(recipe.train, seed=seed))
     model = train(protocol.training, recipe, folder, device=device, objective=ablation.objective, on_note=note)
     model.network.to(resolve_device(device))

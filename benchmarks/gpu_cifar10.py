@@ -38,7 +38,7 @@ from spq.data.images import load_pixels
 from spq.data.named import ArrayImages
 from spq.data.protocols import Protocol
 from spq.data.sources import ImageSet, open_images
-from spq.errors import ConfigError, SPQError
+from spq.errors import CollapseError, ConfigError, SPQError
 from spq.evaluation.evaluate import evaluate
 from spq.learning.checkpoint import read_checkpoint
 from spq.learning.refit import refit
@@ -165,24 +165,32 @@ def restore(folder: Path, out: Path, facts: dict[str, Any]) -> float:
     Parts of a finished model become that model: what is left to do is to measure it.
 
     Raises:
-        ConfigError: they are of a model of other facts.
+        ConfigError: they are of a training of other facts.
     """
     model = out / "model"
     checkpoint = read_checkpoint(model)
-    if checkpoint is None and not (model / "config.json").exists() and (folder / "model.json").exists():
-        of = json.loads((folder / RESULTS).read_text("utf-8"))
-        if not facts.items() <= of.items():
-            told = f"recipe {of.get('recipe')}, seed {of.get('seed')}"
-            raise ConfigError(f"{folder} holds the finished model of {told}; give another folder for this training")
+    if checkpoint is not None or (model / "config.json").exists():
+        _check_facts(out, facts)
+    elif (folder / "model.json").exists():
+        _check_facts(folder, facts)
         parts.read_model(folder, model)
         (out / RESULTS).write_bytes((folder / RESULTS).read_bytes())
-    elif checkpoint is None and (checkpoint := parts.read(folder, "checkpoint")) is not None:
+    elif (checkpoint := parts.read(folder, "checkpoint")) is not None:
+        _check_facts(folder, facts)
         (model / "checkpoints").mkdir(parents=True, exist_ok=True)
         with Replacing(model / "checkpoints" / "last.pt") as temporary:
             torch.save(checkpoint, temporary)
-        if (folder / RESULTS).exists():
-            (out / RESULTS).write_bytes((folder / RESULTS).read_bytes())
+        (out / RESULTS).write_bytes((folder / RESULTS).read_bytes())
     return float(checkpoint["seconds"]) if checkpoint else 0.0
+
+
+def _check_facts(folder: Path, facts: dict[str, Any]) -> None:
+    if not (folder / RESULTS).exists():
+        raise ConfigError(f"{folder} holds a training, but no {RESULTS} that says of what; give another folder")
+    of = json.loads((folder / RESULTS).read_text("utf-8"))
+    if not facts.items() <= of.items():
+        told = f"recipe {of.get('recipe')}, seed {of.get('seed')}"
+        raise ConfigError(f"{folder} holds a training of {told}; give another folder for this one")
 
 
 def leave(arguments: argparse.Namespace, out: Path) -> None:
@@ -216,24 +224,28 @@ def sweep(arguments: argparse.Namespace, out: Path) -> None:
     size = chosen[arguments.sweep[0]].input.size
     images = decoded(open_images(arguments.train), size, arguments.limit)
     protocol = replace(held_out(images), map_at=arguments.map_at)
-    results = Results(out / "sweep.json", {"device": device_name(), "protocol": protocol.name})
+    results = Results(out / "sweep.json", {})
     rows = results.content.setdefault("sweep", [])
     overhead = OVERHEAD
+    # what makes rates and scores comparable: minutes of another card, or on fewer pictures, are others
+    here = {"device": device_name(), "protocol": protocol.name, "pictures": len(images), "map_at": arguments.map_at}
     for text, recipe in chosen.items():
         key = {"text": text, "bits": arguments.bits, "minutes": arguments.minutes, "seed": arguments.seed or 0}
-        mark = {"fingerprint": fingerprint(recipe)}
+        mark = here | {"fingerprint": fingerprint(recipe)}
         if any((key | mark).items() <= row.items() for row in rows):
             continue
         start = time.monotonic()
         if start - STARTED + 60 * arguments.minutes + overhead > 60 * arguments.leg_minutes:
             raise KeyboardInterrupt
-        rows.append(
-            key | mark | _gpu_sweep.run(protocol, folder=out / "sweep", device=arguments.device, note=say, **key)
-        )
+        try:
+            made = _gpu_sweep.run(protocol, folder=out / "sweep", device=arguments.device, note=say, **key)
+        except CollapseError as error:  # a result as well: the next variant goes on
+            made = {"map": 0.0, "cosine": 0.0, "views": 0, "epochs": 0.0, "collapsed": str(error)}
+        rows.append(key | mark | made)
         overhead = time.monotonic() - start - 60 * arguments.minutes
         results.save()
         say(_gpu_sweep.table(rows[-1:]))
-    print(_gpu_sweep.table(rows))
+    print(_gpu_sweep.table([row for row in rows if here.items() <= row.items()]))
 
 
 def throughput(arguments: argparse.Namespace, out: Path) -> None:

@@ -45,12 +45,12 @@ from _variants import Ablation, fingerprint, variant
 from official import train_within
 from spq.app.progress import TrainingBar
 from spq.data.protocols import Protocol
-from spq.errors import ConfigError
+from spq.errors import CollapseError, ConfigError
 from spq.learning.train import train
 from spq.model.artifact import Model
 from spq.model.device import resolve_device, resolve_precision
 from spq.model.network import Network
-from spq.system import Replacing
+from spq.system import Replacing, cores
 
 Row = dict[str, Any]
 
@@ -101,6 +101,7 @@ class Bench:
         self.data: Callable[[int], Data] = cache(lambda size: load_data(self.protocol, size, options.queries))
         self.authors = Authors(options.official) if options.official else None
         self.commit = commit_of(Path(__file__).parent.parent)  # now: what a run reads, not what is committed beside it
+        self.collapsed: list[CollapseError] = []
         self.rows: list[Row] = json.loads(options.json.read_text("utf-8")) if options.json.exists() else []
 
     def jobs(self) -> list[Job]:
@@ -121,12 +122,17 @@ class Bench:
         return made
 
     def run(self) -> list[Row]:
-        """The rows of all jobs; those that lack are made and written one by one."""
+        """The rows of all jobs; those that lack are made and written one by one. One that collapses does not stop the others."""
         for number, job in enumerate(jobs := self.jobs()):
             if not any(job.is_of(row) for row in self.rows):
                 told = f"{job.variant}, {job.bits} bits, seed {job.seed}"
                 print(f"run {number + 1} of {len(jobs)}: {told}", file=sys.stderr, flush=True)
-                self.rows.append(self.row(job))
+                try:
+                    self.rows.append(self.row(job))
+                except CollapseError as error:
+                    print(f"{told}: {error}", file=sys.stderr, flush=True)
+                    self.collapsed.append(error)
+                    continue
                 self.options.json.parent.mkdir(parents=True, exist_ok=True)
                 with Replacing(self.options.json) as temporary:
                     temporary.write_text(as_text(self.rows), "utf-8")
@@ -186,6 +192,7 @@ class Bench:
             )  # fmt: skip
         if ablation.pq:
             finish(model, model.embed(self.data(recipe.input.size).gallery), pq=True)
+            model = Model(model.network, model.config, model.training)  # whose hash is of these codebooks
             model.save(folder)
         device = resolve_device(o.device)
         facts = {
@@ -201,6 +208,7 @@ class Bench:
         pixels = self.data(32).training
         budget = {"minutes": o.minutes or 0.0, "epochs": o.epochs or 0, "every": o.every}
         budget["device"] = resolve_device(o.device)
+        budget["workers"] = min(8, cores()) if budget["device"] == "cuda" else 0  # else a GPU waits for their decoding
         last, _ = train_within(self.authors, pixels, folder, bits=job.bits, seed=job.seed, **budget)
         model = as_model(last["network"], job.bits)
         model.save(folder)
@@ -270,12 +278,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     bench = Bench(options)
-    rows = bench.run()
-    print(f"{bench.protocol.name}; mAP@{rows[0]['map_at']}, {rows[0]['machine']}, {rows[0]['date']}")
-    print(table(rows))
-    if options.plots:
+    if rows := bench.run():
+        print(f"{bench.protocol.name}; mAP@{rows[0]['map_at']}, {rows[0]['machine']}, {rows[0]['date']}")
+        print(table(rows))
+    if rows and options.plots:
         for path in save_plots(rows, options.plots):
             print(f"wrote {path}", file=sys.stderr)
+    if bench.collapsed:
+        raise bench.collapsed[0]
 
 
 if __name__ == "__main__":

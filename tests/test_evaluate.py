@@ -17,7 +17,7 @@ from spq.data.sources import ImageSet, Subset, open_images, subset
 from spq.errors import ConfigError, DataError, ImageError
 from spq.evaluation import evaluate as module
 from spq.evaluation import metrics
-from spq.evaluation.baselines import product_quantization
+from spq.evaluation.baselines import descriptor_baselines, product_quantization
 from spq.evaluation.evaluate import Report, _Collected, evaluate
 from spq.model.artifact import Model
 
@@ -45,7 +45,7 @@ def test_baselines_stand_in_the_order_that_they_should(tiny_model: Model, protoc
     rows = evaluate(tiny_model, protocol, baselines=True).rows
     assert abs(rows["random codes"] - 0.1) < 0.06  # ten classes
     assert rows["raw-pixel PQ"] > 2 * rows["random codes"]
-    for name in ("PQ", "OPQ", "ITQ", "LSH"):
+    for name in descriptor_baselines(tiny_model.config.quantizer.bits):
         assert rows["random codes"] + 0.1 < rows[f"{name}, same descriptors"] < rows["float cosine, no code"] + 0.1
 
 
@@ -202,7 +202,7 @@ def test_a_classic_method_that_beats_the_trained_codes_is_named_in_one_line(
     poor = Model(copy.deepcopy(tiny_model.network), tiny_model.config)
     poor.network.quantizer.codebooks.data.normal_(generator=torch.Generator().manual_seed(0))
     report = evaluate(poor, protocol, baselines=True)
-    rivals = {name: report.rows[f"{name}, same descriptors"] for name in ("PQ", "OPQ", "ITQ", "LSH")}
+    rivals = {name: report.rows[f"{name}, same descriptors"] for name in descriptor_baselines(8)}
     best = max(rivals, key=rivals.__getitem__)
     told = [note for note in report.notes if "better than the trained codes" in note]
     assert rivals[best] > report.map
@@ -235,7 +235,7 @@ def test_a_frozen_backbones_own_features_are_measured_too(tiny_model: Model, pro
     plain = evaluate(tiny_model, protocol, baselines=True)
     assert report.map == pytest.approx(plain.map, abs=1e-3)
     assert {name for name in report.rows if "backbone" in name} == {
-        f"{name}, backbone's features" for name in ("PQ", "OPQ", "ITQ", "LSH", "float cosine")
+        f"{name}, backbone's features" for name in ("PQ", "OPQ", "PQ-256", "OPQ-256", "ITQ", "LSH", "float cosine")
     }
     x, q = (tiny_model.features(load_pixels(images, 28).array) for images in (protocol.gallery, protocol.queries))
     rows = module.classic.float_cosine(x)(q, 100)

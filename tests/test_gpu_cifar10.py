@@ -19,7 +19,7 @@ import torch
 from spq.config import Recipe
 from spq.data.protocols import Protocol
 from spq.data.sources import open_images, subset
-from spq.errors import ConfigError, DataError
+from spq.errors import CollapseError, ConfigError, DataError
 from spq.evaluation.evaluate import evaluate
 from spq.learning.optimizers import make_optimizers
 from spq.model.artifact import Model
@@ -120,9 +120,11 @@ def test_legs_that_are_stopped_killed_and_moved_end_in_the_model_of_an_uninterru
     third = tmp_path / "third"  # a machine that the finished model comes to is to measure it, not to train once more
     third.mkdir()
     facts = {"recipe": "tiny", "seed": 0}
-    with pytest.raises(ConfigError, match=r"holds the finished model of recipe .*tiny.*, seed 0"):
+    with pytest.raises(ConfigError, match=r"holds a training of recipe .*tiny.*, seed 0"):
         script.restore(tmp_path / "left", third, facts | {"seed": 1})
     assert not (third / "model").exists()
+    with pytest.raises(ConfigError, match=r"first holds a training of recipe .*tiny.*, seed 0; give another folder"):
+        script.restore(tmp_path / "left", first, {"recipe": moved_results["recipe"], "seed": 1})  # stopped midway
     assert script.restore(tmp_path / "left", third, {"recipe": moved_results["recipe"], "seed": 0}) == 0.0
     assert Model.load(third / "model").hash == models[0].hash
     assert json.loads((third / "results.json").read_text("utf-8")) == moved_results
@@ -153,6 +155,19 @@ def test_a_sweep_scores_each_variant_once_and_goes_on(
     with pytest.raises(KeyboardInterrupt):  # what does not fit into the leg waits; what is there is not repeated
         script.sweep(script.parse([*more, "60"]), tmp_path)
     assert json.loads((tmp_path / "sweep.json").read_text("utf-8"))["sweep"] == rows
+    monkeypatch.setattr(script, "STARTED", time.monotonic())
+
+    def collapse(*arguments: object, **options: object) -> None:
+        raise CollapseError("the loss is nan")
+
+    monkeypatch.setattr(script._gpu_sweep, "run", collapse)
+    fewer = [word.replace("600", "500") for word in [*more, "60"]]  # of other pictures: not the same rows
+    script.sweep(script.parse(fewer), tmp_path)
+    again = json.loads((tmp_path / "sweep.json").read_text("utf-8"))["sweep"]
+    assert again[:2] == rows
+    assert [(row["text"], row["map"], row["collapsed"]) for row in again[2:]] == [
+        (text, 0.0, "the loss is nan") for text in (*variants, "fast")
+    ]
 
 
 @pytest.fixture

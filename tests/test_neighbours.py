@@ -74,6 +74,13 @@ def test_beyond_the_pool_neighbours_come_from_a_sample(monkeypatch: pytest.Monke
     assert share_of_own_kind(near, 3) == 1
 
 
+def test_of_a_sample_a_picture_with_an_exact_copy_is_no_neighbour_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POOL", 60)
+    near = neighbours(np.repeat(blobs(45), 2, axis=0), 4, 0, CPU)
+    assert near is not None
+    assert (near != torch.arange(90)[:, None]).all()
+
+
 def test_no_neighbours_are_asked_for_and_few_pictures_give_few() -> None:
     assert neighbours(blobs(30), 0, 0, CPU) is None
     for count, expected in ((5, 1), (30, 2), (301, 30)):

@@ -15,7 +15,7 @@ from _scoring import choose_protocol, load_data, map_of, measure
 from _variants import ABLATIONS, DIVERSITY, fingerprint, variant
 from spq.config import Recipe, load_recipe, to_dict
 from spq.data.sources import open_images
-from spq.errors import ConfigError
+from spq.errors import CollapseError, ConfigError
 from spq.learning.loss import multi_view, nt_xent
 from spq.learning.train import train
 from spq.model.artifact import Model
@@ -205,11 +205,28 @@ def test_finished_runs_are_not_repeated_and_a_stopped_one_goes_on(
     assert rows[1]["variant"] == f"{tiny}+simclr"
     assert rows[1]["distance"] == "sqeuclidean"
     assert rows[1]["map"] == pytest.approx(rows[1]["others"]["PQ"], abs=0.03)  # PQ of other random starts
+    assert [Model.load(folder).config.quantizer.bits for folder in sorted(asked.work.iterdir())] == [16, 16]
     assert quality.Bench(asked).run() == rows
     assert stopping.runs == 3
     text = quality.table(rows)
     assert f"{rows[0]['map']:.4f}" in text
     assert text.endswith("+simclr")
+
+
+def test_a_run_that_collapses_does_not_stop_the_others(
+    tiny: str, pictures: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def collapsing(images: Any, recipe: Recipe, out: Path, **more: Any) -> Model:
+        if "hard" in recipe.name:
+            raise CollapseError("the loss is nan at step 7")
+        return train(images, recipe, out, **more)
+
+    monkeypatch.setattr(quality, "train", collapsing)
+    asked = options(pictures, f"{tiny}+hard", tiny)
+    bench = quality.Bench(asked)
+    assert [row["variant"] for row in bench.run()] == [tiny]
+    assert [str(error) for error in bench.collapsed] == ["the loss is nan at step 7"]
+    assert "+hard, 16 bits, seed 0: the loss is nan at step 7" in capsys.readouterr().err
 
 
 def test_a_run_tells_all_that_a_reader_needs(
@@ -218,7 +235,8 @@ def test_a_run_tells_all_that_a_reader_needs(
     monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
     row = quality.Bench(options(pictures, tiny)).run()[0]
     assert row["protocol"] == f"{pictures}, 40 held out"
-    assert {"PQ", "OPQ", "ITQ", "LSH", "float cosine", "sqeuclidean"} == set(row["others"])
+    classic = {"PQ", "OPQ", "PQ-256", "OPQ-256", "ITQ", "LSH"}
+    assert classic | {"float cosine", "sqeuclidean"} == set(row["others"])
     assert row["map"] > 0.12  # chance is 0.1; hardly trained, and many of its codes tie
     minutes = [point[0] for point in row["curve"]]
     assert len(minutes) > 1

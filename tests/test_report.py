@@ -83,13 +83,13 @@ def test_one_training_for_several_lengths_is_a_line_of_its_own() -> None:
 
 
 def test_ablations_stand_under_their_recipe_with_the_difference_of_the_same_seeds() -> None:
-    others = {"l2": 0.1, **dict.fromkeys(report.CLASSIC, 0.25)}
+    more = {"others": {"l2": 0.1, **dict.fromkeys(report.CLASSIC, 0.25)}, "precision": {"1": 0.5}}
     rows = [
-        row("fast", 0, 0.30, others=others),
-        row("fast", 1, 0.34, others=others),
-        row("fast+hard", 0, 0.20, others=others),
-        row("fast+hard", 1, 0.26, others=others),
-        row("fast+vq", 1, 0.10, others=others, code_bits=8),
+        row("fast", 0, 0.30, **more),
+        row("fast", 1, 0.34, **more),
+        row("fast+hard", 0, 0.20, **more),
+        row("fast+hard", 1, 0.26, **more),
+        row("fast+vq", 1, 0.10, **more, code_bits=8),
     ]
     first, second, third = report.report(rows).split("\n\n", 2)
     assert "hard" not in first + second
@@ -97,18 +97,19 @@ def test_ablations_stand_under_their_recipe_with_the_difference_of_the_same_seed
     lines = third.split("What each part brings: ")[1].splitlines()
     assert lines[0] == "spq, recipe `fast`, 5 minutes, with one part changed (2 threads, X, 2026-01-02):"
     assert lines[4:7] == [
-        "| the whole recipe | 32 | 0.320 (0.300-0.340) |  | 0.250 (0.250-0.250) | 0.250 (0.250-0.250) | 2 |",
+        "| the whole recipe | 32 | 0.320 (0.300-0.340) |  "
+        "| 0.500 (0.500-0.500) | 0.250 (0.250-0.250) | 0.250 (0.250-0.250) | 2 |",
         "| hard quantization, straight-through | 32 | 0.230 (0.200-0.260) | -0.090 (-0.100 to -0.080) "
-        "| 0.250 (0.250-0.250) | 0.250 (0.250-0.250) | 2 |",
-        "| plain VQ: 256 codewords, 8 bits | 8 | 0.100 | -0.240 (-0.240 to -0.240) | 0.250 | 0.250 | 1 |",
+        "| 0.500 (0.500-0.500) | 0.250 (0.250-0.250) | 0.250 (0.250-0.250) | 2 |",
+        "| plain VQ: 256 codewords, 8 bits | 8 | 0.100 |  | 0.500 | 0.250 | 0.250 | 1 |",
     ]
 
 
 def test_an_ablation_of_another_budget_is_compared_with_nothing() -> None:
-    others = dict.fromkeys(report.CLASSIC, 0.25)
-    rows = [row("fast", 0, 0.3, others=others), row("fast+hard", 0, 0.2, others=others, minutes=9.0)]
+    more = {"others": dict.fromkeys(report.CLASSIC, 0.25), "precision": {"1": 0.5}}
+    rows = [row("fast", 0, 0.3, **more), row("fast+hard", 0, 0.2, **more, minutes=9.0)]
     assert "hard" not in report.report(rows)
-    changed = [row(f"{name}:train.lr=1e-3", 0, 0.3, others=others) for name in ("fast", "fast+hard")]
+    changed = [row(f"{name}:train.lr=1e-3", 0, 0.3, **more) for name in ("fast", "fast+hard")]
     assert "recipe `fast`, `train.lr=1e-3`, 5 minutes, with" in report.report(changed)
 
 

@@ -22,6 +22,7 @@ from spq.data.images import load_pixels
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
 from spq.learning import train as train_module
+from spq.learning.checkpoint import read_checkpoint
 from spq.learning.muon import orthogonalise
 from spq.learning.neighbours import neighbours
 from spq.learning.run import TrainStatus, step_seed
@@ -471,6 +472,61 @@ def test_a_training_that_cannot_be_compiled_says_so_and_goes_on(
     short = replace(recipe.train, minutes=0.01)  # not even asked for
     train(images, replace(recipe, train=short), tmp_path / "short", on_note=notes.append)
     assert notes == ["not compiled: no compiler"]
+
+
+def test_a_network_that_cannot_be_compiled_says_so_and_learns_the_same_without(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(network: torch.nn.Module, **options: Any) -> Any:
+        def forward(view: torch.Tensor) -> Any:
+            network(view)  # which moves batch statistics
+            raise RuntimeError("backend raised:\n  no kernel for this")
+
+        return forward
+
+    notes: list[str] = []
+    once = replace(recipe.train, epochs=1)
+    eager = train(images, replace(recipe, train=once), tmp_path / "eager")
+    monkeypatch.setattr(train_module, "resolve_compile", lambda option, device: (option == "on", ""))
+    monkeypatch.setattr(torch, "compile", broken)
+    model = train(images, replace(recipe, train=replace(once, compile="on")), tmp_path / "on", on_note=notes.append)
+    assert notes == ["training is not compiled, which is slower: no kernel for this"]
+    assert distance(model, eager) == 0
+
+
+def test_weights_that_are_not_finite_leave_the_checkpoint_of_before(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 1e9)  # no look at the loss
+
+    def break_down(epoch: int, network: Network) -> None:
+        if epoch == 2:
+            network.quantizer.codebooks.data.fill_(torch.nan)
+
+    often = replace(recipe, train=replace(recipe.train, checkpoint_minutes=0.0, epochs=4))
+    with pytest.raises(CollapseError, match="weights are not finite at step"):
+        train(images, often, tmp_path, on_epoch=break_down)
+    network = Network(often)
+    network.load_state_dict(read_checkpoint(tmp_path)["network"])  # type: ignore[index]
+    assert all(p.isfinite().all() for p in network.parameters())
+    train(images, often, tmp_path, resume=True)
+
+
+def test_another_backbone_than_the_checkpoints_is_refused(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    once = replace(recipe, train=replace(recipe.train, epochs=1))
+    train(images, once, tmp_path)
+    with pytest.raises(ConfigError, match="given backbone does not fit the checkpoint; give one of its shapes"):
+        train(images, once, tmp_path, resume=True, backbone=torch.nn.Sequential(torch.nn.Flatten()))
+
+
+@pytest.mark.parametrize("known", [{"pretrained": True}, {"weights": "w.safetensors"}])
+def test_an_optimizer_that_unlearns_pretrained_weights_is_refused(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, known: dict[str, Any]
+) -> None:
+    backbone = replace(recipe.backbone, name="timm/resnet18", **known)
+    muon = replace(recipe, backbone=backbone, train=replace(recipe.train, optimizer="muon"))
+    with pytest.raises(ConfigError, match="with which timm/resnet18 unlearns what it knows; use --recipe finetune"):
+        train(images, muon, tmp_path)
 
 
 def test_views_of_other_seeds_and_steps_are_others() -> None:

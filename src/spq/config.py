@@ -30,6 +30,8 @@ class InputConfig:
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 1024:
             raise ConfigError(f"image size {self.size} is outside 8..1024; try 32, 64 or 224")
+        if not all(value > 0 for value in self.std):
+            raise ConfigError(f"input.std {list(self.std)} divides and must be above 0; try 0.25")
 
     def scaled(self, scale: float) -> InputConfig:
         """Of a side about `scale` times as long, a multiple of 4."""
@@ -154,6 +156,20 @@ class ViewsConfig:
     blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the view
     blur_kernel: int = 3  # pixels, odd
 
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ConfigError(
+                f"views.crop_scale {list(self.crop_scale)} is no rising share of the area; try [0.2, 1.0]"
+            )
+        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            raise ConfigError(f"views.crop_ratio {list(self.crop_ratio)} does not rise from above 0; try [0.75, 1.333]")
+        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise ConfigError(f"views.blur_sigma {list(self.blur_sigma)} does not rise from above 0; try [0.1, 2.0]")
+        if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
+            raise ConfigError(f"views.blur_kernel {self.blur_kernel} is not odd; try 3")
+        _check_range(self, "views", 0, 1, "flip", "jitter", "grayscale", "blur")  # probabilities
+        _check_range(self, "views", 0, 1, "brightness", "contrast", "saturation", "hue")  # strengths
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -192,6 +208,12 @@ class TrainConfig:
             raise ConfigError(f"{self.num_views} views of an image make no pair; give 2 or more")
         if not (0 < self.view_scale <= 2 and 0 < self.small_scale <= 2):
             raise ConfigError(f"view scales {self.view_scale}, {self.small_scale} are outside 0..2; try 0.75 and 0.5")
+        if not self.temperature > 0:
+            raise ConfigError(f"train.temperature {self.temperature} divides and must be above 0; try 0.2")
+        _check_range(self, "train", 0, 2**32 - 1, "seed")
+        _check_range(self, "train", 0, 1, "muon_momentum", "warmup", "small_share")
+        _check_range(self, "train", 0, math.inf, "lr", "muon_lr", "weight_decay", "backbone_lr_scale")
+        _check_range(self, "train", 0, math.inf, "neighbours", "cached_views")
         if not math.isfinite(self.minutes):
             raise ConfigError(f"minutes {self.minutes} have no end; give a number, Ctrl-C ends a training at any time")
         if self.epochs < 1 and self.minutes <= 0:
@@ -238,12 +260,22 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     finish: FinishConfig = field(default_factory=FinishConfig)
 
+    def __post_init__(self) -> None:
+        if self.views.blur_kernel // 2 >= (side := min(self.view_sizes)):
+            raise ConfigError(f"views.blur_kernel {self.views.blur_kernel} is too large for views of {side} px; try 3")
+
     @property
     def view_sizes(self) -> set[int]:
         """Sides in pixels of the views that a backbone trains on: one or two."""
         train = self.train
         scales = (train.view_scale, train.small_scale) if train.small_share else (train.view_scale,)
         return {self.input.scaled(scale).size for scale in scales}
+
+
+def _check_range(config: Any, section: str, low: float, high: float, *names: str) -> None:
+    for name in names:
+        if not low <= (value := getattr(config, name)) <= high:
+            raise ConfigError(f"{section}.{name} {value} is outside {low}..{high}; leave it out for its default")
 
 
 def recipe_names() -> list[str]:

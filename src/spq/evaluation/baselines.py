@@ -2,12 +2,13 @@
 
 Each method is fitted on a gallery and gives back a search, so that no query can take part in the fit. PQ and OPQ are
 asymmetric with squared distances, ITQ and LSH compare bits by Hamming distance, as their papers do. Ties go by gallery
-order. Sub-codes have 4 bits, so `bits` is a multiple of 4.
+order. Sub-codes have 4 bits, so `bits` is a multiple of 4; those of PQ-256 and OPQ-256 a byte, as their papers have it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,20 +33,20 @@ def random_codes(gallery: NDArray[Any], bits: int, rng: np.random.Generator) -> 
     return lambda queries, top: rank(rng.random((len(queries), bits // 4, 16), np.float32), codes, top)[1]
 
 
-def product_quantization(gallery: NDArray[Any], bits: int, rng: np.random.Generator) -> Search:
-    """PQ (Jegou et al. 2011): k-means with 16 codewords in each of bits/4 sub-spaces."""
-    codebooks = train_codebooks(_sample(gallery, rng), bits // 4, rng)
+def product_quantization(gallery: NDArray[Any], bits: int, rng: np.random.Generator, K: int = 16) -> Search:
+    """PQ (Jegou et al. 2011): k-means with K codewords in each of bits / log2(K) sub-spaces."""
+    codebooks = train_codebooks(_sample(gallery, rng), _subspaces(bits, K), rng, K)
     codes = encode(gallery, codebooks)
     return lambda queries, top: rank(_tables(queries, codebooks), codes, top)[1]
 
 
-def optimized_product_quantization(gallery: NDArray[Any], bits: int, rng: np.random.Generator) -> Search:
+def optimized_product_quantization(gallery: NDArray[Any], bits: int, rng: np.random.Generator, K: int = 16) -> Search:
     """OPQ (Ge et al. 2013), non-parametric: a rotation and codebooks in turn."""
-    mean = gallery.mean(0)
-    rotation, codebooks = train_rotation(_padded(_sample(gallery, rng) - mean, bits // 4), bits // 4, rng)
+    mean, M = gallery.mean(0), _subspaces(bits, K)
+    rotation, codebooks = train_rotation(_padded(_sample(gallery, rng) - mean, M), M, rng, K)
 
     def rotate(x: NDArray[Any]) -> Floats:
-        return np.asarray(_padded(x - mean, bits // 4) @ rotation)
+        return np.asarray(_padded(x - mean, M) @ rotation)
 
     codes = encode(rotate(gallery), codebooks)
     return lambda queries, top: rank(_tables(rotate(queries), codebooks), codes, top)[1]
@@ -75,10 +76,10 @@ def random_hyperplanes(gallery: NDArray[Any], bits: int, rng: np.random.Generato
 
 def float_cosine(gallery: NDArray[Any], chunk: int = 500) -> Search:
     """No code at all: cosine of the descriptors themselves. What codes are measured against from above."""
-    unit = gallery / np.maximum(np.linalg.norm(gallery, axis=1, keepdims=True), 1e-12)
+    directions = unit(gallery)
 
     def nearest(queries: NDArray[Any], top: int) -> Rows:
-        d = -(queries @ unit.T)
+        d = -(queries @ directions.T)
         kth = np.partition(d, top - 1, axis=1)[:, top - 1]
         out = np.empty((len(queries), top), np.int64)
         for row, (distances, limit) in enumerate(zip(d, kth, strict=True)):
@@ -87,11 +88,16 @@ def float_cosine(gallery: NDArray[Any], chunk: int = 500) -> Search:
         return out
 
     def search(queries: NDArray[Any], top: int) -> Rows:
-        top = min(top, len(unit))
+        top = min(top, len(directions))
         parts = [nearest(queries[start : start + chunk], top) for start in range(0, len(queries), chunk)]
         return np.concatenate(parts) if parts else np.empty((0, top), np.int64)
 
     return search
+
+
+def unit(x: NDArray[Any]) -> Floats:
+    """(N, D) at length 1, rows of zeros as they are."""
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 DESCRIPTOR_BASELINES: dict[str, Fit] = {
@@ -100,17 +106,26 @@ DESCRIPTOR_BASELINES: dict[str, Fit] = {
     "ITQ": iterative_quantization,
     "LSH": random_hyperplanes,
 }
+BYTE_BASELINES: dict[str, Fit] = {
+    "PQ-256": partial(product_quantization, K=256),
+    "OPQ-256": partial(optimized_product_quantization, K=256),
+}
 
 
-def train_codebooks(x: NDArray[Any], M: int, rng: np.random.Generator, iterations: int = 20) -> Floats:
-    """Codebooks (M, 16, d), d = ceil(D / M), by k-means in each sub-space of x (n, D).
+def descriptor_baselines(bits: int) -> dict[str, Fit]:
+    """The methods that make codes of so many bits, a multiple of 4."""
+    return DESCRIPTOR_BASELINES | (BYTE_BASELINES if bits % 8 == 0 else {})
 
-    Fewer than 16 rows give as many codewords; the first one is repeated.
+
+def train_codebooks(x: NDArray[Any], M: int, rng: np.random.Generator, K: int = 16, iterations: int = 20) -> Floats:
+    """Codebooks (M, K, d), d = ceil(D / M), by k-means in each sub-space of x (n, D).
+
+    Fewer than K rows give as many codewords; the first one is repeated.
     """
     import faiss
 
-    d, k, seed = -(-x.shape[1] // M), min(16, len(x)), int(rng.integers(2**30))
-    codebooks = np.empty((M, 16, d), np.float32)
+    d, k, seed = -(-x.shape[1] // M), min(K, len(x)), int(rng.integers(2**30))
+    codebooks = np.empty((M, K, d), np.float32)
     for m in range(M):
         # bounds that never bind: faiss else warns on stderr about few points, and samples once more
         bounds = {"min_points_per_centroid": 1, "max_points_per_centroid": len(x)}
@@ -121,14 +136,16 @@ def train_codebooks(x: NDArray[Any], M: int, rng: np.random.Generator, iteration
     return codebooks
 
 
-def train_rotation(x: Floats, M: int, rng: np.random.Generator, steps: int = OPQ_STEPS) -> tuple[Floats, Floats]:
-    """Rotation (D, D) and codebooks (M, 16, d) of OPQ for centred x (n, D), D a multiple of M.
+def train_rotation(
+    x: Floats, M: int, rng: np.random.Generator, K: int = 16, steps: int = OPQ_STEPS
+) -> tuple[Floats, Floats]:
+    """Rotation (D, D) and codebooks (M, K, d) of OPQ for centred x (n, D), D a multiple of M.
 
     From the principal axes and from the axes as they are (Ge et al., 3.1), whichever ends with the smaller error:
     either start can end in the poorer optimum, the first one where neighbouring columns belong together.
     """
     starts = (_balanced_axes(x, M), np.eye(x.shape[1], dtype=np.float32))
-    fitted = [_alternate(x, rotation, train_codebooks(x @ rotation, M, rng), steps) for rotation in starts]
+    fitted = [_alternate(x, rotation, train_codebooks(x @ rotation, M, rng, K), steps) for rotation in starts]
     return min(fitted, key=lambda fit: float(np.square(x @ fit[0] - decode(encode(x @ fit[0], fit[1]), fit[1])).sum()))
 
 
@@ -156,7 +173,7 @@ def decode(codes: Codes, codebooks: Floats) -> Floats:
 
 
 def _tables(x: NDArray[Any], codebooks: Floats) -> Floats:
-    """Squared distances (Q, M, 16) of sub-vectors to codewords."""
+    """Squared distances (Q, M, K) of sub-vectors to codewords."""
     d = codebooks.shape[2]
     out = np.empty((len(x), *codebooks.shape[:2]), np.float32)
     for m, codebook in enumerate(codebooks):
@@ -169,11 +186,15 @@ def _lloyd(x: Floats, codebooks: Floats) -> tuple[Codes, Floats]:
     """Codes of x and codebooks moved to the means of the rows that they get; a codeword that gets none stays."""
     codes, moved = encode(x, codebooks), codebooks.copy()
     for m in range(len(codebooks)):
-        members = codes[:, m, None] == np.arange(16, dtype=np.uint8)
+        members = codes[:, m, None] == np.arange(codebooks.shape[1], dtype=np.uint8)
         counts = members.sum(0)
         sums = members.T.astype(np.float32) @ _part(x, m, codebooks.shape[2])
         moved[m, counts > 0] = sums[counts > 0] / counts[counts > 0, None]
     return codes, moved
+
+
+def _subspaces(bits: int, K: int) -> int:
+    return bits // (K.bit_length() - 1)
 
 
 def _part(x: NDArray[Any], m: int, d: int) -> Floats:

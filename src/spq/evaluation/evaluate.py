@@ -127,8 +127,8 @@ def evaluate(
 
     Args:
         at: the N of mAP@N, by default the protocol's. distance: by default the model's.
-        baselines: also random codes, raw-pixel PQ, PQ, OPQ, ITQ and LSH on the same descriptors, and the float cosine; with
-            a frozen backbone the latter five on its features as well.
+        baselines: also random codes, raw-pixel PQ, PQ, OPQ, ITQ and LSH on the same descriptors (at whole bytes PQ and OPQ with
+            256 codewords, too), and the float cosine; with a frozen backbone these on its features as well.
         seed: of the baselines. progress: called with what is being done.
     Raises:
         ConfigError: `at` below 1. DataError: no labels, or nothing readable.
@@ -211,14 +211,19 @@ def _add_baselines(
     say("baseline: random codes, raw pixels")
     add("random codes", classic.random_codes, queries, gallery)
     add("raw-pixel PQ", classic.product_quantization, *(replace(part, rows=part.pixels) for part in (queries, gallery)))
-    for name, fit in classic.DESCRIPTOR_BASELINES.items():
+    if not model.config.head.norm:
+        report.notes.append(
+            "PQ, OPQ, ITQ and LSH code the descriptors at length 1; those of this model have free lengths"
+        )
+        queries, gallery = (replace(part, rows=classic.unit(part.rows)) for part in (queries, gallery))
+    for name, fit in classic.descriptor_baselines(bits).items():
         say(f"baseline: {name} on the same descriptors")
         add(f"{name}, same descriptors", fit, queries, gallery)
     say("baseline: float descriptors")
     add("float cosine, no code", lambda x, bits, rng: classic.float_cosine(x), queries, gallery)
     if queries.features is not None and gallery.features is not None:
         frozen = replace(queries, rows=queries.features), replace(gallery, rows=gallery.features)
-        for name, fit in classic.DESCRIPTOR_BASELINES.items():
+        for name, fit in classic.descriptor_baselines(bits).items():
             say(f"baseline: {name} on the frozen backbone's features")
             add(f"{name}, backbone's features", fit, *frozen)
         add("float cosine, backbone's features", lambda x, bits, rng: classic.float_cosine(x), *frozen)
@@ -228,7 +233,7 @@ def _add_baselines(
 
 def _better(report: Report, refitted: bool) -> list[str]:
     """What to tell a user whose trained codes are behind classic ones of the same descriptors or features."""
-    methods = tuple(classic.DESCRIPTOR_BASELINES)
+    methods = tuple(f"{name}, " for name in classic.descriptor_baselines(8))
     rivals = {name: value for name, value in report.rows.items() if name.startswith(methods)}
     best = max(rivals, key=rivals.__getitem__)
     if rivals[best] <= report.map + NOTABLE:
@@ -292,9 +297,7 @@ def _collect(images: ImageSet, model: Model, with_pixels: bool) -> _Collected:
     if with_pixels:
         collected = replace(collected, pixels=np.concatenate(raw))
     if frozen:
-        joined = np.concatenate(features)
-        joined /= np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-12)
-        collected = replace(collected, features=joined)
+        collected = replace(collected, features=classic.unit(np.concatenate(features)))
     return collected
 
 

@@ -47,13 +47,20 @@ def started(network: Network, start: Model | None) -> Network:
         ConfigError: a given backbone is not of the model's shapes.
     """
     if start is not None:
-        try:
-            network.load_state_dict(start.network.state_dict())
-        except RuntimeError:
-            raise ConfigError(
-                "the given backbone does not fit the model to start from; give one of its shapes"
-            ) from None
+        fill(network, start.network.state_dict(), "model to start from")
     return network
+
+
+def fill(network: Network, weights: dict[str, Any], of: str) -> None:
+    """Load weights into a network.
+
+    Raises:
+        ConfigError: a given backbone is not of their shapes.
+    """
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise ConfigError(f"the given backbone does not fit the {of}; give one of its shapes") from None
 
 
 def check_same_pictures(checkpoint: dict[str, Any] | None, fingerprint: str, out: Path, name: str) -> None:
@@ -66,7 +73,7 @@ def restored(checkpoint: dict[str, Any] | None, network: Network, optimizers: li
     """Load network and optimizers from a checkpoint where there is one; where the training stands."""
     if not checkpoint:
         return State()
-    network.load_state_dict(checkpoint["network"])
+    fill(network, checkpoint["network"], "checkpoint")
     for optimizer, saved in zip(optimizers, checkpoint["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     return State(checkpoint["step"], checkpoint["seconds"], checkpoint.get("trained"), checkpoint.get("began", 0.0))

@@ -25,7 +25,7 @@ from spq.config import Recipe
 from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
-from spq.learning.checkpoint import State, check_same_pictures, restored, started
+from spq.learning.checkpoint import State, check_same_pictures, fill, restored, started
 from spq.learning.features import CHUNK, Features, cached_features, describe
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours, whose
@@ -60,7 +60,7 @@ def train_head(
     network = started(Network(recipe, backbone), start)
     check_sizes(network.backbone, recipe.backbone.name, {recipe.input.size})
     if checkpoint:
-        network.load_state_dict(checkpoint["network"])  # the backbone that the features are of
+        fill(network, checkpoint["network"], f"checkpoint of {out}")  # the backbone that the features are of
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
     place = torch.device(resolve_device(device))
@@ -76,7 +76,10 @@ def train_head(
     optimizers = make_optimizers(network.to(place), recipe, backbone=False)
     state = restored(checkpoint, network, optimizers)
     run = Run(recipe, out, network, optimizers, state, batch_size, features.pictures, tensorboard)
-    run.near = neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, place)
+    saved = checkpoint["near"] if checkpoint else None  # on another device or in another precision they would be others
+    run.near = (
+        neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, place) if saved is None else saved.to(place)
+    )
     _learn(run, array, place, objective, on_status, on_epoch)
     step = 1 + len(array) // FIT_IMAGES
     kept = features.kept[::step]

@@ -54,7 +54,8 @@ def neighbours(features: NDArray[np.float32], count: int, seed: int, device: tor
     for start in range(0, N, CHUNK):
         similar = F.normalize(unit(features[start : start + CHUNK]) - mean, dim=1) @ graph.T
         nearest.append(similar.argmax(1))
-    anchor = torch.cat(nearest)  # of a picture of the pool itself
+    anchor = torch.cat(nearest)
+    anchor[pool.to(device)] = torch.arange(len(pool), device=device)  # itself, not a copy of it
     found = torch.cat([anchor[:, None], lists[anchor]], 1)  # the anchor first, but not for itself
     pool = pool.to(device)
     outside = torch.ones(N, dtype=torch.bool, device=device)

@@ -26,8 +26,8 @@ def make_optimizers(network: Network, recipe: Recipe, *, backbone: bool = True) 
     if config.optimizer == "muon":
         filters = [p for p in params if p.ndim == 4]
         params = [p for p in params if p.ndim != 4]
-        groups = _groups(filters, network, config.muon_lr, config.backbone_lr_scale)
-        optimizers.append(Muon(groups, lr=config.muon_lr, momentum=config.muon_momentum))
+        if groups := _groups(filters, network, config.muon_lr, config.backbone_lr_scale):
+            optimizers.append(Muon(groups, lr=config.muon_lr, momentum=config.muon_momentum))
     groups = _groups(params, network, config.lr, config.backbone_lr_scale)
     optimizers.append(Adam(groups, lr=config.lr, weight_decay=config.weight_decay))
     for optimizer in optimizers:

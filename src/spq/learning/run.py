@@ -220,7 +220,13 @@ class Run:
             on_status(status)
 
     def save_checkpoint(self) -> None:
-        """Everything that the rest of the run depends on, replaced whole."""
+        """Everything that the rest of the run depends on, replaced whole.
+
+        Raises:
+            CollapseError: weights that are no longer finite; the checkpoint of before stays.
+        """
+        if not torch.stack([p.isfinite().all() for p in self.network.parameters()]).all():
+            raise CollapseError(f"weights are not finite at step {self.state.step}; lower the recipe's learning rate")
         content = {
             "recipe": to_dict(self.whole),
             "fingerprint": self.fingerprint,

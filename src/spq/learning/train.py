@@ -26,7 +26,7 @@ from spq.learning.run import Objective, Outputs, Run, TrainStatus, batch_size_fo
 from spq.learning.views import make_views
 from spq.model.artifact import Model
 from spq.model.backbone import check_sizes
-from spq.model.device import resolve_compile, resolve_device, resolve_precision
+from spq.model.device import not_compiled, resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
 
 if TYPE_CHECKING:
@@ -101,7 +101,6 @@ def train(
     state = restored(checkpoint, raw_network, raw_optimizers)
     run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
     run.near = near
-    network, sizes = _compiled(network, recipe, accelerator.device.type, on_note)
 
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
@@ -110,19 +109,19 @@ def train(
     def own_loss(outputs: Outputs) -> Tensor:
         return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
 
-    def described(view: Tensor) -> tuple[Tensor, Tensor]:
+    def described(network: Network, view: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
             return cast(tuple[Tensor, Tensor], network(_layout(view, recipe)))
 
     network.train()
     # a pretrained backbone keeps its batch statistics: those of batches of few pictures are worse
     raw_network.backbone.train(recipe.train.backbone_lr_scale == 1)
-    _compile_ahead(described, raw_network, sizes, batch_size, accelerator.device)
+    network = _compiled(network, recipe, described, batch_size, accelerator.device, on_note)
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
             batches = [data[rows] for rows in whose(indices, run.near, num_views, generator)]
             views = [make_views(batch, recipe.views, run.view_config(), generator) for batch in batches]
-            outputs = [described(view) for view in views]
+            outputs = [described(network, view) for view in views]
             loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
             for optimizer in optimizers:
                 optimizer.zero_grad()
@@ -144,7 +143,13 @@ def _resolved(
     if start is not None:
         kept = {part: getattr(start.config, part) for part in ("input", "backbone", "head", "quantizer")}
         recipe = replace(recipe, **kept)
-    source = recipe.backbone
+    source, with_muon = recipe.backbone, recipe.train.optimizer == "muon" and not recipe.train.frozen
+    learned = start is not None or source.weights or source.pretrained
+    if with_muon and learned and source.name != "resnet" and not checkpoint:
+        raise ConfigError(
+            f'recipe {recipe.name} gives filters a scale of its own (optimizer = "muon"), with which {source.name} unlearns '
+            "what it knows; use --recipe finetune"
+        )
     known = source.weights or (source.pretrained and source.name != "resnet") or start or checkpoint or backbone
     if recipe.train.frozen and not known:
         raise ConfigError(
@@ -182,42 +187,54 @@ def _neighbours(
 
 
 def _compiled(
-    network: Network, recipe: Recipe, device: str, on_note: Callable[[str], None] | None
-) -> tuple[Network, set[int]]:
-    """The network, compiled where the recipe wants it and it can be, and the sides of views that kernels are to be made for.
+    network: Network,
+    recipe: Recipe,
+    described: Callable[[Network, Tensor], tuple[Tensor, Tensor]],
+    batch_size: int,
+    device: torch.device,
+    on_note: Callable[[str], None] | None,
+) -> Network:
+    """The network, compiled where the recipe wants it and it can be; a note tells where it can not.
 
-    The given network keeps its names, and is what is saved.
+    The given network keeps its names, and is what is saved. Kernels are made here, before the clock of a budget starts: else
+    warm-up and small views pass while the compiler works.
     """
     option, minutes = recipe.train.compile, recipe.train.minutes
     if option == "auto" and 0 < minutes < COMPILE_FROM:
-        return network, set()
-    wanted, note = resolve_compile(option, device)
+        return network
+    wanted, note = resolve_compile(option, device.type)
+    if wanted:
+        torch.compiler.reset()  # else the kernels of all trainings of a process count towards one limit
+        # kernels for each size of the views, of which there are two: one set for all sizes would be slower
+        compiled = cast(Network, torch.compile(network, dynamic=False))
+        try:
+            _make_kernels(partial(described, compiled), network, recipe.view_sizes, batch_size, device)
+        except Exception as error:  # any, from any stage of the compiler
+            note = not_compiled(error)
+        else:
+            return compiled
     if note and on_note:
         on_note(note)
-    # kernels for each size of the views, of which there are two: one set for all sizes would be slower
-    if not wanted:
-        return network, set()
-    return cast(Network, torch.compile(network, dynamic=False)), recipe.view_sizes
+    return network
 
 
-def _compile_ahead(
+def _make_kernels(
     described: Callable[[Tensor], tuple[Tensor, Tensor]],
     network: Network,
     sizes: set[int],
     batch_size: int,
     device: torch.device,
 ) -> None:
-    """Make the kernels before the clock of a budget starts: else warm-up and small views pass while the compiler works.
-
-    The network is as it was afterwards, batch statistics included.
-    """
+    """A step with views of each size. The network is as it was afterwards, batch statistics included."""
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    for size in sizes:
-        x, z = described(torch.rand(batch_size, 3, size, size, device=device))
-        torch.autograd.backward(x.sum() + z.sum())
-    network.zero_grad()
-    for name, buffer in network.named_buffers():
-        buffer.copy_(before[name])
+    try:
+        for size in sizes:
+            x, z = described(torch.rand(batch_size, 3, size, size, device=device))
+            torch.autograd.backward(x.sum() + z.sum())
+    finally:
+        network.zero_grad()
+        for name, buffer in network.named_buffers():
+            buffer.copy_(before[name])
 
 
 def _layout(view: Tensor, recipe: Recipe) -> Tensor:

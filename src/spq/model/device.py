@@ -40,9 +40,14 @@ def resolve_compile(option: str, device: str) -> tuple[bool, str]:
     try:  # of the many things that may be missing (Triton, a C++ compiler, headers) only a trial finds each
         torch.autograd.backward(torch.compile(_trial)(torch.ones(64, device=device, requires_grad=True)))
     except Exception as error:  # any, from any stage of the compiler
-        lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
-        return False, f"training is not compiled, which is slower: {(lines or [type(error).__name__])[0]}"
+        return False, not_compiled(error)
     return True, ""
+
+
+def not_compiled(error: Exception) -> str:
+    """What a user is told where the compiler does not work: its first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+    return f"training is not compiled, which is slower: {(lines or [type(error).__name__])[0]}"
 
 
 def _trial(x: Tensor) -> Tensor:
