@@ -20,7 +20,7 @@ from spq.data.images import load_pixels
 from spq.data.protocols import Protocol, custom_protocol, load_protocol
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import SPQError
-from spq.evaluation.baselines import DESCRIPTOR_BASELINES, Search, float_cosine, train_codebooks
+from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, train_codebooks, unit
 from spq.evaluation.evaluate import order_of_ties
 from spq.evaluation.metrics import (
     mean_average_precision,
@@ -111,9 +111,9 @@ def finish(model: Model, x: Floats, *, pq: bool) -> None:
     Args:
         pq: plain k-means codebooks, where training had none.
     """
-    quantizer, sample = model.network.quantizer, x[:: 1 + len(x) // FIT_IMAGES]
+    quantizer, config, sample = model.network.quantizer, model.config.quantizer, x[:: 1 + len(x) // FIT_IMAGES]
     if pq:
-        codebooks = train_codebooks(sample, quantizer.config.num_codebooks, np.random.default_rng(0))
+        codebooks = train_codebooks(sample, config.num_codebooks, np.random.default_rng(0), config.codebook_size)
         quantizer.codebooks.data.copy_(torch.from_numpy(codebooks))
     elif model.config.train.refit:
         refit(quantizer, torch.from_numpy(sample))
@@ -160,11 +160,14 @@ def measure(
         "float cosine": lambda: float_cosine(x),
     }
     bits = model.config.quantizer.bits
-    if bits % 4 == 0:
-        for name, fit in DESCRIPTOR_BASELINES.items():
-            searches[name] = lambda fit=fit: fit(x, bits, np.random.default_rng(0))  # type: ignore[misc]
+    classic = descriptor_baselines(bits) if bits % 4 == 0 else {}
+    # free lengths, of which the loss knows nothing, would spoil squared distances
+    rows, asking = (x, q) if model.config.head.norm else (unit(x), unit(q))
+    for name, fit in classic.items():
+        searches[name] = lambda fit=fit: fit(rows, bits, np.random.default_rng(0))  # type: ignore[misc]
     scores["others"] = {
-        name: _rounded(mean_average_precision(relevant(make(), q, data))) for name, make in searches.items()
+        name: _rounded(mean_average_precision(relevant(make(), asking if name in classic else q, data)))
+        for name, make in searches.items()
     }
     return scores
 

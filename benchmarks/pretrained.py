@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from _variants import variant
 from spq.config import Recipe
 from spq.data.sources import ImageSet, open_images, subset
-from spq.evaluation.baselines import DESCRIPTOR_BASELINES, Search, float_cosine
+from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, unit
 from spq.evaluation.metrics import mean_average_precision, relevance
 from spq.index.scan import rank
 from spq.learning.features import cached_features
@@ -86,10 +86,6 @@ def _side(sets: list[ImageSet], recipe: Recipe) -> Side:
     return Side(sets, np.concatenate(labels), np.concatenate([part.array[:, 0] for part in found]))
 
 
-def unit(x: Floats) -> Floats:
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32)
-
-
 def classic(data: Data) -> dict[str, tuple[Floats, Floats]]:
     """What classic codes are made of: (gallery, queries) by name; principal axes are the gallery's."""
     gallery, queries = unit(data.gallery.features), unit(data.queries.features)
@@ -111,14 +107,17 @@ def classic_rows(data: Data, seeds: int) -> dict[tuple[str, int, int], Callable[
 
     def coded(form: str, method: str, bits: int, seed: int) -> Callable[[], float]:
         gallery, queries = forms[form]
-        return lambda: data.score(DESCRIPTOR_BASELINES[method](gallery, bits, np.random.default_rng(seed)), queries)
+        return lambda: data.score(
+            descriptor_baselines(bits)[method](gallery, bits, np.random.default_rng(seed)), queries
+        )
 
     for form, (gallery, queries) in forms.items():
         rows[f"float cosine, {form}", 0, 0] = lambda g=gallery, q=queries: data.score(float_cosine(g), q)
-        for method in DESCRIPTOR_BASELINES:
-            if form in ("features", "centred") and method == "OPQ":
+        for method in descriptor_baselines(min(LENGTHS)):
+            rotated = method.startswith("OPQ")
+            if form in ("features", "centred") and rotated:
                 continue  # a minute of singular values each, for what the principal axes give as well
-            if "whitened" in form and method != "OPQ":
+            if "whitened" in form and not rotated:
                 continue
             for bits in LENGTHS:
                 for seed in range(seeds):

@@ -35,7 +35,7 @@ PUBLISHED = {
 # what is never averaged over, and what a newer row replaces an older one of
 GROUP = ("variant", "commit", "minutes", "epochs", "machine")
 RUN = ("variant", "bits", "seed", "minutes", "epochs", "protocol", "machine")
-CLASSIC = ("PQ", "OPQ", "ITQ", "LSH", "float cosine")
+CLASSIC = ("PQ", "OPQ", "PQ-256", "OPQ-256", "ITQ", "LSH", "float cosine")
 PLOTS, PLOTTED = "docs/images", 32  # bits
 Row = dict[str, Any]
 
@@ -91,14 +91,15 @@ def map_of(row: Row, bits: int) -> float | None:
 
 def comparison(rows: list[Row]) -> str:
     """What classic codes of the same length make of the same descriptors."""
+    names = [name for name in CLASSIC if any(name in row["others"] for row in rows)]
     lines = [
         "The same descriptors in classic codes of the same length, and in none (float cosine):",
         "",
-        "| training | bits | its own codes | " + " | ".join(CLASSIC) + " | budget | seeds |",
-        "|---|---|---|" + "---|" * len(CLASSIC) + "---|---|",
+        "| training | bits | its own codes | " + " | ".join(names) + " | budget | seeds |",
+        "|---|---|---|" + "---|" * len(names) + "---|---|",
     ]
     for group in grouped(rows, (*GROUP, "fingerprint", "code_bits")):
-        classic = [_mean_and_range([row["others"][name] for row in group if name in row["others"]]) for name in CLASSIC]
+        classic = [_mean_and_range([row["others"][name] for row in group if name in row["others"]]) for name in names]
         lines.append(
             f"| {title(group[0]['variant'])} | {group[0]['code_bits']} | {_mean_and_range([row['map'] for row in group])} "
             f"| {' | '.join(classic)} | {budget(group)} | {len(group)} |"
@@ -121,26 +122,28 @@ def base_of(variant: str) -> str:
 
 def ablations(rows: list[Row]) -> str:
     """What each part brings: the recipe, then the recipe with one part changed, seed by seed beside it."""
-    whole = {row["seed"]: row["map"] for row in rows if row["variant"] == row["base"]}
+    whole = {(row["seed"], row["code_bits"]): row["map"] for row in rows if row["variant"] == row["base"]}
     first = rows[0]
     lines = [
         f"What each part brings: {title(first['base'])}, {asked(first)}, with one part changed "
         f"({first['machine']}, {max(row['date'] for row in rows)}):",
         "",
-        "| | bits | its own codes | beside the whole recipe, same seeds | PQ | float cosine | seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| | bits | its own codes | beside the whole recipe, same seeds | precision at 1 | PQ | float cosine | seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     order = list(ABLATIONS)
     groups = grouped(rows, ("variant", "code_bits"))
     for group in sorted(groups, key=lambda g: order.index(_ablation(g[0])) if _ablation(g[0]) else -1):
         is_whole = group[0]["variant"] == group[0]["base"]
-        told = (
-            "" if is_whole else _difference([row["map"] - whole[row["seed"]] for row in group if row["seed"] in whole])
-        )
+        keyed = [(row["map"], (row["seed"], row["code_bits"])) for row in group if not is_whole]
+        told = _difference([value - whole[key] for value, key in keyed if key in whole])  # of codes of the same length
+        first_one = _mean_and_range([row["precision"]["1"] for row in group])
         what = "the whole recipe" if is_whole else ABLATIONS[_ablation(group[0])].title
         cells = [_mean_and_range([row["others"][name] for row in group]) for name in ("PQ", "float cosine")]
         own = _mean_and_range([row["map"] for row in group])
-        lines.append(f"| {what} | {group[0]['code_bits']} | {own} | {told} | {' | '.join(cells)} | {len(group)} |")
+        lines.append(
+            f"| {what} | {group[0]['code_bits']} | {own} | {told} | {first_one} | {' | '.join(cells)} | {len(group)} |"
+        )
     return "\n".join(lines)
 
 
