@@ -43,6 +43,7 @@ def test_heic_is_opened_wherever_it_comes_from(monkeypatch: pytest.MonkeyPatch) 
     def register() -> None:
         Image.register_open("HEIC-LIKE", opener, lambda prefix: prefix.startswith(b"ftypheic"))
 
+    Image.init()  # all of Pillow's own first: what is registered from here on is forgotten again
     monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
     monkeypatch.setattr(Image, "ID", list(Image.ID))
     with monkeypatch.context() as patch:

@@ -173,7 +173,8 @@ def test_heic_that_nothing_opens_is_named_beside_what_is_listed(
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     images = open_images(put(tmp_path, "a.jpg", "b.jfif", "x/phone.HEIC"))
     assert images.ids == ["a.jpg", "b.jfif"]
-    assert images.unlisted == [("x/phone.HEIC", "HEIC needs pip install 'spq-retrieval[heif]'")]
+    assert images.unlisted == []
+    assert images.unopened == [("x/phone.HEIC", "HEIC needs pip install 'spq-retrieval[heif]'")]
 
 
 def test_a_file_that_fills_the_memory_is_an_image_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

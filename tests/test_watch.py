@@ -113,7 +113,11 @@ def test_a_mistake_of_ours_is_told_once_and_the_watch_goes_on(
     assert caplog.text.count("watch: a mistake of spq") == 1
 
 
-def test_nothing_is_written_where_nothing_has_changed(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+def test_nothing_is_written_where_nothing_has_changed(
+    index: ImageIndex, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.data.folder.register_heif", lambda: False)
+    (photos / "phone.heic").write_bytes(b"that nothing here opens is no reason to look again and again")
     with client_of(index, tmp_path, watch=True) as client:
         generation = until(client, lambda status: status["sync"] is None)["generation"]
         looks = client.app.state.service.watcher  # type: ignore[attr-defined]

@@ -117,7 +117,7 @@ def train(
     if tensorboard:
         check_tensorboard()
     source = open_images(images)
-    _note(listed("left out", source.unlisted))
+    _note(listed("left out", [*source.unlisted, *source.unopened]))
     from spq.api import SPQ, with_options  # torch, from here on
     from spq.app.describe import training_text
     from spq.app.progress import TrainingBar

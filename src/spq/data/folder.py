@@ -36,11 +36,11 @@ class FolderImages(ImageSet):
         self.names = [name for name in found if name not in closed]
         ids = [printable(name) for name in self.names]
         unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in failed)
-        unlisted += [(printable(name), NEEDS_HEIF) for name in found if name in closed]
+        unopened = [(printable(name), NEEDS_HEIF) for name in found if name in closed]
         if _identity(name, root) != before:  # the list may be a part of it, and the rest would be taken as deleted
             raise DataError(f"{name} was replaced while it was listed; try again")
         if not ids:
-            raise DataError(f"no pictures in {name}; {_hint(unlisted)}")
+            raise DataError(f"no pictures in {name}; {_hint(unlisted, unopened)}")
         self.root = root
         table = find_table(root)
         if table:
@@ -48,7 +48,7 @@ class FolderImages(ImageSet):
         else:
             labels, names = _parents(ids)
             super().__init__(name, ids, labels, names)
-        self.unlisted = unlisted
+        self.unlisted, self.unopened = unlisted, unopened
 
     def read(self, position: int) -> bytes:
         path = self.root / self.names[position]
@@ -133,11 +133,12 @@ def _below(root: Path, error: OSError) -> str:
     return printable(Path(error.filename or root).relative_to(root).as_posix())
 
 
-def _hint(unlisted: list[tuple[str, str]]) -> str:
-    if unlisted and unlisted[0][1] != NEEDS_HEIF:
-        folders = sum(reason != NEEDS_HEIF for _, reason in unlisted)
-        return f"{folders} of its folders cannot be listed, {unlisted[0][0]}: {unlisted[0][1]}; make them readable"
-    return NEEDS_HEIF if unlisted else "give a folder with JPEG or PNG files"
+def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]]) -> str:
+    if unlisted:
+        return (
+            f"{len(unlisted)} of its folders cannot be listed, {unlisted[0][0]}: {unlisted[0][1]}; make them readable"
+        )
+    return NEEDS_HEIF if unopened else "give a folder with JPEG or PNG files"
 
 
 def printable(name: str) -> str:

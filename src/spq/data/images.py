@@ -196,12 +196,15 @@ def _name(source: ImageInput) -> str:
 
 
 def _opened(source: str | Path | bytes) -> Image.Image:
-    try:
+    def attempt() -> Image.Image:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+    try:
+        return attempt()
     except UnidentifiedImageError:  # only now, as loading it takes a while
         if not register_heif():
             raise
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        return attempt()
 
 
 def _why_unidentified(source: ImageInput) -> str:

@@ -41,11 +41,9 @@ def read_table(table: Path, ids: list[str]) -> tuple[Labels | None, list[str], C
     if "file_name" not in cells:
         raise DataError(f"{table} has no column file_name, only {_listed(list(cells))}; add it or remove the file")
     names = cells.pop("file_name")
-    row = {
-        unicodedata.normalize("NFC", name): number for number, name in enumerate(names)
-    }  # on disk accents may be apart
-    row |= {name: number for number, name in enumerate(names)}
-    rows = [row.get(i, row.get(unicodedata.normalize("NFC", i))) for i in ids]
+    row = {_composed(name): number for number, name in enumerate(names)}
+    row |= {name: number for number, name in enumerate(names)}  # as it is written goes first
+    rows = [row.get(i, row.get(_composed(i))) for i in ids]
     if names and all(number is None for number in rows):
         raise DataError(
             f"{table} names no picture of the folder, first {_listed(names[:1])}; give paths below the folder"
@@ -60,6 +58,11 @@ def read_table(table: Path, ids: list[str]) -> tuple[Labels | None, list[str], C
         parts = [re.split("[|;]", cell) for cell in values.pop("labels")]
         return *multi_hot([filter(None, map(str.strip, cell)) for cell in parts]), values
     return None, [], values
+
+
+def _composed(name: str) -> str:
+    """With each accent in one with its letter; disks may hold them apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _csv(table: Path) -> Cells:

@@ -27,8 +27,8 @@ class ImageSet:
         labels: (N,) int64 class numbers, (N, L) bool for multi-label, or None. Training never reads them.
         class_names: what the numbers or columns mean.
         metadata: further columns of a `metadata.csv` or `.parquet`, each of length N.
-        unlisted: (path, reason) of folders that could not be listed, `.` for any: there may be more pictures in them; and of
-            pictures that nothing here can open.
+        unlisted: (folder, reason) of folders that could not be listed, `.` for any: there may be more pictures in them.
+        unopened: (path, reason) of pictures beside these, of a kind that nothing here opens.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class ImageSet:
         self.name, self.ids, self.labels = name, list(ids), labels
         self.class_names, self.metadata = list(class_names), metadata or {}
         self.unlisted: list[tuple[str, str]] = []
+        self.unopened: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,7 +88,8 @@ class Subset(ImageSet):
             images.class_names,
             {key: [column[p] for p in positions] for key, column in images.metadata.items()},
         )
-        self.images, self.positions, self.unlisted = images, positions, images.unlisted
+        self.images, self.positions = images, positions
+        self.unlisted, self.unopened = images.unlisted, images.unopened
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         return self.images.image(int(self.positions[position]), size_hint)

@@ -162,7 +162,8 @@ class ImageIndex:
         return report
 
     def _finish(self, report: SyncReport, source: ImageSet) -> None:
-        report.failed, report.unseen = self.store.unreadable(), [*source.unlisted, *report.unseen]
+        report.failed = self.store.unreadable()
+        report.unseen = [*source.unlisted, *source.unopened, *report.unseen]
         self.last_sync = report
 
     def remove(self, paths: Sequence[str]) -> None:

@@ -134,8 +134,8 @@ def _look(source: ImageSet, known: dict[str, tuple[int, int]], report: SyncRepor
 
 
 def missing(store: Store, source: ImageSet) -> list[str]:
-    """Paths in the index that the collection no longer has; without what could not be listed, or lies below it."""
-    unlisted = {path for path, _ in source.unlisted}
+    """Paths in the index that the collection no longer has; without what could not be opened, or listed, or lies below that."""
+    unlisted = {path for path, _ in [*source.unlisted, *source.unopened]}
     gone = sorted(set(store.stats()) - set(source.ids))
     return [path for path in gone if unlisted.isdisjoint((path, *map(str, PurePosixPath(path).parents)))]
 

@@ -147,7 +147,7 @@ class Watcher(Background):
         with ImageIndex(Store.open(shared.folder, wait=30), shared.model) as index:
             self.progress = (0, 0, 0)
             report = index.sync(images, progress=self._progress)
-        self._known = state if not report.unseen else None
+        self._known = state if set(report.unseen) <= set(images.unopened) else None  # the others may be seen next time
         if report.added or report.changed or report.removed or report.renamed or report.described:
             self._note(report, before)
         return seconds
