@@ -67,6 +67,15 @@ class HeadConfig:
     # of the quantizer's prefixes by itself: a prefix then spends no bits on length either, and needs nothing behind it
     norm: float = 0.0
     start: Literal["random", "pq"] = "random"  # pq, with a frozen backbone: product quantization of its features
+    # > 0: each sub-vector is a softmax of the head's numbers divided by this temperature: the soft assignment to
+    # codeword_dim clusters
+    softmax: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.softmax < 0 or (self.softmax and self.norm):
+            raise ConfigError(
+                f"head.softmax {self.softmax} must be 0 or a temperature, and needs head.norm = 0, got {self.norm}"
+            )
 
 
 @dataclass(frozen=True)
@@ -192,6 +201,7 @@ class TrainConfig:
     checkpoint_minutes: float = 10.0
     seed: int = 0
     num_views: int = 2  # of each image in a batch; the loss is averaged over their pairs
+    one_pass: bool = False  # all views of a step in one forward pass, which fills a GPU better than one for each view
     view_scale: float = 1.0  # side of a view by side of the input
     small_share: float = 0.0  # of the budget: the first part sees views of small_scale
     small_scale: float = 0.5
@@ -248,6 +258,38 @@ class FinishConfig:
 
 
 @dataclass(frozen=True)
+class ClusterConfig:
+    """After the backbone: each codebook becomes a clustering of the pictures, then the network learns from its own clusters."""
+
+    share: float = 0.0  # of a training's minutes; 0: no such stage
+    clusters: int = 16  # of each head, which is also the length of a sub-vector
+    neighbours: int = 20  # pictures that a picture is to share its clusters with
+    balance: float = 2.0  # weight of the entropy that keeps clusters in use
+    head_steps: int = 1500  # on frozen features
+    head_batch: int = 1024
+    head_lr: float = 3e-3
+    temperature: float = 3.0  # of the softmax whose values are quantized
+    self_training: bool = True
+    epochs: int = 40  # of self-training at most; a training by minutes also ends it when they are over
+    batch_size: int = 1024  # pictures; two views of each
+    view_scale: float = 0.75
+    confidence: float = 0.9  # of the teacher, from which a picture teaches
+    teacher_momentum: float = 0.99
+    own_share: float = 0.5  # of the teacher's own assignment in a target; the rest is that of the neighbours
+    contrast: float = 0.1  # weight of the contrastive loss that goes on beside
+    muon_lr: float = 0.02
+    lr: float = 1e-3
+    cutout: float = 0.5  # side of the square that views lack, by their own side
+    refresh: int = 3  # times that neighbours are looked for again
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise ConfigError(f"cluster.share must satisfy 0 <= share < 1, got {self.share}; try 0.3")
+        if self.clusters < 2 or self.neighbours < 1 or self.head_steps < 1 or self.batch_size < 2:
+            raise ConfigError("cluster: clusters, batch_size >= 2 and neighbours, head_steps >= 1 are needed")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a training."""
 
@@ -259,6 +301,7 @@ class Recipe:
     views: ViewsConfig = field(default_factory=ViewsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     finish: FinishConfig = field(default_factory=FinishConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self) -> None:
         if self.views.blur_kernel // 2 >= (side := min(self.view_sizes)):

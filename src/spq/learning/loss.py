@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import torch
 import torch.nn.functional as F
@@ -51,9 +50,26 @@ def multi_view(outputs: Sequence[tuple[Tensor, Tensor]], temperature: float, dim
             become good codes by themselves (Kusupati et al., Matryoshka Representation Learning, 2022), and the network
             runs once for all of them.
     """
-    losses = [
-        cross_quantized_contrastive(x_a[:, :n], z_a[:, :n], x_b[:, :n], z_b[:, :n], temperature)
-        for (x_a, z_a), (x_b, z_b) in combinations(outputs, 2)
-        for n in dims or (outputs[0][0].shape[1],)
-    ]
+    V, pairs = len(outputs), len(outputs) * (len(outputs) - 1)
+    x, z = (torch.stack(part) for part in zip(*outputs, strict=True))  # (V, B, D)
+    unlike = 1 - torch.eye(V, device=x.device)  # a view is compared with the others, never with itself
+    losses = [(_pair_losses(x[..., :n], z[..., :n], temperature) * unlike).sum() / pairs for n in dims or (x.shape[2],)]
     return torch.stack(losses).mean()
+
+
+def _pair_losses(x: Tensor, z: Tensor, temperature: float) -> Tensor:
+    """(V, V) mean losses of the rows of x_a and z_b, the sum of both: `nt_xent(x_a, z_b)` twice.
+
+    The rows of a view are compared with each other once, and not for each pair of views again.
+    """
+    x, z, B = F.normalize(x, dim=2), F.normalize(z, dim=2), x.shape[1]
+    itself = torch.eye(B, dtype=torch.bool, device=x.device)
+
+    def among(rows: Tensor) -> Tensor:  # (V, B): log of the sum over the other rows of the same view
+        return (rows @ rows.mT / temperature).masked_fill(itself, float("-inf")).logsumexp(2)
+
+    S = torch.einsum("aid,bjd->abij", x, z) / temperature  # (V, V, B, B)
+    positive = S.diagonal(dim1=2, dim2=3)  # (V, V, B)
+    of_x = torch.logaddexp(among(x)[:, None], S.logsumexp(3)) - positive
+    of_z = torch.logaddexp(among(z)[None], S.logsumexp(2)) - positive
+    return (of_x + of_z).mean(2)

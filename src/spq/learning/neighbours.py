@@ -21,14 +21,17 @@ POOL = 20_000  # pictures of the graph at most: the walks take its square
 FEW = 10
 CHUNK = 1024  # pictures compared with all at a time
 WALKS = 64  # walks at a time: their places, (n, WALKS), stay in a CPU's caches
+GPU_WALKS = 2048
 
 
-def neighbours(features: NDArray[np.float32], count: int, seed: int, device: torch.device) -> Tensor | None:
+def neighbours(
+    features: NDArray[np.float32], count: int, seed: int, device: torch.device, pool_size: int = POOL
+) -> Tensor | None:
     """(N, count) rows of other pictures, those first where random walks from each are most often; None for a count of 0.
 
     In a small collection there are fewer, one for FEW pictures: 50 of 100 would be anything.
 
-    Beyond POOL pictures, the graph is of as many drawn at random, and another picture has those of its nearest in the graph.
+    Beyond `pool_size` pictures, the graph is of as many drawn at random, and another picture has those of its nearest in the graph.
 
     Args:
         features: (N, F). device: to compute on.
@@ -38,8 +41,8 @@ def neighbours(features: NDArray[np.float32], count: int, seed: int, device: tor
         return None
     place, device = device, torch.device("cpu") if device.type == "mps" else device  # which has no sparse products
     pool = torch.arange(N)
-    if N > POOL:
-        pool = torch.randperm(N, generator=torch.Generator().manual_seed(seed))[:POOL].sort().values
+    if pool_size < N:
+        pool = torch.randperm(N, generator=torch.Generator().manual_seed(seed))[:pool_size].sort().values
 
     def unit(rows: NDArray[np.float32]) -> Tensor:
         return F.normalize(torch.from_numpy(np.array(rows)).to(device), dim=1)
@@ -77,8 +80,9 @@ def _walks(graph: Tensor, count: int) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         moves = _moves(graph).to_sparse_csr()  # 3.5 times as fast to multiply with
-    for start in range(0, n, WALKS):
-        own = torch.arange(start, min(start + WALKS, n), device=graph.device)
+    walks = WALKS if graph.device.type == "cpu" else GPU_WALKS
+    for start in range(0, n, walks):
+        own = torch.arange(start, min(start + walks, n), device=graph.device)
         at = torch.zeros(n, len(own), device=graph.device)
         at[own, own - start] = 1.0
         visits = torch.zeros_like(at)

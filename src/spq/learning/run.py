@@ -84,6 +84,7 @@ class Run:
         # seconds between which this part learns
         self.clock = 0.0, 60 * recipe.train.minutes * (1 - self.kept) or math.inf
         self.steps_per_epoch = 0
+        self.checkpoints = True  # a part that begins again when it was stopped writes none
         self.interrupted = False
         self.health = Health(1.0, 1.0, 1.0)
         self.recent: list[Tensor] = []
@@ -102,12 +103,12 @@ class Run:
 
     @property
     def has_finish(self) -> bool:
-        return self.whole.finish.epochs > 0 and not self.whole.train.frozen
+        return (self.whole.finish.epochs > 0 or self.whole.cluster.share > 0) and not self.whole.train.frozen
 
     @property
     def kept(self) -> float:
         """Share of the whole budget that is kept for head and codes, after the backbone; a frozen one has no part of its own."""
-        return self.whole.finish.share if self.has_finish else 0.0
+        return (self.whole.cluster.share or self.whole.finish.share) if self.has_finish else 0.0
 
     @property
     def done(self) -> float:
@@ -177,7 +178,7 @@ class Run:
         if now - self.last_log >= LOG_SECONDS or self.done >= 1 or self.interrupted:
             self.last_log = now
             self._log(loss, on_status)
-        if now - self.last_checkpoint >= 60 * self.recipe.train.checkpoint_minutes:
+        if self.checkpoints and now - self.last_checkpoint >= 60 * self.recipe.train.checkpoint_minutes:
             self.last_checkpoint = now
             self.save_checkpoint()
         if on_epoch and self.state.step % self.steps_per_epoch == 0:
@@ -258,7 +259,8 @@ class Run:
             pass  # not the main thread: its owner handles signals
         try:
             yield
-            self.save_checkpoint()
+            if self.checkpoints:
+                self.save_checkpoint()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)

@@ -17,7 +17,8 @@ from spq.config import Recipe, from_dict
 from spq.data.images import Pixels, load_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ConfigError
-from spq.learning.checkpoint import State, check_same_pictures, read_checkpoint, restored, started
+from spq.learning.checkpoint import State, check_same_pictures, fill, read_checkpoint, restored, started
+from spq.learning.cluster_stage import ClusterStage, OnPart
 from spq.learning.head_only import finish_head, train_head
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours, whose
@@ -31,6 +32,8 @@ from spq.model.network import Network
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+Forward = Callable[[Tensor], Tensor]  # the backbone, compiled or not
 
 COMPILE_FROM = 5.0  # minutes of training: shorter ones do not win back what compiling takes
 
@@ -49,6 +52,7 @@ def train(
     on_status: Callable[[TrainStatus], None] | None = None,
     on_epoch: Callable[[int, Network], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_part: OnPart | None = None,
     tensorboard: bool = False,
 ) -> Model:
     """Train on images without labels and save the model folder `out`.
@@ -63,6 +67,7 @@ def train(
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
         on_epoch: called after every epoch with its number and the network, in the mode it trains in; a finish counts anew.
         on_note: called with what the user should know: that training cannot be compiled here.
+        on_part: called with the name of a part of the stage `cluster` that is done, and a model of what there is by then.
     Raises:
         DataError: fewer readable images than one batch. CollapseError: the loss is no longer finite.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
@@ -91,7 +96,15 @@ def train(
         finish_head, recipe=recipe, pixels=pixels, name=images.name, out=out, fingerprint=fingerprint,
         device=accelerator.device, objective=objective, on_status=on_status, on_epoch=on_epoch, tensorboard=tensorboard,
     )  # fmt: skip
+    stage = partial(
+        ClusterStage, recipe=recipe, pixels=pixels, name=images.name, out=out, fingerprint=fingerprint,
+        device=accelerator.device, on_status=on_status, on_note=on_note, on_part=on_part, tensorboard=tensorboard,
+    )  # fmt: skip
     if checkpoint and checkpoint.get("trained"):
+        if recipe.cluster.share:  # the stage begins again
+            fill(network, checkpoint["network"], "checkpoint")
+            state = State(seconds=checkpoint["seconds"], trained=checkpoint["trained"])
+            return stage(network.to(accelerator.device), state=state).run()
         return finish(network, begin=checkpoint)
     near = _neighbours(network, recipe, pixels, accelerator.device, checkpoint)
     optimizers = make_optimizers(network, recipe)
@@ -109,19 +122,26 @@ def train(
     def own_loss(outputs: Outputs) -> Tensor:
         return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
 
-    def described(network: Network, view: Tensor) -> tuple[Tensor, Tensor]:
+    def described(forward: Forward, views: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-            return cast(tuple[Tensor, Tensor], network(_layout(view, recipe)))
+            return raw_network.quantized(forward(_layout(views, recipe)))
+
+    def outputs_of(batches: list[Tensor], generator: torch.Generator) -> Outputs:
+        parts = [torch.cat(batches)] if recipe.train.one_pass else batches
+        shown = [described(forward, make_views(part, recipe.views, run.view_config(), generator)) for part in parts]
+        if len(shown) == num_views:
+            return shown
+        return list(zip(*(part.chunk(num_views) for part in shown[0]), strict=True))
 
     network.train()
     # a pretrained backbone keeps its batch statistics: those of batches of few pictures are worse
     raw_network.backbone.train(recipe.train.backbone_lr_scale == 1)
-    network = _compiled(network, recipe, described, batch_size, accelerator.device, on_note)
+    shown = batch_size * (num_views if recipe.train.one_pass else 1)
+    forward = _compiled(raw_network, recipe, described, shown, accelerator.device, on_note)
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
             batches = [data[rows] for rows in whose(indices, run.near, num_views, generator)]
-            views = [make_views(batch, recipe.views, run.view_config(), generator) for batch in batches]
-            outputs = [described(network, view) for view in views]
+            outputs = outputs_of(batches, generator)
             loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
             for optimizer in optimizers:
                 optimizer.zero_grad()
@@ -129,6 +149,11 @@ def train(
             for optimizer in optimizers:
                 optimizer.step()
             run.after_step(loss, outputs[0][0], on_status, on_epoch)
+    if recipe.cluster.share:
+        run.state.trained = run.learned
+        state = State(seconds=run.seconds, trained=run.learned)
+        run.save_checkpoint()
+        return stage(raw_network, state=state, forward=forward).run()
     if recipe.finish.epochs:
         return finish(raw_network, begin=State(seconds=run.seconds, trained=run.learned))
     return run.finish(images.name, pixels)
@@ -189,24 +214,23 @@ def _neighbours(
 def _compiled(
     network: Network,
     recipe: Recipe,
-    described: Callable[[Network, Tensor], tuple[Tensor, Tensor]],
+    described: Callable[[Forward, Tensor], tuple[Tensor, Tensor]],
     batch_size: int,
     device: torch.device,
     on_note: Callable[[str], None] | None,
-) -> Network:
-    """The network, compiled where the recipe wants it and it can be; a note tells where it can not.
+) -> Forward:
+    """The backbone, compiled where the recipe wants it and it can be; a note tells where it can not.
 
-    The given network keeps its names, and is what is saved. Kernels are made here, before the clock of a budget starts: else
-    warm-up and small views pass while the compiler works.
+    Kernels are made here, before the clock of a budget starts: else warm-up and small views pass while the compiler works.
     """
     option, minutes = recipe.train.compile, recipe.train.minutes
     if option == "auto" and 0 < minutes < COMPILE_FROM:
-        return network
+        return network.backbone
     wanted, note = resolve_compile(option, device.type)
     if wanted:
         torch.compiler.reset()  # else the kernels of all trainings of a process count towards one limit
         # kernels for each size of the views, of which there are two: one set for all sizes would be slower
-        compiled = cast(Network, torch.compile(network, dynamic=False))
+        compiled = cast(Forward, torch.compile(network.backbone, dynamic=False))
         try:
             _make_kernels(partial(described, compiled), network, recipe.view_sizes, batch_size, device)
         except Exception as error:  # any, from any stage of the compiler
@@ -215,7 +239,7 @@ def _compiled(
             return compiled
     if note and on_note:
         on_note(note)
-    return network
+    return network.backbone
 
 
 def _make_kernels(

@@ -300,6 +300,8 @@ def _identity(config: Recipe) -> dict[str, Any]:
         del recipe["quantizer"]["prefixes"]  # no other code than without, and older models have no such key
     if not config.head.batch_norm:
         del recipe["head"]["batch_norm"]  # likewise
+    if not config.head.softmax:
+        del recipe["head"]["softmax"]  # likewise
     del recipe["head"]["start"]  # where weights came from, too
     return {key: recipe[key] for key in ("input", "backbone", "head", "quantizer")}
 

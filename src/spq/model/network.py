@@ -39,7 +39,7 @@ class Network(nn.Module):
         last = nn.Linear(hidden or feature_dim, D)
         nn.init.xavier_uniform_(last.weight)
         self.head = nn.Sequential(*layers, last)
-        self.norm = config.head.norm
+        self.norm, self.softmax = config.head.norm, config.head.softmax
         self.quantizer = Quantizer(config.quantizer)
 
     def describe(self, images: Tensor) -> Tensor:
@@ -52,7 +52,11 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptors x and their soft quantizations z, both (B, D) float32: what the loss compares."""
-        x = self.describe(images)
+        return self.quantized(self.backbone(images))
+
+    def quantized(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """What the backbone gives, (B, F) -> descriptors and their soft quantizations, both (B, D) float32."""
+        x = self.project(features)
         with torch.autocast(x.device.type, enabled=False):  # softmax of distances over tau_q wants all its digits
             return x, self.quantizer(x)
 
@@ -68,7 +72,12 @@ class Network(nn.Module):
         return network
 
     def scaled(self, x: Tensor) -> Tensor:
-        """(B, D) -> (B, D) with the norm of the configuration in each stretch between two prefixes; as they are with none."""
+        """(B, D) -> (B, D): soft assignments, or with the norm of the configuration in each stretch between two prefixes.
+
+        As they are where the configuration has neither.
+        """
+        if self.softmax:
+            return torch.softmax(self.quantizer.split(x) / self.softmax, 2).flatten(1)
         if not self.norm:
             return x
         d = self.quantizer.config.codeword_dim

@@ -1,0 +1,284 @@
+"""The stage `cluster` of a training: clustering heads on the trained network's features, self-training, codes of its clusters."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spq.config import ClusterConfig, Recipe
+from spq.data.images import Pixels
+from spq.errors import CollapseError
+from spq.learning.checkpoint import State
+from spq.learning.cluster import (
+    WEAK,
+    Teacher,
+    confident_cross_entropy,
+    cut_out,
+    describe_whole,
+    fit_heads,
+    nearest,
+    recompute_statistics,
+)
+from spq.learning.loss import multi_view
+from spq.learning.neighbours import neighbours
+from spq.learning.optimizers import make_optimizers
+from spq.learning.refit import refit
+from spq.learning.run import Run, TrainStatus
+from spq.learning.views import make_views
+from spq.model.artifact import Model
+from spq.model.device import resolve_precision
+from spq.model.network import Network
+
+VIEWS = 3  # of each picture that heads learn from, beside the whole picture
+GRAPH = 60_000  # pictures of the graph of neighbours on a GPU
+WATCH_STEPS = 100  # between two looks at a self-training
+OnPart = Callable[[str, Model], None]
+
+
+def cluster_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of the model that the stage ends with: one layer of heads, whose soft assignments are quantized."""
+    c = recipe.cluster
+    return replace(
+        recipe,
+        head=replace(recipe.head, hidden=0, batch_norm=False, norm=0.0, softmax=c.temperature),
+        quantizer=replace(recipe.quantizer, codeword_dim=c.clusters, distance="dot"),
+    )
+
+
+class ClusterStage:
+    """What the parts of the stage share.
+
+    Args:
+        network: trained; it is changed. recipe: the training's own. seconds: share of the clock, start and end in seconds of
+            training. forward: the backbone, compiled.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        pixels: Pixels,
+        name: str,
+        out: Path,
+        state: State,
+        *,
+        fingerprint: str,
+        device: torch.device,
+        forward: Callable[[Tensor], Tensor] | None = None,
+        on_status: Callable[[TrainStatus], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
+        on_part: OnPart | None = None,
+        tensorboard: bool = False,
+    ) -> None:
+        self.before, self.recipe, self.pixels, self.name, self.out, self.state = (
+            network,
+            recipe,
+            pixels,
+            name,
+            out,
+            state,
+        )
+        self.fingerprint, self.device, self.forward = fingerprint, device, forward
+        self.on_status, self.on_note, self.on_part, self.tensorboard = on_status, on_note, on_part, tensorboard
+        self.bf16 = resolve_precision(recipe.train.precision, device.type) == "bf16"
+        self.data = torch.from_numpy(pixels.array).to(device)
+        self.generator = torch.Generator(device).manual_seed(recipe.train.seed + 1)
+        self.config: ClusterConfig = recipe.cluster
+        self.end_recipe = cluster_recipe(recipe)
+
+    def run(self) -> Model:
+        """The trained model, saved."""
+        begun = time.monotonic()
+        network = self.heads()
+        self.state.seconds += time.monotonic() - begun
+        self.state.began = self.state.seconds
+        if self.config.self_training:
+            network = self.self_training(network)
+        self.fit_codebooks(network)
+        run = self._run(network, [])
+        run.session_start = time.monotonic()
+        return run.finish(self.name, self.pixels)
+
+    def heads(self) -> Network:
+        """Backbone and clustering heads, which are made of the backbone's features."""
+        config = self.config
+        recompute_statistics(self.before.backbone, self.data, self.recipe.input, self.bf16)
+        self.before.eval()
+        if self.on_part:
+            model = Model(copy.deepcopy(self.before), self.recipe)
+            refit(model.network.quantizer, model.network.project(self._whole(model.network)))
+            self.on_part("network", model)
+        whole = describe_whole(self.before.backbone, self.data, self.recipe.input, self.bf16)
+        view_input = self.recipe.input.scaled(config.view_scale)
+        describe = partial(self._features_of_views, view_input)
+        features = torch.stack([whole, *(describe() for _ in range(VIEWS))], 1)
+        pool = {"pool_size": GRAPH} if self.device.type == "cuda" else {}
+        found = neighbours(whole.cpu().numpy(), config.neighbours, self.recipe.train.seed, self.device, **pool)
+        assert found is not None
+        self.near = found
+        M = self.recipe.quantizer.num_codebooks
+        layer = fit_heads(features, self.near, M, config, self.generator)
+        network = Network(self.end_recipe, self.before.backbone).to(self.device)
+        network.head = nn.Sequential(layer)
+        with torch.no_grad():
+            network.quantizer.codebooks.copy_(torch.eye(config.clusters).expand_as(network.quantizer.codebooks))
+            self.bank = torch.softmax(layer(whole).view(len(whole), M, config.clusters), 2)
+        network.eval()
+        if self.on_part:
+            self.fit_codebooks(network)
+            self.on_part("heads", Model(network, self.end_recipe))
+        return network
+
+    def _whole(self, network: Network) -> Tensor:
+        """(N, F) features of the pictures, as they are encoded."""
+        return describe_whole(network.backbone, self.data, self.recipe.input, self.bf16, mirror=False)
+
+    def _features_of_views(self, view_input: Any) -> Tensor:
+        parts = []
+        for chunk in torch.split(self.data, 1000):
+            views = make_views(chunk, self.recipe.views, view_input, self.generator)
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                parts.append(self.before.backbone(views.contiguous(memory_format=torch.channels_last)).float())
+        return torch.cat(parts)
+
+    def self_training(self, network: Network) -> Network:
+        """The network taught by a moving average of itself; that average."""
+        config, recipe = self.config, self.recipe
+        teacher = Teacher(network, self.bank, self.near, config)
+        part = replace(
+            recipe.train, minutes=0.0, epochs=max(1, config.epochs), batch_size=config.batch_size, muon_lr=config.muon_lr,
+            lr=config.lr, warmup=0.05, num_views=2, small_share=0.0, view_scale=config.view_scale,
+        )  # fmt: skip
+        contrast = self.before
+        parameters = nn.ModuleList([network, contrast.head, contrast.quantizer])
+        optimizers = make_optimizers(parameters, replace(recipe, train=part))  # type: ignore[arg-type]
+        run = self._run(network, optimizers, replace(recipe, train=part))
+        looked, sums = 0, Signs()
+        network.train()
+        contrast.head.train()
+        with run.interruptible():
+            for rows, generator in run.batches(len(self.data), self.device):
+                if (look := int(run.done * (config.refresh + 1))) > looked:
+                    looked = look
+                    teacher.near = self._nearest(teacher.network)
+                loss, x = self._step(network, contrast, teacher, rows, generator, sums)
+                for optimizer in optimizers:
+                    optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                for optimizer in optimizers:
+                    optimizer.step()
+                teacher.follow(network)
+                run.after_step(loss, x, self.on_status, None)
+                if run.state.step % WATCH_STEPS == 0:
+                    self._watch(run, sums)
+        recompute_statistics(teacher.network, self.data, recipe.input, self.bf16)
+        return teacher.network
+
+    def _step(
+        self,
+        network: Network,
+        contrast: Network,
+        teacher: Teacher,
+        rows: Tensor,
+        generator: torch.Generator,
+        sums: Signs,
+    ) -> tuple[Tensor, Tensor]:
+        config, recipe, images = self.config, self.recipe, self.data[rows]
+        autocast = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=self.bf16)
+        weak = make_views(images, WEAK, recipe.input, generator).contiguous(memory_format=torch.channels_last)
+        with autocast():
+            target, own = teacher.targets(rows, weak)
+        strong = make_views(images.repeat(2, 1, 1, 1), recipe.views, recipe.input.scaled(config.view_scale), generator)
+        strong = cut_out(strong, config.cutout, generator).contiguous(memory_format=torch.channels_last)
+        with autocast():
+            features = (self.forward or network.backbone)(strong)
+            logits = network.head(features).float().view(-1, *target.shape[1:])
+            x = contrast.project(features)
+        target = target.repeat(2, 1, 1)
+        loss, sure = confident_cross_entropy(logits, target, config.confidence)
+        sums.add(logits, target, own, sure)
+        if config.contrast:
+            outputs = list(zip(x.chunk(2), contrast.quantizer(x).chunk(2), strict=True))
+            loss = loss + config.contrast * multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+        return loss, own.flatten(1)
+
+    def _nearest(self, network: Network) -> Tensor:
+        network.eval()
+        found = nearest(describe_whole(network.backbone, self.data, self.recipe.input, self.bf16), self.near.shape[1])
+        network.train()
+        return found
+
+    def _watch(self, run: Run, sums: Signs) -> None:
+        signs = sums.taken()
+        row = {"step": run.state.step, "done": round(run.done, 4), **signs}
+        with (self.out / "clusters.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if self.on_note:
+            self.on_note("clusters: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()))
+        if signs["largest"] > 0.5:
+            raise CollapseError(
+                f"one cluster of a head holds {signs['largest']:.0%} of the pictures; raise cluster.balance"
+            )
+
+    @torch.no_grad()
+    def fit_codebooks(self, network: Network) -> None:
+        """K-means of the soft assignments in each codebook, begun at the clusters themselves."""
+        x = network.eval().project(self._whole(network))
+        C = network.quantizer.codebooks
+        eye = torch.eye(self.config.clusters, device=x.device)
+        if network.quantizer.config.codebook_size == self.config.clusters:
+            softened = torch.softmax(eye * 10 / self.config.temperature, 1)
+            C.copy_(softened.expand_as(C))
+        refit(network.quantizer, x)
+
+    def _run(self, network: Network, optimizers: list[Any], recipe: Recipe | None = None) -> Run:
+        run = Run(
+            recipe or self.end_recipe, self.out, network, optimizers, self.state, self.config.batch_size, self.fingerprint,
+            self.tensorboard, self.end_recipe,
+        )  # fmt: skip
+        run.checkpoints = False
+        end = 60 * self.recipe.train.minutes or math.inf
+        run.clock = self.state.began, end
+        return run
+
+
+class Signs:
+    """Label-free signs of a self-training, means since the last look.
+
+    confident: share of (picture, head) from which is learned. agreement: of network and teacher on these. certainty: of
+    the teacher. largest: share of the largest cluster of a head. used: clusters that hold a tenth of an even share, by head.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    @torch.no_grad()
+    def add(self, logits: Tensor, target: Tensor, own: Tensor, sure: Tensor) -> None:
+        K = own.shape[2]
+        hit = logits.argmax(2) == target.argmax(2)
+        share = nn.functional.one_hot(own.argmax(2), K).float().mean(0)
+        now = {
+            "confident": sure.float().mean(),
+            "agreement": (hit & sure).sum() / sure.sum().clamp(min=1),
+            "certainty": own.max(2).values.mean(),
+            "largest": share.max(1).values.max(),
+            "used": (share > 0.1 / K).float().sum(1).mean(),
+        }
+        self.sums = {name: self.sums.get(name, 0) + value for name, value in now.items()}
+        self.count += 1
+
+    def taken(self) -> dict[str, float]:
+        means = {name: round(float(value) / max(1, self.count), 4) for name, value in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
