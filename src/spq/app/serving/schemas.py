@@ -132,7 +132,8 @@ class Codewords(BaseModel):
 
 
 class Part(BaseModel):
-    """What codebook m adds to a distance: of the query to the item's codeword. nearest: the query's own nearest codeword."""
+    """What codebook m adds to a distance: of the query to the item's codeword; it may be negative. nearest: the codeword nearest to
+    the query there."""
 
     m: int
     codeword: int
