@@ -261,7 +261,7 @@ def search(
 def dupes(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")],
     threshold: Annotated[
-        float | None, typer.Option(help="Code distance of `similar`, of dot the squared one; else calibrated.")
+        float | None, typer.Option(help="Code distance of `similar` (for dot: squared Euclidean); else calibrated.")
     ] = None,
     recall: Annotated[
         float, typer.Option(min=0, max=1, help="Share of altered copies it is calibrated to find.")

@@ -30,8 +30,8 @@ class _Content:
 def export_faiss(store: Store, out: Path) -> dict[str, Any]:
     """An `IndexIDMap` of a plain `IndexPQ` under our ids, for `faiss.read_index`; `out`.json says their paths.
 
-    By METRIC_L2 FAISS sums squared distances: it ranks as `sqeuclidean`, also where the index itself is `l2`. For `dot` the metric
-    is METRIC_INNER_PRODUCT: FAISS gives inner products, the largest first, which are our distances without their minus.
+    FAISS's METRIC_L2 sums squared distances: it ranks as `sqeuclidean`, also where the index itself is `l2`. For `dot` it is
+    METRIC_INNER_PRODUCT, which gives inner products, the largest first: our distances without their minus.
     """
     import faiss
 
