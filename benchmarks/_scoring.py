@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spq.config import Distance
+from spq.config import DISTANCES, Distance
 from spq.data.images import load_pixels
 from spq.data.protocols import Protocol, custom_protocol, load_protocol
 from spq.data.sources import ImageSet, open_images, subset
@@ -132,7 +133,7 @@ def measure(
 
     Args:
         pq: give it k-means codebooks first. refitted: its codebooks are as the recipe's end leaves them.
-        everything: also the other distance, classic codes on the same descriptors, float cosine, P@N and the PR curve.
+        everything: also the other distances, classic codes on the same descriptors, float cosine, P@N and the PR curve.
     Returns:
         `map` under the model's own distance, and what `everything` adds; `lengths`: of shorter codes of the same model.
     """
@@ -154,9 +155,8 @@ def measure(
     precision, recall = precision_recall(hits, total, points=30)
     scores["precision"] = {str(n): _rounded(p) for n, p in precision_at(hits, (1, 10, 100, 1000)).items()}
     scores["pr"] = {"precision": [_rounded(p) for p in precision], "recall": [_rounded(r) for r in recall]}
-    other: Distance = "l2" if own == "sqeuclidean" else "sqeuclidean"
     searches: dict[str, Callable[[], Search]] = {
-        other: lambda: codes_by(other),
+        **{other: partial(codes_by, other) for other in DISTANCES if other != own},
         "float cosine": lambda: float_cosine(x),
     }
     bits = model.config.quantizer.bits

@@ -14,6 +14,7 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.config import DISTANCES
 from spq.data.images import load_pixels
 from spq.data.sources import open_images, subset
 from spq.index.query import combined
@@ -41,7 +42,7 @@ def main() -> None:
     x = model.embed(pixels.array)
     asking = rng.choice(len(x), min(arguments.queries, len(x)), replace=False)
     assert images.labels is not None
-    for distance in ("l2", "sqeuclidean"):
+    for distance in DISTANCES:
         measure(x, model.encode_descriptors(x), model.codebooks, distance, images.labels[pixels.kept], asking)
 
 

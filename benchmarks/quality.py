@@ -44,6 +44,7 @@ from _scoring import Data, choose_protocol, entrance, finish, load_data, machine
 from _variants import Ablation, fingerprint, variant
 from official import train_within
 from spq.app.progress import TrainingBar
+from spq.config import DISTANCES
 from spq.data.protocols import Protocol
 from spq.errors import CollapseError, ConfigError
 from spq.learning.train import train
@@ -231,7 +232,7 @@ def table(rows: list[Row]) -> str:
         groups.setdefault((row["variant"], row["bits"], row["minutes"], row["epochs"], row["fingerprint"]), []).append(
             row
         )
-    others = sorted({name for row in rows for name in row.get("others", {})} - {"l2", "sqeuclidean"})
+    others = sorted({name for row in rows for name in row.get("others", {})} - set(DISTANCES))
     lines = [
         "   mAP  spread  seeds  bits  minutes  epochs  " + "  ".join(f"{name:>12s}" for name in others) + "  variant"
     ]

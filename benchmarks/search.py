@@ -42,6 +42,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.config import DISTANCES
 from spq.evaluation.baselines import encode, train_codebooks
 from spq.index.fastscan import set_identity
 from spq.index.scan import Scan, memory_bytes, rank
@@ -233,7 +234,8 @@ def recall_on_codes(tables: Floats, codes: Codes, rows: Rows, last: Floats) -> f
     """Of answers (q, top): the share whose sum is no larger than the last of the exact top (q,)."""
     M = np.arange(codes.shape[1])
     d = np.array([table[M, codes[found]].astype(np.float64).sum(1) for table, found in zip(tables, rows, strict=False)])
-    return float((d <= last[: len(d), None] * (1 + 1e-5) + 1e-6).mean())
+    last = last[: len(d), None]
+    return float((d <= last + np.abs(last) * 1e-5 + 1e-6).mean())  # it may be below 0
 
 
 def recall_on_floats(data: Data, N: int, rows: Rows, last: Floats) -> float:
@@ -405,7 +407,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--query-images", help="other pictures; else queries are noisy copies too")
     parser.add_argument("--descriptors", type=Path, help="(n, D) float32 .npy in place of --model, with --codebooks")
     parser.add_argument("--codebooks", type=Path, help="(M, 16, d) float32 .npy")
-    parser.add_argument("--distance", choices=["l2", "sqeuclidean"], default="l2")
+    parser.add_argument("--distance", choices=DISTANCES, default="l2")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument("--bits", type=int, nargs="+", default=[16, 32, 64, 128], choices=[16, 32, 64, 128])
     parser.add_argument("--top", type=int, default=100)

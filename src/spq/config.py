@@ -14,9 +14,22 @@ from typing import Any, Literal, TypeVar
 
 from spq.errors import CodebookError, ConfigError
 
-Distance = Literal["l2", "sqeuclidean"]  # sum of unsquared norms (the paper's code), or of squared ones (plain PQ)
-DISTANCES: tuple[Distance, ...] = ("l2", "sqeuclidean")
+# A code's distance is a sum over the codebooks: of unsquared norms (the paper's code), of squared ones (plain PQ), or of negative
+# inner products, which may be below 0. The smaller, the nearer.
+Distance = Literal["l2", "sqeuclidean", "dot"]
+DISTANCES: tuple[Distance, ...] = ("l2", "sqeuclidean", "dot")
 T = TypeVar("T")
+
+
+def check_distance(name: str) -> None:
+    """Refuse a name that is none of `DISTANCES`.
+
+    Raises:
+        ConfigError: names those that there are.
+    """
+    if name not in DISTANCES:
+        *others, last = DISTANCES
+        raise ConfigError(f"unknown distance {name!r}; use {', '.join(others)} or {last}")
 
 
 @dataclass(frozen=True)
@@ -97,8 +110,7 @@ class QuantizerConfig:
             raise CodebookError(f"need M >= 1 and d >= 1, got M={self.num_codebooks}, d={self.codeword_dim}")
         if not self.temperature > 0:
             raise CodebookError(f"soft-quantization temperature must be positive, got {self.temperature}; try 0.2")
-        if self.distance not in DISTANCES:
-            raise ConfigError(f"unknown distance {self.distance!r}; use l2 or sqeuclidean")
+        check_distance(self.distance)
         steps, M = (0, *self.prefixes), self.num_codebooks
         if self.prefixes and (self.prefixes[-1] != M or any(a >= b for a, b in pairwise(steps))):
             raise CodebookError(

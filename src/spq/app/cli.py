@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from spq import __version__
+from spq.config import Distance
 from spq.errors import ConfigError, SPQError
 
 app = typer.Typer(
@@ -259,7 +260,9 @@ def search(
 @app.command()
 def dupes(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")],
-    threshold: Annotated[float | None, typer.Option(help="Code distance of `similar`; else calibrated.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Code distance of `similar` (for dot: squared Euclidean); else calibrated.")
+    ] = None,
     recall: Annotated[
         float, typer.Option(min=0, max=1, help="Share of altered copies it is calibrated to find.")
     ] = 0.9,
@@ -338,7 +341,7 @@ def evaluate(
     root: Annotated[Path | None, typer.Option(help="Folder of flickr25k or nuswide21.")] = None,
     at: Annotated[int | None, typer.Option(min=1, help="The N of mAP@N.")] = None,
     bits: Annotated[int | None, typer.Option(help="One of the model's shorter codes; spq info lists them.")] = None,
-    distance: Annotated[Literal["l2", "sqeuclidean"] | None, typer.Option(help="In place of the model's.")] = None,
+    distance: Annotated[Distance | None, typer.Option(help="In place of the model's.")] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Classic methods beside it.")] = False,
     plots: Annotated[Path | None, typer.Option(help="Folder for PR and P@N plots.")] = None,
     as_json: Json = False,

@@ -135,7 +135,9 @@ def _matches(sample: Sample, near: Near) -> str:
     place = {name: position for position, name in enumerate(sample.images.ids)}
     tables = sample.model.tables(sample.x)  # (n, M, K)
     M = tables.shape[1]
-    usual = tables.mean(0)[np.arange(M), sample.codes].mean(0)  # (M,): of a random pair
+    is_dot = sample.model.config.quantizer.distance == "dot"  # whose entries may be below 0, and have no smallest one
+    heights = tables - tables.min(2, keepdims=True) if is_dot else tables
+    usual = heights.mean(0)[np.arange(M), sample.codes].mean(0)  # (M,): of a random pair
     sections = []
     for row in map(int, chosen(len(sample.x), QUERIES)):
         parts = [_figure(sample.images, place, sample.path(row), "", "query")]
@@ -143,13 +145,13 @@ def _matches(sample: Sample, near: Near) -> str:
             added = tables[row][np.arange(M), code]
             same = code == sample.codes[row]
             note = f"distance {added.sum():.3f}, {same.sum()} of {M} codewords the same"
-            parts.append(
-                f"<div class='match'>{_figure(sample.images, place, path, note)}{_bars(added, usual, same, code)}</div>"
-            )
+            bars = _bars(added, heights[row][np.arange(M), code] / np.maximum(usual, 1e-9), same, code)
+            parts.append(f"<div class='match'>{_figure(sample.images, place, path, note)}{bars}</div>")
         sections.append(f"<section>{''.join(parts)}</section>")
     return (
         "<h2>Matches, and what each codebook adds to their distance</h2>"
         "<p>One bar a codebook, the line at what two random pictures have: low bars bring two pictures together. "
+        f"{'A bar begins at the smallest value that a codeword there would add. ' if is_dot else ''}"
         "<span class='key same-word'></span> the same codeword, <span class='key'></span> another one. "
         f"A bar leads to the pictures of its codeword.</p>{''.join(sections)}"
     )
@@ -163,12 +165,13 @@ def _figure(images: ImageSet, place: dict[str, int], path: str, note: str, style
 
 
 def _bars(
-    added: NDArray[np.float32], usual: NDArray[np.float32], same: NDArray[np.bool_], code: NDArray[np.uint8]
+    added: NDArray[np.float32], shares: NDArray[np.float32], same: NDArray[np.bool_], code: NDArray[np.uint8]
 ) -> str:
+    """What each codebook adds (M,), and the heights of its bars (M,): shares of a random pair's, 0 or more."""
     M, high, step = len(added), 48, 10
     line, shapes = round(high * (1 - 1 / HIGHEST), 1), []
     for m in range(M):
-        share = float(added[m] / max(usual[m], 1e-9))
+        share = float(shares[m])
         height = round(high * min(share / HIGHEST, 1), 1)
         told = f"codebook {m}, codeword {code[m]}: {added[m]:.3f}, {share:.0%} of a random pair's"
         kind = " class='same-word'" if same[m] else ""

@@ -77,4 +77,6 @@ def export_text(to: Format, out: Path, facts: dict[str, Any]) -> str:
         return text
     own = facts["index_distance"]
     also = "" if own == facts["distance"] else f" (FAISS sums squares; the index itself ranks by {own})"
+    if own == "dot":
+        also = " (FAISS gives inner products, the largest first: the same ranking, without the minus)"
     return f"{text}{also}; ids and paths in {facts['paths']}"

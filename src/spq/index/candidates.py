@@ -20,7 +20,7 @@ from spq.data.images import load_pixels
 from spq.data.sources import ImageSet
 from spq.index.pixels import SIDE, edited_copy, mirrored, same_picture
 from spq.index.scan import Scan
-from spq.index.tables import decode, distance_tables
+from spq.index.tables import between_codes, decode, distance_tables
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -80,11 +80,11 @@ def decode_thumbs(
 
 
 def code_neighbours(codes: NDArray[np.uint8], codebooks: Floats, distance: str) -> Neighbours:
-    """The nearest by code, for the distance of the index; both sides are codes."""
+    """The nearest by code, for the distance of the index; both sides are codes, so that `between_codes` says by what."""
     scan, top = Scan(codes, codebooks.shape[1]), min(BY_CODE, len(codes))
     rows, distances = np.empty((len(codes), top), np.int64), np.empty((len(codes), top), np.float32)
     for part in _batches(len(codes)):
-        tables = distance_tables(decode(codes[part], codebooks), codebooks, distance)
+        tables = distance_tables(decode(codes[part], codebooks), codebooks, between_codes(distance))
         distances[part], rows[part] = scan.search(tables, top)
     return Neighbours(rows, distances)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.index.sums import add_up, lookup, pack
-from spq.index.tables import distance_tables
+from spq.index.tables import between_codes, distance_tables
 
 Codes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -26,7 +26,7 @@ def members(codes: Codes, m: int, k: int, codebooks: Floats, distance: str) -> N
     """Rows of the codes (N, M) that use codeword k of codebook m, the most typical first, ties by row.
 
     In codebook m itself all of them are at the same place: how far each was from the codeword is not kept. So typical means
-    near, in all codebooks, to the mean of what the codes of these pictures stand for.
+    near, in all codebooks, to the mean of what the codes of these pictures stand for: by `between_codes` of the distance.
 
     Args:
         codebooks: (M, K, d). distance: of the index.
@@ -37,6 +37,6 @@ def members(codes: Codes, m: int, k: int, codebooks: Floats, distance: str) -> N
     chosen = codes[rows]
     shares = usage(chosen, codebooks.shape[1]) / len(rows)
     centre = np.einsum("mk,mkd->md", shares, codebooks).astype(np.float32)
-    table = distance_tables(centre.reshape(1, -1), codebooks, distance)[0]
+    table = distance_tables(centre.reshape(1, -1), codebooks, between_codes(distance))[0]
     d = add_up(lookup(table), pack(chosen, codebooks.shape[1]))
     return rows[d.argsort(kind="stable")]

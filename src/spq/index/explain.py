@@ -15,8 +15,9 @@ class Part:
     """What codebook m adds.
 
     Attributes:
-        codeword: the picture's own in this codebook. nearest: the one that is nearest to the query.
-        distance: of the query to `codeword`, in the index's distance; negative where negative examples outweigh it.
+        codeword: the picture's own in this codebook. nearest: the one that is nearest to the query, in the index's distance.
+        distance: of the query to `codeword`, in the index's distance; it may be negative for `dot`, and where negative examples
+            outweigh the positive ones.
         share: of the sum of all parts, each without its sign; 0 where all are 0.
     """
 

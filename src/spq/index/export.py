@@ -28,21 +28,24 @@ class _Content:
 
 
 def export_faiss(store: Store, out: Path) -> dict[str, Any]:
-    """An `IndexIDMap` of a plain `IndexPQ` (METRIC_L2) under our ids, for `faiss.read_index`; `out`.json says their paths.
+    """An `IndexIDMap` of a plain `IndexPQ` under our ids, for `faiss.read_index`; `out`.json says their paths.
 
-    FAISS sums squared distances: it ranks as `sqeuclidean`, also where the index itself is `l2`.
+    FAISS's METRIC_L2 sums squared distances: it ranks as `sqeuclidean`, also where the index itself is `l2`. For `dot` it is
+    METRIC_INNER_PRODUCT, which gives inner products, the largest first: our distances without their minus.
     """
     import faiss
 
     content = _read(store)
     M, K, d = content.codebooks.shape
     bits = K.bit_length() - 1
-    inner = faiss.IndexPQ(M * d, M, bits, faiss.METRIC_L2)
+    own = content.manifest.distance
+    distance, metric = (own, "METRIC_INNER_PRODUCT") if own == "dot" else ("sqeuclidean", "METRIC_L2")
+    inner = faiss.IndexPQ(M * d, M, bits, getattr(faiss, metric))
     faiss.copy_array_to_vector(content.codebooks.ravel(), inner.pq.centroids)
     inner.is_trained = True
     index = faiss.IndexIDMap(inner)
     index.add_sa_codes(packed(content.codes, bits), content.ids)
-    facts = {**_facts(content), "distance": "sqeuclidean", "index_distance": content.manifest.distance}
+    facts = {**_facts(content), "distance": distance, "index_distance": own, "metric": metric}
     named = facts | {"paths": {str(i): path for i, path in zip(content.ids.tolist(), content.paths, strict=True)}}
     out.parent.mkdir(parents=True, exist_ok=True)
     with Replacing(out.with_name(f"{out.name}.json")) as temporary:

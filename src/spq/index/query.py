@@ -9,7 +9,8 @@ A weighted sum of distance tables is again one, so the exact scan serves it. One
 is as far from the negatives as from the positives it keeps P(x), so a threshold means the same with and without them; where
 it is farther from them d(x) is smaller, and may be below 0. All D are in the unit of the gallery's descriptors, normalised or
 not: nothing is rescaled. For `sqeuclidean` this ranks by the distance to the point p + v (p - n), as Rocchio (1971) moves a
-query; for `l2` no sub-code comes nearer to the query than that of the positive itself. docs/log.md has the choice of v.
+query, and for `dot` d(x) is the very distance to that point; for `l2` no sub-code comes nearer to the query than that of the
+positive itself. docs/log.md has the choice of v.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ Answer: TypeAlias = tuple[float, list[int]]  # distance, id, and the ids folded 
 
 @dataclass(frozen=True)
 class Hit:
-    """One answer. distance: in the index's own distance, smaller is more similar. folded: paths of the same code."""
+    """One answer. distance: in the index's own distance, smaller is more similar; `dot` may be below 0, and is not 0 for the
+    query itself. folded: paths of the same code."""
 
     rank: int
     id: int

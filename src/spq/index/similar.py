@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 from spq.data.images import load_image, to_pixels
 from spq.data.sources import ImageSet
 from spq.errors import ImageError
-from spq.index.tables import decode
+from spq.index.tables import between_codes, decode
 
 if TYPE_CHECKING:
     from spq.model.artifact import Model
@@ -31,7 +31,7 @@ class Threshold:
     """Up to which distance of codes pictures are called similar, and what that means.
 
     Attributes:
-        distance: in the index's own distance, code against code.
+        distance: code against code, in the index's own distance; for `dot`, see `between_codes`.
         copies: how many altered copies of the collection's own pictures were made to judge by.
         copies_found: share of them within the distance of their originals.
         false_matches: share of random pairs of different pictures within it: the estimated rate of false matches.
@@ -91,14 +91,15 @@ def calibrate(
 
 
 def within(distances: Floats, limit: float) -> NDArray[np.bool_]:
-    """At most `limit`, but for rounding: sums of the same norms in another order differ in the last digits."""
+    """At most `limit` (0 or more), but for rounding: sums of the same norms in another order differ in the last digits."""
     near: NDArray[np.bool_] = distances <= limit * (1 + 1e-5) + 1e-6
     return near
 
 
 def code_distances(a: Codes, b: Codes, codebooks: Floats, distance: str) -> Floats:
-    """(P,) between the codes of each pair, both (P, M)."""
+    """(P,) between the codes of each pair, both (P, M), for the distance of the index; never below 0."""
     M, _, d = codebooks.shape
+    distance = between_codes(distance)
     total = np.empty(len(a), np.float32)
     for start in range(0, len(a), 8192):
         part = slice(start, start + 8192)

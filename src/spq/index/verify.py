@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spq.config import DISTANCES
 from spq.errors import ModelError, StoreError
 from spq.index.layout import FORMAT, SQLITE_ERRORS, Manifest, format_of, open_reader, read_manifest
 from spq.index.store import Store
@@ -69,8 +70,8 @@ def _of_the_manifest(manifest: Manifest) -> Iterator[str]:
     M, K = manifest.num_codebooks, manifest.codebook_size
     if M < 1 or not 2 <= K <= 256 or manifest.bits != M * (K.bit_length() - 1):
         yield f"manifest.json: {M} codebooks of {K} codewords do not make {manifest.bits} bits"
-    if manifest.distance not in ("l2", "sqeuclidean"):
-        yield f"manifest.json: distance {manifest.distance!r} is neither l2 nor sqeuclidean"
+    if manifest.distance not in DISTANCES:
+        yield f"manifest.json: distance {manifest.distance!r} is none of {', '.join(DISTANCES)}"
 
 
 def _of_the_database(database: sqlite3.Connection) -> Iterator[str]:

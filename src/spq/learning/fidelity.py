@@ -99,7 +99,8 @@ class _Sample:
         M, _, d = self.codebooks.shape
         parts, total = self.x.reshape(-1, M, d), torch.zeros(len(queries), len(self.x))
         for m, sub in enumerate(queries.reshape(-1, M, d).unbind(1)):
-            far = torch.cdist(sub, self.codebooks[m] if coded else parts[:, m])
+            others = self.codebooks[m] if coded else parts[:, m]
+            far = -(sub @ others.T) if self.distance == "dot" else torch.cdist(sub, others)
             far = far.square() if self.distance == "sqeuclidean" else far
             total += far[:, self.codes[:, m].long()] if coded else far
         return total

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spq.config import Distance, QuantizerConfig
-from spq.errors import ConfigError
+from spq.config import Distance, QuantizerConfig, check_distance
 
 
 class Quantizer(nn.Module):
@@ -50,12 +49,15 @@ class Quantizer(nn.Module):
     def tables(self, x: Tensor, distance: Distance | None = None) -> Tensor:
         """Asymmetric tables T (B, M, K). A code's distance is sum_m T[m, code_m].
 
-        `l2` sums norms, as the authors' code does; `sqeuclidean` sums their squares, as a plain product quantizer does.
+        `l2` sums norms, as the authors' code does; `sqeuclidean` sums their squares, as a plain product quantizer does; `dot`
+        sums -(x_m . c_mk): minus the inner product of the descriptor and what the code stands for.
+
+        Raises:
+            ConfigError: another distance.
         """
         name = distance or self.config.distance
+        check_distance(name)
+        if name == "dot":  # no matrix product: that would round by the number of queries
+            return -(self.split(x)[:, :, None] * self.codebooks).sum(-1)
         squared = self.squared_distances(x)
-        if name == "sqeuclidean":
-            return squared
-        if name == "l2":
-            return squared.sqrt()
-        raise ConfigError(f"unknown distance {name!r}; use l2 or sqeuclidean")
+        return squared.sqrt() if name == "l2" else squared

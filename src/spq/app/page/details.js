@@ -109,9 +109,11 @@ async function explain(item, root, signal) {
   const { total, parts } = await api.explain({ ...question, id: item.id }, signal);
   const most = Math.max(...parts.map((part) => Math.abs(part.distance)), 1e-9);
   const agreeing = parts.filter((part) => part.codeword === part.nearest).length;
+  const isSigned = parts.some((part) => part.distance < 0);
+  const reading = isSigned ? "a bar below zero brings it nearer, the longer the more" : "the shorter a bar, the more alike";
   root.replaceChildren(
     el("h3", { text: "Why it matched" }),
-    el("p", { class: "muted", text: `Distance ${distanceText(total)}. ${agreeing} of ${count(parts.length, "codebook")} ${agreeing === 1 ? "sees" : "see"} the very same; the shorter a bar, the more alike.` }),
+    el("p", { class: "muted", text: `Distance ${distanceText(total)}. In ${agreeing} of ${count(parts.length, "codebook")} its codeword is the nearest; ${reading}.` }),
     bars(parts, most));
 }
 
@@ -127,7 +129,7 @@ function bar(part, most) {
   const same = part.codeword === part.nearest;
   const fill = el("span", { class: `fill${part.distance < 0 ? " below" : ""}` });
   fill.style.width = `${(100 * Math.abs(part.distance)) / most}%`;
-  const words = `codebook ${part.m + 1}: ${distanceText(part.distance)}${same ? ", the same codeword" : ""}`;
+  const words = `codebook ${part.m + 1}: ${distanceText(part.distance)}${same ? ", the nearest codeword" : ""}`;
   return el("li", {}, el("a", { href: wordAddress(part.m, part.codeword), "aria-label": words, class: same ? "same" : null },
     el("span", { class: "book", text: String(part.m + 1) }), el("span", { class: "track" }, fill), el("span", { class: "value", text: distanceText(part.distance) }), el("span", { class: "sign" }, same ? icon("check") : null)));
 }

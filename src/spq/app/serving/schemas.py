@@ -132,7 +132,8 @@ class Codewords(BaseModel):
 
 
 class Part(BaseModel):
-    """What codebook m adds to a distance: of the query to the item's codeword. nearest: the query's own nearest codeword."""
+    """What codebook m adds to a distance: of the query to the item's codeword. It may be negative. nearest: the codeword there that
+    is nearest to the query."""
 
     m: int
     codeword: int

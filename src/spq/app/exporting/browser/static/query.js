@@ -14,16 +14,25 @@ export function tableOfCode(code, tables, M, K) {
   return table;
 }
 
+const squared = (x, c) => x.reduce((sum, value, i) => sum + (value - c[i]) ** 2, 0);
+
+/** Entry of a table by distance, of a sub-vector and a codeword. */
+const ENTRY = {
+  l2: (x, c) => Math.sqrt(squared(x, c)),
+  sqeuclidean: squared,
+  dot: (x, c) => -x.reduce((sum, value, i) => sum + value * c[i], 0),
+};
+
+/** The distance by which two pictures of the collection are compared with each other, as spq.index.tables has it. */
+export const betweenCodes = (distance) => (distance === "dot" ? "sqeuclidean" : distance);
+
 /** Table (M, K) of a descriptor (M * d) and codebooks (M, K, d). */
 export function tableOfDescriptor(x, codebooks, M, K, distance) {
   const d = x.length / M;
   const table = new Float32Array(M * K);
   for (let m = 0; m < M; m++) {
-    for (let k = 0; k < K; k++) {
-      let sum = 0;
-      for (let i = 0; i < d; i++) sum += (x[m * d + i] - codebooks[(m * K + k) * d + i]) ** 2;
-      table[m * K + k] = distance === "l2" ? Math.sqrt(sum) : sum;
-    }
+    const part = x.slice(m * d, (m + 1) * d);
+    for (let at = m * K; at < (m + 1) * K; at++) table[at] = ENTRY[distance](part, codebooks.subarray(at * d, (at + 1) * d));
   }
   if (!table.every(Number.isFinite)) throw new Refusal("the picture's distances are not finite");
   return table;

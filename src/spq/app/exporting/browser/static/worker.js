@@ -3,7 +3,7 @@
 import { Ranking, bytesPerCode, distances, foldedPage, subCode, unpack } from "./scan.js";
 import { Refusal } from "./refusal.js";
 import { columnsOf, evaluate, parse } from "./where.js";
-import { combined, explained, tableOfCode, tableOfDescriptor } from "./query.js";
+import { betweenCodes, combined, explained, tableOfCode, tableOfDescriptor } from "./query.js";
 
 const KEPT = 4; // rankings and filters; at a million pictures one is up to 13 MB
 
@@ -200,7 +200,7 @@ class Index {
       rows.push(row);
     }
     const centre = this.mean(this.countsAmong(rows), Math.max(1, rows.length));
-    const table = tableOfDescriptor(centre, this.codebooks, M, K, this.facts.distance);
+    const table = tableOfDescriptor(centre, this.codebooks, M, K, betweenCodes(this.facts.distance));
     return new Ranking(distances(table, this.packed, N, M, K), uses);
   }
 
