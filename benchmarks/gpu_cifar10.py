@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import _gpu_run
 import _gpu_sweep
 import _gpu_throughput
 import parts
@@ -300,6 +301,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="views per second instead, step by step from recipe paper to recipe gpu",
     )
+    add("--finish-by", type=float, help="seconds from the start in which all is done: one call, one finished result")
+    add("--look", action="store_true", help="rates, then a short training and variants of its last stage")
+    add("--look-minutes", type=float, default=1.0, help="of the short training")
+    add("--variants", nargs="+", metavar="VARIANT", help="of the last stage, for --look")
+    add("--variant-seconds", type=float, default=15.0, help="of self-training, for each")
+    add("--start", type=Path, help="model folder whose weights the training starts from")
     add("--official", type=Path, metavar="CHECKOUT", help="with the authors' code beside it (needs kornia and tqdm)")
     add("--train", default="cifar10:train")
     add("--test", default="cifar10:test")
@@ -320,6 +327,14 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     arguments = parse()
     out: Path = arguments.out
+    torch.backends.cudnn.benchmark = True
+    if arguments.look or arguments.finish_by:
+        try:
+            (_gpu_run.look if arguments.look else _gpu_run.one_call)(arguments, out, STARTED)
+        except SPQError as error:
+            say(str(error))
+            return 1
+        return 0
     try:
         with leg_of(arguments.leg_minutes):
             work = sweep if arguments.sweep else throughput if arguments.throughput else run

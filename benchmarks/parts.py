@@ -67,16 +67,16 @@ def read(folder: Path, name: str) -> Any:
     return _unpacked(torch.load(io.BytesIO(zlib.decompress(data)), map_location="cpu", weights_only=True))
 
 
-def write_model(folder: Path, model: Path, max_mib: float) -> list[Path]:
+def write_model(folder: Path, model: Path, max_mib: float, name: str = "model") -> list[Path]:
     """A model folder, exactly."""
     from safetensors.torch import load_file
 
-    texts = {name: (model / name).read_text("utf-8") for name in ("config.json", "README.md")}
+    texts = {file: (model / file).read_text("utf-8") for file in ("config.json", "README.md")}
     content = {"texts": texts, "tensors": load_file(model / "model.safetensors")}
-    return write(folder, "model", content, max_mib, shrink=False)
+    return write(folder, name, content, max_mib, shrink=False)
 
 
-def read_model(folder: Path, model: Path) -> None:
+def read_model(folder: Path, model: Path, name: str = "model") -> None:
     """The model folder that `write_model` was given.
 
     Raises:
@@ -84,9 +84,9 @@ def read_model(folder: Path, model: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    content = read(folder, "model")
+    content = read(folder, name)
     if content is None:
-        raise DataError(f"no model.json in {folder}; give the folder that a finished training left its parts in")
+        raise DataError(f"no {name}.json in {folder}; give the folder that a finished training left its parts in")
     model.mkdir(parents=True, exist_ok=True)
     save_file(content["tensors"], model / "model.safetensors", metadata={"format": "pt"})
     for name, text in content["texts"].items():

@@ -100,6 +100,14 @@ def confident_cross_entropy(logits: Tensor, target: Tensor, confidence: float) -
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6), sure
 
 
+def soft_cross_entropy(logits: Tensor, target: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+    """Cross-entropy with assignments to the power of `sharpness`, of all pictures; arguments and answer as above."""
+    sharp = target**sharpness
+    sharp = sharp / sharp.sum(2, keepdim=True)
+    loss = -(sharp * logits.log_softmax(2)).sum(2).mean()
+    return loss, torch.ones(target.shape[:2], dtype=torch.bool, device=target.device)
+
+
 def cut_out(views: Tensor, side: float, generator: torch.Generator) -> Tensor:
     """Views (B, 3, S, S) with a grey square of `side` times S somewhere in each, partly outside where it falls so."""
     B, _, S, _ = views.shape

@@ -28,6 +28,7 @@ from spq.learning.cluster import (
     fit_heads,
     nearest,
     recompute_statistics,
+    soft_cross_entropy,
 )
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours
@@ -201,11 +202,14 @@ class ClusterStage:
         strong = make_views(images.repeat(2, 1, 1, 1), recipe.views, recipe.input.scaled(config.view_scale), generator)
         strong = cut_out(strong, config.cutout, generator).contiguous(memory_format=torch.channels_last)
         with autocast():
-            features = (self.forward or network.backbone)(strong)
+            features = (network.backbone if self.forward is None else self.forward)(strong)
             logits = network.head(features).float().view(-1, *target.shape[1:])
             x = contrast.project(features)
         target = target.repeat(2, 1, 1)
-        loss, sure = confident_cross_entropy(logits, target, config.confidence)
+        if config.confidence:
+            loss, sure = confident_cross_entropy(logits, target, config.confidence)
+        else:
+            loss, sure = soft_cross_entropy(logits, target, config.sharpness)
         sums.add(logits, target, own, sure)
         if config.contrast:
             outputs = list(zip(x.chunk(2), contrast.quantizer(x).chunk(2), strict=True))
@@ -232,13 +236,11 @@ class ClusterStage:
 
     @torch.no_grad()
     def fit_codebooks(self, network: Network) -> None:
-        """K-means of the soft assignments in each codebook, begun at the clusters themselves."""
+        """K-means of the soft assignments in each codebook, begun at those of pictures drawn at random."""
         x = network.eval().project(self._whole(network))
         C = network.quantizer.codebooks
-        eye = torch.eye(self.config.clusters, device=x.device)
-        if network.quantizer.config.codebook_size == self.config.clusters:
-            softened = torch.softmax(eye * 10 / self.config.temperature, 1)
-            C.copy_(softened.expand_as(C))
+        for book, sub_vectors in zip(C, network.quantizer.split(x).unbind(1), strict=True):
+            book.copy_(sub_vectors[torch.randperm(len(x), generator=self.generator, device=x.device)[: len(book)]])
         refit(network.quantizer, x)
 
     def _run(self, network: Network, optimizers: list[Any], recipe: Recipe | None = None) -> Run:
@@ -248,7 +250,7 @@ class ClusterStage:
         )  # fmt: skip
         run.checkpoints = False
         end = 60 * self.recipe.train.minutes or math.inf
-        run.clock = self.state.began, end
+        run.clock = self.state.began, max(end, self.state.began + 1e-3)  # at once over where the heads took all of it
         return run
 
 

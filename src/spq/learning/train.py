@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -54,6 +55,7 @@ def train(
     on_note: Callable[[str], None] | None = None,
     on_part: OnPart | None = None,
     tensorboard: bool = False,
+    deadline: float | None = None,
 ) -> Model:
     """Train on images without labels and save the model folder `out`.
 
@@ -68,6 +70,8 @@ def train(
         on_epoch: called after every epoch with its number and the network, in the mode it trains in; a finish counts anew.
         on_note: called with what the user should know: that training cannot be compiled here.
         on_part: called with the name of a part of the stage `cluster` that is done, and a model of what there is by then.
+        deadline: of `time.monotonic`, when learning is to be over: the minutes of the recipe are what is left until then once
+            pictures are read and kernels are made.
     Raises:
         DataError: fewer readable images than one batch. CollapseError: the loss is no longer finite.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
@@ -97,14 +101,15 @@ def train(
         device=accelerator.device, objective=objective, on_status=on_status, on_epoch=on_epoch, tensorboard=tensorboard,
     )  # fmt: skip
     stage = partial(
-        ClusterStage, recipe=recipe, pixels=pixels, name=images.name, out=out, fingerprint=fingerprint,
+        ClusterStage, pixels=pixels, name=images.name, out=out, fingerprint=fingerprint,
         device=accelerator.device, on_status=on_status, on_note=on_note, on_part=on_part, tensorboard=tensorboard,
     )  # fmt: skip
     if checkpoint and checkpoint.get("trained"):
         if recipe.cluster.share:  # the stage begins again
             fill(network, checkpoint["network"], "checkpoint")
             state = State(seconds=checkpoint["seconds"], trained=checkpoint["trained"])
-            return stage(network.to(accelerator.device), state=state).run()
+            recipe = _until(recipe, deadline, state.seconds)
+            return stage(network.to(accelerator.device), recipe=recipe, state=state).run()
         return finish(network, begin=checkpoint)
     near = _neighbours(network, recipe, pixels, accelerator.device, checkpoint)
     optimizers = make_optimizers(network, recipe)
@@ -112,9 +117,6 @@ def train(
     network, *optimizers = accelerator.prepare(network, *optimizers)
     # only now: Accelerate would move Adam's counts of steps to the GPU as well, where each step has to wait for them
     state = restored(checkpoint, raw_network, raw_optimizers)
-    run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
-    run.near = near
-
     data = torch.from_numpy(pixels.array).to(accelerator.device)
     bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
     num_views = recipe.train.num_views
@@ -138,6 +140,9 @@ def train(
     raw_network.backbone.train(recipe.train.backbone_lr_scale == 1)
     shown = batch_size * (num_views if recipe.train.one_pass else 1)
     forward = _compiled(raw_network, recipe, described, shown, accelerator.device, on_note)
+    recipe = _until(recipe, deadline, state.seconds)
+    run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
+    run.near = near
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
             batches = [data[rows] for rows in whose(indices, run.near, num_views, generator)]
@@ -153,10 +158,18 @@ def train(
         run.state.trained = run.learned
         state = State(seconds=run.seconds, trained=run.learned)
         run.save_checkpoint()
-        return stage(raw_network, state=state, forward=forward).run()
+        return stage(raw_network, recipe=recipe, state=state, forward=forward).run()
     if recipe.finish.epochs:
         return finish(raw_network, begin=State(seconds=run.seconds, trained=run.learned))
     return run.finish(images.name, pixels)
+
+
+def _until(recipe: Recipe, deadline: float | None, seconds: float) -> Recipe:
+    """The recipe with the minutes that are left until a moment of `time.monotonic`, and those that are done."""
+    if deadline is None:
+        return recipe
+    minutes = max(0.01, (seconds + deadline - time.monotonic()) / 60)
+    return replace(recipe, train=replace(recipe.train, minutes=minutes))
 
 
 def _resolved(

@@ -29,6 +29,7 @@ from spq.system import Replacing
 
 FORMAT = 1
 CACHED_PIXELS = 2**17  # 32 pictures of 64 x 64: batches of 256 take 1.3 times as long, of 1 twice (docs/log.md)
+LARGE = 4096  # numbers; smaller tensors are never rounded
 Precision = Literal["fp32", "bf16"]
 Images = Sequence[ImageInput] | NDArray[np.uint8]
 
@@ -144,11 +145,21 @@ class Model:
                 [_numpy(self.network.quantizer.tables(c, distance)) for c in self._chunks(x, batch_size)]
             )
 
-    def save(self, folder: str | Path) -> None:
-        """Write the model folder. Each file is replaced whole, the configuration last."""
+    def save(self, folder: str | Path, half: bool = False) -> None:
+        """Write the model folder. Each file is replaced whole, the configuration last.
+
+        Args:
+            half: round large weights to float16, in this model as well, and store them so: half the bytes, another hash.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if half:
+            for parameter in self.network.parameters():
+                parameter.data.copy_(parameter.half() if parameter.numel() >= LARGE else parameter)
+            self._hash = ""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        if half:
+            tensors = {name: tensor.half() if tensor.numel() >= LARGE else tensor for name, tensor in tensors.items()}
         config = {
             "format": FORMAT,
             "spq_version": __version__,
