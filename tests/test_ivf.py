@@ -38,7 +38,7 @@ def recall(found: np.ndarray, truth: np.ndarray) -> float:
     nlist=st.integers(1, 40),
     top=st.integers(1, 320),
     used=st.sampled_from([1, 2, 16]),
-    kind=st.sampled_from(["uniform", "ties", "constant", "tiny"]),
+    kind=st.sampled_from(["uniform", "ties", "constant", "tiny", "both signs"]),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
@@ -46,6 +46,8 @@ def test_looking_into_all_lists_is_exact(N: int, M: int, nlist: int, top: int, u
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, used, (N, M)).astype(np.uint8)
     tables = (rng.integers(0, 4, (2, M, 16)) if kind == "ties" else rng.random((2, M, 16))).astype(np.float32)
+    if kind == "both signs":
+        tables -= np.float32(0.5)
     if kind in ("constant", "tiny"):
         tables = tables * np.float32(1e-38) if kind == "tiny" else np.full_like(tables, 0.5)
     with mock.patch.multiple(fastscan, FEWEST=1, MOST_CANDIDATES=1), mock.patch.object(ivf, "LISTS", nlist / N**0.5):
