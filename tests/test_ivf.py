@@ -16,14 +16,19 @@ from spq.index.tables import decode, distance_tables
 from spq.model.artifact import Model
 
 
+@pytest.fixture(scope="module", params=["l2", "dot"])
+def distance(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def gallery(tiny_model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gallery(tiny_model: Model, distance: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Codes (20,000, 8) of descriptors of 2,000 real pictures with a little noise, tables of 50 others, codebooks."""
     sample, rng = open_images("sample:train"), np.random.default_rng(0)
     x = tiny_model.embed([sample.image(i) for i in range(2050)])
     near = np.tile(x[50:], (10, 1))
     near += rng.normal(size=near.shape).astype(np.float32) * 0.3 * x.std()
-    tables = distance_tables(x[:50], tiny_model.codebooks, "l2")
+    tables = distance_tables(x[:50], tiny_model.codebooks, distance)
     return tiny_model.encode_descriptors(near), tables, tiny_model.codebooks
 
 
@@ -88,13 +93,13 @@ def test_more_lists_find_more_and_a_third_of_them_find_nearly_all(
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.99, 1.0])
 def test_the_recall_target_is_reached_on_the_sample_with_as_few_lists_as_can_be(
-    gallery: tuple[np.ndarray, np.ndarray, np.ndarray], target: float
+    gallery: tuple[np.ndarray, np.ndarray, np.ndarray], distance: str, target: float
 ) -> None:
     codes, _, codebooks = gallery
     asked: list[np.ndarray] = []
 
     def tables_of(sample: np.ndarray) -> np.ndarray:
-        asked.append(distance_tables(decode(sample, codebooks), codebooks, "l2"))
+        asked.append(distance_tables(decode(sample, codebooks), codebooks, distance))
         return asked[0]
 
     searched = Scan(codes, 16, tables_of)
