@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -666,6 +667,35 @@ def test_export_says_what_it_wrote_and_that_faiss_ranks_by_squares(
         assert run("export", path, "--to", to, "--out", tmp_path / "out" / name, "--json") == 0
         assert {"out", "model", "distance", "bits"} <= set(json.loads(capsys.readouterr().out))
     assert (tmp_path / "out" / "m").read_bytes() == (tmp_path / "out" / "n").read_bytes()
+
+
+def test_a_model_of_dot_is_indexed_searched_exported_and_measured(
+    tiny_model: Model, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    q = replace(tiny_model.config.quantizer, distance="dot")
+    model = Model(tiny_model.network, replace(tiny_model.config, quantizer=q))
+    model.save(tmp_path / "m")
+    assert run("index", photos, "--model", tmp_path / "m", "--out", tmp_path / "i") == 0
+    capsys.readouterr()
+    assert run("search", tmp_path / "i", "--id", 3, "--json") == 0
+    distances = [json.loads(line)["distance"] for line in capsys.readouterr().out.splitlines()]
+    assert distances == sorted(distances)
+    assert distances[0] < 0
+    assert run("search", tmp_path / "i", "--id", 3, "--max-distance", distances[4], "--json") == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 5
+    assert run("export", tmp_path / "i", "--to", "faiss", "--out", tmp_path / "x.faiss") == 0
+    assert "distance dot (FAISS gives inner products, the largest first" in capsys.readouterr().out
+    queries = ("--gallery", photos, "--queries", "sample:test", "--at", 10, "--json")
+    scores = {}
+    for distance in ("dot", "l2"):
+        assert run("eval", tmp_path / "m", *queries, "--distance", distance) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["distance"] == distance
+        scores[distance] = report["map"]
+    assert run("eval", tmp_path / "m", *queries) == 0
+    assert json.loads(capsys.readouterr().out)["map"] == scores["dot"] != scores["l2"]
+    assert run("eval", tmp_path / "m", *queries, "--distance", "cosine") == 2
+    assert "'cosine' is not one of 'l2', 'sqeuclidean', 'dot'" in capsys.readouterr().err
 
 
 def test_doctor_names_the_device_and_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -106,6 +107,25 @@ def test_bars_are_what_each_codebook_adds_and_lead_to_its_codeword(page: Page, i
     links = page.values("a", "href")
     assert len(links) == 8 * len(re.findall(r"<svg", page.text))
     assert {link.removeprefix("#") for link in links} <= set(page.values("div", "id"))
+
+
+def test_bars_of_dot_begin_at_the_smallest_that_a_codebook_adds(
+    photos: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    q = replace(tiny_model.config.quantizer, distance="dot")
+    model = Model(tiny_model.network, replace(tiny_model.config, quantizer=q))
+    ImageIndex.build(tmp_path / "i", model, photos).close()
+    write_codebook_page(tmp_path / "page.html", tmp_path / "i", facts_of(tmp_path / "i"))
+    text = Page((tmp_path / "page.html").read_text("utf-8")).text
+    assert "A bar begins at the smallest value" in text
+    told = re.findall(
+        r"height='([\d.]+)'><title>codebook \d, codeword \d+: (-?[\d.]+), (\d+)% of a random pair's", text
+    )
+    assert len(told) == text.count("<title>codebook") > 100
+    assert any(float(added) < 0 for _, added, _ in told)
+    heights, shares = (np.array([float(row[n]) for row in told]) for n in (0, 2))
+    np.testing.assert_allclose(heights, np.clip(48 * np.minimum(shares / 125, 1), 1, None), atol=0.3)
+    assert (shares == 0).any()
 
 
 def test_names_from_files_cannot_become_html(tmp_path: Path, photos: Path, tiny_model: Model) -> None:

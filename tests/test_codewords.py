@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from spq.config import DISTANCES
 from spq.index.codewords import members, usage
 
 
@@ -21,12 +22,12 @@ def test_usage_counts_every_picture_once_in_each_codebook() -> None:
 
 def test_members_are_all_that_use_a_codeword_nearest_to_their_mean_first() -> None:
     codes, codebooks = codes_and_codebooks()
-    for distance in ("l2", "sqeuclidean"):
+    for distance in DISTANCES:
         rows = members(codes, 1, 4, codebooks, distance)
         assert sorted(rows.tolist()) == [row for row, code in enumerate(codes) if code[1] == 4]
         decoded = np.stack([codebooks[np.arange(5), code] for code in codes[rows]])  # (n, M, d)
         apart = np.square(decoded - decoded.mean(0)).sum(2)
-        truth = (np.sqrt(apart) if distance == "l2" else apart).sum(1)
+        truth = (np.sqrt(apart) if distance == "l2" else apart).sum(1)  # of dot, too: typical is near the mean
         assert (np.diff(truth) >= -1e-5).all()
         assert truth[0] < truth[-1]
 

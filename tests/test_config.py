@@ -35,6 +35,7 @@ def test_the_paper_recipe_has_the_papers_numbers() -> None:
         ("[train]\nlr = nan", "expected a finite number"),
         ("[train]\nminutes = inf", "expected a finite number"),
         ("[train]\noptimizer = 'sgd'", "use one of adam, muon"),
+        ("[quantizer]\ndistance = 'cosine'", "use one of l2, sqeuclidean, dot"),
         ("[input]\nmean = [1.0]", "expected a list of 3"),
         ("[train]\nlr = -1.0", "train.lr -1.0 is outside 0..inf"),
         ("[train]\ntemperature = 0", "train.temperature 0.0 divides and must be above 0"),

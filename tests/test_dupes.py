@@ -280,17 +280,33 @@ def test_groups_are_apart_and_each_member_is_near_to_the_kept(edges: list[tuple[
         assert all(group.keep.width > max(other.width for other in group.others) for group in joined.groups)
 
 
-@pytest.mark.parametrize("distance", ["l2", "sqeuclidean"])
-def test_neighbours_by_code_and_distances_of_codes_agree_with_an_exact_ranking(distance: str) -> None:
+@pytest.mark.parametrize(
+    ("distance", "between"), [("l2", "l2"), ("sqeuclidean", "sqeuclidean"), ("dot", "sqeuclidean")]
+)
+def test_neighbours_by_code_and_distances_of_codes_agree_with_an_exact_ranking(distance: str, between: str) -> None:
     rng = np.random.default_rng(0)
     codebooks, codes = rng.normal(size=(4, 16, 3)).astype(np.float32), rng.integers(0, 16, (80, 4), np.uint8)
     near = code_neighbours(codes, codebooks, distance)
-    expected, rows = rank(distance_tables(decode(codes, codebooks), codebooks, distance), codes, near.rows.shape[1])
+    expected, rows = rank(distance_tables(decode(codes, codebooks), codebooks, between), codes, near.rows.shape[1])
     np.testing.assert_array_equal(near.rows, rows)
     a = np.repeat(np.arange(80), rows.shape[1])
     np.testing.assert_allclose(
         code_distances(codes[a], codes[rows.ravel()], codebooks, distance), expected.ravel(), atol=1e-4
     )
+
+
+def test_an_index_of_dot_has_the_duplicates_that_the_same_codes_have_by_squared_distance(
+    collection: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    reports = []
+    for distance in ("sqeuclidean", "dot"):
+        q = replace(tiny_model.config.quantizer, distance=distance)
+        model = Model(tiny_model.network, replace(tiny_model.config, quantizer=q))
+        with ImageIndex.build(tmp_path / distance, model, collection) as index:
+            reports.append(find_duplicates(index, open_images(collection)))
+    assert reports[0] == reports[1]
+    assert reports[1].threshold
+    assert reports[1].threshold.distance > 0
 
 
 def test_an_altered_copy_is_drawn_from_the_generator_alone() -> None:

@@ -8,6 +8,8 @@ import pytest
 from spq.index.explain import explain
 from spq.index.image_index import ImageIndex
 from spq.index.query import Search
+from spq.index.tables import decode, distance_tables
+from spq.model.artifact import Model
 
 
 def test_the_parts_add_up_to_the_distance_of_the_search(photo_index: Path) -> None:
@@ -27,6 +29,21 @@ def test_a_picture_beside_itself_differs_in_no_part(photo_index: Path) -> None:
     assert [part.distance for part in parts] == [0.0] * 8
     assert [part.share for part in parts] == [0.0] * 8
     assert all(part.codeword == part.nearest for part in parts)
+
+
+def test_the_parts_of_dot_add_up_to_the_distance_and_name_the_codeword_of_the_largest_product(
+    tiny_model: Model, photo_index: Path
+) -> None:
+    with ImageIndex.open(photo_index) as index:
+        codes = index.store.codes()[1]
+    x = decode(codes[3:4], tiny_model.codebooks)
+    table = distance_tables(x, tiny_model.codebooks, "dot")[0]
+    parts = explain(table, codes[9])
+    products = np.einsum("md,mkd->mk", x.reshape(8, 4), tiny_model.codebooks)
+    np.testing.assert_allclose([part.distance for part in parts], -products[np.arange(8), codes[9]], rtol=1e-5)
+    assert sum(part.distance for part in parts) == pytest.approx(-x[0] @ decode(codes[9:10], tiny_model.codebooks)[0])
+    assert [part.nearest for part in parts] == products.argmax(1).tolist()
+    assert sum(part.share for part in parts) == pytest.approx(1)
 
 
 def test_negative_parts_have_shares_of_their_size() -> None:

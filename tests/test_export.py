@@ -23,7 +23,7 @@ from PIL import Image
 
 from spq import ImageIndex
 from spq.app.export import export
-from spq.config import QuantizerConfig, Recipe
+from spq.config import DISTANCES, QuantizerConfig, Recipe
 from spq.data.sources import open_images
 from spq.errors import ConfigError
 from spq.index.export import packed
@@ -79,26 +79,29 @@ def assert_same_ranking(found: Any, distances: Any, truth: dict[int, float]) -> 
 
 
 @pytest.mark.parametrize(("K", "M"), [(2, 8), (4, 5), (16, 8), (16, 7), (64, 3), (256, 4)])
-@pytest.mark.parametrize("distance", ["l2", "sqeuclidean"])
-def test_faiss_ranks_as_spq_does_under_the_squared_distance(
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_faiss_ranks_as_spq_does_under_the_distance_that_it_states(
     build: Callable[..., ImageIndex], tmp_path: Path, K: int, M: int, distance: str
 ) -> None:
     index = build(K, M, distance)
     index.remove([open_images(index.store.manifest.source).ids[0]])  # so that ids are no row numbers
     facts = export(tmp_path / "i", "faiss", tmp_path / "new" / "x.faiss")
-    assert (facts["distance"], facts["index_distance"]) == ("sqeuclidean", distance)
+    stated = "dot" if distance == "dot" else "sqeuclidean"
+    assert (facts["distance"], facts["index_distance"]) == (stated, distance)
 
     found = faiss.read_index(str(tmp_path / "new" / "x.faiss"))
     assert isinstance(faiss.downcast_index(found.index), faiss.IndexPQ)
-    assert found.metric_type == faiss.METRIC_L2
+    assert found.metric_type == getattr(faiss, facts["metric"])
+    assert (facts["metric"] == "METRIC_INNER_PRODUCT") == (distance == "dot")
     x = queries(index.model)
     distances, ids = found.search(x, len(index))
-    for row, near, truth in zip(ids, distances, expected(index, x, "sqeuclidean"), strict=True):
+    distances = -distances if distance == "dot" else distances
+    for row, near, truth in zip(ids, distances, expected(index, x, stated), strict=True):
         assert_same_ranking(row.tolist(), near, truth)
 
     named = json.loads((tmp_path / "new" / "x.faiss.json").read_text("utf-8"))
     assert {int(i): path for i, path in named["paths"].items()} == index.store.paths(ids[0].tolist())
-    assert (named["model"], named["distance"]) == (index.model.hash, "sqeuclidean")
+    assert (named["model"], named["distance"], named["metric"]) == (index.model.hash, stated, facts["metric"])
 
 
 @given(
@@ -121,7 +124,7 @@ def test_codes_are_packed_as_faiss_unpacks_them(case: tuple[int, Any]) -> None:
     np.testing.assert_array_equal(quantizer.decode(packed(codes, bits)), codes)
 
 
-@pytest.mark.parametrize("distance", ["l2", "sqeuclidean"])
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_the_numpy_reader_of_the_guide_ranks_as_spq_does(
     build: Callable[..., ImageIndex], tmp_path: Path, distance: str
 ) -> None:

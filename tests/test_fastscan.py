@@ -9,6 +9,7 @@ from spq.index import fastscan
 from spq.index.distinct import Distinct
 from spq.index.fastscan import FastScan, nearest
 from spq.index.sums import pack, rank
+from spq.index.tables import distance_tables
 
 
 def data(N: int, M: int, Q: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -16,11 +17,19 @@ def data(N: int, M: int, Q: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 16, (N, M)).astype(np.uint8), rng.random((Q, M, 16), np.float32)
 
 
+def products(M: int, Q: int, seed: int, d: int = 8) -> np.ndarray:
+    """Tables of `dot`: of both signs, without a smallest value that a perfect match has."""
+    rng = np.random.default_rng(seed)
+    x, codebooks = rng.normal(size=(Q, M * d)), rng.normal(size=(M, 16, d))
+    return distance_tables(x.astype(np.float32), codebooks.astype(np.float32), "dot")
+
+
 @pytest.mark.parametrize("duplicates", [1, 4])
-@pytest.mark.parametrize("squared", [False, True])
-def test_answers_are_proven_without_summing_all_codes(duplicates: int, squared: bool) -> None:
+@pytest.mark.parametrize("kind", ["plain", "squared", "dot"])
+def test_answers_are_proven_without_summing_all_codes(duplicates: int, kind: str) -> None:
     codes, tables = data(50_000 // duplicates, 8, 50, 1)
-    codes, tables = np.repeat(codes, duplicates, 0), tables**2 if squared else tables
+    tables = {"plain": tables, "squared": tables**2, "dot": products(8, 50, 1)}[kind]
+    codes = np.repeat(codes, duplicates, 0)
     gallery, expected = Distinct(pack(codes, 16)), rank(tables, codes, 20)
     finder = FastScan(gallery.packed, 8)
     with (
@@ -34,12 +43,13 @@ def test_answers_are_proven_without_summing_all_codes(duplicates: int, squared: 
     assert find.call_count < 1.2 * len(tables)
 
 
-def test_products_are_off_by_less_than_the_proof_allows_for_but_not_by_much_less() -> None:
+@pytest.mark.parametrize("kind", ["plain", "dot"])
+def test_products_are_off_by_less_than_the_proof_allows_for_but_not_by_much_less(kind: str) -> None:
     codes, tables = data(5000, 16, 20, 2)
     finder = FastScan(pack(codes, 16), 16)
-    for table in tables:
-        products, found = finder.find(-table.reshape(1, -1), 5000)
-        error = np.abs(table[np.arange(16), codes[found]].sum(1) + products).max()
+    for table in products(16, 20, 2) if kind == "dot" else tables:
+        proposed, found = finder.find(-table.reshape(1, -1), 5000)
+        error = np.abs(table[np.arange(16), codes[found]].sum(1) + proposed).max()
         doubt = fastscan._doubt(table, float(np.ptp(table, axis=1).max()))
         assert 0.1 * doubt < error < doubt
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spq.config import QuantizerConfig
+from spq.config import DISTANCES, QuantizerConfig
 from spq.data.images import load_pixels
 from spq.data.sources import open_images
 from spq.learning.fidelity import chosen, describe_copies, in_top, measure_fidelity
@@ -18,11 +18,13 @@ def pixels() -> np.ndarray:
 
 
 def slow_distance(query: np.ndarray, other: np.ndarray, M: int, distance: str) -> float:
+    if distance == "dot":
+        return -float(query.astype(np.float64) @ other)
     norms = np.linalg.norm((query - other).reshape(M, -1), axis=1)
     return float((norms**2).sum() if distance == "sqeuclidean" else norms.sum())
 
 
-@pytest.mark.parametrize("distance", ["l2", "sqeuclidean"])
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_every_figure_equals_that_of_slow_loops(tiny_model: Model, pixels: np.ndarray, distance: str) -> None:
     config = QuantizerConfig(num_codebooks=8, codeword_dim=4, distance=distance, prefixes=(2, 8))
     quantizer = Quantizer(config)
@@ -59,8 +61,9 @@ def test_every_figure_equals_that_of_slow_loops(tiny_model: Model, pixels: np.nd
 
 def slow_share(far: np.ndarray, row: int, top: int) -> float:
     """Of all orders in which equally near ones may come, the share with `row` among the top."""
-    nearer = int((far < far[row] - 1e-5 * far[row]).sum())
-    equal = int((np.abs(far - far[row]) <= 1e-5 * far[row]).sum())
+    rounding = 1e-5 * far[row] if far[row] > 0 else -1e-6 * far[row]  # inner products of such pictures are all alike
+    nearer = int((far < far[row] - rounding).sum())
+    equal = int((np.abs(far - far[row]) <= rounding).sum())
     return min(1.0, max(0.0, (top - nearer) / equal))
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from spq import ImageIndex
+from spq.config import DISTANCES
 from spq.data.folder import FolderImages
 from spq.data.sources import open_images, subset
 from spq.errors import ConfigError, DataError, ModelMismatchError, StoreError
@@ -251,7 +253,46 @@ def test_how_to_search_is_passed_on_and_checked_before_the_model_is_loaded(
             index.search(next(photos.rglob("*.png")), method="bucket")
 
 
-@pytest.mark.parametrize("distance", ["l2", "sqeuclidean"])
+def test_an_index_of_dot_ranks_by_the_inner_product_with_what_codes_stand_for(
+    photos: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    model = by_dot(tiny_model)
+    assert model.hash != tiny_model.hash
+    with ImageIndex.build(tmp_path / "i", model, photos) as index:
+        assert index.info()["distance"] == "dot"
+        ids, codes = index.store.codes()
+        points = model.codebooks[np.arange(8), codes].reshape(60, 32).astype(np.float64)
+        np.testing.assert_array_equal(codes, tiny_model.encode(list(map(open_images(photos).path, range(60)))))
+        x = model.embed([open_images(photos).path(3)])[0]
+        away = 1.3 * x - 0.3 * points[9]
+        bags = [i for i, path in index.store.paths(ids.tolist()).items() if path.startswith("bag/")]
+        for found, query, among in (
+            (index.search(x, 60), x, ids),
+            (index.search(int(ids[9]), 60), points[9], ids),
+            (index.search(x, 60, negative=[int(ids[9])]), away, ids),
+            (index.search(x, 60, where="label = bag"), x, bags),
+        ):
+            distances = {i: -float(points[row] @ query) for row, i in enumerate(ids.tolist()) if i in among}
+            assert {hit.id for hit in found} == set(distances)
+            np.testing.assert_allclose([hit.distance for hit in found], [distances[hit.id] for hit in found], rtol=1e-4)
+            np.testing.assert_allclose([hit.distance for hit in found], sorted(distances.values()), rtol=1e-4)
+            assert found[0].distance < 0
+        whole = index.search(x, 60)
+        limit = whole[7].distance
+        assert index.search(x, 60, max_distance=limit) == [hit for hit in whole if hit.distance <= limit]
+        for method in ("exact", "fast"):
+            assert index.search(x, 60, method=method) == whole
+        assert index.search(x, 60, method="ivf", recall_target=1.0) == whole
+
+
+def by_dot(model: Model) -> Model:
+    config = replace(model.config, quantizer=replace(model.config.quantizer, distance="dot"))
+    network = Network(config)
+    network.load_state_dict(model.network.state_dict())
+    return Model(network, config)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_the_tables_of_the_index_are_the_models(photos: Path, tiny_model: Model, tmp_path: Path, distance: str) -> None:
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
         codebooks = read_codebooks(tmp_path / "i", index.store.manifest)
@@ -259,6 +300,8 @@ def test_the_tables_of_the_index_are_the_models(photos: Path, tiny_model: Model,
         x = np.random.default_rng(0).normal(size=(5, 32)).astype(np.float32)
         expected = tiny_model.tables(x, distance)
         np.testing.assert_allclose(distance_tables(x, codebooks, distance), expected, rtol=1e-6, atol=1e-6)
+        with pytest.raises(ConfigError, match="unknown distance 'cosine'; use l2, sqeuclidean or dot"):
+            distance_tables(x, codebooks, "cosine")
 
 
 def test_file_names_that_are_not_utf8_are_indexed_found_and_removed(

@@ -16,14 +16,19 @@ from spq.index.tables import decode, distance_tables
 from spq.model.artifact import Model
 
 
+@pytest.fixture(scope="module", params=["l2", "dot"])
+def distance(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def gallery(tiny_model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gallery(tiny_model: Model, distance: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Codes (20,000, 8) of descriptors of 2,000 real pictures with a little noise, tables of 50 others, codebooks."""
     sample, rng = open_images("sample:train"), np.random.default_rng(0)
     x = tiny_model.embed([sample.image(i) for i in range(2050)])
     near = np.tile(x[50:], (10, 1))
     near += rng.normal(size=near.shape).astype(np.float32) * 0.3 * x.std()
-    tables = distance_tables(x[:50], tiny_model.codebooks, "l2")
+    tables = distance_tables(x[:50], tiny_model.codebooks, distance)
     return tiny_model.encode_descriptors(near), tables, tiny_model.codebooks
 
 
@@ -38,7 +43,7 @@ def recall(found: np.ndarray, truth: np.ndarray) -> float:
     nlist=st.integers(1, 40),
     top=st.integers(1, 320),
     used=st.sampled_from([1, 2, 16]),
-    kind=st.sampled_from(["uniform", "ties", "constant", "tiny"]),
+    kind=st.sampled_from(["uniform", "ties", "constant", "tiny", "both signs"]),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
@@ -46,6 +51,8 @@ def test_looking_into_all_lists_is_exact(N: int, M: int, nlist: int, top: int, u
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, used, (N, M)).astype(np.uint8)
     tables = (rng.integers(0, 4, (2, M, 16)) if kind == "ties" else rng.random((2, M, 16))).astype(np.float32)
+    if kind == "both signs":
+        tables -= np.float32(0.5)
     if kind in ("constant", "tiny"):
         tables = tables * np.float32(1e-38) if kind == "tiny" else np.full_like(tables, 0.5)
     with mock.patch.multiple(fastscan, FEWEST=1, MOST_CANDIDATES=1), mock.patch.object(ivf, "LISTS", nlist / N**0.5):
@@ -86,13 +93,13 @@ def test_more_lists_find_more_and_a_third_of_them_find_nearly_all(
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.99, 1.0])
 def test_the_recall_target_is_reached_on_the_sample_with_as_few_lists_as_can_be(
-    gallery: tuple[np.ndarray, np.ndarray, np.ndarray], target: float
+    gallery: tuple[np.ndarray, np.ndarray, np.ndarray], distance: str, target: float
 ) -> None:
     codes, _, codebooks = gallery
     asked: list[np.ndarray] = []
 
     def tables_of(sample: np.ndarray) -> np.ndarray:
-        asked.append(distance_tables(decode(sample, codebooks), codebooks, "l2"))
+        asked.append(distance_tables(decode(sample, codebooks), codebooks, distance))
         return asked[0]
 
     searched = Scan(codes, 16, tables_of)

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("M", "K"), [(4, 16), (5, 16), (3, 64), (8, 256)])
 def test_distances_and_rows_are_those_of_the_index_to_the_last_bit(M: int, K: int) -> None:
     rng = np.random.default_rng(M * K)
-    tables = rng.random((7, M, K), np.float32)
+    tables = rng.random((7, M, K), np.float32) - np.float32(0.5)  # of both signs, as those of `dot`
     codes = rng.integers(0, K, (500, M), np.uint8)
     for top in (1, 20, 1000):
         for ours, theirs in zip(on_device.rank(tables, codes, top, CPU), rank(tables, codes, top), strict=True):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from spq.data.sources import open_images
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 from spq.model.artifact import Model
+from spq.model.network import Network
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install -e '.[dev]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -386,6 +388,37 @@ def test_details_tell_what_is_known_and_why_it_matched(page: Page, site: str) ->
     panel.locator(".bars a").first.click()
     expect(page.locator("#word-grid img.there").first).to_be_visible()
     assert state(page)["view"] == "codewords"
+
+
+def test_distances_below_zero_are_shown_cut_off_and_explained(
+    browser: Any, collection: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    config = replace(tiny_model.config, quantizer=replace(tiny_model.config.quantizer, distance="dot"))
+    network = Network(config)
+    network.load_state_dict(tiny_model.network.state_dict())
+    model = Model(network, config)
+    ImageIndex.build(tmp_path / "i", model, collection / "photos").close()
+    with served(tmp_path / "i", model, tmp_path / "cache") as site, tab(browser) as page:
+        page.goto(f"{site}#like=3")
+        settled(page)
+        shown = [float(text) for text in page.locator("#grid .tile:visible .far").all_inner_texts()]
+        assert shown[0] < 0
+        assert shown == sorted(shown)
+        page.locator("#cut-off").fill("300")
+        expect(page.locator("#summary")).to_contain_text("within")
+        limit = float(state(page)["max"])
+        assert shown[0] <= limit < 0
+        near = [float(text) for text in page.locator("#grid .tile:visible .far").all_inner_texts()]
+        assert near
+        assert max(near) <= limit + 0.005
+        pictures(page).nth(2).hover()
+        pictures(page).nth(2).get_by_role("button", name="Details").click()
+        told = page.locator("#details .why p")
+        expect(told).to_contain_text("a bar below zero brings it nearer")
+        total = float(re.search(r"Distance (\S+)\.", told.inner_text()).group(1))  # type: ignore[union-attr]
+        parts = [float(text) for text in page.locator("#details .bars .value").all_inner_texts()]
+        assert sum(parts) == pytest.approx(total, abs=0.005 * 9)
+        assert page.locator("#details .bars .fill.below").count() >= sum(part < 0 for part in parts) > 0
 
 
 def test_the_path_is_copied(browser: Any, site: str) -> None:

@@ -236,7 +236,7 @@ def test_a_run_tells_all_that_a_reader_needs(
     row = quality.Bench(options(pictures, tiny)).run()[0]
     assert row["protocol"] == f"{pictures}, 40 held out"
     classic = {"PQ", "OPQ", "PQ-256", "OPQ-256", "ITQ", "LSH"}
-    assert classic | {"float cosine", "sqeuclidean"} == set(row["others"])
+    assert classic | {"float cosine", "sqeuclidean", "dot"} == set(row["others"])
     assert row["map"] > 0.12  # chance is 0.1; hardly trained, and many of its codes tie
     minutes = [point[0] for point in row["curve"]]
     assert len(minutes) > 1

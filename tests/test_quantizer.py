@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference import paper
-from spq.config import QuantizerConfig
+from spq.config import DISTANCES, QuantizerConfig
 from spq.errors import CodebookError, ConfigError
 from spq.model.quantizer import Quantizer
 
@@ -79,8 +79,29 @@ def test_a_cold_soft_assignment_is_the_hard_one() -> None:
 def test_squared_tables_are_the_squares_of_the_others() -> None:
     quantizer, x = random_quantizer(2, 8, 4), torch.ones(1, 8)
     torch.testing.assert_close(quantizer.tables(x, "l2").square(), quantizer.tables(x, "sqeuclidean"))
-    with pytest.raises(ConfigError, match="unknown distance 'cosine'"):
+    with pytest.raises(ConfigError, match="unknown distance 'cosine'; use l2, sqeuclidean or dot"):
         quantizer.tables(x, "cosine")  # type: ignore[arg-type]
+
+
+@given(M=st.integers(1, 5), bits=st.integers(1, 6), d=st.integers(1, 7), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_dot_is_minus_the_inner_product_with_what_a_code_stands_for(M: int, bits: int, d: int, seed: int) -> None:
+    quantizer, rng = random_quantizer(M, 2**bits, d), np.random.default_rng(seed)
+    x = rng.normal(size=(3, M * d)).astype(np.float32)
+    codes = rng.integers(0, 2**bits, (20, M)).astype(np.uint8)
+    tables = quantizer.tables(torch.from_numpy(x), "dot").detach().numpy()
+    decoded = quantizer.decode(torch.from_numpy(codes)).detach().numpy()
+    distances = sum(tables[:, m][:, codes[:, m]] for m in range(M))
+    np.testing.assert_allclose(distances, -(x.astype(np.float64) @ decoded.T), rtol=1e-4, atol=1e-5)
+
+
+def test_the_distance_changes_tables_and_no_code() -> None:
+    x = torch.randn(50, 32, generator=torch.Generator().manual_seed(2))
+    quantizers = [Quantizer(QuantizerConfig(codeword_dim=4, distance=distance)) for distance in DISTANCES]
+    for quantizer in quantizers:
+        quantizer.load_state_dict(quantizers[0].state_dict())
+        assert torch.equal(quantizer.encode(x), quantizers[0].encode(x))
+        assert torch.equal(quantizer.tables(x), quantizers[0].tables(x, quantizer.config.distance))
 
 
 @pytest.mark.parametrize(("M", "K", "bits"), [(4, 16, 16), (8, 16, 32), (16, 16, 64), (8, 256, 64), (6, 64, 36)])

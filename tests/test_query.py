@@ -41,7 +41,7 @@ def summed(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
 @given(P=st.integers(1, 4), J=st.integers(0, 3), seed=st.integers(0, 999), weighted=st.booleans())
 def test_the_distance_is_that_of_the_formula(P: int, J: int, seed: int, weighted: bool) -> None:
     rng = np.random.default_rng(seed)
-    tables = rng.random((P + J, 5, 16)).astype(np.float32)
+    tables = rng.normal(size=(P + J, 5, 16)).astype(np.float32)  # of both signs, as those of `dot`
     codes = rng.integers(0, 16, (40, 5))
     w = rng.uniform(0.1, 3, P + J) if weighted else np.array([1.0] * P + [0.3] * J)
     D = np.array([summed(table, codes) for table in tables])
@@ -80,6 +80,18 @@ def test_unsquared_distances_leave_the_positive_in_front_of_everything() -> None
         p = codebooks[np.arange(4), code].reshape(12)
         tables = distance_tables(np.stack([p, rng.normal(size=12).astype(np.float32)]), codebooks, "l2")
         np.testing.assert_array_equal(combined(tables[:1], tables[1:]).argmin(1), code)
+
+
+@pytest.mark.parametrize("v", [0.3, 1, 2])
+def test_inner_products_are_those_with_a_point_moved_away_from_the_negative(v: float) -> None:
+    rng = np.random.default_rng(0)
+    codebooks = rng.normal(size=(4, 16, 3)).astype(np.float32)
+    codes = rng.integers(0, 16, (200, 4))
+    points = codebooks[np.arange(4), codes].reshape(200, 12)
+    p, n = rng.normal(size=(2, 12)).astype(np.float32)
+    tables = distance_tables(np.stack([p, n]), codebooks, "dot")
+    found = summed(combined(tables[:1], tables[1:], [1, v]), codes)
+    np.testing.assert_allclose(found, -points @ (p + v * (p - n)), rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_as_far_from_the_negative_as_from_the_positive_keeps_its_distance(
@@ -158,18 +170,19 @@ def plain(asked: Search, distances: np.ndarray, codes: np.ndarray, ids: np.ndarr
     top=st.integers(1, 20),
     offset=st.integers(0, 20),
     fold=st.booleans(),
-    limit=st.none() | st.floats(-1, 6),
+    limit=st.none() | st.floats(-6, 6),
+    least=st.sampled_from([0, -3]),
     excluded=st.lists(st.integers(0, 160), max_size=5),
     share=st.sampled_from([None, 0.0, 0.1, 0.9]),
     seed=st.integers(0, 999),
 )
 def test_answers_are_those_of_sorting_everything(
-    N: int, K: int, top: int, offset: int, fold: bool, limit: float | None, excluded: list[int], share: float | None,
-    seed: int,
+    N: int, K: int, top: int, offset: int, fold: bool, limit: float | None, least: int, excluded: list[int],
+    share: float | None, seed: int,
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, K, (N, 3)).astype(np.uint8)
-    tables = rng.integers(0, 3, (2, 3, K)).astype(np.float32)  # ties abound
+    tables = rng.integers(least, 3, (2, 3, K)).astype(np.float32)  # ties abound
     ids = np.sort(rng.choice(2 * N, N, replace=False)).astype(np.int64)
     rows = None if share is None else np.flatnonzero(rng.random(N) < share)
     asked = Search(top, offset=offset, fold=fold, max_distance=limit, exclude=excluded)

@@ -9,16 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference import adc
+from spq.config import DISTANCES
 from spq.errors import ConfigError, StoreError
 from spq.index import fastscan, scan
 from spq.index.scan import Method, Scan, memory_bytes, rank
 
 
-def data(N: int, M: int, K: int, Q: int, seed: int, ties: bool, used: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of which only the first `used` codewords occur, and tables."""
+def data(
+    N: int, M: int, K: int, Q: int, seed: int, ties: bool, used: int = 256, least: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of which only the first `used` codewords occur, and tables; with ties, of whole numbers from `least` on."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, min(K, used), (N, M)).astype(np.uint8)
-    tables = rng.integers(0, 4, (Q, M, K)) if ties else rng.random((Q, M, K))
+    tables = rng.integers(least, 4, (Q, M, K)) if ties else rng.random((Q, M, K))
     return codes, tables.astype(np.float32)
 
 
@@ -39,13 +42,14 @@ def fast_from_here(candidates: int = 1) -> mock._patch:  # type: ignore[type-arg
     top=st.integers(0, 70),
     used=st.sampled_from([1, 2, 256]),
     method=st.sampled_from(["auto", "exact"]),
+    least=st.sampled_from([0, -4]),
     seed=st.integers(0, 999),
 )
 @settings(max_examples=100, deadline=None)
 def test_search_equals_the_slow_transcription_also_with_ties(
-    N: int, M: int, K: int, top: int, used: int, method: Method, seed: int
+    N: int, M: int, K: int, top: int, used: int, method: Method, least: int, seed: int
 ) -> None:
-    codes, tables = data(N, M, K, 2, seed, ties=True, used=used)
+    codes, tables = data(N, M, K, 2, seed, ties=True, used=used, least=least)
     distances, rows = Scan(codes, K).search(tables, top, method)
     for query, answer in enumerate(adc.search(tables, codes, top)):
         assert list(zip(distances[query].tolist(), rows[query].tolist(), strict=True)) == answer
@@ -83,7 +87,7 @@ def test_the_fast_path_gives_the_exact_list(M: int, ties: bool) -> None:
     top=st.integers(1, 12),
     scale=st.sampled_from([1e-38, 1e-7, 1.0, 1e7, 1e37]),
     offset=st.sampled_from([0.0, 1.0, -3e4]),
-    kind=st.sampled_from(["uniform", "ties", "one wide codebook", "constant", "one entry apart"]),
+    kind=st.sampled_from(["uniform", "ties", "one wide codebook", "constant", "one entry apart", "both signs"]),
     used=st.sampled_from([1, 2, 16]),
     seed=st.integers(0, 999),
 )
@@ -96,6 +100,8 @@ def test_the_fast_path_is_exact_whatever_the_tables_hold(
         tables[:, 0] *= 1e4  # 8 bits leave nothing for the others
     elif kind == "constant":
         tables[:] = 0.5
+    elif kind == "both signs":
+        tables -= 0.5
     elif kind == "one entry apart":
         tables[:, -1, 0] = -1e3
     scaled = (tables.astype(np.float64) + offset) * scale
@@ -122,9 +128,9 @@ def test_distances_equal_the_transcription_in_double_precision(K: int) -> None:
     np.testing.assert_allclose(distances, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("K", [16, 64, 256])
-def test_faiss_and_numpy_give_the_same_distances(K: int, squared: bool) -> None:
+def test_faiss_and_numpy_give_the_same_distances(K: int, distance: str) -> None:
     """A plain FAISS product quantizer sums squared norms; with identity codebooks it sums any table."""
     import faiss
 
@@ -133,9 +139,12 @@ def test_faiss_and_numpy_give_the_same_distances(K: int, squared: bool) -> None:
     codebooks = rng.normal(size=(M, K, d)).astype(np.float32)
     queries = rng.normal(size=(5, M * d)).astype(np.float32)
     codes = rng.integers(0, K, (300, M)).astype(np.uint8)
-    tables = np.square(queries.reshape(5, M, 1, d) - codebooks).sum(-1)
-    if not squared:
-        tables = np.sqrt(tables)
+    squared = distance == "sqeuclidean"
+    tables = {
+        "sqeuclidean": np.square(queries.reshape(5, M, 1, d) - codebooks).sum(-1),
+        "l2": np.linalg.norm(queries.reshape(5, M, 1, d) - codebooks, axis=-1),
+        "dot": -np.einsum("qmd,mkd->qmk", queries.reshape(5, M, d), codebooks),
+    }[distance]
     distances, rows = rank(tables, codes, 300)
     bits = K.bit_length() - 1
     if squared:

@@ -12,7 +12,7 @@ import torch
 
 from spq import SPQ, ImageIndex
 from spq.app import cli
-from spq.config import Recipe
+from spq.config import DISTANCES, Recipe
 from spq.data.images import load_pixels
 from spq.data.sources import open_images, subset
 from spq.errors import ConfigError, ModelMismatchError
@@ -54,7 +54,7 @@ def test_a_truncated_model_gives_the_beginning_of_all_that_the_whole_one_gives(
     x = nested.embed(pixels)
     np.testing.assert_allclose(short.embed(pixels), x[:, : 4 * M], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(short.encode(pixels), nested.encode(pixels)[:, :M])
-    for distance in ("l2", "sqeuclidean"):
+    for distance in DISTANCES:
         np.testing.assert_array_equal(short.tables(x[:, : 4 * M], distance), nested.tables(x, distance)[:, :M])
     assert len(np.unique(short.encode(pixels), axis=0)) > 20
 

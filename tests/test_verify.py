@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spq import ImageIndex
+from spq.config import DISTANCES
 from spq.errors import StoreError
 from spq.index.layout import has_index
 from spq.index.store import Store
@@ -99,7 +101,7 @@ def test_a_manifest_that_does_not_fit_is_a_fault(index: Path) -> None:
     content = json.loads(manifest.read_text("utf-8"))
     for changed, words in (
         ({"bits": 64}, "8 codebooks of 16 codewords do not make 64 bits"),
-        ({"distance": "cosine"}, "distance 'cosine' is neither l2 nor sqeuclidean"),
+        ({"distance": "cosine"}, "distance 'cosine' is none of l2, sqeuclidean, dot"),
         ({"model": "other"}, "codes of two models do not mix"),
         ({"format": 99}, "has format 99"),
         ({"num_codebooks": "8"}, "expected int"),
@@ -114,6 +116,14 @@ def test_a_distance_that_is_not_the_models_is_a_fault(index: Path) -> None:
     (index / "manifest.json").write_text(json.dumps(facts | {"distance": "sqeuclidean"}))
     (line,) = faults(index)
     assert "distance sqeuclidean, are not the model's 32 of 16, l2" in line
+
+
+def test_an_index_of_each_distance_is_sound(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+    for distance in DISTANCES:
+        q = replace(tiny_model.config.quantizer, distance=distance)
+        model = Model(tiny_model.network, replace(tiny_model.config, quantizer=q))
+        ImageIndex.build(tmp_path / distance, model, photos).close()
+        assert list(faults(tmp_path / distance)) == []
 
 
 def test_a_hash_of_another_item_is_a_fault(index: Path) -> None:

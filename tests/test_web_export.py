@@ -8,6 +8,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from PIL import Image
 
 from spq.app.exporting.columns import write_columns
 from spq.app.exporting.site import Options, export_web
-from spq.config import Recipe
+from spq.config import DISTANCES, Recipe
 from spq.data.images import to_pixels
+from spq.index.codewords import members
+from spq.index.explain import explain
 from spq.index.image_index import ImageIndex
 from spq.index.query import Search, ranked
 from spq.index.scan import Scan, rank
 from spq.index.store import Item, Store
+from spq.index.tables import distance_tables
 from spq.index.where import Expr
 from spq.model.artifact import Model
 from test_conditions import ITEMS, MANIFEST, TREES, fill, holds
@@ -174,7 +178,7 @@ def pairs(hits: list[Any]) -> list[tuple[int, float]]:
     return [(h["id"], h["distance"]) if isinstance(h, dict) else (h.id, h.distance) for h in hits]
 
 
-@pytest.mark.parametrize("distance", ["l2", "sqeuclidean"])
+@pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize(("K", "M"), [(16, 4), (16, 8), (16, 16), (16, 7), (64, 3), (256, 4)])
 def test_more_like_this_and_not_like_that_rank_as_spq_search_does_to_the_last_bit(
     made: Callable[..., Site], visit: Callable[..., Page], K: int, M: int, distance: str
@@ -289,6 +293,44 @@ def decoded(base64: str, kind: str) -> list[float]:
     import base64 as b
 
     return np.frombuffer(b.b64decode(base64), kind).tolist()
+
+
+def test_a_site_of_dot_says_why_and_what_is_typical_as_the_index_does(
+    made: Callable[..., Site], visit: Callable[..., Page]
+) -> None:
+    site = made(distance="dot")
+    page, index = visit(site), site.index
+    ids, codes = index.store.codes()
+    a, b = int(ids[5]), 50
+    parts = explain(index.tables([a], Search())[0], codes[b])
+    told_parts = told(page, f"window.api.explain({{query: {{ids: [{a}]}}, id: {ids[b]}}})")
+    assert told_parts["total"] == pytest.approx(sum(part.distance for part in parts))
+    assert told_parts["total"] < 0
+    assert approximately([asdict(part) for part in parts]) == told_parts["parts"]
+    for m, k in ((0, int(codes[0, 0])), (3, int(codes[7, 3]))):
+        found = told(page, f"window.api.codeword({m}, {k}, {{top: 200}})")
+        expected = ids[members(codes, m, k, index.codebooks, "dot")].tolist()
+        assert [item["id"] for item in found["items"]] == expected
+
+
+@IN_BROWSER
+@given(
+    shape=st.tuples(st.integers(1, 5), st.sampled_from([2, 16, 64]), st.integers(1, 9)),
+    distance=st.sampled_from(DISTANCES),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_table_of_a_descriptor_is_that_of_numpy(
+    blank: Page, shape: tuple[int, int, int], distance: str, seed: int
+) -> None:
+    rng, (M, K, d) = np.random.default_rng(seed), shape
+    codebooks, x = rng.normal(size=shape).astype(np.float32), rng.normal(size=M * d).astype(np.float32)
+    table = blank.evaluate(
+        """([x, codebooks, M, K, distance]) =>
+            [...window.query.tableOfDescriptor(Float32Array.from(x), Float32Array.from(codebooks), M, K, distance)]""",
+        [x.tolist(), codebooks.ravel().tolist(), M, K, distance],
+    )
+    expected = distance_tables(x[None], codebooks, distance)[0]
+    np.testing.assert_allclose(np.reshape(table, (M, K)), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_refusal_is_told_from_a_failure_and_says_what_is_wrong(site: Site, visit: Callable[..., Page]) -> None:

@@ -27,6 +27,7 @@ from spq.app.export import web_options
 from spq.app.exporting import folder, runtime, site, thumbs
 from spq.app.exporting.content import PAGE, tables_of_codewords
 from spq.app.exporting.site import Options, export_web
+from spq.config import DISTANCES
 from spq.errors import ConfigError, DataError, SPQError, StoreError
 from spq.index.image_index import ImageIndex
 from spq.index.tables import distance_tables
@@ -257,7 +258,7 @@ def test_thumbnails_are_made_with_little_in_memory(
     assert 0 < len(list((tmp_path / "t").rglob("*.jpg"))) <= thumbs.AHEAD * 2 + 1
 
 
-@pytest.mark.parametrize("distance", ["l2", "sqeuclidean"])
+@pytest.mark.parametrize("distance", DISTANCES)
 @given(shape=st.tuples(st.integers(1, 5), st.sampled_from([2, 16, 64]), st.integers(1, 19)), seed=st.integers(0, 999))
 @settings(max_examples=30, deadline=None)
 def test_tables_cut_from_those_of_codewords_are_those_of_the_code(

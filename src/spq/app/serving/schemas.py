@@ -132,8 +132,7 @@ class Codewords(BaseModel):
 
 
 class Part(BaseModel):
-    """What codebook m adds to a distance: of the query to the item's codeword. It may be negative. nearest: the codeword there that
-    is nearest to the query."""
+    """What codebook m adds to a distance; it may be below 0. nearest: the codeword there that is nearest to the query."""
 
     m: int
     codeword: int
