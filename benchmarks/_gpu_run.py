@@ -33,7 +33,6 @@ from spq.model.artifact import Model
 from spq.model.device import resolve_device
 from spq.model.network import Network
 
-RESERVE = 45.0  # seconds after learning: codebooks, the model's own report, scores of the test queries, parts
 HELD_OUT = 5_000  # training pictures that ask the others, for the curve and for choices
 
 
@@ -65,7 +64,7 @@ def decoded(images: ImageSet, size: int, limit: int) -> tuple[ImageSet, Any, Any
 
 def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
     """Train until the clock says so, score, and leave model and parts."""
-    deadline = started + arguments.finish_by - RESERVE
+    deadline = started + arguments.finish_by - arguments.reserve
     recipe = variant(arguments.recipe, arguments.bits, 10.0, None)[0]
     recipe = replace(recipe, train=replace(recipe.train, seed=arguments.seed or 0, checkpoint_minutes=60.0))
     results = Results(out / "results.json", {"recipe": recipe.name, "seed": recipe.train.seed, "device": device_name()})
@@ -99,6 +98,7 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
     results.content["training"] = model.training
     model.save(out / "model", half=True)
     model.network.to(data.device)
+    torch.backends.cudnn.allow_tf32 = False
     results.content["scores"]["final"] = data.test.scores(model)
     results.content["scores"]["final, training pictures ask"] = data.held_out.scores(model)
     mark("scored")
@@ -129,7 +129,14 @@ class Watch:
         before, self.before = self.before, now
         if before and now.seconds > before.seconds and now.part == before.part and now.step > before.step:
             rate = (now.views - before.views) / (now.seconds - before.seconds)
-            row = [round(time.monotonic() - self.started, 1), now.part, round(now.done, 3), now.epoch, round(now.loss, 4), round(rate)]
+            row = [
+                round(time.monotonic() - self.started, 1),
+                now.part,
+                round(now.done, 3),
+                now.epoch,
+                round(now.loss, 4),
+                round(rate),
+            ]
             self.results.content["rates"].append(row)
             say(
                 f"{row[0]:6.1f} s  {now.part} {now.done:4.0%}  epoch {now.epoch}, loss {now.loss:.3f}, {rate:,.0f} views/s, "
@@ -183,9 +190,7 @@ def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
             say(f"{name}: {rate:,.0f} views/s")
         mark("eager rates")
     watch = Watch(results, data, recipe, 1e9, started)
-    model = train(
-        data.images, first, out / "look", device=arguments.device, on_status=watch.status, on_note=watch.note
-    )
+    model = train(data.images, first, out / "look", device=arguments.device, on_status=watch.status, on_note=watch.note)
     mark("network trained")
     model.network.to(data.device)
     bf16 = data.device.type == "cuda"

@@ -302,6 +302,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="views per second instead, step by step from recipe paper to recipe gpu",
     )
     add("--finish-by", type=float, help="seconds from the start in which all is done: one call, one finished result")
+    add(
+        "--reserve",
+        type=float,
+        default=38.0,
+        help="of these seconds for codebooks, the model's report, scores and parts",
+    )
     add("--look", action="store_true", help="rates, then a short training and variants of its last stage")
     add("--look-minutes", type=float, default=1.0, help="of the short training")
     add("--variants", nargs="+", metavar="VARIANT", help="of the last stage, for --look")

@@ -210,6 +210,7 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     channels_last: bool = False
     compile: Literal["auto", "on", "off"] = "auto"  # the network, by torch.compile; auto: on CUDA, from 5 minutes on
+    graph: bool = False  # on CUDA: record a step once as a graph, and launch its kernels together
     checkpoint_minutes: float = 10.0
     seed: int = 0
     num_views: int = 2  # of each image in a batch; the loss is averaged over their pairs
@@ -277,6 +278,7 @@ class ClusterConfig:
     clusters: int = 16  # of each head, which is also the length of a sub-vector
     neighbours: int = 20  # pictures that a picture is to share its clusters with
     balance: float = 2.0  # weight of the entropy that keeps clusters in use
+    candidates: int = 3  # heads that are fitted for each that is kept
     head_steps: int = 1000  # on frozen features
     head_batch: int = 1024
     head_lr: float = 3e-3
@@ -285,8 +287,8 @@ class ClusterConfig:
     epochs: int = 40  # of self-training at most; a training by minutes also ends it when they are over
     batch_size: int = 1024  # pictures; two views of each
     view_scale: float = 0.75
-    confidence: float = 0.0  # of the teacher, from which a picture teaches; 0: all teach, by sharpened assignments
-    sharpness: float = 2.0  # exponent of these
+    confidence: float = 0.9  # of the teacher, from which a picture teaches; 0: all teach, by sharpened assignments
+    sharpness: float = 4.0  # exponent of these
     teacher_momentum: float = 0.99
     own_share: float = 0.5  # of the teacher's own assignment in a target; the rest is that of the neighbours
     contrast: float = 0.1  # weight of the contrastive loss that goes on beside

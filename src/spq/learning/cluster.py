@@ -72,6 +72,28 @@ def fit_heads(
     return layer
 
 
+@torch.no_grad()
+def choose_heads(assigned: Tensor, count: int) -> list[int]:
+    """The heads that stand best for all of them, in an order whose beginnings do as well: without the bad luck of single starts.
+
+    Greedy: the next head is the one with which the summed co-association of the chosen (how likely two pictures share a cluster)
+    correlates best with that of all heads.
+
+    Args:
+        assigned: (N, H, K) assignments of a few thousand pictures.
+    """
+    together = torch.einsum("ihk,jhk->hij", assigned, assigned)  # (H, N, N)
+    together = together - together.mean((1, 2), keepdim=True)
+    gram = (together.flatten(1) @ together.flatten(1).T).cpu()  # (H, H)
+    with_all, chosen = gram.sum(1), list[int]()
+    while len(chosen) < count:
+        rest = [h for h in range(len(gram)) if h not in chosen]
+        sums = [[*chosen, h] for h in rest]
+        fit = [float(with_all[s].sum() / gram[s][:, s].sum().clamp(min=1e-12).sqrt()) for s in sums]
+        chosen.append(rest[max(range(len(rest)), key=fit.__getitem__)])
+    return chosen
+
+
 def targets(own: Tensor, around: Tensor, prior: Tensor, own_share: float) -> Tensor:
     """(B, M, K) what to learn: the teacher's own assignment and that of the neighbours, with rare clusters raised.
 

@@ -22,6 +22,7 @@ from spq.learning.checkpoint import State
 from spq.learning.cluster import (
     WEAK,
     Teacher,
+    choose_heads,
     confident_cross_entropy,
     cut_out,
     describe_whole,
@@ -30,6 +31,7 @@ from spq.learning.cluster import (
     recompute_statistics,
     soft_cross_entropy,
 )
+from spq.learning.graphed import GraphedStep
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours
 from spq.learning.optimizers import make_optimizers
@@ -42,6 +44,7 @@ from spq.model.network import Network
 
 VIEWS = 3  # of each picture that heads learn from, beside the whole picture
 GRAPH = 60_000  # pictures of the graph of neighbours on a GPU
+SAMPLE = 1500  # pictures by which heads are chosen
 WATCH_STEPS = 100  # between two looks at a self-training
 OnPart = Callable[[str, Model], None]
 
@@ -104,7 +107,13 @@ class ClusterStage:
         self.state.seconds += time.monotonic() - begun
         self.state.began = self.state.seconds
         if self.config.self_training:
-            network = self.self_training(network)
+            before = copy.deepcopy(network)
+            try:
+                network = self.self_training(network)
+            except CollapseError as error:
+                if self.on_note:
+                    self.on_note(f"self-training is not kept: {error}")
+                network = before
         self.fit_codebooks(network)
         run = self._run(network, [])
         run.session_start = time.monotonic()
@@ -128,7 +137,7 @@ class ClusterStage:
         assert found is not None
         self.near = found
         M = self.recipe.quantizer.num_codebooks
-        layer = fit_heads(features, self.near, M, config, self.generator)
+        layer = self._chosen(fit_heads(features, self.near, M * config.candidates, config, self.generator), whole, M)
         network = Network(self.end_recipe, self.before.backbone).to(self.device)
         network.head = nn.Sequential(layer)
         with torch.no_grad():
@@ -139,6 +148,17 @@ class ClusterStage:
             self.fit_codebooks(network)
             self.on_part("heads", Model(network, self.end_recipe))
         return network
+
+    def _chosen(self, layer: nn.Linear, whole: Tensor, count: int) -> nn.Linear:
+        """The layer of the heads that are kept."""
+        K, rows = self.config.clusters, torch.linspace(0, len(whole) - 1, min(SAMPLE, len(whole))).long()
+        assigned = torch.softmax(layer(whole[rows.to(whole.device)]).view(len(rows), -1, K), 2)
+        order = choose_heads(assigned, count)
+        kept = nn.Linear(whole.shape[1], count * K).to(whole.device)
+        with torch.no_grad():
+            kept.weight.copy_(layer.weight.view(-1, K, whole.shape[1])[order].flatten(0, 1))
+            kept.bias.copy_(layer.bias.view(-1, K)[order].flatten())
+        return kept
 
     def _whole(self, network: Network) -> Tensor:
         """(N, F) features of the pictures, as they are encoded."""
@@ -164,24 +184,25 @@ class ClusterStage:
         parameters = nn.ModuleList([network, contrast.head, contrast.quantizer])
         optimizers = make_optimizers(parameters, replace(recipe, train=part))  # type: ignore[arg-type]
         run = self._run(network, optimizers, replace(recipe, train=part))
-        looked, sums = 0, Signs()
+        looked, signs = 0, Signs(self.device)
         network.train()
         contrast.head.train()
+        gradients = GraphedStep(
+            partial(self._step, network, contrast, teacher, signs), parameters, self.device, recipe.train.graph,
+            [*teacher.network.buffers(), teacher.bank, teacher.prior, signs.totals], self.on_note,
+        )  # fmt: skip
         with run.interruptible():
             for rows, generator in run.batches(len(self.data), self.device):
                 if (look := int(run.done * (config.refresh + 1))) > looked:
                     looked = look
-                    teacher.near = self._nearest(teacher.network)
-                loss, x = self._step(network, contrast, teacher, rows, generator, sums)
-                for optimizer in optimizers:
-                    optimizer.zero_grad()
-                torch.autograd.backward(loss)
+                    teacher.near.copy_(self._nearest(teacher.network))
+                loss, x = gradients(rows, generator)
                 for optimizer in optimizers:
                     optimizer.step()
                 teacher.follow(network)
                 run.after_step(loss, x, self.on_status, None)
                 if run.state.step % WATCH_STEPS == 0:
-                    self._watch(run, sums)
+                    self._watch(run, signs)
         recompute_statistics(teacher.network, self.data, recipe.input, self.bf16)
         return teacher.network
 
@@ -190,9 +211,9 @@ class ClusterStage:
         network: Network,
         contrast: Network,
         teacher: Teacher,
+        signs: Signs,
         rows: Tensor,
         generator: torch.Generator,
-        sums: Signs,
     ) -> tuple[Tensor, Tensor]:
         config, recipe, images = self.config, self.recipe, self.data[rows]
         autocast = partial(torch.autocast, self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -210,7 +231,7 @@ class ClusterStage:
             loss, sure = confident_cross_entropy(logits, target, config.confidence)
         else:
             loss, sure = soft_cross_entropy(logits, target, config.sharpness)
-        sums.add(logits, target, own, sure)
+        signs.add(logits, target, own, sure)
         if config.contrast:
             outputs = list(zip(x.chunk(2), contrast.quantizer(x).chunk(2), strict=True))
             loss = loss + config.contrast * multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
@@ -222,16 +243,16 @@ class ClusterStage:
         network.train()
         return found
 
-    def _watch(self, run: Run, sums: Signs) -> None:
-        signs = sums.taken()
-        row = {"step": run.state.step, "done": round(run.done, 4), **signs}
+    def _watch(self, run: Run, signs: Signs) -> None:
+        now = signs.taken()
+        row = {"step": run.state.step, "done": round(run.done, 4), **now}
         with (self.out / "clusters.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.on_note:
             self.on_note("clusters: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()))
-        if signs["largest"] > 0.5:
+        if now["largest"] > 0.5:
             raise CollapseError(
-                f"one cluster of a head holds {signs['largest']:.0%} of the pictures; raise cluster.balance"
+                f"one cluster of a head holds {now['largest']:.0%} of the pictures; raise cluster.balance"
             )
 
     @torch.no_grad()
@@ -261,26 +282,26 @@ class Signs:
     the teacher. largest: share of the largest cluster of a head. used: clusters that hold a tenth of an even share, by head.
     """
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
+    NAMES = ("confident", "agreement", "certainty", "largest", "used")
+
+    def __init__(self, device: torch.device) -> None:
+        self.totals = torch.zeros(len(self.NAMES) + 1, device=device)  # the last counts
 
     @torch.no_grad()
     def add(self, logits: Tensor, target: Tensor, own: Tensor, sure: Tensor) -> None:
         K = own.shape[2]
         hit = logits.argmax(2) == target.argmax(2)
         share = nn.functional.one_hot(own.argmax(2), K).float().mean(0)
-        now = {
-            "confident": sure.float().mean(),
-            "agreement": (hit & sure).sum() / sure.sum().clamp(min=1),
-            "certainty": own.max(2).values.mean(),
-            "largest": share.max(1).values.max(),
-            "used": (share > 0.1 / K).float().sum(1).mean(),
-        }
-        self.sums = {name: self.sums.get(name, 0) + value for name, value in now.items()}
-        self.count += 1
+        now = [
+            sure.float().mean(),
+            (hit & sure).sum() / sure.sum().clamp(min=1),
+            own.max(2).values.mean(),
+            share.max(1).values.max(),
+            (share > 0.1 / K).float().sum(1).mean(),
+        ]
+        self.totals.add_(torch.stack([*now, torch.ones_like(now[0])]))
 
     def taken(self) -> dict[str, float]:
-        means = {name: round(float(value) / max(1, self.count), 4) for name, value in self.sums.items()}
-        self.sums, self.count = {}, 0
-        return means
+        *sums, count = self.totals.tolist()
+        self.totals.zero_()
+        return {name: round(value / max(1.0, count), 4) for name, value in zip(self.NAMES, sums, strict=True)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -25,21 +25,33 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure is ever given
         for group in self.param_groups:
-            updates: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                momentum = state["momentum"].mul_(group["momentum"]).add_(p.grad)
-                update = p.grad.add(momentum, alpha=group["momentum"]).flatten(1)  # Nesterov
-                p.mul_(len(p) ** 0.5 / p.norm())
-                updates.setdefault((update.shape[0], update.shape[1]), []).append((p, update))
-            for same_shape in updates.values():  # one batch of products instead of many small ones
-                steps = orthogonalise(torch.stack([update for _, update in same_shape]), group["steps"])
-                for (p, _), step in zip(same_shape, steps, strict=True):
-                    p.add_(step.view_as(p), alpha=-group["lr"])
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            grads, momenta = [p.grad for p in params], [self.state[p]["momentum"] for p in params]
+            torch._foreach_mul_(momenta, group["momentum"])
+            torch._foreach_add_(momenta, grads)
+            updates = torch._foreach_add(grads, momenta, alpha=group["momentum"])  # Nesterov
+            norms = torch._foreach_norm(params)
+            torch._foreach_div_(norms, [len(p) ** 0.5 for p in params])
+            torch._foreach_div_(params, norms)
+            torch._foreach_add_(params, _orthogonal(updates, group["steps"]), alpha=-group["lr"])
+
+
+def _orthogonal(updates: Sequence[Tensor], steps: int) -> list[Tensor]:
+    """`orthogonalise` of each (O, I, h, w) as an O x (I*h*w) matrix, those of one shape in one batch."""
+    alike: dict[tuple[int, int], list[int]] = {}
+    for number, update in enumerate(updates):
+        alike.setdefault((len(update), update[0].numel()), []).append(number)
+    out = list(updates)
+    for numbers in alike.values():
+        batch = orthogonalise(torch.stack([updates[number].flatten(1) for number in numbers]), steps)
+        for number, step in zip(numbers, batch, strict=True):
+            out[number] = step.view_as(updates[number])
+    return out
 
 
 def orthogonalise(G: Tensor, steps: int) -> Tensor:

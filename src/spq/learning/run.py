@@ -86,6 +86,7 @@ class Run:
         self.steps_per_epoch = 0
         self.checkpoints = True  # a part that begins again when it was stopped writes none
         self.interrupted = False
+        self.views_now = recipe.input  # size of the views of the step
         self.health = Health(1.0, 1.0, 1.0)
         self.recent: list[Tensor] = []
         self.session_start = self.last_log = self.last_checkpoint = 0.0
@@ -144,6 +145,7 @@ class Run:
                 if (done := self.done) >= 1 or self.interrupted:
                     return
                 self.set_lr(done)
+                self.views_now = self.view_config()
                 drawn = step_seed(seed, self.state.step)
                 generator = torch.Generator(device).manual_seed(drawn)
                 _seed_layers(drawn, device)
@@ -173,7 +175,7 @@ class Run:
         on_epoch: Callable[[int, Network], None] | None,
     ) -> None:
         self.state.step += 1
-        self.recent = [*self.recent[-7:], x.detach()]
+        self.recent = [*self.recent[-7:], x.detach().clone()]  # the next step may write there
         now = time.monotonic()
         if now - self.last_log >= LOG_SECONDS or self.done >= 1 or self.interrupted:
             self.last_log = now

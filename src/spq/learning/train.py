@@ -20,6 +20,7 @@ from spq.data.sources import ImageSet
 from spq.errors import ConfigError
 from spq.learning.checkpoint import State, check_same_pictures, fill, read_checkpoint, restored, started
 from spq.learning.cluster_stage import ClusterStage, OnPart
+from spq.learning.graphed import GraphedStep
 from spq.learning.head_only import finish_head, train_head
 from spq.learning.loss import multi_view
 from spq.learning.neighbours import neighbours, whose
@@ -130,10 +131,16 @@ def train(
 
     def outputs_of(batches: list[Tensor], generator: torch.Generator) -> Outputs:
         parts = [torch.cat(batches)] if recipe.train.one_pass else batches
-        shown = [described(forward, make_views(part, recipe.views, run.view_config(), generator)) for part in parts]
+        shown = [described(forward, make_views(part, recipe.views, run.views_now, generator)) for part in parts]
         if len(shown) == num_views:
             return shown
         return list(zip(*(part.chunk(num_views) for part in shown[0]), strict=True))
+
+    def step(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        batches = [data[rows] for rows in whose(indices, run.near, num_views, generator)]
+        outputs = outputs_of(batches, generator)
+        loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
+        return loss, outputs[0][0]
 
     network.train()
     # a pretrained backbone keeps its batch statistics: those of batches of few pictures are worse
@@ -143,17 +150,13 @@ def train(
     recipe = _until(recipe, deadline, state.seconds)
     run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
     run.near = near
+    gradients = GraphedStep(step, [raw_network], accelerator.device, recipe.train.graph, on_note=on_note)
     with run.interruptible():
         for indices, generator in run.batches(len(data), accelerator.device):
-            batches = [data[rows] for rows in whose(indices, run.near, num_views, generator)]
-            outputs = outputs_of(batches, generator)
-            loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            accelerator.backward(loss)
+            loss, x = gradients(indices, generator, run.views_now)
             for optimizer in optimizers:
                 optimizer.step()
-            run.after_step(loss, outputs[0][0], on_status, on_epoch)
+            run.after_step(loss, x, on_status, on_epoch)
     if recipe.cluster.share:
         run.state.trained = run.learned
         state = State(seconds=run.seconds, trained=run.learned)
