@@ -1,11 +1,11 @@
-"""What `gpu_cifar10.py` tells: its results file, lines on stderr and the summary."""
+"""What `gpu_cifar10.py` reports: its results file, lines on stderr and a table."""
 
 from __future__ import annotations
 
 import json
 import platform
-import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from spq.system import Replacing
 
 
 class Results:
-    """OUT/results.json, rewritten at each change."""
+    """A results file, rewritten at each change."""
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
         self.path = path
@@ -27,30 +27,43 @@ class Results:
         with Replacing(self.path) as temporary:
             temporary.write_text(json.dumps(self.content, indent=1) + "\n", "utf-8")
 
-    def start_leg(self, seconds: float) -> dict[str, Any]:
-        """A new leg from a checkpoint; what a killed leg wrote after that checkpoint will be done again."""
-        self.content["legs"] = [row for row in self.content["legs"] if row["from_seconds"] < seconds]
-        self.content["curve"] = [row for row in self.content["curve"] if row["seconds"] <= seconds]
-        leg = {"from_seconds": seconds, "rates": [], "notes": [], "device": device_name(), "torch": torch.__version__}
-        self.content["legs"].append(leg)
-        self.save()
-        return leg
+
+class Diary:
+    """Results of one call: what was done after how many seconds since `started`, and the scores."""
+
+    def __init__(self, path: Path, started: float, facts: dict[str, Any]) -> None:
+        path.unlink(missing_ok=True)  # of an earlier call
+        facts = {"device": device_name(), "torch": torch.__version__, **facts}
+        self.results = Results(path, facts | {"seconds": {}, "rates": [], "curve": [], "scores": {}, "notes": []})
+        self.content, self.started = self.results.content, started
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self.started, 1)
+
+    def mark(self, name: str) -> None:
+        self.content["seconds"][name] = self.seconds
+        say(f"{self.seconds:6.1f} s: {name}")
+        self.results.save()
+
+    def score(self, name: str, scores: dict[str, Any]) -> None:
+        self.content["scores"][name] = scores
+        say(f"        {row(name, scores)}")
+
+    def note(self, text: str) -> None:
+        self.content["notes"].append(text)
+        say(text)
+
+    def table(self) -> str:
+        """Times and scores as text."""
+        content = self.content
+        lines = [f"{content['device']}, recipe {content['recipe']}, torch {content['torch']}"]
+        lines += [f"{seconds:7.1f} s  {name}" for name, seconds in content["seconds"].items()]
+        return "\n".join(lines + [row(name, scores) for name, scores in content["scores"].items()])
 
 
-def summary(content: dict[str, Any]) -> str:
-    """The curve, the throughput and the final table as text."""
-    rates: dict[str, list[float]] = {}
-    for leg in content["legs"]:
-        for side, rate in leg["rates"]:
-            rates.setdefault(side, []).append(rate)
-    lines = [f"{side} views: median {statistics.median(values):,.0f} a second" for side, values in rates.items()]
-    lines += [
-        f"minute {row['seconds'] / 60:5.1f}, epoch {row['epoch']:4d}  mAP {row['map']:.4f}  training pictures ask"
-        for row in content["curve"]
-    ]
-    for bits, report in content["final"].items():
-        lines.append(f"{bits:>3s} bits  mAP@{report['map_at']} {report['map']:.4f}  {report['protocol']}, test queries")
-    return "\n".join(lines)
+def row(name: str, scores: dict[str, Any]) -> str:
+    return f"{name:30s} " + "  ".join(f"{bits}: {s['map']:.4f} (P@1 {s['p1']:.3f})" for bits, s in scores.items())
 
 
 def device_name() -> str:

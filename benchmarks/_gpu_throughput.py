@@ -123,7 +123,8 @@ def forward_passes(recipe: Recipe, device: str, rounds: int = 6) -> list[dict[st
     side = round(recipe.input.size * config.view_scale)
     generator = torch.Generator(torch_device).manual_seed(0)
     views = torch.randn(config.num_views * config.batch_size, 3, side, side, generator=generator, device=torch_device)
-    views = train._layout(views, recipe)
+    if config.channels_last:
+        views = views.contiguous(memory_format=torch.channels_last)
     rates: dict[str, list[float]] = {name: [] for name in PASSES}
     for turn in range(rounds + 2):
         for name, passes in zip(rates, (config.num_views, 1), strict=True):

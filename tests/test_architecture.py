@@ -120,7 +120,6 @@ def test_importing_spq_or_its_command_line_loads_nothing_heavy() -> None:
         "PIL",
         "faiss",
         "timm",
-        "accelerate",
         "matplotlib",
         "pyarrow",
         "fastapi",

@@ -182,24 +182,6 @@ def test_a_finish_without_a_share_of_the_minutes_has_one_of_the_progress(
     assert [status.part for status in seen if status.done == 1] == ["head and codes"]
 
 
-def test_optimizers_are_restored_after_accelerate_has_seen_them(
-    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would move Adam's counts of steps to a GPU, where every step then waits for them."""
-    from accelerate import Accelerator
-
-    train(images, recipe, tmp_path / "m")
-    prepare, held = Accelerator.prepare, list[int]()
-
-    def noting(self: Accelerator, network: Any, *optimizers: Any) -> Any:
-        held.extend(len(optimizer.state) for optimizer in optimizers)
-        return prepare(self, network, *optimizers)
-
-    monkeypatch.setattr(Accelerator, "prepare", noting)
-    train(images, recipe, tmp_path / "m", resume=True)
-    assert held == [0, 0]
-
-
 def with_finish(recipe: Recipe, **train: Any) -> Recipe:
     finish = FinishConfig(epochs=4, share=0.25, neighbours=5, batch_size=64)
     return replace(recipe, train=replace(recipe.train, **train), finish=finish)

@@ -282,8 +282,9 @@ class ClusterConfig:
     head_steps: int = 1000  # on frozen features
     head_batch: int = 1024
     head_lr: float = 3e-3
-    temperature: float = 3.0  # of the softmax whose values are quantized
+    temperature: float = 4.0  # of the softmax whose values are quantized
     self_training: bool = True
+    certainty: float = 0.65  # mean largest assignment of the heads that self-training needs
     epochs: int = 40  # of self-training at most; a training by minutes also ends it when they are over
     batch_size: int = 1024  # pictures; two views of each
     view_scale: float = 0.75

@@ -10,7 +10,7 @@ from typing import Any
 
 EXTRAS = {"huggingface_hub": "hub", "pillow_heif": "heif", "onnx": "onnx", "tensorboard": "tensorboard"}
 CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF"}
-PACKAGES = ("spq-retrieval", "torch", "torchvision", "faiss-cpu", "numpy", "pillow", "timm", "accelerate")
+PACKAGES = ("spq-retrieval", "torch", "torchvision", "faiss-cpu", "numpy", "pillow", "timm")
 
 
 def examine() -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Codebooks that cluster: heads of 16 clusters on the network's features, then the network learns from its own clusters.
+"""Codebooks that cluster: heads of 16 clusters on the network's features, and a teacher from which the network learns them.
 
-Each codebook is a clustering of all pictures: a picture and its neighbours are to fall into the same cluster (Van Gansbeke et
-al., SCAN, 2020), and clusters are to be used evenly, which is right where kinds of pictures are similarly many. Heads start from
-numbers of their own, so they disagree on hard pictures, and the sum over codebooks is a vote of several clusterings. Then a teacher, a
-moving average of the network, assigns whole pictures; its neighbours' assignments are averaged in; and where it is confident, the
-network learns to assign strongly changed views alike. No label takes part.
+Each codebook is a clustering of all pictures. A picture and its neighbours are to fall into the same cluster, and clusters are to
+be used evenly (Van Gansbeke et al., SCAN, 2020), which fits collections whose kinds of pictures are similarly many. Each head
+starts from its own random numbers. So heads disagree on hard pictures, and the sum over codebooks is a vote.
+
+The teacher is a moving average of the network. It assigns whole pictures to clusters, and the assignments of their neighbours are
+averaged in. Where the result is confident, the network learns to assign strongly changed views alike. No label takes part.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spq.config import ClusterConfig, InputConfig, ViewsConfig
+from spq.learning.optimizers import lr_factor
 from spq.model.artifact import normalise
 from spq.model.network import Network
 
@@ -38,35 +40,32 @@ def cluster_loss(logits: Tensor, near: Tensor, balance: float) -> Tensor:
 def fit_heads(
     features: Tensor, near: Tensor, heads: int, config: ClusterConfig, generator: torch.Generator
 ) -> nn.Linear:
-    """Clustering heads on frozen features, all in one layer: F -> (heads * clusters).
+    """Fit clustering heads to frozen features; all of them are one layer, F -> heads * clusters.
 
     Args:
         features: (N, 1 + V, F), first of the whole pictures, then of views of them. near: (N, n) rows of neighbours.
     """
-    N, V, F_ = features.shape
+    N, V, width = features.shape
+    device, batch = features.device, min(config.head_batch, N)
     mean, scale = features[:, 0].mean(0), features[:, 0].std(0).mean()
-    layer = nn.Linear(F_, heads * config.clusters).to(features.device)
-    weight = torch.randn(heads * config.clusters, F_, generator=generator, device=features.device) / F_**0.5
-    layer.weight.data.copy_(weight)
-    layer.bias.data.zero_()
+    layer = nn.Linear(width, heads * config.clusters).to(device)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator, device=device) / width**0.5)
+        layer.bias.zero_()
     optimizer = torch.optim.Adam(layer.parameters(), lr=config.head_lr)
-    batch = min(config.head_batch, N)
+
+    def draw(count: int) -> Tensor:
+        return torch.randint(count, (batch,), generator=generator, device=device)
+
     for step in range(config.head_steps):
-        rate = config.head_lr * min(1.0, 2 * (1 - step / config.head_steps))
-        optimizer.param_groups[0]["lr"] = rate
-        rows = torch.randint(N, (batch,), generator=generator, device=features.device)
-        other = near[rows, torch.randint(near.shape[1], (batch,), generator=generator, device=features.device)]
-        shown = [
-            (features[of, torch.randint(V, (batch,), generator=generator, device=features.device)].float() - mean)
-            / scale
-            for of in (rows, other)
-        ]
-        logits = [layer(x).view(batch, heads, config.clusters) for x in shown]
-        loss = cluster_loss(logits[0], logits[1], config.balance)
+        optimizer.param_groups[0]["lr"] = config.head_lr * lr_factor(step / config.head_steps, 0.05, "cosine")
+        rows = draw(N)
+        shown = [(features[of, draw(V)] - mean) / scale for of in (rows, near[rows, draw(near.shape[1])])]
+        own, neighbour = (layer(x).view(batch, heads, config.clusters) for x in shown)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(cluster_loss(own, neighbour, config.balance))
         optimizer.step()
-    with torch.no_grad():  # of features as they are
+    with torch.no_grad():  # the layer takes features as they are
         layer.bias.sub_(layer.weight @ mean / scale)
         layer.weight.div_(scale)
     return layer
@@ -74,10 +73,10 @@ def fit_heads(
 
 @torch.no_grad()
 def choose_heads(assigned: Tensor, count: int) -> list[int]:
-    """The heads that stand best for all of them, in an order whose beginnings do as well: without the bad luck of single starts.
+    """Choose the heads whose sum stands best for all heads; each beginning of the list is such a choice as well.
 
-    Greedy: the next head is the one with which the summed co-association of the chosen (how likely two pictures share a cluster)
-    correlates best with that of all heads.
+    Single heads differ by the luck of their start. The next head is always the one with which the summed co-association of
+    the chosen heads (how likely two pictures share a cluster) correlates best with that of all heads.
 
     Args:
         assigned: (N, H, K) assignments of a few thousand pictures.
@@ -95,7 +94,7 @@ def choose_heads(assigned: Tensor, count: int) -> list[int]:
 
 
 def targets(own: Tensor, around: Tensor, prior: Tensor, own_share: float) -> Tensor:
-    """(B, M, K) what to learn: the teacher's own assignment and that of the neighbours, with rare clusters raised.
+    """Mix the teacher's own assignment with that of the neighbours, and raise rare clusters: (B, M, K).
 
     Args:
         own: (B, M, K) assignments. around: (B, M, K) mean assignment of the neighbours. prior: (M, K) mean of all.
@@ -115,15 +114,16 @@ def confident_cross_entropy(logits: Tensor, target: Tensor, confidence: float) -
     M, K = target.shape[1:]
     slot = (label + K * torch.arange(M, device=label.device)).flatten()
     count = torch.zeros(M * K, device=logits.device).index_add_(0, slot, sure.flatten().float())
-    weight = (sure.flatten() / count.clamp(min=1)[slot].clamp(min=len(target) / K / 10)).view_as(
-        sure
-    )  # rare ones are not made loud
+    even = len(target) / K
+    weight = sure / count[slot].view_as(sure).clamp(
+        min=even / 10
+    )  # a few pictures of a rare cluster do not become loud
     loss = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="none").view_as(sure)
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6), sure
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy with assignments to the power of `sharpness`, of all pictures; arguments and answer as above."""
+    """Cross-entropy of all pictures with assignments to the power of `sharpness`; arguments and result as above."""
     sharp = target**sharpness
     sharp = sharp / sharp.sum(2, keepdim=True)
     loss = -(sharp * logits.log_softmax(2)).sum(2).mean()
@@ -131,7 +131,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, sharpness: float) -> tupl
 
 
 def cut_out(views: Tensor, side: float, generator: torch.Generator) -> Tensor:
-    """Views (B, 3, S, S) with a grey square of `side` times S somewhere in each, partly outside where it falls so."""
+    """Cover a square of `side` times S in each view (B, 3, S, S) with grey; a part of it may lie outside."""
     B, _, S, _ = views.shape
     half = side * S / 2
     centre = torch.rand(2, B, 1, generator=generator, device=views.device) * S
@@ -144,8 +144,11 @@ def cut_out(views: Tensor, side: float, generator: torch.Generator) -> Tensor:
 def describe_whole(
     network: nn.Module, pixels: Tensor, config: InputConfig, bf16: bool, mirror: bool = True, batch: int = 1000
 ) -> Tensor:
-    """(N, F) what a network in evaluation mode gives for whole pictures (N, 3, S, S) uint8; with `mirror` the mean of each and its
-    mirror image."""
+    """Apply a network in evaluation mode to whole pictures, (N, 3, S, S) uint8 -> (N, F).
+
+    Args:
+        mirror: return the mean of each picture and its mirror image.
+    """
     parts = []
     for chunk in torch.split(pixels, batch):
         x = normalise(chunk, config).contiguous(memory_format=torch.channels_last)
@@ -158,7 +161,7 @@ def describe_whole(
 def recompute_statistics(
     network: nn.Module, pixels: Tensor, config: InputConfig, bf16: bool, batch: int = 1000
 ) -> None:
-    """Batch statistics of whole pictures, in place: those of training are of crops. At most 20,000 pictures are looked at."""
+    """Replace batch statistics, which come from crops in training, by those of up to 20,000 whole pictures. In place."""
     layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     before = [layer.momentum for layer in layers]
     for layer in layers:
@@ -187,7 +190,7 @@ def nearest(features: Tensor, count: int, chunk: int = 2048) -> Tensor:
 
 
 class Teacher:
-    """A moving average of the network, what it assigned last to each picture, and what it teaches.
+    """A moving average of the network, with the last assignment of each picture.
 
     Args:
         network: backbone and clustering heads. bank: (N, M, K) first assignments of all pictures. near: (N, n) neighbours.
@@ -197,11 +200,14 @@ class Teacher:
         self.network = copy.deepcopy(network).requires_grad_(False).train()  # batch statistics of whole pictures
         self.bank, self.near, self.config = bank, near, config
         self.prior = bank.mean(0)  # (M, K)
-        self.steps = 0
 
     @torch.no_grad()
     def targets(self, rows: Tensor, weak: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, M, K) what to learn of the pictures in these rows, and the assignments of weak views (B, 3, S, S) of them."""
+        """What to learn for the pictures in these rows, and the teacher's own assignments, both (B, M, K).
+
+        Args:
+            weak: (B, 3, S, S) weakly changed views of the pictures.
+        """
         own = torch.softmax(self.network.head(self.network.backbone(weak)).float().view(-1, *self.prior.shape), 2)
         around = self.bank[self.near[rows]].mean(1)
         self.bank[rows] = own
@@ -210,7 +216,6 @@ class Teacher:
 
     @torch.no_grad()
     def follow(self, network: Network) -> None:
-        """A step towards the network, larger ones at the start."""
-        self.steps += 1
-        momentum = min(self.config.teacher_momentum, 1 - 1 / (self.steps + 1))
-        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - momentum)
+        """Move a step towards the network."""
+        weight = 1 - self.config.teacher_momentum
+        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), weight)

@@ -61,7 +61,7 @@ class GraphedStep:
         before = [tensor.clone() for tensor in self.state]
         self.key, self.rows, self.generator = key, rows.clone(), torch.Generator(self.device)
         try:
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(WARM_UP):

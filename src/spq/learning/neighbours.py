@@ -31,7 +31,7 @@ def neighbours(
 
     In a small collection there are fewer, one for FEW pictures: 50 of 100 would be anything.
 
-    Beyond `pool_size` pictures, the graph is of as many drawn at random, and another picture has those of its nearest in the graph.
+    Beyond `pool_size` pictures, the graph is of as many drawn at random. Another picture has the neighbours of its nearest in it.
 
     Args:
         features: (N, F). device: to compute on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -13,15 +14,17 @@ from spq.learning.muon import Muon
 from spq.model.network import Network
 
 
-def make_optimizers(network: Network, recipe: Recipe, *, backbone: bool = True) -> list[Optimizer]:
+def make_optimizers(
+    network: Network, recipe: Recipe, *, backbone: bool = True, more: Sequence[nn.Module] = ()
+) -> list[Optimizer]:
     """Adam for everything, or Muon for the convolutions and Adam for the rest. Each group keeps its `peak_lr`.
 
     With a `backbone_lr_scale` the backbone's parameters are groups of their own, at that share of the rates; without
-    `backbone` there are none of it.
+    `backbone` there are none of it. The parameters of `more` modules learn as the head's do.
     """
     config = recipe.train
     own = set() if backbone else {id(p) for p in network.backbone.parameters()}
-    params = [p for p in network.parameters() if p.requires_grad and id(p) not in own]
+    params = [p for module in (network, *more) for p in module.parameters() if p.requires_grad and id(p) not in own]
     optimizers: list[Optimizer] = []
     if config.optimizer == "muon":
         filters = [p for p in params if p.ndim == 4]

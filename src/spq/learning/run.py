@@ -84,9 +84,9 @@ class Run:
         # seconds between which this part learns
         self.clock = 0.0, 60 * recipe.train.minutes * (1 - self.kept) or math.inf
         self.steps_per_epoch = 0
+        self.part = "head and codes" if state.trained else "network"
         self.checkpoints = True  # a part that begins again when it was stopped writes none
         self.interrupted = False
-        self.views_now = recipe.input  # size of the views of the step
         self.health = Health(1.0, 1.0, 1.0)
         self.recent: list[Tensor] = []
         self.session_start = self.last_log = self.last_checkpoint = 0.0
@@ -145,7 +145,6 @@ class Run:
                 if (done := self.done) >= 1 or self.interrupted:
                     return
                 self.set_lr(done)
-                self.views_now = self.view_config()
                 drawn = step_seed(seed, self.state.step)
                 generator = torch.Generator(device).manual_seed(drawn)
                 _seed_layers(drawn, device)
@@ -199,7 +198,7 @@ class Run:
         self.health = measure(codes.cpu().numpy(), x.cpu().numpy(), self.recipe.quantizer.codebook_size)
         elapsed = time.monotonic() - self.session_start
         status = TrainStatus(
-            part="head and codes" if self.state.trained else "network",
+            part=self.part,
             done=self.done_of_all,
             step=self.state.step,
             epoch=self.state.step // self.steps_per_epoch,

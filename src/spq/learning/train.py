@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +30,6 @@ from spq.model.artifact import Model
 from spq.model.backbone import check_sizes
 from spq.model.device import not_compiled, resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 Forward = Callable[[Tensor], Tensor]  # the backbone, compiled or not
 
@@ -86,7 +82,7 @@ def train(
             images, recipe, out, checkpoint, device=device, backbone=backbone, start=start, objective=objective,
             on_load=on_load, on_status=on_status, on_epoch=on_epoch, tensorboard=tensorboard,
         )  # fmt: skip
-    accelerator = _accelerator(resolve_device(device))
+    place = torch.device(resolve_device(device))
     torch.manual_seed(recipe.train.seed)
     network = started(Network(recipe, backbone), start)
     # before minutes go into reading pictures
@@ -97,74 +93,98 @@ def train(
     check_same_pictures(checkpoint, fingerprint, out, images.name)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
-    finish = partial(
-        finish_head, recipe=recipe, pixels=pixels, name=images.name, out=out, fingerprint=fingerprint,
-        device=accelerator.device, objective=objective, on_status=on_status, on_epoch=on_epoch, tensorboard=tensorboard,
-    )  # fmt: skip
-    stage = partial(
-        ClusterStage, pixels=pixels, name=images.name, out=out, fingerprint=fingerprint,
-        device=accelerator.device, on_status=on_status, on_note=on_note, on_part=on_part, tensorboard=tensorboard,
+    after = partial(
+        _after_the_network, pixels=pixels, name=images.name, out=out, fingerprint=fingerprint, device=place,
+        objective=objective, on_status=on_status, on_epoch=on_epoch, on_note=on_note, on_part=on_part,
+        tensorboard=tensorboard,
     )  # fmt: skip
     if checkpoint and checkpoint.get("trained"):
-        if recipe.cluster.share:  # the stage begins again
-            fill(network, checkpoint["network"], "checkpoint")
-            state = State(seconds=checkpoint["seconds"], trained=checkpoint["trained"])
-            recipe = _until(recipe, deadline, state.seconds)
-            return stage(network.to(accelerator.device), recipe=recipe, state=state).run()
-        return finish(network, begin=checkpoint)
-    near = _neighbours(network, recipe, pixels, accelerator.device, checkpoint)
-    optimizers = make_optimizers(network, recipe)
-    raw_network, raw_optimizers = network, optimizers
-    network, *optimizers = accelerator.prepare(network, *optimizers)
-    # only now: Accelerate would move Adam's counts of steps to the GPU as well, where each step has to wait for them
-    state = restored(checkpoint, raw_network, raw_optimizers)
-    data = torch.from_numpy(pixels.array).to(accelerator.device)
-    bf16 = resolve_precision(recipe.train.precision, accelerator.device.type) == "bf16"
-    num_views = recipe.train.num_views
-
-    def own_loss(outputs: Outputs) -> Tensor:
-        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
-
-    def described(forward: Forward, views: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-            return raw_network.quantized(forward(_layout(views, recipe)))
-
-    def outputs_of(batches: list[Tensor], generator: torch.Generator) -> Outputs:
-        parts = [torch.cat(batches)] if recipe.train.one_pass else batches
-        shown = [described(forward, make_views(part, recipe.views, run.views_now, generator)) for part in parts]
-        if len(shown) == num_views:
-            return shown
-        return list(zip(*(part.chunk(num_views) for part in shown[0]), strict=True))
-
-    def step(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        batches = [data[rows] for rows in whose(indices, run.near, num_views, generator)]
-        outputs = outputs_of(batches, generator)
-        loss = objective(outputs, raw_network, own_loss) if objective else own_loss(outputs)
-        return loss, outputs[0][0]
-
+        return after(network.to(place), recipe=_until(recipe, deadline, checkpoint["seconds"]), begin=checkpoint)
+    near = _neighbours(network, recipe, pixels, place, checkpoint)
+    optimizers = make_optimizers(network.to(place), recipe)
+    state = restored(checkpoint, network, optimizers)
     network.train()
     # a pretrained backbone keeps its batch statistics: those of batches of few pictures are worse
-    raw_network.backbone.train(recipe.train.backbone_lr_scale == 1)
-    shown = batch_size * (num_views if recipe.train.one_pass else 1)
-    forward = _compiled(raw_network, recipe, described, shown, accelerator.device, on_note)
+    network.backbone.train(recipe.train.backbone_lr_scale == 1)
+    step = _Step(network, recipe, torch.from_numpy(pixels.array).to(place), near, objective)
+    step.forward = _compiled(step, batch_size, on_note)
     recipe = _until(recipe, deadline, state.seconds)
-    run = Run(recipe, out, raw_network, optimizers, state, batch_size, fingerprint, tensorboard)
+    run = Run(recipe, out, network, optimizers, state, batch_size, fingerprint, tensorboard)
     run.near = near
-    gradients = GraphedStep(step, [raw_network], accelerator.device, recipe.train.graph, on_note=on_note)
+    gradients = GraphedStep(step, [network], place, recipe.train.graph, on_note=on_note)
     with run.interruptible():
-        for indices, generator in run.batches(len(data), accelerator.device):
-            loss, x = gradients(indices, generator, run.views_now)
+        for indices, generator in run.batches(len(pixels.array), place):
+            step.views = run.view_config()
+            loss, x = gradients(indices, generator, step.views)
             for optimizer in optimizers:
                 optimizer.step()
             run.after_step(loss, x, on_status, on_epoch)
-    if recipe.cluster.share:
-        run.state.trained = run.learned
-        state = State(seconds=run.seconds, trained=run.learned)
-        run.save_checkpoint()
-        return stage(raw_network, recipe=recipe, state=state, forward=forward).run()
-    if recipe.finish.epochs:
-        return finish(raw_network, begin=State(seconds=run.seconds, trained=run.learned))
+    if run.has_finish:
+        begin = State(seconds=run.seconds, trained=run.learned)
+        if recipe.cluster.share:  # the stage writes no checkpoint of its own
+            run.state.trained = begin.trained
+            run.save_checkpoint()
+        return after(network, recipe=recipe, begin=begin, forward=step.forward)
     return run.finish(images.name, pixels)
+
+
+class _Step:
+    """Views, network and loss of a step: rows of a batch -> the loss, and descriptors of its first views.
+
+    Attributes:
+        forward: the backbone, compiled or not. views: the input at the size of the views.
+    """
+
+    def __init__(
+        self, network: Network, recipe: Recipe, data: Tensor, near: Tensor | None, objective: Objective | None
+    ) -> None:
+        self.network, self.recipe, self.data, self.near, self.objective = network, recipe, data, near, objective
+        self.bf16 = resolve_precision(recipe.train.precision, data.device.type) == "bf16"
+        self.forward: Forward = network.backbone
+        self.views = recipe.input
+
+    def __call__(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        train = self.recipe.train
+        batches = [self.data[rows] for rows in whose(indices, self.near, train.num_views, generator)]
+        parts = [torch.cat(batches)] if train.one_pass else batches
+        outputs = [self.described(make_views(part, self.recipe.views, self.views, generator)) for part in parts]
+        if train.one_pass:
+            outputs = list(zip(*(part.chunk(train.num_views) for part in outputs[0]), strict=True))
+        loss = self.objective(outputs, self.network, self.own_loss) if self.objective else self.own_loss(outputs)
+        return loss, outputs[0][0]
+
+    def own_loss(self, outputs: Outputs) -> Tensor:
+        return multi_view(outputs, self.recipe.train.temperature, self.recipe.quantizer.prefix_dims)
+
+    def described(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        if self.recipe.train.channels_last:
+            views = views.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(views.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.network.quantized(self.forward(views))
+
+
+def _after_the_network(
+    network: Network,
+    *,
+    recipe: Recipe,
+    begin: State | dict[str, Any],
+    forward: Forward | None = None,
+    on_note: Callable[[str], None] | None,
+    on_part: OnPart | None,
+    **given: Any,
+) -> Model:
+    """The last part of a training: clusters, or head and codebooks.
+
+    Args:
+        begin: where the network's part ended, or a checkpoint of this part.
+    """
+    if not recipe.cluster.share:
+        return finish_head(network, recipe=recipe, begin=begin, **given)
+    if isinstance(begin, dict):  # the stage begins again
+        fill(network, begin["network"], "checkpoint")
+        begin = State(seconds=begin["seconds"], trained=begin["trained"])
+    del given["objective"], given["on_epoch"]
+    return ClusterStage(network, recipe, state=begin, forward=forward, on_note=on_note, on_part=on_part, **given).run()
 
 
 def _until(recipe: Recipe, deadline: float | None, seconds: float) -> Recipe:
@@ -203,17 +223,6 @@ def _resolved(
     return recipe
 
 
-def _accelerator(device: str) -> Accelerator:
-    """Raises ConfigError for another kind of device than that of an earlier training, which Accelerate keeps for a process."""
-    from accelerate import Accelerator  # heavy, and only training needs it
-
-    with suppress(ValueError):  # it has begun without cpu=True
-        accelerator = Accelerator(cpu=device == "cpu")
-        if accelerator.device.type == torch.device(device).type:
-            return accelerator
-    raise ConfigError(f"this process has trained on another device than {device}; train on {device} in a new process")
-
-
 def _neighbours(
     network: Network, recipe: Recipe, pixels: Pixels, device: torch.device, checkpoint: dict[str, Any] | None
 ) -> Tensor | None:
@@ -227,55 +236,40 @@ def _neighbours(
     return neighbours(features, recipe.train.neighbours, recipe.train.seed, device)
 
 
-def _compiled(
-    network: Network,
-    recipe: Recipe,
-    described: Callable[[Forward, Tensor], tuple[Tensor, Tensor]],
-    batch_size: int,
-    device: torch.device,
-    on_note: Callable[[str], None] | None,
-) -> Forward:
+def _compiled(step: _Step, batch_size: int, on_note: Callable[[str], None] | None) -> Forward:
     """The backbone, compiled where the recipe wants it and it can be; a note tells where it can not.
 
     Kernels are made here, before the clock of a budget starts: else warm-up and small views pass while the compiler works.
     """
+    recipe, backbone, device = step.recipe, step.network.backbone, step.data.device
     option, minutes = recipe.train.compile, recipe.train.minutes
     if option == "auto" and 0 < minutes < COMPILE_FROM:
-        return network.backbone
+        return backbone
     wanted, note = resolve_compile(option, device.type)
     if wanted:
         torch.compiler.reset()  # else the kernels of all trainings of a process count towards one limit
         # kernels for each size of the views, of which there are two: one set for all sizes would be slower
-        compiled = cast(Forward, torch.compile(network.backbone, dynamic=False))
+        step.forward = cast(Forward, torch.compile(backbone, dynamic=False))
         try:
-            _make_kernels(partial(described, compiled), network, recipe.view_sizes, batch_size, device)
+            _make_kernels(step, batch_size * (recipe.train.num_views if recipe.train.one_pass else 1))
         except Exception as error:  # any, from any stage of the compiler
             note = not_compiled(error)
         else:
-            return compiled
+            return step.forward
     if note and on_note:
         on_note(note)
-    return network.backbone
+    return backbone
 
 
-def _make_kernels(
-    described: Callable[[Tensor], tuple[Tensor, Tensor]],
-    network: Network,
-    sizes: set[int],
-    batch_size: int,
-    device: torch.device,
-) -> None:
+def _make_kernels(step: _Step, batch_size: int) -> None:
     """A step with views of each size. The network is as it was afterwards, batch statistics included."""
+    network = step.network
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     try:
-        for size in sizes:
-            x, z = described(torch.rand(batch_size, 3, size, size, device=device))
+        for size in step.recipe.view_sizes:
+            x, z = step.described(torch.rand(batch_size, 3, size, size, device=step.data.device))
             torch.autograd.backward(x.sum() + z.sum())
     finally:
         network.zero_grad()
         for name, buffer in network.named_buffers():
             buffer.copy_(before[name])
-
-
-def _layout(view: Tensor, recipe: Recipe) -> Tensor:
-    return view.contiguous(memory_format=torch.channels_last) if recipe.train.channels_last else view

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import copy
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spq.config import ClusterConfig, Recipe, load_recipe
+from spq.data.images import load_pixels
+from spq.data.protocols import Protocol
+from spq.data.sources import ImageSet, open_images, subset
+from spq.errors import CollapseError, ConfigError
+from spq.evaluation.evaluate import evaluate
+from spq.index.image_index import ImageIndex
+from spq.learning import cluster_stage
+from spq.learning.checkpoint import State, read_checkpoint
+from spq.learning.cluster_stage import ClusterStage, cluster_recipe
+from spq.learning.run import TrainStatus
+from spq.learning.train import train
+from spq.model.artifact import Model
+from spq.model.network import Network
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    return subset(open_images("sample:train"), range(400))
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    fast = load_recipe("fast")
+    return replace(
+        fast,
+        input=replace(fast.input, size=16),
+        backbone=replace(fast.backbone, blocks=(1, 1), width=8),
+        head=replace(fast.head, hidden=32),
+        quantizer=replace(fast.quantizer, num_codebooks=4, codeword_dim=8, prefixes=(2, 4)),
+        train=replace(fast.train, batch_size=64, num_views=2, view_scale=1.0, epochs=3, precision="fp32"),
+        cluster=ClusterConfig(
+            share=0.4, epochs=2, batch_size=64, head_steps=40, head_batch=64, candidates=2, certainty=0.0
+        ),
+    )
+
+
+def stage_of(recipe: Recipe, images: ImageSet, out: Path, **more: Any) -> ClusterStage:
+    torch.manual_seed(0)
+    pixels, state = load_pixels(images, recipe.input.size), State(trained={"views": 0, "steps": 1, "epochs": 1})
+    network = Network(recipe).to(memory_format=torch.channels_last)
+    out.mkdir(parents=True, exist_ok=True)
+    return ClusterStage(network, recipe, pixels, "x", out, state, fingerprint="", device=torch.device("cpu"), **more)
+
+
+def test_a_training_ends_with_codebooks_of_clusters(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    seen: list[TrainStatus] = []
+    parts: dict[str, Model] = {}
+    model = train(images, recipe, tmp_path / "m", on_status=seen.append, on_part=parts.__setitem__)
+    assert [status.part for status in seen] == sorted(
+        (status.part for status in seen), reverse=True
+    )  # network, clusters
+    assert {status.part for status in seen} == {"network", "clusters"}
+    assert [status.done for status in seen] == sorted(status.done for status in seen)
+    assert list(parts) == ["network", "heads"]
+    assert (parts["network"].config.quantizer.distance, parts["heads"].config.quantizer.distance) == (
+        "sqeuclidean",
+        "dot",
+    )
+
+    x = model.embed([images.image(i) for i in range(20)])
+    assert x.shape == (20, 4 * 16)
+    np.testing.assert_allclose(x.reshape(20, 4, 16).sum(2), 1, atol=1e-5)  # soft assignments
+    assert (model.config.quantizer.distance, model.config.quantizer.lengths) == ("dot", (8, 16))
+    assert model.training["minutes"] > 0
+    loaded = Model.load(tmp_path / "m")
+    assert loaded.hash == model.hash
+    np.testing.assert_array_equal(loaded.encode([images.image(3)]), model.encode([images.image(3)]))
+    short = model.truncate(8)
+    np.testing.assert_allclose(short.embed([images.image(3)]), model.embed([images.image(3)])[:, :32], atol=1e-6)
+
+    same = train(images, recipe, tmp_path / "same")
+    assert same.hash == model.hash  # of the same seed
+
+
+def test_its_models_are_searched_and_evaluated_as_any_other(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, cluster=replace(recipe.cluster, self_training=False))
+    model = train(images, recipe, tmp_path / "m")
+    report = evaluate(model, Protocol("p", open_images("sample:test"), images, images, 50))
+    assert report.distance == "dot"
+    assert report.map > 0.12  # chance is 0.1
+    from conftest import write_photos
+
+    index = ImageIndex.build(tmp_path / "photos.index", model, write_photos(tmp_path / "photos"))
+    query = next((tmp_path / "photos").rglob("*.png"))
+    hits = index.search(query, top=60)
+    x, codes = (
+        model.embed([query]),
+        model.encode(
+            [index.path_of(hit.id) if hasattr(index, "path_of") else tmp_path / "photos" / hit.path for hit in hits]
+        ),
+    )
+    expected = -(x.reshape(1, 4, 16) * model.codebooks[np.arange(4), codes]).sum((1, 2))
+    np.testing.assert_allclose([hit.distance for hit in hits], expected, atol=1e-5)
+    assert [hit.distance for hit in hits] == sorted(hit.distance for hit in hits)
+    index.close()
+
+
+def test_a_stage_that_was_stopped_begins_again_and_ends_the_same(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(images, recipe, tmp_path / "whole")
+    heads = ClusterStage.heads
+
+    def stopped(self: ClusterStage) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClusterStage, "heads", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(images, recipe, tmp_path / "m")
+    monkeypatch.setattr(ClusterStage, "heads", heads)
+    checkpoint = read_checkpoint(tmp_path / "m")
+    assert checkpoint is not None
+    assert checkpoint["trained"]["steps"] == 18
+    assert train(images, recipe, tmp_path / "m", resume=True).hash == whole.hash
+
+
+def test_a_self_training_that_collapses_is_not_kept(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_stage, "WATCH_STEPS", 2)
+    monkeypatch.setattr(cluster_stage, "COLLAPSED", 0.0)
+    notes: list[str] = []
+    stage = stage_of(recipe, images, tmp_path / "m", on_note=notes.append)
+    with pytest.raises(CollapseError, match="one cluster of a head holds"):
+        stage.self_training(*copy.deepcopy(stage.heads()))
+    assert json.loads((tmp_path / "m" / "clusters.jsonl").read_text("utf-8"))["step"] == 2
+    without = replace(recipe, cluster=replace(recipe.cluster, self_training=False))
+    kept = stage_of(recipe, images, tmp_path / "kept", on_note=notes.append).run()
+    assert len(notes) == 1
+    assert notes[0].startswith("self-training is not kept: one cluster of a head holds")
+    expected = stage_of(without, images, tmp_path / "without").run().network
+    torch.testing.assert_close(kept.network.head[0].weight, expected.head[0].weight, rtol=0, atol=0)
+
+
+def test_unclear_clusters_are_not_learned_from(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    notes: list[str] = []
+    recipe = replace(recipe, cluster=replace(recipe.cluster, certainty=1.0))
+    stage_of(recipe, images, tmp_path / "m", on_note=notes.append).run()
+    assert len(notes) == 1
+    assert notes[0].startswith("no self-training: the clusters are not clear (mean assignment 0.")
+    assert not (tmp_path / "m" / "clusters.jsonl").exists()
+
+
+def test_the_stage_keeps_to_its_share_of_the_minutes(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(
+        recipe,
+        train=replace(recipe.train, minutes=0.15, refit=False),
+        cluster=replace(recipe.cluster, share=0.5, epochs=10_000),
+    )
+    seen: list[TrainStatus] = []
+    model = train(images, recipe, tmp_path / "m", on_status=seen.append)
+    ends = {status.part: (status.done, status.seconds) for status in seen}
+    assert ends["network"][0] == pytest.approx(0.5)
+    assert ends["clusters"][0] == 1.0
+    assert ends["network"][1] >= 60 * 0.15 * 0.5
+    assert ends["clusters"][1] >= 60 * 0.15
+    assert model.training["minutes"] >= 0.15
+
+
+def test_a_deadline_takes_the_place_of_the_minutes(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, train=replace(recipe.train, epochs=10_000), cluster=replace(recipe.cluster, epochs=10_000))
+    model = train(images, recipe, tmp_path / "m", deadline=time.monotonic() + 6)
+    assert 0 < model.config.train.minutes <= 0.1
+    assert model.training["steps"] < 10_000 * 6
+
+
+def test_more_pictures_than_the_stage_learns_from_are_drawn(
+    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_stage, "PICTURES", 100)
+    stage = stage_of(recipe, images, tmp_path / "m")
+    network, near, bank = stage.heads()
+    assert (len(stage.data), len(near), len(bank)) == (100, 100, 100)
+    assert int(near.max()) < 100
+
+
+def test_the_recipe_of_the_end_says_how_its_codes_are_made(recipe: Recipe) -> None:
+    end = cluster_recipe(recipe)
+    assert (end.head.hidden, end.head.softmax, end.quantizer.codeword_dim) == (0, 4.0, 16)
+    with pytest.raises(ConfigError, match=r"cluster.share must satisfy 0 <= share < 1, got 1.0"):
+        ClusterConfig(share=1.0)
+    with pytest.raises(ConfigError, match=r"head.softmax 3.0 .* needs head.norm = 0, got 1.0"):
+        replace(recipe.head, softmax=3.0, norm=1.0)
