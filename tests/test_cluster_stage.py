@@ -97,12 +97,7 @@ def test_its_models_are_searched_and_evaluated_as_any_other(images: ImageSet, re
     index = ImageIndex.build(tmp_path / "photos.index", model, write_photos(tmp_path / "photos"))
     query = next((tmp_path / "photos").rglob("*.png"))
     hits = index.search(query, top=60)
-    x, codes = (
-        model.embed([query]),
-        model.encode(
-            [index.path_of(hit.id) if hasattr(index, "path_of") else tmp_path / "photos" / hit.path for hit in hits]
-        ),
-    )
+    x, codes = model.embed([query]), model.encode([tmp_path / "photos" / hit.path for hit in hits])
     expected = -(x.reshape(1, 4, 16) * model.codebooks[np.arange(4), codes]).sum((1, 2))
     np.testing.assert_allclose([hit.distance for hit in hits], expected, atol=1e-5)
     assert [hit.distance for hit in hits] == sorted(hit.distance for hit in hits)
@@ -183,7 +178,7 @@ def test_more_pictures_than_the_stage_learns_from_are_drawn(
 ) -> None:
     monkeypatch.setattr(cluster_stage, "PICTURES", 100)
     stage = stage_of(recipe, images, tmp_path / "m")
-    network, near, bank = stage.heads()
+    _, near, bank = stage.heads()
     assert (len(stage.data), len(near), len(bank)) == (100, 100, 100)
     assert int(near.max()) < 100
 
