@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,7 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
     recipe = replace(recipe, train=replace(recipe.train, seed=arguments.seed, checkpoint_minutes=60.0))
     diary = Diary(out / "results.json", started, {"recipe": recipe.name, "seed": arguments.seed})
     start = Model.load(arguments.start) if arguments.start else None
+    shutil.rmtree(out / "network", ignore_errors=True)  # of an earlier call
     data = Data(arguments, recipe.input.size)
     diary.mark("pictures decoded")
     watch = Watch(diary, data, recipe, 60 * arguments.curve_minutes)

@@ -322,6 +322,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     a, begun = parse_arguments(), time.monotonic()
+    commit = commit_of(Path(__file__).parent.parent)  # now: what a run reads, not what is committed meanwhile
     if min(a.queries, a.count, a.at, a.seeds, *a.temperatures) <= 0 or a.views < 0:
         raise ConfigError("counts, seeds and temperatures must be above 0, and --views 0 or more")
     data = load(open_images(a.images), describe_source(a), count=a.count, queries=a.queries, at=a.at, split=a.split)
@@ -332,11 +333,11 @@ def main() -> None:
     facts = {
         **{key: str(value) if isinstance(value, Path) else value for key, value in vars(a).items() if key != "json"},
         "count": len(data.gallery), "queries": len(data.queries), "at": data.at, "size": data.source.recipe.input.size,
-        "machine": machine(), "commit": commit_of(Path(__file__).parent.parent), "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(), "commit": commit, "date": datetime.now(UTC).date().isoformat(),
         "seconds": {"features": round(described - begun, 1), "methods": round(time.monotonic() - described, 1)},
     }  # fmt: skip
     print(f"{a.images}: {len(data.gallery):,} pictures, {len(data.queries):,} queries, mAP@{data.at}, {a.seeds} seeds")
-    print(f"{facts['machine']}, commit {facts['commit']}, {facts['date']}\n{table(rows)}")
+    print(f"{facts['machine']}, commit {commit}, {facts['date']}\n{table(rows)}")
     for name, gain in gains(rows).items():
         print(f"gain of {name} over finish at {ASKED_BITS} bits: {gain:+.4f} mAP")
     if a.json:

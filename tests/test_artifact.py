@@ -176,3 +176,27 @@ def test_a_new_field_of_the_configuration_does_not_change_the_hash_of_older_mode
     assert {section: set(identity[section]) for section in known} == known  # leave out what is new and has its default
     assert set(identity["backbone"]) == {"name", "blocks", "width", "stem_stride", "pretrained", "weights"}
     assert set(identity["input"]) == {"size", "mean", "std"}
+
+
+def test_half_of_the_bytes_are_saved_with_weights_rounded_and_buffers_as_they_are(
+    tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    recipe = replace(tiny_recipe, head=replace(tiny_recipe.head, hidden=512))
+    model = Model(Network(recipe), recipe)
+    model.network.backbone.register_buffer("table", torch.randn(5000))
+    before = model.hash
+    model.save(tmp_path / "whole")
+    model.save(tmp_path / "half", half=True)
+    assert model.hash != before
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.75 * sizes[0]
+    from safetensors.torch import load_file
+
+    saved = load_file(tmp_path / "half" / "model.safetensors")
+    assert saved["head.0.weight"].dtype == torch.float16
+    assert saved["backbone.table"].dtype == torch.float32
+    torch.testing.assert_close(saved["head.0.weight"].float(), model.network.head[0].weight.data, rtol=0, atol=0)
+    del model.network.backbone.table
+    model.save(tmp_path / "plain", half=True)
+    assert Model.load(tmp_path / "plain").hash == model.hash

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import json
 import time
 from dataclasses import replace
@@ -15,12 +14,12 @@ from spq.config import ClusterConfig, Recipe, load_recipe
 from spq.data.images import load_pixels
 from spq.data.protocols import Protocol
 from spq.data.sources import ImageSet, open_images, subset
-from spq.errors import CollapseError, ConfigError
+from spq.errors import ConfigError
 from spq.evaluation.evaluate import evaluate
 from spq.index.image_index import ImageIndex
 from spq.learning import cluster_stage
 from spq.learning.checkpoint import State, read_checkpoint
-from spq.learning.cluster_stage import ClusterStage, cluster_recipe
+from spq.learning.cluster_stage import ClusterStage, Signs, cluster_recipe
 from spq.learning.run import TrainStatus
 from spq.learning.train import train
 from spq.model.artifact import Model
@@ -126,19 +125,77 @@ def test_a_stage_that_was_stopped_begins_again_and_ends_the_same(
 def test_a_self_training_that_collapses_is_not_kept(
     images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_stage, "WATCH_STEPS", 2)
-    monkeypatch.setattr(cluster_stage, "COLLAPSED", 0.0)
-    notes: list[str] = []
-    stage = stage_of(recipe, images, tmp_path / "m", on_note=notes.append)
-    with pytest.raises(CollapseError, match="one cluster of a head holds"):
-        stage.self_training(*copy.deepcopy(stage.heads()))
-    assert json.loads((tmp_path / "m" / "clusters.jsonl").read_text("utf-8"))["step"] == 2
-    without = replace(recipe, cluster=replace(recipe.cluster, self_training=False))
+    taken, notes = Signs.taken, list[str]()
+    monkeypatch.setattr(Signs, "taken", lambda self: taken(self) | {"largest": 0.6})
     kept = stage_of(recipe, images, tmp_path / "kept", on_note=notes.append).run()
-    assert len(notes) == 1
-    assert notes[0].startswith("self-training is not kept: one cluster of a head holds")
+    assert notes == ["self-training is not kept: one cluster of a head holds 60% of the pictures"]
+    row = json.loads((tmp_path / "kept" / "clusters.jsonl").read_text("utf-8"))
+    assert (row["step"], row["largest"]) == (12, 0.6)  # the end is looked at, however few steps there were
+    assert kept.training["minutes"] > 0
+    without = replace(recipe, cluster=replace(recipe.cluster, self_training=False))
     expected = stage_of(without, images, tmp_path / "without").run().network
     torch.testing.assert_close(kept.network.head[0].weight, expected.head[0].weight, rtol=0, atol=0)
+
+
+def test_signs_are_means_over_steps() -> None:
+    signs = Signs(2, 4, torch.device("cpu"))
+    own = torch.nn.functional.one_hot(torch.tensor([[0, 1], [0, 2], [0, 3], [1, 3]]), 4).float()
+    sure = torch.tensor([[True, True], [True, False], [False, False], [True, True]])
+    logits = own.clone()
+    logits[0, 0] = logits[0, 0].roll(1)  # one miss where the teacher is sure, of five
+    for _ in range(3):
+        signs.add(logits, own, own, sure)
+    expected = {"confident": 0.625, "agreement": 0.8, "certainty": 1.0, "largest": 0.75, "used": 2.5}
+    assert signs.taken() == pytest.approx(expected)
+    assert float(signs.totals.abs().sum()) == 0
+
+
+@pytest.mark.parametrize("count", [20, 100])
+def test_small_collections_have_fewer_neighbours(images: ImageSet, recipe: Recipe, tmp_path: Path, count: int) -> None:
+    few = subset(images, range(count))
+    model = train(few, replace(recipe, cluster=replace(recipe.cluster, neighbours=50)), tmp_path / "m")
+    assert model.encode([few.image(0)]).shape == (1, 4)
+
+
+def test_the_order_of_a_collection_does_not_decide_its_statistics(
+    images: ImageSet, recipe: Recipe, tmp_path: Path
+) -> None:
+    """A folder is sorted by what its pictures show, and batch statistics are of a part of them."""
+    assert images.labels is not None
+    by_class = subset(images, np.argsort(images.labels, kind="stable"))
+    stage = stage_of(recipe, by_class, tmp_path / "m")
+    first = stage.data[:200].float().mean() - stage.data.float().mean()
+    sorted_first = load_pixels(by_class, 16).array[:200].mean() - stage.data.float().mean()
+    assert abs(float(first)) < 0.5 * abs(float(sorted_first))
+
+
+def test_a_look_at_a_part_changes_nothing(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    def spoil(name: str, model: Model) -> None:
+        for p in model.network.parameters():
+            p.data.zero_()
+
+    plain = stage_of(recipe, images, tmp_path / "plain").run()
+    assert stage_of(recipe, images, tmp_path / "looked", on_part=spoil).run().hash == plain.hash
+
+
+def test_what_the_stage_cannot_go_with_is_refused_before_work(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"finish.epochs and cluster.share exclude each other"):
+        replace(recipe, finish=replace(recipe.finish, epochs=3))
+    with pytest.raises(ConfigError, match=r"train.frozen and cluster.share exclude each other"):
+        replace(recipe, train=replace(recipe.train, frozen=True))
+    with pytest.raises(ConfigError, match=r"has cluster.share, which takes no objective of your own"):
+        train(images, recipe, tmp_path / "m", objective=lambda outputs, network, loss: loss(outputs))
+    for key, value in {"temperature": 0.0, "epochs": 0, "candidates": 0, "head_batch": 0, "confidence": 1.0}.items():
+        with pytest.raises(ConfigError, match=rf"cluster.{key} .*{value}"):
+            replace(recipe.cluster, **{key: value})  # type: ignore[arg-type]
+    fixed = replace(recipe, cluster=replace(recipe.cluster, view_scale=0.5))
+    assert fixed.shown_sizes == {16, 8}
+
+
+def test_no_training_goes_on_from_clusters(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    model = stage_of(recipe, images, tmp_path / "m").run()
+    with pytest.raises(ConfigError, match="ends with clusters, from which no training goes on"):
+        train(images, recipe, tmp_path / "n", start=model)
 
 
 def test_unclear_clusters_are_not_learned_from(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:

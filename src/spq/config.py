@@ -301,8 +301,15 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise ConfigError(f"cluster.share must satisfy 0 <= share < 1, got {self.share}; try 0.3")
-        if self.clusters < 2 or self.neighbours < 1 or self.head_steps < 1 or self.batch_size < 2:
-            raise ConfigError("cluster: clusters, batch_size >= 2 and neighbours, head_steps >= 1 are needed")
+        for name in ("temperature", "view_scale", "head_lr", "lr", "sharpness"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"cluster.{name} must be above 0, got {getattr(self, name)}; omit it for its default")
+        _check_range(self, "cluster", 2, math.inf, "clusters", "batch_size", "head_batch")
+        _check_range(self, "cluster", 1, math.inf, "neighbours", "candidates", "head_steps", "epochs")
+        _check_range(self, "cluster", 0, math.inf, "balance", "contrast", "muon_lr", "refresh")
+        _check_range(self, "cluster", 0, 1, "certainty", "own_share", "cutout", "teacher_momentum")
+        _check_range(self, "cluster", 0, 0.999, "confidence")
+        _check_range(self, "cluster", 0, 2, "view_scale")
 
 
 @dataclass(frozen=True)
@@ -320,8 +327,17 @@ class Recipe:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self) -> None:
-        if self.views.blur_kernel // 2 >= (side := min(self.view_sizes)):
+        if self.cluster.share and (self.finish.epochs or self.train.frozen):
+            other = "finish.epochs" if self.finish.epochs else "train.frozen"
+            raise ConfigError(f"{other} and cluster.share exclude each other; give one of them")
+        if self.views.blur_kernel // 2 >= (side := min(self.shown_sizes)):
             raise ConfigError(f"views.blur_kernel {self.views.blur_kernel} is too large for views of {side} px; try 3")
+
+    @property
+    def shown_sizes(self) -> set[int]:
+        """Sides in pixels of all pictures that a backbone is shown: views, those of stage `cluster`, whole pictures."""
+        more = {self.input.scaled(self.cluster.view_scale).size} if self.cluster.share else set()
+        return {self.input.size, *self.view_sizes, *more}
 
     @property
     def view_sizes(self) -> set[int]:

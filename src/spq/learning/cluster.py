@@ -21,6 +21,7 @@ from spq.learning.optimizers import lr_factor
 from spq.model.artifact import normalise
 from spq.model.network import Network
 
+STATISTICS_OF = 20_000  # pictures
 WEAK = ViewsConfig(crop_scale=(0.8, 1.0), jitter=0.0, grayscale=0.0, blur=0.0)  # what the teacher sees
 
 
@@ -115,9 +116,7 @@ def confident_cross_entropy(logits: Tensor, target: Tensor, confidence: float) -
     slot = (label + K * torch.arange(M, device=label.device)).flatten()
     count = torch.zeros(M * K, device=logits.device).index_add_(0, slot, sure.flatten().float())
     even = len(target) / K
-    weight = sure / count[slot].view_as(sure).clamp(
-        min=even / 10
-    )  # a few pictures of a rare cluster do not become loud
+    weight = sure / count[slot].view_as(sure).clamp(min=even / 10)  # limits the weight of very rare clusters
     loss = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="none").view_as(sure)
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6), sure
 
@@ -161,20 +160,33 @@ def describe_whole(
 def recompute_statistics(
     network: nn.Module, pixels: Tensor, config: InputConfig, bf16: bool, batch: int = 1000
 ) -> None:
-    """Replace batch statistics, which come from crops in training, by those of up to 20,000 whole pictures. In place."""
-    layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    """Replace batch statistics, which come from crops in training, by those of up to 20,000 whole pictures. In place.
+
+    Args:
+        pixels: (N, 3, S, S) uint8 in random order.
+    """
+    layers = collect_statistics(network)
     before = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean over batches
-    network.train()
-    for start in range(0, min(len(pixels), 20_000) - 1, batch):
-        x = normalise(pixels[start : start + batch], config).contiguous(memory_format=torch.channels_last)
+    shown = pixels[:STATISTICS_OF]
+    for part in shown.tensor_split(-(-len(shown) // batch)):  # of even sizes, as they weigh the same
+        x = normalise(part, config).contiguous(memory_format=torch.channels_last)
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
             network(x)
     network.eval()
     for layer, momentum in zip(layers, before, strict=True):
         layer.momentum = momentum
+
+
+def collect_statistics(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Put batch normalisation in training mode and all else, such as dropout, in evaluation mode; returns those layers."""
+    network.eval()
+    layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for layer in layers:
+        layer.train()
+    return layers
 
 
 def nearest(features: Tensor, count: int, chunk: int = 2048) -> Tensor:
@@ -197,7 +209,7 @@ class Teacher:
     """
 
     def __init__(self, network: Network, bank: Tensor, near: Tensor, config: ClusterConfig) -> None:
-        self.network = copy.deepcopy(network).requires_grad_(False).train()  # batch statistics of whole pictures
+        self.network = copy.deepcopy(network).requires_grad_(False)
         self.bank, self.near, self.config = bank, near, config
         self.prior = bank.mean(0)  # (M, K)
 

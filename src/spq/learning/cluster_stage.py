@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -23,6 +24,7 @@ from spq.learning.cluster import (
     WEAK,
     Teacher,
     choose_heads,
+    collect_statistics,
     confident_cross_entropy,
     cut_out,
     describe_whole,
@@ -46,7 +48,6 @@ PICTURES = 50_000  # that the stage learns from at most, drawn at random
 VIEWS = 3  # of each picture that heads learn from, beside the whole picture
 CHOOSERS = 1_500  # pictures by which heads are chosen
 WATCH_STEPS = 100  # between two looks at a self-training
-COLLAPSED = 0.5  # share of the pictures in one cluster from which a self-training is given up
 OnPart = Callable[[str, Model], None]
 Heads = tuple[Network, Tensor, Tensor]  # backbone with heads, (N, n) neighbours, (N, M, K) assignments
 
@@ -94,9 +95,10 @@ class ClusterStage:
         self.config, self.end_recipe = recipe.cluster, cluster_recipe(recipe)
         self.bf16 = resolve_precision(recipe.train.precision, device.type) == "bf16"
         self.generator = torch.Generator(device).manual_seed(recipe.train.seed + 1)
-        everything = torch.from_numpy(pixels.array).to(device)
-        drawn = torch.randperm(len(everything), generator=self.generator, device=device)[:PICTURES]
-        self.data = everything if len(everything) <= PICTURES else everything[drawn]
+        # in random order: a folder is often sorted by what its pictures show
+        drawn = np.random.default_rng(recipe.train.seed).permutation(len(pixels.array))[:PICTURES]
+        self.data = torch.from_numpy(pixels.array[drawn]).to(device)
+        self.keeps_statistics = recipe.train.backbone_lr_scale != 1  # a pretrained backbone, as in the network's part
 
     def run(self) -> Model:
         """Go through the stage; the model, saved."""
@@ -112,6 +114,7 @@ class ClusterStage:
                 network = fallback
         begun = time.monotonic()
         self.fit_codebooks(network)
+        self.tensorboard = False  # nothing more is to be drawn
         run = self._run(network, [])
         run.session_start = begun
         return run.finish(self.name, self.pixels)
@@ -120,7 +123,8 @@ class ClusterStage:
         """Fit clustering heads to the network's features."""
         config, quantizer = self.config, self.recipe.quantizer
         backbone = self.network.backbone
-        recompute_statistics(backbone, self.data, self.recipe.input, self.bf16)
+        if not self.keeps_statistics:
+            recompute_statistics(backbone, self.data, self.recipe.input, self.bf16)
         self.network.eval()
         if self.on_part:
             model = Model(copy.deepcopy(self.network), self.recipe)
@@ -138,9 +142,9 @@ class ClusterStage:
         network.head = nn.Sequential(layer)
         with torch.no_grad():
             bank = torch.softmax(layer(whole).view(len(whole), count, config.clusters), 2)
+        self.fit_codebooks(network)
         if self.on_part:
-            self.fit_codebooks(network)
-            self.on_part("heads", Model(network, self.end_recipe))
+            self.on_part("heads", Model(copy.deepcopy(network), self.end_recipe))
         return network, near, bank
 
     def self_training(self, network: Network, near: Tensor, bank: Tensor) -> Network:
@@ -149,33 +153,41 @@ class ClusterStage:
         Raises:
             CollapseError: one cluster of a head takes most of the pictures.
         """
-        config, signs, looked = self.config, Signs(self.device), 0
+        config, looked = self.config, 0
+        signs = Signs(bank.shape[1], config.clusters, self.device)
+        (self.out / "clusters.jsonl").unlink(missing_ok=True)  # of an earlier training
         teacher = Teacher(network, bank, near, config)
+        self._train_mode(teacher.network, whole_pictures=True)
         before = [self.network.head, self.network.quantizer]  # of the contrastive loss that goes on
         recipe = replace(self.recipe, train=self._train_config(len(self.data)))
         optimizers = make_optimizers(network, recipe, more=before)
         run = self._run(network, optimizers, recipe)
-        network.train()
+        self._train_mode(network)
         self.network.head.train()
         gradients = GraphedStep(
             partial(self._step, network, teacher, signs), [network, *before], self.device, recipe.train.graph,
             [*teacher.network.buffers(), teacher.bank, teacher.prior, signs.totals], self.on_note,
         )  # fmt: skip
-        with run.interruptible():
-            for rows, generator in run.batches(len(self.data), self.device):
-                if (look := int(run.done * (config.refresh + 1))) > looked:
-                    looked = look
-                    teacher.near.copy_(self._nearest(teacher.network))
-                loss, x = gradients(rows, generator)
-                for optimizer in optimizers:
-                    optimizer.step()
-                teacher.follow(network)
-                run.after_step(loss, x, self.on_status, None)
-                if run.state.step % WATCH_STEPS == 0:
+        try:
+            with run.interruptible():
+                for rows, generator in run.batches(len(self.data), self.device):
+                    if (look := int(run.done * (config.refresh + 1))) > looked:
+                        looked = look
+                        teacher.near.copy_(self._nearest(teacher.network, near.shape[1]))
+                    loss, x = gradients(rows, generator)
+                    for optimizer in optimizers:
+                        optimizer.step()
+                    teacher.follow(network)
+                    run.after_step(loss, x, self.on_status, None)
+                    if run.state.step % WATCH_STEPS == 0:
+                        self._watch(run, signs)
+                if run.state.step % WATCH_STEPS:
                     self._watch(run, signs)
-        self.state.seconds = run.seconds
-        recompute_statistics(teacher.network, self.data, recipe.input, self.bf16)
-        return teacher.network
+        finally:
+            self.state.seconds = run.seconds
+        if not self.keeps_statistics:
+            recompute_statistics(teacher.network, self.data, recipe.input, self.bf16)
+        return teacher.network.eval()
 
     @torch.no_grad()
     def fit_codebooks(self, network: Network) -> None:
@@ -183,8 +195,8 @@ class ClusterStage:
         x = network.eval().project(self._whole(network))
         generator = torch.Generator(x.device).manual_seed(self.recipe.train.seed)
         for book, parts in zip(network.quantizer.codebooks, network.quantizer.split(x).unbind(1), strict=True):
-            drawn = torch.randint(len(x), (len(book),), generator=generator, device=x.device)
-            book.copy_(parts[drawn])
+            order = torch.randperm(max(len(x), len(book)), generator=generator, device=x.device) % len(x)
+            book.copy_(parts[order[: len(book)]])
         refit(network.quantizer, x)
 
     def _train_config(self, count: int) -> TrainConfig:
@@ -219,10 +231,11 @@ class ClusterStage:
         if config.contrast:
             outputs = list(zip(x.chunk(2), z.chunk(2), strict=True))
             loss = loss + config.contrast * multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
-        return loss, own.flatten(1)
+        softened = own.clamp(min=1e-8) ** (1 / config.temperature)  # as descriptors are
+        return loss, (softened / softened.sum(2, keepdim=True)).flatten(1)
 
     def _are_clear(self, bank: Tensor) -> bool:
-        """Whether heads are certain enough to be learned from: a network that follows unclear clusters loses what it knows."""
+        """Whether heads are certain enough to learn from; learning unclear clusters makes the network worse."""
         mean, least = float(bank.max(2).values.mean()), self.config.certainty
         if mean < least:
             self._note(f"no self-training: the clusters are not clear (mean assignment {mean:.2f}, {least} is needed)")
@@ -253,17 +266,25 @@ class ClusterStage:
                 parts.append(self.network.backbone(views.contiguous(memory_format=torch.channels_last)).float())
         return torch.cat(parts)
 
-    def _nearest(self, network: Network) -> Tensor:
+    def _train_mode(self, network: Network, whole_pictures: bool = False) -> None:
+        """Training mode; for the teacher, who sees whole pictures, of batch statistics alone."""
+        network.train(not whole_pictures)
+        if whole_pictures:
+            collect_statistics(network)
+        if self.keeps_statistics:
+            network.backbone.eval()
+
+    def _nearest(self, network: Network, count: int) -> Tensor:
         network.eval()
         features = describe_whole(network.backbone, self.data, self.recipe.input, self.bf16)
-        network.train()
-        return nearest(features, min(self.config.neighbours, len(features) - 1))
+        self._train_mode(network, whole_pictures=True)
+        return nearest(features, count)
 
     def _watch(self, run: Run, signs: Signs) -> None:
         row = {"step": run.state.step, "done": round(run.done, 4), **(now := signs.taken())}
         with (self.out / "clusters.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        if now["largest"] > COLLAPSED:
+        if now["largest"] > (1 + 1 / self.config.clusters) / 2:  # half of the way from an even share to all
             raise CollapseError(f"one cluster of a head holds {now['largest']:.0%} of the pictures")
 
     def _note(self, text: str) -> None:
@@ -289,10 +310,9 @@ class Signs:
     the teacher. largest: share of the largest cluster of any head. used: clusters of a head that hold a tenth of an even share.
     """
 
-    NAMES = ("confident", "agreement", "certainty", "largest", "used")
-
-    def __init__(self, device: torch.device) -> None:
-        self.totals = torch.zeros(len(self.NAMES) + 1, device=device)  # the last one counts
+    def __init__(self, heads: int, clusters: int, device: torch.device) -> None:
+        self.shape = heads, clusters
+        self.totals = torch.zeros(4 + heads * clusters, device=device)  # count, three means, shares of clusters
 
     @torch.no_grad()
     def add(self, logits: Tensor, target: Tensor, own: Tensor, sure: Tensor) -> None:
@@ -300,17 +320,15 @@ class Signs:
         K = own.shape[2]
         hit = logits.argmax(2) == target.argmax(2)
         share = nn.functional.one_hot(own.argmax(2), K).float().mean(0)
-        now = [
-            sure.float().mean(),
-            (hit & sure).sum() / sure.sum().clamp(min=1),
-            own.max(2).values.mean(),
-            share.max(),
-            (share > 0.1 / K).float().sum(1).mean(),
-        ]
-        self.totals.add_(torch.stack([*now, torch.ones_like(now[0])]))
+        agreement = (hit & sure).sum() / sure.sum().clamp(min=1)
+        means = torch.stack([torch.ones_like(agreement), sure.float().mean(), agreement, own.max(2).values.mean()])
+        self.totals.add_(torch.cat([means, share.flatten()]))
 
     def taken(self) -> dict[str, float]:
         """The means; counting begins again."""
-        *sums, count = self.totals.tolist()
+        totals = self.totals.cpu() / self.totals[0].clamp(min=1).cpu()
         self.totals.zero_()
-        return {name: round(value / max(1.0, count), 4) for name, value in zip(self.NAMES, sums, strict=True)}
+        share = totals[4:].view(self.shape)
+        named = dict(zip(("confident", "agreement", "certainty"), totals[1:4], strict=True))
+        named |= {"largest": share.max(), "used": (share > 0.1 / self.shape[1]).float().sum(1).mean()}
+        return {name: round(float(value), 4) for name, value in named.items()}

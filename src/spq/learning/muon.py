@@ -37,6 +37,7 @@ class Muon(Optimizer):
             updates = torch._foreach_add(grads, momenta, alpha=group["momentum"])  # Nesterov
             norms = torch._foreach_norm(params)
             torch._foreach_div_(norms, [len(p) ** 0.5 for p in params])
+            torch._foreach_clamp_min_(norms, 1e-12)  # a filter of zeros stays one
             torch._foreach_div_(params, norms)
             torch._foreach_add_(params, _orthogonal(updates, group["steps"]), alpha=-group["lr"])
 

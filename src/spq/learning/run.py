@@ -42,7 +42,7 @@ FIT_IMAGES = 20_000  # pictures, about, that the end of a training looks at once
 class TrainStatus:
     """Where a training stands.
 
-    part: what learns, the "network" or, after it, "head and codes", with steps, epochs and views of its own.
+    part: what learns, the "network" or, after it, "head and codes" or "clusters", with steps, epochs and views of its own.
     done: share of the budget, 0..1. seconds: spent so far, resumed parts included.
     """
 

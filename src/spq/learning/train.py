@@ -64,7 +64,8 @@ def train(
         objective: called as `objective(outputs, network, loss)` for what is minimised, where `loss(outputs)` is the recipe's
             own; a checkpoint does not hold it, so a resumed run is given it again.
         on_load: called with the number of pictures decoded so far. on_status: about every 10 s and at the end.
-        on_epoch: called after every epoch with its number and the network, in the mode it trains in; a finish counts anew.
+        on_epoch: called after every epoch with its number and the network, in the mode it trains in; a finish counts anew, and in
+            the stage `cluster` it is not called.
         on_note: called with what the user should know: that training cannot be compiled here.
         on_part: called with the name of a part of the stage `cluster` that is done, and a model of what there is by then.
         deadline: of `time.monotonic`, when learning is to be over: the minutes of the recipe are what is left until then once
@@ -77,6 +78,11 @@ def train(
     checkpoint = read_checkpoint(out) if resume else None
     start = None if checkpoint else start  # what was started from it goes on
     recipe = _resolved(recipe, out, checkpoint, start, backbone)
+    if objective and (recipe.cluster.share or recipe.train.graph):
+        given = "cluster.share" if recipe.cluster.share else "train.graph"
+        raise ConfigError(
+            f"recipe {recipe.name} has {given}, which takes no objective of your own; set it to 0 or false"
+        )
     if recipe.train.frozen:
         return train_head(
             images, recipe, out, checkpoint, device=device, backbone=backbone, start=start, objective=objective,
@@ -86,7 +92,7 @@ def train(
     torch.manual_seed(recipe.train.seed)
     network = started(Network(recipe, backbone), start)
     # before minutes go into reading pictures
-    check_sizes(network.backbone, recipe.backbone.name, {recipe.input.size, *recipe.view_sizes})
+    check_sizes(network.backbone, recipe.backbone.name, recipe.shown_sizes)
     pixels = load_pixels(images, recipe.input.size, progress=on_load)
     batch_size = batch_size_for(recipe, len(pixels.array), images.name, pixels.failures)
     fingerprint = hashlib.sha256(pixels.array.reshape(-1).data).hexdigest()
@@ -124,7 +130,9 @@ def train(
         if recipe.cluster.share:  # the stage writes no checkpoint of its own
             run.state.trained = begin.trained
             run.save_checkpoint()
-        return after(network, recipe=recipe, begin=begin, forward=step.forward)
+        forward = step.forward
+        del step, gradients  # the pictures and the graph, on the device
+        return after(network, recipe=recipe, begin=begin, forward=forward)
     return run.finish(images.name, pixels)
 
 
@@ -201,6 +209,10 @@ def _resolved(
     """The recipe that counts: the checkpoint's, with the shapes of what it starts from and the name of a given backbone."""
     if checkpoint:
         recipe = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
+    if start is not None and start.config.head.softmax:
+        raise ConfigError(
+            "the model to start from ends with clusters, from which no training goes on; start from another"
+        )
     if start is not None:
         kept = {part: getattr(start.config, part) for part in ("input", "backbone", "head", "quantizer")}
         recipe = replace(recipe, **kept)

@@ -153,13 +153,13 @@ class Model:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if half:
-            for parameter in self.network.parameters():
-                parameter.data.copy_(parameter.half() if parameter.numel() >= LARGE else parameter)
-            self._hash = ""
+        rounded = {name for name, p in self.network.named_parameters() if half and p.numel() >= LARGE}
+        for name, parameter in self.network.named_parameters():
+            if name in rounded:
+                parameter.data.copy_(parameter.half())
+                self._hash = ""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        if half:
-            tensors = {name: tensor.half() if tensor.numel() >= LARGE else tensor for name, tensor in tensors.items()}
+        tensors = {name: tensor.half() if name in rounded else tensor for name, tensor in tensors.items()}
         config = {
             "format": FORMAT,
             "spq_version": __version__,
