@@ -350,7 +350,7 @@ class Recipe:
 def _check_range(config: Any, section: str, low: float, high: float, *names: str) -> None:
     for name in names:
         if not low <= (value := getattr(config, name)) <= high:
-            raise ConfigError(f"{section}.{name} {value} is outside {low}..{high}; leave it out for its default")
+            raise ConfigError(f"{section}.{name} {value} is outside {low}..{high}; omit it for its default")
 
 
 def recipe_names() -> list[str]:

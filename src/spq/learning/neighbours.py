@@ -25,13 +25,13 @@ GPU_WALKS = 2048
 
 
 def neighbours(
-    features: NDArray[np.float32], count: int, seed: int, device: torch.device, pool_size: int = POOL
+    features: NDArray[np.float32], count: int, seed: int, device: torch.device, pool_size: int | None = None
 ) -> Tensor | None:
     """(N, count) rows of other pictures, those first where random walks from each are most often; None for a count of 0.
 
     In a small collection there are fewer, one for FEW pictures: 50 of 100 would be anything.
 
-    Beyond `pool_size` pictures, the graph is of as many drawn at random. Another picture has the neighbours of its nearest in it.
+    Beyond `pool_size` pictures (POOL by default), the graph is of as many drawn at random. Another picture has the neighbours of its nearest in it.
 
     Args:
         features: (N, F). device: to compute on.
@@ -39,6 +39,7 @@ def neighbours(
     N = len(features)
     if not count:
         return None
+    pool_size = pool_size or POOL
     place, device = device, torch.device("cpu") if device.type == "mps" else device  # which has no sparse products
     pool = torch.arange(N)
     if pool_size < N:
