@@ -31,7 +31,8 @@ def neighbours(
 
     In a small collection there are fewer, one for FEW pictures: 50 of 100 would be anything.
 
-    Beyond `pool_size` pictures (POOL by default), the graph is of as many drawn at random. Another picture has the neighbours of its nearest in it.
+    Beyond `pool_size` pictures (POOL by default), the graph is of as many drawn at random. Another picture has the neighbours
+    of its nearest in it.
 
     Args:
         features: (N, F). device: to compute on.
