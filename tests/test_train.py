@@ -518,12 +518,3 @@ def test_views_of_other_seeds_and_steps_are_others() -> None:
         for step in range(20)
     }
     assert len(drawn) == 100
-
-
-def test_another_kind_of_device_than_before_is_refused(
-    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train(images, replace(recipe, train=replace(recipe.train, epochs=1)), tmp_path / "cpu", device="cpu")
-    monkeypatch.setattr(train_module, "resolve_device", lambda device: "cuda")
-    with pytest.raises(ConfigError, match="has trained on another device than cuda; train on cuda in a new process"):
-        train(images, recipe, tmp_path / "cuda", device="cuda")
