@@ -1,18 +1,23 @@
-"""Scores of a protocol on the device that trains, in seconds: the rankings of `spq eval`, many queries at a time."""
+"""Scores of a protocol on the device that trains, in seconds: the rankings of `spq eval`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from spq.evaluation import on_device
 from spq.evaluation.evaluate import order_of_ties
-from spq.model.artifact import Model, normalise
+from spq.evaluation.metrics import mean_average_precision, precision_at, relevance
+from spq.learning.cluster import describe_whole
+from spq.model.artifact import Model
 
-BATCH = 1000  # pictures, and queries, at a time
+BATCH = 1000  # queries ranked by floats at a time
 
 
 @dataclass(frozen=True)
@@ -26,51 +31,33 @@ class Scorer:
     map_at: int = 1000
 
     def scores(self, model: Model, bf16: bool = False) -> dict[str, Any]:
-        """mAP@N and precision at 1 of each length of code, and of the floats."""
+        """mAP@N and precision at 1 and N of each length of code, of the floats by inner product and by cosine."""
         order = torch.from_numpy(order_of_ties(len(self.gallery))).to(self.gallery.device)
-        x, q = describe(model, self.gallery, bf16)[order], describe(model, self.queries, bf16)
-        labels = self.gallery_labels[order]
-        quantizer = model.network.quantizer
-        K, M = quantizer.config.codebook_size, quantizer.config.num_codebooks
-        codes = torch.cat([quantizer.encode(part) for part in torch.split(x, 4096)]).long()  # (N, M)
-        one_hot = F.one_hot(codes, K)  # (N, M, K)
-        lengths = quantizer.config.prefixes or (M,)
+        size, quantizer = model.config.input, model.network.quantizer
+        x, q = (
+            describe_whole(model.network.describe, pixels, size, bf16, mirror=False)
+            for pixels in (self.gallery[order], self.queries)
+        )
+        labels = self.gallery_labels[order].cpu().numpy()
+        codes, tables = model.encode_descriptors(x.cpu().numpy()), model.tables(q.cpu().numpy())
+        config, top = quantizer.config, min(self.map_at, len(labels))
         out: dict[str, Any] = {}
-        for m in lengths:
-            book = one_hot[:, :m].flatten(1).float()
-
-            def distances(rows: Tensor, m: int = m, book: Tensor = book) -> Tensor:
-                return quantizer.tables(rows)[:, :m].flatten(1) @ book.T
-
-            out[str(m * (K.bit_length() - 1))] = self._score(distances, q, labels)
-        if quantizer.config.distance == "dot":
-            out["float"] = self._score(lambda rows: -(rows @ x.T), q, labels)
-        unit = F.normalize(x, dim=1)
-        out["float cosine"] = self._score(lambda rows: -(F.normalize(rows, dim=1) @ unit.T), q, labels)
+        for bits, M in zip(config.lengths, config.prefixes or (config.num_codebooks,), strict=True):
+            ranked = on_device.rank(np.ascontiguousarray(tables[:, :M]), codes[:, :M], top, q.device)
+            out[str(bits)] = self._score(ranked[1], labels)
+        floats = {"float": (x, q)} if config.distance == "dot" else {}
+        floats["float cosine"] = F.normalize(x, dim=1), F.normalize(q, dim=1)
+        for name, (rows, asking) in floats.items():
+            found = [(part @ rows.T).topk(top, dim=1).indices for part in torch.split(asking, BATCH)]
+            out[name] = self._score(torch.cat(found).cpu().numpy(), labels)
         return out
 
-    def _score(self, distances: Any, q: Tensor, labels: Tensor) -> dict[str, float]:
-        precision, first, last = [], [], []
-        top = min(self.map_at, len(labels))
-        for start in range(0, len(q), BATCH):
-            d = distances(q[start : start + BATCH])
-            rows = d.sort(dim=1, stable=True).indices[:, :top]  # ties go to the lower row
-            hit = (labels[rows] == self.query_labels[start : start + BATCH, None]).float()
-            found = hit.cumsum(1)
-            at = found / torch.arange(1, top + 1, device=d.device)
-            precision.append((at * hit).sum(1) / found[:, -1].clamp(min=1))
-            first.append(hit[:, 0])
-            last.append(hit.mean(1))
-        values = (torch.cat(part).double().mean().item() for part in (precision, first, last))
-        return dict(zip(("map", "p1", f"p{top}"), (round(value, 4) for value in values), strict=True))
-
-
-@torch.no_grad()
-def describe(model: Model, pixels: Tensor, bf16: bool) -> Tensor:
-    """(N, D) descriptors of pixels (N, 3, S, S) uint8 on the device."""
-    parts = []
-    for chunk in torch.split(pixels, BATCH):
-        x = normalise(chunk, model.config.input).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
-            parts.append(model.network.describe(x))
-    return torch.cat(parts)
+    def _score(self, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[str, float]:
+        hits = relevance(self.query_labels.cpu().numpy(), labels, rows)
+        precision = precision_at(hits, [1, hits.shape[1]])
+        scores = {
+            "map": mean_average_precision(hits),
+            "p1": precision[1],
+            f"p{hits.shape[1]}": precision[hits.shape[1]],
+        }
+        return {name: round(value, 4) for name, value in scores.items()}

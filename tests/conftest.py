@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))  # `from reference import ...`
 sys.path.insert(1, str(Path(__file__).parent.parent / "benchmarks"))  # `from quality import ...`
 
-from spq.config import BackboneConfig, InputConfig, QuantizerConfig, Recipe
+from spq.config import BackboneConfig, InputConfig, QuantizerConfig, Recipe, load_recipe
 from spq.data.sources import open_images, subset
 from spq.index.image_index import ImageIndex
 from spq.model.artifact import Model
@@ -37,6 +38,19 @@ def tiny_model(tiny_recipe: Recipe) -> Model:
     x = torch.from_numpy(model.embed([sample.image(i) for i in range(16)]))
     model.network.quantizer.codebooks.data.copy_(x.view(16, 8, 4).transpose(0, 1))
     return model
+
+
+def training_recipe() -> Recipe:
+    """Recipe `fast` made so small that a training takes a second or two."""
+    fast = load_recipe("fast")
+    return replace(
+        fast,
+        input=replace(fast.input, size=16),
+        backbone=replace(fast.backbone, blocks=(1, 1), width=8),
+        head=replace(fast.head, hidden=32),
+        quantizer=replace(fast.quantizer, num_codebooks=4, codeword_dim=8),
+        train=replace(fast.train, batch_size=64, num_views=2, view_scale=1.0, epochs=3, precision="fp32"),
+    )
 
 
 @pytest.fixture

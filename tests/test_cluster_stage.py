@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from spq.config import ClusterConfig, Recipe, load_recipe
+from conftest import training_recipe, write_photos
+from spq.config import ClusterConfig, Recipe
 from spq.data.images import load_pixels
 from spq.data.protocols import Protocol
 from spq.data.sources import ImageSet, open_images, subset
@@ -33,14 +34,10 @@ def images() -> ImageSet:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    fast = load_recipe("fast")
+    small = training_recipe()
     return replace(
-        fast,
-        input=replace(fast.input, size=16),
-        backbone=replace(fast.backbone, blocks=(1, 1), width=8),
-        head=replace(fast.head, hidden=32),
-        quantizer=replace(fast.quantizer, num_codebooks=4, codeword_dim=8, prefixes=(2, 4)),
-        train=replace(fast.train, batch_size=64, num_views=2, view_scale=1.0, epochs=3, precision="fp32"),
+        small,
+        quantizer=replace(small.quantizer, prefixes=(2, 4)),
         cluster=ClusterConfig(
             share=0.4, epochs=2, batch_size=64, head_steps=40, head_batch=64, candidates=2, certainty=0.0
         ),
@@ -91,7 +88,6 @@ def test_its_models_are_searched_and_evaluated_as_any_other(images: ImageSet, re
     report = evaluate(model, Protocol("p", open_images("sample:test"), images, images, 50))
     assert report.distance == "dot"
     assert report.map > 0.12  # chance is 0.1
-    from conftest import write_photos
 
     index = ImageIndex.build(tmp_path / "photos.index", model, write_photos(tmp_path / "photos"))
     query = next((tmp_path / "photos").rglob("*.png"))

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from conftest import training_recipe
 from spq import SPQ
-from spq.config import FinishConfig, Recipe, load_recipe
+from spq.config import FinishConfig, Recipe
 from spq.data.images import load_pixels
 from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
@@ -38,15 +39,7 @@ def images() -> ImageSet:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    fast = load_recipe("fast")
-    return replace(
-        fast,
-        input=replace(fast.input, size=16),
-        backbone=replace(fast.backbone, blocks=(1, 1), width=8),
-        head=replace(fast.head, hidden=32),
-        quantizer=replace(fast.quantizer, num_codebooks=4, codeword_dim=8),
-        train=replace(fast.train, batch_size=64, num_views=2, view_scale=1.0, epochs=3, precision="fp32"),
-    )
+    return training_recipe()
 
 
 def distance(model: Model, other: Model) -> float:

@@ -11,6 +11,7 @@ averaged in. Where the result is confident, the network learns to assign strongl
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +75,7 @@ def fit_heads(
 
 @torch.no_grad()
 def choose_heads(assigned: Tensor, count: int) -> list[int]:
-    """Choose the heads whose sum stands best for all heads; each beginning of the list is such a choice as well.
+    """Choose the heads whose sum agrees best with all heads; each beginning of the list is such a choice as well.
 
     Single heads differ by the luck of their start. The next head is always the one with which the summed co-association of
     the chosen heads (how likely two pictures share a cluster) correlates best with that of all heads.
@@ -141,7 +142,12 @@ def cut_out(views: Tensor, side: float, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def describe_whole(
-    network: nn.Module, pixels: Tensor, config: InputConfig, bf16: bool, mirror: bool = True, batch: int = 1000
+    network: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    config: InputConfig,
+    bf16: bool,
+    mirror: bool = True,
+    batch: int = 1000,
 ) -> Tensor:
     """Apply a network in evaluation mode to whole pictures, (N, 3, S, S) uint8 -> (N, F).
 
