@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from conftest import training_recipe, write_photos
+from spq.app.checks import check_model_out
 from spq.config import ClusterConfig, Recipe
 from spq.data.images import load_pixels
 from spq.data.protocols import Protocol
@@ -77,6 +78,10 @@ def test_a_training_ends_with_codebooks_of_clusters(images: ImageSet, recipe: Re
     np.testing.assert_array_equal(loaded.encode([images.image(3)]), model.encode([images.image(3)]))
     short = model.truncate(8)
     np.testing.assert_allclose(short.embed([images.image(3)]), model.embed([images.image(3)])[:, :32], atol=1e-6)
+
+    assert (tmp_path / "m" / "clusters.jsonl").exists()
+    with pytest.raises(ConfigError, match="holds a training already"):  # and no "other things"
+        check_model_out(tmp_path / "m", resume=False)
 
     same = train(images, recipe, tmp_path / "same")
     assert same.hash == model.hash  # of the same seed

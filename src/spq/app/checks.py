@@ -11,7 +11,7 @@ from spq.errors import ConfigError
 
 MODEL_FILES = {"config.json", "model.safetensors"}
 INDEX_FILES = {"manifest.json", "items.sqlite"}
-TRAINING_FILES = {"config.json", "model.safetensors", "README.md", "checkpoints", "log.jsonl", "tensorboard"}
+TRAINING_FILES = {*MODEL_FILES, "README.md", "checkpoints", "log.jsonl", "clusters.jsonl", "tensorboard"}
 
 
 def check_model_out(out: Path, resume: bool) -> None:
