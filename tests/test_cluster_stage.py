@@ -195,7 +195,7 @@ def test_what_the_stage_cannot_go_with_is_refused_before_work(images: ImageSet, 
 
 def test_no_training_goes_on_from_clusters(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
     model = stage_of(recipe, images, tmp_path / "m").run()
-    with pytest.raises(ConfigError, match="ends with clusters, from which no training goes on"):
+    with pytest.raises(ConfigError, match="cannot start from a model that ends with clusters"):
         train(images, recipe, tmp_path / "n", start=model)
 
 

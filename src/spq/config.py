@@ -274,9 +274,9 @@ class FinishConfig:
 class ClusterConfig:
     """After the backbone: each codebook becomes a clustering of the pictures, then the network learns from its own clusters."""
 
-    share: float = 0.0  # of a training's minutes; 0: no such stage
-    clusters: int = 16  # of each head, which is also the length of a sub-vector
-    neighbours: int = 20  # pictures that a picture is to share its clusters with
+    share: float = 0.0  # of a training's minutes that the stage gets; 0: no such stage
+    clusters: int = 16  # of each head; also the length of a sub-vector
+    neighbours: int = 20  # pictures that should share the clusters of a picture
     balance: float = 2.0  # weight of the entropy that keeps clusters in use
     candidates: int = 3  # heads that are fitted for each that is kept
     head_steps: int = 1000  # on frozen features
@@ -285,18 +285,18 @@ class ClusterConfig:
     temperature: float = 4.0  # of the softmax whose values are quantized
     self_training: bool = True
     certainty: float = 0.65  # mean largest assignment of the heads that self-training needs
-    epochs: int = 40  # of self-training at most; a training by minutes also ends it when they are over
+    epochs: int = 40  # of self-training at most; it also ends with the minutes
     batch_size: int = 1024  # pictures; two views of each
     view_scale: float = 0.75
-    confidence: float = 0.9  # of the teacher, from which a picture teaches; 0: all teach, by sharpened assignments
-    sharpness: float = 4.0  # exponent of these
+    confidence: float = 0.9  # a head learns from pictures above it; 0: from all, with sharpened assignments
+    sharpness: float = 4.0  # exponent of sharpened assignments
     teacher_momentum: float = 0.99
     own_share: float = 0.5  # of the teacher's own assignment in a target; the rest is that of the neighbours
-    contrast: float = 0.1  # weight of the contrastive loss that goes on beside
+    contrast: float = 0.1  # weight of the contrastive loss, which continues
     muon_lr: float = 0.02
     lr: float = 1e-3
-    cutout: float = 0.5  # side of the square that views lack, by their own side
-    refresh: int = 3  # times that neighbours are looked for again
+    cutout: float = 0.5  # side of the square that is cut out, as a share of the view's side
+    refresh: int = 3  # how often neighbours are computed again
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:

@@ -44,7 +44,7 @@ from spq.model.artifact import Model
 from spq.model.device import resolve_precision
 from spq.model.network import Network
 
-PICTURES = 50_000  # that the stage learns from at most, drawn at random
+PICTURES = 50_000  # the stage learns from at most so many, drawn at random
 VIEWS = 3  # of each picture that heads learn from, beside the whole picture
 CHOOSERS = 1_500  # pictures by which heads are chosen
 WATCH_STEPS = 100  # between two looks at a self-training

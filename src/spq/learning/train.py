@@ -211,7 +211,7 @@ def _resolved(
         recipe = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
     if start is not None and start.config.head.softmax:
         raise ConfigError(
-            "the model to start from ends with clusters, from which no training goes on; start from another"
+            "cannot start from a model that ends with clusters; give one that was trained without stage cluster"
         )
     if start is not None:
         kept = {part: getattr(start.config, part) for part in ("input", "backbone", "head", "quantizer")}
