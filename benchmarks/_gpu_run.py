@@ -19,9 +19,9 @@ from torch import Tensor
 import parts
 from _gpu_results import Diary, say
 from _gpu_scoring import Scorer
-from _gpu_step import eager_rates, graphed, pieces
+from _gpu_step import eager_rates, pieces, ways
 from _variants import variant
-from spq.config import Recipe
+from spq.config import ClusterConfig, Recipe
 from spq.data.images import load_pixels
 from spq.data.named import ArrayImages
 from spq.data.sources import ImageSet, open_images
@@ -107,7 +107,7 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
 
 
 def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
-    """Rates of the network, then a short training, and variants of its last stage, scored by training pictures."""
+    """Rates of a step, then a short training or a start, and variants of the last stage, scored by training pictures."""
     recipe = variant(arguments.recipe, arguments.bits, arguments.look_minutes, None)[0]
     recipe = replace(recipe, train=replace(recipe.train, seed=arguments.seed, checkpoint_minutes=60.0, refit=False))
     diary = Diary(out / "look.json", started, {"recipe": recipe.name, "seed": arguments.seed})
@@ -117,15 +117,21 @@ def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
     diary.content["milliseconds"] = {
         name: [round(1000 * seconds, 2) for seconds in pair] for name, pair in pieces(recipe, data.device).items()
     }
-    diary.content["graph"] = graphed(recipe, data.device)
-    for name in ("backbone", "milliseconds", "graph"):
-        say(f"{name}: {diary.content[name]}")
+    say(f"backbone: {diary.content['backbone']}\nmilliseconds: {diary.content['milliseconds']}")
+    diary.content["ways"] = ways(recipe, data.device, diary.note)
+    for name, numbers in diary.content["ways"].items():
+        say(f"a step, {name}: {numbers}")
     diary.mark("rates")
-    watch = Watch(diary, data, recipe, float("inf"))
-    first = replace(recipe, cluster=replace(recipe.cluster, share=0.0))
-    model = train(data.images, first, out / "look", device=arguments.device, on_status=watch.status, on_note=diary.note)
-    model.network.to(data.device)
-    diary.mark("network trained")
+    if arguments.start:
+        model = Model.load(arguments.start)
+    else:
+        watch, first = Watch(diary, data, recipe, float("inf")), replace(recipe, cluster=ClusterConfig())
+        model = train(
+            data.images, first, out / "look", device=arguments.device, on_status=watch.status, on_note=diary.note
+        )
+        diary.mark("network trained")
+    (out / "look").mkdir(parents=True, exist_ok=True)
+    model.network.to(data.device, memory_format=torch.channels_last)
     diary.score("network", data.held_out.scores(model, data.bf16))
     known: dict[Any, tuple[Network, Tensor, Tensor]] = {}
     for text in arguments.variants or [arguments.recipe]:
@@ -155,7 +161,7 @@ def last_stage(
     network, near, bank = copy.deepcopy(known[key])
     stage.forward = stage.network.backbone = network.backbone
     try:
-        network = stage.self_training(network, near, bank)
+        network = stage.self_training(network, near, bank, 60 * recipe.train.minutes)
     except CollapseError as error:
         diary.note(f"{recipe.name}: {error}")
         return

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and whether a recorded step gives the gradients of one that is not."""
+"""Where the time of a training step goes, and whether a compiled or recorded step gives the gradients of a plain one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spq.config import Recipe
 from spq.learning.graphed import GraphedStep
 from spq.learning.loss import multi_view
 from spq.learning.optimizers import make_optimizers
-from spq.learning.train import _Step
+from spq.learning.train import _compiled, _Step
 from spq.learning.views import make_views
 from spq.model.network import Network
 
@@ -64,26 +64,37 @@ def pieces(recipe: Recipe, device: torch.device) -> dict[str, tuple[float, float
     return {name: timed(each, device) for name, each in work.items()}
 
 
-def graphed(recipe: Recipe, device: torch.device) -> dict[str, float]:
-    """Relative difference of the gradients of a recorded step from those of the same step not recorded, and milliseconds of both.
+def ways(recipe: Recipe, device: torch.device, on_note: Callable[[str], None]) -> dict[str, dict[str, float]]:
+    """Milliseconds of a step's gradients, and how far they are from those of a plain step, for each way to run it.
 
-    The difference of two runs that are not recorded stands beside it: on a GPU sums are not always added in one order.
+    Without CUDA nothing is compiled or recorded. A second plain step stands beside the others: on a GPU sums are not always
+    added in one order.
     """
-    step, rows = new_step(recipe, device), torch.arange(recipe.train.batch_size, device=device)
-    found, out = [], {}
-    for name, on in (("once", False), ("again", False), ("recorded", True)):
-        run = GraphedStep(step, [step.network], device, on)
+    cuda, rows = device.type == "cuda", torch.arange(recipe.train.batch_size, device=device)
+    recipe = replace(recipe, train=replace(recipe.train, compile="on" if cuda else "off", small_share=0.0))
+    out: dict[str, dict[str, float]] = {}
+    first: Tensor | None = None
+    for compiled in (False, True):
+        step, begun = new_step(recipe, device), time.monotonic()
+        if compiled:
+            step.forward = _compiled(step, recipe.train.batch_size, on_note)
+        seconds = time.monotonic() - begun
+        for name, recorded in (("plain", False), ("plain again", False), ("recorded", True)):
+            run = GraphedStep(step, [step.network], device, recorded, on_note=on_note)
 
-        def gradients(run: GraphedStep = run) -> None:
-            run(rows, torch.Generator(device).manual_seed(7), 0)
+            def gradients(run: GraphedStep = run) -> None:
+                run(rows, torch.Generator(device).manual_seed(7), 0)
 
-        gradients()
-        found.append(
-            torch.cat([p.grad.flatten().float() for p in step.network.parameters() if p.grad is not None]).clone()
-        )
-        out[f"ms, {name}"] = round(1000 * timed(gradients, device)[1], 2)
-    norm = found[0].norm()
-    out["difference again"], out["difference recorded"] = (float((f - found[0]).norm() / norm) for f in found[1:])
+            gradients()
+            found = torch.cat([p.grad.flatten().float() for p in step.network.parameters() if p.grad is not None])
+            first = found.clone() if first is None else first
+            host, both = timed(gradients, device)
+            out[f"compiled, {name}" if compiled else name] = {
+                "ms of the host": round(1000 * host, 2), "ms": round(1000 * both, 2),
+                "difference": float((found - first).norm() / first.norm()), "seconds to make": round(seconds, 1),
+            }  # fmt: skip
+            del run, gradients
+        del step
     return out
 
 

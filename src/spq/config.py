@@ -283,7 +283,7 @@ class ClusterConfig:
     head_batch: int = 1024
     head_lr: float = 3e-3
     temperature: float = 4.0  # of the softmax whose values are quantized
-    self_training: bool = True
+    rounds: int = 2  # of self-training, each with new heads after it; 0: the first heads stay
     certainty: float = 0.65  # mean largest assignment of the heads that self-training needs
     epochs: int = 40  # of self-training at most; it also ends with the minutes
     batch_size: int = 1024  # pictures; two views of each
@@ -306,7 +306,7 @@ class ClusterConfig:
                 raise ConfigError(f"cluster.{name} must be above 0, got {getattr(self, name)}; omit it for its default")
         _check_range(self, "cluster", 2, math.inf, "clusters", "batch_size", "head_batch")
         _check_range(self, "cluster", 1, math.inf, "neighbours", "candidates", "head_steps", "epochs")
-        _check_range(self, "cluster", 0, math.inf, "balance", "contrast", "muon_lr", "refresh")
+        _check_range(self, "cluster", 0, math.inf, "balance", "contrast", "muon_lr", "refresh", "rounds")
         _check_range(self, "cluster", 0, 1, "certainty", "own_share", "cutout", "teacher_momentum")
         _check_range(self, "cluster", 0, 0.999, "confidence")
         _check_range(self, "cluster", 0, 2, "view_scale")

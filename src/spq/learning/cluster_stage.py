@@ -68,7 +68,7 @@ class ClusterStage:
     Args:
         network: trained, on `device`; it is changed. recipe: the training's own. name: of the collection.
         state: where the network's part ended. forward: the backbone, compiled.
-        on_part: called with ("network", model) before the heads and ("heads", model) before the self-training.
+        on_part: called with ("network", model), ("heads", model), ("self-training", model), ("heads 2", model) and so on.
     """
 
     def __init__(
@@ -98,20 +98,41 @@ class ClusterStage:
         # in random order: a folder is often sorted by what its pictures show
         drawn = np.random.default_rng(recipe.train.seed).permutation(len(pixels.array))[:PICTURES]
         self.data = torch.from_numpy(pixels.array[drawn]).to(device)
+        self.end = 60 * recipe.train.minutes or math.inf  # of the whole training, in its seconds
         self.keeps_statistics = recipe.train.backbone_lr_scale != 1  # a pretrained backbone, as in the network's part
 
     def run(self) -> Model:
-        """Go through the stage; the model, saved."""
+        """Go through the stage; the model, saved.
+
+        A round of self-training makes better features, and heads that are fitted to these anew are better than those that
+        the round ends with (docs/log.md).
+        """
         begun = time.monotonic()
+        (self.out / "clusters.jsonl").unlink(missing_ok=True)  # of an earlier training
+        self._show_network()
         network, near, bank = self.heads()
-        self.state.seconds += time.monotonic() - begun
-        if self.config.self_training and self._are_clear(bank):
-            fallback = copy.deepcopy(network)
+        took = time.monotonic() - begun
+        self.state.seconds += took
+        self._show("heads", network)
+        rounds = self.config.rounds if self.config.rounds and self._are_clear(bank) else 0
+        for number in range(rounds):
+            seconds = (self.end - self.state.seconds) / (rounds - number) - took  # heads follow each round
+            if seconds <= 0:
+                self._note("no self-training: the heads took the time of the stage; give more minutes")
+                break
+            before = copy.deepcopy(network.state_dict())
             try:
-                network = self.self_training(network, near, bank)
+                trained = self.self_training(network, near, bank, seconds, number)
             except CollapseError as error:
                 self._note(f"self-training is not kept: {error}")
-                network = fallback
+                network.load_state_dict(before)
+                break
+            begun = time.monotonic()
+            self._show("self-training", trained, number)
+            self.network.backbone.load_state_dict(trained.backbone.state_dict())
+            network, near, bank = self.heads()
+            self.state.seconds += time.monotonic() - begun
+            self._show("heads", network, number + 1)
         begun = time.monotonic()
         self.fit_codebooks(network)
         self.tensorboard = False  # nothing more is to be drawn
@@ -147,21 +168,27 @@ class ClusterStage:
             self.on_part("heads", Model(copy.deepcopy(network), self.end_recipe))
         return network, near, bank
 
-    def self_training(self, network: Network, near: Tensor, bank: Tensor) -> Network:
+    def self_training(
+        self, network: Network, near: Tensor, bank: Tensor, seconds: float = math.inf, number: int = 0
+    ) -> Network:
         """Train the network by a moving average of itself; returns that average.
 
+        Args:
+            seconds: that it may take; it also ends with its epochs. number: of the round, from 0.
         Raises:
             CollapseError: one cluster of a head takes most of the pictures.
         """
         config, looked = self.config, 0
         signs = Signs(bank.shape[1], config.clusters, self.device)
-        (self.out / "clusters.jsonl").unlink(missing_ok=True)  # of an earlier training
         teacher = Teacher(network, bank, near, config)
         self._train_mode(teacher.network, whole_pictures=True)
         before = [self.network.head, self.network.quantizer]  # of the contrastive loss that goes on
-        recipe = replace(self.recipe, train=self._train_config(len(self.data)))
+        recipe = replace(self.recipe, train=self._train_config(len(self.data), number))
         optimizers = make_optimizers(network, recipe, more=before)
+        self.state.step = 0
         run = self._run(network, optimizers, recipe)
+        run.clock = self.state.seconds, self.state.seconds + seconds
+        run.span = number / self.config.rounds, (number + 1) / self.config.rounds
         self._train_mode(network)
         self.network.head.train()
         gradients = GraphedStep(
@@ -180,13 +207,12 @@ class ClusterStage:
                     teacher.follow(network)
                     run.after_step(loss, x, self.on_status, None)
                     if run.state.step % WATCH_STEPS == 0:
-                        self._watch(run, signs)
+                        self._watch(run, signs, number)
                 if run.state.step % WATCH_STEPS:
-                    self._watch(run, signs)
+                    self._watch(run, signs, number)
         finally:
             self.state.seconds = run.seconds
-        if not self.keeps_statistics:
-            recompute_statistics(teacher.network, self.data, recipe.input, self.bf16)
+        self._recompute_statistics(teacher.network)
         return teacher.network.eval()
 
     @torch.no_grad()
@@ -199,14 +225,14 @@ class ClusterStage:
             book.copy_(parts[order[: len(book)]])
         refit(network.quantizer, x)
 
-    def _train_config(self, count: int) -> TrainConfig:
+    def _train_config(self, count: int, number: int) -> TrainConfig:
         config, train = self.config, self.recipe.train
         batch = batch_size_for(
             replace(self.recipe, train=replace(train, batch_size=config.batch_size)), count, self.name, []
         )
         return replace(
             train, minutes=0.0, epochs=config.epochs, batch_size=batch, muon_lr=config.muon_lr, lr=config.lr, warmup=0.05,
-            num_views=2, small_share=0.0, view_scale=config.view_scale,
+            num_views=2, small_share=0.0, view_scale=config.view_scale, seed=(train.seed + 1000 * number) % 2**32,
         )  # fmt: skip
 
     def _step(
@@ -280,12 +306,30 @@ class ClusterStage:
         self._train_mode(network, whole_pictures=True)
         return nearest(features, count)
 
-    def _watch(self, run: Run, signs: Signs) -> None:
-        row = {"step": run.state.step, "done": round(run.done, 4), **(now := signs.taken())}
+    def _watch(self, run: Run, signs: Signs, number: int) -> None:
+        row = {"round": number + 1, "step": run.state.step, "done": round(run.done, 4), **(now := signs.taken())}
         with (self.out / "clusters.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if now["largest"] > (1 + 1 / self.config.clusters) / 2:  # half of the way from an even share to all
             raise CollapseError(f"one cluster of a head holds {now['largest']:.0%} of the pictures")
+
+    def _recompute_statistics(self, network: nn.Module) -> None:
+        if not self.keeps_statistics:
+            recompute_statistics(network, self.data, self.recipe.input, self.bf16)
+
+    def _show_network(self) -> None:
+        """Hand out the network before its clusters, with codebooks by k-means."""
+        if self.on_part:
+            self._recompute_statistics(self.network.backbone)
+            model = Model(copy.deepcopy(self.network.eval()), self.recipe)
+            refit(model.network.quantizer, model.network.project(self._whole(model.network)))
+            self.on_part("network", model)
+
+    def _show(self, name: str, network: Network, number: int = 0) -> None:
+        if self.on_part:
+            self.fit_codebooks(network)
+            model = Model(copy.deepcopy(network), self.end_recipe)
+            self.on_part(f"{name} {number + 1}" if number else name, model)
 
     def _note(self, text: str) -> None:
         if self.on_note:
@@ -298,8 +342,6 @@ class ClusterStage:
             self.end_recipe,
         )  # fmt: skip
         run.part, run.checkpoints = "clusters", False
-        begin, end = self.state.seconds, 60 * self.recipe.train.minutes or math.inf
-        run.clock = begin, max(end, begin + 1e-3)  # over at once where the heads took all of the time
         return run
 
 

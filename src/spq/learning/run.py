@@ -83,6 +83,7 @@ class Run:
         self.near: Tensor | None = None  # (N, count) neighbours of each picture, where they are positives
         # seconds between which this part learns
         self.clock = 0.0, 60 * recipe.train.minutes * (1 - self.kept) or math.inf
+        self.span = 0.0, 1.0  # of the progress of its part, from where to where this run goes
         self.steps_per_epoch = 0
         self.part = "head and codes" if state.trained else "network"
         self.checkpoints = True  # a part that begins again when it was stopped writes none
@@ -122,7 +123,9 @@ class Run:
     @property
     def done_of_all(self) -> float:
         last = (self.kept or SHOWN_SHARE) if self.has_finish else 0.0
-        return 1 - last * (1 - self.done) if self.state.trained else self.done * (1 - last)
+        start, end = self.span
+        done = start + (end - start) * self.done
+        return 1 - last * (1 - done) if self.state.trained else done * (1 - last)
 
     @property
     def learned(self) -> dict[str, float]:
