@@ -34,6 +34,7 @@ from spq.model.artifact import Model
 from spq.model.device import resolve_device
 from spq.model.network import Network
 
+ABLATION = "network", "heads", "self-training", "heads 2"  # parts that the test queries score; they choose nothing
 HELD_OUT = 10  # one training picture of so many asks the others, for the curve and for choices
 
 
@@ -79,7 +80,10 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
 
     def on_part(name: str, model: Model) -> None:
         diary.mark(name)
-        diary.score(name, data.test.scores(model, data.bf16))
+        if name in ABLATION:
+            diary.score(name, data.test.scores(model, data.bf16))
+        elif name.startswith("heads"):
+            diary.score(f"{name}, training pictures ask", data.held_out.scores(model, data.bf16))
         if name == "network":
             model.save(out / "network", half=True)
 

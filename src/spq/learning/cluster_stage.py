@@ -107,18 +107,23 @@ class ClusterStage:
         A round of self-training makes better features, and heads that are fitted to these anew are better than those that
         the round ends with (docs/log.md).
         """
-        begun = time.monotonic()
+        begun, seconds_before = time.monotonic(), self.state.seconds
+
+        def spent() -> None:
+            self.state.seconds = seconds_before + time.monotonic() - begun
+
         (self.out / "clusters.jsonl").unlink(missing_ok=True)  # of an earlier training
         self._show_network()
+        at = time.monotonic()
         network, near, bank = self.heads()
-        took = time.monotonic() - begun
-        self.state.seconds += took
+        took = time.monotonic() - at
         self._show("heads", network)
+        spent()
         rounds = self.config.rounds if self.config.rounds and self._are_clear(bank) else 0
         for number in range(rounds):
             seconds = (self.end - self.state.seconds) / (rounds - number) - took  # heads follow each round
             if seconds <= 0:
-                self._note("no self-training: the heads took the time of the stage; give more minutes")
+                self._note("no time is left for self-training: the heads take too long; give more minutes")
                 break
             before = copy.deepcopy(network.state_dict())
             try:
@@ -127,12 +132,11 @@ class ClusterStage:
                 self._note(f"self-training is not kept: {error}")
                 network.load_state_dict(before)
                 break
-            begun = time.monotonic()
             self._show("self-training", trained, number)
             self.network.backbone.load_state_dict(trained.backbone.state_dict())
             network, near, bank = self.heads()
-            self.state.seconds += time.monotonic() - begun
             self._show("heads", network, number + 1)
+            spent()
         begun = time.monotonic()
         self.fit_codebooks(network)
         self.tensorboard = False  # nothing more is to be drawn
