@@ -145,31 +145,21 @@ class ClusterStage:
         return run.finish(self.name, self.pixels)
 
     def heads(self) -> Heads:
-        """Fit clustering heads to the network's features."""
-        config, quantizer = self.config, self.recipe.quantizer
-        backbone = self.network.backbone
-        if not self.keeps_statistics:
-            recompute_statistics(backbone, self.data, self.recipe.input, self.bf16)
+        """Fit clustering heads to the features of the network as it is."""
+        config, count, backbone = self.config, self.recipe.quantizer.num_codebooks, self.network.backbone
+        self._recompute_statistics(backbone)
         self.network.eval()
-        if self.on_part:
-            model = Model(copy.deepcopy(self.network), self.recipe)
-            refit(model.network.quantizer, model.network.project(self._whole(model.network)))
-            self.on_part("network", model)
         whole = describe_whole(backbone, self.data, self.recipe.input, self.bf16)
         graph = {"pool_size": PICTURES} if self.device.type == "cuda" else {}  # a CPU takes minutes for so many
         near = neighbours(whole.cpu().numpy(), config.neighbours, self.recipe.train.seed, self.device, **graph)
         assert near is not None
         features = torch.stack([whole, *(self._views() for _ in range(VIEWS))], 1)
-        count = quantizer.num_codebooks
         layer = fit_heads(features, near, count * config.candidates, config, self.generator)
         layer = self._chosen(layer, whole)
         network = Network(self.end_recipe, backbone).to(self.device)
         network.head = nn.Sequential(layer)
         with torch.no_grad():
             bank = torch.softmax(layer(whole).view(len(whole), count, config.clusters), 2)
-        self.fit_codebooks(network)
-        if self.on_part:
-            self.on_part("heads", Model(copy.deepcopy(network), self.end_recipe))
         return network, near, bank
 
     def self_training(
