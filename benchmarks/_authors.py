@@ -32,9 +32,9 @@ from _scoring import Data
 from spq.api import with_options
 from spq.config import Recipe, load_recipe
 from spq.errors import ConfigError
-from spq.learning.run import step_seed
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
+from spq.training.run import step_seed
 
 FILES = ("utils", "Retrieval", "main_SPQ")  # their modules, in the order of their imports
 

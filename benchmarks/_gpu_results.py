@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from spq.system import Replacing
+from spq.common.files import Replacing
 
 
 class Results:

@@ -22,17 +22,18 @@ from _gpu_scoring import Scorer
 from _gpu_step import eager_rates, pieces, ways
 from _variants import variant
 from spq.config import ClusterConfig, Recipe
-from spq.data.images import load_pixels
+from spq.data.decode import load_pixels
+from spq.data.image_set import ImageSet
 from spq.data.named import ArrayImages
-from spq.data.sources import ImageSet, open_images
+from spq.data.open import open_images
 from spq.errors import CollapseError
-from spq.learning.checkpoint import State
-from spq.learning.cluster_stage import ClusterStage
-from spq.learning.run import TrainStatus
-from spq.learning.train import train
-from spq.model.artifact import Model
 from spq.model.device import resolve_device
+from spq.model.model import Model
 from spq.model.network import Network
+from spq.training.checkpoint import State
+from spq.training.cluster_stage import ClusterStage
+from spq.training.run import TrainStatus
+from spq.training.train import train
 
 ABLATION = "network", "heads", "self-training", "heads 2"  # parts that the test queries score; they choose nothing
 HELD_OUT = 10  # one training picture of so many asks the others, for the curve and for choices

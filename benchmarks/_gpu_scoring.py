@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spq.evaluation import on_device
+from spq.evaluation import on_gpu
 from spq.evaluation.evaluate import order_of_ties
 from spq.evaluation.metrics import mean_average_precision, precision_at, relevance
-from spq.learning.cluster import describe_whole
-from spq.model.artifact import Model
+from spq.model.model import Model
+from spq.training.cluster import describe_whole
 
 BATCH = 1000  # queries ranked by floats at a time
 
@@ -43,7 +43,7 @@ class Scorer:
         config, top = quantizer.config, min(self.map_at, len(labels))
         out: dict[str, Any] = {}
         for bits, M in zip(config.lengths, config.prefixes or (config.num_codebooks,), strict=True):
-            ranked = on_device.rank(np.ascontiguousarray(tables[:, :M]), codes[:, :M], top, q.device)
+            ranked = on_gpu.rank(np.ascontiguousarray(tables[:, :M]), codes[:, :M], top, q.device)
             out[str(bits)] = self._score(ranked[1], labels)
         floats = {"float": (x, q)} if config.distance == "dot" else {}
         floats["float cosine"] = F.normalize(x, dim=1), F.normalize(q, dim=1)

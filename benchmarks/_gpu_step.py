@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from spq.config import Recipe
-from spq.learning.graphed import GraphedStep
-from spq.learning.loss import multi_view
-from spq.learning.optimizers import make_optimizers
-from spq.learning.train import _compiled, _Step
-from spq.learning.views import make_views
 from spq.model.network import Network
+from spq.training.graphed import GraphedStep
+from spq.training.loss import multi_view
+from spq.training.optimizers import make_optimizers
+from spq.training.train import _compiled, _Step
+from spq.training.views import make_views
 
 STEPS = 6  # timed, after as many that are not
 

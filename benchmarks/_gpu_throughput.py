@@ -20,13 +20,13 @@ from torch import Tensor
 
 from _variants import variant
 from spq.config import Recipe
-from spq.data.images import load_pixels
-from spq.data.sources import ImageSet
+from spq.data.decode import load_pixels
+from spq.data.image_set import ImageSet
 from spq.errors import ConfigError
-from spq.learning import run, train
-from spq.learning.loss import multi_view
 from spq.model.device import resolve_compile, resolve_device
 from spq.model.network import Network
+from spq.training import run, train
+from spq.training.loss import multi_view
 
 VARIANTS = (  # the paper's network, batch and views; each line adds to the one before
     'paper:train.compile="off"',

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from spq.config import DISTANCES, Distance
-from spq.data.images import load_pixels
+from spq.data.decode import load_pixels
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.data.protocols import Protocol, custom_protocol, load_protocol
-from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import SPQError
 from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, train_codebooks, unit
 from spq.evaluation.evaluate import order_of_ties
@@ -31,10 +32,10 @@ from spq.evaluation.metrics import (
     relevance,
     relevant_in_gallery,
 )
-from spq.index.scan import rank
-from spq.learning.refit import refit
-from spq.learning.run import FIT_IMAGES
-from spq.model.artifact import Model, Precision
+from spq.model.model import Model, Precision
+from spq.pq.scan import rank
+from spq.training.refit import refit
+from spq.training.run import FIT_IMAGES
 
 QUERIES = 5000  # held out of the training set, or a tenth of a smaller one
 Floats = NDArray[np.float32]

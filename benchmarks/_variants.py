@@ -14,8 +14,8 @@ from torch import Tensor
 from spq.api import with_options
 from spq.config import Recipe, from_dict, load_recipe, to_dict
 from spq.errors import ConfigError
-from spq.learning.run import Objective, Outputs
 from spq.model.network import Network
+from spq.training.run import Objective, Outputs
 
 DIVERSITY = 1.0  # weight of the penalty of +diversity
 Loss = Callable[[Outputs], Tensor]

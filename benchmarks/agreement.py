@@ -28,11 +28,12 @@ from _authors import Authors, BudgetSpent, Training, our_state
 from _scoring import entrance, machine, parser_of
 from spq.api import with_options
 from spq.config import Recipe, load_recipe
-from spq.data.images import load_pixels
-from spq.data.sources import ImageSet, open_images, subset
-from spq.learning.loss import multi_view
-from spq.learning.train import train
+from spq.data.decode import load_pixels
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.model.network import Network
+from spq.training.loss import multi_view
+from spq.training.train import train
 
 State = dict[str, Tensor]
 
@@ -104,8 +105,8 @@ def ours(images: ImageSet, recipe: Recipe, initial: State, views: list[Tensor]) 
         return value
 
     with (
-        mock.patch("spq.learning.train.Network", network_of),
-        mock.patch("spq.learning.train.make_views", side_effect=views),
+        mock.patch("spq.training.train.Network", network_of),
+        mock.patch("spq.training.train.make_views", side_effect=views),
         tempfile.TemporaryDirectory(prefix="spq-agreement-") as folder,
     ):
         train(images, recipe, folder, device="cpu", objective=objective)

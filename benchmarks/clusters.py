@@ -37,21 +37,22 @@ from torch import Tensor, nn
 from _authors import commit_of
 from _scoring import entrance, machine, parser_of
 from spq.config import ClusterConfig, FinishConfig, QuantizerConfig, Recipe, load_recipe
-from spq.data.sources import ImageSet, open_images, subset
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.errors import ConfigError, DataError
 from spq.evaluation.baselines import descriptor_baselines, float_cosine, unit
 from spq.evaluation.evaluate import order_of_ties
 from spq.evaluation.metrics import mean_average_precision, precision_at, relevance
-from spq.index.scan import rank
-from spq.learning.cluster import choose_heads, fit_heads
-from spq.learning.cluster_stage import CHOOSERS
-from spq.learning.features import cached_features
-from spq.learning.neighbours import neighbours
-from spq.learning.refit import refit
-from spq.learning.train import train
-from spq.model.artifact import Model
 from spq.model.backbone import make_backbone
+from spq.model.model import Model
 from spq.model.quantizer import Quantizer
+from spq.pq.scan import rank
+from spq.training.cluster import choose_heads, fit_heads
+from spq.training.cluster_stage import CHOOSERS
+from spq.training.features import cached_features
+from spq.training.neighbours import neighbours
+from spq.training.refit import refit
+from spq.training.train import train
 
 LENGTHS = (16, 32, 64)
 CODEBOOKS = max(LENGTHS) // 4  # of 16 codewords

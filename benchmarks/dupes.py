@@ -29,10 +29,11 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from spq import SPQ, ImageIndex
-from spq.app.dupes_report import write_html
-from spq.data.sources import ImageSet, open_images
+from spq.cli.reports.dupes_report import write_html
+from spq.data.image_set import ImageSet
+from spq.data.open import open_images
+from spq.dupes.find import KINDS, Report, find_duplicates
 from spq.errors import ImageError
-from spq.index.dupes import KINDS, Report, find_duplicates
 
 Maker = Callable[[Image.Image, Path], None]
 

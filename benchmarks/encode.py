@@ -38,12 +38,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from spq.data.images import load_pixels
-from spq.data.sources import ImageSet, open_images, subset
+from spq.data.decode import load_pixels
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.index.encode import default_workers
 from spq.index.image_index import ImageIndex
-from spq.model.artifact import Model
 from spq.model.device import resolve_device
+from spq.model.model import Model
 
 BATCH = 32  # of the plain loops
 

@@ -21,7 +21,7 @@ import _gpu_run
 import _gpu_throughput
 from _authors import commit_of
 from _gpu_results import Results, device_name, say
-from spq.data.sources import open_images
+from spq.data.open import open_images
 from spq.errors import SPQError
 
 STARTED = time.monotonic()

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.config import DISTANCES
-from spq.data.images import load_pixels
-from spq.data.sources import open_images, subset
+from spq.data.decode import load_pixels
+from spq.data.image_set import subset
+from spq.data.open import open_images
 from spq.index.query import combined
-from spq.index.scan import rank
-from spq.index.tables import distance_tables
-from spq.model.artifact import Model
+from spq.model.model import Model
+from spq.pq.scan import rank
+from spq.pq.tables import distance_tables
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
 DEPTH = 60

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from _authors import Authors, BudgetSpent, Training, as_model
 from _scoring import Data, choose_protocol, entrance, load_data, map_of, new_point, parser_of, points
-from spq.model.artifact import Model
-from spq.system import Replacing
+from spq.common.files import Replacing
+from spq.model.model import Model
 
 
 class Clock:

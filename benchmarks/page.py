@@ -20,7 +20,7 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from spq.data.sources import open_images
+from spq.data.open import open_images
 
 DROP = """async ({ bytes, name }) => {
   const data = new DataTransfer();

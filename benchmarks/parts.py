@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spq.common.files import Replacing
 from spq.errors import DataError, SPQError
-from spq.system import Replacing
 
 LARGE = 2**16  # numbers; smaller tensors are kept as they are
 MIB = 2**20

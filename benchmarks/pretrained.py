@@ -27,14 +27,15 @@ from numpy.typing import NDArray
 
 from _variants import variant
 from spq.config import Recipe
-from spq.data.sources import ImageSet, open_images, subset
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, unit
 from spq.evaluation.metrics import mean_average_precision, relevance
-from spq.index.scan import rank
-from spq.learning.features import cached_features
-from spq.learning.train import train
-from spq.model.artifact import Model
 from spq.model.backbone import make_backbone
+from spq.model.model import Model
+from spq.pq.scan import rank
+from spq.training.features import cached_features
+from spq.training.train import train
 
 Floats = NDArray[np.float32]
 AXES = 256  # principal axes that OPQ and PQ are fitted to beside all of them

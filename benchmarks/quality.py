@@ -43,15 +43,16 @@ from _plots import save_plots
 from _scoring import Data, choose_protocol, entrance, finish, load_data, machine, measure, new_point, parser_of, points
 from _variants import Ablation, fingerprint, variant
 from official import train_within
-from spq.app.progress import TrainingBar
+from spq.cli.progress import TrainingBar
+from spq.common.files import Replacing
+from spq.common.parallel import cores
 from spq.config import DISTANCES
 from spq.data.protocols import Protocol
 from spq.errors import CollapseError, ConfigError
-from spq.learning.train import train
-from spq.model.artifact import Model
 from spq.model.device import resolve_device, resolve_precision
+from spq.model.model import Model
 from spq.model.network import Network
-from spq.system import Replacing, cores
+from spq.training.train import train
 
 Row = dict[str, Any]
 

@@ -19,7 +19,7 @@ from _plots import save_plots
 from _scoring import entrance, parser_of
 from _variants import ABLATIONS
 from quality import as_text
-from spq.system import Replacing
+from spq.common.files import Replacing
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "quality.json"

@@ -44,10 +44,10 @@ from numpy.typing import NDArray
 
 from spq.config import DISTANCES
 from spq.evaluation.baselines import encode, train_codebooks
-from spq.index.fastscan import set_identity
-from spq.index.scan import Scan, memory_bytes, rank
-from spq.index.sums import pack
-from spq.index.tables import decode, distance_tables
+from spq.pq.fastscan import set_identity
+from spq.pq.scan import Scan, memory_bytes, rank
+from spq.pq.sums import pack
+from spq.pq.tables import decode, distance_tables
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
@@ -132,9 +132,9 @@ def load(arguments: argparse.Namespace) -> Data:
 
 
 def embedded(model: Path, images: str, query_images: str | None) -> tuple[Floats, Floats | None, Floats]:
-    from spq.data.images import load_pixels
-    from spq.data.sources import open_images
-    from spq.model.artifact import Model
+    from spq.data.decode import load_pixels
+    from spq.data.open import open_images
+    from spq.model.model import Model
 
     loaded = Model.load(model)
     gallery, queries = (

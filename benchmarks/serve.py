@@ -37,11 +37,12 @@ from pathlib import Path
 
 import numpy as np
 
-from spq.data.sources import ImageSet, open_images
+from spq.data.image_set import ImageSet
+from spq.data.open import open_images
 from spq.evaluation.baselines import encode
 from spq.index.image_index import ImageIndex
 from spq.index.store import Item, Store
-from spq.index.tables import decode
+from spq.pq.tables import decode
 
 NOISE = 0.1
 CHUNK = 20_000  # items a transaction

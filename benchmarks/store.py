@@ -25,9 +25,9 @@ import torch
 
 from spq import ImageIndex
 from spq.config import BackboneConfig, InputConfig, QuantizerConfig, Recipe
-from spq.data.sources import open_images
+from spq.data.open import open_images
 from spq.index.store import FORMAT, Item, Manifest, Store
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
 
 BATCH = 256  # items a transaction, as a sync writes them

@@ -2,7 +2,7 @@
 
     spq bench throughput SPQ --rounds 3
 
-Each is its own whole training step: batch, two views a picture, forward, backward, update; ours is `spq.learning.train.train`
+Each is its own whole training step: batch, two views a picture, forward, backward, update; ours is `spq.training.train.train`
 itself. A step is timed from loss to loss, and the first of each turn is left out. Ours is recipe `paper` (ResNet-18, 32 px,
 batch 256) in fp32, and in bf16 in channels-last layout; other variants as in `spq bench quality`. Use all cores of an idle
 machine; the relations are what counts.
@@ -25,10 +25,11 @@ from torch import Tensor
 from _authors import Authors, BudgetSpent, Training
 from _scoring import entrance, machine, parser_of
 from _variants import variant
-from spq.data.images import load_pixels
-from spq.data.sources import ImageSet, open_images, subset
-from spq.learning.train import train
+from spq.data.decode import load_pixels
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.model.network import Network
+from spq.training.train import train
 
 OURS = ["paper", "paper:train.precision='bf16',train.channels_last=true"]
 

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spq.config import InputConfig, ViewsConfig
-from spq.data.images import load_pixels
-from spq.data.sources import open_images
-from spq.learning.views import make_views
+from spq.data.decode import load_pixels
+from spq.data.open import open_images
+from spq.training.views import make_views
 
 BATCH = 512
 Maker = Callable[[Tensor], Iterator[Tensor]]  # all images -> batches of views

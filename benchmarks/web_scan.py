@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from spq.app.exporting.page import BROWSER
-from spq.index.scan import Scan
-from spq.index.sums import pack
+from spq.pq.scan import Scan
+from spq.pq.sums import pack
+from spq.web.site.page import BROWSER
 
 K = 16
 MAKE = """async ([N, M, packed, table]) => {

@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # `from reference import ...`
 sys.path.insert(1, str(Path(__file__).parent.parent / "benchmarks"))  # `from quality import ...`
 
 from spq.config import BackboneConfig, InputConfig, QuantizerConfig, Recipe, load_recipe
-from spq.data.sources import open_images, subset
+from spq.data.image_set import subset
+from spq.data.open import open_images
 from spq.index.image_index import ImageIndex
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
 
 

@@ -11,10 +11,11 @@ import torch
 from agreement import nudged, ours, windows
 from reference import training as paper
 from spq.config import Recipe, load_recipe
-from spq.data.images import load_pixels
-from spq.data.sources import ImageSet, open_images, subset
-from spq.learning.views import make_views
+from spq.data.decode import load_pixels
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.model.network import Network
+from spq.training.views import make_views
 
 STEPS, BATCH = 16, 16
 

@@ -18,8 +18,9 @@ import official
 from _authors import Authors, BudgetSpent, Training, as_model, commit_of, our_state
 from _scoring import Data, load_data, map_of, points
 from spq.config import load_recipe
+from spq.data.image_set import subset
+from spq.data.open import open_images
 from spq.data.protocols import Protocol
-from spq.data.sources import open_images, subset
 from spq.errors import ConfigError
 from spq.model.network import Network
 

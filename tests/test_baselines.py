@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from reference import adc
-from spq.data.sources import open_images, subset
+from spq.data.image_set import subset
+from spq.data.open import open_images
 from spq.evaluation import baselines
 from spq.evaluation.baselines import Fit, decode, encode, train_codebooks, train_rotation
 

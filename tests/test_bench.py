@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spq.app.bench import FOLDER, benchmarks, listing
-from spq.app.cli import run
+from spq.cli.bench import FOLDER, benchmarks, listing
+from spq.cli.main import run
 from spq.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spq.app.checks import check_model_out
+from spq.cli.checks import check_model_out
 from spq.errors import ConfigError
 
 

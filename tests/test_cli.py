@@ -19,11 +19,11 @@ import pytest
 import torch
 from PIL import Image
 
-from spq.app import cli
+from spq.cli import main as cli
 from spq.config import load_recipe
-from spq.index import scan
 from spq.index.image_index import ImageIndex
-from spq.model.artifact import Model
+from spq.model.model import Model
+from spq.pq import scan
 
 TINY = """
 [input]
@@ -554,7 +554,7 @@ def test_failures_of_the_machine_are_one_line_too(
     def fail(path: Path) -> None:
         raise error
 
-    monkeypatch.setattr("spq.app.describe.facts_of", fail)
+    monkeypatch.setattr("spq.cli.describe.facts_of", fail)
     assert run("info", "anything") == status
     out, err = capsys.readouterr()
     assert out == ""
@@ -566,13 +566,13 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(path: Path) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("spq.app.describe.facts_of", fail)
+    monkeypatch.setattr("spq.cli.describe.facts_of", fail)
     with pytest.raises(ZeroDivisionError):
         run("info", "anything")
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
-    code = "import sys; from spq.app import cli; cli.app.command('many')(lambda: print('x\\n' * 10**6)); cli.main()"
+    code = "import sys; from spq.cli import cli; cli.app.command('many')(lambda: print('x\\n' * 10**6)); cli.main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "many"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
     )
@@ -593,7 +593,7 @@ def test_an_interrupted_training_says_how_to_go_on(
         (out / "checkpoints" / "last.pt").write_bytes(b"")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spq.learning.train.train", interrupted)
+    monkeypatch.setattr("spq.training.train.train", interrupted)
     assert run("train", photos, "--out", tmp_path / "n") == 130
     assert capsys.readouterr().err == f"spq: stopped; go on with: spq train {photos} --out {tmp_path / 'n'} --resume\n"
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spq.config import ClusterConfig, InputConfig, Recipe
-from spq.learning.cluster import (
+from spq.model.network import Network
+from spq.training.cluster import (
     Teacher,
     choose_heads,
     cluster_loss,
@@ -23,7 +24,6 @@ from spq.learning.cluster import (
     soft_cross_entropy,
     targets,
 )
-from spq.model.network import Network
 
 
 def generator(seed: int = 0) -> torch.Generator:

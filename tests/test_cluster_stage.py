@@ -11,21 +11,22 @@ import pytest
 import torch
 
 from conftest import training_recipe, write_photos
-from spq.app.checks import check_model_out
+from spq.cli.checks import check_model_out
 from spq.config import ClusterConfig, Recipe
-from spq.data.images import load_pixels
+from spq.data.decode import load_pixels
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.data.protocols import Protocol
-from spq.data.sources import ImageSet, open_images, subset
 from spq.errors import ConfigError
 from spq.evaluation.evaluate import evaluate
 from spq.index.image_index import ImageIndex
-from spq.learning import cluster_stage
-from spq.learning.checkpoint import State, read_checkpoint
-from spq.learning.cluster_stage import ClusterStage, Signs, cluster_recipe
-from spq.learning.run import TrainStatus
-from spq.learning.train import train
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
+from spq.training import cluster_stage
+from spq.training.checkpoint import State, read_checkpoint
+from spq.training.cluster_stage import ClusterStage, Signs, cluster_recipe
+from spq.training.run import TrainStatus
+from spq.training.train import train
 
 
 @pytest.fixture(scope="module")

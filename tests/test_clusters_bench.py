@@ -8,9 +8,10 @@ import torch
 
 from clusters import CODEBOOKS, LENGTHS, Data, Source, cluster_codes, compare, finish_recipe, gains, load, table
 from spq.config import ClusterConfig, load_recipe
-from spq.data.sources import open_images, subset
+from spq.data.image_set import subset
+from spq.data.open import open_images
 from spq.errors import DataError
-from spq.model.artifact import Model
+from spq.model.model import Model
 
 QUICK = ClusterConfig(clusters=8, neighbours=5, candidates=2, head_steps=60, head_batch=64)
 

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from spq import ImageIndex
-from spq.app import cli, codebook_page
-from spq.app.codebook_page import write_codebook_page
-from spq.app.describe import facts_of
-from spq.data.sources import open_images
+from spq.cli import main as cli
+from spq.cli.describe import facts_of
+from spq.cli.reports import codebook_page
+from spq.cli.reports.codebook_page import write_codebook_page
+from spq.data.open import open_images
 from spq.errors import DataError
-from spq.model.artifact import Model
+from spq.model.model import Model
 
 
 class Page(HTMLParser):

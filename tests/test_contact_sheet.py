@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from spq.app.contact_sheet import BAD, FRAME, GOOD, Answer, Row, answers, draw_png, write_html
-from spq.data.sources import open_images
+from spq.cli.reports.contact_sheet import BAD, FRAME, GOOD, Answer, Row, answers, draw_png, write_html
+from spq.data.open import open_images
 from spq.errors import DataError
 from spq.index.image_index import Hit
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from spq import ImageIndex
-from spq.data.sources import open_images
-from spq.index.layout import has_index
+from spq.data.open import open_images
+from spq.index.format import has_index
 from spq.index.store import Store
 from spq.index.verify import faults
-from spq.model.artifact import Model
+from spq.model.model import Model
 
 KILLS = int(os.environ.get("SPQ_KILLS", "5"))
 SECONDS = float(os.environ.get("SPQ_SECONDS", "5"))

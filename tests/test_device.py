@@ -17,15 +17,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spq.config import DISTANCES, BackboneConfig, QuantizerConfig, Recipe, load_recipe
 from spq.errors import ConfigError
-from spq.evaluation import on_device
-from spq.learning import views
-from spq.learning.loss import multi_view
-from spq.learning.optimizers import make_optimizers
-from spq.learning.refit import refit
-from spq.learning.views import make_views
+from spq.evaluation import on_gpu
 from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
 from spq.model.quantizer import Quantizer
+from spq.training import views
+from spq.training.loss import multi_view
+from spq.training.optimizers import make_optimizers
+from spq.training.refit import refit
+from spq.training.views import make_views
 
 
 def test_an_unknown_device_is_refused() -> None:
@@ -143,7 +143,7 @@ def test_codes_tables_refitting_and_ranking_mix_no_devices(fake_gpu: None) -> No
     codes = quantizer.encode(x)
     assert quantizer.decode(codes).device.type == "cuda"
     for distance in DISTANCES:
-        d = on_device.sums(on_device.lookup(quantizer.tables(x[:5], distance)), codes[:, :4].long())
+        d = on_gpu.sums(on_gpu.lookup(quantizer.tables(x[:5], distance)), codes[:, :4].long())
         assert (d.shape, d.device.type) == ((5, 100), "cuda")
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spq.index.distinct import Distinct
+from spq.pq.distinct import Distinct
 
 
 def gallery(N: int, P: int, values: int, seed: int) -> np.ndarray:

@@ -15,18 +15,19 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from spq import ImageIndex
-from spq.app.dupes_report import text, write_csv, write_html
+from spq.cli.reports.dupes_report import text, write_csv, write_html
 from spq.config import Recipe
-from spq.data.sources import ImageSet, open_images
-from spq.index import similar
-from spq.index.candidates import code_neighbours
-from spq.index.dupes import KINDS, Report, _reason, _Sorting, find_duplicates
-from spq.index.scan import rank
-from spq.index.similar import altered_copy, code_distances, within
+from spq.data.image_set import ImageSet
+from spq.data.open import open_images
+from spq.dupes import threshold as similar
+from spq.dupes.candidates import code_neighbours
+from spq.dupes.find import KINDS, Report, _reason, _Sorting, find_duplicates
+from spq.dupes.threshold import altered_copy, code_distances, within
 from spq.index.store import Item
-from spq.index.tables import decode, distance_tables
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
+from spq.pq.scan import rank
+from spq.pq.tables import decode, distance_tables
 
 COPIES = {"bytes": "identical", "q35": "re-encoded", "small": "re-encoded", "mirror": "edited", "crop": "edited"} | {
     "dark": "edited"
@@ -122,8 +123,8 @@ def test_groups_that_may_be_parts_of_larger_ones_are_said_to_be(index: ImageInde
     told = {}
     for by_code in (5, 100):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("spq.index.candidates.BY_CODE", by_code)
-            patch.setattr("spq.index.dupes.BY_CODE", by_code)
+            patch.setattr("spq.dupes.candidates.BY_CODE", by_code)
+            patch.setattr("spq.dupes.find.BY_CODE", by_code)
             report = find_duplicates(index, open_images(collection), threshold=1e6)
         told[report.crowded] = "of them have more than" in text(report)
     assert told == {30: True, 0: False}

@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 
 from spq import ImageIndex
-from spq.data.sources import ImageSet, Subset, open_images
+from spq.data.image_set import ImageSet, Subset
+from spq.data.open import open_images
 from spq.index import encode
 from spq.index.encode import AHEAD, Encoder
 from spq.index.store import Item, Store
 from spq.model import device
-from spq.model.artifact import Model
+from spq.model.model import Model
 
 
 def alone(_: bytes) -> None:

@@ -12,15 +12,16 @@ from PIL import Image
 
 from reference import metrics as slow
 from spq.config import DISTANCES, Distance
-from spq.data.images import load_pixels, to_pixels
+from spq.data.decode import load_pixels, to_pixels
+from spq.data.image_set import ImageSet, Subset, subset
+from spq.data.open import open_images
 from spq.data.protocols import Protocol, custom_protocol
-from spq.data.sources import ImageSet, Subset, open_images, subset
 from spq.errors import ConfigError, DataError, ImageError
 from spq.evaluation import evaluate as module
 from spq.evaluation import metrics
 from spq.evaluation.baselines import descriptor_baselines, product_quantization
 from spq.evaluation.evaluate import Report, _Collected, evaluate
-from spq.model.artifact import Model
+from spq.model.model import Model
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from spq.index.explain import explain
 from spq.index.image_index import ImageIndex
 from spq.index.query import Search
-from spq.index.tables import decode, distance_tables
-from spq.model.artifact import Model
+from spq.model.model import Model
+from spq.pq.tables import decode, distance_tables
 
 
 def test_the_parts_add_up_to_the_distance_of_the_search(photo_index: Path) -> None:

@@ -22,13 +22,13 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from spq import ImageIndex
-from spq.app.export import export
+from spq.cli.exporting import export
 from spq.config import DISTANCES, QuantizerConfig, Recipe
-from spq.data.sources import open_images
+from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.index.export import packed
-from spq.model import onnx_file
-from spq.model.artifact import Model
+from spq.model import onnx as onnx_file
+from spq.model.model import Model
 from spq.model.network import Network
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "export.md").read_text("utf-8")

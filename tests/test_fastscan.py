@@ -5,11 +5,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from spq.index import fastscan
-from spq.index.distinct import Distinct
-from spq.index.fastscan import FastScan, nearest
-from spq.index.sums import pack, rank
-from spq.index.tables import distance_tables
+from spq.pq import fastscan
+from spq.pq.distinct import Distinct
+from spq.pq.fastscan import FastScan, nearest
+from spq.pq.sums import pack, rank
+from spq.pq.tables import distance_tables
 
 
 def data(N: int, M: int, Q: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from spq.config import InputConfig, Recipe, TrainConfig, ViewsConfig
-from spq.data.sources import ImageSet, open_images, subset
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.errors import ConfigError
-from spq.learning import features as module
-from spq.learning.features import Features, cached_features, make_room
+from spq.training import features as module
+from spq.training.features import Features, cached_features, make_room
 
 RECIPE = Recipe(input=InputConfig(size=16), train=TrainConfig(frozen=True, cached_views=2))
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from spq.config import DISTANCES, QuantizerConfig
-from spq.data.images import load_pixels
-from spq.data.sources import open_images
-from spq.learning.fidelity import chosen, describe_copies, in_top, measure_fidelity
-from spq.model.artifact import Model
+from spq.data.decode import load_pixels
+from spq.data.open import open_images
+from spq.model.model import Model
 from spq.model.quantizer import Quantizer
+from spq.training.fidelity import chosen, describe_copies, in_top, measure_fidelity
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spq.index import store as store_module
+from spq.index.format import FORMAT
 from spq.index.gallery import follow
-from spq.index.layout import FORMAT
-from spq.index.scan import Scan
 from spq.index.store import Item, Manifest, Store
+from spq.pq.scan import Scan
 
 MANIFEST = Manifest(FORMAT, "0", "h", "l2", 2, 256, 16)
 PATHS = st.sampled_from([f"{n}.jpg" for n in range(12)])

@@ -16,13 +16,14 @@ import torch
 
 import parts
 from spq.config import Recipe
+from spq.data.image_set import subset
+from spq.data.open import open_images
 from spq.data.protocols import Protocol
-from spq.data.sources import open_images, subset
 from spq.errors import ConfigError, DataError
 from spq.evaluation.evaluate import evaluate
-from spq.learning.optimizers import make_optimizers
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
+from spq.training.optimizers import make_optimizers
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "gpu_cifar10.py"

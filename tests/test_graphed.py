@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spq.learning.graphed import GraphedStep
+from spq.training.graphed import GraphedStep
 
 
 def test_without_cuda_a_step_runs_as_it_is_and_old_gradients_do_not_add_up() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from spq.app.server import Settings, create_app
-from spq.app.serving.guard import Guard
 from spq.index.image_index import ImageIndex
+from spq.web.server.app import Settings, create_app
+from spq.web.server.guard import Guard
 
 OPEN = "/healthz"
 CLOSED = "/api/items/1"

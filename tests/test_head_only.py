@@ -14,16 +14,17 @@ from torch import Tensor, nn
 
 from spq import SPQ, ImageIndex
 from spq.config import BackboneConfig, FinishConfig, HeadConfig, InputConfig, QuantizerConfig, Recipe, TrainConfig
-from spq.data.sources import ImageSet, open_images, subset
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.errors import ConfigError, ModelError, ModelMismatchError
-from spq.learning import head_only
-from spq.learning.features import describe
-from spq.learning.head_only import start_at_pq
-from spq.learning.optimizers import make_optimizers
-from spq.learning.run import TrainStatus
-from spq.learning.train import train
-from spq.model.artifact import Model, normalise
+from spq.model.model import Model, normalise
 from spq.model.network import Network
+from spq.training import head_only
+from spq.training.features import describe
+from spq.training.head_only import start_at_pq
+from spq.training.optimizers import make_optimizers
+from spq.training.run import TrainStatus
+from spq.training.train import train
 
 RECIPE = Recipe(
     input=InputConfig(size=16),
@@ -80,7 +81,7 @@ def test_training_from_the_cache_gives_the_weights_of_training_without_one(
 def test_the_backbone_stays_as_it_is_and_the_loss_falls(
     images: ImageSet, backbone: Patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     losses: list[float] = []
     recipe = replace(RECIPE, train=replace(RECIPE.train, epochs=30, lr=1e-2, temperature=0.2))
@@ -261,8 +262,8 @@ def die_in_the_finish(status: TrainStatus) -> None:
 def test_a_finish_by_the_clock_ends_and_resumes_with_the_pictures_that_it_had(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.head_only.CHUNK", 64)
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.training.head_only.CHUNK", 64)
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     finish = replace(FINISHING.finish, epochs=100_000, share=0.9)
     recipe = replace(FINISHING, train=replace(FINISHING.train, minutes=0.1), finish=finish)
     described: list[int] = []
@@ -287,8 +288,8 @@ def test_a_finish_by_the_clock_ends_and_resumes_with_the_pictures_that_it_had(
 def test_a_finish_of_part_of_the_pictures_resumes_to_the_same_weights(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.head_only.PICTURES", 200)
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.training.head_only.PICTURES", 200)
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     seen: list[TrainStatus] = []
     whole = train(images, FINISHING, tmp_path / "whole", on_status=seen.append)
     batch = min(64, 200 // 4)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spq.learning.health import measure
+from spq.training.health import measure
 
 
 def test_one_code_for_all_is_a_collapse() -> None:

@@ -18,12 +18,14 @@ import torch
 from spq import ImageIndex
 from spq.config import DISTANCES
 from spq.data.folder import FolderImages
-from spq.data.sources import open_images, subset
+from spq.data.image_set import subset
+from spq.data.open import open_images
 from spq.errors import ConfigError, DataError, ModelMismatchError, StoreError
+from spq.index.codebooks import read_codebooks
 from spq.index.store import Store
-from spq.index.tables import distance_tables, read_codebooks
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
+from spq.pq.tables import distance_tables
 
 
 def test_a_picture_finds_itself_first(photos: Path, tiny_model: Model, tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spq.data.sources import open_images
-from spq.index import fastscan, ivf, scan
-from spq.index.ivf import Lists
-from spq.index.scan import Scan, memory_bytes, rank
-from spq.index.sums import pack
-from spq.index.tables import decode, distance_tables
-from spq.model.artifact import Model
+from spq.data.open import open_images
+from spq.model.model import Model
+from spq.pq import fastscan, ivf, scan
+from spq.pq.ivf import Lists
+from spq.pq.scan import Scan, memory_bytes, rank
+from spq.pq.sums import pack
+from spq.pq.tables import decode, distance_tables
 
 
 @pytest.fixture(scope="module", params=["l2", "dot"])

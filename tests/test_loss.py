@@ -8,8 +8,8 @@ import torch
 
 from reference import paper
 from spq.config import QuantizerConfig
-from spq.learning.loss import cross_quantized_contrastive, multi_view, nt_xent
 from spq.model.quantizer import Quantizer
+from spq.training.loss import cross_quantized_contrastive, multi_view, nt_xent
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "spq_reference.npz")
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spq.data.sources import open_images
+from spq.data.open import open_images
 from spq.errors import DataError
 
 

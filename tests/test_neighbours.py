@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from spq.learning import neighbours as module
-from spq.learning.head_only import draw
-from spq.learning.neighbours import neighbours, whose
+from spq.training import neighbours as module
+from spq.training.head_only import draw
+from spq.training.neighbours import neighbours, whose
 
 CPU = torch.device("cpu")
 

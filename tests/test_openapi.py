@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from spq.app.server import Settings, create_app
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
-from spq.model.artifact import Model
+from spq.model.model import Model
+from spq.web.server.app import Settings, create_app
 
 EXAMPLES = 25  # of each route and kind
 ROUTES = [

@@ -20,12 +20,12 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from spq.app.server import PAGE, Settings, create_app
-from spq.data.sources import open_images
+from spq.data.open import open_images
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
+from spq.web.server.app import PAGE, Settings, create_app
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install -e '.[dev]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spq.app.serving import pictures as module
-from spq.app.serving.pictures import Pictures
 from spq.data.folder import FolderImages, file_of
-from spq.data.sources import open_images
+from spq.data.open import open_images
 from spq.errors import ImageError
 from spq.index.store import Item
+from spq.web.server import pictures as module
+from spq.web.server.pictures import Pictures
 
 
 def item(path: str) -> Item:

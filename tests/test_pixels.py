@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from spq.data.images import load_image, to_pixels
-from spq.data.sources import open_images
-from spq.index import pixels
-from spq.index.pixels import SIDE, edited_copy, mirrored, same_picture, signatures
+from spq.data.decode import load_image, to_pixels
+from spq.data.open import open_images
+from spq.dupes import pixels
+from spq.dupes.pixels import SIDE, edited_copy, mirrored, same_picture, signatures
 
 SAMPLE = open_images("sample:test")
 

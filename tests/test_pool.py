@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from spq.app.serving.pool import Pool
-from spq.app.serving.problems import OverloadedError
+from spq.web.server.pool import Pool
+from spq.web.server.problems import OverloadedError
 
 
 def run(test: Callable[[Pool, threading.Event], Awaitable[None]], **options: float) -> Pool:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from spq.app import progress
+from spq.cli import progress
 
 
 def test_without_a_terminal_encoding_is_told_in_lines_now_and_then(

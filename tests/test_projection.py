@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from spq.index.projection import project, sample
-from spq.index.tables import decode
+from spq.pq.projection import project, sample
+from spq.pq.tables import decode
 
 
 def test_the_map_is_that_of_scikit_learns_pca_of_decoded_descriptors() -> None:

@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from spq.data import protocols
+from spq.data.image_set import ImageSet
 from spq.data.multilabel import MIRFLICKR_CONCEPTS
 from spq.data.named import CIFAR_CLASSES, ArrayImages
+from spq.data.open import open_images
 from spq.data.protocols import (
     PROTOCOLS,
     Protocol,
@@ -19,7 +21,6 @@ from spq.data.protocols import (
     split_flickr25k,
     split_nuswide21,
 )
-from spq.data.sources import ImageSet, open_images
 from spq.errors import ConfigError, DataError
 
 

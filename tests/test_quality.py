@@ -14,12 +14,12 @@ import quality
 from _scoring import choose_protocol, load_data, map_of, measure
 from _variants import ABLATIONS, DIVERSITY, fingerprint, variant
 from spq.config import Recipe, load_recipe, to_dict
-from spq.data.sources import open_images
+from spq.data.open import open_images
 from spq.errors import CollapseError, ConfigError
-from spq.learning.loss import multi_view, nt_xent
-from spq.learning.train import train
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
+from spq.training.loss import multi_view, nt_xent
+from spq.training.train import train
 
 TINY = """
 [input]
@@ -190,7 +190,7 @@ class Stopping:
 def test_finished_runs_are_not_repeated_and_a_stopped_one_goes_on(
     tiny: str, pictures: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     stopping = Stopping()
     monkeypatch.setattr(quality, "train", stopping)
     asked = options(pictures, tiny, f"{tiny}+simclr")
@@ -232,7 +232,7 @@ def test_a_run_that_collapses_does_not_stop_the_others(
 def test_a_run_tells_all_that_a_reader_needs(
     tiny: str, pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     row = quality.Bench(options(pictures, tiny)).run()[0]
     assert row["protocol"] == f"{pictures}, 40 held out"
     classic = {"PQ", "OPQ", "PQ-256", "OPQ-256", "ITQ", "LSH"}
@@ -248,7 +248,7 @@ def test_a_run_tells_all_that_a_reader_needs(
 
 
 def test_scoring_that_was_stopped_goes_on(tiny: str, pictures: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     asked, calls = options(pictures, tiny), 0
 
     def stopped(*args: Any, **more: Any) -> dict[str, Any]:

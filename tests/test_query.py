@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spq import Hit, ImageIndex
-from spq.data.sources import open_images
+from spq.data.open import open_images
 from spq.errors import ConfigError, ImageError, StoreError
 from spq.index.query import Search, combined, cut, ranked
-from spq.index.scan import Scan
-from spq.index.tables import distance_tables
-from spq.model.artifact import Model
+from spq.model.model import Model
+from spq.pq.scan import Scan
+from spq.pq.tables import distance_tables
 
 
 @pytest.fixture

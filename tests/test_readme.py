@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 import spq
-from spq.app.cli import app
+from spq.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

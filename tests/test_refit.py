@@ -7,10 +7,10 @@ import torch
 from sklearn.cluster import KMeans
 
 from spq.config import QuantizerConfig
-from spq.data.sources import open_images
-from spq.learning.refit import refit
-from spq.model.artifact import Model
+from spq.data.open import open_images
+from spq.model.model import Model
 from spq.model.quantizer import Quantizer
+from spq.training.refit import refit
 
 
 def descriptors(model: Model, count: int) -> torch.Tensor:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from reference import adc
 from spq.config import DISTANCES
 from spq.errors import ConfigError, StoreError
-from spq.index import fastscan, scan
-from spq.index.scan import Method, Scan, memory_bytes, rank
+from spq.pq import fastscan, scan
+from spq.pq.scan import Method, Scan, memory_bytes, rank
 
 
 def data(

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from spq.app import cli
-from spq.app.server import _listening
+from spq.cli import main as cli
+from spq.web.server.app import _listening
 
 
 @contextmanager
 def serving(index: Path, *options: object, preexec: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and the address that it prints. preexec: code that runs before it in its own process."""
     arguments = ["serve", str(index), "--port", "0", *map(str, options)]
-    code = f"import signal, sys\n{preexec}\nfrom spq.app.cli import run\nsys.exit(run({arguments!r}))"
+    code = f"import signal, sys\n{preexec}\nfrom spq.cli.main import run\nsys.exit(run({arguments!r}))"
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stderr=pipe, stdout=pipe, text=True) as process:
         watchdog = threading.Timer(120, process.kill)

@@ -22,10 +22,10 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from spq.app.server import PAGE, Settings, create_app
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
-from spq.model.artifact import Model
+from spq.model.model import Model
+from spq.web.server.app import PAGE, Settings, create_app
 
 ORIGIN = "http://127.0.0.1:8765"
 
@@ -322,8 +322,8 @@ def test_duplicates_are_found_in_the_background_and_then_kept(
 def test_duplicates_of_a_collection_that_is_gone_are_told_and_tried_again(
     tiny_model: Model, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.app.serving.jobs.RETRY_SECONDS", 0.0)
-    monkeypatch.setattr("spq.app.serving.jobs.REST", 0.0)
+    monkeypatch.setattr("spq.web.server.jobs.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("spq.web.server.jobs.REST", 0.0)
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.png").write_bytes(png())

@@ -11,7 +11,7 @@ from spq.errors import StoreError, TimeLimitError
 from spq.index.image_index import ImageIndex
 from spq.index.shared import FILTERS, Recent, SharedIndex
 from spq.index.store import Item, Store
-from spq.model.artifact import Model
+from spq.model.model import Model
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from PIL import Image
 
 from reference.format_1 import make_format_1
-from spq.data.sources import open_images
+from spq.data.open import open_images
 from spq.errors import StoreError
-from spq.index import layout
+from spq.index import format as layout
 from spq.index.store import Item, Manifest, Store
 
 MANIFEST = Manifest(2, "0", "h", "l2", 2, 256, 16)

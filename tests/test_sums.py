@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference import adc
-from spq.index import sums
-from spq.index.sums import add_up, add_up_all, lookup, pack, places, smallest, unpack
+from spq.pq import sums
+from spq.pq.sums import add_up, add_up_all, lookup, pack, places, smallest, unpack
 
 SHAPES = st.tuples(st.integers(1, 9), st.sampled_from([2, 4, 8, 16, 32, 64, 256]))
 

@@ -13,11 +13,13 @@ import pytest
 
 from spq import ImageIndex
 from spq.data.folder import FolderImages
-from spq.data.sources import open_images, subset
+from spq.data.image_set import subset
+from spq.data.open import open_images
 from spq.errors import DataError, ImageError, StoreError
-from spq.index import layout, store, sync
+from spq.index import format as layout
+from spq.index import store, sync
 from spq.index.verify import faults
-from spq.model.artifact import Model
+from spq.model.model import Model
 
 
 def described(index: ImageIndex) -> dict[str, object]:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spq.app.serving.pictures import Decode, Pictures
-from spq.app.serving.thumbnails import Thumbnails, key
 from spq.errors import ImageError
 from spq.index.encode import hash_of
 from spq.index.store import Item
+from spq.web.server.pictures import Decode, Pictures
+from spq.web.server.thumbnails import Thumbnails, key
 
 
 class Counted(Pictures):

@@ -19,17 +19,18 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from conftest import training_recipe
 from spq import SPQ
 from spq.config import FinishConfig, Recipe
-from spq.data.images import load_pixels
-from spq.data.sources import ImageSet, open_images, subset
+from spq.data.decode import load_pixels
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.errors import CollapseError, ConfigError, DataError, ModelError
-from spq.learning import train as train_module
-from spq.learning.checkpoint import read_checkpoint
-from spq.learning.muon import orthogonalise
-from spq.learning.neighbours import neighbours
-from spq.learning.run import TrainStatus, step_seed
-from spq.learning.train import train
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
+from spq.training import train as train_module
+from spq.training.checkpoint import read_checkpoint
+from spq.training.muon import orthogonalise
+from spq.training.neighbours import neighbours
+from spq.training.run import TrainStatus, step_seed
+from spq.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(
 def test_training_lowers_the_loss_and_beats_its_own_start(
     images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     seen: list[TrainStatus] = []
     recipe = replace(recipe, train=replace(recipe.train, epochs=10))
     train(images, recipe, tmp_path / "m", on_status=seen.append)
@@ -166,7 +167,7 @@ def test_a_backbone_that_takes_pictures_of_one_size_is_refused_before_pictures_a
 def test_a_finish_without_a_share_of_the_minutes_has_one_of_the_progress(
     images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     seen: list[TrainStatus] = []
     whole = with_finish(recipe)
     train(images, replace(whole, finish=replace(whole.finish, share=0.0)), tmp_path / "m", on_status=seen.append)
@@ -206,7 +207,7 @@ def test_tensorboard_shows_the_finish_beside_the_network_and_not_over_it(
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     seen: list[TrainStatus] = []
     train(images, with_finish(recipe), tmp_path / "m", on_status=seen.append, tensorboard=True)
     board = EventAccumulator(str(tmp_path / "m" / "tensorboard"))
@@ -244,7 +245,7 @@ def test_a_training_with_a_finish_that_died_anywhere_resumes_to_the_same_weights
         if (status.part, status.epoch) == dies:
             raise RuntimeError
 
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     with pytest.raises(RuntimeError):
         train(images, recipe, tmp_path / "died", on_status=die)
     resumed = train(images, recipe, tmp_path / "died", resume=True)
@@ -472,7 +473,7 @@ def test_a_network_that_cannot_be_compiled_says_so_and_learns_the_same_without(
 def test_weights_that_are_not_finite_leave_the_checkpoint_of_before(
     images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.learning.run.LOG_SECONDS", 1e9)  # no look at the loss
+    monkeypatch.setattr("spq.training.run.LOG_SECONDS", 1e9)  # no look at the loss
 
     def break_down(epoch: int, network: Network) -> None:
         if epoch == 2:

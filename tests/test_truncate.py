@@ -11,17 +11,18 @@ import pytest
 import torch
 
 from spq import SPQ, ImageIndex
-from spq.app import cli
+from spq.cli import main as cli
 from spq.config import DISTANCES, Recipe
-from spq.data.images import load_pixels
-from spq.data.sources import open_images, subset
+from spq.data.decode import load_pixels
+from spq.data.image_set import subset
+from spq.data.open import open_images
 from spq.errors import ConfigError, ModelMismatchError
 from spq.index.export import export_faiss
-from spq.learning import train as train_module
-from spq.learning.refit import refit
-from spq.learning.train import train
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
+from spq.training import train as train_module
+from spq.training.refit import refit
+from spq.training.train import train
 
 
 @pytest.fixture(scope="module", params=[0.0, 1.0])

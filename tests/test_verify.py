@@ -12,10 +12,10 @@ import pytest
 from spq import ImageIndex
 from spq.config import DISTANCES
 from spq.errors import StoreError
-from spq.index.layout import has_index
+from spq.index.format import has_index
 from spq.index.store import Store
 from spq.index.verify import LISTED, faults
-from spq.model.artifact import Model
+from spq.model.model import Model
 from spq.model.network import Network
 
 

@@ -8,9 +8,9 @@ import torchvision.transforms.v2.functional as F
 from torch import Tensor
 
 from spq.config import InputConfig, ViewsConfig
-from spq.data.images import load_pixels
-from spq.data.sources import open_images
-from spq.learning.views import ViewParams, apply_views, draw_params, make_views
+from spq.data.decode import load_pixels
+from spq.data.open import open_images
+from spq.training.views import ViewParams, apply_views, draw_params, make_views
 
 PLAIN = InputConfig(size=28, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 

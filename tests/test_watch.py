@@ -14,10 +14,10 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from spq.app.server import Settings, create_app
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
-from spq.model.artifact import Model
+from spq.model.model import Model
+from spq.web.server.app import Settings, create_app
 
 
 @pytest.fixture

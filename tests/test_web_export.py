@@ -19,19 +19,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spq.app.exporting.columns import write_columns
-from spq.app.exporting.site import Options, export_web
 from spq.config import DISTANCES, Recipe
-from spq.data.images import to_pixels
+from spq.data.decode import to_pixels
 from spq.index.codewords import members
 from spq.index.explain import explain
+from spq.index.filter import Expr
 from spq.index.image_index import ImageIndex
 from spq.index.query import Search, ranked
-from spq.index.scan import Scan, rank
 from spq.index.store import Item, Store
-from spq.index.tables import distance_tables
-from spq.index.where import Expr
-from spq.model.artifact import Model
+from spq.model.model import Model
+from spq.pq.scan import Scan, rank
+from spq.pq.tables import distance_tables
+from spq.web.site.columns import write_columns
+from spq.web.site.site import Options, export_web
 from test_conditions import ITEMS, MANIFEST, TREES, fill, holds
 from test_export import tiny
 from test_page import violations
@@ -59,7 +59,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """120 pictures of three sizes and two formats in two classes, with a table; some are the same file twice."""
-    from spq.data.sources import open_images
+    from spq.data.open import open_images
 
     root = tmp_path_factory.mktemp("web") / "photos"
     sample, rng = open_images("sample:test"), np.random.default_rng(0)
@@ -230,7 +230,7 @@ def test_pages_cut_off_folding_and_filters_are_those_of_spq_search(site: Site, v
 def test_what_else_the_page_asks_is_answered_as_by_the_server(site: Site, visit: Callable[..., Page]) -> None:
     from fastapi.testclient import TestClient
 
-    from spq.app.server import Settings, create_app
+    from spq.web.server.app import Settings, create_app
 
     page = visit(site)
     items = list(site.index.store.items())
@@ -395,7 +395,7 @@ def test_any_table_and_codes_are_ranked_as_by_numpy(blank: Page, K: int, M: int,
     table = rng.normal(0, 1, (M, K)).astype(np.float32)
     table = np.round(table) if few else table  # ties, zeros of both signs
     d, rows = rank(table[None], codes, N)
-    from spq.index.sums import pack
+    from spq.pq.sums import pack
 
     packed, top = pack(codes, K), int(rng.integers(1, N + 1))
     limit = float(d[0, rng.integers(N)])
@@ -461,7 +461,7 @@ REFUSED = [
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_the_language_refuses_is_refused_in_the_browser_in_the_same_words(blank: Page, text: str) -> None:
     from spq.errors import ConfigError
-    from spq.index.where import parse
+    from spq.index.filter import parse
 
     with pytest.raises(ConfigError) as refused:
         parse(text)
@@ -496,8 +496,8 @@ def test_pixels_are_squeezed_as_by_pillow_number_by_number(
 @pytest.fixture(scope="module")
 def package(request: pytest.FixtureRequest) -> Path:
     """onnxruntime-web as npm has it, kept between runs."""
-    from spq.app.exporting import runtime
     from spq.errors import DataError
+    from spq.web.site import runtime
 
     kept = request.config.cache.mkdir("onnxruntime-web") / f"{runtime.VERSION}.tgz"
     if not kept.exists():
@@ -569,7 +569,7 @@ def test_an_uploaded_jpeg_ranks_nearly_as_with_spq_search(
 
 
 def test_pixels_are_upright_on_white_and_close_to_ours(full: Site, visit: Callable[..., Page], tmp_path: Path) -> None:
-    from spq.data.images import load_image
+    from spq.data.decode import load_image
 
     page = visit(full)
     page.evaluate(

@@ -22,16 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spq.app.cli import run
-from spq.app.export import web_options
-from spq.app.exporting import folder, runtime, site, thumbs
-from spq.app.exporting.content import PAGE, tables_of_codewords
-from spq.app.exporting.site import Options, export_web
+from spq.cli.exporting import web_options
+from spq.cli.main import run
 from spq.config import DISTANCES
 from spq.errors import ConfigError, DataError, SPQError, StoreError
 from spq.index.image_index import ImageIndex
-from spq.index.tables import distance_tables
-from spq.model.artifact import Model
+from spq.model.model import Model
+from spq.pq.tables import distance_tables
+from spq.web.site import folder, runtime, site, thumbs
+from spq.web.site.content import PAGE, tables_of_codewords
+from spq.web.site.site import Options, export_web
 
 SMALL = Options(thumbnail=32)
 

@@ -1,3 +1,3 @@
-from spq.app.cli import main
+from spq.cli.main import main
 
 main()

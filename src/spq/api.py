@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from spq.config import Recipe, load_recipe
-from spq.data.sources import ImageSet, open_images
+from spq.data.image_set import ImageSet
+from spq.data.open import open_images
 from spq.errors import ConfigError
-from spq.model.artifact import Model
+from spq.model.model import Model
 
 __all__ = ["SPQ"]
 
@@ -41,9 +42,9 @@ class SPQ(Model):
             bits: length of a code, or several that the model shall give; image_size, epochs, minutes, seed: in place of the
                 recipe's.
             out: model folder, with checkpoints and log; by default only the model in memory is kept.
-            options: as `spq.learning.train.train` takes them (device, resume, backbone, start, callbacks).
+            options: as `spq.training.train.train` takes them (device, resume, backbone, start, callbacks).
         """
-        from spq.learning.train import train  # serving never loads training code
+        from spq.training.train import train  # serving never loads training code
 
         config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
         config = with_options(config, bits=bits, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed)

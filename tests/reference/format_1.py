@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from spq.index.layout import Manifest
+from spq.index.format import Manifest
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from spq.data.decode import first_line, register_heif
 from spq.data.folder import EXTENSIONS, HEIF, printable
-from spq.data.images import first_line, register_heif
-from spq.data.sources import ImageSet, Labels, changed_at, class_numbers, multi_hot
+from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers, multi_hot
 from spq.errors import DataError, ImageError
 
 MAX_CLASSES = 1_000_000  # larger numbers are names, such as a customer's, and get numbers of their own

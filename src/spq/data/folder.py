@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from spq.data.images import register_heif
+from spq.data.decode import register_heif
+from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers
 from spq.data.metadata import find_table, read_table
-from spq.data.sources import ImageSet, Labels, changed_at, class_numbers
 from spq.errors import DataError, ImageError
 
 EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"} | {

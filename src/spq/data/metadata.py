@@ -9,8 +9,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from spq.data.images import first_line
-from spq.data.sources import Labels, class_numbers, multi_hot
+from spq.data.decode import first_line
+from spq.data.image_set import Labels, class_numbers, multi_hot
 from spq.errors import DataError
 
 NAMES = ("metadata.csv", "metadata.parquet")

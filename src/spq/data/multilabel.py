@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.data.images import first_line
-from spq.data.sources import ImageSet, changed_at
+from spq.data.decode import first_line
+from spq.data.image_set import ImageSet, changed_at
 from spq.errors import DataError, ImageError
 
 # fmt: off

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spq.data.containers import ParquetImages
-from spq.data.images import first_line, load_image
-from spq.data.sources import ImageSet
+from spq.data.decode import first_line, load_image
+from spq.data.image_set import ImageSet
 from spq.errors import DataError
 
 # fmt: off

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spq.data.sources import ImageSet, open_images, subset
+from spq.data.image_set import ImageSet, subset
+from spq.data.open import open_images
 from spq.errors import ConfigError, DataError
 
 Indices = NDArray[np.int64]

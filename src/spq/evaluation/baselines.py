@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.index.scan import rank
+from spq.pq.scan import rank
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spq.config import Distance
-from spq.data.images import load_pixels, to_pixels
+from spq.data.decode import load_pixels, to_pixels
+from spq.data.image_set import ImageSet
 from spq.data.protocols import Protocol
-from spq.data.sources import ImageSet
 from spq.errors import ConfigError, DataError
 from spq.evaluation import baselines as classic
 from spq.evaluation.metrics import (
@@ -27,10 +27,10 @@ from spq.evaluation.metrics import (
     relevance,
     relevant_in_gallery,
 )
-from spq.index.sums import Ranking, rank
+from spq.pq.sums import Ranking, rank
 
 if TYPE_CHECKING:
-    from spq.model.artifact import Model
+    from spq.model.model import Model
 
 Progress = Callable[[str], None]
 PIXEL_SIZE = 32  # of the raw-pixel baseline, or the model's own where that is smaller
@@ -249,9 +249,9 @@ def _ranker(model: Model) -> Callable[..., Ranking]:
     """`rank`, on a GPU where the model is on one."""
     if model.device.type != "cuda":
         return rank
-    from spq.evaluation import on_device
+    from spq.evaluation import on_gpu
 
-    return partial(on_device.rank, device=model.device)
+    return partial(on_gpu.rank, device=model.device)
 
 
 def _relevant(search: classic.Search, queries: _Collected, gallery: _Collected, top: int) -> NDArray[np.bool_]:

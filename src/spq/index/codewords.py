@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.index.sums import add_up, lookup, pack
-from spq.index.tables import between_codes, distance_tables
+from spq.pq.sums import add_up, lookup, pack
+from spq.pq.tables import between_codes, distance_tables
 
 Codes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.data.images import to_pixels
-from spq.data.sources import ImageSet
+from spq.common.parallel import cores
+from spq.data.decode import to_pixels
+from spq.data.image_set import ImageSet
 from spq.errors import ImageError
 from spq.index.store import Item
-from spq.system import cores
 
 if TYPE_CHECKING:
-    from spq.model.artifact import Model, Precision
+    from spq.model.model import Model, Precision
 
 AHEAD = 2  # batches for each worker that are in work or wait for the consumer: what bounds the memory
 CHECKED = 256  # pictures that are encoded in both precisions before bf16 is trusted with the others

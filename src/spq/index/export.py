@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.common.files import Replacing
 from spq.errors import ConfigError
+from spq.index.codebooks import read_codebooks
 from spq.index.store import Manifest, Store
-from spq.index.tables import read_codebooks
-from spq.system import Replacing
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.index.scan import Scan
 from spq.index.store import Store
+from spq.pq.scan import Scan
 
 Ids = NDArray[np.int64] | NDArray[np.uint32]
 Codes = NDArray[np.uint8]

@@ -12,20 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq import __version__
+from spq.data.image_set import ImageSet
 from spq.data.multilabel import READERS
-from spq.data.sources import ImageSet, open_images
+from spq.data.open import open_images
 from spq.errors import DataError, SPQError, StoreError
-from spq.index.conditions import matching
+from spq.index.codebooks import check_model, read_codebooks
+from spq.index.filter_sql import matching
+from spq.index.format import has_index
 from spq.index.gallery import Gallery, follow
-from spq.index.layout import has_index
 from spq.index.query import Box, Found, Hit, Query, Search, descriptors, hits, ranked
-from spq.index.scan import How, Scan
 from spq.index.store import FORMAT, Manifest, Store, read_manifest
 from spq.index.sync import Progress, SyncReport, missing, refresh
-from spq.index.tables import check_model, decode, distance_tables, read_codebooks
+from spq.pq.scan import How, Scan
+from spq.pq.tables import decode, distance_tables
 
 if TYPE_CHECKING:
-    from spq.model.artifact import Model
+    from spq.model.model import Model
 
 __all__ = ["Hit", "ImageIndex", "SyncReport"]
 Floats = NDArray[np.float32]
@@ -109,7 +111,7 @@ class ImageIndex:
             ModelMismatchError: the copy is not the model that the manifest names.
         """
         if self._model is None:
-            from spq.model.artifact import Model  # torch takes seconds
+            from spq.model.model import Model  # torch takes seconds
 
             loaded = Model.load(self.store.folder / "model")
             check_model(self.store.folder, self.store.manifest.model, loaded.hash)
@@ -202,7 +204,7 @@ class ImageIndex:
             negative: what the answers shall not be like. `spq.index.query` has the formula of the distance.
             weights: one for each query, then one for each negative; by default 1 and 0.3.
             box: (x, y, width, height) in pixels of the upright picture: search by this region of it.
-            where: search among the pictures of which this is true; `spq.index.where` describes the language.
+            where: search among the pictures of which this is true; `spq.index.filter` describes the language.
             max_distance: leave out what is farther.
             fold: one answer for all pictures of the same code, as identical files have; the others are its `folded`. At 16 bits
                 many different pictures share a code.

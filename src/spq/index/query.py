@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spq.data.images import ImageInput, load_image
+from spq.data.decode import ImageInput, load_image
 from spq.errors import ConfigError, StoreError
 from spq.index.gallery import Gallery
-from spq.index.scan import How, Scan
+from spq.pq.scan import How, Scan
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64] | NDArray[np.uint32]

@@ -20,7 +20,7 @@ from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 
 if TYPE_CHECKING:
-    from spq.model.artifact import Model
+    from spq.model.model import Model
 
 TOP = 20  # answers of a usual search: for many more, the scan goes another way
 T = TypeVar("T")

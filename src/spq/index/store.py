@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.errors import StoreError, TimeLimitError
-from spq.index.layout import (
+from spq.index.format import (
     FORMAT,
     SQLITE_ERRORS,
     Manifest,

@@ -10,13 +10,13 @@ from pathlib import PurePosixPath
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from spq.data.sources import ImageSet
+from spq.data.image_set import ImageSet
 from spq.errors import ImageError
 from spq.index.encode import Encoder, Seen
 from spq.index.store import Item, Store, as_json
 
 if TYPE_CHECKING:
-    from spq.model.artifact import Model
+    from spq.model.model import Model
 
 BATCH = 256  # pictures that are committed together
 LOOK_UPS = 10  # items that are read from the whole table in the time that one takes to be looked up

@@ -12,9 +12,9 @@ import numpy as np
 
 from spq.config import DISTANCES
 from spq.errors import ModelError, StoreError
-from spq.index.layout import FORMAT, SQLITE_ERRORS, Manifest, format_of, open_reader, read_manifest
+from spq.index.codebooks import check_model, read_codebooks
+from spq.index.format import FORMAT, SQLITE_ERRORS, Manifest, format_of, open_reader, read_manifest
 from spq.index.store import Store
-from spq.index.tables import check_model, read_codebooks
 
 LISTED = 20  # items that are named for each kind of fault
 
@@ -116,7 +116,7 @@ def _of_the_model(folder: Path, manifest: Manifest) -> Iterator[str]:
     try:
         if not np.isfinite(read_codebooks(folder, manifest)).all():
             yield "the model's codebooks hold NaN or infinity"
-        from spq.model.artifact import Model  # torch takes seconds
+        from spq.model.model import Model  # torch takes seconds
 
         model = Model.load(folder / "model")
         check_model(folder, manifest.model, model.hash)

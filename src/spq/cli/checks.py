@@ -1,0 +1,111 @@
+"""What a command refuses before it writes anything."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from spq.data.folder import EXTENSIONS, HEIF
+from spq.errors import ConfigError
+
+MODEL_FILES = {"config.json", "model.safetensors"}
+INDEX_FILES = {"manifest.json", "items.sqlite"}
+TRAINING_FILES = {*MODEL_FILES, "README.md", "checkpoints", "log.jsonl", "clusters.jsonl", "tensorboard"}
+
+
+def check_model_out(out: Path, resume: bool) -> None:
+    """Refuse an OUT that training would spoil, and a `--resume` of nothing.
+
+    Raises:
+        ConfigError: names what is in the way.
+    """
+    check_folder("--out", out)
+    entries = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    content = {name for name in entries if not name.startswith(".")}  # .DS_Store, or what a killed writer left
+    foreign, finished = content - TRAINING_FILES, "config.json" in content
+    goes_on = resume and (finished or (out / "checkpoints" / "last.pt").exists())
+    if foreign and not goes_on:
+        raise ConfigError(f"--out {out} holds other things ({min(foreign)}); give a new folder")
+    if not resume and content & {"config.json", "checkpoints"}:
+        raise ConfigError(f"--out {out} holds a training already; add --resume to go on, or give a new folder")
+    if resume and (not content or (finished and not (out / "checkpoints" / "last.pt").exists())):
+        raise ConfigError(f"nothing to resume in {out}; leave --resume away and give a new folder, or check the path")
+
+
+def what_resume_ignores(out: Path, options: dict[str, Any]) -> str:
+    """A line that names the options that the training in `out`, which goes on as it began, would have to be another one for."""
+    from spq.api import with_options
+    from spq.config import Recipe, from_dict
+    from spq.training.checkpoint import read_checkpoint
+
+    given = {name: value for name, value in options.items() if value is not None}
+    checkpoint = read_checkpoint(out) if given else None
+    if not checkpoint:
+        return ""
+    begun = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
+    other = [name for name, value in given.items() if with_options(begun, **{name: value}) != begun]
+    if not other:
+        return ""
+    named = ", ".join("--" + name.replace("_", "-") for name in other)
+    return f"the training in {out} goes on as it began, without {named}; to change that, give a new --out"
+
+
+def check_start(start: Path | None, **shapes: object) -> None:
+    """Refuse, beside `--start`, what the model to start from has decided."""
+    given = [name for name, value in shapes.items() if value is not None]
+    if start and given:
+        option = "--" + given[0].replace("_", "-")
+        raise ConfigError(f"{option} is the model's own with --start {start}; leave it out, or train without --start")
+
+
+def parse_lengths(text: str | None) -> tuple[int, ...] | None:
+    """The lengths of `--bits 64` or `--bits 16,32,64`.
+
+    Raises:
+        ConfigError: not whole numbers.
+
+    >>> parse_lengths("16,32,64")
+    (16, 32, 64)
+    """
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--bits {text!r} is no length of a code; give 64, or 16,32,64 for all three") from None
+
+
+def check_folder(option: str, path: Path | None) -> None:
+    """Refuse a file where a folder is to be written."""
+    if path and path.exists() and not path.is_dir():
+        raise ConfigError(f"{option} {path} is a file; give a folder")
+
+
+def check_file(option: str, path: Path | None) -> None:
+    """Refuse to write a file over a folder, a picture, or what an index or a model is made of."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise ConfigError(f"{option} {path} is a folder; give a file")
+    if path.exists() and path.suffix.lower() in EXTENSIONS | HEIF:
+        raise ConfigError(f"{option} {path} is a picture, which would be lost; give another name")
+    for parts in (INDEX_FILES, MODEL_FILES):
+        if path.name in parts and all((path.parent / part).exists() for part in parts):
+            raise ConfigError(f"{option} {path} is a part of {path.parent}, which would be lost; give another place")
+
+
+def check_tensorboard() -> None:
+    """Refuse `--tensorboard` without the package."""
+    if find_spec("tensorboard") is None:
+        raise ConfigError("--tensorboard needs tensorboard; run pip install 'spq-retrieval[tensorboard]'")
+
+
+def check_serve(host: str, token: str, no_token: bool) -> None:
+    """Refuse to show pictures to a network without a token, unless that is meant."""
+    from spq.web.server.settings import is_loopback
+
+    if token and no_token:
+        raise ConfigError("--token and --no-token contradict each other; give one")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigError("--token holds what an HTTP header cannot carry; give letters, digits and ASCII signs")
+    if not (is_loopback(host) or token or no_token):
+        raise ConfigError(f"--host {host} would show your pictures to the network; add --token SECRET, or --no-token")

@@ -1,0 +1,42 @@
+"""Any collection of pictures by its name or path: a folder, Parquet, tar, a named set or the shipped sample."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from spq.data import containers, folder, multilabel, named
+from spq.data.image_set import ImageSet
+from spq.errors import DataError
+
+
+def open_images(spec: str | Path) -> ImageSet:
+    """Any collection by its name or path.
+
+    `photos/`, `*.parquet`, `*.tar`, `cifar10:train|test`, `fashion-mnist:train|test`, `sample:train|test`,
+    `mirflickr:FOLDER`, `nuswide:FOLDER`.
+
+    Raises:
+        DataError: nothing there, nothing in it, or not what it claims to be.
+    """
+    text = os.fspath(spec)
+    kind, _, rest = text.partition(":")
+    if kind in named.SETS and rest:
+        return named.open_named(kind, rest)
+    if kind in multilabel.READERS and rest:
+        return multilabel.READERS[kind](Path(rest).expanduser())
+    path = Path(text).expanduser()
+    files = [path] if path.exists() else [Path(found) for found in sorted(glob.glob(str(path)))]  # noqa: PTH207 (no absolute patterns there)
+    if not files and kind in named.SETS:
+        raise DataError(f"{text} needs a part; use {kind}:train or {kind}:test")
+    if not files:
+        raise DataError(f"no such folder or file: {text}; check the path (you are in {Path.cwd()})")
+    if len(files) == 1 and files[0].is_dir():
+        return folder.FolderImages(text, files[0])
+    suffixes = {file.suffix.lower() for file in files}
+    if suffixes == {".parquet"}:
+        return containers.ParquetImages(text, files)
+    if suffixes == {".tar"}:
+        return containers.TarImages(text, files)
+    raise DataError(f"{text} is not a folder, Parquet file, tar or named set; give one of those")

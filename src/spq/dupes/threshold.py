@@ -1,0 +1,132 @@
+"""How near is similar? The distance of codes within which a collection's own pictures find their altered copies."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+
+from spq.data.decode import load_image, to_pixels
+from spq.data.image_set import ImageSet
+from spq.errors import ImageError
+from spq.pq.tables import between_codes, decode
+
+if TYPE_CHECKING:
+    from spq.model.model import Model
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Codes = NDArray[np.uint8]
+
+SAMPLE = 200  # pictures that are copied
+RANDOM_PAIRS = 100_000
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Up to which distance of codes pictures are called similar, and what that means.
+
+    Attributes:
+        distance: code against code, in the index's own distance; for `dot`, see `between_codes`.
+        copies: how many altered copies of the collection's own pictures were made to judge by.
+        copies_found: share of them within the distance of their originals.
+        false_matches: share of random pairs of different pictures within it: the estimated rate of false matches.
+        with_neighbour: share of pictures with another, different one within it: false, or truly similar.
+    """
+
+    distance: float
+    copies: int
+    copies_found: float
+    false_matches: float
+    with_neighbour: float
+
+
+def altered_copy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """As people alter pictures: up to a tenth cropped, up to 20 % darker or brighter, down to half the size, JPEG 30 to 90."""
+    (left, right), (top, bottom) = (_kept(side, rng) for side in image.size)
+    image = ImageEnhance.Brightness(image.crop((left, top, right, bottom))).enhance(rng.uniform(0.8, 1.2))
+    scale = rng.uniform(0.5, 1)
+    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=int(rng.integers(30, 91)))
+    return load_image(buffer.getvalue())
+
+
+def calibrate(
+    model: Model,
+    images: ImageSet,
+    positions: Rows,
+    codes: Codes,
+    nearest: Floats,
+    *,
+    threshold: float | None = None,
+    recall: float = 0.9,
+    seed: int = 0,
+) -> Threshold | None:
+    """The distance within which `recall` of the copies lie, or the one that is given, with its estimated errors.
+
+    Args:
+        positions: (N,) of different pictures in `images`; codes: (N, M) theirs; nearest: (N,) code distance to the next.
+        seed: of the sample, its copies and the random pairs.
+    Returns:
+        None for under two pictures.
+    """
+    if len(positions) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    sample = np.sort(rng.choice(len(positions), min(SAMPLE, len(positions)), replace=False))
+    done, copies = _encoded_copies(model, images, positions[sample], rng)
+    codebooks, distance = model.codebooks, model.config.quantizer.distance
+    own = code_distances(codes[sample[done]], copies, codebooks, distance)
+    limit = _quantile(own, recall) if threshold is None else threshold
+    a, b = rng.integers(len(codes), size=RANDOM_PAIRS), rng.integers(len(codes) - 1, size=RANDOM_PAIRS)
+    b += b >= a  # never itself
+    random = code_distances(codes[a], codes[b], codebooks, distance)
+    shares = [float(within(values, limit).mean()) if len(values) else 0.0 for values in (own, random, nearest)]
+    return Threshold(limit, len(own), *shares)
+
+
+def within(distances: Floats, limit: float) -> NDArray[np.bool_]:
+    """At most `limit` (0 or more), but for rounding: sums of the same norms in another order differ in the last digits."""
+    near: NDArray[np.bool_] = distances <= limit * (1 + 1e-5) + 1e-6
+    return near
+
+
+def code_distances(a: Codes, b: Codes, codebooks: Floats, distance: str) -> Floats:
+    """(P,) between the codes of each pair, both (P, M), for the distance of the index; never below 0."""
+    M, _, d = codebooks.shape
+    distance = between_codes(distance)
+    total = np.empty(len(a), np.float32)
+    for start in range(0, len(a), 8192):
+        part = slice(start, start + 8192)
+        squared = np.square((decode(a[part], codebooks) - decode(b[part], codebooks)).reshape(-1, M, d)).sum(2)
+        total[part] = (np.sqrt(squared) if distance == "l2" else squared).sum(1)
+    return total
+
+
+def _encoded_copies(model: Model, images: ImageSet, positions: Rows, rng: np.random.Generator) -> tuple[Rows, Codes]:
+    """Which of `positions` could still be read, and the codes of a copy of each."""
+    size = model.config.input.size
+    done, pixels = [], []
+    for n, position in enumerate(positions.tolist()):
+        try:
+            pixels.append(to_pixels(altered_copy(images.image(position), rng), size))
+            done.append(n)
+        except (ImageError, OSError):  # a JPEG has no side above 65,500 pixels
+            continue
+    return np.array(done, np.int64), model.encode(np.array(pixels, np.uint8).reshape(-1, 3, size, size))
+
+
+def _kept(side: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Where a crop of one axis begins and ends."""
+    cut, share = rng.uniform(0, 0.1) * side, rng.uniform()
+    start = round(cut * share)
+    return start, max(start + 1, round(side - cut * (1 - share)))
+
+
+def _quantile(values: Floats, share: float) -> float:
+    return float(np.quantile(values, share, method="higher")) if len(values) else 0.0

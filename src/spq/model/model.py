@@ -1,0 +1,339 @@
+"""A trained model: embed and encode pictures, save and load the model folder.
+
+The folder holds `config.json`, `model.safetensors` and a model card `README.md`. Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from spq import __version__
+from spq.common.files import Replacing
+from spq.config import Distance, InputConfig, Recipe, from_dict, to_dict
+from spq.data.decode import ImageInput, load_image, to_pixels
+from spq.errors import ConfigError, ModelError
+from spq.model.network import Network
+
+FORMAT = 1
+CACHED_PIXELS = 2**17  # 32 pictures of 64 x 64: batches of 256 take 1.3 times as long, of 1 twice (docs/log.md)
+LARGE = 4096  # numbers; smaller tensors are never rounded
+Precision = Literal["fp32", "bf16"]
+Images = Sequence[ImageInput] | NDArray[np.uint8]
+
+
+class Model:
+    """A network and its recipe. Images are paths, bytes, PIL images, arrays or tensors.
+
+    All methods may be called from several threads at once.
+
+    Attributes:
+        config: the recipe it was trained with.
+        training: facts of the training (images, views, minutes, health), for the card.
+    """
+
+    def __init__(self, network: Network, config: Recipe, training: dict[str, Any] | None = None) -> None:
+        self._layout = torch.channels_last if config.train.channels_last else torch.contiguous_format  # as in training
+        self.network = network.eval().to(memory_format=self._layout)
+        self.config = config
+        self.training = training or {}
+        self._hash = ""
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over the weights and all of the recipe that decides a code."""
+        if not self._hash:
+            digest = hashlib.sha256(json.dumps(_identity(self.config), sort_keys=True).encode())
+            for name, tensor in sorted(self.network.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            self._hash = digest.hexdigest()[:16]
+        return self._hash
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.quantizer.codebooks.device
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures to embed at a time: on a CPU as many as its caches hold, elsewhere many."""
+        return min(64, max(8, CACHED_PIXELS // self.config.input.size**2)) if self.device.type == "cpu" else 256
+
+    @property
+    def codebooks(self) -> NDArray[np.float32]:
+        """(M, K, d) float32."""
+        return _numpy(self.network.quantizer.codebooks)
+
+    def truncate(self, bits: int | None) -> Self:
+        """The model of one of the shorter codes that this one was trained for: its codes are the first sub-codes of these.
+
+        It is a model of its own, with its own hash. None, and the length that it has, give the model itself.
+
+        Raises:
+            ConfigError: not one of `config.quantizer.lengths`.
+        """
+        q = self.config.quantizer
+        if bits is None or bits == q.bits:
+            return self
+        if bits not in q.lengths:
+            given = " or ".join(map(str, q.lengths))
+            more = ",".join(map(str, sorted({*q.lengths, bits})))
+            raise ConfigError(
+                f"--bits {bits}: this model gives {given} bits; train one with --bits {more} for all of them"
+            )
+        config = replace(self.config, quantizer=q.with_bits(bits))
+        facts = {key: value for key, value in self.training.items() if key != "health"}  # of the whole code
+        if "codes" in facts:
+            facts["codes"] = [report for report in facts["codes"] if report["bits"] <= bits]
+        facts["truncated_from"] = self.hash
+        return type(self)(self.network.truncated(config.quantizer), config, facts)
+
+    def embed(
+        self, images: Images, batch_size: int | None = None, precision: Precision = "fp32"
+    ) -> NDArray[np.float32]:
+        """Descriptors (N, D) float32 of images, or of pixels (N, 3, S, S) uint8 at the model's own size.
+
+        Args:
+            batch_size: by default `self.batch_size`.
+            precision: bf16 is faster on some hardware; `spq.index.encode` looks whether it gives the same codes.
+        Raises:
+            ImageError: an image that cannot be read.
+        """
+        return self._forward(self.network.describe, self.config.quantizer.dim, images, batch_size, precision)
+
+    def features(
+        self, images: Images, batch_size: int | None = None, precision: Precision = "fp32"
+    ) -> NDArray[np.float32]:
+        """What the backbone gives, (N, F) float32; the arguments are those of `embed`."""
+        return self._forward(self.network.backbone, self.network.feature_dim, images, batch_size, precision)
+
+    def project(self, features: NDArray[np.float32], batch_size: int = 4096) -> NDArray[np.float32]:
+        """Features (N, F) -> descriptors (N, D) float32."""
+        with torch.inference_mode():
+            parts = [_numpy(self.network.project(chunk)) for chunk in self._chunks(features, batch_size)]
+        return np.concatenate(parts) if parts else np.empty((0, self.config.quantizer.dim), np.float32)
+
+    def encode(self, images: Images, batch_size: int | None = None, precision: Precision = "fp32") -> NDArray[np.uint8]:
+        """Codes (N, M) uint8; the arguments are those of `embed`."""
+        return self.encode_descriptors(self.embed(images, batch_size, precision))
+
+    def encode_descriptors(self, x: NDArray[np.float32], batch_size: int = 4096) -> NDArray[np.uint8]:
+        """Descriptors (N, D) -> codes (N, M) uint8."""
+        quantizer = self.network.quantizer
+        with torch.inference_mode():
+            parts = [_numpy(quantizer.encode(chunk)) for chunk in self._chunks(x, batch_size)]
+        return np.concatenate(parts) if parts else np.empty((0, quantizer.config.num_codebooks), np.uint8)
+
+    def tables(
+        self, x: NDArray[np.float32], distance: Distance | None = None, batch_size: int = 4096
+    ) -> NDArray[np.float32]:
+        """Descriptors (Q, D) -> asymmetric tables (Q, M, K) float32 for the model's distance, or another."""
+        with torch.inference_mode():
+            return np.concatenate(
+                [_numpy(self.network.quantizer.tables(c, distance)) for c in self._chunks(x, batch_size)]
+            )
+
+    def save(self, folder: str | Path, half: bool = False) -> None:
+        """Write the model folder. Each file is replaced whole, the configuration last.
+
+        Args:
+            half: round large weights to float16, in this model as well, and store them so: half the bytes, another hash.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        rounded = {name for name, p in self.network.named_parameters() if half and p.numel() >= LARGE}
+        for name, parameter in self.network.named_parameters():
+            if name in rounded:
+                parameter.data.copy_(parameter.half())
+                self._hash = ""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        tensors = {name: tensor.half() if name in rounded else tensor for name, tensor in tensors.items()}
+        config = {
+            "format": FORMAT,
+            "spq_version": __version__,
+            "hash": self.hash,
+            "recipe": to_dict(self.config),
+            "training": self.training,
+        }
+        with Replacing(folder / "model.safetensors") as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        with Replacing(folder / "README.md") as temporary:
+            temporary.write_text(model_card(self), "utf-8")
+        with Replacing(folder / "config.json") as temporary:
+            temporary.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu", backbone: nn.Module | None = None) -> Self:
+        """Read a model folder.
+
+        Args:
+            backbone: the module that it was trained with, where that was one of the caller's own; its weights are set.
+        Raises:
+            ModelError: missing, of a newer format, changed since it was saved, or of other shapes than it says.
+        """
+        folder = Path(folder)
+        config = read_config(folder)
+        try:
+            recipe = from_dict(Recipe, config["recipe"], where=f"{folder}/config.json")
+            network = Network(_without_weights(recipe), backbone)
+            network.load_state_dict(load_file(folder / "model.safetensors"))
+        except ConfigError as error:
+            if config["recipe"].get("backbone", {}).get("name", "").startswith("given/"):
+                raise ModelError(f"model {folder}: {error}") from None
+            raise ModelError(f"{error}; the model may be of another spq than {__version__}") from None
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ModelError(
+                f"model {folder}: weights do not load ({_first_line(error)}); copy the folder anew"
+            ) from None
+        model = cls(network, recipe, config.get("training"))
+        if model.hash != config.get("hash"):
+            raise ModelError(f"model {folder}: hash {model.hash} is not the saved {config.get('hash')}; copy it anew")
+        network.to(device)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, **options: Any) -> Self:
+        """A model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`)."""
+        if Path(name_or_folder).is_dir():
+            return cls.load(name_or_folder)
+        try:
+            return cls.load(_hub().snapshot_download(str(name_or_folder), **options))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"no model {name_or_folder!r} here or on the hub: {_first_line(error)}") from None
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the model folder; returns its address."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            _hub().create_repo(repo_id, exist_ok=True)
+            return str(_hub().upload_folder(repo_id=repo_id, folder_path=folder, **options))
+
+    def _forward(
+        self, part: Callable[[Tensor], Tensor], dim: int, images: Images, batch_size: int | None, precision: Precision
+    ) -> NDArray[np.float32]:
+        step, bf16 = batch_size or self.batch_size, precision == "bf16"
+        out = np.empty((len(images), dim), np.float32)
+        for start in range(0, len(images), step):
+            pixels = self._pixels(images[start : start + step]).to(self.device)
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                out[start : start + len(pixels)] = _numpy(part(normalise(pixels, self.config.input)).float())
+        return out
+
+    def _pixels(self, images: Images) -> Tensor:
+        """(B, 3, S, S) uint8, in the layout of the network."""
+        size = self.config.input.size
+        if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == (3, size, size)):
+            images = np.stack([to_pixels(load_image(image, size), size) for image in images])
+        pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return pixels.contiguous(memory_format=self._layout)
+
+    def _chunks(self, x: NDArray[np.float32], size: int) -> list[Tensor]:
+        tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(self.device)
+        return [tensor[start : start + size] for start in range(0, len(tensor), size)]
+
+
+def normalise(pixels: Tensor, config: InputConfig) -> Tensor:
+    """(B, 3, S, S) uint8 -> float32, `(pixel / 255 - mean) / std`."""
+    mean, std = (pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (config.mean, config.std))
+    return (pixels.float() / 255 - mean) / std
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed `config.json` of a model folder, its format checked. Needs no weights.
+
+    Raises:
+        ModelError: no model there, unreadable, or of a newer format.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"no model at {folder}: it has no config.json; train one with spq train") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {folder}: config.json is unreadable ({_first_line(error)}); copy it anew") from None
+    if not isinstance(config, dict) or "recipe" not in config or not isinstance(config.get("format"), int):
+        raise ModelError(f"{folder}/config.json is not of an spq model; give a folder made by spq train")
+    if config["format"] != FORMAT:
+        raise ModelError(
+            f"model {folder} has format {config['format']}, this spq {__version__} reads {FORMAT}; use the spq "
+            f"that made it ({config.get('spq_version', 'unknown')}) or train again"
+        )
+    return config
+
+
+def model_card(model: Model) -> str:
+    """The README.md of a model folder."""
+    q, lengths = model.config.quantizer, [f"{bits}-bit" for bits in model.config.quantizer.lengths]
+    told = [f"- {key}: {value}" for key, value in model.training.items() if key != "codes"]
+    told += [
+        f"- {codes['bits']} bits keep {codes['kept']:.0%} of the 10 nearest pictures; {codes['copy_at_10']:.0%} of altered "
+        f"copies find their original among 10 of {codes['pictures']:,}"
+        for codes in model.training.get("codes", [])
+    ]
+    facts = "\n".join(told)
+    return f"""---
+library_name: spq-retrieval
+tags: [image-retrieval, product-quantization, self-supervised]
+---
+# An spq model
+
+Finds similar pictures by {" or ".join(lengths)} codes (up to {q.bytes} bytes a picture), learned without labels: recipe
+`{model.config.name}`, {q.num_codebooks} codebooks of {q.codebook_size} codewords of {q.codeword_dim} numbers, input
+{model.config.input.size}x{model.config.input.size}, distance `{q.distance}`, hash `{model.hash}`.
+
+{facts or "- training: not recorded"}
+
+```python
+from spq import SPQ
+
+codes = SPQ.load("this folder").encode(["a.jpg", "b.jpg"])  # (2, {q.num_codebooks}) uint8
+```
+
+Method: Jang and Cho, Self-supervised Product Quantization for Deep Unsupervised Image Retrieval, ICCV 2021.
+"""
+
+
+def _identity(config: Recipe) -> dict[str, Any]:
+    """What decides a code: not the name, views or schedule that the weights came from."""
+    recipe = to_dict(_without_weights(config))
+    if len(config.quantizer.prefixes) < 2:
+        del recipe["quantizer"]["prefixes"]  # no other code than without, and older models have no such key
+    if not config.head.batch_norm:
+        del recipe["head"]["batch_norm"]  # likewise
+    if not config.head.softmax:
+        del recipe["head"]["softmax"]  # likewise
+    del recipe["head"]["start"]  # where weights came from, too
+    return {key: recipe[key] for key in ("input", "backbone", "head", "quantizer")}
+
+
+def _without_weights(config: Recipe) -> Recipe:
+    """Saved weights replace what the backbone was started from, so its sources are not looked up again."""
+    return replace(config, backbone=replace(config.backbone, pretrained=False, weights=""))
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ConfigError("the hub needs huggingface_hub; run pip install 'spq-retrieval[hub]'") from None
+    return huggingface_hub
+
+
+def _numpy(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

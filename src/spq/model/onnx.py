@@ -1,0 +1,84 @@
+"""A model as one ONNX file: pixels in, descriptor and code out, for programs without torch or spq."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spq.common.files import Replacing
+from spq.errors import ConfigError
+from spq.model.model import Model
+
+OPSET = 17  # read by onnxruntime from 1.12 on
+
+
+class _Encoder(nn.Module):
+    """uint8 pixels (N, 3, S, S) -> descriptors (N, D) float32 and codes (N, M) uint8, the normalisation inside."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.network = model.network
+        config = model.config.input
+        self.register_buffer("mean", torch.tensor(config.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(config.std)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.network.describe((pixels.float() / 255 - self.mean) / self.std)
+        return x, self.network.quantizer.encode(x)
+
+
+def export_onnx(model: Model, out: Path) -> dict[str, Any]:
+    """Write the file: input `pixels` (N, 3, S, S) uint8 RGB, outputs `descriptor` and `code`; N is free.
+
+    The codebooks are its initializer `codebooks` (M, K, d); facts such as the model's hash are its metadata.
+
+    Raises:
+        ConfigError: onnx is not installed.
+    """
+    if find_spec("onnx") is None:
+        raise ConfigError("--to onnx needs onnx; run pip install 'spq-retrieval[onnx]'")
+    import onnx
+
+    size, q = model.config.input.size, model.config.quantizer
+    facts = {"model": model.hash, "image_size": size, "bits": q.bits, "distance": q.distance, "dim": q.dim}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with Replacing(out) as temporary:
+        _trace(model, size, temporary)
+        graph = onnx.load(temporary)
+        _name_codebooks(graph.graph, tuple(model.codebooks.shape))
+        onnx.helper.set_model_props(graph, {f"spq_{key}": str(value) for key, value in facts.items()})
+        onnx.checker.check_model(graph)
+        temporary.write_bytes(graph.SerializeToString())
+    return facts
+
+
+def _trace(model: Model, size: int, path: Path) -> None:
+    device = model.network.quantizer.codebooks.device
+    names = ["pixels", "descriptor", "code"]
+    with warnings.catch_warnings():
+        # torch would rather have its newer exporter, which needs onnxscript; and tracing warns of every constant shape
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Encoder(model).eval(), (torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device),), str(path),
+            input_names=names[:1], output_names=names[1:], dynamic_axes={name: {0: "N"} for name in names},
+            opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+
+
+def _name_codebooks(graph: Any, shape: tuple[int, ...]) -> None:
+    """Call the initializer of the codebooks `codebooks`, whatever the exporter called it."""
+    old = next(tensor.name for tensor in graph.initializer if tensor.name.endswith("quantizer.codebooks"))
+    for tensor in graph.initializer:
+        if tensor.name == old:
+            assert tuple(tensor.dims) == shape
+            tensor.name = "codebooks"
+    for node in graph.node:
+        node.input[:] = ["codebooks" if name == old else name for name in node.input]

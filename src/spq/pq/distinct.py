@@ -1,0 +1,107 @@
+"""The distinct codes of a gallery: each is summed once, and stands for all the rows that share it.
+
+Codes of many pictures repeat: of 16 bits only 65,536 exist, and learned codes use but a part of what they could. Searching
+the distinct ones costs less, and a code that thousands of rows share cannot crowd out the candidates.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.pq.sums import Codes, Floats, Rows, smallest
+
+MOST_DISTINCT = 0.75  # of the rows: above, the table of who shares what costs more memory than it saves
+
+
+class Distinct:
+    """Packed codes (N, P), each kept once and numbered by the first row that has it.
+
+    Attributes:
+        packed: (U, P) uint8, the distinct codes; the codes of all rows, where grouping them would save nothing.
+    """
+
+    def __init__(self, packed: Codes) -> None:
+        self.packed = packed
+        self._rows: NDArray[np.uint32] | None = None  # (N,), the rows of code 0, then of 1, ..., each ascending
+        self._starts = np.empty(0, np.uint32)  # (U + 1,), where in `_rows` those of a code begin
+        if len(packed) < 2**32:
+            order, starts = _grouped(packed)
+            if len(starts) < MOST_DISTINCT * len(packed):
+                self._group(order, starts)
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def nearest(self, d: Floats, top: int, codes: Rows | None = None) -> tuple[Floats, Rows]:
+        """From distances of codes to rows: the `top` nearest rows that have one of them, sorted by (distance, row).
+
+        Args:
+            d: (n,) distances of `codes` (n,), numbers in ascending order; of all codes, where none are given.
+        Returns:
+            distances and rows, fewer than `top` where those codes have fewer rows.
+        """
+        best = smallest(d, min(top, len(d)))  # ties by number, thus by first row: no other code has one of the `top`
+        d = d[best]
+        codes = best if codes is None else codes[best]
+        if self._rows is None or not len(d):
+            return d, codes
+        starts = self._starts[codes].astype(np.int64)
+        counts = self._starts[codes + 1] - starts
+        enough = min(int(counts.cumsum().searchsorted(top)), len(d) - 1)
+        used = int(d.searchsorted(d[enough], "right"))  # what ties with the last code needed may have a lower row
+        counts = np.minimum(counts[:used], top)
+        rows, distances = self._rows[_ranges(starts[:used], counts)], d[:used].repeat(counts)
+        order = np.lexsort((rows, distances))[:top]
+        return distances[order], rows[order].astype(np.int64)
+
+    def numbers(self) -> NDArray[np.uint32]:
+        """(N,) the number of each row's code."""
+        if self._rows is None:
+            return np.arange(len(self), dtype=np.uint32)
+        numbers = np.empty(len(self._rows), np.uint32)
+        numbers[self._rows] = np.arange(len(self), dtype=np.uint32).repeat(np.diff(self._starts))
+        return numbers
+
+    def packed_of(self, rows: Rows) -> Codes:
+        """(n, P) of some rows."""
+        return self.packed.take(rows if self._rows is None else self.numbers()[rows], 0)
+
+    def number(self, row: int) -> int:
+        """The number of one row's code."""
+        if self._rows is None:
+            return row
+        position = int((self._rows == row).argmax())
+        return int(self._starts.searchsorted(position, "right")) - 1
+
+    def _group(self, order: Rows, starts: Rows) -> None:
+        counts = np.diff(starts, append=len(order))
+        by_first_row = order[starts].argsort()
+        starts, counts = starts[by_first_row], counts[by_first_row]
+        self.packed = self.packed.take(order[starts], 0)
+        self._rows = order[_ranges(starts, counts)].astype(np.uint32)
+        self._starts = np.concatenate([[0], counts.cumsum()]).astype(np.uint32)
+
+
+def _grouped(packed: Codes) -> tuple[Rows, Rows]:
+    """Rows (N,) ordered by (code, row), and the positions (U,) at which a new code begins."""
+    N, P = packed.shape
+    width = P if P in (1, 2, 4) else -(-P // 8) * 8
+    padded = packed if width == P else np.pad(packed, ((0, 0), (0, width - P)))
+    words = padded.view(f"u{min(width, 8)}")  # few columns to compare
+    order = words[:, 0].argsort(kind="stable") if words.shape[1] == 1 else np.lexsort(words.T)
+    new = np.ones(N, bool)
+    sorted_words = words[order]
+    new[1:] = (sorted_words[1:] != sorted_words[:-1]).any(1)
+    return order, np.flatnonzero(new)
+
+
+def _ranges(starts: Rows, counts: Rows) -> Rows:
+    """starts[0], starts[0] + 1, ... (counts[0] numbers), starts[1], ...
+
+    >>> _ranges(np.array([7, 3]), np.array([2, 1]))
+    array([7, 8, 3])
+    """
+    ends = counts.cumsum()
+    numbers: Rows = (starts - ends + counts).repeat(counts) + np.arange(ends[-1] if len(ends) else 0)
+    return numbers

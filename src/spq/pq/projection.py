@@ -1,0 +1,58 @@
+"""A map of a collection: descriptors, as codes stand for them, projected on their two directions of largest variance (PCA).
+
+A decoded descriptor is one codeword of each codebook, so a projection is M look-ups in a table (M, K), as a distance is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.pq.sums import Codes, Floats
+from spq.pq.tables import decode
+
+CHUNK = 8192
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: neighbouring ids end up far apart
+
+
+def sample(ids: NDArray[np.integer], most: int) -> NDArray[np.int64]:
+    """Rows, ascending, of at most `most` ids: by a hash of the id, so that those shown stay when others come or go."""
+    if len(ids) <= most:
+        return np.arange(len(ids))
+    order = ids.astype(np.uint64) * _SPREAD
+    return np.sort(np.argpartition(order, most)[:most])
+
+
+def project(codes: Codes, codebooks: Floats) -> Floats:
+    """Codes (N, M) -> (N, 2) float32: centred, the first column of the larger variance.
+
+    Signs are those that make the largest component of each direction positive: the same codes give the same map.
+
+    Args:
+        codebooks: (M, K, d).
+    """
+    M, _, d = codebooks.shape
+    if not len(codes):
+        return np.empty((0, 2), np.float32)
+    mean, covariance = _moments(codes, codebooks)
+    directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :2]  # (D, 2); eigh sorts ascending
+    if directions.shape[1] < 2:
+        directions = np.pad(directions, ((0, 0), (0, 1)))
+    directions = directions * np.where(directions[np.abs(directions).argmax(0), [0, 1]] < 0, -1.0, 1.0)
+    tables = np.einsum("mkd,mdc->mkc", codebooks.astype(np.float64), directions.reshape(M, d, 2))
+    points = -np.tile(mean @ directions, (len(codes), 1))
+    for m in range(M):
+        points += tables[m].take(codes[:, m], 0)
+    return points.astype(np.float32)
+
+
+def _moments(codes: Codes, codebooks: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (D,) and covariance (D, D) of the decoded descriptors."""
+    M, _, d = codebooks.shape
+    total, products = np.zeros(M * d), np.zeros((M * d, M * d))
+    for start in range(0, len(codes), CHUNK):
+        x = decode(codes[start : start + CHUNK], codebooks).astype(np.float64)
+        total += x.sum(0)
+        products += x.T @ x
+    mean = total / len(codes)
+    return mean, products / len(codes) - np.outer(mean, mean)

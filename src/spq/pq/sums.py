@@ -1,0 +1,149 @@
+"""Exact distances of codes: tables (M, K) + codes (N, M) -> sums, always added in one fixed order.
+
+A code's distance is sum_m T[m, code_m], whatever T holds. Codes are kept packed: for K <= 16 two sub-codes share a byte, low
+one first (FAISS's own layout for K = 16), so that half as many look-ups are made. Whichever path found a row, its distance
+is summed here, so that two runs, batch sizes and paths give the same list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.common.parallel import cores
+from spq.errors import StoreError
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.uint8]
+Rows = NDArray[np.int64]
+Ranking = tuple[Floats, Rows]  # distances and rows, each (Q, top), sorted by (distance, row)
+
+FEW = 1000  # rows for which the number of calls to NumPy counts, more than what they do
+BLOCK = 16_384  # rows that are summed at a time: what a block needs stays in the cache
+
+
+def rank(tables: Floats, codes: Codes, top: int, threads: int | None = None) -> Ranking:
+    """The `top` nearest rows by exact sums alone: for whole rankings, and as the truth of the tests.
+
+    Args:
+        tables: (Q, M, K) float32. codes: (N, M) uint8, each below K.
+    """
+    check_tables(tables, codes.shape[1], tables.shape[-1])
+    return nearest(tables, pack(codes, tables.shape[2]), min(top, len(codes)), threads)
+
+
+def check_tables(tables: Floats, M: int, K: int) -> None:
+    """Refuse tables that no code can be looked up in.
+
+    Raises:
+        StoreError: another shape, or NaN, infinity or sums that overflow: FAISS would answer wrongly without a word.
+    """
+    if tables.ndim != 3 or tables.shape[1:] != (M, K):
+        raise StoreError(f"tables have shape {tables.shape}, the codes want (queries, {M}, {K}); is it the same model?")
+    if tables.size and not np.abs(tables).max() < np.finfo(np.float32).max / M:  # false for NaN, too
+        raise StoreError("a query's distances are not finite; its descriptor holds NaN, infinity or huge numbers")
+
+
+def pack(codes: Codes, K: int) -> Codes:
+    """(N, M) -> (N, P), one byte for each look-up: P = ceil(M/2) for K <= 16, an odd last sub-code alone; else P = M."""
+    if K > 16:
+        return np.ascontiguousarray(codes)
+    N, M = codes.shape
+    packed = np.zeros((N, -(-M // 2)), np.uint8)
+    np.multiply(codes[:, 1::2], np.uint8(K), out=packed[:, : M // 2])
+    packed += codes[:, 0::2]
+    return packed
+
+
+def unpack(packed: Codes, M: int, K: int) -> Codes:
+    """(n, P) -> (n, M), what `pack` was given."""
+    if K > 16:
+        return packed
+    codes = np.empty((len(packed), 2 * packed.shape[1]), np.uint8)
+    codes[:, 0::2], codes[:, 1::2] = packed % np.uint8(K), packed // np.uint8(K)
+    return codes[:, :M]
+
+
+def lookup(table: Floats) -> Floats:
+    """(M, K) -> (P, entries), what packed codes index: for K <= 16 the sums of all pairs, an odd last codebook plus zero."""
+    M, K = table.shape
+    if K > 16:
+        return table
+    if M % 2:
+        table = np.concatenate([table, np.zeros((1, K), np.float32)])
+    pairs: Floats = table[1::2, :, None] + table[0::2, None, :]
+    return pairs.reshape(-1, K * K)
+
+
+def add_up(entries: Floats, packed: Codes) -> Floats:
+    """Distances (n,) from a look-up table (P, entries) and packed codes (n, P)."""
+    if len(packed) > BLOCK:
+        sums = np.empty(len(packed), np.float32)
+        for start in range(0, len(packed), BLOCK):
+            sums[start : start + BLOCK] = add_up(entries, packed[start : start + BLOCK])
+        return sums
+    if 1 < len(packed) <= FEW:  # fewer calls, the same additions in the same order; of one column NumPy adds by pairs
+        parts = entries.ravel().take(packed.T + np.arange(len(entries))[:, None] * entries.shape[1])  # (P, n)
+        few: Floats = np.add.reduce(parts, 0)
+        return few
+    d: Floats = entries[0].take(packed[:, 0])
+    for p in range(1, len(entries)):
+        d += entries[p].take(packed[:, p])
+    return d
+
+
+def add_up_all(entries: Floats, M: int, K: int) -> Floats:
+    """Distances (K**M,) of all codes that there can be, at the positions that `places` says."""
+    d: Floats = entries[0]
+    last = len(entries) - 1
+    for p in range(1, len(entries)):
+        alone = p == last and K <= 16 and M % 2  # an odd last sub-code has K values, not K * K
+        d = (entries[p, : K if alone else None, None] + d).ravel()
+    return d[: K**M]
+
+
+def places(packed: Codes, K: int) -> Rows:
+    """Where each packed code (n, P) stands in `add_up_all`."""
+    base = K * K if K <= 16 else K
+    positions: Rows = packed.astype(np.int64) @ base ** np.arange(packed.shape[1])
+    return positions
+
+
+def smallest(d: Floats, top: int) -> Rows:
+    """Positions of the `top` smallest, sorted by (value, position); ties at the border go to the lower position."""
+    if FEW < len(d) > top:
+        near = np.flatnonzero(d <= np.partition(d, top - 1)[top - 1]) if top else np.empty(0, np.int64)
+        return near[d[near].argsort(kind="stable")[:top]]
+    return d.argsort(kind="stable")[:top]
+
+
+def nearest(tables: Floats, packed: Codes, top: int, threads: int | None = None) -> Ranking:
+    """As `rank`, on packed codes: each row is summed. `top` is at most N."""
+
+    def one(table: Floats) -> tuple[Floats, Rows]:
+        d = add_up(lookup(table), packed)
+        best = smallest(d, top)
+        return d[best], best
+
+    return for_each(one, tables, top, threads)
+
+
+def for_each(one: Callable[[Floats], tuple[Floats, Rows]], tables: Floats, top: int, threads: int | None) -> Ranking:
+    """The ranking of each table by `one`, in threads: NumPy and FAISS let go of the interpreter where it matters."""
+    Q = len(tables)
+    distances, rows = np.empty((Q, top), np.float32), np.empty((Q, top), np.int64)
+
+    def run(first: int, step: int) -> None:
+        for query in range(first, Q, step):
+            distances[query], rows[query] = one(tables[query])
+
+    if Q < 2 or threads == 1:
+        run(0, 1)
+    else:
+        workers = min(Q, threads or cores())
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(lambda first: run(first, workers), range(workers)))
+    return distances, rows

@@ -1,0 +1,239 @@
+"""Codebooks that cluster: heads of 16 clusters on the network's features, and a teacher from which the network learns them.
+
+Each codebook is a clustering of all pictures. A picture and its neighbours are to fall into the same cluster, and clusters are to
+be used evenly (Van Gansbeke et al., SCAN, 2020), which fits collections whose kinds of pictures are similarly many. Each head
+starts from its own random numbers. So heads disagree on hard pictures, and the sum over codebooks is a vote.
+
+The teacher is a moving average of the network. It assigns whole pictures to clusters, and the assignments of their neighbours are
+averaged in. Where the result is confident, the network learns to assign strongly changed views alike. No label takes part.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spq.config import ClusterConfig, InputConfig, ViewsConfig
+from spq.model.model import normalise
+from spq.model.network import Network
+from spq.training.optimizers import lr_factor
+
+STATISTICS_OF = 20_000  # pictures
+WEAK = ViewsConfig(crop_scale=(0.8, 1.0), jitter=0.0, grayscale=0.0, blur=0.0)  # what the teacher sees
+
+
+def cluster_loss(logits: Tensor, near: Tensor, balance: float) -> Tensor:
+    """How far pictures and neighbours are from sharing clusters that are used evenly (SCAN, equation 2), averaged over heads.
+
+    Args:
+        logits, near: (B, M, K) of pictures and of a neighbour of each. balance: weight of the entropy of the mean assignment.
+    """
+    p, q = torch.softmax(logits, 2), torch.softmax(near, 2)
+    agreement = (p * q).sum(2).clamp(min=1e-8).log().mean()
+    mean = torch.cat([p, q]).mean(0)  # (M, K)
+    entropy = -(mean * mean.clamp(min=1e-8).log()).sum(1).mean()
+    return -agreement - balance * entropy
+
+
+def fit_heads(
+    features: Tensor, near: Tensor, heads: int, config: ClusterConfig, generator: torch.Generator
+) -> nn.Linear:
+    """Fit clustering heads to frozen features; all of them are one layer, F -> heads * clusters.
+
+    Args:
+        features: (N, 1 + V, F), first of the whole pictures, then of views of them. near: (N, n) rows of neighbours.
+    """
+    N, V, width = features.shape
+    device, batch = features.device, min(config.head_batch, N)
+    mean, scale = features[:, 0].mean(0), features[:, 0].std(0).mean()
+    layer = nn.Linear(width, heads * config.clusters).to(device)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator, device=device) / width**0.5)
+        layer.bias.zero_()
+    optimizer = torch.optim.Adam(layer.parameters(), lr=config.head_lr)
+
+    def draw(count: int) -> Tensor:
+        return torch.randint(count, (batch,), generator=generator, device=device)
+
+    for step in range(config.head_steps):
+        optimizer.param_groups[0]["lr"] = config.head_lr * lr_factor(step / config.head_steps, 0.05, "cosine")
+        rows = draw(N)
+        shown = [(features[of, draw(V)] - mean) / scale for of in (rows, near[rows, draw(near.shape[1])])]
+        own, neighbour = (layer(x).view(batch, heads, config.clusters) for x in shown)
+        optimizer.zero_grad()
+        torch.autograd.backward(cluster_loss(own, neighbour, config.balance))
+        optimizer.step()
+    with torch.no_grad():  # the layer takes features as they are
+        layer.bias.sub_(layer.weight @ mean / scale)
+        layer.weight.div_(scale)
+    return layer
+
+
+@torch.no_grad()
+def choose_heads(assigned: Tensor, count: int) -> list[int]:
+    """Choose the heads whose sum agrees best with all heads; each beginning of the list is such a choice as well.
+
+    Single heads differ by the luck of their start. The next head is always the one with which the summed co-association of
+    the chosen heads (how likely two pictures share a cluster) correlates best with that of all heads.
+
+    Args:
+        assigned: (N, H, K) assignments of a few thousand pictures.
+    """
+    together = torch.einsum("ihk,jhk->hij", assigned, assigned)  # (H, N, N)
+    together = together - together.mean((1, 2), keepdim=True)
+    gram = (together.flatten(1) @ together.flatten(1).T).cpu()  # (H, H)
+    with_all, chosen = gram.sum(1), list[int]()
+    while len(chosen) < count:
+        rest = [h for h in range(len(gram)) if h not in chosen]
+        sums = [[*chosen, h] for h in rest]
+        fit = [float(with_all[s].sum() / gram[s][:, s].sum().clamp(min=1e-12).sqrt()) for s in sums]
+        chosen.append(rest[max(range(len(rest)), key=fit.__getitem__)])
+    return chosen
+
+
+def targets(own: Tensor, around: Tensor, prior: Tensor, own_share: float) -> Tensor:
+    """Mix the teacher's own assignment with that of the neighbours, and raise rare clusters: (B, M, K).
+
+    Args:
+        own: (B, M, K) assignments. around: (B, M, K) mean assignment of the neighbours. prior: (M, K) mean of all.
+    """
+    mixed = (own_share * own + (1 - own_share) * around) / prior.clamp(min=1e-4)
+    return mixed / mixed.sum(2, keepdim=True)
+
+
+def confident_cross_entropy(logits: Tensor, target: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+    """Cross-entropy with the clusters of which the target is confident, each cluster with the same weight in its head.
+
+    Returns:
+        the loss, and which (B, M) were confident.
+    """
+    value, label = target.max(2)
+    sure = value > confidence
+    M, K = target.shape[1:]
+    slot = (label + K * torch.arange(M, device=label.device)).flatten()
+    count = torch.zeros(M * K, device=logits.device).index_add_(0, slot, sure.flatten().float())
+    even = len(target) / K
+    weight = sure / count[slot].view_as(sure).clamp(min=even / 10)  # limits the weight of very rare clusters
+    loss = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="none").view_as(sure)
+    return (loss * weight).sum() / weight.sum().clamp(min=1e-6), sure
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of all pictures with assignments to the power of `sharpness`; arguments and result as above."""
+    sharp = target**sharpness
+    sharp = sharp / sharp.sum(2, keepdim=True)
+    loss = -(sharp * logits.log_softmax(2)).sum(2).mean()
+    return loss, torch.ones(target.shape[:2], dtype=torch.bool, device=target.device)
+
+
+def cut_out(views: Tensor, side: float, generator: torch.Generator) -> Tensor:
+    """Cover a square of `side` times S in each view (B, 3, S, S) with grey; a part of it may lie outside."""
+    B, _, S, _ = views.shape
+    half = side * S / 2
+    centre = torch.rand(2, B, 1, generator=generator, device=views.device) * S
+    at = torch.arange(S, device=views.device) + 0.5
+    rows, columns = (at - centre[0]).abs() < half, (at - centre[1]).abs() < half
+    return views.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+@torch.no_grad()
+def describe_whole(
+    network: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    config: InputConfig,
+    bf16: bool,
+    mirror: bool = True,
+    batch: int = 1000,
+) -> Tensor:
+    """Apply a network in evaluation mode to whole pictures, (N, 3, S, S) uint8 -> (N, F).
+
+    Args:
+        mirror: return the mean of each picture and its mirror image.
+    """
+    parts = []
+    for chunk in torch.split(pixels, batch):
+        x = normalise(chunk, config).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
+            parts.append((network(x).float() + network(x.flip(3)).float()) / 2 if mirror else network(x).float())
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def recompute_statistics(
+    network: nn.Module, pixels: Tensor, config: InputConfig, bf16: bool, batch: int = 1000
+) -> None:
+    """Replace batch statistics, which come from crops in training, by those of up to 20,000 whole pictures. In place.
+
+    Args:
+        pixels: (N, 3, S, S) uint8 in random order.
+    """
+    layers = collect_statistics(network)
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean over batches
+    shown = pixels[:STATISTICS_OF]
+    for part in shown.tensor_split(-(-len(shown) // batch)):  # of even sizes, as they weigh the same
+        x = normalise(part, config).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
+            network(x)
+    network.eval()
+    for layer, momentum in zip(layers, before, strict=True):
+        layer.momentum = momentum
+
+
+def collect_statistics(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Put batch normalisation in training mode and all else, such as dropout, in evaluation mode; returns those layers."""
+    network.eval()
+    layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for layer in layers:
+        layer.train()
+    return layers
+
+
+def nearest(features: Tensor, count: int, chunk: int = 2048) -> Tensor:
+    """(N, count) rows of the nearest others by cosine of centred features (N, F)."""
+    x = F.normalize(features - features.mean(0), dim=1)
+    x = x.to(torch.bfloat16) if x.is_cuda else x
+    found = []
+    for start in range(0, len(x), chunk):
+        similar = x[start : start + chunk] @ x.T
+        similar.diagonal(start).fill_(-2.0)
+        found.append(similar.topk(count, dim=1).indices)
+    return torch.cat(found)
+
+
+class Teacher:
+    """A moving average of the network, with the last assignment of each picture.
+
+    Args:
+        network: backbone and clustering heads. bank: (N, M, K) first assignments of all pictures. near: (N, n) neighbours.
+    """
+
+    def __init__(self, network: Network, bank: Tensor, near: Tensor, config: ClusterConfig) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.bank, self.near, self.config = bank, near, config
+        self.prior = bank.mean(0)  # (M, K)
+
+    @torch.no_grad()
+    def targets(self, rows: Tensor, weak: Tensor) -> tuple[Tensor, Tensor]:
+        """What to learn for the pictures in these rows, and the teacher's own assignments, both (B, M, K).
+
+        Args:
+            weak: (B, 3, S, S) weakly changed views of the pictures.
+        """
+        own = torch.softmax(self.network.head(self.network.backbone(weak)).float().view(-1, *self.prior.shape), 2)
+        around = self.bank[self.near[rows]].mean(1)
+        self.bank[rows] = own
+        self.prior.lerp_(own.mean(0), 0.02)
+        return targets(own, around, self.prior, self.config.own_share), own
+
+    @torch.no_grad()
+    def follow(self, network: Network) -> None:
+        """Move a step towards the network."""
+        weight = 1 - self.config.teacher_momentum
+        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), weight)

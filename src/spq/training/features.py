@@ -1,0 +1,275 @@
+"""Features of a frozen backbone: of each whole picture and of some random views of it, computed once and kept on disk.
+
+What decides them is their key: the bytes of the pictures, the backbone's weights and structure, input, views, precision. The
+views of a picture are always the same ones, so that trainings of other seeds and code lengths share them. A cached file is
+used only where the features of its first pictures come out the same again, so that changed code of a backbone or of a decoder
+is noticed as well. Stopped at any moment, the computation goes on where it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from spq.common.files import Replacing
+from spq.config import InputConfig, Recipe, to_dict
+from spq.data.decode import Pixels, load_pixels
+from spq.data.image_set import ImageSet
+from spq.errors import ConfigError, ImageError
+from spq.model.model import normalise
+from spq.training.views import make_views
+
+FORMAT = 1
+CHUNK = 256  # pictures decoded, described and written at a time: at 224 pixels 39 MB
+PROBES = 4  # pictures whose features are computed again before a cached file is used
+CACHE_GB = 8.0  # of all feature files together; the environment's SPQ_CACHE_GB in its place
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Features:
+    """array: (N, 1 + V, F) float32, first the whole picture, then V views of it; N pictures could be read.
+    kept: (N,) their positions. failures: (position, reason) of the others. fingerprint: the key. pictures: a hash of
+    the pictures alone, whatever describes them. cached: was it there?"""
+
+    array: NDArray[np.float32]
+    kept: NDArray[np.int64]
+    failures: list[tuple[int, str]]
+    fingerprint: str
+    pictures: str
+    cached: bool
+
+
+def cache_folder() -> Path:
+    """`$SPQ_CACHE`, else `spq` in the user's cache folder."""
+    base = os.environ.get("SPQ_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spq"
+    return Path(base) / "features"
+
+
+def cached_features(
+    images: ImageSet,
+    recipe: Recipe,
+    backbone: nn.Module,
+    feature_dim: int,
+    *,
+    precision: str = "fp32",
+    progress: Progress | None = None,
+    folder: Path | None = None,
+) -> Features:
+    """The features of all pictures and of `recipe.train.cached_views` views of each, from the cache or computed now.
+
+    Args:
+        backbone: on the device to compute on; used in evaluation mode, as it will be in search.
+        progress: called with the number of pictures done. folder: by default `cache_folder()`.
+    Raises:
+        ConfigError: more than the cache may hold.
+    """
+    folder = folder or cache_folder()
+    shape = (len(images), 1 + recipe.train.cached_views, feature_dim)
+    _check_room(shape)
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = _hash_of(images)
+    key = _key(pictures, recipe, backbone, precision)
+    describe = _Describer(images, recipe, backbone.eval(), precision)
+    with _locked(folder / f"{key}.lock"):
+        state = _State.read(folder / f"{key}.json")
+        file = folder / f"{key}.npy"
+        if state.done and not (file.exists() and _as_before(file, shape, state, describe)):
+            state = _State()
+        if cached := state.done == len(images):
+            if progress:
+                progress(len(images))
+        else:
+            make_room(folder, 4 * int(np.prod(shape)), keep=key)
+            _fill(file, shape, state, describe, progress)
+        os.utime(file)  # the least recently used go first
+    array = np.load(file, mmap_mode="r")
+    kept = np.setdiff1d(np.arange(len(images)), [position for position, _ in state.failures])
+    return Features(array if len(kept) == len(images) else array[kept], kept, state.failures, key, pictures, cached)
+
+
+def make_room(folder: Path, needed: int, keep: str = "") -> None:
+    """Delete the least recently used feature files until `needed` bytes more stay within the limit."""
+    files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
+    total = sum(file.stat().st_size for file in files if file.stem != keep) + needed
+    for file in files:
+        if total > _limit() and file.stem != keep and (size := _delete(file)):
+            total -= size
+
+
+def _delete(file: Path) -> int:
+    """Delete a feature file and its state, unless a process is making it; its size, or 0."""
+    with file.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0
+        size = file.stat().st_size
+        for suffix in (".npy", ".json"):  # not the lock: somebody may be waiting for it
+            file.with_suffix(suffix).unlink(missing_ok=True)
+    return size
+
+
+@dataclass
+class _State:
+    """How many pictures of a file are done, and which of them could not be read."""
+
+    done: int = 0
+    failures: list[tuple[int, str]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> _State:
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            return cls(content["done"], [(position, reason) for position, reason in content["failures"]])
+        except (OSError, ValueError, TypeError, KeyError):
+            return cls()
+
+    def write(self, path: Path) -> None:
+        with Replacing(path) as temporary:
+            temporary.write_text(json.dumps(self.__dict__), "utf-8")
+
+
+def describe(
+    pixels: NDArray[np.uint8],
+    recipe: Recipe,
+    backbone: nn.Module,
+    views: int,
+    seed: int,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    view_input: InputConfig | None = None,
+    precision: str = "fp32",
+) -> NDArray[np.float32]:
+    """Features (n, 1 + views, F) of pictures (n, 3, S, S) and of random views of each, on the device of the backbone.
+
+    Args:
+        backbone: in evaluation mode. rows: which of the pictures; by default all. view_input: the input at the size of the
+            views; by default the recipe's.
+    """
+    rows = np.arange(len(pixels)) if rows is None else rows
+    device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
+    layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+    generator = torch.Generator(device).manual_seed(seed)
+    parts = []
+    step = max(8, 2**19 // recipe.input.size**2)  # pictures: what a CPU's caches hold
+    for start in range(0, len(rows), step):
+        batch = torch.from_numpy(pixels[rows[start : start + step]]).to(device)
+        shown = [normalise(batch, recipe.input)]
+        shown += [make_views(batch, recipe.views, view_input or recipe.input, generator) for _ in range(views)]
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            columns = [backbone(images.contiguous(memory_format=layout)).float() for images in shown]
+        parts.append(torch.stack(columns, 1).cpu().numpy())
+    return np.concatenate(parts) if parts else np.empty((0, 1 + views, 0), np.float32)
+
+
+class _Describer:
+    """Positions of pictures -> their features."""
+
+    def __init__(self, images: ImageSet, recipe: Recipe, backbone: nn.Module, precision: str) -> None:
+        self.images, self.recipe, self.backbone, self.precision = images, recipe, backbone, precision
+
+    def __call__(self, positions: Sequence[int], views: int) -> tuple[Pixels, NDArray[np.float32]]:
+        """The pixels with what could not be read, and features (n, 1 + views, F) of what could."""
+        pixels = load_pixels(self.images, self.recipe.input.size, positions=positions)
+        return pixels, describe(pixels.array, self.recipe, self.backbone, views, positions[0], precision=self.precision)
+
+
+def _fill(
+    file: Path, shape: tuple[int, int, int], state: _State, describe: _Describer, progress: Progress | None
+) -> None:
+    """Chunk after chunk; the state is written after the features that it speaks of."""
+    array = np.lib.format.open_memmap(file, "r+" if state.done else "w+", np.float32, shape)
+    while state.done < shape[0]:
+        positions = range(state.done, min(state.done + CHUNK, shape[0]))
+        pixels, features = describe(positions, shape[1] - 1)
+        if len(features):
+            array[pixels.kept] = features
+        array.flush()
+        state.failures += pixels.failures
+        state.done = positions.stop
+        state.write(file.with_suffix(".json"))
+        if progress:
+            progress(state.done)
+
+
+def _as_before(file: Path, shape: tuple[int, int, int], state: _State, describe: _Describer) -> bool:
+    """Whether the file is whole, and its first pictures have the same features now."""
+    try:
+        array = np.load(file, mmap_mode="r")
+    except (OSError, ValueError):
+        return False
+    if array.shape != shape or array.dtype != np.float32:
+        return False
+    bad = {position for position, _ in state.failures}
+    probes = [position for position in range(state.done) if position not in bad][:PROBES]
+    if not probes:
+        return True
+    pixels, now = describe(probes, 0)
+    then = array[pixels.kept, 0]
+    if not len(now):
+        return False
+    scale = np.abs(now).mean()
+    return bool(np.abs(now[:, 0] - then).mean() <= 0.01 * scale)  # other thread counts differ in the last digits
+
+
+def _hash_of(images: ImageSet) -> str:
+    digest = hashlib.sha256()
+    for position in range(len(images)):
+        try:
+            digest.update(hashlib.sha256(images.read(position)).digest())
+        except ImageError as error:  # as such it is counted later on
+            digest.update(str(error).encode())
+    return digest.hexdigest()
+
+
+def _key(pictures: str, recipe: Recipe, backbone: nn.Module, precision: str) -> str:
+    digest = hashlib.sha256(pictures.encode())
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    decides = {
+        "format": FORMAT,
+        "network": repr(backbone),
+        "input": to_dict(recipe.input),
+        "views": to_dict(recipe.views),
+        "train": [recipe.train.cached_views, 0, recipe.train.channels_last, precision],  # 0: the seed of the views
+    }
+    digest.update(json.dumps(decides, sort_keys=True).encode())
+    return digest.hexdigest()[:24]
+
+
+def _check_room(shape: tuple[int, int, int]) -> None:
+    needed = 4 * int(np.prod(shape)) / 1e9
+    if needed * 1e9 > _limit():
+        raise ConfigError(
+            f"features of {shape[0]:,} pictures x {shape[1]} views take {needed:.1f} GB, the cache may hold "
+            f"{_limit() / 1e9:g}; lower cached_views, or set SPQ_CACHE_GB"
+        )
+
+
+def _limit() -> float:
+    text = os.environ.get("SPQ_CACHE_GB", "")
+    try:
+        return 1e9 * float(text or CACHE_GB)
+    except ValueError:
+        raise ConfigError(f"SPQ_CACHE_GB={text!r} is no number; give gigabytes, for example 8") from None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process computes, a second one waits and finds the file done."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

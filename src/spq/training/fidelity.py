@@ -1,0 +1,150 @@
+"""What codes keep of the pictures, told without labels: do copies find their originals, do rankings stay as they were?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spq.config import Distance, InputConfig, ViewsConfig
+from spq.model.network import Network
+from spq.model.quantizer import Quantizer
+from spq.training.health import measure
+from spq.training.views import make_views
+
+PICTURES, QUERIES, TOP = 5000, 500, 10
+# An altered copy: cropped, mirrored, recoloured. Always the same ones, so that models of different recipes compare.
+COPY = ViewsConfig(crop_scale=(0.4, 1.0), blur=0.0)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Codes of one length on a sample of the training pictures. All shares are of 1.
+
+    Attributes:
+        codeword_use, entropy: as in `Health`. dead_codewords: how many of the M*K no picture has.
+        error: share of the descriptors' variance that is lost.
+        copy_at_1, copy_at_10: of altered copies, those whose original is the nearest of all, or among the 10 nearest.
+        float_copy_at_1, float_copy_at_10: the same for descriptors that are not quantized: what no code can exceed by much.
+        kept: share of the 10 nearest by these descriptors that are among the 10 nearest by code.
+        pictures, queries: size of the sample. Shares at a rank fall as collections grow, so they compare at equal sizes only.
+    """
+
+    bits: int
+    codeword_use: float
+    dead_codewords: int
+    entropy: float
+    error: float
+    copy_at_1: float
+    copy_at_10: float
+    float_copy_at_1: float
+    float_copy_at_10: float
+    kept: float
+    pictures: int
+    queries: int
+
+
+def chosen(count: int, limit: int) -> NDArray[np.int64]:
+    """At most `limit` of `count` rows, evenly spread: collections are often sorted by class.
+
+    >>> chosen(10, 4).tolist()
+    [0, 2, 5, 7]
+    """
+    return np.arange(min(count, limit)) * count // max(1, min(count, limit))
+
+
+@torch.no_grad()
+def describe_copies(network: Network, pixels: NDArray[np.uint8], config: InputConfig, batch_size: int) -> Tensor:
+    """Descriptors (N, D), on the CPU, of an altered copy of each picture (N, 3, S, S) uint8; always the same copies."""
+    device = network.quantizer.codebooks.device
+    generator = torch.Generator(device).manual_seed(0)
+    found = [
+        network.describe(make_views(batch.to(device), COPY, config, generator)).cpu()
+        for batch in torch.split(torch.from_numpy(np.ascontiguousarray(pixels)), batch_size)
+    ]
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def measure_fidelity(x: Tensor, copies: Tensor, originals: NDArray[np.int64], quantizer: Quantizer) -> list[Fidelity]:
+    """One report for each of the lengths that a model gives, the longest last.
+
+    Args:
+        x: (N, D) descriptors of the pictures. copies: (Q, D) of altered copies of those in rows `originals` (Q,).
+    """
+    config, codes = quantizer.config, torch.cat([quantizer.encode(chunk) for chunk in torch.split(x, 4096)])
+    reports = []
+    for bits, dim in zip(config.lengths, config.prefix_dims, strict=True):
+        M = dim // config.codeword_dim
+        sub = _Sample(x[:, :dim], codes[:, :M], quantizer.codebooks[:M], config.distance)
+        reports.append(_fidelity(bits, sub, copies[:, :dim], torch.from_numpy(originals)))
+    return reports
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """x (N, D), codes (N, M) and codebooks (M, K, d) of one length."""
+
+    x: Tensor
+    codes: Tensor
+    codebooks: Tensor
+    distance: Distance
+
+    def distances(self, queries: Tensor, coded: bool) -> Tensor:
+        """(Q, D) -> (Q, N): to the codes, or to the descriptors themselves."""
+        M, _, d = self.codebooks.shape
+        parts, total = self.x.reshape(-1, M, d), torch.zeros(len(queries), len(self.x))
+        for m, sub in enumerate(queries.reshape(-1, M, d).unbind(1)):
+            others = self.codebooks[m] if coded else parts[:, m]
+            far = -(sub @ others.T) if self.distance == "dot" else torch.cdist(sub, others)
+            far = far.square() if self.distance == "sqeuclidean" else far
+            total += far[:, self.codes[:, m].long()] if coded else far
+        return total
+
+
+def _fidelity(bits: int, sample: _Sample, copies: Tensor, originals: Tensor) -> Fidelity:
+    x, codes, own = sample.x, sample.codes, originals[:, None]
+    M, K, _ = sample.codebooks.shape
+    health = measure(codes.numpy(), x.numpy(), K)
+    by_code, by_float = (sample.distances(copies, coded) for coded in (True, False))
+    near_code, near_float = (
+        sample.distances(x[originals], coded).scatter_(1, own, math.inf) for coded in (True, False)
+    )
+    top = min(TOP, len(x) - 1)
+    nearest = near_float.topk(top, largest=False).indices
+    decoded = sample.codebooks[torch.arange(M), codes.long()].flatten(1)
+    return Fidelity(
+        bits=bits,
+        codeword_use=health.codeword_use,
+        dead_codewords=round(M * K * (1 - health.codeword_use)),
+        entropy=health.entropy,
+        error=float((x - decoded).square().sum() / (x - x.mean(0)).square().sum().clamp(min=1e-12)),
+        copy_at_1=in_top(by_code, own, 1),
+        copy_at_10=in_top(by_code, own, TOP),
+        float_copy_at_1=in_top(by_float, own, 1),
+        float_copy_at_10=in_top(by_float, own, TOP),
+        kept=in_top(near_code, nearest, top),
+        pictures=len(x),
+        queries=len(copies),
+    )
+
+
+def in_top(distances: Tensor, rows: Tensor, top: int) -> float:
+    """Share of the given rows that are among the `top` nearest; of equally near ones as many as a fair draw would take.
+
+    Args:
+        distances: (Q, N). rows: (Q, J), of each query.
+
+    >>> in_top(torch.tensor([[0.1, 0.5, 0.5, 0.9]]), torch.tensor([[0, 1]]), 2)  # the first, and one of two
+    0.75
+    """
+    shares = []
+    for column in rows.T:
+        mine = distances.gather(1, column[:, None])
+        nearer, equal = (distances < mine).sum(1), (distances == mine).sum(1)
+        shares.append(((top - nearer) / equal).clamp(0, 1))
+    return float(torch.stack(shares).mean())

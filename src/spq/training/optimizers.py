@@ -1,0 +1,61 @@
+"""Which optimizer moves what, and how fast at which moment of the training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Adam, Optimizer
+
+from spq.config import Recipe
+from spq.model.network import Network
+from spq.training.muon import Muon
+
+
+def make_optimizers(
+    network: Network, recipe: Recipe, *, backbone: bool = True, more: Sequence[nn.Module] = ()
+) -> list[Optimizer]:
+    """Adam for everything, or Muon for the convolutions and Adam for the rest. Each group keeps its `peak_lr`.
+
+    With a `backbone_lr_scale` the backbone's parameters are groups of their own, at that share of the rates; without
+    `backbone` there are none of it. The parameters of `more` modules learn as the head's do.
+    """
+    config = recipe.train
+    own = set() if backbone else {id(p) for p in network.backbone.parameters()}
+    params = [p for module in (network, *more) for p in module.parameters() if p.requires_grad and id(p) not in own]
+    optimizers: list[Optimizer] = []
+    if config.optimizer == "muon":
+        filters = [p for p in params if p.ndim == 4]
+        params = [p for p in params if p.ndim != 4]
+        if groups := _groups(filters, network, config.muon_lr, config.backbone_lr_scale):
+            optimizers.append(Muon(groups, lr=config.muon_lr, momentum=config.muon_momentum))
+    groups = _groups(params, network, config.lr, config.backbone_lr_scale)
+    optimizers.append(Adam(groups, lr=config.lr, weight_decay=config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def _groups(params: list[nn.Parameter], network: Network, lr: float, scale: float) -> list[dict[str, Any]]:
+    """The head's and codebooks' parameters at `lr`, then the backbone's at `scale` of it; one group where it is 1."""
+    if scale == 1:
+        return [{"params": params, "lr": lr}]
+    pretrained = {id(p) for p in network.backbone.parameters()}
+    parts = [p for p in params if id(p) not in pretrained], [p for p in params if id(p) in pretrained]
+    return [{"params": part, "lr": rate} for part, rate in zip(parts, (lr, lr * scale), strict=True) if part]
+
+
+def lr_factor(done: float, warmup: float, schedule: str) -> float:
+    """Share of the peak learning rate when `done` of the budget is spent: linear warm-up, then one cosine to zero.
+
+    >>> [round(lr_factor(done, 0.1, "cosine"), 3) for done in (0.0, 0.05, 0.1, 0.55, 1.0)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if done < warmup:
+        return done / warmup
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))

@@ -1,0 +1,201 @@
+"""`spq serve`: an index as a web page and an HTTP API. Nothing is global: `create_app` can be called as often as wanted."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from spq import __version__
+from spq.errors import ConfigError
+from spq.index.image_index import ImageIndex
+from spq.web.server import problems, schemas
+from spq.web.server.guard import Guard
+from spq.web.server.metrics import Metrics
+from spq.web.server.routes import api
+from spq.web.server.service import Service
+from spq.web.server.settings import Settings
+
+__all__ = ["Settings", "create_app", "serve"]
+BACKLOG = 256  # connections that wait to be taken
+PAGE = Path(__file__).parent.parent / "page"
+ABOUT = """Search pictures by picture. Ids are those of hits; errors are problem+json (RFC 9457). A picture is sent, never the
+address of one: this server fetches nothing."""
+
+
+def create_app(index: ImageIndex, settings: Settings | None = None) -> FastAPI:
+    """The ASGI app over an open index, which stays the caller's to close, after the app has ended."""
+    settings = settings or Settings()
+    made: list[Service] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        made[0].start()
+        yield
+        made[0].stop()
+
+    app = FastAPI(title="spq", version=__version__, description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
+    service = Service(index, settings)
+    made.append(service)
+    app.state.service = service
+    problems.install(app)
+    app.include_router(api(service))
+    _add_page(app)
+    _tell_schemas(app)
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(_Measured, metrics=service.metrics)
+    return app
+
+
+def serve(folder: Path, settings: Settings, open_page: bool, note: Callable[[str], None]) -> None:
+    """Serve an index until Ctrl-C.
+
+    Raises:
+        ConfigError: the port is taken, or the address is not of this machine. StoreError, ModelError: as the index.
+    """
+    import torch
+    import uvicorn
+
+    _log_to_stderr()
+    with _listening(settings.host, settings.port) as listener, ImageIndex.open(folder) as index:
+        if not settings.is_local:
+            who = f"whoever reaches {settings.host}{' and has the token' if settings.token else ''}"
+            note(f"warning: {who} can see all pictures of this index; what is sent is not encrypted")
+        torch.set_num_threads(1)  # each search has a core; threads within one would wait for those of others
+        app = create_app(index, settings)
+        app.state.service.library.warm()
+        address = _address(settings, listener.getsockname()[1])
+        note(f"{len(index):,} pictures at {address}  (Ctrl-C ends)")
+        if open_page:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
+        )
+        with _signals_ignored():
+            uvicorn.Server(config).run([listener])
+        note("stopped")
+
+
+def _log_to_stderr() -> None:
+    """What the server itself says; libraries only from a warning on."""
+    logging.basicConfig(level=logging.WARNING, format="spq: %(message)s", stream=sys.stderr)
+    logging.getLogger("spq").setLevel(logging.INFO)
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """uvicorn listens to these signals itself, ends in order, and then sends itself the same one again: to us."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """
+    Raises:
+        ConfigError: the port is taken, or the address is not of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, proto=socket.IPPROTO_TCP)[0]
+        # Its protocol has to be named: else asyncio leaves Nagle's algorithm on, and an answer waits 40 ms on its way.
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"port {port} of {host} is taken; end what runs there, or give another --port") from None
+        number = error.errno or 0  # below 0 where a name could not be looked up
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+        raise ConfigError(f"cannot listen on {host}, port {port}: {reason}; give another --host or --port") from None
+    return listener
+
+
+def _address(settings: Settings, port: int) -> str:
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    query = f"?token={quote(settings.token, safe='')}" if settings.token else ""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/{query}"
+
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        if not (PAGE / "index.html").exists():
+            raise problems.ProblemError(404, "this installation has no page; the API is at /openapi.json")
+        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+    if PAGE.is_dir():
+        app.mount("/assets", _Assets(directory=PAGE), name="assets")
+
+
+class _Assets(StaticFiles):
+    """Files of the page. A browser asks each time whether they are still the same."""
+
+    def file_response(self, *arguments: object, **options: object) -> Response:
+        response = super().file_response(*arguments, **options)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _tell_schemas(app: FastAPI) -> None:
+    """The models that routes read by themselves belong to the OpenAPI, too."""
+    known = app.openapi
+
+    def openapi() -> dict[str, object]:
+        if app.openapi_schema is None:
+            document = known()
+            components = document.setdefault("components", {}).setdefault("schemas", {})
+            for model in (schemas.Ask, schemas.AskWhy, schemas.Problem):
+                told = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                components.update(told.pop("$defs", {}))
+                components[model.__name__] = told
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+class _Measured:
+    """Counts and times every request, refused ones included."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self.metrics.observe(route, scope["method"], status, time.perf_counter() - start)

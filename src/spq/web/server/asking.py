@@ -1,0 +1,118 @@
+"""What a search is asked, as JSON or as a form with pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, BinaryIO, TypeVar
+
+from fastapi import Request
+from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from spq.web.server.library import Uploads
+from spq.web.server.problems import ProblemError, validation_detail
+from spq.web.server.schemas import Ask
+
+A = TypeVar("A", bound=Ask)
+
+PICTURES = ("image", "negative_image")  # fields of the form, as in `Uploads`
+TEXTS = ("query", "id")
+MAX_JSON = 1_000_000  # bytes
+
+
+def openapi_body(model: type[Ask]) -> dict[str, Any]:
+    """Both forms that a search may come in."""
+    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+    properties: dict[str, Any] = {
+        "image": {**files, "description": "Pictures to be like."},
+        "negative_image": {**files, "description": "Pictures not to be like."},
+        "query": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": reference,
+            "description": "The rest, as JSON.",
+            "examples": ['{"top": 20, "where": "width >= 640"}'],
+        },
+    }
+    if "id" in model.model_fields:
+        properties["id"] = {"type": "integer", "minimum": 0, "description": "In place of that of the query."}
+    form = {"type": "object", "properties": properties}
+    content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": reference}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@asynccontextmanager
+async def asked(request: Request, model: type[A], max_pictures: int) -> AsyncIterator[tuple[Uploads, A]]:
+    """Pictures and query of a request. Large pictures are files on disk, which are gone afterwards.
+
+    Raises:
+        ProblemError: 413, 415 or 422.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        yield Uploads(), _parsed(await _json(request), model)
+    elif kind == "multipart/form-data":
+        form = await _form(request, max_pictures)
+        try:
+            yield _uploads(form), _parsed(_text(form, "query"), model, _text(form, "id"))
+        finally:
+            await form.close()
+    else:
+        raise ProblemError(415, f"content type {kind or 'unknown'}; send multipart/form-data or application/json")
+
+
+async def _json(request: Request) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_JSON:
+            raise ProblemError(413, f"a query is at most {MAX_JSON / 1e6:g} MB of JSON", {"Connection": "close"})
+    return b"".join(parts)
+
+
+async def _form(request: Request, max_pictures: int) -> FormData:
+    try:
+        return await request.form(max_files=max_pictures, max_fields=len(TEXTS), max_part_size=MAX_JSON)
+    except HTTPException as error:  # Starlette's, of a form that has too many parts, or none
+        raise ProblemError(422, f"the form cannot be read: {error.detail}") from None
+    except FormParserError as error:
+        raise ProblemError(422, f"the form cannot be read: {error}") from None
+
+
+def _uploads(form: FormData) -> Uploads:
+    unknown = sorted({name for name, _ in form.multi_items()} - {*PICTURES, *TEXTS})
+    if unknown:
+        raise ProblemError(422, f"{unknown[0]}: no such field; there are {', '.join((*PICTURES, *TEXTS))}")
+    files: dict[str, list[BinaryIO]] = {}
+    for name in PICTURES:
+        parts = form.getlist(name)
+        if not all(isinstance(part, UploadFile) for part in parts):
+            raise ProblemError(422, f"{name}: not a file; a part of a form needs a filename to be one")
+        files[name] = [part.file for part in parts if isinstance(part, UploadFile)]
+    return Uploads(*files.values())
+
+
+def _text(form: FormData, name: str) -> str:
+    value = form.get(name, "")
+    if not isinstance(value, str):
+        raise ProblemError(422, f"{name}: give a plain field, not a file")
+    return value
+
+
+def _parsed(text: str | bytes, model: type[A], id_: str = "") -> A:
+    """id_: as a field of its own, it goes before that of the query."""
+    try:
+        asked = json.loads(text or "{}")
+        if id_ and isinstance(asked, dict):
+            asked["id"] = json.loads(id_)
+        return model.model_validate(asked)
+    except ValidationError as error:
+        raise ProblemError(422, validation_detail(error.errors())) from None
+    except (ValueError, RecursionError) as error:
+        raise ProblemError(422, f"not JSON: {error}") from None

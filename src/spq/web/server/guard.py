@@ -1,0 +1,172 @@
+"""Who may ask, how much at a time, and what browsers are told: one layer of ASGI around the whole app.
+
+A page elsewhere can make a browser ask a server on 127.0.0.1. So a request must name this server (a name that was bent to
+127.0.0.1 is not ours), must not come from another site's page, and no answer may be used by one: there is no CORS at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import socket
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from spq.web.server.problems import ProblemError, problem
+from spq.web.server.settings import Settings, is_address
+
+POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+OPEN_PATHS = ("/", "/healthz", "/favicon.ico")  # without a token, as `/assets/`
+FROM_ELSEWHERE = ("cross-site", "same-site")  # 127.0.0.1 with another port is the same site, and another server
+
+
+class Guard:
+    """Around an ASGI app."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+        self.names = _names(settings)
+        self.cookie = f"spq_{_digest(settings.token, 'name')[:8]}"  # cookies know no ports: one name for each token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        send = _with_headers(send, self._set_cookie(given))
+        refusal = self._refusal(scope["path"], headers, given)
+        if refusal:
+            await problem(*refusal)(scope, receive, send)
+            return
+        body = _Body(receive, self.settings.max_upload, self.settings.body_seconds)
+        await self.app(scope, body.receive, send)
+
+    def _refusal(self, path: str, headers: Headers, given: str) -> tuple[int, str, dict[str, str]] | None:
+        host = _hostname(headers.get("host", ""))
+        if not self._is_ours(host):
+            told = "this server is not asked under that name; use the address that it printed, or --allow-host NAME"
+            return 421, told, {}
+        if path not in OPEN_PATHS and headers.get("sec-fetch-site") in FROM_ELSEWHERE:
+            return 403, "a page of another site may not ask here", {}
+        origin = headers.get("origin")
+        if origin and origin.partition("://")[2] != headers.get("host"):
+            return 403, "a page of another site may not ask here", {}
+        if not self._may_enter(path, headers, given):
+            remedy = "send Authorization: Bearer TOKEN, or open the page once with ?token=TOKEN"
+            return 401, f"the token is missing or wrong; {remedy}", {"WWW-Authenticate": "Bearer"}
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and (len(length) > 18 or int(length) > self.settings.max_upload):
+            return _too_large(self.settings.max_upload)
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        # a name can be bent to this server by whoever owns it, an address cannot
+        return host in self.names or (not self.settings.is_local and is_address(host))
+
+    def _may_enter(self, path: str, headers: Headers, given: str) -> bool:
+        token = self.settings.token
+        if not token:
+            return True
+        if given and not _same(given, token):
+            return False
+        if path in OPEN_PATHS or path.startswith("/assets/") or given:
+            return True
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return _same(bearer.strip(), token)
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
+        except CookieError:
+            return False
+        return cookie is not None and _same(cookie.value, _digest(token, "cookie"))
+
+    def _set_cookie(self, given: str) -> str:
+        token = self.settings.token
+        if not (token and given and _same(given, token)):
+            return ""
+        return f"{self.cookie}={_digest(token, 'cookie')}; HttpOnly; SameSite=Strict; Path=/"
+
+
+class _Body:
+    """Of one request: counted as it comes in, and only for so long."""
+
+    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+        self._receive, self.limit, self.seconds = receive, limit, seconds
+        self.size, self.complete = 0, False
+        self._end = 0.0
+
+    async def receive(self) -> Message:
+        if self.complete:
+            return await self._receive()  # waits until the client goes away
+        now = asyncio.get_running_loop().time()
+        self._end = self._end or now + self.seconds
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, self._end - now))
+        except TimeoutError:
+            told = f"the request did not come in within {self.seconds:g} s"
+            raise ProblemError(408, told, {"Connection": "close"}) from None
+        self.complete = message["type"] != "http.request" or not message.get("more_body", False)
+        self.size += len(message.get("body", b""))
+        if self.size > self.limit:
+            raise ProblemError(*_too_large(self.limit))
+        return message
+
+
+def _too_large(limit: int) -> tuple[int, str, dict[str, str]]:
+    told = f"the request is over the limit of {limit / 1e6:g} MB; send smaller or fewer pictures"
+    return 413, told, {"Connection": "close"}
+
+
+def _names(settings: Settings) -> set[str]:
+    names = {"localhost", "127.0.0.1", "::1", settings.host.lower(), *map(str.lower, settings.allowed_hosts)}
+    return names if settings.is_local else names | {socket.gethostname().lower()}
+
+
+def _hostname(host: str) -> str:
+    """
+    >>> _hostname("Localhost:8765"), _hostname("[::1]:80"), _hostname("")
+    ('localhost', '::1', '')
+    """
+    if host.startswith("["):
+        name, closed, _ = host[1:].partition("]")
+        return name.lower() if closed else ""
+    return host.partition(":")[0].lower()
+
+
+def _same(a: str, b: str) -> bool:
+    return hmac.compare_digest(a.encode("utf-8", "replace"), b.encode("utf-8", "replace"))
+
+
+def _digest(token: str, purpose: str) -> str:
+    return hashlib.sha256(f"spq {purpose} {token}".encode("utf-8", "replace")).hexdigest()
+
+
+def _with_headers(send: Send, cookie: str) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers[name] = value
+            headers.setdefault("Cache-Control", "no-store")
+            if cookie:
+                headers.append("Set-Cookie", cookie)
+        await send(message)
+
+    return sending

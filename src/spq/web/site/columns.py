@@ -1,0 +1,62 @@
+"""What a site can be filtered by: a file for each column, fetched when a filter names it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from spq.index.filter import BUILT_IN, NUMBERS, Column, columns, parse
+from spq.index.filter_sql import known_columns
+from spq.index.store import Store
+
+_OF_ITEM = {"path": "path", "time": "mtime_ns", **{name: name for name in NUMBERS}}
+_FACTS = "SELECT items.id, fact.value FROM items, json_each(items.metadata{}) AS fact WHERE items.status = 0{} ORDER BY items.id"
+
+
+def write_columns(store: Store, ids: list[int], folder: Path) -> list[dict[str, Any]]:
+    """A JSON array for each column, a value for each of `ids`: null, a number, a text, or of `label` an array of texts.
+
+    A time is in seconds: what compares with it is, too.
+
+    Returns:
+        name (as an expression has it), kind, values, key (without brackets), own (not built in) and file of each.
+    """
+    folder.mkdir()
+    told = []
+    for number, (name, kind, values) in enumerate(known_columns(store)):
+        column = Column(name) if name in BUILT_IN else next(columns(parse(f"{name} = x")))
+        content = _values(store, column, ids)
+        (folder / f"{number}.json").write_text(json.dumps(content, separators=(",", ":")), "utf-8")
+        told.append(
+            {
+                "name": name,
+                "kind": kind,
+                "values": values,
+                "key": column.name,
+                "own": column.own,
+                "file": f"{number}.json",
+            }
+        )
+    return told
+
+
+def _values(store: Store, column: Column, ids: list[int]) -> list[Any]:
+    if not column.own and column.name != "label":
+        rows = store.select(f"SELECT id, {_OF_ITEM[column.name]} FROM items WHERE status = 0 ORDER BY id")
+        found = dict(rows)
+        return [found[i] // 10**9 if column.name == "time" else found[i] for i in ids]
+    if column.own:
+        key = column.name.encode("utf-8", "surrogateescape")
+        found = dict(store.select(_FACTS.format("", " AND fact.key = CAST(? AS TEXT)"), key))
+        return [found.get(i) for i in ids]
+    return _gathered(store.select(_FACTS.format(", '$.label'", "")), ids)
+
+
+def _gathered(rows: Iterable[tuple[int, Any]], ids: list[int]) -> list[list[Any]]:
+    """All values of each id."""
+    found: dict[int, list[Any]] = {}
+    for i, value in rows:
+        found.setdefault(i, []).append(value)
+    return [found.get(i, []) for i in ids]

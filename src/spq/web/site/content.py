@@ -1,0 +1,102 @@
+"""What the browser needs of an index, as files: codes to scan, and descriptions in small pages that are fetched when shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.errors import StoreError
+from spq.index.store import Manifest, Store
+from spq.pq import projection
+from spq.pq.sums import pack
+from spq.pq.tables import decode, distance_tables
+from spq.web.site.columns import write_columns
+from spq.web.site.thumbs import Made
+from spq.web.view import ON_MAP, ORDERS, facts, facts_of_codes
+
+PAGE = 64  # descriptions in a file: hits lie anywhere, so each of them may need another one
+PAGES = 256  # files in a folder
+Floats = NDArray[np.float32]
+
+
+class Content:
+    """Writes into `folder`, item by item in the order of ids; `finish` writes what is to be known of all."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.ids: list[int] = []
+        self.codes = bytearray()  # M each
+        self.thumbs: list[str] = []  # names, "" for none
+        self.without: list[tuple[str, str]] = []  # (path, reason) of the pictures that have no thumbnail
+
+    def add(self, made: Made) -> None:
+        """A page of items. All but the last are of PAGE items."""
+        described = []
+        for item, name, reason in zip(made.items, made.names, made.reasons, strict=True):
+            assert item.code is not None  # those without are not exported
+            self.ids.append(item.id)
+            self.codes += item.code.tobytes()
+            self.thumbs.append(name)
+            told = {key: value for key, value in facts(item).items() if key != "code"}
+            described.append(told | {"thumb": name})
+            if reason:
+                self.without.append((item.path, reason))
+        number = (len(self.ids) - 1) // PAGE
+        target = self.folder / "items" / str(number // PAGES) / f"{number}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(described, separators=(",", ":")), "utf-8")
+
+    def finish(self, store: Store, codebooks: Floats, further: dict[str, Any]) -> dict[str, Any]:
+        """Codes, codebooks, orders and the map; returns and writes `index.json`, with `further` facts in it."""
+        ids, M = np.array(self.ids, np.int64), self.manifest.num_codebooks
+        if ids.max(initial=0) >= 2**32:
+            raise StoreError(f"index {store.folder} has ids beyond {2**32 - 1:,}, which a site cannot hold; index anew")
+        codes = np.frombuffer(self.codes, np.uint8).reshape(-1, M)
+        self._write("ids", ids.astype("<u4"))
+        self._write("codes", pack(codes, self.manifest.codebook_size))
+        self._write("codebooks", codebooks.astype("<f4"))
+        self._write("tables", tables_of_codewords(codebooks, self.manifest.distance).astype("<f4"))
+        for name in ("path", "time", "new"):
+            by = ORDERS[name if name != "new" or store.revision() >= 0 else "last"]
+            ordered = store.ids(f"SELECT id FROM items WHERE status = 0 ORDER BY {by}")
+            self._write(f"order-{name}", np.searchsorted(ids, ordered).astype("<u4"))
+        self._write_map(ids, codes, codebooks)
+        told = self._facts(store) | further
+        (self.folder / "index.json").write_text(json.dumps(told, indent=1, sort_keys=True), "utf-8")
+        return told
+
+    def _write_map(self, ids: NDArray[np.int64], codes: NDArray[np.uint8], codebooks: Floats) -> None:
+        rows = projection.sample(ids, ON_MAP)
+        points = projection.project(codes[rows], codebooks)
+        names = np.array([int(self.thumbs[row] or "0", 16) for row in rows], ">u8")
+        self._write("map", rows.astype("<u4"), points[:, 0].astype("<f4"), points[:, 1].astype("<f4"), names)
+
+    def _facts(self, store: Store) -> dict[str, Any]:
+        """As /api/status has them."""
+        return {
+            **facts_of_codes(store),
+            "images": len(self.ids),
+            "unreadable": len(store.unreadable()),
+            "generation": max(store.revision(), 0),
+            "columns": write_columns(store, self.ids, self.folder / "columns"),
+            "page": PAGE,
+            "pages": PAGES,
+        }
+
+    def _write(self, name: str, *columns: NDArray[Any]) -> None:
+        """One after the other."""
+        (self.folder / f"{name}.bin").write_bytes(b"".join(column.tobytes() for column in columns))
+
+
+def tables_of_codewords(codebooks: Floats, distance: str) -> Floats:
+    """(K, M, K): from codeword k of codebook m to all others there, [k, m], as `distance_tables` has them of an item's code.
+
+    The table of any item is cut from these, so that the browser adds up the same numbers as `spq search --id`.
+    """
+    M, K, _ = codebooks.shape
+    same = np.repeat(np.arange(K, dtype=np.uint8)[:, None], M, 1)
+    return distance_tables(decode(same, codebooks), codebooks, distance)

@@ -1,0 +1,105 @@
+"""What server and web site tell alike of an index: its items, groups of copies, orders of a list."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from spq.dupes.find import Member, Report
+from spq.index.store import Item, Store
+
+Facts = dict[str, Any]
+ON_MAP = 100_000  # pictures that are drawn
+ORDERS = {"id": "id", "path": "path", "time": "mtime_ns DESC, id", "new": "revision DESC, id DESC", "last": "id DESC"}
+
+
+def facts_of_codes(store: Store) -> Facts:
+    """What does not change while an index is open."""
+    manifest = store.manifest
+    return {
+        "name": store.folder.absolute().name,
+        "bits": manifest.bits,
+        "bytes_per_image": -(-manifest.bits // 8),
+        "distance": manifest.distance,
+        "model": manifest.model,
+        "codebooks": manifest.num_codebooks,
+        "codewords": manifest.codebook_size,
+    }
+
+
+def facts(item: Item) -> Facts:
+    """An item as the API tells it."""
+    return {
+        "id": item.id,
+        "path": printable(item.path),
+        "label": label(item),
+        "width": item.width,
+        "height": item.height,
+        "size": item.size,
+        "time": iso(item.mtime_ns),
+        "metadata": {key: value for key, value in item.metadata.items() if key != "label"},
+        "code": [] if item.code is None else item.code.tolist(),
+    }
+
+
+def label(item: Item) -> str | None:
+    """The class of an item; several in one text."""
+    value = item.metadata.get("label")
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or None
+    return None if value in (None, "") else str(value)
+
+
+def iso(time_ns: int) -> str:
+    """
+    >>> iso(1_700_000_000_000_000_000)
+    '2023-11-14T22:13:20Z'
+    """
+    try:
+        return datetime.fromtimestamp(time_ns // 10**9, UTC).isoformat().replace("+00:00", "Z")
+    except (OverflowError, OSError, ValueError):
+        return ""
+
+
+def printable(path: str) -> str:
+    """An old index may hold names that are not UTF-8, which JSON refuses."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def told(report: Report, generation: int, items: dict[int, Item]) -> dict[str, Any]:
+    """The report as the API gives it."""
+    groups = []
+    for group in report.groups:
+        members = [group.keep, *group.others]
+        groups.append(
+            {
+                "kind": group.kind,
+                "keep": group.keep.id,
+                "why": group.why,
+                "ids": [member.id for member in members],
+                "reasons": ["keep: " + group.why, *(member.note for member in group.others)],
+                "items": [_member_facts(member, items.get(member.id)) for member in members],
+            }
+        )
+    return {
+        "pictures": report.pictures,
+        "groups": groups,
+        "threshold": asdict(report.threshold) if report.threshold else None,
+        "left_out": len(report.left_out),
+        "generation": generation,
+    }
+
+
+def _member_facts(member: Member, item: Item | None) -> dict[str, Any]:
+    return {
+        "id": member.id,
+        "path": printable(member.path),
+        "label": label(item) if item else None,
+        "width": member.width,
+        "height": member.height,
+        "size": member.bytes,
+        "time": member.modified,
+        "note": member.note,
+        "distance": member.distance,
+    }
