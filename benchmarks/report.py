@@ -1,7 +1,7 @@
-"""The results table of the README, from the numbers that `spq bench quality --test` wrote.
+"""The results table of docs/results.md, from the numbers that `spq bench quality --test` wrote.
 
-    spq bench report                      # writes the table between its two markers in README.md, and the plots of 32 bits
-    spq bench report --check              # exit status 1 when README.md says something else
+    spq bench report                      # writes the table between its two markers in docs/results.md, and the plots of 32 bits
+    spq bench report --check              # exit status 1 when docs/results.md says something else
     spq bench report --add QUALITY.json   # takes over its rows, for older ones of the same runs, and writes the table
 
 Numbers come from benchmarks/results/quality.json alone, those of the paper from its own table.
@@ -23,7 +23,7 @@ from spq.common.files import Replacing
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- made by: spq bench report -->", "<!-- end -->"
 PROTOCOL = "cifar10-spq"
 LENGTHS = (16, 32, 64)
@@ -50,7 +50,7 @@ def report(rows: list[Row]) -> str:
     parts += [ablations(group) for group in grouped_by_base(compared)]
     if (ROOT / PLOTS / f"map-over-time-{PLOTTED}.png").exists():
         words = "mAP over the minutes of training, one panel for each method"
-        parts.append(f"![{words}]({PLOTS}/map-over-time-{PLOTTED}.png)")
+        parts.append(f"![{words}](images/map-over-time-{PLOTTED}.png)")
     return "\n\n".join(parts)
 
 
@@ -191,11 +191,11 @@ def _mean_and_range(values: list[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ({min(values):.3f}-{max(values):.3f})"
 
 
-def inserted(readme: str, text: str) -> str:
-    """The README with that text between its markers."""
-    before, _, rest = readme.partition(BEGIN)
+def inserted(page: str, text: str) -> str:
+    """The page with that text between its markers."""
+    before, _, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
-    assert end, f"README.md lacks the markers {BEGIN} and {END}"
+    assert end, f"docs/results.md lacks the markers {BEGIN} and {END}"
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
@@ -208,9 +208,9 @@ def added(rows: list[Row], more: list[Row]) -> list[Row]:
 def main() -> None:
     parser = parser_of("report", __doc__)
     parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FILE", help="of spq bench quality --test")
-    parser.add_argument("--check", action="store_true", help="only say whether README.md is up to date")
+    parser.add_argument("--check", action="store_true", help="only say whether docs/results.md is up to date")
     options = parser.parse_args()
-    readme, rows = README.read_text("utf-8"), json.loads(RESULTS.read_text("utf-8"))
+    page, rows = PAGE.read_text("utf-8"), json.loads(RESULTS.read_text("utf-8"))
     for path in options.add:
         rows = added(rows, json.loads(path.read_text("utf-8")))
     if options.add and not options.check:
@@ -218,12 +218,12 @@ def main() -> None:
             temporary.write_text(as_text(rows), "utf-8")
     if not options.check:
         save_plots([row for row in in_first_table(rows) if row["bits"] == PLOTTED], ROOT / PLOTS)
-    wanted = inserted(readme, report(rows))
-    if options.check and wanted != readme:
-        sys.exit("README.md does not say what benchmarks/results/quality.json holds; run spq bench report")
-    if wanted != readme:
-        README.write_text(wanted, "utf-8")
-    print("README.md is up to date")
+    wanted = inserted(page, report(rows))
+    if options.check and wanted != page:
+        sys.exit("docs/results.md does not say what benchmarks/results/quality.json holds; run spq bench report")
+    if wanted != page:
+        PAGE.write_text(wanted, "utf-8")
+    print("docs/results.md is up to date")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the README tells people to type exists."""
+"""What README and guides tell people to type exists."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from spq.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = {
+    path: path.read_text("utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")) if path.stem != "log"
+}
+GUIDES = {"usage", "results"}  # pages whose commands are checked, beside the README
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    text = "\n".join(page for path, page in PAGES.items() if path.stem in {"README", *GUIDES})
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def shell_lines() -> list[list[str]]:
@@ -87,11 +92,16 @@ def check_call(function: object, call: ast.Call) -> None:
     signature.bind(*arguments, **{str(keyword.arg): None for keyword in call.keywords})
 
 
-def test_links_and_pictures_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    for target in targets:
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_and_pictures_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGES[path]):
         if not target.startswith(("http://", "https://")):
-            assert (ROOT / target).exists(), target
+            assert (path.parent / target).exists(), target
+
+
+def test_the_readme_is_a_front_page() -> None:
+    assert len(README.splitlines()) <= 150
+    assert len(README) <= 9000
 
 
 def test_recipes_that_the_readme_names_exist() -> None:

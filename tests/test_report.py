@@ -16,9 +16,9 @@ def row(variant: str, seed: int, value: float, **more: Any) -> dict[str, Any]:
     return {"variant": variant, "seed": seed, "map": value, **facts, **spent, **more}
 
 
-def test_the_readme_says_what_the_results_hold() -> None:
-    readme = report.README.read_text("utf-8")
-    assert report.inserted(readme, report.report(ROWS)) == readme, "run: spq bench report"
+def test_the_results_page_says_what_the_results_hold() -> None:
+    page = report.PAGE.read_text("utf-8")
+    assert report.inserted(page, report.report(ROWS)) == page, "run: spq bench report"
 
 
 def test_every_result_names_protocol_seed_machine_and_budget() -> None:

@@ -32,8 +32,8 @@ from spq.pq.scan import Scan, rank
 from spq.pq.tables import distance_tables
 from spq.web.site.columns import write_columns
 from spq.web.site.site import Options, export_web
-from test_conditions import ITEMS, MANIFEST, TREES, fill, holds
 from test_export import tiny
+from test_filter_sql import ITEMS, MANIFEST, TREES, fill, holds
 from test_page import violations
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install -e '.[dev]'")
