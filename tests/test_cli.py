@@ -572,7 +572,7 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
-    code = "import sys; from spq.cli import cli; cli.app.command('many')(lambda: print('x\\n' * 10**6)); cli.main()"
+    code = "import sys; from spq.cli import main as cli; cli.app.command('many')(lambda: print('x\\n' * 10**6)); cli.main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "many"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
     )

@@ -29,7 +29,7 @@ SECONDS = float(os.environ.get("SPQ_SECONDS", "5"))
 INDEX = """if True:
     import sys
     import spq.api  # torch: the clock starts after the seconds that it takes to load
-    from spq.app import cli
+    from spq.cli import main as cli
     from spq.index import sync
     from spq.index.store import Store
     sync.BATCH, put = 4, Store.put
@@ -108,7 +108,7 @@ READER = """if True:
     from pathlib import Path
     import numpy as np
     from spq import ImageIndex
-    from spq.index.tables import distance_tables
+    from spq.pq.tables import distance_tables
     folder, truth, base, seconds, seed = sys.argv[1:]
     truth, base = json.loads(Path(truth).read_text()), json.loads(Path(base).read_text())
     codes = {stem: np.array(code) for stem, code in truth.items()}
@@ -135,7 +135,8 @@ READER = """if True:
 WRITER = """if True:
     import json, random, sys, time
     from spq import ImageIndex
-    from spq.data.sources import open_images, subset
+    from spq.data.open import open_images
+    from spq.data.image_set import subset
     from spq.errors import StoreError
     folder, photos, seconds, seed = sys.argv[1:]
     rng, end, done, refused = random.Random(int(seed)), time.monotonic() + float(seconds), 0, 0

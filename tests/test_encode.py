@@ -206,10 +206,10 @@ def test_few_pictures_are_not_encoded_twice_to_find_out_about_bf16(
 
 STOPPED = """if True:
     import os, signal, sys
-    from spq.app import cli
+    from spq.cli import main as cli
     from spq.data.folder import FolderImages
     from spq.index import encode, image_index, sync
-    from spq.model.artifact import Model
+    from spq.model.model import Model
     folder, model, photos, number = sys.argv[1:]
     read, seen = FolderImages.read, []
 

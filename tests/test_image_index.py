@@ -357,7 +357,7 @@ KILLED = """if True:
     from spq import ImageIndex
     from spq.index import sync
     from spq.index.store import Store
-    from spq.model.artifact import Model
+    from spq.model.model import Model
     folder, model, photos, when = sys.argv[1:]
     sync.BATCH, die = 16, lambda: os.kill(os.getpid(), signal.SIGKILL)
     if when == "creating":

@@ -213,7 +213,7 @@ def test_a_full_disk_ends_in_one_line_and_keeps_what_was_done(
 
 LIMITED = """if True:
     import resource, sys
-    from spq.app import cli
+    from spq.cli import main as cli
     from spq.index import sync
     sync.BATCH = 4
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)

@@ -1,4 +1,4 @@
-"""The language of `--where`: conditions on the facts of pictures, from text to a tree (`conditions.py` runs it).
+"""The language of `--where`: conditions on the facts of pictures, from text to a tree (`filter_sql.py` makes SQL of it).
 
     label = shoe and (width >= 640 or path ~ summer/*) and not time < 2024-05
 

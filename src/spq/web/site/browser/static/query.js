@@ -1,4 +1,4 @@
-// What is searched with, as one distance table (M, K): the formulas of spq.index.query and spq.index.tables.
+// What is searched with, as one distance table (M, K): the formulas of spq.index.query and spq.pq.tables.
 
 import { Refusal } from "./refusal.js";
 
@@ -23,7 +23,7 @@ const ENTRY = {
   dot: (x, c) => -x.reduce((sum, value, i) => sum + value * c[i], 0),
 };
 
-/** The distance by which two pictures of the collection are compared with each other, as spq.index.tables has it. */
+/** The distance by which two pictures of the collection are compared with each other, as spq.pq.tables has it. */
 export const betweenCodes = (distance) => (distance === "dot" ? "sqeuclidean" : distance);
 
 /** Table (M, K) of a descriptor (M * d) and codebooks (M, K, d). */

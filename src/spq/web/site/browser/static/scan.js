@@ -1,4 +1,4 @@
-// Exact search over packed codes: the sums of spq.index.sums, added in the same order in single precision, so that the
+// Exact search over packed codes: the sums of spq.pq.sums, added in the same order in single precision, so that the
 // distances and their order (distance, row) are those of `spq search`, to the last bit.
 //
 // Codes are packed as there: for K <= 16 two sub-codes share a byte, low one first; else one byte each.

@@ -1,4 +1,4 @@
-// The language of `spq search --where`, as spq.index.where parses it and spq.index.conditions means it.
+// The language of `spq search --where`, as spq.index.filter parses it and spq.index.filter_sql means it.
 
 import { Refusal } from "./refusal.js";
 
