@@ -141,7 +141,7 @@ def test_a_failed_save_leaves_the_old_model_whole(
     def disk_full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("spq.model.model.save_file", disk_full)
+    monkeypatch.setattr("spq.model.model.to_safetensors", disk_full)
     with pytest.raises(OSError, match="No space left"):
         Model(Network(RECIPE), RECIPE).save(tmp_path / "m")
     np.testing.assert_array_equal(Model.load(tmp_path / "m").embed(pixels), before)

@@ -395,6 +395,10 @@ def from_dict(cls: type[T], table: Any, where: str) -> T:
     """
     if not isinstance(table, dict):
         raise ConfigError(f"{where}: expected a table, got {table!r}")
+    if cls is ClusterConfig and "self_training" in table:  # of models before `rounds`
+        table = {key: value for key, value in table.items() if key != "self_training"} | {
+            "rounds": int(table["self_training"])
+        }
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(table) - set(hints))
     if unknown:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from spq import __version__
@@ -168,7 +169,7 @@ class Model:
             "training": self.training,
         }
         with Replacing(folder / "model.safetensors") as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
+            temporary.write_bytes(to_safetensors(tensors, metadata={"format": "pt"}))  # with the umask's mode
         with Replacing(folder / "README.md") as temporary:
             temporary.write_text(model_card(self), "utf-8")
         with Replacing(folder / "config.json") as temporary:
