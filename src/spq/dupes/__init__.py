@@ -1,0 +1,1 @@
+"""Copies of pictures: candidates, confirmation on pixels, groups. May import `index`."""

@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from spq.data.image_set import ImageSet
 from spq.dupes.candidates import (
     BY_CODE,
-    Confirmed,
     Neighbours,
     Pairs,
     candidate_pairs,
     code_neighbours,
-    confirm,
     decode_thumbs,
 )
+from spq.dupes.confirm import Confirmed, confirm
 from spq.dupes.pixels import signatures
 from spq.dupes.threshold import Threshold, calibrate, within
 from spq.errors import ImageError

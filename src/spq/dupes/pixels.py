@@ -32,6 +32,7 @@ HOPELESS_SHARE = 0.35  # at 16 x 16: not worth a finer overlay
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow
 _DARK, _BRIGHT = 5, 250  # beyond, a brightness change has clipped
 _BOUNDS = np.array([[0.7, -0.3, 0.7, -0.3, 0.4, -80], [1.4, 0.3, 1.4, 0.3, 2.5, 80]], np.float32)
+ALIKE = 0.6  # squared distance of signatures, that is a correlation of 0.7: what a crop by a tenth leaves of it
 
 
 def signatures(thumbs: Thumbs) -> Floats:
@@ -48,6 +49,12 @@ def signatures(thumbs: Thumbs) -> Floats:
 def mirrored(found: Floats) -> Floats:
     """Signatures of the same pictures seen in a mirror."""
     return np.ascontiguousarray(found.reshape(-1, COARSE, COARSE)[:, :, ::-1]).reshape(found.shape)
+
+
+def signature_distances(seen: Floats, pairs: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Squared distances (P,) of the signatures of pairs, as they are and with one mirrored."""
+    a, b = seen[pairs[:, 0]], seen[pairs[:, 1]]
+    return np.square(a - b).sum(1), np.square(a - mirrored(b)).sum(1)
 
 
 def same_picture(a: Thumbs, b: Thumbs) -> NDArray[np.bool_]:

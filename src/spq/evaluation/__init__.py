@@ -1,0 +1,1 @@
+"""Metrics, named protocols in use, classic codes. May import `model` and `pq`."""

@@ -1,0 +1,1 @@
+"""The index on disk: store, encoding, sync, search, filters. May import `model` and `pq`."""

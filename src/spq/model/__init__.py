@@ -1,0 +1,1 @@
+"""Backbone, head, quantizer, and the model folder. May import `data`."""

@@ -1,0 +1,1 @@
+"""The search page, the server behind it, and the site without one. May import `dupes` and `index`."""

@@ -1,0 +1,1 @@
+"""HTML, PNG and text for people."""

@@ -1,0 +1,1 @@
+"""The HTTP API. Shares with the site only `spq.web.view`."""
