@@ -283,7 +283,7 @@ class ClusterConfig:
     head_batch: int = 1024
     head_lr: float = 3e-3
     temperature: float = 4.0  # of the softmax whose values are quantized
-    rounds: int = 2  # of self-training, each with new heads after it; 0: the first heads stay
+    rounds: int = 2  # of self-training, with new heads after each; 0: none, the first heads stay
     certainty: float = 0.65  # mean largest assignment of the heads that self-training needs
     epochs: int = 40  # of self-training at most; it also ends with the minutes
     batch_size: int = 1024  # pictures; two views of each

@@ -104,8 +104,7 @@ class ClusterStage:
     def run(self) -> Model:
         """Go through the stage; the model, saved.
 
-        A round of self-training makes better features, and heads that are fitted to these anew are better than those that
-        the round ends with (docs/log.md).
+        A round of self-training makes better features. The next round learns from new heads on these features.
         """
         begun, seconds_before = time.monotonic(), self.state.seconds
 
