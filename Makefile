@@ -20,8 +20,8 @@ $(READY): pyproject.toml
 demo: $(READY) ## train, index, search and measure on the shipped sample, offline, in about three minutes
 	$(BIN)/spq demo
 
-test: $(READY) ## all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## all tests, on all cores, a file at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(READY) ## lint, format, types, architecture
 	$(BIN)/ruff check
