@@ -226,6 +226,15 @@ def test_the_stage_keeps_to_its_share_of_the_minutes(images: ImageSet, recipe: R
     assert model.training["minutes"] >= 0.15 * 0.8
 
 
+def test_no_round_begins_when_the_heads_took_all_of_the_time(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    notes: list[str] = []
+    stage = stage_of(recipe, images, tmp_path / "m", on_note=notes.append)
+    stage.end = 0.0
+    stage.run()
+    assert notes == ["no time is left for self-training: the heads take too long; give more minutes"]
+    assert not (tmp_path / "m" / "clusters.jsonl").exists()
+
+
 def test_a_deadline_takes_the_place_of_the_minutes(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
     recipe = replace(recipe, train=replace(recipe.train, epochs=10_000), cluster=replace(recipe.cluster, epochs=10_000))
     model = train(images, recipe, tmp_path / "m", deadline=time.monotonic() + 6)

@@ -102,7 +102,7 @@ class ClusterStage:
         self.keeps_statistics = recipe.train.backbone_lr_scale != 1  # a pretrained backbone, as in the network's part
 
     def run(self) -> Model:
-        """Go through the stage; the model, saved.
+        """Go through the stage and return the saved model.
 
         A round of self-training makes better features. The next round learns from new heads on these features.
         """
@@ -181,7 +181,8 @@ class ClusterStage:
         self.state.step = 0
         run = self._run(network, optimizers, recipe)
         run.clock = self.state.seconds, self.state.seconds + seconds
-        run.span = number / self.config.rounds, (number + 1) / self.config.rounds
+        rounds = max(1, self.config.rounds)
+        run.span = number / rounds, (number + 1) / rounds
         self._train_mode(network)
         self.network.head.train()
         gradients = GraphedStep(
@@ -219,6 +220,7 @@ class ClusterStage:
         refit(network.quantizer, x)
 
     def _train_config(self, count: int, number: int) -> TrainConfig:
+        """What a round goes by; each round draws views of its own."""
         config, train = self.config, self.recipe.train
         batch = batch_size_for(
             replace(self.recipe, train=replace(train, batch_size=config.batch_size)), count, self.name, []
@@ -240,16 +242,16 @@ class ClusterStage:
             target, own = teacher.targets(rows, weak.contiguous(memory_format=torch.channels_last))
             features = self.forward(strong.contiguous(memory_format=torch.channels_last))
             logits = network.head(features).float().view(-1, *target.shape[1:])
-            x, z = self.network.quantized(features)
+            outputs = self.network.quantized(features) if config.contrast else None
         target = target.repeat(2, 1, 1)
         if config.confidence:
             loss, sure = confident_cross_entropy(logits, target, config.confidence)
         else:
             loss, sure = soft_cross_entropy(logits, target, config.sharpness)
         signs.add(logits, target, own, sure)
-        if config.contrast:
-            outputs = list(zip(x.chunk(2), z.chunk(2), strict=True))
-            loss = loss + config.contrast * multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+        if outputs:
+            pair = list(zip(*(part.chunk(2) for part in outputs), strict=True))
+            loss = loss + config.contrast * multi_view(pair, recipe.train.temperature, recipe.quantizer.prefix_dims)
         softened = own.clamp(min=1e-8) ** (1 / config.temperature)  # as descriptors are
         return loss, (softened / softened.sum(2, keepdim=True)).flatten(1)
 
