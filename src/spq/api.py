@@ -76,9 +76,9 @@ def with_options(
         ConfigError: a value that cannot be.
     """
     if epochs is not None and minutes is not None:
-        raise ConfigError(f"--epochs {epochs} and --minutes {minutes:g} are two budgets; give one")
+        raise ConfigError(f"`epochs` {epochs} and `minutes` {minutes:g} are two budgets; give one")
     if minutes is not None and not 0 < minutes < math.inf:
-        raise ConfigError(f"--minutes {minutes:g} is no budget; give a number above 0")
+        raise ConfigError(f"`minutes` must be above 0, got {minutes:g}")
     changes: dict[str, Any] = {
         "epochs": epochs,
         "minutes": minutes,

@@ -1,6 +1,7 @@
-"""The error tree. Each message is one line: the value that is wrong, then the remedy.
+"""The error tree. Each message is one line: the wrong value, then the remedy.
 
-The command line prints the message on stderr and leaves with `exit_status`.
+A message writes a parameter in backticks, by its Python name: `image_size`. The command line shows it as its option,
+--image-size, prints the message on stderr and ends with `exit_status`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +193,20 @@ def explanation(error: Exception) -> tuple[str, int] | None:
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch's, of GPU and CPU
         return "out of memory; close other programs, or give --device cpu", 1
     return None
+
+
+def as_options(message: str, options: set[str]) -> str:
+    """An error of the library, with the parameters that it names shown as options.
+
+    >>> as_options("`image_size` 7 is too small; see `Model.truncate`", {"--image-size"})
+    '--image-size 7 is too small; see `Model.truncate`'
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name = f"--{match[1].replace('_', '-')}"
+        return name if name in options else match[0]
+
+    return re.sub(r"`(\w+)`", option, message)
 
 
 def printable(text: str) -> str:

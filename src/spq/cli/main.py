@@ -50,7 +50,9 @@ def run(arguments: list[str]) -> int:
         status = app(arguments or ["--help"], prog_name="spq", standalone_mode=False)
         sys.stdout.flush()  # a reader that has gone is noticed here, not while Python shuts down
     except SPQError as error:
-        return _fail(str(error), error.exit_status)
+        from spq.cli.describe import as_options
+
+        return _fail(as_options(str(error), _options()), error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader, say `head`, has seen enough
@@ -488,6 +490,12 @@ def demo(
 def _note(text: str) -> None:
     if text:
         print(text, file=sys.stderr, flush=True)
+
+
+def _options() -> set[str]:
+    """Every long option of every command."""
+    group: Any = typer.main.get_command(app)
+    return {option for command in group.commands.values() for parameter in command.params for option in parameter.opts}
 
 
 def _fail(message: str, status: int) -> int:
