@@ -82,7 +82,7 @@ def test_a_training_ends_with_codebooks_of_clusters(images: ImageSet, recipe: Re
 
     rows = [json.loads(line) for line in (tmp_path / "m" / "clusters.jsonl").read_text("utf-8").splitlines()]
     assert [(row["round"], row["step"]) for row in rows] == [(1, 12), (2, 12)]  # each of two epochs
-    with pytest.raises(ConfigError, match="holds a training already"):  # and no "other things"
+    with pytest.raises(ConfigError, match="already holds a training"):  # and no "other files"
         check_model_out(tmp_path / "m", resume=False)
 
     same = train(images, recipe, tmp_path / "same")
