@@ -257,5 +257,5 @@ def test_the_recipe_of_the_end_says_how_its_codes_are_made(recipe: Recipe) -> No
     assert (end.head.hidden, end.head.softmax, end.quantizer.codeword_dim) == (0, 4.0, 16)
     with pytest.raises(ConfigError, match=r"cluster.share must satisfy 0 <= share < 1, got 1.0"):
         ClusterConfig(share=1.0)
-    with pytest.raises(ConfigError, match=r"head.softmax 3.0 .* needs head.norm = 0, got 1.0"):
+    with pytest.raises(ConfigError, match=r"head.softmax needs head.norm = 0, got 1.0"):
         replace(recipe.head, softmax=3.0, norm=1.0)
