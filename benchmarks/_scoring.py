@@ -28,8 +28,7 @@ from spq.evaluation.metrics import (
     mean_average_precision,
     precision_at,
     precision_recall,
-    query_chunks,
-    relevance,
+    relevance_of_answers,
     relevant_in_gallery,
 )
 from spq.model.model import Model, Precision
@@ -185,10 +184,7 @@ def _truncated_map(model: Model, bits: int, x: Floats, q: Floats, data: Data) ->
 
 def relevant(search: Search, q: Floats, data: Data) -> Bools:
     """(Q, top) relevance of a search's answers."""
-    out = np.empty((len(q), data.map_at), bool)
-    for part in query_chunks(*out.shape):
-        out[part] = relevance(data.query_labels[part], data.gallery_labels, search(q[part], data.map_at))
-    return out
+    return relevance_of_answers(search, q, data.query_labels, data.gallery_labels, data.map_at)
 
 
 def new_point(out: Path) -> None:

@@ -30,7 +30,7 @@ from spq.config import Recipe
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, unit
-from spq.evaluation.metrics import mean_average_precision, relevance
+from spq.evaluation.metrics import mean_average_precision, relevance_of_answers
 from spq.model.backbone import make_backbone
 from spq.model.model import Model
 from spq.pq.scan import rank
@@ -59,8 +59,10 @@ class Data:
     map_at: int
 
     def score(self, search: Search, queries: Floats) -> float:
-        rows = search(queries, min(self.map_at, len(self.gallery.labels)))
-        return mean_average_precision(relevance(self.queries.labels, self.gallery.labels, rows))
+        top = min(self.map_at, len(self.gallery.labels))
+        return mean_average_precision(
+            relevance_of_answers(search, queries, self.queries.labels, self.gallery.labels, top)
+        )
 
 
 def load(arguments: argparse.Namespace, recipe: Recipe) -> Data:

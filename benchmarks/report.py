@@ -19,6 +19,7 @@ from _plots import save_plots
 from _scoring import entrance, parser_of
 from _variants import ABLATIONS
 from quality import as_text
+from spq.cli.describe import counted
 from spq.common.files import Replacing
 
 ROOT = Path(__file__).parent.parent
@@ -176,12 +177,13 @@ def title(variant: str) -> str:
 def budget(rows: list[Row]) -> str:
     """What was asked for, and what the networks saw for it."""
     first, views = rows[0], statistics.mean(row["views"] for row in rows)
-    epochs = "" if first["epochs"] else f"{statistics.mean(row['epochs_done'] for row in rows):.3g} epochs, "
+    done = float(f"{statistics.mean(row['epochs_done'] for row in rows):.3g}")
+    epochs = "" if first["epochs"] else f"{counted(done, 'epoch')}, "
     return f"{asked(first)} ({epochs}{views / 1e6:.2g} M views)"
 
 
 def asked(row: Row) -> str:
-    return f"{row['epochs']} epochs" if row["epochs"] else f"{row['minutes']:g} minutes"
+    return counted(row["epochs"], "epoch") if row["epochs"] else counted(float(row["minutes"]), "minute")
 
 
 def _mean_and_range(values: list[float]) -> str:

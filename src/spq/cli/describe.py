@@ -63,6 +63,15 @@ def listed(what: str, pictures: list[tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def counted(number: float, noun: str) -> str:
+    """A number with its noun, in the plural unless the number is 1.
+
+    >>> counted(1, "epoch"), counted(0.5, "minute"), counted(60000, "picture")
+    ('1 epoch', '0.5 minutes', '60,000 pictures')
+    """
+    return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """A file name in one line: bytes that are not UTF-8 become `?`, line breaks become spaces."""
     return " ".join(text.encode("utf-8", "replace").decode().splitlines())

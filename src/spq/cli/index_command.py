@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spq.cli.describe import listed, printable
+from spq.cli.describe import counted, listed, printable
 from spq.cli.options import SOURCES, AsJson, Device, ShorterBits
 from spq.cli.output import fail, note
 from spq.errors import ConfigError
@@ -144,4 +144,4 @@ def _sync_text(facts: dict[str, Any], report: SyncReport) -> str:
     done.append(f"{len(report.failed)} unreadable")
     done += [f"{report.described} with new metadata"] * bool(report.described)
     done += [f"{report.kept} kept without a file"] * bool(report.kept)
-    return f"{facts['index']}: {facts['images']:,} pictures at {facts['bits']} bits ({', '.join(done)})"
+    return f"{facts['index']}: {counted(facts['images'], 'picture')} at {facts['bits']} bits ({', '.join(done)})"

@@ -23,8 +23,7 @@ from spq.evaluation.metrics import (
     mean_average_precision,
     precision_at,
     precision_recall,
-    query_chunks,
-    relevance,
+    relevance_of_answers,
     relevant_in_gallery,
 )
 from spq.pq.sums import Ranking, rank
@@ -255,11 +254,8 @@ def _ranker(model: Model) -> Callable[..., Ranking]:
 
 
 def _relevant(search: classic.Search, queries: _Collected, gallery: _Collected, top: int) -> NDArray[np.bool_]:
-    """(Q, top) relevance of a search's answers. In chunks: whole rankings as row numbers would be 8 times as large."""
-    out = np.empty((len(queries.rows), top), bool)
-    for part in query_chunks(*out.shape):
-        out[part] = relevance(queries.labels[part], gallery.labels, search(queries.rows[part], top))
-    return out
+    """(Q, top) relevance of a search's answers."""
+    return relevance_of_answers(search, queries.rows, queries.labels, gallery.labels, top)
 
 
 def _raw(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
