@@ -118,7 +118,7 @@ def test_bars_of_dot_begin_at_the_smallest_that_a_codebook_adds(
     ImageIndex.build(tmp_path / "i", model, photos).close()
     write_codebook_page(tmp_path / "page.html", tmp_path / "i", facts_of(tmp_path / "i"))
     text = Page((tmp_path / "page.html").read_text("utf-8")).text
-    assert "A bar begins at the smallest value" in text
+    assert "Bars start at the smallest value" in text
     told = re.findall(
         r"height='([\d.]+)'><title>codebook \d, codeword \d+: (-?[\d.]+), (\d+)% of a random pair's", text
     )

@@ -117,5 +117,5 @@ def test_a_vanished_answer_is_left_out_and_a_foreign_collection_refused(photos: 
     hits = [Hit(1, 1, images.ids[0], 0.0), Hit(2, 2, images.ids[1], 0.5)]
     (photos / images.ids[0]).unlink()
     assert [answer.caption for answer in answers(images, hits)] == [images.ids[1]]
-    with pytest.raises(DataError, match="no longer holds"):
+    with pytest.raises(DataError, match="no longer has"):
         answers(open_images("sample:test"), hits)

@@ -25,9 +25,9 @@ def codes_text(codes: list[dict[str, Any]]) -> str:
     ]
     last = codes[-1]
     lines += [
-        f"{-(-last['bits'] // 8)} bytes keep {last['kept']:.0%} of the 10 pictures that the descriptors themselves find first",
-        f"measured without labels: {last['queries']:,} altered copies among {last['pictures']:,} pictures of the training; "
-        "in brackets without quantization",
+        f"{-(-last['bits'] // 8)} bytes keep {last['kept']:.0%} of the 10 pictures that exact descriptors find first",
+        f"measured without labels: {last['queries']:,} altered copies among {last['pictures']:,} training pictures; "
+        "in brackets: without quantization",
     ]
     return "\n".join(lines)
 
