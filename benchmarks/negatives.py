@@ -1,9 +1,9 @@
-"""How much a negative example should count: precision after one wrong answer is turned into `negative`.
+"""Which weight should a negative example have? Precision after the first wrong answer becomes a negative.
 
     python benchmarks/negatives.py demo-out/model sample:train
 
-Labelled pictures ask among themselves. The first answer of another class becomes the negative; precision at 50 of the second
-search, without query and negative, is printed for each weight and distance. Weight 0 is the first search.
+Labelled pictures are both queries and gallery. The first answer of another class becomes the negative. For each weight and
+distance the benchmark prints the precision at 50 of the second search, without query and negative. Weight 0 is the first search.
 """
 
 from __future__ import annotations
