@@ -47,8 +47,8 @@ class Scorer:
             out[str(bits)] = self._score(ranked[1], labels)
         floats = {"float": (x, q)} if config.distance == "dot" else {}
         floats["float cosine"] = F.normalize(x, dim=1), F.normalize(q, dim=1)
-        for name, (rows, asking) in floats.items():
-            found = [(part @ rows.T).topk(top, dim=1).indices for part in torch.split(asking, BATCH)]
+        for name, (rows, queries) in floats.items():
+            found = [(part @ rows.T).topk(top, dim=1).indices for part in torch.split(queries, BATCH)]
             out[name] = self._score(torch.cat(found).cpu().numpy(), labels)
         return out
 

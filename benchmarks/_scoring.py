@@ -90,12 +90,12 @@ def load_data(protocol: Protocol, size: int, queries: int | None = None) -> Data
     Args:
         size: side in pixels. queries: use only this many, the first of a fixed random order.
     """
-    asking = protocol.queries
+    query_images = protocol.queries
     if queries:
-        asking = subset(asking, np.sort(np.random.default_rng(0).permutation(len(asking))[:queries]))
+        query_images = subset(query_images, np.sort(np.random.default_rng(0).permutation(len(query_images))[:queries]))
     parts: list[Any] = []
     gallery = subset(protocol.gallery, order_of_ties(len(protocol.gallery)))
-    for images in (gallery, asking):
+    for images in (gallery, query_images):
         pixels = load_pixels(images, size)
         assert images.labels is not None
         parts += [pixels.array, images.labels[pixels.kept]]
@@ -165,11 +165,11 @@ def measure(
     bits = model.config.quantizer.bits
     classic = descriptor_baselines(bits) if bits % 4 == 0 else {}
     # descriptors may have any length in the loss, which would distort squared distances
-    rows, asking = (x, q) if model.config.head.norm else (unit(x), unit(q))
+    rows, query_rows = (x, q) if model.config.head.norm else (unit(x), unit(q))
     for name, fit in classic.items():
         searches[name] = lambda fit=fit: fit(rows, bits, np.random.default_rng(0))  # type: ignore[misc]
     scores["others"] = {
-        name: _rounded(mean_average_precision(relevant(make(), asking if name in classic else q, data)))
+        name: _rounded(mean_average_precision(relevant(make(), query_rows if name in classic else q, data)))
         for name, make in searches.items()
     }
     return scores

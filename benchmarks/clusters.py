@@ -133,18 +133,22 @@ def load(images: ImageSet, source: Source, *, count: int, queries: int, at: int,
     if images.labels is None:
         raise DataError(f"{images.name} has no labels to score with; give a labelled training set")
     if len(images) <= queries:
-        raise DataError(f"--queries must be fewer than the {len(images)} pictures, got {queries}")
+        raise DataError(
+            f"--queries {queries} must be below the number of pictures, {len(images)}; give fewer --queries"
+        )
     order = np.random.default_rng(split).permutation(len(images))
-    asking = subset(images, np.sort(order[:queries]))
-    answering = subset(images, np.sort(order[queries : queries + count]))
+    query_images = subset(images, np.sort(order[:queries]))
+    gallery_images = subset(images, np.sort(order[queries : queries + count]))
     whole = replace(source.recipe, train=replace(source.recipe.train, cached_views=0))
-    q = cached_features(asking, whole, source.backbone, source.feature_dim, progress=_progress("queries"))
-    x = cached_features(answering, source.recipe, source.backbone, source.feature_dim, progress=_progress("gallery"))
+    q = cached_features(query_images, whole, source.backbone, source.feature_dim, progress=_progress("queries"))
+    x = cached_features(
+        gallery_images, source.recipe, source.backbone, source.feature_dim, progress=_progress("gallery")
+    )
     ties = order_of_ties(len(x.kept))  # equal distances are ranked in gallery order, which must not be that of classes
-    assert asking.labels is not None
-    assert answering.labels is not None
-    labels = answering.labels[x.kept][ties], asking.labels[q.kept]
-    return Data(source, answering, np.array(x.array)[ties], np.array(q.array[:, 0]), *labels, min(at, len(ties)))
+    assert query_images.labels is not None
+    assert gallery_images.labels is not None
+    labels = gallery_images.labels[x.kept][ties], query_images.labels[q.kept]
+    return Data(source, gallery_images, np.array(x.array)[ties], np.array(q.array[:, 0]), *labels, min(at, len(ties)))
 
 
 def score_float(data: Data) -> Rows:

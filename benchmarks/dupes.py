@@ -8,8 +8,8 @@ mirrored, darker and brighter.
 
 - Recall of a kind: the share of its copies that are in a group with their original, with that kind or a surer one. For
   `similar`, the share of all copies.
-- Precision: the share of reported copies whose kept picture has the same original. For identical and re-encoded, the kept picture must
-  not be an edited one.
+- Precision: the share of reported copies whose kept picture has the same original. For identical and
+  re-encoded, the kept picture must not be an edited one.
 
 Precision of `similar` cannot reach 1, because two different originals that look alike count as wrong. Two originals that may be
 the same picture are listed. Look at them (`--html`), and add real copies to KNOWN.

@@ -119,20 +119,20 @@ class Bench:
                         mark = f"authors@{self.authors.commit}"
                     else:
                         mark = fingerprint(variant(text, bits, o.minutes, o.epochs)[0])
-                    asked = self.protocol.name + (f", {o.queries} of the queries" if o.queries else "")
-                    made.append(Job(text, bits, seed, o.minutes or 0.0, o.epochs or 0, asked, mark))
+                    protocol = self.protocol.name + (f", {o.queries} of the queries" if o.queries else "")
+                    made.append(Job(text, bits, seed, o.minutes or 0.0, o.epochs or 0, protocol, mark))
         return made
 
     def run(self) -> list[Row]:
         """Do the missing jobs, write each row when it is complete, and return all rows. A collapse does not stop other jobs."""
         for number, job in enumerate(jobs := self.jobs()):
             if not any(job.is_of(row) for row in self.rows):
-                told = f"{job.variant}, {job.bits} bits, seed {job.seed}"
-                print(f"run {number + 1} of {len(jobs)}: {told}", file=sys.stderr, flush=True)
+                label = f"{job.variant}, {job.bits} bits, seed {job.seed}"
+                print(f"run {number + 1} of {len(jobs)}: {label}", file=sys.stderr, flush=True)
                 try:
                     self.rows.append(self.row(job))
                 except CollapseError as error:
-                    print(f"{told}: {error}", file=sys.stderr, flush=True)
+                    print(f"{label}: {error}", file=sys.stderr, flush=True)
                     self.collapsed.append(error)
                     continue
                 self.options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ class Bench:
             )  # fmt: skip
         if ablation.pq:
             finish(model, model.embed(self.data(recipe.input.size).gallery), pq=True)
-            model = Model(model.network, model.config, model.training)  # whose hash is of these codebooks
+            model = Model(model.network, model.config, model.training)  # again, for the hash of these codebooks
             model.save(folder)
         device = resolve_device(o.device)
         facts = {
@@ -258,11 +258,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = parser_of("quality", __doc__)
     parser.add_argument("variants", nargs="+")
     parser.add_argument("--images", default="cifar10:train", help="a labelled training set (default: %(default)s)")
-    asking = parser.add_mutually_exclusive_group()
-    asking.add_argument(
+    queries = parser.add_mutually_exclusive_group()
+    queries.add_argument(
         "--held-out", action="store_true", help="use held-out training pictures as queries, for choices (default)"
     )
-    asking.add_argument("--test", action="store_true", help="use the test set as queries, for the final table")
+    queries.add_argument("--test", action="store_true", help="use the test set as queries, for the final table")
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=float)
     budget.add_argument("--epochs", type=int)

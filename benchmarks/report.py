@@ -10,6 +10,7 @@ All numbers are from benchmarks/results/quality.json, except those of the paper.
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -75,11 +76,11 @@ def main_table(rows: list[Row]) -> str:
         maps = [[value for row in group if (value := map_of(row, bits)) is not None] for bits in LENGTHS]
         cells = [_mean_and_range(values) for values in maps]
         seeds = sorted({len(values) for values in maps} - {0})
-        given = sorted([*map(int, group[0].get("lengths", {})), group[0]["bits"]])
-        once = f", one training for {', '.join(map(str, given))} bits" if len(given) > 1 else ""
+        lengths = sorted([*map(int, group[0].get("lengths", {})), group[0]["bits"]])
+        once = f", one training for {', '.join(map(str, lengths))} bits" if len(lengths) > 1 else ""
         lines.append(
             f"| {title(group[0]['variant'])}{once} | {' | '.join(cells)} | {budget(group)} | {'-'.join(map(str, seeds))} "
-            f"| {group[0]['machine']}, {max(row['date'] for row in group)} |"
+            f"| {machine_of(group[0])}, {max(row['date'] for row in group)} |"
         )
     return "\n".join(lines)
 
@@ -94,7 +95,7 @@ def comparison(rows: list[Row]) -> str:
     """A table of classic codes of the same length on the same descriptors."""
     names = [name for name in CLASSIC if any(name in row["others"] for row in rows)]
     lines = [
-        "The same descriptors in classic codes of the same length, and in none (float cosine):",
+        "Classic codes of the same length on the same descriptors, and no code (float cosine):",
         "",
         "| training | bits | its own codes | " + " | ".join(names) + " | budget | seeds |",
         "|---|---|---|" + "---|" * len(names) + "---|---|",
@@ -126,10 +127,10 @@ def ablations(rows: list[Row]) -> str:
     whole = {(row["seed"], row["code_bits"]): row["map"] for row in rows if row["variant"] == row["base"]}
     first = rows[0]
     lines = [
-        f"What each part brings: {title(first['base'])}, {asked(first)}, with one part changed "
-        f"({first['machine']}, {max(row['date'] for row in rows)}):",
+        f"Effect of each part: {title(first['base'])}, {nominal_budget(first)}, with one part changed "
+        f"({machine_of(first)}, {max(row['date'] for row in rows)}):",
         "",
-        "| | bits | its own codes | beside the whole recipe, same seeds | precision at 1 | PQ | float cosine | seeds |",
+        "| | bits | its own codes | difference to the whole recipe, same seeds | precision at 1 | PQ | float cosine | seeds |",
         "|---|---|---|---|---|---|---|---|",
     ]
     order = list(ABLATIONS)
@@ -137,13 +138,15 @@ def ablations(rows: list[Row]) -> str:
     for group in sorted(groups, key=lambda g: order.index(_ablation(g[0])) if _ablation(g[0]) else -1):
         is_whole = group[0]["variant"] == group[0]["base"]
         keyed = [(row["map"], (row["seed"], row["code_bits"])) for row in group if not is_whole]
-        told = _difference([value - whole[key] for value, key in keyed if key in whole])  # of codes of the same length
+        difference = _difference(
+            [value - whole[key] for value, key in keyed if key in whole]
+        )  # of codes of the same length
         first_one = _mean_and_range([row["precision"]["1"] for row in group])
         what = "the whole recipe" if is_whole else ABLATIONS[_ablation(group[0])].title
         cells = [_mean_and_range([row["others"][name] for row in group]) for name in ("PQ", "float cosine")]
         own = _mean_and_range([row["map"] for row in group])
         lines.append(
-            f"| {what} | {group[0]['code_bits']} | {own} | {told} | {first_one} | {' | '.join(cells)} | {len(group)} |"
+            f"| {what} | {group[0]['code_bits']} | {own} | {difference} | {first_one} | {' | '.join(cells)} | {len(group)} |"
         )
     return "\n".join(lines)
 
@@ -179,11 +182,16 @@ def budget(rows: list[Row]) -> str:
     first, views = rows[0], statistics.mean(row["views"] for row in rows)
     done = float(f"{statistics.mean(row['epochs_done'] for row in rows):.3g}")
     epochs = "" if first["epochs"] else f"{counted(done, 'epoch')}, "
-    return f"{asked(first)} ({epochs}{views / 1e6:.2g} M views)"
+    return f"{nominal_budget(first)} ({epochs}{views / 1e6:.2g} M views)"
 
 
-def asked(row: Row) -> str:
+def nominal_budget(row: Row) -> str:
     return counted(row["epochs"], "epoch") if row["epochs"] else counted(float(row["minutes"]), "minute")
+
+
+def machine_of(row: Row) -> str:
+    """The machine as text; in the results, threads are always in the plural."""
+    return re.sub("^1 threads", "1 thread", row["machine"])
 
 
 def _mean_and_range(values: list[float]) -> str:

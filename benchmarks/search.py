@@ -4,7 +4,7 @@
     python benchmarks/search.py --descriptors x.npy --codebooks c.npy --sizes 100000 --bits 64 --queries 100
 
 The gallery has N real descriptors: those of the pictures, then copies with Gaussian noise of 0.1 of their standard deviation.
-They are encoded with the codebooks of the model, or for another number of bits with PQ codebooks (k-means) of the same descriptors.
+They are encoded with the codebooks of the model, or for another number of bits with PQ codebooks of the same descriptors.
 Such copies share codes more often than different pictures would, which helps `spq`. The table shows the number of distinct codes,
 and `--distinct` keeps each code once for all methods that search codes. Queries are descriptors of other pictures, or noisy
 copies without --query-images.
@@ -180,8 +180,8 @@ def binary(data: Data, N: int, bits: int, top: int) -> Method:
     mean, index = data.base.mean(0), faiss.IndexBinaryFlat(bits)
     for _, x in data.gallery(N):
         index.add(np.packbits((x - mean) @ directions > 0, axis=1))
-    asked = np.packbits((data.queries - mean) @ directions > 0, axis=1)
-    return Method(lambda q: index.search(asked[q : q + 1], top)[1][0], bits / 8, on_codes=False)
+    query_codes = np.packbits((data.queries - mean) @ directions > 0, axis=1)
+    return Method(lambda q: index.search(query_codes[q : q + 1], top)[1][0], bits / 8, on_codes=False)
 
 
 def graphs(data: Data, N: int, top: int, threads: int) -> dict[str, Method]:

@@ -169,8 +169,8 @@ def measure(port: int, process: int, kind: str, request: Request, clients: int, 
 def requests(images: ImageSet, ids: np.ndarray) -> dict[str, Request]:
     """Requests by kind."""
     rng = np.random.default_rng(0)
-    chosen = rng.choice(len(images), min(PICTURES, len(images)), replace=False)
-    pictures = [images.read(int(position)) for position in chosen]
+    positions = rng.choice(len(images), min(PICTURES, len(images)), replace=False)
+    pictures = [images.read(int(position)) for position in positions]
     shown = ids[:PICTURES]  # real pictures, which have the first ids
     query = json.dumps({"top": TOP}).encode()
 
@@ -226,13 +226,13 @@ def main() -> None:
             index = filled(index, Path(temporary) / index.name, arguments.items)
         with Store.open(index) as store:
             ids = store.codes()[0]
-        asked = requests(images, ids)
+        kinds = requests(images, ids)
         print(f"{len(ids):,} items, {os.cpu_count()} cores, {platform.platform()}, {arguments.seconds:g} s each")
         print("kind       clients per_second  p50_ms   p99_ms   max_ms     503  failed rss_before  after [MB]")
         with server(index, Path(temporary) / "cache") as (port, process):
             for kind in arguments.kinds:
                 for clients in arguments.clients:
-                    results.append(measure(port, process, kind, asked[kind], clients, arguments.seconds))
+                    results.append(measure(port, process, kind, kinds[kind], clients, arguments.seconds))
                     print(line(results[-1]), flush=True)
     if arguments.json:
         facts = {"items": len(ids), "cores": os.cpu_count(), "platform": platform.platform()}

@@ -44,7 +44,7 @@ def index(
     Example: spq index --verify --out photos.index
     """
     if (images is None) != (model is None) or (images is None and not (compact or verify)):
-        raise ConfigError("give IMAGES with --model MODEL, or --compact or --verify without; see spq index --help")
+        raise ConfigError("give IMAGES and --model MODEL, or only --compact or --verify; see spq index --help")
     report = None
     if images and model:
         try:
