@@ -147,7 +147,7 @@ def test_a_budget_ends_training_and_points_are_kept(authors: Authors, pixels: np
 
 
 def test_a_folder_without_the_authors_code_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="has no main_SPQ.py; give a checkout"):
+    with pytest.raises(ConfigError, match=r"has no main_SPQ\.py; give a checkout"):
         Authors(tmp_path)
 
 
