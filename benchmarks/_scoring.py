@@ -35,7 +35,7 @@ from spq.evaluation.metrics import (
 from spq.model.model import Model, Precision
 from spq.pq.scan import rank
 from spq.training.refit import refit
-from spq.training.run import FIT_IMAGES
+from spq.training.report import FIT_IMAGES
 
 QUERIES = 5000  # held out of the training set, or a tenth of a smaller one
 Floats = NDArray[np.float32]

@@ -15,7 +15,7 @@ from spq.api import with_options
 from spq.config import Recipe, from_dict, load_recipe, to_dict
 from spq.errors import ConfigError
 from spq.model.network import Network
-from spq.training.run import Objective, Outputs
+from spq.training.loss import Objective, Outputs
 
 DIVERSITY = 1.0  # weight of the penalty of +diversity
 Loss = Callable[[Outputs], Tensor]

@@ -34,7 +34,7 @@ from spq.evaluation.metrics import mean_average_precision, relevance
 from spq.model.backbone import make_backbone
 from spq.model.model import Model
 from spq.pq.scan import rank
-from spq.training.features import cached_features
+from spq.training.features import FeatureExtractor, cached_features
 from spq.training.train import train
 
 Floats = NDArray[np.float32]
@@ -82,7 +82,8 @@ def load(arguments: argparse.Namespace, recipe: Recipe) -> Data:
 def _side(sets: list[ImageSet], recipe: Recipe) -> Side:
     backbone, dim = make_backbone(recipe.backbone)
     whole = replace(recipe, train=replace(recipe.train, cached_views=0))
-    found = [cached_features(images, whole, backbone, dim, precision=whole.train.precision) for images in sets]
+    extractor = FeatureExtractor(whole, backbone, whole.train.precision)
+    found = [cached_features(images, extractor, dim) for images in sets]
     labels = [np.asarray(images.labels)[part.kept] for images, part in zip(sets, found, strict=True)]
     return Side(sets, np.concatenate(labels), np.concatenate([part.array[:, 0] for part in found]))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from spq.training.cluster_stage import ClusterStage, Signs, cluster_recipe
 
 from conftest import training_recipe, write_photos
 from spq.cli.checks import check_model_out
@@ -24,7 +25,6 @@ from spq.model.model import Model
 from spq.model.network import Network
 from spq.training import cluster_stage
 from spq.training.checkpoint import State, read_checkpoint
-from spq.training.cluster_stage import ClusterStage, Signs, cluster_recipe
 from spq.training.run import TrainStatus
 from spq.training.train import train
 

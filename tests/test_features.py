@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.training import features as module
-from spq.training.features import Features, cached_features, make_room
+from spq.training.features import FeatureExtractor, Features, cached_features, make_room
 
 RECIPE = Recipe(input=InputConfig(size=16), train=TrainConfig(frozen=True, cached_views=2))
 
@@ -47,8 +48,9 @@ def images() -> ImageSet:
 
 @pytest.fixture
 def compute(images: ImageSet, backbone: Tiny, tmp_path: Path) -> Callable[..., Features]:
-    def run(images: ImageSet = images, recipe: Recipe = RECIPE, **options: object) -> Features:
-        return cached_features(images, recipe, backbone, 6, folder=tmp_path / "c", **options)  # type: ignore[arg-type]
+    def run(images: ImageSet = images, recipe: Recipe = RECIPE, precision: str = "fp32", **options: Any) -> Features:
+        extractor = FeatureExtractor(recipe, backbone, precision)
+        return cached_features(images, extractor, 6, folder=tmp_path / "c", **options)
 
     return run
 
@@ -119,7 +121,7 @@ def test_a_computation_that_was_stopped_goes_on_to_the_same_features(
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", 16)
     whole = cached_features(
-        subset(open_images("sample:train"), range(60)), RECIPE, backbone, 6, folder=tmp_path / "whole"
+        subset(open_images("sample:train"), range(60)), FeatureExtractor(RECIPE, backbone), 6, folder=tmp_path / "whole"
     )
     backbone.seen = 0
 
@@ -140,7 +142,7 @@ def test_unreadable_pictures_are_left_out(photos: Path, backbone: Tiny, tmp_path
     broken.write_bytes(b"no picture")
     images = open_images(photos)
     for _ in range(2):
-        found = cached_features(images, RECIPE, backbone, 6, folder=tmp_path / "c")
+        found = cached_features(images, FeatureExtractor(RECIPE, backbone), 6, folder=tmp_path / "c")
         assert found.array.shape == (59, 3, 6)
         assert [images.path(position) for position, _ in found.failures] == [broken]
         assert found.failures[0][0] not in found.kept
@@ -155,7 +157,7 @@ def test_features_are_kept_though_the_first_pictures_or_a_whole_chunk_are_unread
     for position in range(10):
         images.path(position).write_bytes(b"no picture")
     for cached in (False, True):
-        found = cached_features(images, RECIPE, backbone, 6, folder=tmp_path / "c")
+        found = cached_features(images, FeatureExtractor(RECIPE, backbone), 6, folder=tmp_path / "c")
         assert found.array.shape == (50, 3, 6)
         assert found.cached == cached
 

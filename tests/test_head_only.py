@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spq.training.head_only import start_at_pq
 from torch import Tensor, nn
 
 from spq import SPQ, ImageIndex
@@ -21,7 +22,6 @@ from spq.model.model import Model, normalise
 from spq.model.network import Network
 from spq.training import head_only
 from spq.training.features import describe
-from spq.training.head_only import start_at_pq
 from spq.training.optimizers import make_optimizers
 from spq.training.run import TrainStatus
 from spq.training.train import train

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from spq.training import neighbours as module
-from spq.training.head_only import draw
-from spq.training.neighbours import neighbours, whose
+from spq.training.head_loop import draw_features
+from spq.training.neighbours import neighbours, positive_rows
 
 CPU = torch.device("cpu")
 
@@ -105,18 +105,20 @@ def test_views_are_drawn_from_each_picture_and_at_last_from_its_neighbours() -> 
     assert near is not None
     array = np.broadcast_to(np.arange(30, dtype=np.float32)[:, None, None], (30, 2, 1))  # a feature names its picture
     generator = torch.Generator().manual_seed(0)
-    own, again, other = (x[:, 0] for x in draw(array, whose(torch.arange(30), near, 3, generator), generator))
+    own, again, other = (
+        x[:, 0] for x in draw_features(array, positive_rows(torch.arange(30), near, 3, generator), generator)
+    )
     assert own.tolist() == list(range(30))
     assert again.tolist() == list(range(30))
     assert all(number in near[row] for row, number in enumerate(other.long()))
     assert len({int((near[row] == number).nonzero()[0]) for row, number in enumerate(other.long())}) == near.shape[1]
-    assert all((shown == own).all() for shown in whose(own, None, 3, generator))
+    assert all((shown == own).all() for shown in positive_rows(own, None, 3, generator))
 
 
 @pytest.mark.parametrize("have", [1, 2, 3, 5])
 def test_no_row_shows_the_same_view_twice_while_there_are_others(have: int) -> None:
     """It would be a descriptor against its own quantization, which is no task."""
     array = np.broadcast_to(np.arange(have, dtype=np.float32)[:, None], (400, have, 1))  # a feature names its view
-    views = torch.cat(draw(array, [torch.arange(400)] * 3, torch.Generator().manual_seed(0)), 1)
+    views = torch.cat(draw_features(array, [torch.arange(400)] * 3, torch.Generator().manual_seed(0)), 1)
     assert {len(set(row)) for row in views.tolist()} == {min(have, 3)}
     assert all(column.bincount(minlength=have).min() > 250 / have for column in views.long().T)  # each as often

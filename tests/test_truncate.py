@@ -20,7 +20,7 @@ from spq.errors import ConfigError, ModelMismatchError
 from spq.index.export import export_faiss
 from spq.model.model import Model
 from spq.model.network import Network
-from spq.training import train as train_module
+from spq.training import loss as loss_module
 from spq.training.refit import refit
 from spq.training.train import train
 
@@ -150,8 +150,8 @@ def test_a_nested_training_measures_every_length_and_a_truncated_model_keeps_its
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    plain = train_module.multi_view
-    monkeypatch.setattr(train_module, "multi_view", lambda *args: seen.append(args[2]) or plain(*args))
+    plain = loss_module.multi_view
+    monkeypatch.setattr(loss_module, "multi_view", lambda *args: seen.append(args[2]) or plain(*args))
     recipe = replace(
         tiny_recipe,
         quantizer=tiny_recipe.quantizer.with_bits(8, 16, 32),

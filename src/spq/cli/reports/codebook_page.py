@@ -19,7 +19,7 @@ from spq.data.open import open_images
 from spq.errors import DataError, ImageError
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
-from spq.training.fidelity import chosen
+from spq.training.fidelity import evenly_spaced
 
 PICTURES = 1000  # that are looked at, evenly spread over the collection
 GALLERIES, SHOWN = 256, 6  # codewords in all, and pictures of each
@@ -57,7 +57,7 @@ def write_codebook_page(path: Path, of: Path, facts: dict[str, Any]) -> None:
     if facts["kind"] == "index":
         with ImageIndex.open(of) as index:
             images = open_images(facts["source"])
-            some = [p for p in chosen(len(images), PICTURES) if _has(index, images.ids[p])]
+            some = [p for p in evenly_spaced(len(images), PICTURES) if _has(index, images.ids[p])]
             sample = _look(images, some, index.model)
             _write(path, of, facts, sample, lambda row: _in_index(index, sample, row))
     else:
@@ -66,7 +66,7 @@ def write_codebook_page(path: Path, of: Path, facts: dict[str, Any]) -> None:
             images = open_images(source)
         except DataError as error:
             raise DataError(f"{of} was trained on other pictures than are there ({error}); give an index") from None
-        sample = _look(images, chosen(len(images), PICTURES), model)
+        sample = _look(images, evenly_spaced(len(images), PICTURES), model)
         _write(path, of, facts, sample, lambda row: _in_sample(sample, row))
 
 
@@ -140,7 +140,7 @@ def _matches(sample: Sample, near: Near) -> str:
     heights = tables - tables.min(2, keepdims=True) if is_dot else tables
     usual = heights.mean(0)[np.arange(M), sample.codes].mean(0)  # (M,): of a random pair
     sections = []
-    for row in map(int, chosen(len(sample.x), QUERIES)):
+    for row in map(int, evenly_spaced(len(sample.x), QUERIES)):
         parts = [_figure(sample.images, place, sample.path(row), "", "query")]
         for path, code in near(row):
             added = tables[row][np.arange(M), code]
