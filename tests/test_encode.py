@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 
 from spq import ImageIndex
+from spq.common.parallel import AHEAD
 from spq.data.image_set import ImageSet, Subset
 from spq.data.open import open_images
 from spq.index import encode
-from spq.index.encode import AHEAD, Encoder
+from spq.index.encode import Encoder
 from spq.index.store import Item, Store
 from spq.model import device
 from spq.model.model import Model

@@ -470,7 +470,8 @@ def test_suggestions_know_what_comes_next(page: Page, written: str, offered: lis
         {"name": "width", "kind": "number", "values": []},
         {"name": "[my kind]", "kind": "text", "values": ["a b", "or", "it's"]},
     ]
-    ask = "([text, columns]) => import('/assets/where.js').then(({ suggest }) => suggest(text, text.length, columns))"
+    ask = """([text, columns]) => import("/assets/filter_suggestions.js").then(
+        ({ suggest }) => suggest(text, text.length, columns))"""
     told = page.evaluate(ask, [written, columns])
     assert [option["label"] for option in told["options"]] == offered
     for option in told["options"]:
