@@ -157,7 +157,7 @@ def test_a_consumer_that_leaves_stops_the_workers(tiny_model: Model) -> None:
     with closing(Encoder(images, tiny_model, alone, 2).encode(range(5000))) as encoded:
         next(encoded)
     assert len(images.reads) < 1000
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("encode")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("spq-worker")]
     assert torch.get_num_threads() == threads
 
 

@@ -11,6 +11,10 @@ import pytest
 from spq.common.parallel import AHEAD, batches, map_in_order
 
 
+def workers_left() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("spq-worker")]
+
+
 def test_results_come_in_the_order_of_the_inputs() -> None:
     def slow_if_even(number: int) -> int:
         time.sleep(0.002 * (number % 2 == 0))
@@ -45,7 +49,7 @@ def test_inputs_are_read_only_as_fast_as_results_are_taken() -> None:
 
 
 def test_closing_drops_what_waits_and_ends_the_threads() -> None:
-    stopped, begun, before = threading.Event(), [], threading.active_count()
+    stopped, begun = threading.Event(), list[int]()
 
     def until_stopped(number: int) -> int:
         begun.append(number)
@@ -55,10 +59,11 @@ def test_closing_drops_what_waits_and_ends_the_threads() -> None:
 
     results = map_in_order(until_stopped, range(100), 2, stopped)
     assert next(results) == 0
+    assert workers_left()
     results.close()
     assert stopped.is_set()
     assert len(begun) < AHEAD * 2 + 1
-    assert threading.active_count() == before
+    assert not workers_left()
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -76,11 +81,11 @@ def test_an_error_of_the_inputs_is_raised_and_ends_the_threads() -> None:
         yield 1
         raise OSError("the list of inputs broke off")
 
-    stopped, before = threading.Event(), threading.active_count()
+    stopped = threading.Event()
     with pytest.raises(OSError, match="broke off"):
         list(map_in_order(lambda number: number, inputs(), 2, stopped))
     assert stopped.is_set()
-    assert threading.active_count() == before
+    assert not workers_left()
 
 
 def test_each_thread_is_prepared_once_before_it_works() -> None:
