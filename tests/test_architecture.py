@@ -63,7 +63,7 @@ def violations(module: str, tree: ast.AST) -> list[str]:
 
 
 def _across(module: str, name: str) -> bool:
-    """Server and site import what they share from `web.view`, and nothing of each other."""
+    """Server and site import what they share from `web.view` and `web.thumbnail`, and nothing of each other."""
     sides = {"web.server": "web.site", "web.site": "web.server"}
     return any(module.startswith(f"{side}.") and name.startswith(other) for side, other in sides.items())
 
@@ -182,6 +182,7 @@ def test_an_import_that_goes_up_or_across_is_noticed(module: str, code: str) -> 
         ("api", "from spq.training.train import train"),
         ("index.image_index", "from spq.model.model import Model"),
         ("web.site.content", "from spq.web import view"),
+        ("web.server.routes", "from spq.web.thumbnail import thumbnail_name"),
         ("config", "from spq import __version__"),
     ],
 )
@@ -203,6 +204,20 @@ def test_the_map_of_the_house_names_every_module_and_no_other() -> None:
         elif line.startswith("| `"):
             mapped.add(folder + line.split("`")[1])
     assert mapped == {path.relative_to(SOURCE).as_posix() for path in MODULES if path.name != "__init__.py"}
+
+
+SAME_NAME = {  # file names that several folders use, each with its reason
+    "__init__.py": "Python needs it",
+}
+
+
+def test_each_module_and_script_has_a_name_of_its_own() -> None:
+    folders: dict[str, list[str]] = {}
+    for path in sorted(SOURCE.rglob("*")):
+        if path.suffix in (".py", ".js", ".html", ".css"):
+            folders.setdefault(path.name, []).append(path.parent.relative_to(SOURCE).as_posix())
+    repeated = {name: places for name, places in folders.items() if len(places) > 1}
+    assert set(repeated) == set(SAME_NAME), repeated
 
 
 def test_importing_spq_or_its_command_line_loads_nothing_heavy() -> None:

@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 
 from spq import ImageIndex
+from spq.common.parallel import AHEAD
 from spq.data.image_set import ImageSet, Subset
 from spq.data.open import open_images
 from spq.index import encode
-from spq.index.encode import AHEAD, Encoder
+from spq.index.encode import Encoder
 from spq.index.store import Item, Store
 from spq.model import device
 from spq.model.model import Model
@@ -156,7 +157,7 @@ def test_a_consumer_that_leaves_stops_the_workers(tiny_model: Model) -> None:
     with closing(Encoder(images, tiny_model, alone, 2).encode(range(5000))) as encoded:
         next(encoded)
     assert len(images.reads) < 1000
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("encode")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("spq-worker")]
     assert torch.get_num_threads() == threads
 
 

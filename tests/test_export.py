@@ -15,34 +15,22 @@ import onnx
 import onnxruntime
 import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from models import tiny
 from spq import ImageIndex
 from spq.cli.exporting import export
-from spq.config import DISTANCES, QuantizerConfig, Recipe
+from spq.config import DISTANCES, Recipe
 from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.index.export import packed
 from spq.model import onnx as onnx_file
 from spq.model.model import Model
-from spq.model.network import Network
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "export.md").read_text("utf-8")
-
-
-def tiny(recipe: Recipe, K: int, M: int, distance: str = "l2") -> Model:
-    torch.manual_seed(K)
-    quantizer = QuantizerConfig(num_codebooks=M, codebook_size=K, codeword_dim=4, distance=distance)  # type: ignore[arg-type]
-    config = replace(recipe, quantizer=quantizer)
-    model = Model(Network(config), config)
-    sample = open_images("sample:train")
-    x = model.embed([sample.image(position) for position in range(K)])
-    model.network.quantizer.codebooks.data.copy_(torch.from_numpy(x).view(K, M, 4).transpose(0, 1))
-    return model
 
 
 @pytest.fixture

@@ -326,7 +326,7 @@ def test_the_table_of_a_descriptor_is_that_of_numpy(
     codebooks, x = rng.normal(size=shape).astype(np.float32), rng.normal(size=M * d).astype(np.float32)
     table = blank.evaluate(
         """([x, codebooks, M, K, distance]) =>
-            [...window.query.tableOfDescriptor(Float32Array.from(x), Float32Array.from(codebooks), M, K, distance)]""",
+            [...window.distance_tables.tableOfDescriptor(Float32Array.from(x), Float32Array.from(codebooks), M, K, distance)]""",
         [x.tolist(), codebooks.ravel().tolist(), M, K, distance],
     )
     expected = distance_tables(x[None], codebooks, distance)[0]
@@ -375,7 +375,7 @@ def blank(browser: Any, site: Site) -> Iterator[Page]:
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(site.address + site.facts["content"] + "/icon.svg")
-    for name in ("scan", "where", "resize", "query"):
+    for name in ("scan", "filter_language", "resize", "distance_tables"):
         page.evaluate("async ([name, path]) => { window[name] = await import(path); }", [name, f"./static/{name}.js"])
     yield page
     context.close()
@@ -442,7 +442,7 @@ def test_filters_find_in_the_browser_what_they_find_in_the_store(
     script = """([texts, files, N]) => texts.map((text) => {
         const none = Array(N).fill(null);
         const valuesOf = ({ own, name }) => files[`${own ? "True" : "False"} ${name}`] ?? none;
-        return [...window.where.evaluate(window.where.parse(text), valuesOf, N)];
+        return [...window.filter_language.evaluate(window.filter_language.parse(text), valuesOf, N)];
     })"""
     found = blank.evaluate(script, [[str(tree) for tree in trees], files, len(ids)])
     for tree, mask in zip(trees, found, strict=True):
@@ -466,7 +466,7 @@ def test_what_the_language_refuses_is_refused_in_the_browser_in_the_same_words(b
     with pytest.raises(ConfigError) as refused:
         parse(text)
     told = blank.evaluate(
-        "(text) => { try { window.where.parse(text); return ''; } catch (e) { return e.message; } }", text
+        "(text) => { try { window.filter_language.parse(text); return ''; } catch (e) { return e.message; } }", text
     )
     assert told == str(refused.value).removeprefix("--where: ")
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spq.common.text import printable
 from spq.errors import ModelError
 
 if TYPE_CHECKING:
@@ -207,11 +208,6 @@ def as_options(message: str, options: set[str]) -> str:
         return name if name in options else match[0]
 
     return re.sub(r"`(\w+)`", option, message)
-
-
-def printable(text: str) -> str:
-    """A file name may hold bytes that are not UTF-8, or line breaks: shown as `?` and spaces."""
-    return " ".join(text.encode("utf-8", "replace").decode().splitlines())
 
 
 def lists_text(images: int, num_codebooks: int, method: str) -> str:

@@ -499,7 +499,7 @@ def _options() -> set[str]:
 
 
 def _fail(message: str, status: int) -> int:
-    from spq.cli.describe import printable
+    from spq.common.text import printable
 
     _note(f"spq: {printable(message)}")
     return status

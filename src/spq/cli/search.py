@@ -98,7 +98,7 @@ def run_search(index: ImageIndex, asked: Asked, top: int, html: Path | None, opt
 
 def line(hit: Hit, as_json: bool, fold: bool) -> str:
     """A hit for stdout. In JSON `folded` is there whenever folding was asked for."""
-    from spq.cli.describe import printable
+    from spq.common.text import printable
 
     if as_json:
         return json.dumps({key: value for key, value in asdict(hit).items() if fold or key != "folded"})

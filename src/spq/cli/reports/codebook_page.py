@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spq.cli.describe import printable
 from spq.cli.reports.contact_sheet import data_uri, escaped, figure, write_page
+from spq.common.text import printable
 from spq.data.decode import load_pixels
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images

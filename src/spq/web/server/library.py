@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from spq.common.text import printable
 from spq.data.decode import load_image
 from spq.index import codewords
 from spq.index.encode import hash_of
@@ -27,7 +28,7 @@ from spq.web.server.pictures import Pictures
 from spq.web.server.problems import ProblemError
 from spq.web.server.schemas import Ask
 from spq.web.server.settings import Settings
-from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label, printable
+from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label
 
 FOLDED = 100  # ids of the same code that are listed with an answer
 KEPT = 8  # orders, counts and maps that are kept; at a million pictures one is up to 8 MB

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from spq.common.text import printable
 from spq.errors import ConfigError, ImageError, SPQError, TimeLimitError
 
 MEDIA_TYPE = "application/problem+json"
@@ -40,12 +41,8 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"
-    content = {"type": "about:blank", "title": title, "status": status, "detail": one_line(detail)}
+    content = {"type": "about:blank", "title": title, "status": status, "detail": printable(detail)}
     return JSONResponse(content, status, headers, MEDIA_TYPE)
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def install(app: FastAPI) -> None:

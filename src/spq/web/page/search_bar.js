@@ -1,7 +1,7 @@
 /** The strip that says what is searched for: pictures for and against, marks that wait, the region, the cut-off. */
 
 import { api } from "./api.js";
-import { asked, hasOne, isAsking, itemOf } from "./asking.js";
+import { asked, hasOne, isAsking, itemOf } from "./search_request.js";
 import { $, debounce, distanceText, el, fileName, icon, iconButton, redraw } from "./dom.js";
 import { change, fresh, state } from "./state.js";
 import { find, isUpload } from "./uploads.js";

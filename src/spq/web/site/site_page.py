@@ -26,8 +26,9 @@ def write_page(content: Path, can: dict[str, bool]) -> str:
     """
     if not (PAGE / "index.html").exists():
         raise DataError("this installation has no page to export; reinstall spq-retrieval")
-    for source in (PAGE, BROWSER):  # the second has the other api.js
+    for source in (PAGE, BROWSER):
         shutil.copytree(source, content, dirs_exist_ok=True, ignore=shutil.ignore_patterns("index.html", "__pycache__"))
+    (content / "static_api.js").replace(content / "api.js")
     (content / "static" / "settings.js").write_text(f"export const settings = {json.dumps(can)};\n", "utf-8")
     return site_html((PAGE / "index.html").read_text("utf-8"))
 

@@ -1,4 +1,4 @@
-"""Made once, kept on disk, and not for ever."""
+"""Thumbnails on disk: each is made once, and the least recently used ones are deleted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from spq.errors import ImageError
 from spq.index.encode import hash_of
 from spq.index.store import Item
 from spq.web.server.pictures import Decode, Pictures
-from spq.web.server.thumbnails import Thumbnails, key
+from spq.web.server.thumbnail_cache import ThumbnailCache
+from spq.web.thumbnail import thumbnail_name
 
 
 class Counted(Pictures):
@@ -57,35 +58,28 @@ def item(number: int, content: bytes = b"") -> Item:
 
 
 def test_a_thumbnail_is_upright_small_and_made_once(pictures: Counted, tmp_path: Path) -> None:
-    thumbnails = Thumbnails(tmp_path / "cache", 10**6, pictures)
+    thumbnails = ThumbnailCache(tmp_path / "cache", 10**6, pictures)
     data = thumbnails.get(item(0), 64)
     with Image.open(io.BytesIO(data)) as image:
         assert (image.format, image.size) == ("JPEG", (64, 43))
     assert thumbnails.get(item(0), 64) == data
-    assert Thumbnails(tmp_path / "cache", 10**6, pictures).get(item(0), 64) == data  # another run of the server
+    assert ThumbnailCache(tmp_path / "cache", 10**6, pictures).get(item(0), 64) == data  # another run of the server
     assert (pictures.decoded, thumbnails.made, thumbnails.found) == (1, 1, 1)
     assert thumbnails.get(item(0), 128) != data
     assert pictures.decoded == 2
 
 
 def test_many_that_want_the_same_one_have_it_made_once(pictures: Counted, tmp_path: Path) -> None:
-    thumbnails, barrier = Thumbnails(tmp_path / "cache", 10**6, pictures), threading.Barrier(8)
+    thumbnails, barrier = ThumbnailCache(tmp_path / "cache", 10**6, pictures), threading.Barrier(8)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: (barrier.wait(), thumbnails.get(item(0), 64))[1], range(8)))
     assert len(set(found)) == 1
     assert pictures.decoded == 1
 
 
-def test_a_picture_of_other_bytes_has_another_thumbnail(pictures: Counted, tmp_path: Path) -> None:
-    assert key(item(0, b"a"), 64) != key(item(0, b"b"), 64)
-    assert key(item(0, b"a"), 64) == key(item(1, b"a"), 64)  # the same bytes under another name
-    without_hash = Item("a.png", -1, -1, id=1), Item("b.png", -1, -1, id=2)
-    assert key(without_hash[0], 64) != key(without_hash[1], 64)
-
-
 def test_a_thumbnail_of_other_bytes_than_were_indexed_is_not_kept(pictures: Counted, tmp_path: Path) -> None:
     file = tmp_path / "photos" / "0.png"
-    thumbnails = Thumbnails(tmp_path / "cache", 10**6, pictures)
+    thumbnails = ThumbnailCache(tmp_path / "cache", 10**6, pictures)
     file.write_bytes(bytes_of(1))  # changed since: it shows what there is now
     changed = thumbnails.get(item(0), 64)
     assert changed == thumbnails.get(item(1), 64)
@@ -95,17 +89,17 @@ def test_a_thumbnail_of_other_bytes_than_were_indexed_is_not_kept(pictures: Coun
 
 def test_the_least_recently_used_ones_make_room(pictures: Counted, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    size = len(Thumbnails(tmp_path / "other", 10**6, pictures).get(item(0), 128))
-    thumbnails = Thumbnails(cache, 4 * size + size // 2, pictures)
+    size = len(ThumbnailCache(tmp_path / "other", 10**6, pictures).get(item(0), 128))
+    thumbnails = ThumbnailCache(cache, 4 * size + size // 2, pictures)
     for number in range(4):
         thumbnails.get(item(number), 128)
     for age, number in enumerate([2, 0, 3, 1]):  # as if they had been used at these times
-        (path,) = cache.rglob(f"{key(item(number), 128)}.jpg")
+        (path,) = cache.rglob(f"{thumbnail_name(item(number), 128)}.jpg")
         os.utime(path, (age, age))
     thumbnails.get(item(2), 128)  # and this one just now
     thumbnails.get(item(4), 128)
     left = {path.name for path in cache.rglob("*.jpg")}
-    assert left == {f"{key(item(number), 128)}.jpg" for number in (1, 2, 4)}
+    assert left == {f"{thumbnail_name(item(number), 128)}.jpg" for number in (1, 2, 4)}
     assert sum(path.stat().st_size for path in cache.rglob("*.jpg")) <= 4 * size
 
 
@@ -113,27 +107,27 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     pictures: Counted, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    thumbnails = Thumbnails(tmp_path / "file", 10**6, pictures)
+    thumbnails = ThumbnailCache(tmp_path / "file", 10**6, pictures)
     with caplog.at_level(logging.WARNING):
         assert thumbnails.get(item(0), 64) == thumbnails.get(item(0), 64)
     assert pictures.decoded == 2
-    assert caplog.text.count("thumbnails are made anew each time") == 1
+    assert caplog.text.count("thumbnails are made again for each request") == 1
 
 
 def test_a_limit_of_nothing_keeps_nothing(pictures: Counted, tmp_path: Path) -> None:
-    thumbnails = Thumbnails(tmp_path / "cache", 0, pictures)
+    thumbnails = ThumbnailCache(tmp_path / "cache", 0, pictures)
     assert thumbnails.get(item(0), 64)
     assert not (tmp_path / "cache").exists()
 
 
 def test_only_the_user_may_look_into_the_cache(pictures: Counted, tmp_path: Path) -> None:
-    Thumbnails(tmp_path / "cache", 10**6, pictures).get(item(0), 64)
+    ThumbnailCache(tmp_path / "cache", 10**6, pictures).get(item(0), 64)
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
 
 
 def test_what_cannot_be_read_is_not_kept(pictures: Counted, tmp_path: Path) -> None:
     (tmp_path / "photos" / "9.png").write_bytes(b"broken")
-    thumbnails = Thumbnails(tmp_path / "cache", 10**6, pictures)
+    thumbnails = ThumbnailCache(tmp_path / "cache", 10**6, pictures)
     with pytest.raises(ImageError, match=r"cannot read 9\.png"):
         thumbnails.get(item(9), 64)
     assert not list((tmp_path / "cache").rglob("*"))
