@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spq.api import with_options
-from spq.config import Recipe, from_dict, load_recipe, to_dict
+from spq.config import Recipe, load_recipe, to_dict, with_overrides
 from spq.errors import ConfigError
 from spq.model.network import Network
 from spq.training.loss import Objective, Outputs
@@ -73,24 +72,15 @@ ABLATIONS = {
 
 
 def variant(text: str, bits: int, minutes: float | None, epochs: int | None) -> tuple[Recipe, Ablation]:
-    """`fast+hard:train.batch_size=128,views.blur=0` -> the recipe with those values, and what is done to its training."""
+    """`fast+hard:train.batch_size=128,views.blur=0` -> the recipe with these values, and its ablation."""
     name, _, changes = text.partition(":")
     base, plus, ablation = name.rpartition("+")
     if plus and ablation not in ABLATIONS:
         raise ConfigError(f"no ablation {ablation!r}; there are {', '.join(ABLATIONS)}")
     found = ABLATIONS[ablation] if plus else Ablation()
     recipe = with_options(load_recipe(base if plus else name), bits=bits, minutes=minutes, epochs=epochs)
-    table = to_dict(found.change(recipe))
-    for change in filter(None, _split(changes)):
-        key, _, value = change.partition("=")
-        section, _, field = key.partition(".")
-        try:
-            if not field:
-                raise KeyError(key)
-            table[section][field] = tomllib.loads(f"value = {value}")["value"]
-        except (KeyError, TypeError, tomllib.TOMLDecodeError):
-            raise ConfigError(f"{change!r} in {text} is not section.key=value in TOML") from None
-    return replace(from_dict(Recipe, table, where=text), name=text), found
+    changed = with_overrides(found.change(recipe), [change for change in _split(changes) if change])
+    return replace(changed, name=text), found
 
 
 def _split(changes: str) -> list[str]:

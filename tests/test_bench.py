@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spq.cli.bench import FOLDER, benchmarks, listing
+from spq.cli.bench_command import FOLDER, benchmarks, listing
 from spq.cli.main import run
 from spq.errors import ConfigError
 
@@ -41,4 +41,4 @@ def test_without_a_source_checkout_a_line_says_so(tmp_path: Path) -> None:
 
 def test_an_unknown_benchmark_is_refused_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "qualty"]) == 2
-    assert "no benchmark 'qualty'; there are agreement, " in capsys.readouterr().err
+    assert "no benchmark 'qualty'; use one of agreement, " in capsys.readouterr().err

@@ -14,7 +14,7 @@ def test_a_stray_file_does_not_stop_a_training_from_going_on(tmp_path: Path) -> 
     for stray in (".DS_Store", ".model.safetensors.123", "train.log"):
         (tmp_path / stray).touch()
     check_model_out(tmp_path, resume=True)
-    with pytest.raises(ConfigError, match=r"holds other things \(train.log\)"):
+    with pytest.raises(ConfigError, match=r"holds other files \(train.log\)"):
         check_model_out(tmp_path, resume=False)
 
 
@@ -25,5 +25,5 @@ def test_a_folder_of_other_things_is_neither_written_to_nor_resumed(tmp_path: Pa
         check_model_out(tmp_path, resume=True)
     (tmp_path / "holiday.jpg").touch()
     for resume in (False, True):
-        with pytest.raises(ConfigError, match="holds other things"):
+        with pytest.raises(ConfigError, match="holds other files"):
             check_model_out(tmp_path, resume)

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from spq.cli import main as cli
+from spq.cli import search_command
 from spq.config import load_recipe
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
@@ -191,7 +192,7 @@ def test_weights_that_cannot_be_meant_and_no_answers_are_one_line(
     assert run("search", index, query, "--where", "label = nothing") == 0
     out, err = capsys.readouterr()
     assert not out
-    assert "no picture is an answer" in err
+    assert "no pictures found" in err
 
 
 def test_no_picture_and_no_part_of_an_index_or_a_model_is_written_over(
@@ -200,7 +201,7 @@ def test_no_picture_and_no_part_of_an_index_or_a_model_is_written_over(
     query = min(photos.rglob("*.png"))
     before = tree(photos), tree(index), tree(model)
     for arguments, reason in [
-        (("search", index, query, "--html", query), "is a picture, which would be lost"),
+        (("search", index, query, "--html", query), "is a picture and would be overwritten"),
         (("search", index, query, "--html", photos), "is a folder; give a file"),
         (("dupes", index, "--csv", query), "is a picture"),
         (("export", index, "--to", "faiss", "--out", index / "items.sqlite"), "is a part of"),
@@ -272,7 +273,7 @@ def test_every_method_finds_the_same_in_a_small_index(
 
 
 def test_the_methods_of_the_command_line_are_those_of_the_scan() -> None:
-    assert cli.Method == scan.Method
+    assert search_command.Method == scan.Method
 
 
 def test_index_lists_what_it_could_not_read_and_goes_on(
@@ -375,14 +376,14 @@ WRONG = [
     ("train {t}/empty --out {t}/new", 1, "no pictures"),
     ("train {t}/broken --out {t}/new --recipe {t}/tiny.toml", 1, "none of the 20 pictures"),
     ("train {t}/tiny.toml --out {t}/new", 1, "not a folder"),
-    ("train {p} --out {t}/new --bits 7", 2, "--bits 7"),
-    ("train {p} --out {t}/new --bits 0", 2, "--bits 0"),
+    ("train {p} --out {t}/new --bits 7", 2, "--bits must be a multiple of log2(K) = 4 bits per codebook, got 7"),
+    ("train {p} --out {t}/new --bits 0", 2, "--bits must be a multiple"),
     ("train {p} --out {t}/new --bits many", 2, "--bits"),
-    ("train {p} --out {t}/new --image-size 3", 2, "image size 3"),
-    ("train {p} --out {t}/new --epochs 0", 2, "epochs 0"),
-    ("train {p} --out {t}/new --minutes -1", 2, "--minutes -1"),
-    ("train {p} --out {t}/new --minutes nan", 2, "--minutes nan"),
-    ("train {p} --out {t}/new --minutes inf", 2, "--minutes inf"),
+    ("train {p} --out {t}/new --image-size 3", 2, "--image-size must be from 8 to 1024, got 3"),
+    ("train {p} --out {t}/new --epochs 0", 2, "--epochs 0 and --minutes 0.0 are no budget"),
+    ("train {p} --out {t}/new --minutes -1", 2, "--minutes must be above 0, got -1"),
+    ("train {p} --out {t}/new --minutes nan", 2, "--minutes must be above 0, got nan"),
+    ("train {p} --out {t}/new --minutes inf", 2, "--minutes must be above 0, got inf"),
     ("train {p} --out {t}/new --recipe head --backbone timm/nonsense", 2, "nonsense"),
     ("train {p} --out {t}/new --recipe head --backbone timm/resnet18.typo", 2, "typo"),
     ("train {p} --out {t}/new --recipe head --backbone resnet", 2, "without weights has learned nothing"),
@@ -398,9 +399,9 @@ WRONG = [
     ("train {p} --out {t}/new --recipe {t}/nowhere.toml", 2, "cannot read recipe"),
     ("train {p} --out {t}/new --recipe {t}/unknown-key.toml", 2, "unknown key 'learning_rate'"),
     ("train {p} --out {t}/new --recipe {t}/no-toml.toml", 2, "is not TOML"),
-    ("train {p} --out {p}", 2, "holds other things"),
+    ("train {p} --out {p}", 2, "holds other files"),
     ("train {p} --out {t}/tiny.toml", 2, "is a file"),
-    ("train {p} --out {m}", 2, "holds a training already"),
+    ("train {p} --out {m}", 2, "already holds a training"),
     ("train {p} --out {m} --resume", 2, "nothing to resume"),
     ("train {p} --out {t}/new --resume", 2, "nothing to resume"),
     ("index {p} --model {t}/nowhere --out {t}/new", 1, "no model at"),
@@ -459,7 +460,7 @@ WRONG = [
     ("dupes {t}/nowhere", 1, "no index at"),
     ("dupes {m}", 1, "no index at"),
     ("dupes {i} --threshold -1", 2, "--threshold"),
-    ("dupes {i} --threshold nan", 2, "--threshold nan"),
+    ("dupes {i} --threshold nan", 2, "--threshold must be a distance of 0 or more, got nan"),
     ("dupes {i} --recall 1.5", 2, "--recall"),
     ("dupes {i} --html {p}", 2, "is a folder"),
     ("dupes {i} --csv {p}", 2, "is a folder"),
@@ -469,7 +470,7 @@ WRONG = [
     ("export {i} --to codes --out {t}/new.txt", 2, "end it in .npz or .parquet"),
     ("export {i} --to faiss --out {p}", 2, "is a folder"),
     ("export {m} --to faiss --out {t}/new", 2, "is a model and has no codes"),
-    ("train {p} --out {t}/new --start {m} --bits 16", 2, "--bits is the model's own with --start"),
+    ("train {p} --out {t}/new --start {m} --bits 16", 2, "decides --bits; omit --bits"),
     ("train {p} --out {t}/new --frozen", 2, "a frozen backbone resnet without weights has learned nothing"),
     ("train {p} --out {t}/new --start {t}/nowhere", 1, "no model at"),
     ("export {m} --to codes --out {t}/new.npz", 2, "is a model and has no codes"),
@@ -482,7 +483,7 @@ WRONG = [
     ("info {t}/newer", 1, "has format 99"),
     ("demo {t}/nowhere --out {t}/new", 1, "no such folder or file"),
     ("demo {t}/broken --out {t}/new --minutes 0.01", 1, "none of the 20 pictures"),
-    ("demo {p} --out {p}", 2, "holds other things"),
+    ("demo {p} --out {p}", 2, "holds other files"),
 ]
 
 
@@ -554,7 +555,7 @@ def test_failures_of_the_machine_are_one_line_too(
     def fail(path: Path) -> None:
         raise error
 
-    monkeypatch.setattr("spq.cli.describe.facts_of", fail)
+    monkeypatch.setattr("spq.cli.info_command.facts_of", fail)
     assert run("info", "anything") == status
     out, err = capsys.readouterr()
     assert out == ""
@@ -566,7 +567,7 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(path: Path) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("spq.cli.describe.facts_of", fail)
+    monkeypatch.setattr("spq.cli.info_command.facts_of", fail)
     with pytest.raises(ZeroDivisionError):
         run("info", "anything")
 
@@ -595,7 +596,9 @@ def test_an_interrupted_training_says_how_to_go_on(
 
     monkeypatch.setattr("spq.training.train.train", interrupted)
     assert run("train", photos, "--out", tmp_path / "n") == 130
-    assert capsys.readouterr().err == f"spq: stopped; go on with: spq train {photos} --out {tmp_path / 'n'} --resume\n"
+    assert (
+        capsys.readouterr().err == f"spq: stopped; continue with: spq train {photos} --out {tmp_path / 'n'} --resume\n"
+    )
 
 
 def test_options_that_a_resumed_training_does_not_look_at_are_named(
@@ -605,10 +608,11 @@ def test_options_that_a_resumed_training_does_not_look_at_are_named(
     assert run(*again[:-1], "--recipe", recipe, "--epochs", 1) == 0
     capsys.readouterr()
     assert run(*again, "--epochs", 1) == 0
-    assert "as it began" not in capsys.readouterr().err
+    assert "its own recipe" not in capsys.readouterr().err
     assert run(*again, "--minutes", 3, "--seed", 5) == 0
     assert (
-        f"the training in {tmp_path / 'm'} goes on as it began, without --minutes, --seed;" in capsys.readouterr().err
+        f"the training in {tmp_path / 'm'} continues with its own recipe and ignores --minutes, --seed;"
+        in capsys.readouterr().err
     )
 
 
@@ -684,7 +688,7 @@ def test_a_model_of_dot_is_indexed_searched_exported_and_measured(
     assert run("search", tmp_path / "i", "--id", 3, "--max-distance", distances[4], "--json") == 0
     assert len(capsys.readouterr().out.splitlines()) >= 5
     assert run("export", tmp_path / "i", "--to", "faiss", "--out", tmp_path / "x.faiss") == 0
-    assert "distance dot (FAISS gives inner products, the largest first" in capsys.readouterr().out
+    assert "distance dot (FAISS returns inner products, the largest first" in capsys.readouterr().out
     queries = ("--gallery", photos, "--queries", "sample:test", "--at", 10, "--json")
     scores = {}
     for distance in ("dot", "l2"):
@@ -711,7 +715,7 @@ def test_doctor_names_the_device_and_what_is_missing(capsys: pytest.CaptureFixtu
 def test_the_demo_answers_from_the_users_own_pictures(
     recipe: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.config.load_recipe", lambda name: load_recipe(recipe))
+    monkeypatch.setattr("spq.cli.demo_command.load_recipe", lambda name: load_recipe(recipe))
     for _ in range(2):  # a second one takes the place of the first
         assert run("demo", photos, "--out", tmp_path / "d", "--minutes", 0.01, "--json") == 0
         facts = json.loads(capsys.readouterr().out)

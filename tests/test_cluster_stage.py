@@ -82,7 +82,7 @@ def test_a_training_ends_with_codebooks_of_clusters(images: ImageSet, recipe: Re
 
     rows = [json.loads(line) for line in (tmp_path / "m" / "clusters.jsonl").read_text("utf-8").splitlines()]
     assert [(row["round"], row["step"]) for row in rows] == [(1, 12), (2, 12)]  # each of two epochs
-    with pytest.raises(ConfigError, match="holds a training already"):  # and no "other things"
+    with pytest.raises(ConfigError, match="already holds a training"):  # and no "other files"
         check_model_out(tmp_path / "m", resume=False)
 
     same = train(images, recipe, tmp_path / "same")
@@ -257,5 +257,5 @@ def test_the_recipe_of_the_end_says_how_its_codes_are_made(recipe: Recipe) -> No
     assert (end.head.hidden, end.head.softmax, end.quantizer.codeword_dim) == (0, 4.0, 16)
     with pytest.raises(ConfigError, match=r"cluster.share must satisfy 0 <= share < 1, got 1.0"):
         ClusterConfig(share=1.0)
-    with pytest.raises(ConfigError, match=r"head.softmax 3.0 .* needs head.norm = 0, got 1.0"):
+    with pytest.raises(ConfigError, match=r"head.softmax needs head.norm = 0, got 1.0"):
         replace(recipe.head, softmax=3.0, norm=1.0)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from spq import ImageIndex
 from spq.cli import main as cli
-from spq.cli.describe import facts_of
+from spq.cli.info_command import facts_of
 from spq.cli.reports import codebook_page
 from spq.cli.reports.codebook_page import write_codebook_page
 from spq.data.open import open_images

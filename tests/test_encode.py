@@ -241,7 +241,7 @@ def test_ctrl_c_and_a_kill_in_the_middle_keep_what_was_reported(
     assert stopped.returncode == status, stopped.stderr
     reported = int(stopped.stdout.split()[-1])
     if number == signal.SIGINT:
-        assert stopped.stderr == "spq: stopped; what was encoded is kept, and the same command goes on\n"
+        assert stopped.stderr == "spq: stopped; encoded pictures are kept, run the same command to continue\n"
     with Store.open(tmp_path / "i") as store:
         assert 0 < reported <= len(store) < 60
         kept = len(store)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from models import tiny
 from spq import ImageIndex
-from spq.cli.exporting import export
+from spq.cli.export_command import write_export
 from spq.config import DISTANCES, Recipe
 from spq.data.open import open_images
 from spq.errors import ConfigError
@@ -73,7 +73,7 @@ def test_faiss_ranks_as_spq_does_under_the_distance_that_it_states(
 ) -> None:
     index = build(K, M, distance)
     index.remove([open_images(index.store.manifest.source).ids[0]])  # so that ids are no row numbers
-    facts = export(tmp_path / "i", "faiss", tmp_path / "new" / "x.faiss")
+    facts = write_export(tmp_path / "i", "faiss", tmp_path / "new" / "x.faiss")
     stated = "dot" if distance == "dot" else "sqeuclidean"
     assert (facts["distance"], facts["index_distance"]) == (stated, distance)
 
@@ -117,7 +117,7 @@ def test_the_numpy_reader_of_the_guide_ranks_as_spq_does(
     build: Callable[..., ImageIndex], tmp_path: Path, distance: str
 ) -> None:
     index = build(distance=distance)
-    export(tmp_path / "i", "codes", tmp_path / "x.npz")
+    write_export(tmp_path / "i", "codes", tmp_path / "x.npz")
     reader: dict[str, Any] = {}
     (code,) = re.findall(r"^```python\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)
     assert len(code.splitlines()) <= 25
@@ -139,22 +139,22 @@ def test_nothing_in_the_npz_is_pickled_and_names_that_are_not_utf8_survive(
     (first, *_) = index.store.items()
     with index.store.writing():
         index.store.put([replace(first, path=odd)])
-    export(tmp_path / "i", "codes", tmp_path / "x.npz")
+    write_export(tmp_path / "i", "codes", tmp_path / "x.npz")
     data = np.load(tmp_path / "x.npz", allow_pickle=False)
     assert {key: data[key].dtype.kind for key in data} == {
         "ids": "i", "paths": "u", "path_offsets": "i", "codes": "u", "codebooks": "f", "distance": "U", "model": "U",
     }  # fmt: skip
     assert data["paths"].tobytes().endswith(b"caf\xe9 \xff.png")
-    export(tmp_path / "i", "codes", tmp_path / "x.parquet")
+    write_export(tmp_path / "i", "codes", tmp_path / "x.parquet")
     assert pq.read_table(tmp_path / "x.parquet")["path"].to_pylist()[-1] == "caf\\xe9 \\xff.png"
-    export(tmp_path / "i", "faiss", tmp_path / "x.faiss")
+    write_export(tmp_path / "i", "faiss", tmp_path / "x.faiss")
     assert len(json.loads((tmp_path / "x.faiss.json").read_text("utf-8"))["paths"]) == 61
 
 
 def test_the_parquet_file_holds_what_the_npz_holds(build: Callable[..., ImageIndex], tmp_path: Path) -> None:
     build()
     for suffix in ("npz", "parquet"):
-        export(tmp_path / "i", "codes", tmp_path / f"x.{suffix}")
+        write_export(tmp_path / "i", "codes", tmp_path / f"x.{suffix}")
     data, table = np.load(tmp_path / "x.npz"), pq.read_table(tmp_path / "x.parquet")
     assert table["id"].to_pylist() == data["ids"].tolist()
     assert table["code"].to_pylist() == data["codes"].tolist()
@@ -169,7 +169,7 @@ def test_onnxruntime_describes_encodes_and_ranks_as_torch_does(
 ) -> None:
     index = build(K, M)
     model = index.model
-    export(tmp_path / "i", "onnx", tmp_path / "x.onnx")
+    write_export(tmp_path / "i", "onnx", tmp_path / "x.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
     images = open_images("sample:test")
     pixels = np.stack([np.asarray(images.image(p)).transpose(2, 0, 1) for p in range(40)])
@@ -186,7 +186,7 @@ def test_the_onnx_file_holds_the_codebooks_and_says_what_it_is(
     build: Callable[..., ImageIndex], tmp_path: Path
 ) -> None:
     model = build().model
-    export(tmp_path / "i" / "model", "onnx", tmp_path / "x.onnx")
+    write_export(tmp_path / "i" / "model", "onnx", tmp_path / "x.onnx")
     graph = onnx.load(tmp_path / "x.onnx")
     (codebooks,) = (tensor for tensor in graph.graph.initializer if tensor.name == "codebooks")
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(codebooks), model.codebooks)
@@ -199,7 +199,7 @@ def test_the_guides_onnx_lines_give_the_descriptor_of_a_picture_file(
     build: Callable[..., ImageIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build().model
-    export(tmp_path / "i", "onnx", tmp_path / "photos.onnx")
+    write_export(tmp_path / "i", "onnx", tmp_path / "photos.onnx")
     monkeypatch.chdir(tmp_path)
     Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 50).convert("RGB").save("query.jpg")
     (code,) = re.findall(r"^```py\n(import numpy.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)
@@ -214,7 +214,7 @@ def test_without_the_package_one_line_says_what_to_install(
     build()
     monkeypatch.setattr(onnx_file, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'spq-retrieval\[onnx\]'"):
-        export(tmp_path / "i", "onnx", tmp_path / "x.onnx")
+        write_export(tmp_path / "i", "onnx", tmp_path / "x.onnx")
     assert not list(tmp_path.glob("*x.onnx*"))
 
 
@@ -232,6 +232,6 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_other(
         monkeypatch.setattr(target, full)
     to = {"faiss": "faiss", "onnx": "onnx"}.get(name[2:], "codes")
     with pytest.raises(OSError, match="No space"):
-        export(tmp_path / "i", to, tmp_path / "out" / name)  # type: ignore[arg-type]
+        write_export(tmp_path / "i", to, tmp_path / "out" / name)  # type: ignore[arg-type]
     assert (tmp_path / "out" / name).read_text() == "old"
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {name, "x.faiss.json"}

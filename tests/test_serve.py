@@ -125,7 +125,7 @@ def test_a_network_is_shown_nothing_without_a_token_unless_that_is_meant(
     for host in ("0.0.0.0", "::", "192.168.0.9", "photos.example"):
         status, line = refused(capsys, photo_index, "--host", host)
         assert status == 2
-        assert f"--host {host} would show your pictures to the network; add --token" in line
+        assert f"--host {host} makes your pictures visible on the network; add --token" in line
     assert "contradict" in refused(capsys, photo_index, "--token", "x", "--no-token")[1]
     assert "ASCII" in refused(capsys, photo_index, "--token", "ü")[1]
 

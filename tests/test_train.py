@@ -266,7 +266,11 @@ def test_the_finish_is_kept_its_share_of_the_minutes(images: ImageSet, recipe: R
 
 @pytest.mark.parametrize(
     ("values", "told"),
-    [({"share": 1.0}, "share 1.0 is no share"), ({"views": -1}, "views -1"), ({"neighbours": 0}, "neighbours 0")],
+    [
+        ({"share": 1.0}, "share must satisfy 0 <= share < 1, got 1.0"),
+        ({"views": -1}, "views must be 0 or more, got -1"),
+        ({"neighbours": 0}, "neighbours must be 1 or more, got 0"),
+    ],
 )
 def test_a_finish_that_cannot_be_is_refused(values: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):

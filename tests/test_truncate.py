@@ -175,4 +175,4 @@ def test_a_nested_training_measures_every_length_and_a_truncated_model_keeps_its
 @pytest.mark.parametrize("text", ["", "8,", "a", "1.5"])
 def test_lengths_that_are_no_numbers_are_refused(text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.run(["train", "sample:train", "--out", str(tmp_path / "m"), "--bits", text]) == 2
-    assert f"--bits {text!r} is no length of a code" in capsys.readouterr().err
+    assert f"--bits {text!r} is not a length of a code" in capsys.readouterr().err

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_page import violations
 
 from spq.config import DISTANCES, Recipe
 from spq.data.decode import to_pixels
@@ -34,7 +35,6 @@ from spq.web.site.columns import write_columns
 from spq.web.site.site import Options, export_web
 from test_export import tiny
 from test_filter_sql import ITEMS, MANIFEST, TREES, fill, holds
-from test_page import violations
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install -e '.[dev]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

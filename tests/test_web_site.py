@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spq.cli.exporting import web_options
+from spq.cli.export_command import web_options
 from spq.cli.main import run
 from spq.common.parallel import AHEAD
 from spq.config import DISTANCES
@@ -175,7 +175,7 @@ def test_ctrl_c_says_how_to_go_on(
 ) -> None:
     monkeypatch.setattr(Image.Image, "save", fails_at(5, KeyboardInterrupt()))
     assert run(["export", str(index), "--to", "web", "--out", str(tmp_path / "site")]) == 130
-    assert "stopped; the thumbnails so far are kept, and the same command goes on" in capsys.readouterr().err
+    assert "stopped; finished thumbnails are kept, run the same command to continue" in capsys.readouterr().err
 
 
 def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,13 +275,13 @@ def test_tables_cut_from_those_of_codewords_are_those_of_the_code(
 
 
 def test_options_of_a_site_are_for_a_site(capsys: pytest.CaptureFixture[str], index: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--dupes is for --to web; leave it away"):
+    with pytest.raises(ConfigError, match="--dupes works only with --to web; omit it"):
         web_options("faiss", None, True, None)
     with pytest.raises(ConfigError, match="--thumbnail 8 pixels; give 16 to 1024"):
         web_options("web", 8, False, None)
     assert web_options("codes", None, False, None) is None
     assert run(["export", str(index / "model"), "--to", "web", "--out", str(tmp_path / "s")]) == 2
-    assert "is a model and has no codes; --to web wants an index" in capsys.readouterr().err
+    assert "is a model and has no codes; --to web needs an index" in capsys.readouterr().err
 
 
 def package(name: str = runtime.NAME, leave_out: str = "", version: str = "1.99.0") -> bytes:

@@ -1,20 +1,33 @@
-"""What this machine offers, and what to install for what is missing."""
+"""`spq doctor`: what this machine offers, and what to install for the rest."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 from typing import Any
+
+from spq.cli.describe import aligned
+from spq.cli.options import AsJson
 
 EXTRAS = {"huggingface_hub": "hub", "pillow_heif": "heif", "onnx": "onnx", "tensorboard": "tensorboard"}
 CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF"}
 PACKAGES = ("spq-retrieval", "torch", "torchvision", "faiss-cpu", "numpy", "pillow", "timm")
 
 
+def doctor(as_json: AsJson = False) -> None:
+    """Report what this machine can do, and what is missing.
+
+    Example: spq doctor
+    """
+    facts = examine()
+    print(json.dumps(facts) if as_json else aligned(facts))
+
+
 def examine() -> dict[str, Any]:
-    """Device, threads, codecs, versions and extras, as plain types; `missing` names the command that installs each."""
+    """Device, threads, codecs, versions and extras, as plain types; `missing` has a command that installs each."""
     import torch
     from PIL import features
 
@@ -31,8 +44,8 @@ def examine() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "device": device if device != "cuda" else f"cuda ({torch.cuda.get_device_name()})",
         "threads": torch.get_num_threads(),
-        "bf16": resolve_precision("auto", device) == "bf16",  # in hardware, where it is faster
-        "data": os.environ.get("SPQ_DATA") or "SPQ_DATA is not set: named sets are fetched",
+        "bf16": resolve_precision("auto", device) == "bf16",  # only if the hardware makes it faster
+        "data": os.environ.get("SPQ_DATA") or "SPQ_DATA is not set: named sets are downloaded",
         "pictures": [codec for codec, there in codecs.items() if there],
         "extras": [extra for extra, there in extras.items() if there],
         "recipes": recipe_names(),

@@ -6,10 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 
+from spq.cli.options import SEED, AsJson
+from spq.cli.output import note
+from spq.config import load_recipe
 from spq.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -21,14 +24,34 @@ if TYPE_CHECKING:
 BITS = 64
 ANSWERS = 8
 SIDE_OF_SAMPLE, SIDE_OF_PHOTOS = 28, 64  # pixels of the network's input
-MARK = "demo.json"  # tells an earlier demo's folder from others
+MARK = "demo.json"  # a folder with this file is the output of an earlier demo
+
+
+def demo(
+    folder: Annotated[
+        str | None, typer.Argument(metavar="FOLDER", help="Your pictures. Default: the sample of spq.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for model, index and contact sheet.")] = Path("demo-out"),
+    minutes: Annotated[float, typer.Option(min=0.01, help="Minutes of training.")] = 2.0,
+    seed: Annotated[int, SEED] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train, index and search, offline and in minutes.
+
+    Example: spq demo photos/ --minutes 5
+    """
+    facts = run_demo(folder, out, minutes, seed, note)
+    if as_json:
+        print(json.dumps(facts))
+    elif "rows" in facts:
+        print(_table(facts))
 
 
 def run_demo(folder: str | None, out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """The whole way. Model, index, contact sheet and report go to `out`; returns the report.
+    """Train, index, search and measure. Writes model, index, contact sheet and report to `out`; returns the report.
 
     Raises:
-        ConfigError: `out` holds something that is not an earlier demo's. DataError: too few readable pictures.
+        ConfigError: `out` holds files that are not from an earlier demo. DataError: too few readable pictures.
     """
     from spq.data.open import open_images
     from spq.index.image_index import ImageIndex
@@ -47,24 +70,22 @@ def run_demo(folder: str | None, out: Path, minutes: float, seed: int, say: Call
         facts: dict[str, Any] = {"out": str(out), "images": len(index), "bits": BITS, **_measured(model, folder, say)}
         _contact_sheet(index, gallery, None if folder else open_images("sample:test"), out, seed)
     (out / MARK).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
-    say(f"look at  {out / 'answers.html'}\nsearch   spq search {out / 'index'} PICTURE")
+    say(f"view     {out / 'answers.html'}\nsearch   spq search {out / 'index'} PICTURE")
     return facts
 
 
-def table(facts: dict[str, Any]) -> str:
-    """The measurement in a few lines."""
-    title = (
-        f"mAP@{facts['map_at']} of {facts['queries']} new pictures, {BITS // 8} bytes each, learned without a label:"
-    )
+def _table(facts: dict[str, Any]) -> str:
+    """The measured mAP of spq and of other codes."""
+    title = f"mAP@{facts['map_at']} of {facts['queries']} new pictures, {BITS // 8} bytes each, learned without labels:"
     return "\n".join([title, *(f"  {name:12s}  {value:.3f}" for name, value in facts["rows"].items())])
 
 
 def _prepare(out: Path) -> bool:
-    """Make room for a demo in `out`; whether it was new."""
+    """Make an empty folder for the demo; returns whether `out` is new."""
     new = not out.exists()
     if not new and not (out / MARK).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out} holds other things; give a new folder")
-    for part in ("model", "index"):  # an earlier demo's
+        raise ConfigError(f"--out {out} holds other files; give a new folder")
+    for part in ("model", "index"):  # of an earlier demo
         shutil.rmtree(out / part, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).write_text("{}\n", "utf-8")
@@ -74,7 +95,6 @@ def _prepare(out: Path) -> bool:
 def _train(gallery: ImageSet, out: Path, minutes: float, seed: int, side: int) -> Model:
     from spq.api import with_options
     from spq.cli.progress import TrainingBar
-    from spq.config import load_recipe
     from spq.training.train import train
 
     recipe = with_options(load_recipe("fast"), bits=BITS, minutes=minutes, seed=seed, image_size=side)
@@ -98,7 +118,9 @@ def _contact_sheet(index: ImageIndex, gallery: ImageSet, queries: ImageSet | Non
 
 
 def _choose(gallery: ImageSet, queries: ImageSet | None, index: ImageIndex, seed: int) -> list[tuple[ImageSet, int]]:
-    """One new picture per class of the sample, or eight readable ones of the user's own."""
+    """Query pictures: one new picture per class of the sample, or eight of the user's readable pictures."""
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     if queries is not None and queries.labels is not None:
         return [
@@ -110,7 +132,7 @@ def _choose(gallery: ImageSet, queries: ImageSet | None, index: ImageIndex, seed
 
 
 def _measured(model: Model, folder: str | None, say: Callable[[str], None]) -> dict[str, Any]:
-    """The sample against labels that training never saw, 500 new pictures asking 5,000; the user's own have none."""
+    """mAP on the sample, with 500 new pictures as queries and 5,000 in the gallery; the user's pictures have no labels."""
     facts: dict[str, Any] = {"minutes": model.training["minutes"], "health": model.training["health"]}
     if folder:
         say("3/3  searching")
@@ -118,7 +140,7 @@ def _measured(model: Model, folder: str | None, say: Callable[[str], None]) -> d
     from spq.data.protocols import custom_protocol
     from spq.evaluation.evaluate import evaluate
 
-    say("3/3  searching, and measuring beside raw pixels and chance")
+    say("3/3  searching, and measuring in comparison with raw pixels and random codes")
     protocol = custom_protocol("sample:train", "sample:test", 100)
     report = evaluate(model, protocol).to_dict()
     rows = {**_classic(protocol, seed=0), "spq": report["map"]}
@@ -126,7 +148,9 @@ def _measured(model: Model, folder: str | None, say: Callable[[str], None]) -> d
 
 
 def _classic(protocol: Protocol, seed: int) -> dict[str, float]:
-    """mAP of codes of the same length that nobody trained."""
+    """mAP of codes of the same length without training."""
+    import numpy as np
+
     from spq.data.decode import load_pixels
     from spq.evaluation.baselines import product_quantization, random_codes
     from spq.evaluation.metrics import mean_average_precision, relevance
