@@ -182,21 +182,23 @@ def index(
     from spq.cli.describe import compact_text, failures_text, sync_text, verify_text
 
     try:
-        report = (
-            upkeep.bring_up_to_date(images, model, out, bits, device, keep_missing, wait) if images and model else None
+        report, facts = (
+            upkeep.bring_up_to_date(images, model, out, bits, device, keep_missing, wait)
+            if images and model
+            else (None, {})
         )
     except KeyboardInterrupt:
         raise typer.Exit(_fail("stopped; what was encoded is kept, and the same command goes on", 130)) from None
-    sizes = upkeep.compact(out, wait) if compact else None
-    faults = upkeep.verify(out) if verify else None
+    sizes, facts = upkeep.compact(out, wait) if compact else (None, facts)
+    faults, facts = upkeep.verify(out, facts) if verify else (None, facts)
     if as_json:
-        facts = {"index": str(out)} if faults else upkeep.facts_of_index(out, report)
-        print(json.dumps(facts | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if verify else {})))
+        shown = {"index": str(out)} | ({} if faults else facts) | (asdict(report) if report and not faults else {})
+        print(json.dumps(shown | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if verify else {})))
     else:
         if report:
             _note(report.note)
             _note(failures_text(report))
-            print(sync_text(upkeep.facts_of_index(out, report), report))
+            print(sync_text({"index": str(out), **facts}, report))
         if sizes:
             print(compact_text(out, sizes))
         if faults is not None:
@@ -240,19 +242,22 @@ def search(
     """
     from spq.cli.checks import check_file
     from spq.cli.describe import lists_text
-    from spq.cli.search import Asked, line, parse_box, parse_weights, run_search
+    from spq.cli.search import QueryNames, line, parse_box, parse_weights, read_request, write_sheet
     from spq.index.image_index import ImageIndex
 
-    asked = Asked(images or [], id_ or [], not_ or [], parse_box(box), parse_weights(weights))
-    check_file("--html", html)
+    names = QueryNames(images or [], id_ or [], not_ or [])
     options = {
-        "where": where, "max_distance": max_distance, "fold": fold, "offset": offset,
-        "method": method, "threads": threads, "nprobe": nprobe, "recall_target": recall_target,
+        "box": parse_box(box), "weights": parse_weights(weights), "top": top, "where": where, "max_distance": max_distance,
+        "fold": fold, "offset": offset, "method": method, "threads": threads, "nprobe": nprobe, "recall_target": recall_target,
     }  # fmt: skip
+    check_file("--html", html)
     with ImageIndex.open(index) as opened:
-        if where is None and (method == "ivf" or nprobe or recall_target):
+        request = read_request(names, opened.model_copy.input_size, options)
+        if method == "ivf" or nprobe or recall_target:
             _note(lists_text(len(opened), opened.store.manifest.num_codebooks, method))
-        hits = run_search(opened, asked, top, html, options)
+        (hits,) = opened.hits(request)
+        if html:
+            write_sheet(html, opened, names, request, hits)
     if not hits:
         _note("no picture is an answer; ask with a wider --where or --max-distance, or a lower --offset")
     for hit in hits:

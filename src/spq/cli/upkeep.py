@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,15 @@ if TYPE_CHECKING:
 
 def bring_up_to_date(
     images: str, model: Path, out: Path, bits: int | None, device: str, keep_missing: bool, wait: float
-) -> SyncReport:
-    """Make or sync the index. All that can be refused without torch is refused before it is loaded."""
+) -> tuple[SyncReport, dict[str, Any]]:
+    """Make or sync the index; returns what was done and facts of the index.
+
+    What can be refused without torch is refused before torch is loaded.
+    """
     from spq.cli.progress import counting
     from spq.data.open import open_images
+    from spq.index.build import BuildOptions, build
     from spq.index.format import has_index, read_manifest
-    from spq.index.image_index import ImageIndex
 
     source = open_images(images)
     check_folder("--out", out)
@@ -28,35 +30,35 @@ def bring_up_to_date(
     from spq.model.device import resolve_device
 
     loaded = SPQ.load(model, resolve_device(device))
-    with (
-        counting("encoding") as progress,
-        ImageIndex.build(out, loaded, source, progress, keep_missing=keep_missing, wait=wait, bits=bits) as index,
-    ):
-        report, now = index.last_sync, index.store.manifest.source
+    with counting("encoding") as progress:
+        built = build(out, loaded, source, progress, BuildOptions(keep_missing, wait, bits))
+    with built.store as store:
+        report, now = built.report, store.manifest.source
         if before not in ("", now) and report.removed:
-            told = f"{out} held the pictures of {before}; those that {now} does not have were dropped"
-            report.note = f"{told}; {report.note}" if report.note else told
-        return report
+            note = f"{out} held the pictures of {before}; those that {now} does not have were dropped"
+            report.note = f"{note}; {report.note}" if report.note else note
+        return report, store.info()
 
 
-def compact(out: Path, wait: float) -> tuple[int, int]:
-    """Shrink the index; returns bytes before and after."""
+def compact(out: Path, wait: float) -> tuple[tuple[int, int], dict[str, Any]]:
+    """Shrink the index; returns its bytes before and after, and facts of the index."""
     from spq.index.store import Store
 
     with Store.open(out, wait) as store, store.writing():
-        return store.compact()
+        return store.compact(), store.info()
 
 
-def verify(out: Path) -> list[str]:
-    """One line for each fault of the index."""
+def verify(out: Path, facts: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Check the index; returns one line for each fault, and facts of an index without faults.
+
+    Args:
+        facts: of the index, if they are known.
+    """
+    from spq.index.store import Store
     from spq.index.verify import faults
 
-    return list(faults(out))
-
-
-def facts_of_index(out: Path, report: SyncReport | None) -> dict[str, Any]:
-    """What `spq index --json` says of it."""
-    from spq.index.image_index import ImageIndex
-
-    with ImageIndex.open(out) as index:
-        return {"index": str(out), **index.info(), **(asdict(report) if report else {})}
+    found = list(faults(out))
+    if facts or found:
+        return found, facts
+    with Store.open(out) as store:
+        return found, store.info()
