@@ -27,6 +27,7 @@ from spq.config import DISTANCES, Recipe
 from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.index.export import packed
+from spq.index.model_copy import ModelCopy
 from spq.model import onnx as onnx_file
 from spq.model.model import Model
 
@@ -53,9 +54,8 @@ def queries(model: Model) -> Any:
 
 def expected(index: ImageIndex, x: Any, distance: str) -> list[dict[int, float]]:
     """id -> distance of all pictures, nearest first, as `spq search` ranks them under a distance."""
-    own, index.store.manifest = index.store.manifest, replace(index.store.manifest, distance=distance)
-    hits = index.search_many(list(x), top=len(index))
-    index.store.manifest = own
+    copy = ModelCopy(index.store.folder, replace(index.store.manifest, distance=distance), index.model)
+    hits = ImageIndex(index.store, copy).search_many(list(x), top=len(index))
     return [{hit.id: hit.distance for hit in row} for row in hits]
 
 

@@ -17,6 +17,7 @@ from spq.data.decode import load_pixels
 from spq.data.image_set import subset
 from spq.data.open import open_images
 from spq.errors import ConfigError, ModelMismatchError
+from spq.index.build import build
 from spq.index.export import export_faiss
 from spq.model.model import Model
 from spq.model.network import Network
@@ -122,8 +123,9 @@ def test_an_index_of_a_shorter_code_holds_the_beginning_of_the_longer_codes(
     with ImageIndex.open(tmp_path / "short") as again:  # with the copy of the model that it holds
         picture = photos / again.search(1, 1)[0].path
         assert again.search(picture, 1)[0].distance < again.search(picture, 20)[-1].distance
-    with ImageIndex.build(tmp_path / "short", nested, photos) as again:  # a second run needs no bits
-        assert (again.last_sync.unchanged, again.store.manifest.bits) == (60, 16)
+    store, _, report = build(tmp_path / "short", nested, photos)  # a second run needs no bits
+    with store:
+        assert (report.unchanged, store.manifest.bits) == (60, 16)
     with pytest.raises(ModelMismatchError, match=nested.hash):
         ImageIndex.build(tmp_path / "short", nested, photos, bits=32)
 

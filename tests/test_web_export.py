@@ -22,13 +22,14 @@ from test_page import violations
 
 from spq.config import DISTANCES, Recipe
 from spq.data.decode import to_pixels
-from spq.index.codewords import members
+from spq.index.answers import rank_answers
 from spq.index.explain import explain
 from spq.index.filter import Expr
 from spq.index.image_index import ImageIndex
-from spq.index.query import Search, ranked
+from spq.index.request import SearchRequest
 from spq.index.store import Item, Store
 from spq.model.model import Model
+from spq.pq.codewords import members
 from spq.pq.scan import Scan, rank
 from spq.pq.tables import distance_tables
 from spq.web.site.columns import write_columns
@@ -302,7 +303,7 @@ def test_a_site_of_dot_says_why_and_what_is_typical_as_the_index_does(
     page, index = visit(site), site.index
     ids, codes = index.store.codes()
     a, b = int(ids[5]), 50
-    parts = explain(index.tables([a], Search())[0], codes[b])
+    parts = explain(index.tables(SearchRequest([a]))[0], codes[b])
     told_parts = told(page, f"window.api.explain({{query: {{ids: [{a}]}}, id: {ids[b]}}})")
     assert told_parts["total"] == pytest.approx(sum(part.distance for part in parts))
     assert told_parts["total"] < 0
@@ -416,7 +417,8 @@ def test_any_table_and_codes_are_ranked_as_by_numpy(blank: Page, K: int, M: int,
     assert np.float32(distances)[rows[0]].tolist() == d[0].tolist()
     assert near == int((d[0] <= np.float32(limit)).sum())
     assert unpacked == codes.tolist()
-    (answers,) = ranked(Search(top, fold=True, offset=1), table[None], Scan(codes, K), np.arange(N), None)
+    request = SearchRequest([0], top, fold=True, offset=1)
+    (answers,) = rank_answers(request, table[None], Scan(codes, K), np.arange(N), None)
     assert [[row, *others] for row, others in zip(folded["rows"], folded["folded"], strict=True)] == [
         i for _, i in answers
     ]
@@ -468,7 +470,7 @@ def test_what_the_language_refuses_is_refused_in_the_browser_in_the_same_words(b
     told = blank.evaluate(
         "(text) => { try { window.filter_language.parse(text); return ''; } catch (e) { return e.message; } }", text
     )
-    assert told == str(refused.value).removeprefix("--where: ")
+    assert told == str(refused.value).removeprefix("`where`: ")
 
 
 @settings(IN_BROWSER, max_examples=30)

@@ -23,7 +23,7 @@ from spq.common.parallel import cores, map_in_order
 from spq.data.decode import to_pixels
 from spq.data.image_set import ImageSet
 from spq.errors import ImageError
-from spq.index.store import Item
+from spq.index.items import Item
 
 if TYPE_CHECKING:
     from spq.model.model import Model, Precision

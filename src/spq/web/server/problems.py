@@ -80,7 +80,7 @@ def _of_http(_: Request, error: Exception) -> Response:
 
 def _of_spq(_: Request, error: Exception) -> Response:
     if isinstance(error, ConfigError | ImageError):
-        return problem(422, str(error).removeprefix("--where: "))
+        return problem(422, str(error).removeprefix("`where`: "))
     if isinstance(error, TimeLimitError):
         return problem(503, "given up; ask for less", {"Retry-After": "5"})
     _LOG.error("%s", error)  # of the index or the collection: it names folders, which are no business of who asks

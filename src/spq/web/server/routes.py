@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from spq.errors import ImageError
 from spq.index.store import Item
 from spq.web.server import prometheus, schemas, thumbnail_cache
-from spq.web.server.asking import asked, openapi_body
+from spq.web.server.asking import openapi_body, read_query
 from spq.web.server.jobs import RETRY_SECONDS
 from spq.web.server.library import Uploads
 from spq.web.server.problems import MEDIA_TYPE, ProblemError
@@ -89,7 +89,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def search(request: Request) -> Any:
         """The items most like pictures or other items, nearest first. The items asked with are left out."""
-        async with asked(request, Ask, most) as (uploads, ask):
+        async with read_query(request, Ask, most) as (uploads, ask):
             return JSONResponse(await service.ask(library.search, uploads, ask))
 
     @router.post(
@@ -101,7 +101,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def explain_search(request: Request) -> Any:
         """What each codebook adds to the distance of item `id` from what is asked."""
-        async with asked(request, AskWhy, most) as (uploads, ask):
+        async with read_query(request, AskWhy, most) as (uploads, ask):
             return JSONResponse(await service.ask(library.explain, uploads, ask, ask.id))
 
     @router.get("/api/explain", tags=["search"], response_model=schemas.Explanation, responses=FOUND)

@@ -52,7 +52,7 @@ class Service:
         return await self.makers.run(self._within_time, function, *arguments)
 
     def _within_time(self, function: Callable[..., T], *arguments: object) -> T:
-        with self.shared.mine().store.within(self.settings.timeout):
+        with self.shared.of_thread().store.within(self.settings.timeout):
             return function(*arguments)
 
     def start(self) -> None:

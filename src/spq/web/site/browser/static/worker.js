@@ -184,7 +184,7 @@ class Index {
     return counts;
   }
 
-  /** Ids that use codeword k of codebook m, the most typical first, as spq.index.codewords has it. */
+  /** Ids that use codeword k of codebook m, the most typical first, as spq.pq.codewords does it. */
   members({ m, k, offset, top }) {
     const ranking = this.once(`members ${m} ${k}`, () => this.ranked(m, k));
     const page = Array.from(ranking.first(offset + top).subarray(offset, offset + top));

@@ -1,4 +1,4 @@
-"""A collection by what the model sees: which pictures use a codeword, the most typical of them first."""
+"""Which rows of a gallery use a codeword, and how many do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 
 
 def usage(codes: Codes, K: int) -> NDArray[np.int64]:
-    """(M, K): how many of the codes (N, M) use each codeword.
+    """Count how many of the codes (N, M) use each codeword: (M, K).
 
     >>> usage(np.uint8([[0, 1], [0, 0], [2, 1]]), 3)
     array([[2, 0, 1],
@@ -23,10 +23,10 @@ def usage(codes: Codes, K: int) -> NDArray[np.int64]:
 
 
 def members(codes: Codes, m: int, k: int, codebooks: Floats, distance: str) -> NDArray[np.int64]:
-    """Rows of the codes (N, M) that use codeword k of codebook m, the most typical first, ties by row.
+    """The rows of codes (N, M) that use codeword k of codebook m, the most typical first, ties by row.
 
-    In codebook m itself all of them are at the same place: how far each was from the codeword is not kept. So typical means
-    near, in all codebooks, to the mean of what the codes of these pictures stand for: by `between_codes` of the distance.
+    In codebook m itself all these rows have the same codeword. So the most typical row is the one nearest, over all codebooks,
+    to the mean of the decoded rows. The distance is `between_codes`.
 
     Args:
         codebooks: (M, K, d). distance: of the index.
@@ -34,9 +34,9 @@ def members(codes: Codes, m: int, k: int, codebooks: Floats, distance: str) -> N
     rows = np.flatnonzero(codes[:, m] == k)
     if not len(rows):
         return rows
-    chosen = codes[rows]
-    shares = usage(chosen, codebooks.shape[1]) / len(rows)
+    member_codes = codes[rows]
+    shares = usage(member_codes, codebooks.shape[1]) / len(rows)
     centre = np.einsum("mk,mkd->md", shares, codebooks).astype(np.float32)
     table = distance_tables(centre.reshape(1, -1), codebooks, between_codes(distance))[0]
-    d = add_up(lookup(table), pack(chosen, codebooks.shape[1]))
+    d = add_up(lookup(table), pack(member_codes, codebooks.shape[1]))
     return rows[d.argsort(kind="stable")]
