@@ -83,6 +83,7 @@ class Run:
         self.saves = part.phase is not Phase.CLUSTER  # a stopped stage `cluster` starts again
         self.interrupted = False
         self.recent: list[Tensor] = []
+        self.loss: Tensor | None = None  # of the last step, until it is logged
         self.log = TrainingLog(training, part.phase)
         (training.out / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.watch = Stopwatch(training.options.clock, progress.seconds)
@@ -157,10 +158,10 @@ class Run:
         """
         self.progress.step += 1
         self.recent = [*self.recent[1 - RECENT :], x.detach().clone()]  # the next step may overwrite x
-        elapsed = self.watch.elapsed
+        self.loss, elapsed = loss.detach(), self.watch.elapsed
         if elapsed - self.last_log >= LOG_SECONDS or self.done >= 1 or self.interrupted:
             self.last_log = elapsed
-            self.log.write(self._status(loss))
+            self._write_status()
         if self.saves and elapsed - self.last_checkpoint >= 60 * self.part.recipe.train.checkpoint_minutes:
             self.last_checkpoint = elapsed
             self.save_checkpoint()
@@ -204,6 +205,7 @@ class Run:
             pass  # not the main thread, which handles signals
         try:
             yield
+            self._write_status()  # the time may have ended just after a step
             if self.saves:
                 self.save_checkpoint()
         finally:
@@ -212,6 +214,12 @@ class Run:
             self.log.close()
         if self.interrupted:
             raise KeyboardInterrupt
+
+    def _write_status(self) -> None:
+        """Log the last step, unless that was done."""
+        if self.loss is not None:
+            self.log.write(self._status(self.loss))
+            self.loss = None
 
     def _status(self, loss: Tensor) -> TrainStatus:
         value, part = loss.item(), self.part
