@@ -31,7 +31,7 @@ from spq.model import onnx as onnx_file
 from spq.model.model import Model
 from spq.model.network import Network
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "export.md").read_text("utf-8")
+GUIDE = (Path(__file__).parent.parent / "docs" / "guides" / "exporting.md").read_text("utf-8")
 
 
 def tiny(recipe: Recipe, K: int, M: int, distance: str = "l2") -> Model:
