@@ -31,7 +31,7 @@ from spq.index.model_copy import ModelCopy
 from spq.model import onnx as onnx_file
 from spq.model.model import Model
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "export.md").read_text("utf-8")
+GUIDE = (Path(__file__).parent.parent / "docs" / "guides" / "exporting.md").read_text("utf-8")
 
 
 @pytest.fixture

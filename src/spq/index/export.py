@@ -1,4 +1,7 @@
-"""Export an index for other tools: a plain FAISS file, or codes and codebooks as NumPy or Parquet. See docs/export.md."""
+"""Export an index for other tools: a plain FAISS file, or codes and codebooks as NumPy or Parquet.
+
+docs/guides/exporting.md shows how to read them.
+"""
 
 from __future__ import annotations
 
