@@ -19,6 +19,7 @@ from spq.data.open import open_images
 from spq.errors import DataError, ImageError
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
+from spq.pq.codewords import usage
 from spq.training.fidelity import evenly_spaced
 
 PICTURES = 1000  # that are looked at, evenly spread over the collection
@@ -195,8 +196,9 @@ def _codebooks(sample: Sample, thumbnails: _Thumbnails) -> str:
         f"<h2>Codewords</h2><p>Pictures in a box have the same sub-code: to this codebook they are alike. "
         f"Those nearest to the codeword come first.{cut}</p>"
     ]
+    counts_of_codewords = usage(sample.codes, K)
     for m in range(M):
-        counts = np.bincount(sample.codes[:, m], minlength=K)
+        counts = counts_of_codewords[m]
         used = [int(k) for k in np.argsort(-counts, kind="stable")[:most] if counts[k]]
         boxes = "".join(_box(sample, thumbnails, m, k, int(counts[k])) for k in used)
         parts.append(
