@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import parts
 from _gpu_results import Diary, say
@@ -30,9 +29,11 @@ from spq.errors import CollapseError
 from spq.model.device import resolve_device
 from spq.model.model import Model
 from spq.model.network import Network
-from spq.training.checkpoint import State
-from spq.training.cluster_stage import ClusterStage
-from spq.training.run import TrainStatus
+from spq.training.callbacks import TrainStatus
+from spq.training.context import Training, TrainOptions
+from spq.training.report import Trained
+from spq.training.stages.cluster import ClusterStage
+from spq.training.stages.self_training import Heads, self_train
 from spq.training.train import train
 
 ABLATION = "network", "heads", "self-training", "heads 2"  # parts that test queries score; no choice depends on them
@@ -137,7 +138,7 @@ def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
     (out / "look").mkdir(parents=True, exist_ok=True)
     model.network.to(data.device, memory_format=torch.channels_last)
     diary.score("network", data.held_out.scores(model, data.bf16))
-    known: dict[Any, tuple[Network, Tensor, Tensor]] = {}
+    known: dict[Any, Heads] = {}
     for text in arguments.variants or [arguments.recipe]:
         changed = variant(text, arguments.bits, arguments.variant_seconds / 60, None)[0]
         last_stage(changed, model, data, diary, known, out / "look")
@@ -145,27 +146,25 @@ def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
     print(diary.table())
 
 
-def last_stage(
-    recipe: Recipe, model: Model, data: Data, diary: Diary, known: dict[Any, tuple[Network, Tensor, Tensor]], out: Path
-) -> None:
+def last_stage(recipe: Recipe, model: Model, data: Data, diary: Diary, known: dict[Any, Heads], out: Path) -> None:
     """Score heads and self-training of a variant on a trained network. Heads with the same settings are fitted only once."""
-    stage = ClusterStage(
-        copy.deepcopy(model.network), recipe, load_pixels(data.images, recipe.input.size), "look", out,
-        State(trained={"steps": 1}), fingerprint="", device=data.device, on_note=diary.note,
-    )  # fmt: skip
+    options, pixels = TrainOptions().with_names(on_note=diary.note), load_pixels(data.images, recipe.input.size)
+    training = Training(data.images, recipe, out, data.device, options, decoded=pixels)
+    stage = ClusterStage(training, Trained(copy.deepcopy(model.network), {"steps": 1}, 0.0))
     c = recipe.cluster
     key = (c.neighbours, c.balance, c.candidates, c.head_steps, c.head_batch, c.head_lr, c.temperature)
     if key not in known:
         begun = time.monotonic()
-        known[key] = stage.heads()
-        network = copy.deepcopy(known[key][0])
+        known[key] = stage.make_heads()
+        network = copy.deepcopy(known[key].network)
         stage.fit_codebooks(network)
         took = time.monotonic() - begun
         diary.score(f"{recipe.name}: heads, {took:.1f} s", data.held_out.scores(Model(network, stage.end_recipe)))
-    network, near, bank = copy.deepcopy(known[key])
-    stage.forward = stage.network.backbone = network.backbone
+    heads = copy.deepcopy(known[key])
+    stage.space.network.backbone = heads.network.backbone
+    space = replace(stage.space, forward=heads.network.backbone)
     try:
-        network = stage.self_training(network, near, bank, 60 * recipe.train.minutes)
+        network = self_train(space, heads, (0.0, 60 * recipe.train.minutes))
     except CollapseError as error:
         diary.note(f"{recipe.name}: {error}")
         return

@@ -26,6 +26,7 @@ from spq.errors import ConfigError
 from spq.model.device import resolve_compile, resolve_device
 from spq.model.network import Network
 from spq.training import run, train
+from spq.training.callbacks import TrainStatus
 from spq.training.loss import multi_view
 
 VARIANTS = (  # the first has the paper's network, batch and views; each one adds to the one before
@@ -67,7 +68,7 @@ def rate_of(images: ImageSet, recipe: Recipe, device: str) -> dict[str, Any]:
     seen: list[tuple[float, int]] = []
     notes: list[str] = []
 
-    def on_status(status: run.TrainStatus) -> None:
+    def on_status(status: TrainStatus) -> None:
         seen.append((status.seconds, status.views))
         if len(seen) > INTERVALS + SKIPPED:
             raise EnoughError

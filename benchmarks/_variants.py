@@ -14,7 +14,7 @@ from spq.api import with_options
 from spq.config import Recipe, load_recipe, to_dict, with_overrides
 from spq.errors import ConfigError
 from spq.model.network import Network
-from spq.training.run import Objective, Outputs
+from spq.training.loss import Objective, Outputs
 
 DIVERSITY = 1.0  # weight of the penalty of +diversity
 Loss = Callable[[Outputs], Tensor]

@@ -48,10 +48,10 @@ from spq.model.model import Model
 from spq.model.quantizer import Quantizer
 from spq.pq.scan import rank
 from spq.training.cluster import choose_heads, fit_heads
-from spq.training.cluster_stage import CHOOSERS
-from spq.training.features import cached_features
+from spq.training.features import FeatureExtractor, cached_features
 from spq.training.neighbours import neighbours
 from spq.training.refit import refit
+from spq.training.stages.cluster import CHOOSERS
 from spq.training.train import train
 
 LENGTHS = (16, 32, 64)
@@ -140,10 +140,9 @@ def load(images: ImageSet, source: Source, *, count: int, queries: int, at: int,
     query_images = subset(images, np.sort(order[:queries]))
     gallery_images = subset(images, np.sort(order[queries : queries + count]))
     whole = replace(source.recipe, train=replace(source.recipe.train, cached_views=0))
-    q = cached_features(query_images, whole, source.backbone, source.feature_dim, progress=_progress("queries"))
-    x = cached_features(
-        gallery_images, source.recipe, source.backbone, source.feature_dim, progress=_progress("gallery")
-    )
+    backbone, dim = source.backbone, source.feature_dim
+    q = cached_features(query_images, FeatureExtractor(whole, backbone), dim, _progress("queries"))
+    x = cached_features(gallery_images, FeatureExtractor(source.recipe, backbone), dim, _progress("gallery"))
     ties = order_of_ties(len(x.kept))  # equal distances are ranked in gallery order, which must not be that of classes
     assert query_images.labels is not None
     assert gallery_images.labels is not None

@@ -30,11 +30,11 @@ from spq.config import Recipe
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, unit
-from spq.evaluation.metrics import mean_average_precision, relevance_of_answers
+from spq.evaluation.metrics import mean_average_precision
+from spq.evaluation.scoring import code_search, relevant_answers
 from spq.model.backbone import make_backbone
 from spq.model.model import Model
-from spq.pq.scan import rank
-from spq.training.features import cached_features
+from spq.training.features import FeatureExtractor, cached_features
 from spq.training.train import train
 
 Floats = NDArray[np.float32]
@@ -60,9 +60,7 @@ class Data:
 
     def score(self, search: Search, queries: Floats) -> float:
         top = min(self.map_at, len(self.gallery.labels))
-        return mean_average_precision(
-            relevance_of_answers(search, queries, self.queries.labels, self.gallery.labels, top)
-        )
+        return mean_average_precision(relevant_answers(search, queries, self.queries.labels, self.gallery.labels, top))
 
 
 def load(arguments: argparse.Namespace, recipe: Recipe) -> Data:
@@ -84,7 +82,8 @@ def load(arguments: argparse.Namespace, recipe: Recipe) -> Data:
 def _side(sets: list[ImageSet], recipe: Recipe) -> Side:
     backbone, dim = make_backbone(recipe.backbone)
     whole = replace(recipe, train=replace(recipe.train, cached_views=0))
-    found = [cached_features(images, whole, backbone, dim, precision=whole.train.precision) for images in sets]
+    extractor = FeatureExtractor(whole, backbone, whole.train.precision)
+    found = [cached_features(images, extractor, dim) for images in sets]
     labels = [np.asarray(images.labels)[part.kept] for images, part in zip(sets, found, strict=True)]
     return Side(sets, np.concatenate(labels), np.concatenate([part.array[:, 0] for part in found]))
 
@@ -151,7 +150,7 @@ def model_row(path: str, data: Data) -> dict[str, float]:
 def scores(model: Model, x: Floats, q: Floats, data: Data) -> dict[str, float]:
     codes = model.encode_descriptors(x)
     return {
-        "map": data.score(lambda rows, top: rank(model.tables(rows), codes, top)[1], q),
+        "map": data.score(code_search(model, codes), q),
         "float": data.score(float_cosine(x), q),
     }
 

@@ -27,7 +27,7 @@ from playwright.sync_api import sync_playwright
 
 from spq.pq.scan import Scan
 from spq.pq.sums import pack
-from spq.web.site.page import BROWSER
+from spq.web.site.site_page import BROWSER
 
 K = 16
 MAKE = """async ([N, M, packed, table]) => {
@@ -95,7 +95,7 @@ def main() -> None:
         print("bits      sum   select     deep plain loop  ratio  spq search, 1 thread  [ms]")
         for bits in arguments.bits:
             page = browser.new_page()
-            page.goto(f"http://127.0.0.1:{server.server_port}/api.js")
+            page.goto(f"http://127.0.0.1:{server.server_port}/static_api.js")
             r = measure(page, bits, arguments.codes, arguments.repeats)
             page.close()
             results.append(r)

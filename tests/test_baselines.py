@@ -8,7 +8,8 @@ from reference import adc
 from spq.data.image_set import subset
 from spq.data.open import open_images
 from spq.evaluation import baselines
-from spq.evaluation.baselines import Fit, decode, encode, train_codebooks, train_rotation
+from spq.evaluation.baselines import Fit, encode, train_codebooks, train_rotation
+from spq.pq.tables import decode
 
 DESCRIPTOR_METHODS = list(baselines.descriptor_baselines(16).values())
 METHODS = [*DESCRIPTOR_METHODS, baselines.random_codes]

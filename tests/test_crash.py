@@ -18,6 +18,7 @@ import pytest
 
 from spq import ImageIndex
 from spq.data.open import open_images
+from spq.index.build import build
 from spq.index.format import has_index
 from spq.index.store import Store
 from spq.index.verify import faults
@@ -95,12 +96,13 @@ def test_an_index_whose_making_is_killed_again_and_again_is_whole_each_time(
         with Store.open(tmp_path / "i") as store:
             assert told <= set(store.stats())
     assert killed
-    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+    store, _, report = build(tmp_path / "i", tiny_model, photos)
+    with store:
         paths = open_images(photos).ids
-        assert set(index.store.stats()) == set(paths)
-        assert not index.last_sync.failed
+        assert set(store.stats()) == set(paths)
+        assert not report.failed
         for path in paths:
-            np.testing.assert_array_equal(index.store.item(path).code, tiny_model.encode([photos / path])[0])
+            np.testing.assert_array_equal(store.item(path).code, tiny_model.encode([photos / path])[0])
 
 
 READER = """if True:

@@ -16,10 +16,12 @@ import torch
 from PIL import Image
 
 from spq import ImageIndex
+from spq.common.parallel import AHEAD
 from spq.data.image_set import ImageSet, Subset
 from spq.data.open import open_images
 from spq.index import encode
-from spq.index.encode import AHEAD, Encoder
+from spq.index.build import build
+from spq.index.encode import Encoder
 from spq.index.store import Item, Store
 from spq.model import device
 from spq.model.model import Model
@@ -156,7 +158,7 @@ def test_a_consumer_that_leaves_stops_the_workers(tiny_model: Model) -> None:
     with closing(Encoder(images, tiny_model, alone, 2).encode(range(5000))) as encoded:
         next(encoded)
     assert len(images.reads) < 1000
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("encode")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("spq-worker")]
     assert torch.get_num_threads() == threads
 
 
@@ -208,7 +210,7 @@ STOPPED = """if True:
     import os, signal, sys
     from spq.cli import main as cli
     from spq.data.folder import FolderImages
-    from spq.index import encode, image_index, sync
+    from spq.index import build, encode, sync
     from spq.model.model import Model
     folder, model, photos, number = sys.argv[1:]
     read, seen = FolderImages.read, []
@@ -219,11 +221,11 @@ STOPPED = """if True:
             os.kill(os.getpid(), int(number))
         return read(images, position)
 
-    def refresh(store, source, model, progress):
-        return sync.refresh(store, source, model, lambda done, total, unreadable: print(done, flush=True))
+    def report(store, copy, source, progress, keep_missing):
+        return sync.sync(store, copy, source, lambda done, total, unreadable: print(done, flush=True), keep_missing)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts without it
-    FolderImages.read, image_index.refresh = read_then_stop, refresh
+    FolderImages.read, build.sync = read_then_stop, report
     sync.BATCH, Model.batch_size, encode.default_workers = 8, 4, lambda model: 2
     sys.exit(cli.run(["index", photos, "--model", model, "--out", folder, "--device", "cpu"]))
     """
@@ -244,7 +246,8 @@ def test_ctrl_c_and_a_kill_in_the_middle_keep_what_was_reported(
     with Store.open(tmp_path / "i") as store:
         assert 0 < reported <= len(store) < 60
         kept = len(store)
-    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        assert (index.last_sync.unchanged, index.last_sync.added) == (kept, 60 - kept)
+    store, _, report = build(tmp_path / "i", tiny_model, photos)
+    with store:
+        assert (report.unchanged, report.added) == (kept, 60 - kept)
         with ImageIndex.build(tmp_path / "fresh", tiny_model, photos) as fresh:
-            np.testing.assert_array_equal(index.store.codes()[1], fresh.store.codes()[1])
+            np.testing.assert_array_equal(store.codes()[1], fresh.store.codes()[1])

@@ -15,34 +15,23 @@ import onnx
 import onnxruntime
 import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from models import tiny
 from spq import ImageIndex
 from spq.cli.export_command import write_export
-from spq.config import DISTANCES, QuantizerConfig, Recipe
+from spq.config import DISTANCES, Recipe
 from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.index.export import packed
+from spq.index.model_copy import ModelCopy
 from spq.model import onnx as onnx_file
 from spq.model.model import Model
-from spq.model.network import Network
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "export.md").read_text("utf-8")
-
-
-def tiny(recipe: Recipe, K: int, M: int, distance: str = "l2") -> Model:
-    torch.manual_seed(K)
-    quantizer = QuantizerConfig(num_codebooks=M, codebook_size=K, codeword_dim=4, distance=distance)  # type: ignore[arg-type]
-    config = replace(recipe, quantizer=quantizer)
-    model = Model(Network(config), config)
-    sample = open_images("sample:train")
-    x = model.embed([sample.image(position) for position in range(K)])
-    model.network.quantizer.codebooks.data.copy_(torch.from_numpy(x).view(K, M, 4).transpose(0, 1))
-    return model
+GUIDE = (Path(__file__).parent.parent / "docs" / "guides" / "exporting.md").read_text("utf-8")
 
 
 @pytest.fixture
@@ -65,9 +54,8 @@ def queries(model: Model) -> Any:
 
 def expected(index: ImageIndex, x: Any, distance: str) -> list[dict[int, float]]:
     """id -> distance of all pictures, nearest first, as `spq search` ranks them under a distance."""
-    own, index.store.manifest = index.store.manifest, replace(index.store.manifest, distance=distance)
-    hits = index.search_many(list(x), top=len(index))
-    index.store.manifest = own
+    copy = ModelCopy(index.store.folder, replace(index.store.manifest, distance=distance), index.model)
+    hits = ImageIndex(index.store, copy).search_many(list(x), top=len(index))
     return [{hit.id: hit.distance for hit in row} for row in hits]
 
 

@@ -76,7 +76,7 @@ def test_random_text_raises_nothing_but_one_line_of_its_own_error(text: str) -> 
     except ConfigError as refused:
         error = str(refused)
     assert error or parse(str(tree)) == tree
-    assert not error or (error.startswith("--where: ") and "; " in error and "\n" not in error)
+    assert not error or (error.startswith("`where`: ") and "; " in error and "\n" not in error)
 
 
 def test_not_binds_before_and_and_before_or() -> None:
@@ -153,7 +153,7 @@ def test_brackets_name_a_column_of_the_users_whatever_it_is_called() -> None:
 def test_what_is_wrong_is_said_with_its_position_and_a_remedy(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text)
-    assert str(caught.value).startswith(f"--where: {message}")
+    assert str(caught.value).startswith(f"`where`: {message}")
     assert ";" in str(caught.value)
 
 

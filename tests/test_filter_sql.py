@@ -199,9 +199,9 @@ def test_words_from_the_manual_mean_what_it_says(store: Store) -> None:
 def test_an_unknown_column_is_refused_with_those_that_there_are(store: Store) -> None:
     fill(store, [Item("a.jpg", 1, 1, code=CODE, metadata={"unit price": "1", "shop": "north", "size": "42"})])
     known = r"columns are path, width, height, size, time, shop, \[size\], \[unit price\]$"
-    with pytest.raises(ConfigError, match=f"^--where: unknown column colour at 19; {known}"):
+    with pytest.raises(ConfigError, match=f"^`where`: unknown column colour at 19; {known}"):
         matching(store, "width > 1 and not(colour = red)")
-    with pytest.raises(ConfigError, match=f"^--where: unknown column label at 1; {known}"):
+    with pytest.raises(ConfigError, match=f"^`where`: unknown column label at 1; {known}"):
         matching(store, "label = shoe")
     assert len(matching(store, "[size] = 42 and size = 1")) == 1
     fill(store, [Item("a.jpg", 1, 1, code=CODE, metadata={"label": "shoe"})])

@@ -21,6 +21,7 @@ from spq.data.folder import FolderImages
 from spq.data.image_set import subset
 from spq.data.open import open_images
 from spq.errors import ConfigError, DataError, ModelMismatchError, StoreError
+from spq.index.build import build
 from spq.index.codebooks import read_codebooks
 from spq.index.store import Store
 from spq.model.model import Model
@@ -232,9 +233,9 @@ def test_a_search_by_id_or_descriptor_is_the_search_by_what_they_stand_for(
         assert first == third == index.search(picture, 60)
         own = next(hit for hit in second if hit.id == id_)
         assert own.distance == second[0].distance == 0  # from its own code
-        with pytest.raises(StoreError, match="no picture with id 999 in index"):
+        with pytest.raises(StoreError, match="no picture with id 999 in this index"):
             index.search(999)
-        with pytest.raises(StoreError, match=r"of 5 numbers cannot be searched; this index wants 32"):
+        with pytest.raises(StoreError, match="a descriptor must have 32 numbers for this index, got 5"):
             index.search(np.zeros(5, np.float32))
         with pytest.raises(StoreError, match="not finite"):
             index.search(np.full(32, np.nan, np.float32))
@@ -364,8 +365,8 @@ KILLED = """if True:
         Model.save = lambda *_: die()
     elif when == "writing":
         from spq.index import store
-        row, seen = store._row, []
-        store._row = lambda item: (seen.append(item), die() if len(seen) == 40 else row(item))[1]
+        row, seen = store.to_row, []
+        store.to_row = lambda item: (seen.append(item), die() if len(seen) == 40 else row(item))[1]
     ImageIndex.build(folder, Model.load(model), photos)
     """
 
@@ -381,8 +382,9 @@ def test_a_killed_build_keeps_what_it_reported_and_is_completed_by_the_next(
     assert done.returncode == -signal.SIGKILL, done.stderr
     with Store.open(tmp_path / "i") as store:
         assert len(store) == len(store.codes()[1]) == kept
-    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        assert (index.last_sync.unchanged, index.last_sync.added) == (kept, 60 - kept)
+    store, copy, report = build(tmp_path / "i", tiny_model, photos)
+    with ImageIndex(store, copy) as index:
+        assert (report.unchanged, report.added) == (kept, 60 - kept)
         assert index.search(1)[0].distance == 0
     with ImageIndex.build(tmp_path / "fresh", tiny_model, photos) as fresh, ImageIndex.open(tmp_path / "i") as again:
         np.testing.assert_array_equal(again.store.codes()[1], fresh.store.codes()[1])

@@ -10,8 +10,7 @@ from spq.data.image_set import subset
 from spq.data.open import open_images
 from spq.data.protocols import Protocol
 from spq.errors import StoreError
-from spq.evaluation import evaluate as module
-from spq.evaluation import on_gpu
+from spq.evaluation import on_gpu, scoring
 from spq.evaluation.evaluate import evaluate
 from spq.model.model import Model
 from spq.pq.sums import rank
@@ -55,6 +54,6 @@ def test_a_report_made_with_it_is_the_same(tiny_model: Model, monkeypatch: pytes
     gallery, queries = subset(open_images("sample:train"), range(500)), subset(open_images("sample:test"), range(50))
     protocol = Protocol("small", queries, gallery, gallery, 100)
     expected = evaluate(tiny_model, protocol)
-    monkeypatch.setattr(module, "_ranker", lambda model: partial(on_gpu.rank, device=model.device))
+    monkeypatch.setattr(scoring, "ranker", lambda model: partial(on_gpu.rank, device=model.device))
     report = evaluate(tiny_model, protocol)
     assert report.to_dict() | {"seconds": 0} == expected.to_dict() | {"seconds": 0}

@@ -69,7 +69,7 @@ def test_these_are_all_routes(operations: dict[str, schemathesis.APIOperation]) 
 
 
 def test_the_guide_names_every_route_and_no_other() -> None:
-    guide = (Path(__file__).parent.parent / "docs" / "serve.md").read_text("utf-8")
+    guide = (Path(__file__).parent.parent / "docs" / "guides" / "serving.md").read_text("utf-8")
     named = {re.sub(r"\?.*", "", path) for path in re.findall(r"`(?:GET |POST )?(/[a-z][^ `]*)`", guide)}
     patterns = {re.sub(r"\{\w+\}", r"\\d+", route.split()[1]) for route in ROUTES}
     assert all(any(re.fullmatch(pattern, path) for path in named) for pattern in patterns)

@@ -222,7 +222,7 @@ def test_dates_that_no_database_holds_are_the_nearest_that_it_does(tmp_path: Pat
 
 
 def test_a_second_writer_is_refused_with_one_line(store: Store) -> None:
-    refusal = r"^another process is writing to index .*; wait for it to end, or give --wait$"
+    refusal = r"^another process is writing to index .*; try again when it ends, or set `wait`$"
     with Store.open(store.folder) as second:
         with store.writing(), pytest.raises(StoreError, match=refusal), second.writing():
             pass
@@ -287,7 +287,7 @@ def test_a_creation_that_was_cut_off_is_completed(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(StoreError, match="exists and is not an index; give another --out"):
+    with pytest.raises(StoreError, match="exists and is not an index; give another folder"):
         Store.create(tmp_path, MANIFEST)
     with pytest.raises(StoreError, match="exists and is not an index"):
         Store.create(tmp_path / "holiday.jpg", MANIFEST)

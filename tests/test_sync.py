@@ -18,6 +18,7 @@ from spq.data.open import open_images
 from spq.errors import DataError, ImageError, StoreError
 from spq.index import format as layout
 from spq.index import store, sync
+from spq.index.build import build
 from spq.index.verify import faults
 from spq.model.model import Model
 
@@ -156,7 +157,7 @@ def test_an_empty_or_missing_collection_wipes_no_index(photos: Path, tiny_model:
         photos.mkdir()  # as the mount point of a disk that is not there
         with pytest.raises(DataError, match="no pictures in"):
             index.sync(photos)
-        with pytest.raises(DataError, match="nothing was dropped: to drop all, delete"):
+        with pytest.raises(DataError, match="nothing was removed: to remove all, delete"):
             index.sync(subset(open_images(away), []))
         assert len(index) == 60
 
@@ -199,13 +200,12 @@ def test_a_full_disk_ends_in_one_line_and_keeps_what_was_done(
     monkeypatch.setattr(sync, "BATCH", 16)
     with monkeypatch.context() as patch:
         patch.setattr(store, "open_writer", small_disk)
-        with pytest.raises(
-            StoreError, match=r"^[^\n]*database or disk is full[^\n]*what was reported done is kept[^\n]*$"
-        ):
+        with pytest.raises(StoreError, match=r"^[^\n]*database or disk is full[^\n]*what was committed is kept[^\n]*$"):
             ImageIndex.build(tmp_path / "i", tiny_model, photos)
         assert list(faults(tmp_path / "i")) == []
-    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        kept = index.last_sync.unchanged
+    built, copy, report = build(tmp_path / "i", tiny_model, photos)
+    with ImageIndex(built, copy) as index:
+        kept = report.unchanged
         assert 0 < kept < 60
         assert kept % 16 == 0
         assert set(index.store.stats()) == set(open_images(photos).ids)
@@ -241,6 +241,7 @@ def test_a_file_that_may_not_grow_ends_the_command_in_one_line_and_loses_nothing
                 kept.append(len(opened))
     assert kept == sorted(kept)
     assert 0 < kept[-1] < 60
-    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        assert index.last_sync.unchanged == kept[-1]
-        assert len(index) == 60
+    built, _, report = build(tmp_path / "i", tiny_model, photos)
+    with built:
+        assert report.unchanged == kept[-1]
+        assert len(built) == 60

@@ -18,23 +18,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_page import violations
 
 from spq.config import DISTANCES, Recipe
 from spq.data.decode import to_pixels
-from spq.index.codewords import members
+from spq.index.answers import rank_answers
 from spq.index.explain import explain
 from spq.index.filter import Expr
 from spq.index.image_index import ImageIndex
-from spq.index.query import Search, ranked
+from spq.index.request import SearchRequest
 from spq.index.store import Item, Store
 from spq.model.model import Model
+from spq.pq.codewords import members
 from spq.pq.scan import Scan, rank
 from spq.pq.tables import distance_tables
 from spq.web.site.columns import write_columns
 from spq.web.site.site import Options, export_web
 from test_export import tiny
 from test_filter_sql import ITEMS, MANIFEST, TREES, fill, holds
-from test_page import violations
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright: pip install -e '.[dev]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -302,7 +303,7 @@ def test_a_site_of_dot_says_why_and_what_is_typical_as_the_index_does(
     page, index = visit(site), site.index
     ids, codes = index.store.codes()
     a, b = int(ids[5]), 50
-    parts = explain(index.tables([a], Search())[0], codes[b])
+    parts = explain(index.tables(SearchRequest([a]))[0], codes[b])
     told_parts = told(page, f"window.api.explain({{query: {{ids: [{a}]}}, id: {ids[b]}}})")
     assert told_parts["total"] == pytest.approx(sum(part.distance for part in parts))
     assert told_parts["total"] < 0
@@ -326,7 +327,7 @@ def test_the_table_of_a_descriptor_is_that_of_numpy(
     codebooks, x = rng.normal(size=shape).astype(np.float32), rng.normal(size=M * d).astype(np.float32)
     table = blank.evaluate(
         """([x, codebooks, M, K, distance]) =>
-            [...window.query.tableOfDescriptor(Float32Array.from(x), Float32Array.from(codebooks), M, K, distance)]""",
+            [...window.distance_tables.tableOfDescriptor(Float32Array.from(x), Float32Array.from(codebooks), M, K, distance)]""",
         [x.tolist(), codebooks.ravel().tolist(), M, K, distance],
     )
     expected = distance_tables(x[None], codebooks, distance)[0]
@@ -375,7 +376,7 @@ def blank(browser: Any, site: Site) -> Iterator[Page]:
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(site.address + site.facts["content"] + "/icon.svg")
-    for name in ("scan", "where", "resize", "query"):
+    for name in ("scan", "filter_language", "resize", "distance_tables"):
         page.evaluate("async ([name, path]) => { window[name] = await import(path); }", [name, f"./static/{name}.js"])
     yield page
     context.close()
@@ -416,7 +417,8 @@ def test_any_table_and_codes_are_ranked_as_by_numpy(blank: Page, K: int, M: int,
     assert np.float32(distances)[rows[0]].tolist() == d[0].tolist()
     assert near == int((d[0] <= np.float32(limit)).sum())
     assert unpacked == codes.tolist()
-    (answers,) = ranked(Search(top, fold=True, offset=1), table[None], Scan(codes, K), np.arange(N), None)
+    request = SearchRequest([0], top, fold=True, offset=1)
+    (answers,) = rank_answers(request, table[None], Scan(codes, K), np.arange(N), None)
     assert [[row, *others] for row, others in zip(folded["rows"], folded["folded"], strict=True)] == [
         i for _, i in answers
     ]
@@ -442,7 +444,7 @@ def test_filters_find_in_the_browser_what_they_find_in_the_store(
     script = """([texts, files, N]) => texts.map((text) => {
         const none = Array(N).fill(null);
         const valuesOf = ({ own, name }) => files[`${own ? "True" : "False"} ${name}`] ?? none;
-        return [...window.where.evaluate(window.where.parse(text), valuesOf, N)];
+        return [...window.filter_language.evaluate(window.filter_language.parse(text), valuesOf, N)];
     })"""
     found = blank.evaluate(script, [[str(tree) for tree in trees], files, len(ids)])
     for tree, mask in zip(trees, found, strict=True):
@@ -466,9 +468,9 @@ def test_what_the_language_refuses_is_refused_in_the_browser_in_the_same_words(b
     with pytest.raises(ConfigError) as refused:
         parse(text)
     told = blank.evaluate(
-        "(text) => { try { window.where.parse(text); return ''; } catch (e) { return e.message; } }", text
+        "(text) => { try { window.filter_language.parse(text); return ''; } catch (e) { return e.message; } }", text
     )
-    assert told == str(refused.value).removeprefix("--where: ")
+    assert told == str(refused.value).removeprefix("`where`: ")
 
 
 @settings(IN_BROWSER, max_examples=30)

@@ -24,12 +24,13 @@ from PIL import Image
 
 from spq.cli.export_command import web_options
 from spq.cli.main import run
+from spq.common.parallel import AHEAD
 from spq.config import DISTANCES
 from spq.errors import ConfigError, DataError, SPQError, StoreError
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
 from spq.pq.tables import distance_tables
-from spq.web.site import folder, runtime, site, thumbs
+from spq.web.site import runtime, site, site_folder, thumbnail_files
 from spq.web.site.content import PAGE, tables_of_codewords
 from spq.web.site.site import Options, export_web
 
@@ -146,7 +147,7 @@ def test_an_update_that_fails_at_any_point_leaves_the_site_as_it_was(
         "thumbnails": (Image.Image, "save"),
         "content": (site.Content, "finish"),
         "page": (site, "write_page"),
-        "commit": (folder.Replacing, "__exit__"),
+        "commit": (site_folder.Replacing, "__exit__"),
     }[where]
     with monkeypatch.context() as patched:
         patched.setattr(target, name, broken)
@@ -188,10 +189,10 @@ def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monke
     with pytest.raises(ConfigError, match="holds other things"):
         export_web(index, index, SMALL)
     (tmp_path / "newer").mkdir()
-    (tmp_path / "newer" / folder.MARKER).write_text('{"format": 9}')
+    (tmp_path / "newer" / site_folder.MARKER).write_text('{"format": 9}')
     with pytest.raises(ConfigError, match="is a site of format 9, this spq writes 1"):
         export_web(index, tmp_path / "newer", SMALL)
-    (tmp_path / "newer" / folder.MARKER).write_text("[]")
+    (tmp_path / "newer" / site_folder.MARKER).write_text("[]")
     with pytest.raises(ConfigError, match="is damaged"):
         export_web(index, tmp_path / "newer", SMALL)
     (tmp_path / "empty").mkdir()
@@ -204,7 +205,7 @@ def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monke
 
 
 def test_two_exports_to_one_place_are_kept_apart(index: Path, tmp_path: Path) -> None:
-    with folder.open_site(tmp_path / "site"), pytest.raises(StoreError, match="another process is exporting to"):
+    with site_folder.open_site(tmp_path / "site"), pytest.raises(StoreError, match="another process is exporting to"):
         export_web(index, tmp_path / "site", SMALL)
 
 
@@ -220,8 +221,8 @@ def test_pictures_that_are_gone_or_changed_are_named_and_stay_searchable(
     assert facts["images"] == 60
     reasons = dict(facts["without"])
     assert reasons == {
-        gone.relative_to(photos).as_posix(): "it is missing; run spq index again",
-        changed.relative_to(photos).as_posix(): thumbs.STALE,
+        gone.relative_to(photos).as_posix(): thumbnail_files.MISSING,
+        changed.relative_to(photos).as_posix(): thumbnail_files.CHANGED,
     }
     for path in photos.rglob("*.*"):
         path.unlink()
@@ -237,25 +238,25 @@ def test_pictures_that_are_gone_or_changed_are_named_and_stay_searchable(
 def test_thumbnails_are_made_with_little_in_memory(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shares are taken only as fast as they are finished."""
+    """Pages are taken only as fast as they are finished."""
     with ImageIndex.open(index) as opened:
         items = list(opened.store.items())
         images = site.open_images(opened.store.manifest.source)
-    maker = thumbs.ThumbnailMaker(images, tmp_path / "t", 32, workers=2)
+    writer = thumbnail_files.ThumbnailWriter(images, tmp_path / "t", 32, workers=2)
     (tmp_path / "t").mkdir()
     taken = 0
 
-    def shares() -> Any:
+    def pages() -> Any:
         nonlocal taken
         for item in items:
             taken += 1
             yield [item]
 
-    made = maker.make(shares())
-    next(made)
-    assert taken <= thumbs.AHEAD * 2 + 1
-    made.close()
-    assert 0 < len(list((tmp_path / "t").rglob("*.jpg"))) <= thumbs.AHEAD * 2 + 1
+    written = writer.write(pages())
+    next(written)
+    assert taken <= AHEAD * 2 + 1
+    written.close()
+    assert 0 < len(list((tmp_path / "t").rglob("*.jpg"))) <= AHEAD * 2 + 1
 
 
 @pytest.mark.parametrize("distance", DISTANCES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from spq.common.text import printable
+
 LISTED = 20  # pictures that are listed one by one
 
 
@@ -70,8 +72,3 @@ def counted(number: float, noun: str) -> str:
     ('1 epoch', '0.5 minutes', '60,000 pictures')
     """
     return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'' if number == 1 else 's'}"
-
-
-def printable(text: str) -> str:
-    """A file name in one line: bytes that are not UTF-8 become `?`, line breaks become spaces."""
-    return " ".join(text.encode("utf-8", "replace").decode().splitlines())

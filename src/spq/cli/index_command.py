@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spq.cli.describe import counted, listed, printable
+from spq.cli.describe import counted, listed
 from spq.cli.options import SOURCES, AsJson, Device, ShorterBits
 from spq.cli.output import fail, note
+from spq.common.text import printable
 from spq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,22 +46,27 @@ def index(
     """
     if (images is None) != (model is None) or (images is None and not (compact or verify)):
         raise ConfigError("give IMAGES and --model MODEL, or only --compact or --verify; see spq index --help")
-    report = None
+    report, facts = None, dict[str, Any]()
     if images and model:
         try:
             source = _open(images, out)
-            report = _update(out, source, _load(model, device), bits, keep_missing, wait)
+            report, facts = _update(out, source, _load(model, device), bits, keep_missing, wait)
         except KeyboardInterrupt:
             raise typer.Exit(
                 fail("stopped; encoded pictures are kept, run the same command to continue", 130)
             ) from None
-    sizes = _compact(out, wait) if compact else None
-    faults = _faults(out) if verify else None
+    sizes, facts = _compact(out, wait) if compact else (None, facts)
+    faults, facts = _verify(out, facts) if verify else (None, facts)
     if as_json:
-        facts = {"index": str(out)} if faults else _facts(out, report)
-        print(json.dumps(facts | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if verify else {})))
+        shown = {"index": str(out)} | ({} if faults else facts | (asdict(report) if report else {}))
+        print(json.dumps(shown | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if verify else {})))
     else:
-        _print(out, report, sizes, faults)
+        if report:
+            _print_update(out, facts, report)
+        if sizes:
+            print(f"{out}: {sizes[0]:,} bytes before, {sizes[1]:,} after")
+        if faults is not None:
+            print("\n".join(map(printable, faults)) or f"{out}: no fault found")
     if faults:
         raise typer.Exit(1)
 
@@ -85,63 +91,60 @@ def _load(model: Path, device: str) -> Model:
     return SPQ.load(model, resolve_device(device))
 
 
-def _update(out: Path, source: ImageSet, model: Model, bits: int | None, keep_missing: bool, wait: float) -> SyncReport:
-    """Build the index, or update it."""
+def _update(
+    out: Path, source: ImageSet, model: Model, bits: int | None, keep_missing: bool, wait: float
+) -> tuple[SyncReport, dict[str, Any]]:
+    """Build or update the index; returns what was done, and facts of the index."""
     from spq.cli.progress import counting
+    from spq.index.build import BuildOptions, build
     from spq.index.format import has_index, read_manifest
-    from spq.index.image_index import ImageIndex
 
     before = read_manifest(out).source if has_index(out) else ""
-    with (
-        counting("encoding") as progress,
-        ImageIndex.build(out, model, source, progress, keep_missing=keep_missing, wait=wait, bits=bits) as built,
-    ):
-        report, now = built.last_sync, built.store.manifest.source
+    with counting("encoding") as progress:
+        built = build(out, model, source, progress, BuildOptions(keep_missing, wait, bits))
+    with built.store as store:
+        report, now = built.report, store.manifest.source
         if before not in ("", now) and report.removed:
             dropped = f"{out} held the pictures of {before}; those that are not in {now} were removed from the index"
             report.note = f"{dropped}; {report.note}" if report.note else dropped
-        return report
+        return report, store.info()
 
 
-def _compact(out: Path, wait: float) -> tuple[int, int]:
-    """Free unused disk space; returns bytes before and after."""
+def _compact(out: Path, wait: float) -> tuple[tuple[int, int], dict[str, Any]]:
+    """Free unused disk space; returns bytes before and after, and facts of the index."""
     from spq.index.store import Store
 
     with Store.open(out, wait) as store, store.writing():
-        return store.compact()
+        return store.compact(), store.info()
 
 
-def _faults(out: Path) -> list[str]:
-    """One line for each fault of the index."""
+def _verify(out: Path, facts: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Check the index; returns a line for each fault, and facts of an index without faults.
+
+    Args:
+        facts: facts of the index, if they are known already.
+    """
+    from spq.index.store import Store
     from spq.index.verify import faults
 
-    return list(faults(out))
+    found = list(faults(out))
+    if facts or found:
+        return found, facts
+    with Store.open(out) as store:
+        return found, store.info()
 
 
-def _facts(out: Path, report: SyncReport | None) -> dict[str, Any]:
-    """What `--json` prints of the index and of the update."""
-    from spq.index.image_index import ImageIndex
-
-    with ImageIndex.open(out) as opened:
-        return {"index": str(out), **opened.info(), **(asdict(report) if report else {})}
-
-
-def _print(out: Path, report: SyncReport | None, sizes: tuple[int, int] | None, faults: list[str] | None) -> None:
-    if report:
-        note(report.note)
-        note(listed("not indexed", report.failed))
-        note(listed("folder that cannot be read", report.unseen))
-        print(_sync_text(_facts(out, report), report))
-    if sizes:
-        print(f"{out}: {sizes[0]:,} bytes before, {sizes[1]:,} after")
-    if faults is not None:
-        print("\n".join(map(printable, faults)) or f"{out}: no fault found")
+def _print_update(out: Path, facts: dict[str, Any], report: SyncReport) -> None:
+    note(report.note)
+    note(listed("not indexed", report.failed))
+    note(listed("folder that cannot be read", report.unseen))
+    print(_sync_text(out, facts, report))
 
 
-def _sync_text(facts: dict[str, Any], report: SyncReport) -> str:
+def _sync_text(out: Path, facts: dict[str, Any], report: SyncReport) -> str:
     """What the update did, in one line."""
     done = [f"{getattr(report, key)} {key}" for key in ("added", "changed", "renamed", "removed", "unchanged")]
     done.append(f"{len(report.failed)} unreadable")
     done += [f"{report.described} with new metadata"] * bool(report.described)
     done += [f"{report.kept} kept without a file"] * bool(report.kept)
-    return f"{facts['index']}: {counted(facts['images'], 'picture')} at {facts['bits']} bits ({', '.join(done)})"
+    return f"{out}: {counted(facts['images'], 'picture')} at {facts['bits']} bits ({', '.join(done)})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from spq.cli.describe import printable
+from spq.common.text import printable
 
 
 def note(text: str) -> None:

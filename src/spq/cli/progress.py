@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from spq.training.run import TrainStatus
+    from spq.training.callbacks import TrainStatus
 
 LINE_SECONDS = 30.0
 

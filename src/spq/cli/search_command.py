@@ -62,19 +62,22 @@ def search(
     Example: spq search photos.index --id 17 --fold --offset 20
     """
     from spq.cli.checks import check_file
-    from spq.cli.search import Asked, line, parse_box, parse_weights, run_search
+    from spq.cli.search import QueryNames, line, parse_box, parse_weights, read_request, write_sheet
     from spq.index.image_index import ImageIndex
 
-    asked = Asked(images or [], ids or [], negatives or [], parse_box(box), parse_weights(weights))
-    check_file("--html", html)
+    names = QueryNames(images or [], ids or [], negatives or [])
     options = {
-        "where": where, "max_distance": max_distance, "fold": fold, "offset": offset,
-        "method": method, "threads": threads, "nprobe": nprobe, "recall_target": recall_target,
+        "box": parse_box(box), "weights": parse_weights(weights), "top": top, "where": where, "max_distance": max_distance,
+        "fold": fold, "offset": offset, "method": method, "threads": threads, "nprobe": nprobe, "recall_target": recall_target,
     }  # fmt: skip
+    check_file("--html", html)
     with ImageIndex.open(index) as opened:
-        if where is None and (method == "ivf" or nprobe or recall_target):
+        request = read_request(names, opened.model_copy.input_size, options)
+        if method == "ivf" or nprobe or recall_target:
             note(_lists_text(len(opened), opened.store.manifest.num_codebooks, method))
-        hits = run_search(opened, asked, top, html, options)
+        (hits,) = opened.hits(request)
+        if html:
+            write_sheet(html, opened, names, request, hits)
     if not hits:
         note("no pictures found; try a wider --where, a larger --max-distance or a smaller --offset")
     for hit in hits:

@@ -1,1 +1,1 @@
-"""Files that are replaced whole, cores, parts of work. Imports nothing of spq."""
+"""Files that are replaced whole, cores, work in parallel, printable names. Imports nothing of spq."""

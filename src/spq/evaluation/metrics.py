@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,26 +36,6 @@ def relevance(query_labels: NDArray[np.generic], gallery_labels: NDArray[np.gene
     out = np.empty(rows.shape, bool)
     for query, labels in enumerate(query_labels):  # one at a time: (Q, k, L) would be L times as large as the answer
         out[query] = (gallery_labels[rows[query]] & labels).any(1)
-    return out
-
-
-def relevance_of_answers(
-    search: Callable[[NDArray[Any], int], NDArray[np.int64]],
-    queries: NDArray[Any],
-    query_labels: NDArray[np.generic],
-    gallery_labels: NDArray[np.generic],
-    top: int,
-) -> Bools:
-    """Which answers of a search are relevant. Works in chunks of queries, because rankings are 8 times as large.
-
-    Args:
-        search: queries (Q, D), top -> gallery rows (Q, top), best first.
-    Returns:
-        (Q, top) bool.
-    """
-    out = np.empty((len(queries), top), bool)
-    for part in query_chunks(*out.shape):
-        out[part] = relevance(query_labels[part], gallery_labels, search(queries[part], top))
     return out
 
 

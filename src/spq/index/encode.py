@@ -8,9 +8,10 @@ Stages side by side would share the same cores, and torch's own threads would wa
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict, deque
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,16 +19,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.common.parallel import cores
+from spq.common.parallel import cores, map_in_order
 from spq.data.decode import to_pixels
 from spq.data.image_set import ImageSet
 from spq.errors import ImageError
-from spq.index.store import Item
+from spq.index.items import Item
 
 if TYPE_CHECKING:
     from spq.model.model import Model, Precision
 
-AHEAD = 2  # batches for each worker that are in work or wait for the consumer: what bounds the memory
 CHECKED = 256  # pictures that are encoded in both precisions before bf16 is trusted with the others
 REMEMBERED = 65_536  # hashes: far more than are ahead of what the store has
 AGREEMENT = 0.995  # share of their sub-codes that must be the same
@@ -54,7 +54,7 @@ class Encoder:
         self.precision: Precision = "fp32"
         self.note = ""
         self._recent: OrderedDict[bytes, NDArray[np.uint8]] = OrderedDict()  # hash -> code
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def encode(self, positions: Sequence[int]) -> Generator[Seen, None, None]:
         """The items of the pictures at `positions`, in that order; one that cannot be read has a reason and no code.
@@ -62,7 +62,7 @@ class Encoder:
         The workers are at most a few batches ahead of the consumer. Close the iterator, and they stop after the picture
         that they are at.
         """
-        self._stopped = False
+        self._stopped.clear()
         self._recent.clear()
         with closing(self._in_order(positions)) as seen:
             for item, twin in seen:
@@ -87,18 +87,16 @@ class Encoder:
             yield from self._encode_batch(positions[:CHECKED], check=True)
             positions = positions[CHECKED:]
         step = max(1, min(self.model.batch_size, -(-len(positions) // self.workers)))
-        threads, ahead = torch.get_num_threads(), deque[Future[list[Seen]]]()
-        pool = ThreadPoolExecutor(self.workers, "encode", initializer=torch.set_num_threads, initargs=(1,))
+        batches = (positions[start : start + step] for start in range(0, len(positions), step))
+        threads = torch.get_num_threads()
+        encoded = map_in_order(
+            self._encode_batch, batches, self.workers, self._stopped, start=lambda: torch.set_num_threads(1)
+        )
         try:
-            for start in range(0, len(positions), step):
-                if len(ahead) == AHEAD * self.workers:
-                    yield from ahead.popleft().result()
-                ahead.append(pool.submit(self._encode_batch, positions[start : start + step]))
-            while ahead:
-                yield from ahead.popleft().result()
+            with closing(encoded):
+                for seen in encoded:
+                    yield from seen
         finally:
-            self._stopped = True
-            pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)  # each worker has set it for the whole process
 
     def _encode_batch(self, positions: Sequence[int], check: bool = False) -> list[Seen]:
@@ -107,7 +105,7 @@ class Encoder:
         seen: list[Seen] = []
         fresh: list[int] = []  # rows of `seen`
         for position in positions:
-            if self._stopped:
+            if self._stopped.is_set():
                 raise CancelledError
             item, twin = self._look(position, pixels[len(fresh)])
             if item.code is None and not item.reason:

@@ -211,13 +211,14 @@ class Teacher:
     """A moving average of the network, with the last assignment of each picture.
 
     Args:
-        network: backbone and clustering heads. bank: (N, M, K) first assignments of all pictures. near: (N, n) neighbours.
+        network: backbone and clustering heads. assignments: (N, M, K) first assignments of all pictures.
+        neighbour_ids: (N, n).
     """
 
-    def __init__(self, network: Network, bank: Tensor, near: Tensor, config: ClusterConfig) -> None:
+    def __init__(self, network: Network, assignments: Tensor, neighbour_ids: Tensor, config: ClusterConfig) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
-        self.bank, self.near, self.config = bank, near, config
-        self.prior = bank.mean(0)  # (M, K)
+        self.assignments, self.neighbour_ids, self.config = assignments, neighbour_ids, config
+        self.prior = assignments.mean(0)  # (M, K)
 
     @torch.no_grad()
     def targets(self, rows: Tensor, weak: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,8 +228,8 @@ class Teacher:
             weak: (B, 3, S, S) weakly changed views of the pictures.
         """
         own = torch.softmax(self.network.head(self.network.backbone(weak)).float().view(-1, *self.prior.shape), 2)
-        around = self.bank[self.near[rows]].mean(1)
-        self.bank[rows] = own
+        around = self.assignments[self.neighbour_ids[rows]].mean(1)
+        self.assignments[rows] = own
         self.prior.lerp_(own.mean(0), 0.02)
         return targets(own, around, self.prior, self.config.own_share), own
 

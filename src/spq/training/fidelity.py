@@ -48,10 +48,10 @@ class Fidelity:
     queries: int
 
 
-def chosen(count: int, limit: int) -> NDArray[np.int64]:
+def evenly_spaced(count: int, limit: int) -> NDArray[np.int64]:
     """At most `limit` of `count` rows, evenly spread: collections are often sorted by class.
 
-    >>> chosen(10, 4).tolist()
+    >>> evenly_spaced(10, 4).tolist()
     [0, 2, 5, 7]
     """
     return np.arange(min(count, limit)) * count // max(1, min(count, limit))

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from spq.common.text import printable
 from spq.dupes.find import Member, Report
 from spq.index.store import Item, Store
 
@@ -60,11 +61,6 @@ def iso(time_ns: int) -> str:
         return datetime.fromtimestamp(time_ns // 10**9, UTC).isoformat().replace("+00:00", "Z")
     except (OverflowError, OSError, ValueError):
         return ""
-
-
-def printable(path: str) -> str:
-    """An old index may hold names that are not UTF-8, which JSON refuses."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def told(report: Report, generation: int, items: dict[int, Item]) -> dict[str, Any]:

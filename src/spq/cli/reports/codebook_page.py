@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spq.cli.describe import counted, printable
+from spq.cli.describe import counted
 from spq.cli.reports.contact_sheet import data_uri, escaped, figure, write_page
+from spq.common.text import printable
 from spq.data.decode import load_pixels
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.errors import DataError, ImageError
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
-from spq.training.fidelity import chosen
+from spq.pq.codewords import usage
+from spq.training.fidelity import evenly_spaced
 
 PICTURES = 1000  # sample size, evenly spread over the collection
 GALLERIES, SHOWN = 256, 6  # codewords on the page, and pictures of each
@@ -57,7 +59,7 @@ def write_codebook_page(path: Path, of: Path, facts: dict[str, Any]) -> None:
     if facts["kind"] == "index":
         with ImageIndex.open(of) as index:
             images = open_images(facts["source"])
-            some = [p for p in chosen(len(images), PICTURES) if _has(index, images.ids[p])]
+            some = [p for p in evenly_spaced(len(images), PICTURES) if _has(index, images.ids[p])]
             sample = _look(images, some, index.model)
             _write(path, of, facts, sample, lambda row: _in_index(index, sample, row))
     else:
@@ -66,7 +68,7 @@ def write_codebook_page(path: Path, of: Path, facts: dict[str, Any]) -> None:
             images = open_images(source)
         except DataError as error:
             raise DataError(f"cannot open the training pictures of {of} ({error}); give an index instead") from None
-        sample = _look(images, chosen(len(images), PICTURES), model)
+        sample = _look(images, evenly_spaced(len(images), PICTURES), model)
         _write(path, of, facts, sample, lambda row: _in_sample(sample, row))
 
 
@@ -142,7 +144,7 @@ def _matches(sample: Sample, near: Near) -> str:
     heights = tables - tables.min(2, keepdims=True) if is_dot else tables
     usual = heights.mean(0)[np.arange(M), sample.codes].mean(0)  # (M,): mean of random pairs
     sections = []
-    for row in map(int, chosen(len(sample.x), QUERIES)):
+    for row in map(int, evenly_spaced(len(sample.x), QUERIES)):
         parts = [_figure(sample.images, place, sample.path(row), "", "query")]
         for path, code in near(row):
             added = tables[row][np.arange(M), code]
@@ -201,8 +203,9 @@ def _codebooks(sample: Sample, thumbnails: _Thumbnails) -> str:
         f"<h2>Codewords</h2><p>Pictures in a box have the same sub-code in this codebook. "
         f"The pictures nearest to the codeword come first.{cut}</p>"
     ]
+    counts_of_codewords = usage(sample.codes, K)
     for m in range(M):
-        counts = np.bincount(sample.codes[:, m], minlength=K)
+        counts = counts_of_codewords[m]
         used = [int(k) for k in np.argsort(-counts, kind="stable")[:most] if counts[k]]
         boxes = "".join(_box(sample, thumbnails, m, k, int(counts[k])) for k in used)
         parts.append(

@@ -7,9 +7,10 @@ import html
 from collections.abc import Iterator
 from pathlib import Path
 
-from spq.cli.describe import counted, printable
+from spq.cli.describe import counted
 from spq.cli.reports.contact_sheet import figure, write_page
 from spq.common.files import Replacing
+from spq.common.text import printable
 from spq.data.image_set import ImageSet
 from spq.dupes.candidates import BY_CODE
 from spq.dupes.find import KINDS, Group, Member, Report

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from spq.common.text import printable
 from spq.errors import ConfigError, ImageError, SPQError, TimeLimitError
 
 MEDIA_TYPE = "application/problem+json"
@@ -40,12 +41,8 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"
-    content = {"type": "about:blank", "title": title, "status": status, "detail": one_line(detail)}
+    content = {"type": "about:blank", "title": title, "status": status, "detail": printable(detail)}
     return JSONResponse(content, status, headers, MEDIA_TYPE)
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def install(app: FastAPI) -> None:
@@ -83,7 +80,7 @@ def _of_http(_: Request, error: Exception) -> Response:
 
 def _of_spq(_: Request, error: Exception) -> Response:
     if isinstance(error, ConfigError | ImageError):
-        return problem(422, str(error).removeprefix("--where: "))
+        return problem(422, str(error).removeprefix("`where`: "))
     if isinstance(error, TimeLimitError):
         return problem(503, "given up; ask for less", {"Retry-After": "5"})
     _LOG.error("%s", error)  # of the index or the collection: it names folders, which are no business of who asks

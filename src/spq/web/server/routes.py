@@ -10,13 +10,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from spq.errors import ImageError
 from spq.index.store import Item
-from spq.web.server import metrics, schemas, thumbnails
-from spq.web.server.asking import asked, openapi_body
+from spq.web.server import prometheus, schemas, thumbnail_cache
+from spq.web.server.asking import openapi_body, read_query
 from spq.web.server.jobs import RETRY_SECONDS
 from spq.web.server.library import Uploads
 from spq.web.server.problems import MEDIA_TYPE, ProblemError
 from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
 from spq.web.server.service import Service
+from spq.web.thumbnail import thumbnail_name
 from spq.web.view import facts
 
 Id = Annotated[int, Path(alias="id", ge=0, le=MAX_NUMBER)]
@@ -26,7 +27,7 @@ Offset = Annotated[int, Query(ge=0, le=MAX_NUMBER)]
 Top = Annotated[int, Query(ge=1, le=MAX_TOP)]
 Where = Annotated[str | None, Query(max_length=MAX_WHERE, description="As in spq search --where.")]
 Since = Annotated[int | None, Query(ge=0, le=MAX_NUMBER, description="Only what came after this generation.")]
-Size = Annotated[int, Query(ge=16, le=thumbnails.SIZES[-1])]
+Size = Annotated[int, Query(ge=16, le=thumbnail_cache.SIZES[-1])]
 
 TOLD = {
     401: "the token is missing or wrong",
@@ -71,7 +72,7 @@ def _add_server(router: APIRouter, service: Service) -> None:
     @router.get("/metrics", tags=["server"], response_class=PlainTextResponse, responses=_problems())
     async def metrics_text() -> Response:
         """Counts for Prometheus."""
-        return Response(service.metrics.text(service.gauges()), media_type=metrics.TYPE)
+        return Response(service.metrics.text(service.gauges()), media_type=prometheus.TYPE)
 
     @router.get("/api/status", tags=["server"], response_model=schemas.Status, responses=_problems(503))
     async def status() -> Any:
@@ -88,7 +89,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def search(request: Request) -> Any:
         """The items most like pictures or other items, nearest first. The items asked with are left out."""
-        async with asked(request, Ask, most) as (uploads, ask):
+        async with read_query(request, Ask, most) as (uploads, ask):
             return JSONResponse(await service.ask(library.search, uploads, ask))
 
     @router.post(
@@ -100,7 +101,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def explain_search(request: Request) -> Any:
         """What each codebook adds to the distance of item `id` from what is asked."""
-        async with asked(request, AskWhy, most) as (uploads, ask):
+        async with read_query(request, AskWhy, most) as (uploads, ask):
             return JSONResponse(await service.ask(library.explain, uploads, ask, ask.id))
 
     @router.get("/api/explain", tags=["search"], response_model=schemas.Explanation, responses=FOUND)
@@ -120,14 +121,16 @@ def _add_items(router: APIRouter, service: Service) -> None:
         return JSONResponse(facts(await service.make(library.item, id_)))
 
     @router.get(
-        "/api/items/{id}/thumbnail", responses={200: {"content": {thumbnails.TYPE: {}}}, **same, **FOUND}, **picture
+        "/api/items/{id}/thumbnail",
+        responses={200: {"content": {thumbnail_cache.TYPE: {}}}, **same, **FOUND},
+        **picture,
     )
     async def thumbnail(request: Request, id_: Id, size: Size = 256) -> Response:
         """The picture, upright, its longer side `size` pixels or the next larger size that is kept."""
-        made = thumbnails.rounded(size)
+        made = thumbnail_cache.round_size(size)
 
         def get(item: Item) -> tuple[bytes, str]:
-            return service.thumbnails.get(item, made), thumbnails.TYPE
+            return service.thumbnails.get(item, made), thumbnail_cache.TYPE
 
         return await service.make(_picture, library.item, id_, made, request.headers.get("if-none-match", ""), get)
 
@@ -196,7 +199,7 @@ def _picture(
 ) -> Response:
     """A picture of an item, unless the client has it: `known` is what it says it has. In a worker thread."""
     item = find(id_)
-    tag = f'"{thumbnails.key(item, size)}"'
+    tag = f'"{thumbnail_name(item, size)}"'
     headers = {"ETag": tag, "Cache-Control": f"private, max-age={SECONDS_KEPT}", "Content-Disposition": "inline"}
     if known.strip() == "*" or tag in [part.strip().removeprefix("W/") for part in known.split(",")]:
         return Response(status_code=304, headers=headers)

@@ -9,11 +9,11 @@ from spq.index.image_index import ImageIndex
 from spq.index.shared import SharedIndex
 from spq.web.server.jobs import DuplicatesJob
 from spq.web.server.library import Library
-from spq.web.server.metrics import Metrics
 from spq.web.server.pictures import Pictures
 from spq.web.server.pool import Pool
+from spq.web.server.prometheus import Metrics
 from spq.web.server.settings import Settings
-from spq.web.server.thumbnails import Thumbnails
+from spq.web.server.thumbnail_cache import ThumbnailCache
 from spq.web.server.watch import Follower, Watcher
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Service:
         self.shared = SharedIndex(index)
         pictures = Pictures(index.store.manifest.source)
         self.library = Library(self.shared, pictures, settings)
-        self.thumbnails = Thumbnails(settings.cache, settings.cache_bytes, pictures)
+        self.thumbnails = ThumbnailCache(settings.cache, settings.cache_bytes, pictures)
         s = settings
         self.searches = Pool("search", s.workers, s.waiting, s.patience, s.timeout + 1)
         self.makers = Pool("thumbnail", s.workers, WAITING_THUMBNAILS, PATIENCE_THUMBNAILS, s.timeout + 1)
@@ -52,7 +52,7 @@ class Service:
         return await self.makers.run(self._within_time, function, *arguments)
 
     def _within_time(self, function: Callable[..., T], *arguments: object) -> T:
-        with self.shared.mine().store.within(self.settings.timeout):
+        with self.shared.of_thread().store.within(self.settings.timeout):
             return function(*arguments)
 
     def start(self) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from spq.index.filter import BUILT_IN, NUMBERS, Column, columns, parse
-from spq.index.filter_sql import known_columns
+from spq.index.filter import BUILT_IN, Column, columns, parse
+from spq.index.filter_sql import known_columns, sql_name
 from spq.index.store import Store
 
-_OF_ITEM = {"path": "path", "time": "mtime_ns", **{name: name for name in NUMBERS}}
 _FACTS = "SELECT items.id, fact.value FROM items, json_each(items.metadata{}) AS fact WHERE items.status = 0{} ORDER BY items.id"
 
 
@@ -43,8 +42,8 @@ def write_columns(store: Store, ids: list[int], folder: Path) -> list[dict[str, 
 
 
 def _values(store: Store, column: Column, ids: list[int]) -> list[Any]:
-    if not column.own and column.name != "label":
-        rows = store.select(f"SELECT id, {_OF_ITEM[column.name]} FROM items WHERE status = 0 ORDER BY id")
+    if column.of_item:
+        rows = store.select(f"SELECT id, {sql_name(column)} FROM items WHERE status = 0 ORDER BY id")
         found = dict(rows)
         return [found[i] // 10**9 if column.name == "time" else found[i] for i in ids]
     if column.own:

@@ -15,7 +15,7 @@ from spq.pq import projection
 from spq.pq.sums import pack
 from spq.pq.tables import decode, distance_tables
 from spq.web.site.columns import write_columns
-from spq.web.site.thumbs import Made
+from spq.web.site.thumbnail_files import Written
 from spq.web.view import ON_MAP, ORDERS, facts, facts_of_codes
 
 PAGE = 64  # descriptions in a file: hits lie anywhere, so each of them may need another one
@@ -33,10 +33,10 @@ class Content:
         self.thumbs: list[str] = []  # names, "" for none
         self.without: list[tuple[str, str]] = []  # (path, reason) of the pictures that have no thumbnail
 
-    def add(self, made: Made) -> None:
+    def add(self, page: Written) -> None:
         """A page of items. All but the last are of PAGE items."""
         described = []
-        for item, name, reason in zip(made.items, made.names, made.reasons, strict=True):
+        for item, name, reason in zip(page.items, page.names, page.reasons, strict=True):
             assert item.code is not None  # those without are not exported
             self.ids.append(item.id)
             self.codes += item.code.tobytes()

@@ -10,15 +10,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spq.common.parallel import batches
 from spq.data.open import open_images
 from spq.errors import ConfigError, DataError
 from spq.index.codebooks import read_codebooks
 from spq.index.image_index import ImageIndex
 from spq.web.site.content import PAGE, Content
-from spq.web.site.folder import SiteFolder, check_site, open_site
-from spq.web.site.page import write_page
 from spq.web.site.runtime import read_runtime
-from spq.web.site.thumbs import ThumbnailMaker, in_shares
+from spq.web.site.site_folder import SiteFolder, check_site, open_site
+from spq.web.site.site_page import write_page
+from spq.web.site.thumbnail_files import ThumbnailWriter
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
@@ -66,7 +67,7 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress | N
         codebooks = read_codebooks(folder, index.store.manifest)
         with open_site(out) as site:
             site.begin()
-            content, fresh = _write_pictures(index, images, site, options.thumbnail, progress)
+            content, new = _write_pictures(index, images, site, options.thumbnail, progress)
             names = set(content.thumbs) - {""}
             if not names:
                 path, reason = content.without[0]
@@ -82,7 +83,7 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress | N
     shown = ("images", "bits", "distance", "model", "runtime", "duplicates")
     return {key: facts[key] for key in shown} | {
         "content": name,
-        "thumbnails": {"made": fresh, "kept": len(names) - fresh, "dropped": dropped},
+        "thumbnails": {"made": new, "kept": len(names) - new, "dropped": dropped},
         "without": content.without,
     }
 
@@ -90,16 +91,16 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress | N
 def _write_pictures(
     index: ImageIndex, images: ImageSet, site: SiteFolder, size: int, progress: Progress | None
 ) -> tuple[Content, int]:
-    """Thumbnails and descriptions of all items, and how many thumbnails were made anew."""
-    content, fresh = Content(site.content, index.store.manifest), 0
-    maker = ThumbnailMaker(images, site.thumbs, size)
-    with closing(maker.make(in_shares(index.store.items(), PAGE))) as shares:  # its threads end, whatever happens here
-        for made in shares:
-            content.add(made)
-            fresh += made.fresh
+    """Thumbnails and descriptions of all items, and how many thumbnails are new."""
+    content, new = Content(site.content, index.store.manifest), 0
+    writer = ThumbnailWriter(images, site.thumbs, size)
+    with closing(writer.write(batches(index.store.items(), PAGE))) as pages:  # its threads end, whatever happens here
+        for written in pages:
+            content.add(written)
+            new += written.new
             if progress:
                 progress(len(content.ids), len(index))
-    return content, fresh
+    return content, new
 
 
 def _write_model(index: ImageIndex, folder: Path, runtime: tuple[str, dict[str, bytes]]) -> dict[str, Any]:
