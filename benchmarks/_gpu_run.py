@@ -1,4 +1,4 @@
-"""One call, one finished result, and the look before it: the two ways of `gpu_cifar10.py`."""
+"""The two modes of `gpu_cifar10.py`: a complete training in one call, and `--look`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from spq.training.stages.cluster import ClusterStage
 from spq.training.stages.self_training import Heads, self_train
 from spq.training.train import train
 
-ABLATION = "network", "heads", "self-training", "heads 2"  # parts that the test queries score; they choose nothing
-HELD_OUT = 10  # one training picture of so many asks the others, for the curve and for choices
+ABLATION = "network", "heads", "self-training", "heads 2"  # parts that test queries score; no choice depends on them
+HELD_OUT = 10  # one of this many training pictures is a query, for the curve and for choices
 
 
 class Data:
-    """Pictures decoded once: the set that is trained on, and scorers of two protocols on the device."""
+    """The training set, decoded once, and scorers of two protocols on the device."""
 
     def __init__(self, arguments: argparse.Namespace, size: int) -> None:
         self.device = torch.device(resolve_device(arguments.device))
@@ -66,10 +66,9 @@ def decoded(images: ImageSet, size: int, limit: int) -> tuple[ImageSet, NDArray[
 
 
 def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
-    """Train until the clock says so, score, and leave the models in parts.
+    """Train until the time limit, score, and write the models in parts.
 
-    Scores of test queries are made of each part that is done: of the network alone, with clustering heads, and at the end.
-    They choose nothing.
+    Test queries score the network alone, the clustering heads, and the final model. No choice depends on these scores.
     """
     recipe = variant(arguments.recipe, arguments.bits, 10.0, None)[0]
     recipe = replace(recipe, train=replace(recipe.train, seed=arguments.seed, checkpoint_minutes=60.0))
@@ -99,7 +98,7 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
     diary.content["signs"] = [json.loads(line) for line in lines_of(out / "model" / "clusters.jsonl")]
     model.save(out / "model", half=True)
     model.network.to(data.device)
-    torch.backends.cudnn.allow_tf32 = False  # as precise as a CPU
+    torch.backends.cudnn.allow_tf32 = False  # in fp32, as on a CPU
     diary.score("final", data.test.scores(model))
     diary.score("final, training pictures ask", data.held_out.scores(model))
     diary.mark("scored")
@@ -113,7 +112,7 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
 
 
 def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
-    """Rates of a step, then a short training or a start, and variants of the last stage, scored by training pictures."""
+    """Measure rates of a step, train shortly or load a model, and score variants of the last stage with training pictures."""
     recipe = variant(arguments.recipe, arguments.bits, arguments.look_minutes, None)[0]
     recipe = replace(recipe, train=replace(recipe.train, seed=arguments.seed, checkpoint_minutes=60.0, refit=False))
     diary = Diary(out / "look.json", started, {"recipe": recipe.name, "seed": arguments.seed})
@@ -175,7 +174,7 @@ def last_stage(recipe: Recipe, model: Model, data: Data, diary: Diary, known: di
 
 
 class Watch:
-    """Callbacks of a training: rates, and a curve of training pictures that ask the others."""
+    """Callbacks of a training: rates, and a curve of scores with training pictures as queries."""
 
     def __init__(self, diary: Diary, data: Data, recipe: Recipe, interval: float) -> None:
         self.diary, self.data, self.recipe, self.interval = diary, data, recipe, interval

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and whether a compiled or recorded step gives the gradients of a plain one."""
+"""The time of each piece of a training step, and the gradients of compiled and recorded steps compared with a plain step."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from spq.training.optimizers import make_optimizers
 from spq.training.stages.network import Learner, step_loss, try_out
 from spq.training.views import make_views
 
-STEPS = 6  # timed, after as many that are not
+STEPS = 6  # timed, after the same number of steps that are not
 
 
 def eager_rates(recipe: Recipe, device: torch.device) -> dict[str, float]:
-    """Views per second of the backbone's forward and backward pass, not compiled, at each size of the views and at 32 px."""
+    """Views per second of the backbone's forward and backward pass without compiling, at each size of views and of the input."""
     step = new_step(recipe, device)
     count = recipe.train.batch_size * recipe.train.num_views
     rates = {}
@@ -37,7 +37,7 @@ def eager_rates(recipe: Recipe, device: torch.device) -> dict[str, float]:
 
 
 def pieces(recipe: Recipe, device: torch.device) -> dict[str, tuple[float, float]]:
-    """Milliseconds of each piece of a step: until the host has launched it, and until the device has done it."""
+    """Seconds of each piece of a step: until the host has launched it, and until the device has finished it."""
     step = new_step(recipe, device)
     train, generator = recipe.train, torch.Generator(device).manual_seed(0)
     rows = torch.arange(train.batch_size, device=device)
@@ -68,10 +68,10 @@ def pieces(recipe: Recipe, device: torch.device) -> dict[str, tuple[float, float
 
 
 def ways(recipe: Recipe, device: torch.device, on_note: Callable[[str], None]) -> dict[str, dict[str, float]]:
-    """Milliseconds of a step's gradients, and how far they are from those of a plain step, for each way to run it.
+    """Milliseconds of the gradients of a step, and their difference from those of a plain step, for each way to run it.
 
-    Without CUDA nothing is compiled or recorded. A second plain step stands beside the others: on a GPU sums are not always
-    added in one order.
+    Without CUDA nothing is compiled or recorded. A second plain step shows the usual difference: a GPU does not always
+    add in the same order.
     """
     cuda, rows = device.type == "cuda", torch.arange(recipe.train.batch_size, device=device)
     recipe = replace(recipe, train=replace(recipe.train, compile="on" if cuda else "off", small_share=0.0))
@@ -122,7 +122,7 @@ def backbone(step: Learner, x: Tensor) -> None:
 
 
 def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, float]:
-    """Median seconds of a call: until the host goes on, and until the device is done."""
+    """Median seconds of a call: until the host continues, and until the device has finished."""
     host, both = [], []
     for _ in range(2 * STEPS):
         wait(device)

@@ -8,7 +8,7 @@ from spq.cli.checks import check_model_out
 from spq.errors import ConfigError
 
 
-def test_a_stray_file_does_not_stop_a_training_from_going_on(tmp_path: Path) -> None:
+def test_a_stray_file_does_not_prevent_a_resume(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.pt").touch()
     for stray in (".DS_Store", ".model.safetensors.123", "train.log"):
@@ -18,7 +18,7 @@ def test_a_stray_file_does_not_stop_a_training_from_going_on(tmp_path: Path) -> 
         check_model_out(tmp_path, resume=False)
 
 
-def test_a_folder_of_other_things_is_neither_written_to_nor_resumed(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_neither_written_nor_resumed(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").touch()
     check_model_out(tmp_path, resume=False)
     with pytest.raises(ConfigError, match="nothing to resume"):

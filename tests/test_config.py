@@ -67,7 +67,7 @@ def test_a_wrong_recipe_is_refused_with_its_key(tmp_path: Path, text: str, messa
     assert message in str(caught.value)
 
 
-def test_a_missing_recipe_is_named_with_what_there_is(tmp_path: Path) -> None:
+def test_a_missing_recipe_is_refused_with_a_list_of_recipes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no recipe 'papre'; use one of fast, finetune, gpu, head, paper"):
         load_recipe("papre")
     with pytest.raises(ConfigError, match="No such file"):
@@ -75,7 +75,7 @@ def test_a_missing_recipe_is_named_with_what_there_is(tmp_path: Path) -> None:
 
 
 @given(bits=st.integers(-5, 300))
-def test_bits_give_whole_codebooks_or_a_refusal(bits: int) -> None:
+def test_bits_that_are_no_whole_codebooks_are_refused(bits: int) -> None:
     quantizer = load_recipe("paper").quantizer
     if bits >= 4 and bits % 4 == 0:
         assert quantizer.with_bits(bits).bits == bits

@@ -102,7 +102,7 @@ def shortened(words: list[str]) -> list[str]:
 class Shortened(ast.NodeTransformer):
     """The same for `SPQ.train(...)` in Python. A recipe that is not given as text stays."""
 
-    def visit_Call(self, node: ast.Call) -> ast.Call:  # noqa: N802 (the name that ast calls)
+    def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
         if ast.unparse(node.func) == "SPQ.train":
             given = {str(keyword.arg): keyword.value for keyword in node.keywords}

@@ -209,7 +209,7 @@ def test_codes_that_are_all_the_same_hide_no_copy(
     assert sure[0] == sure[1]
     assert again.threshold
     assert again.threshold.with_neighbour == again.threshold.false_matches == 1
-    assert "hardly tell your pictures apart" in text(again)
+    assert "hardly distinguish your pictures" in text(again)
 
 
 @pytest.mark.parametrize("count", [1, 2])

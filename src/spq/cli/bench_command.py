@@ -32,12 +32,12 @@ def bench(
     if name in ("-h", "--help"):
         print(context.get_help())
     elif name is None:
-        print(listing())
+        print(listing(FOLDER))
     else:
-        run_benchmark(name, arguments or [])
+        run_benchmark(name, arguments or [], FOLDER)
 
 
-def benchmarks(folder: Path = FOLDER) -> dict[str, Path]:
+def benchmarks(folder: Path) -> dict[str, Path]:
     """Scripts by name, without the modules that they share, whose names start with an underscore.
 
     Raises:
@@ -49,7 +49,7 @@ def benchmarks(folder: Path = FOLDER) -> dict[str, Path]:
     return scripts
 
 
-def listing(folder: Path = FOLDER) -> str:
+def listing(folder: Path) -> str:
     """One line for each benchmark: its name, and the first line of its docstring."""
     scripts = benchmarks(folder)
     width = max(map(len, scripts))
@@ -60,7 +60,7 @@ def listing(folder: Path = FOLDER) -> str:
     return "\n".join(lines)
 
 
-def run_benchmark(name: str, arguments: list[str], folder: Path = FOLDER) -> NoReturn:
+def run_benchmark(name: str, arguments: list[str], folder: Path) -> NoReturn:
     """Replace this process by the script, so that the script gets Ctrl-C and sets the exit status.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spq.cli.describe import counted
 from spq.cli.options import SEED, AsJson
 from spq.cli.output import note
 from spq.config import load_recipe
@@ -58,14 +59,14 @@ def run_demo(folder: str | None, out: Path, minutes: float, seed: int, say: Call
 
     gallery = open_images(folder or "sample:train")
     new = _prepare(out)
-    say(f"1/3  training on {len(gallery):,} pictures for {minutes:g} minutes, without labels")
+    say(f"1/3  training on {counted(len(gallery), 'picture')} for {counted(minutes, 'minute')}, without labels")
     try:
         model = _train(gallery, out / "model", minutes, seed, SIDE_OF_PHOTOS if folder else SIDE_OF_SAMPLE)
     except DataError:
         if new:
             shutil.rmtree(out)
         raise
-    say(f"2/3  indexing at {BITS // 8} bytes a picture")
+    say(f"2/3  indexing with {BITS // 8} bytes for each picture")
     with ImageIndex.build(out / "index", model, gallery) as index:
         facts: dict[str, Any] = {"out": str(out), "images": len(index), "bits": BITS, **_measured(model, folder, say)}
         _contact_sheet(index, gallery, None if folder else open_images("sample:test"), out, seed)
@@ -113,7 +114,9 @@ def _contact_sheet(index: ImageIndex, gallery: ImageSet, queries: ImageSet | Non
         hits = [hit for hit in hits if queries is not None or hit.path != images.ids[position]][:ANSWERS]
         caption = images.ids[position] if label is None else images.class_names[label]
         rows.append(Row(image, caption, answers(gallery, hits, label)))
-    write_html(out / "answers.html", rows, f"{len(index):,} pictures, {BITS // 8} bytes each, learned without labels")
+    write_html(
+        out / "answers.html", rows, f"{counted(len(index), 'picture')}, {BITS // 8} bytes each, learned without labels"
+    )
     draw_png(rows).save(out / "answers.png")
 
 

@@ -27,9 +27,9 @@ def codes_text(codes: list[dict[str, Any]]) -> str:
     ]
     last = codes[-1]
     lines += [
-        f"{-(-last['bits'] // 8)} bytes keep {last['kept']:.0%} of the 10 pictures that the descriptors themselves find first",
-        f"measured without labels: {last['queries']:,} altered copies among {last['pictures']:,} pictures of the training; "
-        "in brackets without quantization",
+        f"{-(-last['bits'] // 8)} bytes keep {last['kept']:.0%} of the 10 pictures that exact descriptors find first",
+        f"measured without labels: {last['queries']:,} altered copies among {last['pictures']:,} training pictures; "
+        "in brackets: without quantization",
     ]
     return "\n".join(lines)
 
@@ -63,3 +63,12 @@ def listed(what: str, pictures: list[tuple[str, str]]) -> str:
     if len(pictures) > LISTED:
         lines.append(f"{what}: {len(pictures) - LISTED} more, {len(pictures)} in total; --json lists them")
     return "\n".join(lines)
+
+
+def counted(number: float, noun: str) -> str:
+    """A number with its noun, in the plural unless the number is 1.
+
+    >>> counted(1, "epoch"), counted(0.5, "minute"), counted(60000, "picture")
+    ('1 epoch', '0.5 minutes', '60,000 pictures')
+    """
+    return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spq.cli.describe import listed
+from spq.cli.describe import counted, listed
 from spq.cli.options import AsJson
 from spq.cli.output import fail, note
 from spq.errors import ConfigError, ModelError
@@ -111,7 +111,7 @@ def _text(to: Format, out: Path, facts: dict[str, Any]) -> str:
     if to == "onnx":
         size = facts["image_size"]
         return f"{out}: pixels (N, 3, {size}, {size}) uint8 RGB in, descriptor (N, {facts['dim']}) and code out"
-    text = f"{out}: {facts['images']:,} pictures at {facts['bits']} bits, distance {facts['distance']}"
+    text = f"{out}: {counted(facts['images'], 'picture')} at {facts['bits']} bits, distance {facts['distance']}"
     if to == "web":
         thumbnails = ", ".join(f"{count:,} {what}" for what, count in facts["thumbnails"].items())
         return f"{text} (thumbnails: {thumbnails})\nview it with: python3 -m http.server -d {shlex.quote(str(out))} -b 127.0.0.1"

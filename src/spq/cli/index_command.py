@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spq.cli.describe import listed
+from spq.cli.describe import counted, listed
 from spq.cli.options import SOURCES, AsJson, Device, ShorterBits
 from spq.cli.output import fail, note
 from spq.common.text import printable
@@ -45,7 +45,7 @@ def index(
     Example: spq index --verify --out photos.index
     """
     if (images is None) != (model is None) or (images is None and not (compact or verify)):
-        raise ConfigError("give IMAGES with --model MODEL, or --compact or --verify without; see spq index --help")
+        raise ConfigError("give IMAGES and --model MODEL, or only --compact or --verify; see spq index --help")
     report, facts = None, dict[str, Any]()
     if images and model:
         try:
@@ -147,4 +147,4 @@ def _sync_text(out: Path, facts: dict[str, Any], report: SyncReport) -> str:
     done.append(f"{len(report.failed)} unreadable")
     done += [f"{report.described} with new metadata"] * bool(report.described)
     done += [f"{report.kept} kept without a file"] * bool(report.kept)
-    return f"{out}: {facts['images']:,} pictures at {facts['bits']} bits ({', '.join(done)})"
+    return f"{out}: {counted(facts['images'], 'picture')} at {facts['bits']} bits ({', '.join(done)})"

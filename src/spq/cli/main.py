@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -59,7 +60,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; returns its exit status: 0, 1 (failed), 2 (usage), 130 (interrupted)."""
     try:
-        status = app(arguments or ["--help"], prog_name="spq", standalone_mode=False)
+        status = _command()(arguments or ["--help"], prog_name="spq", standalone_mode=False)
         sys.stdout.flush()  # raises here, and not while Python exits, if the reader has closed the pipe
     except SPQError as error:
         return fail(as_options(str(error), _options()), error.exit_status)
@@ -83,7 +84,14 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
+@cache
+def _command() -> Any:
+    """The commands as click knows them."""
+    return typer.main.get_command(app)
+
+
 def _options() -> set[str]:
     """Every long option of every command."""
-    group: Any = typer.main.get_command(app)
-    return {option for command in group.commands.values() for parameter in command.params for option in parameter.opts}
+    return {
+        option for command in _command().commands.values() for parameter in command.params for option in parameter.opts
+    }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spq.cli.describe import codes_text, listed
+from spq.cli.describe import codes_text, counted, listed
 from spq.cli.options import SEED, AsJson, Device, Images
 from spq.cli.output import fail, note
 from spq.config import Recipe, load_recipe
@@ -114,6 +114,7 @@ def _facts(out: Path, model: Model) -> dict[str, Any]:
 def _text(facts: dict[str, Any]) -> str:
     """The budget that training used, and what its codes keep."""
     return (
-        f"{facts['model']}: {facts['images']:,} pictures, {facts['epochs']:g} epochs, {facts['minutes']:g} minutes\n"
+        f"{facts['model']}: {counted(facts['images'], 'picture')}, {counted(float(facts['epochs']), 'epoch')}, "
+        f"{counted(float(facts['minutes']), 'minute')}\n"
         f"{codes_text(facts['codes'])}"
     )
