@@ -140,6 +140,12 @@ def server_settings(tmp_path_factory: pytest.TempPathFactory) -> web.Settings:
     return web.Settings(cache=tmp_path_factory.mktemp("cache"), workers=2, patience=60, timeout=120)
 
 
+@pytest.fixture(scope="session")
+def shared_photos(photo_index: Path) -> Path:
+    """The pictures of the shared index."""
+    return photo_index.parent / "photos"
+
+
 @pytest.fixture(scope="module")
 def open_index(photo_index: Path, tiny_model: Model) -> Iterator[ImageIndex]:
     with ImageIndex(Store.open(photo_index), tiny_model) as opened:
@@ -212,4 +218,4 @@ def visit(browser: Any) -> Iterator[Callable[[web.Site], web.Page]]:
     yield go
     for context in contexts:
         context.close()
-    assert not errors
+    assert not errors, errors
