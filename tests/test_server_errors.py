@@ -154,7 +154,7 @@ def test_a_fault_of_the_index_is_told_without_its_folder(
     assert_problem(client.get("/api/items/1"), 500, "the index could not be read")
     assert "photos.index could not be read (no such table: nowhere)" in caplog.text
     monkeypatch.setattr(Store, "items_by_id", lambda self, ids: 1 / 0)
-    assert_problem(client.get("/api/items/1"), 500, "a mistake of spq")
+    assert_problem(client.get("/api/items/1"), 500, "internal error")
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -185,7 +185,7 @@ def test_a_filter_that_takes_too_long_is_given_up(
     monkeypatch.setattr("spq.index.store.STEPS", 1)
     with client_of(open_index, replace(server_settings, timeout=1e-4)) as client:
         answer = search(client, ids=[1], where=" or ".join(f"label = {n}" for n in range(100)))
-        assert_problem(answer, 503, "given up")
+        assert_problem(answer, 503, "takes too long")
         assert "retry-after" in answer.headers
 
 
@@ -208,4 +208,4 @@ def test_who_leaves_while_sending_is_no_mistake(
 
     asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 499
-    assert "mistake" not in caplog.text
+    assert "internal error" not in caplog.text

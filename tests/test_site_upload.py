@@ -30,7 +30,7 @@ def package(request: pytest.FixtureRequest) -> Path:
     kept = request.config.cache.mkdir("onnxruntime-web") / f"{runtime.VERSION}.tgz"
     if not kept.exists():
         try:
-            data = runtime._fetched()
+            data = runtime._download()
         except DataError as error:
             pytest.skip(f"needs onnxruntime-web of npm's registry: {error}")
         kept.write_bytes(data)
@@ -40,7 +40,7 @@ def package(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="module")
 def full(shop: Path, tiny_recipe: Recipe, package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     model = tiny(tiny_recipe, 16, 8, "l2")
-    opened = Site(tmp_path_factory.mktemp("full"), model, shop, Options(thumbnail=64, runtime=str(package)))
+    opened = Site(tmp_path_factory.mktemp("full"), model, shop, Options(thumbnail=64, onnxruntime_web=str(package)))
     yield opened
     opened.close()
 

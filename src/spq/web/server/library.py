@@ -1,4 +1,4 @@
-"""What the server asks of an index, in worker threads: plain functions of plain values, nothing of HTTP but its problems."""
+"""What the server does with an index, in worker threads: plain functions of plain values, without HTTP except its errors."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from spq.web.server.settings import Settings
 from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label
 
 FOLDED = 100  # ids of the same code that are listed with an answer
-KEPT = 8  # orders, counts and maps that are kept; at a million pictures one is up to 8 MB
-UPLOADS = 256  # descriptors of uploads that are kept
+KEPT = 8  # cached orders, counts and maps; for a million pictures one is up to 8 MB
+UPLOADS = 256  # cached descriptors of uploads
 
 
 @dataclass(frozen=True)
@@ -44,25 +44,23 @@ class Uploads:
 
 
 class Library:
-    """An index as the server shows it. For any thread."""
+    """Answers requests about an index, from any thread."""
 
     def __init__(self, shared: SharedIndex, pictures: Pictures, settings: Settings) -> None:
         self.shared, self.pictures, self.settings = shared, pictures, settings
-        self._made: Recent[Any] = Recent(KEPT)
-        self._seen: Recent[Floats] = Recent(
-            UPLOADS
-        )  # results are paged through, and each page brings the picture again
+        self._cache: Recent[Any] = Recent(KEPT)
+        self._descriptors: Recent[Floats] = Recent(UPLOADS)  # each page of results sends the picture again
 
     def warm(self) -> None:
-        """Load what the first search would wait for: torch and the model."""
+        """Load torch and the model, so that the first search does not wait for them."""
         size = self.shared.model.config.input.size
         self.shared.model.embed([Image.new("RGB", (size, size))])
 
     def status(self) -> Facts:
-        """Of the index itself."""
+        """Return the state of the index."""
         index, gallery = self.shared.mine(), self.shared.gallery
 
-        def counted() -> Facts:
+        def count() -> Facts:
             columns = [dict(zip(("name", "kind", "values"), c, strict=True)) for c in known_columns(index.store)]
             return {"unreadable": len(index.store.unreadable()), "columns": columns}
 
@@ -70,7 +68,7 @@ class Library:
             **facts_of_codes(index.store),
             "images": len(gallery.ids),
             "generation": self.shared.generation,
-            **self._made.get(("status", gallery.version), counted),
+            **self._cache.get(("status", gallery.version), count),
         }
 
     def search(self, uploads: Uploads, ask: Ask) -> Facts:
@@ -95,7 +93,8 @@ class Library:
         return {"total": math.fsum(part.distance for part in parts), "parts": [asdict(part) for part in parts]}
 
     def item(self, id_: int) -> Item:
-        """
+        """Return an item by its id.
+
         Raises:
             ProblemError: 404.
         """
@@ -105,7 +104,7 @@ class Library:
         return item
 
     def browse(self, offset: int, top: int, where: str | None, order: str, since: int | None) -> Facts:
-        """A page of all items, or of those that `where` matches, that were written after generation `since`."""
+        """Return a page of all items, or of those that match `where` and changed after generation `since`."""
         ids = self._ordered(where, order, since)
         return {
             "items": self._items(ids[offset : offset + top].tolist()),
@@ -114,19 +113,19 @@ class Library:
         }
 
     def codewords(self) -> Facts:
-        """How often each codeword is used."""
+        """Return how many items use each codeword."""
         gallery = self.shared.gallery
         K = self.shared.mine().store.manifest.codebook_size
-        counts = self._made.get(("usage", gallery.version), lambda: codewords.usage(gallery.scan.codes, K).tolist())
+        counts = self._cache.get(("usage", gallery.version), lambda: codewords.usage(gallery.scan.codes, K).tolist())
         return {"codebooks": len(counts), "codewords": K, "counts": counts}
 
     def codeword(self, m: int, k: int, offset: int, top: int) -> Facts:
-        """A page of the items that use a codeword."""
+        """Return a page of the items that use a codeword."""
         gallery, manifest = self.shared.gallery, self.shared.mine().store.manifest
         if m >= manifest.num_codebooks or k >= manifest.codebook_size:
             there = f"{manifest.num_codebooks} codebooks of {manifest.codebook_size} codewords"
             raise ProblemError(404, f"no codeword {k} in codebook {m}; there are {there}, counted from 0")
-        rows = self._made.get(
+        rows = self._cache.get(
             ("members", gallery.version, m, k),
             lambda: codewords.members(gallery.scan.codes, m, k, self._codebooks(), manifest.distance),
         )
@@ -134,16 +133,16 @@ class Library:
         return {"m": m, "k": k, "count": len(rows), "items": self._items(page)}
 
     def map(self, where: str | None) -> Facts:
-        """Where the pictures, or a fixed sample of them, lie on a plane: all, or those of them that `where` matches."""
+        """Return positions on a plane: of all pictures or a fixed sample, or only of those that match `where`."""
         gallery = self.shared.gallery
 
-        def projected() -> tuple[Rows, Floats]:
+        def project() -> tuple[Rows, Floats]:
             rows = projection.sample(gallery.ids, ON_MAP)
             return rows, projection.project(gallery.scan.codes_of(rows), self._codebooks())
 
-        rows, points = self._made.get(("map", gallery.version), projected)
+        rows, points = self._cache.get(("map", gallery.version), project)
         total = len(gallery.ids)
-        if where is not None:  # in their places on the map of all
+        if where is not None:  # the positions stay those of the whole map
             matched = self.shared.rows(self.shared.mine(), gallery, where)
             is_shown = np.isin(rows, matched)
             rows, points, total = rows[is_shown], points[is_shown], len(matched)
@@ -191,14 +190,14 @@ class Library:
             if id_ not in there:
                 raise _missing(id_)
         gallery = self.shared.gallery
-        if len(_places(gallery.ids, there)) < len(there):
+        if len(_positions_of(gallery.ids, there)) < len(there):
             self.shared.refresh(gallery)
 
     def _descriptor(self, file: BinaryIO, name: str, box: Box | None = None) -> Floats:
         """Of an upload, or of a region of it."""
         data = file.read()
         key = (hash_of(data), box)
-        return self._seen.get(key, lambda: self._embedded(self._decoded(data, name, box), box))
+        return self._descriptors.get(key, lambda: self._embedded(self._decoded(data, name, box), box))
 
     def _decoded(self, data: bytes, name: str, box: Box | None) -> Image.Image:
         hint = None if box else self.shared.model.config.input.size  # a box is counted in the picture's own pixels
@@ -237,35 +236,35 @@ class Library:
         }
 
     def _excluded(self, found: Found, asked: Search) -> int:
-        """How many of the excluded items would have been available."""
+        """Return how many of the excluded items would have been available."""
         if not found.available:
             return 0
-        rows = _places(found.gallery.ids, asked.exclude)
+        rows = _positions_of(found.gallery.ids, asked.exclude)
         if asked.where is None:
             return len(rows)
-        return len(_places(self.shared.rows(self.shared.mine(), found.gallery, asked.where), rows))
+        return len(_positions_of(self.shared.rows(self.shared.mine(), found.gallery, asked.where), rows))
 
     def _ordered(self, where: str | None, order: str, since: int | None) -> Ids:
-        """Ids of a browse, kept for its next page."""
+        """Return the ids of a list. They stay cached for its next page."""
         gallery, store = self.shared.gallery, self.shared.mine().store
 
         def ids() -> Ids:
             has_revisions = gallery.revision >= 0  # an index of format 1 has none
             after = " AND revision > ?" if since is not None and has_revisions else ""
             by = ORDERS[order if has_revisions or order != "new" else "last"]
-            question = f"SELECT id FROM items WHERE status = 0{after} ORDER BY {by}"
-            found = store.ids(question, *((since,) if after else ()))
+            query = f"SELECT id FROM items WHERE status = 0{after} ORDER BY {by}"
+            found = store.ids(query, *((since,) if after else ()))
             return found if where is None else found[np.isin(found, matching(store, where))]
 
         if order == "id" and since is None:
             if where is None:
                 return gallery.ids
             return gallery.ids[self.shared.rows(self.shared.mine(), gallery, where)]
-        found: Ids = self._made.get(("order", gallery.version, where, order, since), ids)
+        found: Ids = self._cache.get(("order", gallery.version, where, order, since), ids)
         return found
 
     def _items(self, ids: Sequence[int]) -> list[Facts]:
-        """Facts of items in their order; without those that a writer has dropped in this moment."""
+        """Return facts of items in the order of `ids`, without those that a writer has just deleted."""
         items = self.shared.mine().store.items_by_id(ids)
         return [facts(items[i]) for i in ids if i in items]
 
@@ -282,18 +281,18 @@ def _missing(id_: int) -> ProblemError:
     return ProblemError(404, f"no item {id_}; ids are those of hits")
 
 
-def _places(ascending: NDArray[Any], values: Collection[int] | Rows) -> Rows:
-    """Where those of `values` that are among the ascending ones stand.
+def _positions_of(ascending: NDArray[Any], values: Collection[int] | Rows) -> Rows:
+    """Return the positions in `ascending` of those `values` that it contains.
 
-    >>> _places(np.array([2, 3, 7]), [7, 4, 9])
+    >>> _positions_of(np.array([2, 3, 7]), [7, 4, 9])
     array([2])
     """
     wanted = np.fromiter(values, np.int64, len(values))
     found = np.searchsorted(ascending, wanted)
     inside = found < len(ascending)
     found, wanted = found[inside], wanted[inside]
-    places: Rows = found[ascending[found] == wanted]
-    return places
+    positions: Rows = found[ascending[found] == wanted]
+    return positions
 
 
 def _base64(values: NDArray[Any], kind: str) -> str:
