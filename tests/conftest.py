@@ -221,7 +221,7 @@ def visit(browser: Any) -> Iterator[Callable[[web.Site], web.Page]]:
     yield go
     for context in contexts:
         context.close()
-    assert not errors
+    assert not errors, errors
 
 
 # the command line
