@@ -68,9 +68,9 @@ def test_wrong_weights_and_an_empty_answer_are_reported_in_one_line(
 ) -> None:
     query = min(shared_photos.rglob("*.png"))
     for weights, reason in (
-        ("1,2", "--weights has 2 for 1 pictures"),
+        ("1,2", "--weights must hold 1 numbers, one for each of 1 query and 0 negative pictures, got 2"),
         ("x", "write --weights 1,2,0.5"),
-        ("-1", "0..1,000,000"),
+        ("-1", "--weights must lie between 0 and 1,000,000, got -1"),
     ):
         assert run_spq("search", photo_index, query, "--weights", weights) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -151,8 +151,8 @@ WRONG = [
     ("search {i} {t}/broken/00.jpg", 1, "00.jpg"),
     ("search {i} {p}", 1, "photos"),
     ("search {i} q.jpg --top 0", 2, "--top"),
-    ("search {i}", 2, "nothing to be like"),
-    ("search {i} --not {p}/bag/001.jpg", 2, "nothing to be like"),
+    ("search {i}", 2, "the search has no query"),
+    ("search {i} --not {p}/bag/001.jpg", 2, "the search has no query"),
     ("search {i} - --not -", 2, "stdin can be read once"),
     ("search {i} {p}/bag/001.jpg --not {t}/nowhere.jpg", 1, "nowhere.jpg"),
     ("search {i} --id 999", 1, "no picture with id 999"),
@@ -165,15 +165,15 @@ WRONG = [
     ("search {i} --id 1 --where colour=red", 2, "--where: unknown column colour at 1; columns are path, width"),
     ("search {i} --id 1 --where width=wide", 2, "--where: width is a number"),
     ("search {i} --id 1 --max-distance near", 2, "--max-distance"),
-    ("search {i} --id 1 --max-distance nan", 2, "max distance nan"),
+    ("search {i} --id 1 --max-distance nan", 2, "--max-distance must be a number, got nan"),
     ("search {i} --id 1 --offset -1", 2, "--offset"),
     ("search {i} {t}/q.png --method quick", 2, "quick"),
     ("search {i} {t}/q.png --method bucket", 2, "bucket is for codes of up to 16 bits"),
     ("search {i} {t}/q.png --threads 0", 2, "--threads"),
     ("search {i} {t}/q.png --nprobe 0", 2, "--nprobe"),
-    ("search {i} {t}/q.png --recall-target 2", 2, "recall_target 2.0 is not a share"),
+    ("search {i} {t}/q.png --recall-target 2", 2, "--recall-target must be above 0 and at most 1, got 2.0"),
     ("search {i} {t}/q.png --recall-target 0.9 --nprobe 3", 2, "give one of them"),
-    ("search {i} {t}/q.png --method exact --nprobe 3", 2, "exact looks at all codes"),
+    ("search {i} {t}/q.png --method exact --nprobe 3", 2, "exact searches all codes"),
 ]
 
 
