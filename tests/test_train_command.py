@@ -97,7 +97,7 @@ WRONG = [
     ("train {p} --out {t}/new --minutes inf", 2, "--minutes must be above 0, got inf"),
     ("train {p} --out {t}/new --recipe head --backbone timm/nonsense", 2, "nonsense"),
     ("train {p} --out {t}/new --recipe head --backbone timm/resnet18.typo", 2, "typo"),
-    ("train {p} --out {t}/new --recipe head --backbone resnet", 2, "without weights has learned nothing"),
+    ("train {p} --out {t}/new --recipe head --backbone resnet", 2, "needs pretrained weights, and resnet has none"),
     ("train {p} --out {t}/new --backbone timm/vit_tiny_patch16_224", 2, "takes no pictures of 16 x 16 pixels"),
     ("train {p} --out {t}/new --minutes 1 --epochs 1", 2, "two budgets"),
     ("train {p} --out {t}/new --seed -1", 2, "--seed"),
