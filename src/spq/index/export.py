@@ -1,4 +1,4 @@
-"""Hand an index over to others: a plain FAISS file, or codes and codebooks as NumPy or Parquet. docs/guides/exporting.md reads them."""
+"""Export an index: a plain FAISS file, or codes and codebooks as NumPy or Parquet. docs/guides/exporting.md reads them."""
 
 from __future__ import annotations
 
