@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -13,20 +12,15 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import torch
 
 from spq import ImageIndex
-from spq.config import DISTANCES
 from spq.data.folder import FolderImages
 from spq.data.image_set import subset
 from spq.data.open import open_images
-from spq.errors import ConfigError, DataError, ModelMismatchError, StoreError
-from spq.index.build import build
-from spq.index.codebooks import read_codebooks
+from spq.errors import ConfigError, StoreError
 from spq.index.store import Store
 from spq.model.model import Model
 from spq.model.network import Network
-from spq.pq.tables import distance_tables
 
 
 def test_a_picture_finds_itself_first(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
@@ -159,35 +153,6 @@ def test_add_and_remove_leave_the_others(photos: Path, tiny_model: Model, tmp_pa
     assert max(index.store.codes()[0]) == last + 1  # an id is never given twice
 
 
-def test_codes_of_two_models_do_not_mix(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    other = Model(Network(tiny_model.config), tiny_model.config)
-    index = ImageIndex.build(tmp_path / "i", tiny_model, photos)
-    with pytest.raises(ModelMismatchError, match=f"{tiny_model.hash}, not of {other.hash}"):
-        index.sync(photos, other)
-    with pytest.raises(ModelMismatchError):
-        ImageIndex.build(tmp_path / "i", other, photos)
-    other.save(tmp_path / "i" / "model")
-    with pytest.raises(ModelMismatchError):
-        _ = ImageIndex.open(tmp_path / "i").model
-
-
-def test_nothing_is_left_behind_where_nothing_is_readable(tiny_model: Model, tmp_path: Path) -> None:
-    (tmp_path / "p").mkdir()
-    (tmp_path / "p" / "a.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"none of the 1 pictures .* the file is empty"):
-        ImageIndex.build(tmp_path / "i", tiny_model, tmp_path / "p")
-    assert not (tmp_path / "i").exists()
-
-
-def test_a_folder_that_is_no_index_is_left_alone(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="exists and is not an index"):
-        ImageIndex.build(photos, tiny_model, photos)
-    assert not (photos / "items.sqlite").exists()
-    with pytest.raises(StoreError, match="no index at"):
-        ImageIndex.open(tmp_path / "none")
-
-
 def test_a_damaged_index_is_refused(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
     manifest = tmp_path / "i" / "manifest.json"
@@ -295,18 +260,6 @@ def by_dot(model: Model) -> Model:
     return Model(network, config)
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_the_tables_of_the_index_are_the_models(photos: Path, tiny_model: Model, tmp_path: Path, distance: str) -> None:
-    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        codebooks = read_codebooks(tmp_path / "i", index.store.manifest)
-        np.testing.assert_array_equal(codebooks, tiny_model.codebooks)
-        x = np.random.default_rng(0).normal(size=(5, 32)).astype(np.float32)
-        expected = tiny_model.tables(x, distance)
-        np.testing.assert_allclose(distance_tables(x, codebooks, distance), expected, rtol=1e-6, atol=1e-6)
-        with pytest.raises(ConfigError, match="unknown distance 'cosine'; use l2, sqeuclidean or dot"):
-            distance_tables(x, codebooks, "cosine")
-
-
 def test_file_names_that_are_not_utf8_are_indexed_found_and_removed(
     photos: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
@@ -351,54 +304,3 @@ def test_pictures_that_moved_are_looked_for_at_their_new_place(photos: Path, tin
         assert index.sync(moved).unchanged == 60
     with ImageIndex.open(tmp_path / "i") as again:
         assert again.info()["source"] == str(moved)
-
-
-KILLED = """if True:
-    import os, signal, sys
-    from spq import ImageIndex
-    from spq.index import sync
-    from spq.index.store import Store
-    from spq.model.model import Model
-    folder, model, photos, when = sys.argv[1:]
-    sync.BATCH, die = 16, lambda: os.kill(os.getpid(), signal.SIGKILL)
-    if when == "creating":
-        Model.save = lambda *_: die()
-    elif when == "writing":
-        from spq.index import store
-        row, seen = store.to_row, []
-        store.to_row = lambda item: (seen.append(item), die() if len(seen) == 40 else row(item))[1]
-    ImageIndex.build(folder, Model.load(model), photos)
-    """
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("when", "kept"), [("creating", 0), ("writing", 32)])
-def test_a_killed_build_keeps_what_it_reported_and_is_completed_by_the_next(
-    photos: Path, tiny_model: Model, tmp_path: Path, when: str, kept: int
-) -> None:
-    tiny_model.save(tmp_path / "m")
-    arguments = [str(tmp_path / "i"), str(tmp_path / "m"), str(photos), when]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    with Store.open(tmp_path / "i") as store:
-        assert len(store) == len(store.codes()[1]) == kept
-    store, copy, report = build(tmp_path / "i", tiny_model, photos)
-    with ImageIndex(store, copy) as index:
-        assert (report.unchanged, report.added) == (kept, 60 - kept)
-        assert index.search(1)[0].distance == 0
-    with ImageIndex.build(tmp_path / "fresh", tiny_model, photos) as fresh, ImageIndex.open(tmp_path / "i") as again:
-        np.testing.assert_array_equal(again.store.codes()[1], fresh.store.codes()[1])
-
-
-def test_a_failed_first_build_leaves_an_empty_folder_of_the_user_empty(
-    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "i").mkdir()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Model, "save", full)
-    with pytest.raises(OSError, match="No space"):
-        ImageIndex.build(tmp_path / "i", tiny_model, photos)
-    assert list((tmp_path / "i").iterdir()) == []
