@@ -17,7 +17,7 @@ from spq.model.model import Model
 from spq.model.network import Network
 
 
-def test_nothing_is_left_behind_where_nothing_is_readable(tiny_model: Model, tmp_path: Path) -> None:
+def test_nothing_is_left_behind_if_no_picture_is_readable(tiny_model: Model, tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"none of the 1 pictures .* the file is empty"):
@@ -25,7 +25,7 @@ def test_nothing_is_left_behind_where_nothing_is_readable(tiny_model: Model, tmp
     assert not (tmp_path / "i").exists()
 
 
-def test_a_folder_that_is_no_index_is_left_alone(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_an_index_stays_unchanged(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="exists and is not an index"):
         ImageIndex.build(photos, tiny_model, photos)
     assert not (photos / "items.sqlite").exists()
@@ -66,7 +66,7 @@ KILLED = """if True:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("when", "kept"), [("creating", 0), ("writing", 32)])
-def test_a_killed_build_keeps_what_it_reported_and_is_completed_by_the_next(
+def test_a_killed_build_keeps_what_it_committed_and_the_next_build_completes_it(
     photos: Path, tiny_model: Model, tmp_path: Path, when: str, kept: int
 ) -> None:
     tiny_model.save(tmp_path / "m")

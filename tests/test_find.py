@@ -76,7 +76,7 @@ def test_every_copy_is_found_under_its_kind_and_beside_its_original_alone(report
                 assert {of(path) for path in originals if f"-{copy}." in path} == {f"{n:02d}" for n in range(8)}
 
 
-def test_no_picture_is_superfluous_twice_nor_kept_after_it_was_called_superfluous(report: Report) -> None:
+def test_no_picture_is_superfluous_twice_or_kept_after_it_was_superfluous(report: Report) -> None:
     gone: set[str] = set()
     for kind in KINDS:
         for group in (group for group in report.groups if group.kind == kind):
@@ -95,7 +95,7 @@ def test_the_lossless_original_is_kept_over_its_smaller_and_its_lossy_copies(rep
             assert {other.note for other in group.others} == {"re-encoded", "resized"}
 
 
-def test_a_fade_is_not_one_picture(tiny_model: Model, tmp_path: Path) -> None:
+def test_a_slow_fade_between_two_pictures_is_not_one_group(tiny_model: Model, tmp_path: Path) -> None:
     """Each step is the same picture as the one before; the first and the last have nothing in common."""
     steps = [Image.blend(large(0), large(7), step / 30) for step in range(31)]
     for step, image in enumerate(steps):
@@ -111,18 +111,18 @@ def test_a_fade_is_not_one_picture(tiny_model: Model, tmp_path: Path) -> None:
     assert len(confirmed) == len(set(confirmed))
 
 
-def test_groups_that_may_be_parts_of_larger_ones_are_said_to_be(index: ImageIndex, collection: Path) -> None:
-    told = {}
+def test_the_report_counts_pictures_whose_groups_may_be_incomplete(index: ImageIndex, collection: Path) -> None:
+    notes = {}
     for by_code in (5, 100):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("spq.dupes.candidates.BY_CODE", by_code)
             patch.setattr("spq.dupes.find.BY_CODE", by_code)
             report = find_duplicates(index, open_images(collection), threshold=1e6)
-        told[report.crowded] = "of them have more than" in text(report)
-    assert told == {30: True, 0: False}
+        notes[report.crowded] = "of them have more than" in text(report)
+    assert notes == {30: True, 0: False}
 
 
-def test_edited_copies_say_what_was_done_to_them(report: Report) -> None:
+def test_edited_copies_have_a_note_of_the_edit(report: Report) -> None:
     for group in (group for group in report.groups if group.kind == "edited"):
         notes = {other.path[3:].split(".")[0]: other.note for other in group.others}
         assert group.keep.path.endswith(".png")  # upright, whole
@@ -141,7 +141,7 @@ def test_similar_pictures_lie_within_the_threshold_of_the_one_that_is_kept(repor
             assert within(distance, report.threshold.distance).all()
 
 
-def test_the_calibration_is_seeded_finds_its_share_of_copies_and_gives_way_to_a_given_threshold(
+def test_the_calibration_is_seeded_and_reaches_its_recall_and_a_given_threshold_replaces_it(
     report: Report, index: ImageIndex, collection: Path
 ) -> None:
     images = open_images(collection)
@@ -181,7 +181,7 @@ def test_missing_changed_and_broken_pictures_are_named_and_the_rest_is_judged(
     assert sum(group.kind == "identical" for group in report.groups) == 6
 
 
-def test_if_every_picture_has_gone_all_are_named_and_nothing_is_found(
+def test_if_every_picture_is_missing_all_are_named_and_nothing_is_found(
     photos: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:

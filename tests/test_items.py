@@ -29,17 +29,8 @@ def test_an_item_comes_back_from_its_row(
         path_, digest, size_, mtime_ns, width, height, status, reason, code_, text = database.execute(
             selected, values
         ).fetchone()
-    row = dict(
-        path=path_,
-        size=size_,
-        mtime_ns=mtime_ns,
-        hash=digest,
-        width=width,
-        height=height,
-        code=code_,
-        reason=reason,
-        id=5,
-    )
+    row = {"path": path_, "size": size_, "mtime_ns": mtime_ns, "hash": digest, "width": width, "height": height}
+    row |= {"code": code_, "reason": reason, "id": 5}
     found = from_row((*(row[column] for column in COLUMNS), text))
     assert status == (1 if code is None else 0)
     assert (found.path, found.size, found.mtime_ns, found.hash, found.id) == (path, size, 7, b"h" * 16, 5)

@@ -81,20 +81,22 @@ def code_neighbours(codes: NDArray[np.uint8], codebooks: Floats, distance: str) 
     return Neighbours(rows, distances)
 
 
-def candidate_pairs(seen: Floats, neighbours: Neighbours) -> Pairs:
+def candidate_pairs(signatures: Floats, neighbours: Neighbours) -> Pairs:
     """Pairs that are near by code or by signature (N, 64), and whose signatures are similar enough for a comparison."""
     import faiss
 
-    search = faiss.IndexFlatL2(seen.shape[1])
-    search.add(seen)
-    found = [_as_keys(np.arange(len(seen)), neighbours.rows, len(seen))]
-    for queries, top in ((seen, BY_THUMB), (mirrored(seen), BY_MIRRORED_THUMB)):
-        for part in slices(len(seen), BATCH):
-            rows = search.search(queries[part], min(top, len(seen)))[1]
-            found.append(_as_keys(np.arange(part.start, part.start + len(rows)), rows, len(seen)))
+    search = faiss.IndexFlatL2(signatures.shape[1])
+    search.add(signatures)
+    found = [_as_keys(np.arange(len(signatures)), neighbours.rows, len(signatures))]
+    for queries, top in ((signatures, BY_THUMB), (mirrored(signatures), BY_MIRRORED_THUMB)):
+        for part in slices(len(signatures), BATCH):
+            rows = search.search(queries[part], min(top, len(signatures)))[1]
+            found.append(_as_keys(np.arange(part.start, part.start + len(rows)), rows, len(signatures)))
     keys = np.unique(np.concatenate(found))
-    pairs = np.stack(np.divmod(keys, max(len(seen), 1)), 1)
-    is_alike = [np.minimum(*signature_distances(seen, pairs[part])) <= ALIKE for part in slices(len(pairs), 65_536)]
+    pairs = np.stack(np.divmod(keys, max(len(signatures), 1)), 1)
+    is_alike = [
+        np.minimum(*signature_distances(signatures, pairs[part])) <= ALIKE for part in slices(len(pairs), 65_536)
+    ]
     return pairs[np.concatenate(is_alike)] if is_alike else pairs
 
 

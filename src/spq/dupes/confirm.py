@@ -24,17 +24,17 @@ class Confirmed:
     notes: list[str]
 
 
-def confirm(thumbs: NDArray[np.uint8], seen: Floats, pairs: Pairs) -> Confirmed:
+def confirm(thumbs: NDArray[np.uint8], signatures: Floats, pairs: Pairs) -> Confirmed:
     """Compare the pictures of each pair on pixels: as they are, then overlaid, then mirrored.
 
     Args:
-        thumbs: (N, 3, 64, 64). seen: their signatures (N, 64). pairs: (P, 2).
+        thumbs: (N, 3, 64, 64). signatures: of them (N, 64). pairs: (P, 2).
     """
     is_same, notes = np.zeros(len(pairs), bool), np.array([""] * len(pairs), "<U40")
     for part in slices(len(pairs), BATCH):
         some = pairs[part]
         is_same[part] = same_picture(thumbs[some[:, 0]], thumbs[some[:, 1]])
-        for is_mirrored, distance in zip((False, True), signature_distances(seen, some), strict=True):
+        for is_mirrored, distance in zip((False, True), signature_distances(signatures, some), strict=True):
             open_pairs = np.flatnonzero(~is_same[part] & (notes[part] == "") & (distance <= ALIKE))
             notes[part.start + open_pairs] = _edits(thumbs, some[open_pairs], is_mirrored)
     return Confirmed(is_same, notes.tolist())

@@ -87,17 +87,17 @@ class Grouping:
 
     def gather(self, kind: str, pairs: Pairs, distances: NDArray[np.float32]) -> None:
         """Make groups of near rows: the best row takes all rows paired with it, then the best of the others, and so on."""
-        near: dict[int, dict[int, float]] = defaultdict(dict)
+        distance_to: dict[int, dict[int, float]] = defaultdict(dict)
         for (a, b), distance in zip(pairs.tolist(), distances.tolist(), strict=True):
-            near[a][b] = near[b][a] = distance
+            distance_to[a][b] = distance_to[b][a] = distance
         taken: set[int] = set()
         members: dict[int, list[int]] = {}
-        for row in sorted(near, key=self._rank.__getitem__):
-            others = [other for other in near[row] if other not in taken]
+        for row in sorted(distance_to, key=self._rank.__getitem__):
+            others = [other for other in distance_to[row] if other not in taken]
             if row not in taken and others:
-                members[row] = [other for _, other in sorted((near[row][other], other) for other in others)]
+                members[row] = [other for _, other in sorted((distance_to[row][other], other) for other in others)]
                 taken.update(others, [row])
-        self._add(kind, members, lambda row, keep: ("similar", near[keep][row]))
+        self._add(kind, members, lambda row, keep: ("similar", distance_to[keep][row]))
 
     def _connected(self, pairs: Pairs) -> list[list[int]]:
         """The leaders of rows that pairs connect, directly or through others."""

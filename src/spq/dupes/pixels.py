@@ -51,9 +51,9 @@ def mirrored(found: Floats) -> Floats:
     return np.ascontiguousarray(found.reshape(-1, COARSE, COARSE)[:, :, ::-1]).reshape(found.shape)
 
 
-def signature_distances(seen: Floats, pairs: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Squared distances (P,) of the signatures of pairs: as they are, and with one mirrored."""
-    a, b = seen[pairs[:, 0]], seen[pairs[:, 1]]
+def signature_distances(values: Floats, pairs: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Squared distances (P,) of signatures (N, 64), for pairs (P, 2): as they are, and with one mirrored."""
+    a, b = values[pairs[:, 0]], values[pairs[:, 1]]
     return np.square(a - b).sum(1), np.square(a - mirrored(b)).sum(1)
 
 
@@ -96,13 +96,13 @@ def _aligned(a: Floats, b: Floats, fit: Floats, steps: int) -> Floats:
     down, across = np.gradient(y, axis=1) * side / 2, np.gradient(y, axis=2) * side / 2
     damping = 50 * np.diag([1, 1, 1, 1, 0.01, 0.001])
     for _ in range(steps):
-        (seen, inside), (dy, _), (dx, _) = (_overlaid(picture, fit) for picture in (y, down, across))
+        (overlaid, inside), (dy, _), (dx, _) = (_overlaid(picture, fit) for picture in (y, down, across))
         gain, offset = fit[:, 4, None, None], fit[:, 5, None, None]
-        slopes = (gain * dy * u[:, None], gain * dy, gain * dx * u, gain * dx, seen, np.ones_like(seen))
+        slopes = (gain * dy * u[:, None], gain * dy, gain * dx * u, gain * dx, overlaid, np.ones_like(overlaid))
         J = np.stack(slopes, 1).reshape(len(x), 6, side * side)
-        usable = (inside & _unclipped(x) & _unclipped(seen)).reshape(len(x), 1, side * side)
+        usable = (inside & _unclipped(x) & _unclipped(overlaid)).reshape(len(x), 1, side * side)
         weighted = J * usable
-        residual = (x - gain * seen - offset).reshape(len(x), side * side, 1)
+        residual = (x - gain * overlaid - offset).reshape(len(x), side * side, 1)
         step = np.linalg.solve(weighted @ J.transpose(0, 2, 1) + damping, weighted @ residual)[:, :, 0]
         fit = np.clip(fit + step.astype(np.float32), *_BOUNDS)
     return fit
@@ -111,11 +111,11 @@ def _aligned(a: Floats, b: Floats, fit: Floats, steps: int) -> Floats:
 def _disagreement(a: Floats, b: Floats, fit: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """What differs after the overlay of (P, 3, S, S): share of the contrast, grey levels in the worst 64th, and whether enough
     of the pictures could be compared."""
-    seen, inside = _overlaid(b, fit)
-    usable = inside[:, 0] & _unclipped(a).all(1) & _unclipped(seen).all(1)  # (P, S, S)
+    overlaid, inside = _overlaid(b, fit)
+    usable = inside[:, 0] & _unclipped(a).all(1) & _unclipped(overlaid).all(1)  # (P, S, S)
     mask, count = usable[:, None], usable.sum((1, 2), dtype=np.float32) + np.float32(1e-6)
     gain, offset = fit[:, 4, None, None, None], fit[:, 5, None, None, None]
-    error = np.square((a - gain * seen - offset) * mask).mean(1)
+    error = np.square((a - gain * overlaid - offset) * mask).mean(1)
     mean = (a * mask).sum((2, 3)) / count[:, None]
     variance = np.square((a - mean[:, :, None, None]) * mask).mean(1).sum((1, 2)) / count
     share: Floats = np.sqrt(error.sum((1, 2)) / count / (variance + 16))  # 16: a codec's error on an empty picture
@@ -128,8 +128,8 @@ def _overlaid(pictures: Floats, fit: Floats) -> tuple[Floats, NDArray[np.bool_]]
     """Pictures (P, ..., S, S) transformed by `fit`, bilinear, and which pixels lie inside the picture."""
     side, extra = pictures.shape[-1], (None,) * (pictures.ndim - 3)
     (rows, in_rows), (columns, in_columns) = (_axis(fit[:, i], fit[:, i + 1], side) for i in (0, 2))
-    seen = np.asarray(rows[:, *extra] @ pictures @ columns[:, *extra].swapaxes(-1, -2), np.float32)
-    return seen, (in_rows[:, :, None] & in_columns[:, None, :])[:, *extra]
+    overlaid = np.asarray(rows[:, *extra] @ pictures @ columns[:, *extra].swapaxes(-1, -2), np.float32)
+    return overlaid, (in_rows[:, :, None] & in_columns[:, None, :])[:, *extra]
 
 
 def _axis(scale: Floats, shift: Floats, side: int) -> tuple[Floats, NDArray[np.bool_]]:
