@@ -116,7 +116,7 @@ WRONG = [
     ("train {p} --out {m} --resume", 2, "nothing to resume"),
     ("train {p} --out {t}/new --resume", 2, "nothing to resume"),
     ("train {p} --out {t}/new --start {m} --bits 16", 2, "decides --bits; omit --bits"),
-    ("train {p} --out {t}/new --frozen", 2, "a frozen backbone resnet needs pretrained weights, and resnet has none"),
+    ("train {p} --out {t}/new --frozen", 2, "a frozen backbone needs pretrained weights, and resnet has none"),
     ("train {p} --out {t}/new --start {t}/nowhere", 1, "no model at"),
 ]
 
