@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 sys.path.insert(0, str(HERE.parent / "src"))
 
-import spq
+import spq  # noqa: E402 (its sources are found from here on)
 
 project = "spq"
 author = "The spq developers"

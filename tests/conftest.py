@@ -95,108 +95,6 @@ def write_photos(root: Path) -> Path:
     return root
 
 
-TINY_RECIPE = """
-[input]
-size = 28
-[backbone]
-blocks = [1]
-width = 8
-stem_stride = 2
-[quantizer]
-num_codebooks = 4
-codeword_dim = 4
-[train]
-batch_size = 16
-epochs = 1
-"""
-
-
-@pytest.fixture
-def recipe_file(tmp_path: Path) -> Path:
-    """A recipe of a network so small that an epoch takes no time."""
-    path = tmp_path / "tiny.toml"
-    path.write_text(TINY_RECIPE)
-    return path
-
-
-@pytest.fixture
-def model_folder(tiny_model: Model, tmp_path: Path) -> Path:
-    tiny_model.save(tmp_path / "m")
-    return tmp_path / "m"
-
-
-@pytest.fixture
-def index_folder(tiny_model: Model, photos: Path, tmp_path: Path) -> Path:
-    """An index of `photos` that a test may change."""
-    ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
-    return tmp_path / "i"
-
-
-def run_spq(*arguments: object) -> int:
-    """Run a command line in this process; returns its exit status."""
-    return cli.run([str(argument) for argument in arguments])
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder with its bytes, and every folder, without files that SQLite makes for a reader."""
-    paths = (path for path in folder.rglob("*") if not path.name.startswith("items.sqlite-"))
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"/" for path in paths}
-
-
-@pytest.fixture
-def places(
-    model_folder: Path,
-    index_folder: Path,
-    photos: Path,
-    recipe_file: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> dict[str, Path]:
-    """Things that commands may be given: {t} the working folder, {p} pictures, {m} a model, {i} an index."""
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    shutil.copy(next(photos.rglob("*.png")), tmp_path / "q.png")
-    for position in range(20):
-        (tmp_path / "broken" / f"{position:02d}.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    (tmp_path / "unknown-key.toml").write_text("[train]\nlearning_rate = 1.0\n")
-    (tmp_path / "no-toml.toml").write_text("learning rate: 1\n")
-    for name in ("newer", "damaged", "other"):
-        shutil.copytree(model_folder, tmp_path / name)
-    config = json.loads((model_folder / "config.json").read_text())
-    (tmp_path / "newer" / "config.json").write_text(json.dumps({**config, "format": 99, "spq_version": "99.0"}))
-    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"no weights")
-    other = Model.load(model_folder)
-    other.network.quantizer.codebooks.data.mul_(2)
-    Model(other.network, other.config).save(tmp_path / "other")
-    shutil.copytree(index_folder, tmp_path / "astray")
-    manifest = json.loads((index_folder / "manifest.json").read_text())
-    (tmp_path / "astray" / "manifest.json").write_text(json.dumps({**manifest, "source": "/nowhere/photos"}))
-    monkeypatch.chdir(tmp_path)
-    return {"t": tmp_path, "p": photos, "m": model_folder, "i": index_folder}
-
-
-def assert_refused(
-    places: dict[str, Path], wrong: list[tuple[str, int, str]], capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Each command line fails with its status and one line that has these words, and writes nothing.
-
-    Args:
-        wrong: command line with the names of `places`, exit status, words of the error.
-    """
-    before, mistakes = content(places["t"]), []
-    for line, expected, words in wrong:
-        status = run_spq(*line.format(**places).split())
-        out, err = capfd.readouterr()
-        lines = [text for text in err.splitlines() if not text.startswith(("1/3", "encoding"))]  # progress
-        if status != expected or out or len(lines) != 1 or not lines[0].startswith("spq: ") or words not in lines[0]:
-            mistakes.append(f"{line}\n  status {status}, not {expected}, out {out!r}, err {err!r}")
-        if (after := content(places["t"])) != before:
-            changed = {path for path, _ in set(after.items()) ^ set(before.items())}
-            mistakes.append(f"{line}\n  wrote {sorted(changed)}")
-            before = after
-    assert not mistakes, "\n".join(mistakes)
-
-
 # the page, its server, and the site
 
 
@@ -323,4 +221,108 @@ def visit(browser: Any) -> Iterator[Callable[[web.Site], web.Page]]:
     yield go
     for context in contexts:
         context.close()
-    assert not errors
+    assert not errors, errors
+
+
+# the command line
+
+TINY_RECIPE = """
+[input]
+size = 28
+[backbone]
+blocks = [1]
+width = 8
+stem_stride = 2
+[quantizer]
+num_codebooks = 4
+codeword_dim = 4
+[train]
+batch_size = 16
+epochs = 1
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    """A recipe of a network so small that an epoch takes no time."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY_RECIPE)
+    return path
+
+
+@pytest.fixture
+def model_folder(tiny_model: Model, tmp_path: Path) -> Path:
+    tiny_model.save(tmp_path / "m")
+    return tmp_path / "m"
+
+
+@pytest.fixture
+def index_folder(tiny_model: Model, photos: Path, tmp_path: Path) -> Path:
+    """An index of `photos` that a test may change."""
+    ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
+    return tmp_path / "i"
+
+
+def run_spq(*arguments: object) -> int:
+    """Run a command line in this process; returns its exit status."""
+    return cli.run([str(argument) for argument in arguments])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its bytes, and every folder, without files that SQLite makes for a reader."""
+    paths = (path for path in folder.rglob("*") if not path.name.startswith("items.sqlite-"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"/" for path in paths}
+
+
+@pytest.fixture
+def places(
+    model_folder: Path,
+    index_folder: Path,
+    photos: Path,
+    recipe_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, Path]:
+    """Things that commands may be given: {t} the working folder, {p} pictures, {m} a model, {i} an index."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    shutil.copy(next(photos.rglob("*.png")), tmp_path / "q.png")
+    for position in range(20):
+        (tmp_path / "broken" / f"{position:02d}.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (tmp_path / "unknown-key.toml").write_text("[train]\nlearning_rate = 1.0\n")
+    (tmp_path / "no-toml.toml").write_text("learning rate: 1\n")
+    for name in ("newer", "damaged", "other"):
+        shutil.copytree(model_folder, tmp_path / name)
+    config = json.loads((model_folder / "config.json").read_text())
+    (tmp_path / "newer" / "config.json").write_text(json.dumps({**config, "format": 99, "spq_version": "99.0"}))
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"no weights")
+    other = Model.load(model_folder)
+    other.network.quantizer.codebooks.data.mul_(2)
+    Model(other.network, other.config).save(tmp_path / "other")
+    shutil.copytree(index_folder, tmp_path / "astray")
+    manifest = json.loads((index_folder / "manifest.json").read_text())
+    (tmp_path / "astray" / "manifest.json").write_text(json.dumps({**manifest, "source": "/nowhere/photos"}))
+    monkeypatch.chdir(tmp_path)
+    return {"t": tmp_path, "p": photos, "m": model_folder, "i": index_folder}
+
+
+def assert_refused(
+    places: dict[str, Path], wrong: list[tuple[str, int, str]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each command line fails with its status and one line that has these words, and writes nothing.
+
+    Args:
+        wrong: command line with the names of `places`, exit status, words of the error.
+    """
+    before, mistakes = content(places["t"]), []
+    for line, expected, words in wrong:
+        status = run_spq(*line.format(**places).split())
+        out, err = capfd.readouterr()
+        lines = [text for text in err.splitlines() if not text.startswith(("1/3", "encoding"))]  # progress
+        if status != expected or out or len(lines) != 1 or not lines[0].startswith("spq: ") or words not in lines[0]:
+            mistakes.append(f"{line}\n  status {status}, not {expected}, out {out!r}, err {err!r}")
+        if (after := content(places["t"])) != before:
+            changed = {path for path, _ in set(after.items()) ^ set(before.items())}
+            mistakes.append(f"{line}\n  wrote {sorted(changed)}")
+            before = after
+    assert not mistakes, "\n".join(mistakes)

@@ -64,7 +64,7 @@ def plain(
     share=st.sampled_from([None, 0.0, 0.1, 0.9]),
     seed=st.integers(0, 999),
 )
-def test_answers_are_those_of_sorting_everything(
+def test_answers_equal_those_of_sorting_everything(
     N: int, K: int, top: int, offset: int, fold: bool, limit: float | None, least: int, excluded: list[int],
     share: float | None, seed: int,
 ) -> None:  # fmt: skip
@@ -88,7 +88,7 @@ def test_pages_put_together_are_the_whole_list(index: ImageIndex, files: list[Pa
         assert pages[-1] == []
 
 
-def test_a_condition_gives_the_full_ranking_less_the_others(index: ImageIndex, files: list[Path]) -> None:
+def test_a_filter_gives_the_full_ranking_without_the_other_pictures(index: ImageIndex, files: list[Path]) -> None:
     whole = index.search(files[0], 60)
     for where, keep in (
         ("label = bag", lambda path: path.startswith("bag/")),
@@ -102,7 +102,7 @@ def test_a_condition_gives_the_full_ranking_less_the_others(index: ImageIndex, f
         index.search(files[0], where="colour = red")
 
 
-def test_columns_of_the_users_table_are_searched_by(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+def test_a_filter_can_use_columns_of_the_users_table(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     ids = open_images(photos).ids
     rows = [f"{name},{number},{'north' if number % 2 else ''}\n" for number, name in enumerate(ids)]
     (photos / "metadata.csv").write_text("file_name,price,shop of\n" + "".join(rows))
@@ -111,7 +111,7 @@ def test_columns_of_the_users_table_are_searched_by(photos: Path, tiny_model: Mo
         assert {hit.path for hit in found} == {ids[9], ids[11]}
 
 
-def test_a_threshold_leaves_out_what_is_farther(index: ImageIndex, files: list[Path]) -> None:
+def test_a_threshold_leaves_out_larger_distances(index: ImageIndex, files: list[Path]) -> None:
     whole = index.search(files[0], 60)
     limit = whole[7].distance
     assert index.search(files[0], 60, max_distance=limit) == [hit for hit in whole if hit.distance <= limit]
@@ -119,7 +119,7 @@ def test_a_threshold_leaves_out_what_is_farther(index: ImageIndex, files: list[P
     assert index.search(files[0], max_distance=-1) == []
 
 
-def test_copies_fold_into_the_first_and_are_told(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+def test_copies_fold_into_the_first_hit_which_names_them(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     original = min(photos.rglob("*.png"))
     for number in range(3):
         shutil.copy(original, original.with_name(f"copy{number}.png"))
@@ -134,7 +134,7 @@ def test_copies_fold_into_the_first_and_are_told(photos: Path, tiny_model: Model
         assert all(hit.folded == () for hit in index.search(original, 63))
 
 
-def test_an_excluded_item_makes_room_for_the_next(index: ImageIndex) -> None:
+def test_the_next_answer_takes_the_place_of_an_excluded_item(index: ImageIndex) -> None:
     whole = index.search(17, 60)
     own = next(hit for hit in whole if hit.id == 17)
     assert own.distance == 0
@@ -142,7 +142,7 @@ def test_an_excluded_item_makes_room_for_the_next(index: ImageIndex) -> None:
     assert [(hit.rank, hit.id) for hit in found] == list(enumerate([h.id for h in whole if h.id != 17][:5], 1))
 
 
-def test_a_hit_says_its_rank_id_path_and_distance(index: ImageIndex, files: list[Path]) -> None:
+def test_a_hit_has_rank_id_path_and_distance(index: ImageIndex, files: list[Path]) -> None:
     (hit,) = index.search(files[0], 1)
     assert hit == Hit(1, hit.id, hit.path, hit.distance, ())
     assert index.store.paths([hit.id]) == {hit.id: hit.path}

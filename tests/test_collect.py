@@ -21,7 +21,7 @@ def protocol() -> Protocol:
     return Protocol("small", subset(open_images("sample:test"), range(100)), gallery, gallery, 100)
 
 
-def test_raw_pixels_are_the_models_own_at_no_more_than_32() -> None:
+def test_raw_pixels_are_those_of_the_model_with_a_side_of_at_most_32() -> None:
     pixels = load_pixels(open_images("sample:test"), 64, positions=range(3)).array
     picture = Image.fromarray(np.ascontiguousarray(pixels[2].transpose(1, 2, 0)))
     np.testing.assert_array_equal(raw_pixels(pixels)[2].reshape(3, 32, 32), to_pixels(picture, 32))
@@ -29,12 +29,12 @@ def test_raw_pixels_are_the_models_own_at_no_more_than_32() -> None:
     np.testing.assert_array_equal(raw_pixels(pixels[:, :, :20, :20]), pixels[:, :, :20, :20].reshape(3, -1))
 
 
-def test_the_raw_pixels_of_the_baseline_come_from_the_one_decoding(
+def test_each_picture_is_decoded_once_also_for_the_raw_pixel_baseline(
     tiny_model: Model, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[int] = []
-    honest = Subset.image
-    monkeypatch.setattr(Subset, "image", lambda *a: (looked_at.append(a[1]), honest(*a))[1])
+    original = Subset.image
+    monkeypatch.setattr(Subset, "image", lambda *a: (looked_at.append(a[1]), original(*a))[1])
     rows = evaluate(tiny_model, protocol, baselines=True).rows
     assert len(looked_at) == 1100
     gallery = subset(protocol.gallery, order_of_ties(1000))

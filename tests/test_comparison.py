@@ -26,7 +26,7 @@ def protocol() -> Protocol:
     return Protocol("small", subset(open_images("sample:test"), range(100)), gallery, gallery, 100)
 
 
-def test_baselines_stand_in_the_order_that_they_should(tiny_model: Model, protocol: Protocol) -> None:
+def test_baselines_have_the_expected_order(tiny_model: Model, protocol: Protocol) -> None:
     rows = evaluate(tiny_model, protocol, baselines=True).rows
     assert abs(rows["random codes"] - 0.1) < 0.06  # ten classes
     assert rows["raw-pixel PQ"] > 2 * rows["random codes"]
@@ -34,7 +34,7 @@ def test_baselines_stand_in_the_order_that_they_should(tiny_model: Model, protoc
         assert rows["random codes"] + 0.1 < rows[f"{name}, same descriptors"] < rows["float cosine, no code"] + 0.1
 
 
-def test_a_report_says_where_a_baseline_is_not_quite_the_same(tiny_model: Model) -> None:
+def test_notes_name_baselines_with_other_bits(tiny_model: Model) -> None:
     report = Report("p", 10, 0.5, 5, 2, 20, "l2", 0.0, "hash", 0)
     rng = np.random.default_rng(0)
     queries, gallery = (
@@ -54,14 +54,14 @@ def test_a_classic_method_that_beats_the_trained_codes_is_named_in_one_line(
     report = evaluate(poor, protocol, baselines=True)
     rivals = {name: report.rows[f"{name}, same descriptors"] for name in descriptor_baselines(8)}
     best = max(rivals, key=rivals.__getitem__)
-    told = [note for note in report.notes if "better than the trained codes" in note]
+    notes = [note for note in report.notes if "better than the trained codes" in note]
     assert rivals[best] > report.map
-    assert told
-    assert told[0].startswith(
+    assert notes
+    assert notes[0].startswith(
         f"{best}, same descriptors: {rivals[best]:.4f} is better than the trained codes' {report.map:.4f};"
     )
-    assert f"note: {told[0]}" in report.table()
-    assert "refit the codebooks" in told[0]
+    assert f"note: {notes[0]}" in report.table()
+    assert "refit the codebooks" in notes[0]
     assert "refit" not in better_method(report, is_refitted=True)[0]
     report.map = 1.0
     assert better_method(report, is_refitted=False) == []

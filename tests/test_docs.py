@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import os
 import re
 import shlex
@@ -39,7 +40,6 @@ SHOWN = {"text", "bibtex", "{toctree}", "{include}", "{eval-rst}"}  # no command
 NOT_RUN = [  # pattern of a command, and why no test runs it
     (r"make \w+", "runs all of this; the target must be in the Makefile"),
     (r"python3 -m venv .*|\.venv/bin/pip .*|\. \.venv/bin/activate|\.venv/bin/pre-commit .*", "installs"),
-    (r"(\.venv/bin/)?spq demo.*", "has tests of its own, and takes minutes"),
     (r"spq serve .*|python3 -m http\.server .*", "never ends"),
     (r"npm pack .*|spq export .* --onnxruntime-web .*", "needs the network"),
     (r"spq (train|eval) .*\bcifar10.*|spq bench quality .*", "needs CIFAR-10"),
@@ -79,9 +79,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 def lines(text: str) -> list[str]:
     """Commands of a shell block; `a && b` are two."""
     commands = (part for line in text.replace("\\\n", " ").splitlines() for part in line.split("&&"))
-    return [
-        " ".join(shlex.split(command, comments=True)) and command.strip() for command in commands if command.strip()
-    ]
+    return [command.strip() for command in commands if shlex.split(command, comments=True)]
 
 
 def reason(command: str) -> str | None:
@@ -127,7 +125,7 @@ def run_command(command: str) -> None:
     if words[0] == "curl":
         return run_curl(words[1:])
     assert run(shortened(words[1:])) == 0
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in itertools.pairwise(words):
         if option in ("--out", "--html", "--csv"):
             assert Path(value).exists()
     return None
@@ -136,7 +134,7 @@ def run_command(command: str) -> None:
 def run_curl(words: list[str]) -> None:
     """Send the request to a server of `photos.index`."""
     (url,) = (word for word in words if word.startswith("http"))
-    fields = [word.partition("=")[::2] for flag, word in zip(words, words[1:], strict=False) if flag == "-F"]
+    fields = [word.partition("=")[::2] for flag, word in itertools.pairwise(words) if flag == "-F"]
     options: dict[str, Any] = {
         "files": [(name, Path(value[1:]).read_bytes()) for name, value in fields if value.startswith("@")],
         "data": {name: value for name, value in fields if not value.startswith("@")},
@@ -153,7 +151,7 @@ def run_curl(words: list[str]) -> None:
 
 def parse_only(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refuse options, arguments and targets that do not exist."""
-    words = [Path(word).name if word.endswith("bin/spq") else word for word in shlex.split(command, comments=True)]
+    words = shlex.split(command, comments=True)
     monkeypatch.setenv("SPQ_DATA", os.environ.get("SPQ_DATA", ""))  # one of the parsers sets it
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:.*## ", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)

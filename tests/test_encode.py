@@ -60,7 +60,7 @@ class Watched(Subset):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_the_codes_are_those_of_the_model(photos: Path, tiny_model: Model, workers: int) -> None:
+def test_codes_equal_those_of_the_model(photos: Path, tiny_model: Model, workers: int) -> None:
     images = open_images(photos)
     items = items_of(images, tiny_model, list(range(60)), workers)
     assert [item.path for item in items] == images.ids
@@ -70,7 +70,7 @@ def test_the_codes_are_those_of_the_model(photos: Path, tiny_model: Model, worke
     assert all((item.size, item.mtime_ns) == images.stat(p) for p, item in enumerate(items))
 
 
-def test_neither_order_nor_company_nor_workers_change_a_pictures_item(photos: Path, tiny_model: Model) -> None:
+def test_an_item_depends_on_neither_order_nor_batch_nor_workers(photos: Path, tiny_model: Model) -> None:
     (photos / "bag" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     images = open_images(photos)
     order = np.random.default_rng(0).permutation(len(images)).tolist()
@@ -127,12 +127,12 @@ def test_equal_files_of_one_sync_have_one_code(
 
 def test_a_file_that_changes_while_it_is_read_is_to_be_retried(photos: Path, tiny_model: Model) -> None:
     images = open_images(photos)
-    target, honest = 5, images.decode
+    target, original = 5, images.decode
 
     def decode_and_touch(position: int, data: bytes, size_hint: int | None = None) -> Image.Image:
         if position == target:
             images.path(position).write_bytes(data + b"more")
-        return honest(position, data, size_hint)
+        return original(position, data, size_hint)
 
     images.decode = decode_and_touch
     items = items_of(images, tiny_model, list(range(10)))
@@ -153,7 +153,7 @@ def test_the_workers_stay_a_few_batches_ahead_of_a_slow_consumer(tiny_model: Mod
     assert tiny_model.batch_size < furthest <= (AHEAD * workers + 1) * tiny_model.batch_size
 
 
-def test_a_consumer_that_leaves_stops_the_workers(tiny_model: Model) -> None:
+def test_closing_the_iterator_stops_the_workers(tiny_model: Model) -> None:
     images, threads = Watched(open_images("sample:train")), torch.get_num_threads()
     with closing(Encoder(images, tiny_model, alone, 2).encode(range(5000))) as encoded:
         next(encoded)
@@ -162,7 +162,7 @@ def test_a_consumer_that_leaves_stops_the_workers(tiny_model: Model) -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_a_mistake_in_a_worker_reaches_the_consumer(tiny_model: Model) -> None:
+def test_an_error_in_a_worker_reaches_the_consumer(tiny_model: Model) -> None:
     images = open_images("sample:train")
 
     def fail(position: int) -> bytes:
@@ -173,7 +173,7 @@ def test_a_mistake_in_a_worker_reaches_the_consumer(tiny_model: Model) -> None:
         items_of(images, tiny_model, list(range(200)))
 
 
-def test_bf16_is_used_where_it_gives_the_same_codes_and_else_said(
+def test_bf16_is_used_if_it_gives_the_same_codes_and_else_a_note_says_why_not(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, positions = open_images("sample:train"), range(100)

@@ -27,7 +27,7 @@ def protocol() -> Protocol:
     return Protocol("small", subset(open_images("sample:test"), range(100)), gallery, gallery, 100)
 
 
-def test_a_report_holds_what_machines_read(tiny_model: Model, protocol: Protocol, tmp_path: Path) -> None:
+def test_a_report_can_be_written_as_json_text_and_plots(tiny_model: Model, protocol: Protocol, tmp_path: Path) -> None:
     report = evaluate(tiny_model, protocol)
     content = json.loads(json.dumps(report.to_dict()))
     assert {"protocol", "bits", "map", "map_at", "queries", "gallery", "distance", "seconds"} <= set(content)

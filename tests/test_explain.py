@@ -23,7 +23,7 @@ def test_the_parts_add_up_to_the_distance_of_the_search(photo_index: Path) -> No
             assert sum(part.share for part in parts) == pytest.approx(1)
 
 
-def test_a_picture_beside_itself_differs_in_no_part(photo_index: Path) -> None:
+def test_a_picture_has_distance_0_to_itself_in_every_part(photo_index: Path) -> None:
     with ImageIndex.open(photo_index) as index:
         parts = explain(index.tables(SearchRequest([5]))[0], index.store.items_by_id([5])[5].code)
     assert [part.distance for part in parts] == [0.0] * 8

@@ -68,7 +68,7 @@ def assert_same_ranking(found: Any, distances: Any, truth: dict[int, float]) -> 
 
 @pytest.mark.parametrize(("K", "M"), [(2, 8), (4, 5), (16, 8), (16, 7), (64, 3), (256, 4)])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_faiss_ranks_as_spq_does_under_the_distance_that_it_states(
+def test_faiss_ranks_as_spq_does_under_the_exported_distance(
     build: Callable[..., ImageIndex], tmp_path: Path, K: int, M: int, distance: str
 ) -> None:
     index = build(K, M, distance)
@@ -113,7 +113,7 @@ def test_codes_are_packed_as_faiss_unpacks_them(case: tuple[int, Any]) -> None:
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_the_numpy_reader_of_the_guide_ranks_as_spq_does(
+def test_the_numpy_code_of_the_guide_ranks_as_spq_does(
     build: Callable[..., ImageIndex], tmp_path: Path, distance: str
 ) -> None:
     index = build(distance=distance)
@@ -178,8 +178,8 @@ def test_onnxruntime_describes_encodes_and_ranks_as_torch_does(
         np.testing.assert_allclose(descriptor, model.embed(pixels[:batch]), rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(code, model.encode(pixels[:batch]))
         assert code.dtype == np.uint8
-    for mine, theirs in zip(expected(index, descriptor, "l2"), expected(index, model.embed(pixels), "l2"), strict=True):
-        assert_same_ranking(list(mine), list(mine.values()), theirs)
+    for found, truth in zip(expected(index, descriptor, "l2"), expected(index, model.embed(pixels), "l2"), strict=True):
+        assert_same_ranking(list(found), list(found.values()), truth)
 
 
 def test_the_onnx_file_holds_the_codebooks_and_says_what_it_is(

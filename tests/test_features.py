@@ -207,7 +207,7 @@ def test_features_beyond_the_limit_are_refused_before_any_work(
     with pytest.raises(ConfigError, match=r"60 pictures x 3 views take 0\.0 GB, the cache may hold 1e-06; lower"):
         compute()
     monkeypatch.setenv("SPQ_CACHE_GB", "much")
-    with pytest.raises(ConfigError, match="'much' is no number"):
+    with pytest.raises(ConfigError, match="must be a number, got 'much'; give gigabytes"):
         compute()
     assert not backbone.seen
 

@@ -103,14 +103,14 @@ def test_a_model_with_a_given_backbone_loads_and_searches_with_it(
     model = SPQ.train(images, recipe=FROZEN, epochs=1, backbone=backbone, out=tmp_path / "m")
     pictures = [images.image(i) for i in range(5)]
     with pytest.raises(
-        ModelError, match=r"m: its backbone Patches is code of your own; give it once more, as backbone="
+        ModelError, match=r"m: its backbone Patches is your own code; pass it again in Python, as backbone="
     ):
         SPQ.load(tmp_path / "m")
     again = SPQ.load(tmp_path / "m", backbone=Patches())
     np.testing.assert_array_equal(again.encode(pictures), model.encode(pictures))
     ImageIndex.build(tmp_path / "i", model, photos).close()
     picture = sorted(photos.rglob("*.png"))[0]
-    with ImageIndex.open(tmp_path / "i") as index, pytest.raises(ModelError, match="give it once more"):
+    with ImageIndex.open(tmp_path / "i") as index, pytest.raises(ModelError, match="pass it again"):
         index.search(picture)
     with ImageIndex.open(tmp_path / "i", again) as index:
         assert index.search(picture, top=1)[0].distance >= 0

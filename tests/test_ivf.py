@@ -108,7 +108,9 @@ def test_the_recall_target_is_reached_on_the_sample_with_as_few_lists_as_can_be(
 
     def reached(nprobe: int) -> float:
         rows = searched.search(queries[0], scan.TUNED_AT, "ivf", nprobe=nprobe)[1]
-        return float(np.mean([len(np.intersect1d(ours, theirs)) for ours, theirs in zip(rows, truth, strict=True)]))
+        return float(
+            np.mean([len(np.intersect1d(ours, truth_rows)) for ours, truth_rows in zip(rows, truth, strict=True)])
+        )
 
     assert reached(nprobe) >= target * scan.TUNED_AT
     assert nprobe == 1 or reached(nprobe - 1) < target * scan.TUNED_AT
@@ -149,12 +151,11 @@ def test_the_same_seed_gives_the_same_lists_and_another_one_others(
     assert len(first) != len(other) or (first.sizes != other.sizes).any()
 
 
-def test_the_number_of_faiss_threads_is_put_back() -> None:
+def test_the_number_of_faiss_threads_is_restored() -> None:
     import faiss
 
     before = faiss.omp_get_max_threads()
-    with ivf._faiss_threads(before + 3):
-        assert faiss.omp_get_max_threads() == before + 3
+    Lists(np.arange(200, dtype=np.uint8)[:, None], 2, threads=before + 3)
     assert faiss.omp_get_max_threads() == before
 
 
@@ -166,7 +167,7 @@ def test_projected_codes_equal_one_hot_codes_times_the_axes() -> None:
     np.testing.assert_allclose(ivf._project(pack(codes, 16), axes, 7), one_hot @ axes, rtol=1e-4, atol=1e-5)
 
 
-def test_lists_take_no_more_memory_than_is_stated_beforehand() -> None:
+def test_lists_take_no_more_memory_than_memory_bytes_says() -> None:
     rng = np.random.default_rng(0)
     codes = pack(rng.integers(0, 16, (40_000, 16)).astype(np.uint8), 16)
     lists = Lists(codes, 16)

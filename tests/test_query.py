@@ -91,7 +91,7 @@ def test_inner_products_are_those_with_a_point_moved_away_from_the_negative(v: f
     np.testing.assert_allclose(found, -points @ (p + v * (p - n)), rtol=1e-3, atol=1e-4)
 
 
-def test_what_is_as_far_from_the_negative_as_from_the_positive_keeps_its_distance(
+def test_a_picture_as_far_from_the_negative_as_from_the_positive_keeps_its_distance(
     index: ImageIndex, files: list[Path]
 ) -> None:
     plain = {hit.path: hit.distance for hit in index.search(files[0], 60)}
@@ -99,7 +99,7 @@ def test_what_is_as_far_from_the_negative_as_from_the_positive_keeps_its_distanc
     np.testing.assert_allclose([against[path] for path in plain], list(plain.values()), rtol=1e-5)
 
 
-def test_a_negative_pushes_what_is_like_it_back(index: ImageIndex, files: list[Path]) -> None:
+def test_a_negative_moves_similar_pictures_back(index: ImageIndex, files: list[Path]) -> None:
     before = [hit.path for hit in index.search(files[0], 60)]
     nuisance = before[5]
     position = open_images(index.store.manifest.source).ids.index(nuisance)
@@ -121,7 +121,7 @@ def test_several_positives_in_any_form_and_order_are_one_query(
     np.testing.assert_allclose([h.distance for h in sorted(one, key=lambda h: h.id)], mean, rtol=1e-5)
 
 
-def test_weights_say_how_much_each_picture_counts(index: ImageIndex, files: list[Path], tiny_model: Model) -> None:
+def test_weights_decide_how_much_each_picture_counts(index: ImageIndex, files: list[Path], tiny_model: Model) -> None:
     a, b = tiny_model.embed(files[:2])
     alone = index.search(a, 60)
     assert index.search([a, b], 60, weights=[2, 0]) == index.search(a, 60, negative=[b], weights=[1, 0]) == alone

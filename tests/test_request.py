@@ -72,7 +72,7 @@ def test_a_filter_is_never_searched_approximately(photo_index: Path, options: di
             index.search_many([1, 2], where="width > 1", **options)
 
 
-def test_what_only_the_index_can_know_is_refused_by_the_search(photo_index: Path, photos: Path) -> None:
+def test_the_search_refuses_what_only_the_index_can_check(photo_index: Path, photos: Path) -> None:
     a = min(photos.rglob("*.png"))
     cases: list[tuple[type[SPQError], str, dict[str, object]]] = [
         (StoreError, "no picture with id 999", {"negative": [999]}),

@@ -225,7 +225,9 @@ def test_short_codes_of_many_kinds_go_to_buckets(monkeypatch: pytest.MonkeyPatch
         same(gallery.search(tables, top), rank(tables, codes, top))
 
 
-def test_lists_are_taken_of_themselves_only_when_asked_for_and_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_lists_only_for_large_galleries_with_nprobe_or_a_recall_target(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gallery = Scan(data(1000, 8, 16, 1, 0, ties=False)[0], 16)
     assert gallery.choose(10, nprobe=3) == gallery.choose(10, recall_target=0.9) == "exact"
     monkeypatch.setattr(scan, "IVF_FROM", 1000)
@@ -255,7 +257,7 @@ def test_any_method_can_be_asked_for(method: Method) -> None:
         ({"threads": 0}, "`threads` must be 1 or more, got 0"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(options: dict[str, object], message: str) -> None:
+def test_options_that_do_not_fit_are_refused(options: dict[str, object], message: str) -> None:
     codes, tables = data(100, 8, 16, 2, 0, ties=False)
     with pytest.raises(ConfigError, match=message):
         Scan(codes, 16).search(tables, 3, **options)  # type: ignore[arg-type]

@@ -51,7 +51,7 @@ def test_codes_and_model_are_in_memory_once(index: ImageIndex, shared: SharedInd
         assert shared.latest() is shared.gallery
 
 
-def test_what_others_write_is_seen_after_a_refresh_and_not_before(index: ImageIndex, shared: SharedIndex) -> None:
+def test_changes_by_others_are_seen_after_a_refresh_and_not_before(index: ImageIndex, shared: SharedIndex) -> None:
     before, generation = shared.gallery, shared.generation
     assert not shared.refresh()
     code = index.store.items_by_id([1])[1].code
@@ -64,7 +64,7 @@ def test_what_others_write_is_seen_after_a_refresh_and_not_before(index: ImageIn
     assert "new.jpg" in [hit.path for hit in shared.of_thread().search(1, 61)]
 
 
-def test_an_answer_that_has_just_been_dropped_is_replaced_by_the_next(index: ImageIndex, shared: SharedIndex) -> None:
+def test_the_next_answer_replaces_an_item_that_was_just_removed(index: ImageIndex, shared: SharedIndex) -> None:
     first, second, third = index.search(1, 3, exclude=[1])
     with Store.open(index.store.folder) as writer, writer.writing():
         writer.remove([first.path])
@@ -98,7 +98,7 @@ def test_rows_of_a_filter_are_looked_up_once_and_only_the_last_few_are_kept(shar
     assert np.array_equal(again, rows)
 
 
-def test_recent_values_are_made_once_and_the_oldest_go() -> None:
+def test_recent_values_are_made_once_and_the_oldest_are_removed() -> None:
     made: list[str] = []
     recent: Recent[str] = Recent(2)
 
@@ -106,10 +106,10 @@ def test_recent_values_are_made_once_and_the_oldest_go() -> None:
         return recent.get(key, lambda: (made.append(key), key.upper())[1])
 
     assert [get(key) for key in "abacab"] == list("ABACAB")
-    assert made == ["a", "b", "c", "b"]  # b was the least recently asked for when c came
+    assert made == ["a", "b", "c", "b"]  # b was the least recently used when c came
 
 
-def test_a_question_that_takes_too_long_is_cut_off_and_the_next_one_is_not(
+def test_a_read_that_takes_too_long_is_stopped_and_the_next_one_is_not(
     index: ImageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spq.index.store.STEPS", 100)

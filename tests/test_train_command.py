@@ -97,7 +97,7 @@ WRONG = [
     ("train {p} --out {t}/new --minutes inf", 2, "--minutes must be above 0, got inf"),
     ("train {p} --out {t}/new --recipe head --backbone timm/nonsense", 2, "nonsense"),
     ("train {p} --out {t}/new --recipe head --backbone timm/resnet18.typo", 2, "typo"),
-    ("train {p} --out {t}/new --recipe head --backbone resnet", 2, "a frozen backbone needs pretrained weights"),
+    ("train {p} --out {t}/new --recipe head --backbone resnet", 2, "needs pretrained weights, and resnet has none"),
     ("train {p} --out {t}/new --backbone timm/vit_tiny_patch16_224", 2, "takes no pictures of 16 x 16 pixels"),
     ("train {p} --out {t}/new --minutes 1 --epochs 1", 2, "two budgets"),
     ("train {p} --out {t}/new --seed -1", 2, "--seed"),
@@ -116,7 +116,7 @@ WRONG = [
     ("train {p} --out {m} --resume", 2, "nothing to resume"),
     ("train {p} --out {t}/new --resume", 2, "nothing to resume"),
     ("train {p} --out {t}/new --start {m} --bits 16", 2, "decides --bits; omit --bits"),
-    ("train {p} --out {t}/new --frozen", 2, "a frozen backbone needs pretrained weights"),
+    ("train {p} --out {t}/new --frozen", 2, "a frozen backbone needs pretrained weights, and resnet has none"),
     ("train {p} --out {t}/new --start {t}/nowhere", 1, "no model at"),
 ]
 

@@ -94,9 +94,9 @@ def test_codebooks_refitted_together_are_those_refitted_for_a_prefix_alone(neste
 
 
 def test_a_length_that_was_not_trained_is_refused_with_the_remedy(nested: SPQ, tiny_model: Model) -> None:
-    with pytest.raises(ConfigError, match=r"--bits 24: this model gives 8 or 16 or 32 bits; .* --bits 8,16,24,32"):
+    with pytest.raises(ConfigError, match=r"`bits` 24: this model gives 8 or 16 or 32 bits; .* `bits` 8,16,24,32"):
         nested.truncate(24)
-    with pytest.raises(ConfigError, match=r"--bits 16: this model gives 32 bits; train one with --bits 16,32"):
+    with pytest.raises(ConfigError, match=r"`bits` 16: this model gives 32 bits; train one with `bits` 16,32"):
         tiny_model.truncate(16)
 
 

@@ -35,7 +35,7 @@ def change(index: Path, *statements: str) -> None:
     database.close()
 
 
-def test_a_sound_index_has_no_fault_and_is_left_as_it_is(index: Path) -> None:
+def test_an_index_without_faults_stays_unchanged(index: Path) -> None:
     before = (index / "items.sqlite").read_bytes(), (index / "manifest.json").read_bytes()
     assert list(faults(index)) == []
     assert ((index / "items.sqlite").read_bytes(), (index / "manifest.json").read_bytes()) == before
@@ -118,7 +118,7 @@ def test_a_distance_that_is_not_the_models_is_a_fault(index: Path) -> None:
     assert "distance sqeuclidean, are not the model's 32 of 16, l2" in line
 
 
-def test_an_index_of_each_distance_is_sound(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+def test_an_index_of_each_distance_has_no_fault(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     for distance in DISTANCES:
         q = replace(tiny_model.config.quantizer, distance=distance)
         model = Model(tiny_model.network, replace(tiny_model.config, quantizer=q))
@@ -148,13 +148,13 @@ def test_a_model_that_is_not_the_one_of_the_codes_is_a_fault(index: Path, tiny_m
     assert "its copy of the model does not load" in fault
 
 
-def test_a_creation_that_was_killed_before_the_first_picture_is_sound(index: Path, tmp_path: Path) -> None:
+def test_an_index_killed_before_the_first_picture_has_no_fault(index: Path, tmp_path: Path) -> None:
     with Store.open(index) as store:
         Store.create(tmp_path / "new", store.manifest).close()
     assert list(faults(tmp_path / "new")) == []
     assert has_index(tmp_path / "new")
 
 
-def test_where_there_is_no_index_there_is_nothing_to_verify(tmp_path: Path) -> None:
+def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no index at"):
         list(faults(tmp_path))

@@ -166,7 +166,7 @@ def test_a_full_disk_is_one_line_with_a_remedy(
     monkeypatch.setattr(Image.Image, "save", fails_at(5, OSError(errno.ENOSPC, "No space left on device")))
     assert run(["export", str(index), "--to", "web", "--out", str(tmp_path / "site")]) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told == f"spq: no room left on the disk of {tmp_path / 'site'}; make some, and the same command goes on"
+    assert told == f"spq: the disk of {tmp_path / 'site'} is full; free some space, then export again to continue"
     assert not (tmp_path / "site").exists()
 
 
@@ -184,9 +184,9 @@ def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monke
         export_web(index, tmp_path / "file", SMALL)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("x")
-    with pytest.raises(ConfigError, match=r"mine holds other things \(letter.txt\); give a new folder"):
+    with pytest.raises(ConfigError, match=r"mine holds other files \(letter.txt\); give a new folder"):
         export_web(index, tmp_path / "mine", SMALL)
-    with pytest.raises(ConfigError, match="holds other things"):
+    with pytest.raises(ConfigError, match="holds other files"):
         export_web(index, index, SMALL)
     (tmp_path / "newer").mkdir()
     (tmp_path / "newer" / site_folder.MARKER).write_text('{"format": 9}')
@@ -197,7 +197,7 @@ def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monke
         export_web(index, tmp_path / "newer", SMALL)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(ConfigError, match="is the folder you are in"):
+    with pytest.raises(ConfigError, match="is the current folder"):
         export_web(index, Path(), SMALL)
     monkeypatch.chdir(tmp_path)
     export_web(index, Path("empty"), SMALL)  # an empty one is as good as none
@@ -277,7 +277,7 @@ def test_tables_cut_from_those_of_codewords_are_those_of_the_code(
 def test_options_of_a_site_are_for_a_site(capsys: pytest.CaptureFixture[str], index: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--dupes works only with --to web; omit it"):
         web_options("faiss", None, True, None)
-    with pytest.raises(ConfigError, match="--thumbnail 8 pixels; give 16 to 1024"):
+    with pytest.raises(ConfigError, match="`thumbnail` must be 16 to 1024 pixels, got 8"):
         web_options("web", 8, False, None)
     assert web_options("codes", None, False, None) is None
     assert run(["export", str(index / "model"), "--to", "web", "--out", str(tmp_path / "s")]) == 2
@@ -325,9 +325,9 @@ def test_what_is_no_such_package_is_refused_before_anything_is_written(
 ) -> None:
     (tmp_path / "x.tgz").write_bytes(content)
     with pytest.raises(SPQError, match=told):
-        export_web(index, tmp_path / "site", Options(runtime=str(tmp_path / "x.tgz")))
+        export_web(index, tmp_path / "site", Options(onnxruntime_web=str(tmp_path / "x.tgz")))
     with pytest.raises(ConfigError, match=r"nowhere.tgz: no such file; run npm pack"):
-        export_web(index, tmp_path / "site", Options(runtime="nowhere.tgz"))
+        export_web(index, tmp_path / "site", Options(onnxruntime_web="nowhere.tgz"))
     assert not (tmp_path / "site").exists()
     assert not list(tmp_path.glob(".site*"))
 
@@ -372,21 +372,23 @@ def test_it_is_fetched_only_when_asked_and_only_as_it_was_published(
     export_web(index, tmp_path / "site", SMALL)
     assert not asked
     with pytest.raises(DataError, match=r"is not the onnxruntime-web .* that was published"):
-        export_web(index, tmp_path / "site", replace(SMALL, runtime="fetch"))
+        export_web(index, tmp_path / "site", replace(SMALL, onnxruntime_web="fetch"))
     assert asked == [f"/{runtime.NAME}/-/{name}"]
     server.shutdown()
     server.server_close()
-    with pytest.raises(DataError, match=r"cannot fetch http://127.0.0.1:.*; run npm pack"):
-        export_web(index, tmp_path / "site", replace(SMALL, runtime="fetch"))
+    with pytest.raises(DataError, match=r"cannot download http://127.0.0.1:.*; run npm pack"):
+        export_web(index, tmp_path / "site", replace(SMALL, onnxruntime_web="fetch"))
     monkeypatch.setenv("npm_config_registry", "file:///etc")
-    with pytest.raises(ConfigError, match="is no address of a registry"):
-        export_web(index, tmp_path / "site", replace(SMALL, runtime="fetch"))
+    with pytest.raises(ConfigError, match="is not a web address"):
+        export_web(index, tmp_path / "site", replace(SMALL, onnxruntime_web="fetch"))
 
 
 def test_without_onnx_one_line_says_what_to_install(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(site, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"--onnxruntime-web needs onnx, .* pip install 'spq-retrieval\[onnx\]'"):
-        export_web(index, tmp_path / "site", Options(runtime="fetch"))
+    with pytest.raises(
+        ConfigError, match=r"`onnxruntime_web` needs the package onnx, .* pip install 'spq-retrieval\[onnx\]'"
+    ):
+        export_web(index, tmp_path / "site", Options(onnxruntime_web="fetch"))
     assert not (tmp_path / "site").exists()

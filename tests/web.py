@@ -166,7 +166,7 @@ def tab(browser: Any, **options: Any) -> Iterator[Page]:
         yield page
     finally:
         context.close()
-    assert not errors
+    assert not errors, errors
 
 
 def is_error(message: Any) -> bool:
@@ -179,6 +179,11 @@ def expect(locator: Any) -> Any:
 
     playwright.expect.set_options(timeout=PATIENCE)
     return playwright.expect(locator)
+
+
+def show_large_tiles(page: Page) -> None:
+    """Make this page show its pictures large from the next load on."""
+    page.evaluate("localStorage.setItem('spq-look', JSON.stringify({ size: 340 }))")
 
 
 def tiles(page: Page) -> Any:
@@ -240,3 +245,19 @@ def axe_violations(page: Page, rules: list[str] | None = None) -> list[tuple[str
         options = {"resultTypes": ["violations"], "runOnly": {"type": "rule", "values": rules}}
     answer = axe.run(page, options=options).response
     return [(rule["id"], rule["impact"], node["html"][:160]) for rule in answer["violations"] for node in rule["nodes"]]
+
+
+def answer(page: Page, script: str) -> Any:
+    """Return the value of a promise, by way of JSON: Chromium sometimes loses one that is returned as it is."""
+    return json.loads(page.evaluate(f"(async () => JSON.stringify(await {script}))()"))
+
+
+def search_page(page: Page, **query: Any) -> dict[str, Any]:
+    """Return what the page's own api.js answers to a search."""
+    found: dict[str, Any] = answer(page, f"window.api.search({{ query: {json.dumps(query)} }})")
+    return found
+
+
+def pairs(hits: list[Any]) -> list[tuple[int, float]]:
+    """Return (id, distance) of hits, of the API or of an index."""
+    return [(h["id"], h["distance"]) if isinstance(h, dict) else (h.id, h.distance) for h in hits]

@@ -19,7 +19,7 @@ __all__ = ["SPQ"]
 
 
 class SPQ(Model):
-    """A trained model: `embed`, `encode`, `save`; made by `train`, `load` or `from_pretrained`."""
+    """A trained model with `embed`, `encode` and `save`; get one from `train`, `load` or `from_pretrained`."""
 
     @classmethod
     def train(
@@ -39,12 +39,16 @@ class SPQ(Model):
 
         Args:
             images: a folder, Parquet file, tar, named set or `ImageSet`.
-            bits: length of a code, or several that the model shall give; image_size, epochs, minutes, seed: in place of the
-                recipe's.
-            out: model folder, with checkpoints and log; by default only the model in memory is kept.
-            options: as `spq.training.train.train` takes them (device, resume, backbone, start, callbacks).
+            bits: length of a code, or several lengths that the model gives.
+            recipe: a name, a TOML file or a `Recipe`.
+            image_size, epochs, minutes, seed: values that replace those of the recipe.
+            out: model folder, with checkpoints and log; by default the model is only returned.
+            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, start, objective, tensorboard,
+                deadline, on_load, on_status, on_epoch, on_note, on_part.
+        Raises:
+            ConfigError: an option out of range. DataError: too few readable pictures.
         """
-        from spq.training.train import train  # serving never loads training code
+        from spq.training.train import train  # searching and serving load no training code
 
         config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
         config = with_options(config, bits=bits, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed)

@@ -17,19 +17,24 @@ from spq.evaluation.scoring import relevant_answers
 if TYPE_CHECKING:
     from spq.model.model import Model
 
-SEED = 0  # of every baseline
 NOTABLE = 0.003  # mAP by which a classic code must be better to be recommended; two seeds differ by as much
 Progress = Callable[[str], None]
 
 
-def add_baselines(report: Report, model: Model, queries: Collected, gallery: Collected, progress: Progress) -> None:
-    """Fill in `rows` of a report, and `notes` where methods differ in more than their codes."""
+def add_baselines(
+    report: Report, model: Model, queries: Collected, gallery: Collected, seed: int, progress: Progress
+) -> None:
+    """Fill in `rows` of a report, and `notes` where methods differ in more than their codes.
+
+    Args:
+        seed: of each method's random numbers.
+    """
     bits, dim = -(-report.bits // 4) * 4, gallery.rows.shape[1]
     if bits != report.bits:
         report.notes.append(f"baselines have {bits} bits, a multiple of their 4-bit sub-codes")
     if bits > dim:
         report.notes.append(f"ITQ has {bits - dim} of its {bits} bits from random directions: {dim} dimensions")
-    scores = _Scores(report, bits)
+    scores = _Scores(report, bits, seed)
     progress("baseline: random codes, raw pixels")
     scores.add("random codes", baselines.random_codes, queries, gallery)
     pixels = [replace(part, rows=part.pixels) for part in (queries, gallery)]
@@ -60,13 +65,13 @@ def better_method(report: Report, is_refitted: bool) -> list[str]:
 
 
 class _Scores:
-    """Fits methods and scores them. bits: of each code, a multiple of 4."""
+    """Fits methods and scores them. bits: of each code, a multiple of 4. seed: of each method."""
 
-    def __init__(self, report: Report, bits: int) -> None:
-        self.report, self.bits = report, bits
+    def __init__(self, report: Report, bits: int, seed: int) -> None:
+        self.report, self.bits, self.seed = report, bits, seed
 
     def add(self, name: str, fit: baselines.Fit, queries: Collected, gallery: Collected) -> None:
-        search = fit(gallery.rows, self.bits, np.random.default_rng(SEED))
+        search = fit(gallery.rows, self.bits, np.random.default_rng(self.seed))
         relevant = relevant_answers(search, queries.rows, queries.labels, gallery.labels, self.report.map_at)
         self.report.rows[name] = mean_average_precision(relevant)
 

@@ -33,6 +33,7 @@ def evaluate(
     at: int | None = None,
     distance: Distance | None = None,
     baselines: bool = False,
+    seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Report:
     """Rank the gallery for every query and score the rankings.
@@ -41,7 +42,7 @@ def evaluate(
         at: the N of mAP@N, by default the protocol's. distance: by default the model's.
         baselines: also score random codes, raw-pixel PQ, PQ, OPQ, ITQ and LSH on the same descriptors (at whole bytes also PQ
             and OPQ with 256 codewords), and the float cosine. With a frozen backbone, score these on its features too.
-        progress: called with the name of each step.
+        seed: of the baselines. progress: called with the name of each step.
     Raises:
         ConfigError: `at` below 1. DataError: no labels, or no readable picture.
     """
@@ -58,7 +59,7 @@ def evaluate(
     report = _scored(model, queries, gallery, min(at or protocol.map_at, len(gallery.rows)), distance)
     report.protocol = protocol.name
     if baselines:
-        add_baselines(report, model, queries, gallery, progress)
+        add_baselines(report, model, queries, gallery, seed, progress)
     report.seconds = round(time.perf_counter() - start, 2)
     return report
 

@@ -55,14 +55,14 @@ def _unreadable(folder: Path, error: Exception) -> StoreError:
     return StoreError(f"index {folder}: its copy of the model does not load ({error}); build the index again")
 
 
-def check_model(folder: Path, ours: str, theirs: str) -> None:
+def check_model(folder: Path, index_hash: str, model_hash: str) -> None:
     """Refuse a model that did not make the codes of an index.
 
     Raises:
         ModelMismatchError: names both hashes.
     """
-    if ours != theirs:
+    if index_hash != model_hash:
         raise ModelMismatchError(
-            f"index {folder} holds codes of model {ours}, not of {theirs}; "
+            f"index {folder} holds codes of model {index_hash}, not of {model_hash}; "
             "codes of two models do not mix: use that model, or a new index folder"
         )

@@ -145,13 +145,13 @@ def _encode(work: _Work, model: Model, report: SyncReport, progress: Progress | 
     with closing(encoder.encode(work.positions)) as encoded:
         for start in range(0, len(work.positions), BATCH):
             positions = work.positions[start : start + BATCH]
-            seen = list(islice(encoded, len(positions)))
-            touched = _touched(work, seen)
+            batch = list(islice(encoded, len(positions)))
+            touched = _touched(work, batch)
             work.store.put(
                 replace(item, metadata=metadata(work.source, position))
-                for position, (item, _) in zip(positions, seen, strict=True)
+                for position, (item, _) in zip(positions, batch, strict=True)
             )
-            for item, twin in seen:
+            for item, twin in batch:
                 if item.code is None:
                     unreadable += 1
                 elif item.path in touched:
@@ -166,9 +166,9 @@ def _encode(work: _Work, model: Model, report: SyncReport, progress: Progress | 
     report.note = encoder.note
 
 
-def _touched(work: _Work, seen: Iterable[Seen]) -> set[str]:
+def _touched(work: _Work, batch: Iterable[Seen]) -> set[str]:
     """Paths of pictures whose time of change differs and whose bytes do not."""
-    before = ((item, work.store.item(item.path)) for item, twin in seen if twin and item.path in work.known)
+    before = ((item, work.store.item(item.path)) for item, twin in batch if twin and item.path in work.known)
     return {item.path for item, old in before if old and old.hash == item.hash}
 
 

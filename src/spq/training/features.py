@@ -1,9 +1,9 @@
-"""Features of a frozen backbone: of each whole picture and of some random views of it, computed once and kept on disk.
+"""Features of a frozen backbone, computed once and kept on disk: of each whole picture and of some random views of it.
 
-What decides them is their key: the bytes of the pictures, the backbone's weights and structure, input, views, precision. The
-views of a picture are always the same ones, so that trainings of other seeds and code lengths share them. A cached file is
-used only where the features of its first pictures come out the same again, so that changed code of a backbone or of a decoder
-is noticed as well. Stopped at any moment, the computation goes on where it was.
+All that affects the features is part of their key: the bytes of the pictures, weights and structure of the backbone, input,
+views and precision. A picture always has the same views, so trainings with other seeds and code lengths share them. A cached
+file is used only if the features of its first pictures come out the same again. So changed code of a backbone or a decoder is
+noticed too. A stopped computation continues where it was.
 """
 
 from __future__ import annotations
@@ -33,15 +33,20 @@ from spq.training.views import make_views
 FORMAT = 1
 CHUNK = 256  # pictures decoded, described and written at a time: at 224 pixels 39 MB
 PROBES = 4  # pictures whose features are computed again before a cached file is used
-CACHE_GB = 8.0  # of all feature files together; the environment's SPQ_CACHE_GB in its place
+CACHE_GB = 8.0  # of all feature files together; the environment variable SPQ_CACHE_GB replaces it
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Features:
-    """array: (N, 1 + V, F) float32, first the whole picture, then V views of it; N pictures could be read.
-    kept: (N,) their positions. failures: (position, reason) of the others. fingerprint: the key. pictures: a hash of
-    the pictures alone, whatever describes them. cached: was it there?"""
+    """Features of the readable pictures of a collection.
+
+    Attributes:
+        array: (N, 1 + V, F) float32, first of the whole picture, then of V views of it.
+        kept: (N,) positions of the readable pictures. failures: (position, reason) of the others.
+        fingerprint: the key of the file. pictures: a hash of the pictures only.
+        cached: whether all features were on disk already.
+    """
 
     array: NDArray[np.float32]
     kept: NDArray[np.int64]
@@ -52,7 +57,7 @@ class Features:
 
 
 def cache_folder() -> Path:
-    """`$SPQ_CACHE`, else `spq` in the user's cache folder."""
+    """Return the folder of the feature files: in `$SPQ_CACHE`, else in `spq` of the user's cache folder."""
     base = os.environ.get("SPQ_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spq"
     return Path(base) / "features"
 
@@ -98,7 +103,7 @@ def cached_features(
 
 
 def make_room(folder: Path, needed: int, keep: str = "") -> None:
-    """Delete the least recently used feature files until `needed` bytes more stay within the limit."""
+    """Delete the least recently used feature files until there is room for `needed` more bytes."""
     files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
     total = sum(file.stat().st_size for file in files if file.stem != keep) + needed
     for file in files:
@@ -107,21 +112,21 @@ def make_room(folder: Path, needed: int, keep: str = "") -> None:
 
 
 def _delete(file: Path) -> int:
-    """Delete a feature file and its state, unless a process is making it; its size, or 0."""
+    """Delete a feature file and its state, unless a process is computing it; return its size, or 0."""
     with file.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return 0
         size = file.stat().st_size
-        for suffix in (".npy", ".json"):  # not the lock: somebody may be waiting for it
+        for suffix in (".npy", ".json"):  # not the lock: another process may wait for it
             file.with_suffix(suffix).unlink(missing_ok=True)
     return size
 
 
 @dataclass
 class _State:
-    """How many pictures of a file are done, and which of them could not be read."""
+    """How many pictures of a file are done, and which of them are unreadable."""
 
     done: int = 0
     failures: list[tuple[int, str]] = field(default_factory=list)
@@ -235,7 +240,7 @@ def _hash_of(images: ImageSet) -> str:
     for position in range(len(images)):
         try:
             digest.update(hashlib.sha256(images.read(position)).digest())
-        except ImageError as error:  # as such it is counted later on
+        except ImageError as error:  # it is counted later
             digest.update(str(error).encode())
     return digest.hexdigest()
 
@@ -246,14 +251,14 @@ def _key(pictures: str, extractor: FeatureExtractor) -> str:
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    decides = {
+    settings = {
         "format": FORMAT,
         "network": repr(backbone),
         "input": to_dict(recipe.input),
         "views": to_dict(recipe.views),
         "train": [recipe.train.cached_views, 0, recipe.train.channels_last, precision],  # 0: the seed of the views
     }
-    digest.update(json.dumps(decides, sort_keys=True).encode())
+    digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()[:24]
 
 
@@ -262,7 +267,7 @@ def _check_room(shape: tuple[int, int, int]) -> None:
     if needed * 1e9 > _limit():
         raise ConfigError(
             f"features of {shape[0]:,} pictures x {shape[1]} views take {needed:.1f} GB, the cache may hold "
-            f"{_limit() / 1e9:g}; lower cached_views, or set SPQ_CACHE_GB"
+            f"{_limit() / 1e9:g}; lower train.cached_views, or raise SPQ_CACHE_GB"
         )
 
 
@@ -271,12 +276,12 @@ def _limit() -> float:
     try:
         return 1e9 * float(text or CACHE_GB)
     except ValueError:
-        raise ConfigError(f"SPQ_CACHE_GB={text!r} is no number; give gigabytes, for example 8") from None
+        raise ConfigError(f"SPQ_CACHE_GB must be a number, got {text!r}; give gigabytes, for example 8") from None
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process computes, a second one waits and finds the file done."""
+    """Let one process compute; a second one waits, then finds the file complete."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

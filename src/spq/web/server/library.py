@@ -49,7 +49,7 @@ class Library:
 
     def __init__(self, shared: SharedIndex, pictures: Pictures, settings: Settings) -> None:
         self.shared, self.pictures, self.settings = shared, pictures, settings
-        self._made: Recent[Any] = Recent(KEPT)
+        self._cache: Recent[Any] = Recent(KEPT)
         self._descriptors: Recent[Floats] = Recent(UPLOADS)  # each page of a result sends the picture again
 
     def warm(self) -> None:
@@ -69,7 +69,7 @@ class Library:
             **facts_of_codes(index.store),
             "images": len(gallery.ids),
             "generation": self.shared.generation,
-            **self._made.get(("status", gallery.version), count),
+            **self._cache.get(("status", gallery.version), count),
         }
 
     def search(self, uploads: Uploads, ask: Ask) -> Facts:
@@ -112,10 +112,10 @@ class Library:
         }
 
     def codewords(self) -> Facts:
-        """How often each codeword is used."""
+        """Return how many items use each codeword."""
         gallery = self.shared.gallery
         K = self.shared.of_thread().store.manifest.codebook_size
-        counts = self._made.get(("usage", gallery.version), lambda: codewords.usage(gallery.scan.codes, K).tolist())
+        counts = self._cache.get(("usage", gallery.version), lambda: codewords.usage(gallery.scan.codes, K).tolist())
         return {"codebooks": len(counts), "codewords": K, "counts": counts}
 
     def codeword(self, m: int, k: int, offset: int, top: int) -> Facts:
@@ -124,7 +124,7 @@ class Library:
         if m >= manifest.num_codebooks or k >= manifest.codebook_size:
             there = f"{manifest.num_codebooks} codebooks of {manifest.codebook_size} codewords"
             raise ProblemError(404, f"no codeword {k} in codebook {m}; there are {there}, counted from 0")
-        rows = self._made.get(
+        rows = self._cache.get(
             ("members", gallery.version, m, k),
             lambda: codewords.members(gallery.scan.codes, m, k, self._codebooks(), manifest.distance),
         )
@@ -139,7 +139,7 @@ class Library:
             rows = projection.sample(gallery.ids, ON_MAP)
             return rows, projection.project(gallery.scan.codes_of(rows), self._codebooks())
 
-        rows, points = self._made.get(("map", gallery.version), project)
+        rows, points = self._cache.get(("map", gallery.version), project)
         total = len(gallery.ids)
         if where is not None:  # at the same places as on the map of all
             matched = self._rows(gallery, where)
@@ -260,7 +260,7 @@ class Library:
             if where is None:
                 return gallery.ids
             return gallery.ids[self._rows(gallery, where)]
-        found: Ids = self._made.get(("order", gallery.version, where, order, since), ids)
+        found: Ids = self._cache.get(("order", gallery.version, where, order, since), ids)
         return found
 
     def _items(self, ids: Sequence[int]) -> list[Facts]:
@@ -284,7 +284,7 @@ def _missing(id_: int) -> ProblemError:
 def _places(ascending: NDArray[Any], values: Collection[int] | Rows) -> Rows:
     """The positions of `values` in the ascending array, of those that are in it.
 
-    >>> _places(np.array([2, 3, 7]), [7, 4, 9])
+    >>> _positions_of(np.array([2, 3, 7]), [7, 4, 9])
     array([2])
     """
     numbers = np.fromiter(values, np.int64, len(values))

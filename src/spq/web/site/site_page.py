@@ -1,4 +1,4 @@
-"""The page of `spq serve` in a site: the same files but for `api.js`, which asks no server."""
+"""The page in a site: the files of the server's page, but `static_api.js` takes the place of `api.js`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ASSETS = re.compile(r"""(?<=["'])\.?/?assets/""")  # how the page's index.html 
 
 
 def write_page(content: Path, can: dict[str, bool]) -> str:
-    """Put the page's files into `content`; returns its `index.html`, in which `{content}` stands for that folder's name.
+    """Write the page's files into `content`. Return its `index.html`, in which `{content}` stands for the name of that folder.
 
     Args:
-        can: what this site has, for its api.js.
+        can: what this site offers, for its api.js.
     """
     if not (PAGE / "index.html").exists():
         raise DataError("this installation has no page to export; reinstall spq-retrieval")
@@ -34,11 +34,12 @@ def write_page(content: Path, can: dict[str, bool]) -> str:
 
 
 def site_html(html: str) -> str:
-    """
+    """Return the page's HTML for a site: with a security policy, and with addresses below `{content}`.
+
     >>> site_html('<!doctype html><head><script src="/assets/app.js"></script></head>').split("<script")[1]
     ' src="{content}/app.js"></script></head>'
     """
-    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'  # first: it binds what comes after it
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'  # first, because it applies to what follows it
     head, found, rest = html.partition("<head>")
     assert found
     return _ASSETS.sub("{content}/", f"{head}{found}\n{policy}{rest}")

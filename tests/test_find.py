@@ -10,24 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from spq import ImageIndex
 from spq.cli.reports.dupes_report import text, write_csv, write_html
 from spq.config import Recipe
-from spq.data.image_set import ImageSet
 from spq.data.open import open_images
-from spq.dupes import threshold as similar
-from spq.dupes.candidates import code_neighbours
-from spq.dupes.find import KINDS, Report, _reason, _Sorting, find_duplicates
-from spq.dupes.threshold import altered_copy, code_distances, within
-from spq.index.store import Item
+from spq.dupes.find import KINDS, Report, find_duplicates
+from spq.dupes.threshold import code_distances, within
 from spq.model.model import Model
 from spq.model.network import Network
-from spq.pq.scan import rank
-from spq.pq.tables import decode, distance_tables
 
 COPIES = {"bytes": "identical", "q35": "re-encoded", "small": "re-encoded", "mirror": "edited", "crop": "edited"} | {
     "dark": "edited"
@@ -84,7 +76,7 @@ def test_every_copy_is_found_under_its_kind_and_beside_its_original_alone(report
                 assert {of(path) for path in originals if f"-{copy}." in path} == {f"{n:02d}" for n in range(8)}
 
 
-def test_no_picture_is_superfluous_twice_nor_kept_after_it_was_called_superfluous(report: Report) -> None:
+def test_no_picture_is_superfluous_twice_or_kept_after_it_was_superfluous(report: Report) -> None:
     gone: set[str] = set()
     for kind in KINDS:
         for group in (group for group in report.groups if group.kind == kind):
@@ -103,7 +95,7 @@ def test_the_lossless_original_is_kept_over_its_smaller_and_its_lossy_copies(rep
             assert {other.note for other in group.others} == {"re-encoded", "resized"}
 
 
-def test_a_fade_is_not_one_picture(tiny_model: Model, tmp_path: Path) -> None:
+def test_a_slow_fade_between_two_pictures_is_not_one_group(tiny_model: Model, tmp_path: Path) -> None:
     """Each step is the same picture as the one before; the first and the last have nothing in common."""
     steps = [Image.blend(large(0), large(7), step / 30) for step in range(31)]
     for step, image in enumerate(steps):
@@ -119,18 +111,18 @@ def test_a_fade_is_not_one_picture(tiny_model: Model, tmp_path: Path) -> None:
     assert len(confirmed) == len(set(confirmed))
 
 
-def test_groups_that_may_be_parts_of_larger_ones_are_said_to_be(index: ImageIndex, collection: Path) -> None:
-    told = {}
+def test_the_report_counts_pictures_whose_groups_may_be_incomplete(index: ImageIndex, collection: Path) -> None:
+    notes = {}
     for by_code in (5, 100):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("spq.dupes.candidates.BY_CODE", by_code)
             patch.setattr("spq.dupes.find.BY_CODE", by_code)
             report = find_duplicates(index, open_images(collection), threshold=1e6)
-        told[report.crowded] = "of them have more than" in text(report)
-    assert told == {30: True, 0: False}
+        notes[report.crowded] = "of them have more than" in text(report)
+    assert notes == {30: True, 0: False}
 
 
-def test_edited_copies_say_what_was_done_to_them(report: Report) -> None:
+def test_edited_copies_have_a_note_of_the_edit(report: Report) -> None:
     for group in (group for group in report.groups if group.kind == "edited"):
         notes = {other.path[3:].split(".")[0]: other.note for other in group.others}
         assert group.keep.path.endswith(".png")  # upright, whole
@@ -149,7 +141,7 @@ def test_similar_pictures_lie_within_the_threshold_of_the_one_that_is_kept(repor
             assert within(distance, report.threshold.distance).all()
 
 
-def test_the_calibration_is_seeded_finds_its_share_of_copies_and_gives_way_to_a_given_threshold(
+def test_the_calibration_is_seeded_and_reaches_its_recall_and_a_given_threshold_replaces_it(
     report: Report, index: ImageIndex, collection: Path
 ) -> None:
     images = open_images(collection)
@@ -189,7 +181,7 @@ def test_missing_changed_and_broken_pictures_are_named_and_the_rest_is_judged(
     assert sum(group.kind == "identical" for group in report.groups) == 6
 
 
-def test_if_every_picture_has_gone_all_are_named_and_nothing_is_found(
+def test_if_every_picture_is_missing_all_are_named_and_nothing_is_found(
     photos: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
@@ -234,68 +226,6 @@ def test_nothing_is_written_or_deleted(index: ImageIndex, collection: Path) -> N
     assert list(map(str, index.store.items())) == rows
 
 
-GOOD = Item("photos/a.jpg", size=100, mtime_ns=5, hash=b"h", width=20, height=10)
-
-
-@pytest.mark.parametrize(
-    ("worse", "why"),
-    [
-        (replace(GOOD, width=19, size=500), "most pixels"),
-        (replace(GOOD, size=99, mtime_ns=1), "largest file of the most pixels"),
-        (replace(GOOD, mtime_ns=6, path="a.jpg"), "oldest of equal files"),
-        (replace(GOOD, path="photos/more/a.jpg"), "shortest path"),
-        (replace(GOOD, path="photos/b.jpg"), "first by name"),
-    ],
-)
-def test_the_better_one_is_kept_for_a_reason_that_is_true(worse: Item, why: str) -> None:
-    for items in ([GOOD, worse], [worse, GOOD]):
-        sorting = _Sorting(items)
-        sorting.join("identical", np.array([[0, 1]]), lambda pairs: ["the same bytes"] * len(pairs))
-        (group,) = sorting.groups
-        assert (group.keep.path, group.why) == (GOOD.path, why)
-    assert _reason([GOOD, worse, replace(GOOD, width=1)]) == why  # the runner-up decides
-
-
-@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11), st.floats(0, 9, width=32)), max_size=40))
-def test_groups_are_apart_and_each_member_is_near_to_the_kept(edges: list[tuple[int, int, float]]) -> None:
-    edges = [edge for edge in edges if edge[0] != edge[1]]
-    pairs = np.array([edge[:2] for edge in edges], np.int64).reshape(-1, 2)
-    items = [Item(f"{n:02d}", 1, 1, width=n, height=1) for n in range(12)]
-    near = {frozenset(pair) for pair in pairs.tolist()}
-
-    gathered = _Sorting(items)
-    gathered.gather("similar", pairs, np.array([edge[2] for edge in edges], np.float32))
-    for group in gathered.groups:
-        assert all(frozenset((int(group.keep.path), int(other.path))) in near for other in group.others)
-
-    joined = _Sorting(items)
-    joined.join("edited", pairs, lambda some: ["a copy" * (frozenset(pair) in near) for pair in some.tolist()])
-    for group in joined.groups:
-        assert all(frozenset((int(group.keep.path), int(other.path))) in near for other in group.others)
-    kept = set(joined.kept().tolist())
-    assert not any(pair <= kept for pair in near)
-    assert len(joined.kept()) == len(items) - sum(len(group.others) for group in joined.groups)
-    for sorting in (gathered, joined):
-        members = [member.path for group in sorting.groups for member in (group.keep, *group.others)]
-        assert len(members) == len(set(members))
-        assert all(group.keep.width > max(other.width for other in group.others) for group in joined.groups)
-
-
-@pytest.mark.parametrize(
-    ("distance", "between"), [("l2", "l2"), ("sqeuclidean", "sqeuclidean"), ("dot", "sqeuclidean")]
-)
-def test_neighbours_by_code_and_distances_of_codes_agree_with_an_exact_ranking(distance: str, between: str) -> None:
-    rng = np.random.default_rng(0)
-    codebooks, codes = rng.normal(size=(4, 16, 3)).astype(np.float32), rng.integers(0, 16, (80, 4), np.uint8)
-    near = code_neighbours(codes, codebooks, distance)
-    expected, rows = rank(distance_tables(decode(codes, codebooks), codebooks, between), codes, near.rows.shape[1])
-    np.testing.assert_array_equal(near.rows, rows)
-    a = np.repeat(np.arange(80), rows.shape[1])
-    np.testing.assert_allclose(
-        code_distances(codes[a], codes[rows.ravel()], codebooks, distance), expected.ravel(), atol=1e-4
-    )
-
-
 def test_an_index_of_dot_has_the_duplicates_that_the_same_codes_have_by_squared_distance(
     collection: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
@@ -308,13 +238,6 @@ def test_an_index_of_dot_has_the_duplicates_that_the_same_codes_have_by_squared_
     assert reports[0] == reports[1]
     assert reports[1].threshold
     assert reports[1].threshold.distance > 0
-
-
-def test_an_altered_copy_is_drawn_from_the_generator_alone() -> None:
-    first, again, other = (altered_copy(large(3), np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert first.tobytes() == again.tobytes()
-    assert first.size != other.size or first.tobytes() != other.tobytes()
-    assert altered_copy(Image.new("RGB", (1, 1)), np.random.default_rng(0)).size == (1, 1)
 
 
 def test_the_table_the_csv_and_the_page_hold_every_group(report: Report, collection: Path, tmp_path: Path) -> None:
@@ -333,13 +256,3 @@ def test_the_table_the_csv_and_the_page_hold_every_group(report: Report, collect
     assert "nothing was deleted" in written
     assert "random pairs" in written
     assert json.loads(json.dumps(asdict(report)))["pictures"] == report.pictures == 78
-
-
-def test_a_picture_that_jpeg_cannot_hold_is_left_out_of_the_calibration(tiny_model: Model) -> None:
-    class Strip(ImageSet):
-        def image(self, position: int, size_hint: int | None = None) -> Image.Image:
-            return Image.new("RGB", (2, 150_000) if position else (200, 200))
-
-    strip = Strip("s", ["a", "b"])
-    done, codes = similar._encoded_copies(tiny_model, strip, np.arange(2), np.random.default_rng(0))
-    assert (done.tolist(), codes.shape) == ([0], (1, 8))
