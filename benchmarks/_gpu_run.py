@@ -147,7 +147,7 @@ def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
 
 
 def last_stage(recipe: Recipe, model: Model, data: Data, diary: Diary, known: dict[Any, Heads], out: Path) -> None:
-    """Heads and self-training of a variant on a trained network, scored. Heads of the same settings are made once."""
+    """Score heads and self-training of a variant on a trained network. Heads with the same settings are fitted only once."""
     options, pixels = TrainOptions().with_names(on_note=diary.note), load_pixels(data.images, recipe.input.size)
     training = Training(data.images, recipe, out, data.device, options, decoded=pixels)
     stage = ClusterStage(training, Trained(copy.deepcopy(model.network), {"steps": 1}, 0.0))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spq.config import DISTANCES, Distance
 from spq.data.decode import load_pixels
-from spq.data.image_set import ImageSet, subset
+from spq.data.image_set import subset
 from spq.data.open import open_images
 from spq.data.protocols import Protocol, custom_protocol, load_protocol
 from spq.errors import SPQError
@@ -30,13 +30,11 @@ from spq.evaluation.metrics import (
     precision_recall,
     relevant_in_gallery,
 )
-from spq.evaluation.scoring import relevant_answers
+from spq.evaluation.scoring import code_search, held_out_protocol, relevant_answers
 from spq.model.model import Model, Precision
-from spq.pq.scan import rank
 from spq.training.refit import refit
 from spq.training.report import FIT_IMAGES
 
-QUERIES = 5000  # held out of the training set, or a tenth of a small one
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
@@ -67,18 +65,9 @@ class Data:
 def choose_protocol(images: str, test: bool) -> Protocol:
     """The final protocol of a labelled training set if `test`, else one for choices, which uses no test picture."""
     if not test:
-        return held_out(images)
+        return held_out_protocol(open_images(images))
     kind = images.removesuffix(":train")
     return load_protocol("cifar10-spq") if kind == "cifar10" else custom_protocol(images, f"{kind}:test")
-
-
-def held_out(images: str | ImageSet, seed: int = 0) -> Protocol:
-    """A protocol with 5,000 (or a tenth) of the training pictures as queries. The others are training set and gallery."""
-    images = open_images(images) if isinstance(images, str) else images
-    order = np.random.default_rng(seed).permutation(len(images))
-    count = min(QUERIES, len(images) // 10)
-    rest = subset(images, np.sort(order[count:]))
-    return Protocol(f"{images.name}, {count:,} held out", subset(images, np.sort(order[:count])), rest, rest, 1000)
 
 
 def load_data(protocol: Protocol, size: int, queries: int | None = None) -> Data:
@@ -105,8 +94,7 @@ def load_data(protocol: Protocol, size: int, queries: int | None = None) -> Data
 def map_of(model: Model, data: Data, distance: Distance) -> float:
     """mAP@N of the codes of a model."""
     codes = model.encode(data.gallery)
-    search: Search = lambda rows, top: rank(model.tables(rows, distance), codes, top)[1]  # noqa: E731
-    return mean_average_precision(relevant(search, model.embed(data.queries), data))
+    return mean_average_precision(relevant(code_search(model, codes, distance), model.embed(data.queries), data))
 
 
 def finish(model: Model, x: Floats, *, pq: bool) -> None:
@@ -144,11 +132,7 @@ def measure(
     if pq or not refitted:
         finish(model, x, pq=pq)
     codes, own = model.encode_descriptors(x), model.config.quantizer.distance
-
-    def codes_by(distance: Distance) -> Search:
-        return lambda rows, top: rank(model.tables(rows, distance), codes, top)[1]
-
-    hits = relevant(codes_by(own), q, data)
+    hits = relevant(code_search(model, codes), q, data)
     scores: dict[str, Any] = {"map": _rounded(mean_average_precision(hits))}
     if not everything:
         return scores
@@ -159,7 +143,7 @@ def measure(
     scores["precision"] = {str(n): _rounded(p) for n, p in precision_at(hits, (1, 10, 100, 1000)).items()}
     scores["pr"] = {"precision": [_rounded(p) for p in precision], "recall": [_rounded(r) for r in recall]}
     searches: dict[str, Callable[[], Search]] = {
-        **{other: partial(codes_by, other) for other in DISTANCES if other != own},
+        **{other: partial(code_search, model, codes, other) for other in DISTANCES if other != own},
         "float cosine": lambda: float_cosine(x),
     }
     bits = model.config.quantizer.bits
@@ -178,11 +162,8 @@ def measure(
 def _truncated_map(model: Model, bits: int, x: Floats, q: Floats, data: Data) -> float:
     """mAP@N of the first `bits` of the codes, from descriptors of the whole codes."""
     short = model.truncate(bits)
-    D, own = short.config.quantizer.dim, short.config.quantizer.distance
-    codes = short.encode_descriptors(x[:, :D])
-    return mean_average_precision(
-        relevant(lambda rows, top: rank(short.tables(rows, own), codes, top)[1], q[:, :D], data)
-    )
+    D = short.config.quantizer.dim
+    return mean_average_precision(relevant(code_search(short, short.encode_descriptors(x[:, :D])), q[:, :D], data))
 
 
 def relevant(search: Search, q: Floats, data: Data) -> Bools:

@@ -31,10 +31,9 @@ from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, unit
 from spq.evaluation.metrics import mean_average_precision
-from spq.evaluation.scoring import relevant_answers
+from spq.evaluation.scoring import code_search, relevant_answers
 from spq.model.backbone import make_backbone
 from spq.model.model import Model
-from spq.pq.scan import rank
 from spq.training.features import FeatureExtractor, cached_features
 from spq.training.train import train
 
@@ -151,7 +150,7 @@ def model_row(path: str, data: Data) -> dict[str, float]:
 def scores(model: Model, x: Floats, q: Floats, data: Data) -> dict[str, float]:
     codes = model.encode_descriptors(x)
     return {
-        "map": data.score(lambda rows, top: rank(model.tables(rows), codes, top)[1], q),
+        "map": data.score(code_search(model, codes), q),
         "float": data.score(float_cosine(x), q),
     }
 

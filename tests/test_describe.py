@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spq.cli.describe import LISTED, aligned, counted, listed, printable
+from spq.cli.describe import LISTED, aligned, counted, listed
 
 
 def test_numbers_have_nouns_in_the_right_number() -> None:
@@ -37,7 +37,3 @@ def test_long_lists_are_cut_and_counted() -> None:
     assert lines[LISTED:] == [f"left out: 3 more, {LISTED + 3} in total; --json lists them"]
     assert listed("left out", pictures[:LISTED]).count("\n") == LISTED - 1
     assert listed("left out", []) == ""
-
-
-def test_a_file_name_is_one_printable_line() -> None:
-    assert printable("a\nb\udce9.png") == "a b?.png"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -28,6 +26,8 @@ def doctor(as_json: AsJson = False) -> None:
 
 def examine() -> dict[str, Any]:
     """Device, threads, codecs, versions and extras, as plain types; `missing` has a command that installs each."""
+    import importlib.util
+
     import torch
     from PIL import features
 
@@ -55,6 +55,8 @@ def examine() -> dict[str, Any]:
 
 
 def _version(name: str) -> str:
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

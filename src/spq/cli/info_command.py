@@ -17,7 +17,7 @@ from spq.errors import ModelError
 if TYPE_CHECKING:
     from spq.index.image_index import ImageIndex
 
-SAMPLED = 100_000  # codes of an index that are looked at
+SAMPLED = 100_000  # codes of an index in the sample
 
 
 def info(
