@@ -66,10 +66,15 @@ def recipes() -> str:
         for key in dataclasses.fields(kind):
             default = getattr(kind(), key.name)
             values = {name: getattr(getattr(recipe, section.name), key.name) for name, recipe in known.items()}
-            shown = [_value(value) if value != default else "" for value in values.values()]
-            rows.append((f"`{key.name}`", _value(default), *shown, _cell(meanings.get(key.name, ""))))
-        lines += [*_table(("Key", "Default", *(f"`{name}`" for name in known), "Meaning"), rows), ""]
+            others = "; ".join(_grouped({name: value for name, value in values.items() if value != default}))
+            rows.append((f"`{key.name}`", _cell(meanings.get(key.name, "")), _value(default), others))
+        lines += [*_table(("Key", "Meaning", "Default", "Other values"), rows), ""]
     return "\n".join(lines)
+
+
+def _grouped(values: dict[str, object]) -> list[str]:
+    """Each value once, with the recipes that have it."""
+    return [f"{_value(v)} in {', '.join(n for n in values if values[n] == v)}" for v in dict.fromkeys(values.values())]
 
 
 def _comments(source: str) -> dict[str, str]:
@@ -175,7 +180,12 @@ def _default(schema: dict[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
-    return f"`{list(value) if isinstance(value, tuple) else value}`" if value != "" else '`""`'
+    """A value as TOML writes it, numbers with five digits at most."""
+    if isinstance(value, tuple):
+        return f"`[{', '.join(_value(item).strip('`') for item in value)}]`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value:.5g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
