@@ -1,7 +1,7 @@
-"""The authors' code from a user's checkout, run as it is, and their weights under our names.
+"""The authors' code from a user's checkout, run without changes, and their weights under our names.
 
-Four things are put in their place while `train_SPQ` runs: the device, the data set where they open torchvision's CIFAR10, the
-order of batches and the seeds (functions of seed and step), and its end. They are swapped in the name space of their module.
+While `train_SPQ` runs, four things are replaced in the name space of its module: the device, the data set (the authors open
+torchvision's CIFAR10), the order of batches with the seeds (functions of seed and step), and the end of training.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.run import step_seed
 
-FILES = ("utils", "Retrieval", "main_SPQ")  # their modules, in the order of their imports
+FILES = ("utils", "Retrieval", "main_SPQ")  # modules of the authors, in import order
 
 
 class BudgetSpent(Exception):  # noqa: N818 (an end, not an error)
-    """Ends `train_SPQ`, which knows no other end than its 5,000th epoch."""
+    """Ends `train_SPQ`, which otherwise runs for 5,000 epochs."""
 
 
 @dataclass
 class Training:
-    """A training of theirs under way: what their function keeps in local variables."""
+    """The state of a running training of the authors, which their function has in local variables."""
 
     steps_per_epoch: int
     seed: int = 0
     step: int = 0
-    parts: dict[str, Any] = field(default_factory=dict)  # network, optimizer, scheduler, as they make them
-    saved: dict[str, Any] | None = None  # the state to go on from
+    parts: dict[str, Any] = field(default_factory=dict)  # network, optimizer and scheduler, in the order of creation
+    saved: dict[str, Any] | None = None  # the state to continue from
 
     @property
     def network(self) -> nn.Module:
         return self.parts["network"]  # type: ignore[no-any-return]
 
     def made(self, name: str, part: Any) -> Any:
-        """Take note of a part; it gets its saved state, where there is one."""
+        """Register a part of the training, and restore its saved state if there is one."""
         self.parts[name] = part
         if self.saved:
             part.load_state_dict(self.saved[name])
@@ -69,15 +69,15 @@ class Training:
 
 
 class Authors:
-    """A checkout of theirs, imported under its own names for as long as it takes.
+    """A checkout of the authors' repository, imported under its own module names while it is needed.
 
     Raises:
-        ConfigError: not such a checkout, or a package that it needs is missing.
+        ConfigError: not a checkout of that repository, or a package that it needs is missing.
     """
 
     def __init__(self, checkout: Path) -> None:
         if not all((checkout / f"{name}.py").is_file() for name in FILES):
-            raise ConfigError(f"{checkout} is no checkout of the authors' repository: it lacks {FILES[-1]}.py")
+            raise ConfigError(f"{checkout} has no {FILES[-1]}.py; give a checkout of the authors' repository")
         before = {name: sys.modules.pop(name) for name in FILES if name in sys.modules}
         sys.path.insert(0, str(checkout))
         try:
@@ -108,7 +108,7 @@ class Authors:
         """Run `train_SPQ` on pictures until `before_step` raises `BudgetSpent`.
 
         Args:
-            pixels: (N, 3, S, S) uint8. on_network: called once, with the network as it starts. on_loss: at every step.
+            pixels: (N, 3, S, S) uint8. on_network: called once with the initial network. on_loss: called at every step.
         """
         options = {
             "batch_size": batch_size,
@@ -144,7 +144,7 @@ class Authors:
             "range": lambda stop: range(training.step // training.steps_per_epoch, stop),  # of epochs
         }
         with ExitStack() as stack:
-            stack.enter_context(mock.patch.dict(os.environ))  # they set CUDA_VISIBLE_DEVICES
+            stack.enter_context(mock.patch.dict(os.environ))  # their code sets CUDA_VISIBLE_DEVICES
             stack.enter_context(torch.random.fork_rng(devices=[]))
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
             stack.enter_context(mock.patch.object(self.main.CQCLoss, "forward", forward))
@@ -158,13 +158,13 @@ class Authors:
     def score(
         self, model: Model, data: Data, network: nn.Module | None = None, device: str = "cpu"
     ) -> tuple[float, float]:
-        """mAP@N of an spq model by their `DoRetrieval`: their encoding, their distances (always unsquared), their AP.
+        """mAP@N of an spq model by the authors' `DoRetrieval`: their encoding, their distances (always unsquared), their AP.
 
         Args:
-            network: of theirs, to describe pictures in place of the model's.
+            network: of the authors, which computes the descriptors instead of the model's network.
         Returns:
-            as it is, and with ties by gallery order. Codes tie often, and their sort leaves the order of ties open: it differs
-            between processors and versions of torch.
+            mAP with their order of ties, and with ties in gallery order. Ties are frequent, and their order in the authors'
+            sort differs between processors and versions of torch.
         """
         C = model.network.quantizer.codebooks.detach()  # (M, K, d)
         sets = {True: (data.gallery, data.gallery_labels), False: (data.queries, data.query_labels)}
@@ -192,7 +192,7 @@ class Authors:
 
 
 class _Describing(nn.Module):
-    """Our network as theirs: pictures in [0, 1] -> (descriptors,)."""
+    """Our network with the interface of theirs: pictures in [0, 1] -> (descriptors,)."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class _Describing(nn.Module):
 
 
 class _Pictures(Dataset[Any]):
-    """What they ask torchvision's CIFAR10 for."""
+    """The part of torchvision's CIFAR10 that the authors use."""
 
     def __init__(
         self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], transform: Callable[[Any], Tensor]
@@ -220,7 +220,7 @@ class _Pictures(Dataset[Any]):
 
 
 class _Loader:
-    """Their loader with an order of its own: each batch, and the seed of its views, are functions of (seed, step)."""
+    """A loader whose batches, and the seeds of their views, are functions of (seed, step)."""
 
     def __init__(
         self, training: Training, dataset: Any, batch_size: int, workers: int, before_step: Callable[[Training], None]
@@ -242,7 +242,9 @@ class _Loader:
             torch.manual_seed(step_seed(training.seed, training.step))
             yield batch
             training.step += 1
-            if training.step % len(self):  # the last step of an epoch is whole only when their scheduler has moved
+            if training.step % len(
+                self
+            ):  # after the last step of an epoch, the state is complete only when their scheduler has moved
                 self.before_step(training)
 
 
@@ -277,14 +279,14 @@ def _noted(training: Training, name: str, make: Callable[..., Any]) -> Callable[
 
 
 def _instead(module: Any, **names: Any) -> Any:
-    """A module with some names changed."""
+    """Replace names of a module for a while."""
     changed = types.ModuleType(module.__name__)
     changed.__dict__.update({**vars(module), **names})
     return changed
 
 
 def as_model(state: dict[str, Tensor], bits: int, size: int = 32) -> Model:
-    """Their weights as an spq model of recipe `paper`: the same function, name by name and number by number."""
+    """The authors' weights as an spq model of recipe `paper`, which computes the same function."""
     recipe = with_options(load_recipe("paper"), bits=bits, image_size=size)
     network = Network(recipe)
     network.load_state_dict(our_state(state, recipe))
@@ -292,7 +294,7 @@ def as_model(state: dict[str, Tensor], bits: int, size: int = 32) -> Model:
 
 
 def our_state(state: dict[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
-    """Their state dict under our names."""
+    """The authors' state dict with our names."""
     return {_our_name(name): _our_layout(name, tensor, recipe) for name, tensor in state.items()}
 
 
@@ -315,7 +317,7 @@ def _our_layout(name: str, tensor: Tensor, recipe: Recipe) -> Tensor:
 
 
 def commit_of(checkout: Path) -> str:
-    """Which version of the files of a checkout this is; `+` behind it when they were changed, tables of results aside."""
+    """Commit of a checkout, with `+` if files other than tables of results have changes."""
     git = ["git", "-C", str(checkout)]
     tables = [":(exclude)benchmarks/results", ":(exclude)docs", ":(exclude)*.md"]
     try:

@@ -1,4 +1,4 @@
-"""What `gpu_cifar10.py` reports: its results file, lines on stderr and a table."""
+"""Output of `gpu_cifar10.py`: its results file, lines on stderr, and a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spq.common.files import Replacing
 
 
 class Results:
-    """A results file, rewritten at each change."""
+    """A results file, written again at each change."""
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
         self.path = path
@@ -29,7 +29,7 @@ class Results:
 
 
 class Diary:
-    """Results of one call: what was done after how many seconds since `started`, and the scores."""
+    """Results of one call: scores, and the seconds from `started` to each step."""
 
     def __init__(self, path: Path, started: float, facts: dict[str, Any]) -> None:
         path.unlink(missing_ok=True)  # of an earlier call

@@ -1,4 +1,4 @@
-"""One call, one finished result, and the look before it: the two ways of `gpu_cifar10.py`."""
+"""The two modes of `gpu_cifar10.py`: a complete training in one call, and `--look`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import parts
 from _gpu_results import Diary, say
@@ -30,17 +29,19 @@ from spq.errors import CollapseError
 from spq.model.device import resolve_device
 from spq.model.model import Model
 from spq.model.network import Network
-from spq.training.checkpoint import State
-from spq.training.cluster_stage import ClusterStage
-from spq.training.run import TrainStatus
+from spq.training.callbacks import TrainStatus
+from spq.training.context import Training, TrainOptions
+from spq.training.report import Trained
+from spq.training.stages.cluster import ClusterStage
+from spq.training.stages.self_training import Heads, self_train
 from spq.training.train import train
 
-ABLATION = "network", "heads", "self-training", "heads 2"  # parts that the test queries score; they choose nothing
-HELD_OUT = 10  # one training picture of so many asks the others, for the curve and for choices
+ABLATION = "network", "heads", "self-training", "heads 2"  # parts that test queries score; no choice depends on them
+HELD_OUT = 10  # one of this many training pictures is a query, for the curve and for choices
 
 
 class Data:
-    """Pictures decoded once: the set that is trained on, and scorers of two protocols on the device."""
+    """The training set, decoded once, and scorers of two protocols on the device."""
 
     def __init__(self, arguments: argparse.Namespace, size: int) -> None:
         self.device = torch.device(resolve_device(arguments.device))
@@ -65,10 +66,9 @@ def decoded(images: ImageSet, size: int, limit: int) -> tuple[ImageSet, NDArray[
 
 
 def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
-    """Train until the clock says so, score, and leave the models in parts.
+    """Train until the time limit, score, and write the models in parts.
 
-    Scores of test queries are made of each part that is done: of the network alone, with clustering heads, and at the end.
-    They choose nothing.
+    Test queries score the network alone, the clustering heads, and the final model. No choice depends on these scores.
     """
     recipe = variant(arguments.recipe, arguments.bits, 10.0, None)[0]
     recipe = replace(recipe, train=replace(recipe.train, seed=arguments.seed, checkpoint_minutes=60.0))
@@ -98,7 +98,7 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
     diary.content["signs"] = [json.loads(line) for line in lines_of(out / "model" / "clusters.jsonl")]
     model.save(out / "model", half=True)
     model.network.to(data.device)
-    torch.backends.cudnn.allow_tf32 = False  # as precise as a CPU
+    torch.backends.cudnn.allow_tf32 = False  # in fp32, as on a CPU
     diary.score("final", data.test.scores(model))
     diary.score("final, training pictures ask", data.held_out.scores(model))
     diary.mark("scored")
@@ -112,7 +112,7 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
 
 
 def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
-    """Rates of a step, then a short training or a start, and variants of the last stage, scored by training pictures."""
+    """Measure rates of a step, train shortly or load a model, and score variants of the last stage with training pictures."""
     recipe = variant(arguments.recipe, arguments.bits, arguments.look_minutes, None)[0]
     recipe = replace(recipe, train=replace(recipe.train, seed=arguments.seed, checkpoint_minutes=60.0, refit=False))
     diary = Diary(out / "look.json", started, {"recipe": recipe.name, "seed": arguments.seed})
@@ -138,7 +138,7 @@ def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
     (out / "look").mkdir(parents=True, exist_ok=True)
     model.network.to(data.device, memory_format=torch.channels_last)
     diary.score("network", data.held_out.scores(model, data.bf16))
-    known: dict[Any, tuple[Network, Tensor, Tensor]] = {}
+    known: dict[Any, Heads] = {}
     for text in arguments.variants or [arguments.recipe]:
         changed = variant(text, arguments.bits, arguments.variant_seconds / 60, None)[0]
         last_stage(changed, model, data, diary, known, out / "look")
@@ -146,27 +146,25 @@ def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
     print(diary.table())
 
 
-def last_stage(
-    recipe: Recipe, model: Model, data: Data, diary: Diary, known: dict[Any, tuple[Network, Tensor, Tensor]], out: Path
-) -> None:
+def last_stage(recipe: Recipe, model: Model, data: Data, diary: Diary, known: dict[Any, Heads], out: Path) -> None:
     """Heads and self-training of a variant on a trained network, scored. Heads of the same settings are made once."""
-    stage = ClusterStage(
-        copy.deepcopy(model.network), recipe, load_pixels(data.images, recipe.input.size), "look", out,
-        State(trained={"steps": 1}), fingerprint="", device=data.device, on_note=diary.note,
-    )  # fmt: skip
+    options, pixels = TrainOptions().with_names(on_note=diary.note), load_pixels(data.images, recipe.input.size)
+    training = Training(data.images, recipe, out, data.device, options, decoded=pixels)
+    stage = ClusterStage(training, Trained(copy.deepcopy(model.network), {"steps": 1}, 0.0))
     c = recipe.cluster
     key = (c.neighbours, c.balance, c.candidates, c.head_steps, c.head_batch, c.head_lr, c.temperature)
     if key not in known:
         begun = time.monotonic()
-        known[key] = stage.heads()
-        network = copy.deepcopy(known[key][0])
+        known[key] = stage.make_heads()
+        network = copy.deepcopy(known[key].network)
         stage.fit_codebooks(network)
         took = time.monotonic() - begun
         diary.score(f"{recipe.name}: heads, {took:.1f} s", data.held_out.scores(Model(network, stage.end_recipe)))
-    network, near, bank = copy.deepcopy(known[key])
-    stage.forward = stage.network.backbone = network.backbone
+    heads = copy.deepcopy(known[key])
+    stage.space.network.backbone = heads.network.backbone
+    space = replace(stage.space, forward=heads.network.backbone)
     try:
-        network = stage.self_training(network, near, bank, 60 * recipe.train.minutes)
+        network = self_train(space, heads, (0.0, 60 * recipe.train.minutes))
     except CollapseError as error:
         diary.note(f"{recipe.name}: {error}")
         return
@@ -176,7 +174,7 @@ def last_stage(
 
 
 class Watch:
-    """Callbacks of a training: rates, and a curve of training pictures that ask the others."""
+    """Callbacks of a training: rates, and a curve of scores with training pictures as queries."""
 
     def __init__(self, diary: Diary, data: Data, recipe: Recipe, interval: float) -> None:
         self.diary, self.data, self.recipe, self.interval = diary, data, recipe, interval

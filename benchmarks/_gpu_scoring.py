@@ -1,4 +1,4 @@
-"""Scores of a protocol on the device that trains, in seconds: the rankings of `spq eval`."""
+"""Scores of a protocol, computed on the training device in seconds, with the rankings of `spq eval`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spq.evaluation.metrics import mean_average_precision, precision_at, relevan
 from spq.model.model import Model
 from spq.training.cluster import describe_whole
 
-BATCH = 1000  # queries ranked by floats at a time
+BATCH = 1000  # queries per step in float rankings
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Scorer:
     map_at: int = 1000
 
     def scores(self, model: Model, bf16: bool = False) -> dict[str, Any]:
-        """mAP@N and precision at 1 and N of each length of code, of the floats by inner product and by cosine."""
+        """mAP@N and precision at 1 and N: of each length of code, and of float descriptors by inner product and by cosine."""
         order = torch.from_numpy(order_of_ties(len(self.gallery))).to(self.gallery.device)
         size, quantizer = model.config.input, model.network.quantizer
         x, q = (
@@ -47,8 +47,8 @@ class Scorer:
             out[str(bits)] = self._score(ranked[1], labels)
         floats = {"float": (x, q)} if config.distance == "dot" else {}
         floats["float cosine"] = F.normalize(x, dim=1), F.normalize(q, dim=1)
-        for name, (rows, asking) in floats.items():
-            found = [(part @ rows.T).topk(top, dim=1).indices for part in torch.split(asking, BATCH)]
+        for name, (rows, queries) in floats.items():
+            found = [(part @ rows.T).topk(top, dim=1).indices for part in torch.split(queries, BATCH)]
             out[name] = self._score(torch.cat(found).cpu().numpy(), labels)
         return out
 

@@ -1,7 +1,7 @@
-"""Views per second of a training on a GPU, measured in the training loop itself; the authors' code beside it.
+"""Views per second of a training on a GPU, measured in the training loop, and the authors' code for comparison.
 
-Run by `gpu_cifar10.py --throughput`. Rates are of intervals between two moments at which the host has waited for the GPU;
-the first ones, in which kernels are chosen and compiled, do not count.
+Run by `gpu_cifar10.py --throughput`. A rate is measured between two moments at which the host has waited for the GPU. The first
+intervals do not count, because kernels are chosen and compiled in them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from spq.errors import ConfigError
 from spq.model.device import resolve_compile, resolve_device
 from spq.model.network import Network
 from spq.training import run, train
+from spq.training.callbacks import TrainStatus
 from spq.training.loss import multi_view
 
-VARIANTS = (  # the paper's network, batch and views; each line adds to the one before
+VARIANTS = (  # the first has the paper's network, batch and views; each one adds to the one before
     'paper:train.compile="off"',
     'paper:train.compile="off",train.precision="auto"',
     'paper:train.compile="off",train.precision="auto",train.channels_last=true',
@@ -49,9 +50,9 @@ class EnoughError(Exception):
 def measure(
     images: ImageSet, device: str, official: Path | None, known: Sequence[str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """A row for the authors' code, for each variant, and two for one forward pass against several; none of what is known.
+    """Yield a row for the authors' code, for each variant, and two rows that compare one forward pass with several.
 
-    Theirs is the first: where it cannot run, that is said before minutes are spent.
+    Rows in `known` are skipped. The authors' code is first, so that an error in it appears early.
     """
     if official and THEIRS not in known:
         yield [{"what": THEIRS, **rate_of_authors(images, resolve_device(device), official)}]
@@ -63,11 +64,11 @@ def measure(
 
 
 def rate_of(images: ImageSet, recipe: Recipe, device: str) -> dict[str, Any]:
-    """Of `train` itself. Its budget of an hour is never reached."""
+    """Rate of `train`, stopped long before its budget of an hour."""
     seen: list[tuple[float, int]] = []
     notes: list[str] = []
 
-    def on_status(status: run.TrainStatus) -> None:
+    def on_status(status: TrainStatus) -> None:
         seen.append((status.seconds, status.views))
         if len(seen) > INTERVALS + SKIPPED:
             raise EnoughError
@@ -85,7 +86,7 @@ def rate_of(images: ImageSet, recipe: Recipe, device: str) -> dict[str, Any]:
 
 
 def rate_of_authors(images: ImageSet, device: str, checkout: Path) -> dict[str, Any]:
-    """Of their `train_SPQ`, run unmodified by `_authors.py`."""
+    """Rate of the authors' `train_SPQ`, which `_authors.py` runs without changes."""
     try:
         from _authors import Authors, BudgetSpent
     except ImportError as error:
@@ -110,9 +111,9 @@ def rate_of_authors(images: ImageSet, device: str, checkout: Path) -> dict[str, 
 
 
 def forward_passes(recipe: Recipe, device: str, rounds: int = 6) -> list[dict[str, Any]]:
-    """Forward and backward pass of each view by itself, as training does it, and of all views of a step at once, in turn.
+    """Compare forward and backward passes for each view alone with one pass for all views of a step, in turn.
 
-    Batch normalisation then sees V * B pictures in place of B, and layers with small pictures fill a GPU better.
+    With one pass, batch normalization sees V * B pictures instead of B, and layers with small pictures use a GPU better.
     """
     config, torch_device = recipe.train, torch.device(device)
     torch.compiler.reset()
@@ -144,7 +145,7 @@ def _step(forward: Callable[..., Any], parts: Any, config: Any, device: str) -> 
 
 
 def _seconds(step: Callable[[], None], device: str, steps: int = 10) -> float:
-    """Of one step."""
+    """Seconds of one step."""
     steps = steps if device == "cuda" else 1
     for _ in range(steps if device == "cuda" else 0):
         step()
@@ -175,7 +176,7 @@ def _spread(rates: list[float]) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Aligned text; how many times as fast as the authors' code, where that was measured."""
+    """Aligned text, with the speed relative to the authors' code if that was measured."""
     theirs = next((row["views_per_second"] for row in rows if row["what"] == THEIRS), 0)
     return "\n".join(
         f"{row['views_per_second']:10,.0f} views/s ({row['from']:,.0f}..{row['to']:,.0f})"

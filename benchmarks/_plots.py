@@ -1,4 +1,4 @@
-"""Plots of quality runs as small multiples: one panel for each variant, all others in grey behind it."""
+"""Plots of quality runs: one panel for each variant, with all other variants in grey."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = 4
 
 
 def save_plots(rows: list[Row], folder: Path) -> list[Path]:
-    """mAP over time, precision-recall and P@N; one PNG each for every length of code. Returns their paths."""
+    """Write mAP over time, precision-recall and P@N, one PNG for each length of code; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     kinds: dict[str, tuple[Callable[[Row], Line], str, str, bool]] = {
         "map-over-time": (lambda row: _columns(row["curve"]), "minutes of training", "mAP", False),
@@ -25,7 +25,7 @@ def save_plots(rows: list[Row], folder: Path) -> list[Path]:
     for bits in sorted({row["bits"] for row in rows}):
         mine = [row for row in rows if row["bits"] == bits and "curve" in row]
         for name, (line_of, x_label, y_label, log) in kinds.items():
-            lines = [row for row in mine if len(line_of(row)[0]) > 1]  # a point alone is no curve
+            lines = [row for row in mine if len(line_of(row)[0]) > 1]  # one point is no curve
             if not lines:
                 continue
             path = folder / f"{name}-{bits}.png"

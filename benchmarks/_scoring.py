@@ -1,4 +1,4 @@
-"""What the quality benchmarks share: who asks whom, scores of a model, points along a training."""
+"""Shared by the quality benchmarks: protocols, scores of a model, points of a training, and the entry point of a benchmark."""
 
 from __future__ import annotations
 
@@ -28,23 +28,22 @@ from spq.evaluation.metrics import (
     mean_average_precision,
     precision_at,
     precision_recall,
-    query_chunks,
-    relevance,
     relevant_in_gallery,
 )
+from spq.evaluation.scoring import relevant_answers
 from spq.model.model import Model, Precision
 from spq.pq.scan import rank
 from spq.training.refit import refit
-from spq.training.run import FIT_IMAGES
+from spq.training.report import FIT_IMAGES
 
-QUERIES = 5000  # held out of the training set, or a tenth of a smaller one
+QUERIES = 5000  # held out of the training set, or a tenth of a small one
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Data:
-    """Pixels (N, 3, S, S) uint8 and labels (N,) of a protocol whose gallery is what was trained on."""
+    """Pixels (N, 3, S, S) uint8 and labels (N,) of a protocol whose gallery is the training set."""
 
     protocol: Protocol
     gallery: NDArray[np.uint8]
@@ -66,7 +65,7 @@ class Data:
 
 
 def choose_protocol(images: str, test: bool) -> Protocol:
-    """The final protocol of a labelled training set, or the one for choices, which looks at no test picture."""
+    """The final protocol of a labelled training set if `test`, else one for choices, which uses no test picture."""
     if not test:
         return held_out(images)
     kind = images.removesuffix(":train")
@@ -74,7 +73,7 @@ def choose_protocol(images: str, test: bool) -> Protocol:
 
 
 def held_out(images: str | ImageSet, seed: int = 0) -> Protocol:
-    """5,000 (or a tenth) of a labelled training set ask, the others are trained on and answer."""
+    """A protocol with 5,000 (or a tenth) of the training pictures as queries. The others are training set and gallery."""
     images = open_images(images) if isinstance(images, str) else images
     order = np.random.default_rng(seed).permutation(len(images))
     count = min(QUERIES, len(images) // 10)
@@ -83,17 +82,20 @@ def held_out(images: str | ImageSet, seed: int = 0) -> Protocol:
 
 
 def load_data(protocol: Protocol, size: int, queries: int | None = None) -> Data:
-    """Its pictures at `size`; `queries`: only the first so many of a fixed random order.
+    """Decode the pictures of a protocol.
 
-    The gallery is shuffled, always in the same way: answers at the same distance are ranked in its order, which in a folder is
-    that of the classes.
+    The gallery is shuffled, always in the same way. Answers at the same distance are ranked in gallery order, which in a folder
+    would be that of the classes.
+
+    Args:
+        size: side in pixels. queries: use only this many, the first of a fixed random order.
     """
-    asking = protocol.queries
+    query_images = protocol.queries
     if queries:
-        asking = subset(asking, np.sort(np.random.default_rng(0).permutation(len(asking))[:queries]))
+        query_images = subset(query_images, np.sort(np.random.default_rng(0).permutation(len(query_images))[:queries]))
     parts: list[Any] = []
     gallery = subset(protocol.gallery, order_of_ties(len(protocol.gallery)))
-    for images in (gallery, asking):
+    for images in (gallery, query_images):
         pixels = load_pixels(images, size)
         assert images.labels is not None
         parts += [pixels.array, images.labels[pixels.kept]]
@@ -101,17 +103,17 @@ def load_data(protocol: Protocol, size: int, queries: int | None = None) -> Data
 
 
 def map_of(model: Model, data: Data, distance: Distance) -> float:
-    """mAP@N of a model's codes."""
+    """mAP@N of the codes of a model."""
     codes = model.encode(data.gallery)
     search: Search = lambda rows, top: rank(model.tables(rows, distance), codes, top)[1]  # noqa: E731
     return mean_average_precision(relevant(search, model.embed(data.queries), data))
 
 
 def finish(model: Model, x: Floats, *, pq: bool) -> None:
-    """Codebooks as the end of a training leaves them, from gallery descriptors x.
+    """Fit the codebooks to gallery descriptors x, as the end of a training does.
 
     Args:
-        pq: plain k-means codebooks, where training had none.
+        pq: fit k-means codebooks, for a training without codebooks.
     """
     quantizer, config, sample = model.network.quantizer, model.config.quantizer, x[:: 1 + len(x) // FIT_IMAGES]
     if pq:
@@ -130,13 +132,13 @@ def measure(
     everything: bool = False,
     precision: Precision = "fp32",
 ) -> dict[str, Any]:
-    """Scores of a model, or of a point on the way to one.
+    """Scores of a model, or of a point of a training.
 
     Args:
-        pq: give it k-means codebooks first. refitted: its codebooks are as the recipe's end leaves them.
-        everything: also the other distances, classic codes on the same descriptors, float cosine, P@N and the PR curve.
+        pq: fit k-means codebooks first. refitted: the codebooks are already those of the end of the training.
+        everything: also other distances, classic codes on the same descriptors, float cosine, P@N and the PR curve.
     Returns:
-        `map` under the model's own distance, and what `everything` adds; `lengths`: of shorter codes of the same model.
+        `map` with the distance of the model. With `everything` also `lengths`, the mAP of shorter codes of the model.
     """
     x, q = (model.embed(images, precision=precision) for images in (data.gallery, data.queries))
     if pq or not refitted:
@@ -162,19 +164,19 @@ def measure(
     }
     bits = model.config.quantizer.bits
     classic = descriptor_baselines(bits) if bits % 4 == 0 else {}
-    # free lengths, of which the loss knows nothing, would spoil squared distances
-    rows, asking = (x, q) if model.config.head.norm else (unit(x), unit(q))
+    # descriptors may have any length in the loss, which would distort squared distances
+    rows, query_rows = (x, q) if model.config.head.norm else (unit(x), unit(q))
     for name, fit in classic.items():
         searches[name] = lambda fit=fit: fit(rows, bits, np.random.default_rng(0))  # type: ignore[misc]
     scores["others"] = {
-        name: _rounded(mean_average_precision(relevant(make(), asking if name in classic else q, data)))
+        name: _rounded(mean_average_precision(relevant(make(), query_rows if name in classic else q, data)))
         for name, make in searches.items()
     }
     return scores
 
 
 def _truncated_map(model: Model, bits: int, x: Floats, q: Floats, data: Data) -> float:
-    """mAP@N of the first `bits` of the codes, from the descriptors of the whole ones."""
+    """mAP@N of the first `bits` of the codes, from descriptors of the whole codes."""
     short = model.truncate(bits)
     D, own = short.config.quantizer.dim, short.config.quantizer.distance
     codes = short.encode_descriptors(x[:, :D])
@@ -185,14 +187,11 @@ def _truncated_map(model: Model, bits: int, x: Floats, q: Floats, data: Data) ->
 
 def relevant(search: Search, q: Floats, data: Data) -> Bools:
     """(Q, top) relevance of a search's answers."""
-    out = np.empty((len(q), data.map_at), bool)
-    for part in query_chunks(*out.shape):
-        out[part] = relevance(data.query_labels[part], data.gallery_labels, search(q[part], data.map_at))
-    return out
+    return relevant_answers(search, q, data.query_labels, data.gallery_labels, data.map_at)
 
 
 def new_point(out: Path) -> None:
-    """Keep `out/checkpoints/last.pt` as a point of the curve: a link, which costs no time of the training."""
+    """Keep `out/checkpoints/last.pt` as a point of the curve, as a link, which takes no time."""
     last, folder = out / "checkpoints" / "last.pt", out / "points"
     if last.exists():
         folder.mkdir(exist_ok=True)
@@ -202,7 +201,7 @@ def new_point(out: Path) -> None:
 
 
 def points(out: Path) -> Iterator[dict[str, Any]]:
-    """The kept checkpoints in order of time, each step once."""
+    """The checkpoints of the curve in order of time, each step once."""
     seen = set()
     for path in sorted((out / "points").glob("*.pt")):
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -212,7 +211,7 @@ def points(out: Path) -> Iterator[dict[str, Any]]:
 
 
 def machine(device: str = "cpu") -> str:
-    """Cores that may be used, and of what; or the GPU."""
+    """Number of threads and name of the CPU, or name of the GPU."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -221,20 +220,20 @@ def machine(device: str = "cpu") -> str:
 
 
 def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
-    """Of a benchmark, its module's text as help."""
+    """An argument parser whose help is the docstring of the benchmark."""
     style = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(prog=f"spq bench {name}", description=about, formatter_class=style)
 
 
 def entrance(name: str, main: Callable[[], None]) -> NoReturn:
-    """Run a benchmark; what spq itself refuses is one line."""
+    """Run a benchmark, and show errors of spq as one line."""
     try:
         main()
     except SPQError as error:
         print(f"spq bench {name}: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print(f"spq bench {name}: stopped; where it keeps its work, the same command goes on", file=sys.stderr)
+        print(f"spq bench {name}: stopped; if it has written results, the same command continues", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
 

@@ -1,10 +1,9 @@
-"""Variants of recipes by a line of text: `fast+hard:train.batch_size=128,views.blur=0`."""
+"""Variants of recipes as text: `fast+hard:train.batch_size=128,views.blur=0`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spq.api import with_options
-from spq.config import Recipe, from_dict, load_recipe, to_dict
+from spq.config import Recipe, load_recipe, to_dict, with_overrides
 from spq.errors import ConfigError
 from spq.model.network import Network
-from spq.training.run import Objective, Outputs
+from spq.training.loss import Objective, Outputs
 
 DIVERSITY = 1.0  # weight of the penalty of +diversity
 Loss = Callable[[Outputs], Tensor]
@@ -23,7 +22,7 @@ Loss = Callable[[Outputs], Tensor]
 
 @dataclass(frozen=True)
 class Ablation:
-    """What it makes of a recipe and of the loss. pq: training leaves no codebooks, k-means makes them."""
+    """A change of a recipe and of its loss. pq: training has no codebooks, and k-means fits them afterwards."""
 
     title: str = ""
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe
@@ -32,7 +31,7 @@ class Ablation:
 
 
 def _descriptors_alone(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
-    return loss([(x, x) for x, _ in outputs])  # twice NT-Xent of the descriptors
+    return loss([(x, x) for x, _ in outputs])  # two times NT-Xent of the descriptors
 
 
 def _hard(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
@@ -48,7 +47,7 @@ def _diverse(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
 
 
 def _unit_length(recipe: Recipe) -> Recipe:
-    """Descriptors by direction alone, as the loss sees them: their free lengths would spoil squared distances."""
+    """Descriptors of length 1, as in the loss, because other lengths would distort squared distances."""
     quantizer = replace(recipe.quantizer, distance="sqeuclidean")
     return replace(recipe, head=replace(recipe.head, norm=1.0), quantizer=quantizer)
 
@@ -73,28 +72,19 @@ ABLATIONS = {
 
 
 def variant(text: str, bits: int, minutes: float | None, epochs: int | None) -> tuple[Recipe, Ablation]:
-    """`fast+hard:train.batch_size=128,views.blur=0` -> the recipe with those values, and what is done to its training."""
+    """`fast+hard:train.batch_size=128,views.blur=0` -> the recipe with these values, and its ablation."""
     name, _, changes = text.partition(":")
     base, plus, ablation = name.rpartition("+")
     if plus and ablation not in ABLATIONS:
-        raise ConfigError(f"no ablation {ablation!r}; there are {', '.join(ABLATIONS)}")
+        raise ConfigError(f"no ablation {ablation!r}; use one of {', '.join(ABLATIONS)}")
     found = ABLATIONS[ablation] if plus else Ablation()
     recipe = with_options(load_recipe(base if plus else name), bits=bits, minutes=minutes, epochs=epochs)
-    table = to_dict(found.change(recipe))
-    for change in filter(None, _split(changes)):
-        key, _, value = change.partition("=")
-        section, _, field = key.partition(".")
-        try:
-            if not field:
-                raise KeyError(key)
-            table[section][field] = tomllib.loads(f"value = {value}")["value"]
-        except (KeyError, TypeError, tomllib.TOMLDecodeError):
-            raise ConfigError(f"{change!r} in {text} is not section.key=value in TOML") from None
-    return replace(from_dict(Recipe, table, where=text), name=text), found
+    changed = with_overrides(found.change(recipe), [change for change in _split(changes) if change])
+    return replace(changed, name=text), found
 
 
 def _split(changes: str) -> list[str]:
-    """At commas that are not inside brackets."""
+    """Split at commas outside of brackets."""
     parts, depth = [""], 0
     for character in changes:
         depth += (character == "[") - (character == "]")
@@ -106,14 +96,14 @@ def _split(changes: str) -> list[str]:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """Of all values that are not the defaults: a recipe that was changed is another one, a key that came to spq changes none."""
+    """A hash of all values that are not defaults, so that new keys of spq do not change it."""
     table, usual = to_dict(replace(recipe, name="")), to_dict(Recipe(name=""))
-    told = {
+    changed = {
         section: {key: value for key, value in values.items() if value != usual[section][key]}
         for section, values in table.items()
         if isinstance(values, dict)
     }
     if not recipe.finish.epochs:
-        told["finish"] = {}  # of no finish nothing counts
-    told["train"] = {key: v for key, v in told["train"].items() if key not in ("seed", "minutes", "epochs")}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+        changed["finish"] = {}  # without a finish, its other values have no effect
+    changed["train"] = {key: v for key, v in changed["train"].items() if key not in ("seed", "minutes", "epochs")}
+    return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:12]

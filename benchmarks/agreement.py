@@ -1,11 +1,11 @@
-"""Do we train what the authors train? Loss curves from the same initial weights and the same views, theirs and ours.
+"""Does our training equal the authors' training? Loss curves from the same initial weights and the same views.
 
     spq bench agreement SPQ --steps 200 --batch-size 16
 
-Their `train_SPQ` runs first; its initial weights and every view that its network sees are kept. After each of its steps, our
-network gets the weights of before the step and must give the same loss and the same gradient. Then our `train` runs recipe
-`paper` in fp32 by itself from the initial weights on those views, with the constant learning rate of their first ten epochs.
-Rounding differs, and training amplifies it: as a yardstick ours runs once more from weights that differ in the seventh digit.
+The authors' `train_SPQ` runs first. The benchmark keeps its initial weights and every view that its network sees. At each step
+our network gets the weights from before the step, and must give the same loss and the same gradient. Then our `train` runs
+recipe `paper` in fp32 from the same initial weights and views, with the constant learning rate of the authors' first ten epochs.
+Rounding errors grow during training. For comparison, our training runs once more from weights that differ in the seventh digit.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ State = dict[str, Tensor]
 
 
 class Shadow:
-    """Our network in step with theirs: the same weights and views, so that loss and gradient must be the same."""
+    """Repeats each step of the authors with our network. Weights and views are the same, so loss and gradient must be too."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.network = recipe, Network(recipe)
         self.before: State = {}
         self.losses: list[float] = []
-        self.gradients: list[float] = []  # of each step, |theirs - ours| / |theirs| over all weights
+        self.gradients: list[float] = []  # |theirs - ours| / |theirs| over all weights, for each step
 
     def follow(self, network: nn.Module, views: list[Tensor]) -> None:
-        """After a step of theirs (or before the first, with no views yet): repeat it, and note the weights as they are now."""
+        """Repeat a step of the authors, then keep their new weights. Before the first step there are no views."""
         if views:
             self.network.load_state_dict(self.before)
             self.network.zero_grad()
@@ -67,7 +67,11 @@ class Shadow:
 def theirs(
     authors: Authors, images: ImageSet, recipe: Recipe, steps: int
 ) -> tuple[list[float], State, list[Tensor], Shadow]:
-    """Losses (steps,), initial weights under our names, the 2 * steps views (B, 3, S, S) that they saw, and ours in step."""
+    """Train with the authors' code.
+
+    Returns:
+        losses (steps,), initial weights under our names, the 2 * steps views (B, 3, S, S), and the comparison of each step.
+    """
     losses: list[float] = []
     views: list[Tensor] = []
     initial: State = {}
@@ -91,7 +95,7 @@ def theirs(
 
 
 def ours(images: ImageSet, recipe: Recipe, initial: State, views: list[Tensor]) -> list[float]:
-    """Losses of our own `train` from these weights on these views."""
+    """Losses of our `train` from these weights, on these views."""
     losses: list[float] = []
 
     def network_of(recipe: Recipe, backbone: nn.Module | None) -> Network:
@@ -105,8 +109,8 @@ def ours(images: ImageSet, recipe: Recipe, initial: State, views: list[Tensor]) 
         return value
 
     with (
-        mock.patch("spq.training.train.Network", network_of),
-        mock.patch("spq.training.train.make_views", side_effect=views),
+        mock.patch("spq.training.start.Network", network_of),
+        mock.patch("spq.training.stages.network.make_views", side_effect=views),
         tempfile.TemporaryDirectory(prefix="spq-agreement-") as folder,
     ):
         train(images, recipe, folder, device="cpu", objective=objective)
@@ -114,7 +118,7 @@ def ours(images: ImageSet, recipe: Recipe, initial: State, views: list[Tensor]) 
 
 
 def nudged(state: State, seed: int = 0) -> State:
-    """The weights, each about one part in ten million off."""
+    """The weights, each changed by about one part in ten million."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: t * (1 + 1e-7 * torch.randn(t.shape, generator=generator)) if t.is_floating_point() else t
@@ -123,7 +127,7 @@ def nudged(state: State, seed: int = 0) -> State:
 
 
 def windows(difference: NDArray[np.float64]) -> dict[str, float]:
-    """Mean absolute difference within parts of the curve."""
+    """Mean absolute difference in parts of the curve."""
     edges = [0, *(edge for edge in (10, 50, 100) if edge < len(difference)), len(difference)]
     return {f"{a + 1}-{b}": float(difference[a:b].mean()) for a, b in pairwise(edges)}
 
@@ -141,14 +145,14 @@ def main() -> None:
     authors = Authors(a.checkout)
     source = open_images(a.images)
     per_epoch = min(a.steps, len(source) // a.batch_size)
-    epochs = -(-a.steps // per_epoch)  # whole ones
+    epochs = -(-a.steps // per_epoch)  # rounded up
     images = subset(source, range(per_epoch * a.batch_size))
     recipe = with_options(load_recipe("paper"), bits=a.bits, epochs=epochs, seed=a.seed)
     recipe = replace(recipe, train=replace(recipe.train, batch_size=a.batch_size, schedule="constant"))
     their_losses, initial, views, shadow = theirs(authors, images, recipe, epochs * per_epoch)
-    print("authors' code done, now ours", file=sys.stderr)
+    print("authors' training finished, our training starts", file=sys.stderr)
     our_losses = ours(images, recipe, initial, views)
-    print("ours done, now ours from nudged weights", file=sys.stderr)
+    print("our training finished, our training from changed weights starts", file=sys.stderr)
     nudged_losses = ours(images, recipe, nudged(initial), views)
     curves = [np.array(losses) for losses in (their_losses, our_losses, nudged_losses)]
     apart, yardstick = windows(abs(curves[0] - curves[1])), windows(abs(curves[2] - curves[1]))
@@ -156,10 +160,10 @@ def main() -> None:
     ends = f"{curves[0][-1]:.4f} theirs, {curves[1][-1]:.4f} ours"
     print(f"{len(views) // 2} steps, batch {a.batch_size}: loss {curves[0][0]:.4f} -> {ends}")
     together = f"losses at most {in_step['loss']:.1e} apart, gradients {in_step['gradient']:.1e} (relative)"
-    print(f"each step from their weights: {together}")
-    print("each by itself, mean absolute difference of the losses:")
+    print(f"each step from the authors' weights: {together}")
+    print("separate trainings, mean absolute difference of the losses:")
     for part, value in apart.items():
-        print(f"  steps {part:8s} theirs - ours {value:.1e}; ours - ours from nudged weights {yardstick[part]:.1e}")
+        print(f"  steps {part:8s} theirs - ours {value:.1e}; ours - ours from changed weights {yardstick[part]:.1e}")
     if a.json:
         report = {
             "commit": authors.commit, "steps": len(views) // 2, "batch_size": a.batch_size, "bits": a.bits, "seed": a.seed,

@@ -1,18 +1,18 @@
-"""Do codes of clustering heads find more than codes of today's finish, on the same frozen features?
+"""Do codes of clustering heads find more than codes of the finish, on the same frozen features?
 
     python benchmarks/lite0_weights.py lite0.safetensors
     spq bench clusters cifar10:train --weights lite0.safetensors --size 128 --json clusters.json
     spq bench clusters cifar10:train --model MODEL --seeds 3 --without-choice
 
-Queries, and a gallery that methods are fitted to, are drawn from a labelled training set. Labels serve for scores alone.
+Queries and gallery are drawn from a labelled training set, and methods are fitted to the gallery. Only scores use labels.
 Features are computed once and cached, as in training. Methods, each with 16, 32 and 64 bits:
 
 - float: cosine of the centred features, without codes.
 - PQ and OPQ with 16 codewords: centred features of length 1; OPQ on their 256 principal axes.
-- finish: the head and codebooks of recipe spq's [finish], its prefixes of 4, 8 and 16 codebooks.
+- finish: head and codebooks of [finish] in recipe spq, with prefixes of 4, 8 and 16 codebooks.
 - heads: the first 4, 8 and 16 clustering heads, softmax(logits / T), codebooks by k-means, distance dot.
 
-Views of the finish and of the heads have the size of the pictures: --views 0 learns from whole pictures alone.
+Views of the finish and of the heads have the size of the pictures. With --views 0 both learn only from whole pictures.
 """
 
 from __future__ import annotations
@@ -48,23 +48,23 @@ from spq.model.model import Model
 from spq.model.quantizer import Quantizer
 from spq.pq.scan import rank
 from spq.training.cluster import choose_heads, fit_heads
-from spq.training.cluster_stage import CHOOSERS
-from spq.training.features import cached_features
+from spq.training.features import FeatureExtractor, cached_features
 from spq.training.neighbours import neighbours
 from spq.training.refit import refit
+from spq.training.stages.cluster import CHOOSERS
 from spq.training.train import train
 
 LENGTHS = (16, 32, 64)
 CODEBOOKS = max(LENGTHS) // 4  # of 16 codewords
 AXES = 256  # principal axes that OPQ is fitted to
-ASKED_BITS = 32  # of the gain that is printed
+ASKED_BITS = 32  # length for which the gain is printed
 Floats = NDArray[np.float32]
 Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What describes pictures: a frozen backbone, its feature dimension, and the recipe with its input and views."""
+    """A frozen backbone, its feature dimension, and the recipe with its input and views."""
 
     recipe: Recipe
     backbone: nn.Module
@@ -93,7 +93,7 @@ class Data:
         return {"map": mean_average_precision(hits), "precision_at_1": precision_at(hits, (1,))[1]}
 
     def score_codes(self, method: str, codes: NDArray[np.uint8], tables: Floats) -> Rows:
-        """A row for each length: the first sub-codes of codes (N, M) and the first tables of (Q, M, K)."""
+        """One row for each length, with the first sub-codes of codes (N, M) and the first tables of (Q, M, K)."""
         found = []
         for bits in LENGTHS:
             short = np.ascontiguousarray(codes[:, : bits // 4])
@@ -102,7 +102,7 @@ class Data:
         return found
 
     def centred(self) -> tuple[Floats, Floats]:
-        """Gallery (N, F) and queries (Q, F) at length 1, less the gallery's mean."""
+        """Gallery (N, F) and queries (Q, F) at length 1, minus the mean of the gallery."""
         gallery = unit(self.gallery[:, 0])
         mean = gallery.mean(0)
         return gallery - mean, unit(self.queries) - mean
@@ -123,32 +123,35 @@ def describe_source(arguments: argparse.Namespace) -> Source:
 
 
 def load(images: ImageSet, source: Source, *, count: int, queries: int, at: int, split: int = 0) -> Data:
-    """Draw queries and gallery, and describe them.
+    """Draw queries and gallery, and compute their features.
 
     Args:
-        count: pictures of the gallery at most. split: seed of the draw.
+        count: number of gallery pictures at most. split: seed of the draw.
     Raises:
         DataError: no labels, or too few pictures.
     """
     if images.labels is None:
         raise DataError(f"{images.name} has no labels to score with; give a labelled training set")
     if len(images) <= queries:
-        raise DataError(f"{queries} queries leave no gallery of {len(images)} pictures; give fewer --queries")
+        raise DataError(
+            f"--queries {queries} must be below the number of pictures, {len(images)}; give fewer --queries"
+        )
     order = np.random.default_rng(split).permutation(len(images))
-    asking = subset(images, np.sort(order[:queries]))
-    answering = subset(images, np.sort(order[queries : queries + count]))
+    query_images = subset(images, np.sort(order[:queries]))
+    gallery_images = subset(images, np.sort(order[queries : queries + count]))
     whole = replace(source.recipe, train=replace(source.recipe.train, cached_views=0))
-    q = cached_features(asking, whole, source.backbone, source.feature_dim, progress=_progress("queries"))
-    x = cached_features(answering, source.recipe, source.backbone, source.feature_dim, progress=_progress("gallery"))
-    ties = order_of_ties(len(x.kept))  # equal distances are ranked in gallery order: not in that of classes
-    assert asking.labels is not None
-    assert answering.labels is not None
-    labels = answering.labels[x.kept][ties], asking.labels[q.kept]
-    return Data(source, answering, np.array(x.array)[ties], np.array(q.array[:, 0]), *labels, min(at, len(ties)))
+    backbone, dim = source.backbone, source.feature_dim
+    q = cached_features(query_images, FeatureExtractor(whole, backbone), dim, _progress("queries"))
+    x = cached_features(gallery_images, FeatureExtractor(source.recipe, backbone), dim, _progress("gallery"))
+    ties = order_of_ties(len(x.kept))  # equal distances are ranked in gallery order, which must not be that of classes
+    assert query_images.labels is not None
+    assert gallery_images.labels is not None
+    labels = gallery_images.labels[x.kept][ties], query_images.labels[q.kept]
+    return Data(source, gallery_images, np.array(x.array)[ties], np.array(q.array[:, 0]), *labels, min(at, len(ties)))
 
 
 def score_float(data: Data) -> Rows:
-    """Cosine of the features; 0 bits stand for no code."""
+    """Cosine of the features; 0 bits means no code."""
     gallery, queries = data.centred()
     return [{"method": "float cosine", "bits": 0, **data.scores(float_cosine(gallery)(queries, data.at))}]
 
@@ -167,10 +170,10 @@ def score_classic(data: Data, method: str, seed: int) -> Rows:
 
 
 def finish_recipe(source: Recipe, epochs: int | None = None) -> Recipe:
-    """Make recipe spq's finish a training of its own, on cached features of this source.
+    """Make the finish of recipe spq a separate training, on cached features of this source.
 
     Args:
-        epochs: instead of the recipe's.
+        epochs: overrides those of the recipe.
     """
     spq = load_recipe("spq")
     f, views = spq.finish, source.train.cached_views
@@ -183,7 +186,7 @@ def finish_recipe(source: Recipe, epochs: int | None = None) -> Recipe:
 
 
 def score_finish(data: Data, seed: int, epochs: int | None = None) -> Rows:
-    """Train head and codebooks of today's finish."""
+    """Train head and codebooks of the finish, and score their codes."""
     recipe = finish_recipe(data.source.recipe, epochs)
     recipe = replace(recipe, train=replace(recipe.train, seed=seed))
     with tempfile.TemporaryDirectory(prefix="spq-clusters-") as folder:
@@ -198,7 +201,7 @@ def score_heads(
     """Fit clustering heads, and score their codes at each temperature.
 
     Args:
-        near: (N, n) rows of neighbours. without_choice: also score the first heads, as they were drawn.
+        near: (N, n) rows of neighbours. without_choice: also score the first heads, without a choice.
     """
     features, generator = torch.from_numpy(data.gallery), torch.Generator().manual_seed(seed)
     heads = CODEBOOKS * config.candidates
@@ -245,7 +248,7 @@ def compare(
     epochs: int | None = None,
     config: ClusterConfig | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each method, length and seed; `seconds` are those of all rows of a method and seed together."""
+    """Yield a row for each method, length and seed; `seconds` is the time of all rows of a method and seed."""
     begun, config = time.monotonic(), config or ClusterConfig()
     near = neighbours(data.gallery[:, 0], config.neighbours, 0, torch.device("cpu"))
     assert near is not None
@@ -267,7 +270,7 @@ def compare(
 
 
 def table(rows: Rows) -> str:
-    """Mean mAP, half the spread of seeds where there are several, and mean precision at 1, by method and bits."""
+    """Mean mAP, half the spread if there are several seeds, and mean precision at 1, by method and bits."""
     lines = [f"{'mAP, P@1':24s}" + "".join(f"{f'{bits} bits':>26s}" for bits in LENGTHS)]
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = [row for row in rows if row["method"] == method]
@@ -278,7 +281,7 @@ def table(rows: Rows) -> str:
 
 
 def gains(rows: Rows, bits: int = ASKED_BITS) -> dict[str, float]:
-    """Mean mAP of each kind of heads less that of the finish, at so many bits."""
+    """Mean mAP of each kind of heads minus that of the finish, at this number of bits."""
     maps: dict[str, list[float]] = {}
     for row in rows:
         if row["bits"] == bits:
@@ -305,17 +308,25 @@ def parse_arguments() -> argparse.Namespace:
     parser = parser_of("clusters", __doc__)
     parser.add_argument("images", help="a labelled training set, for example cifar10:train")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--weights", type=Path, help="of EfficientNet-Lite0, a .safetensors file")
-    source.add_argument("--model", type=Path, help="take the backbone of this spq model instead")
-    parser.add_argument("--size", type=int, default=128, help="pixels, with --weights")
-    parser.add_argument("--count", type=int, default=20_000, help="pictures of the gallery")
-    parser.add_argument("--queries", type=int, default=2000, help="pictures that ask")
+    source.add_argument("--weights", type=Path, help=".safetensors file of EfficientNet-Lite0")
+    source.add_argument("--model", type=Path, help="use the backbone of this spq model")
+    parser.add_argument("--size", type=int, default=128, help="size of pictures in pixels, with --weights")
+    parser.add_argument("--count", type=int, default=20_000, help="number of gallery pictures")
+    parser.add_argument("--queries", type=int, default=2000, help="number of query pictures")
     parser.add_argument("--split", type=int, default=0, help="seed that draws queries and gallery")
     parser.add_argument("--at", type=int, default=400, help="depth of mAP")
-    parser.add_argument("--views", type=int, default=load_recipe("spq").finish.views, help="cached, of each picture")
-    parser.add_argument("--epochs", type=int, help="of the finish; by default those of recipe spq")
-    parser.add_argument("--temperatures", type=float, nargs="+", default=[3.0, 4.0, 5.0], help="of the heads' softmax")
-    parser.add_argument("--without-choice", action="store_true", help="also score the first 16 heads, not chosen")
+    parser.add_argument(
+        "--views", type=int, default=load_recipe("spq").finish.views, help="cached views of each picture"
+    )
+    parser.add_argument("--epochs", type=int, help="epochs of the finish (default: those of recipe spq)")
+    parser.add_argument(
+        "--temperatures",
+        type=float,
+        nargs="+",
+        default=[3.0, 4.0, 5.0],
+        help="temperatures of the softmax of the heads",
+    )
+    parser.add_argument("--without-choice", action="store_true", help="also score the first 16 heads")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
@@ -323,7 +334,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     a, begun = parse_arguments(), time.monotonic()
-    commit = commit_of(Path(__file__).parent.parent)  # now: what a run reads, not what is committed meanwhile
+    commit = commit_of(Path(__file__).parent.parent)  # read now, because a run may take hours
     if min(a.queries, a.count, a.at, a.seeds, *a.temperatures) <= 0 or a.views < 0:
         raise ConfigError("counts, seeds and temperatures must be above 0, and --views 0 or more")
     data = load(open_images(a.images), describe_source(a), count=a.count, queries=a.queries, at=a.at, split=a.split)

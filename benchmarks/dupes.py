@@ -1,14 +1,18 @@
-"""Does `spq dupes` find the copies of pictures, each under its kind, and nothing else?
+"""Does `spq dupes` find the copies of pictures with their right kind, and nothing else?
 
     spq train $SPQ_DATA/clothing --recipe fast --bits 64 --image-size 64 --minutes 30 --out clothing.spq
     python benchmarks/dupes.py --model clothing.spq [--count 500] [--json dupes.json] [--html dupes.html]
 
-Of every picture copies are made: the same bytes, JPEG at three qualities, half the size, cropped by 5 % of each side in
-all, mirrored, darker and brighter. Recall of a kind: the share of its copies that are grouped with their original by that
-kind or a surer one; for `similar`, of all copies. Precision: the share of pictures called superfluous whose kept picture is
-of the same original, and, for identical and re-encoded, was not edited. `similar` cannot reach 1: two originals that look
-alike are similar, and count as wrong here. Originals that the collection itself holds twice are listed: look at them
-(`--html`) before they count as mistakes, and add those that are real to KNOWN.
+The benchmark makes copies of every picture: the same bytes, JPEG at three qualities, half the size, cropped by 5 % of each side,
+mirrored, darker and brighter.
+
+- Recall of a kind: the share of its copies that are in a group with their original, with that kind or a surer one. For
+  `similar`, the share of all copies.
+- Precision: the share of reported copies whose kept picture has the same original. For identical and
+  re-encoded, the kept picture must not be an edited one.
+
+Precision of `similar` cannot reach 1, because two different originals that look alike count as wrong. Two originals that may be
+the same picture are listed. Look at them (`--html`), and add real copies to KNOWN.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ from spq.errors import ImageError
 
 Maker = Callable[[Image.Image, Path], None]
 
-# Originals of the clothing photos that are one picture, each pair looked at; the surest kind they are
+# Originals of the clothing photos that are the same picture, checked by eye, with their surest kind
 KNOWN = [
     ("train/skirt/637a56e4-7fa6-4f75-8859-0f8902461554.jpg", "train/shorts/6075b4a5-5b1a-4ce0-aea0-9dbfbca7c35c.jpg"),
     ("train/dress/b59e4d4a-a283-4868-8a81-2f24d8b9c8d8.jpg", "train/dress/e6a8b33f-279c-4072-8dba-229d94205e55.jpg"),
@@ -66,7 +70,7 @@ def brightness(factor: float) -> Maker:
     return lambda image, path: ImageEnhance.Brightness(image).enhance(factor).save(path, "JPEG", quality=85)
 
 
-MAKERS: dict[str, tuple[str, Maker | None]] = {  # copy -> the kind it should be found under, how it is made
+MAKERS: dict[str, tuple[str, Maker | None]] = {  # copy -> its expected kind, and the function that makes it
     "bytes": ("identical", None),
     "q90": ("re-encoded", jpeg(90)),
     "q60": ("re-encoded", jpeg(60)),
@@ -81,7 +85,7 @@ UNEDITED = {"original", *(copy for copy, (kind, _) in MAKERS.items() if kind in 
 
 
 def make_copies(images: ImageSet, positions: list[int], root: Path) -> None:
-    """root/<copy>/<position>.jpg for each of `positions` and each maker; the originals under root/original."""
+    """Write root/<copy>/<position>.jpg for each position and maker. The originals go to root/original."""
     for copy in ("original", *MAKERS):
         (root / copy).mkdir(parents=True, exist_ok=True)
     for position in positions:
@@ -97,7 +101,7 @@ def make_copies(images: ImageSet, positions: list[int], root: Path) -> None:
 
 
 def origins(images: ImageSet) -> Callable[[str], str]:
-    """path of a picture -> its original, one name for originals that are known to be one."""
+    """Path of a picture -> its original. Originals that are known to be the same picture have one name."""
     number = {name: f"{position:06d}" for position, name in enumerate(images.ids)}
     alias = {number[b]: number[a] for a, b in KNOWN if a in number and b in number}
 
@@ -109,7 +113,7 @@ def origins(images: ImageSet) -> Callable[[str], str]:
 
 
 def joined(report: Report, copies: list[str]) -> dict[str, Counter[str]]:
-    """Per maker: by which kind its copies were grouped with their original, or that they were missed."""
+    """For each maker: the kinds under which its copies are in a group with their original, or that they were missed."""
     leader: dict[str, str] = {}
 
     def top(path: str) -> str:
@@ -137,7 +141,7 @@ def is_true(kind: str, keep: str, other: str, origin: Callable[[str], str]) -> b
 
 
 def scores(report: Report, found: dict[str, Counter[str]], origin: Callable[[str], str]) -> dict[str, dict[str, float]]:
-    """Precision and recall of each kind, with what they were counted from."""
+    """Precision and recall of each kind, with their counts."""
     rows = {}
     for number, kind in enumerate(KINDS, 1):
         links = [(g.keep.path, other.path) for g in report.groups if g.kind == kind for other in g.others]
@@ -155,7 +159,7 @@ def scores(report: Report, found: dict[str, Counter[str]], origin: Callable[[str
 
 
 def doubtful(report: Report, images: ImageSet, origin: Callable[[str], str]) -> list[tuple[str, str, str]]:
-    """(kind, original, original) of what was called the same and is of two originals: real, or a mistake."""
+    """(kind, original, original) of groups with two originals, which are real copies or mistakes."""
     pairs = set()
     for group in (group for group in report.groups if group.kind != "similar"):
         for other in group.others:
@@ -180,10 +184,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="model folder")
     parser.add_argument("--images", default=f"{os.environ.get('SPQ_DATA', '.')}/clothing")
-    parser.add_argument("--count", type=int, help="how many originals; by default all")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of originals and of the calibration")
+    parser.add_argument("--count", type=int, help="number of originals (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of originals and of calibration")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--html", type=Path, help="contact sheet of what was found")
+    parser.add_argument("--html", type=Path, help="contact sheet of the groups")
     arguments = parser.parse_args()
 
     images, model = open_images(arguments.images), SPQ.load(arguments.model)

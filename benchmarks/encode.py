@@ -1,19 +1,19 @@
-"""How fast do pictures become codes here: `spq index`, or the loops that one would write oneself?
+"""How fast are pictures encoded on this machine, by `spq index` and by simple loops?
 
     python benchmarks/encode.py --images PHOTOS/ --model MODEL [--many 50000] [--json encode.json]
 
-Timed in turn, round after round, over the same files and with the same network; medians are printed. All files are read once
-before, so that all methods find them in memory.
+The methods run in turn, several rounds, on the same files and with the same network. The medians are printed. All files are read
+once before, so that every method finds them in the memory of the operating system.
 
-- ours: a whole new index, with hashes and SQLite on the disk.
-- decode, forward: its two halves alone, each in the ways that the cores could be used. From the fastest ways comes the
-  bound, 1 / (1/decode + 1/forward): both halves need the same cores, so nothing that runs both can be faster.
-- plain loop: Image.open, convert, resize, one picture after another; batches of 32, torch with its default threads.
-- DataLoader: the same in as many worker processes as there are cores.
-- imagededup: its CNN encoder with its own network (MobileNetV3-small at 224 pixels, untrained: as fast) on the same files,
-  where it is installed.
+- ours: a complete new index, with hashes, and SQLite on the disk.
+- decode, forward: the two halves alone, each in several ways to use the cores. The fastest ways give the bound
+  1 / (1/decode + 1/forward). Both halves need the same cores, so no method that does both can be faster.
+- plain loop: Image.open, convert and resize, one picture after another; batches of 32; torch with its default threads.
+- DataLoader: the same, with one worker process for each core.
+- imagededup: its CNN encoder with its own network on the same files, if it is installed. The network is MobileNetV3-small at
+  224 pixels, untrained, which is as fast.
 
-`--many` indexes so many different pictures (copies with other bytes at the end) and says how the memory in use grows.
+`--many` indexes this many different pictures (copies with other bytes at the end) and reports the growth of memory.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ BATCH = 32  # of the plain loops
 class Task:
     source: ImageSet
     model: Model
-    pixels: NDArray[np.uint8]  # (N, 3, S, S), decoded before
+    pixels: NDArray[np.uint8]  # (N, 3, S, S), already decoded
     workers: int
 
     @property
@@ -72,7 +72,7 @@ def decode_in_threads(task: Task) -> None:
 
 def decode_in_processes(task: Task) -> None:
     global _forked
-    _forked = task  # the workers are forked and inherit it
+    _forked = task  # forked workers inherit it
     with multiprocessing.get_context("fork").Pool(task.workers) as pool:
         for _ in pool.imap(_decode, np.array_split(np.arange(len(task.source)), 8 * task.workers)):
             pass
@@ -86,7 +86,7 @@ _forked: Task
 
 
 def forward_a_batch_a_core(task: Task) -> None:
-    """As our pipeline does it."""
+    """One batch per core, as in spq."""
     threads, step = torch.get_num_threads(), task.model.batch_size
     with ThreadPoolExecutor(task.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(task.model.encode, (task.pixels[n : n + step] for n in range(0, len(task.pixels), step))))
@@ -142,7 +142,9 @@ def imagededup(task: Task) -> None:
     from imagededup.methods import CNN
 
     make = torchvision.models.mobilenet_v3_small
-    offline = patch("torchvision.models.mobilenet_v3_small", lambda weights: make())  # as fast with any weights
+    offline = patch(
+        "torchvision.models.mobilenet_v3_small", lambda weights: make()
+    )  # the weights do not change the speed
     with tempfile.TemporaryDirectory() as folder, offline:
         for position in range(len(task.source)):
             path = task.source.path(position)
@@ -164,7 +166,7 @@ METHODS: dict[str, Callable[[Task], None]] = {
 
 
 def measure(task: Task, rounds: int) -> dict[str, list[float]]:
-    """Images per second of each method that works here, by round."""
+    """Images per second in each round, for each method that works on this machine."""
     rates: dict[str, list[float]] = {}
     for number in range(rounds):
         for name, method in METHODS.items():
@@ -174,14 +176,14 @@ def measure(task: Task, rounds: int) -> dict[str, list[float]]:
             try:
                 method(task)
             except ImportError as error:
-                print(f"{name} is left out: {error}")
+                print(f"{name} is omitted: {error}")
                 continue
             rates.setdefault(name, []).append(len(task.source) / (time.perf_counter() - start))
     return rates
 
 
 class Repeated(ImageSet):
-    """`count` pictures of other bytes, from those of `images`: what follows a picture's end changes its hash alone."""
+    """`count` pictures with different bytes, made from `images`. Bytes after the end of a picture change only its hash."""
 
     def __init__(self, images: ImageSet, count: int) -> None:
         super().__init__(f"{count} of {images.name}", [f"{position:09d}" for position in range(count)])
@@ -195,7 +197,7 @@ class Repeated(ImageSet):
 
 
 def memory(model: Model, source: ImageSet, count: int) -> list[tuple[int, int]]:
-    """(pictures done, bytes in use) while `count` pictures are indexed."""
+    """(pictures done, bytes in use) during the indexing of `count` pictures."""
     points: list[tuple[int, int]] = []
 
     def note(done: int, total: int, unreadable: int) -> None:
@@ -215,7 +217,7 @@ def report_memory(points: list[tuple[int, int]]) -> dict[str, float]:
 
 
 def report_rates(rates: dict[str, list[float]]) -> dict[str, float]:
-    """Prints the table; returns the bound and the shares that are asked for."""
+    """Print the table; returns the bound, the share of it that spq reaches, and the speed-up."""
     medians = {name: statistics.median(values) for name, values in rates.items()}
     for name, value in medians.items():
         spread = f"{min(rates[name]):.0f}..{max(rates[name]):.0f}"
@@ -234,7 +236,7 @@ def main() -> None:
     parser.add_argument("--images", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--count", type=int, default=0, help="use only so many pictures")
+    parser.add_argument("--count", type=int, default=0, help="use only this many pictures")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--many", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -242,11 +244,11 @@ def main() -> None:
     model, source = Model.load(arguments.model, resolve_device(arguments.device)), open_images(arguments.images)
     source = subset(source, range(min(arguments.count or len(source), len(source))))
     report: dict[str, object] = {}
-    if arguments.many:  # first: what later ones leave behind would hide growth
+    if arguments.many:  # first, because memory that other methods leave would hide the growth
         report["memory"] = report_memory(memory(model, source, arguments.many))
     workers = default_workers(model)
     pixels = load_pixels(source, model.config.input.size, workers=workers)
-    source = subset(source, pixels.kept)  # the plain loops would stop at a broken file
+    source = subset(source, pixels.kept)  # a broken file would stop the plain loops
     rates = measure(Task(source, model, pixels.array, workers), arguments.rounds)
     report |= {
         "images": len(source),

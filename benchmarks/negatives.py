@@ -1,9 +1,9 @@
-"""How much a negative example should count: precision after one wrong answer is turned into `negative`.
+"""Which weight should a negative example have? Precision after the first wrong answer becomes a negative.
 
     python benchmarks/negatives.py demo-out/model sample:train
 
-Labelled pictures ask among themselves. The first answer of another class becomes the negative; precision at 50 of the second
-search, without query and negative, is printed for each weight and distance. Weight 0 is the first search.
+Labelled pictures are both queries and gallery. The first answer of another class becomes the negative. For each weight and
+distance the benchmark prints the precision at 50 of the second search, without query and negative. Weight 0 is the first search.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def main() -> None:
     model = Model.load(arguments.model)
     pixels = load_pixels(images, model.config.input.size)
     x = model.embed(pixels.array)
-    asking = rng.choice(len(x), min(arguments.queries, len(x)), replace=False)
+    queries = rng.choice(len(x), min(arguments.queries, len(x)), replace=False)
     assert images.labels is not None
     for distance in DISTANCES:
-        measure(x, model.encode_descriptors(x), model.codebooks, distance, images.labels[pixels.kept], asking)
+        measure(x, model.encode_descriptors(x), model.codebooks, distance, images.labels[pixels.kept], queries)
 
 
 def measure(
@@ -53,20 +53,20 @@ def measure(
     codebooks: NDArray[np.float32],
     distance: str,
     labels: NDArray[np.int64],
-    asking: NDArray[np.int64],
+    queries: NDArray[np.int64],
 ) -> None:
-    tables = distance_tables(x[asking], codebooks, distance)
+    tables = distance_tables(x[queries], codebooks, distance)
     first = rank(tables, codes, DEPTH)[1]
-    wrong = labels[first] != labels[asking, None]
+    wrong = labels[first] != labels[queries, None]
     some = wrong.any(1)  # queries with a wrong answer
-    tables, asking, negative = tables[some], asking[some], first[some, wrong[some].argmax(1)]
+    tables, queries, negative = tables[some], queries[some], first[some, wrong[some].argmax(1)]
     against = distance_tables(x[negative], codebooks, distance)
     for weight in WEIGHTS:
         pairs = zip(tables, against, strict=True)
         rows = rank(np.stack([combined(p[None], n[None], [1, weight]) for p, n in pairs]), codes, DEPTH)[1]
         precision = [
             np.mean(labels[[r for r in row if r not in (query, other)][:50]] == labels[query])
-            for query, other, row in zip(asking, negative, rows, strict=True)
+            for query, other, row in zip(queries, negative, rows, strict=True)
         ]
         error = np.std(precision) / len(precision) ** 0.5
         facts = {"distance": distance, "weight": weight, "queries": len(precision)}

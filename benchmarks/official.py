@@ -1,15 +1,19 @@
-"""The authors' code, trained and scored beside ours: same pictures, same wall clock, both metrics on both models.
+"""The authors' code, trained and scored in comparison with ours: same pictures, same wall clock, both metrics on both models.
 
     git clone https://github.com/youngkyunJang/SPQ
     spq bench official SPQ --out authors-32 --minutes 30 --ours cifar.spq
 
-Their files are run as they are. Four things come from here, put in their place while `train_SPQ` runs: the device, the data
-set (any labelled collection of spq, where they open torchvision's CIFAR10), the order of batches and the seeds (functions of
-seed and step, so that a stopped run goes on as if it had not been), and the end of the training (minutes or epochs in place of
-5,000 epochs). Their evaluation during training never takes place: it would leave batch normalisation frozen. Points of the
-curve are copies of the weights, scored afterwards, and saving them does not count as time.
+The authors' files run without changes. While `train_SPQ` runs, four things are replaced:
 
-5,000 training pictures are held out as queries, or with `--test` the test set asks. Needs kornia and tqdm.
+- the device,
+- the data set: any labelled collection of spq instead of torchvision's CIFAR10,
+- the order of batches and the seeds, which become functions of seed and step, so that a stopped run can continue exactly,
+- the end of training: minutes or epochs instead of 5,000 epochs.
+
+The authors' evaluation during training is skipped, because it would leave batch normalization frozen. Points of the curve are
+copies of the weights that are scored later. Saving them does not count as time.
+
+Queries are 5,000 training pictures that are held out, or the test set with `--test`. Needs kornia and tqdm.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from spq.model.model import Model
 
 
 class Clock:
-    """Seconds of training alone, over all sessions of a run."""
+    """Seconds of training, summed over all parts of a run that was stopped."""
 
     def __init__(self, seconds: float) -> None:
         self.before, self.start = seconds, time.monotonic()
@@ -64,14 +68,14 @@ def train_within(
     device: str = "cpu",
     workers: int = 0,
 ) -> tuple[dict[str, Any], torch.nn.Module]:
-    """Their training for so many minutes, or else epochs, in `out`: stopped at any time, the same call goes on.
+    """Train with the authors' code for some minutes or epochs. The same call continues a stopped training.
 
     Args:
         every: minutes between points of the curve, and between checkpoints.
     Returns:
-        the last checkpoint: network (a state dict under their names), step, seconds; and their network itself.
+        the last checkpoint (network as a state dict with the authors' names, step, seconds), and the network.
     Raises:
-        KeyboardInterrupt: Ctrl-C, after the step under way and a checkpoint.
+        KeyboardInterrupt: at Ctrl-C, after the current step and a checkpoint.
     """
     path, interrupted = out / "checkpoints" / "last.pt", False
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,10 +120,10 @@ def train_within(
 def both_scorers(
     authors: Authors, model: Model, data: Data, network: torch.nn.Module | None = None
 ) -> dict[str, float]:
-    """mAP of one model by our metric and by theirs, both with unsquared distances; `difference` with the same ties.
+    """mAP of one model by our metric and by the authors', both with unsquared distances; `difference` is with the same ties.
 
     Args:
-        network: of theirs, of which `model` is the copy; their metric then sees it itself.
+        network: the authors' network, if `model` is a copy of it; their metric then uses it.
     """
     ours, (theirs, tied) = map_of(model, data, "l2"), authors.score(model, data, network)
     return {"ours": ours, "theirs": theirs, "theirs, ties by gallery order": tied, "difference": abs(ours - tied)}
@@ -128,19 +132,25 @@ def both_scorers(
 def main() -> None:
     parser = parser_of("official", __doc__)
     parser.add_argument("checkout", type=Path, help="a checkout of the authors' repository")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the training; the same one goes on")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the training; give the same folder to continue"
+    )
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--epochs", type=int, default=0, help="in place of --minutes")
+    parser.add_argument("--epochs", type=int, default=0, help="instead of --minutes")
     parser.add_argument("--every", type=float, default=5.0, help="minutes between points of the curve")
     parser.add_argument("--bits", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=0, help="of their loader; 0 decodes in the training process")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="workers of the authors' loader; 0 decodes in the training process"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", default="cifar10:train")
-    parser.add_argument("--test", action="store_true", help="the test set asks; else 5,000 pictures held out")
-    parser.add_argument("--queries", type=int, help="only so many of them, for a quick look")
-    parser.add_argument("--ours", type=Path, help="a model folder of spq, to be scored by both as well")
+    parser.add_argument(
+        "--test", action="store_true", help="use the test set as queries, instead of 5,000 held-out pictures"
+    )
+    parser.add_argument("--queries", type=int, help="use only this many queries")
+    parser.add_argument("--ours", type=Path, help="also score this model folder of spq with both metrics")
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
     authors = Authors(a.checkout)
@@ -165,8 +175,8 @@ def main() -> None:
         print(f"{point['minutes']:7.2f} minutes  step {point['step']:6d}  mAP@{data.map_at} {point['map']:.4f}")
     for name, scores in scorers.items():
         print(
-            f"{name:8s} by our metric {scores['ours']:.6f}, by theirs {scores['theirs, ties by gallery order']:.6f}: "
-            f"{scores['difference']:.1e} apart; with ties as their sort leaves them {scores['theirs']:.6f}"
+            f"{name:8s} our metric {scores['ours']:.6f}, authors' metric {scores['theirs, ties by gallery order']:.6f}: "
+            f"difference {scores['difference']:.1e}; with the ties of their sort {scores['theirs']:.6f}"
         )
     (a.json or a.out / "official.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
 

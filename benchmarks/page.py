@@ -1,12 +1,12 @@
-"""How long after a picture is dropped on the page are its first answers there?
+"""How long does the page take to show the first answers after a picture is dropped on it?
 
     spq serve photos.index --port 8765 &
     python benchmarks/page.py http://127.0.0.1:8765/ --images PHOTOS/ [--count 30] [--json page.json]
 
-In headless Chromium, which shares the cores with the server. Each picture is dropped on the page as a file; the clock is the
-page's own, from the drop event to the first frame in which the answers' tiles are in the document (sent, decoded, embedded,
-searched with, drawn), and to the one in which the small picture of the first answer has come, too. An item without a file has
-none: those are not counted.
+Uses headless Chromium, which shares the cores with the server. Each picture is dropped on the page as a file. The clock of the
+page measures two times after the drop event: until the first frame with the tiles of the answers (after upload, decoding,
+embedding, search and drawing), and until the thumbnail of the first answer is loaded. An item without a file has no thumbnail
+and is not counted.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ DROP = """async ({ bytes, name }) => {
 def measure(address: str, pictures: list[bytes], browser: Any) -> list[dict[str, float | None]]:
     rows = []
     for number, content in enumerate(pictures):
-        page = browser.new_page(viewport={"width": 1280, "height": 800})  # each has its own state and nothing kept
+        page = browser.new_page(viewport={"width": 1280, "height": 800})  # each context starts without cached data
         page.goto(address)
         page.wait_for_selector("#grid .tile")
         rows.append(page.evaluate(DROP, {"bytes": base64.b64encode(content).decode(), "name": f"{number}.jpg"}))
@@ -56,7 +56,7 @@ def measure(address: str, pictures: list[bytes], browser: Any) -> list[dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("address", help="of a running spq serve")
+    parser.add_argument("address", help="address of a running spq serve")
     parser.add_argument("--images", required=True)
     parser.add_argument("--count", type=int, default=30)
     parser.add_argument("--chromium", default="/usr/bin/chromium")
@@ -75,7 +75,7 @@ def main() -> None:
             spread = f"{times[0]:.0f}..{times[-1]:.0f}"
             print(f"{name:8s} {statistics.median(times):6.0f} ms, {spread}, {len(times)} of {len(rows)} drops")
         else:
-            print(f"{name:8s} never within 10 s")
+            print(f"{name:8s} not within 10 s")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
 

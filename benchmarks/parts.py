@@ -1,10 +1,10 @@
-"""A checkpoint or a model as a few files of bounded size, and back: for machines that hand over small files alone.
+"""A checkpoint or a model as a few files of limited size, and back, for machines from which only small files can be copied.
 
-    python benchmarks/parts.py FOLDER MODEL    # puts the model together again that gpu_cifar10.py left in FOLDER
+    python benchmarks/parts.py FOLDER MODEL    # builds the model again from the parts that gpu_cifar10.py wrote to FOLDER
 
-Large float32 tensors of a checkpoint are rounded: weights to float16 where all of them fit, moments of optimizers to
-bfloat16. A training goes on from them, though not to the last bit; models are kept exactly. The bytes of equal weight
-stand together (signs and exponents repeat, so they compress), then zlib.
+Large float32 tensors of a checkpoint are rounded: weights to float16 if all of them fit, moments of optimizers to bfloat16. A
+training can continue from them, but not bit for bit. Models are kept exactly. Bytes of the same significance are stored together,
+because signs and exponents repeat, and are then compressed with zlib.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from torch import Tensor
 from spq.common.files import Replacing
 from spq.errors import DataError, SPQError
 
-LARGE = 2**16  # numbers; smaller tensors are kept as they are
+LARGE = 2**16  # numbers; smaller tensors are not rounded
 MIB = 2**20
 
 
 def write(folder: Path, name: str, content: Any, max_mib: float, *, shrink: bool) -> list[Path]:
-    """`content` (dicts, lists, numbers, text and tensors) as `name-HASH.N` in the folder, and `name.json` that lists them.
+    """Write `content` (dicts, lists, numbers, text and tensors) as files `name-HASH.N`, and `name.json` that lists them.
 
-    The list is replaced last, and what it listed before is removed then: stopped at any moment, one of the two is whole.
+    The list is replaced last, and older parts are removed after that. So there is always one complete version.
     """
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
@@ -49,7 +49,7 @@ def write(folder: Path, name: str, content: Any, max_mib: float, *, shrink: bool
 
 
 def read(folder: Path, name: str) -> Any:
-    """What `write` was given; None where nothing was written.
+    """The content that `write` was given; None if nothing was written.
 
     Raises:
         DataError: a part is missing or changed.
@@ -63,12 +63,12 @@ def read(folder: Path, name: str) -> Any:
         raise DataError(f"{folder} lacks {missing[0]}, a part of {name}; copy all files that {name}.json lists")
     data = b"".join((folder / file).read_bytes() for file in listed["files"])
     if hashlib.sha256(data).hexdigest() != listed["sha256"]:
-        raise DataError(f"the parts of {name} in {folder} are damaged; copy them anew")
+        raise DataError(f"the parts of {name} in {folder} are damaged; copy them again")
     return _unpacked(torch.load(io.BytesIO(zlib.decompress(data)), map_location="cpu", weights_only=True))
 
 
 def write_model(folder: Path, model: Path, max_mib: float, name: str = "model") -> list[Path]:
-    """A model folder, exactly."""
+    """Write a model folder as parts, without loss."""
     from safetensors.torch import load_file
 
     texts = {file: (model / file).read_text("utf-8") for file in ("config.json", "README.md")}
@@ -77,16 +77,16 @@ def write_model(folder: Path, model: Path, max_mib: float, name: str = "model") 
 
 
 def read_model(folder: Path, model: Path, name: str = "model") -> None:
-    """The model folder that `write_model` was given.
+    """Write the model folder that `write_model` was given.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: no such model, or it is damaged.
     """
     from safetensors.torch import save_file
 
     content = read(folder, name)
     if content is None:
-        raise DataError(f"no {name}.json in {folder}; give the folder that a finished training left its parts in")
+        raise DataError(f"no {name}.json in {folder}; give the folder with the parts of a finished training")
     model.mkdir(parents=True, exist_ok=True)
     save_file(content["tensors"], model / "model.safetensors", metadata={"format": "pt"})
     for name, text in content["texts"].items():
@@ -124,7 +124,7 @@ def _unpacked(content: Any) -> Any:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="with model.json and the files that it lists")
+    parser.add_argument("folder", type=Path, help="folder with model.json and the files that it lists")
     parser.add_argument("model", type=Path, help="model folder to write")
     arguments = parser.parse_args()
     try:

@@ -1,14 +1,14 @@
-"""Codes on a pretrained backbone: spq's head against PQ, OPQ, ITQ, LSH and the float features themselves.
+"""Codes on a pretrained backbone: the head of spq compared with PQ, OPQ, ITQ, LSH and the float features.
 
     python benchmarks/lite0_weights.py lite0.safetensors
     python benchmarks/pretrained.py clothing/train --queries clothing/validation clothing/test --weights lite0.safetensors
     python benchmarks/pretrained.py clothing/train --held-out 500 --weights lite0.safetensors \
         --variants head head:train.neighbours=0 head:train.cached_views=0
 
-The gallery is what heads are trained on and classic codes are fitted to. Features are computed once (and cached, as in training);
-all methods see the same ones, scaled to length 1. Choices are made with --held-out, which draws the queries from the gallery.
-Rows that stand in the JSON file are not made again: stopped with Ctrl-C, it goes on. --models adds models trained elsewhere on
-the gallery, for example fine-tuned ones, whose codes are made of the pictures themselves.
+Heads are trained on the gallery, and classic codes are fitted to it. Features are computed once, and cached as in training. All
+methods use the same features, scaled to length 1. For choices use --held-out, which takes the queries from the gallery. Rows
+that the JSON file has are not repeated, so that a stopped run continues. --models adds models that were trained elsewhere on the
+gallery, for example fine-tuned ones. Their codes are computed from the pictures.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from spq.config import Recipe
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, unit
-from spq.evaluation.metrics import mean_average_precision, relevance
+from spq.evaluation.metrics import mean_average_precision
+from spq.evaluation.scoring import relevant_answers
 from spq.model.backbone import make_backbone
 from spq.model.model import Model
 from spq.pq.scan import rank
-from spq.training.features import cached_features
+from spq.training.features import FeatureExtractor, cached_features
 from spq.training.train import train
 
 Floats = NDArray[np.float32]
-AXES = 256  # principal axes that OPQ and PQ are fitted to beside all of them
+AXES = 256  # principal axes for OPQ and PQ, besides all axes
 LENGTHS = (16, 32, 64)
 
 
@@ -59,8 +60,8 @@ class Data:
     map_at: int
 
     def score(self, search: Search, queries: Floats) -> float:
-        rows = search(queries, min(self.map_at, len(self.gallery.labels)))
-        return mean_average_precision(relevance(self.queries.labels, self.gallery.labels, rows))
+        top = min(self.map_at, len(self.gallery.labels))
+        return mean_average_precision(relevant_answers(search, queries, self.queries.labels, self.gallery.labels, top))
 
 
 def load(arguments: argparse.Namespace, recipe: Recipe) -> Data:
@@ -82,13 +83,14 @@ def load(arguments: argparse.Namespace, recipe: Recipe) -> Data:
 def _side(sets: list[ImageSet], recipe: Recipe) -> Side:
     backbone, dim = make_backbone(recipe.backbone)
     whole = replace(recipe, train=replace(recipe.train, cached_views=0))
-    found = [cached_features(images, whole, backbone, dim, precision=whole.train.precision) for images in sets]
+    extractor = FeatureExtractor(whole, backbone, whole.train.precision)
+    found = [cached_features(images, extractor, dim) for images in sets]
     labels = [np.asarray(images.labels)[part.kept] for images, part in zip(sets, found, strict=True)]
     return Side(sets, np.concatenate(labels), np.concatenate([part.array[:, 0] for part in found]))
 
 
 def classic(data: Data) -> dict[str, tuple[Floats, Floats]]:
-    """What classic codes are made of: (gallery, queries) by name; principal axes are the gallery's."""
+    """Inputs of classic codes: (gallery, queries) by name. Principal axes are those of the gallery."""
     gallery, queries = unit(data.gallery.features), unit(data.queries.features)
     mean = gallery.mean(0)
     variances, axes = np.linalg.eigh(((gallery - mean).T @ (gallery - mean) / len(gallery)).astype(np.float64))
@@ -117,7 +119,7 @@ def classic_rows(data: Data, seeds: int) -> dict[tuple[str, int, int], Callable[
         for method in descriptor_baselines(min(LENGTHS)):
             rotated = method.startswith("OPQ")
             if form in ("features", "centred") and rotated:
-                continue  # a minute of singular values each, for what the principal axes give as well
+                continue  # takes a minute each, and the principal axes give the same
             if "whitened" in form and not rotated:
                 continue
             for bits in LENGTHS:
@@ -127,7 +129,7 @@ def classic_rows(data: Data, seeds: int) -> dict[tuple[str, int, int], Callable[
 
 
 def head_row(text: str, bits: int, seed: int, data: Data, arguments: argparse.Namespace) -> dict[str, float]:
-    """A head trained on the gallery; its codes and its float descriptors."""
+    """Scores of a head trained on the gallery: its codes and its float descriptors."""
     recipe = chosen_recipe(text, bits, arguments)
     recipe = replace(recipe, train=replace(recipe.train, seed=seed))
     with tempfile.TemporaryDirectory(prefix="spq-pretrained-") as folder:
@@ -137,7 +139,7 @@ def head_row(text: str, bits: int, seed: int, data: Data, arguments: argparse.Na
 
 
 def model_row(path: str, data: Data) -> dict[str, float]:
-    """A trained model, on the pictures themselves."""
+    """Scores of a trained model, computed from the pictures."""
     model = Model.load(path)
     x, q = (
         np.concatenate([model.embed([images.image(i) for i in range(len(images))]) for images in side.images])
@@ -182,8 +184,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("gallery")
     parser.add_argument("--queries", nargs="+", default=[])
-    parser.add_argument("--held-out", type=int, default=0, help="queries drawn from the gallery instead")
-    parser.add_argument("--split", type=int, default=0, help="seed of the pictures held out")
+    parser.add_argument(
+        "--held-out", type=int, default=0, help="number of queries taken from the gallery, instead of --queries"
+    )
+    parser.add_argument("--split", type=int, default=0, help="seed of the held-out pictures")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--variants", nargs="*", default=["head"], help="recipe:section.key=value,...")
     parser.add_argument("--models", nargs="*", default=[], help="NAME=FOLDER")

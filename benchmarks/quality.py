@@ -1,25 +1,25 @@
-"""Which recipe finds best for the same budget? Recipes, their ablations, classic codes and the authors' code, side by side.
+"""Which recipe has the best mAP for the same budget? Compares recipes, ablations, classic codes and the authors' code.
 
     spq bench quality fast fast:train.batch_size=256 --minutes 4 --seeds 2
     spq bench quality authors paper fast fast+simclr fast+hard --official SPQ --minutes 30 --seeds 2 --test --json final.json
 
-A variant is `authors` (needs --official, a checkout of their repository), or a recipe's name or file, then maybe one ablation,
-then maybe `section.key=value` changes:
+A variant is `authors` (needs --official, a checkout of their repository), or the name or file of a recipe. A recipe may have one
+ablation, and changes `section.key=value`:
 
-    +simclr      no cross-quantization: descriptors against descriptors, codes by k-means (PQ) afterwards
-    +hard        the nearest codeword in place of the soft quantization; gradients as if it were soft (straight-through)
-    +vq          plain vector quantization: one codebook for the whole descriptor, with the 256 codewords that a byte can number.
-                 At the 32 bits of 8 codebooks it would need 2^32 codewords, more than pictures: that is why codes are products
-    +8bits       two codebooks of 16: what +vq has to beat at the same 8 bits and the same dimension
-    +diversity   with a penalty on the mean cosine between the codewords of a codebook
+    +simclr      no cross-quantization: descriptors against descriptors, and codes by k-means (PQ) afterwards
+    +hard        the nearest codeword instead of soft quantization, with the gradients of soft quantization (straight-through)
+    +vq          plain vector quantization: one codebook of 256 codewords (8 bits) for the whole descriptor.
+                 32 bits would need 2^32 codewords, more than there are pictures
+    +8bits       two codebooks of 16 codewords, to compare with +vq at the same 8 bits and the same dimension
+    +diversity   a penalty on the mean cosine between the codewords of a codebook
 
-An ablation changes the loss in a finish as well. Recipes with `refit` end with k-means of the codebooks, so that of +hard and
-+diversity it shows what they did to the descriptors; with `:train.refit=false` on both sides, codebooks are as they were learned.
+An ablation changes the loss of the finish too. Recipes with `refit` end with k-means of the codebooks. So +hard and +diversity
+show the effect on descriptors. With `:train.refit=false` on both sides the codebooks are those that training learned.
 
-Each run also gives the float cosine and PQ, OPQ, ITQ and LSH of as many bits on its own descriptors. 5,000 training pictures
-are held out to ask, so that no choice looks at test queries; `--test` is for the final table. Runs that stand in the JSON file
-are not repeated, and a stopped one goes on with its checkpoint. Evaluation costs no training time; the end is scored in
-fp32, points on the way in bf16 where that is faster. Keep the machine otherwise idle: a budget of minutes is wall clock.
+Each run also gives the float cosine, and PQ, OPQ, ITQ and LSH with the same number of bits on its own descriptors. Queries are
+5,000 training pictures that are held out, so that no choice depends on test queries. `--test` is for the final table. Runs that
+the JSON file has are not repeated, and a stopped run continues from its checkpoint. Evaluation does not count as training time.
+The final model is scored in fp32, points of the curve in bf16 if that is faster. Minutes are wall clock, so run nothing else.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """One run: everything that its result depends on, but for the code."""
+    """One run: everything that its result depends on, except the code."""
 
     variant: str
     bits: int
@@ -75,11 +75,11 @@ class Job:
         return f"{words}-{self.bits}-{self.seed}-{hashlib.sha256(repr(self).encode()).hexdigest()[:8]}"
 
     def is_of(self, row: Row) -> bool:
-        return all(row.get(key) == value for key, value in vars(self).items())  # the commit and machine are not asked
+        return all(row.get(key) == value for key, value in vars(self).items())  # commit and machine are not compared
 
 
 class Scores:
-    """Scores of one training, in a file until its row is made: of a large network each takes minutes."""
+    """Scores of one training. They are in a file until the row is complete, because each may take minutes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -95,19 +95,19 @@ class Scores:
 
 
 class Bench:
-    """The runs of one call."""
+    """All runs of one call."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.protocol: Protocol = choose_protocol(options.images, options.test)
         self.data: Callable[[int], Data] = cache(lambda size: load_data(self.protocol, size, options.queries))
         self.authors = Authors(options.official) if options.official else None
-        self.commit = commit_of(Path(__file__).parent.parent)  # now: what a run reads, not what is committed beside it
+        self.commit = commit_of(Path(__file__).parent.parent)  # read now, because a run may take hours
         self.collapsed: list[CollapseError] = []
         self.rows: list[Row] = json.loads(options.json.read_text("utf-8")) if options.json.exists() else []
 
     def jobs(self) -> list[Job]:
-        """In order: all variants with one seed before the next seed. What cannot be is refused before the first starts."""
+        """All variants with one seed, then the next seed. Invalid variants are refused before the first run starts."""
         o = self.options
         made = []
         for seed in range(o.seed, o.seed + o.seeds):
@@ -119,20 +119,20 @@ class Bench:
                         mark = f"authors@{self.authors.commit}"
                     else:
                         mark = fingerprint(variant(text, bits, o.minutes, o.epochs)[0])
-                    asked = self.protocol.name + (f", {o.queries} of the queries" if o.queries else "")
-                    made.append(Job(text, bits, seed, o.minutes or 0.0, o.epochs or 0, asked, mark))
+                    protocol = self.protocol.name + (f", {o.queries} of the queries" if o.queries else "")
+                    made.append(Job(text, bits, seed, o.minutes or 0.0, o.epochs or 0, protocol, mark))
         return made
 
     def run(self) -> list[Row]:
-        """The rows of all jobs; those that lack are made and written one by one. One that collapses does not stop the others."""
+        """Do the missing jobs, write each row when it is complete, and return all rows. A collapse does not stop other jobs."""
         for number, job in enumerate(jobs := self.jobs()):
             if not any(job.is_of(row) for row in self.rows):
-                told = f"{job.variant}, {job.bits} bits, seed {job.seed}"
-                print(f"run {number + 1} of {len(jobs)}: {told}", file=sys.stderr, flush=True)
+                label = f"{job.variant}, {job.bits} bits, seed {job.seed}"
+                print(f"run {number + 1} of {len(jobs)}: {label}", file=sys.stderr, flush=True)
                 try:
                     self.rows.append(self.row(job))
                 except CollapseError as error:
-                    print(f"{told}: {error}", file=sys.stderr, flush=True)
+                    print(f"{label}: {error}", file=sys.stderr, flush=True)
                     self.collapsed.append(error)
                     continue
                 self.options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ class Bench:
         return [row for job in jobs for row in self.rows if job.is_of(row)]
 
     def row(self, job: Job) -> Row:
-        """Train, or go on, and score."""
+        """Train, or continue a training, and score."""
         folder = self.options.work / job.folder
         model, facts, ablation = (self.theirs if job.variant == "authors" else self.ours)(job, folder)
         data = self.data(model.config.input.size)
@@ -160,7 +160,7 @@ class Bench:
         curve.append([facts["minutes_spent"], scores["map"]])
         known.path.unlink()
         shutil.rmtree(folder / "points", ignore_errors=True)
-        if job.variant != "authors":  # theirs is what `spq bench official` scores
+        if job.variant != "authors":  # `spq bench official` scores the checkpoint of the authors' code
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         config = model.config
         return {
@@ -171,7 +171,7 @@ class Bench:
 
     @staticmethod
     def model_at(point: dict[str, Any], end: Model, job: Job) -> Model:
-        """The model at a point on the way to its end."""
+        """The model at a point of the training."""
         if job.variant == "authors":
             return as_model(point["network"], job.bits)
         at = Model(Network(end.config), end.config)
@@ -194,7 +194,7 @@ class Bench:
             )  # fmt: skip
         if ablation.pq:
             finish(model, model.embed(self.data(recipe.input.size).gallery), pq=True)
-            model = Model(model.network, model.config, model.training)  # whose hash is of these codebooks
+            model = Model(model.network, model.config, model.training)  # again, for the hash of these codebooks
             model.save(folder)
         device = resolve_device(o.device)
         facts = {
@@ -210,7 +210,9 @@ class Bench:
         pixels = self.data(32).training
         budget = {"minutes": o.minutes or 0.0, "epochs": o.epochs or 0, "every": o.every}
         budget["device"] = resolve_device(o.device)
-        budget["workers"] = min(8, cores()) if budget["device"] == "cuda" else 0  # else a GPU waits for their decoding
+        budget["workers"] = (
+            min(8, cores()) if budget["device"] == "cuda" else 0
+        )  # otherwise a GPU waits for the decoding
         last, _ = train_within(self.authors, pixels, folder, bits=job.bits, seed=job.seed, **budget)
         model = as_model(last["network"], job.bits)
         model.save(folder)
@@ -222,12 +224,12 @@ class Bench:
 
 
 def as_text(rows: list[Row]) -> str:
-    """JSON, a line for each row."""
+    """JSON with one line for each row."""
     return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"
 
 
 def table(rows: list[Row]) -> str:
-    """Means over the seeds, one line for each variant, length and budget."""
+    """Means over seeds, one line for each variant, length and budget."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["variant"], row["bits"], row["minutes"], row["epochs"], row["fingerprint"]), []).append(
@@ -256,21 +258,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = parser_of("quality", __doc__)
     parser.add_argument("variants", nargs="+")
     parser.add_argument("--images", default="cifar10:train", help="a labelled training set (default: %(default)s)")
-    asking = parser.add_mutually_exclusive_group()
-    asking.add_argument("--held-out", action="store_true", help="training pictures ask: for choices (the default)")
-    asking.add_argument("--test", action="store_true", help="the test set asks: for the final table")
+    queries = parser.add_mutually_exclusive_group()
+    queries.add_argument(
+        "--held-out", action="store_true", help="use held-out training pictures as queries, for choices (default)"
+    )
+    queries.add_argument("--test", action="store_true", help="use the test set as queries, for the final table")
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--minutes", type=float)
     budget.add_argument("--epochs", type=int)
     parser.add_argument("--bits", type=lambda text: [int(part) for part in text.split(",")], default=[32])
-    parser.add_argument("--seed", type=int, default=0, help="the first one")
-    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="first seed")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
     parser.add_argument("--every", type=float, default=5.0, help="minutes between points of the curve")
     parser.add_argument("--official", type=Path, help="a checkout of the authors' repository")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--queries", type=int, help="only so many of them, for a quick look")
+    parser.add_argument("--queries", type=int, help="use only this many queries")
     parser.add_argument("--json", type=Path, default=Path("quality.json"))
-    parser.add_argument("--work", type=Path, help="folder of the trainings (default: beside the JSON file)")
+    parser.add_argument("--work", type=Path, help="folder of the trainings (default: next to the JSON file)")
     parser.add_argument("--plots", type=Path, help="folder for mAP over time, PR and P@N")
     options = parser.parse_args(arguments)
     options.work = options.work or options.json.with_suffix("")

@@ -1,15 +1,16 @@
-"""The results table of docs/results.md, from the numbers that `spq bench quality --test` wrote.
+"""Write the tables of docs/results.md from the numbers of `spq bench quality --test`.
 
-    spq bench report                      # writes the table between its two markers in docs/results.md, and the plots of 32 bits
-    spq bench report --check              # exit status 1 when docs/results.md says something else
-    spq bench report --add QUALITY.json   # takes over its rows, for older ones of the same runs, and writes the table
+    spq bench report                      # write the tables between two markers in docs/results.md, and the plots of 32 bits
+    spq bench report --check              # exit status 1 if docs/results.md is not up to date
+    spq bench report --add QUALITY.json   # add its rows, replace older rows of the same runs, and write the tables
 
-Numbers come from benchmarks/results/quality.json alone, those of the paper from its own table.
+All numbers are from benchmarks/results/quality.json, except those of the paper.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from _plots import save_plots
 from _scoring import entrance, parser_of
 from _variants import ABLATIONS
 from quality import as_text
+from spq.cli.describe import counted
 from spq.common.files import Replacing
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +34,7 @@ PUBLISHED = {
     32: 0.793,
     64: 0.812,
 }  # Jang and Cho, ICCV 2021, table of CIFAR-10; thousands of epochs on a GPU
-# what is never averaged over, and what a newer row replaces an older one of
+# rows of one group are averaged; a newer row of a run replaces an older one
 GROUP = ("variant", "commit", "minutes", "epochs", "machine")
 RUN = ("variant", "bits", "seed", "minutes", "epochs", "protocol", "machine")
 CLASSIC = ("PQ", "OPQ", "PQ-256", "OPQ-256", "ITQ", "LSH", "float cosine")
@@ -55,12 +57,12 @@ def report(rows: list[Row]) -> str:
 
 
 def in_first_table(rows: list[Row]) -> list[Row]:
-    """Those of whole methods under the final protocol, not of ablations."""
+    """Rows of complete methods under the final protocol, without ablations."""
     return [row for row in rows if row["protocol"] == PROTOCOL and "+" not in row["variant"]]
 
 
 def main_table(rows: list[Row]) -> str:
-    """One line for each method, budget and machine, a column for each length."""
+    """One line for each method, budget and machine, and one column for each length."""
     lines = [
         "| method | 16 bits | 32 bits | 64 bits | budget | seeds | machine, date |",
         "|---|---|---|---|---|---|---|",
@@ -74,26 +76,26 @@ def main_table(rows: list[Row]) -> str:
         maps = [[value for row in group if (value := map_of(row, bits)) is not None] for bits in LENGTHS]
         cells = [_mean_and_range(values) for values in maps]
         seeds = sorted({len(values) for values in maps} - {0})
-        given = sorted([*map(int, group[0].get("lengths", {})), group[0]["bits"]])
-        once = f", one training for {', '.join(map(str, given))} bits" if len(given) > 1 else ""
+        lengths = sorted([*map(int, group[0].get("lengths", {})), group[0]["bits"]])
+        once = f", one training for {', '.join(map(str, lengths))} bits" if len(lengths) > 1 else ""
         lines.append(
             f"| {title(group[0]['variant'])}{once} | {' | '.join(cells)} | {budget(group)} | {'-'.join(map(str, seeds))} "
-            f"| {group[0]['machine']}, {max(row['date'] for row in group)} |"
+            f"| {machine_of(group[0])}, {max(row['date'] for row in group)} |"
         )
     return "\n".join(lines)
 
 
 def map_of(row: Row, bits: int) -> float | None:
-    """At a length of codes, which may be a shorter one of the same model."""
+    """mAP at a length of codes, which may be a shorter code of the same model."""
     value: float | None = row["map"] if row["bits"] == bits else row.get("lengths", {}).get(str(bits))
     return value
 
 
 def comparison(rows: list[Row]) -> str:
-    """What classic codes of the same length make of the same descriptors."""
+    """A table of classic codes of the same length on the same descriptors."""
     names = [name for name in CLASSIC if any(name in row["others"] for row in rows)]
     lines = [
-        "The same descriptors in classic codes of the same length, and in none (float cosine):",
+        "Classic codes of the same length on the same descriptors, and no code (float cosine):",
         "",
         "| training | bits | its own codes | " + " | ".join(names) + " | budget | seeds |",
         "|---|---|---|" + "---|" * len(names) + "---|---|",
@@ -108,7 +110,7 @@ def comparison(rows: list[Row]) -> str:
 
 
 def grouped_by_base(rows: list[Row]) -> list[list[Row]]:
-    """Ablations with the recipe that they change, where it was run with the same budget, machine and commit; others not."""
+    """Ablations grouped with their recipe, if the recipe was run with the same budget, machine and commit."""
     keyed = [{**row, "base": base_of(row["variant"])} for row in rows]
     groups = grouped(keyed, ("base", "bits", "commit", "minutes", "epochs", "machine"))
     return [group for group in groups if {row["variant"] == row["base"] for row in group} == {True, False}]
@@ -121,14 +123,14 @@ def base_of(variant: str) -> str:
 
 
 def ablations(rows: list[Row]) -> str:
-    """What each part brings: the recipe, then the recipe with one part changed, seed by seed beside it."""
+    """A table of a recipe, then the recipe with one part changed, with differences for the same seeds."""
     whole = {(row["seed"], row["code_bits"]): row["map"] for row in rows if row["variant"] == row["base"]}
     first = rows[0]
     lines = [
-        f"What each part brings: {title(first['base'])}, {asked(first)}, with one part changed "
-        f"({first['machine']}, {max(row['date'] for row in rows)}):",
+        f"Effect of each part: {title(first['base'])}, {nominal_budget(first)}, with one part changed "
+        f"({machine_of(first)}, {max(row['date'] for row in rows)}):",
         "",
-        "| | bits | its own codes | beside the whole recipe, same seeds | precision at 1 | PQ | float cosine | seeds |",
+        "| | bits | its own codes | difference to the whole recipe, same seeds | precision at 1 | PQ | float cosine | seeds |",
         "|---|---|---|---|---|---|---|---|",
     ]
     order = list(ABLATIONS)
@@ -136,13 +138,15 @@ def ablations(rows: list[Row]) -> str:
     for group in sorted(groups, key=lambda g: order.index(_ablation(g[0])) if _ablation(g[0]) else -1):
         is_whole = group[0]["variant"] == group[0]["base"]
         keyed = [(row["map"], (row["seed"], row["code_bits"])) for row in group if not is_whole]
-        told = _difference([value - whole[key] for value, key in keyed if key in whole])  # of codes of the same length
+        difference = _difference(
+            [value - whole[key] for value, key in keyed if key in whole]
+        )  # of codes of the same length
         first_one = _mean_and_range([row["precision"]["1"] for row in group])
         what = "the whole recipe" if is_whole else ABLATIONS[_ablation(group[0])].title
         cells = [_mean_and_range([row["others"][name] for row in group]) for name in ("PQ", "float cosine")]
         own = _mean_and_range([row["map"] for row in group])
         lines.append(
-            f"| {what} | {group[0]['code_bits']} | {own} | {told} | {first_one} | {' | '.join(cells)} | {len(group)} |"
+            f"| {what} | {group[0]['code_bits']} | {own} | {difference} | {first_one} | {' | '.join(cells)} | {len(group)} |"
         )
     return "\n".join(lines)
 
@@ -156,7 +160,7 @@ def _ablation(row: Row) -> str:
 
 
 def grouped(rows: list[Row], keys: tuple[str, ...]) -> list[list[Row]]:
-    """Rows that agree in these keys, groups in the order of their first rows."""
+    """Groups of rows with the same values of these keys, in the order of their first rows."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row.get(key) for key in keys), []).append(row)
@@ -174,14 +178,20 @@ def title(variant: str) -> str:
 
 
 def budget(rows: list[Row]) -> str:
-    """What was asked for, and what the networks saw for it."""
+    """The budget that was set, and the epochs and views that it was enough for."""
     first, views = rows[0], statistics.mean(row["views"] for row in rows)
-    epochs = "" if first["epochs"] else f"{statistics.mean(row['epochs_done'] for row in rows):.3g} epochs, "
-    return f"{asked(first)} ({epochs}{views / 1e6:.2g} M views)"
+    done = float(f"{statistics.mean(row['epochs_done'] for row in rows):.3g}")
+    epochs = "" if first["epochs"] else f"{counted(done, 'epoch')}, "
+    return f"{nominal_budget(first)} ({epochs}{views / 1e6:.2g} M views)"
 
 
-def asked(row: Row) -> str:
-    return f"{row['epochs']} epochs" if row["epochs"] else f"{row['minutes']:g} minutes"
+def nominal_budget(row: Row) -> str:
+    return counted(row["epochs"], "epoch") if row["epochs"] else counted(float(row["minutes"]), "minute")
+
+
+def machine_of(row: Row) -> str:
+    """The machine as text; in the results, threads are always in the plural."""
+    return re.sub("^1 threads", "1 thread", row["machine"])
 
 
 def _mean_and_range(values: list[float]) -> str:
@@ -192,7 +202,7 @@ def _mean_and_range(values: list[float]) -> str:
 
 
 def inserted(page: str, text: str) -> str:
-    """The page with that text between its markers."""
+    """The page with this text between its markers."""
     before, _, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     assert end, f"docs/results.md lacks the markers {BEGIN} and {END}"
@@ -200,15 +210,17 @@ def inserted(page: str, text: str) -> str:
 
 
 def added(rows: list[Row], more: list[Row]) -> list[Row]:
-    """The rows with others, which replace older ones of the same runs."""
+    """The rows and more rows, which replace older rows of the same runs."""
     newer = [tuple(row[key] for key in RUN) for row in more]
     return [row for row in rows if tuple(row[key] for key in RUN) not in newer] + more
 
 
 def main() -> None:
     parser = parser_of("report", __doc__)
-    parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FILE", help="of spq bench quality --test")
-    parser.add_argument("--check", action="store_true", help="only say whether docs/results.md is up to date")
+    parser.add_argument(
+        "--add", type=Path, nargs="+", default=[], metavar="FILE", help="written by spq bench quality --test"
+    )
+    parser.add_argument("--check", action="store_true", help="only check whether docs/results.md is up to date")
     options = parser.parse_args()
     page, rows = PAGE.read_text("utf-8"), json.loads(RESULTS.read_text("utf-8"))
     for path in options.add:
@@ -220,7 +232,7 @@ def main() -> None:
         save_plots([row for row in in_first_table(rows) if row["bits"] == PLOTTED], ROOT / PLOTS)
     wanted = inserted(page, report(rows))
     if options.check and wanted != page:
-        sys.exit("docs/results.md does not say what benchmarks/results/quality.json holds; run spq bench report")
+        sys.exit("docs/results.md differs from benchmarks/results/quality.json; run spq bench report")
     if wanted != page:
         PAGE.write_text(wanted, "utf-8")
     print("docs/results.md is up to date")

@@ -1,19 +1,18 @@
-"""How quickly, how exactly and in how much memory is a gallery searched, beside FAISS, NumPy and graphs over float descriptors?
+"""How fast, exact and memory-efficient is search, compared with FAISS, NumPy and graphs over float descriptors?
 
     python benchmarks/search.py --model cifar.spq --images cifar10:train --query-images cifar10:test --out search.json
     python benchmarks/search.py --descriptors x.npy --codebooks c.npy --sizes 100000 --bits 64 --queries 100
 
-The gallery is made of real descriptors: those of the pictures, then copies of them with Gaussian noise of 0.1 of their standard
-deviation, until there are N. They are encoded with the model's codebooks; for another number of bits, with plain PQ codebooks
-(k-means) of the same descriptors. Such copies share codes more often than as many different pictures would, which helps `spq`:
-the table shows how many codes are distinct, and `--distinct` keeps each code once, for all that search codes. Queries are
-descriptors of other pictures, or, without --query-images, noisy copies as well.
+The gallery has N real descriptors: those of the pictures, then copies with Gaussian noise of 0.1 of their standard deviation.
+They are encoded with the codebooks of the model, or for another number of bits with PQ codebooks of the same descriptors.
+Such copies share codes more often than different pictures would, which helps `spq`. The table shows the number of distinct codes,
+and `--distinct` keeps each code once for all methods that search codes. Queries are descriptors of other pictures, or noisy
+copies without --query-images.
 
-Each query is asked alone. The methods take turns, round after round; medians over all timed queries are printed. `recall` is the
-share of answers no farther than the last of the exact `top`, so ties count as ties: by exact distance on the same codes, or on
-the float descriptors for what does not search codes. `exact in` counts the queries of which `spq` gives the very distances of
-plain sums.
-Bytes of `spq` are measured in a process of its own: what is held after searches, beside the codes that it was given.
+Each query is searched alone. The methods run in turn, several rounds, and medians over all timed queries are printed. `recall` is
+the share of answers that are no farther than the last of the exact `top`, so ties count as correct. Distances are exact, on
+the same codes, or on the float descriptors for methods without codes. `exact in` counts the queries for which `spq` gives exactly
+the distances of plain sums. Memory of `spq` is measured in a separate process: what it holds after searches, without the codes.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ OURS, IVF, RAW = "spq", "spq ivf", "IndexPQFastScan"
 
 @dataclass
 class Method:
-    """answer: number of a query -> rows (top,). on_codes: what its recall is measured by, else float descriptors."""
+    """answer: number of a query -> rows (top,). on_codes: recall is measured on codes, else on float descriptors."""
 
     answer: Callable[[int], Rows]
     bytes_per_vector: float
@@ -94,7 +93,7 @@ class Data:
     seed: int
 
     def gallery(self, N: int) -> Iterator[tuple[int, Floats]]:
-        """(start, descriptors) in chunks; the same ones each time."""
+        """(start, descriptors) in chunks, the same in each call."""
         rng, scale = np.random.default_rng(self.seed), np.float32(NOISE * self.base.std())
         for start in range(0, N, CHUNK):
             rows = np.arange(start, min(start + CHUNK, N))
@@ -107,7 +106,7 @@ class Data:
         return np.concatenate([encode(x, self.codebooks[bits]) for _, x in self.gallery(N)])
 
     def tables(self, bits: int, codes: Codes | None = None) -> Floats:
-        """(Q, M, 16) of the queries, or of what codes stand for."""
+        """(Q, M, 16) of the queries, or of decoded codes."""
         books = self.codebooks[bits]
         return distance_tables(self.queries if codes is None else decode(codes, books), books, self.distance)
 
@@ -148,7 +147,7 @@ def embedded(model: Path, images: str, query_images: str | None) -> tuple[Floats
 def code_methods(
     codes: Codes, tables: Floats, scan: Scan, nprobe: int, arguments: argparse.Namespace
 ) -> dict[str, Method]:
-    """What searches codes (N, M) by tables (Q, M, 16); with `nprobe`, our lists too."""
+    """Methods that search codes (N, M) by tables (Q, M, 16); with `nprobe`, lists too."""
     top, threads, x = arguments.top, arguments.threads, -tables.reshape(len(tables), -1)
     plain: Any = faiss.IndexPQ(x.shape[1], codes.shape[1], 4, faiss.METRIC_INNER_PRODUCT)
     set_identity(plain)
@@ -167,7 +166,7 @@ def code_methods(
 
 
 def gathered(table: Floats, columns: Codes, top: int) -> Rows:
-    """What one would write in NumPy."""
+    """A simple search in NumPy."""
     d = np.zeros(columns.shape[1], np.float32)
     for values, column in zip(table, columns, strict=True):
         d += values[column]
@@ -181,12 +180,12 @@ def binary(data: Data, N: int, bits: int, top: int) -> Method:
     mean, index = data.base.mean(0), faiss.IndexBinaryFlat(bits)
     for _, x in data.gallery(N):
         index.add(np.packbits((x - mean) @ directions > 0, axis=1))
-    asked = np.packbits((data.queries - mean) @ directions > 0, axis=1)
-    return Method(lambda q: index.search(asked[q : q + 1], top)[1][0], bits / 8, on_codes=False)
+    query_codes = np.packbits((data.queries - mean) @ directions > 0, axis=1)
+    return Method(lambda q: index.search(query_codes[q : q + 1], top)[1][0], bits / 8, on_codes=False)
 
 
 def graphs(data: Data, N: int, top: int, threads: int) -> dict[str, Method]:
-    """hnswlib and usearch, those that are installed, on float descriptors, with their default graphs."""
+    """hnswlib and usearch, if they are installed, on float descriptors and with default graphs."""
     found, D, queries = {}, data.base.shape[1], data.queries
     if importlib.util.find_spec("hnswlib"):
         import hnswlib
@@ -217,7 +216,7 @@ def graphs(data: Data, N: int, top: int, threads: int) -> dict[str, Method]:
 
 
 def in_turns(methods: dict[str, Method], rounds: int, timed: int) -> dict[str, list[float]]:
-    """Milliseconds of each timed query; every method has answered once before."""
+    """Milliseconds of each timed query, after one search of each method that is not timed."""
     times: dict[str, list[float]] = {name: [] for name in methods}
     for method in methods.values():
         method.answer(0)
@@ -231,7 +230,7 @@ def in_turns(methods: dict[str, Method], rounds: int, timed: int) -> dict[str, l
 
 
 def recall_on_codes(tables: Floats, codes: Codes, rows: Rows, last: Floats) -> float:
-    """Of answers (q, top): the share whose sum is no larger than the last of the exact top (q,)."""
+    """Share of answers (q, top) whose sum is no larger than the last of the exact top (q,)."""
     M = np.arange(codes.shape[1])
     d = np.array([table[M, codes[found]].astype(np.float64).sum(1) for table, found in zip(tables, rows, strict=False)])
     last = last[: len(d), None]
@@ -239,7 +238,7 @@ def recall_on_codes(tables: Floats, codes: Codes, rows: Rows, last: Floats) -> f
 
 
 def recall_on_floats(data: Data, N: int, rows: Rows, last: Floats) -> float:
-    """Of answers (q, top): the share whose descriptor is no farther than the last of the exact top (q,)."""
+    """Share of answers (q, top) whose descriptor is no farther than the last of the exact top (q,)."""
     found = np.zeros(rows.shape, bool)
     for start, x in data.gallery(N):
         query, place = np.nonzero((rows >= start) & (rows < start + len(x)))
@@ -249,7 +248,7 @@ def recall_on_floats(data: Data, N: int, rows: Rows, last: Floats) -> float:
 
 
 def last_on_floats(data: Data, N: int, top: int, count: int) -> Floats:
-    """(count,) squared distance of the last of the exact top descriptors."""
+    """Squared distances (count,) of the last of the exact top descriptors."""
     best = np.empty((count, 0), np.float32)
     for _, x in data.gallery(N):
         index = faiss.IndexFlatL2(x.shape[1])
@@ -268,7 +267,9 @@ def compare(data: Data, N: int, bits: int, arguments: argparse.Namespace) -> lis
     methods = code_methods(codes, tables, scan, nprobe, arguments)
     if not arguments.distinct:
         methods["IndexBinaryFlat"] = binary(data, N, bits, top)
-        if bits == arguments.bits[0] and arguments.graphs_up_to >= N:  # graphs know no bits: once for each gallery
+        if (
+            bits == arguments.bits[0] and arguments.graphs_up_to >= N
+        ):  # graphs do not depend on bits: once for each gallery
             methods |= graphs(data, N, top, arguments.threads)
     peaks = {}
     for name, held, peak in memory(codes, tables[:20], nprobe, arguments.top):
@@ -298,7 +299,7 @@ def judge(
     methods: dict[str, Method],
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, float], str]:
-    """Recall of each method over the timed queries, and how many of all queries `spq` answers with exactly the true distances."""
+    """Recall of each method over the timed queries, and the number of queries with exactly the true distances in `spq`."""
     top, count = arguments.top, arguments.rounds * arguments.timed
     truth = rank(tables, codes, top, arguments.threads)[0]
     same = (scan.search(tables, top, threads=arguments.threads)[0] == truth).all(1).sum()
@@ -322,7 +323,7 @@ def ratio(times: dict[str, list[float]], one: str, other: str) -> str:
 
 
 def memory(codes: Codes, tables: Floats, nprobe: int, top: int) -> list[tuple[str, float, float]]:
-    """Bytes per row that our scan holds, and held at most, without and with lists; none where the system does not tell."""
+    """Bytes per row in use and at most, without and with lists; None if the system does not report them."""
     if not Path("/proc/self/status").exists():
         return []
     with tempfile.TemporaryDirectory() as folder:
@@ -333,10 +334,10 @@ def memory(codes: Codes, tables: Floats, nprobe: int, top: int) -> list[tuple[st
 
 
 def held_bytes(path: Path, tables: Floats, top: int, nprobe: int) -> tuple[str, float, float]:
-    """In a process of its own: what is in memory after a search, and on the way at most, less what was before and the codes."""
+    """Memory after a search and at most, without codes and without the memory in use before. Runs in a separate process."""
     method = "ivf" if nprobe else "auto"
     small = np.tile(np.arange(16, dtype=np.uint8)[:, None], (5000, tables.shape[1]))
-    Scan(small, 16).search(tables, top, "fast")  # what is loaded once is no part of the gallery
+    Scan(small, 16).search(tables, top, "fast")  # libraries that are loaded once are not part of the gallery
     codes = np.load(path, mmap_mode="r")
     give_back()
     before, done, seen = anonymous_bytes(), threading.Event(), [0]
@@ -357,14 +358,14 @@ def held_bytes(path: Path, tables: Floats, top: int, nprobe: int) -> tuple[str, 
 
 
 def give_back() -> None:
-    """What is free, to the system."""
+    """Return free memory to the system."""
     gc.collect()
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def anonymous_bytes() -> int:
-    """Memory of this process without that of files."""
+    """Memory of this process, without mapped files."""
     status = Path("/proc/self/status").read_text("utf-8")
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
 
@@ -382,7 +383,7 @@ def show(results: list[Result]) -> None:
 
 
 def plot(results: list[Result], path: Path) -> None:
-    """Time against size of the gallery, one panel for each number of bits."""
+    """Plot time against gallery size, one panel for each number of bits."""
     from matplotlib.figure import Figure
 
     lengths = sorted({r.bits for r in results})
@@ -404,19 +405,19 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a trained model, with --images")
     parser.add_argument("--images", default="cifar10:train")
-    parser.add_argument("--query-images", help="other pictures; else queries are noisy copies too")
-    parser.add_argument("--descriptors", type=Path, help="(n, D) float32 .npy in place of --model, with --codebooks")
+    parser.add_argument("--query-images", help="other pictures as queries (default: noisy copies)")
+    parser.add_argument("--descriptors", type=Path, help="(n, D) float32 .npy, instead of --model; needs --codebooks")
     parser.add_argument("--codebooks", type=Path, help="(M, 16, d) float32 .npy")
     parser.add_argument("--distance", choices=DISTANCES, default="l2")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument("--bits", type=int, nargs="+", default=[16, 32, 64, 128], choices=[16, 32, 64, 128])
     parser.add_argument("--top", type=int, default=100)
-    parser.add_argument("--queries", type=int, default=1000, help="on which answers are compared with exact sums")
+    parser.add_argument("--queries", type=int, default=1000, help="queries whose answers are compared with exact sums")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--timed", type=int, default=20, help="queries that each method is timed on in each round")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--ivf-from", type=int, default=1_000_000, help="distinct codes from which lists are tried")
-    parser.add_argument("--recall-target", type=float, default=0.95, help="of the lists")
+    parser.add_argument("--ivf-from", type=int, default=1_000_000, help="use lists from this many distinct codes on")
+    parser.add_argument("--recall-target", type=float, default=0.95, help="lists to scan")
     parser.add_argument(
         "--graphs-up-to", type=int, default=1_000_000, help="a graph of 10 million takes hours and 10 GB"
     )
@@ -428,7 +429,7 @@ def parsed() -> argparse.Namespace:
     if not arguments.model and not (arguments.descriptors and arguments.codebooks):
         parser.error("give --model, or --descriptors and --codebooks")
     if arguments.queries < arguments.rounds * arguments.timed:
-        parser.error(f"--queries {arguments.queries} are fewer than rounds x timed; give more, or --rounds 1")
+        parser.error(f"--queries {arguments.queries} must be at least rounds x timed; give more, or --rounds 1")
     return arguments
 
 
@@ -445,7 +446,7 @@ def main() -> None:
     if arguments.out:
         facts = {
             "results": [asdict(result) for result in results],
-            "arguments": {  # of files their names: where they lie is nobody else's
+            "arguments": {  # names of files without their folders, which are private
                 name: value.name if isinstance(value, Path) else str(value) for name, value in vars(arguments).items()
             },
             "gallery": f"{len(data.base)} descriptors, then copies with noise of {NOISE} of their standard deviation",

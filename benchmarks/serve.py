@@ -1,16 +1,19 @@
-"""How quickly does `spq serve` answer 1, 8 and 64 clients, does it stay upright, and does its memory stay flat?
+"""How fast does `spq serve` answer 1, 8 and 64 clients? Does it keep running, and does its memory stay constant?
 
     python benchmarks/serve.py photos.index --images PHOTOS/ [--items 1000000] [--clients 1 8 64] [--seconds 60] [--json FILE]
 
-A server of its own runs as a process. Clients are tasks of this one, each with a connection that it keeps: it sends the next
-request as soon as the last is answered, 503 included, which is harsher than people are. `upload` sends a picture of PHOTOS as
-it is, read, decoded, embedded and searched with by the server (each with other bytes at its end, so that nothing is known from
-before); `id` asks for more like a picture of the index; `thumbnail` for a small picture, which the first round has made.
+The benchmark starts a server as a separate process. Clients are tasks of this process, each with a persistent connection.
+A client sends the next request as soon as the last one is answered, also after 503, which is more load than from people.
 
-`--items` fills a copy of the index with made-up items up to that number: codes of what its own codes stand for, with Gaussian
-noise of 0.1 of the standard deviation, so that they share codewords as real ones do. They have no files.
+- `upload` sends a picture of PHOTOS, which the server decodes, embeds and searches with. Each has other bytes at its end, so that
+  nothing is cached.
+- `id` searches for pictures like one of the index.
+- `thumbnail` gets a thumbnail, which the first round has made.
 
-Times are from the first byte sent to the last one received; p50 and p99 are of what was accepted (200). `rss` is the resident
+`--items` fills a copy of the index with made-up items up to that number: decoded codes of the index with Gaussian noise of 0.1
+of the standard deviation, so that they share codewords as real ones do. They have no files.
+
+Times are from the first byte sent to the last byte received. p50 and p99 are of accepted requests (200). `rss` is the resident
 memory of the server, before and after (Linux).
 """
 
@@ -45,16 +48,16 @@ from spq.index.store import Item, Store
 from spq.pq.tables import decode
 
 NOISE = 0.1
-CHUNK = 20_000  # items a transaction
-PICTURES = 200  # that are uploaded in turn
-TOP = 60  # answers of a search: a screen of the page
+CHUNK = 20_000  # items per transaction
+PICTURES = 200  # pictures that are uploaded in turn
+TOP = 60  # answers of a search, as on a screen of the page
 
-Request = Callable[[int], bytes]  # number -> what is sent
+Request = Callable[[int], bytes]  # number -> request
 
 
 @dataclass
 class Result:
-    """One line of the table. ms of accepted requests; answers: status -> how many."""
+    """One line of the table. ms: of accepted requests. answers: number of answers by status."""
 
     kind: str
     clients: int
@@ -68,7 +71,7 @@ class Result:
 
 
 def filled(source: Path, folder: Path, items: int) -> Path:
-    """A copy of an index with made-up items up to a number of them."""
+    """A copy of an index, filled with made-up items up to a number."""
     shutil.copytree(source, folder)
     rng = np.random.default_rng(0)
     with ImageIndex.open(folder) as index, index.store.writing():
@@ -92,7 +95,7 @@ def made_up(codes: np.ndarray, start: int, rng: np.random.Generator) -> Iterator
 
 @contextmanager
 def server(index: Path, cache: Path) -> Iterator[tuple[int, int]]:
-    """Port and process id of a server. It ends with the block, and has to end in order."""
+    """Port and process id of a server. The server ends with the block, and must end with status 0."""
     command = [sys.executable, "-m", "spq", "serve", str(index), "--port", "0", "--cache", str(cache)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -119,7 +122,7 @@ def rss_mb(process: int) -> float | None:
 async def client(
     port: int, request: Request, numbers: Iterator[int], end: float, times: list[float], answers: Counter[str]
 ) -> None:
-    """Ask again and again, until the end."""
+    """Send requests until the end."""
     writer = None
     while time.perf_counter() < end:
         try:
@@ -164,11 +167,11 @@ def measure(port: int, process: int, kind: str, request: Request, clients: int, 
 
 
 def requests(images: ImageSet, ids: np.ndarray) -> dict[str, Request]:
-    """What is asked, by kind."""
+    """Requests by kind."""
     rng = np.random.default_rng(0)
-    chosen = rng.choice(len(images), min(PICTURES, len(images)), replace=False)
-    pictures = [images.read(int(position)) for position in chosen]
-    shown = ids[:PICTURES]  # real pictures, which come first
+    positions = rng.choice(len(images), min(PICTURES, len(images)), replace=False)
+    pictures = [images.read(int(position)) for position in positions]
+    shown = ids[:PICTURES]  # real pictures, which have the first ids
     query = json.dumps({"top": TOP}).encode()
 
     def upload(number: int) -> bytes:
@@ -209,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", type=Path)
     parser.add_argument("--images", required=True, help="pictures to upload")
-    parser.add_argument("--items", type=int, default=0, help="fill a copy of the index up to so many")
+    parser.add_argument("--items", type=int, default=0, help="fill a copy of the index up to this many items")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--kinds", nargs="+", default=["upload", "id", "thumbnail"])
     parser.add_argument("--seconds", type=float, default=60)
@@ -223,13 +226,13 @@ def main() -> None:
             index = filled(index, Path(temporary) / index.name, arguments.items)
         with Store.open(index) as store:
             ids = store.codes()[0]
-        asked = requests(images, ids)
+        kinds = requests(images, ids)
         print(f"{len(ids):,} items, {os.cpu_count()} cores, {platform.platform()}, {arguments.seconds:g} s each")
         print("kind       clients per_second  p50_ms   p99_ms   max_ms     503  failed rss_before  after [MB]")
         with server(index, Path(temporary) / "cache") as (port, process):
             for kind in arguments.kinds:
                 for clients in arguments.clients:
-                    results.append(measure(port, process, kind, asked[kind], clients, arguments.seconds))
+                    results.append(measure(port, process, kind, kinds[kind], clients, arguments.seconds))
                     print(line(results[-1]), flush=True)
     if arguments.json:
         facts = {"items": len(ids), "cores": os.cpu_count(), "platform": platform.platform()}

@@ -1,10 +1,10 @@
-"""What does the durable store cost: to open, to follow, to sync, to add to, and in bytes per item?
+"""What does the store of an index cost: to open, follow, sync and extend, and in bytes per item?
 
     python benchmarks/store.py [--items 1000000] [--files 100000] [--json store.json]
 
 A large index is filled with made-up items of 64-bit codes, and a folder with small real pictures (Fashion-MNIST as JPEG), each
-with bytes of its own. Whatever can be repeated is, and the medians are printed. Files come from the cache of the operating
-system, as they were just written. Bytes written are the system's count for this process (Linux; elsewhere they are left out).
+with different bytes. Measurements are repeated where possible, and medians are printed. Files come from the cache of the
+operating system. Bytes written are the count of the system for this process (only on Linux).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from spq.index.store import FORMAT, Item, Manifest, Store
 from spq.model.model import Model
 from spq.model.network import Network
 
-BATCH = 256  # items a transaction, as a sync writes them
+BATCH = 256  # items per transaction, as in a sync
 Row = tuple[str, float, str, str]  # what, value, unit, aim
 
 
 def small_model() -> Model:
-    """Untrained, and small: its speed is not what is measured here."""
+    """An untrained small model, because its speed is not measured here."""
     torch.manual_seed(0)
     recipe = Recipe(
         name="small",
@@ -47,7 +47,7 @@ def small_model() -> Model:
 
 
 def made_up_items(count: int, first: int = 0) -> Iterator[Item]:
-    """Items as of a photo archive: path, hash, size, time, and a label."""
+    """Items like those of a photo archive: path, hash, size, time and a label."""
     rng = np.random.default_rng(first)
     for start in range(first, first + count, BATCH):
         n = min(BATCH, first + count - start)
@@ -65,7 +65,7 @@ def put_in_batches(store: Store, items: Iterator[Item], size: int) -> None:
 
 
 def small_files(folder: Path, count: int) -> None:
-    """Real pictures as JPEG, a thousand a subfolder, each ending in a number so that no two have the same bytes."""
+    """Real pictures as JPEG, a thousand in each subfolder, with a number at the end so that all have different bytes."""
     sample = open_images("sample:train")
     encoded = []
     for position in range(min(count, len(sample))):
@@ -84,7 +84,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def bytes_written() -> int | None:
-    """By this process, ever; None where the system does not say."""
+    """Bytes that this process has written; None if the system does not report them."""
     counts = Path("/proc/self/io")
     if not counts.exists():
         return None
@@ -141,7 +141,7 @@ def measure_folder(folder: Path, model: Model, count: int, rounds: int) -> list[
     with ImageIndex.build(folder / "small", model, folder / "photos") as index:
         first = time.perf_counter() - start
         again = [seconds(lambda: index.sync(folder / "photos")) for _ in range(rounds)]
-        assert index.last_sync.unchanged == count
+        assert index.sync(folder / "photos").unchanged == count
     aim = "< 5 s" if count == 100_000 else ""
     return [
         (f"first sync of {count:,} small files", first, "s", ""),
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--add", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where to make the temporary folder; else the system's place")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder (default: that of the system)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     model = small_model()

@@ -1,11 +1,11 @@
-"""Views per second in training: the authors' code and ours, the same network and batch, in turn.
+"""Views per second in training: the authors' code and ours, with the same network and batch, in turn.
 
     spq bench throughput SPQ --rounds 3
 
-Each is its own whole training step: batch, two views a picture, forward, backward, update; ours is `spq.training.train.train`
-itself. A step is timed from loss to loss, and the first of each turn is left out. Ours is recipe `paper` (ResNet-18, 32 px,
-batch 256) in fp32, and in bf16 in channels-last layout; other variants as in `spq bench quality`. Use all cores of an idle
-machine; the relations are what counts.
+Both run a complete training step: batch, two views of each picture, forward, backward, update. Ours is
+`spq.training.train.train`. A step is timed from loss to loss, without the first step of each turn. Ours runs recipe `paper`
+(ResNet-18, 32 pixels, batch 256) in fp32, and in bf16 with channels-last layout. Other variants are as in `spq bench quality`.
+Use all cores of an idle machine, and compare only rates of the same run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OURS = ["paper", "paper:train.precision='bf16',train.channels_last=true"]
 
 
 def theirs(authors: Authors, images: ImageSet, batch_size: int, steps: int, device: str) -> list[float]:
-    """Seconds between the losses of successive steps."""
+    """Seconds between the losses of successive steps of the authors' code."""
     times: list[float] = []
 
     def before_step(training: Training) -> None:
@@ -50,7 +50,7 @@ def theirs(authors: Authors, images: ImageSet, batch_size: int, steps: int, devi
 
 
 def ours(text: str, images: ImageSet, batch_size: int, device: str) -> list[float]:
-    """The same for `train`; one epoch of the images."""
+    """The same for our `train`, for one epoch of the images."""
     times: list[float] = []
 
     def objective(outputs: Any, network: Network, loss: Any) -> Tensor:
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", default=OURS)
     parser.add_argument("--images", default="cifar10:train")
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=5, help="in a turn, 4 or more; the first is not timed")
+    parser.add_argument("--steps", type=int, default=5, help="steps of a turn, 4 or more; the first is not timed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
@@ -92,7 +92,9 @@ def main() -> None:
                 else ours(name, images, a.batch_size, a.device)
             )
             times += step[1:]
-            print(f"round {number + 1}: {name} {statistics.median(step[1:]):.2f} s a step", file=sys.stderr, flush=True)
+            print(
+                f"round {number + 1}: {name} {statistics.median(step[1:]):.2f} s per step", file=sys.stderr, flush=True
+            )
     rates = {name: [2 * a.batch_size / t for t in times] for name, times in seconds.items()}
     base = statistics.median(rates["authors"])
     for name, values in rates.items():

@@ -1,10 +1,9 @@
-"""Which makes random views fastest on this machine's CPU: ours, kornia on the batch, or torchvision per sample in workers?
+"""Which library makes random views fastest on this CPU: ours, kornia on the batch, or torchvision per picture in workers?
 
     python benchmarks/views.py [--images cifar10:train] [--json views.json]
 
-All three draw every parameter per image, with the paper's ranges, from the same decoded pixels, on all cores. The three are
-timed in turn, round after round; the medians are printed. What ours does differently from torchvision is tested in
-tests/test_views.py.
+All three draw every parameter per picture, in the ranges of the paper, from the same decoded pixels, and use all cores. They run
+in turn, several rounds, and medians are printed. tests/test_views.py tests the differences between ours and torchvision.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ def with_torchvision(images: Tensor) -> Iterator[Tensor]:
 
 
 def rate(maker: Maker, images: Tensor) -> float:
-    """Views per second, workers' start included for none: the clock starts at the first batch."""
+    """Views per second. The clock starts at the first batch, so the start of workers is not included."""
     batches = maker(images)
     next(batches)
     start, count = time.perf_counter(), 0

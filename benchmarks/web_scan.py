@@ -1,11 +1,11 @@
-"""How long does a site without a server take to search so many codes in the browser?
+"""How long does a site without a server take to search codes in the browser?
 
     python benchmarks/web_scan.py [--codes 1000000] [--bits 16 32 64] [--repeats 9] [--json FILE]
 
-Random codes of 16 codewords per codebook are made and searched in headless Chromium, in one thread, by the site's own scan.js,
-in turn with a plain loop: an array of sub-codes, an array of sums, `sort`. `sum` adds up all distances, `select` orders what
-is needed of them for the first 100, `deep` for the first 100,000, as where somebody scrolls that far. The first 100 are compared
-with those of spq in NumPy on the same codes. Medians of the rounds; the machine's other work counts, so compare within a run.
+Random codes with 16 codewords per codebook are searched in headless Chromium, in one thread, by scan.js of the site, in turn with
+a plain loop (an array of sub-codes, an array of sums, `sort`). `sum` adds up all distances. `select` sorts the first 100, `deep`
+the first 100,000, as for somebody who scrolls that far. The first 100 are compared with those of spq in NumPy on the same
+codes. Medians of the rounds are printed. Compare only numbers of the same run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from playwright.sync_api import sync_playwright
 
 from spq.pq.scan import Scan
 from spq.pq.sums import pack
-from spq.web.site.page import BROWSER
+from spq.web.site.site_page import BROWSER
 
 K = 16
 MAKE = """async ([N, M, packed, table]) => {
@@ -59,7 +59,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 def measure(page: Any, bits: int, N: int, repeats: int) -> dict[str, float]:
-    """Medians in ms. The answers must be those of NumPy."""
+    """Median milliseconds. The answers must equal those of NumPy."""
     import base64
 
     rng, M = np.random.default_rng(bits), bits // 4
@@ -68,7 +68,7 @@ def measure(page: Any, bits: int, N: int, repeats: int) -> dict[str, float]:
     packed = base64.b64encode(pack(codes, K).tobytes()).decode()
     page.evaluate(MAKE, [N, M, packed, table.ravel().tolist()])
     scan, times = Scan(codes, K), []
-    expected = scan.search(table, 100)[1][0].tolist()  # makes FAISS's structure
+    expected = scan.search(table, 100)[1][0].tolist()  # builds the structure of FAISS
     for _ in range(repeats):
         first, taken, _ = page.evaluate(ROUND)
         assert first == expected
@@ -95,7 +95,7 @@ def main() -> None:
         print("bits      sum   select     deep plain loop  ratio  spq search, 1 thread  [ms]")
         for bits in arguments.bits:
             page = browser.new_page()
-            page.goto(f"http://127.0.0.1:{server.server_port}/api.js")
+            page.goto(f"http://127.0.0.1:{server.server_port}/static_api.js")
             r = measure(page, bits, arguments.codes, arguments.repeats)
             page.close()
             results.append(r)

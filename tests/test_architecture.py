@@ -26,6 +26,7 @@ BELOW = {  # what a folder may import, beside `common`, `config` and `errors`
     "api": {"training", "index", "evaluation", "model", "pq", "data"},
     "cli": {"api", "web", "dupes", "training", "index", "evaluation", "model", "pq", "data"},
 }  # fmt: skip
+MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_PARAMETERS = 400, 40, 6
 EVERYWHERE = {"common", "config", "errors"}
 PQ_NEEDS = {"numpy", "faiss"}  # pq is a library of its own
 ENTRANCES = {"__init__", "__main__"}  # of the package: they lead to the top, lazily
@@ -62,7 +63,7 @@ def violations(module: str, tree: ast.AST) -> list[str]:
 
 
 def _across(module: str, name: str) -> bool:
-    """Server and site import what they share from `web.view`, and nothing of each other."""
+    """Server and site import what they share from `web.view` and `web.thumbnail`, and nothing of each other."""
     sides = {"web.server": "web.site", "web.site": "web.server"}
     return any(module.startswith(f"{side}.") and name.startswith(other) for side, other in sides.items())
 
@@ -118,6 +119,42 @@ def test_no_folder_holds_most_of_the_lines() -> None:
     assert max(lines.values()) < 0.3 * sum(lines.values()), lines
 
 
+def test_no_file_has_more_than_400_lines() -> None:
+    lines = {
+        path.relative_to(SOURCE).as_posix(): len(path.read_text("utf-8").splitlines()) for path in SOURCE.rglob("*.py")
+    }
+    assert not {name: count for name, count in lines.items() if count > MOST_LINES}
+
+
+def too_large(tree: ast.AST) -> list[str]:
+    """Functions with more than 40 lines, or more than six parameters beside `self` and `cls`."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            parameters = len([name for name in names if name not in ("self", "cls")])
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > MOST_LINES_OF_A_FUNCTION or parameters > MOST_PARAMETERS:
+                found.append(f"{node.name}: {lines} lines, {parameters} parameters")
+    return found
+
+
+def test_functions_of_training_are_short_and_take_few_parameters() -> None:
+    found = {
+        dotted(path): too_large(ast.parse(path.read_text("utf-8"))) for path in (SOURCE / "training").rglob("*.py")
+    }
+    assert not {name: functions for name, functions in found.items() if functions}
+
+
+def test_a_function_that_is_too_large_is_noticed() -> None:
+    seven = "class A:\n    def __init__(self, a, b, c, d, *, e, f, g): pass"
+    assert too_large(ast.parse(seven)) == ["__init__: 1 lines, 7 parameters"]
+    assert not too_large(ast.parse(seven.replace(", g", "")))
+    body = "async def f():\n" + 40 * "    x = 1\n"
+    assert too_large(ast.parse(body)) == ["f: 41 lines, 0 parameters"]
+    assert not too_large(ast.parse(body.replace("    x = 1\n", "", 1)))
+
+
 @pytest.mark.parametrize(
     ("module", "code"),
     [
@@ -145,6 +182,7 @@ def test_an_import_that_goes_up_or_across_is_noticed(module: str, code: str) -> 
         ("api", "from spq.training.train import train"),
         ("index.image_index", "from spq.model.model import Model"),
         ("web.site.content", "from spq.web import view"),
+        ("web.server.routes", "from spq.web.thumbnail import thumbnail_name"),
         ("config", "from spq import __version__"),
     ],
 )
@@ -166,6 +204,20 @@ def test_the_map_of_the_house_names_every_module_and_no_other() -> None:
         elif line.startswith("| `"):
             mapped.add(folder + line.split("`")[1])
     assert mapped == {path.relative_to(SOURCE).as_posix() for path in MODULES if path.name != "__init__.py"}
+
+
+SAME_NAME = {  # file names that several folders use, each with its reason
+    "__init__.py": "Python needs it",
+}
+
+
+def test_each_module_and_script_has_a_name_of_its_own() -> None:
+    folders: dict[str, list[str]] = {}
+    for path in sorted(SOURCE.rglob("*")):
+        if path.suffix in (".py", ".js", ".html", ".css"):
+            folders.setdefault(path.name, []).append(path.parent.relative_to(SOURCE).as_posix())
+    repeated = {name: places for name, places in folders.items() if len(places) > 1}
+    assert set(repeated) == set(SAME_NAME), repeated
 
 
 def test_importing_spq_or_its_command_line_loads_nothing_heavy() -> None:

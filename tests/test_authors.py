@@ -110,7 +110,7 @@ def steps(count: int) -> object:
     return before_step
 
 
-def test_a_stopped_training_goes_on_as_if_it_had_not_been(authors: Authors, pixels: np.ndarray) -> None:
+def test_a_stopped_training_continues_exactly(authors: Authors, pixels: np.ndarray) -> None:
     options = {"bits": 32, "batch_size": 8, "seed": 3}
     losses: list[float] = []
     whole = authors.train(pixels, before_step=steps(23), on_loss=lambda loss: losses.append(loss.item()), **options)
@@ -123,7 +123,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(authors: Authors, pixe
             assert torch.equal(tensor, rest.network.state_dict()[name])
 
 
-def test_nothing_of_the_process_is_changed_for_good(authors: Authors, pixels: np.ndarray) -> None:
+def test_the_process_is_restored_afterwards(authors: Authors, pixels: np.ndarray) -> None:
     before = dict(os.environ), torch.random.get_rng_state(), list(sys.path)
     authors.train(pixels, bits=32, batch_size=8, before_step=steps(2))
     assert (dict(os.environ), list(sys.path)) == (before[0], before[2])
@@ -134,7 +134,7 @@ def test_nothing_of_the_process_is_changed_for_good(authors: Authors, pixels: np
     assert not hasattr(authors.main, "range")
 
 
-def test_a_budget_ends_it_and_its_points_are_kept(authors: Authors, pixels: np.ndarray, tmp_path: Path) -> None:
+def test_a_budget_ends_training_and_points_are_kept(authors: Authors, pixels: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "out"
     last, network = official.train_within(authors, pixels, out, bits=32, epochs=2, every=0.0, batch_size=8)
     assert last["step"] == 10
@@ -146,8 +146,8 @@ def test_a_budget_ends_it_and_its_points_are_kept(authors: Authors, pixels: np.n
     assert 0.3 <= timed["seconds"] < 5
 
 
-def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="it lacks main_SPQ"):
+def test_a_folder_without_the_authors_code_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no main_SPQ\.py; give a checkout"):
         Authors(tmp_path)
 
 

@@ -8,22 +8,22 @@ from spq.cli.checks import check_model_out
 from spq.errors import ConfigError
 
 
-def test_a_stray_file_does_not_stop_a_training_from_going_on(tmp_path: Path) -> None:
+def test_a_stray_file_does_not_prevent_a_resume(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.pt").touch()
     for stray in (".DS_Store", ".model.safetensors.123", "train.log"):
         (tmp_path / stray).touch()
     check_model_out(tmp_path, resume=True)
-    with pytest.raises(ConfigError, match=r"holds other things \(train.log\)"):
+    with pytest.raises(ConfigError, match=r"holds other files \(train.log\)"):
         check_model_out(tmp_path, resume=False)
 
 
-def test_a_folder_of_other_things_is_neither_written_to_nor_resumed(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_neither_written_nor_resumed(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").touch()
     check_model_out(tmp_path, resume=False)
     with pytest.raises(ConfigError, match="nothing to resume"):
         check_model_out(tmp_path, resume=True)
     (tmp_path / "holiday.jpg").touch()
     for resume in (False, True):
-        with pytest.raises(ConfigError, match="holds other things"):
+        with pytest.raises(ConfigError, match="holds other files"):
             check_model_out(tmp_path, resume)

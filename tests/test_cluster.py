@@ -166,6 +166,6 @@ def test_the_teacher_follows_the_network_and_keeps_what_it_assigned(tiny_recipe:
     weak = torch.randn(2, 3, 28, 28, generator=generator())
     target, own = teacher.targets(torch.tensor([1, 2]), weak)
     assert target.shape == own.shape == (2, 2, 4)
-    torch.testing.assert_close(teacher.bank[1:3], own)
-    torch.testing.assert_close(teacher.bank[3:], bank[3:])
+    torch.testing.assert_close(teacher.assignments[1:3], own)
+    torch.testing.assert_close(teacher.assignments[3:], bank[3:])
     torch.testing.assert_close(target.sum(2), torch.ones(2, 2))

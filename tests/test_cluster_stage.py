@@ -1,7 +1,8 @@
+"""Stage `cluster`: clustering heads, self-training, and codebooks of the clusters."""
+
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import training_recipe, write_photos
+from conftest import write_photos
+from small_training import FakeClock, StopError, sample_images, small_recipe
 from spq.cli.checks import check_model_out
 from spq.config import ClusterConfig, Recipe
 from spq.data.decode import load_pixels
@@ -22,39 +24,59 @@ from spq.evaluation.evaluate import evaluate
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
 from spq.model.network import Network
-from spq.training import cluster_stage
-from spq.training.checkpoint import State, read_checkpoint
-from spq.training.cluster_stage import ClusterStage, Signs, cluster_recipe
-from spq.training.run import TrainStatus
+from spq.training.callbacks import TrainStatus
+from spq.training.checkpoint import Checkpoint, Phase
+from spq.training.context import Training, TrainOptions
+from spq.training.report import Trained
+from spq.training.signs import Signs
+from spq.training.stages import cluster as module
+from spq.training.stages.cluster import ClusterStage, cluster_recipe, train_clusters
 from spq.training.train import train
 
 
 @pytest.fixture(scope="module")
 def images() -> ImageSet:
-    return subset(open_images("sample:train"), range(400))
+    return sample_images()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    small = training_recipe()
+    small = small_recipe()
     return replace(
         small,
         quantizer=replace(small.quantizer, prefixes=(2, 4)),
         cluster=ClusterConfig(
-            share=0.4, epochs=2, batch_size=64, head_steps=40, head_batch=64, candidates=2, certainty=0.0
+            share=0.4, epochs=2, batch_size=32, head_steps=40, head_batch=64, candidates=2, certainty=0.0
         ),
     )
 
 
-def stage_of(recipe: Recipe, images: ImageSet, out: Path, **more: Any) -> ClusterStage:
+def context_of(recipe: Recipe, images: ImageSet, out: Path, **named: Any) -> tuple[Training, Trained]:
+    """What stage `network` would leave, with an untrained network."""
     torch.manual_seed(0)
-    pixels, state = load_pixels(images, recipe.input.size), State(trained={"views": 0, "steps": 1, "epochs": 1})
     network = Network(recipe).to(memory_format=torch.channels_last)
     out.mkdir(parents=True, exist_ok=True)
-    return ClusterStage(network, recipe, pixels, "x", out, state, fingerprint="", device=torch.device("cpu"), **more)
+    options, pixels = TrainOptions().with_names(**named), load_pixels(images, recipe.input.size)
+    training = Training(images, recipe, out, torch.device("cpu"), options, decoded=pixels)
+    return training, Trained(network, {"views": 0, "steps": 1, "epochs": 1}, 0.0)
 
 
-def test_a_training_ends_with_codebooks_of_clusters(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+def run_stage(recipe: Recipe, images: ImageSet, out: Path, **named: Any) -> Model:
+    return train_clusters(*context_of(recipe, images, out, **named))
+
+
+def stage_of(recipe: Recipe, images: ImageSet, out: Path) -> ClusterStage:
+    return ClusterStage(*context_of(recipe, images, out))
+
+
+@pytest.fixture(scope="module")
+def clustered(images: ImageSet, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return train(images, recipe, tmp_path_factory.mktemp("clustered"))
+
+
+def test_a_training_ends_with_codebooks_of_clusters(
+    images: ImageSet, recipe: Recipe, clustered: Model, tmp_path: Path
+) -> None:
     seen: list[TrainStatus] = []
     parts: dict[str, Model] = {}
     model = train(images, recipe, tmp_path / "m", on_status=seen.append, on_part=parts.__setitem__)
@@ -81,15 +103,14 @@ def test_a_training_ends_with_codebooks_of_clusters(images: ImageSet, recipe: Re
     np.testing.assert_allclose(short.embed([images.image(3)]), model.embed([images.image(3)])[:, :32], atol=1e-6)
 
     rows = [json.loads(line) for line in (tmp_path / "m" / "clusters.jsonl").read_text("utf-8").splitlines()]
-    assert [(row["round"], row["step"]) for row in rows] == [(1, 12), (2, 12)]  # each of two epochs
-    with pytest.raises(ConfigError, match="holds a training already"):  # and no "other things"
+    assert [(row["round"], row["step"]) for row in rows] == [(1, 10), (2, 10)]  # each of two epochs
+    with pytest.raises(ConfigError, match="already holds a training"):  # and no "other files"
         check_model_out(tmp_path / "m", resume=False)
 
-    same = train(images, recipe, tmp_path / "same")
-    assert same.hash == model.hash  # of the same seed
+    assert model.hash == clustered.hash  # of the same seed
 
 
-def test_its_models_are_searched_and_evaluated_as_any_other(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+def test_its_models_are_searched_and_evaluated_like_others(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
     recipe = replace(recipe, cluster=replace(recipe.cluster, rounds=0))
     model = train(images, recipe, tmp_path / "m")
     report = evaluate(model, Protocol("p", open_images("sample:test"), images, images, 50))
@@ -106,51 +127,35 @@ def test_its_models_are_searched_and_evaluated_as_any_other(images: ImageSet, re
     index.close()
 
 
-def test_a_stage_that_was_stopped_begins_again_and_ends_the_same(
-    images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_stopped_stage_starts_again_and_ends_the_same(
+    images: ImageSet, recipe: Recipe, clustered: Model, tmp_path: Path
 ) -> None:
-    whole = train(images, recipe, tmp_path / "whole")
-    heads = ClusterStage.heads
+    def stop(name: str, model: Model) -> None:
+        if name == "heads":
+            raise StopError
 
-    def stopped(self: ClusterStage) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(ClusterStage, "heads", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        train(images, recipe, tmp_path / "m")
-    monkeypatch.setattr(ClusterStage, "heads", heads)
-    checkpoint = read_checkpoint(tmp_path / "m")
+    with pytest.raises(StopError):
+        train(images, recipe, tmp_path, on_part=stop)
+    checkpoint = Checkpoint.load(tmp_path)
     assert checkpoint is not None
-    assert checkpoint["trained"]["steps"] == 18
-    assert train(images, recipe, tmp_path / "m", resume=True).hash == whole.hash
+    assert checkpoint.phase is Phase.CLUSTER
+    assert checkpoint.progress.network_facts == {"views": 960, "steps": 15, "epochs": 3.0}
+    assert train(images, recipe, tmp_path, resume=True).hash == clustered.hash
 
 
-def test_a_self_training_that_collapses_is_not_kept(
+def test_a_self_training_that_collapses_is_dropped(
     images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken, notes = Signs.taken, list[str]()
-    monkeypatch.setattr(Signs, "taken", lambda self: taken(self) | {"largest": 0.6})
-    kept = stage_of(recipe, images, tmp_path / "kept", on_note=notes.append).run()
-    assert notes == ["self-training is not kept: one cluster of a head holds 60% of the pictures"]
+    take, notes = Signs.take, list[str]()
+    monkeypatch.setattr(Signs, "take", lambda self: take(self) | {"largest": 0.6})
+    kept = run_stage(recipe, images, tmp_path / "kept", on_note=notes.append)
+    assert notes == ["the result of self-training is dropped: one cluster of a head holds 60% of the pictures"]
     row = json.loads((tmp_path / "kept" / "clusters.jsonl").read_text("utf-8"))
-    assert (row["step"], row["largest"]) == (12, 0.6)  # the end is looked at, however few steps there were
+    assert (row["step"], row["largest"]) == (10, 0.6)  # the end is changed at, however few steps there were
     assert kept.training["minutes"] > 0
     without = replace(recipe, cluster=replace(recipe.cluster, rounds=0))
-    expected = stage_of(without, images, tmp_path / "without").run().network
+    expected = run_stage(without, images, tmp_path / "without").network
     torch.testing.assert_close(kept.network.head[0].weight, expected.head[0].weight, rtol=0, atol=0)
-
-
-def test_signs_are_means_over_steps() -> None:
-    signs = Signs(2, 4, torch.device("cpu"))
-    own = torch.nn.functional.one_hot(torch.tensor([[0, 1], [0, 2], [0, 3], [1, 3]]), 4).float()
-    sure = torch.tensor([[True, True], [True, False], [False, False], [True, True]])
-    logits = own.clone()
-    logits[0, 0] = logits[0, 0].roll(1)  # one miss where the teacher is sure, of five
-    for _ in range(3):
-        signs.add(logits, own, own, sure)
-    expected = {"confident": 0.625, "agreement": 0.8, "certainty": 1.0, "largest": 0.75, "used": 2.5}
-    assert signs.taken() == pytest.approx(expected)
-    assert float(signs.totals.abs().sum()) == 0
 
 
 @pytest.mark.parametrize("count", [20, 100])
@@ -160,34 +165,34 @@ def test_small_collections_have_fewer_neighbours(images: ImageSet, recipe: Recip
     assert model.encode([few.image(0)]).shape == (1, 4)
 
 
-def test_the_order_of_a_collection_does_not_decide_its_statistics(
+def test_the_order_of_a_collection_does_not_affect_its_statistics(
     images: ImageSet, recipe: Recipe, tmp_path: Path
 ) -> None:
     """A folder is sorted by what its pictures show, and batch statistics are of a part of them."""
     assert images.labels is not None
     by_class = subset(images, np.argsort(images.labels, kind="stable"))
     stage = stage_of(recipe, by_class, tmp_path / "m")
-    first = stage.data[:200].float().mean() - stage.data.float().mean()
-    sorted_first = load_pixels(by_class, 16).array[:200].mean() - stage.data.float().mean()
+    first = stage.space.pixels[:80].float().mean() - stage.space.pixels.float().mean()
+    sorted_first = load_pixels(by_class, 16).array[:80].mean() - stage.space.pixels.float().mean()
     assert abs(float(first)) < 0.5 * abs(float(sorted_first))
 
 
-def test_a_look_at_a_part_changes_nothing(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+def test_a_callback_that_changes_its_model_does_not_change_the_training(
+    images: ImageSet, recipe: Recipe, tmp_path: Path
+) -> None:
     def spoil(name: str, model: Model) -> None:
         for p in model.network.parameters():
             p.data.zero_()
 
-    plain = stage_of(recipe, images, tmp_path / "plain").run()
-    assert stage_of(recipe, images, tmp_path / "looked", on_part=spoil).run().hash == plain.hash
+    plain = run_stage(recipe, images, tmp_path / "plain")
+    assert run_stage(recipe, images, tmp_path / "changed", on_part=spoil).hash == plain.hash
 
 
-def test_what_the_stage_cannot_go_with_is_refused_before_work(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+def test_settings_that_the_stage_excludes_are_refused(recipe: Recipe) -> None:
     with pytest.raises(ConfigError, match=r"finish.epochs and cluster.share exclude each other"):
         replace(recipe, finish=replace(recipe.finish, epochs=3))
     with pytest.raises(ConfigError, match=r"train.frozen and cluster.share exclude each other"):
         replace(recipe, train=replace(recipe.train, frozen=True))
-    with pytest.raises(ConfigError, match=r"has cluster.share, which takes no objective of your own"):
-        train(images, recipe, tmp_path / "m", objective=lambda outputs, network, loss: loss(outputs))
     for key, value in {"temperature": 0.0, "epochs": 0, "candidates": 0, "head_batch": 0, "confidence": 1.0}.items():
         with pytest.raises(ConfigError, match=rf"cluster.{key} .*{value}"):
             replace(recipe.cluster, **{key: value})  # type: ignore[arg-type]
@@ -195,64 +200,50 @@ def test_what_the_stage_cannot_go_with_is_refused_before_work(images: ImageSet, 
     assert fixed.shown_sizes == {16, 8}
 
 
-def test_no_training_goes_on_from_clusters(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
-    model = stage_of(recipe, images, tmp_path / "m").run()
-    with pytest.raises(ConfigError, match="cannot start from a model that ends with clusters"):
-        train(images, recipe, tmp_path / "n", start=model)
-
-
-def test_unclear_clusters_are_not_learned_from(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+def test_unclear_clusters_prevent_self_training(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
     notes: list[str] = []
     recipe = replace(recipe, cluster=replace(recipe.cluster, certainty=1.0))
-    stage_of(recipe, images, tmp_path / "m", on_note=notes.append).run()
+    run_stage(recipe, images, tmp_path / "m", on_note=notes.append)
     assert len(notes) == 1
     assert notes[0].startswith("no self-training: the clusters are not clear (mean assignment 0.")
     assert not (tmp_path / "m" / "clusters.jsonl").exists()
 
 
-def test_the_stage_keeps_to_its_share_of_the_minutes(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+def test_the_stage_gets_its_share_of_the_minutes(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
     recipe = replace(
         recipe,
         train=replace(recipe.train, minutes=0.15, refit=False),
         cluster=replace(recipe.cluster, share=0.5, epochs=10_000),
     )
     seen: list[TrainStatus] = []
-    model = train(images, recipe, tmp_path / "m", on_status=seen.append)
-    ends = {status.part: (status.done, status.seconds) for status in seen}
-    assert ends["network"][0] == pytest.approx(0.5)
-    assert ends["clusters"][0] == 1.0
-    assert ends["network"][1] >= 60 * 0.15 * 0.5
-    assert ends["clusters"][1] >= 60 * 0.15 * 0.8  # heads follow
-    assert model.training["minutes"] >= 0.15 * 0.8
+    model = train(images, recipe, tmp_path, on_status=seen.append, clock=FakeClock(0.02))
+    last = {status.part: status for status in seen}
+    assert last["network"].done == pytest.approx(0.5)
+    assert last["clusters"].done == 1.0
+    assert 4.5 <= last["network"].seconds < 5  # of 9 seconds
+    assert 8 <= last["clusters"].seconds < 10
+    assert model.training["minutes"] == pytest.approx(0.15, abs=0.02)
 
 
-def test_no_round_begins_when_the_heads_took_all_of_the_time(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+def test_no_round_starts_when_the_heads_took_all_of_the_time(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
     notes: list[str] = []
-    stage = stage_of(recipe, images, tmp_path / "m", on_note=notes.append)
-    stage.end = 0.0
-    stage.run()
-    assert notes == ["no time is left for self-training: the heads take too long; give more minutes"]
-    assert not (tmp_path / "m" / "clusters.jsonl").exists()
+    late = replace(recipe, train=replace(recipe.train, minutes=0.01))
+    run_stage(late, images, tmp_path, on_note=notes.append, clock=FakeClock(1.0))
+    assert notes == ["no time is left for self-training, because the heads take too long; give more minutes"]
+    assert not (tmp_path / "clusters.jsonl").exists()
 
 
-def test_a_deadline_takes_the_place_of_the_minutes(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
-    recipe = replace(recipe, train=replace(recipe.train, epochs=10_000), cluster=replace(recipe.cluster, epochs=10_000))
-    model = train(images, recipe, tmp_path / "m", deadline=time.monotonic() + 6)
-    assert 0 < model.config.train.minutes <= 0.1
-    assert model.training["steps"] < 10_000 * 6
-
-
-def test_more_pictures_than_the_stage_learns_from_are_drawn(
+def test_the_stage_draws_from_more_pictures_than_it_learns_from(
     images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_stage, "PICTURES", 100)
+    monkeypatch.setattr(module, "PICTURES", 100)
     stage = stage_of(recipe, images, tmp_path / "m")
-    _, near, bank = stage.heads()
-    assert (len(stage.data), len(near), len(bank)) == (100, 100, 100)
-    assert int(near.max()) < 100
+    heads = stage.make_heads()
+    assert (len(stage.space.pixels), len(heads.neighbour_ids), len(heads.assignments)) == (100, 100, 100)
+    assert int(heads.neighbour_ids.max()) < 100
 
 
-def test_the_recipe_of_the_end_says_how_its_codes_are_made(recipe: Recipe) -> None:
+def test_the_last_recipe_describes_how_its_codes_are_made(recipe: Recipe) -> None:
     end = cluster_recipe(recipe)
     assert (end.head.hidden, end.head.softmax, end.quantizer.codeword_dim) == (0, 4.0, 16)
     with pytest.raises(ConfigError, match=r"cluster.share must satisfy 0 <= share < 1, got 1.0"):

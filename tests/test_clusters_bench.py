@@ -48,7 +48,7 @@ def test_the_table_shows_means_of_seeds_and_the_gain_is_that_over_the_finish() -
     assert gains(rows) == pytest.approx({"heads, T = 3": 0.07})
 
 
-def test_queries_stand_apart_from_the_gallery_and_labels_fit_their_pictures(data: Data, tiny_model: Model) -> None:
+def test_queries_are_not_in_the_gallery_and_labels_fit_their_pictures(data: Data, tiny_model: Model) -> None:
     whole = data.gallery[:, 0]
     apart = np.abs(data.queries[:, None] - whole).sum(2)  # (50, 150)
     assert apart.min() > 1e-3

@@ -14,7 +14,7 @@ from PIL import Image
 
 from spq import ImageIndex
 from spq.cli import main as cli
-from spq.cli.describe import facts_of
+from spq.cli.info_command import facts_of
 from spq.cli.reports import codebook_page
 from spq.cli.reports.codebook_page import write_codebook_page
 from spq.data.open import open_images
@@ -59,16 +59,14 @@ def page(index: Path, tmp_path: Path) -> Page:
     return Page((tmp_path / "page.html").read_text("utf-8"))
 
 
-def test_the_page_is_well_formed_and_needs_nothing_from_outside(page: Page) -> None:
+def test_the_page_is_well_formed_and_has_no_external_resources(page: Page) -> None:
     tags = {tag for tag, _ in page.seen}
     assert not {"script", "link", "iframe"} & tags
     outside = re.sub(r"(url\(|src=\")data:image/jpeg;base64,[A-Za-z0-9+/=]*", "", page.text)
     assert not re.search(r"https?:|//|url\(|@import", outside)
 
 
-def test_each_codeword_shows_pictures_that_have_it_and_says_how_many(
-    page: Page, index: Path, tiny_model: Model
-) -> None:
+def test_each_codeword_shows_its_pictures_and_their_number(page: Page, index: Path, tiny_model: Model) -> None:
     with ImageIndex.open(index) as opened:
         codes = {item.path: item.code for item in opened.store.items()}
     boxes = re.split(r"<div class='word' id='m", page.text)[1:]
@@ -82,7 +80,7 @@ def test_each_codeword_shows_pictures_that_have_it_and_says_how_many(
         assert all(codes[path][m] == k for path in shown)
 
 
-def test_a_picture_shown_often_is_in_the_page_once(page: Page) -> None:
+def test_a_picture_is_in_the_page_only_once(page: Page) -> None:
     rules = re.findall(r"\.(p\d+) \{ background-image: url\(data:image/jpeg;base64,([^)]+)\)", page.text)
     used = [name for attrs in page.values("span", "class") for name in attrs.split() if re.fullmatch(r"p\d+", name)]
     assert len(used) > len(rules) == len(set(used))
@@ -90,7 +88,7 @@ def test_a_picture_shown_often_is_in_the_page_once(page: Page) -> None:
         assert max(Image.open(io.BytesIO(base64.b64decode(data))).size) == 56  # the photos' own
 
 
-def test_bars_are_what_each_codebook_adds_and_lead_to_its_codeword(page: Page, index: Path, tiny_model: Model) -> None:
+def test_bars_show_what_each_codebook_adds_and_link_to_its_codeword(page: Page, index: Path, tiny_model: Model) -> None:
     first = page.text.split("<section>", 1)[1]
     query, answer = re.findall(r'alt="([^"]+)"', first)[:2]
     told = re.findall(r"<title>codebook (\d+), codeword (\d+): ([\d.]+),", first)[:8]
@@ -110,15 +108,13 @@ def test_bars_are_what_each_codebook_adds_and_lead_to_its_codeword(page: Page, i
     assert {link.removeprefix("#") for link in links} <= set(page.values("div", "id"))
 
 
-def test_bars_of_dot_begin_at_the_smallest_that_a_codebook_adds(
-    photos: Path, tiny_model: Model, tmp_path: Path
-) -> None:
+def test_bars_of_dot_start_at_the_smallest_value_of_a_codebook(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     q = replace(tiny_model.config.quantizer, distance="dot")
     model = Model(tiny_model.network, replace(tiny_model.config, quantizer=q))
     ImageIndex.build(tmp_path / "i", model, photos).close()
     write_codebook_page(tmp_path / "page.html", tmp_path / "i", facts_of(tmp_path / "i"))
     text = Page((tmp_path / "page.html").read_text("utf-8")).text
-    assert "A bar begins at the smallest value" in text
+    assert "Bars start at the smallest value" in text
     told = re.findall(
         r"height='([\d.]+)'><title>codebook \d, codeword \d+: (-?[\d.]+), (\d+)% of a random pair's", text
     )
@@ -140,7 +136,7 @@ def test_names_from_files_cannot_become_html(tmp_path: Path, photos: Path, tiny_
     assert "onclick=alert(1)&gt;&amp;.png" in page.text
 
 
-def test_many_codewords_and_pictures_are_cut_to_a_bounded_page(
+def test_the_number_of_codewords_and_pictures_is_limited(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(codebook_page, "GALLERIES", 16)
@@ -152,7 +148,7 @@ def test_many_codewords_and_pictures_are_cut_to_a_bounded_page(
     assert "20 pictures of" in text
 
 
-def test_an_index_whose_pictures_are_gone_is_refused_and_a_vanished_one_is_left_out(
+def test_an_index_without_pictures_is_refused_and_one_missing_picture_is_left_out(
     index: Path, photos: Path, tmp_path: Path
 ) -> None:
     victims = sorted(photos.rglob("*.*"))
@@ -187,7 +183,7 @@ def test_a_model_shows_the_pictures_of_its_training(
     assert cli.run(["info", str(tmp_path / "m"), "--html", str(tmp_path)]) == 2
 
 
-def test_info_of_an_index_says_how_its_codes_are_used(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_of_an_index_reports_the_use_of_its_codes(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["info", str(index), "--json"]) == 0
     health = json.loads(capsys.readouterr().out)["health"]
     with ImageIndex.open(index) as opened:

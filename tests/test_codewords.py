@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from spq.config import DISTANCES
-from spq.index.codewords import members, usage
+from spq.pq.codewords import members, usage
 
 
 def codes_and_codebooks(N: int = 300, M: int = 5, K: int = 16, d: int = 3):

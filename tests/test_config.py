@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spq.config import Recipe, from_dict, load_recipe, recipe_names, to_dict
+from spq.config import Recipe, from_dict, load_recipe, recipe_names, to_dict, with_overrides
 from spq.errors import ConfigError
 
 
@@ -37,24 +37,24 @@ def test_the_paper_recipe_has_the_papers_numbers() -> None:
         ("[train]\noptimizer = 'sgd'", "use one of adam, muon"),
         ("[quantizer]\ndistance = 'cosine'", "use one of l2, sqeuclidean, dot"),
         ("[input]\nmean = [1.0]", "expected a list of 3"),
-        ("[train]\nlr = -1.0", "train.lr -1.0 is outside 0..inf"),
-        ("[train]\ntemperature = 0", "train.temperature 0.0 divides and must be above 0"),
-        ("[train]\nseed = -1", "train.seed -1 is outside 0..4294967295"),
-        ("[train]\nneighbours = -1", "train.neighbours -1 is outside 0..inf"),
-        ("[train]\nwarmup = 2.0", "train.warmup 2.0 is outside 0..1"),
+        ("[train]\nlr = -1.0", "train.lr must be 0 or more, got -1.0"),
+        ("[train]\ntemperature = 0", "train.temperature must be above 0, got 0.0"),
+        ("[train]\nseed = -1", "train.seed must be from 0 to 4294967295, got -1"),
+        ("[train]\nneighbours = -1", "train.neighbours must be 0 or more, got -1"),
+        ("[train]\nwarmup = 2.0", "train.warmup must be from 0 to 1, got 2.0"),
         ("[input]\nstd = [0.2, 0.0, 0.2]", "must be above 0"),
-        ("[views]\ncrop_scale = [1.0, 0.2]", "crop_scale [1.0, 0.2] is no rising share"),
-        ("[views]\ncrop_ratio = [0.0, 1.0]", "crop_ratio [0.0, 1.0] does not rise from above 0"),
-        ("[views]\nblur_sigma = [2.0, 1.0]", "blur_sigma [2.0, 1.0] does not rise"),
-        ("[views]\nblur_kernel = 4", "blur_kernel 4 is not odd"),
-        ("[views]\nblur_kernel = 65", "blur_kernel 65 is too large for views of 32 px"),
-        ("[views]\nflip = 1.5", "views.flip 1.5 is outside 0..1"),
-        ("[views]\nhue = -0.1", "views.hue -0.1 is outside 0..1"),
+        ("[views]\ncrop_scale = [1.0, 0.2]", "crop_scale must satisfy 0 < min <= max <= 1, got [1.0, 0.2]"),
+        ("[views]\ncrop_ratio = [0.0, 1.0]", "crop_ratio must satisfy 0 < min <= max, got [0.0, 1.0]"),
+        ("[views]\nblur_sigma = [2.0, 1.0]", "blur_sigma must satisfy 0 < min <= max, got [2.0, 1.0]"),
+        ("[views]\nblur_kernel = 4", "blur_kernel must be an odd number above 0, got 4"),
+        ("[views]\nblur_kernel = 65", "blur_kernel 65 is too large for views of 32 pixels"),
+        ("[views]\nflip = 1.5", "views.flip must be from 0 to 1, got 1.5"),
+        ("[views]\nhue = -0.1", "views.hue must be from 0 to 1, got -0.1"),
         ("[quantizer]\ncodebook_size = 15", "got K=15"),
-        ("[quantizer]\nprefixes = [8, 4]", "prefixes [8, 4] do not rise to M=8; give for example [4, 8]"),
-        ("[quantizer]\nprefixes = [4, 4, 8]", "do not rise to M=8"),
-        ("[quantizer]\nprefixes = [0, 8]", "do not rise to M=8"),
-        ("[quantizer]\nprefixes = [4]", "do not rise to M=8"),
+        ("[quantizer]\nprefixes = [8, 4]", "prefixes must rise to M=8, got [8, 4]; for example [4, 8]"),
+        ("[quantizer]\nprefixes = [4, 4, 8]", "prefixes must rise to M=8"),
+        ("[quantizer]\nprefixes = [0, 8]", "prefixes must rise to M=8"),
+        ("[quantizer]\nprefixes = [4]", "prefixes must rise to M=8"),
         ("train = 3", "expected a table, got 3"),
         ("[train", "is not TOML"),
     ],
@@ -67,20 +67,20 @@ def test_a_wrong_recipe_is_refused_with_its_key(tmp_path: Path, text: str, messa
     assert message in str(caught.value)
 
 
-def test_a_missing_recipe_is_named_with_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no recipe 'papre'; there are fast, finetune, gpu, head, paper"):
+def test_a_missing_recipe_is_refused_with_a_list_of_recipes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no recipe 'papre'; use one of fast, finetune, gpu, head, paper"):
         load_recipe("papre")
     with pytest.raises(ConfigError, match="No such file"):
         load_recipe(tmp_path / "none.toml")
 
 
 @given(bits=st.integers(-5, 300))
-def test_bits_give_whole_codebooks_or_a_refusal(bits: int) -> None:
+def test_bits_that_are_no_whole_codebooks_are_refused(bits: int) -> None:
     quantizer = load_recipe("paper").quantizer
     if bits >= 4 and bits % 4 == 0:
         assert quantizer.with_bits(bits).bits == bits
     else:
-        with pytest.raises(ConfigError, match=f"--bits {bits}"):
+        with pytest.raises(ConfigError, match=f"`bits` must be .*, got {bits};"):
             quantizer.with_bits(bits)
 
 
@@ -96,3 +96,56 @@ def test_several_bits_are_prefixes_of_the_longest_and_one_keeps_those_that_are_s
     assert nested.with_bits(32).lengths == (16, 32)
     assert (nested.with_bits(16).prefixes, nested.with_bits(16).lengths) == ((), (16,))
     assert nested.with_bits(16, 24).lengths == (16, 24)
+
+
+def test_overrides_change_their_values_and_nothing_else() -> None:
+    fast = load_recipe("fast")
+    changed = with_overrides(
+        fast, ["train.lr=1e-3", "backbone.blocks=[1,2]", 'train.optimizer = "adam"', "train.refit=false", "train.lr=2"]
+    )
+    assert (changed.train.lr, changed.backbone.blocks, changed.train.optimizer, changed.train.refit) == (
+        2.0,
+        (1, 2),
+        "adam",
+        False,
+    )
+    back = [
+        f"train.lr={fast.train.lr}",
+        f"backbone.blocks={list(fast.backbone.blocks)}",
+        "train.optimizer='muon'",
+        "train.refit=true",
+    ]
+    assert with_overrides(changed, back) == fast
+    assert with_overrides(fast, []) == fast
+
+
+def test_overrides_are_checked_together_not_one_by_one() -> None:
+    fast = load_recipe("fast")
+    changed = with_overrides(fast, ["quantizer.num_codebooks=8", "quantizer.prefixes=[4, 8]"])
+    assert changed.quantizer.lengths == (16, 32)
+    with pytest.raises(ConfigError, match="prefixes must rise to M=16"):
+        with_overrides(fast, ["quantizer.prefixes=[4, 8]"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trian.lr=1", "override 'trian.lr=1': unknown section 'trian'; use one of input, backbone, head"),
+        ("train.learning_rate=1", "unknown key 'learning_rate'; use one of temperature, batch_size"),
+        ("train.lr", "override 'train.lr' is not section.key=value; for example train.lr=1e-3"),
+        ("lr=1", "is not section.key=value"),
+        ("name='x'", "is not section.key=value"),
+        ("train.optimizer=adam", "'adam' is not a TOML value; write 1e-3, true"),
+        ("train.lr=1\nseed = 2", "is not a TOML value"),
+        ("train.lr='fast'", "train: lr = 'fast'; expected float"),
+        ("train.epochs=1.5", "train: epochs = 1.5; expected int"),
+        ("train.lr=nan", "train: lr = nan; expected a finite number"),
+        ("train.optimizer='sgd'", "use one of adam, muon"),
+        ("input.mean=[1.0]", "expected a list of 3"),
+        ("train.lr=-1", "train.lr must be 0 or more, got -1.0"),
+    ],
+)
+def test_a_wrong_override_is_refused_with_a_remedy(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_overrides(load_recipe("fast"), ["train.seed=1", override])
+    assert message in str(caught.value)

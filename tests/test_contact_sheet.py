@@ -46,7 +46,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_well_formed_and_needs_nothing_from_outside(page: str) -> None:
+def test_the_page_is_well_formed_and_has_no_external_resources(page: str) -> None:
     parser = Tags()
     parser.feed(page)
     assert not parser.open
@@ -82,7 +82,7 @@ def test_the_page_shows_distances_fits_a_phone_and_both_colour_schemes(page: str
     assert "flex-wrap: wrap" in page
 
 
-def test_the_sheet_frames_the_query_and_marks_same_and_other_class(rows: list[Row]) -> None:
+def test_the_sheet_marks_the_query_and_the_class_of_answers(rows: list[Row]) -> None:
     sheet = draw_png(rows, tile=40, scale=1)
     colours = {colour for _, colour in sheet.getcolors(100_000) or []}
     for name in (FRAME, GOOD, BAD):
@@ -101,7 +101,7 @@ def test_a_picture_keeps_its_proportions_in_the_sheet() -> None:
     assert red == pytest.approx(10 * 40, rel=0.1)
 
 
-def test_answers_are_fetched_by_id_with_their_class_where_the_querys_is_known() -> None:
+def test_answers_have_their_class_if_that_of_the_query_is_known() -> None:
     images = open_images("sample:test")
     assert images.labels is not None
     hits = [Hit(1, 7, images.ids[3], 0.25), Hit(2, 8, images.ids[4], 0.5)]
@@ -112,10 +112,10 @@ def test_answers_are_fetched_by_id_with_their_class_where_the_querys_is_known() 
     assert [answer.caption for answer in answers(images, hits)] == [images.ids[3], images.ids[4]]
 
 
-def test_a_vanished_answer_is_left_out_and_a_foreign_collection_refused(photos: Path) -> None:
+def test_a_missing_answer_is_left_out_and_another_collection_is_refused(photos: Path) -> None:
     images = open_images(photos)
     hits = [Hit(1, 1, images.ids[0], 0.0), Hit(2, 2, images.ids[1], 0.5)]
     (photos / images.ids[0]).unlink()
     assert [answer.caption for answer in answers(images, hits)] == [images.ids[1]]
-    with pytest.raises(DataError, match="no longer holds"):
+    with pytest.raises(DataError, match="no longer has"):
         answers(open_images("sample:test"), hits)

@@ -9,23 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from spq.config import DISTANCES, BackboneConfig, QuantizerConfig, Recipe, load_recipe
+from small_training import StopError, sample_images
+from spq.config import DISTANCES, BackboneConfig, QuantizerConfig, load_recipe
+from spq.data.decode import Pixels
 from spq.errors import ConfigError
 from spq.evaluation import on_gpu
 from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
 from spq.model.quantizer import Quantizer
 from spq.training import views
-from spq.training.loss import multi_view
-from spq.training.optimizers import make_optimizers
+from spq.training.context import Training, TrainOptions
 from spq.training.refit import refit
-from spq.training.views import make_views
+from spq.training.stages.network import train_network
 
 
 def test_an_unknown_device_is_refused() -> None:
@@ -36,7 +38,7 @@ def test_an_unknown_device_is_refused() -> None:
             resolve_device("cuda")
 
 
-def test_a_precision_that_was_asked_for_is_taken_and_auto_never_gives_bf16_to_unknown_hardware() -> None:
+def test_a_given_precision_is_used_and_auto_is_fp32_on_unknown_hardware() -> None:
     assert [resolve_precision(name, "cpu") for name in ("fp32", "bf16")] == ["fp32", "bf16"]
     assert resolve_precision("auto", "mps") == "fp32"
 
@@ -59,7 +61,7 @@ def test_auto_is_bf16_on_cpus_that_multiply_it_faster(
 
 
 class CudaGenerator(torch.Generator):
-    """Says that it is on a GPU, so that parameters are drawn there; only its place counts for fake tensors."""
+    """Claims to be on a GPU, so that fake tensors are drawn there."""
 
     @property
     def device(self) -> torch.device:
@@ -67,7 +69,7 @@ class CudaGenerator(torch.Generator):
 
 
 class Transfers(TorchDispatchMode):
-    """Counts what is copied between the host and a GPU: each copy makes the host wait for the GPU."""
+    """Counts copies between the host and a GPU: each copy makes the host wait for the GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,49 +84,53 @@ class Transfers(TorchDispatchMode):
 
 @pytest.fixture
 def fake_gpu() -> Iterator[None]:
-    """Tensors with shapes and devices but no numbers: an operation that mixes devices, or asks for a number, raises."""
+    """Tensors with shapes and devices but no numbers: an operation that mixes devices, or reads a number, raises."""
     views._vector.cache_clear(), views._yiq.cache_clear()
-    with FakeTensorMode():
+    with FakeTensorMode(allow_non_fake_inputs=True):
         yield
     views._vector.cache_clear(), views._yiq.cache_clear()
 
 
-@pytest.fixture
-def small() -> Recipe:
-    recipe = load_recipe("fast")
-    return replace(recipe, backbone=BackboneConfig(blocks=(1, 1), width=8), train=replace(recipe.train, batch_size=8))
-
-
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_a_step_on_a_gpu_mixes_no_devices_and_after_the_first_never_waits_for_it(
-    fake_gpu: None, small: Recipe, optimizer: str
+def test_training_on_a_gpu_mixes_no_devices_and_copies_only_the_order_of_an_epoch(
+    fake_gpu: None, optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = replace(small, train=replace(small.train, optimizer=optimizer))
+    """The real loop runs; only autograd, which needs a real GPU, and the clock are replaced."""
+    recipe = load_recipe("fast")
+    train = replace(
+        recipe.train, batch_size=8, num_views=2, minutes=0.0, epochs=100, compile="off", optimizer=optimizer
+    )
+    recipe = replace(recipe, backbone=BackboneConfig(blocks=(1, 1), width=8), train=train)
     with torch.device("cuda:0"):
-        network = Network(small)
-    optimizers = make_optimizers(network, small)
-    data = torch.zeros(64, 3, 32, 32, dtype=torch.uint8, device="cuda:0")
-    order = torch.zeros(64, dtype=torch.int64, device="cuda:0")
+        network = Network(recipe)
+    network.to = lambda *args, **options: network  # type: ignore[assignment]  # it is there already
+    copies: list[int] = []
 
-    def step() -> None:
-        batch = data[order[8:16]]
-        pictures = [make_views(batch, small.views, small.input, CudaGenerator()) for _ in range(4)]
-        loss = multi_view([network(view.contiguous(memory_format=torch.channels_last)) for view in pictures], 0.2)
-        for p in network.parameters():  # autograd itself wants a real GPU
-            p.grad = torch.zeros_like(p)
-        for each in optimizers:
-            each.step(), each.zero_grad()
+    def gradients(loss: Tensor) -> None:
         assert loss.device.type == "cuda"
+        for p in network.parameters():
+            p.grad = torch.zeros_like(p)
 
-    with Transfers() as first:
-        step()
-    with Transfers() as second:
-        step()
-    assert (first.count, second.count) == (5, 0)  # mean, std, luma and the two of YIQ
+    def count(epoch: int, network: Network) -> None:
+        copies.append(transfers.count)
+        transfers.count = 0
+        if epoch == 2:
+            raise StopError
+
+    make = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device=None: make() if device is None else CudaGenerator())
+    monkeypatch.setattr(torch.autograd, "backward", gradients)
+    pixels = Pixels(np.zeros((16, 3, 32, 32), np.uint8), np.arange(16), np.zeros((16, 2), np.int64), [])
+    options = TrainOptions().with_names(on_epoch=count, clock=lambda: 0.0)
+    training = Training(sample_images(16), recipe, tmp_path, torch.device("cuda:0"), options, decoded=pixels)
+    with pytest.raises(StopError), Transfers() as transfers:
+        train_network(training, network)
+    # at first mean, std, luma, the two matrices of YIQ, the pictures and the order; then the order of each epoch
+    assert copies == [7, 1]
 
 
-def test_the_watch_sees_a_number_that_the_host_sends_or_asks_for(fake_gpu: None) -> None:
+def test_the_counter_notices_numbers_that_the_host_sends_or_reads(fake_gpu: None) -> None:
     x = torch.zeros(3, device="cuda:0")
     with Transfers() as watch:
         x + x.new_tensor([1.0, 2.0, 3.0])
@@ -147,13 +153,13 @@ def test_codes_tables_refitting_and_ranking_mix_no_devices(fake_gpu: None) -> No
         assert (d.shape, d.device.type) == ((5, 100), "cuda")
 
 
-def test_compiling_is_for_cuda_unless_asked_for() -> None:
+def test_auto_compiles_on_cuda_only() -> None:
     assert [resolve_compile(*choice) for choice in (("off", "cuda"), ("auto", "cpu"), ("auto", "mps"))] == 3 * [
         (False, "")
     ]
 
 
-def test_a_compiler_that_does_not_work_is_said_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_does_not_work_is_reported_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_compiler(function: object, **options: object) -> object:
         raise RuntimeError("backend='inductor' raised:\nInvalidCxxCompiler: no working C++ compiler\n  details")
 
@@ -164,11 +170,11 @@ def test_a_compiler_that_does_not_work_is_said_and_not_used(monkeypatch: pytest.
 
 
 @pytest.mark.slow
-def test_the_compiler_of_this_machine_is_found_missing_where_it_is(tmp_path: Path) -> None:
+def test_a_missing_compiler_is_reported(tmp_path: Path) -> None:
     code = "from spq.model.device import resolve_compile; print(resolve_compile('on', 'cpu'))"
     environment = {**os.environ, "CXX": str(tmp_path / "none"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    wanted, note = ast.literal_eval(told.stdout)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    wanted, note = ast.literal_eval(done.stdout)
     assert not wanted
     assert note.startswith("training is not compiled, which is slower: ")
     assert "ompiler" in note

@@ -49,7 +49,7 @@ def test_each_row_knows_its_code(N: int, P: int, values: int, seed: int) -> None
 
 
 @pytest.mark.parametrize(("repeated", "kept"), [(0, 100), (10, 100), (50, 50), (99, 1)])
-def test_codes_are_grouped_where_that_saves_memory(repeated: int, kept: int) -> None:
+def test_codes_are_grouped_if_that_saves_memory(repeated: int, kept: int) -> None:
     packed = np.arange(100, dtype=np.uint8)[:, None]
     packed[: repeated + 1] = 0
     assert len(Distinct(packed)) == kept

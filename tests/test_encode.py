@@ -16,10 +16,12 @@ import torch
 from PIL import Image
 
 from spq import ImageIndex
+from spq.common.parallel import AHEAD
 from spq.data.image_set import ImageSet, Subset
 from spq.data.open import open_images
 from spq.index import encode
-from spq.index.encode import AHEAD, Encoder
+from spq.index.build import build
+from spq.index.encode import Encoder
 from spq.index.store import Item, Store
 from spq.model import device
 from spq.model.model import Model
@@ -58,7 +60,7 @@ class Watched(Subset):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_the_codes_are_those_of_the_model(photos: Path, tiny_model: Model, workers: int) -> None:
+def test_codes_equal_those_of_the_model(photos: Path, tiny_model: Model, workers: int) -> None:
     images = open_images(photos)
     items = items_of(images, tiny_model, list(range(60)), workers)
     assert [item.path for item in items] == images.ids
@@ -68,7 +70,7 @@ def test_the_codes_are_those_of_the_model(photos: Path, tiny_model: Model, worke
     assert all((item.size, item.mtime_ns) == images.stat(p) for p, item in enumerate(items))
 
 
-def test_neither_order_nor_company_nor_workers_change_a_pictures_item(photos: Path, tiny_model: Model) -> None:
+def test_an_item_depends_on_neither_order_nor_batch_nor_workers(photos: Path, tiny_model: Model) -> None:
     (photos / "bag" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     images = open_images(photos)
     order = np.random.default_rng(0).permutation(len(images)).tolist()
@@ -125,12 +127,12 @@ def test_equal_files_of_one_sync_have_one_code(
 
 def test_a_file_that_changes_while_it_is_read_is_to_be_retried(photos: Path, tiny_model: Model) -> None:
     images = open_images(photos)
-    target, honest = 5, images.decode
+    target, original = 5, images.decode
 
     def decode_and_touch(position: int, data: bytes, size_hint: int | None = None) -> Image.Image:
         if position == target:
             images.path(position).write_bytes(data + b"more")
-        return honest(position, data, size_hint)
+        return original(position, data, size_hint)
 
     images.decode = decode_and_touch
     items = items_of(images, tiny_model, list(range(10)))
@@ -151,16 +153,16 @@ def test_the_workers_stay_a_few_batches_ahead_of_a_slow_consumer(tiny_model: Mod
     assert tiny_model.batch_size < furthest <= (AHEAD * workers + 1) * tiny_model.batch_size
 
 
-def test_a_consumer_that_leaves_stops_the_workers(tiny_model: Model) -> None:
+def test_closing_the_iterator_stops_the_workers(tiny_model: Model) -> None:
     images, threads = Watched(open_images("sample:train")), torch.get_num_threads()
     with closing(Encoder(images, tiny_model, alone, 2).encode(range(5000))) as encoded:
         next(encoded)
     assert len(images.reads) < 1000
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("encode")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("spq-worker")]
     assert torch.get_num_threads() == threads
 
 
-def test_a_mistake_in_a_worker_reaches_the_consumer(tiny_model: Model) -> None:
+def test_an_error_in_a_worker_reaches_the_consumer(tiny_model: Model) -> None:
     images = open_images("sample:train")
 
     def fail(position: int) -> bytes:
@@ -171,7 +173,7 @@ def test_a_mistake_in_a_worker_reaches_the_consumer(tiny_model: Model) -> None:
         items_of(images, tiny_model, list(range(200)))
 
 
-def test_bf16_is_used_where_it_gives_the_same_codes_and_else_said(
+def test_bf16_is_used_if_it_gives_the_same_codes_and_else_a_note_says_why_not(
     tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, positions = open_images("sample:train"), range(100)
@@ -208,7 +210,7 @@ STOPPED = """if True:
     import os, signal, sys
     from spq.cli import main as cli
     from spq.data.folder import FolderImages
-    from spq.index import encode, image_index, sync
+    from spq.index import build, encode, sync
     from spq.model.model import Model
     folder, model, photos, number = sys.argv[1:]
     read, seen = FolderImages.read, []
@@ -219,11 +221,11 @@ STOPPED = """if True:
             os.kill(os.getpid(), int(number))
         return read(images, position)
 
-    def refresh(store, source, model, progress):
-        return sync.refresh(store, source, model, lambda done, total, unreadable: print(done, flush=True))
+    def report(store, copy, source, progress, keep_missing):
+        return sync.sync(store, copy, source, lambda done, total, unreadable: print(done, flush=True), keep_missing)
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts without it
-    FolderImages.read, image_index.refresh = read_then_stop, refresh
+    FolderImages.read, build.sync = read_then_stop, report
     sync.BATCH, Model.batch_size, encode.default_workers = 8, 4, lambda model: 2
     sys.exit(cli.run(["index", photos, "--model", model, "--out", folder, "--device", "cpu"]))
     """
@@ -240,11 +242,12 @@ def test_ctrl_c_and_a_kill_in_the_middle_keep_what_was_reported(
     assert stopped.returncode == status, stopped.stderr
     reported = int(stopped.stdout.split()[-1])
     if number == signal.SIGINT:
-        assert stopped.stderr == "spq: stopped; what was encoded is kept, and the same command goes on\n"
+        assert stopped.stderr == "spq: stopped; encoded pictures are kept, run the same command to continue\n"
     with Store.open(tmp_path / "i") as store:
         assert 0 < reported <= len(store) < 60
         kept = len(store)
-    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        assert (index.last_sync.unchanged, index.last_sync.added) == (kept, 60 - kept)
+    store, _, report = build(tmp_path / "i", tiny_model, photos)
+    with store:
+        assert (report.unchanged, report.added) == (kept, 60 - kept)
         with ImageIndex.build(tmp_path / "fresh", tiny_model, photos) as fresh:
-            np.testing.assert_array_equal(index.store.codes()[1], fresh.store.codes()[1])
+            np.testing.assert_array_equal(store.codes()[1], fresh.store.codes()[1])

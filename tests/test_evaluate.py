@@ -7,20 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from reference import metrics as slow
 from spq.config import DISTANCES, Distance
-from spq.data.decode import load_pixels, to_pixels
 from spq.data.image_set import ImageSet, Subset, subset
 from spq.data.open import open_images
 from spq.data.protocols import Protocol, custom_protocol
 from spq.errors import ConfigError, DataError, ImageError
-from spq.evaluation import evaluate as module
-from spq.evaluation import metrics
-from spq.evaluation.baselines import descriptor_baselines, product_quantization
-from spq.evaluation.evaluate import Report, _Collected, evaluate
+from spq.evaluation import collect, metrics
+from spq.evaluation.collect import order_of_ties
+from spq.evaluation.evaluate import evaluate
 from spq.model.model import Model
 
 
@@ -30,7 +27,7 @@ def protocol() -> Protocol:
     return Protocol("small", subset(open_images("sample:test"), range(100)), gallery, gallery, 100)
 
 
-def test_a_report_holds_what_machines_read(tiny_model: Model, protocol: Protocol, tmp_path: Path) -> None:
+def test_a_report_can_be_written_as_json_text_and_plots(tiny_model: Model, protocol: Protocol, tmp_path: Path) -> None:
     report = evaluate(tiny_model, protocol)
     content = json.loads(json.dumps(report.to_dict()))
     assert {"protocol", "bits", "map", "map_at", "queries", "gallery", "distance", "seconds"} <= set(content)
@@ -43,21 +40,13 @@ def test_a_report_holds_what_machines_read(tiny_model: Model, protocol: Protocol
             assert image.width > 300
 
 
-def test_baselines_stand_in_the_order_that_they_should(tiny_model: Model, protocol: Protocol) -> None:
-    rows = evaluate(tiny_model, protocol, baselines=True).rows
-    assert abs(rows["random codes"] - 0.1) < 0.06  # ten classes
-    assert rows["raw-pixel PQ"] > 2 * rows["random codes"]
-    for name in descriptor_baselines(tiny_model.config.quantizer.bits):
-        assert rows["random codes"] + 0.1 < rows[f"{name}, same descriptors"] < rows["float cosine, no code"] + 0.1
-
-
 def test_the_distance_can_be_chosen(tiny_model: Model, protocol: Protocol) -> None:
     assert evaluate(tiny_model, protocol, distance="sqeuclidean").distance == "sqeuclidean"
     assert evaluate(tiny_model, protocol, at=10**6).map_at == 1000
 
 
 def test_at_below_one_is_refused(tiny_model: Model, protocol: Protocol) -> None:
-    with pytest.raises(ConfigError, match="mAP@0 looks at no answer"):
+    with pytest.raises(ConfigError, match="`at` must be 1 or more, got 0"):
         evaluate(tiny_model, protocol, at=0)
 
 
@@ -65,7 +54,7 @@ def test_at_below_one_is_refused(tiny_model: Model, protocol: Protocol) -> None:
 def test_the_report_equals_a_plain_sort_of_the_distances(
     tiny_model: Model, protocol: Protocol, distance: Distance
 ) -> None:
-    gallery = subset(protocol.gallery, module.order_of_ties(1000))
+    gallery = subset(protocol.gallery, order_of_ties(1000))
     codes, tables = (
         getattr(tiny_model, name)([images.image(i) for i in range(len(images))])
         for name, images in (("encode", gallery), ("embed", protocol.queries))
@@ -95,7 +84,7 @@ def test_small_batches_and_chunks_change_nothing(
         return evaluate(tiny_model, protocol, at=1000, baselines=True).to_dict() | {"seconds": 0}
 
     whole = result()
-    monkeypatch.setattr(module, "BATCH_BYTES", 500 * 3 * 28**2)
+    monkeypatch.setattr(collect, "BATCH_BYTES", 500 * 3 * 28**2)
     monkeypatch.setattr(metrics, "CELLS", 33_000)
     chunked = result()
     # products of matrices round by the shape of the batch, which may swap two near neighbours
@@ -110,29 +99,6 @@ def test_random_codes_of_a_model_are_near_chance(
     rng = np.random.default_rng(0)
     monkeypatch.setattr(tiny_model, "encode_descriptors", lambda x: rng.integers(0, 16, (len(x), 8)).astype(np.uint8))
     assert abs(evaluate(tiny_model, protocol).map - 0.12) < 0.04  # AP inside the top N lies a bit above 1/10
-
-
-def test_the_raw_pixels_of_the_baseline_come_from_the_one_decoding(
-    tiny_model: Model, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked_at: list[int] = []
-    honest = Subset.image
-    monkeypatch.setattr(Subset, "image", lambda *a: (looked_at.append(a[1]), honest(*a))[1])
-    rows = evaluate(tiny_model, protocol, baselines=True).rows
-    assert len(looked_at) == 1100
-    gallery = subset(protocol.gallery, module.order_of_ties(1000))
-    parts = [load_pixels(images, 28).array.reshape(len(images), -1) for images in (gallery, protocol.queries)]
-    found = product_quantization(parts[0], 32, np.random.default_rng(0))(parts[1], 100)
-    relevant = metrics.relevance(protocol.queries.labels, gallery.labels, found)
-    assert rows["raw-pixel PQ"] == metrics.mean_average_precision(relevant)
-
-
-def test_raw_pixels_are_the_models_own_at_no_more_than_32() -> None:
-    pixels = load_pixels(open_images("sample:test"), 64, positions=range(3)).array
-    picture = Image.fromarray(np.ascontiguousarray(pixels[2].transpose(1, 2, 0)))
-    np.testing.assert_array_equal(module._raw(pixels)[2].reshape(3, 32, 32), to_pixels(picture, 32))
-    assert module._raw(pixels[:0]).shape == (0, 3 * 32 * 32)
-    np.testing.assert_array_equal(module._raw(pixels[:, :, :20, :20]), pixels[:, :, :20, :20].reshape(3, -1))
 
 
 class SomeBroken(Subset):
@@ -157,32 +123,12 @@ def test_unreadable_pictures_are_counted_and_left_out(tiny_model: Model, protoco
         evaluate(tiny_model, Protocol("p", protocol.queries, nothing, nothing, 10))
 
 
-def test_multi_label_sets_are_evaluated_with_baselines(tiny_model: Model, protocol: Protocol) -> None:
-    queries, gallery = (subset(images, range(80)) for images in (protocol.queries, protocol.gallery))
-    for images in (queries, gallery):  # garment for the upper body, shoe or bag, and a rare third label
-        images.labels = np.stack([np.isin(images.labels, (0, 2, 4, 6)), images.labels > 6, images.labels == 3], 1)
-    report = evaluate(tiny_model, Protocol("multi", queries, gallery, gallery, 20), baselines=True)
-    assert report.rows["random codes"] < report.map <= 1
-
-
 def test_queries_with_nothing_to_find_score_zero_in_valid_json(tiny_model: Model, protocol: Protocol) -> None:
     queries, gallery = subset(protocol.queries, range(5)), subset(protocol.gallery, range(30))
     queries.labels = np.full(5, 77)
     report = evaluate(tiny_model, Protocol("p", queries, gallery, gallery, 10))
     assert report.map == 0
     json.dumps(report.to_dict(), allow_nan=False)
-
-
-def test_a_report_says_where_a_baseline_is_not_quite_the_same(tiny_model: Model) -> None:
-    report = Report("p", 10, 0.5, 5, 2, 20, "l2", 0.0, "hash", 0)
-    rng = np.random.default_rng(0)
-    queries, gallery = (
-        _Collected(rng.normal(size=(n, 4)).astype(np.float32), np.zeros(n, int), 0, rng.integers(0, 256, (n, 27)))
-        for n in (100, 1000)
-    )
-    module._add_baselines(report, tiny_model, queries, gallery, 0, lambda _: None)
-    assert "baselines have 12 bits" in report.table()
-    assert "ITQ has 8 of its 12 bits from random directions: 4 dimensions" in report.table()
 
 
 def test_a_set_without_labels_is_refused(tiny_model: Model, protocol: Protocol) -> None:
@@ -203,27 +149,6 @@ def test_a_custom_protocol_matches_classes_by_name(photos: Path, tmp_path: Path)
         custom_protocol(photos, photos)
 
 
-def test_a_classic_method_that_beats_the_trained_codes_is_named_in_one_line(
-    tiny_model: Model, protocol: Protocol
-) -> None:
-    poor = Model(copy.deepcopy(tiny_model.network), tiny_model.config)
-    poor.network.quantizer.codebooks.data.normal_(generator=torch.Generator().manual_seed(0))
-    report = evaluate(poor, protocol, baselines=True)
-    rivals = {name: report.rows[f"{name}, same descriptors"] for name in descriptor_baselines(8)}
-    best = max(rivals, key=rivals.__getitem__)
-    told = [note for note in report.notes if "better than the trained codes" in note]
-    assert rivals[best] > report.map
-    assert told
-    assert told[0].startswith(
-        f"{best}, same descriptors: {rivals[best]:.4f} is better than the trained codes' {report.map:.4f};"
-    )
-    assert f"note: {told[0]}" in report.table()
-    assert "refit the codebooks" in told[0]
-    assert "refit" not in module._better(report, refitted=True)[0]
-    report.map = 1.0
-    assert module._better(report, refitted=False) == []
-
-
 def test_codes_that_are_all_alike_gain_nothing_from_a_gallery_sorted_by_class(
     tiny_model: Model, protocol: Protocol
 ) -> None:
@@ -234,17 +159,3 @@ def test_codes_that_are_all_alike_gain_nothing_from_a_gallery_sorted_by_class(
     ordered = replace(protocol, gallery=subset(protocol.gallery, order))
     share = np.mean(protocol.queries.labels[:, None] == protocol.gallery.labels)
     assert evaluate(blind, ordered, at=len(order)).map == pytest.approx(share, abs=0.03)
-
-
-def test_a_frozen_backbones_own_features_are_measured_too(tiny_model: Model, protocol: Protocol) -> None:
-    frozen = replace(tiny_model.config, train=replace(tiny_model.config.train, frozen=True))
-    report = evaluate(Model(tiny_model.network, frozen), protocol, baselines=True)
-    plain = evaluate(tiny_model, protocol, baselines=True)
-    assert report.map == pytest.approx(plain.map, abs=1e-3)
-    assert {name for name in report.rows if "backbone" in name} == {
-        f"{name}, backbone's features" for name in ("PQ", "OPQ", "PQ-256", "OPQ-256", "ITQ", "LSH", "float cosine")
-    }
-    x, q = (tiny_model.features(load_pixels(images, 28).array) for images in (protocol.gallery, protocol.queries))
-    rows = module.classic.float_cosine(x)(q, 100)
-    expected = metrics.mean_average_precision(metrics.relevance(protocol.queries.labels, protocol.gallery.labels, rows))
-    assert report.rows["float cosine, backbone's features"] == pytest.approx(expected, abs=1e-3)

@@ -7,7 +7,7 @@ import pytest
 
 from spq.index.explain import explain
 from spq.index.image_index import ImageIndex
-from spq.index.query import Search
+from spq.index.request import SearchRequest
 from spq.model.model import Model
 from spq.pq.tables import decode, distance_tables
 
@@ -15,7 +15,7 @@ from spq.pq.tables import decode, distance_tables
 def test_the_parts_add_up_to_the_distance_of_the_search(photo_index: Path) -> None:
     with ImageIndex.open(photo_index) as index:
         for hit in index.search([3, 4], 20, negative=[9]):
-            table = index.tables([[3, 4]], Search(negative=[9]))[0]
+            table = index.tables(SearchRequest([[3, 4]], negative=[9]))[0]
             code = index.store.items_by_id([hit.id])[hit.id].code
             parts = explain(table, code)
             assert [part.m for part in parts] == list(range(8))
@@ -23,9 +23,9 @@ def test_the_parts_add_up_to_the_distance_of_the_search(photo_index: Path) -> No
             assert sum(part.share for part in parts) == pytest.approx(1)
 
 
-def test_a_picture_beside_itself_differs_in_no_part(photo_index: Path) -> None:
+def test_a_picture_has_distance_0_to_itself_in_every_part(photo_index: Path) -> None:
     with ImageIndex.open(photo_index) as index:
-        parts = explain(index.tables([[5]], Search())[0], index.store.items_by_id([5])[5].code)
+        parts = explain(index.tables(SearchRequest([5]))[0], index.store.items_by_id([5])[5].code)
     assert [part.distance for part in parts] == [0.0] * 8
     assert [part.share for part in parts] == [0.0] * 8
     assert all(part.codeword == part.nearest for part in parts)

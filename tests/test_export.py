@@ -15,34 +15,23 @@ import onnx
 import onnxruntime
 import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from models import tiny
 from spq import ImageIndex
-from spq.cli.exporting import export
-from spq.config import DISTANCES, QuantizerConfig, Recipe
+from spq.cli.export_command import write_export
+from spq.config import DISTANCES, Recipe
 from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.index.export import packed
+from spq.index.model_copy import ModelCopy
 from spq.model import onnx as onnx_file
 from spq.model.model import Model
-from spq.model.network import Network
 
 GUIDE = (Path(__file__).parent.parent / "docs" / "guides" / "exporting.md").read_text("utf-8")
-
-
-def tiny(recipe: Recipe, K: int, M: int, distance: str = "l2") -> Model:
-    torch.manual_seed(K)
-    quantizer = QuantizerConfig(num_codebooks=M, codebook_size=K, codeword_dim=4, distance=distance)  # type: ignore[arg-type]
-    config = replace(recipe, quantizer=quantizer)
-    model = Model(Network(config), config)
-    sample = open_images("sample:train")
-    x = model.embed([sample.image(position) for position in range(K)])
-    model.network.quantizer.codebooks.data.copy_(torch.from_numpy(x).view(K, M, 4).transpose(0, 1))
-    return model
 
 
 @pytest.fixture
@@ -65,9 +54,8 @@ def queries(model: Model) -> Any:
 
 def expected(index: ImageIndex, x: Any, distance: str) -> list[dict[int, float]]:
     """id -> distance of all pictures, nearest first, as `spq search` ranks them under a distance."""
-    own, index.store.manifest = index.store.manifest, replace(index.store.manifest, distance=distance)
-    hits = index.search_many(list(x), top=len(index))
-    index.store.manifest = own
+    copy = ModelCopy(index.store.folder, replace(index.store.manifest, distance=distance), index.model)
+    hits = ImageIndex(index.store, copy).search_many(list(x), top=len(index))
     return [{hit.id: hit.distance for hit in row} for row in hits]
 
 
@@ -80,12 +68,12 @@ def assert_same_ranking(found: Any, distances: Any, truth: dict[int, float]) -> 
 
 @pytest.mark.parametrize(("K", "M"), [(2, 8), (4, 5), (16, 8), (16, 7), (64, 3), (256, 4)])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_faiss_ranks_as_spq_does_under_the_distance_that_it_states(
+def test_faiss_ranks_as_spq_does_under_the_exported_distance(
     build: Callable[..., ImageIndex], tmp_path: Path, K: int, M: int, distance: str
 ) -> None:
     index = build(K, M, distance)
     index.remove([open_images(index.store.manifest.source).ids[0]])  # so that ids are no row numbers
-    facts = export(tmp_path / "i", "faiss", tmp_path / "new" / "x.faiss")
+    facts = write_export(tmp_path / "i", "faiss", tmp_path / "new" / "x.faiss")
     stated = "dot" if distance == "dot" else "sqeuclidean"
     assert (facts["distance"], facts["index_distance"]) == (stated, distance)
 
@@ -125,11 +113,11 @@ def test_codes_are_packed_as_faiss_unpacks_them(case: tuple[int, Any]) -> None:
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_the_numpy_reader_of_the_guide_ranks_as_spq_does(
+def test_the_numpy_code_of_the_guide_ranks_as_spq_does(
     build: Callable[..., ImageIndex], tmp_path: Path, distance: str
 ) -> None:
     index = build(distance=distance)
-    export(tmp_path / "i", "codes", tmp_path / "x.npz")
+    write_export(tmp_path / "i", "codes", tmp_path / "x.npz")
     reader: dict[str, Any] = {}
     (code,) = re.findall(r"^```python\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)
     assert len(code.splitlines()) <= 25
@@ -151,22 +139,22 @@ def test_nothing_in_the_npz_is_pickled_and_names_that_are_not_utf8_survive(
     (first, *_) = index.store.items()
     with index.store.writing():
         index.store.put([replace(first, path=odd)])
-    export(tmp_path / "i", "codes", tmp_path / "x.npz")
+    write_export(tmp_path / "i", "codes", tmp_path / "x.npz")
     data = np.load(tmp_path / "x.npz", allow_pickle=False)
     assert {key: data[key].dtype.kind for key in data} == {
         "ids": "i", "paths": "u", "path_offsets": "i", "codes": "u", "codebooks": "f", "distance": "U", "model": "U",
     }  # fmt: skip
     assert data["paths"].tobytes().endswith(b"caf\xe9 \xff.png")
-    export(tmp_path / "i", "codes", tmp_path / "x.parquet")
+    write_export(tmp_path / "i", "codes", tmp_path / "x.parquet")
     assert pq.read_table(tmp_path / "x.parquet")["path"].to_pylist()[-1] == "caf\\xe9 \\xff.png"
-    export(tmp_path / "i", "faiss", tmp_path / "x.faiss")
+    write_export(tmp_path / "i", "faiss", tmp_path / "x.faiss")
     assert len(json.loads((tmp_path / "x.faiss.json").read_text("utf-8"))["paths"]) == 61
 
 
 def test_the_parquet_file_holds_what_the_npz_holds(build: Callable[..., ImageIndex], tmp_path: Path) -> None:
     build()
     for suffix in ("npz", "parquet"):
-        export(tmp_path / "i", "codes", tmp_path / f"x.{suffix}")
+        write_export(tmp_path / "i", "codes", tmp_path / f"x.{suffix}")
     data, table = np.load(tmp_path / "x.npz"), pq.read_table(tmp_path / "x.parquet")
     assert table["id"].to_pylist() == data["ids"].tolist()
     assert table["code"].to_pylist() == data["codes"].tolist()
@@ -181,7 +169,7 @@ def test_onnxruntime_describes_encodes_and_ranks_as_torch_does(
 ) -> None:
     index = build(K, M)
     model = index.model
-    export(tmp_path / "i", "onnx", tmp_path / "x.onnx")
+    write_export(tmp_path / "i", "onnx", tmp_path / "x.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
     images = open_images("sample:test")
     pixels = np.stack([np.asarray(images.image(p)).transpose(2, 0, 1) for p in range(40)])
@@ -190,15 +178,15 @@ def test_onnxruntime_describes_encodes_and_ranks_as_torch_does(
         np.testing.assert_allclose(descriptor, model.embed(pixels[:batch]), rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(code, model.encode(pixels[:batch]))
         assert code.dtype == np.uint8
-    for mine, theirs in zip(expected(index, descriptor, "l2"), expected(index, model.embed(pixels), "l2"), strict=True):
-        assert_same_ranking(list(mine), list(mine.values()), theirs)
+    for found, truth in zip(expected(index, descriptor, "l2"), expected(index, model.embed(pixels), "l2"), strict=True):
+        assert_same_ranking(list(found), list(found.values()), truth)
 
 
 def test_the_onnx_file_holds_the_codebooks_and_says_what_it_is(
     build: Callable[..., ImageIndex], tmp_path: Path
 ) -> None:
     model = build().model
-    export(tmp_path / "i" / "model", "onnx", tmp_path / "x.onnx")
+    write_export(tmp_path / "i" / "model", "onnx", tmp_path / "x.onnx")
     graph = onnx.load(tmp_path / "x.onnx")
     (codebooks,) = (tensor for tensor in graph.graph.initializer if tensor.name == "codebooks")
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(codebooks), model.codebooks)
@@ -211,7 +199,7 @@ def test_the_guides_onnx_lines_give_the_descriptor_of_a_picture_file(
     build: Callable[..., ImageIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build().model
-    export(tmp_path / "i", "onnx", tmp_path / "photos.onnx")
+    write_export(tmp_path / "i", "onnx", tmp_path / "photos.onnx")
     monkeypatch.chdir(tmp_path)
     Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 50).convert("RGB").save("query.jpg")
     (code,) = re.findall(r"^```py\n(import numpy.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)
@@ -226,7 +214,7 @@ def test_without_the_package_one_line_says_what_to_install(
     build()
     monkeypatch.setattr(onnx_file, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'spq-retrieval\[onnx\]'"):
-        export(tmp_path / "i", "onnx", tmp_path / "x.onnx")
+        write_export(tmp_path / "i", "onnx", tmp_path / "x.onnx")
     assert not list(tmp_path.glob("*x.onnx*"))
 
 
@@ -244,6 +232,6 @@ def test_an_export_that_fails_leaves_the_old_file_and_no_other(
         monkeypatch.setattr(target, full)
     to = {"faiss": "faiss", "onnx": "onnx"}.get(name[2:], "codes")
     with pytest.raises(OSError, match="No space"):
-        export(tmp_path / "i", to, tmp_path / "out" / name)  # type: ignore[arg-type]
+        write_export(tmp_path / "i", to, tmp_path / "out" / name)  # type: ignore[arg-type]
     assert (tmp_path / "out" / name).read_text() == "old"
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {name, "x.faiss.json"}

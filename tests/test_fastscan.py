@@ -44,14 +44,14 @@ def test_answers_are_proven_without_summing_all_codes(duplicates: int, kind: str
 
 
 @pytest.mark.parametrize("kind", ["plain", "dot"])
-def test_products_are_off_by_less_than_the_proof_allows_for_but_not_by_much_less(kind: str) -> None:
+def test_the_error_of_products_is_below_the_bound_but_not_far_below(kind: str) -> None:
     codes, tables = data(5000, 16, 20, 2)
     finder = FastScan(pack(codes, 16), 16)
     for table in products(16, 20, 2) if kind == "dot" else tables:
         proposed, found = finder.find(-table.reshape(1, -1), 5000)
         error = np.abs(table[np.arange(16), codes[found]].sum(1) + proposed).max()
-        doubt = fastscan._doubt(table, float(np.ptp(table, axis=1).max()))
-        assert 0.1 * doubt < error < doubt
+        bound = fastscan._error_bound(table, float(np.ptp(table, axis=1).max()))
+        assert 0.1 * bound < error < bound
 
 
 def test_a_near_code_with_an_entry_far_above_its_codebooks_smallest_is_found() -> None:

@@ -5,18 +5,23 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from small_training import Patches
 from spq.config import InputConfig, Recipe, TrainConfig, ViewsConfig
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.errors import ConfigError
+from spq.model.model import normalise
 from spq.training import features as module
-from spq.training.features import Features, cached_features, make_room
+from spq.training.features import FeatureExtractor, Features, cached_features, make_room
 
 RECIPE = Recipe(input=InputConfig(size=16), train=TrainConfig(frozen=True, cached_views=2))
 
@@ -47,8 +52,9 @@ def images() -> ImageSet:
 
 @pytest.fixture
 def compute(images: ImageSet, backbone: Tiny, tmp_path: Path) -> Callable[..., Features]:
-    def run(images: ImageSet = images, recipe: Recipe = RECIPE, **options: object) -> Features:
-        return cached_features(images, recipe, backbone, 6, folder=tmp_path / "c", **options)  # type: ignore[arg-type]
+    def run(images: ImageSet = images, recipe: Recipe = RECIPE, precision: str = "fp32", **options: Any) -> Features:
+        extractor = FeatureExtractor(recipe, backbone, precision)
+        return cached_features(images, extractor, 6, folder=tmp_path / "c", **options)
 
     return run
 
@@ -119,7 +125,7 @@ def test_a_computation_that_was_stopped_goes_on_to_the_same_features(
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", 16)
     whole = cached_features(
-        subset(open_images("sample:train"), range(60)), RECIPE, backbone, 6, folder=tmp_path / "whole"
+        subset(open_images("sample:train"), range(60)), FeatureExtractor(RECIPE, backbone), 6, folder=tmp_path / "whole"
     )
     backbone.seen = 0
 
@@ -140,7 +146,7 @@ def test_unreadable_pictures_are_left_out(photos: Path, backbone: Tiny, tmp_path
     broken.write_bytes(b"no picture")
     images = open_images(photos)
     for _ in range(2):
-        found = cached_features(images, RECIPE, backbone, 6, folder=tmp_path / "c")
+        found = cached_features(images, FeatureExtractor(RECIPE, backbone), 6, folder=tmp_path / "c")
         assert found.array.shape == (59, 3, 6)
         assert [images.path(position) for position, _ in found.failures] == [broken]
         assert found.failures[0][0] not in found.kept
@@ -155,7 +161,7 @@ def test_features_are_kept_though_the_first_pictures_or_a_whole_chunk_are_unread
     for position in range(10):
         images.path(position).write_bytes(b"no picture")
     for cached in (False, True):
-        found = cached_features(images, RECIPE, backbone, 6, folder=tmp_path / "c")
+        found = cached_features(images, FeatureExtractor(RECIPE, backbone), 6, folder=tmp_path / "c")
         assert found.array.shape == (50, 3, 6)
         assert found.cached == cached
 
@@ -201,7 +207,7 @@ def test_features_beyond_the_limit_are_refused_before_any_work(
     with pytest.raises(ConfigError, match=r"60 pictures x 3 views take 0\.0 GB, the cache may hold 1e-06; lower"):
         compute()
     monkeypatch.setenv("SPQ_CACHE_GB", "much")
-    with pytest.raises(ConfigError, match="'much' is no number"):
+    with pytest.raises(ConfigError, match="must be a number, got 'much'; give gigabytes"):
         compute()
     assert not backbone.seen
 
@@ -210,3 +216,23 @@ def test_the_state_of_a_file_is_plain_json(compute: Callable[..., Features], tmp
     compute()
     state = next((tmp_path / "c").glob("*.json"))
     assert json.loads(state.read_text("utf-8")) == {"done": 60, "failures": []}
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**20), count=st.integers(1, 40), views=st.integers(0, 2))
+def test_features_in_batches_equal_features_of_one_picture_at_a_time(seed: int, count: int, views: int) -> None:
+    torch.manual_seed(0)
+    network = Patches().eval()
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 3, 16, 16), np.uint8)
+    extractor = FeatureExtractor(RECIPE, network)
+    features = extractor.describe(pixels, views, seed)
+    assert features.shape == (count, 1 + views, 96)
+    with torch.no_grad():
+        alone = [network(normalise(torch.from_numpy(pixels[i : i + 1]), RECIPE.input)) for i in range(count)]
+    np.testing.assert_allclose(features[:, 0], torch.cat(alone).numpy(), atol=1e-5)
+    if views == 2:
+        assert (np.abs(features[:, 1] - features[:, 2]).max(1) > 1e-4).all()  # each view is another one
+    np.testing.assert_array_equal(extractor.describe(pixels, views, seed), features)
+    small = FeatureExtractor(RECIPE, network, view_input=RECIPE.input.scaled(0.75)).describe(pixels, views, seed)
+    np.testing.assert_array_equal(small[:, 0], features[:, 0])
+    assert not views or np.abs(small[:, 1] - features[:, 1]).max() > 1e-4

@@ -9,7 +9,7 @@ from spq.data.decode import load_pixels
 from spq.data.open import open_images
 from spq.model.model import Model
 from spq.model.quantizer import Quantizer
-from spq.training.fidelity import chosen, describe_copies, in_top, measure_fidelity
+from spq.training.fidelity import describe_copies, evenly_spaced, in_top, measure_fidelity
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_every_figure_equals_that_of_slow_loops(tiny_model: Model, pixels: np.nd
     config = QuantizerConfig(num_codebooks=8, codeword_dim=4, distance=distance, prefixes=(2, 8))
     quantizer = Quantizer(config)
     quantizer.codebooks.data.copy_(tiny_model.network.quantizer.codebooks)
-    x, originals = tiny_model.embed(pixels), chosen(120, 15)
+    x, originals = tiny_model.embed(pixels), evenly_spaced(120, 15)
     copies = describe_copies(tiny_model.network, pixels[originals], tiny_model.config.input, 4).numpy()
     reports = measure_fidelity(torch.from_numpy(x), torch.from_numpy(copies), originals, quantizer)
     assert [(report.bits, report.pictures, report.queries) for report in reports] == [(8, 120, 15), (32, 120, 15)]

@@ -69,14 +69,14 @@ FRAGMENTS = st.sampled_from(
 @example("not " * 100_000)
 @example("a=1 or " * 100_000)
 @example("label ~ '\ud800'")
-def test_random_text_raises_nothing_but_one_line_of_its_own_error(text: str) -> None:
+def test_random_text_raises_only_a_config_error_of_one_line(text: str) -> None:
     error = ""
     try:
         tree = parse(text)
     except ConfigError as refused:
         error = str(refused)
     assert error or parse(str(tree)) == tree
-    assert not error or (error.startswith("--where: ") and "; " in error and "\n" not in error)
+    assert not error or (error.startswith("`where`: ") and "; " in error and "\n" not in error)
 
 
 def test_not_binds_before_and_and_before_or() -> None:
@@ -88,7 +88,7 @@ def test_not_binds_before_and_and_before_or() -> None:
     assert parse("a=1 or b=1 or c=1") == Or((a, b, c))
 
 
-def test_words_numbers_and_quotes_say_what_is_compared() -> None:
+def test_words_numbers_and_quotes_decide_the_comparison() -> None:
     def value(text: str) -> object:
         return parse(f"colour = {text}").value
 
@@ -102,7 +102,7 @@ def test_words_numbers_and_quotes_say_what_is_compared() -> None:
     assert parse("label not in (a, 'b c', 3)") == Not(In(Column("label"), ("a", "b c", 3.0)))
 
 
-def test_brackets_name_a_column_of_the_users_whatever_it_is_called() -> None:
+def test_brackets_name_a_column_of_the_user_with_any_name() -> None:
     assert parse("[size] = 42").column == Column("size", own=True)
     assert parse("size = 42").column == Column("size")
     assert parse("[a]]b (c)] = 1").column == Column("a]b (c)", own=True)
@@ -150,10 +150,10 @@ def test_brackets_name_a_column_of_the_users_whatever_it_is_called() -> None:
         (f"path ~ '{'*' * 5001}'", "more than 5,000 characters in the value at 8; * stands for any number"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_position_and_a_remedy(text: str, message: str) -> None:
+def test_an_error_has_a_position_and_a_remedy(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text)
-    assert str(caught.value).startswith(f"--where: {message}")
+    assert str(caught.value).startswith(f"`where`: {message}")
     assert ";" in str(caught.value)
 
 
@@ -191,6 +191,6 @@ def test_a_date_is_its_whole_year_month_day_minute_or_second_in_local_time(
 @pytest.mark.parametrize(
     "text", ["", "24", "2024-5", "2024-05-01T", "2024-05-01T12", "2024-05Z", "2024-13", "٢٠٢٤", "0000"]
 )
-def test_what_is_no_date_is_refused(text: str) -> None:
+def test_text_that_is_not_a_date_is_refused(text: str) -> None:
     with pytest.raises((ValueError, OverflowError)):
         period(text)

@@ -146,7 +146,7 @@ def test_the_store_finds_what_a_plain_evaluation_finds(store: Store, items: list
             assert ids_where(store, same).tolist() == expected, str(tree)
 
 
-def test_nothing_of_the_users_is_in_the_sql() -> None:
+def test_no_text_of_the_user_is_in_the_sql() -> None:
     condition, values = to_sql(
         parse("""[x'); DROP TABLE items; --] = 'quoted''"' and path ~ secret* or label in (a, 7)""")
     )
@@ -170,7 +170,7 @@ def test_the_largest_expressions_that_are_read_are_also_run(store: Store) -> Non
         assert len(matching(store, text)) == 1
 
 
-def test_words_from_the_manual_mean_what_it_says(store: Store) -> None:
+def test_examples_of_the_guide_find_what_it_promises(store: Store) -> None:
     items = [
         Item("summer/a.jpg", 10, period("2024-05-01")[0], width=800, code=CODE, metadata={"label": "shoe", "price": "12"}),
         Item("summer/b.jpg", 20, period("2024-04-30")[0], width=640, code=CODE, metadata={"label": "hat", "price": "9.5"}),
@@ -196,12 +196,12 @@ def test_words_from_the_manual_mean_what_it_says(store: Store) -> None:
     assert found("size > 15 and not path ~ */*") == ["bare.jpg"]
 
 
-def test_an_unknown_column_is_refused_with_those_that_there_are(store: Store) -> None:
+def test_an_unknown_column_is_refused_with_a_list_of_the_columns(store: Store) -> None:
     fill(store, [Item("a.jpg", 1, 1, code=CODE, metadata={"unit price": "1", "shop": "north", "size": "42"})])
     known = r"columns are path, width, height, size, time, shop, \[size\], \[unit price\]$"
-    with pytest.raises(ConfigError, match=f"^--where: unknown column colour at 19; {known}"):
+    with pytest.raises(ConfigError, match=f"^`where`: unknown column colour at 19; {known}"):
         matching(store, "width > 1 and not(colour = red)")
-    with pytest.raises(ConfigError, match=f"^--where: unknown column label at 1; {known}"):
+    with pytest.raises(ConfigError, match=f"^`where`: unknown column label at 1; {known}"):
         matching(store, "label = shoe")
     assert len(matching(store, "[size] = 42 and size = 1")) == 1
     fill(store, [Item("a.jpg", 1, 1, code=CODE, metadata={"label": "shoe"})])
@@ -209,7 +209,7 @@ def test_an_unknown_column_is_refused_with_those_that_there_are(store: Store) ->
         matching(store, "[unit price] = 1")
 
 
-def test_an_index_of_the_first_format_knows_what_it_has(tmp_path: Path) -> None:
+def test_an_index_of_format_1_can_be_filtered_by_its_columns(tmp_path: Path) -> None:
     folder = tmp_path / "old"
     Store.create(folder, MANIFEST).close()
     database = sqlite3.connect(folder / "items.sqlite")

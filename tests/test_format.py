@@ -39,7 +39,7 @@ def content(store: Store) -> tuple[object, ...]:
     return store.stats(), ids.tolist(), codes.tolist(), store.paths(ids.tolist()), store.unreadable()
 
 
-def test_an_index_of_format_1_is_read_as_it_is_and_stays_so(old: Path) -> None:
+def test_an_index_of_format_1_is_read_without_changing_it(old: Path) -> None:
     with Store.open(old) as store:
         assert content(store) == (
             {"a.jpg": (10, 1), "b.jpg": (20, 2), "c.jpg": (30, 3)},
@@ -53,7 +53,7 @@ def test_an_index_of_format_1_is_read_as_it_is_and_stays_so(old: Path) -> None:
     assert read_manifest(old).format == 1
 
 
-def test_a_writer_brings_format_1_to_today_and_loses_nothing(old: Path) -> None:
+def test_a_writer_migrates_format_1_and_loses_nothing(old: Path) -> None:
     with Store.open(old) as reader, Store.open(old) as store:
         before = content(reader)
         with store.writing():
@@ -102,7 +102,7 @@ KILLED = """if True:
 
 
 @pytest.mark.parametrize("steps", [0, 4, 8])
-def test_a_migration_that_is_killed_can_be_read_and_is_made_again(old: Path, steps: int) -> None:
+def test_after_a_killed_migration_the_index_is_readable_and_is_migrated_again(old: Path, steps: int) -> None:
     with Store.open(old) as store:
         before = content(store)
     done = subprocess.run([sys.executable, "-c", KILLED, str(old), str(steps)], capture_output=True)
@@ -127,7 +127,7 @@ def test_a_manifest_of_a_newer_format_is_refused(old: Path) -> None:
         Store.create(old, MANIFEST)
 
 
-def test_an_index_that_has_lost_its_manifest_is_not_taken_for_an_unfinished_one(old: Path) -> None:
+def test_an_index_without_its_manifest_is_not_mistaken_for_an_unfinished_one(old: Path) -> None:
     (old / "manifest.json").unlink()
     for _ in range(2):
         with pytest.raises(StoreError, match=r"has lost its manifest\.json; restore it"):
@@ -137,7 +137,7 @@ def test_an_index_that_has_lost_its_manifest_is_not_taken_for_an_unfinished_one(
         Store.create(old, MANIFEST)
 
 
-def test_a_writer_waits_for_another_as_long_as_it_is_told(tmp_path: Path) -> None:
+def test_a_writer_waits_for_another_for_the_given_time(tmp_path: Path) -> None:
     with Store.create(tmp_path / "i", MANIFEST) as first, Store.open(tmp_path / "i", wait=30) as second:
         entered = threading.Event()
 

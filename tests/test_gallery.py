@@ -36,10 +36,10 @@ def item(path: str, value: int) -> Item:
     return Item(path, 1, 1, bytes([value]), 2, 1, code, "" if value else "broken")
 
 
-@pytest.mark.parametrize("page", [2, 100])  # with 2, a long list of changes is read anew
+@pytest.mark.parametrize("page", [2, 100])  # with 2, a long list of changes is read again
 @settings(max_examples=30, deadline=None)
 @given(changes=CHANGES)
-def test_a_reader_that_follows_has_what_one_that_reads_all_anew_has(
+def test_following_gives_the_same_as_reading_everything_again(
     page: int, changes: list[tuple[str, object]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("gallery")
@@ -70,7 +70,7 @@ def test_only_what_is_new_is_read_and_the_same_arrays_stay_where_no_code_changed
         with writer.writing():
             writer.put(item(f"{n}.jpg", 1 + n) for n in range(200))
         first = follow(reader, scan)
-        monkeypatch.setattr(Store, "codes", None)  # not all anew
+        monkeypatch.setattr(Store, "codes", None)  # not everything again
         assert follow(reader, scan, first) is first
         with writer.writing():
             writer.describe([("3.jpg", {"label": "hat"})])
@@ -86,7 +86,7 @@ def test_only_what_is_new_is_read_and_the_same_arrays_stay_where_no_code_changed
         assert third.scan.codes[third.ids == 6].tolist() == [[77, 178]]
 
 
-def test_a_reader_that_missed_what_was_compacted_reads_all_anew(tmp_path: Path) -> None:
+def test_a_reader_that_missed_removals_before_compacting_reads_everything_again(tmp_path: Path) -> None:
     with Store.create(tmp_path / "i", MANIFEST) as writer, Store.open(tmp_path / "i") as reader:
         with writer.writing():
             writer.put(item(f"{n}.jpg", 1 + n) for n in range(9))

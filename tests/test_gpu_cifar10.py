@@ -131,7 +131,7 @@ def test_one_call_ends_in_time_with_scores_and_models_in_parts(
 
 
 @pytest.mark.slow
-def test_a_look_reports_rates_and_scores_each_variant(recipe_file: Path, tmp_path: Path) -> None:
+def test_a_look_reports_rates_and_scores_of_each_variant(recipe_file: Path, tmp_path: Path) -> None:
     variants = [str(recipe_file), f"{recipe_file}:cluster.contrast=1.0", f"{recipe_file}:cluster.head_steps=20"]
     words = ["--look", "--look-minutes", 0.03, "--variant-seconds", 2, "--out", tmp_path, "--variants", *variants]
     subprocess.run(command(recipe_file, *words), env=environment(), check=True, capture_output=True, text=True)
@@ -149,7 +149,7 @@ def test_a_look_reports_rates_and_scores_each_variant(recipe_file: Path, tmp_pat
     }  # no CUDA here: nothing is compiled or recorded
 
 
-def test_what_cannot_be_is_one_line(recipe_file: Path, tmp_path: Path) -> None:
+def test_errors_are_one_line(recipe_file: Path, tmp_path: Path) -> None:
     words = command(recipe_file, "--out", tmp_path, "--start", tmp_path / "none")
     refused = subprocess.run(words, env=environment(), capture_output=True, text=True)
     assert refused.returncode == 1
@@ -209,7 +209,7 @@ def test_parts_keep_a_checkpoint_exactly_or_to_three_digits(
     assert sum(file.stat().st_size for file in files) < (0.7 if shrink else 1.1) * larger
 
 
-def test_parts_of_before_give_way_and_damage_is_noticed(
+def test_older_parts_are_replaced_and_damage_is_noticed(
     script: ModuleType, checkpoint: dict[str, object], tmp_path: Path
 ) -> None:
     old = parts.write(tmp_path, "checkpoint", checkpoint, 0.1, shrink=True)
@@ -225,7 +225,7 @@ def test_parts_of_before_give_way_and_damage_is_noticed(
         parts.read(tmp_path, "checkpoint")
 
 
-def test_rates_are_of_the_training_loop_itself(
+def test_rates_are_measured_in_the_training_loop(
     script: ModuleType, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     throughput = script._gpu_throughput

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from spq.data.open import open_images
 from spq.model.model import Model
 from spq.pq import fastscan, ivf, scan
+from spq.pq.distinct import Distinct
 from spq.pq.ivf import Lists
 from spq.pq.scan import Scan, memory_bytes, rank
 from spq.pq.sums import pack
@@ -47,7 +48,7 @@ def recall(found: np.ndarray, truth: np.ndarray) -> float:
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
-def test_looking_into_all_lists_is_exact(N: int, M: int, nlist: int, top: int, used: int, kind: str, seed: int) -> None:
+def test_reading_all_lists_is_exact(N: int, M: int, nlist: int, top: int, used: int, kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, used, (N, M)).astype(np.uint8)
     tables = (rng.integers(0, 4, (2, M, 16)) if kind == "ties" else rng.random((2, M, 16))).astype(np.float32)
@@ -64,18 +65,17 @@ def test_looking_into_all_lists_is_exact(N: int, M: int, nlist: int, top: int, u
 
 @pytest.mark.parametrize("nprobe", [1, 5, 40])
 @pytest.mark.parametrize("top", [1, 30, 3000])
-def test_results_are_the_nearest_of_the_lists_looked_into(
+def test_answers_are_the_nearest_of_the_lists_that_are_read(
     gallery: tuple[np.ndarray, np.ndarray, np.ndarray], nprobe: int, top: int
 ) -> None:
     codes, tables, _ = gallery
-    searched = Scan(codes, 16)
-    distances, rows = searched.search(tables, top, "ivf", nprobe=nprobe)
-    assert searched._lists is not None
+    distances, rows = Scan(codes, 16, seed=3).search(tables, top, "ivf", nprobe=nprobe)
+    distinct = Distinct(pack(codes, 16))
+    lists = Lists(distinct.packed, 8, seed=3)  # the same lists, from the same codes and seed
     for query, table in enumerate(tables):
-        numbers = searched._lists.probe(table, nprobe, top).all()
-        there = np.flatnonzero(np.isin(searched._gallery.numbers(), numbers))
-        expected = rank(table[None], codes[there], top)
-        np.testing.assert_array_equal(rows[query], there[expected[1][0]])
+        in_lists = np.flatnonzero(np.isin(distinct.numbers(), lists.probe(table, nprobe, top).all()))
+        expected = rank(table[None], codes[in_lists], top)
+        np.testing.assert_array_equal(rows[query], in_lists[expected[1][0]])
         np.testing.assert_array_equal(distances[query], expected[0][0])
 
 
@@ -96,24 +96,26 @@ def test_the_recall_target_is_reached_on_the_sample_with_as_few_lists_as_can_be(
     gallery: tuple[np.ndarray, np.ndarray, np.ndarray], distance: str, target: float
 ) -> None:
     codes, _, codebooks = gallery
-    asked: list[np.ndarray] = []
+    queries: list[np.ndarray] = []
 
     def tables_of(sample: np.ndarray) -> np.ndarray:
-        asked.append(distance_tables(decode(sample, codebooks), codebooks, distance))
-        return asked[0]
+        queries.append(distance_tables(decode(sample, codebooks), codebooks, distance))
+        return queries[0]
 
     searched = Scan(codes, 16, tables_of)
     nprobe = searched.nprobe_for(target)
-    truth = rank(asked[0], codes, scan.TUNED_AT)[1]
+    truth = rank(queries[0], codes, scan.TUNED_AT)[1]
 
     def reached(nprobe: int) -> float:
-        rows = searched.search(asked[0], scan.TUNED_AT, "ivf", nprobe=nprobe)[1]
-        return float(np.mean([len(np.intersect1d(ours, theirs)) for ours, theirs in zip(rows, truth, strict=True)]))
+        rows = searched.search(queries[0], scan.TUNED_AT, "ivf", nprobe=nprobe)[1]
+        return float(
+            np.mean([len(np.intersect1d(ours, truth_rows)) for ours, truth_rows in zip(rows, truth, strict=True)])
+        )
 
     assert reached(nprobe) >= target * scan.TUNED_AT
     assert nprobe == 1 or reached(nprobe - 1) < target * scan.TUNED_AT
     both = [
-        searched.search(asked[0][:5], 10, "ivf", **how)[1] for how in ({"recall_target": target}, {"nprobe": nprobe})
+        searched.search(queries[0][:5], 10, "ivf", **how)[1] for how in ({"recall_target": target}, {"nprobe": nprobe})
     ]
     np.testing.assert_array_equal(*both)
 
@@ -124,18 +126,16 @@ def test_the_coarse_quantizer_gives_the_mean_distance_to_each_list(
     codes, tables, _ = gallery
     codes = np.unique(codes, axis=0)
     lists = Lists(pack(codes, 16), 8, nlist=30)
-    products, order = lists._coarse.search(-tables[:1].reshape(1, -1), len(lists))
-    for product, number in zip(products[0], order[0], strict=True):
-        members = ivf._members(lists._index, int(number))
+    for number, mean in enumerate(lists.mean_distances(tables[0])):
+        members = lists.members(number)
         assert len(members) == lists.sizes[number]
-        mean = tables[0][np.arange(8), codes[members]].sum(1).mean()
-        np.testing.assert_allclose(-product, mean, rtol=1e-4)
+        np.testing.assert_allclose(mean, tables[0][np.arange(8), codes[members]].sum(1).mean(), rtol=1e-4)
 
 
 def test_every_code_is_in_one_list(gallery: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     codes = pack(gallery[0], 16)
     lists = Lists(codes, 8)
-    members = np.concatenate([ivf._members(lists._index, number) for number in range(len(lists))])
+    members = np.concatenate([lists.members(number) for number in range(len(lists))])
     np.testing.assert_array_equal(np.sort(members), np.arange(len(codes)))
     assert lists.sizes.min() > 0
 
@@ -147,17 +147,15 @@ def test_the_same_seed_gives_the_same_lists_and_another_one_others(
     first, again, other = (Lists(codes, 8, seed=seed, threads=1) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.sizes, again.sizes)
     for number in range(len(first)):
-        members = (ivf._members(lists._index, number) for lists in (first, again))
-        np.testing.assert_array_equal(*members)
+        np.testing.assert_array_equal(first.members(number), again.members(number))
     assert len(first) != len(other) or (first.sizes != other.sizes).any()
 
 
-def test_the_number_of_faiss_threads_is_put_back() -> None:
+def test_the_number_of_faiss_threads_is_restored() -> None:
     import faiss
 
     before = faiss.omp_get_max_threads()
-    with ivf._faiss_threads(before + 3):
-        assert faiss.omp_get_max_threads() == before + 3
+    Lists(np.arange(200, dtype=np.uint8)[:, None], 2, threads=before + 3)
     assert faiss.omp_get_max_threads() == before
 
 
@@ -169,12 +167,9 @@ def test_projected_codes_equal_one_hot_codes_times_the_axes() -> None:
     np.testing.assert_allclose(ivf._project(pack(codes, 16), axes, 7), one_hot @ axes, rtol=1e-4, atol=1e-5)
 
 
-def test_lists_take_no_more_memory_than_is_stated_beforehand() -> None:
+def test_lists_take_no_more_memory_than_memory_bytes_says() -> None:
     rng = np.random.default_rng(0)
     codes = pack(rng.integers(0, 16, (40_000, 16)).astype(np.uint8), 16)
     lists = Lists(codes, 16)
-    index = lists._index.invlists
-    padded = sum(-(-int(size) // 32) * 32 * 8 for size in lists.sizes)  # FAISS fills blocks of 32 codes
-    held = codes.nbytes + sum(index.list_size(number) * 8 for number in range(len(lists))) + padded
-    held += lists._coarse.ntotal * lists._coarse.d * 4
+    held = codes.nbytes + lists.nbytes
     assert held < memory_bytes(40_000, 16, ivf=True) < 1.4 * held

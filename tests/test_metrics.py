@@ -52,7 +52,7 @@ def test_map_equals_the_slow_transcription_also_with_ties(seed: int, N: int, top
     assert ours == pytest.approx(slow.mean_average_precision(distances.tolist(), *sets, top), abs=1e-12)
 
 
-def test_over_the_whole_gallery_ap_is_scikit_learns() -> None:
+def test_over_the_whole_gallery_ap_equals_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     scores, truth = rng.permutation(100) + 0.0, rng.random(100) < 0.3
     relevant = truth[np.argsort(-scores)][None]
@@ -60,7 +60,7 @@ def test_over_the_whole_gallery_ap_is_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("top", [1, 5, 30, 60])
-def test_ap_inside_the_top_is_torchmetrics(top: int) -> None:
+def test_ap_inside_the_top_equals_that_of_torchmetrics(top: int) -> None:
     from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_precision
 
     rng = np.random.default_rng(top)
@@ -74,13 +74,13 @@ def test_ap_inside_the_top_is_torchmetrics(top: int) -> None:
         assert precision_at(relevant, [top])[top] == pytest.approx(float(retrieval_precision(*pair, top)), abs=1e-6)
 
 
-def test_precision_and_recall_are_scikit_learns() -> None:
+def test_precision_and_recall_equal_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     scores, truth = rng.permutation(80) + 0.0, rng.random(80) < 0.3
     ours = precision_recall(truth[np.argsort(-scores)][None], truth.sum()[None])
-    theirs = precision_recall_curve(truth, scores)
-    for mine, other in zip(ours, theirs, strict=False):
-        np.testing.assert_allclose(mine, other[-2::-1][:80], atol=1e-12)  # theirs starts at the last rank
+    reference = precision_recall_curve(truth, scores)
+    for value, other in zip(ours, reference, strict=False):
+        np.testing.assert_allclose(value, other[-2::-1][:80], atol=1e-12)  # reference starts at the last rank
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_precision_and_recall_at_every_rank() -> None:
     assert precision_at(relevant, [1, 3, 9]) == {1: 1 / 3, 3: pytest.approx(1 / 3)}
 
 
-def test_where_no_query_has_anything_to_find_the_curve_is_zero() -> None:
+def test_the_curve_is_zero_if_no_query_has_relevant_images() -> None:
     precision, recall = precision_recall(np.zeros((2, 5), bool), np.zeros(2, np.int64))
     assert not precision.any()
     assert not recall.any()

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from spq.training import neighbours as module
-from spq.training.head_only import draw
-from spq.training.neighbours import neighbours, whose
+from spq.training.neighbours import neighbours, positive_rows
 
 CPU = torch.device("cpu")
 
@@ -100,23 +99,17 @@ def test_a_small_group_apart_has_neighbours_of_its_own_alone() -> None:
     assert (near[:600] < 600).all()
 
 
-def test_views_are_drawn_from_each_picture_and_at_last_from_its_neighbours() -> None:
-    near = neighbours(blobs(30), 50, 0, CPU)
-    assert near is not None
-    array = np.broadcast_to(np.arange(30, dtype=np.float32)[:, None, None], (30, 2, 1))  # a feature names its picture
-    generator = torch.Generator().manual_seed(0)
-    own, again, other = (x[:, 0] for x in draw(array, whose(torch.arange(30), near, 3, generator), generator))
-    assert own.tolist() == list(range(30))
-    assert again.tolist() == list(range(30))
-    assert all(number in near[row] for row, number in enumerate(other.long()))
-    assert len({int((near[row] == number).nonzero()[0]) for row, number in enumerate(other.long())}) == near.shape[1]
-    assert all((shown == own).all() for shown in whose(own, None, 3, generator))
-
-
-@pytest.mark.parametrize("have", [1, 2, 3, 5])
-def test_no_row_shows_the_same_view_twice_while_there_are_others(have: int) -> None:
-    """It would be a descriptor against its own quantization, which is no task."""
-    array = np.broadcast_to(np.arange(have, dtype=np.float32)[:, None], (400, have, 1))  # a feature names its view
-    views = torch.cat(draw(array, [torch.arange(400)] * 3, torch.Generator().manual_seed(0)), 1)
-    assert {len(set(row)) for row in views.tolist()} == {min(have, 3)}
-    assert all(column.bincount(minlength=have).min() > 250 / have for column in views.long().T)  # each as often
+def test_the_last_view_shows_a_neighbour_and_the_others_the_picture_itself() -> None:
+    neighbour_ids = neighbours(blobs(60), 5, 0, CPU)
+    assert neighbour_ids is not None
+    rows, generator = torch.arange(60), torch.Generator().manual_seed(0)
+    seen = set()
+    for _ in range(20):
+        own, again, other = positive_rows(rows, neighbour_ids, 3, generator)
+        assert torch.equal(own, rows)
+        assert torch.equal(again, rows)
+        columns = (neighbour_ids == other[:, None]).nonzero()[:, 1]
+        assert len(columns) == 60  # each shows one of its own neighbours
+        seen |= set(columns.tolist())
+    assert seen == set(range(5))
+    assert all(torch.equal(shown, rows) for shown in positive_rows(rows, None, 3, generator))

@@ -7,7 +7,7 @@ import pytest
 from spq.cli import progress
 
 
-def test_without_a_terminal_encoding_is_told_in_lines_now_and_then(
+def test_without_a_terminal_progress_is_a_line_from_time_to_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with progress.counting("encoding") as update:
@@ -22,7 +22,7 @@ def test_without_a_terminal_encoding_is_told_in_lines_now_and_then(
     assert re.fullmatch(r"1,000 of 1,000  [\d,]+ images/s, 3 unreadable, 0\.0 minutes left", last)
 
 
-def test_on_a_terminal_a_bar_says_images_per_second_and_how_many_were_unreadable(
+def test_on_a_terminal_a_bar_shows_images_per_second_and_unreadable_pictures(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes it for a terminal

@@ -8,14 +8,14 @@ from spq.pq.projection import project, sample
 from spq.pq.tables import decode
 
 
-def test_the_map_is_that_of_scikit_learns_pca_of_decoded_descriptors() -> None:
+def test_the_map_equals_scikit_learns_pca_of_decoded_codes() -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(16, size=(9000, 4)).astype(np.uint8)  # more than a chunk
     codebooks = (rng.standard_normal((4, 16, 3)) * np.array([5, 2, 1, 0.5])[:, None, None] + 3).astype(np.float32)
     ours = project(codes, codebooks)
-    theirs = PCA(2, svd_solver="full").fit_transform(decode(codes, codebooks))
-    signs = np.sign((ours * theirs).sum(0))
-    np.testing.assert_allclose(ours, theirs * signs, atol=1e-3)
+    reference = PCA(2, svd_solver="full").fit_transform(decode(codes, codebooks))
+    signs = np.sign((ours * reference).sum(0))
+    np.testing.assert_allclose(ours, reference * signs, atol=1e-3)
     assert ours.dtype == np.float32
     assert ours[:, 0].var() > ours[:, 1].var() > 0
 
@@ -34,7 +34,7 @@ def test_the_same_codes_give_the_same_map() -> None:
     assert np.array_equal(project(codes, codebooks), project(codes, codebooks))
 
 
-def test_a_sample_keeps_its_pictures_when_others_come() -> None:
+def test_a_sample_keeps_its_pictures_when_others_are_added() -> None:
     ids = np.arange(1, 5001)
     assert sample(ids[:100], 100).tolist() == list(range(100))
     before, after = set(ids[sample(ids[:4000], 1000)]), set(ids[sample(ids, 1000)])
@@ -43,7 +43,7 @@ def test_a_sample_keeps_its_pictures_when_others_come() -> None:
     assert 700 < len(after & before) < 900  # four fifths of all are old ones
 
 
-def test_a_sample_has_no_favourites_among_early_and_late_ids() -> None:
+def test_early_and_late_ids_are_equally_likely_in_a_sample() -> None:
     rows = sample(np.arange(10_000).astype(np.uint32), 1000)
     assert (np.diff(rows) > 0).all()
     assert 450 < (rows < 5000).sum() < 550

@@ -72,7 +72,7 @@ def test_a_variant_is_a_recipe_with_an_ablation_and_changes(tiny: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["fast+nothing", "fast:views", "fast:train.nonsense=1", "fast:train.lr=x", "slow"])
-def test_a_variant_that_cannot_be_is_refused(text: str) -> None:
+def test_an_invalid_variant_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         variant(text, 32, 1.0, None)
 
@@ -108,7 +108,7 @@ def test_diversity_adds_the_mean_cosine_of_codewords(network: Network, outputs: 
     assert added.item() == pytest.approx(DIVERSITY * np.mean(cosines), abs=1e-5)
 
 
-def test_a_changed_recipe_is_another_run_and_a_seed_or_budget_is_told_apart_elsewhere() -> None:
+def test_a_changed_recipe_has_another_fingerprint_and_another_seed_or_budget_has_not() -> None:
     recipe = load_recipe("fast")
     assert fingerprint(recipe) == fingerprint(
         replace(recipe, train=replace(recipe.train, seed=5, minutes=9.0), name="x")
@@ -116,7 +116,7 @@ def test_a_changed_recipe_is_another_run_and_a_seed_or_budget_is_told_apart_else
     assert fingerprint(recipe) != fingerprint(replace(recipe, train=replace(recipe.train, lr=1e-3)))
 
 
-def test_a_key_that_comes_to_the_configuration_changes_no_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_key_of_the_configuration_changes_no_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint(load_recipe("fast"))
 
     def with_a_new_key(recipe: Recipe) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def test_a_key_that_comes_to_the_configuration_changes_no_fingerprint(monkeypatc
     assert fingerprint(load_recipe("fast")) == before
 
 
-def test_choices_never_look_at_test_pictures() -> None:
+def test_choices_never_use_test_pictures() -> None:
     protocol = choose_protocol("sample:train", test=False)
     assert set(protocol.queries.ids).isdisjoint(protocol.gallery.ids)
     assert len(protocol.queries) + len(protocol.gallery) == 5000
@@ -146,7 +146,7 @@ def test_equal_distances_are_not_ranked_in_the_order_of_a_folder_of_classes(pict
     assert all(at.get(name, label) == label for name, label in zip(shown, data.gallery_labels, strict=True))
 
 
-def test_a_recipe_without_a_finish_is_the_same_whatever_its_finish_would_be() -> None:
+def test_settings_of_a_finish_do_not_count_without_a_finish() -> None:
     recipe = load_recipe("spq")
     without = [replace(recipe, finish=replace(recipe.finish, epochs=0, share=share)) for share in (0.1, 0.2)]
     assert fingerprint(without[0]) == fingerprint(without[1]) != fingerprint(recipe)
@@ -187,7 +187,7 @@ class Stopping:
         return train(images, recipe, out, on_status=noted, **more)
 
 
-def test_finished_runs_are_not_repeated_and_a_stopped_one_goes_on(
+def test_finished_runs_are_not_repeated_and_a_stopped_one_continues(
     tiny: str, pictures: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
@@ -229,7 +229,7 @@ def test_a_run_that_collapses_does_not_stop_the_others(
     assert "+hard, 16 bits, seed 0: the loss is nan at step 7" in capsys.readouterr().err
 
 
-def test_a_run_tells_all_that_a_reader_needs(
+def test_a_row_has_all_facts_of_its_run(
     tiny: str, pictures: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
@@ -247,7 +247,7 @@ def test_a_run_tells_all_that_a_reader_needs(
     assert sorted(path.name for path in paths) == ["map-over-time-16.png", "pr-16.png", "precision-16.png"]
 
 
-def test_scoring_that_was_stopped_goes_on(tiny: str, pictures: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_scoring_continues(tiny: str, pictures: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     asked, calls = options(pictures, tiny), 0
 
@@ -266,7 +266,7 @@ def test_scoring_that_was_stopped_goes_on(tiny: str, pictures: str, monkeypatch:
     assert not list(asked.work.rglob("scores.json"))
 
 
-def test_shorter_codes_of_one_training_are_scored_as_if_the_model_were_cut(tiny: str, pictures: str) -> None:
+def test_shorter_codes_of_one_training_have_the_score_of_the_truncated_model(tiny: str, pictures: str) -> None:
     asked = options(pictures, f"{tiny}:quantizer.prefixes=[2,4]")
     row = quality.Bench(asked).run()[0]
     model = Model.load(next(asked.work.iterdir())).truncate(8)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,49 +61,70 @@ def test_soft_and_hard_assignment_equal_the_papers_loops(M: int, bits: int, d: i
         assert codes[row].tolist() == paper.hard_code(x[row].astype(np.float64), C)
 
 
+@given(M=st.integers(1, 4), bits=st.integers(1, 5), d=st.integers(1, 5), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_tables_add_up_to_the_distances_of_plain_loops(M: int, bits: int, d: int, seed: int) -> None:
+    quantizer, rng = random_quantizer(M, 2**bits, d), np.random.default_rng(seed)
+    x = rng.normal(size=(2, M * d)).astype(np.float32)
+    codes = rng.integers(0, 2**bits, (3, M))
+    C = quantizer.codebooks.detach().numpy().astype(np.float64)
+    for distance in DISTANCES:
+        tables = quantizer.tables(torch.from_numpy(x), distance).detach().numpy()
+        for row in range(2):
+            for code in codes.tolist():
+                expected = paper.asymmetric_distance(x[row].astype(np.float64), code, C, distance)
+                assert sum(tables[row, m, k] for m, k in enumerate(code)) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@pytest.fixture
+def by_hand() -> Quantizer:
+    """Two codebooks of two codewords of one number: 0 and 2, and -1 and 1."""
+    quantizer = Quantizer(QuantizerConfig(num_codebooks=2, codebook_size=2, codeword_dim=1, temperature=0.5))
+    quantizer.codebooks.data.copy_(torch.tensor([[[0.0], [2.0]], [[-1.0], [1.0]]]))
+    return quantizer
+
+
+def test_known_values(by_hand: Quantizer) -> None:
+    x = torch.tensor([[0.5, 3.0]])
+    assert by_hand.encode(x).tolist() == [[0, 1]]
+    assert by_hand.decode(torch.tensor([[0, 1], [1, 0]])).tolist() == [[0, 1], [2, -1]]
+    # squared distances 0.25 and 2.25, 16 and 4, divided by 0.5: weights 1 to e^-4, and e^-24 to 1
+    z = by_hand(x)[0].tolist()
+    assert z == pytest.approx([2 * math.exp(-4) / (1 + math.exp(-4)), 1.0], abs=1e-6)
+    assert by_hand.tables(x, "l2").tolist() == [[[0.5, 1.5], [4.0, 2.0]]]
+    assert by_hand.tables(x, "sqeuclidean").tolist() == [[[0.25, 2.25], [16.0, 4.0]]]
+    assert by_hand.tables(x, "dot").tolist() == [[[0.0, -1.0], [3.0, -3.0]]]
+
+
+def test_the_distance_of_the_configuration_is_the_default(by_hand: Quantizer) -> None:
+    x, expected = torch.tensor([[0.5, 3.0]]), {"l2": 4.0, "sqeuclidean": 16.0, "dot": 3.0}
+    for distance in DISTANCES:
+        quantizer = Quantizer(replace(by_hand.config, distance=distance))
+        quantizer.load_state_dict(by_hand.state_dict())
+        assert quantizer.tables(x)[0, 1, 0].item() == expected[distance]
+        assert quantizer.encode(x).tolist() == [[0, 1]]  # codes do not depend on it
+    with pytest.raises(ConfigError, match="unknown distance 'cosine'; use l2, sqeuclidean or dot"):
+        by_hand.tables(x, "cosine")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("K", [2, 16, 64, 256])
-def test_a_codeword_encodes_to_itself_and_decodes_back(K: int) -> None:
+def test_a_codeword_encodes_to_itself_at_distance_zero(K: int) -> None:
     quantizer = random_quantizer(4, K, 8)
     codes = torch.randint(0, K, (20, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    x = quantizer.decode(codes)
+    x = torch.cat([quantizer.codebooks[m, codes[:, m].long()] for m in range(4)], 1)
     assert torch.equal(quantizer.encode(x), codes)
+    assert torch.equal(quantizer.decode(codes), x)
     tables = quantizer.tables(x, "l2")
-    own = tables.gather(2, codes.long()[:, :, None])
-    assert own.abs().max() == 0
+    assert all(tables[row, m, k] == 0 for row, code in enumerate(codes.tolist()) for m, k in enumerate(code))
 
 
-def test_a_cold_soft_assignment_is_the_hard_one() -> None:
+def test_soft_assignment_at_a_low_temperature_is_the_hard_one() -> None:
     quantizer = random_quantizer(3, 16, 8, tau_q=1e-5)
     x = torch.randn(10, 24, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(quantizer(x), quantizer.decode(quantizer.encode(x)), atol=1e-5, rtol=0)
-
-
-def test_squared_tables_are_the_squares_of_the_others() -> None:
-    quantizer, x = random_quantizer(2, 8, 4), torch.ones(1, 8)
-    torch.testing.assert_close(quantizer.tables(x, "l2").square(), quantizer.tables(x, "sqeuclidean"))
-    with pytest.raises(ConfigError, match="unknown distance 'cosine'; use l2, sqeuclidean or dot"):
-        quantizer.tables(x, "cosine")  # type: ignore[arg-type]
-
-
-@given(M=st.integers(1, 5), bits=st.integers(1, 6), d=st.integers(1, 7), seed=st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
-def test_dot_is_minus_the_inner_product_with_what_a_code_stands_for(M: int, bits: int, d: int, seed: int) -> None:
-    quantizer, rng = random_quantizer(M, 2**bits, d), np.random.default_rng(seed)
-    x = rng.normal(size=(3, M * d)).astype(np.float32)
-    codes = rng.integers(0, 2**bits, (20, M)).astype(np.uint8)
-    tables = quantizer.tables(torch.from_numpy(x), "dot").detach().numpy()
-    decoded = quantizer.decode(torch.from_numpy(codes)).detach().numpy()
-    distances = sum(tables[:, m][:, codes[:, m]] for m in range(M))
-    np.testing.assert_allclose(distances, -(x.astype(np.float64) @ decoded.T), rtol=1e-4, atol=1e-5)
-
-
-def test_the_distance_changes_tables_and_no_code() -> None:
-    x = torch.randn(50, 32, generator=torch.Generator().manual_seed(2))
-    quantizers = [Quantizer(QuantizerConfig(codeword_dim=4, distance=distance)) for distance in DISTANCES]
-    for quantizer in quantizers:
-        quantizer.load_state_dict(quantizers[0].state_dict())
-        assert torch.equal(quantizer.encode(x), quantizers[0].encode(x))
-        assert torch.equal(quantizer.tables(x), quantizers[0].tables(x, quantizer.config.distance))
+    C = quantizer.codebooks.detach().numpy().astype(np.float64)
+    for row, z in zip(x, quantizer(x).detach().numpy(), strict=True):
+        code = paper.hard_code(row.numpy().astype(np.float64), C)
+        np.testing.assert_allclose(z, np.concatenate([C[m, k] for m, k in enumerate(code)]), atol=1e-5)
 
 
 @pytest.mark.parametrize(("M", "K", "bits"), [(4, 16, 16), (8, 16, 32), (16, 16, 64), (8, 256, 64), (6, 64, 36)])
@@ -110,6 +133,6 @@ def test_bits_are_m_times_log2_k(M: int, K: int, bits: int) -> None:
 
 
 @pytest.mark.parametrize("K", [0, 1, 3, 12, 512])
-def test_a_codebook_size_that_is_no_power_of_two_is_refused(K: int) -> None:
+def test_a_codebook_size_must_be_a_power_of_two(K: int) -> None:
     with pytest.raises(CodebookError, match=f"K={K}; try 16, 64 or 256"):
         QuantizerConfig(codebook_size=K)

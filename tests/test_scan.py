@@ -150,18 +150,18 @@ def test_faiss_and_numpy_give_the_same_distances(K: int, distance: str) -> None:
     if squared:
         index = faiss.IndexPQ(M * d, M, bits)
         faiss.copy_array_to_vector(codebooks.ravel(), index.pq.centroids)
-        asked = queries
+        x = queries
     else:
         index = faiss.IndexPQ(M * K, M, bits, faiss.METRIC_INNER_PRODUCT)
         faiss.copy_array_to_vector(np.tile(np.eye(K, dtype=np.float32), (M, 1, 1)).ravel(), index.pq.centroids)
-        asked = -tables.reshape(5, -1)
+        x = -tables.reshape(5, -1)
     index.is_trained = True
     index.add_sa_codes(pack(codes, bits))
-    theirs, their_rows = index.search(asked, 300)
+    faiss_products, faiss_rows = index.search(x, 300)
     by_row = np.empty_like(distances)
     np.put_along_axis(by_row, rows, distances, 1)
-    expected = np.take_along_axis(by_row, their_rows, 1)
-    np.testing.assert_allclose(theirs if squared else -theirs, expected, rtol=2e-5, atol=1e-5)
+    expected = np.take_along_axis(by_row, faiss_rows, 1)
+    np.testing.assert_allclose(faiss_products if squared else -faiss_products, expected, rtol=2e-5, atol=1e-5)
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -225,7 +225,9 @@ def test_short_codes_of_many_kinds_go_to_buckets(monkeypatch: pytest.MonkeyPatch
         same(gallery.search(tables, top), rank(tables, codes, top))
 
 
-def test_lists_are_taken_of_themselves_only_when_asked_for_and_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_uses_lists_only_for_large_galleries_with_nprobe_or_a_recall_target(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gallery = Scan(data(1000, 8, 16, 1, 0, ties=False)[0], 16)
     assert gallery.choose(10, nprobe=3) == gallery.choose(10, recall_target=0.9) == "exact"
     monkeypatch.setattr(scan, "IVF_FROM", 1000)
@@ -244,18 +246,18 @@ def test_any_method_can_be_asked_for(method: Method) -> None:
     ("options", "message"),
     [
         ({"method": "bucket"}, "bucket is for codes of up to 16 bits, not for 8 sub-codes below 16"),
-        ({"method": "quick"}, "unknown method 'quick'; use auto, exact"),
-        ({"method": "fast", "nprobe": 3}, "fast looks at all codes"),
-        ({"method": "exact", "recall_target": 0.5}, "exact looks at all codes"),
+        ({"method": "quick"}, "unknown `method` 'quick'; use auto, exact"),
+        ({"method": "fast", "nprobe": 3}, "fast searches all codes"),
+        ({"method": "exact", "recall_target": 0.5}, "exact searches all codes"),
         ({"nprobe": 3, "recall_target": 0.5}, "give one of them"),
-        ({"nprobe": 0}, "nprobe 0 looks into no list"),
-        ({"recall_target": 0.0}, "recall_target 0.0 is not a share"),
-        ({"recall_target": 1.5}, "recall_target 1.5 is not a share"),
+        ({"nprobe": 0}, "`nprobe` must be 1 or more, got 0"),
+        ({"recall_target": 0.0}, "`recall_target` must be above 0 and at most 1, got 0.0"),
+        ({"recall_target": 1.5}, "`recall_target` must be above 0 and at most 1, got 1.5"),
         ({"method": "ivf", "recall_target": 0.5}, "tables_of"),
-        ({"threads": 0}, "threads 0"),
+        ({"threads": 0}, "`threads` must be 1 or more, got 0"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(options: dict[str, object], message: str) -> None:
+def test_options_that_do_not_fit_are_refused(options: dict[str, object], message: str) -> None:
     codes, tables = data(100, 8, 16, 2, 0, ties=False)
     with pytest.raises(ConfigError, match=message):
         Scan(codes, 16).search(tables, 3, **options)  # type: ignore[arg-type]
@@ -264,7 +266,9 @@ def test_options_that_cannot_be_meant_are_refused(options: dict[str, object], me
 @pytest.mark.parametrize("method", ["fast", "ivf"])
 def test_methods_of_faiss_are_refused_for_other_than_16_codewords(method: Method) -> None:
     codes, tables = data(100, 8, 32, 2, 0, ties=False)
-    with pytest.raises(ConfigError, match=f"{method} is for 16 codewords per codebook, not for 8 sub-codes below 32"):
+    with pytest.raises(
+        ConfigError, match=f"`method` {method} is for 16 codewords per codebook, not for 8 sub-codes below 32"
+    ):
         Scan(codes, 32).search(tables, 3, method)
 
 
@@ -279,7 +283,7 @@ def test_tables_whose_sums_are_not_finite_are_refused(method: Method, value: flo
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     codes, tables = data(10, 4, 16, 1, 0, ties=False)
-    with pytest.raises(StoreError, match=r"want.*\(queries, 4, 16\)"):
+    with pytest.raises(StoreError, match=r"must have shape \(queries, 4, 16\)"):
         Scan(codes, 16).search(tables[:, :3], 3)
     with pytest.raises(StoreError, match="do not fit K=4"):
         Scan(codes, 4)
@@ -296,7 +300,5 @@ def test_a_scan_of_64_bit_codes_holds_no_more_than_20_bytes_for_an_image(duplica
     codes, tables = data(100_000 // duplicates, 16, 16, 1, 0, ties=False)
     gallery = Scan(np.repeat(codes, duplicates, 0), 16)
     gallery.search(tables, 10, "fast")
-    grouped = gallery._gallery
-    held = grouped.packed.nbytes + grouped._starts.nbytes + (0 if grouped._rows is None else grouped._rows.nbytes)
-    assert held + gallery._fast._index.codes.size() <= 20 * len(gallery) + 1000
-    assert memory_bytes(len(grouped), 16) == grouped.packed.nbytes + len(grouped) * 8
+    assert 8 * gallery.distinct < gallery.nbytes <= 20 * len(gallery) + 1000
+    assert memory_bytes(gallery.distinct, 16) == 16 * gallery.distinct  # packed codes, twice

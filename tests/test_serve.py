@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from spq.cli import main as cli
-from spq.web.server.app import _listening
+from spq.web.server.app import _listen
 
 
 @contextmanager
@@ -93,11 +93,11 @@ def test_a_port_that_is_taken_is_one_line(photo_index: Path, capsys: pytest.Capt
         port = other.getsockname()[1]
         status, line = refused(capsys, photo_index, "--port", port)
     assert status == 2
-    assert line == f"spq: port {port} of 127.0.0.1 is taken; end what runs there, or give another --port\n"
+    assert line == f"spq: port {port} of 127.0.0.1 is in use; end the other program, or choose another --port\n"
 
 
 def test_answers_are_sent_at_once() -> None:
-    with _listening("127.0.0.1", 0) as listener:  # asyncio looks at the protocol before it sets TCP_NODELAY
+    with _listen("127.0.0.1", 0) as listener:  # asyncio looks at the protocol before it sets TCP_NODELAY
         assert (listener.type, listener.proto) == (socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 
@@ -125,7 +125,7 @@ def test_a_network_is_shown_nothing_without_a_token_unless_that_is_meant(
     for host in ("0.0.0.0", "::", "192.168.0.9", "photos.example"):
         status, line = refused(capsys, photo_index, "--host", host)
         assert status == 2
-        assert f"--host {host} would show your pictures to the network; add --token" in line
+        assert f"--host {host} makes your pictures visible on the network; add --token" in line
     assert "contradict" in refused(capsys, photo_index, "--token", "x", "--no-token")[1]
     assert "ASCII" in refused(capsys, photo_index, "--token", "ü")[1]
 
@@ -136,7 +136,7 @@ def test_a_server_for_others_warns_first(
     monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
     monkeypatch.setattr("torch.set_num_threads", lambda number: None)  # of this whole process
     for given, told in [
-        ({}, "whoever reaches 0.0.0.0 can"),
+        ({}, "everyone who can reach 0.0.0.0 can"),
         ({"SPQ_TOKEN": "s3cret"}, "0.0.0.0 and has the token can"),
     ]:
         for name, value in given.items():

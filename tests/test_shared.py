@@ -9,7 +9,7 @@ import pytest
 
 from spq.errors import StoreError, TimeLimitError
 from spq.index.image_index import ImageIndex
-from spq.index.shared import FILTERS, Recent, SharedIndex
+from spq.index.shared import FILTERS_KEPT, Recent, SharedIndex
 from spq.index.store import Item, Store
 from spq.model.model import Model
 
@@ -33,24 +33,25 @@ def test_every_thread_finds_what_the_index_itself_finds(index: ImageIndex, share
 
     def ask(part: int) -> list[object]:
         barrier.wait()
-        return [shared.mine().search(id_, 10, where="width > 5") for id_ in range(part, 61, 4)]
+        return [shared.of_thread().search(id_, 10, where="width > 5") for id_ in range(part, 61, 4)]
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(ask, range(1, 5)))
-        views = set(pool.map(lambda _: (barrier.wait(), id(shared.mine()))[1], range(4)))
+        views = set(pool.map(lambda _: (barrier.wait(), id(shared.of_thread()))[1], range(4)))
     assert [found[n % 4][n // 4] for n in range(60)] == truth
     assert len(views) == 4
-    assert len({id(shared.mine()) for _ in range(3)}) == 1
+    assert len({id(shared.of_thread()) for _ in range(3)}) == 1
 
 
 def test_codes_and_model_are_in_memory_once(index: ImageIndex, shared: SharedIndex) -> None:
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(shared.mine).result()
-        assert other is not shared.mine()
-        assert pool.submit(lambda: (other._gallery(), other.model)).result() == (shared.gallery, index.model)
+        other = pool.submit(shared.of_thread).result()
+        assert other is not shared.of_thread()
+        assert pool.submit(lambda: other.model).result() is index.model
+        assert shared.latest() is shared.gallery
 
 
-def test_what_others_write_is_seen_after_a_refresh_and_not_before(index: ImageIndex, shared: SharedIndex) -> None:
+def test_changes_by_others_are_seen_after_a_refresh_and_not_before(index: ImageIndex, shared: SharedIndex) -> None:
     before, generation = shared.gallery, shared.generation
     assert not shared.refresh()
     code = index.store.items_by_id([1])[1].code
@@ -60,15 +61,15 @@ def test_what_others_write_is_seen_after_a_refresh_and_not_before(index: ImageIn
     assert shared.refresh()
     assert shared.generation > generation
     assert len(shared.gallery.ids) == 61
-    assert "new.jpg" in [hit.path for hit in shared.mine().search(1, 61)]
+    assert "new.jpg" in [hit.path for hit in shared.of_thread().search(1, 61)]
 
 
-def test_an_answer_that_has_just_been_dropped_is_replaced_by_the_next(index: ImageIndex, shared: SharedIndex) -> None:
+def test_the_next_answer_replaces_an_item_that_was_just_removed(index: ImageIndex, shared: SharedIndex) -> None:
     first, second, third = index.search(1, 3, exclude=[1])
     with Store.open(index.store.folder) as writer, writer.writing():
         writer.remove([first.path])
     assert len(shared.gallery.ids) == 60  # not refreshed yet
-    assert [hit.id for hit in shared.mine().search(1, 2, exclude=[1])] == [second.id, third.id]
+    assert [hit.id for hit in shared.of_thread().search(1, 2, exclude=[1])] == [second.id, third.id]
     assert len(shared.gallery.ids) == 59
 
 
@@ -76,28 +77,28 @@ def test_metadata_that_changes_makes_a_new_generation_with_the_same_scan(
     index: ImageIndex, shared: SharedIndex
 ) -> None:
     scan, generation = shared.gallery.scan, shared.generation
-    assert len(shared.mine().search(1, 60, where="label = odd")) == 0
+    assert len(shared.of_thread().search(1, 60, where="label = odd")) == 0
     path = index.store.items_by_id([1])[1].path
     with Store.open(index.store.folder) as writer, writer.writing():
         writer.describe([(path, {"label": "odd"})])
     shared.refresh()
     assert shared.gallery.scan is scan
     assert shared.generation > generation
-    assert [hit.id for hit in shared.mine().search(1, 60, where="label = odd")] == [1]
+    assert [hit.id for hit in shared.of_thread().search(1, 60, where="label = odd")] == [1]
 
 
 def test_rows_of_a_filter_are_looked_up_once_and_only_the_last_few_are_kept(shared: SharedIndex) -> None:
-    view, gallery = shared.mine(), shared.gallery
-    rows = shared.rows(view, gallery, "width > 5")
-    assert shared.rows(view, gallery, "width > 5") is rows
-    for number in range(FILTERS):
-        shared.rows(view, gallery, f"width > {10 + number}")
-    again = shared.rows(view, gallery, "width > 5")
+    store, gallery = shared.of_thread().store, shared.gallery
+    rows = shared.rows(store, gallery, "width > 5")
+    assert shared.rows(store, gallery, "width > 5") is rows
+    for number in range(FILTERS_KEPT):
+        shared.rows(store, gallery, f"width > {10 + number}")
+    again = shared.rows(store, gallery, "width > 5")
     assert again is not rows
     assert np.array_equal(again, rows)
 
 
-def test_recent_values_are_made_once_and_the_oldest_go() -> None:
+def test_recent_values_are_made_once_and_the_oldest_are_removed() -> None:
     made: list[str] = []
     recent: Recent[str] = Recent(2)
 
@@ -105,10 +106,10 @@ def test_recent_values_are_made_once_and_the_oldest_go() -> None:
         return recent.get(key, lambda: (made.append(key), key.upper())[1])
 
     assert [get(key) for key in "abacab"] == list("ABACAB")
-    assert made == ["a", "b", "c", "b"]  # b was the least recently asked for when c came
+    assert made == ["a", "b", "c", "b"]  # b was the least recently used when c came
 
 
-def test_a_question_that_takes_too_long_is_cut_off_and_the_next_one_is_not(
+def test_a_read_that_takes_too_long_is_stopped_and_the_next_one_is_not(
     index: ImageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spq.index.store.STEPS", 100)

@@ -160,7 +160,7 @@ KILLED = """if True:
     """
 
 
-def test_a_writer_killed_in_mid_transaction_keeps_whole_steps_only_and_frees_the_lock(store: Store) -> None:
+def test_a_writer_killed_in_a_transaction_keeps_whole_transactions_and_frees_the_lock(store: Store) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(store.folder)], capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert set(store.stats()) == {f"whole{n}" for n in range(1000)}
@@ -169,7 +169,7 @@ def test_a_writer_killed_in_mid_transaction_keeps_whole_steps_only_and_frees_the
     assert len(store) == 1001
 
 
-def test_readers_go_on_while_one_writes_and_see_what_is_committed(store: Store) -> None:
+def test_readers_continue_while_one_writes_and_see_what_is_committed(store: Store) -> None:
     with Store.open(store.folder) as reader, store.writing():
         before = reader.version()
         assert (len(reader), reader.version()) == (0, before)
@@ -184,14 +184,14 @@ def test_readers_go_on_while_one_writes_and_see_what_is_committed(store: Store) 
 
 
 def test_a_reader_that_may_not_write_sees_what_the_owner_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite has to be told then that the file never changes, and would go on with half of an old one."""
+    """SQLite then assumes that the file never changes, and could read half of an old one."""
 
     def connect(folder: Path, options: str, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
         if options == "mode=ro":
             raise sqlite3.OperationalError("unable to open database file")  # as without a right to the files beside it
-        return honest(folder, options, kind)
+        return original(folder, options, kind)
 
-    honest = layout._connect
+    original = layout._connect
     with store.writing():
         store.put(item(f"{n}.jpg", 1 + n % 255) for n in range(3000))
     with monkeypatch.context() as patch:
@@ -211,7 +211,7 @@ def test_a_reader_that_may_not_write_sees_what_the_owner_writes(store: Store, mo
 
 
 @pytest.mark.parametrize("seconds", [20_000_000_000, -20_000_000_000])
-def test_dates_that_no_database_holds_are_the_nearest_that_it_does(tmp_path: Path, seconds: int) -> None:
+def test_dates_outside_the_range_of_the_database_become_the_nearest_inside(tmp_path: Path, seconds: int) -> None:
     """Broken clocks leave them, and one such file would stop every sync."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     os.utime(tmp_path / "a.png", (seconds, seconds))
@@ -222,7 +222,7 @@ def test_dates_that_no_database_holds_are_the_nearest_that_it_does(tmp_path: Pat
 
 
 def test_a_second_writer_is_refused_with_one_line(store: Store) -> None:
-    refusal = r"^another process is writing to index .*; wait for it to end, or give --wait$"
+    refusal = r"^another process is writing to index .*; try again when it ends, or set `wait`$"
     with Store.open(store.folder) as second:
         with store.writing(), pytest.raises(StoreError, match=refusal), second.writing():
             pass
@@ -237,14 +237,14 @@ def test_an_open_index_cannot_be_written_outside_of_writing(store: Store) -> Non
         store.put([item("a", 1)])
 
 
-def test_the_log_is_folded_into_the_database_when_a_writer_ends(store: Store) -> None:
+def test_the_log_is_merged_into_the_database_when_a_writer_ends(store: Store) -> None:
     with store.writing():
         store.put(item(str(n), 1) for n in range(500))
     log = store.folder / "items.sqlite-wal"
     assert not log.exists() or log.stat().st_size == 0
 
 
-def test_a_million_items_would_fit_in_150_bytes_each_beside_their_paths(tmp_path: Path) -> None:
+def test_an_item_takes_at_most_150_bytes_without_its_path(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     paths = [f"photos/2019/{n:04d}/IMG_{n:08d}.jpg" for n in rng.permutation(10**6)[:20_000]]
     with Store.create(tmp_path / "i", replace(MANIFEST, num_codebooks=8)) as store:
@@ -272,7 +272,7 @@ def test_a_million_items_would_fit_in_150_bytes_each_beside_their_paths(tmp_path
     database.close()
 
 
-def test_a_creation_that_was_cut_off_is_completed(tmp_path: Path) -> None:
+def test_an_interrupted_creation_is_completed(tmp_path: Path) -> None:
     folder = tmp_path / "i"
     folder.mkdir()
     (folder / ".manifest.123").write_text('{"format": 1', "utf-8")  # killed before the manifest was in place
@@ -287,7 +287,7 @@ def test_a_creation_that_was_cut_off_is_completed(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(StoreError, match="exists and is not an index; give another --out"):
+    with pytest.raises(StoreError, match="exists and is not an index; give another folder"):
         Store.create(tmp_path, MANIFEST)
     with pytest.raises(StoreError, match="exists and is not an index"):
         Store.create(tmp_path / "holiday.jpg", MANIFEST)
@@ -312,7 +312,7 @@ def test_codes_that_do_not_fit_the_manifest_are_refused(store: Store) -> None:
         store.codes()
 
 
-def test_compacting_removes_what_killed_writers_left_half_written(store: Store) -> None:
+def test_compacting_removes_unfinished_files_of_killed_writers(store: Store) -> None:
     (store.folder / "model").mkdir()
     for name in (".manifest.123", "model/.model.safetensors.123", "model/config.json"):
         (store.folder / name).write_bytes(b"half")

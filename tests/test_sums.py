@@ -43,7 +43,7 @@ def test_sums_equal_the_transcription_and_do_not_depend_on_how_many_are_made(sha
 @pytest.mark.parametrize(
     ("M", "K"), [(1, 2), (4, 2), (5, 2), (3, 4), (4, 8), (1, 16), (2, 16), (3, 16), (2, 32), (1, 256)]
 )
-def test_the_sums_of_all_codes_stand_where_their_places_say(M: int, K: int) -> None:
+def test_the_sums_of_all_codes_are_at_the_positions_of_places(M: int, K: int) -> None:
     table = np.random.default_rng(0).random((M, K), np.float32)
     codes = np.array(list(itertools.product(range(K), repeat=M)), np.uint8)
     d = add_up_all(lookup(table), M, K)

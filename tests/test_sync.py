@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from spq.data.open import open_images
 from spq.errors import DataError, ImageError, StoreError
 from spq.index import format as layout
 from spq.index import store, sync
+from spq.index.build import build
 from spq.index.verify import faults
 from spq.model.model import Model
 
@@ -58,19 +61,19 @@ def test_a_changed_table_is_noticed_without_opening_a_picture(
 
 def unlistable(monkeypatch: pytest.MonkeyPatch, folder: Path, error: OSError) -> None:
     """As a folder without the right to list it, which does not stop root; or with a disk that fails."""
-    honest = os.scandir
+    original = os.scandir
 
     def scandir(path: Any = ".") -> Iterator[os.DirEntry[str]]:
         if Path(path) == folder:
             error.filename = str(path)
             raise error
-        return honest(path)
+        return original(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
-def test_what_lies_below_a_folder_that_cannot_be_listed_is_kept_and_named(
+def test_pictures_below_a_folder_that_cannot_be_listed_are_kept_and_named(
     error: OSError, photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     below = {f"bag/{path.name}" for path in (photos / "bag").iterdir()}
@@ -88,7 +91,7 @@ def test_what_lies_below_a_folder_that_cannot_be_listed_is_kept_and_named(
         assert (report.unseen, report.removed, report.kept, report.unchanged) == ([], 0, 0, 59)
 
 
-def test_heic_that_nothing_opens_any_more_keeps_its_codes(
+def test_heic_pictures_keep_their_codes_when_nothing_can_open_them_any_more(
     photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = next(photos.rglob("*.png"))
@@ -106,7 +109,7 @@ def test_heic_that_nothing_opens_any_more_keeps_its_codes(
     index.close()
 
 
-def test_a_subfolder_that_vanishes_while_it_is_listed_is_gone(
+def test_pictures_of_a_subfolder_that_vanishes_during_listing_are_removed(
     photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = len(list((photos / "bag").iterdir()))
@@ -116,7 +119,7 @@ def test_a_subfolder_that_vanishes_while_it_is_listed_is_gone(
         assert (report.unseen, report.removed) == ([], count)
 
 
-def test_a_listing_that_breaks_off_somewhere_keeps_all(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+def test_a_listing_that_fails_in_the_middle_keeps_all_pictures(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
         part = subset(open_images(photos), range(5))
         part.unlisted = [(".", "Input/output error")]
@@ -124,15 +127,15 @@ def test_a_listing_that_breaks_off_somewhere_keeps_all(photos: Path, tiny_model:
         assert (report.removed, report.kept, len(index)) == (0, 55, 60)
 
 
-def test_a_known_picture_that_cannot_be_looked_at_keeps_its_code_and_a_new_one_is_listed(
+def test_a_known_picture_whose_stat_fails_keeps_its_code_and_a_new_one_is_listed(
     photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = FolderImages.stat
+    original = FolderImages.stat
 
     def stat(source: FolderImages, position: int) -> tuple[int, int]:
         if source.ids[position] in (known, "new.jpg"):
             raise ImageError(f"cannot read {source.ids[position]}: Input/output error")
-        return honest(source, position)
+        return original(source, position)
 
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
         known = open_images(photos).ids[7]
@@ -148,7 +151,7 @@ def test_a_known_picture_that_cannot_be_looked_at_keeps_its_code_and_a_new_one_i
         assert (report.unchanged, report.changed, report.unseen, report.failed) == (60, 1, [], [])
 
 
-def test_an_empty_or_missing_collection_wipes_no_index(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+def test_an_empty_or_missing_collection_removes_nothing(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
         away = photos.rename(tmp_path / "away")
         with pytest.raises(DataError, match="no such folder"):
@@ -156,12 +159,12 @@ def test_an_empty_or_missing_collection_wipes_no_index(photos: Path, tiny_model:
         photos.mkdir()  # as the mount point of a disk that is not there
         with pytest.raises(DataError, match="no pictures in"):
             index.sync(photos)
-        with pytest.raises(DataError, match="nothing was dropped: to drop all, delete"):
+        with pytest.raises(DataError, match="nothing was removed: to remove all, delete"):
             index.sync(subset(open_images(away), []))
         assert len(index) == 60
 
 
-def test_vanished_pictures_are_kept_when_told_to(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+def test_vanished_pictures_are_kept_with_keep_missing(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
         first, second, *_ = sorted(photos.rglob("*.png"))
         first.unlink()
@@ -173,21 +176,21 @@ def test_vanished_pictures_are_kept_when_told_to(photos: Path, tiny_model: Model
         assert (report.removed, report.kept, len(index)) == (2, 0, 59)
 
 
-def test_few_pictures_are_looked_up_and_not_searched_for(
+def test_few_pictures_are_looked_up_without_reading_the_whole_table(
     photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = open_images(photos)
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        honest, asked = store.Store.stats, []
+        original, calls = store.Store.stats, []
         monkeypatch.setattr(
-            store.Store, "stats", lambda self, paths=None: (asked.append(paths), honest(self, paths))[1]
+            store.Store, "stats", lambda self, paths=None: (calls.append(paths), original(self, paths))[1]
         )
         assert index.add(subset(images, range(5))).unchanged == 5
         assert index.add(subset(images, range(30))).unchanged == 30
-        assert asked == [images.ids[:5], None]
+        assert calls == [images.ids[:5], None]
 
 
-def test_a_full_disk_ends_in_one_line_and_keeps_what_was_done(
+def test_a_full_disk_gives_one_line_and_keeps_what_was_committed(
     photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def small_disk(folder: Path) -> sqlite3.Connection:
@@ -199,13 +202,12 @@ def test_a_full_disk_ends_in_one_line_and_keeps_what_was_done(
     monkeypatch.setattr(sync, "BATCH", 16)
     with monkeypatch.context() as patch:
         patch.setattr(store, "open_writer", small_disk)
-        with pytest.raises(
-            StoreError, match=r"^[^\n]*database or disk is full[^\n]*what was reported done is kept[^\n]*$"
-        ):
+        with pytest.raises(StoreError, match=r"^[^\n]*database or disk is full[^\n]*what was committed is kept[^\n]*$"):
             ImageIndex.build(tmp_path / "i", tiny_model, photos)
         assert list(faults(tmp_path / "i")) == []
-    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        kept = index.last_sync.unchanged
+    built, copy, report = build(tmp_path / "i", tiny_model, photos)
+    with ImageIndex(built, copy) as index:
+        kept = report.unchanged
         assert 0 < kept < 60
         assert kept % 16 == 0
         assert set(index.store.stats()) == set(open_images(photos).ids)
@@ -222,7 +224,7 @@ LIMITED = """if True:
 
 
 @pytest.mark.slow
-def test_a_file_that_may_not_grow_ends_the_command_in_one_line_and_loses_nothing(
+def test_a_file_size_limit_ends_the_command_in_one_line_and_loses_nothing(
     photos: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
     tiny_model.save(tmp_path / "m")
@@ -241,6 +243,103 @@ def test_a_file_that_may_not_grow_ends_the_command_in_one_line_and_loses_nothing
                 kept.append(len(opened))
     assert kept == sorted(kept)
     assert 0 < kept[-1] < 60
+    built, _, report = build(tmp_path / "i", tiny_model, photos)
+    with built:
+        assert report.unchanged == kept[-1]
+        assert len(built) == 60
+
+
+def test_sync_follows_the_folder(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+    index = ImageIndex.build(tmp_path / "i", tiny_model, photos)
+    report = index.sync(photos)
+    assert (report.unchanged, report.added, report.changed, report.removed) == (60, 0, 0, 0)
+    files = sorted(photos.rglob("*.*g"))
+    files[0].unlink()
+    files[1].write_bytes(files[2].read_bytes())
+    files[3].rename(photos / "renamed.png")
+    os.utime(files[4], (1, 1))  # the same bytes: unchanged
+    shutil.copy(files[5], photos / "copy.jpg")
+    report = index.sync(photos)
+    assert (report.unchanged, report.added, report.changed, report.renamed, report.removed) == (
+        57,
+        1,
+        1,
+        1,
+        1,
+    )
+    assert set(index.store.stats()) == set(open_images(photos).ids)
+    fresh = ImageIndex.build(tmp_path / "fresh", tiny_model, photos)
+    for path in open_images(photos).ids:
+        np.testing.assert_array_equal(index.store.item(path).code, fresh.store.item(path).code)
+
+
+def test_an_index_of_a_glob_finds_its_pictures_from_another_folder(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for path in photos.rglob("*.jpg"):
+            archive.add(path, path.name)
+    monkeypatch.chdir(tmp_path)
+    ImageIndex.build("i", tiny_model, "*.tar").close()
+    monkeypatch.chdir("/")
+    with ImageIndex.open(tmp_path / "i") as index:
+        assert len(open_images(index.store.manifest.source)) == 30
+
+
+def test_a_known_picture_is_not_encoded_again(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = ImageIndex.build(tmp_path / "i", tiny_model, photos)
+    for path in photos.rglob("*.jpg"):
+        path.rename(path.with_name(f"new-{path.name}"))
+
+    def no_encoding(*_: object) -> None:
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(Model, "encode", no_encoding)
+    assert index.sync(photos).renamed == 30
+
+
+def test_unreadable_pictures_are_listed_and_retried_only_when_they_change(
+    photos: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    broken = photos / "bag" / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8 not much of a picture")
+    index = ImageIndex.build(tmp_path / "i", tiny_model, photos)
+    assert len(index) == 60
+    assert [path for path, _ in index.store.unreadable()] == ["bag/broken.jpg"]
+    report = index.sync(photos)
+    assert (report.unchanged, len(report.failed)) == (61, 1)
+    broken.write_bytes(next(photos.rglob("*.jpg")).read_bytes())
+    report = index.sync(photos)
+    assert (len(report.failed), len(index)) == (0, 61)
+
+
+def test_a_picture_that_changes_while_it_is_encoded_is_read_again(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, other = sorted(photos.rglob("*.png"))[:2]
+    original = FolderImages.read
+
+    def read_then_change(images: FolderImages, position: int) -> bytes:
+        data = original(images, position)
+        if target.as_posix().endswith(images.ids[position]):
+            target.write_bytes(other.read_bytes())
+        return data
+
+    monkeypatch.setattr(FolderImages, "read", read_then_change)
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        assert index.last_sync.unchanged == kept[-1]
-        assert len(index) == 60
+        monkeypatch.undo()
+        assert index.sync(photos).changed == 1
+        paths = [path.relative_to(photos).as_posix() for path in (target, other)]
+        codes = [index.store.item(path).code for path in paths]
+        np.testing.assert_array_equal(codes[0], codes[1])
+        assert index.sync(photos).unchanged == 60
+
+
+def test_moved_pictures_are_found_at_their_new_place(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        moved = photos.rename(tmp_path / "moved")
+        assert index.sync(moved).unchanged == 60
+    with ImageIndex.open(tmp_path / "i") as again:
+        assert again.info()["source"] == str(moved)

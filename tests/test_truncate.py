@@ -17,10 +17,11 @@ from spq.data.decode import load_pixels
 from spq.data.image_set import subset
 from spq.data.open import open_images
 from spq.errors import ConfigError, ModelMismatchError
+from spq.index.build import build
 from spq.index.export import export_faiss
 from spq.model.model import Model
 from spq.model.network import Network
-from spq.training import train as train_module
+from spq.training import loss as loss_module
 from spq.training.refit import refit
 from spq.training.train import train
 
@@ -93,9 +94,9 @@ def test_codebooks_refitted_together_are_those_refitted_for_a_prefix_alone(neste
 
 
 def test_a_length_that_was_not_trained_is_refused_with_the_remedy(nested: SPQ, tiny_model: Model) -> None:
-    with pytest.raises(ConfigError, match=r"--bits 24: this model gives 8 or 16 or 32 bits; .* --bits 8,16,24,32"):
+    with pytest.raises(ConfigError, match=r"`bits` 24: this model gives 8 or 16 or 32 bits; .* `bits` 8,16,24,32"):
         nested.truncate(24)
-    with pytest.raises(ConfigError, match=r"--bits 16: this model gives 32 bits; train one with --bits 16,32"):
+    with pytest.raises(ConfigError, match=r"`bits` 16: this model gives 32 bits; train one with `bits` 16,32"):
         tiny_model.truncate(16)
 
 
@@ -122,8 +123,9 @@ def test_an_index_of_a_shorter_code_holds_the_beginning_of_the_longer_codes(
     with ImageIndex.open(tmp_path / "short") as again:  # with the copy of the model that it holds
         picture = photos / again.search(1, 1)[0].path
         assert again.search(picture, 1)[0].distance < again.search(picture, 20)[-1].distance
-    with ImageIndex.build(tmp_path / "short", nested, photos) as again:  # a second run needs no bits
-        assert (again.last_sync.unchanged, again.store.manifest.bits) == (60, 16)
+    store, _, report = build(tmp_path / "short", nested, photos)  # a second run needs no bits
+    with store:
+        assert (report.unchanged, store.manifest.bits) == (60, 16)
     with pytest.raises(ModelMismatchError, match=nested.hash):
         ImageIndex.build(tmp_path / "short", nested, photos, bits=32)
 
@@ -150,8 +152,8 @@ def test_a_nested_training_measures_every_length_and_a_truncated_model_keeps_its
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    plain = train_module.multi_view
-    monkeypatch.setattr(train_module, "multi_view", lambda *args: seen.append(args[2]) or plain(*args))
+    plain = loss_module.multi_view
+    monkeypatch.setattr(loss_module, "multi_view", lambda *args: seen.append(args[2]) or plain(*args))
     recipe = replace(
         tiny_recipe,
         quantizer=tiny_recipe.quantizer.with_bits(8, 16, 32),
@@ -175,4 +177,4 @@ def test_a_nested_training_measures_every_length_and_a_truncated_model_keeps_its
 @pytest.mark.parametrize("text", ["", "8,", "a", "1.5"])
 def test_lengths_that_are_no_numbers_are_refused(text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.run(["train", "sample:train", "--out", str(tmp_path / "m"), "--bits", text]) == 2
-    assert f"--bits {text!r} is no length of a code" in capsys.readouterr().err
+    assert f"--bits {text!r} is not a length of a code" in capsys.readouterr().err

@@ -35,7 +35,7 @@ def change(index: Path, *statements: str) -> None:
     database.close()
 
 
-def test_a_sound_index_has_no_fault_and_is_left_as_it_is(index: Path) -> None:
+def test_an_index_without_faults_stays_unchanged(index: Path) -> None:
     before = (index / "items.sqlite").read_bytes(), (index / "manifest.json").read_bytes()
     assert list(faults(index)) == []
     assert ((index / "items.sqlite").read_bytes(), (index / "manifest.json").read_bytes()) == before
@@ -50,7 +50,7 @@ def test_a_sound_index_has_no_fault_and_is_left_as_it_is(index: Path) -> None:
         ("UPDATE items SET code = x'0102030405060710' WHERE id = 7", "has a code with numbers above 15"),
         ("UPDATE items SET status = 2 WHERE id = 7", "has a status that is neither 0"),
         ("UPDATE items SET reason = 'broken' WHERE id = 7", "has a code, and a reason why it has none"),
-        ("UPDATE items SET status = 1, reason = 'broken' WHERE id = 7", "is said to be unreadable and has a code"),
+        ("UPDATE items SET status = 1, reason = 'broken' WHERE id = 7", "is unreadable and has a code"),
         ("UPDATE items SET status = 1, code = NULL WHERE id = 7", "is unreadable without a reason"),
         ("UPDATE items SET width = NULL WHERE id = 7", "has a code but no width and height"),
         ("UPDATE items SET hash = x'00' WHERE id = 7", "has a hash that is not 16 bytes"),
@@ -59,7 +59,7 @@ def test_a_sound_index_has_no_fault_and_is_left_as_it_is(index: Path) -> None:
         ("UPDATE items SET metadata = '{\"label\":' WHERE id = 7", "has metadata that is no JSON object"),
         ("UPDATE items SET metadata = '[1]' WHERE id = 7", "has metadata that is no JSON object"),
         ("UPDATE items SET revision = -1 WHERE id = 7", "has no revision"),
-        ("INSERT INTO removed VALUES (7, 9)", "is there and listed as removed"),
+        ("INSERT INTO removed VALUES (7, 9)", "exists and is listed as removed"),
     ],
 )
 def test_each_fault_of_an_item_is_one_line_that_names_it(index: Path, statement: str, words: str) -> None:
@@ -69,11 +69,11 @@ def test_each_fault_of_an_item_is_one_line_that_names_it(index: Path, statement:
     assert words in fault
 
 
-def test_ids_that_may_be_given_again_are_faults_and_many_are_counted(index: Path) -> None:
+def test_ids_that_may_be_used_again_are_faults_and_many_are_counted(index: Path) -> None:
     change(index, "UPDATE sqlite_sequence SET seq = 0")
     found = list(faults(index))
     assert len(found) == LISTED + 1
-    assert "may be given again" in found[0]
+    assert "may be used again" in found[0]
     assert found[-1] == f"and {60 - LISTED} more such items"
 
 
@@ -101,7 +101,7 @@ def test_a_manifest_that_does_not_fit_is_a_fault(index: Path) -> None:
     content = json.loads(manifest.read_text("utf-8"))
     for changed, words in (
         ({"bits": 64}, "8 codebooks of 16 codewords do not make 64 bits"),
-        ({"distance": "cosine"}, "distance 'cosine' is none of l2, sqeuclidean, dot"),
+        ({"distance": "cosine"}, "distance 'cosine' is not one of l2, sqeuclidean, dot"),
         ({"model": "other"}, "codes of two models do not mix"),
         ({"format": 99}, "has format 99"),
         ({"num_codebooks": "8"}, "expected int"),
@@ -118,7 +118,7 @@ def test_a_distance_that_is_not_the_models_is_a_fault(index: Path) -> None:
     assert "distance sqeuclidean, are not the model's 32 of 16, l2" in line
 
 
-def test_an_index_of_each_distance_is_sound(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+def test_an_index_of_each_distance_has_no_fault(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     for distance in DISTANCES:
         q = replace(tiny_model.config.quantizer, distance=distance)
         model = Model(tiny_model.network, replace(tiny_model.config, quantizer=q))
@@ -130,7 +130,7 @@ def test_a_hash_of_another_item_is_a_fault(index: Path) -> None:
     change(index, "UPDATE items SET hash = (SELECT hash FROM items WHERE id = 5), size = 1 WHERE id = 9")
     (line,) = faults(index)
     assert line.startswith("item 9 (")
-    assert "which has another size" in line
+    assert "has the same hash as another item, but not the same size" in line
 
 
 def test_a_model_that_is_not_the_one_of_the_codes_is_a_fault(index: Path, tiny_model: Model) -> None:
@@ -148,13 +148,13 @@ def test_a_model_that_is_not_the_one_of_the_codes_is_a_fault(index: Path, tiny_m
     assert "its copy of the model does not load" in fault
 
 
-def test_a_creation_that_was_killed_before_the_first_picture_is_sound(index: Path, tmp_path: Path) -> None:
+def test_an_index_killed_before_the_first_picture_has_no_fault(index: Path, tmp_path: Path) -> None:
     with Store.open(index) as store:
         Store.create(tmp_path / "new", store.manifest).close()
     assert list(faults(tmp_path / "new")) == []
     assert has_index(tmp_path / "new")
 
 
-def test_where_there_is_no_index_there_is_nothing_to_verify(tmp_path: Path) -> None:
+def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no index at"):
         list(faults(tmp_path))

@@ -106,11 +106,11 @@ def test_a_mistake_of_ours_is_told_once_and_the_watch_goes_on(
     monkeypatch.setattr(ImageIndex, "sync", lambda *a, **k: 1 / 0)
     with client_of(index, tmp_path, watch=True) as client:
         status = until(client, lambda status: status["sync_error"] is not None)
-        assert status["sync_error"] == "a mistake of spq: ZeroDivisionError"
+        assert status["sync_error"] == "internal error: ZeroDivisionError"
         time.sleep(0.3)
         monkeypatch.setattr(ImageIndex, "sync", real)
         until(client, lambda status: status["sync_error"] is None)
-    assert caplog.text.count("watch: a mistake of spq") == 1
+    assert caplog.text.count("watch: internal error") == 1
 
 
 def test_nothing_is_written_where_nothing_has_changed(

@@ -22,14 +22,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spq.cli.exporting import web_options
+from spq.cli.export_command import web_options
 from spq.cli.main import run
+from spq.common.parallel import AHEAD
 from spq.config import DISTANCES
 from spq.errors import ConfigError, DataError, SPQError, StoreError
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
 from spq.pq.tables import distance_tables
-from spq.web.site import folder, runtime, site, thumbs
+from spq.web.site import runtime, site, site_folder, thumbnail_files
 from spq.web.site.content import PAGE, tables_of_codewords
 from spq.web.site.site import Options, export_web
 
@@ -146,7 +147,7 @@ def test_an_update_that_fails_at_any_point_leaves_the_site_as_it_was(
         "thumbnails": (Image.Image, "save"),
         "content": (site.Content, "finish"),
         "page": (site, "write_page"),
-        "commit": (folder.Replacing, "__exit__"),
+        "commit": (site_folder.Replacing, "__exit__"),
     }[where]
     with monkeypatch.context() as patched:
         patched.setattr(target, name, broken)
@@ -165,7 +166,7 @@ def test_a_full_disk_is_one_line_with_a_remedy(
     monkeypatch.setattr(Image.Image, "save", fails_at(5, OSError(errno.ENOSPC, "No space left on device")))
     assert run(["export", str(index), "--to", "web", "--out", str(tmp_path / "site")]) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told == f"spq: no room left on the disk of {tmp_path / 'site'}; make some, and the same command goes on"
+    assert told == f"spq: the disk of {tmp_path / 'site'} is full; free some space, then export again to continue"
     assert not (tmp_path / "site").exists()
 
 
@@ -174,7 +175,7 @@ def test_ctrl_c_says_how_to_go_on(
 ) -> None:
     monkeypatch.setattr(Image.Image, "save", fails_at(5, KeyboardInterrupt()))
     assert run(["export", str(index), "--to", "web", "--out", str(tmp_path / "site")]) == 130
-    assert "stopped; the thumbnails so far are kept, and the same command goes on" in capsys.readouterr().err
+    assert "stopped; finished thumbnails are kept, run the same command to continue" in capsys.readouterr().err
 
 
 def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,20 +184,20 @@ def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monke
         export_web(index, tmp_path / "file", SMALL)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("x")
-    with pytest.raises(ConfigError, match=r"mine holds other things \(letter.txt\); give a new folder"):
+    with pytest.raises(ConfigError, match=r"mine holds other files \(letter.txt\); give a new folder"):
         export_web(index, tmp_path / "mine", SMALL)
-    with pytest.raises(ConfigError, match="holds other things"):
+    with pytest.raises(ConfigError, match="holds other files"):
         export_web(index, index, SMALL)
     (tmp_path / "newer").mkdir()
-    (tmp_path / "newer" / folder.MARKER).write_text('{"format": 9}')
+    (tmp_path / "newer" / site_folder.MARKER).write_text('{"format": 9}')
     with pytest.raises(ConfigError, match="is a site of format 9, this spq writes 1"):
         export_web(index, tmp_path / "newer", SMALL)
-    (tmp_path / "newer" / folder.MARKER).write_text("[]")
+    (tmp_path / "newer" / site_folder.MARKER).write_text("[]")
     with pytest.raises(ConfigError, match="is damaged"):
         export_web(index, tmp_path / "newer", SMALL)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(ConfigError, match="is the folder you are in"):
+    with pytest.raises(ConfigError, match="is the current folder"):
         export_web(index, Path(), SMALL)
     monkeypatch.chdir(tmp_path)
     export_web(index, Path("empty"), SMALL)  # an empty one is as good as none
@@ -204,7 +205,7 @@ def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monke
 
 
 def test_two_exports_to_one_place_are_kept_apart(index: Path, tmp_path: Path) -> None:
-    with folder.open_site(tmp_path / "site"), pytest.raises(StoreError, match="another process is exporting to"):
+    with site_folder.open_site(tmp_path / "site"), pytest.raises(StoreError, match="another process is exporting to"):
         export_web(index, tmp_path / "site", SMALL)
 
 
@@ -220,8 +221,8 @@ def test_pictures_that_are_gone_or_changed_are_named_and_stay_searchable(
     assert facts["images"] == 60
     reasons = dict(facts["without"])
     assert reasons == {
-        gone.relative_to(photos).as_posix(): "it is missing; run spq index again",
-        changed.relative_to(photos).as_posix(): thumbs.STALE,
+        gone.relative_to(photos).as_posix(): thumbnail_files.MISSING,
+        changed.relative_to(photos).as_posix(): thumbnail_files.CHANGED,
     }
     for path in photos.rglob("*.*"):
         path.unlink()
@@ -237,25 +238,25 @@ def test_pictures_that_are_gone_or_changed_are_named_and_stay_searchable(
 def test_thumbnails_are_made_with_little_in_memory(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shares are taken only as fast as they are finished."""
+    """Pages are taken only as fast as they are finished."""
     with ImageIndex.open(index) as opened:
         items = list(opened.store.items())
         images = site.open_images(opened.store.manifest.source)
-    maker = thumbs.ThumbnailMaker(images, tmp_path / "t", 32, workers=2)
+    writer = thumbnail_files.ThumbnailWriter(images, tmp_path / "t", 32, workers=2)
     (tmp_path / "t").mkdir()
     taken = 0
 
-    def shares() -> Any:
+    def pages() -> Any:
         nonlocal taken
         for item in items:
             taken += 1
             yield [item]
 
-    made = maker.make(shares())
-    next(made)
-    assert taken <= thumbs.AHEAD * 2 + 1
-    made.close()
-    assert 0 < len(list((tmp_path / "t").rglob("*.jpg"))) <= thumbs.AHEAD * 2 + 1
+    written = writer.write(pages())
+    next(written)
+    assert taken <= AHEAD * 2 + 1
+    written.close()
+    assert 0 < len(list((tmp_path / "t").rglob("*.jpg"))) <= AHEAD * 2 + 1
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
@@ -274,13 +275,13 @@ def test_tables_cut_from_those_of_codewords_are_those_of_the_code(
 
 
 def test_options_of_a_site_are_for_a_site(capsys: pytest.CaptureFixture[str], index: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--dupes is for --to web; leave it away"):
+    with pytest.raises(ConfigError, match="--dupes works only with --to web; omit it"):
         web_options("faiss", None, True, None)
-    with pytest.raises(ConfigError, match="--thumbnail 8 pixels; give 16 to 1024"):
+    with pytest.raises(ConfigError, match="`thumbnail` must be 16 to 1024 pixels, got 8"):
         web_options("web", 8, False, None)
     assert web_options("codes", None, False, None) is None
     assert run(["export", str(index / "model"), "--to", "web", "--out", str(tmp_path / "s")]) == 2
-    assert "is a model and has no codes; --to web wants an index" in capsys.readouterr().err
+    assert "is a model and has no codes; --to web needs an index" in capsys.readouterr().err
 
 
 def package(name: str = runtime.NAME, leave_out: str = "", version: str = "1.99.0") -> bytes:
@@ -324,9 +325,9 @@ def test_what_is_no_such_package_is_refused_before_anything_is_written(
 ) -> None:
     (tmp_path / "x.tgz").write_bytes(content)
     with pytest.raises(SPQError, match=told):
-        export_web(index, tmp_path / "site", Options(runtime=str(tmp_path / "x.tgz")))
+        export_web(index, tmp_path / "site", Options(onnxruntime_web=str(tmp_path / "x.tgz")))
     with pytest.raises(ConfigError, match=r"nowhere.tgz: no such file; run npm pack"):
-        export_web(index, tmp_path / "site", Options(runtime="nowhere.tgz"))
+        export_web(index, tmp_path / "site", Options(onnxruntime_web="nowhere.tgz"))
     assert not (tmp_path / "site").exists()
     assert not list(tmp_path.glob(".site*"))
 
@@ -371,21 +372,23 @@ def test_it_is_fetched_only_when_asked_and_only_as_it_was_published(
     export_web(index, tmp_path / "site", SMALL)
     assert not asked
     with pytest.raises(DataError, match=r"is not the onnxruntime-web .* that was published"):
-        export_web(index, tmp_path / "site", replace(SMALL, runtime="fetch"))
+        export_web(index, tmp_path / "site", replace(SMALL, onnxruntime_web="fetch"))
     assert asked == [f"/{runtime.NAME}/-/{name}"]
     server.shutdown()
     server.server_close()
-    with pytest.raises(DataError, match=r"cannot fetch http://127.0.0.1:.*; run npm pack"):
-        export_web(index, tmp_path / "site", replace(SMALL, runtime="fetch"))
+    with pytest.raises(DataError, match=r"cannot download http://127.0.0.1:.*; run npm pack"):
+        export_web(index, tmp_path / "site", replace(SMALL, onnxruntime_web="fetch"))
     monkeypatch.setenv("npm_config_registry", "file:///etc")
-    with pytest.raises(ConfigError, match="is no address of a registry"):
-        export_web(index, tmp_path / "site", replace(SMALL, runtime="fetch"))
+    with pytest.raises(ConfigError, match="is not a web address"):
+        export_web(index, tmp_path / "site", replace(SMALL, onnxruntime_web="fetch"))
 
 
 def test_without_onnx_one_line_says_what_to_install(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(site, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"--onnxruntime-web needs onnx, .* pip install 'spq-retrieval\[onnx\]'"):
-        export_web(index, tmp_path / "site", Options(runtime="fetch"))
+    with pytest.raises(
+        ConfigError, match=r"`onnxruntime_web` needs the package onnx, .* pip install 'spq-retrieval\[onnx\]'"
+    ):
+        export_web(index, tmp_path / "site", Options(onnxruntime_web="fetch"))
     assert not (tmp_path / "site").exists()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from spq.config import Recipe, load_recipe
+from spq.config import BackboneConfig, Recipe, TrainConfig, load_recipe
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.errors import ConfigError
@@ -19,7 +19,7 @@ __all__ = ["SPQ"]
 
 
 class SPQ(Model):
-    """A trained model: `embed`, `encode`, `save`; made by `train`, `load` or `from_pretrained`."""
+    """A trained model with `embed`, `encode` and `save`; get one from `train`, `load` or `from_pretrained`."""
 
     @classmethod
     def train(
@@ -39,12 +39,16 @@ class SPQ(Model):
 
         Args:
             images: a folder, Parquet file, tar, named set or `ImageSet`.
-            bits: length of a code, or several that the model shall give; image_size, epochs, minutes, seed: in place of the
-                recipe's.
-            out: model folder, with checkpoints and log; by default only the model in memory is kept.
-            options: as `spq.training.train.train` takes them (device, resume, backbone, start, callbacks).
+            bits: length of a code, or several lengths that the model gives.
+            recipe: a name, a TOML file or a `Recipe`.
+            image_size, epochs, minutes, seed: values that replace those of the recipe.
+            out: model folder, with checkpoints and log; by default the model is only returned.
+            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, start, objective, tensorboard,
+                deadline, on_load, on_status, on_epoch, on_note, on_part.
+        Raises:
+            ConfigError: an option out of range. DataError: too few readable pictures.
         """
-        from spq.training.train import train  # serving never loads training code
+        from spq.training.train import train  # searching and serving load no training code
 
         config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
         config = with_options(config, bits=bits, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed)
@@ -57,51 +61,66 @@ class SPQ(Model):
         return cls(model.network, model.config, model.training)
 
 
-def with_options(
-    recipe: Recipe,
-    *,
-    bits: int | Sequence[int] | None = None,
-    image_size: int | None = None,
-    epochs: int | None = None,
-    minutes: float | None = None,
-    seed: int | None = None,
-    precision: str | None = None,
-    backbone: str | None = None,
-    weights: str | None = None,
-    frozen: bool | None = None,
-) -> Recipe:
-    """The recipe with what is given in place of its own.
+@dataclass(frozen=True)
+class RecipeChanges:
+    """Values that replace those of a recipe; None keeps the recipe's.
+
+    Attributes:
+        bits: length of a code, or several lengths that one model gives.
+        image_size: side of the network's input in pixels.
+        epochs, minutes: the budget; only one of them.
+        backbone: name of a timm model. weights: path of a .safetensors file for it.
+    """
+
+    bits: int | Sequence[int] | None = None
+    image_size: int | None = None
+    epochs: int | None = None
+    minutes: float | None = None
+    seed: int | None = None
+    precision: str | None = None
+    backbone: str | None = None
+    weights: str | None = None
+    frozen: bool | None = None
+
+
+def with_options(recipe: Recipe, **changes: Any) -> Recipe:
+    """Return the recipe with some values replaced; `changes` are the fields of `RecipeChanges`.
 
     Raises:
-        ConfigError: a value that cannot be.
+        ConfigError: a value out of range.
     """
-    if epochs is not None and minutes is not None:
-        raise ConfigError(f"`epochs` {epochs} and `minutes` {minutes:g} are two budgets; give one")
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise ConfigError(f"`minutes` must be above 0, got {minutes:g}")
-    changes: dict[str, Any] = {
-        "epochs": epochs,
-        "minutes": minutes,
-        "seed": seed,
-        "precision": precision,
-        "frozen": frozen,
-    }
-    if epochs is not None:
-        changes["minutes"] = 0.0
-    training = replace(recipe.train, **{key: value for key, value in changes.items() if value is not None})
-    lengths = [bits] if isinstance(bits, int) else bits
-    quantizer = recipe.quantizer.with_bits(*lengths) if lengths else recipe.quantizer
-    source: dict[str, Any] = {"name": backbone, "weights": weights, "pretrained": False if weights else None}
-    chosen = replace(recipe.backbone, **{key: value for key, value in source.items() if value is not None})
+    given = RecipeChanges(**changes)
+    lengths = [given.bits] if isinstance(given.bits, int) else given.bits
+    backbone = _changed_backbone(recipe.backbone, given)
     pixels = recipe.input
-    if backbone is not None and backbone != recipe.backbone.name and (chosen.pretrained or chosen.weights):
+    if backbone.name != recipe.backbone.name and (backbone.pretrained or backbone.weights):
         from spq.model.backbone import trained_input
 
-        pixels = trained_input(chosen.name) or pixels
+        pixels = trained_input(backbone.name) or pixels
     return replace(
         recipe,
-        input=pixels if image_size is None else replace(pixels, size=image_size),
-        backbone=chosen,
-        quantizer=quantizer,
-        train=training,
+        input=pixels if given.image_size is None else replace(pixels, size=given.image_size),
+        backbone=backbone,
+        quantizer=recipe.quantizer.with_bits(*lengths) if lengths else recipe.quantizer,
+        train=_changed_settings(recipe.train, given),
     )
+
+
+def _changed_settings(train: TrainConfig, given: RecipeChanges) -> TrainConfig:
+    if given.epochs is not None and given.minutes is not None:
+        raise ConfigError(f"`epochs` {given.epochs} and `minutes` {given.minutes:g} are two budgets; give one")
+    if given.minutes is not None and not 0 < given.minutes < math.inf:
+        raise ConfigError(f"`minutes` must be above 0, got {given.minutes:g}")
+    names = ("epochs", "minutes", "seed", "precision", "frozen")
+    values = {name: value for name in names if (value := getattr(given, name)) is not None}
+    if given.epochs is not None:
+        values["minutes"] = 0.0
+    return replace(train, **values)
+
+
+def _changed_backbone(backbone: BackboneConfig, given: RecipeChanges) -> BackboneConfig:
+    if given.backbone is not None:
+        backbone = replace(backbone, name=given.backbone)
+    if given.weights is not None:
+        backbone = replace(backbone, weights=given.weights)
+    return replace(backbone, pretrained=False) if given.weights else backbone

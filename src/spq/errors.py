@@ -8,31 +8,31 @@ from __future__ import annotations
 
 
 class SPQError(Exception):
-    """Anything that spq itself refuses."""
+    """Base class of all errors of spq."""
 
     exit_status = 1
 
 
 class ConfigError(SPQError):
-    """An option, a recipe or a call that cannot be meant: usage."""
+    """A wrong option, recipe or call (usage error)."""
 
     exit_status = 2
 
 
 class CodebookError(ConfigError):
-    """Codebooks of an impossible shape."""
+    """Codebooks of an invalid shape."""
 
 
 class DataError(SPQError):
-    """A collection that is missing, empty or not what it claims to be."""
+    """A collection that is missing, empty or damaged."""
 
 
 class ImageError(DataError):
-    """One picture that cannot be read. Collected and listed, never fatal to a collection."""
+    """One picture that cannot be read. A collection lists it and continues without it."""
 
 
 class ModelError(SPQError):
-    """A model folder that cannot be loaded, or not by this version."""
+    """A model folder that this version cannot load."""
 
 
 class StoreError(SPQError):
@@ -40,12 +40,12 @@ class StoreError(SPQError):
 
 
 class TimeLimitError(StoreError):
-    """A question to an index that took longer than it was given."""
+    """A query that took longer than its time limit."""
 
 
 class ModelMismatchError(StoreError):
-    """Codes or queries of one model offered to the index of another."""
+    """Codes or queries of one model, used with the index of another."""
 
 
 class CollapseError(SPQError):
-    """Training ended in descriptors or codes that no longer tell pictures apart."""
+    """Training ended with descriptors or codes that are nearly the same for all pictures."""

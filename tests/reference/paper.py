@@ -46,3 +46,21 @@ def hard_code(x: Floats, codebooks: Floats) -> list[int]:
         min(range(K), key=lambda k, m=m: float(np.linalg.norm(x[m * d : (m + 1) * d] - codebooks[m, k])))
         for m in range(M)
     ]
+
+
+def asymmetric_distance(x: Floats, code: list[int], codebooks: Floats, distance: str) -> float:
+    """Distance of a descriptor (M*d,) to the codewords of a code, one number at a time.
+
+    l2: sum of the distances of the sub-vectors, as the authors compute it. sqeuclidean: sum of their squares. dot: minus the
+    inner product with the reconstruction.
+    """
+    M, _, d = codebooks.shape
+    total = 0.0
+    for m in range(M):
+        sub, word = x[m * d : (m + 1) * d], codebooks[m, code[m]]
+        if distance == "dot":
+            total -= sum(float(a) * float(b) for a, b in zip(sub, word, strict=True))
+        else:
+            squared = sum((float(a) - float(b)) ** 2 for a, b in zip(sub, word, strict=True))
+            total += math.sqrt(squared) if distance == "l2" else squared
+    return total

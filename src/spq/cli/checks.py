@@ -1,4 +1,4 @@
-"""What a command refuses before it writes anything."""
+"""Checks that a command makes before it writes anything."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ TRAINING_FILES = {*MODEL_FILES, "README.md", "checkpoints", "log.jsonl", "cluste
 
 
 def check_model_out(out: Path, resume: bool) -> None:
-    """Refuse an OUT that training would spoil, and a `--resume` of nothing.
+    """Refuse a folder whose content training would overwrite, and `--resume` without a checkpoint.
 
     Raises:
-        ConfigError: names what is in the way.
+        ConfigError: `out` holds other files, or a training, or no training.
     """
     check_folder("--out", out)
     entries = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
-    content = {name for name in entries if not name.startswith(".")}  # .DS_Store, or what a killed writer left
+    content = {name for name in entries if not name.startswith(".")}  # for example .DS_Store, or a part of a file
     foreign, finished = content - TRAINING_FILES, "config.json" in content
-    goes_on = resume and (finished or (out / "checkpoints" / "last.pt").exists())
-    if foreign and not goes_on:
-        raise ConfigError(f"--out {out} holds other things ({min(foreign)}); give a new folder")
+    can_resume = resume and (finished or (out / "checkpoints" / "last.pt").exists())
+    if foreign and not can_resume:
+        raise ConfigError(f"--out {out} holds other files ({min(foreign)}); give a new folder")
     if not resume and content & {"config.json", "checkpoints"}:
-        raise ConfigError(f"--out {out} holds a training already; add --resume to go on, or give a new folder")
+        raise ConfigError(f"--out {out} already holds a training; add --resume to continue it, or give a new folder")
     if resume and (not content or (finished and not (out / "checkpoints" / "last.pt").exists())):
-        raise ConfigError(f"nothing to resume in {out}; leave --resume away and give a new folder, or check the path")
+        raise ConfigError(f"nothing to resume in {out}; omit --resume and give a new folder, or check the path")
 
 
 def what_resume_ignores(out: Path, options: dict[str, Any]) -> str:
-    """A line that names the options that the training in `out`, which goes on as it began, would have to be another one for."""
+    """A line about options that a resumed training does not use, because it keeps the recipe that it started with."""
     from spq.api import with_options
     from spq.config import Recipe, from_dict
     from spq.training.checkpoint import read_checkpoint
@@ -43,20 +43,20 @@ def what_resume_ignores(out: Path, options: dict[str, Any]) -> str:
     checkpoint = read_checkpoint(out) if given else None
     if not checkpoint:
         return ""
-    begun = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
-    other = [name for name, value in given.items() if with_options(begun, **{name: value}) != begun]
+    original = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
+    other = [name for name, value in given.items() if with_options(original, **{name: value}) != original]
     if not other:
         return ""
     named = ", ".join("--" + name.replace("_", "-") for name in other)
-    return f"the training in {out} goes on as it began, without {named}; to change that, give a new --out"
+    return f"the training in {out} continues with its own recipe and ignores {named}; to use other options, give a new --out"
 
 
 def check_start(start: Path | None, **shapes: object) -> None:
-    """Refuse, beside `--start`, what the model to start from has decided."""
+    """Refuse options that `--start` sets, because the network of that model is used."""
     given = [name for name, value in shapes.items() if value is not None]
     if start and given:
         option = "--" + given[0].replace("_", "-")
-        raise ConfigError(f"{option} is the model's own with --start {start}; leave it out, or train without --start")
+        raise ConfigError(f"--start {start} decides {option}; omit {option}, or omit --start")
 
 
 def parse_lengths(text: str | None) -> tuple[int, ...] | None:
@@ -71,26 +71,26 @@ def parse_lengths(text: str | None) -> tuple[int, ...] | None:
     try:
         return None if text is None else tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"--bits {text!r} is no length of a code; give 64, or 16,32,64 for all three") from None
+        raise ConfigError(f"--bits {text!r} is not a length of a code; give 64, or 16,32,64 for all three") from None
 
 
 def check_folder(option: str, path: Path | None) -> None:
-    """Refuse a file where a folder is to be written."""
+    """Refuse a path that must be a folder but is a file."""
     if path and path.exists() and not path.is_dir():
         raise ConfigError(f"{option} {path} is a file; give a folder")
 
 
 def check_file(option: str, path: Path | None) -> None:
-    """Refuse to write a file over a folder, a picture, or what an index or a model is made of."""
+    """Refuse to overwrite a folder, a picture, or a file of an index or a model."""
     if path is None:
         return
     if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder; give a file")
     if path.exists() and path.suffix.lower() in EXTENSIONS | HEIF:
-        raise ConfigError(f"{option} {path} is a picture, which would be lost; give another name")
+        raise ConfigError(f"{option} {path} is a picture and would be overwritten; give another name")
     for parts in (INDEX_FILES, MODEL_FILES):
         if path.name in parts and all((path.parent / part).exists() for part in parts):
-            raise ConfigError(f"{option} {path} is a part of {path.parent}, which would be lost; give another place")
+            raise ConfigError(f"{option} {path} is a part of {path.parent} and would be overwritten; give another path")
 
 
 def check_tensorboard() -> None:
@@ -100,12 +100,14 @@ def check_tensorboard() -> None:
 
 
 def check_serve(host: str, token: str, no_token: bool) -> None:
-    """Refuse to show pictures to a network without a token, unless that is meant."""
+    """Refuse to serve pictures to the network without a token, unless the user asks for that."""
     from spq.web.server.settings import is_loopback
 
     if token and no_token:
         raise ConfigError("--token and --no-token contradict each other; give one")
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise ConfigError("--token holds what an HTTP header cannot carry; give letters, digits and ASCII signs")
+        raise ConfigError("--token has characters that an HTTP header cannot hold; use ASCII letters, digits and signs")
     if not (is_loopback(host) or token or no_token):
-        raise ConfigError(f"--host {host} would show your pictures to the network; add --token SECRET, or --no-token")
+        raise ConfigError(
+            f"--host {host} makes your pictures visible on the network; add --token SECRET, or --no-token"
+        )

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, a line now and then elsewhere."""
+"""Progress on stderr: a bar on a terminal, else a line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from spq.training.run import TrainStatus
+    from spq.training.callbacks import TrainStatus
 
 LINE_SECONDS = 30.0
 
 
 class TrainingBar:
-    """Loading, then training: images per second, time left, loss and the use of the codes."""
+    """Progress of decoding and training: images per second, time left, loss and how evenly codes are used."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -62,7 +62,7 @@ class TrainingBar:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[..., None]]:
-    """A callback (done, total, unreadable=0) that shows images per second, the time left and how many could not be read."""
+    """A callback (done, total, unreadable=0) that shows images per second, time left and the number of unreadable pictures."""
     console, start = Console(stderr=True), time.monotonic()
     last_line = start
 
@@ -83,7 +83,7 @@ def counting(what: str) -> Iterator[Callable[..., None]]:
 
 
 def _bar(console: Console) -> Progress:
-    """Of tasks with a field `facts`; draws nothing where there is no terminal."""
+    """A progress bar for tasks with a field `facts`; draws nothing without a terminal."""
     share, facts = TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.fields[facts]}")
     columns = (TextColumn("{task.description}"), BarColumn(), share, TimeRemainingColumn(), facts)
     return Progress(*columns, console=console, disable=not console.is_terminal)

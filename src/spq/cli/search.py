@@ -1,10 +1,10 @@
-"""`spq search`: what the options ask for, the answers as lines, and the contact sheet."""
+"""`spq search`: from names and options to a search request, and from hits to lines and a contact sheet."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,34 +15,26 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from spq.data.image_set import ImageSet
-    from spq.index.image_index import Hit, ImageIndex
-    from spq.index.query import Box
+    from spq.index.answers import Hit
+    from spq.index.image_index import ImageIndex
+    from spq.index.request import Box, SearchRequest
 
-SHOWN = 256  # pixels of a side that the contact sheet needs
+SHOWN = 256  # pixels of a side of a picture on the contact sheet
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The pictures of a command line: `-` is stdin."""
+class QueryNames:
+    """The pictures of a command line: files, or `-` for stdin, and ids."""
 
     images: Sequence[str]
     ids: Sequence[int]
     negative: Sequence[str]
-    box: Box | None = None
-    weights: Sequence[float] | None = None  # of images, ids and negatives, in this order
 
     def __post_init__(self) -> None:
         if not self.images and not self.ids:
-            raise ConfigError("nothing to be like; give an IMAGE, or --id with an id of `spq search --json`")
+            raise ConfigError("the search has no query; give an IMAGE, or --id with an id of `spq search --json`")
         if [*self.images, *self.negative].count("-") > 1:
             raise ConfigError("stdin can be read once; give - one time")
-        if self.box and (self.ids or len(self.images) != 1):
-            raise ConfigError("--box belongs to one picture; give one IMAGE and no --id")
-        count = len(self.images) + len(self.ids) + len(self.negative)
-        if self.weights is not None and len(self.weights) != count:
-            raise ConfigError(
-                f"--weights has {len(self.weights)} for {count} pictures; give one for each IMAGE, --id, --not"
-            )
 
 
 def parse_box(text: str | None) -> Box | None:
@@ -70,35 +62,31 @@ def parse_weights(text: str | None) -> list[float] | None:
         raise ConfigError(f"--weights {text} is not numbers; write --weights 1,2,0.5") from None
 
 
-def run_search(index: ImageIndex, asked: Asked, top: int, html: Path | None, options: dict[str, Any]) -> list[Hit]:
-    """The hits; the contact sheet goes to `html`.
+def read_request(names: QueryNames, size: int, options: Mapping[str, Any]) -> SearchRequest:
+    """The request of a command line, with each picture decoded, once.
 
+    Args:
+        size: side of the pictures that the model sees. options: of `SearchRequest`.
     Raises:
-        ImageError, ConfigError, StoreError: as `ImageIndex.search`; a wrong path before the model is loaded.
+        ImageError: a picture cannot be read. ConfigError: as `SearchRequest`.
     """
     from spq.data.decode import load_image
+    from spq.index.request import SearchRequest
 
-    content = {"-": sys.stdin.buffer.read()} if "-" in [*asked.images, *asked.negative] else {}
-    sources = [content.get(name, name) for name in [*asked.images, *asked.negative]]
-    shown = [load_image(source, None if asked.box else SHOWN) for source in sources]
-    positive, negative = sources[: len(asked.images)], sources[len(asked.images) :]
-    found = index.search(
-        [*positive, *asked.ids],
-        top,
-        negative=negative,
-        weights=asked.weights,
-        box=asked.box,
-        exclude=asked.ids,
-        **options,
-    )
-    if html:
-        _write_sheet(html, index, asked, shown, found)
-    return found
+    stdin = sys.stdin.buffer.read() if "-" in [*names.images, *names.negative] else b""
+
+    def load(name: str, size: int | None) -> Image.Image:
+        return load_image(stdin if name == "-" else name, size)
+
+    in_full = options["box"] is not None  # a box counts the pixels of the full picture
+    pictures = [load(name, None if in_full else size) for name in names.images]
+    negative = [load(name, size) for name in names.negative]
+    return SearchRequest([[*pictures, *names.ids]], negative=negative, exclude=names.ids, **options)
 
 
 def line(hit: Hit, as_json: bool, fold: bool) -> str:
-    """A hit for stdout. In JSON `folded` is there whenever folding was asked for."""
-    from spq.cli.describe import printable
+    """Format a hit as a line of stdout. In JSON, `folded` is present whenever --fold is given."""
+    from spq.common.text import printable
 
     if as_json:
         return json.dumps({key: value for key, value in asdict(hit).items() if fold or key != "folded"})
@@ -106,27 +94,31 @@ def line(hit: Hit, as_json: bool, fold: bool) -> str:
     return f"{hit.rank:4d}  {hit.distance:10.4f}  {printable(hit.path)}{more}"
 
 
-def _write_sheet(html: Path, index: ImageIndex, asked: Asked, shown: list[Image.Image], found: Sequence[Hit]) -> None:
+def write_sheet(path: Path, index: ImageIndex, names: QueryNames, request: SearchRequest, hits: Sequence[Hit]) -> None:
+    """Write the contact sheet: the pictures of the request, as they were decoded for it, and the hits."""
     from spq.cli.reports.contact_sheet import Row, answers, write_html
     from spq.data.open import open_images
-    from spq.index.query import cut
+    from spq.index.query import query_pictures
 
     images = open_images(index.store.manifest.source)
-    if asked.box:
-        shown[0] = cut(shown[0], asked.box)
-    captions = ["query" if name == "-" else Path(name).name for name in [*asked.images, *asked.negative]]
-    positive = [*zip(shown, captions[: len(asked.images)], strict=False), *_of_ids(index, asked.ids, images)]
-    negative = [(image, f"not {name}") for image, name in list(zip(shown, captions, strict=True))[len(asked.images) :]]
-    (image, caption), *more = positive + negative
+    pictures: list[Any] = [picture for picture in query_pictures(request) if not isinstance(picture, int)]
+    captions = ["query" if name == "-" else Path(name).name for name in names.images]
+    negative_captions = [f"not {'query' if name == '-' else Path(name).name}" for name in names.negative]
+    shown = [
+        *zip(pictures, captions, strict=False),
+        *_of_ids(index, names.ids, images),
+        *zip(pictures[len(captions) :], negative_captions, strict=True),
+    ]
+    (image, caption), *more = shown
     title = f"{len(index):,} pictures, {index.store.manifest.bits} bits each"
-    first = found[0].rank if found else 1
-    write_html(html, [Row(image, caption, answers(images, found), more, first)], title)
+    first = hits[0].rank if hits else 1
+    write_html(path, [Row(image, caption, answers(images, hits), more, first)], title)
 
 
 def _of_ids(index: ImageIndex, ids: Sequence[int], images: ImageSet) -> list[tuple[Image.Image, str]]:
     position = {name: p for p, name in enumerate(images.ids)}
     paths = index.store.paths(ids)
-    gone = next((paths[i] for i in ids if paths[i] not in position), None)
-    if gone:
-        raise DataError(f"{images.name} no longer holds {gone}; restore it, or leave --html away")
+    lost = next((paths[i] for i in ids if paths[i] not in position), None)
+    if lost:
+        raise DataError(f"{images.name} no longer holds {lost}; restore it, or omit --html")
     return [(images.image(position[paths[i]], SHOWN), paths[i]) for i in ids]

@@ -1,1 +1,1 @@
-"""Files that are replaced whole, cores, parts of work. Imports nothing of spq."""
+"""Helpers that every folder may use: files, parallel work, text. Imports nothing of spq."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Replace a file in one step, so that a reader never sees half of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 class Replacing:
-    """A temporary path beside the target that takes its place at the end, so that a reader sees old or new, never half."""
+    """A context that gives a temporary path beside the target. At its end the new file replaces the target.
+
+    A reader sees the old file or the new one. After an error the target stays as it was.
+    """
 
     def __init__(self, target: Path) -> None:
         self.target = target

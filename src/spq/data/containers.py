@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from spq.common.text import name_to_id
 from spq.data.decode import first_line, register_heif
-from spq.data.folder import EXTENSIONS, HEIF, printable
+from spq.data.folder import EXTENSIONS, HEIF
 from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers, multi_hot
 from spq.errors import DataError, ImageError
 
@@ -132,13 +133,13 @@ def _samples(name: str, file: Path) -> list[tuple[str, tuple[int, int], Any]]:
             for member in tar:
                 folder, _, base = member.name.rpartition("/")
                 key, dot, extension = base.partition(".")
-                key = printable(f"{folder}/{key}" if folder else key)
+                key = name_to_id(f"{folder}/{key}" if folder else key)
                 if not member.isfile() or not key or not dot:
                     continue
                 suffix = extension.rpartition(".")[2]
                 if f".{suffix.lower()}" in extensions:
                     here = key, member.name  # the same name once more takes the place of the first, as in tar itself
-                    id_ = key if suffix == extension and members.get(key, here) == here else printable(member.name)
+                    id_ = key if suffix == extension and members.get(key, here) == here else name_to_id(member.name)
                     pictures[id_], members[id_] = (member.offset_data, member.size), here
                 elif extension in ("cls", "json"):
                     handle = tar.extractfile(member)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from spq.common.text import name_to_id
 from spq.data.decode import register_heif
 from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers
 from spq.data.metadata import find_table, read_table
@@ -34,9 +35,9 @@ class FolderImages(ImageSet):
         found = sorted(_walk(root, EXTENSIONS | HEIF, failed.append), key=lambda name: name.split("/"))
         closed = set() if register_heif() else {name for name in found if _suffix(name) in HEIF}
         self.names = [name for name in found if name not in closed]
-        ids = [printable(name) for name in self.names]
+        ids = [name_to_id(name) for name in self.names]
         unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in failed)
-        unopened = [(printable(name), NEEDS_HEIF) for name in found if name in closed]
+        unopened = [(name_to_id(name), NEEDS_HEIF) for name in found if name in closed]
         if _identity(name, root) != before:  # the list may be a part of it, and the rest would be taken as deleted
             raise DataError(f"{name} was replaced while it was listed; try again")
         if not ids:
@@ -130,7 +131,7 @@ def _suffix(name: str) -> str:
 
 def _below(root: Path, error: OSError) -> str:
     """The folder that an error is about, as an id; `.` where the system does not say."""
-    return printable(Path(error.filename or root).relative_to(root).as_posix())
+    return name_to_id(Path(error.filename or root).relative_to(root).as_posix())
 
 
 def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]]) -> str:
@@ -139,18 +140,6 @@ def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]]) -> s
             f"{len(unlisted)} of its folders cannot be listed, {unlisted[0][0]}: {unlisted[0][1]}; make them readable"
         )
     return NEEDS_HEIF if unopened else "give a folder with JPEG or PNG files"
-
-
-def printable(name: str) -> str:
-    """A file's name as an id, to print and to store: bytes that are not UTF-8 are spelled out, as in `caf\\xe9.jpg`.
-
-    A backslash of the name itself is doubled, so that no other name has this id.
-
-    >>> print(printable("caf\\udce9.jpg"))
-    caf\\xe9.jpg
-    """
-    name = name.replace("\\", "\\\\")
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _parents(ids: list[str]) -> tuple[Labels | None, list[str]]:

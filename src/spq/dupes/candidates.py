@@ -1,8 +1,8 @@
-"""Which pairs of pictures may be the same: near by code or by thumb. `confirm.py` compares them on pixels.
+"""Find pairs of pictures that may be copies: near by code or by thumb. `confirm.py` compares them on pixels.
 
-Codes alone would do with a good model; but one of a few bytes, or of a young model, is shared by hundreds of different
-pictures, among which a copy drowns. So the nearest by an 8 x 8 thumb are asked too, upright and mirrored: among clothing
-photos the original of a re-encoded, resized, mirrored or brightened copy was the very first there in all of 600 cases.
+With a good model, codes alone would be enough. But hundreds of different pictures can share a code of a few bytes, or of a
+model after a short training. So pictures that are near by an 8 x 8 thumb are candidates too, upright and mirrored. Among
+clothing photos, the original of a re-encoded, resized, mirrored or brightened copy was nearest by thumb in all of 600 cases.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Pairs = NDArray[np.int64]  # (P, 2) rows, the lower one first, each pair once
 
-BY_CODE = 50  # nearest of each picture
+BY_CODE = 50  # nearest pictures that are looked up for each
 BY_THUMB, BY_MIRRORED_THUMB = 16, 8
 BATCH = 256  # queries at a time
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The nearest by code of each of N pictures, itself among them: rows and distances (N, n)."""
+    """The nearest pictures by code of each of N pictures, which include itself: rows and distances (N, n)."""
 
     rows: Rows
     distances: Floats
@@ -43,16 +43,16 @@ class Neighbours:
 def decode_thumbs(
     images: ImageSet, positions: Rows, progress: Callable[[int, int], None] | None = None
 ) -> tuple[NDArray[np.uint8], Rows, list[tuple[int, str]]]:
-    """Thumbs (n, 3, 64, 64) of the readable ones, in a temporary file (12 KB each) that goes with the array.
+    """Decode thumbs (n, 3, 64, 64) of the readable pictures into a temporary file (12 KB each), which is deleted with the array.
 
     Returns:
-        the thumbs, which of `positions` they are, and (which, reason) of the unreadable ones.
+        thumbs, the indices into `positions` of the readable pictures, and (index, reason) of the unreadable ones.
     """
     with tempfile.TemporaryFile(prefix="spq-") as file:
         shape = (max(len(positions), 1), 3, SIDE, SIDE)
         if hasattr(
             os, "posix_fallocate"
-        ):  # said here where there is no room: what is mapped would kill the process for it
+        ):  # if the disk is full, this raises; writing to the map would kill the process
             os.posix_fallocate(file.fileno(), 0, math.prod(shape))
         thumbs = np.memmap(file, np.uint8, "w+", shape=shape)
     kept: list[Rows] = []
@@ -72,7 +72,7 @@ def decode_thumbs(
 
 
 def code_neighbours(codes: NDArray[np.uint8], codebooks: Floats, distance: str) -> Neighbours:
-    """The nearest by code, for the distance of the index; both sides are codes, so that `between_codes` says by what."""
+    """The nearest pictures by code. Two codes are compared, so the distance is `between_codes` of the index's distance."""
     scan, top = Scan(codes, codebooks.shape[1]), min(BY_CODE, len(codes))
     rows, distances = np.empty((len(codes), top), np.int64), np.empty((len(codes), top), np.float32)
     for part in slices(len(codes), BATCH):
@@ -81,25 +81,27 @@ def code_neighbours(codes: NDArray[np.uint8], codebooks: Floats, distance: str) 
     return Neighbours(rows, distances)
 
 
-def candidate_pairs(seen: Floats, near: Neighbours) -> Pairs:
-    """Pairs that are near by code or by signature (N, 64), and alike enough to be compared."""
+def candidate_pairs(signatures: Floats, neighbours: Neighbours) -> Pairs:
+    """Pairs that are near by code or by signature (N, 64), and whose signatures are similar enough for a comparison."""
     import faiss
 
-    search = faiss.IndexFlatL2(seen.shape[1])
-    search.add(seen)
-    found = [_as_keys(np.arange(len(seen)), near.rows, len(seen))]
-    for queries, top in ((seen, BY_THUMB), (mirrored(seen), BY_MIRRORED_THUMB)):
-        for part in slices(len(seen), BATCH):
-            rows = search.search(queries[part], min(top, len(seen)))[1]
-            found.append(_as_keys(np.arange(part.start, part.start + len(rows)), rows, len(seen)))
+    search = faiss.IndexFlatL2(signatures.shape[1])
+    search.add(signatures)
+    found = [_as_keys(np.arange(len(signatures)), neighbours.rows, len(signatures))]
+    for queries, top in ((signatures, BY_THUMB), (mirrored(signatures), BY_MIRRORED_THUMB)):
+        for part in slices(len(signatures), BATCH):
+            rows = search.search(queries[part], min(top, len(signatures)))[1]
+            found.append(_as_keys(np.arange(part.start, part.start + len(rows)), rows, len(signatures)))
     keys = np.unique(np.concatenate(found))
-    pairs = np.stack(np.divmod(keys, max(len(seen), 1)), 1)
-    alike = [np.minimum(*signature_distances(seen, pairs[part])) <= ALIKE for part in slices(len(pairs), 65_536)]
-    return pairs[np.concatenate(alike)] if alike else pairs
+    pairs = np.stack(np.divmod(keys, max(len(signatures), 1)), 1)
+    is_alike = [
+        np.minimum(*signature_distances(signatures, pairs[part])) <= ALIKE for part in slices(len(pairs), 65_536)
+    ]
+    return pairs[np.concatenate(is_alike)] if is_alike else pairs
 
 
 def _as_keys(rows: Rows, others: Rows, count: int) -> Rows:
-    """Each of `rows` (n,) with each of its `others` (n, k), as lower * count + higher; itself left out."""
+    """Each of `rows` (n,) with each of its `others` (n, k) except itself, as the number lower * count + higher."""
     a, b = np.repeat(rows, others.shape[1]), others.ravel()
     a, b = a[a != b], b[a != b]
     keys: Rows = np.unique(np.minimum(a, b) * count + np.maximum(a, b))

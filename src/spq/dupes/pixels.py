@@ -1,13 +1,13 @@
-"""Are two pictures the same one? Small thumbs of both are compared, pixel by pixel.
+"""Tests whether two pictures are the same, on small thumbs, pixel by pixel.
 
-Two questions, both with limits that were set between copies and the most alike different photos of one collection
-(`benchmarks/dupes.py`; docs/log.md says where the two lie):
+There are two tests. Their limits were set between copies and the most similar different photos of one collection
+(`benchmarks/dupes.py`; docs/log.md has the numbers):
 
-- `same_picture`: the same, but re-encoded or resized. Upright RGB at 32 x 32 differs by what a codec does.
-- `edited_copy`: the same, but cropped by up to about a tenth, brighter or darker. One thumb is laid over the other, each
-  axis scaled and shifted and the brightness fitted; then they must agree about as closely.
+- `same_picture`: the same picture, re-encoded or resized. Upright RGB at 32 x 32 differs only by the error of a codec.
+- `edited_copy`: the same picture, cropped by up to about a tenth, brighter or darker. One thumb is laid over the other: each axis
+  is scaled and shifted, and the brightness is fitted. Then both must agree about as closely.
 
-A small, faint change (a figure in a table, a pointer on a screen) is not seen at that size, and takes nothing away.
+A small, faint change (a figure in a table, a pointer on a screen) is not visible at that size.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ COARSE = 8  # pixels of a signature's side
 
 # Grey levels of 0..255. Among clothing photos, copies at JPEG 30 reached 1.8 and 3.4, copies of a quarter of the size 5.5 and
 # 9.8, and the most alike different photos began at 10.8 and 21.7.
-SAME_RMS, SAME_WORST = 6.0, 12.0  # of the whole picture at 32 x 32, and of its worst 64th: a change in one place counts
-SAME_SHARE, SAME_FLOOR = 0.2, 1.0  # ... and at most a fifth of the contrast, plus what a codec does to an empty picture
-EDITED_SHARE, EDITED_WORST = 0.18, 18.0  # after the overlay, at 64 x 64; there, different photos began at 0.22 and 25
-MIN_OVERLAP, MIN_USABLE = 0.7, 0.3  # share of the picture that is in both, and that is neither black nor blown out
-HOPELESS_SHARE = 0.35  # at 16 x 16: not worth a finer overlay
+SAME_RMS, SAME_WORST = 6.0, 12.0  # of the whole picture at 32 x 32, and of its worst 64th, for a change in one place
+SAME_SHARE, SAME_FLOOR = 0.2, 1.0  # also at most a fifth of the contrast, plus a codec's error on an empty picture
+EDITED_SHARE, EDITED_WORST = 0.18, 18.0  # after the overlay, at 64 x 64; different photos began at 0.22 and 25
+MIN_OVERLAP, MIN_USABLE = 0.7, 0.3  # shares of the picture: in both thumbs, and neither black nor overexposed
+HOPELESS_SHARE = 0.35  # at 16 x 16: above, a finer overlay is not tried
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow
-_DARK, _BRIGHT = 5, 250  # beyond, a brightness change has clipped
+_DARK, _BRIGHT = 5, 250  # beyond, a brightness change clips
 _BOUNDS = np.array([[0.7, -0.3, 0.7, -0.3, 0.4, -80], [1.4, 0.3, 1.4, 0.3, 2.5, 80]], np.float32)
-ALIKE = 0.6  # squared distance of signatures, that is a correlation of 0.7: what a crop by a tenth leaves of it
+ALIKE = 0.6  # squared distance of signatures: a correlation of 0.7, which a crop by a tenth still reaches
 
 
 def signatures(thumbs: Thumbs) -> Floats:
-    """(N, 64): luminance at 8 x 8 without its mean, at unit length; an empty picture is near zero. Brightness-free."""
+    """Luminance at 8 x 8 without its mean, at unit length: (N, 64). It ignores brightness. An empty picture is near zero."""
     grey = np.empty((len(thumbs), COARSE * COARSE), np.float32)
-    for start in range(0, len(thumbs), 256):  # thumbs may lie on disk
+    for start in range(0, len(thumbs), 256):  # thumbs may be on disk
         part = thumbs[start : start + 256].astype(np.float32)
         grey[start : start + 256] = _luminance(_pooled(part, COARSE)).reshape(len(part), -1)
     grey -= grey.mean(1, keepdims=True)
@@ -47,18 +47,18 @@ def signatures(thumbs: Thumbs) -> Floats:
 
 
 def mirrored(found: Floats) -> Floats:
-    """Signatures of the same pictures seen in a mirror."""
+    """Signatures of the mirrored pictures."""
     return np.ascontiguousarray(found.reshape(-1, COARSE, COARSE)[:, :, ::-1]).reshape(found.shape)
 
 
-def signature_distances(seen: Floats, pairs: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Squared distances (P,) of the signatures of pairs, as they are and with one mirrored."""
-    a, b = seen[pairs[:, 0]], seen[pairs[:, 1]]
+def signature_distances(values: Floats, pairs: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Squared distances (P,) of signatures (N, 64), for pairs (P, 2): as they are, and with one mirrored."""
+    a, b = values[pairs[:, 0]], values[pairs[:, 1]]
     return np.square(a - b).sum(1), np.square(a - mirrored(b)).sum(1)
 
 
 def same_picture(a: Thumbs, b: Thumbs) -> NDArray[np.bool_]:
-    """(P,) whether the pictures of each pair (P, 3, 64, 64) are one, re-encoded or resized."""
+    """Whether the pictures of each pair (P, 3, 64, 64) are the same, re-encoded or resized: (P,)."""
     x, y = (_pooled(thumbs.astype(np.float32), 32) for thumbs in (a, b))
     error = np.square(x - y).mean(1)  # (P, 32, 32)
     rms = np.sqrt(error.mean((1, 2)))
@@ -69,7 +69,7 @@ def same_picture(a: Thumbs, b: Thumbs) -> NDArray[np.bool_]:
 
 
 def edited_copy(a: Thumbs, b: Thumbs) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(P,) whether b is a cropped or brightened a, or a of b, and (P,) whether it is cropped."""
+    """Whether one picture of each pair is an edited copy of the other, (P,), and whether it is cropped, (P,)."""
     x, y = (_pooled(thumbs.astype(np.float32), 16) for thumbs in (a, b))
     fit = np.tile(np.array([1, 0, 1, 0, 1, 0], np.float32), (len(x), 1))
     fit = _aligned(x, y, fit, 8)
@@ -96,43 +96,44 @@ def _aligned(a: Floats, b: Floats, fit: Floats, steps: int) -> Floats:
     down, across = np.gradient(y, axis=1) * side / 2, np.gradient(y, axis=2) * side / 2
     damping = 50 * np.diag([1, 1, 1, 1, 0.01, 0.001])
     for _ in range(steps):
-        (seen, inside), (dy, _), (dx, _) = (_overlaid(picture, fit) for picture in (y, down, across))
+        (overlaid, inside), (dy, _), (dx, _) = (_overlaid(picture, fit) for picture in (y, down, across))
         gain, offset = fit[:, 4, None, None], fit[:, 5, None, None]
-        slopes = (gain * dy * u[:, None], gain * dy, gain * dx * u, gain * dx, seen, np.ones_like(seen))
+        slopes = (gain * dy * u[:, None], gain * dy, gain * dx * u, gain * dx, overlaid, np.ones_like(overlaid))
         J = np.stack(slopes, 1).reshape(len(x), 6, side * side)
-        usable = (inside & _unclipped(x) & _unclipped(seen)).reshape(len(x), 1, side * side)
+        usable = (inside & _unclipped(x) & _unclipped(overlaid)).reshape(len(x), 1, side * side)
         weighted = J * usable
-        residual = (x - gain * seen - offset).reshape(len(x), side * side, 1)
+        residual = (x - gain * overlaid - offset).reshape(len(x), side * side, 1)
         step = np.linalg.solve(weighted @ J.transpose(0, 2, 1) + damping, weighted @ residual)[:, :, 0]
         fit = np.clip(fit + step.astype(np.float32), *_BOUNDS)
     return fit
 
 
 def _disagreement(a: Floats, b: Floats, fit: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """What the overlay of (P, 3, S, S) leaves: share of the contrast, grey levels in the worst 64th, enough to judge by?"""
-    seen, inside = _overlaid(b, fit)
-    usable = inside[:, 0] & _unclipped(a).all(1) & _unclipped(seen).all(1)  # (P, S, S)
+    """What differs after the overlay of (P, 3, S, S): share of the contrast, grey levels in the worst 64th, and whether enough
+    of the pictures could be compared."""
+    overlaid, inside = _overlaid(b, fit)
+    usable = inside[:, 0] & _unclipped(a).all(1) & _unclipped(overlaid).all(1)  # (P, S, S)
     mask, count = usable[:, None], usable.sum((1, 2), dtype=np.float32) + np.float32(1e-6)
     gain, offset = fit[:, 4, None, None, None], fit[:, 5, None, None, None]
-    error = np.square((a - gain * seen - offset) * mask).mean(1)
+    error = np.square((a - gain * overlaid - offset) * mask).mean(1)
     mean = (a * mask).sum((2, 3)) / count[:, None]
     variance = np.square((a - mean[:, :, None, None]) * mask).mean(1).sum((1, 2)) / count
-    share: Floats = np.sqrt(error.sum((1, 2)) / count / (variance + 16))  # 16: a codec's work on an empty picture
+    share: Floats = np.sqrt(error.sum((1, 2)) / count / (variance + 16))  # 16: a codec's error on an empty picture
     worst = np.sqrt(_pooled(error, 8).max((1, 2)))
     area = a.shape[-1] ** 2
     return share, worst, (inside[:, 0].mean((1, 2)) >= MIN_OVERLAP) & (count >= MIN_USABLE * area)
 
 
 def _overlaid(pictures: Floats, fit: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """(P, ..., S, S) as seen through `fit`, bilinear, and where that lies inside of the picture."""
+    """Pictures (P, ..., S, S) transformed by `fit`, bilinear, and which pixels lie inside the picture."""
     side, extra = pictures.shape[-1], (None,) * (pictures.ndim - 3)
     (rows, in_rows), (columns, in_columns) = (_axis(fit[:, i], fit[:, i + 1], side) for i in (0, 2))
-    seen = np.asarray(rows[:, *extra] @ pictures @ columns[:, *extra].swapaxes(-1, -2), np.float32)
-    return seen, (in_rows[:, :, None] & in_columns[:, None, :])[:, *extra]
+    overlaid = np.asarray(rows[:, *extra] @ pictures @ columns[:, *extra].swapaxes(-1, -2), np.float32)
+    return overlaid, (in_rows[:, :, None] & in_columns[:, None, :])[:, *extra]
 
 
 def _axis(scale: Floats, shift: Floats, side: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """Interpolation matrices (P, S, S) of one axis, and (P, S) which of their rows lie inside."""
+    """Interpolation matrices (P, S, S) of one axis, and which of their rows lie inside, (P, S)."""
     place = (scale[:, None] * _places(side) + shift[:, None] + 1) / 2 * side - 0.5
     weights = np.maximum(0, 1 - np.abs(place.clip(0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32)))
     return weights, (place >= -0.5) & (place <= side - 0.5)
@@ -160,6 +161,8 @@ def _pooled(values: Floats, side: int) -> Floats:
     block = values.shape[-1] // side
     if block == 1:
         return values
-    means = np.repeat(np.eye(side, dtype=np.float32) / block, block, 1)  # two matrix products: far quicker than .mean()
+    means = np.repeat(
+        np.eye(side, dtype=np.float32) / block, block, 1
+    )  # two matrix products are much faster than .mean()
     pooled: Floats = means @ values @ means.T
     return pooled

@@ -1,4 +1,4 @@
-"""How near is similar? The distance of codes within which a collection's own pictures find their altered copies."""
+"""Calibrate the threshold of `similar`: the code distance within which pictures find altered copies of themselves."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ RANDOM_PAIRS = 100_000
 
 @dataclass(frozen=True)
 class Threshold:
-    """Up to which distance of codes pictures are called similar, and what that means.
+    """The code distance up to which pictures count as similar, and its estimated errors.
 
     Attributes:
-        distance: code against code, in the index's own distance; for `dot`, see `between_codes`.
-        copies: how many altered copies of the collection's own pictures were made to judge by.
-        copies_found: share of them within the distance of their originals.
+        distance: between two codes, in the index's distance; for `dot`, see `between_codes`.
+        copies: number of altered copies that were made of the collection's own pictures.
+        copies_found: share of the copies within the distance of their originals.
         false_matches: share of random pairs of different pictures within it: the estimated rate of false matches.
-        with_neighbour: share of pictures with another, different one within it: false, or truly similar.
+        with_neighbour: share of pictures with a different picture within it, which is a false match or truly similar.
     """
 
     distance: float
@@ -45,8 +45,22 @@ class Threshold:
     with_neighbour: float
 
 
+@dataclass(frozen=True)
+class CodedPictures:
+    """N different pictures of a collection.
+
+    Attributes:
+        positions: (N,) in `images`. codes: (N, M). nearest: (N,) code distance to the nearest other picture.
+    """
+
+    images: ImageSet
+    positions: Rows
+    codes: Codes
+    nearest: Floats
+
+
 def altered_copy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """As people alter pictures: up to a tenth cropped, up to 20 % darker or brighter, down to half the size, JPEG 30 to 90."""
+    """A copy as people make them: up to a tenth cropped, up to 20 % darker or brighter, down to half the size, JPEG 30 to 90."""
     (left, right), (top, bottom) = (_kept(side, rng) for side in image.size)
     image = ImageEnhance.Brightness(image.crop((left, top, right, bottom))).enhance(rng.uniform(0.8, 1.2))
     scale = rng.uniform(0.5, 1)
@@ -58,46 +72,48 @@ def altered_copy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def calibrate(
     model: Model,
-    images: ImageSet,
-    positions: Rows,
-    codes: Codes,
-    nearest: Floats,
+    pictures: CodedPictures,
     *,
     threshold: float | None = None,
     recall: float = 0.9,
     seed: int = 0,
 ) -> Threshold | None:
-    """The distance within which `recall` of the copies lie, or the one that is given, with its estimated errors.
+    """The distance within which `recall` of the copies lie, with its estimated errors.
 
     Args:
-        positions: (N,) of different pictures in `images`; codes: (N, M) theirs; nearest: (N,) code distance to the next.
+        threshold: the distance, if it is given.
         seed: of the sample, its copies and the random pairs.
     Returns:
-        None for under two pictures.
+        None for fewer than two pictures.
     """
-    if len(positions) < 2:
+    codes, N = pictures.codes, len(pictures.positions)
+    if N < 2:
         return None
     rng = np.random.default_rng(seed)
-    sample = np.sort(rng.choice(len(positions), min(SAMPLE, len(positions)), replace=False))
-    done, copies = _encoded_copies(model, images, positions[sample], rng)
+    sample = np.sort(rng.choice(N, min(SAMPLE, N), replace=False))
+    done, copies = encoded_copies(model, pictures.images, pictures.positions[sample], rng)
     codebooks, distance = model.codebooks, model.config.quantizer.distance
     own = code_distances(codes[sample[done]], copies, codebooks, distance)
     limit = _quantile(own, recall) if threshold is None else threshold
-    a, b = rng.integers(len(codes), size=RANDOM_PAIRS), rng.integers(len(codes) - 1, size=RANDOM_PAIRS)
-    b += b >= a  # never itself
+    a, b = rng.integers(N, size=RANDOM_PAIRS), rng.integers(N - 1, size=RANDOM_PAIRS)
+    b += b >= a  # never a picture with itself
     random = code_distances(codes[a], codes[b], codebooks, distance)
-    shares = [float(within(values, limit).mean()) if len(values) else 0.0 for values in (own, random, nearest)]
+    shares = [float(within(values, limit).mean()) if len(values) else 0.0 for values in (own, random, pictures.nearest)]
     return Threshold(limit, len(own), *shares)
 
 
 def within(distances: Floats, limit: float) -> NDArray[np.bool_]:
-    """At most `limit` (0 or more), but for rounding: sums of the same norms in another order differ in the last digits."""
-    near: NDArray[np.bool_] = distances <= limit * (1 + 1e-5) + 1e-6
-    return near
+    """Which distances are at most `limit` (0 or more), with some room for rounding: sums in another order differ slightly."""
+    is_within: NDArray[np.bool_] = distances <= limit * (1 + 1e-5) + 1e-6
+    return is_within
 
 
 def code_distances(a: Codes, b: Codes, codebooks: Floats, distance: str) -> Floats:
-    """(P,) between the codes of each pair, both (P, M), for the distance of the index; never below 0."""
+    """The distances (P,) of pairs of codes, both (P, M), never below 0.
+
+    Args:
+        codebooks: (M, K, d). distance: of the index, see `between_codes`.
+    """
     M, _, d = codebooks.shape
     distance = between_codes(distance)
     total = np.empty(len(a), np.float32)
@@ -108,8 +124,8 @@ def code_distances(a: Codes, b: Codes, codebooks: Floats, distance: str) -> Floa
     return total
 
 
-def _encoded_copies(model: Model, images: ImageSet, positions: Rows, rng: np.random.Generator) -> tuple[Rows, Codes]:
-    """Which of `positions` could still be read, and the codes of a copy of each."""
+def encoded_copies(model: Model, images: ImageSet, positions: Rows, rng: np.random.Generator) -> tuple[Rows, Codes]:
+    """Which of `positions` are readable, and the code of an altered copy of each."""
     size = model.config.input.size
     done, pixels = [], []
     for n, position in enumerate(positions.tolist()):
@@ -122,7 +138,7 @@ def _encoded_copies(model: Model, images: ImageSet, positions: Rows, rng: np.ran
 
 
 def _kept(side: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Where a crop of one axis begins and ends."""
+    """Start and end of a random crop of one axis."""
     cut, share = rng.uniform(0, 0.1) * side, rng.uniform()
     start = round(cut * share)
     return start, max(start + 1, round(side - cut * (1 - share)))

@@ -1,1 +1,1 @@
-"""Metrics, named protocols in use, classic codes. May import `model` and `pq`."""
+"""Metrics, evaluation under named protocols, classic codes. May import `model` and `pq`."""

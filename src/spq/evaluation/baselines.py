@@ -1,8 +1,8 @@
-"""Classic codes of the same length, on the same descriptors or on raw pixels: what learning has to beat.
+"""Classic codes of the same length, on the same descriptors or on raw pixels, to compare trained codes with.
 
-Each method is fitted on a gallery and gives back a search, so that no query can take part in the fit. PQ and OPQ are
-asymmetric with squared distances, ITQ and LSH compare bits by Hamming distance, as their papers do. Ties go by gallery
-order. Sub-codes have 4 bits, so `bits` is a multiple of 4; those of PQ-256 and OPQ-256 a byte, as their papers have it.
+Each method is fitted on a gallery and returns a search, so queries cannot take part in the fit. PQ and OPQ are asymmetric with
+squared distances. ITQ and LSH compare bits by Hamming distance, as in their papers. Ties go by gallery order. Sub-codes have
+4 bits, so `bits` is a multiple of 4. Sub-codes of PQ-256 and OPQ-256 have 8 bits, as in their papers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.pq.scan import rank
+from spq.pq.tables import decode, distance_tables
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
@@ -23,12 +24,12 @@ Search = Callable[[NDArray[Any], int], Rows]  # queries (Q, D), top -> gallery r
 Fit = Callable[[NDArray[Any], int, np.random.Generator], Search]  # gallery (N, D), bits, rng
 
 SAMPLE = 20_000  # gallery rows that codebooks and rotations are fitted on, at most
-OPQ_STEPS = 20  # of Lloyd and rotation in turn; 50 lower the error by a tenth more at twice the time
+OPQ_STEPS = 20  # alternations of Lloyd and rotation; 50 lower the error by another tenth, in twice the time
 ITQ_STEPS = 50  # as in its paper
 
 
 def random_codes(gallery: NDArray[Any], bits: int, rng: np.random.Generator) -> Search:
-    """Codes that know nothing: the level of chance."""
+    """Random codes: the level of chance."""
     codes = rng.integers(0, 16, (len(gallery), bits // 4)).astype(np.uint8)
     return lambda queries, top: rank(rng.random((len(queries), bits // 4, 16), np.float32), codes, top)[1]
 
@@ -41,7 +42,7 @@ def product_quantization(gallery: NDArray[Any], bits: int, rng: np.random.Genera
 
 
 def optimized_product_quantization(gallery: NDArray[Any], bits: int, rng: np.random.Generator, K: int = 16) -> Search:
-    """OPQ (Ge et al. 2013), non-parametric: a rotation and codebooks in turn."""
+    """OPQ (Ge et al. 2013), non-parametric: rotation and codebooks are fitted alternately."""
     mean, M = gallery.mean(0), _subspaces(bits, K)
     rotation, codebooks = train_rotation(_padded(_sample(gallery, rng) - mean, M), M, rng, K)
 
@@ -53,9 +54,9 @@ def optimized_product_quantization(gallery: NDArray[Any], bits: int, rng: np.ran
 
 
 def iterative_quantization(gallery: NDArray[Any], bits: int, rng: np.random.Generator) -> Search:
-    """ITQ (Gong and Lazebnik 2011): PCA to `bits` dimensions, rotated to agree with their own signs.
+    """ITQ (Gong and Lazebnik 2011): PCA to `bits` dimensions, rotated so that rounding to signs changes little.
 
-    With fewer dimensions than bits the remaining bits start from random directions of the same space.
+    If there are fewer dimensions than bits, the remaining bits start from random directions of the same space.
     """
     mean = gallery.mean(0)
     axes = _principal_axes(gallery - mean)[1][:, :bits]
@@ -75,7 +76,7 @@ def random_hyperplanes(gallery: NDArray[Any], bits: int, rng: np.random.Generato
 
 
 def float_cosine(gallery: NDArray[Any], chunk: int = 500) -> Search:
-    """No code at all: cosine of the descriptors themselves. What codes are measured against from above."""
+    """The cosine of the descriptors themselves, without codes: an upper reference for codes."""
     directions = unit(gallery)
 
     def nearest(queries: NDArray[Any], top: int) -> Rows:
@@ -83,8 +84,8 @@ def float_cosine(gallery: NDArray[Any], chunk: int = 500) -> Search:
         kth = np.partition(d, top - 1, axis=1)[:, top - 1]
         out = np.empty((len(queries), top), np.int64)
         for row, (distances, limit) in enumerate(zip(d, kth, strict=True)):
-            near = np.flatnonzero(distances <= limit)  # in gallery order, all that tie at the border among them
-            out[row] = near[np.argsort(distances[near], kind="stable")[:top]]
+            candidates = np.flatnonzero(distances <= limit)  # in gallery order, with all ties at the limit
+            out[row] = candidates[np.argsort(distances[candidates], kind="stable")[:top]]
         return out
 
     def search(queries: NDArray[Any], top: int) -> Rows:
@@ -96,7 +97,7 @@ def float_cosine(gallery: NDArray[Any], chunk: int = 500) -> Search:
 
 
 def unit(x: NDArray[Any]) -> Floats:
-    """(N, D) at length 1, rows of zeros as they are."""
+    """(N, D) scaled to length 1; rows of zeros stay."""
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32)
 
 
@@ -113,21 +114,21 @@ BYTE_BASELINES: dict[str, Fit] = {
 
 
 def descriptor_baselines(bits: int) -> dict[str, Fit]:
-    """The methods that make codes of so many bits, a multiple of 4."""
+    """The methods that make codes of this length in bits, a multiple of 4."""
     return DESCRIPTOR_BASELINES | (BYTE_BASELINES if bits % 8 == 0 else {})
 
 
 def train_codebooks(x: NDArray[Any], M: int, rng: np.random.Generator, K: int = 16, iterations: int = 20) -> Floats:
     """Codebooks (M, K, d), d = ceil(D / M), by k-means in each sub-space of x (n, D).
 
-    Fewer than K rows give as many codewords; the first one is repeated.
+    With fewer than K rows, each row is a codeword, and the first codeword is repeated.
     """
     import faiss
 
     d, k, seed = -(-x.shape[1] // M), min(K, len(x)), int(rng.integers(2**30))
     codebooks = np.empty((M, K, d), np.float32)
     for m in range(M):
-        # bounds that never bind: faiss else warns on stderr about few points, and samples once more
+        # else faiss warns on stderr about few points, and takes another sample
         bounds = {"min_points_per_centroid": 1, "max_points_per_centroid": len(x)}
         kmeans = faiss.Kmeans(d, k, niter=iterations, seed=seed + m, **bounds)
         kmeans.train(_part(x, m, d))
@@ -141,8 +142,8 @@ def train_rotation(
 ) -> tuple[Floats, Floats]:
     """Rotation (D, D) and codebooks (M, K, d) of OPQ for centred x (n, D), D a multiple of M.
 
-    From the principal axes and from the axes as they are (Ge et al., 3.1), whichever ends with the smaller error:
-    either start can end in the poorer optimum, the first one where neighbouring columns belong together.
+    It starts from the principal axes and from the unrotated axes (Ge et al., 3.1), and keeps the result with the smaller error.
+    Either start can end in a worse optimum.
     """
     starts = (_balanced_axes(x, M), np.eye(x.shape[1], dtype=np.float32))
     fitted = [_alternate(x, rotation, train_codebooks(x @ rotation, M, rng, K), steps) for rotation in starts]
@@ -150,7 +151,7 @@ def train_rotation(
 
 
 def _alternate(x: Floats, rotation: Floats, codebooks: Floats, steps: int) -> tuple[Floats, Floats]:
-    # codebooks take one Lloyd step from those of before: from scratch they would undo what the rotation gained
+    # one Lloyd step from the last codebooks: new ones would lose what the rotation gained
     for _ in range(steps):
         codes, codebooks = _lloyd(x @ rotation, codebooks)
         u, _, vt = np.linalg.svd(x.T @ decode(codes, codebooks))
@@ -159,7 +160,7 @@ def _alternate(x: Floats, rotation: Floats, codebooks: Floats, steps: int) -> tu
 
 
 def encode(x: NDArray[Any], codebooks: Floats) -> Codes:
-    """(N, D) of any number type -> codes (N, M) uint8. One sub-space after the other, so that pixels stay bytes."""
+    """(N, D) of any number type -> codes (N, M) uint8. It works on one sub-space at a time, so that pixels stay bytes."""
     M, _, d = codebooks.shape
     codes = np.empty((len(x), M), np.uint8)
     for m, codebook in enumerate(codebooks):
@@ -167,28 +168,18 @@ def encode(x: NDArray[Any], codebooks: Floats) -> Codes:
     return codes
 
 
-def decode(codes: Codes, codebooks: Floats) -> Floats:
-    """Codes (N, M) -> (N, M * d)."""
-    return codebooks[np.arange(len(codebooks)), codes].reshape(len(codes), -1)
-
-
 def _tables(x: NDArray[Any], codebooks: Floats) -> Floats:
     """Squared distances (Q, M, K) of sub-vectors to codewords."""
-    d = codebooks.shape[2]
-    out = np.empty((len(x), *codebooks.shape[:2]), np.float32)
-    for m, codebook in enumerate(codebooks):
-        part = _part(x, m, d)
-        out[:, m] = np.square(part).sum(1)[:, None] - 2 * part @ codebook.T + np.square(codebook).sum(1)
-    return np.maximum(out, 0)
+    return distance_tables(_padded(x, len(codebooks)), codebooks, "sqeuclidean")
 
 
 def _lloyd(x: Floats, codebooks: Floats) -> tuple[Codes, Floats]:
-    """Codes of x and codebooks moved to the means of the rows that they get; a codeword that gets none stays."""
+    """One step of k-means: the codes of x, and codewords moved to the means of their rows. A codeword without rows stays."""
     codes, moved = encode(x, codebooks), codebooks.copy()
     for m in range(len(codebooks)):
-        members = codes[:, m, None] == np.arange(codebooks.shape[1], dtype=np.uint8)
-        counts = members.sum(0)
-        sums = members.T.astype(np.float32) @ _part(x, m, codebooks.shape[2])
+        is_member = codes[:, m, None] == np.arange(codebooks.shape[1], dtype=np.uint8)
+        counts = is_member.sum(0)
+        sums = is_member.T.astype(np.float32) @ _part(x, m, codebooks.shape[2])
         moved[m, counts > 0] = sums[counts > 0] / counts[counts > 0, None]
     return codes, moved
 
@@ -198,7 +189,7 @@ def _subspaces(bits: int, K: int) -> int:
 
 
 def _part(x: NDArray[Any], m: int, d: int) -> Floats:
-    """Columns m*d to (m+1)*d as float32, zeros beyond the last one: they change no distance."""
+    """Columns m*d to (m+1)*d as float32, with zeros after the last column, which change no distance."""
     columns = x[:, m * d : (m + 1) * d]
     part = np.zeros((len(x), d), np.float32)
     part[:, : columns.shape[1]] = columns
@@ -206,7 +197,7 @@ def _part(x: NDArray[Any], m: int, d: int) -> Floats:
 
 
 def _padded(x: NDArray[Any], M: int) -> Floats:
-    """Zero columns up to a multiple of M."""
+    """(N, D) as float32, with columns of zeros up to a multiple of M."""
     return np.pad(x, ((0, 0), (0, -x.shape[1] % M))).astype(np.float32)
 
 
@@ -221,7 +212,7 @@ def _principal_axes(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def _balanced_axes(x: Floats, M: int) -> Floats:
-    """Principal axes dealt to the sub-spaces so that their variances multiply to about the same (Ge et al., 3.2)."""
+    """Principal axes divided among the sub-spaces so that the products of their variances are about equal (Ge et al., 3.2)."""
     variances, axes = _principal_axes(x)
     shares = np.maximum(variances / max(variances[0], 1e-30), 1e-12)
     logs, room = np.zeros(M), np.full(M, x.shape[1] // M)
@@ -235,20 +226,20 @@ def _balanced_axes(x: Floats, M: int) -> Floats:
 
 
 def _signs(gallery: NDArray[Any], mean: NDArray[Any], projection: NDArray[Any]) -> Search:
-    """Sign bits under a projection (D, bits), searched by the number of differing bits.
+    """A search of the signs under a projection (D, bits), by the number of different bits.
 
-    As a table scan: 4 bits are one sub-code, and a table holds the Hamming distances to its 16 values.
+    It is a table scan: 4 bits are one sub-code, and a table holds the Hamming distances to its 16 values.
     """
     weights = 1 << np.arange(4)
     words = (np.arange(16)[:, None] & weights) > 0  # (16, 4)
 
-    def quartets(x: NDArray[Any]) -> NDArray[np.bool_]:
+    def four_bits(x: NDArray[Any]) -> NDArray[np.bool_]:
         return np.asarray(((x - mean) @ projection > 0).reshape(len(x), projection.shape[1] // 4, 4))
 
-    codes = (quartets(gallery) @ weights).astype(np.uint8)
+    codes = (four_bits(gallery) @ weights).astype(np.uint8)
 
     def search(queries: NDArray[Any], top: int) -> Rows:
-        tables = (quartets(queries)[:, :, None, :] != words).sum(3).astype(np.float32)
+        tables = (four_bits(queries)[:, :, None, :] != words).sum(3).astype(np.float32)
         return rank(tables, codes, top)[1]
 
     return search

@@ -12,11 +12,11 @@ from spq.errors import DataError
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-CELLS = 4_000_000  # of an array (queries, k) that is worked on at once: whole rankings of a large gallery stay small
+CELLS = 4_000_000  # entries of an array (queries, k) that are in work at once, which bounds the memory
 
 
 def relevance(query_labels: NDArray[np.generic], gallery_labels: NDArray[np.generic], rows: NDArray[np.int64]) -> Bools:
-    """Which ranked gallery images are relevant to their query.
+    """Compute which ranked gallery images are relevant to their query.
 
     Args:
         query_labels, gallery_labels: (Q,) and (N,) class numbers, or (Q, L) and (N, L) bool. Multi-label images are
@@ -25,7 +25,7 @@ def relevance(query_labels: NDArray[np.generic], gallery_labels: NDArray[np.gene
     Returns:
         (Q, k) bool.
     Raises:
-        DataError: one side is single-label and the other multi-label, or with another number of labels.
+        DataError: one side is single-label and the other multi-label, or both differ in the number of labels.
     """
     if query_labels.ndim != gallery_labels.ndim or query_labels.shape[1:] != gallery_labels.shape[1:]:
         raise DataError(
@@ -34,13 +34,13 @@ def relevance(query_labels: NDArray[np.generic], gallery_labels: NDArray[np.gene
     if query_labels.ndim == 1:
         return np.asarray(gallery_labels[rows] == query_labels[:, None])
     out = np.empty(rows.shape, bool)
-    for query, labels in enumerate(query_labels):  # one at a time: (Q, k, L) would be L times as large as the answer
+    for query, labels in enumerate(query_labels):  # one at a time: (Q, k, L) would be L times as large as the result
         out[query] = (gallery_labels[rows[query]] & labels).any(1)
     return out
 
 
 def average_precision_at_k(relevant: Bools) -> Floats:
-    """AP of each ranking over the hits *inside* the top k (the deep-hashing convention).
+    """Compute AP of each ranking over the hits inside the top k (the deep-hashing convention).
 
     Args:
         relevant: (Q, k) bool, relevance of each ranked gallery image.
@@ -57,13 +57,13 @@ def average_precision_at_k(relevant: Bools) -> Floats:
 
 
 def mean_average_precision(relevant: Bools, chunk: int | None = None) -> float:
-    """mAP@k of (Q, k) relevance, `chunk` queries at a time; 0 without queries."""
+    """Compute mAP@k of relevance (Q, k), `chunk` queries at a time; 0 without queries."""
     parts = [average_precision_at_k(relevant[part]) for part in query_chunks(len(relevant), relevant.shape[1], chunk)]
     return float(np.concatenate(parts).mean()) if parts else 0.0
 
 
 def precision_at(relevant: Bools, ns: Sequence[int]) -> dict[int, float]:
-    """Mean share of relevant images among the top n, for each n up to k.
+    """Compute the mean share of relevant images among the top n, for each n up to k.
 
     >>> precision_at(np.array([[True, False, True, False]]), [1, 2, 4])
     {1: 1.0, 2: 0.5, 4: 0.5}
@@ -72,27 +72,27 @@ def precision_at(relevant: Bools, ns: Sequence[int]) -> dict[int, float]:
 
 
 def precision_recall(relevant: Bools, total: NDArray[np.int64], points: int = 200) -> tuple[Floats, Floats]:
-    """Precision and recall at ranks 1..k, averaged over queries; at most `points` ranks, evenly in their logarithm.
+    """Compute precision and recall at ranks 1..k, averaged over queries, at up to `points` ranks spaced evenly on a log scale.
 
     Args:
         relevant: (Q, k) bool. total: (Q,) relevant images in the whole gallery; queries without any are left out.
     Returns:
-        precision and recall, each (points,); zeros where no query has anything to find.
+        precision and recall, each (points,); zeros if no query has relevant images.
     """
     k = relevant.shape[1]
     ranks = np.arange(1, k + 1) if k <= points else np.unique(np.geomspace(1, k, points).round().astype(int))
     precision, recall = np.zeros(len(ranks)), np.zeros(len(ranks))
     for part in query_chunks(len(relevant), k):
-        asked = total[part] > 0
-        hits = relevant[part][asked].cumsum(1, dtype=np.int32)[:, ranks - 1]
+        has_relevant = total[part] > 0
+        hits = relevant[part][has_relevant].cumsum(1, dtype=np.int32)[:, ranks - 1]
         precision += (hits / ranks).sum(0)
-        recall += (hits / total[part][asked, None]).sum(0)
+        recall += (hits / total[part][has_relevant, None]).sum(0)
     queries = max(int((total > 0).sum()), 1)
     return precision / queries, recall / queries
 
 
 def relevant_in_gallery(query_labels: NDArray[np.generic], gallery_labels: NDArray[np.generic]) -> NDArray[np.int64]:
-    """(Q,) how many gallery images are relevant to each query."""
+    """Count the gallery images that are relevant to each query: (Q,)."""
     if query_labels.ndim == 1:
         values, counts = np.unique(gallery_labels, return_counts=True)
         table = dict(zip(values.tolist(), counts.tolist(), strict=True))
@@ -104,7 +104,7 @@ def relevant_in_gallery(query_labels: NDArray[np.generic], gallery_labels: NDArr
 
 
 def query_chunks(queries: int, k: int, chunk: int | None = None) -> Iterator[slice]:
-    """Slices over the queries that hold about `CELLS` entries of a (queries, k) array, or `chunk` queries.
+    """Slices of queries with about `CELLS` entries of a (queries, k) array each, or with `chunk` queries.
 
     >>> list(query_chunks(5, 10, chunk=3))
     [slice(0, 3, None), slice(3, 5, None)]

@@ -1,4 +1,4 @@
-"""Whole rankings on a GPU: the sums and the order of `spq.pq.sums.rank`, to the last bit, many queries at a time."""
+"""Rank whole galleries on a GPU, many queries at a time, with exactly the result of `spq.pq.sums.rank`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spq.pq.sums import Codes, Floats, Ranking, check_tables, pack
 
-CELLS = 2**25  # distances in memory at once: 0.13 GB, and some times as much for sorting them
+CELLS = 2**25  # distances in memory at once: 0.13 GB, and a few times as much for sorting them
 
 
 def rank(tables: Floats, codes: Codes, top: int, device: torch.device) -> Ranking:
@@ -27,13 +27,13 @@ def rank(tables: Floats, codes: Codes, top: int, device: torch.device) -> Rankin
     distances, rows = np.empty((Q, top), np.float32), np.empty((Q, top), np.int64)
     for start in range(0, Q, step := max(1, CELLS // max(N, 1))):
         part = torch.from_numpy(np.ascontiguousarray(tables[start : start + step])).to(device)
-        near, order = sums(lookup(part), packed).sort(dim=1, stable=True)  # stable: ties go to the lower row
-        distances[start : start + step], rows[start : start + step] = _numpy(near[:, :top]), _numpy(order[:, :top])
+        nearest, order = sums(lookup(part), packed).sort(dim=1, stable=True)  # stable: ties go to the lower row
+        distances[start : start + step], rows[start : start + step] = _numpy(nearest[:, :top]), _numpy(order[:, :top])
     return distances, rows
 
 
 def lookup(tables: Tensor) -> Tensor:
-    """(Q, M, K) -> (Q, P, entries), what packed codes index; see `spq.pq.sums.lookup`."""
+    """The tables (Q, P, entries) that packed codes index, from tables (Q, M, K); see `spq.pq.sums.lookup`."""
     Q, M, K = tables.shape
     if K > 16:
         return tables

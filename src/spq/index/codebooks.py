@@ -1,15 +1,16 @@
-"""The codebooks of an index, from its copy of the model, without the seconds that loading torch takes."""
+"""Read what a search needs from an index's copy of its model, without loading torch, which takes seconds."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spq.errors import ModelMismatchError, StoreError
-from spq.index.store import Manifest
+from spq.index.format import Manifest
 
 Floats = NDArray[np.float32]
 
@@ -18,30 +19,50 @@ def read_codebooks(folder: Path, manifest: Manifest) -> Floats:
     """(M, K, d) from the copy of the model in an index folder.
 
     Raises:
-        ModelMismatchError: the copy says that it is another model. StoreError: it is damaged or missing.
+        ModelMismatchError: the copy is another model. StoreError: it is damaged or missing.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        config = json.loads((folder / "model" / "config.json").read_text("utf-8"))
-        check_model(folder, manifest.model, str(config["hash"]))
+        check_model(folder, manifest.model, str(_config(folder)["hash"]))
         with safe_open(folder / "model" / "model.safetensors", framework="numpy") as tensors:
             codebooks = np.array(tensors.get_tensor("quantizer.codebooks"), np.float32)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise StoreError(f"index {folder}: its copy of the model does not load ({error}); index anew") from None
+        raise _unreadable(folder, error) from None
     if codebooks.ndim != 3 or codebooks.shape[:2] != (manifest.num_codebooks, manifest.codebook_size):
-        raise StoreError(f"index {folder}: the codebooks of its model are not those of its manifest; index anew")
+        raise StoreError(f"index {folder}: the codebooks of its model do not match its manifest; build the index again")
     return codebooks
 
 
-def check_model(folder: Path, ours: str, theirs: str) -> None:
-    """Refuse a model whose codes cannot stand beside those of the index.
+def read_input_size(folder: Path) -> int:
+    """The side of the pictures that the model of an index folder sees, in pixels.
+
+    Raises:
+        StoreError: the copy of the model is damaged or missing.
+    """
+    try:
+        return int(_config(folder)["recipe"]["input"]["size"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _unreadable(folder, error) from None
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((folder / "model" / "config.json").read_text("utf-8"))
+    return config
+
+
+def _unreadable(folder: Path, error: Exception) -> StoreError:
+    return StoreError(f"index {folder}: its copy of the model does not load ({error}); build the index again")
+
+
+def check_model(folder: Path, index_hash: str, model_hash: str) -> None:
+    """Refuse a model that did not make the codes of an index.
 
     Raises:
         ModelMismatchError: names both hashes.
     """
-    if ours != theirs:
+    if index_hash != model_hash:
         raise ModelMismatchError(
-            f"index {folder} holds codes of model {ours}, not of {theirs}; "
-            "codes of two models do not mix: give that model, or a new --out"
+            f"index {folder} holds codes of model {index_hash}, not of {model_hash}; "
+            "codes of two models do not mix: use that model, or a new index folder"
         )

@@ -1,16 +1,17 @@
 """From pictures to codes with all cores: each worker reads, hashes, decodes and encodes a share of the pictures.
 
-Workers are threads, one a core, and torch computes each worker's batch with one thread. Reading, hashing, Pillow's decoding
-and torch all let go of Python's lock, so every core is busy from the first picture to the last and waits for no other.
-Stages side by side would share the same cores, and torch's own threads would wait for each other at every layer.
+Workers are threads, one for each core, and torch computes each worker's batch with one thread. Reading, hashing, Pillow's
+decoding and torch all release Python's lock, so every core is busy from the first picture to the last. Separate stages would
+compete for the same cores, and torch's own threads would wait for each other at every layer.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict, deque
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,31 +19,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.common.parallel import cores
+from spq.common.parallel import cores, map_in_order
 from spq.data.decode import to_pixels
 from spq.data.image_set import ImageSet
 from spq.errors import ImageError
-from spq.index.store import Item
+from spq.index.items import Item
 
 if TYPE_CHECKING:
     from spq.model.model import Model, Precision
 
-AHEAD = 2  # batches for each worker that are in work or wait for the consumer: what bounds the memory
-CHECKED = 256  # pictures that are encoded in both precisions before bf16 is trusted with the others
-REMEMBERED = 65_536  # hashes: far more than are ahead of what the store has
-AGREEMENT = 0.995  # share of their sub-codes that must be the same
+CHECKED = 256  # pictures that are encoded in both precisions, to decide whether bf16 is used for the others
+REMEMBERED = 65_536  # hashes: far more than pictures that are encoded and not yet stored
+AGREEMENT = 0.995  # share of the sub-codes that must be the same for bf16
 
-Seen = tuple[Item, Item | None]  # a picture, and its twin: the known item of the same bytes, whose code it has
+Seen = tuple[Item, Item | None]  # a picture, and its twin: a known item of the same bytes, whose code it gets
 
 
 class Encoder:
     """Makes items of pictures.
 
     Args:
-        twin_of: the known item of a hash, asked from all workers at once. A picture that has one is not decoded.
-        workers: by default as many as torch would use threads, or as there are cores beside a GPU.
+        twin_of: hash -> the known item of these bytes, called by all workers. A picture with a twin is not decoded.
+        workers: by default as many as torch uses threads, or with a GPU as many as there are cores.
     Attributes:
-        precision: bf16 where the hardware is faster with it and the first pictures get the same codes, else fp32.
+        precision: bf16 if the hardware is faster with it and the first pictures get the same codes, else fp32.
         note: why bf16 was not used although the hardware is faster with it; else empty.
     """
 
@@ -54,24 +54,24 @@ class Encoder:
         self.precision: Precision = "fp32"
         self.note = ""
         self._recent: OrderedDict[bytes, NDArray[np.uint8]] = OrderedDict()  # hash -> code
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def encode(self, positions: Sequence[int]) -> Generator[Seen, None, None]:
-        """The items of the pictures at `positions`, in that order; one that cannot be read has a reason and no code.
+        """The items of the pictures at `positions`, in that order. An unreadable picture has a reason and no code.
 
-        The workers are at most a few batches ahead of the consumer. Close the iterator, and they stop after the picture
-        that they are at.
+        The workers are at most a few batches ahead of the consumer. When the iterator is closed, they stop after their current
+        picture.
         """
-        self._stopped = False
+        self._stopped.clear()
         self._recent.clear()
         with closing(self._in_order(positions)) as seen:
             for item, twin in seen:
-                yield self._as_before(item), twin
+                yield self._with_known_code(item), twin
 
-    def _as_before(self, item: Item) -> Item:
-        """With the code of a picture of the same bytes a little earlier, which `twin_of` may not know yet.
+    def _with_known_code(self, item: Item) -> Item:
+        """Give an item the code of a recent picture of the same bytes, which `twin_of` may not know yet.
 
-        Of two batches, rounding or precision may have given them different ones.
+        Rounding or precision may differ between two batches, and so may the codes.
         """
         if item.code is None or not item.hash:
             return item
@@ -87,42 +87,40 @@ class Encoder:
             yield from self._encode_batch(positions[:CHECKED], check=True)
             positions = positions[CHECKED:]
         step = max(1, min(self.model.batch_size, -(-len(positions) // self.workers)))
-        threads, ahead = torch.get_num_threads(), deque[Future[list[Seen]]]()
-        pool = ThreadPoolExecutor(self.workers, "encode", initializer=torch.set_num_threads, initargs=(1,))
+        batches = (positions[start : start + step] for start in range(0, len(positions), step))
+        threads = torch.get_num_threads()
+        encoded = map_in_order(
+            self._encode_batch, batches, self.workers, self._stopped, start=lambda: torch.set_num_threads(1)
+        )
         try:
-            for start in range(0, len(positions), step):
-                if len(ahead) == AHEAD * self.workers:
-                    yield from ahead.popleft().result()
-                ahead.append(pool.submit(self._encode_batch, positions[start : start + step]))
-            while ahead:
-                yield from ahead.popleft().result()
+            with closing(encoded):
+                for seen in encoded:
+                    yield from seen
         finally:
-            self._stopped = True
-            pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)  # each worker has set it for the whole process
 
     def _encode_batch(self, positions: Sequence[int], check: bool = False) -> list[Seen]:
         size = self.model.config.input.size
-        pixels = np.empty((len(positions), size, size, 3), np.uint8).transpose(0, 3, 1, 2)  # as Pillow gives them
+        pixels = np.empty((len(positions), size, size, 3), np.uint8).transpose(0, 3, 1, 2)  # in the layout of Pillow
         seen: list[Seen] = []
-        fresh: list[int] = []  # rows of `seen`
+        new_rows: list[int] = []  # rows of `seen` that need a code
         for position in positions:
-            if self._stopped:
+            if self._stopped.is_set():
                 raise CancelledError
-            item, twin = self._look(position, pixels[len(fresh)])
+            item, twin = self._read(position, pixels[len(new_rows)])
             if item.code is None and not item.reason:
-                fresh.append(len(seen))
+                new_rows.append(len(seen))
             seen.append((item, twin))
-        if not fresh:
+        if not new_rows:
             return seen
-        pixels = pixels[: len(fresh)]
+        pixels = pixels[: len(new_rows)]
         codes = self._checked(pixels) if check else self.model.encode(pixels, precision=self.precision)
-        for row, code in zip(fresh, codes, strict=True):
+        for row, code in zip(new_rows, codes, strict=True):
             seen[row] = replace(seen[row][0], code=code), None
         return seen
 
-    def _look(self, position: int, pixels: NDArray[np.uint8]) -> Seen:
-        """One picture, read once: with the code of its twin, or its `pixels` (3, S, S) filled in, or a reason."""
+    def _read(self, position: int, pixels: NDArray[np.uint8]) -> Seen:
+        """Read one picture: its item has the code of a twin, or a reason, or else its `pixels` (3, S, S) are filled."""
         path = self.source.ids[position]
         try:
             status = self.source.stat(position)
@@ -148,13 +146,13 @@ class Encoder:
         return replace(item, width=width, height=height)
 
     def _checks_bf16(self, count: int) -> bool:
-        """Whether the hardware is faster with bf16, and there are so many pictures that finding out pays."""
+        """Whether the hardware is faster with bf16, and there are enough pictures to make a check worthwhile."""
         from spq.model.device import resolve_precision
 
         return count >= 8 * CHECKED and resolve_precision("auto", self.model.device.type) == "bf16"
 
     def _checked(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The fp32 codes of `pixels` (N, 3, S, S); decides on the precision of all others."""
+        """The fp32 codes of `pixels` (N, 3, S, S). Their comparison decides the precision for all others."""
         codes = self.model.encode(pixels)
         same = float(np.mean(self.model.encode(pixels, precision="bf16") == codes))
         if same >= AGREEMENT:
@@ -165,12 +163,12 @@ class Encoder:
 
 
 def hash_of(data: bytes) -> bytes:
-    """What the index knows the bytes of a picture by."""
+    """The hash by which the index knows the bytes of a picture."""
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def default_workers(model: Model) -> int:
-    """As many as torch would use threads on a CPU; beside a GPU, as there are cores to decode with."""
+    """As many workers as torch uses threads on a CPU; with a GPU, as many as there are cores for decoding."""
     import torch
 
     if model.device.type == "cpu":
@@ -185,9 +183,9 @@ def is_unchanged(source: ImageSet, position: int, known: tuple[int, int] | None)
     try:
         return source.stat(position) == known
     except ImageError:
-        return False  # vanished since it was listed: looked at again, and recorded as unreadable
+        return False  # it has vanished: it is read again, and recorded as unreadable
 
 
 def to_be_retried(item: Item) -> Item:
-    """No file has this size and time, so the next sync looks at it again; no hash, so its code is given to no other."""
+    """An item that the next sync reads again, because no file has this size and time. It has no hash, so no twin."""
     return replace(item, size=-1, mtime_ns=-1, hash=b"")

@@ -1,4 +1,4 @@
-"""Why a picture is an answer: what each codebook adds to its distance."""
+"""Explain a distance: what each codebook adds to it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ class Part:
     """What codebook m adds.
 
     Attributes:
-        codeword: the picture's own in this codebook. nearest: the one that is nearest to the query, in the index's distance.
-        distance: of the query to `codeword`, in the index's distance; it may be negative for `dot`, and where negative examples
+        codeword: the picture's codeword in this codebook.
+        nearest: the codeword that is nearest to the query, in the index's distance.
+        distance: of the query to `codeword`, in the index's distance. It may be negative for `dot`, or if negative pictures
             outweigh the positive ones.
-        share: of the sum of all parts, each without its sign; 0 where all are 0.
+        share: of the sum of all parts, each without its sign; 0 if all are 0.
     """
 
     m: int
@@ -29,10 +30,10 @@ class Part:
 
 
 def explain(table: Floats, code: NDArray[np.uint8]) -> list[Part]:
-    """The parts of one distance; their `distance`s add up to that of the search.
+    """The parts of one distance. Their `distance`s add up to the distance that the search gives.
 
     Args:
-        table: (M, K) of the query, as the search looked codes up in it. code: (M,) of the answer.
+        table: (M, K), of the query. code: (M,), of the answer.
 
     >>> [(part.codeword, part.nearest, part.distance, part.share) for part in explain(
     ...     np.float32([[3, 4], [0, 1]]), np.uint8([0, 1]))]

@@ -1,4 +1,7 @@
-"""Export an index: a plain FAISS file, or codes and codebooks as NumPy or Parquet. docs/guides/exporting.md reads them."""
+"""Export an index for other tools: a plain FAISS file, or codes and codebooks as NumPy or Parquet.
+
+docs/guides/exporting.md shows how to read them.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ from numpy.typing import NDArray
 from spq.common.files import Replacing
 from spq.errors import ConfigError
 from spq.index.codebooks import read_codebooks
-from spq.index.store import Manifest, Store
+from spq.index.format import Manifest
+from spq.index.store import Store
 
 
 @dataclass(frozen=True)
 class _Content:
-    """All of an index, read in one go. ids (N,) ascending, paths, codes (N, M), codebooks (M, K, d)."""
+    """Everything in an index: ids (N,) ascending, paths, codes (N, M), codebooks (M, K, d)."""
 
     manifest: Manifest
     ids: NDArray[np.int64]
@@ -28,10 +32,10 @@ class _Content:
 
 
 def export_faiss(store: Store, out: Path) -> dict[str, Any]:
-    """An `IndexIDMap` of a plain `IndexPQ` under our ids, for `faiss.read_index`; `out`.json says their paths.
+    """Write an `IndexIDMap` of a plain `IndexPQ`, with our ids, for `faiss.read_index`. `out`.json has the path of each id.
 
-    FAISS's METRIC_L2 sums squared distances: it ranks as `sqeuclidean`, also where the index itself is `l2`. For `dot` it is
-    METRIC_INNER_PRODUCT, which gives inner products, the largest first: our distances without their minus.
+    FAISS's METRIC_L2 sums squared distances, so it ranks like `sqeuclidean`, also if the index itself uses `l2`. For `dot` the
+    metric is METRIC_INNER_PRODUCT. It gives inner products, the largest first: our distances without their minus sign.
     """
     import faiss
 
@@ -50,20 +54,20 @@ def export_faiss(store: Store, out: Path) -> dict[str, Any]:
     out.parent.mkdir(parents=True, exist_ok=True)
     with Replacing(out.with_name(f"{out.name}.json")) as temporary:
         temporary.write_text(json.dumps(named, indent=0) + "\n", "utf-8")
-    with Replacing(out) as temporary:  # by Python: it says why a file cannot be written
+    with Replacing(out) as temporary:  # Python says why a file cannot be written, FAISS does not
         temporary.write_bytes(faiss.serialize_index(index).tobytes())
     return facts | {"paths": f"{out}.json"}
 
 
 def export_codes(store: Store, out: Path) -> dict[str, Any]:
-    """Ids, paths, codes, codebooks, distance and model hash as `.npz` (nothing pickled) or `.parquet`.
+    """Write ids, paths, codes, codebooks, distance and model hash as `.npz` (without pickle) or `.parquet`.
 
     Raises:
         ConfigError: another suffix.
     """
     writers = {".npz": _write_npz, ".parquet": _write_parquet}
     if out.suffix not in writers:
-        raise ConfigError(f"--out {out} does not say in which format; end it in .npz or .parquet")
+        raise ConfigError(f"`out` {out} has no known format; end it in .npz or .parquet")
     content = _read(store)
     out.parent.mkdir(parents=True, exist_ok=True)
     with Replacing(out) as temporary:
@@ -72,7 +76,7 @@ def export_codes(store: Store, out: Path) -> dict[str, Any]:
 
 
 def packed(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Codes (N, M) as FAISS keeps them: one string of bits, the first sub-code and its lowest bit first.
+    """Codes (N, M) as FAISS stores them: one string of bits, the first sub-code and its lowest bit first.
 
     >>> packed(np.uint8([[1, 2, 3]]), bits=4).tolist()
     [[33, 3]]
@@ -100,11 +104,11 @@ def _facts(content: _Content) -> dict[str, Any]:
 
 
 def _write_npz(path: Path, content: _Content) -> None:
-    """Paths as one run of bytes with offsets: fixed-width text would take the longest path's room for each."""
+    """Write paths as one block of bytes with offsets: fixed-width text would give each path the room of the longest."""
     names = [name.encode("utf-8", "surrogateescape") for name in content.paths]
     offsets = np.cumsum([0, *map(len, names)], dtype=np.int64)
     text = np.frombuffer(b"".join(names), np.uint8)
-    with path.open("wb") as file:  # given a name, NumPy would add to it
+    with path.open("wb") as file:  # NumPy would add a suffix to a name
         np.savez_compressed(
             file, ids=content.ids, paths=text, path_offsets=offsets, codes=content.codes, codebooks=content.codebooks,
             distance=np.array(content.manifest.distance), model=np.array(content.manifest.model),
@@ -112,7 +116,7 @@ def _write_npz(path: Path, content: _Content) -> None:
 
 
 def _write_parquet(path: Path, content: _Content) -> None:
-    """Columns id, path and code (a list of M numbers); the rest as JSON under the key `spq` of the file's metadata."""
+    """Write columns id, path and code (a list of M numbers); the rest is JSON under the key `spq` of the file's metadata."""
     import pyarrow as pa
     import pyarrow.parquet
 

@@ -1,15 +1,15 @@
-"""The language of `--where`: conditions on the facts of pictures, from text to a tree (`filter_sql.py` makes SQL of it).
+"""The filter language of `where`: conditions on pictures, from text to a tree. `filter_sql.py` makes SQL of the tree.
 
     label = shoe and (width >= 640 or path ~ summer/*) and not time < 2024-05
 
-A column is `path`, `width`, `height` (pixels), `size` (bytes), `time` (of the file's last change), `label`, or one of the
-user's metadata; `[name]` is the user's for certain, whatever characters are in its name. Operators are `= != < <= > >= ~`
-and `in (a, b)`; `~` matches the wildcards `* ? [abc] [!abc]` against the whole text, and its `*` crosses `/`. Values are words,
+A column is `path`, `width`, `height` (pixels), `size` (bytes), `time` (of the file's last change), `label`, or a column of
+your metadata. `[name]` always means your metadata, and the name may hold any characters. Operators are `= != < <= > >= ~` and
+`in (a, b)`. `~` matches the wildcards `* ? [abc] [!abc]` against the whole text, and its `*` also matches `/`. Values are words,
 numbers, or anything in quotes (a quote inside is doubled). `not` binds first, then `and`, then `or`.
 
-A bare number compares as a number, and only with values that are numbers; anything else compares as text, case and all. A
-date stands for its whole year, month, day, minute or second in local time: `time = 2024-05` is any moment of that May. Where
-a picture has several labels, one that fits is enough. A picture without the value fulfils no comparison but `!=`.
+A number without quotes compares as a number, and only with values that are numbers. Anything else compares as text,
+case-sensitive. A date stands for its whole year, month, day, minute or second in local time: `time = 2024-05` is any moment of
+that May. If a picture has several labels, one that matches is enough. A picture without the value matches only `!=`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, datetime, timedelta
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from spq.errors import ConfigError
 
-NUMBERS = ("width", "height", "size")
-BUILT_IN = ("path", *NUMBERS, "time", "label")
-MAX_TERMS, MAX_DEPTH, MAX_LENGTH = 200, 12, 5000  # what SQLite takes for certain
+Kind: TypeAlias = Literal["text", "number", "time"]
+ITEM_COLUMNS: dict[str, Kind] = {  # that every item of an index has
+    "path": "text",
+    "width": "number",
+    "height": "number",
+    "size": "number",
+    "time": "time",
+}
+BUILT_IN = (*ITEM_COLUMNS, "label")  # the label is kept with the metadata
+MAX_TERMS, MAX_DEPTH, MAX_LENGTH = 200, 12, 5000  # SQLite can handle these
 
 Value: TypeAlias = "str | float"
 Expr: TypeAlias = "Comparison | In | And | Or | Not"
@@ -43,20 +50,25 @@ _DATE = re.compile(
 
 @dataclass(frozen=True)
 class Column:
-    """own: one of the user's metadata, not built in. position: of its first character in the text, from 1."""
+    """A column. own: of the user's metadata, not built in. position: of its first character in the text, from 1."""
 
     name: str
     own: bool = False
     position: int = field(default=0, compare=False, repr=False)
 
     def __str__(self) -> str:
-        bare = _WORD.fullmatch(self.name) and self.name not in BUILT_IN and self.name.lower() not in _RESERVED
-        return f"[{self.name.replace(']', ']]')}]" if self.own and not bare else self.name
+        is_word = _WORD.fullmatch(self.name) and self.name not in BUILT_IN and self.name.lower() not in _RESERVED
+        return f"[{self.name.replace(']', ']]')}]" if self.own and not is_word else self.name
+
+    @property
+    def of_item(self) -> bool:
+        """Whether every item has it; else it is in the metadata."""
+        return not self.own and self.name in ITEM_COLUMNS
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`column operator value`. The value is a float where it compares as a number."""
+    """`column operator value`. The value is a float if it compares as a number."""
 
     column: Column
     operator: str
@@ -68,7 +80,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class In:
-    """`column in (values)`: equal to one of them."""
+    """`column in (values)`: the column equals one of them."""
 
     column: Column
     values: tuple[Value, ...]
@@ -79,7 +91,7 @@ class In:
 
 @dataclass(frozen=True)
 class And:
-    """All of two or more."""
+    """All of two or more parts are true."""
 
     parts: tuple[Expr, ...]
 
@@ -89,7 +101,7 @@ class And:
 
 @dataclass(frozen=True)
 class Or:
-    """Any of two or more."""
+    """One of two or more parts is true."""
 
     parts: tuple[Expr, ...]
 
@@ -99,7 +111,7 @@ class Or:
 
 @dataclass(frozen=True)
 class Not:
-    """The opposite."""
+    """The part is false."""
 
     part: Expr
 
@@ -108,19 +120,19 @@ class Not:
 
 
 def parse(text: str) -> Expr:
-    """The tree of an expression. `str()` of a tree is an expression that parses to the same tree.
+    """Parse an expression. `str()` of the tree is an expression that parses to the same tree.
 
     >>> print(parse("label=shoe AND NOT (width < 640 or [unit price] in (5, '5.-'))"))
     label = "shoe" and not (width < 640 or [unit price] in (5, "5.-"))
 
     Raises:
-        ConfigError: it is none; the message says where, and what to write.
+        ConfigError: it is not an expression; the message says where, and what to write.
     """
-    return _Parser(text).whole()
+    return _Parser(text).parse()
 
 
 def columns(expr: Expr) -> Iterator[Column]:
-    """The columns that an expression names, in its order."""
+    """The columns that an expression names, in their order."""
     if isinstance(expr, And | Or):
         for part in expr.parts:
             yield from columns(part)
@@ -137,12 +149,12 @@ class _Token(NamedTuple):
 
 
 class _Parser:
-    """Recursive descent, one method a rule."""
+    """Recursive descent: one method for each rule."""
 
     def __init__(self, text: str) -> None:
         self.tokens, self.next, self.depth, self.terms = _tokens(text), 0, 0, 0
 
-    def whole(self) -> Expr:
+    def parse(self) -> Expr:
         expr = self._or()
         if self._now.kind != "end":
             raise self._unexpected("and, or, or the end; put quotes around a value of several words")
@@ -150,25 +162,25 @@ class _Parser:
 
     def _or(self) -> Expr:
         parts = [self._and()]
-        while self._took("or"):
+        while self._skip("or"):
             parts.append(self._and())
         return Or(tuple(parts)) if len(parts) > 1 else parts[0]
 
     def _and(self) -> Expr:
         parts = [self._not()]
-        while self._took("and"):
+        while self._skip("and"):
             parts.append(self._not())
         return And(tuple(parts)) if len(parts) > 1 else parts[0]
 
     def _not(self) -> Expr:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise ConfigError(f"--where: more than {MAX_DEPTH} levels at {self._now.position}; take some apart")
-        if self._took("not"):
+            raise ConfigError(f"`where`: more than {MAX_DEPTH} levels at {self._now.position}; take some apart")
+        if self._skip("not"):
             expr: Expr = Not(self._not())
-        elif self._took("("):
+        elif self._skip("("):
             expr = self._or()
-            self._need(")")
+            self._expect(")")
         else:
             expr = self._comparison()
         self.depth -= 1
@@ -179,14 +191,14 @@ class _Parser:
         if self._now.kind == "operator":
             operator = self._advance().text.replace("==", "=")
             return Comparison(column, operator, self._value(column, operator))
-        negated = self._took("not")
-        if not self._took("in"):
+        negated = self._skip("not")
+        if not self._skip("in"):
             raise self._unexpected("in (...)" if negated else "one of = != < <= > >= ~ in")
-        self._need("(")
+        self._expect("(")
         values = [self._value(column, "=")]
-        while self._took(","):
+        while self._skip(","):
             values.append(self._value(column, "="))
-        self._need(")")
+        self._expect(")")
         return Not(In(column, tuple(values))) if negated else In(column, tuple(values))
 
     def _column(self) -> Column:
@@ -207,9 +219,10 @@ class _Parser:
         self._advance()
         self.terms += 1
         if self.terms > MAX_TERMS:
-            raise ConfigError(f"--where: more than {MAX_TERMS} values at {position}; a metadata column can say as much")
-        bare = kind == "word"
-        return _typed(column, operator, text if bare else text[1:-1].replace(text[0] * 2, text[0]), bare, position)
+            raise ConfigError(f"`where`: more than {MAX_TERMS} values at {position}; a metadata column can say as much")
+        is_bare = kind == "word"
+        content = text if is_bare else text[1:-1].replace(text[0] * 2, text[0])
+        return _typed(column, operator, content, is_bare, position)
 
     @property
     def _now(self) -> _Token:
@@ -219,64 +232,65 @@ class _Parser:
         self.next += 1
         return self.tokens[self.next - 1]
 
-    def _took(self, text: str) -> bool:
-        """Step over a mark or a word of the language, if it is there."""
+    def _skip(self, text: str) -> bool:
+        """Step over a mark or a word of the language, if it comes next."""
         found = self._now.kind in ("mark", "word") and self._now.text.lower() == text
         self.next += found
         return found
 
-    def _need(self, mark: str) -> None:
-        if not self._took(mark):
+    def _expect(self, mark: str) -> None:
+        if not self._skip(mark):
             raise self._unexpected(mark)
 
-    def _unexpected(self, wanted: str) -> ConfigError:
-        there = "ends" if self._now.kind == "end" else f"has {_short(self._now.text)}"
-        return ConfigError(f"--where: {there} at {self._now.position}; expected {wanted}")
+    def _unexpected(self, expected: str) -> ConfigError:
+        found = "ends" if self._now.kind == "end" else f"has {_short(self._now.text)}"
+        return ConfigError(f"`where`: {found} at {self._now.position}; expected {expected}")
 
 
 def _tokens(text: str) -> list[_Token]:
-    """The words of an expression, and an `end`."""
-    odd = next((p for p, character in enumerate(text, 1) if character == "\0" or "\ud800" <= character < "\udc80"), 0)
-    if odd:
-        raise ConfigError(f"--where: the character at {odd} is in no path and no table; take it out")
+    """The tokens of an expression, and an `end`."""
+    bad = next((p for p, character in enumerate(text, 1) if character == "\0" or "\ud800" <= character < "\udc80"), 0)
+    if bad:
+        raise ConfigError(f"`where`: the character at {bad} is in no path and no table; take it out")
     tokens, at = [], 0
     while at < len(text):
         found = _TOKEN.match(text, at)
         if not found:
             remedies = {"[": "close it with ]", "!": "write != or not"}
             remedy = f"close it with {text[at]}" if text[at] in "\"'" else remedies.get(text[at], "take it out")
-            raise ConfigError(f"--where: lone {text[at]} at {at + 1}; {remedy}")
+            raise ConfigError(f"`where`: lone {text[at]} at {at + 1}; {remedy}")
         if found.lastgroup != "space":
             tokens.append(_Token(str(found.lastgroup), found[0], at + 1))
         at = found.end()
     return [*tokens, _Token("end", "", len(text) + 1)]
 
 
-def _typed(column: Column, operator: str, text: str, bare: bool, position: int) -> Value:
-    """The value as it compares with a column: a number, or text. A date stays text, and is checked."""
+def _typed(column: Column, operator: str, text: str, is_bare: bool, position: int) -> Value:
+    """The value as it compares with a column: a number, or text. A date is checked, and stays text."""
     if len(text) > MAX_LENGTH:
         raise ConfigError(
-            f"--where: more than {MAX_LENGTH:,} characters in the value at {position}; * stands for any number"
+            f"`where`: more than {MAX_LENGTH:,} characters in the value at {position}; * stands for any number"
         )
     number = to_number(text)
     if column.own or column.name in ("path", "label"):
-        return number if number is not None and bare and operator != "~" else text
+        return number if number is not None and is_bare and operator != "~" else text
     if operator == "~":
-        raise ConfigError(f"--where: ~ before {position} is for text; {column} takes = != < <= > >= in")
+        raise ConfigError(f"`where`: ~ before {position} is for text; {column} takes = != < <= > >= in")
     if column.name == "time":
         try:
             period(text)
         except ValueError:
-            told = f"{_short(text)} at {position} is no date; write 2024-05-01 or '2024-05-01 12:00'"
-            raise ConfigError(f"--where: {told}") from None
+            raise ConfigError(
+                f"`where`: {_short(text)} at {position} is no date; write 2024-05-01 or '2024-05-01 12:00'"
+            ) from None
         return text
     if number is None:
-        raise ConfigError(f"--where: {column} is a number, not {_short(text)} at {position}; write {column} >= 640")
+        raise ConfigError(f"`where`: {column} is a number, not {_short(text)} at {position}; write {column} >= 640")
     return number
 
 
 def to_number(text: str) -> float | None:
-    """The number that a text is. One of more than 15 digits is a name: as floats, neighbours would be equal."""
+    """The number that a text holds, or None. More than 15 digits are not a number: as floats, neighbours would be equal."""
     found = _NUMBER.fullmatch(text)
     if not found or len(found[1] + found[2]) > 15:
         return None
@@ -285,11 +299,12 @@ def to_number(text: str) -> float | None:
 
 
 def period(text: str) -> tuple[int, int]:
-    """A date, or a time of a day -> its first moment and the first one after it, in ns since 1970; beyond what 64 bits
-    hold (1677..2262), the nearest that they do, as for times of change.
+    """The first moment of a date or time, and the first moment after it, in ns since 1970.
+
+    Years outside 1678..2261 do not fit into 64 bits; they give the nearest value that does.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a date.
     """
     found = _DATE.fullmatch(text)
     if not found:

@@ -1,4 +1,4 @@
-"""What lies in an index folder, `manifest.json` and `items.sqlite`: their format, how it is migrated, who may write."""
+"""The files of an index folder, `manifest.json` and `items.sqlite`: their format, its migration, and the write lock."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from spq.errors import ConfigError, StoreError
 
 C = TypeVar("C", bound=sqlite3.Connection)
 FORMAT = 2
-SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the second where SQLite's message quotes a damaged schema
-_NEW = ".manifest."  # start of the name of a manifest that is still being written
+METADATA_SINCE = 2  # format from which items have metadata and revisions
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the second if SQLite's message quotes a damaged schema
+_NEW = ".manifest."  # a manifest that is still being written begins with this
 _LOCK = ".lock"
 
 _TABLES = (
     """CREATE TABLE items (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,  -- an id is never given twice
+        id INTEGER PRIMARY KEY AUTOINCREMENT,  -- an id is never used again
         path TEXT NOT NULL UNIQUE,
         hash BLOB,                             -- of the picture's bytes
         size INTEGER NOT NULL,
@@ -38,12 +39,12 @@ _TABLES = (
 )
 _TO_FORMAT_2 = (
     "ALTER TABLE items ADD COLUMN metadata TEXT",  # a JSON object: the collection's columns, and its label
-    "ALTER TABLE items ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",  # number of the change that last wrote the row
+    "ALTER TABLE items ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",  # of the change that last wrote the row
     "DROP INDEX IF EXISTS items_by_hash",
-    "CREATE INDEX items_by_hash ON items (substr(hash, 1, 8))",  # as good as the whole hash, in half the bytes
+    "CREATE INDEX items_by_hash ON items (substr(hash, 1, 8))",  # as selective as the whole hash, in half the bytes
     "CREATE INDEX items_by_revision ON items (revision)",
     "CREATE INDEX items_without_code ON items (status) WHERE status = 1",
-    # What was dropped, so that readers can follow. Row 0 stands for older ones that are no longer listed.
+    # Removed items, so that readers can follow. Row 0 stands for older ones that are no longer listed.
     "CREATE TABLE removed (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL)",
     "CREATE INDEX removed_by_revision ON removed (revision)",
     "PRAGMA user_version = 2",
@@ -52,7 +53,7 @@ _TO_FORMAT_2 = (
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the codes of an index are."""
+    """What kind of codes an index holds."""
 
     format: int
     spq_version: str
@@ -68,37 +69,45 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an index folder.
 
     Raises:
-        StoreError: no index there, damaged, or of a newer format.
+        StoreError: no index, a damaged manifest, or a newer format.
     """
     try:
         content = json.loads((folder / "manifest.json").read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(f"no index at {folder}; make one with spq index IMAGES --model MODEL --out {folder}") from None
+        raise StoreError(f"no index at {folder}; build one first, or check the path") from None
     except (OSError, ValueError) as error:
-        raise StoreError(f"index {folder}: manifest.json is unreadable ({error}); restore it or index anew") from None
-    if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
-        raise StoreError(f"index {folder} has format {content['format']}, this spq reads up to {FORMAT}; update spq")
+        raise StoreError(
+            f"index {folder}: manifest.json is unreadable ({error}); restore it or build the index again"
+        ) from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if isinstance(found, int) and (reason := newer_format(f"index {folder}", found)):
+        raise StoreError(reason)
     try:
         return from_dict(Manifest, content, where=f"{folder}/manifest.json")
     except (ConfigError, TypeError) as error:
-        raise StoreError(f"{error}; restore the file or index anew") from None
+        raise StoreError(f"{error}; restore the file or build the index again") from None
+
+
+def newer_format(name: str, found: int) -> str:
+    """Why this version cannot read a format; empty if it can."""
+    return f"{name} has format {found}, this spq reads up to {FORMAT}; update spq" if found > FORMAT else ""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """The folder becomes an index here, in one step."""
+    """Write the manifest in one step. With it, a folder is an index."""
     temporary = folder / f"{_NEW}{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(asdict(manifest), indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / "manifest.json")
-    handle = os.open(folder, os.O_RDONLY)  # or a power cut may undo the renaming, but not what is written afterwards
+    handle = os.open(folder, os.O_RDONLY)  # else a power cut may undo the rename, but not later writes
     os.fsync(handle)
     os.close(handle)
 
 
 def has_index(folder: Path) -> bool:
-    """Whether there is an index; False where one may be made: no folder, an empty one, or what a killed creation left.
+    """Whether the folder is an index. False if one can be made: no folder, an empty one, or an interrupted creation.
 
     Raises:
         StoreError: the folder holds something else.
@@ -109,14 +118,16 @@ def has_index(folder: Path) -> bool:
         return False
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else [folder.name]
     if not all(name == _LOCK or name.startswith((_NEW, "items.sqlite")) for name in names):
-        raise StoreError(f"{folder} exists and is not an index; give another --out")
+        raise StoreError(f"{folder} exists and is not an index; give another folder")
     if "items.sqlite" in names and _holds_items(folder):
-        raise StoreError(f"index {folder} has lost its manifest.json; restore it, or delete the folder and index anew")
+        raise StoreError(
+            f"index {folder} has lost its manifest.json; restore it, or delete the folder and build the index again"
+        )
     return False
 
 
 def _holds_items(folder: Path) -> bool:
-    """False where a creation was killed before the manifest was in place."""
+    """False if a creation was interrupted before the manifest was written."""
     with closing(_connect(folder, "mode=ro", Reader)) as connection:
         try:
             return bool(connection.execute("SELECT id FROM items LIMIT 1").fetchall())
@@ -128,36 +139,36 @@ def _holds_items(folder: Path) -> bool:
 
 @contextmanager
 def locked(folder: Path, wait: float = 0) -> Iterator[None]:
-    """The right to write: one writer at a time.
+    """Hold the write lock: one writer at a time.
 
     Args:
         wait: seconds to wait for another process to end.
     Raises:
-        StoreError: another process has it.
+        StoreError: another process holds it.
     """
     end = time.monotonic() + wait
     with (folder / _LOCK).open("ab") as lock:
-        while not _taken(lock):
+        while not _acquired(lock):
             if time.monotonic() >= end:
-                raise StoreError(f"another process is writing to index {folder}; wait for it to end, or give --wait")
+                raise StoreError(f"another process is writing to index {folder}; try again when it ends, or set `wait`")
             time.sleep(0.05)
         yield
 
 
-def _taken(lock: IO[bytes]) -> bool:
+def _acquired(lock: IO[bytes]) -> bool:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when a process is killed
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when a process is killed
     except BlockingIOError:
         return False
     return True
 
 
 def open_writer(folder: Path) -> sqlite3.Connection:
-    """A connection that writes, for the holder of the lock. Tables are made, or brought to this format, at one blow."""
+    """A connection for writing. The caller holds the lock. Tables are made, or migrated to this format, in one transaction."""
     connection = _connect(folder, "mode=rwc", sqlite3.Connection)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # what was reported done survives a power cut
+        connection.execute("PRAGMA synchronous = FULL")  # what was committed survives a power cut
         if format_of(connection) < FORMAT:
             _migrate(folder, connection)
     except BaseException:
@@ -169,15 +180,18 @@ def open_writer(folder: Path) -> sqlite3.Connection:
 class Reader(sqlite3.Connection):
     """A connection that cannot write."""
 
-    taken_as: tuple[Path, tuple[int, ...]] | None = None  # the folder, and the files that SQLite is told never change
+    assumed: tuple[Path, tuple[int, ...]] | None = None  # folder and file facts that SQLite was told never change
 
     def is_outdated(self) -> bool:
-        """Whether files that were taken as unchanging are others by now. Not between two questions of one snapshot."""
-        return self.taken_as is not None and not self.in_transaction and _files(self.taken_as[0]) != self.taken_as[1]
+        """Whether files that were assumed not to change have changed. Always False inside a snapshot."""
+        return self.assumed is not None and not self.in_transaction and _files(self.assumed[0]) != self.assumed[1]
 
 
 def open_reader(folder: Path) -> Reader:
-    """WAL keeps files beside the database; who may not write there, and on read-only media, has to do without."""
+    """A connection for reading.
+
+    WAL needs to write files beside the database. In a read-only folder the database is opened as immutable instead.
+    """
     try:
         return _probed(_connect(folder, "mode=ro", Reader))
     except sqlite3.OperationalError:
@@ -185,12 +199,12 @@ def open_reader(folder: Path) -> Reader:
         if os.access(folder, os.W_OK) or (log.exists() and log.stat().st_size):
             raise
         reader = _probed(_connect(folder, "mode=ro&immutable=1", Reader))
-        reader.taken_as = folder, files
+        reader.assumed = folder, files
         return reader
 
 
 def _files(folder: Path) -> tuple[int, ...]:
-    """What changes whenever somebody writes to the index, or is about to."""
+    """Facts that change whenever somebody writes to the index, or is about to."""
     try:
         status = (folder / "items.sqlite").stat()
     except OSError:
@@ -200,19 +214,19 @@ def _files(folder: Path) -> tuple[int, ...]:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing."""
+    """Commit everything, or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # a full disk has already undone it
+        if connection.in_transaction:  # SQLite has rolled back already if the disk is full
             connection.execute("ROLLBACK")
         raise
 
 
 def format_of(connection: sqlite3.Connection) -> int:
-    """The format of the tables. That of the manifest runs ahead of it where a migration was cut off."""
+    """The format of the tables. After an interrupted migration, the manifest already has the newer format."""
     return max(1, int(connection.execute("PRAGMA user_version").fetchone()[0]))
 
 
@@ -227,9 +241,7 @@ def _connect(folder: Path, options: str, kind: type[C]) -> C:
 
 def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
     if has_index(folder) and (manifest := read_manifest(folder)).format < FORMAT:
-        write_manifest(
-            folder, replace(manifest, format=FORMAT)
-        )  # first, to keep out an spq that knows the old one only
+        write_manifest(folder, replace(manifest, format=FORMAT))  # first, so that an older spq refuses the index
     with transaction(connection):
         is_new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchall()
         for statement in (*(_TABLES if is_new else ()), *_TO_FORMAT_2):
@@ -237,7 +249,7 @@ def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
 
 
 def _probed(connection: C) -> C:
-    """The connection, if it can be read from: SQLite opens a file at the first question."""
+    """The connection, if reading works. SQLite opens the file at the first statement."""
     try:
         connection.execute("SELECT id FROM items LIMIT 1").fetchall()
     except SQLITE_ERRORS:

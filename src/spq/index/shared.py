@@ -1,8 +1,8 @@
-"""An index for many threads: codes and model once in memory, a connection to the store for each thread.
+"""One index for many threads: codes and model once in memory, one connection to the store for each thread.
 
-SQLite's connections and the row cursors on them are not for several threads at a time, codes and model are. A search takes
-the codes as they were at the last `refresh`, without waiting for a lock or reading anything of the store but its answers:
-while another process writes, one thread follows it, and all others go on.
+Codes and model can serve several threads at once; SQLite's connections and cursors cannot. A search takes the codes as they
+were at the last `refresh`. It waits for no lock, and reads nothing of the store but its answers. While another process
+writes, one thread follows it, and all others go on.
 """
 
 from __future__ import annotations
@@ -12,31 +12,28 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from spq.index.gallery import Gallery, follow
+from spq.index.gallery import Gallery, Rows, follow
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
+from spq.pq.tables import decode
 
 if TYPE_CHECKING:
     from spq.model.model import Model
 
-TOP = 20  # answers of a usual search: for many more, the scan goes another way
+TOP = 20  # answers of a usual search; for many more, the scan may take another method
+FILTERS_KEPT = 8  # filters whose rows are kept: each page of a result has the same filter
 T = TypeVar("T")
-
-FILTERS = 8  # `where` expressions whose rows are kept: a result that is scrolled through is asked for again and again
 
 
 class Recent(Generic[T]):
-    """The values that were asked for last, for any thread. Two that want the same one at once may both make it."""
+    """The most recently used values, for any thread. Two threads that need the same one at once may both make it."""
 
     def __init__(self, kept: int) -> None:
         self._kept, self._lock = kept, threading.Lock()
         self._values: OrderedDict[Hashable, T] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The value of a key, made where it is not there. The key has to name all that the value depends on."""
+        """The value of a key, made if it is not there. The key must name everything that the value depends on."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
@@ -50,82 +47,67 @@ class Recent(Generic[T]):
 
 
 class SharedIndex:
-    """Made of an open index, whose folder it reads. `close()` it when no thread uses it any more."""
+    """Made from an open index. `close()` it when no thread uses it any more."""
 
     def __init__(self, index: ImageIndex) -> None:
-        self._root, self.folder = index, index.store.folder
-        self._store = Store.open(
-            index.store.folder
-        )  # of `refresh` alone: its numbers mean nothing on other connections
-        self._views: list[_View] = []
+        self._copy, self.folder = index.model_copy, index.store.folder
+        self._store = Store.open(self.folder)  # for `refresh` only: its version numbers belong to this connection
+        self._opened: list[ImageIndex] = []
         self._local = threading.local()
-        self._refreshing, self._loading, self._noting = threading.Lock(), threading.Lock(), threading.Lock()
-        self._rows: Recent[NDArray[np.int64]] = Recent(FILTERS)
-        self.gallery = self._ready(follow(self._store, index._scan))
+        self._refreshing, self._noting = threading.Lock(), threading.Lock()
+        self._rows: Recent[Rows] = Recent(FILTERS_KEPT)
+        self.gallery = self._warmed(follow(self._store, self._copy.make_scan))
 
     @property
     def generation(self) -> int:
-        """Grows with every change of the index, over restarts too. It is that of the codes in memory."""
+        """The revision of the codes in memory. It grows with every change of the index, also across restarts."""
         return max(self.gallery.revision, 0)
 
     @property
     def model(self) -> Model:
-        """Loaded once, whoever asks first."""
-        with self._loading:
-            return self._root.model
+        """The model, loaded once for all threads."""
+        return self._copy.model
 
-    def mine(self) -> ImageIndex:
-        """The index for the calling thread: with a connection of its own, all else shared."""
-        view: _View | None = getattr(self._local, "view", None)
-        if view is None:
-            view = self._local.view = _View(self)
+    def of_thread(self) -> ImageIndex:
+        """The index for the calling thread: it has its own connection and shares everything else."""
+        index: ImageIndex | None = getattr(self._local, "index", None)
+        if index is None:
+            index = self._local.index = ImageIndex(Store.open(self.folder), self._copy, self)
             with self._noting:
-                self._views.append(view)
-        return view
+                self._opened.append(index)
+        return index
 
     def refresh(self, stale: Gallery | None = None) -> bool:
         """Read what has changed in the store; returns whether anything has.
 
         Args:
-            stale: where the codes in memory are already others than these, nothing is read.
+            stale: read nothing if the codes in memory are already newer than these.
         """
         with self._refreshing:
             before = self.gallery
             if stale is None or before is stale:
-                now = follow(self._store, self._root._scan, before)
-                self.gallery = now if now.scan is before.scan else self._ready(now)
+                now = follow(self._store, self._copy.make_scan, before)
+                self.gallery = now if now.scan is before.scan else self._warmed(now)
             return self.gallery is not before
 
-    def rows(self, view: ImageIndex, gallery: Gallery, where: str) -> NDArray[np.int64]:
-        """Rows of a filter; those of the last few filters are kept."""
-        return self._rows.get((gallery.version, where), lambda: ImageIndex._rows(view, gallery, where))
+    def latest(self, stale: Gallery | None = None) -> Gallery:
+        """The codes in memory. They are newer than `stale`, if that is given."""
+        if stale is not None:
+            self.refresh(stale)
+        return self.gallery
 
-    def _ready(self, gallery: Gallery) -> Gallery:
-        """With all made that its first search would otherwise make: this thread has the time."""
+    def rows(self, store: Store, gallery: Gallery, where: str) -> Rows:
+        """Rows that a filter matches; those of the last few filters are kept."""
+        return self._rows.get((gallery.version, where), lambda: gallery.rows_where(store, where))
+
+    def _warmed(self, gallery: Gallery) -> Gallery:
+        """Prepare what the first search would otherwise have to prepare."""
         if len(gallery.ids):
-            gallery.scan.search(self._root._tables_of(gallery.scan.code(0)[None]), TOP)
+            x = decode(gallery.scan.code(0)[None], self._copy.codebooks)
+            gallery.scan.search(self._copy.tables(x), TOP)
         return gallery
 
     def close(self) -> None:
-        for view in self._views:
-            view.close()
+        for index in self._opened:
+            index.close()
         self._store.close()
-
-
-class _View(ImageIndex):
-    def __init__(self, shared: SharedIndex) -> None:
-        super().__init__(Store.open(shared.folder))
-        self._shared = shared
-        self._codebooks = shared._root.codebooks
-
-    @property
-    def model(self) -> Model:
-        return self._shared.model
-
-    def _gallery(self, stale: Gallery | None = None) -> Gallery:
-        if stale is not None:
-            self._shared.refresh(stale)
-        return self._shared.gallery
-
-    def _rows(self, gallery: Gallery, where: str) -> NDArray[np.int64]:
-        return self._shared.rows(self, gallery, where)

@@ -1,7 +1,7 @@
-"""The truth of an index: items and their codes in SQLite, beside a manifest. FAISS structures are made from it, never kept.
+"""The durable part of an index: items and their codes in SQLite, beside a manifest. FAISS structures are never saved.
 
-An item and its code are one row, so no crash can part them. SQLite in WAL mode lets readers go on while one writer writes;
-a second writer is refused. Each change has a number, its revision, so that readers can follow by reading what is new.
+An item and its code are one row, so a crash cannot separate them. SQLite in WAL mode lets readers continue while one writer
+writes; a second writer is refused. Each change has a number, its revision, so that readers can read only what is new.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from spq.errors import StoreError, TimeLimitError
 from spq.index.format import (
     FORMAT,
+    METADATA_SINCE,
     SQLITE_ERRORS,
     Manifest,
     has_index,
@@ -31,13 +32,12 @@ from spq.index.format import (
     transaction,
     write_manifest,
 )
+from spq.index.items import COLUMNS, Item, as_json, from_row, text_bytes, to_row
 
-__all__ = ["FORMAT", "Item", "Manifest", "Store", "as_json", "read_manifest"]
-OK, UNREADABLE = 0, 1
+__all__ = ["FORMAT", "Item", "Manifest", "Store", "read_manifest"]
 PAGE, ITEMS_PAGE = 100_000, 1000  # codes, and whole items, that are read at once
-STEPS = 100_000  # of SQLite's machine between two looks at the clock: about a millisecond
+STEPS = 100_000  # instructions of SQLite between two checks of the time: about a millisecond
 
-# A file name may hold bytes that are not UTF-8, which sqlite3 refuses as str: text goes in as bytes and is cast.
 _PUT = (
     "INSERT INTO items (path, hash, size, mtime_ns, width, height, status, reason, code, metadata, revision) "
     "VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?) "
@@ -48,24 +48,6 @@ _PUT = (
 _LAST_REVISION = (
     "SELECT max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0))"
 )
-
-_COLUMNS = "path, size, mtime_ns, hash, width, height, code, reason, id"  # as `_item` takes them, with the metadata
-
-
-@dataclass(frozen=True)
-class Item:
-    """A picture of the collection, with its code (M,) uint8, or the reason why it has none."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    hash: bytes = b""
-    width: int = 0
-    height: int = 0
-    code: NDArray[np.uint8] | None = None
-    reason: str = ""
-    id: int = 0
-    metadata: dict[str, Any] = field(default_factory=dict)  # further columns of the collection, and "label"
 
 
 class Store:
@@ -79,11 +61,11 @@ class Store:
         try:
             self._reader = open_reader(folder)
         except SQLITE_ERRORS as error:
-            raise StoreError(f"index {folder}: items.sqlite does not open ({error}); run spq index again") from None
+            raise StoreError(f"index {folder}: items.sqlite does not open ({error}); build the index again") from None
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest, wait: float = 0) -> Self:
-        """A new, empty index. What a killed `create` left is completed; an index that is there is opened as it is.
+        """Make a new, empty index, or open an existing one. What an interrupted `create` left is completed.
 
         Raises:
             StoreError: the folder holds something else, or another process writes to it.
@@ -98,15 +80,15 @@ class Store:
                     f"index {folder}: items.sqlite does not open ({error}); try again, or delete {folder}"
                 ) from None
             if not has_index(folder):
-                write_manifest(folder, manifest)  # last: an index that is there is whole
+                write_manifest(folder, manifest)  # last: with a manifest, the index is complete
         return cls(folder, read_manifest(folder), wait)
 
     @classmethod
     def open(cls, folder: Path, wait: float = 0) -> Self:
-        """An index that is there, for reading: nothing is written, and the folder may be read-only.
+        """Open an existing index for reading. Nothing is written, and the folder may be read-only.
 
         Raises:
-            StoreError: no index, a damaged one, or one of a newer format.
+            StoreError: no index, a damaged index, or one of a newer format.
         """
         return cls(folder, read_manifest(folder), wait)
 
@@ -121,40 +103,40 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """The right to write: one writer at a time. An index of an older format is migrated first.
+        """Allow writing: one writer at a time. An index of an older format is migrated first.
 
         Raises:
-            StoreError: another process has it.
+            StoreError: another process writes.
         """
         with locked(self.folder, self.wait):
-            with self._told():
+            with self._clear_errors():
                 self._writer = open_writer(self.folder)
             try:
                 self.manifest = read_manifest(self.folder)
                 yield
             finally:
-                with suppress(sqlite3.Error):  # shrink the log where that is possible without waiting for readers
+                with suppress(sqlite3.Error):  # shrink the log if no reader has to be waited for
                     self._writer.execute("PRAGMA busy_timeout = 0")
                     self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._writer.close()
                 self._writer = None
 
     def put(self, items: Iterable[Item]) -> None:
-        """Insert items, or replace those of the same path, in one transaction. A path that is there keeps its id."""
+        """Insert items, or replace those of the same path, in one transaction. A known path keeps its id."""
         with self._change() as (writer, revision):
-            writer.executemany(_PUT, ((*_row(item), revision) for item in items))
+            writer.executemany(_PUT, ((*to_row(item), revision) for item in items))
 
     def describe(self, metadata: Iterable[tuple[str, dict[str, Any]]]) -> None:
-        """Give items, by path, other metadata, in one transaction."""
+        """Replace the metadata of items, by path, in one transaction."""
         with self._change() as (writer, revision):
             writer.executemany(
                 "UPDATE items SET metadata = ?, revision = ? WHERE path = CAST(? AS TEXT)",
-                ((as_json(columns), revision, _bytes(path)) for path, columns in metadata),
+                ((as_json(columns), revision, text_bytes(path)) for path, columns in metadata),
             )
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Drop items by path, in one transaction."""
-        names = [(_bytes(path),) for path in paths]
+        """Remove items by path, in one transaction."""
+        names = [(text_bytes(path),) for path in paths]
         with self._change() as (writer, revision):
             writer.executemany(
                 f"INSERT OR REPLACE INTO removed SELECT id, {revision} FROM items WHERE path = CAST(? AS TEXT)", names
@@ -162,21 +144,22 @@ class Store:
             writer.executemany("DELETE FROM items WHERE path = CAST(? AS TEXT)", names)
 
     def compact(self) -> tuple[int, int]:
-        """Shrink the database to what it holds; returns its bytes before and after. Readers go on, and so they may need
-        to read everything anew: what was dropped is no longer listed.
+        """Shrink the database to what it holds. Readers may have to read everything again: the list of removed items is cleared.
 
+        Returns:
+            bytes before and after.
         Raises:
-            StoreError: no room for a second copy of it; nothing has changed then.
+            StoreError: no room for a second copy of the database; nothing has changed then.
         """
         before = self._bytes_on_disk()
         for leftover in (*self.folder.glob(".manifest.*"), *(self.folder / "model").glob(".*")):
-            leftover.unlink()  # of a writer that was killed
+            leftover.unlink()  # of an interrupted writer
         with self._change() as (writer, _):
             writer.execute(
                 "INSERT OR REPLACE INTO removed SELECT 0, revision FROM removed ORDER BY revision DESC LIMIT 1"
             )
             writer.execute("DELETE FROM removed WHERE id > 0")
-        with self._told():
+        with self._clear_errors():
             self._writing().execute("VACUUM")
             self._writing().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return before, self._bytes_on_disk()
@@ -185,43 +168,60 @@ class Store:
         return sum(file.stat().st_size for file in self.folder.glob("items.sqlite*") if file.suffix != ".sqlite-shm")
 
     def set_source(self, source: str) -> None:
-        """Where the pictures are, for those who show them."""
+        """Record where the pictures are."""
         if source != self.manifest.source:
             self.manifest = replace(self.manifest, source=source)
             write_manifest(self.folder, self.manifest)
 
+    def info(self) -> dict[str, Any]:
+        """Facts of the index, as `spq info` shows them."""
+        manifest = self.manifest
+        return {
+            "kind": "index",
+            "images": len(self),
+            "unreadable": len(self.unreadable()),
+            "bits": manifest.bits,
+            "bytes_per_image": -(-manifest.bits // 8),
+            "distance": manifest.distance,
+            "model": manifest.model,
+            "source": manifest.source,
+            "format": manifest.format,
+        }
+
     def stats(self, paths: Collection[str] | None = None) -> dict[str, tuple[int, int]]:
-        """path -> (size, mtime_ns) of all items, readable or not, or of those of `paths` that are there."""
-        rows = self._of("SELECT path, size, mtime_ns FROM items", paths)
+        """path -> (size, mtime_ns) of all items, readable or not, or of the known ones among `paths`."""
+        rows = self._select_paths("SELECT path, size, mtime_ns FROM items", paths)
         return {path: (size, mtime_ns) for path, size, mtime_ns in rows}
 
     def metadata(self, paths: Collection[str] | None = None) -> dict[str, str]:
         """path -> metadata as JSON, of all items that have any, or of those of `paths`."""
-        rows = self._of("SELECT path, metadata FROM items", paths) if self._has_metadata() else ()
+        rows = self._select_paths("SELECT path, metadata FROM items", paths) if self.has_metadata() else ()
         return {path: metadata for path, metadata in rows if metadata}
 
-    def _of(self, query: str, paths: Collection[str] | None) -> Iterable[tuple[Any, ...]]:
+    def _select_paths(self, query: str, paths: Collection[str] | None) -> Iterable[tuple[Any, ...]]:
         if paths is None:
             return self._select(query)
-        return (row for path in paths for row in self._select(f"{query} WHERE path = CAST(? AS TEXT)", _bytes(path)))
+        return (
+            row for path in paths for row in self._select(f"{query} WHERE path = CAST(? AS TEXT)", text_bytes(path))
+        )
 
     def items_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, Item]:
-        """One encoded item for each of the hashes that are known."""
+        """One encoded item for each known hash."""
         where = "substr(hash, 1, 8) = ? AND hash = ? AND status = 0"
         found = (self._first(where, value[:8], value) for value in set(hashes) if value)
         return {item.hash: item for item in found if item}
 
     def item(self, path: str) -> Item | None:
         """The item of a path."""
-        return self._first("path = CAST(? AS TEXT)", _bytes(path))
+        return self._first("path = CAST(? AS TEXT)", text_bytes(path))
 
     def items(self) -> Iterator[Item]:
-        """All items that have a code, by id; a thousand at a time are read."""
-        question = f"SELECT {self._columns()} FROM items WHERE status = 0 AND id > ? ORDER BY id LIMIT {ITEMS_PAGE}"
+        """All items that have a code, by id. They are read a thousand at a time."""
+        statement = f"SELECT {self._columns()} FROM items WHERE status = 0 AND id > ? ORDER BY id LIMIT {ITEMS_PAGE}"
         last = 0
-        while rows := self._select(question, last):
-            yield from map(_item, rows)
-            last = rows[-1][_COLUMNS.split(", ").index("id")]
+        while rows := self._select(statement, last):
+            yield from map(from_row, rows)
+            last = rows[-1][COLUMNS.index("id")]
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the pictures that have no code."""
@@ -241,7 +241,7 @@ class Store:
         )
 
     def _code_page(self, after: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]] | None:
-        """The next ids and codes. SQLite joins them into one text and one blob: four times as quick as rows in Python."""
+        """The next ids and codes. SQLite joins them into one text and one blob: four times as fast as rows in Python."""
         count, wrong, ids, codes = self._select(
             "SELECT count(*), total(length(code) <> ?), group_concat(id), CAST(group_concat(code, '') AS BLOB) "
             "FROM (SELECT id, code FROM items WHERE status = 0 AND id > ? ORDER BY id LIMIT ?)",
@@ -250,28 +250,30 @@ class Store:
         if not count:
             return None
         if wrong:
-            raise self._misfit()
+            raise self._bad_codes()
         return np.fromstring(ids, np.int64, sep=","), self._as_codes(codes or b"", count)
 
     def _as_codes(self, code_bytes: bytes, count: int) -> NDArray[np.uint8]:
         codes = np.frombuffer(code_bytes, np.uint8)
         M, K = self.manifest.num_codebooks, self.manifest.codebook_size
         if codes.size != count * M or codes.max(initial=0) >= K:
-            raise self._misfit()
+            raise self._bad_codes()
         return codes.reshape(count, M)
 
-    def _misfit(self) -> StoreError:
+    def _bad_codes(self) -> StoreError:
         M, K = self.manifest.num_codebooks, self.manifest.codebook_size
-        return StoreError(f"index {self.folder} holds codes that are not {M} numbers below {K}; index anew")
+        return StoreError(f"index {self.folder} holds codes that are not {M} numbers below {K}; build it again")
 
     def revision(self) -> int:
-        """Number of the last change; -1 in an index of format 1, which has none."""
-        return int(self._select(_LAST_REVISION)[0][0]) if self._has_metadata() else -1
+        """Number of the last change; -1 in an index of format 1, which has no revisions."""
+        return int(self._select(_LAST_REVISION)[0][0]) if self.has_metadata() else -1
 
     def changes(self, since: int) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]] | None:
-        """What was written after a revision: ids (n,) and codes (n, M) put, ids dropped or without a code by now.
+        """What was written after a revision.
 
-        None where all is to be read anew: it is much, or what was dropped in the meantime is no longer listed.
+        Returns:
+            ids (n,) and codes (n, M) that were put, and ids that were removed or lost their code. None if everything has to be
+            read again: there are many changes, or the list of removed items was cleared.
         """
         if since < 0:
             return None
@@ -280,49 +282,50 @@ class Store:
             "LIMIT ?", since, since, PAGE,
         )  # fmt: skip
         put = [row for row in rows if row[1] is not None]
-        gone = np.array([id_ for id_, code in rows if code is None], np.int64)
-        if len(rows) == PAGE or not gone.all():  # 0 stands for those that are no longer listed
+        removed = np.array([id_ for id_, code in rows if code is None], np.int64)
+        if len(rows) == PAGE or not removed.all():  # id 0 stands for a cleared list
             return None
         if any(len(row[1]) != self.manifest.num_codebooks for row in put):
-            raise self._misfit()
-        return np.array([row[0] for row in put], np.int64), self._as_codes(b"".join(r[1] for r in put), len(put)), gone
+            raise self._bad_codes()
+        codes = self._as_codes(b"".join(row[1] for row in put), len(put))
+        return np.array([row[0] for row in put], np.int64), codes, removed
 
     def paths(self, ids: Iterable[int]) -> dict[int, str]:
-        """id -> path, of the ids that are there."""
+        """id -> path, of the known ids."""
         rows = (row for i in ids for row in self._select("SELECT id, path FROM items WHERE id = ?", int(i)))
         return dict(rows)
 
     def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
-        """id -> item, of the ids that are there and have a code."""
-        wanted = json.dumps([int(i) for i in ids])
+        """id -> item, of the known ids that have a code."""
+        id_list = json.dumps([int(i) for i in ids])
         where = "id IN (SELECT value FROM json_each(?)) AND status = 0"
-        rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where}", wanted)
-        return {item.id: item for item in map(_item, rows)}
+        rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where}", id_list)
+        return {item.id: item for item in map(from_row, rows)}
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """What is read inside is the state at one moment, whatever a writer does meanwhile."""
+        """All reads inside see the state of one moment, also while a writer writes."""
         self._select("BEGIN")
         try:
             yield
         finally:
             self._select("ROLLBACK")
 
-    def ids(self, question: str, *values: object) -> NDArray[np.int64]:
-        """The ids (n,) that a question selects, in its order. SQLite joins them into one text, as in `_code_page`."""
-        text = self._select(f"SELECT group_concat(id) FROM ({question})", *values)[0][0]
+    def ids(self, statement: str, *values: object) -> NDArray[np.int64]:
+        """The ids (n,) that a statement selects, in its order. SQLite joins them into one text, as in `_code_page`."""
+        text = self._select(f"SELECT group_concat(id) FROM ({statement})", *values)[0][0]
         return np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
 
-    def select(self, question: str, *values: object) -> list[Any]:
-        """Rows of any question to the tables."""
-        return self._select(question, *values)
+    def select(self, statement: str, *values: object) -> list[Any]:
+        """Rows of any SELECT statement."""
+        return self._select(statement, *values)
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Cut off what is asked of the store inside after so many seconds.
+        """Stop reads inside that take longer than this time.
 
         Raises:
-            TimeLimitError: it was.
+            TimeLimitError: the time is over.
         """
         end = time.monotonic() + seconds
         self._reader.set_progress_handler(lambda: time.monotonic() > end, STEPS)
@@ -332,11 +335,11 @@ class Store:
             self._reader.set_progress_handler(None, 0)
 
     def version(self) -> int:
-        """Changes whenever anyone has changed the items."""
+        """A number that changes with every change of the items, by any process."""
         return int(self._select("PRAGMA data_version")[0][0]) + (self._reopened << 32)
 
     def __len__(self) -> int:
-        """Items with a code. All are counted, less those without: each by a small index."""
+        """The number of items with a code: all items less those without, because both counts are fast."""
         count = "SELECT (SELECT count(*) FROM items) - (SELECT count(*) FROM items WHERE status = 1)"
         return int(self._select(count)[0][0])
 
@@ -344,67 +347,45 @@ class Store:
         try:
             if self._reader.is_outdated():
                 outdated, self._reader = self._reader, open_reader(self.folder)
-                outdated.close()  # not before: while somebody writes, it may be that none can be opened
+                outdated.close()  # after the new one opened: that may fail while somebody writes
                 self._reopened += 1
             return self._reader.execute(statement, values).fetchall()
         except SQLITE_ERRORS as error:
             if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
-                raise TimeLimitError(f"a question to index {self.folder} took too long; ask for less") from None
+                raise TimeLimitError(f"reading index {self.folder} took too long; search for less") from None
             raise StoreError(
-                f"index {self.folder} could not be read ({error}); spq index --verify --out {self.folder} tells more"
+                f"index {self.folder} could not be read ({error}); verify it to see what is wrong"
             ) from None
 
     def _first(self, where: str, *values: bytes) -> Item | None:
         rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where} LIMIT 1", *values)
-        return _item(rows[0]) if rows else None
+        return from_row(rows[0]) if rows else None
 
     def _columns(self) -> str:
-        return f"{_COLUMNS}, {'metadata' if self._has_metadata() else 'NULL'}"
+        return f"{', '.join(COLUMNS)}, {'metadata' if self.has_metadata() else 'NULL'}"
 
-    def _has_metadata(self) -> bool:
-        """False in an index of format 1 that no writer of today has opened."""
-        return bool(self._select("PRAGMA user_version")[0][0] >= 2)
+    def has_metadata(self) -> bool:
+        """Whether items have metadata and revisions. They have none in an index of format 1 that nothing has written to since."""
+        return bool(self._select("PRAGMA user_version")[0][0] >= METADATA_SINCE)
 
     @contextmanager
     def _change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
-        """A transaction, and the number of the change that it makes."""
+        """A transaction, and the revision that it makes."""
         writer = self._writing()
-        with self._told(), transaction(writer):
+        with self._clear_errors(), transaction(writer):
             yield writer, writer.execute(_LAST_REVISION).fetchone()[0] + 1
 
     def _writing(self) -> sqlite3.Connection:
-        assert self._writer is not None, "outside of `with store.writing()`"
+        assert self._writer is not None, "outside `with store.writing()`"
         return self._writer
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """SQLite's errors as ours."""
+    def _clear_errors(self) -> Iterator[None]:
+        """Turn errors of SQLite into StoreError."""
         try:
             yield
         except SQLITE_ERRORS as error:
             raise StoreError(
-                f"index {self.folder}: writing failed ({error}); what was reported done is kept: "
-                "see to the disk (is it full?) and run it again"
+                f"index {self.folder}: writing failed ({error}); what was committed is kept: "
+                "check the disk (is it full?) and try again"
             ) from None
-
-
-def _row(item: Item) -> tuple[object, ...]:
-    facts = (item.hash, item.size, item.mtime_ns, item.width, item.height)
-    status, code = (UNREADABLE, None) if item.code is None else (OK, item.code.tobytes())
-    return _bytes(item.path), *facts, status, _bytes(item.reason) if item.reason else None, code, as_json(item.metadata)
-
-
-def as_json(metadata: dict[str, Any]) -> str | None:
-    """Metadata as the store keeps it; None where there is none."""
-    return json.dumps(metadata, separators=(",", ":")) if metadata else None
-
-
-def _item(row: tuple[Any, ...]) -> Item:
-    path, size, mtime_ns, digest, width, height, code, reason, id_, metadata = row
-    numbers = None if code is None else np.frombuffer(code, np.uint8)
-    facts = json.loads(metadata) if metadata else {}
-    return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_, facts)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

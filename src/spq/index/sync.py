@@ -1,34 +1,42 @@
-"""Bringing a store in step with a collection: what is unchanged costs one `stat`, what is known keeps its code."""
+"""Bring a store in step with a collection. An unchanged picture costs one `stat`; known bytes keep their code."""
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from spq.data.image_set import ImageSet
-from spq.errors import ImageError
+from spq.data.multilabel import READERS
+from spq.errors import DataError, ImageError
 from spq.index.encode import Encoder, Seen
-from spq.index.store import Item, Store, as_json
+from spq.index.items import Item, as_json
+from spq.index.model_copy import ModelCopy
+from spq.index.store import Store
 
 if TYPE_CHECKING:
     from spq.model.model import Model
 
 BATCH = 256  # pictures that are committed together
-LOOK_UPS = 10  # items that are read from the whole table in the time that one takes to be looked up
+LOOK_UPS = 10  # rows that a scan of the whole table reads in the time of one look-up
 Progress = Callable[[int, int, int], None]
 
 
 @dataclass
 class SyncReport:
-    """What a sync did.
+    """What a sync did, in numbers of pictures.
 
-    failed: (path, reason) of every unreadable picture of the index, old ones included. unseen: folders and pictures that
-    could not be looked at, and why. note: what to know of the encoding; mostly empty.
+    Attributes:
+        described: of the unchanged pictures, those with new metadata.
+        kept: pictures whose files are missing or could not be checked.
+        failed: (path, reason) of every unreadable picture of the index, old ones included.
+        unseen: folders and pictures that could not be checked, and why.
+        note: a remark about the encoding; mostly empty.
     """
 
     added: int = 0
@@ -36,63 +44,136 @@ class SyncReport:
     renamed: int = 0
     removed: int = 0
     unchanged: int = 0
-    described: int = 0  # of the unchanged, those with new metadata
-    kept: int = 0  # whose files are missing, or were not looked at
+    described: int = 0
+    kept: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     unseen: list[tuple[str, str]] = field(default_factory=list)
     note: str = ""
 
 
-def refresh(store: Store, source: ImageSet, model: Callable[[], Model], progress: Progress | None) -> SyncReport:
-    """Add what is new and re-encode what has changed, batch by batch. Nothing is removed.
+def sync(
+    store: Store, copy: ModelCopy, source: ImageSet, progress: Progress | None = None, keep_missing: bool = False
+) -> SyncReport:
+    """Make the store hold exactly the pictures of a collection. `ImageIndex.sync` has the details."""
+    if not len(source):
+        raise DataError(f"no pictures in {source.name}; nothing was removed: to remove all, delete {store.folder}")
+    with store.writing():
+        copy.write()
+        report = _add_new(store, copy, source, progress)
+        gone = [] if keep_missing else missing(store, source)
+        store.remove(gone)
+        store.set_source(lasting_name(source.name))
+        report.kept += len(store) + len(store.unreadable()) - len(source)
+    # a renamed file is one removed path and one added path: count it once
+    report.renamed = min(report.renamed, len(gone))
+    report.added, report.removed = report.added - report.renamed, len(gone) - report.renamed
+    return _completed(report, store, source)
+
+
+def add(store: Store, copy: ModelCopy, source: ImageSet) -> SyncReport:
+    """Add or refresh the pictures of a collection, and leave all others as they are."""
+    with store.writing():
+        copy.write()
+        report = _add_new(store, copy, source, None)
+    report.renamed = 0  # nobody checked whether the old paths still exist
+    return _completed(report, store, source)
+
+
+def missing(store: Store, source: ImageSet) -> list[str]:
+    """Paths in the index that the collection no longer has.
+
+    Paths that could not be opened, or lie below a folder that could not be listed, are not missing.
+    """
+    unlisted = {path for path, _ in [*source.unlisted, *source.unopened]}
+    gone = sorted(set(store.stats()) - set(source.ids))
+    return [path for path in gone if unlisted.isdisjoint((path, *map(str, PurePosixPath(path).parents)))]
+
+
+def metadata(source: ImageSet, position: int) -> dict[str, Any]:
+    """The collection's columns for one picture, and `label`: a class name, or a list for a multi-label collection."""
+    columns: dict[str, Any] = {key: values[position] for key, values in source.metadata.items()}
+    if source.labels is not None:
+        label, names = source.labels[position], source.class_names
+        is_multilabel = source.labels.ndim == 2
+        columns["label"] = [names[n] for n in label.nonzero()[0]] if is_multilabel else names[int(label)]
+    return columns
+
+
+def lasting_name(name: str) -> str:
+    """The name of a collection, with a path made absolute, so that it works from any working directory."""
+    kind, colon, rest = name.partition(":")
+    if colon and kind in READERS:
+        return f"{kind}:{lasting_name(rest)}"
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() or glob.glob(str(path)) else name  # noqa: PTH207 (as open_images does)
+
+
+def _completed(report: SyncReport, store: Store, source: ImageSet) -> SyncReport:
+    report.failed = store.unreadable()
+    report.unseen = [*source.unlisted, *source.unopened, *report.unseen]
+    return report
+
+
+def _add_new(store: Store, copy: ModelCopy, source: ImageSet, progress: Progress | None) -> SyncReport:
+    """Add new pictures and re-encode changed ones, batch by batch. Nothing is removed.
 
     `renamed` counts, among the added, those whose bytes the index knew under a path that the collection no longer has.
-
-    Args:
-        model: called when there is a picture to look at.
-        progress: called with (pictures committed, pictures to look at, unreadable ones among the committed).
     """
     paths = source.ids if len(source) * LOOK_UPS < len(store) else None
     known, report = store.stats(paths), SyncReport()
-    work, unchanged = _look(source, known, report)
+    work, unchanged = _changed(source, known, report)
     report.described = _describe(store, source, unchanged, store.metadata(paths))
-    if not work:
-        return report
-    present, unreadable = set(source.ids), 0
-    encoder = Encoder(source, model(), _twins(store))
-    with closing(encoder.encode(work)) as encoded:
-        for start in range(0, len(work), BATCH):
-            positions = work[start : start + BATCH]
-            seen = list(islice(encoded, len(positions)))
-            touched = _touched(store, known, seen)
-            store.put(
-                replace(item, metadata=metadata(source, position))
-                for position, (item, _) in zip(positions, seen, strict=True)
+    if work:
+        _encode(_Work(store, source, work, known), copy.model, report, progress)
+    return report
+
+
+@dataclass(frozen=True)
+class _Work:
+    """positions: pictures of `source` to encode. known: path -> (size, mtime_ns) of what the store has."""
+
+    store: Store
+    source: ImageSet
+    positions: list[int]
+    known: dict[str, tuple[int, int]]
+
+
+def _encode(work: _Work, model: Model, report: SyncReport, progress: Progress | None) -> None:
+    """Encode and commit the pictures, and count them in the report."""
+    present, unreadable = set(work.source.ids), 0
+    encoder = Encoder(work.source, model, _twins(work.store))
+    with closing(encoder.encode(work.positions)) as encoded:
+        for start in range(0, len(work.positions), BATCH):
+            positions = work.positions[start : start + BATCH]
+            batch = list(islice(encoded, len(positions)))
+            touched = _touched(work, batch)
+            work.store.put(
+                replace(item, metadata=metadata(work.source, position))
+                for position, (item, _) in zip(positions, batch, strict=True)
             )
-            for item, twin in seen:
+            for item, twin in batch:
                 if item.code is None:
                     unreadable += 1
                 elif item.path in touched:
                     report.unchanged += 1
-                elif item.path in known:
+                elif item.path in work.known:
                     report.changed += 1
                 else:
                     report.added += 1
                     report.renamed += twin is not None and twin.path not in present
             if progress:
-                progress(start + len(positions), len(work), unreadable)
+                progress(start + len(positions), len(work.positions), unreadable)
     report.note = encoder.note
-    return report
 
 
-def _touched(store: Store, known: Collection[str], seen: Iterable[Seen]) -> set[str]:
-    """Paths of pictures that have another time of change, and the bytes that they had before."""
-    before = ((item, store.item(item.path)) for item, twin in seen if twin and item.path in known)
+def _touched(work: _Work, batch: Iterable[Seen]) -> set[str]:
+    """Paths of pictures whose time of change differs and whose bytes do not."""
+    before = ((item, work.store.item(item.path)) for item, twin in batch if twin and item.path in work.known)
     return {item.path for item, old in before if old and old.hash == item.hash}
 
 
 def _twins(store: Store) -> Callable[[bytes], Item | None]:
-    """The encoded item of a hash, for several threads at once."""
+    """A function hash -> the encoded item with these bytes, for several threads at once."""
     lock = Lock()
 
     def twin_of(digest: bytes) -> Item | None:
@@ -102,21 +183,10 @@ def _twins(store: Store) -> Callable[[bytes], Item | None]:
     return twin_of
 
 
-def metadata(source: ImageSet, position: int) -> dict[str, Any]:
-    """What a collection says of a picture: its columns, and `label`: a class name, or a list where there may be several."""
-    columns: dict[str, Any] = {key: values[position] for key, values in source.metadata.items()}
-    if source.labels is not None:
-        label = source.labels[position]
-        several = source.labels.ndim == 2
-        names = source.class_names
-        columns["label"] = [names[n] for n in label.nonzero()[0]] if several else names[int(label)]
-    return columns
+def _changed(source: ImageSet, known: dict[str, tuple[int, int]], report: SyncReport) -> tuple[list[int], list[int]]:
+    """Positions of pictures to encode, and of unchanged ones, by one `stat` for each picture.
 
-
-def _look(source: ImageSet, known: dict[str, tuple[int, int]], report: SyncReport) -> tuple[list[int], list[int]]:
-    """Positions to work on, and those that are unchanged. One `stat` a picture.
-
-    A known picture that cannot even be asked for its size (a disk that answers with an error) keeps its code.
+    If `stat` fails on a known picture (a disk error), the picture keeps its code.
     """
     work: list[int] = []
     unchanged: list[int] = []
@@ -128,22 +198,15 @@ def _look(source: ImageSet, known: dict[str, tuple[int, int]], report: SyncRepor
                 report.unseen.append((path, str(error)))
                 report.kept += 1
             else:
-                work.append(position)  # to be recorded as unreadable
+                work.append(position)  # it will be recorded as unreadable
     report.unchanged = len(unchanged)
     return work, unchanged
 
 
-def missing(store: Store, source: ImageSet) -> list[str]:
-    """Paths in the index that the collection no longer has; without what could not be opened, or listed, or lies below that."""
-    unlisted = {path for path, _ in [*source.unlisted, *source.unopened]}
-    gone = sorted(set(store.stats()) - set(source.ids))
-    return [path for path in gone if unlisted.isdisjoint((path, *map(str, PurePosixPath(path).parents)))]
-
-
-def _describe(store: Store, source: ImageSet, positions: list[int], known: dict[str, str]) -> int:
-    """Write the metadata of unchanged pictures where they are not what the store has; returns how many were not."""
-    facts = ((source.ids[p], metadata(source, p)) for p in positions)
-    new = [(path, columns) for path, columns in facts if as_json(columns) != known.get(path)]
+def _describe(store: Store, source: ImageSet, positions: Collection[int], known: dict[str, str]) -> int:
+    """Write the metadata of unchanged pictures where it differs from the store; returns for how many."""
+    columns = ((source.ids[position], metadata(source, position)) for position in positions)
+    new = [(path, values) for path, values in columns if as_json(values) != known.get(path)]
     if new:
         store.describe(new)
     return len(new)

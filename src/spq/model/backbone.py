@@ -1,4 +1,4 @@
-"""Image batch (B, 3, S, S) -> feature (B, F): the paper's CIFAR ResNet and its smaller sisters, or any timm model."""
+"""Backbones, images (B, 3, S, S) -> features (B, F): the paper's CIFAR ResNet, smaller ones, or any timm model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spq.errors import ConfigError
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016)."""
+    """Two 3x3 convolutions with a shortcut (He et al. 2016)."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet with a 3x3 stem and no max-pool. blocks (2, 2, 2, 2), width 64 and stem_stride 1 is the paper's ResNet-18."""
+    """ResNet with a 3x3 stem and no max-pool; blocks (2, 2, 2, 2), width 64, stem_stride 1 give the paper's ResNet-18."""
 
     def __init__(self, blocks: tuple[int, ...], width: int, stem_stride: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class ResNet(nn.Module):
 
 
 def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
-    """The backbone and its feature dimension F.
+    """Make the backbone; return it and its feature dimension F.
 
     Raises:
         ConfigError: timm does not know the name, or the weights do not fit.
@@ -66,32 +66,30 @@ def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
         resnet = ResNet(config.blocks, config.width, config.stem_stride)
         return _with_weights(resnet, config), resnet.feature_dim
     if config.name.startswith("given/"):
-        own = config.name.removeprefix("given/")
-        raise ConfigError(
-            f"its backbone {own} is code of your own; give it once more, as backbone={own}(...) from Python"
-        )
-    import timm  # heavy, and only this path needs it
+        name = config.name.removeprefix("given/")
+        raise ConfigError(f"its backbone {name} is your own code; pass it again in Python, as backbone={name}(...)")
+    import timm  # slow to import, and only needed here
 
     name = config.name.removeprefix("timm/")
     try:
         module = timm.create_model(name, pretrained=config.pretrained, num_classes=0)
     except RuntimeError as error:
-        if "Unknown model" not in str(error):  # no weights of that tag, or none at all
+        if "Unknown model" not in str(error):  # no weights with this tag, or no weights
             raise ConfigError(f"timm cannot make {name}: {str(error).splitlines()[0]}") from None
-        near = ", ".join(timm.list_models(f"*{name[:8]}*")[:5]) or "see timm.list_models()"
-        raise ConfigError(f"timm has no model {name!r}; near it: {near}") from None
-    # models with a hidden layer behind the pooling give its width, not num_features
+        similar = ", ".join(timm.list_models(f"*{name[:8]}*")[:5]) or "see timm.list_models()"
+        raise ConfigError(f"timm has no model {name!r}; similar names: {similar}") from None
+    # models with a hidden layer after the pooling return its width, not num_features
     feature_dim = getattr(module, "head_hidden_size", None) or module.num_features
     return _with_weights(module, config), cast(int, feature_dim)
 
 
 def trained_input(name: str) -> InputConfig | None:
-    """Size, mean and standard deviation that timm's weights of this name were trained with; None where it does not say."""
-    import timm  # heavy, and only this path needs it
+    """Return size, mean and standard deviation that timm's weights were trained with; None if timm does not know them."""
+    import timm  # slow to import, and only needed here
 
     try:
         config = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=True)
-    except RuntimeError:  # a tag that it does not know: making the model will say so
+    except RuntimeError:  # an unknown tag; make_backbone reports it
         return None
     if config is None:
         return None
@@ -100,10 +98,10 @@ def trained_input(name: str) -> InputConfig | None:
 
 
 def given_feature_dim(module: nn.Module, size: int) -> int:
-    """F of a module of the caller's own: its `feature_dim`, else what it gives for a black picture of `size` pixels.
+    """Return F of the caller's module: its `feature_dim`, or the width of its output for a black picture of `size` pixels.
 
     Raises:
-        ConfigError: it gives no (B, F).
+        ConfigError: its output is not (B, F).
     """
     known = getattr(module, "feature_dim", None)
     if isinstance(known, int):
@@ -121,10 +119,10 @@ def given_feature_dim(module: nn.Module, size: int) -> int:
 
 
 def check_sizes(module: nn.Module, name: str, sizes: Collection[int]) -> None:
-    """Refuse a backbone that does not take pictures of all these sides: many transformers take those of one size alone.
+    """Refuse a backbone that does not accept pictures of all these sides; many transformers accept only one size.
 
     Raises:
-        ConfigError: names the size, and what the backbone says.
+        ConfigError: names the size, and the error of the backbone.
     """
     mode, tensor = module.training, next(module.parameters(), torch.empty(0))
     try:
@@ -132,11 +130,11 @@ def check_sizes(module: nn.Module, name: str, sizes: Collection[int]) -> None:
         for size in sorted(sizes):
             with torch.no_grad():
                 module(torch.zeros(1, 3, size, size, device=tensor.device))
-    except Exception as error:  # of any kind, from the code of any network
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # networks raise errors of any type
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"backbone {name} takes no pictures of {size} x {size} pixels ({said}); give an --image-size that it takes, "
-            f"and a recipe with view_scale = 1.0 and small_share = 0.0 if it takes no other"
+            f"backbone {name} takes no pictures of {size} x {size} pixels ({reason}); give an `image_size` that it takes, "
+            "and a recipe with view_scale = 1.0 and small_share = 0.0 if it takes no other size"
         ) from None
     finally:
         module.train(mode)
@@ -149,9 +147,13 @@ def _with_weights(module: nn.Module, config: BackboneConfig) -> nn.Module:
     from safetensors.torch import load_file
 
     if Path(config.weights).suffix != ".safetensors":
-        raise ConfigError(f"weights {config.weights} are not a .safetensors file; pickled weights are not loaded")
+        raise ConfigError(
+            f"`weights` must be a .safetensors file, since pickled weights are unsafe, got {config.weights}"
+        )
     try:
-        missing, _ = module.load_state_dict(load_file(config.weights), strict=False)  # a classifier may be left over
+        missing, _ = module.load_state_dict(
+            load_file(config.weights), strict=False
+        )  # the file may also have a classifier
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ConfigError(f"weights {config.weights} do not fit {config.name}: {str(error).splitlines()[0]}") from None
     if missing:

@@ -1,4 +1,4 @@
-"""What to compute on, and how precisely."""
+"""The device and the precision of computations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from spq.errors import ConfigError
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is CUDA, then Apple's MPS, then the CPU."""
+    """Return the device; `auto` is CUDA if there is one, else Apple's MPS, else the CPU.
+
+    Raises:
+        ConfigError: an unknown device, or CUDA without a GPU.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda: this machine has no usable CUDA GPU; use --device cpu")
+        raise ConfigError("`device` cuda: this machine has no usable CUDA GPU; use cpu")
     if device not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"unknown device {device!r}; use auto, cpu, cuda or mps")
     return device
 
 
 def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: str) -> Literal["fp32", "bf16"]:
-    """`auto` is bf16 where the hardware multiplies it faster, else fp32."""
+    """Return the precision; `auto` is bf16 if the hardware multiplies it faster, else fp32."""
     if precision != "auto":
         return precision
     if device == "cuda":
@@ -31,21 +35,21 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: str) -
 
 
 def resolve_compile(option: str, device: str) -> tuple[bool, str]:
-    """Whether `torch.compile` is to be used, and a note where it was wanted but its compiler does not work here.
+    """Decide whether to use `torch.compile`; the second value is a note if it is wanted but does not work here.
 
-    `auto` wants it on CUDA alone: on a CPU it takes a minute that only long trainings win back.
+    `auto` uses it on CUDA only: on a CPU it takes a minute, and only long trainings gain more than that.
     """
     if option == "off" or (option == "auto" and device != "cuda"):
         return False, ""
-    try:  # of the many things that may be missing (Triton, a C++ compiler, headers) only a trial finds each
+    try:  # many things may be missing (Triton, a C++ compiler, headers); only a trial finds out
         torch.autograd.backward(torch.compile(_trial)(torch.ones(64, device=device, requires_grad=True)))
-    except Exception as error:  # any, from any stage of the compiler
+    except Exception as error:  # the compiler's stages raise errors of any type
         return False, not_compiled(error)
     return True, ""
 
 
 def not_compiled(error: Exception) -> str:
-    """What a user is told where the compiler does not work: its first line that says something."""
+    """Return the note to the user when the compiler fails: the first useful line of its error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
     return f"training is not compiled, which is slower: {(lines or [type(error).__name__])[0]}"
 
@@ -55,7 +59,7 @@ def _trial(x: Tensor) -> Tensor:
 
 
 def _cpu_is_faster_in_bf16() -> bool:
-    """AMX multiplies bf16 in tiles. Of CPUs that have AVX-512 BF16 alone AMD's gain 1.5x, Intel's lose (docs/log.md)."""
+    """CPUs with AMX are faster. With AVX-512 BF16 only, AMD's are 1.5 times as fast and Intel's are slower (docs/log.md)."""
     if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
         return True
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10

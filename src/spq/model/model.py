@@ -1,6 +1,6 @@
 """A trained model: embed and encode pictures, save and load the model folder.
 
-The folder holds `config.json`, `model.safetensors` and a model card `README.md`. Nothing in it is pickled.
+The folder has `config.json`, `model.safetensors` and a model card `README.md`. It contains no pickle.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from spq.errors import ConfigError, ModelError
 from spq.model.network import Network
 
 FORMAT = 1
-CACHED_PIXELS = 2**17  # 32 pictures of 64 x 64: batches of 256 take 1.3 times as long, of 1 twice (docs/log.md)
+CACHED_PIXELS = 2**17  # 32 pictures of 64 x 64; batches of 256 take 1.3 times as long, batches of 1 twice (docs/log.md)
 LARGE = 4096  # numbers; smaller tensors are never rounded
 Precision = Literal["fp32", "bf16"]
 Images = Sequence[ImageInput] | NDArray[np.uint8]
@@ -38,11 +38,11 @@ Images = Sequence[ImageInput] | NDArray[np.uint8]
 class Model:
     """A network and its recipe. Images are paths, bytes, PIL images, arrays or tensors.
 
-    All methods may be called from several threads at once.
+    Several threads may call its methods at the same time.
 
     Attributes:
         config: the recipe it was trained with.
-        training: facts of the training (images, views, minutes, health), for the card.
+        training: facts of the training for the model card: images, views, minutes, health.
     """
 
     def __init__(self, network: Network, config: Recipe, training: dict[str, Any] | None = None) -> None:
@@ -54,7 +54,7 @@ class Model:
 
     @property
     def hash(self) -> str:
-        """16 hex digits over the weights and all of the recipe that decides a code."""
+        """16 hex digits of a hash over the weights and over the part of the recipe that affects codes."""
         if not self._hash:
             digest = hashlib.sha256(json.dumps(_identity(self.config), sort_keys=True).encode())
             for name, tensor in sorted(self.network.state_dict().items()):
@@ -69,7 +69,7 @@ class Model:
 
     @property
     def batch_size(self) -> int:
-        """How many pictures to embed at a time: on a CPU as many as its caches hold, elsewhere many."""
+        """How many pictures to embed at once: as many as the caches of a CPU hold; on a GPU many."""
         return min(64, max(8, CACHED_PIXELS // self.config.input.size**2)) if self.device.type == "cpu" else 256
 
     @property
@@ -78,12 +78,12 @@ class Model:
         return _numpy(self.network.quantizer.codebooks)
 
     def truncate(self, bits: int | None) -> Self:
-        """The model of one of the shorter codes that this one was trained for: its codes are the first sub-codes of these.
+        """Return the model of a shorter code length that this one was trained for; its codes are prefixes of these codes.
 
-        It is a model of its own, with its own hash. None, and the length that it has, give the model itself.
+        It has its own hash. None, or the length of this model, returns the model itself.
 
         Raises:
-            ConfigError: not one of `config.quantizer.lengths`.
+            ConfigError: `bits` is not one of `config.quantizer.lengths`.
         """
         q = self.config.quantizer
         if bits is None or bits == q.bits:
@@ -92,10 +92,10 @@ class Model:
             given = " or ".join(map(str, q.lengths))
             more = ",".join(map(str, sorted({*q.lengths, bits})))
             raise ConfigError(
-                f"--bits {bits}: this model gives {given} bits; train one with --bits {more} for all of them"
+                f"`bits` {bits}: this model gives {given} bits; train one with `bits` {more} for all of them"
             )
         config = replace(self.config, quantizer=q.with_bits(bits))
-        facts = {key: value for key, value in self.training.items() if key != "health"}  # of the whole code
+        facts = {key: value for key, value in self.training.items() if key != "health"}  # health is of the whole code
         if "codes" in facts:
             facts["codes"] = [report for report in facts["codes"] if report["bits"] <= bits]
         facts["truncated_from"] = self.hash
@@ -104,34 +104,34 @@ class Model:
     def embed(
         self, images: Images, batch_size: int | None = None, precision: Precision = "fp32"
     ) -> NDArray[np.float32]:
-        """Descriptors (N, D) float32 of images, or of pixels (N, 3, S, S) uint8 at the model's own size.
+        """Compute descriptors (N, D) float32 of images, or of pixels (N, 3, S, S) uint8 at the model's input size.
 
         Args:
             batch_size: by default `self.batch_size`.
-            precision: bf16 is faster on some hardware; `spq.index.encode` looks whether it gives the same codes.
+            precision: bf16 is faster on some hardware; `spq.index.encode` checks whether it gives the same codes.
         Raises:
-            ImageError: an image that cannot be read.
+            ImageError: an image is unreadable.
         """
         return self._forward(self.network.describe, self.config.quantizer.dim, images, batch_size, precision)
 
     def features(
         self, images: Images, batch_size: int | None = None, precision: Precision = "fp32"
     ) -> NDArray[np.float32]:
-        """What the backbone gives, (N, F) float32; the arguments are those of `embed`."""
+        """Compute the backbone's features (N, F) float32; the arguments are those of `embed`."""
         return self._forward(self.network.backbone, self.network.feature_dim, images, batch_size, precision)
 
     def project(self, features: NDArray[np.float32], batch_size: int = 4096) -> NDArray[np.float32]:
-        """Features (N, F) -> descriptors (N, D) float32."""
+        """Compute descriptors (N, D) float32 from features (N, F)."""
         with torch.inference_mode():
             parts = [_numpy(self.network.project(chunk)) for chunk in self._chunks(features, batch_size)]
         return np.concatenate(parts) if parts else np.empty((0, self.config.quantizer.dim), np.float32)
 
     def encode(self, images: Images, batch_size: int | None = None, precision: Precision = "fp32") -> NDArray[np.uint8]:
-        """Codes (N, M) uint8; the arguments are those of `embed`."""
+        """Compute codes (N, M) uint8; the arguments are those of `embed`."""
         return self.encode_descriptors(self.embed(images, batch_size, precision))
 
     def encode_descriptors(self, x: NDArray[np.float32], batch_size: int = 4096) -> NDArray[np.uint8]:
-        """Descriptors (N, D) -> codes (N, M) uint8."""
+        """Compute codes (N, M) uint8 of descriptors (N, D)."""
         quantizer = self.network.quantizer
         with torch.inference_mode():
             parts = [_numpy(quantizer.encode(chunk)) for chunk in self._chunks(x, batch_size)]
@@ -140,17 +140,17 @@ class Model:
     def tables(
         self, x: NDArray[np.float32], distance: Distance | None = None, batch_size: int = 4096
     ) -> NDArray[np.float32]:
-        """Descriptors (Q, D) -> asymmetric tables (Q, M, K) float32 for the model's distance, or another."""
+        """Compute asymmetric tables (Q, M, K) float32 of descriptors (Q, D), for the model's distance or another."""
         with torch.inference_mode():
             return np.concatenate(
                 [_numpy(self.network.quantizer.tables(c, distance)) for c in self._chunks(x, batch_size)]
             )
 
     def save(self, folder: str | Path, half: bool = False) -> None:
-        """Write the model folder. Each file is replaced whole, the configuration last.
+        """Write the model folder. Each file is replaced atomically, the configuration last.
 
         Args:
-            half: round large weights to float16, in this model as well, and store them so: half the bytes, another hash.
+            half: round large weights to float16, in this model too, and store them in half the bytes; the hash changes.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class Model:
             "training": self.training,
         }
         with Replacing(folder / "model.safetensors") as temporary:
-            temporary.write_bytes(to_safetensors(tensors, metadata={"format": "pt"}))  # with the umask's mode
+            temporary.write_bytes(to_safetensors(tensors, metadata={"format": "pt"}))  # with the file mode of the umask
         with Replacing(folder / "README.md") as temporary:
             temporary.write_text(model_card(self), "utf-8")
         with Replacing(folder / "config.json") as temporary:
@@ -180,9 +180,9 @@ class Model:
         """Read a model folder.
 
         Args:
-            backbone: the module that it was trained with, where that was one of the caller's own; its weights are set.
+            backbone: the caller's module that it was trained with, if any; its weights are replaced.
         Raises:
-            ModelError: missing, of a newer format, changed since it was saved, or of other shapes than it says.
+            ModelError: the model is missing, damaged, of a newer format, or changed since it was saved.
         """
         folder = Path(folder)
         config = read_config(folder)
@@ -193,20 +193,20 @@ class Model:
         except ConfigError as error:
             if config["recipe"].get("backbone", {}).get("name", "").startswith("given/"):
                 raise ModelError(f"model {folder}: {error}") from None
-            raise ModelError(f"{error}; the model may be of another spq than {__version__}") from None
+            raise ModelError(f"{error}; another version than spq {__version__} may have made the model") from None
         except (OSError, SafetensorError, RuntimeError) as error:
             raise ModelError(
-                f"model {folder}: weights do not load ({_first_line(error)}); copy the folder anew"
+                f"model {folder}: weights do not load ({_first_line(error)}); copy the folder again"
             ) from None
         model = cls(network, recipe, config.get("training"))
         if model.hash != config.get("hash"):
-            raise ModelError(f"model {folder}: hash {model.hash} is not the saved {config.get('hash')}; copy it anew")
+            raise ModelError(f"model {folder}: hash {model.hash} is not the saved {config.get('hash')}; copy it again")
         network.to(device)
         return model
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, **options: Any) -> Self:
-        """A model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`)."""
+        """Load a model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`)."""
         if Path(name_or_folder).is_dir():
             return cls.load(name_or_folder)
         try:
@@ -215,7 +215,7 @@ class Model:
             raise ModelError(f"no model {name_or_folder!r} here or on the hub: {_first_line(error)}") from None
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the model folder; returns its address."""
+        """Upload the model folder; return its address."""
         with tempfile.TemporaryDirectory() as folder:
             self.save(folder)
             _hub().create_repo(repo_id, exist_ok=True)
@@ -233,7 +233,7 @@ class Model:
         return out
 
     def _pixels(self, images: Images) -> Tensor:
-        """(B, 3, S, S) uint8, in the layout of the network."""
+        """Convert images to pixels (B, 3, S, S) uint8 in the memory layout of the network."""
         size = self.config.input.size
         if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == (3, size, size)):
             images = np.stack([to_pixels(load_image(image, size), size) for image in images])
@@ -246,25 +246,25 @@ class Model:
 
 
 def normalise(pixels: Tensor, config: InputConfig) -> Tensor:
-    """(B, 3, S, S) uint8 -> float32, `(pixel / 255 - mean) / std`."""
+    """Normalise pixels (B, 3, S, S) uint8 -> float32: `(pixel / 255 - mean) / std`."""
     mean, std = (pixels.new_tensor(v, dtype=torch.float32)[:, None, None] for v in (config.mean, config.std))
     return (pixels.float() / 255 - mean) / std
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The parsed `config.json` of a model folder, its format checked. Needs no weights.
+    """Read `config.json` of a model folder and check its format; the weights are not read.
 
     Raises:
-        ModelError: no model there, unreadable, or of a newer format.
+        ModelError: there is no model, or it is damaged or of a newer format.
     """
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"no model at {folder}: it has no config.json; train one with spq train") from None
+        raise ModelError(f"no model at {folder}: it has no config.json; train one first") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {folder}: config.json is unreadable ({_first_line(error)}); copy it anew") from None
+        raise ModelError(f"model {folder}: config.json is unreadable ({_first_line(error)}); copy it again") from None
     if not isinstance(config, dict) or "recipe" not in config or not isinstance(config.get("format"), int):
-        raise ModelError(f"{folder}/config.json is not of an spq model; give a folder made by spq train")
+        raise ModelError(f"{folder}/config.json is not of an spq model; give a folder that spq has saved")
     if config["format"] != FORMAT:
         raise ModelError(
             f"model {folder} has format {config['format']}, this spq {__version__} reads {FORMAT}; use the spq "
@@ -274,15 +274,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def model_card(model: Model) -> str:
-    """The README.md of a model folder."""
+    """Return the README.md of a model folder."""
     q, lengths = model.config.quantizer, [f"{bits}-bit" for bits in model.config.quantizer.lengths]
-    told = [f"- {key}: {value}" for key, value in model.training.items() if key != "codes"]
-    told += [
+    lines = [f"- {key}: {value}" for key, value in model.training.items() if key != "codes"]
+    lines += [
         f"- {codes['bits']} bits keep {codes['kept']:.0%} of the 10 nearest pictures; {codes['copy_at_10']:.0%} of altered "
         f"copies find their original among 10 of {codes['pictures']:,}"
         for codes in model.training.get("codes", [])
     ]
-    facts = "\n".join(told)
+    facts = "\n".join(lines)
     return f"""---
 library_name: spq-retrieval
 tags: [image-retrieval, product-quantization, self-supervised]
@@ -306,20 +306,20 @@ Method: Jang and Cho, Self-supervised Product Quantization for Deep Unsupervised
 
 
 def _identity(config: Recipe) -> dict[str, Any]:
-    """What decides a code: not the name, views or schedule that the weights came from."""
+    """Return the part of a recipe that affects codes; its name, views and schedule do not."""
     recipe = to_dict(_without_weights(config))
     if len(config.quantizer.prefixes) < 2:
-        del recipe["quantizer"]["prefixes"]  # no other code than without, and older models have no such key
+        del recipe["quantizer"]["prefixes"]  # does not affect codes, and older models have no such key
     if not config.head.batch_norm:
-        del recipe["head"]["batch_norm"]  # likewise
+        del recipe["head"]["batch_norm"]  # as above
     if not config.head.softmax:
-        del recipe["head"]["softmax"]  # likewise
-    del recipe["head"]["start"]  # where weights came from, too
+        del recipe["head"]["softmax"]  # as above
+    del recipe["head"]["start"]  # affects training only
     return {key: recipe[key] for key in ("input", "backbone", "head", "quantizer")}
 
 
 def _without_weights(config: Recipe) -> Recipe:
-    """Saved weights replace what the backbone was started from, so its sources are not looked up again."""
+    """Remove the sources of the first weights, because saved weights replace them."""
     return replace(config, backbone=replace(config.backbone, pretrained=False, weights=""))
 
 

@@ -16,11 +16,11 @@ from spq.model.quantizer import Quantizer
 
 
 class Network(nn.Module):
-    """`describe` gives descriptors for retrieval, `forward` also their soft quantizations for training.
+    """Gives descriptors for retrieval (`describe`), and for training also their soft quantizations (`forward`).
 
     Args:
-        config: its `backbone`, `head` and `quantizer` decide the shapes.
-        backbone: any module (B, 3, S, S) -> (B, F), in place of the configured one.
+        config: its `backbone`, `head` and `quantizer` set the shapes.
+        backbone: any module (B, 3, S, S) -> (B, F), instead of the configured one.
     """
 
     def __init__(self, config: Recipe, backbone: nn.Module | None = None) -> None:
@@ -32,7 +32,7 @@ class Network(nn.Module):
         hidden, feature_dim, D = config.head.hidden, self.feature_dim, config.quantizer.dim
         layers: list[nn.Module] = []
         if hidden:
-            is_normed = config.head.batch_norm  # which takes any bias away again
+            is_normed = config.head.batch_norm  # removes any bias
             layers += [nn.Linear(feature_dim, hidden, bias=not is_normed)]
             layers += [nn.BatchNorm1d(hidden)] if is_normed else []
             layers += [nn.ReLU()]
@@ -43,25 +43,25 @@ class Network(nn.Module):
         self.quantizer = Quantizer(config.quantizer)
 
     def describe(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) normalised float -> descriptors (B, D) float32."""
+        """Compute descriptors (B, D) float32 of normalised images (B, 3, S, S)."""
         return self.project(self.backbone(images))
 
     def project(self, features: Tensor) -> Tensor:
-        """What the backbone gives, (B, F) -> descriptors (B, D) float32."""
+        """Compute descriptors (B, D) float32 from features (B, F)."""
         return self.scaled(cast(Tensor, self.head(features)).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Descriptors x and their soft quantizations z, both (B, D) float32: what the loss compares."""
+        """Compute descriptors x and their soft quantizations z, both (B, D) float32, for the loss."""
         return self.quantized(self.backbone(images))
 
     def quantized(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What the backbone gives, (B, F) -> descriptors and their soft quantizations, both (B, D) float32."""
+        """Compute descriptors and their soft quantizations, both (B, D) float32, from features (B, F)."""
         x = self.project(features)
-        with torch.autocast(x.device.type, enabled=False):  # softmax of distances over tau_q wants all its digits
+        with torch.autocast(x.device.type, enabled=False):  # a softmax of distances over tau_q needs full precision
             return x, self.quantizer(x)
 
     def truncated(self, quantizer: QuantizerConfig) -> Network:
-        """A copy that ends after the first sub-vectors: what it gives is the beginning of what this one gives."""
+        """Return a copy with the first sub-vectors only; its descriptors are prefixes of these descriptors."""
         network = copy.deepcopy(self)
         whole, M = cast(nn.Linear, network.head[-1]), quantizer.num_codebooks
         last = nn.Linear(whole.in_features, quantizer.dim)
@@ -72,9 +72,10 @@ class Network(nn.Module):
         return network
 
     def scaled(self, x: Tensor) -> Tensor:
-        """(B, D) -> (B, D): soft assignments, or with the norm of the configuration in each stretch between two prefixes.
+        """Turn the output of the head (B, D) into descriptors (B, D).
 
-        As they are where the configuration has neither.
+        With `head.softmax` these are soft assignments. With `head.norm` each part between two prefixes has this norm. Otherwise
+        nothing changes.
         """
         if self.softmax:
             return torch.softmax(self.quantizer.split(x) / self.softmax, 2).flatten(1)
@@ -82,5 +83,5 @@ class Network(nn.Module):
             return x
         d = self.quantizer.config.codeword_dim
         sizes = [b - a for a, b in pairwise((0, *self.quantizer.config.prefix_dims))]
-        stretches = zip(sizes, torch.split(x, sizes, 1), strict=True)
-        return torch.cat([self.norm * (size // d) ** 0.5 * F.normalize(part, dim=1) for size, part in stretches], 1)
+        parts = zip(sizes, torch.split(x, sizes, 1), strict=True)
+        return torch.cat([self.norm * (size // d) ** 0.5 * F.normalize(part, dim=1) for size, part in parts], 1)

@@ -1,4 +1,4 @@
-"""A model as one ONNX file: pixels in, descriptor and code out, for programs without torch or spq."""
+"""Export a model as one ONNX file, from pixels to descriptor and code, for programs without torch and spq."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from spq.common.files import Replacing
 from spq.errors import ConfigError
 from spq.model.model import Model
 
-OPSET = 17  # read by onnxruntime from 1.12 on
+OPSET = 17  # for onnxruntime 1.12 and newer
 
 
 class _Encoder(nn.Module):
-    """uint8 pixels (N, 3, S, S) -> descriptors (N, D) float32 and codes (N, M) uint8, the normalisation inside."""
+    """uint8 pixels (N, 3, S, S) -> descriptors (N, D) float32 and codes (N, M) uint8, with normalisation."""
 
     mean: Tensor
     std: Tensor
@@ -36,15 +36,15 @@ class _Encoder(nn.Module):
 
 
 def export_onnx(model: Model, out: Path) -> dict[str, Any]:
-    """Write the file: input `pixels` (N, 3, S, S) uint8 RGB, outputs `descriptor` and `code`; N is free.
+    """Write the file: input `pixels` (N, 3, S, S) uint8 RGB, outputs `descriptor` and `code`; N may vary.
 
-    The codebooks are its initializer `codebooks` (M, K, d); facts such as the model's hash are its metadata.
+    The initializer `codebooks` (M, K, d) has the codebooks. The metadata has facts such as the model's hash.
 
     Raises:
         ConfigError: onnx is not installed.
     """
     if find_spec("onnx") is None:
-        raise ConfigError("--to onnx needs onnx; run pip install 'spq-retrieval[onnx]'")
+        raise ConfigError("the export to ONNX needs onnx; run pip install 'spq-retrieval[onnx]'")
     import onnx
 
     size, q = model.config.input.size, model.config.quantizer
@@ -64,7 +64,7 @@ def _trace(model: Model, size: int, path: Path) -> None:
     device = model.network.quantizer.codebooks.device
     names = ["pixels", "descriptor", "code"]
     with warnings.catch_warnings():
-        # torch would rather have its newer exporter, which needs onnxscript; and tracing warns of every constant shape
+        # torch recommends its newer exporter, which needs onnxscript; and tracing warns about every constant shape
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _Encoder(model).eval(), (torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device),), str(path),
@@ -74,7 +74,7 @@ def _trace(model: Model, size: int, path: Path) -> None:
 
 
 def _name_codebooks(graph: Any, shape: tuple[int, ...]) -> None:
-    """Call the initializer of the codebooks `codebooks`, whatever the exporter called it."""
+    """Rename the initializer of the codebooks to `codebooks`."""
     old = next(tensor.name for tensor in graph.initializer if tensor.name.endswith("quantizer.codebooks"))
     for tensor in graph.initializer:
         if tensor.name == old:

@@ -9,7 +9,7 @@ from spq.config import Distance, QuantizerConfig, check_distance
 
 
 class Quantizer(nn.Module):
-    """M codebooks of K codewords of d numbers. A descriptor (B, D = M*d) is seen as M sub-vectors (B, M, d)."""
+    """M codebooks of K codewords of d numbers. A descriptor (B, D = M*d) consists of M sub-vectors (B, M, d)."""
 
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__()
@@ -19,45 +19,45 @@ class Quantizer(nn.Module):
         self.codebooks = nn.Parameter(torch.empty(M, K, d).uniform_(-bound, bound))
 
     def split(self, x: Tensor) -> Tensor:
-        """(B, M*d) -> (B, M, d)."""
+        """Split descriptors (B, M*d) into sub-vectors (B, M, d)."""
         return x.view(x.shape[0], self.config.num_codebooks, self.config.codeword_dim)
 
     def soft_assign(self, x: Tensor) -> Tensor:
-        """Probabilities (B, M, K): softmax over k of -||x_m - c_mk||^2 / tau_q (paper, eq. 2)."""
+        """Compute probabilities (B, M, K): softmax over k of -||x_m - c_mk||^2 / tau_q (paper, eq. 2)."""
         C = self.codebooks
         # ||x||^2 is the same for every k, so the softmax cancels it
         logits = 2 * torch.einsum("bmd,mkd->bmk", self.split(x), C) - C.square().sum(-1)
         return torch.softmax(logits / self.config.temperature, dim=-1)  # tau_q divides: the paper's 5 is 1/0.2
 
     def forward(self, x: Tensor) -> Tensor:
-        """Soft quantization z (B, M*d): the expectation of the codewords under `soft_assign` (paper, eq. 3)."""
+        """Compute soft quantizations z (B, M*d): the mean of the codewords, weighted by `soft_assign` (paper, eq. 3)."""
         return torch.einsum("bmk,mkd->bmd", self.soft_assign(x), self.codebooks).flatten(1)
 
     def squared_distances(self, x: Tensor) -> Tensor:
-        """||x_m - c_mk||^2 (B, M, K), by differences: exact also where a sub-vector meets its codeword."""
+        """Compute ||x_m - c_mk||^2 (B, M, K) from differences, so that it is exactly 0 for equal vectors."""
         return (self.split(x)[:, :, None] - self.codebooks).square().sum(-1)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Codes (B, M) uint8: the nearest codeword of each codebook."""
+        """Compute codes (B, M) uint8: the nearest codeword of each codebook."""
         return self.squared_distances(x).argmin(-1).to(torch.uint8)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """(B, M) indices -> reconstructed descriptors (B, M*d)."""
+        """Reconstruct descriptors (B, M*d) from codes (B, M)."""
         m = torch.arange(self.config.num_codebooks, device=codes.device)
         return self.codebooks[m, codes.long()].flatten(1)
 
     def tables(self, x: Tensor, distance: Distance | None = None) -> Tensor:
-        """Asymmetric tables T (B, M, K). A code's distance is sum_m T[m, code_m].
+        """Compute asymmetric tables T (B, M, K). The distance of a code is sum_m T[m, code_m].
 
-        `l2` sums norms, as the authors' code does; `sqeuclidean` sums their squares, as a plain product quantizer does; `dot`
-        sums -(x_m . c_mk): minus the inner product of the descriptor and what the code stands for.
+        `l2` sums norms, as the authors' code does. `sqeuclidean` sums their squares, as a plain product quantizer does. `dot`
+        sums -(x_m . c_mk), minus the inner product of the descriptor and the decoded code.
 
         Raises:
-            ConfigError: another distance.
+            ConfigError: an unknown distance.
         """
         name = distance or self.config.distance
         check_distance(name)
-        if name == "dot":  # no matrix product: that would round by the number of queries
+        if name == "dot":  # no matrix product: its rounding depends on the number of queries
             return -(self.split(x)[:, :, None] * self.codebooks).sum(-1)
         squared = self.squared_distances(x)
         return squared.sqrt() if name == "l2" else squared

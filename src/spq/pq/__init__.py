@@ -1,1 +1,1 @@
-"""Product quantization in memory: tables, exact sums, scans. NumPy and FAISS only; no files, no other folder of spq."""
+"""Product quantization in memory: tables, exact sums, scans. It needs only NumPy and FAISS, and reads no files."""

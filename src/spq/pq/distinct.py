@@ -1,7 +1,7 @@
-"""The distinct codes of a gallery: each is summed once, and stands for all the rows that share it.
+"""The distinct codes of a gallery: each is summed once, for all rows that share it.
 
-Codes of many pictures repeat: of 16 bits only 65,536 exist, and learned codes use but a part of what they could. Searching
-the distinct ones costs less, and a code that thousands of rows share cannot crowd out the candidates.
+Codes of many pictures repeat: only 65,536 codes of 16 bits exist, and learned codes use only a part of all possible codes.
+Searching the distinct codes is faster, and a code that thousands of rows share takes only one place among the candidates.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from spq.pq.sums import Codes, Floats, Rows, smallest
 
-MOST_DISTINCT = 0.75  # of the rows: above, the table of who shares what costs more memory than it saves
+MOST_DISTINCT = 0.75  # of the rows: above, the table of shared codes takes more memory than it saves
 
 
 class Distinct:
-    """Packed codes (N, P), each kept once and numbered by the first row that has it.
+    """Packed codes (N, P), each kept once and numbered in the order of the first row that has it.
 
     Attributes:
-        packed: (U, P) uint8, the distinct codes; the codes of all rows, where grouping them would save nothing.
+        packed: (U, P) uint8, the distinct codes; the codes of all rows, if grouping them would save no memory.
     """
 
     def __init__(self, packed: Codes) -> None:
         self.packed = packed
         self._rows: NDArray[np.uint32] | None = None  # (N,), the rows of code 0, then of 1, ..., each ascending
-        self._starts = np.empty(0, np.uint32)  # (U + 1,), where in `_rows` those of a code begin
+        self._starts = np.empty(0, np.uint32)  # (U + 1,), where the rows of a code begin in `_rows`
         if len(packed) < 2**32:
             order, starts = _grouped(packed)
             if len(starts) < MOST_DISTINCT * len(packed):
@@ -33,15 +33,20 @@ class Distinct:
     def __len__(self) -> int:
         return len(self.packed)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it holds."""
+        return self.packed.nbytes + self._starts.nbytes + (0 if self._rows is None else self._rows.nbytes)
+
     def nearest(self, d: Floats, top: int, codes: Rows | None = None) -> tuple[Floats, Rows]:
-        """From distances of codes to rows: the `top` nearest rows that have one of them, sorted by (distance, row).
+        """The `top` nearest rows of some codes, sorted by (distance, row).
 
         Args:
-            d: (n,) distances of `codes` (n,), numbers in ascending order; of all codes, where none are given.
+            d: (n,) distances of `codes`. codes: (n,) numbers of codes, ascending; by default all.
         Returns:
-            distances and rows, fewer than `top` where those codes have fewer rows.
+            distances and rows; fewer than `top` if the codes have fewer rows.
         """
-        best = smallest(d, min(top, len(d)))  # ties by number, thus by first row: no other code has one of the `top`
+        best = smallest(d, min(top, len(d)))  # ties go by number, so by first row: no other code has one of the `top`
         d = d[best]
         codes = best if codes is None else codes[best]
         if self._rows is None or not len(d):
@@ -49,14 +54,14 @@ class Distinct:
         starts = self._starts[codes].astype(np.int64)
         counts = self._starts[codes + 1] - starts
         enough = min(int(counts.cumsum().searchsorted(top)), len(d) - 1)
-        used = int(d.searchsorted(d[enough], "right"))  # what ties with the last code needed may have a lower row
+        used = int(d.searchsorted(d[enough], "right"))  # a code at the same distance as the last may have a lower row
         counts = np.minimum(counts[:used], top)
         rows, distances = self._rows[_ranges(starts[:used], counts)], d[:used].repeat(counts)
         order = np.lexsort((rows, distances))[:top]
         return distances[order], rows[order].astype(np.int64)
 
     def numbers(self) -> NDArray[np.uint32]:
-        """(N,) the number of each row's code."""
+        """The number of each row's code (N,)."""
         if self._rows is None:
             return np.arange(len(self), dtype=np.uint32)
         numbers = np.empty(len(self._rows), np.uint32)
@@ -64,7 +69,7 @@ class Distinct:
         return numbers
 
     def packed_of(self, rows: Rows) -> Codes:
-        """(n, P) of some rows."""
+        """The packed codes (n, P) of some rows."""
         return self.packed.take(rows if self._rows is None else self.numbers()[rows], 0)
 
     def number(self, row: int) -> int:

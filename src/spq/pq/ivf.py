@@ -1,8 +1,8 @@
-"""Lists of similar codes (IVF), for many millions: a search looks into the nearest lists alone, and so may miss some results.
+"""Lists of similar codes (IVF), for many millions: a search reads only the nearest lists, and so may miss some answers.
 
-Made from codes alone. The coarse quantizer lives in table space: for each list it keeps the share of the members that have each
-codeword, (nlist, M * 16) numbers. Their product with a table is the mean distance to the members: exact, for any additive
-distance, and no centroid in descriptor space is needed.
+The lists are made from codes only. The coarse quantizer keeps, for each list, the share of its members that have each codeword:
+(nlist, M * 16) numbers. The product with a table is the mean distance to the members. It is exact for any additive distance,
+and needs no centroid of descriptors.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from numpy.typing import NDArray
 from spq.pq.fastscan import K, set_identity
 from spq.pq.sums import Codes, Floats, Rows, unpack
 
-NPROBE = 64  # lists that are looked into, if nothing else is said
-LISTS = 1.3  # per square root of the number of codes
-SAMPLE = 40  # codes per list for k-means, which asks for 39
+NPROBE = 64  # lists that a search reads by default
+LISTS = 1.3  # times the square root of the number of codes
+SAMPLE = 40  # codes for k-means per list; FAISS recommends 39
 STEPS = 10  # of k-means
-DIMENSIONS = 32  # for k-means and assignment, whose time is proportional to it; 64 found no more
+DIMENSIONS = 32  # of k-means and assignment, whose time is proportional to it; 64 gave no better recall
 CHUNK = 65_536  # codes that are assigned at a time
+BLOCK = 32  # codes that FAISS stores together
 
 
 class Lists:
     """Packed codes (U, ceil(M/2)) uint8 in lists.
 
     Args:
-        nlist: about 1.3 sqrt(U), if not given. Lists that stay empty are dropped.
+        nlist: by default about 1.3 sqrt(U). Empty lists are removed.
         seed: the same codes, seed and number of threads give the same lists.
     """
 
@@ -40,7 +41,7 @@ class Lists:
         nlist = min(nlist or default_nlist(len(packed)), len(packed))
         with _faiss_threads(threads):
             assigned = _assign(packed, M, nlist, np.random.default_rng(seed))
-        self.sizes = np.bincount(assigned)
+        self.sizes, self._M = np.bincount(assigned), M
         self._coarse, self._index = _filled(packed, M, assigned)
 
     def __len__(self) -> int:
@@ -48,25 +49,45 @@ class Lists:
 
     def probe(self, table: Floats, nprobe: int, fewest: int) -> Probe:
         """The `nprobe` lists nearest to a table (M, 16), and further ones until they hold `fewest` codes."""
-        x = -table.reshape(1, -1)
         while True:
             nprobe = min(nprobe, len(self))
-            products, lists = self._coarse.search(
-                x, nprobe
-            )  # one query at a time: a batch would be added up differently
+            products, lists = self._nearest_lists(table, nprobe)
             size = int(self.sizes[lists[0]].sum())
             if size >= fewest or nprobe == len(self):
                 return Probe(self._index, lists, products, size)
             nprobe *= 2
 
+    def members(self, number: int) -> Rows:
+        """The codes of one list, by their numbers."""
+        return _members(self._index, number)
+
+    def mean_distances(self, table: Floats) -> Floats:
+        """The mean distance (nlist,) of a table (M, 16) to the members of each list."""
+        products, lists = self._nearest_lists(table, len(self))
+        means = np.empty(len(self), np.float32)
+        means[lists[0]] = -products[0]
+        return means
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that FAISS holds for the lists, with the numbers and shares."""
+        numbers, shares = 8 * int(self.sizes.sum()), 4 * self._coarse.ntotal * self._coarse.d
+        padded = -(-self.sizes // BLOCK) * BLOCK  # FAISS fills the last block of each list
+        return int(numbers + shares + padded.sum() * -(-self._M // 2))
+
+    def _nearest_lists(self, table: Floats, count: int) -> tuple[Floats, Rows]:
+        """Products with the negated table, and lists, both (1, count). A batch of queries would be summed differently."""
+        products, lists = self._coarse.search(-table.reshape(1, -1), count)
+        return products, lists
+
     def ranks(self, tables: Floats, codes: Rows) -> Rows:
-        """(Q, n): how many lists are nearer to each table than that of each code (Q, n); a larger nprobe finds the code."""
+        """How many lists are nearer to each table than the list of each code: (Q, n). A larger `nprobe` finds the code."""
         list_of = np.empty(self._index.ntotal, np.int32)
         for number in range(len(self)):
-            list_of[_members(self._index, number)] = number
+            list_of[self.members(number)] = number
         ranks = np.empty(codes.shape, np.int64)
         for query, table in enumerate(tables):
-            lists = self._coarse.search(-table.reshape(1, -1), len(self))[1][0]
+            lists = self._nearest_lists(table, len(self))[1][0]
             ranks[query] = lists.argsort()[list_of[codes[query]]]
         return ranks
 
@@ -84,7 +105,7 @@ class Probe:
         import faiss
 
         products, codes = np.empty(k, np.float32), np.empty(k, np.int64)
-        # the wrapper takes the number of lists from the index alone, which other threads may be using
+        # the Python wrapper takes the number of lists from the index, which other threads may use
         self._index.search_preassigned_c(
             1, faiss.swig_ptr(x), k, faiss.swig_ptr(self._lists), faiss.swig_ptr(self._products),
             faiss.swig_ptr(products), faiss.swig_ptr(codes), False, self._parameters,
@@ -101,7 +122,7 @@ def default_nlist(size: int) -> int:
 
 @contextmanager
 def _faiss_threads(threads: int | None) -> Iterator[None]:
-    """FAISS's number of threads belongs to the calling thread: set it, and put it back."""
+    """Set FAISS's number of threads, and restore it. The number belongs to the calling thread."""
     import faiss
 
     before = faiss.omp_get_max_threads()
@@ -123,9 +144,9 @@ def _members(index: Any, number: int) -> Rows:
 def _assign(packed: Codes, M: int, nlist: int, rng: np.random.Generator) -> NDArray[np.int32]:
     """The list (U,) of each code, by k-means on a sample.
 
-    A code is taken as M one-hot vectors: between them, k-means' squared distance counts the sub-codes that differ, and a centroid
-    is just the share of members with each codeword. Decoded codes would need the codebooks, and would favour one distance. The
-    principal axes of the one-hot vectors keep what goes together, at a fraction of the time.
+    A code becomes M one-hot vectors. Their squared distance counts the sub-codes that differ, and a centroid is the share of
+    members with each codeword. Decoded codes would need the codebooks, and would suit only one distance. Projecting the one-hot
+    vectors to their principal axes takes a fraction of the time.
     """
     import faiss
 
@@ -143,7 +164,7 @@ def _assign(packed: Codes, M: int, nlist: int, rng: np.random.Generator) -> NDAr
 
 
 def _principal_axes(packed: Codes, M: int) -> Floats:
-    """(M * 16, d) of one-hot codes."""
+    """The principal axes of one-hot codes: (M * 16, d)."""
     codes = unpack(packed, M, K)
     one_hot = np.zeros((len(codes), M, K), np.float32)
     np.put_along_axis(one_hot, codes[:, :, None].astype(np.int64), 1, 2)
@@ -153,7 +174,7 @@ def _principal_axes(packed: Codes, M: int) -> Floats:
 
 
 def _project(packed: Codes, axes: Floats, M: int) -> Floats:
-    """One-hot codes @ axes (n, d), by look-ups of packed pairs."""
+    """One-hot codes times axes: (n, d), by look-ups of packed pairs."""
     parts = np.zeros((M + M % 2, K, axes.shape[1]), np.float32)
     parts[:M] = axes.reshape(M, K, -1)
     pairs = (parts[1::2, :, None] + parts[0::2, None]).reshape(-1, K * K, axes.shape[1])
@@ -164,7 +185,7 @@ def _project(packed: Codes, axes: Floats, M: int) -> Floats:
 
 
 def _shares(packed: Codes, M: int, assigned: NDArray[np.int32]) -> Floats:
-    """(nlist, M * 16): of each list, the share of its members that have each codeword."""
+    """For each list, the share of its members that have each codeword: (nlist, M * 16)."""
     sizes = np.bincount(assigned)
     shares = np.empty((len(sizes), M, K), np.float32)
     for m in range(M):
@@ -176,7 +197,8 @@ def _shares(packed: Codes, M: int, assigned: NDArray[np.int32]) -> Floats:
 def _filled(packed: Codes, M: int, assigned: NDArray[np.int32]) -> tuple[Any, Any]:
     """The coarse quantizer, and the lists as IndexIVFPQFastScan.
 
-    Its own `add_sa_codes`, `merge_from` and `copy_subset_to` corrupt memory in FAISS 1.15.1, so a plain index is filled.
+    Its own `add_sa_codes`, `merge_from` and `copy_subset_to` corrupt memory in FAISS 1.15.1, so a plain index is filled and
+    converted.
     """
     import faiss
 
@@ -191,5 +213,5 @@ def _filled(packed: Codes, M: int, assigned: NDArray[np.int32]) -> tuple[Any, An
         index.invlists.add_entries(number, len(members), faiss.swig_ptr(members), faiss.swig_ptr(codes))
     index.ntotal = len(packed)
     fast = cast(Any, faiss).IndexIVFPQFastScan(index)
-    fast.referenced_objects = [coarse]  # and no longer the plain index
+    fast.referenced_objects = [coarse]  # without the plain index
     return coarse, fast

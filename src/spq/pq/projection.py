@@ -1,6 +1,6 @@
-"""A map of a collection: descriptors, as codes stand for them, projected on their two directions of largest variance (PCA).
+"""A map of a collection: decoded codes, projected on their two directions of largest variance (PCA).
 
-A decoded descriptor is one codeword of each codebook, so a projection is M look-ups in a table (M, K), as a distance is.
+A decoded code is one codeword of each codebook, so a projection is M look-ups in a table (M, K), like a distance.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from spq.pq.sums import Codes, Floats
 from spq.pq.tables import decode
 
 CHUNK = 8192
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: neighbouring ids end up far apart
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: it moves neighbouring ids far apart
 
 
 def sample(ids: NDArray[np.integer], most: int) -> NDArray[np.int64]:
-    """Rows, ascending, of at most `most` ids: by a hash of the id, so that those shown stay when others come or go."""
+    """Rows, ascending, of at most `most` ids. A hash of the id decides, so a sample changes little when the index does."""
     if len(ids) <= most:
         return np.arange(len(ids))
     order = ids.astype(np.uint64) * _SPREAD
@@ -26,7 +26,7 @@ def sample(ids: NDArray[np.integer], most: int) -> NDArray[np.int64]:
 def project(codes: Codes, codebooks: Floats) -> Floats:
     """Codes (N, M) -> (N, 2) float32: centred, the first column of the larger variance.
 
-    Signs are those that make the largest component of each direction positive: the same codes give the same map.
+    The largest component of each direction is positive, so the same codes always give the same map.
 
     Args:
         codebooks: (M, K, d).

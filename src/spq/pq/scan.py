@@ -1,7 +1,7 @@
-"""`Scan`: tables (M, K) + codes (N, M) -> the nearest rows, sorted by (distance, row), by the quickest of four ways.
+"""`Scan`: tables (M, K) + codes (N, M) -> the nearest rows, sorted by (distance, row), by the fastest of four methods.
 
-All answers are sums that we make ourselves, in one order. `exact`, `bucket` and `fast` give the same list, whatever the
-tables, the number of queries at a time and the threads; `ivf` gives the same for the part of the gallery that it looks at.
+All distances are added up by `sums`, in one order. `exact`, `bucket` and `fast` give the same list, whatever the tables, the
+number of queries at a time and the number of threads. `ivf` gives the same list for the part of the gallery that it searches.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ __all__ = ["How", "Method", "Scan", "memory_bytes", "rank"]
 
 Method = Literal["auto", "exact", "bucket", "fast", "ivf"]
 
-EXACT_BELOW = 20_000  # codes: up to here to sum all of them is as quick as FAISS, which takes a while to be loaded, too
-BUCKET_BITS = 16  # up to here all codes that can exist are summed at once
-TUNED_ON, TUNED_AT = 256, 100  # queries, and results of each, that `nprobe` is tuned on
-IVF_FROM = 5_000_000  # codes: below, all of them are searched before a part of them pays
+EXACT_BELOW = 20_000  # codes: up to here, summing all is as fast as FAISS, which also takes time to load
+BUCKET_BITS = 16  # up to here, the sums of all possible codes are made at once
+TUNED_ON, TUNED_AT = 256, 100  # queries, and answers to each, that `nprobe` is tuned on
+IVF_FROM = 5_000_000  # codes: below, searching all of them is faster
 
 
 class How(TypedDict, total=False):
     """Options of a search, all of them optional.
 
-    method: "auto" takes the quickest exact one, or "ivf" where `nprobe` or `recall_target` is given and the gallery has
-        IVF_FROM distinct codes. "exact" sums all codes; "bucket" sums all codes of up to 16 bits that can exist; "fast" lets
-        FAISS propose codes (16 codewords per codebook only); "ivf" looks at the nearest lists of codes alone.
-    threads: for several queries at a time, and for making the lists of "ivf"; as many as there are cores, if not given.
-    nprobe: lists that "ivf" looks at.
-    recall_target: share of the exact 100 nearest that "ivf" shall find on average, which sets `nprobe`. Measured with codes of
-        the gallery as queries; new pictures find a bit less (0.92 for 0.95, docs/log.md).
+    method: "auto" takes the fastest exact one, or "ivf" if `nprobe` or `recall_target` is given and the gallery has at least
+        IVF_FROM distinct codes. "exact" sums all codes. "bucket" sums all possible codes of up to 16 bits. "fast" lets FAISS
+        propose codes (with 16 codewords per codebook only). "ivf" searches only the nearest lists of codes.
+    threads: for several queries at a time, and for making the lists of "ivf"; by default the number of cores.
+    nprobe: lists that "ivf" searches.
+    recall_target: share of the exact 100 nearest that "ivf" should find on average; it sets `nprobe`. It is measured with codes
+        of the gallery as queries. New pictures find a bit less (0.92 for 0.95, docs/log.md).
     """
 
     method: Method
@@ -63,12 +63,12 @@ class How(TypedDict, total=False):
 
 
 class Scan:
-    """A gallery of codes, ready to be searched. What a method needs is made when it is first used, and kept.
+    """A gallery of codes, ready to be searched. The structures of a method are made at its first use, and kept.
 
     Args:
         codes: (N, M) uint8, each below K.
         K: codewords per codebook.
-        tables_of: codes (n, M) -> tables (n, M, K) of the descriptors that the codes stand for; `recall_target` needs it.
+        tables_of: codes (n, M) -> tables (n, M, K) of the decoded codes; `recall_target` needs it.
         seed: of the lists of `ivf`.
     """
 
@@ -86,16 +86,22 @@ class Scan:
 
     @property
     def distinct(self) -> int:
-        """How many different codes there are, as far as it pays to know: the number that is searched."""
+        """The number of codes that are searched: equal codes count once, if grouping them saves memory."""
         return len(self._gallery)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of memory that codes and the structures made so far hold."""
+        fast, lists = vars(self).get("_fast"), self._lists
+        return self._gallery.nbytes + (fast.nbytes if fast else 0) + (lists.nbytes if lists else 0)
+
+    @property
     def codes(self) -> Codes:
-        """(N, M), put together anew at each access."""
+        """All codes (N, M), unpacked at each access."""
         return unpack(self._gallery.packed.take(self._gallery.numbers(), 0), self.M, self.K)
 
     def code(self, row: int) -> Codes:
-        """(M,) of one row."""
+        """The code (M,) of one row."""
         number = self._gallery.number(row)
         code: Codes = unpack(self._gallery.packed[number : number + 1], self.M, self.K)[0]
         return code
@@ -107,20 +113,20 @@ class Scan:
         nprobe: int | None = None,
         recall_target: float | None = None,
     ) -> None:
-        """Refuse options that cannot be meant, before a query is made.
+        """Check the options of a search.
 
         Raises:
-            ConfigError: a method that these codes do not allow, or options that contradict each other.
+            ConfigError: a method that does not suit these codes, or options that contradict each other.
         """
         bits = f"{self.M} sub-codes below {self.K}"
         if method not in get_args(Method):
-            raise ConfigError(f"unknown method {method!r}; use {', '.join(get_args(Method))}")
+            raise ConfigError(f"unknown `method` {method!r}; use {', '.join(get_args(Method))}")
         if method == "bucket" and not self._are_short:
-            raise ConfigError(f"method bucket is for codes of up to {BUCKET_BITS} bits, not for {bits}; use auto")
+            raise ConfigError(f"`method` bucket is for codes of up to {BUCKET_BITS} bits, not for {bits}; use auto")
         if method in ("fast", "ivf") and self.K != fastscan.K:
-            raise ConfigError(f"method {method} is for 16 codewords per codebook, not for {bits}; use exact")
+            raise ConfigError(f"`method` {method} is for 16 codewords per codebook, not for {bits}; use exact")
         if (nprobe is not None or recall_target is not None) and method not in ("auto", "ivf"):
-            raise ConfigError(f"method {method} looks at all codes and has no nprobe or recall_target; use ivf")
+            raise ConfigError(f"`method` {method} searches all codes and has no `nprobe` or `recall_target`; use ivf")
         _check_numbers(threads, nprobe, recall_target)
 
     def search(
@@ -139,38 +145,38 @@ class Scan:
         Returns:
             distances (Q, top) float32 and rows (Q, top) int64, sorted by (distance, row); top is cut to N.
         Raises:
-            StoreError: tables of another shape, or with NaN or infinity (FAISS would answer wrongly without a word).
-            ConfigError: a method that these codes do not allow, or options that contradict each other.
+            StoreError: tables of another shape, or with NaN or infinity, for which FAISS would give wrong answers.
+            ConfigError: as `check`.
         """
         self.check(method, threads, nprobe, recall_target)
         check_tables(tables, self.M, self.K)
         top = min(top, len(self))
-        chosen = self.choose(top, method, nprobe, recall_target)
-        if chosen == "ivf":
+        method = self.choose(top, method, nprobe, recall_target)
+        if method == "ivf":
             self._make_lists(threads)
             nprobe = nprobe or (NPROBE if recall_target is None else self.nprobe_for(recall_target, threads))
-        ways: dict[str, Callable[[Floats], tuple[Floats, Rows]]] = {
+        searches: dict[str, Callable[[Floats], tuple[Floats, Rows]]] = {
             "exact": lambda table: self._gallery.nearest(add_up(lookup(table), self._gallery.packed), top),
             "bucket": lambda table: self._gallery.nearest(self._sums_of_all(table), top),
             "fast": lambda table: nearest(self._fast, self._gallery, table, top),
             "ivf": lambda table: nearest(self._make_lists().probe(table, nprobe or 1, top), self._gallery, table, top),
         }
-        return for_each(ways[chosen], tables, top, threads)
+        return for_each(searches[method], tables, top, threads)
 
     def search_rows(self, tables: Floats, rows: Rows, top: int, threads: int | None = None) -> Ranking:
-        """`search` among some rows alone (ascending). Only their sums are made; a filter that keeps all costs no more."""
+        """`search` among some rows only (ascending). Each of them is summed, so the answers are always exact."""
         check_tables(tables, self.M, self.K)
         distances, found = sums.nearest(tables, self._gallery.packed_of(rows), min(top, len(rows)), threads)
         return distances, rows[found]
 
     def codes_of(self, rows: Rows) -> Codes:
-        """(n, M) of some rows."""
+        """The codes (n, M) of some rows."""
         return unpack(self._gallery.packed_of(rows), self.M, self.K)
 
     def choose(
         self, top: int, method: Method = "auto", nprobe: int | None = None, recall_target: float | None = None
     ) -> Method:
-        """The method that `search` takes."""
+        """The method that `search` uses."""
         codes = len(self._gallery)
         if top == 0:
             return "exact"
@@ -185,10 +191,10 @@ class Scan:
         return "fast" if self.K == fastscan.K and fastscan.suits(codes, top) else "exact"
 
     def nprobe_for(self, recall_target: float, threads: int | None = None) -> int:
-        """The fewest lists that hold so large a share of the exact nearest, on average over a sample of the gallery's own codes.
+        """The smallest number of lists that reaches a recall, on average over a sample of the gallery's own codes.
 
         Raises:
-            ConfigError: this scan does not know what its codes stand for.
+            ConfigError: this scan has no `tables_of`.
         """
         if recall_target not in self._nprobes:
             ranks = self._ranks_of_truth(threads)
@@ -196,13 +202,17 @@ class Scan:
         return self._nprobes[recall_target]
 
     def _ranks_of_truth(self, threads: int | None) -> Rows:
-        """Ascending: how many lists come before the one that holds a result, for the exact results of a sample of codes."""
+        """For each exact answer of a sample of codes: how many lists come before the one that holds it. Ascending."""
         if self._tables_of is None:
-            raise ConfigError("recall_target needs Scan(..., tables_of=...) to make queries from codes; give nprobe")
+            raise ConfigError(
+                "`recall_target` needs Scan(..., tables_of=...) to make queries from codes; give `nprobe`"
+            )
         gallery, top = self._gallery, min(TUNED_AT, len(self))
         sample = np.random.default_rng(self._seed).choice(len(gallery), min(TUNED_ON, len(gallery)), replace=False)
         tables = self._tables_of(unpack(gallery.packed[sample], self.M, self.K))
-        finder = vars(self).get("_fast") or FastScan(gallery.packed, self.M)  # not kept: lists do without it
+        finder = vars(self).get("_fast") or FastScan(
+            gallery.packed, self.M
+        )  # not kept: the search of lists does not need it
         rows = for_each(lambda table: nearest(finder, gallery, table, top), tables, top, threads)[1]
         codes = gallery.numbers()[rows].astype(np.int64)
         return np.sort(self._make_lists(threads).ranks(tables, codes).ravel())
@@ -230,20 +240,20 @@ class Scan:
 
 def _check_numbers(threads: int | None, nprobe: int | None, recall_target: float | None) -> None:
     if nprobe is not None and recall_target is not None:
-        raise ConfigError("nprobe and recall_target say the same; give one of them")
+        raise ConfigError("`nprobe` and `recall_target` set the same thing; give one of them")
     if nprobe is not None and nprobe < 1:
-        raise ConfigError(f"nprobe {nprobe} looks into no list; give 1 or more")
+        raise ConfigError(f"`nprobe` must be 1 or more, got {nprobe}")
     if recall_target is not None and not 0 < recall_target <= 1:
-        raise ConfigError(f"recall_target {recall_target} is not a share; give a number above 0 and up to 1")
+        raise ConfigError(f"`recall_target` must be above 0 and at most 1, got {recall_target}")
     if threads is not None and threads < 1:
-        raise ConfigError(f"threads {threads} computes nothing; give 1 or more")
+        raise ConfigError(f"`threads` must be 1 or more, got {threads}")
 
 
 def memory_bytes(N: int, M: int, ivf: bool = False) -> int:
-    """Bytes that a `Scan` of N distinct codes of M sub-codes below 16 holds at most, once it has searched: what to expect.
+    """The most bytes that a `Scan` of N distinct codes of M sub-codes below 16 holds after a search.
 
     Codes are packed for the exact sums, and again in FAISS's order. Lists add an 8-byte number for each code, their shares, and
-    FAISS's room for twice the codes; on the way, about three times all that.
+    FAISS's space for twice the codes. While lists are made, they need about three times as much.
 
     >>> memory_bytes(1_000_000, 16), memory_bytes(10_000_000, 16, ivf=True)
     (16000000, 324209664)

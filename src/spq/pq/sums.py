@@ -1,8 +1,8 @@
 """Exact distances of codes: tables (M, K) + codes (N, M) -> sums, always added in one fixed order.
 
-A code's distance is sum_m T[m, code_m], whatever T holds. Codes are kept packed: for K <= 16 two sub-codes share a byte, low
-one first (FAISS's own layout for K = 16), so that half as many look-ups are made. Whichever path found a row, its distance
-is summed here, so that two runs, batch sizes and paths give the same list.
+A code's distance is sum_m T[m, code_m], for any T. Codes are packed: for K <= 16 two sub-codes share a byte, the low one first
+(FAISS's own layout for K = 16), so half as many look-ups are needed. Whichever method found a row, its distance is summed here.
+So all runs, batch sizes and methods give the same list.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Codes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 Ranking = tuple[Floats, Rows]  # distances and rows, each (Q, top), sorted by (distance, row)
 
-FEW = 1000  # rows for which the number of calls to NumPy counts, more than what they do
-BLOCK = 16_384  # rows that are summed at a time: what a block needs stays in the cache
+FEW = 1000  # rows: up to here, the number of calls to NumPy decides the time
+BLOCK = 16_384  # rows that are summed at a time, so that they stay in the cache
 
 
 def rank(tables: Floats, codes: Codes, top: int, threads: int | None = None) -> Ranking:
-    """The `top` nearest rows by exact sums alone: for whole rankings, and as the truth of the tests.
+    """The `top` nearest rows by exact sums, for whole rankings and as the reference of tests.
 
     Args:
         tables: (Q, M, K) float32. codes: (N, M) uint8, each below K.
@@ -36,19 +36,21 @@ def rank(tables: Floats, codes: Codes, top: int, threads: int | None = None) -> 
 
 
 def check_tables(tables: Floats, M: int, K: int) -> None:
-    """Refuse tables that no code can be looked up in.
+    """Check that codes can be looked up in tables.
 
     Raises:
-        StoreError: another shape, or NaN, infinity or sums that overflow: FAISS would answer wrongly without a word.
+        StoreError: another shape; or NaN, infinity or sums that overflow, for which FAISS would give wrong answers.
     """
     if tables.ndim != 3 or tables.shape[1:] != (M, K):
-        raise StoreError(f"tables have shape {tables.shape}, the codes want (queries, {M}, {K}); is it the same model?")
-    if tables.size and not np.abs(tables).max() < np.finfo(np.float32).max / M:  # false for NaN, too
-        raise StoreError("a query's distances are not finite; its descriptor holds NaN, infinity or huge numbers")
+        raise StoreError(
+            f"tables must have shape (queries, {M}, {K}) for these codes, got {tables.shape}; use the same model"
+        )
+    if tables.size and not np.abs(tables).max() < np.finfo(np.float32).max / M:  # also false for NaN
+        raise StoreError("the distances of a query are not finite; its descriptor holds NaN, infinity or huge numbers")
 
 
 def pack(codes: Codes, K: int) -> Codes:
-    """(N, M) -> (N, P), one byte for each look-up: P = ceil(M/2) for K <= 16, an odd last sub-code alone; else P = M."""
+    """Pack codes (N, M) into one byte for each look-up: (N, P). P is ceil(M/2) for K <= 16, else M."""
     if K > 16:
         return np.ascontiguousarray(codes)
     N, M = codes.shape
@@ -59,7 +61,7 @@ def pack(codes: Codes, K: int) -> Codes:
 
 
 def unpack(packed: Codes, M: int, K: int) -> Codes:
-    """(n, P) -> (n, M), what `pack` was given."""
+    """Undo `pack`: (n, P) -> (n, M)."""
     if K > 16:
         return packed
     codes = np.empty((len(packed), 2 * packed.shape[1]), np.uint8)
@@ -68,7 +70,10 @@ def unpack(packed: Codes, M: int, K: int) -> Codes:
 
 
 def lookup(table: Floats) -> Floats:
-    """(M, K) -> (P, entries), what packed codes index: for K <= 16 the sums of all pairs, an odd last codebook plus zero."""
+    """The table (P, entries) that packed codes index, from a table (M, K).
+
+    For K <= 16 its entries are the sums of all pairs of two codebooks. An odd last codebook is paired with zeros.
+    """
     M, K = table.shape
     if K > 16:
         return table
@@ -85,7 +90,9 @@ def add_up(entries: Floats, packed: Codes) -> Floats:
         for start in range(0, len(packed), BLOCK):
             sums[start : start + BLOCK] = add_up(entries, packed[start : start + BLOCK])
         return sums
-    if 1 < len(packed) <= FEW:  # fewer calls, the same additions in the same order; of one column NumPy adds by pairs
+    if (
+        1 < len(packed) <= FEW
+    ):  # fewer calls, and the same additions in the same order; NumPy would add a single column by pairs
         parts = entries.ravel().take(packed.T + np.arange(len(entries))[:, None] * entries.shape[1])  # (P, n)
         few: Floats = np.add.reduce(parts, 0)
         return few
@@ -96,32 +103,32 @@ def add_up(entries: Floats, packed: Codes) -> Floats:
 
 
 def add_up_all(entries: Floats, M: int, K: int) -> Floats:
-    """Distances (K**M,) of all codes that there can be, at the positions that `places` says."""
+    """Distances (K**M,) of all possible codes, at the positions that `places` gives."""
     d: Floats = entries[0]
     last = len(entries) - 1
     for p in range(1, len(entries)):
-        alone = p == last and K <= 16 and M % 2  # an odd last sub-code has K values, not K * K
-        d = (entries[p, : K if alone else None, None] + d).ravel()
+        is_single = p == last and K <= 16 and M % 2  # an odd last sub-code has K values, not K * K
+        d = (entries[p, : K if is_single else None, None] + d).ravel()
     return d[: K**M]
 
 
 def places(packed: Codes, K: int) -> Rows:
-    """Where each packed code (n, P) stands in `add_up_all`."""
+    """The position of each packed code (n, P) in `add_up_all`."""
     base = K * K if K <= 16 else K
     positions: Rows = packed.astype(np.int64) @ base ** np.arange(packed.shape[1])
     return positions
 
 
 def smallest(d: Floats, top: int) -> Rows:
-    """Positions of the `top` smallest, sorted by (value, position); ties at the border go to the lower position."""
+    """Positions of the `top` smallest values, sorted by (value, position); of equal values, the lower position comes first."""
     if FEW < len(d) > top:
-        near = np.flatnonzero(d <= np.partition(d, top - 1)[top - 1]) if top else np.empty(0, np.int64)
-        return near[d[near].argsort(kind="stable")[:top]]
+        candidates = np.flatnonzero(d <= np.partition(d, top - 1)[top - 1]) if top else np.empty(0, np.int64)
+        return candidates[d[candidates].argsort(kind="stable")[:top]]
     return d.argsort(kind="stable")[:top]
 
 
 def nearest(tables: Floats, packed: Codes, top: int, threads: int | None = None) -> Ranking:
-    """As `rank`, on packed codes: each row is summed. `top` is at most N."""
+    """`rank` for packed codes (N, P). `top` is at most N."""
 
     def one(table: Floats) -> tuple[Floats, Rows]:
         d = add_up(lookup(table), packed)
@@ -132,7 +139,7 @@ def nearest(tables: Floats, packed: Codes, top: int, threads: int | None = None)
 
 
 def for_each(one: Callable[[Floats], tuple[Floats, Rows]], tables: Floats, top: int, threads: int | None) -> Ranking:
-    """The ranking of each table by `one`, in threads: NumPy and FAISS let go of the interpreter where it matters."""
+    """The ranking of each table by `one`, in threads: NumPy and FAISS release the interpreter lock."""
     Q = len(tables)
     distances, rows = np.empty((Q, top), np.float32), np.empty((Q, top), np.int64)
 

@@ -1,4 +1,4 @@
-"""A query's distance tables, and descriptors put together from codes, with NumPy alone."""
+"""Distance tables of descriptors, and descriptors decoded from codes, with NumPy only."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ Floats = NDArray[np.float32]
 
 
 def distance_tables(x: Floats, codebooks: Floats, distance: str) -> Floats:
-    """T (Q, M, K) of descriptors (Q, D) and codebooks (M, K, d), as `Model.tables` makes them.
+    """Distance tables (Q, M, K) of descriptors (Q, D) and codebooks (M, K, d), as `Model.tables` makes them.
 
-    `l2`: norms of the differences of sub-vector and codeword; `sqeuclidean`: their squares; `dot`: their negative inner
-    products.
+    `l2` is the norm of the difference of sub-vector and codeword, `sqeuclidean` its square, `dot` the negative inner product.
 
     Raises:
         ConfigError: another distance.
@@ -34,16 +33,16 @@ def distance_tables(x: Floats, codebooks: Floats, distance: str) -> Floats:
 
 
 def between_codes(distance: str) -> str:
-    """The distance by which two pictures of an index are compared with each other, not ranked for a query.
+    """The distance for comparing two pictures of an index with each other.
 
-    By `dot` a picture need not be the nearest to itself, and what has a long descriptor is near to everything: no threshold on it
-    says how alike two pictures are. What the two codes stand for is then compared by `sqeuclidean`.
+    With `dot`, a picture need not be the nearest to itself, and a long descriptor is near to everything. No threshold on it tells
+    how similar two pictures are. The two decoded codes are compared by `sqeuclidean` instead.
     """
     return "sqeuclidean" if distance == "dot" else distance
 
 
 def decode(codes: NDArray[np.uint8], codebooks: Floats) -> Floats:
-    """Codes (N, M) -> descriptors (N, D) put together from codewords."""
+    """Decode codes (N, M) to descriptors (N, D): the codewords, one after the other."""
     M, _, d = codebooks.shape
     descriptors = np.empty((len(codes), M, d), np.float32)
     descriptors[:] = codebooks[np.arange(M), codes]

@@ -1,79 +1,167 @@
-"""Where a training goes on: its last checkpoint, or a model whose weights it starts from."""
+"""Checkpoints: write one, read it back, and load weights from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
+from spq.common.files import Replacing
+from spq.config import Recipe, from_dict, to_dict
 from spq.errors import ConfigError, ModelError
-from spq.model.model import Model
 from spq.model.network import Network
 
 
-@dataclass
-class State:
-    """What a checkpoint holds beside tensors.
+class Phase(Enum):
+    """Which stage of a training is running."""
 
-    step: of this part. seconds: of all. trained: steps, views and epochs of the network, in the part after it.
-    began: seconds when the steps of that part began.
+    NETWORK = "network"  # backbone, head and codebooks
+    FINISH = "finish"  # a new head and new codebooks on the features of the trained backbone
+    CLUSTER = "cluster"  # codebooks that are clusterings
+    FROZEN_HEAD = "frozen head"  # head and codebooks on the features of a given backbone
+
+    @property
+    def part(self) -> str:
+        """The name that a status shows."""
+        return {Phase.FINISH: "head and codes", Phase.CLUSTER: "clusters"}.get(self, "network")
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it follows stage `network`."""
+        return self in (Phase.FINISH, Phase.CLUSTER)
+
+
+@dataclass
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        step: steps of this stage. seconds: time spent in all stages.
+        network_facts: steps, views and epochs of the network, once it is trained.
+        began: value of `seconds` when the steps of this stage began.
     """
 
     step: int = 0
     seconds: float = 0.0
-    trained: dict[str, float] | None = None
+    network_facts: dict[str, float] | None = None
     began: float = 0.0
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that the rest of a training depends on, apart from the pictures.
+
+    Attributes:
+        neighbour_ids: (N, count) neighbours of each picture, where they are positives.
+        network, optimizers: their state dicts.
+    """
+
+    recipe: Recipe
+    phase: Phase
+    fingerprint: str
+    neighbour_ids: Tensor | None
+    network: dict[str, Any]
+    optimizers: list[dict[str, Any]]
+    progress: Progress
+
+    @classmethod
+    def load(cls, out: Path) -> Checkpoint | None:
+        """Read the last checkpoint of a training; None if there is none yet.
+
+        Raises:
+            ModelError: the file is damaged.
+        """
+        content = read_checkpoint(out)
+        if content is None:
+            return None
+        recipe = from_dict(Recipe, content["recipe"], where=f"{out}/checkpoints")
+        facts = content.get("trained")
+        progress = Progress(content["step"], content["seconds"], facts, content.get("began", 0.0))
+        return cls(
+            recipe, _phase_of(recipe, facts), content["fingerprint"], content["near"], content["network"],
+            content["optimizers"], progress,
+        )  # fmt: skip
+
+    def save(self, out: Path) -> None:
+        """Replace the last checkpoint of a training; the file is never half written."""
+        content = {
+            "recipe": to_dict(self.recipe),
+            "fingerprint": self.fingerprint,
+            "near": self.neighbour_ids,
+            "network": self.network,
+            "optimizers": self.optimizers,
+            "step": self.progress.step,
+            "seconds": self.progress.seconds,
+            "trained": self.progress.network_facts,
+            "began": self.progress.began,
+        }
+        with Replacing(_path(out)) as temporary:
+            torch.save(content, temporary)
+
+    def check_pictures(self, fingerprint: str, name: str) -> None:
+        """Refuse to continue with other pictures.
+
+        Raises:
+            ModelError: `fingerprint` differs from that of the checkpoint.
+        """
+        if self.fingerprint != fingerprint:
+            raise ModelError(
+                f"the checkpoint was made from other pictures than {name}; use the same pictures, or a new `out`"
+            )
+
+    def restore(self, network: Network, optimizers: list[Optimizer]) -> Progress:
+        """Load network and optimizers; return where the training stands."""
+        load_weights(network, self.network, "checkpoint")
+        for optimizer, saved in zip(optimizers, self.optimizers, strict=True):
+            optimizer.load_state_dict(saved)
+        return replace(self.progress)
+
+
+def _phase_of(recipe: Recipe, network_facts: dict[str, float] | None) -> Phase:
+    """The file does not store the phase, but these decide it."""
+    if recipe.train.frozen:
+        return Phase.FROZEN_HEAD
+    if network_facts is None:
+        return Phase.NETWORK
+    return Phase.CLUSTER if recipe.cluster.share else Phase.FINISH
+
+
 def read_checkpoint(out: Path) -> dict[str, Any] | None:
-    """The last checkpoint of a training, None where there is none yet."""
-    path = Path(out) / "checkpoints" / "last.pt"
+    """Read the last checkpoint of a training as it is stored; None if there is none yet.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    path = _path(out)
     if not path.exists():
         return None
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        raise ModelError(f"checkpoint {path} is unreadable ({type(error).__name__}); delete it to start anew") from None
+        raise ModelError(
+            f"checkpoint {path} is unreadable ({type(error).__name__}); delete it to start again"
+        ) from None
     return content
 
 
-def started(network: Network, start: Model | None) -> Network:
-    """The network with the weights of a model.
+def load_weights(network: Network, weights: dict[str, Any], source: str) -> None:
+    """Load weights into a network; `source` names them in the error.
 
     Raises:
-        ConfigError: a given backbone is not of the model's shapes.
-    """
-    if start is not None:
-        fill(network, start.network.state_dict(), "model to start from")
-    return network
-
-
-def fill(network: Network, weights: dict[str, Any], of: str) -> None:
-    """Load weights into a network.
-
-    Raises:
-        ConfigError: a given backbone is not of their shapes.
+        ConfigError: the caller's backbone has other shapes.
     """
     try:
         network.load_state_dict(weights)
     except RuntimeError:
-        raise ConfigError(f"the given backbone does not fit the {of}; give one of its shapes") from None
+        raise ConfigError(
+            f"the given `backbone` does not fit the {source}; give a backbone with the same shapes"
+        ) from None
 
 
-def check_same_pictures(checkpoint: dict[str, Any] | None, fingerprint: str, out: Path, name: str) -> None:
-    """Refuse to go on with other pictures than those of the checkpoint."""
-    if checkpoint and checkpoint["fingerprint"] != fingerprint:
-        raise ModelError(f"checkpoint of {out} was made from other pictures than {name}; give the same, or a new --out")
-
-
-def restored(checkpoint: dict[str, Any] | None, network: Network, optimizers: list[Optimizer]) -> State:
-    """Load network and optimizers from a checkpoint where there is one; where the training stands."""
-    if not checkpoint:
-        return State()
-    fill(network, checkpoint["network"], "checkpoint")
-    for optimizer, saved in zip(optimizers, checkpoint["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    return State(checkpoint["step"], checkpoint["seconds"], checkpoint.get("trained"), checkpoint.get("began", 0.0))
+def _path(out: Path) -> Path:
+    return Path(out) / "checkpoints" / "last.pt"

@@ -1,11 +1,12 @@
-"""Codebooks that cluster: heads of 16 clusters on the network's features, and a teacher from which the network learns them.
+"""Codebooks that are clusterings: heads of 16 clusters on the network's features, and a teacher that the network learns from.
 
-Each codebook is a clustering of all pictures. A picture and its neighbours are to fall into the same cluster, and clusters are to
-be used evenly (Van Gansbeke et al., SCAN, 2020), which fits collections whose kinds of pictures are similarly many. Each head
-starts from its own random numbers. So heads disagree on hard pictures, and the sum over codebooks is a vote.
+Each codebook is a clustering of all pictures. A picture and its neighbours should be in the same cluster, and clusters should
+be used evenly (Van Gansbeke et al., SCAN, 2020). This fits collections whose classes have similar sizes. Each head starts from
+its own random numbers. So heads disagree on hard pictures, and the sum over codebooks is a vote.
 
-The teacher is a moving average of the network. It assigns whole pictures to clusters, and the assignments of their neighbours are
-averaged in. Where the result is confident, the network learns to assign strongly changed views alike. No label takes part.
+The teacher is a moving average of the network. It assigns whole pictures to clusters, and averages in the assignments of their
+neighbours. Where the result is confident, the network learns to assign strongly changed views to the same clusters. No labels
+are used.
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from spq.model.network import Network
 from spq.training.optimizers import lr_factor
 
 STATISTICS_OF = 20_000  # pictures
-WEAK = ViewsConfig(crop_scale=(0.8, 1.0), jitter=0.0, grayscale=0.0, blur=0.0)  # what the teacher sees
+WEAK = ViewsConfig(crop_scale=(0.8, 1.0), jitter=0.0, grayscale=0.0, blur=0.0)  # views of the teacher
 
 
-def cluster_loss(logits: Tensor, near: Tensor, balance: float) -> Tensor:
-    """How far pictures and neighbours are from sharing clusters that are used evenly (SCAN, equation 2), averaged over heads.
+def cluster_loss(logits: Tensor, neighbour_logits: Tensor, balance: float) -> Tensor:
+    """Compute how far pictures and neighbours are from sharing evenly used clusters (SCAN, equation 2), averaged over heads.
 
     Args:
-        logits, near: (B, M, K) of pictures and of a neighbour of each. balance: weight of the entropy of the mean assignment.
+        logits, neighbour_logits: (B, M, K) of pictures and of a neighbour of each.
+        balance: weight of the entropy of the mean assignment.
     """
-    p, q = torch.softmax(logits, 2), torch.softmax(near, 2)
+    p, q = torch.softmax(logits, 2), torch.softmax(neighbour_logits, 2)
     agreement = (p * q).sum(2).clamp(min=1e-8).log().mean()
     mean = torch.cat([p, q]).mean(0)  # (M, K)
     entropy = -(mean * mean.clamp(min=1e-8).log()).sum(1).mean()
@@ -40,12 +42,12 @@ def cluster_loss(logits: Tensor, near: Tensor, balance: float) -> Tensor:
 
 
 def fit_heads(
-    features: Tensor, near: Tensor, heads: int, config: ClusterConfig, generator: torch.Generator
+    features: Tensor, neighbour_ids: Tensor, heads: int, config: ClusterConfig, generator: torch.Generator
 ) -> nn.Linear:
     """Fit clustering heads to frozen features; all of them are one layer, F -> heads * clusters.
 
     Args:
-        features: (N, 1 + V, F), first of the whole pictures, then of views of them. near: (N, n) rows of neighbours.
+        features: (N, 1 + V, F), first of the whole pictures, then of views of them. neighbour_ids: (N, n).
     """
     N, V, width = features.shape
     device, batch = features.device, min(config.head_batch, N)
@@ -62,7 +64,9 @@ def fit_heads(
     for step in range(config.head_steps):
         optimizer.param_groups[0]["lr"] = config.head_lr * lr_factor(step / config.head_steps, 0.05, "cosine")
         rows = draw(N)
-        shown = [(features[of, draw(V)] - mean) / scale for of in (rows, near[rows, draw(near.shape[1])])]
+        shown = [
+            (features[of, draw(V)] - mean) / scale for of in (rows, neighbour_ids[rows, draw(neighbour_ids.shape[1])])
+        ]
         own, neighbour = (layer(x).view(batch, heads, config.clusters) for x in shown)
         optimizer.zero_grad()
         torch.autograd.backward(cluster_loss(own, neighbour, config.balance))
@@ -75,10 +79,10 @@ def fit_heads(
 
 @torch.no_grad()
 def choose_heads(assigned: Tensor, count: int) -> list[int]:
-    """Choose the heads whose sum agrees best with all heads; each beginning of the list is such a choice as well.
+    """Choose the heads whose sum agrees best with all heads; each prefix of the list is such a choice too.
 
-    Single heads differ by the luck of their start. The next head is always the one with which the summed co-association of
-    the chosen heads (how likely two pictures share a cluster) correlates best with that of all heads.
+    Single heads differ by their random start. Heads are chosen one after the other. Each next head makes the co-association of
+    the chosen heads (how likely two pictures share a cluster) correlate best with that of all heads.
 
     Args:
         assigned: (N, H, K) assignments of a few thousand pictures.
@@ -86,17 +90,17 @@ def choose_heads(assigned: Tensor, count: int) -> list[int]:
     together = torch.einsum("ihk,jhk->hij", assigned, assigned)  # (H, N, N)
     together = together - together.mean((1, 2), keepdim=True)
     gram = (together.flatten(1) @ together.flatten(1).T).cpu()  # (H, H)
-    with_all, chosen = gram.sum(1), list[int]()
-    while len(chosen) < count:
-        rest = [h for h in range(len(gram)) if h not in chosen]
-        sums = [[*chosen, h] for h in rest]
+    with_all, selected = gram.sum(1), list[int]()
+    while len(selected) < count:
+        rest = [h for h in range(len(gram)) if h not in selected]
+        sums = [[*selected, h] for h in rest]
         fit = [float(with_all[s].sum() / gram[s][:, s].sum().clamp(min=1e-12).sqrt()) for s in sums]
-        chosen.append(rest[max(range(len(rest)), key=fit.__getitem__)])
-    return chosen
+        selected.append(rest[max(range(len(rest)), key=fit.__getitem__)])
+    return selected
 
 
 def targets(own: Tensor, around: Tensor, prior: Tensor, own_share: float) -> Tensor:
-    """Mix the teacher's own assignment with that of the neighbours, and raise rare clusters: (B, M, K).
+    """Mix the teacher's own assignment with that of the neighbours, and give rare clusters more weight: (B, M, K).
 
     Args:
         own: (B, M, K) assignments. around: (B, M, K) mean assignment of the neighbours. prior: (M, K) mean of all.
@@ -106,10 +110,12 @@ def targets(own: Tensor, around: Tensor, prior: Tensor, own_share: float) -> Ten
 
 
 def confident_cross_entropy(logits: Tensor, target: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy with the clusters of which the target is confident, each cluster with the same weight in its head.
+    """Compute the cross-entropy where the target is confident; the clusters of a head have equal weight.
 
+    Args:
+        logits, target: (B, M, K).
     Returns:
-        the loss, and which (B, M) were confident.
+        the loss, and (B, M) where the target was confident.
     """
     value, label = target.max(2)
     sure = value > confidence
@@ -123,7 +129,7 @@ def confident_cross_entropy(logits: Tensor, target: Tensor, confidence: float) -
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of all pictures with assignments to the power of `sharpness`; arguments and result as above."""
+    """Compute the cross-entropy of all pictures, with targets raised to the power `sharpness`; otherwise as above."""
     sharp = target**sharpness
     sharp = sharp / sharp.sum(2, keepdim=True)
     loss = -(sharp * logits.log_softmax(2)).sum(2).mean()
@@ -131,7 +137,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, sharpness: float) -> tupl
 
 
 def cut_out(views: Tensor, side: float, generator: torch.Generator) -> Tensor:
-    """Cover a square of `side` times S in each view (B, 3, S, S) with grey; a part of it may lie outside."""
+    """Cover a random square of side `side` * S in each view (B, 3, S, S) with grey; it may extend beyond the view."""
     B, _, S, _ = views.shape
     half = side * S / 2
     centre = torch.rand(2, B, 1, generator=generator, device=views.device) * S
@@ -166,7 +172,7 @@ def describe_whole(
 def recompute_statistics(
     network: nn.Module, pixels: Tensor, config: InputConfig, bf16: bool, batch: int = 1000
 ) -> None:
-    """Replace batch statistics, which come from crops in training, by those of up to 20,000 whole pictures. In place.
+    """Replace batch statistics, which training takes from crops, by those of up to 20,000 whole pictures, in place.
 
     Args:
         pixels: (N, 3, S, S) uint8 in random order.
@@ -177,7 +183,7 @@ def recompute_statistics(
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean over batches
     shown = pixels[:STATISTICS_OF]
-    for part in shown.tensor_split(-(-len(shown) // batch)):  # of even sizes, as they weigh the same
+    for part in shown.tensor_split(-(-len(shown) // batch)):  # of even sizes, because they have equal weight
         x = normalise(part, config).contiguous(memory_format=torch.channels_last)
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
             network(x)
@@ -187,7 +193,7 @@ def recompute_statistics(
 
 
 def collect_statistics(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """Put batch normalisation in training mode and all else, such as dropout, in evaluation mode; returns those layers."""
+    """Set batch normalisation to training mode and all else, such as dropout, to evaluation mode; return those layers."""
     network.eval()
     layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for layer in layers:
@@ -196,7 +202,7 @@ def collect_statistics(network: nn.Module) -> list[nn.modules.batchnorm._BatchNo
 
 
 def nearest(features: Tensor, count: int, chunk: int = 2048) -> Tensor:
-    """(N, count) rows of the nearest others by cosine of centred features (N, F)."""
+    """Find (N, count) rows of the nearest other pictures, by cosine of centred features (N, F)."""
     x = F.normalize(features - features.mean(0), dim=1)
     x = x.to(torch.bfloat16) if x.is_cuda else x
     found = []
@@ -208,27 +214,28 @@ def nearest(features: Tensor, count: int, chunk: int = 2048) -> Tensor:
 
 
 class Teacher:
-    """A moving average of the network, with the last assignment of each picture.
+    """A moving average of the network, with the latest assignment of each picture.
 
     Args:
-        network: backbone and clustering heads. bank: (N, M, K) first assignments of all pictures. near: (N, n) neighbours.
+        network: backbone and clustering heads. assignments: (N, M, K) first assignments of all pictures.
+        neighbour_ids: (N, n).
     """
 
-    def __init__(self, network: Network, bank: Tensor, near: Tensor, config: ClusterConfig) -> None:
+    def __init__(self, network: Network, assignments: Tensor, neighbour_ids: Tensor, config: ClusterConfig) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
-        self.bank, self.near, self.config = bank, near, config
-        self.prior = bank.mean(0)  # (M, K)
+        self.assignments, self.neighbour_ids, self.config = assignments, neighbour_ids, config
+        self.prior = assignments.mean(0)  # (M, K)
 
     @torch.no_grad()
     def targets(self, rows: Tensor, weak: Tensor) -> tuple[Tensor, Tensor]:
-        """What to learn for the pictures in these rows, and the teacher's own assignments, both (B, M, K).
+        """Return what to learn for the pictures in these rows, and the teacher's own assignments, both (B, M, K).
 
         Args:
             weak: (B, 3, S, S) weakly changed views of the pictures.
         """
         own = torch.softmax(self.network.head(self.network.backbone(weak)).float().view(-1, *self.prior.shape), 2)
-        around = self.bank[self.near[rows]].mean(1)
-        self.bank[rows] = own
+        around = self.assignments[self.neighbour_ids[rows]].mean(1)
+        self.assignments[rows] = own
         self.prior.lerp_(own.mean(0), 0.02)
         return targets(own, around, self.prior, self.config.own_share), own
 

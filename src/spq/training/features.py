@@ -1,9 +1,9 @@
-"""Features of a frozen backbone: of each whole picture and of some random views of it, computed once and kept on disk.
+"""Features of a frozen backbone, computed once and kept on disk: of each whole picture and of some random views of it.
 
-What decides them is their key: the bytes of the pictures, the backbone's weights and structure, input, views, precision. The
-views of a picture are always the same ones, so that trainings of other seeds and code lengths share them. A cached file is
-used only where the features of its first pictures come out the same again, so that changed code of a backbone or of a decoder
-is noticed as well. Stopped at any moment, the computation goes on where it was.
+All that affects the features is part of their key: the bytes of the pictures, weights and structure of the backbone, input,
+views and precision. A picture always has the same views, so trainings with other seeds and code lengths share them. A cached
+file is used only if the features of its first pictures come out the same again. So changed code of a backbone or a decoder is
+noticed too. A stopped computation continues where it was.
 """
 
 from __future__ import annotations
@@ -33,15 +33,20 @@ from spq.training.views import make_views
 FORMAT = 1
 CHUNK = 256  # pictures decoded, described and written at a time: at 224 pixels 39 MB
 PROBES = 4  # pictures whose features are computed again before a cached file is used
-CACHE_GB = 8.0  # of all feature files together; the environment's SPQ_CACHE_GB in its place
+CACHE_GB = 8.0  # of all feature files together; the environment variable SPQ_CACHE_GB replaces it
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Features:
-    """array: (N, 1 + V, F) float32, first the whole picture, then V views of it; N pictures could be read.
-    kept: (N,) their positions. failures: (position, reason) of the others. fingerprint: the key. pictures: a hash of
-    the pictures alone, whatever describes them. cached: was it there?"""
+    """Features of the readable pictures of a collection.
+
+    Attributes:
+        array: (N, 1 + V, F) float32, first of the whole picture, then of V views of it.
+        kept: (N,) positions of the readable pictures. failures: (position, reason) of the others.
+        fingerprint: the key of the file. pictures: a hash of the pictures only.
+        cached: whether all features were on disk already.
+    """
 
     array: NDArray[np.float32]
     kept: NDArray[np.int64]
@@ -52,55 +57,53 @@ class Features:
 
 
 def cache_folder() -> Path:
-    """`$SPQ_CACHE`, else `spq` in the user's cache folder."""
+    """Return the folder of the feature files: in `$SPQ_CACHE`, else in `spq` of the user's cache folder."""
     base = os.environ.get("SPQ_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spq"
     return Path(base) / "features"
 
 
 def cached_features(
     images: ImageSet,
-    recipe: Recipe,
-    backbone: nn.Module,
+    extractor: FeatureExtractor,
     feature_dim: int,
-    *,
-    precision: str = "fp32",
     progress: Progress | None = None,
     folder: Path | None = None,
 ) -> Features:
-    """The features of all pictures and of `recipe.train.cached_views` views of each, from the cache or computed now.
+    """Return the features of all pictures and of `train.cached_views` views of each, from the cache or computed now.
 
     Args:
-        backbone: on the device to compute on; used in evaluation mode, as it will be in search.
+        extractor: its backbone is set to evaluation mode, as in search.
+        feature_dim: F of the backbone.
         progress: called with the number of pictures done. folder: by default `cache_folder()`.
     Raises:
         ConfigError: more than the cache may hold.
     """
     folder = folder or cache_folder()
-    shape = (len(images), 1 + recipe.train.cached_views, feature_dim)
+    shape = (len(images), 1 + extractor.recipe.train.cached_views, feature_dim)
     _check_room(shape)
     folder.mkdir(parents=True, exist_ok=True)
+    extractor.backbone.eval()
     pictures = _hash_of(images)
-    key = _key(pictures, recipe, backbone, precision)
-    describe = _Describer(images, recipe, backbone.eval(), precision)
+    key = _key(pictures, extractor)
+    file = folder / f"{key}.npy"
     with _locked(folder / f"{key}.lock"):
-        state = _State.read(folder / f"{key}.json")
-        file = folder / f"{key}.npy"
-        if state.done and not (file.exists() and _as_before(file, shape, state, describe)):
-            state = _State()
-        if cached := state.done == len(images):
+        job = _Job(images, extractor, file, shape, _State.read(folder / f"{key}.json"))
+        if job.state.done and not (file.exists() and job.is_unchanged()):
+            job.state = _State()
+        if cached := job.state.done == len(images):
             if progress:
                 progress(len(images))
         else:
             make_room(folder, 4 * int(np.prod(shape)), keep=key)
-            _fill(file, shape, state, describe, progress)
+            job.fill(progress)
         os.utime(file)  # the least recently used go first
-    array = np.load(file, mmap_mode="r")
-    kept = np.setdiff1d(np.arange(len(images)), [position for position, _ in state.failures])
-    return Features(array if len(kept) == len(images) else array[kept], kept, state.failures, key, pictures, cached)
+    array, failures = np.load(file, mmap_mode="r"), job.state.failures
+    kept = np.setdiff1d(np.arange(len(images)), [position for position, _ in failures])
+    return Features(array if len(kept) == len(images) else array[kept], kept, failures, key, pictures, cached)
 
 
 def make_room(folder: Path, needed: int, keep: str = "") -> None:
-    """Delete the least recently used feature files until `needed` bytes more stay within the limit."""
+    """Delete the least recently used feature files until there is room for `needed` more bytes."""
     files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
     total = sum(file.stat().st_size for file in files if file.stem != keep) + needed
     for file in files:
@@ -109,21 +112,21 @@ def make_room(folder: Path, needed: int, keep: str = "") -> None:
 
 
 def _delete(file: Path) -> int:
-    """Delete a feature file and its state, unless a process is making it; its size, or 0."""
+    """Delete a feature file and its state, unless a process is computing it; return its size, or 0."""
     with file.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return 0
         size = file.stat().st_size
-        for suffix in (".npy", ".json"):  # not the lock: somebody may be waiting for it
+        for suffix in (".npy", ".json"):  # not the lock: another process may wait for it
             file.with_suffix(suffix).unlink(missing_ok=True)
     return size
 
 
 @dataclass
 class _State:
-    """How many pictures of a file are done, and which of them could not be read."""
+    """How many pictures of a file are done, and which of them are unreadable."""
 
     done: int = 0
     failures: list[tuple[int, str]] = field(default_factory=list)
@@ -141,87 +144,95 @@ class _State:
             temporary.write_text(json.dumps(self.__dict__), "utf-8")
 
 
-def describe(
-    pixels: NDArray[np.uint8],
-    recipe: Recipe,
-    backbone: nn.Module,
-    views: int,
-    seed: int,
-    *,
-    rows: NDArray[np.int64] | None = None,
-    view_input: InputConfig | None = None,
-    precision: str = "fp32",
-) -> NDArray[np.float32]:
-    """Features (n, 1 + views, F) of pictures (n, 3, S, S) and of random views of each, on the device of the backbone.
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """Computes features of pictures and of random views of them.
 
-    Args:
-        backbone: in evaluation mode. rows: which of the pictures; by default all. view_input: the input at the size of the
-            views; by default the recipe's.
+    Attributes:
+        recipe: its input, views and memory layout count.
+        backbone: in evaluation mode, on the device to compute on.
+        precision: fp32 or bf16.
+        view_input: the input at the size of the views; by default the recipe's input.
     """
-    rows = np.arange(len(pixels)) if rows is None else rows
-    device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
-    layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-    generator = torch.Generator(device).manual_seed(seed)
-    parts = []
-    step = max(8, 2**19 // recipe.input.size**2)  # pictures: what a CPU's caches hold
-    for start in range(0, len(rows), step):
-        batch = torch.from_numpy(pixels[rows[start : start + step]]).to(device)
-        shown = [normalise(batch, recipe.input)]
-        shown += [make_views(batch, recipe.views, view_input or recipe.input, generator) for _ in range(views)]
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            columns = [backbone(images.contiguous(memory_format=layout)).float() for images in shown]
-        parts.append(torch.stack(columns, 1).cpu().numpy())
-    return np.concatenate(parts) if parts else np.empty((0, 1 + views, 0), np.float32)
+
+    recipe: Recipe
+    backbone: nn.Module
+    precision: str = "fp32"
+    view_input: InputConfig | None = None
+
+    def describe(self, pixels: NDArray[np.uint8], views: int, seed: int) -> NDArray[np.float32]:
+        """Compute features (n, 1 + views, F) of pictures (n, 3, S, S) and of random views of each."""
+        recipe, bf16 = self.recipe, self.precision == "bf16"
+        device = next((p.device for p in self.backbone.parameters()), torch.device("cpu"))
+        layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+        generator = torch.Generator(device).manual_seed(seed)
+        parts = []
+        step = max(8, 2**19 // recipe.input.size**2)  # pictures: what a CPU's caches hold
+        for start in range(0, len(pixels), step):
+            batch = torch.from_numpy(pixels[start : start + step]).to(device)
+            shown = [normalise(batch, recipe.input)]
+            shown += [make_views(batch, recipe.views, self.view_input or recipe.input, generator) for _ in range(views)]
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                columns = [self.backbone(images.contiguous(memory_format=layout)).float() for images in shown]
+            parts.append(torch.stack(columns, 1).cpu().numpy())
+        return np.concatenate(parts) if parts else np.empty((0, 1 + views, 0), np.float32)
+
+    def describe_positions(
+        self, images: ImageSet, positions: Sequence[int], views: int
+    ) -> tuple[Pixels, NDArray[np.float32]]:
+        """Decode pictures; return their pixels, and features (n, 1 + views, F) of those that are readable."""
+        pixels = load_pixels(images, self.recipe.input.size, positions=positions)
+        return pixels, self.describe(pixels.array, views, positions[0])
 
 
-class _Describer:
-    """Positions of pictures -> their features."""
+@dataclass
+class _Job:
+    """A feature file that is being computed.
 
-    def __init__(self, images: ImageSet, recipe: Recipe, backbone: nn.Module, precision: str) -> None:
-        self.images, self.recipe, self.backbone, self.precision = images, recipe, backbone, precision
+    Attributes:
+        shape: of the whole array, (N, 1 + V, F).
+    """
 
-    def __call__(self, positions: Sequence[int], views: int) -> tuple[Pixels, NDArray[np.float32]]:
-        """The pixels with what could not be read, and features (n, 1 + views, F) of what could."""
-        pixels = load_pixels(self.images, self.recipe.input.size, positions=positions)
-        return pixels, describe(pixels.array, self.recipe, self.backbone, views, positions[0], precision=self.precision)
+    images: ImageSet
+    extractor: FeatureExtractor
+    file: Path
+    shape: tuple[int, int, int]
+    state: _State
 
+    def fill(self, progress: Progress | None) -> None:
+        """Compute chunk after chunk; the state is written after the features that it counts."""
+        state = self.state
+        array = np.lib.format.open_memmap(self.file, "r+" if state.done else "w+", np.float32, self.shape)
+        while state.done < self.shape[0]:
+            positions = range(state.done, min(state.done + CHUNK, self.shape[0]))
+            pixels, features = self.extractor.describe_positions(self.images, positions, self.shape[1] - 1)
+            if len(features):
+                array[pixels.kept] = features
+            array.flush()
+            state.failures += pixels.failures
+            state.done = positions.stop
+            state.write(self.file.with_suffix(".json"))
+            if progress:
+                progress(state.done)
 
-def _fill(
-    file: Path, shape: tuple[int, int, int], state: _State, describe: _Describer, progress: Progress | None
-) -> None:
-    """Chunk after chunk; the state is written after the features that it speaks of."""
-    array = np.lib.format.open_memmap(file, "r+" if state.done else "w+", np.float32, shape)
-    while state.done < shape[0]:
-        positions = range(state.done, min(state.done + CHUNK, shape[0]))
-        pixels, features = describe(positions, shape[1] - 1)
-        if len(features):
-            array[pixels.kept] = features
-        array.flush()
-        state.failures += pixels.failures
-        state.done = positions.stop
-        state.write(file.with_suffix(".json"))
-        if progress:
-            progress(state.done)
-
-
-def _as_before(file: Path, shape: tuple[int, int, int], state: _State, describe: _Describer) -> bool:
-    """Whether the file is whole, and its first pictures have the same features now."""
-    try:
-        array = np.load(file, mmap_mode="r")
-    except (OSError, ValueError):
-        return False
-    if array.shape != shape or array.dtype != np.float32:
-        return False
-    bad = {position for position, _ in state.failures}
-    probes = [position for position in range(state.done) if position not in bad][:PROBES]
-    if not probes:
-        return True
-    pixels, now = describe(probes, 0)
-    then = array[pixels.kept, 0]
-    if not len(now):
-        return False
-    scale = np.abs(now).mean()
-    return bool(np.abs(now[:, 0] - then).mean() <= 0.01 * scale)  # other thread counts differ in the last digits
+    def is_unchanged(self) -> bool:
+        """Whether the file is complete so far, and its first pictures have the same features now."""
+        try:
+            array = np.load(self.file, mmap_mode="r")
+        except (OSError, ValueError):
+            return False
+        if array.shape != self.shape or array.dtype != np.float32:
+            return False
+        bad = {position for position, _ in self.state.failures}
+        probes = [position for position in range(self.state.done) if position not in bad][:PROBES]
+        if not probes:
+            return True
+        pixels, now = self.extractor.describe_positions(self.images, probes, 0)
+        before = array[pixels.kept, 0]
+        if not len(now):
+            return False
+        scale = np.abs(now).mean()
+        return bool(np.abs(now[:, 0] - before).mean() <= 0.01 * scale)  # other thread counts change the last digits
 
 
 def _hash_of(images: ImageSet) -> str:
@@ -229,24 +240,25 @@ def _hash_of(images: ImageSet) -> str:
     for position in range(len(images)):
         try:
             digest.update(hashlib.sha256(images.read(position)).digest())
-        except ImageError as error:  # as such it is counted later on
+        except ImageError as error:  # it is counted later
             digest.update(str(error).encode())
     return digest.hexdigest()
 
 
-def _key(pictures: str, recipe: Recipe, backbone: nn.Module, precision: str) -> str:
+def _key(pictures: str, extractor: FeatureExtractor) -> str:
+    recipe, backbone, precision = extractor.recipe, extractor.backbone, extractor.precision
     digest = hashlib.sha256(pictures.encode())
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    decides = {
+    settings = {
         "format": FORMAT,
         "network": repr(backbone),
         "input": to_dict(recipe.input),
         "views": to_dict(recipe.views),
         "train": [recipe.train.cached_views, 0, recipe.train.channels_last, precision],  # 0: the seed of the views
     }
-    digest.update(json.dumps(decides, sort_keys=True).encode())
+    digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()[:24]
 
 
@@ -255,7 +267,7 @@ def _check_room(shape: tuple[int, int, int]) -> None:
     if needed * 1e9 > _limit():
         raise ConfigError(
             f"features of {shape[0]:,} pictures x {shape[1]} views take {needed:.1f} GB, the cache may hold "
-            f"{_limit() / 1e9:g}; lower cached_views, or set SPQ_CACHE_GB"
+            f"{_limit() / 1e9:g}; lower train.cached_views, or raise SPQ_CACHE_GB"
         )
 
 
@@ -264,12 +276,12 @@ def _limit() -> float:
     try:
         return 1e9 * float(text or CACHE_GB)
     except ValueError:
-        raise ConfigError(f"SPQ_CACHE_GB={text!r} is no number; give gigabytes, for example 8") from None
+        raise ConfigError(f"SPQ_CACHE_GB must be a number, got {text!r}; give gigabytes, for example 8") from None
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process computes, a second one waits and finds the file done."""
+    """Let one process compute; a second one waits, then finds the file complete."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""What codes keep of the pictures, told without labels: do copies find their originals, do rankings stay as they were?"""
+"""What codes keep, measured without labels: do copies find their originals, and do rankings stay the same?"""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from spq.training.health import measure
 from spq.training.views import make_views
 
 PICTURES, QUERIES, TOP = 5000, 500, 10
-# An altered copy: cropped, mirrored, recoloured. Always the same ones, so that models of different recipes compare.
+# An altered copy: cropped, mirrored, recoloured. They are always the same, so models of different recipes are comparable.
 COPY = ViewsConfig(crop_scale=(0.4, 1.0), blur=0.0)
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Codes of one length on a sample of the training pictures. All shares are of 1.
+    """Codes of one length on a sample of the training pictures. All shares are between 0 and 1.
 
     Attributes:
-        codeword_use, entropy: as in `Health`. dead_codewords: how many of the M*K no picture has.
+        codeword_use, entropy: as in `Health`. dead_codewords: how many of the M*K codewords no picture has.
         error: share of the descriptors' variance that is lost.
-        copy_at_1, copy_at_10: of altered copies, those whose original is the nearest of all, or among the 10 nearest.
-        float_copy_at_1, float_copy_at_10: the same for descriptors that are not quantized: what no code can exceed by much.
-        kept: share of the 10 nearest by these descriptors that are among the 10 nearest by code.
-        pictures, queries: size of the sample. Shares at a rank fall as collections grow, so they compare at equal sizes only.
+        copy_at_1, copy_at_10: share of altered copies whose original is the nearest picture, or among the 10 nearest.
+        float_copy_at_1, float_copy_at_10: the same without quantization; codes can hardly exceed it.
+        kept: share of the 10 nearest pictures without quantization that are among the 10 nearest by code.
+        pictures, queries: size of the sample. Compare shares only at equal sizes: they fall as collections grow.
     """
 
     bits: int
@@ -48,10 +48,10 @@ class Fidelity:
     queries: int
 
 
-def chosen(count: int, limit: int) -> NDArray[np.int64]:
-    """At most `limit` of `count` rows, evenly spread: collections are often sorted by class.
+def evenly_spaced(count: int, limit: int) -> NDArray[np.int64]:
+    """Return at most `limit` of `count` row numbers, evenly spaced, because collections are often sorted by class.
 
-    >>> chosen(10, 4).tolist()
+    >>> evenly_spaced(10, 4).tolist()
     [0, 2, 5, 7]
     """
     return np.arange(min(count, limit)) * count // max(1, min(count, limit))
@@ -59,7 +59,7 @@ def chosen(count: int, limit: int) -> NDArray[np.int64]:
 
 @torch.no_grad()
 def describe_copies(network: Network, pixels: NDArray[np.uint8], config: InputConfig, batch_size: int) -> Tensor:
-    """Descriptors (N, D), on the CPU, of an altered copy of each picture (N, 3, S, S) uint8; always the same copies."""
+    """Describe an altered copy of each picture, (N, 3, S, S) uint8 -> (N, D) on the CPU; the copies are always the same."""
     device = network.quantizer.codebooks.device
     generator = torch.Generator(device).manual_seed(0)
     found = [
@@ -71,7 +71,7 @@ def describe_copies(network: Network, pixels: NDArray[np.uint8], config: InputCo
 
 @torch.no_grad()
 def measure_fidelity(x: Tensor, copies: Tensor, originals: NDArray[np.int64], quantizer: Quantizer) -> list[Fidelity]:
-    """One report for each of the lengths that a model gives, the longest last.
+    """Return one report for each code length that a model gives, the longest last.
 
     Args:
         x: (N, D) descriptors of the pictures. copies: (Q, D) of altered copies of those in rows `originals` (Q,).
@@ -95,7 +95,7 @@ class _Sample:
     distance: Distance
 
     def distances(self, queries: Tensor, coded: bool) -> Tensor:
-        """(Q, D) -> (Q, N): to the codes, or to the descriptors themselves."""
+        """Compute distances (Q, D) -> (Q, N) to the codes, or to the descriptors themselves."""
         M, _, d = self.codebooks.shape
         parts, total = self.x.reshape(-1, M, d), torch.zeros(len(queries), len(self.x))
         for m, sub in enumerate(queries.reshape(-1, M, d).unbind(1)):
@@ -111,11 +111,11 @@ def _fidelity(bits: int, sample: _Sample, copies: Tensor, originals: Tensor) -> 
     M, K, _ = sample.codebooks.shape
     health = measure(codes.numpy(), x.numpy(), K)
     by_code, by_float = (sample.distances(copies, coded) for coded in (True, False))
-    near_code, near_float = (
+    distances_by_code, distances_by_float = (
         sample.distances(x[originals], coded).scatter_(1, own, math.inf) for coded in (True, False)
     )
     top = min(TOP, len(x) - 1)
-    nearest = near_float.topk(top, largest=False).indices
+    nearest = distances_by_float.topk(top, largest=False).indices
     decoded = sample.codebooks[torch.arange(M), codes.long()].flatten(1)
     return Fidelity(
         bits=bits,
@@ -127,17 +127,17 @@ def _fidelity(bits: int, sample: _Sample, copies: Tensor, originals: Tensor) -> 
         copy_at_10=in_top(by_code, own, TOP),
         float_copy_at_1=in_top(by_float, own, 1),
         float_copy_at_10=in_top(by_float, own, TOP),
-        kept=in_top(near_code, nearest, top),
+        kept=in_top(distances_by_code, nearest, top),
         pictures=len(x),
         queries=len(copies),
     )
 
 
 def in_top(distances: Tensor, rows: Tensor, top: int) -> float:
-    """Share of the given rows that are among the `top` nearest; of equally near ones as many as a fair draw would take.
+    """Return the share of the given rows that are among the `top` nearest; ties count as a random order would on average.
 
     Args:
-        distances: (Q, N). rows: (Q, J), of each query.
+        distances: (Q, N). rows: (Q, J), those of each query.
 
     >>> in_top(torch.tensor([[0.1, 0.5, 0.5, 0.9]]), torch.tensor([[0, 1]]), 2)  # the first, and one of two
     0.75

@@ -1,7 +1,7 @@
 """Forward and backward pass of a training step as one CUDA graph.
 
-A step launches some thousand small kernels, one after the other by the host: on a fast GPU that takes longer than the work itself
-(docs/log.md). Recorded once, they are launched together. Random numbers go on being drawn from the step's own seed.
+In a step, the host launches some thousand small kernels one after the other. On a fast GPU, that takes longer than the work
+itself (docs/log.md). A recorded step launches them together. It still draws its random numbers from the seed of the step.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-Step = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]  # rows of a batch -> loss, and a tensor to look at
+Step = Callable[..., tuple[Tensor, Tensor]]  # (rows of a batch, generator, *settings) -> loss, descriptors
 WARM_UP = 3  # steps before a recording, in which libraries choose their kernels
 
 
 class GraphedStep:
-    """Call it for the gradients of a step; it returns loss and tensor of `step`, both detached.
+    """Computes the gradients of a step; calling it returns loss and descriptors of `step`, both detached.
 
     Args:
-        step: all of its tensors must stay where they are, and no number may come back to the host in it.
-        modules: whose parameters get gradients. state: tensors that a step changes, other than buffers of the modules.
-        on: record where there is a CUDA device; elsewhere, and where recording fails, each step runs as it is.
+        step: all of its tensors must stay at the same place in memory, and it must not copy a number to the host.
+        modules: their parameters get gradients.
+        on: record the step if `device` is a CUDA device. Otherwise, or if recording fails, each step runs plainly.
+        state: tensors that a step changes, apart from buffers of the modules.
+        on_note: called with the reason if recording fails.
     """
 
     def __init__(
@@ -37,41 +39,40 @@ class GraphedStep:
         self.parameters = [p for module in self.modules for p in module.parameters() if p.requires_grad]
         self.state = [*state, *(buffer for module in self.modules for buffer in module.buffers())]
         self.on = on and device.type == "cuda"
-        self.device, self.key = device, object()
+        self.device = device
+        self.settings: tuple[object, ...] | None = None
 
-    def __call__(self, rows: Tensor, generator: torch.Generator, key: object = None) -> tuple[Tensor, Tensor]:
-        """Gradients of a step on these rows.
+    def __call__(self, rows: Tensor, generator: torch.Generator, *settings: object) -> tuple[Tensor, Tensor]:
+        """Compute the gradients of a step on these rows.
 
         Args:
-            key: a step of another key, such as the size of the views, is recorded anew.
+            settings: further arguments of the step, such as the size of the views; a step with other settings is recorded
+                again.
         """
-        if self.on and key != self.key:
-            self._record(rows, key)
+        if self.on and settings != self.settings:
+            self._record(rows, settings)
         if not self.on:
-            self._clear()
-            loss, x = self.step(rows, generator)
-            torch.autograd.backward(loss)
-            return loss.detach(), x.detach()
+            return self._run(rows, generator, settings)
         self.rows.copy_(rows)
         self.generator.manual_seed(generator.initial_seed())
         self.graph.replay()
         return self.loss, self.x
 
-    def _record(self, rows: Tensor, key: object) -> None:
+    def _record(self, rows: Tensor, settings: tuple[object, ...]) -> None:
         before = [tensor.clone() for tensor in self.state]
-        self.key, self.rows, self.generator = key, rows.clone(), torch.Generator(self.device)
+        self.settings, self.rows, self.generator = settings, rows.clone(), torch.Generator(self.device)
         try:
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(WARM_UP):
-                    self._run()
+                    self._run(self.rows, self.generator, settings)
             torch.cuda.current_stream().wait_stream(side)
             self._clear()
             self.graph = torch.cuda.CUDAGraph()
             self.graph.register_generator_state(self.generator)
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-                loss, x = self.step(self.rows, self.generator)
+                loss, x = self.step(self.rows, self.generator, *settings)
                 torch.autograd.backward(loss)
                 self.loss, self.x = loss.detach(), x.detach()
             del loss, x
@@ -82,10 +83,11 @@ class GraphedStep:
         for tensor, value in zip(self.state, before, strict=True):
             tensor.copy_(value)
 
-    def _run(self) -> None:
+    def _run(self, rows: Tensor, generator: torch.Generator, settings: tuple[object, ...]) -> tuple[Tensor, Tensor]:
         self._clear()
-        loss, _ = self.step(self.rows, self.generator)
+        loss, x = self.step(rows, generator, *settings)
         torch.autograd.backward(loss)
+        return loss.detach(), x.detach()
 
     def _clear(self) -> None:
         for p in self.parameters:

@@ -1,4 +1,4 @@
-"""Label-free signs of life: are all codewords in use, and do descriptors still tell pictures apart?"""
+"""Label-free signs of collapse: are all codewords used, and do different pictures have different descriptors?"""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Health:
-    """codeword_use: share of the M*K codewords that occur. entropy: mean over codebooks of the code's entropy / log K.
-    spread: 1 - mean cosine between different descriptors; 0 means that all pictures look the same to the model."""
+    """Health of a sample of pictures.
+
+    Attributes:
+        codeword_use: share of the M*K codewords that occur.
+        entropy: mean over codebooks of the entropy of the codes / log K.
+        spread: 1 - mean cosine between different descriptors; 0 means that all pictures have the same descriptor.
+    """
 
     codeword_use: float
     entropy: float
@@ -19,7 +24,7 @@ class Health:
 
     @property
     def warning(self) -> str | None:
-        """One line when training has collapsed or is about to."""
+        """One line if training has collapsed or soon will; else None."""
         if self.spread < 0.02:
             return f"collapse: descriptors of different pictures have mean cosine {1 - self.spread:.3f}; lower the lr"
         if self.entropy < 0.25:
@@ -28,10 +33,10 @@ class Health:
 
 
 def measure(codes: NDArray[np.uint8], x: NDArray[np.float32], codebook_size: int) -> Health:
-    """Health of a sample.
+    """Measure the health of a sample.
 
     Args:
-        codes: (N, M) uint8. x: (N, D) their descriptors. N of a few hundred or more; entropy is biased down below ~10 K.
+        codes: (N, M) uint8. x: (N, D) their descriptors. N should be 10 K or more: the entropy of fewer comes out too low.
 
     >>> even = np.arange(32, dtype=np.uint8)[:, None] % 4
     >>> report = measure(even, np.eye(32, dtype=np.float32), 4)
@@ -41,12 +46,12 @@ def measure(codes: NDArray[np.uint8], x: NDArray[np.float32], codebook_size: int
     use, entropy = usage(codes, codebook_size)
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     n = len(x)
-    mean_cosine = (np.square(unit.sum(0)).sum() - n) / max(1, n * (n - 1))  # the diagonal's n ones taken out
+    mean_cosine = (np.square(unit.sum(0)).sum() - n) / max(1, n * (n - 1))  # without the diagonal, n ones
     return Health(use, entropy, float(1 - mean_cosine))
 
 
 def usage(codes: NDArray[np.uint8], codebook_size: int) -> tuple[float, float]:
-    """`Health.codeword_use` and `Health.entropy` of codes (N, M)."""
+    """Compute `Health.codeword_use` and `Health.entropy` of codes (N, M)."""
     counts = np.stack([np.bincount(column, minlength=codebook_size) for column in codes.T])  # (M, K)
     share = counts / max(1, len(codes))
     entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(1).mean() / np.log(codebook_size)

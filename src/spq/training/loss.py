@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spq.config import Recipe
+from spq.model.network import Network
+
+Outputs = Sequence[tuple[Tensor, Tensor]]  # of each view: descriptors x and their soft quantizations z, (B, D) each
+Objective = Callable[[Outputs, Network, Callable[[Outputs], Tensor]], Tensor]
+
+
+def batch_loss(outputs: Outputs, network: Network, recipe: Recipe, objective: Objective | None) -> Tensor:
+    """Compute the loss of a batch: the recipe's, or the caller's own objective."""
+
+    def recipe_loss(outputs: Outputs) -> Tensor:
+        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+
+    return objective(outputs, network, recipe_loss) if objective else recipe_loss(outputs)
+
 
 def nt_xent(u: Tensor, v: Tensor, temperature: float) -> Tensor:
-    """NT-Xent between two sets of vectors that pair up row by row.
+    """Compute the NT-Xent loss between two sets of vectors that form pairs row by row.
 
     For S = cos(cat[u, v]) / temperature (2B x 2B, without its diagonal), row u_i has the positive v_i, row v_i the
     positive u_i, and all other 2B - 2 entries are negatives.
@@ -28,7 +43,7 @@ def nt_xent(u: Tensor, v: Tensor, temperature: float) -> Tensor:
 
 
 def cross_quantized_contrastive(x_a: Tensor, z_a: Tensor, x_b: Tensor, z_b: Tensor, temperature: float) -> Tensor:
-    """CQC loss: descriptors of one view against quantizations of the other, both ways, summed.
+    """Compute the CQC loss: descriptors of one view against quantizations of the other, in both directions, summed.
 
     A descriptor is never compared with its own quantization: that positive would be trivial.
 
@@ -39,16 +54,16 @@ def cross_quantized_contrastive(x_a: Tensor, z_a: Tensor, x_b: Tensor, z_b: Tens
 
 
 def multi_view(outputs: Sequence[tuple[Tensor, Tensor]], temperature: float, dims: Sequence[int] = ()) -> Tensor:
-    """The CQC loss of every pair of views of the same images, averaged; with two views it is the paper's.
+    """Average the CQC loss over every pair of views of the same images; for two views it is the paper's loss.
 
-    One pass through the network serves V - 1 pairs, so V views of fewer images learn more from the same work
+    One pass through the network serves V - 1 pairs. So the same work teaches more with V views of fewer images
     (Shidani et al., Poly-View Contrastive Learning, 2024).
 
     Args:
         outputs: (x, z), each (B, D), of each of the V views.
-        dims: the loss is that of the first so many dimensions, averaged over these; by default that of all D. Prefixes
-            become good codes by themselves (Kusupati et al., Matryoshka Representation Learning, 2022), and the network
-            runs once for all of them.
+        dims: lengths of prefixes. The loss is the mean over the prefixes of each length; by default only all D dimensions
+            count. So each prefix becomes a good code (Kusupati et al., Matryoshka Representation Learning, 2022), and the
+            network runs once for all of them.
     """
     V, pairs = len(outputs), len(outputs) * (len(outputs) - 1)
     x, z = (torch.stack(part) for part in zip(*outputs, strict=True))  # (V, B, D)
@@ -58,9 +73,9 @@ def multi_view(outputs: Sequence[tuple[Tensor, Tensor]], temperature: float, dim
 
 
 def _pair_losses(x: Tensor, z: Tensor, temperature: float) -> Tensor:
-    """(V, V) mean losses of the rows of x_a and z_b, the sum of both: `nt_xent(x_a, z_b)` twice.
+    """Compute (V, V) losses: entry (a, b) is twice `nt_xent(x_a, z_b)`, the mean over x_a plus the mean over z_b.
 
-    The rows of a view are compared with each other once, and not for each pair of views again.
+    The rows of a view are compared with each other once, not again for each pair of views.
     """
     x, z, B = F.normalize(x, dim=2), F.normalize(z, dim=2), x.shape[1]
     itself = torch.eye(B, dtype=torch.bool, device=x.device)

@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 
 
 class Muon(Optimizer):
-    """For convolution filters (O, I, h, w), seen as O x (I*h*w) matrices; every filter bank keeps a norm of sqrt(O).
+    """Optimizer for convolution filters (O, I, h, w), treated as O x (I*h*w) matrices of norm sqrt(O).
 
-    With the norm fixed (the networks are scale-free under batch normalisation) lr is a step on the sphere, and weight
-    decay has nothing to do.
+    Under batch normalisation, the scale of filters has no effect. So the norm stays fixed, lr is a step on the sphere, and
+    there is no weight decay.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class Muon(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "steps": steps})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure is ever given
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # spq never passes a closure
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
@@ -37,18 +37,18 @@ class Muon(Optimizer):
             updates = torch._foreach_add(grads, momenta, alpha=group["momentum"])  # Nesterov
             norms = torch._foreach_norm(params)
             torch._foreach_div_(norms, [len(p) ** 0.5 for p in params])
-            torch._foreach_clamp_min_(norms, 1e-12)  # a filter of zeros stays one
+            torch._foreach_clamp_min_(norms, 1e-12)  # a filter of zeros stays zero
             torch._foreach_div_(params, norms)
             torch._foreach_add_(params, _orthogonal(updates, group["steps"]), alpha=-group["lr"])
 
 
 def _orthogonal(updates: Sequence[Tensor], steps: int) -> list[Tensor]:
-    """`orthogonalise` of each (O, I, h, w) as an O x (I*h*w) matrix, those of one shape in one batch."""
-    alike: dict[tuple[int, int], list[int]] = {}
+    """Orthogonalise each (O, I, h, w) as an O x (I*h*w) matrix; filters of the same shape are one batch."""
+    same_shape: dict[tuple[int, int], list[int]] = {}
     for number, update in enumerate(updates):
-        alike.setdefault((len(update), update[0].numel()), []).append(number)
+        same_shape.setdefault((len(update), update[0].numel()), []).append(number)
     out = list(updates)
-    for numbers in alike.values():
+    for numbers in same_shape.values():
         batch = orthogonalise(torch.stack([updates[number].flatten(1) for number in numbers]), steps)
         for number, step in zip(numbers, batch, strict=True):
             out[number] = step.view_as(updates[number])
@@ -56,14 +56,14 @@ def _orthogonal(updates: Sequence[Tensor], steps: int) -> list[Tensor]:
 
 
 def orthogonalise(G: Tensor, steps: int) -> Tensor:
-    """The nearest semi-orthogonal matrix to each G (m, n) or (B, m, n), approximately: singular values end near 1.
+    """Return approximately the nearest semi-orthogonal matrix to each G, (m, n) or (B, m, n): singular values near 1.
 
-    A step makes small ones 3.4 times as large: with 5 steps those above 0.002 of the norm end in about 0.7..1.2, with the 3 of
-    `Muon` those above 0.02.
+    Each step multiplies small singular values by 3.4. After 5 steps, those above 0.002 of the norm are in about 0.7..1.2;
+    after the 3 steps of `Muon`, those above 0.02.
 
-    A quintic polynomial iteration X <- (a I + b A + c A A) X with A = X X^T and Jordan's coefficients, chosen for a steep
-    slope at zero. All factors are polynomials of the first A, so that they commute: the iteration runs on the small
-    square A alone, B A B being the next one, and G, which is up to nine times as wide, is multiplied twice in all.
+    The iteration is X <- (a I + b A + c A A) X with A = X X^T and Jordan's coefficients, which have a steep slope at zero. All
+    factors are polynomials of the first A, so they commute. Therefore the iteration runs on the small square A only, where the
+    next A is B A B. G, which is up to nine times as wide, is multiplied only twice.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     if G.ndim == 2:

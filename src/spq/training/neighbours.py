@@ -1,7 +1,8 @@
-"""Which other pictures a picture is to agree with: the nearest by random walk over the graph of nearest features.
+"""The neighbours of each picture: those that a random walk over the graph of nearest features visits most often.
 
-A picture's tenth neighbour by cosine is less often of its kind than one that many short paths lead to: the walk follows the
-shape of the data (as diffusion does for retrieval, Donoser and Bischof 2013; Iscen et al. 2017). No label takes part.
+A picture that many short paths lead to shows the same kind of thing more often than the tenth neighbour by cosine does. The
+walk follows the shape of the data (as diffusion does for retrieval, Donoser and Bischof 2013; Iscen et al. 2017). It uses no
+labels.
 """
 
 from __future__ import annotations
@@ -14,42 +15,37 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-LINKS = 10  # of each picture to its nearest; paths make more of them
-CONTINUE = 0.9  # chance of a further step of the walk
-STEPS = 20  # after which a walk has ended with a chance of 0.88
-POOL = 20_000  # pictures of the graph at most: the walks take its square
+LINKS = 10  # from each picture to its nearest; paths of several links reach more
+CONTINUE = 0.9  # probability that a walk takes another step
+STEPS = 20  # a walk has ended by then with probability 0.88
+POOL = 20_000  # most pictures in the graph; the cost of the walks grows with its square
 FEW = 10
 CHUNK = 1024  # pictures compared with all at a time
-WALKS = 64  # walks at a time: their places, (n, WALKS), stay in a CPU's caches
+WALKS = 64  # walks at a time; their (n, WALKS) numbers fit the caches of a CPU
 GPU_WALKS = 2048
 
 
 def neighbours(
     features: NDArray[np.float32], count: int, seed: int, device: torch.device, pool_size: int | None = None
 ) -> Tensor | None:
-    """(N, count) rows of other pictures, those first where random walks from each are most often; None for a count of 0.
+    """Find (N, count) neighbours of each picture, the most visited first; None for a count of 0.
 
-    In a small collection there are fewer, one for FEW pictures: 50 of 100 would be anything.
+    A small collection gets fewer, one for FEW pictures: half of its pictures cannot all be neighbours.
 
-    Beyond `pool_size` pictures (POOL by default), the graph is of as many drawn at random. Another picture has the neighbours
-    of its nearest in it.
+    With more than `pool_size` pictures (POOL by default), the graph is made of that many drawn at random. Another picture gets
+    the neighbours of the nearest picture in the graph.
 
     Args:
         features: (N, F). device: to compute on.
     """
-    N = len(features)
     if not count:
         return None
-    pool_size = pool_size or POOL
-    place, device = device, torch.device("cpu") if device.type == "mps" else device  # which has no sparse products
+    N, pool_size = len(features), pool_size or POOL
+    place, device = device, torch.device("cpu") if device.type == "mps" else device  # MPS has no sparse products
     pool = torch.arange(N)
     if pool_size < N:
         pool = torch.randperm(N, generator=torch.Generator().manual_seed(seed))[:pool_size].sort().values
-
-    def unit(rows: NDArray[np.float32]) -> Tensor:
-        return F.normalize(torch.from_numpy(np.array(rows)).to(device), dim=1)
-
-    graph = unit(features[pool.numpy()])
+    graph = _unit(features[pool.numpy()], device)
     mean = graph.mean(0)  # what all features have in common tells no pictures apart
     graph = F.normalize(graph - mean, dim=1)
     lists = _walks(graph, min(count, max(1, (len(pool) - 1) // FEW)))
@@ -57,27 +53,45 @@ def neighbours(
         return lists.to(place)
     nearest = []
     for start in range(0, N, CHUNK):
-        similar = F.normalize(unit(features[start : start + CHUNK]) - mean, dim=1) @ graph.T
+        similar = F.normalize(_unit(features[start : start + CHUNK], device) - mean, dim=1) @ graph.T
         nearest.append(similar.argmax(1))
-    anchor = torch.cat(nearest)
-    anchor[pool.to(device)] = torch.arange(len(pool), device=device)  # itself, not a copy of it
-    found = torch.cat([anchor[:, None], lists[anchor]], 1)  # the anchor first, but not for itself
-    pool = pool.to(device)
-    outside = torch.ones(N, dtype=torch.bool, device=device)
+    return _through_pool(torch.cat(nearest), pool.to(device), lists).to(place)
+
+
+def _unit(rows: NDArray[np.float32], device: torch.device) -> Tensor:
+    return F.normalize(torch.from_numpy(np.array(rows)).to(device), dim=1)
+
+
+def _through_pool(anchor: Tensor, pool: Tensor, lists: Tensor) -> Tensor:
+    """Give each picture the neighbours of its anchor.
+
+    Args:
+        anchor: (N,) the nearest picture in the pool, as a position in it. pool: (n,) row numbers.
+        lists: (n, count) neighbours of the pictures in the pool, as positions in it.
+    """
+    anchor[pool] = torch.arange(len(pool), device=pool.device)  # itself, not a copy of it
+    found = torch.cat([anchor[:, None], lists[anchor]], 1)  # the anchor first, except for itself
+    outside = torch.ones(len(anchor), dtype=torch.bool, device=pool.device)
     outside[pool] = False
-    return pool[torch.where(outside[:, None], found[:, :-1], found[:, 1:])].to(place)
+    return pool[torch.where(outside[:, None], found[:, :-1], found[:, 1:])]
 
 
-def whose(rows: Tensor, near: Tensor | None, num_views: int, generator: torch.Generator) -> list[Tensor]:
-    """The pictures that the views of a step show: each itself, and in the last view a neighbour of it, where there are some."""
-    if near is None:
+def positive_rows(
+    rows: Tensor, neighbour_ids: Tensor | None, num_views: int, generator: torch.Generator
+) -> list[Tensor]:
+    """Choose which pictures the views of a step show: the picture itself, and in the last view one of its neighbours.
+
+    Args:
+        rows: (B,) the pictures of the batch. neighbour_ids: (N, n); None: all views show the picture itself.
+    """
+    if neighbour_ids is None:
         return [rows] * num_views
-    column = torch.randint(near.shape[1], rows.shape, generator=generator, device=rows.device)
-    return [rows] * (num_views - 1) + [near[rows, column]]
+    column = torch.randint(neighbour_ids.shape[1], rows.shape, generator=generator, device=rows.device)
+    return [rows] * (num_views - 1) + [neighbour_ids[rows, column]]
 
 
 def _walks(graph: Tensor, count: int) -> Tensor:
-    """(n, count) most visited others of the walks from each row of unit vectors (n, F)."""
+    """Find (n, count) pictures that walks from each row of unit vectors (n, F) visit most often, without itself."""
     n, found = len(graph), []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -93,20 +107,23 @@ def _walks(graph: Tensor, count: int) -> Tensor:
             visits += at
         visits[own, own - start] = -1.0
         best = visits.topk(count, dim=0)
-        # where the walks never came (a group of fewer that nothing else is linked to), the most visited once more
+        # a small group without links to the others has too few: repeat its most visited
         found.append(torch.where(best.values > 0, best.indices, best.indices[:1]).T)
     return torch.cat(found)
 
 
 def _moves(graph: Tensor) -> Tensor:
-    """(n, n) sparse, columns that sum to one: from a picture to its links and to those whose link it is, by cosine cubed."""
+    """Make the (n, n) sparse matrix of one step; its columns sum to one.
+
+    A step leads from a picture to its links, and to the pictures that link to it, with weights of cosine cubed.
+    """
     n, links = len(graph), min(LINKS, len(graph) - 1)
     weights, targets = [], []
     for start in range(0, n, CHUNK):
         similar = graph[start : start + CHUNK] @ graph.T
         similar.diagonal(start).fill_(-1.0)
         best = similar.topk(links, dim=1)
-        weights.append(best.values.clamp(min=1e-3) ** 3)  # never zero: no picture is without a way on
+        weights.append(best.values.clamp(min=1e-3) ** 3)  # never zero, so that a walk can always continue
         targets.append(best.indices)
     w, to = torch.cat(weights).flatten(), torch.cat(targets).flatten()
     origin = torch.arange(n, device=graph.device).repeat_interleave(links)

@@ -1,4 +1,4 @@
-"""Which optimizer moves what, and how fast at which moment of the training."""
+"""Optimizers, their parameter groups, and the learning rate over the training."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from spq.training.muon import Muon
 def make_optimizers(
     network: Network, recipe: Recipe, *, backbone: bool = True, more: Sequence[nn.Module] = ()
 ) -> list[Optimizer]:
-    """Adam for everything, or Muon for the convolutions and Adam for the rest. Each group keeps its `peak_lr`.
+    """Make Adam for all parameters, or Muon for the convolutions and Adam for the rest. Each group stores its `peak_lr`.
 
-    With a `backbone_lr_scale` the backbone's parameters are groups of their own, at that share of the rates; without
-    `backbone` there are none of it. The parameters of `more` modules learn as the head's do.
+    With `backbone_lr_scale`, the parameters of the backbone are separate groups with lower rates.
+
+    Args:
+        backbone: whether its parameters learn. more: modules that learn at the rate of the head.
     """
     config = recipe.train
-    own = set() if backbone else {id(p) for p in network.backbone.parameters()}
-    params = [p for module in (network, *more) for p in module.parameters() if p.requires_grad and id(p) not in own]
+    excluded = set() if backbone else {id(p) for p in network.backbone.parameters()}
+    params = [
+        p for module in (network, *more) for p in module.parameters() if p.requires_grad and id(p) not in excluded
+    ]
     optimizers: list[Optimizer] = []
     if config.optimizer == "muon":
         filters = [p for p in params if p.ndim == 4]
@@ -40,7 +44,7 @@ def make_optimizers(
 
 
 def _groups(params: list[nn.Parameter], network: Network, lr: float, scale: float) -> list[dict[str, Any]]:
-    """The head's and codebooks' parameters at `lr`, then the backbone's at `scale` of it; one group where it is 1."""
+    """Group the parameters: head and codebooks at `lr`, then the backbone at `lr * scale`; one group if `scale` is 1."""
     if scale == 1:
         return [{"params": params, "lr": lr}]
     pretrained = {id(p) for p in network.backbone.parameters()}
@@ -49,7 +53,7 @@ def _groups(params: list[nn.Parameter], network: Network, lr: float, scale: floa
 
 
 def lr_factor(done: float, warmup: float, schedule: str) -> float:
-    """Share of the peak learning rate when `done` of the budget is spent: linear warm-up, then one cosine to zero.
+    """Return the share of the peak learning rate after share `done` of the budget: linear warm-up, then cosine to zero.
 
     >>> [round(lr_factor(done, 0.1, "cosine"), 3) for done in (0.0, 0.05, 0.1, 0.55, 1.0)]
     [0.0, 0.5, 1.0, 0.5, 0.0]

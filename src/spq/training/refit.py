@@ -1,7 +1,7 @@
-"""Codebooks fitted once more, when the descriptors no longer move: k-means from where training left them.
+"""Fit the codebooks again to the final descriptors, by k-means from where training left them.
 
-Training pulls codewords towards what the loss wants of soft quantizations of views. What is searched are hard codes of
-whole pictures, and for these the nearest-codeword error counts (Jegou et al., Product Quantization, 2011, section II).
+Training optimises soft quantizations of views. Search uses hard codes of whole pictures, and for these the error of the nearest
+codeword counts (Jegou et al., Product Quantization, 2011, section II).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from spq.model.quantizer import Quantizer
 
 @torch.no_grad()
 def refit(quantizer: Quantizer, x: Tensor, iterations: int = 20) -> None:
-    """Lloyd's algorithm in each codebook, in place. A codeword that no sub-vector is nearest to stays where it is.
+    """Run Lloyd's algorithm in each codebook, in place. A codeword without sub-vectors does not change.
 
     Args:
         x: (N, D) descriptors of the pictures.

@@ -1,10 +1,10 @@
-"""Random views of a batch of images, every parameter drawn per image, on the images' device.
+"""Random views of a batch of images on their device; each image has its own random parameters.
 
-A view is two small matrices per axis and one colour matrix per image. Crop, resize and flip are linear along each axis,
-and so is a Gaussian blur: their product is one (S, H) matrix for the rows and one (S, W) for the columns. Brightness,
-contrast, saturation, hue, greyscale and the input normalisation are affine in (r, g, b): their product is one 3x3 matrix
-and an offset. So a batch of views costs two batched matrix products and one colour product. Against torchvision, which
-clips after every colour step, we clip once at the end, and hue turns the colour plane (YIQ) instead of HSV.
+A view is one matrix per axis and one colour matrix. Crop, resize, flip and Gaussian blur are linear along each axis. Their
+product is one (S, H) matrix for the rows and one (S, W) matrix for the columns. Brightness, contrast, saturation, hue and
+greyscale are affine in (r, g, b). Their product is one 3x3 matrix and an offset. So a batch of views costs two batched matrix
+products and one colour product. There are two differences from torchvision. It clips after every colour step, spq clips once at
+the end. And hue rotates the colour plane of YIQ instead of HSV.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 
 
 @dataclass(frozen=True)
 class ViewParams:
-    """What was drawn for each of B views; all on the CPU or the images' device.
+    """Random parameters of B views, all on one device.
 
-    box: (B, 4) int64 top, left, height, width of the crop in pixels. flip: (B,) bool.
-    brightness, contrast, saturation: (B,) factors, 1 where not applied. hue: (B,) turns. order: (B, 4) which of those
-    four comes 1st..4th. grayscale: (B,) bool. sigma: (B,) of the blur in pixels of the view, 0 where not applied.
+    Attributes:
+        box: (B, 4) int64 top, left, height, width of the crop in pixels. flip: (B,) bool.
+        brightness, contrast, saturation: (B,) factors; 1 changes nothing. hue: (B,) in turns; 0 changes nothing.
+        order: (B, 4) in which order the four colour steps are applied. grayscale: (B,) bool.
+        sigma: (B,) of the blur in pixels of the view; 0: no blur.
     """
 
     box: Tensor
@@ -43,7 +45,7 @@ class ViewParams:
 
 
 def draw_params(count: int, height: int, width: int, config: ViewsConfig, generator: torch.Generator) -> ViewParams:
-    """Parameters of `count` views of height x width images, on the generator's device."""
+    """Draw parameters of `count` views of height x width images, on the generator's device."""
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(count, device=generator.device).uniform_(low, high, generator=generator)
@@ -70,14 +72,14 @@ def draw_params(count: int, height: int, width: int, config: ViewsConfig, genera
 
 
 def _draw_boxes(count: int, height: int, width: int, config: ViewsConfig, generator: torch.Generator) -> Tensor:
-    """Boxes (B, 4) by area share and log-uniform aspect ratio; the first of ten tries that fits, else the whole image."""
+    """Draw boxes (B, 4) by share of the area and log-uniform aspect ratio: the first of ten that fits, else the whole image."""
     shape, device = (count, 10), generator.device
     area = torch.empty(shape, device=device).uniform_(*config.crop_scale, generator=generator) * (height * width)
     low, high = (math.log(ratio) for ratio in config.crop_ratio)
     ratio = torch.empty(shape, device=device).uniform_(low, high, generator=generator).exp()
     w, h = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.int().argmax(1, keepdim=True)  # argmax of all-False is 0, overruled below
+    first = fits.int().argmax(1, keepdim=True)  # argmax of all-False is 0, replaced below
     any_fits = fits.any(1)
     h = torch.where(any_fits, h.gather(1, first)[:, 0], height)
     w = torch.where(any_fits, w.gather(1, first)[:, 0], width)
@@ -87,7 +89,7 @@ def _draw_boxes(count: int, height: int, width: int, config: ViewsConfig, genera
 
 
 def apply_views(images: Tensor, params: ViewParams, config: ViewsConfig, input_config: InputConfig) -> Tensor:
-    """Views of images under given parameters.
+    """Make views of images with given parameters.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -110,13 +112,13 @@ def apply_views(images: Tensor, params: ViewParams, config: ViewsConfig, input_c
 
 
 def make_views(images: Tensor, config: ViewsConfig, input_config: InputConfig, generator: torch.Generator) -> Tensor:
-    """One random view of each image: (B, 3, H, W) uint8 -> (B, 3, S, S) float32."""
+    """Make one random view of each image, (B, 3, H, W) uint8 -> (B, 3, S, S) float32."""
     params = draw_params(len(images), images.shape[2], images.shape[3], config, generator)
     return apply_views(images, params, config, input_config)
 
 
 def _resize_matrices(start: Tensor, length: Tensor, source: int, target: int) -> Tensor:
-    """(B, target, source): bilinear with antialiasing, of the pixels start..start+length-1 alone (as Pillow resizes a crop)."""
+    """Make (B, target, source) matrices: bilinear with antialiasing, within pixels start..start+length-1 (as Pillow does)."""
     scale = (length / target)[:, None, None]
     i, j = torch.arange(target, device=start.device) + 0.5, torch.arange(source, device=start.device) + 0.5
     centre = start[:, None, None] + i[None, :, None] * scale
@@ -127,7 +129,7 @@ def _resize_matrices(start: Tensor, length: Tensor, source: int, target: int) ->
 
 
 def _blur_matrices(sigma: Tensor, size: int, kernel: int) -> Tensor:
-    """(B, size, size): Gaussian blur along one axis, borders reflected; the identity where sigma is 0."""
+    """Make (B, size, size) matrices of a Gaussian blur along one axis, with reflected borders; the identity for sigma 0."""
     reach = kernel // 2
     offsets = torch.arange(-reach, reach + 1, device=sigma.device)
     weight = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)
@@ -140,9 +142,10 @@ def _blur_matrices(sigma: Tensor, size: int, kernel: int) -> Tensor:
 
 
 def _colour_transforms(params: ViewParams, mean_colour: Tensor) -> tuple[Tensor, Tensor]:
-    """Matrix (B, 3, 3) and offset (B, 3) that apply the four colour steps in each image's own order, then greyscale.
+    """Make matrix (B, 3, 3) and offset (B, 3) that apply the four colour steps in each image's order, then greyscale.
 
-    Contrast blends with the mean grey of the image as it is then; a mean commutes with an affine map, so it is known.
+    Contrast blends with the current mean grey of the image. Affine maps transform the mean as they transform pixels, so it is
+    known without the pixels.
     """
     B, device = len(params.flip), mean_colour.device
     eye = torch.eye(3, device=device)
@@ -175,15 +178,15 @@ def _colour_transforms(params: ViewParams, mean_colour: Tensor) -> tuple[Tensor,
 
 
 def _hue_rotations(hue: Tensor) -> Tensor:
-    """(B, 3, 3): a rotation of the chroma plane by `hue` turns, luma unchanged."""
+    """Make (B, 3, 3) rotations of the chroma plane by `hue` turns; the luma does not change."""
     to_yiq, from_yiq = _yiq(hue.device)
-    angle = -2 * math.pi * hue  # I-Q turns the other way round than HSV's hue
+    angle = -2 * math.pi * hue  # I-Q turns in the opposite direction of HSV's hue
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(hue), torch.ones_like(hue)
     rotation = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
     return from_yiq @ rotation @ to_yiq
 
 
-@cache  # made anew, each would be copied to a GPU at each step, and the host would wait for it
+@cache  # otherwise each step would copy it to the GPU, and the host would wait
 def _vector(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values).to(device)
 

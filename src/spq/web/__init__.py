@@ -1,1 +1,1 @@
-"""The search page, the server behind it, and the site without one. May import `dupes` and `index`."""
+"""The search page, its server, and the static site. May import `dupes`, `index` and what they import."""

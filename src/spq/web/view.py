@@ -1,4 +1,4 @@
-"""What server and web site tell alike of an index: its items, groups of copies, orders of a list."""
+"""Answers that the server and the static site both give: facts of an index, of its items, and of groups of copies."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from spq.common.text import printable
 from spq.dupes.find import Member, Report
 from spq.index.store import Item, Store
 
 Facts = dict[str, Any]
-ON_MAP = 100_000  # pictures that are drawn
+ON_MAP = 100_000  # pictures that a map shows at most
 ORDERS = {"id": "id", "path": "path", "time": "mtime_ns DESC, id", "new": "revision DESC, id DESC", "last": "id DESC"}
 
 
 def facts_of_codes(store: Store) -> Facts:
-    """What does not change while an index is open."""
+    """Return the facts that do not change while an index is open."""
     manifest = store.manifest
     return {
         "name": store.folder.absolute().name,
@@ -29,7 +30,7 @@ def facts_of_codes(store: Store) -> Facts:
 
 
 def facts(item: Item) -> Facts:
-    """An item as the API tells it."""
+    """Return an item as the API describes it."""
     return {
         "id": item.id,
         "path": printable(item.path),
@@ -44,7 +45,7 @@ def facts(item: Item) -> Facts:
 
 
 def label(item: Item) -> str | None:
-    """The class of an item; several in one text."""
+    """Return the class of an item; several classes are one text."""
     value = item.metadata.get("label")
     if isinstance(value, list):
         return ", ".join(map(str, value)) or None
@@ -52,7 +53,8 @@ def label(item: Item) -> str | None:
 
 
 def iso(time_ns: int) -> str:
-    """
+    """Return a time as ISO 8601 in UTC; empty if it is out of range.
+
     >>> iso(1_700_000_000_000_000_000)
     '2023-11-14T22:13:20Z'
     """
@@ -62,13 +64,8 @@ def iso(time_ns: int) -> str:
         return ""
 
 
-def printable(path: str) -> str:
-    """An old index may hold names that are not UTF-8, which JSON refuses."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def told(report: Report, generation: int, items: dict[int, Item]) -> dict[str, Any]:
-    """The report as the API gives it."""
+def report_json(report: Report, generation: int, items: dict[int, Item]) -> dict[str, Any]:
+    """Return a report of duplicates as the API gives it."""
     groups = []
     for group in report.groups:
         members = [group.keep, *group.others]

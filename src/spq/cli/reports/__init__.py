@@ -1,1 +1,1 @@
-"""HTML, PNG and text for people."""
+"""Reports as HTML, PNG and text."""

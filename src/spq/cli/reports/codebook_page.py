@@ -1,4 +1,4 @@
-"""What the codes see, as one HTML file: which pictures share a codeword, and what each codebook adds to a match."""
+"""One HTML file about the codes: which pictures share a codeword, and how much each codebook adds to a distance."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spq.cli.describe import printable
+from spq.cli.describe import counted
 from spq.cli.reports.contact_sheet import data_uri, escaped, figure, write_page
+from spq.common.text import printable
 from spq.data.decode import load_pixels
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.errors import DataError, ImageError
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
-from spq.training.fidelity import chosen
+from spq.pq.codewords import usage
+from spq.training.fidelity import evenly_spaced
 
-PICTURES = 1000  # that are looked at, evenly spread over the collection
-GALLERIES, SHOWN = 256, 6  # codewords in all, and pictures of each
+PICTURES = 1000  # sample size, evenly spread over the collection
+GALLERIES, SHOWN = 256, 6  # codewords on the page, and pictures of each
 QUERIES, ANSWERS = 8, 5
-HIGHEST = 1.25  # what a bar at full height adds, by what a random pair has
+HIGHEST = 1.25  # value of a bar at full height, relative to a random pair
 SIDE = 80  # pixels of a thumbnail
 _HEADS = [
     "bits", "codewords in use", "dead", "entropy", "variance lost", "copies find their original first", "in 10", "top 10 kept",
 ]  # fmt: skip
-Near = Callable[[int], list[tuple[str, NDArray[np.uint8]]]]  # sample row -> paths and codes of the nearest others
+Near = Callable[[int], list[tuple[str, NDArray[np.uint8]]]]  # sample row -> paths and codes of its nearest neighbours
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Pictures of a collection: their positions in it (n,), descriptors (n, D) and codes (n, M)."""
+    """Some pictures of a collection: their positions in it (n,), descriptors (n, D) and codes (n, M)."""
 
     images: ImageSet
     positions: NDArray[np.int64]
@@ -47,17 +49,17 @@ class Sample:
 
 
 def write_codebook_page(path: Path, of: Path, facts: dict[str, Any]) -> None:
-    """Write the page of an index, or of a model whose training pictures are still where they were.
+    """Write the page of an index, or of a model if its training pictures still exist.
 
     Args:
-        facts: what `spq info` says of it.
+        facts: of `spq info`.
     Raises:
-        DataError: the pictures are gone.
+        DataError: the pictures do not exist any more.
     """
     if facts["kind"] == "index":
         with ImageIndex.open(of) as index:
             images = open_images(facts["source"])
-            some = [p for p in chosen(len(images), PICTURES) if _has(index, images.ids[p])]
+            some = [p for p in evenly_spaced(len(images), PICTURES) if _has(index, images.ids[p])]
             sample = _look(images, some, index.model)
             _write(path, of, facts, sample, lambda row: _in_index(index, sample, row))
     else:
@@ -65,15 +67,17 @@ def write_codebook_page(path: Path, of: Path, facts: dict[str, Any]) -> None:
         try:
             images = open_images(source)
         except DataError as error:
-            raise DataError(f"{of} was trained on other pictures than are there ({error}); give an index") from None
-        sample = _look(images, chosen(len(images), PICTURES), model)
+            raise DataError(f"cannot open the training pictures of {of} ({error}); give an index instead") from None
+        sample = _look(images, evenly_spaced(len(images), PICTURES), model)
         _write(path, of, facts, sample, lambda row: _in_sample(sample, row))
 
 
 def _look(images: ImageSet, positions: Sequence[int] | NDArray[np.int64], model: Model) -> Sample:
     pixels = load_pixels(images, model.config.input.size, positions=list(map(int, positions)))
     if not len(pixels.array):
-        raise DataError(f"{images.name} no longer holds the pictures that are asked for; restore them or index anew")
+        raise DataError(
+            f"{images.name} no longer has the pictures of the index; restore them, or build the index again"
+        )
     x = model.embed(pixels.array)
     return Sample(images, pixels.kept, x, model.encode_descriptors(x), model)
 
@@ -99,16 +103,16 @@ def _in_sample(sample: Sample, row: int) -> list[tuple[str, NDArray[np.uint8]]]:
 def _write(path: Path, of: Path, facts: dict[str, Any], sample: Sample, near: Near) -> None:
     thumbnails = _Thumbnails(sample)
     body = [
-        f"<p>{len(sample.x):,} pictures of {escaped(printable(sample.images.name))}, at {facts['bits']} bits each.</p>",
+        f"<p>{counted(len(sample.x), 'picture')} of {escaped(printable(sample.images.name))}, at {facts['bits']} bits each.</p>",
         _health(facts),
         _matches(sample, near),
         _codebooks(sample, thumbnails),
     ]
-    write_page(path, f"What the codes of {printable(of.name)} see", "\n".join(body), _STYLE + thumbnails.rules())
+    write_page(path, f"Codes of {printable(of.name)}", "\n".join(body), _STYLE + thumbnails.rules())
 
 
 def _health(facts: dict[str, Any]) -> str:
-    """The table of what codes keep, where training has measured it."""
+    """A table of what the codes keep; empty if training did not measure it."""
     codes = [*facts.get("codes", []), *(facts.get("training") or {}).get("codes", [])]
     if not codes:
         return ""
@@ -124,23 +128,23 @@ def _health(facts: dict[str, Any]) -> str:
         f"<tr>{''.join(f'<t{kind}>{escaped(cell)}</t{kind}>' for cell in row)}</tr>"
         for row, kind in zip(rows, "h" + "d" * len(codes), strict=True)
     ]
-    told = f"{codes[-1]['queries']:,} altered copies among {codes[-1]['pictures']:,} training pictures"
+    sample = f"{codes[-1]['queries']:,} altered copies among {codes[-1]['pictures']:,} training pictures"
     return (
         f"<h2>What the codes keep</h2><div class='wide'><table>{''.join(lines)}</table></div>"
-        f"<p>Measured without labels, with {told}; in brackets without quantization.</p>"
+        f"<p>Measured without labels, with {sample}. Brackets: without quantization.</p>"
     )
 
 
 def _matches(sample: Sample, near: Near) -> str:
-    """Pictures and what is nearest to them, each answer with a bar for what every codebook adds to its distance."""
+    """Some pictures and their nearest neighbours, with one bar for what each codebook adds to the distance."""
     place = {name: position for position, name in enumerate(sample.images.ids)}
     tables = sample.model.tables(sample.x)  # (n, M, K)
     M = tables.shape[1]
-    is_dot = sample.model.config.quantizer.distance == "dot"  # whose entries may be below 0, and have no smallest one
+    is_dot = sample.model.config.quantizer.distance == "dot"  # entries may be below 0, without a lower bound
     heights = tables - tables.min(2, keepdims=True) if is_dot else tables
-    usual = heights.mean(0)[np.arange(M), sample.codes].mean(0)  # (M,): of a random pair
+    usual = heights.mean(0)[np.arange(M), sample.codes].mean(0)  # (M,): mean of random pairs
     sections = []
-    for row in map(int, chosen(len(sample.x), QUERIES)):
+    for row in map(int, evenly_spaced(len(sample.x), QUERIES)):
         parts = [_figure(sample.images, place, sample.path(row), "", "query")]
         for path, code in near(row):
             added = tables[row][np.arange(M), code]
@@ -150,11 +154,11 @@ def _matches(sample: Sample, near: Near) -> str:
             parts.append(f"<div class='match'>{_figure(sample.images, place, path, note)}{bars}</div>")
         sections.append(f"<section>{''.join(parts)}</section>")
     return (
-        "<h2>Matches, and what each codebook adds to their distance</h2>"
-        "<p>One bar a codebook, the line at what two random pictures have: low bars bring two pictures together. "
-        f"{'A bar begins at the smallest value that a codeword there would add. ' if is_dot else ''}"
-        "<span class='key same-word'></span> the same codeword, <span class='key'></span> another one. "
-        f"A bar leads to the pictures of its codeword.</p>{''.join(sections)}"
+        "<h2>Nearest pictures, and what each codebook adds to the distance</h2>"
+        "<p>One bar for each codebook. The line is the mean of random pairs, and low bars mean similar pictures. "
+        f"{'Bars start at the smallest value that a codeword of the codebook would add. ' if is_dot else ''}"
+        "<span class='key same-word'></span> same codeword, <span class='key'></span> another codeword. "
+        f"Click a bar to see the pictures of its codeword.</p>{''.join(sections)}"
     )
 
 
@@ -168,17 +172,21 @@ def _figure(images: ImageSet, place: dict[str, int], path: str, note: str, style
 def _bars(
     added: NDArray[np.float32], shares: NDArray[np.float32], same: NDArray[np.bool_], code: NDArray[np.uint8]
 ) -> str:
-    """What each codebook adds (M,), and the heights of its bars (M,): shares of a random pair's, 0 or more."""
+    """Bars as SVG.
+
+    Args:
+        added: (M,) what each codebook adds to the distance. shares: (M,) heights, relative to a random pair, 0 or more.
+    """
     M, high, step = len(added), 48, 10
     line, shapes = round(high * (1 - 1 / HIGHEST), 1), []
     for m in range(M):
         share = float(shares[m])
         height = round(high * min(share / HIGHEST, 1), 1)
-        told = f"codebook {m}, codeword {code[m]}: {added[m]:.3f}, {share:.0%} of a random pair's"
+        label = f"codebook {m}, codeword {code[m]}: {added[m]:.3f}, {share:.0%} of a random pair's"
         kind = " class='same-word'" if same[m] else ""
         shapes.append(
             f"<a href='#m{m}k{code[m]}'><rect{kind} x='{m * step}' y='{high - height}' width='{step - 2}' "
-            f"height='{max(height, 1)}'><title>{told}</title></rect></a>"
+            f"height='{max(height, 1)}'><title>{label}</title></rect></a>"
         )
     return (
         f"<svg viewBox='0 0 {M * step} {high}' role='img' aria-label='share of each codebook in the distance'>"
@@ -187,16 +195,17 @@ def _bars(
 
 
 def _codebooks(sample: Sample, thumbnails: _Thumbnails) -> str:
-    """Of each codebook its codewords, the most used first, with the pictures that are nearest to them."""
+    """The codewords of each codebook, the most used first, with the pictures nearest to them."""
     M, K, _ = sample.model.codebooks.shape
     most = max(2, GALLERIES // M)
     cut = f" Of {K} codewords in a codebook the {most} most used are shown." if most < K else ""
     parts = [
-        f"<h2>Codewords</h2><p>Pictures in a box have the same sub-code: to this codebook they are alike. "
-        f"Those nearest to the codeword come first.{cut}</p>"
+        f"<h2>Codewords</h2><p>Pictures in a box have the same sub-code in this codebook. "
+        f"The pictures nearest to the codeword come first.{cut}</p>"
     ]
+    counts_of_codewords = usage(sample.codes, K)
     for m in range(M):
-        counts = np.bincount(sample.codes[:, m], minlength=K)
+        counts = counts_of_codewords[m]
         used = [int(k) for k in np.argsort(-counts, kind="stable")[:most] if counts[k]]
         boxes = "".join(_box(sample, thumbnails, m, k, int(counts[k])) for k in used)
         parts.append(
@@ -211,22 +220,21 @@ def _box(sample: Sample, thumbnails: _Thumbnails, m: int, k: int, count: int) ->
     d = sample.model.config.quantizer.codeword_dim
     far = np.linalg.norm(sample.x[rows, m * d : (m + 1) * d] - sample.model.codebooks[m, k], axis=1)
     pictures = "".join(thumbnails.of(int(row)) for row in rows[np.argsort(far, kind="stable")[:SHOWN]])
-    noun = "picture" if count == 1 else "pictures"
     return (
-        f"<div class='word' id='m{m}k{k}'><p>codeword {k}: {count:,} {noun}, {count / len(sample.codes):.1%}</p>"
+        f"<div class='word' id='m{m}k{k}'><p>codeword {k}: {counted(count, 'picture')}, {count / len(sample.codes):.1%}</p>"
         f"<div class='thumbs'>{pictures}</div></div>"
     )
 
 
 class _Thumbnails:
-    """Each picture once in the page, however often it is shown: as a style rule."""
+    """Thumbnails as style rules, so that the page has each picture only once."""
 
     def __init__(self, sample: Sample) -> None:
         self.sample = sample
         self.addresses: dict[int, str] = {}
 
     def of(self, row: int) -> str:
-        """The picture of a row of the sample, as HTML; nothing where it has vanished since it was looked at."""
+        """The picture of a row of the sample as HTML; empty if it cannot be read any more."""
         if row not in self.addresses:
             self.addresses[row] = self._address(int(self.sample.positions[row]))
         name = escaped(printable(self.sample.path(row)))

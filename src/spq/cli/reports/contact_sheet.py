@@ -1,4 +1,4 @@
-"""Queries and their answers to look at: one self-contained HTML file, and a PNG of the same."""
+"""Contact sheets: queries with their answers, as one self-contained HTML file and as PNG."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ GOOD, BAD, FRAME, INK = (
     "#d55e00",
     "#2563eb",
     "#444444",
-)  # told apart also by the colour-blind; the captions say it too
+)  # colours that colour-blind people can distinguish; captions have the same information
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One found picture. same: whether its label is the query's, None where nobody knows."""
+    """A picture that was found. same: whether it has the label of the query; None if that is unknown."""
 
     image: Image.Image
     caption: str
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """A query and what was found for it. more: its other pictures; first: rank of the first answer."""
+    """A query and its answers. more: other pictures of the query, with captions. first: rank of the first answer."""
 
     image: Image.Image
     caption: str
@@ -46,16 +46,18 @@ class Row:
 
 
 def answers(images: ImageSet, hits: Sequence[Hit], label: int | None = None) -> list[Answer]:
-    """The pictures of hits, fetched from the collection that was indexed; one that cannot be read is left out.
+    """The pictures of hits, read from the collection that was indexed. Unreadable ones are left out.
 
     Args:
-        label: class number of the query where it is known; marks answers of the same class.
+        label: class number of the query if it is known; answers of the same class get a mark.
     Raises:
-        DataError: the collection holds none of them.
+        DataError: the collection has none of them.
     """
     position = {name: p for p, name in enumerate(images.ids)}
     if hits and not any(hit.path in position for hit in hits):
-        raise DataError(f"{images.name} no longer holds the pictures of the index; restore them or index anew")
+        raise DataError(
+            f"{images.name} no longer has the pictures of the index; restore them, or build the index again"
+        )
     found = []
     for hit in hits:
         try:
@@ -72,7 +74,7 @@ def answers(images: ImageSet, hits: Sequence[Hit], label: int | None = None) -> 
 
 
 def write_html(path: Path, rows: Sequence[Row], title: str) -> None:
-    """A page without scripts or outside files; dark and light, from phone to desktop."""
+    """Write a page without scripts or external files, with dark and light colours, for any screen size."""
     body = "\n".join(
         "<section>"
         + "\n".join(
@@ -88,7 +90,7 @@ def write_html(path: Path, rows: Sequence[Row], title: str) -> None:
 
 
 def write_page(path: Path, title: str, body: str, style: str = "") -> None:
-    """The page's frame and style, and further style rules, around a body of sections with figures."""
+    """Write a page with the common style, additional style rules, and a body of sections with figures."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with Replacing(path) as temporary:
         temporary.write_text(_PAGE.format(title=escaped(title), body=body, style=style), "utf-8")
@@ -101,7 +103,7 @@ def figure(image: Image.Image, alt: str, caption: str, small: str = "", style: s
 
 
 def draw_png(rows: Sequence[Row], tile: int = 84, scale: int = 2) -> Image.Image:
-    """The same as a picture: the query framed at the left, the answers beside it."""
+    """Draw the contact sheet as one picture: the query with a frame at the left, its answers at the right."""
     tile, gap, bar = tile * scale, 8 * scale, 4 * scale
     columns = max((len(row.answers) for row in rows), default=0)
     left, head = tile + 3 * gap, 26 * scale
@@ -144,7 +146,7 @@ def _img(image: Image.Image, alt: str) -> str:
 
 
 def data_uri(image: Image.Image) -> str:
-    """A picture as an address that holds it."""
+    """A picture as a data URI."""
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -161,7 +163,7 @@ def _square(image: Image.Image, side: int) -> Image.Image:
 
 
 def escaped(value: str) -> str:
-    """Any text, file names included, as HTML shows it, also inside of quotes."""
+    """Text for HTML, also inside quoted attributes. File names that are not UTF-8 are allowed."""
     return html.escape(value.encode("utf-8", "replace").decode())
 
 

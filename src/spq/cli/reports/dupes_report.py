@@ -7,15 +7,16 @@ import html
 from collections.abc import Iterator
 from pathlib import Path
 
-from spq.cli.describe import printable
+from spq.cli.describe import counted
 from spq.cli.reports.contact_sheet import figure, write_page
 from spq.common.files import Replacing
+from spq.common.text import printable
 from spq.data.image_set import ImageSet
 from spq.dupes.candidates import BY_CODE
 from spq.dupes.find import KINDS, Group, Member, Report
 from spq.errors import ImageError
 
-SHOWN_GROUPS, SHOWN_OTHERS = 200, 11  # of each kind, and of each group, in the contact sheet
+SHOWN_GROUPS, SHOWN_OTHERS = 200, 11  # on the page: groups of each kind, and copies of each group
 TITLES = {
     "identical": "identical files",
     "re-encoded": "the same picture, re-encoded or resized (confirmed on pixels)",
@@ -26,32 +27,34 @@ COLUMNS = ("kind", "group", "keep", "path", "width", "height", "bytes", "modifie
 
 
 def text(report: Report) -> str:
-    """All groups, one picture a line, `=` before the one to keep; then what the threshold means."""
+    """All groups, one picture per line, with `=` before the one to keep; then the meaning of the threshold."""
     lines = []
     for kind, groups in _by_kind(report):
         lines.append(f"{TITLES[kind]}: {_counted(groups)}")
         for group in groups:
             lines.append(f"  = {_line(group.keep)}  keep: {group.why}")
             lines += [f"    {_line(other)}  {_note(other)}" for other in group.others]
-    return "\n".join([*lines, f"{report.pictures:,} pictures looked at; nothing was deleted", *threshold_text(report)])
+    return "\n".join(
+        [*lines, f"{counted(report.pictures, 'picture')} compared; nothing was deleted", *threshold_text(report)]
+    )
 
 
 def threshold_text(report: Report) -> list[str]:
-    """How far `similar` reaches, and how often it is wrong."""
+    """How near `similar` is, and how often it is wrong."""
     if report.threshold is None:
         return []
     t = report.threshold
     lines = [
         f"similar: code distance up to {t.distance:.4g}; it finds {t.copies_found:.1%} of {t.copies} altered copies of your own "
-        f"pictures, and {t.false_matches:.2%} of random pairs; {t.with_neighbour:.0%} of pictures have another so near"
+        f"pictures, and {t.false_matches:.2%} of random pairs; {t.with_neighbour:.0%} of pictures have another one within it"
     ]
     if report.crowded:
         lines.append(
-            f"{report.crowded:,} of them have more than {BY_CODE} others so near: their groups may be parts of larger ones; "
+            f"{report.crowded:,} of them have more than {BY_CODE} others within it: their groups may be parts of larger ones; "
             "lower --threshold to see fewer"
         )
     if t.with_neighbour > 0.5:
-        lines.append("warning: these codes hardly tell your pictures apart; train for longer, or lower --threshold")
+        lines.append("warning: these codes hardly distinguish your pictures; train longer, or lower --threshold")
     return lines
 
 
@@ -69,15 +72,15 @@ def write_csv(path: Path, report: Report) -> None:
 
 
 def write_html(path: Path, report: Report, images: ImageSet) -> None:
-    """A self-contained page: the picture to keep framed, its copies beside it. Very many groups are cut, and counted."""
+    """A self-contained page: the picture to keep with a frame, then its copies. Shows up to SHOWN_GROUPS groups of a kind."""
     place = {name: position for position, name in enumerate(images.ids)}
     parts = [f"<p>{html.escape(line)}</p>" for line in threshold_text(report)]
     for kind, groups in _by_kind(report):
         parts.append(f"<h2>{html.escape(TITLES[kind])}: {_counted(groups)}</h2>")
         parts += [_section(group, images, place) for group in groups[:SHOWN_GROUPS]]
         if len(groups) > SHOWN_GROUPS:
-            parts.append(f"<p>and {len(groups) - SHOWN_GROUPS:,} more groups; --csv lists all</p>")
-    write_page(path, f"Duplicates among {report.pictures:,} pictures", "\n".join(parts))
+            parts.append(f"<p>and {counted(len(groups) - SHOWN_GROUPS, 'more group')}; --csv lists all</p>")
+    write_page(path, f"Duplicates among {counted(report.pictures, 'picture')}", "\n".join(parts))
 
 
 def _by_kind(report: Report) -> Iterator[tuple[str, list[Group]]]:
@@ -85,8 +88,7 @@ def _by_kind(report: Report) -> Iterator[tuple[str, list[Group]]]:
 
 
 def _counted(groups: list[Group]) -> str:
-    noun = "group" if len(groups) == 1 else "groups"
-    return f"{len(groups):,} {noun}, {sum(len(group.others) for group in groups):,} beside those to keep"
+    return f"{counted(len(groups), 'group')}, {sum(len(group.others) for group in groups):,} besides those to keep"
 
 
 def _line(member: Member) -> str:
@@ -107,7 +109,7 @@ def _section(group: Group, images: ImageSet, place: dict[str, int]) -> str:
 def _figure(member: Member, note: str, style: str, images: ImageSet, place: dict[str, int]) -> str:
     try:
         image = images.image(place[member.path], 256)
-    except (KeyError, ImageError):  # gone since it was compared
+    except (KeyError, ImageError):  # deleted after it was compared
         return f"<figure><figcaption>{html.escape(printable(member.path))}<br>no longer readable</figcaption></figure>"
     size = f"{member.width}x{member.height}, {member.bytes / 1000:,.0f} kB"
     return figure(image, f"{note}: {member.path}", member.path, f"{size}; {note}", style)

@@ -1,17 +1,17 @@
 /** Puts the page together: each part listens to the state, and changes nothing but the state. */
 
 import { api } from "./api.js";
-import { forget, isAsking, itemOf } from "./asking.js";
+import { forget, isAsking, itemOf } from "./search_request.js";
 import { Codewords } from "./codewords.js";
 import { Copies } from "./copies.js";
 import { closeDetails, drawDetails, openDetails, startDetails } from "./details.js";
 import { $, covered, fileName, number } from "./dom.js";
 import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
-import { startGiving } from "./give.js";
+import { startGiving } from "./picture_input.js";
 import { startKeys } from "./keys.js";
 import { Live } from "./live.js";
 import { CollectionMap } from "./map.js";
-import { drawQuery, mark, startQuery } from "./query.js";
+import { drawQuery, mark, startQuery } from "./search_bar.js";
 import { chooseRegion, startRegion } from "./region.js";
 import { Results } from "./results.js";
 import { address, change, fresh, onChange, state, VIEWS } from "./state.js";

@@ -1,9 +1,9 @@
 /** The panel beside the pictures: one of them, what is known of it, and why it was found. */
 
 import { api } from "./api.js";
-import { asked, isAsking, itemOf } from "./asking.js";
+import { asked, isAsking, itemOf } from "./search_request.js";
 import { $, altText, bytesText, copied, count, dateText, distanceText, el, fileName, icon, iconButton, isAbort, number, redraw, toast } from "./dom.js";
-import { mark } from "./query.js";
+import { mark } from "./search_bar.js";
 import { address, change, fresh, state } from "./state.js";
 
 const panel = $("#details");

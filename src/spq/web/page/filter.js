@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { $, announce, el } from "./dom.js";
 import { change, state } from "./state.js";
-import { suggest } from "./where.js";
+import { suggest } from "./filter_suggestions.js";
 
 const form = $("#filter");
 const input = $("#where");

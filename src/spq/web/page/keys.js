@@ -2,8 +2,8 @@
 
 import { $ } from "./dom.js";
 import { openDetails } from "./details.js";
-import { pick } from "./give.js";
-import { mark, searchAgain } from "./query.js";
+import { pick } from "./picture_input.js";
+import { mark, searchAgain } from "./search_bar.js";
 import { change, fresh, state, VIEWS } from "./state.js";
 
 /** @param grid () => the grid of the view that is shown, if it has one. */

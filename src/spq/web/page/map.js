@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { $, announce, count, debounce, fileName, isAbort, number } from "./dom.js";
 import { openDetails } from "./details.js";
-import { itemOf } from "./asking.js";
+import { itemOf } from "./search_request.js";
 import { Grid } from "./grid.js";
 import { cells, Stamps, within } from "./mosaic.js";
 import { Listed } from "./pages.js";

@@ -1,7 +1,7 @@
 /** A box on the picture that is searched with, drawn by mouse, finger or keys. */
 
 import { api } from "./api.js";
-import { itemOf } from "./asking.js";
+import { itemOf } from "./search_request.js";
 import { $, toast } from "./dom.js";
 import { change, fresh, state } from "./state.js";
 import { find, isUpload } from "./uploads.js";

@@ -1,11 +1,11 @@
 /** The pictures: all of them, or the answers to a search, in one endless grid. */
 
 import { api } from "./api.js";
-import { ASKED, asked, isAsking } from "./asking.js";
+import { ASKED, asked, isAsking } from "./search_request.js";
 import { $, announce, count, covered, debounce, distanceText, isAbort, number, toast } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Pages } from "./pages.js";
-import { measure } from "./query.js";
+import { measure } from "./search_bar.js";
 import { change, fresh, note, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 

@@ -1,1 +1,1 @@
-"""The HTTP API. Shares with the site only `spq.web.view`."""
+"""The HTTP API. Shares `spq.web.view` and `spq.web.thumbnail` with the site."""

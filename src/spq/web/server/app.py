@@ -1,4 +1,4 @@
-"""`spq serve`: an index as a web page and an HTTP API. Nothing is global: `create_app` can be called as often as wanted."""
+"""Serve an index as a web page and an HTTP API. Nothing is global: several apps may exist at the same time."""
 
 from __future__ import annotations
 
@@ -26,39 +26,37 @@ from spq.errors import ConfigError
 from spq.index.image_index import ImageIndex
 from spq.web.server import problems, schemas
 from spq.web.server.guard import Guard
-from spq.web.server.metrics import Metrics
+from spq.web.server.prometheus import Metrics
 from spq.web.server.routes import api
 from spq.web.server.service import Service
 from spq.web.server.settings import Settings
 
 __all__ = ["Settings", "create_app", "serve"]
-BACKLOG = 256  # connections that wait to be taken
+BACKLOG = 256  # connections that may wait
 PAGE = Path(__file__).parent.parent / "page"
-ABOUT = """Search pictures by picture. Ids are those of hits; errors are problem+json (RFC 9457). A picture is sent, never the
-address of one: this server fetches nothing."""
+ABOUT = """Search pictures by picture. Ids are those of hits; errors are problem+json (RFC 9457). Send pictures, not addresses:
+this server downloads nothing."""
 
 
 def create_app(index: ImageIndex, settings: Settings | None = None) -> FastAPI:
-    """The ASGI app over an open index, which stays the caller's to close, after the app has ended."""
+    """Return the ASGI app of an open index. The caller closes the index after the app has ended."""
     settings = settings or Settings()
-    made: list[Service] = []
+    service = Service(index, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        made[0].start()
+        service.start()
         yield
-        made[0].stop()
+        service.stop()
 
     app = FastAPI(title="spq", version=__version__, description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
-    service = Service(index, settings)
-    made.append(service)
     app.state.service = service
     problems.install(app)
     app.include_router(api(service))
     _add_page(app)
-    _tell_schemas(app)
+    _add_schemas(app)
     app.add_middleware(Guard, settings=settings)
-    app.add_middleware(_Measured, metrics=service.metrics)
+    app.add_middleware(_CountRequests, metrics=service.metrics)
     return app
 
 
@@ -66,17 +64,18 @@ def serve(folder: Path, settings: Settings, open_page: bool, note: Callable[[str
     """Serve an index until Ctrl-C.
 
     Raises:
-        ConfigError: the port is taken, or the address is not of this machine. StoreError, ModelError: as the index.
+        ConfigError: the port is in use, or the address is not of this machine.
+        StoreError, ModelError: the index or its model cannot be opened.
     """
     import torch
     import uvicorn
 
     _log_to_stderr()
-    with _listening(settings.host, settings.port) as listener, ImageIndex.open(folder) as index:
+    with _listen(settings.host, settings.port) as listener, ImageIndex.open(folder) as index:
         if not settings.is_local:
-            who = f"whoever reaches {settings.host}{' and has the token' if settings.token else ''}"
-            note(f"warning: {who} can see all pictures of this index; what is sent is not encrypted")
-        torch.set_num_threads(1)  # each search has a core; threads within one would wait for those of others
+            who = f"everyone who can reach {settings.host}{' and has the token' if settings.token else ''}"
+            note(f"warning: {who} can see all pictures of this index; the connection is not encrypted")
+        torch.set_num_threads(1)  # each search uses one core; more threads would wait for each other
         app = create_app(index, settings)
         app.state.service.library.warm()
         address = _address(settings, listener.getsockname()[1])
@@ -92,14 +91,14 @@ def serve(folder: Path, settings: Settings, open_page: bool, note: Callable[[str
 
 
 def _log_to_stderr() -> None:
-    """What the server itself says; libraries only from a warning on."""
+    """Log the messages of spq, and only the warnings of libraries."""
     logging.basicConfig(level=logging.WARNING, format="spq: %(message)s", stream=sys.stderr)
     logging.getLogger("spq").setLevel(logging.INFO)
 
 
 @contextmanager
 def _signals_ignored() -> Iterator[None]:
-    """uvicorn listens to these signals itself, ends in order, and then sends itself the same one again: to us."""
+    """Ignore the signals that uvicorn handles. After its end it sends the same signal to this process again."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -108,14 +107,15 @@ def _signals_ignored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """
+def _listen(host: str, port: int) -> socket.socket:
+    """Open a socket that waits for connections.
+
     Raises:
-        ConfigError: the port is taken, or the address is not of this machine.
+        ConfigError: the port is in use, or the address is not of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, proto=socket.IPPROTO_TCP)[0]
-        # Its protocol has to be named: else asyncio leaves Nagle's algorithm on, and an answer waits 40 ms on its way.
+        # without the protocol asyncio would leave Nagle's algorithm on, and each answer would wait 40 ms
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,10 +126,12 @@ def _listening(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ConfigError(f"port {port} of {host} is taken; end what runs there, or give another --port") from None
-        number = error.errno or 0  # below 0 where a name could not be looked up
+            raise ConfigError(
+                f"port {port} of {host} is in use; end the other program, or choose another `port`"
+            ) from None
+        number = error.errno or 0  # below 0 if the name is unknown
         reason = os.strerror(number) if number > 0 else error.strerror or str(error)
-        raise ConfigError(f"cannot listen on {host}, port {port}: {reason}; give another --host or --port") from None
+        raise ConfigError(f"cannot listen on {host}, port {port}: {reason}; choose another `host` or `port`") from None
     return listener
 
 
@@ -151,7 +153,7 @@ def _add_page(app: FastAPI) -> None:
 
 
 class _Assets(StaticFiles):
-    """Files of the page. A browser asks each time whether they are still the same."""
+    """The files of the page. A browser checks each time whether they have changed."""
 
     def file_response(self, *arguments: object, **options: object) -> Response:
         response = super().file_response(*arguments, **options)  # type: ignore[arg-type]
@@ -159,8 +161,8 @@ class _Assets(StaticFiles):
         return response
 
 
-def _tell_schemas(app: FastAPI) -> None:
-    """The models that routes read by themselves belong to the OpenAPI, too."""
+def _add_schemas(app: FastAPI) -> None:
+    """Add the models that routes parse themselves to the OpenAPI document."""
     known = app.openapi
 
     def openapi() -> dict[str, object]:
@@ -168,16 +170,16 @@ def _tell_schemas(app: FastAPI) -> None:
             document = known()
             components = document.setdefault("components", {}).setdefault("schemas", {})
             for model in (schemas.Ask, schemas.AskWhy, schemas.Problem):
-                told = model.model_json_schema(ref_template="#/components/schemas/{model}")
-                components.update(told.pop("$defs", {}))
-                components[model.__name__] = told
+                schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                components.update(schema.pop("$defs", {}))
+                components[model.__name__] = schema
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-class _Measured:
-    """Counts and times every request, refused ones included."""
+class _CountRequests:
+    """Counts and times every request, also refused ones."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics

@@ -1,4 +1,4 @@
-"""What a search is asked, as JSON or as a form with pictures."""
+"""Read the body of a search request: JSON, or a form with pictures."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MAX_JSON = 1_000_000  # bytes
 
 
 def openapi_body(model: type[Ask]) -> dict[str, Any]:
-    """Both forms that a search may come in."""
+    """Describe both forms of a search request for OpenAPI."""
     reference = {"$ref": f"#/components/schemas/{model.__name__}"}
     files = {"type": "array", "items": {"type": "string", "format": "binary"}}
     properties: dict[str, Any] = {
-        "image": {**files, "description": "Pictures to be like."},
-        "negative_image": {**files, "description": "Pictures not to be like."},
+        "image": {**files, "description": "Query pictures: the answers should be like them."},
+        "negative_image": {**files, "description": "Negative pictures: the answers should not be like them."},
         "query": {
             "type": "string",
             "contentMediaType": "application/json",
@@ -40,15 +40,15 @@ def openapi_body(model: type[Ask]) -> dict[str, Any]:
         },
     }
     if "id" in model.model_fields:
-        properties["id"] = {"type": "integer", "minimum": 0, "description": "In place of that of the query."}
+        properties["id"] = {"type": "integer", "minimum": 0, "description": "Replaces the id in the query."}
     form = {"type": "object", "properties": properties}
     content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": reference}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 @asynccontextmanager
-async def asked(request: Request, model: type[A], max_pictures: int) -> AsyncIterator[tuple[Uploads, A]]:
-    """Pictures and query of a request. Large pictures are files on disk, which are gone afterwards.
+async def read_query(request: Request, model: type[A], max_pictures: int) -> AsyncIterator[tuple[Uploads, A]]:
+    """Read pictures and query of a request. Large pictures are temporary files, which are deleted afterwards.
 
     Raises:
         ProblemError: 413, 415 or 422.
@@ -79,7 +79,7 @@ async def _json(request: Request) -> bytes:
 async def _form(request: Request, max_pictures: int) -> FormData:
     try:
         return await request.form(max_files=max_pictures, max_fields=len(TEXTS), max_part_size=MAX_JSON)
-    except HTTPException as error:  # Starlette's, of a form that has too many parts, or none
+    except HTTPException as error:  # raised by Starlette for a form with too many parts, or none
         raise ProblemError(422, f"the form cannot be read: {error.detail}") from None
     except FormParserError as error:
         raise ProblemError(422, f"the form cannot be read: {error}") from None
@@ -88,7 +88,7 @@ async def _form(request: Request, max_pictures: int) -> FormData:
 def _uploads(form: FormData) -> Uploads:
     unknown = sorted({name for name, _ in form.multi_items()} - {*PICTURES, *TEXTS})
     if unknown:
-        raise ProblemError(422, f"{unknown[0]}: no such field; there are {', '.join((*PICTURES, *TEXTS))}")
+        raise ProblemError(422, f"{unknown[0]}: no such field; fields are {', '.join((*PICTURES, *TEXTS))}")
     files: dict[str, list[BinaryIO]] = {}
     for name in PICTURES:
         parts = form.getlist(name)
@@ -106,12 +106,16 @@ def _text(form: FormData, name: str) -> str:
 
 
 def _parsed(text: str | bytes, model: type[A], id_: str = "") -> A:
-    """id_: as a field of its own, it goes before that of the query."""
+    """Parse and check a query.
+
+    Args:
+        id_: the form field `id`; it replaces the id in the query.
+    """
     try:
-        asked = json.loads(text or "{}")
-        if id_ and isinstance(asked, dict):
-            asked["id"] = json.loads(id_)
-        return model.model_validate(asked)
+        query = json.loads(text or "{}")
+        if id_ and isinstance(query, dict):
+            query["id"] = json.loads(id_)
+        return model.model_validate(query)
     except ValidationError as error:
         raise ProblemError(422, validation_detail(error.errors())) from None
     except (ValueError, RecursionError) as error:

@@ -1,7 +1,8 @@
-"""Who may ask, how much at a time, and what browsers are told: one layer of ASGI around the whole app.
+"""Access control, size limits and security headers: one ASGI layer around the whole app.
 
-A page elsewhere can make a browser ask a server on 127.0.0.1. So a request must name this server (a name that was bent to
-127.0.0.1 is not ours), must not come from another site's page, and no answer may be used by one: there is no CORS at all.
+A page of another site can make a browser send requests to a server on 127.0.0.1. So a request must use a host name of this
+server (an attacker can let another name lead to 127.0.0.1), and must not come from a page of another site. There is no
+CORS, so such a page cannot read an answer.
 """
 
 from __future__ import annotations
@@ -32,17 +33,19 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-OPEN_PATHS = ("/", "/healthz", "/favicon.ico")  # without a token, as `/assets/`
-FROM_ELSEWHERE = ("cross-site", "same-site")  # 127.0.0.1 with another port is the same site, and another server
+OPEN_PATHS = ("/", "/healthz", "/favicon.ico")  # open without a token, like `/assets/`
+OTHER_SITES = ("cross-site", "same-site")  # another port of 127.0.0.1 is the same site, but another server
 
 
 class Guard:
-    """Around an ASGI app."""
+    """An ASGI app that passes allowed requests on to another one."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self.settings = app, settings
         self.names = _names(settings)
-        self.cookie = f"spq_{_digest(settings.token, 'name')[:8]}"  # cookies know no ports: one name for each token
+        self.cookie = (
+            f"spq_{_digest(settings.token, 'name')[:8]}"  # cookies ignore ports, so each token has its own cookie name
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,14 +63,14 @@ class Guard:
 
     def _refusal(self, path: str, headers: Headers, given: str) -> tuple[int, str, dict[str, str]] | None:
         host = _hostname(headers.get("host", ""))
-        if not self._is_ours(host):
-            told = "this server is not asked under that name; use the address that it printed, or --allow-host NAME"
-            return 421, told, {}
-        if path not in OPEN_PATHS and headers.get("sec-fetch-site") in FROM_ELSEWHERE:
-            return 403, "a page of another site may not ask here", {}
+        if not self._is_this_server(host):
+            detail = "unknown host name; use the address that the server printed, or start it with --allow-host NAME"
+            return 421, detail, {}
+        if path not in OPEN_PATHS and headers.get("sec-fetch-site") in OTHER_SITES:
+            return 403, "requests from pages of other sites are not allowed", {}
         origin = headers.get("origin")
         if origin and origin.partition("://")[2] != headers.get("host"):
-            return 403, "a page of another site may not ask here", {}
+            return 403, "requests from pages of other sites are not allowed", {}
         if not self._may_enter(path, headers, given):
             remedy = "send Authorization: Bearer TOKEN, or open the page once with ?token=TOKEN"
             return 401, f"the token is missing or wrong; {remedy}", {"WWW-Authenticate": "Bearer"}
@@ -76,8 +79,8 @@ class Guard:
             return _too_large(self.settings.max_upload)
         return None
 
-    def _is_ours(self, host: str) -> bool:
-        # a name can be bent to this server by whoever owns it, an address cannot
+    def _is_this_server(self, host: str) -> bool:
+        # the owner of a name can let it lead to this server; nobody can do that with an address
         return host in self.names or (not self.settings.is_local and is_address(host))
 
     def _may_enter(self, path: str, headers: Headers, given: str) -> bool:
@@ -105,7 +108,7 @@ class Guard:
 
 
 class _Body:
-    """Of one request: counted as it comes in, and only for so long."""
+    """The body of one request. It counts bytes and time while the body arrives."""
 
     def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
         self._receive, self.limit, self.seconds = receive, limit, seconds
@@ -114,14 +117,14 @@ class _Body:
 
     async def receive(self) -> Message:
         if self.complete:
-            return await self._receive()  # waits until the client goes away
+            return await self._receive()  # waits until the client disconnects
         now = asyncio.get_running_loop().time()
         self._end = self._end or now + self.seconds
         try:
             message = await asyncio.wait_for(self._receive(), max(0.0, self._end - now))
         except TimeoutError:
-            told = f"the request did not come in within {self.seconds:g} s"
-            raise ProblemError(408, told, {"Connection": "close"}) from None
+            detail = f"the request did not arrive within {self.seconds:g} s"
+            raise ProblemError(408, detail, {"Connection": "close"}) from None
         self.complete = message["type"] != "http.request" or not message.get("more_body", False)
         self.size += len(message.get("body", b""))
         if self.size > self.limit:
@@ -130,8 +133,8 @@ class _Body:
 
 
 def _too_large(limit: int) -> tuple[int, str, dict[str, str]]:
-    told = f"the request is over the limit of {limit / 1e6:g} MB; send smaller or fewer pictures"
-    return 413, told, {"Connection": "close"}
+    detail = f"the request is over the limit of {limit / 1e6:g} MB; send smaller or fewer pictures"
+    return 413, detail, {"Connection": "close"}
 
 
 def _names(settings: Settings) -> set[str]:
@@ -140,7 +143,8 @@ def _names(settings: Settings) -> set[str]:
 
 
 def _hostname(host: str) -> str:
-    """
+    """Return the name in a Host header, without its port.
+
     >>> _hostname("Localhost:8765"), _hostname("[::1]:80"), _hostname("")
     ('localhost', '::1', '')
     """

@@ -1,4 +1,4 @@
-"""The report of duplicates: it may take minutes, so it is made in the background, once for each state of the index."""
+"""The report of duplicates. It may take minutes, so it is made in the background, once for each state of the index."""
 
 from __future__ import annotations
 
@@ -11,44 +11,47 @@ from spq.dupes.find import find_duplicates
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 from spq.web.server.library import Library
-from spq.web.server.watch import Background, StoppedError, failed
-from spq.web.view import told
+from spq.web.server.watch import Background, StoppedError, log_failure
+from spq.web.view import report_json
 
-REST = 3.0  # times as long as the last report took, before the next one is begun
+REST = 3.0  # the pause before the next report, as a multiple of the time that the last one took
 RETRY_SECONDS = 60.0  # after a failure
 
 
 class DuplicatesJob:
-    """Starts when it is first asked for, and again when it is asked for after a change, but never for most of the time."""
+    """Makes the report when it is first requested, and again when it is requested after a change of the index.
+
+    Pauses between reports keep most of the time free for searches.
+    """
 
     def __init__(self, library: Library) -> None:
         self.library = library
         self.progress = (0, 0)
         self._lock = threading.Lock()
-        self._report: dict[str, Any] | None = None  # the last that could be made
+        self._report: dict[str, Any] | None = None  # the last successful one
         self._error: str | None = None  # why the last try failed
         self._generation = -1  # of the last try
         self._not_before = 0.0
-        self._at_work: Background | None = None
+        self._thread: Background | None = None
 
-    def ask(self) -> tuple[dict[str, Any] | None, str | None]:
-        """The last report, if there is one, and else why there is none, if it was tried."""
+    def report(self) -> tuple[dict[str, Any] | None, str | None]:
+        """Return the last report or None, and, if there is no report, why the last try failed."""
         now = self.library.shared.generation
         with self._lock:
             is_stale = self._generation != now or self._error is not None
-            if is_stale and self._at_work is None and time.monotonic() >= self._not_before:
+            if is_stale and self._thread is None and time.monotonic() >= self._not_before:
                 self.progress, self._error = (0, 0), None
-                self._at_work = Background("dupes", self._work)
-                self._at_work.start()
+                self._thread = Background("dupes", self._work)
+                self._thread.start()
             if self._report is None:
                 return None, self._error
             return {**self._report, "stale": is_stale}, None
 
     def stop(self) -> None:
         with self._lock:
-            at_work = self._at_work
-        if at_work:
-            at_work.stop()
+            thread = self._thread
+        if thread:
+            thread.stop()
 
     def _work(self, thread: Background) -> None:
         generation, start = self.library.shared.generation, time.monotonic()
@@ -58,11 +61,11 @@ class DuplicatesJob:
         except StoppedError:
             raise
         except Exception as failure:
-            failed("duplicates", failure)
-            error = "the collection could not be compared; the server's own output says why"
+            log_failure("duplicates", failure)
+            error = "the collection could not be compared; see the server log"
         end = time.monotonic()
         with self._lock:
-            self._generation, self._error, self._at_work = generation, error, None
+            self._generation, self._error, self._thread = generation, error, None
             self._report = report or self._report
             self._not_before = end + max(REST * (end - start), RETRY_SECONDS if error else 0.0)
 
@@ -77,4 +80,4 @@ class DuplicatesJob:
             images = open_images(index.store.manifest.source)
             report = find_duplicates(index, images, progress=progress)
             ids = {member.id for group in report.groups for member in (group.keep, *group.others)}
-            return told(report, generation, index.store.items_by_id(ids))
+            return report_json(report, generation, index.store.items_by_id(ids))

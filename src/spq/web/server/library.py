@@ -1,4 +1,4 @@
-"""What the server asks of an index, in worker threads: plain functions of plain values, nothing of HTTP but its problems."""
+"""What the server reads from an index, in worker threads. Nothing here knows of HTTP, except for its problems."""
 
 from __future__ import annotations
 
@@ -13,55 +13,55 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from spq.common.text import printable
 from spq.data.decode import load_image
-from spq.index import codewords
+from spq.index.answers import Found
 from spq.index.encode import hash_of
 from spq.index.explain import explain
 from spq.index.filter_sql import known_columns, matching
-from spq.index.gallery import Gallery
-from spq.index.query import Box, Floats, Found, Ids, Query, Rows, Search, cut
+from spq.index.gallery import Gallery, Ids, Rows
+from spq.index.items import Item
+from spq.index.query import Floats, cut
+from spq.index.request import Box, Query, SearchRequest, check_box_count
 from spq.index.shared import Recent, SharedIndex
-from spq.index.store import Item
-from spq.pq import projection
+from spq.pq import codewords, projection
 from spq.web.server.pictures import Pictures
 from spq.web.server.problems import ProblemError
 from spq.web.server.schemas import Ask
 from spq.web.server.settings import Settings
-from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label, printable
+from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label
 
-FOLDED = 100  # ids of the same code that are listed with an answer
-KEPT = 8  # orders, counts and maps that are kept; at a million pictures one is up to 8 MB
+FOLDED = 100  # ids of the same code that are listed with a hit
+KEPT = 8  # orders, counts and maps that are kept; for a million pictures, each takes up to 8 MB
 UPLOADS = 256  # descriptors of uploads that are kept
 
 
 @dataclass(frozen=True)
 class Uploads:
-    """Pictures to be like and not to be like, as files that are open: read where they are needed, one at a time."""
+    """Query pictures and negative pictures, as open files. They are read one at a time."""
 
     positive: Sequence[BinaryIO] = ()
     negative: Sequence[BinaryIO] = ()
 
 
 class Library:
-    """An index as the server shows it. For any thread."""
+    """An index as the server shows it, for any thread."""
 
     def __init__(self, shared: SharedIndex, pictures: Pictures, settings: Settings) -> None:
         self.shared, self.pictures, self.settings = shared, pictures, settings
-        self._made: Recent[Any] = Recent(KEPT)
-        self._seen: Recent[Floats] = Recent(
-            UPLOADS
-        )  # results are paged through, and each page brings the picture again
+        self._cache: Recent[Any] = Recent(KEPT)
+        self._descriptors: Recent[Floats] = Recent(UPLOADS)  # each page of a result sends the picture again
 
     def warm(self) -> None:
-        """Load what the first search would wait for: torch and the model."""
+        """Load torch and the model, so that the first search need not wait."""
         size = self.shared.model.config.input.size
         self.shared.model.embed([Image.new("RGB", (size, size))])
 
     def status(self) -> Facts:
-        """Of the index itself."""
-        index, gallery = self.shared.mine(), self.shared.gallery
+        """Facts of the index itself."""
+        index, gallery = self.shared.of_thread(), self.shared.gallery
 
-        def counted() -> Facts:
+        def count() -> Facts:
             columns = [dict(zip(("name", "kind", "values"), c, strict=True)) for c in known_columns(index.store)]
             return {"unreadable": len(index.store.unreadable()), "columns": columns}
 
@@ -69,42 +69,41 @@ class Library:
             **facts_of_codes(index.store),
             "images": len(gallery.ids),
             "generation": self.shared.generation,
-            **self._made.get(("status", gallery.version), counted),
+            **self._cache.get(("status", gallery.version), count),
         }
 
     def search(self, uploads: Uploads, ask: Ask) -> Facts:
-        """Hits, how many there are in all, and how long it took."""
+        """Hits, how many there are in total, and the seconds that it took."""
         start = time.perf_counter()
-        queries, asked = self._asked(uploads, ask)
-        tables = self.shared.mine().tables([queries], asked)
-        found, items = self._answered(tables, asked)
-        hits = [self._hit(rank, *answer, items) for rank, answer in enumerate(found.answers[0], asked.offset + 1)]
+        request = self._request(uploads, ask)
+        found, items = self._answers(request)
+        hits = [self._hit(rank, *answer, items) for rank, answer in enumerate(found.answers[0], request.offset + 1)]
         return {
             "hits": hits,
-            "total": found.available - self._excluded(found, asked),
+            "total": found.available - self._excluded(found, request),
             "seconds": round(time.perf_counter() - start, 6),
             "generation": max(found.gallery.revision, 0),
         }
 
     def explain(self, uploads: Uploads, ask: Ask, item: int) -> Facts:
         """The parts of the distance that `search` gives an item."""
-        queries, asked = self._asked(uploads, ask)
-        table = self.shared.mine().tables([queries], asked)[0]
+        table = self.shared.of_thread().tables(self._request(uploads, ask))[0]
         parts = explain(table, self._code(item))
         return {"total": math.fsum(part.distance for part in parts), "parts": [asdict(part) for part in parts]}
 
     def item(self, id_: int) -> Item:
-        """
+        """The item of an id.
+
         Raises:
             ProblemError: 404.
         """
-        item = self.shared.mine().store.items_by_id([id_]).get(id_)
+        item = self.shared.of_thread().store.items_by_id([id_]).get(id_)
         if item is None:
             raise _missing(id_)
         return item
 
     def browse(self, offset: int, top: int, where: str | None, order: str, since: int | None) -> Facts:
-        """A page of all items, or of those that `where` matches, that were written after generation `since`."""
+        """A page of the items that `where` matches and that were written after generation `since`; by default all."""
         ids = self._ordered(where, order, since)
         return {
             "items": self._items(ids[offset : offset + top].tolist()),
@@ -113,19 +112,19 @@ class Library:
         }
 
     def codewords(self) -> Facts:
-        """How often each codeword is used."""
+        """Return how many items use each codeword."""
         gallery = self.shared.gallery
-        K = self.shared.mine().store.manifest.codebook_size
-        counts = self._made.get(("usage", gallery.version), lambda: codewords.usage(gallery.scan.codes, K).tolist())
+        K = self.shared.of_thread().store.manifest.codebook_size
+        counts = self._cache.get(("usage", gallery.version), lambda: codewords.usage(gallery.scan.codes, K).tolist())
         return {"codebooks": len(counts), "codewords": K, "counts": counts}
 
     def codeword(self, m: int, k: int, offset: int, top: int) -> Facts:
         """A page of the items that use a codeword."""
-        gallery, manifest = self.shared.gallery, self.shared.mine().store.manifest
+        gallery, manifest = self.shared.gallery, self.shared.of_thread().store.manifest
         if m >= manifest.num_codebooks or k >= manifest.codebook_size:
             there = f"{manifest.num_codebooks} codebooks of {manifest.codebook_size} codewords"
             raise ProblemError(404, f"no codeword {k} in codebook {m}; there are {there}, counted from 0")
-        rows = self._made.get(
+        rows = self._cache.get(
             ("members", gallery.version, m, k),
             lambda: codewords.members(gallery.scan.codes, m, k, self._codebooks(), manifest.distance),
         )
@@ -133,17 +132,17 @@ class Library:
         return {"m": m, "k": k, "count": len(rows), "items": self._items(page)}
 
     def map(self, where: str | None) -> Facts:
-        """Where the pictures, or a fixed sample of them, lie on a plane: all, or those of them that `where` matches."""
+        """The pictures, or a fixed sample of them, as points on a plane: all, or those that `where` matches."""
         gallery = self.shared.gallery
 
-        def projected() -> tuple[Rows, Floats]:
+        def project() -> tuple[Rows, Floats]:
             rows = projection.sample(gallery.ids, ON_MAP)
             return rows, projection.project(gallery.scan.codes_of(rows), self._codebooks())
 
-        rows, points = self._made.get(("map", gallery.version), projected)
+        rows, points = self._cache.get(("map", gallery.version), project)
         total = len(gallery.ids)
-        if where is not None:  # in their places on the map of all
-            matched = self.shared.rows(self.shared.mine(), gallery, where)
+        if where is not None:  # at the same places as on the map of all
+            matched = self._rows(gallery, where)
             is_shown = np.isin(rows, matched)
             rows, points, total = rows[is_shown], points[is_shown], len(matched)
         return {
@@ -156,18 +155,17 @@ class Library:
             "generation": max(gallery.revision, 0),
         }
 
-    def _asked(self, uploads: Uploads, ask: Ask) -> tuple[list[Query], Search]:
-        """What is to be like, and the rest of what a search is told."""
-        if not uploads.positive and not ask.ids:
-            raise ProblemError(422, "nothing to be like; send a picture as image, or ids")
-        self._check(*ask.ids, *ask.not_ids)
+    def _request(self, uploads: Uploads, ask: Ask) -> SearchRequest:
+        """The search request of an HTTP request. Pictures become descriptors, which are kept; a box is cut out before."""
+        self._check_ids(*ask.ids, *ask.not_ids)
         box = None if ask.box is None else (ask.box[0], ask.box[1], ask.box[2], ask.box[3])
-        if box and len(uploads.positive) + len(ask.ids) != 1:
-            raise ProblemError(422, "box: it belongs to one picture or one id; send one")
-        queries: list[Query] = [self._descriptor(file, f"image {n}", box) for n, file in enumerate(uploads.positive, 1)]
-        queries += [self._region(id_, box) if box else id_ for id_ in ask.ids]
+        if box:
+            check_box_count(len(uploads.positive) + len(ask.ids))
+        query: list[Query] = [self._descriptor(file, f"image {n}", box) for n, file in enumerate(uploads.positive, 1)]
+        query += [self._region(id_, box) if box else id_ for id_ in ask.ids]
         negative: list[Query] = [self._descriptor(f, f"negative_image {n}") for n, f in enumerate(uploads.negative, 1)]
-        asked = Search(
+        return SearchRequest(
+            [query],
             top=ask.top,
             negative=[*negative, *ask.not_ids],
             weights=ask.weights,
@@ -177,47 +175,48 @@ class Library:
             offset=ask.offset,
             exclude={*ask.ids, *ask.not_ids},
         )
-        return queries, asked
 
-    def _check(self, *ids: int) -> None:
-        """Refuse items that are not there. One that has just come may be in the store and not yet among the codes in memory.
+    def _check_ids(self, *ids: int) -> None:
+        """Refuse unknown items. A new item may be in the store before its code is in memory; the codes are then read.
 
         Raises:
             ProblemError: 404.
         """
-        there = self.shared.mine().store.items_by_id(ids)
+        known = self.shared.of_thread().store.items_by_id(ids)
         for id_ in ids:
-            if id_ not in there:
+            if id_ not in known:
                 raise _missing(id_)
         gallery = self.shared.gallery
-        if len(_places(gallery.ids, there)) < len(there):
+        if len(_places(gallery.ids, known)) < len(known):
             self.shared.refresh(gallery)
 
     def _descriptor(self, file: BinaryIO, name: str, box: Box | None = None) -> Floats:
-        """Of an upload, or of a region of it."""
+        """The descriptor of an uploaded picture, or of a region of it."""
         data = file.read()
         key = (hash_of(data), box)
-        return self._seen.get(key, lambda: self._embedded(self._decoded(data, name, box), box))
+        return self._descriptors.get(key, lambda: self._embed(self._decode(data, name, box), box))
 
-    def _decoded(self, data: bytes, name: str, box: Box | None) -> Image.Image:
-        hint = None if box else self.shared.model.config.input.size  # a box is counted in the picture's own pixels
+    def _decode(self, data: bytes, name: str, box: Box | None) -> Image.Image:
+        hint = None if box else self.shared.model.config.input.size  # a box counts the pixels of the full picture
         return load_image(data, hint, name, self.settings.max_pixels)
 
     def _region(self, id_: int, box: Box) -> Floats:
-        return self._embedded(self.pictures.image(self.item(id_)), box)
+        return self._embed(self.pictures.image(self.item(id_)), box)
 
-    def _embedded(self, image: Image.Image, box: Box | None) -> Floats:
+    def _embed(self, image: Image.Image, box: Box | None) -> Floats:
         x: Floats = self.shared.model.embed([cut(image, box) if box else image])[0]
         return x
 
-    def _answered(self, tables: Floats, asked: Search) -> tuple[Found, dict[int, Item]]:
+    def _answers(self, request: SearchRequest) -> tuple[Found, dict[int, Item]]:
         """The answers, and the items that they name."""
+        index = self.shared.of_thread()
+        tables = index.tables(request)
         stale: Gallery | None = None
         while True:
-            found = self.shared.mine().answers(tables, asked, stale)
-            wanted = {i for _, near in found.answers[0] for i in near[: 1 + FOLDED]}
-            items = self.shared.mine().store.items_by_id(wanted)
-            if len(items) == len(wanted):  # else a writer has dropped one since the codes were read
+            found = index.answers(request, tables, stale)
+            ids = {i for _, same_code in found.answers[0] for i in same_code[: 1 + FOLDED]}
+            items = index.store.items_by_id(ids)
+            if len(items) == len(ids):  # else a writer has removed one since the codes were read
                 return found, items
             stale = found.gallery
 
@@ -235,37 +234,38 @@ class Library:
             "folded_total": len(folded),
         }
 
-    def _excluded(self, found: Found, asked: Search) -> int:
-        """How many of the excluded items would have been available."""
+    def _excluded(self, found: Found, request: SearchRequest) -> int:
+        """How many of the excluded items would otherwise have been available."""
         if not found.available:
             return 0
-        rows = _places(found.gallery.ids, asked.exclude)
-        if asked.where is None:
-            return len(rows)
-        return len(_places(self.shared.rows(self.shared.mine(), found.gallery, asked.where), rows))
+        rows = _places(found.gallery.ids, request.exclude)
+        return len(rows) if request.where is None else len(_places(self._rows(found.gallery, request.where), rows))
+
+    def _rows(self, gallery: Gallery, where: str) -> Rows:
+        return self.shared.rows(self.shared.of_thread().store, gallery, where)
 
     def _ordered(self, where: str | None, order: str, since: int | None) -> Ids:
-        """Ids of a browse, kept for its next page."""
-        gallery, store = self.shared.gallery, self.shared.mine().store
+        """Ids in the order of a browse, kept for its next page."""
+        gallery, store = self.shared.gallery, self.shared.of_thread().store
 
         def ids() -> Ids:
             has_revisions = gallery.revision >= 0  # an index of format 1 has none
             after = " AND revision > ?" if since is not None and has_revisions else ""
             by = ORDERS[order if has_revisions or order != "new" else "last"]
-            question = f"SELECT id FROM items WHERE status = 0{after} ORDER BY {by}"
-            found = store.ids(question, *((since,) if after else ()))
+            statement = f"SELECT id FROM items WHERE status = 0{after} ORDER BY {by}"
+            found = store.ids(statement, *((since,) if after else ()))
             return found if where is None else found[np.isin(found, matching(store, where))]
 
         if order == "id" and since is None:
             if where is None:
                 return gallery.ids
-            return gallery.ids[self.shared.rows(self.shared.mine(), gallery, where)]
-        found: Ids = self._made.get(("order", gallery.version, where, order, since), ids)
+            return gallery.ids[self._rows(gallery, where)]
+        found: Ids = self._cache.get(("order", gallery.version, where, order, since), ids)
         return found
 
     def _items(self, ids: Sequence[int]) -> list[Facts]:
-        """Facts of items in their order; without those that a writer has dropped in this moment."""
-        items = self.shared.mine().store.items_by_id(ids)
+        """Facts of items in their order, without those that a writer has just removed."""
+        items = self.shared.of_thread().store.items_by_id(ids)
         return [facts(items[i]) for i in ids if i in items]
 
     def _code(self, id_: int) -> NDArray[np.uint8]:
@@ -274,7 +274,7 @@ class Library:
         return code
 
     def _codebooks(self) -> Floats:
-        return self.shared.mine().codebooks
+        return self.shared.of_thread().codebooks
 
 
 def _missing(id_: int) -> ProblemError:
@@ -282,16 +282,16 @@ def _missing(id_: int) -> ProblemError:
 
 
 def _places(ascending: NDArray[Any], values: Collection[int] | Rows) -> Rows:
-    """Where those of `values` that are among the ascending ones stand.
+    """The positions of `values` in the ascending array, of those that are in it.
 
-    >>> _places(np.array([2, 3, 7]), [7, 4, 9])
+    >>> _positions_of(np.array([2, 3, 7]), [7, 4, 9])
     array([2])
     """
-    wanted = np.fromiter(values, np.int64, len(values))
-    found = np.searchsorted(ascending, wanted)
-    inside = found < len(ascending)
-    found, wanted = found[inside], wanted[inside]
-    places: Rows = found[ascending[found] == wanted]
+    numbers = np.fromiter(values, np.int64, len(values))
+    found = np.searchsorted(ascending, numbers)
+    is_inside = found < len(ascending)
+    found, numbers = found[is_inside], numbers[is_inside]
+    places: Rows = found[ascending[found] == numbers]
     return places
 
 

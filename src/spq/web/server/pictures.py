@@ -1,4 +1,4 @@
-"""The pictures of an index, from its collection: found by the path in the index, never by one that a request holds."""
+"""The original pictures of an index. They are found by the path in the index, never by a path in a request."""
 
 from __future__ import annotations
 
@@ -28,32 +28,35 @@ SAFE = {  # formats that browsers show, and that hold nothing but pixels
     "AVIF": "image/avif",
 }
 Decode = Callable[[bytes, int | None], Image.Image]
-AGAIN_AFTER = 10.0  # seconds: a collection that lacks a picture is not listed anew more often
+LIST_SECONDS = 10.0  # at least, between two listings of a collection in which a picture was not found
 _LOG = logging.getLogger("spq.serve")
 
 
 class Pictures:
-    """For any thread. Most files of a folder are opened right away; else the collection is listed, once one is asked for."""
+    """Reads originals, from any thread.
+
+    A file of a folder is opened directly. For other collections, the first request lists the collection.
+    """
 
     def __init__(self, source: str) -> None:
         self.source = source
         self._root = Path(source).expanduser()
         self._lock = threading.Lock()
         self._images: ImageSet | None = None
-        self._places: dict[str, int] = {}
-        self._listed = -AGAIN_AFTER
+        self._positions: dict[str, int] = {}
+        self._listed = -LIST_SECONDS
 
     def image(self, item: Item, size_hint: int | None = None) -> Image.Image:
-        """The picture, RGB and upright.
+        """Return the picture, RGB and upright.
 
         Raises:
-            ImageError: the collection no longer has it, or it cannot be read.
+            ImageError: the picture is no longer in the collection, or cannot be read.
         """
         data, decode = self.open(item)
         return decode(data, size_hint)
 
     def original(self, item: Item) -> tuple[bytes, str]:
-        """Its bytes and their type: as stored where browsers show that, else as PNG.
+        """Return bytes and media type: as stored if browsers can show the format, else as PNG.
 
         Raises:
             ImageError: as `image`.
@@ -62,7 +65,7 @@ class Pictures:
         try:
             with Image.open(io.BytesIO(data)) as opened:
                 kind = SAFE.get(opened.format or "")
-        except Exception:  # raw pixels, or damaged: whether it is a picture at all is found out below
+        except Exception:  # raw pixels, or damaged: `decode` below decides
             kind = None
         if kind:
             return data, kind
@@ -71,8 +74,9 @@ class Pictures:
         return buffer.getvalue(), "image/png"
 
     def open(self, item: Item) -> tuple[bytes, Decode]:
-        """Bytes of an item as they are now, and how to decode them. Errors do not name folders: who may look need not know where
-        they are.
+        """Return the current bytes of an item, and a function that decodes them.
+
+        Errors do not name folders: a visitor should not learn where the pictures are.
 
         Raises:
             ImageError: as `image`.
@@ -87,16 +91,16 @@ class Pictures:
         try:
             return images.read(position), lambda data, hint: images.decode(position, data, hint)
         except ImageError:
-            raise ImageError(f"cannot read {item.path}: it is gone, or its file is damaged") from None
+            raise ImageError(f"cannot read {item.path}: it is missing, or its file is damaged") from None
 
     def _find(self, item: Item) -> tuple[ImageSet, int]:
-        """The collection as it is listed, and an item's position in it."""
+        """Return the listed collection, and the position of an item in it."""
         with self._lock:
-            if item.path not in self._places and time.monotonic() - self._listed >= AGAIN_AFTER:
+            if item.path not in self._positions and time.monotonic() - self._listed >= LIST_SECONDS:
                 self._list()
-            position = self._places.get(item.path)
+            position = self._positions.get(item.path)
             if self._images is None or position is None:
-                raise ImageError(f"{item.path} is no longer in the collection; run spq index again")
+                raise ImageError(f"{item.path} is no longer in the collection; update the index")
             return self._images, position
 
     def _list(self) -> None:
@@ -105,6 +109,6 @@ class Pictures:
             self._images = open_images(self.source)
         except DataError as error:
             _LOG.warning("%s", error)
-            raise ImageError("the collection cannot be read; the server's own output says why") from None
-        self._places = {path: position for position, path in enumerate(self._images.ids)}
+            raise ImageError("the collection cannot be read; see the server log") from None
+        self._positions = {path: position for position, path in enumerate(self._images.ids)}
         self._listed = time.monotonic()

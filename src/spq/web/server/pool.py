@@ -1,4 +1,4 @@
-"""Work off the event loop: few threads, few that wait for them, and none that waits for long."""
+"""Run work in a few threads beside the event loop, with a short queue and a short wait."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ T = TypeVar("T")
 
 
 class Pool:
-    """Runs functions in its threads, first come, first served. Made and used on one event loop.
+    """Runs functions in its threads, in the order of the calls. Create and use it on one event loop.
 
-    Whoever cannot begin within `patience` seconds is sent away: the wait of those who are let in stays short, however slow
-    the work is. A function that has begun cannot be stopped; its thread is given to others only when it is done, so late
-    work cannot pile up.
+    A call that cannot begin within `patience` seconds is rejected, so that the others wait only briefly. A function that
+    has begun cannot be stopped. Its thread becomes free only when it is done, so late work cannot pile up.
 
     Args:
-        waiting: how many may wait at a time. timeout: seconds that the work itself may take.
+        waiting: how many calls may wait at a time.
+        patience: seconds that a call may wait.
+        timeout: seconds that the work itself may take.
     """
 
     def __init__(self, name: str, workers: int, waiting: int, patience: float, timeout: float) -> None:
@@ -31,10 +32,10 @@ class Pool:
         self._threads = ThreadPoolExecutor(workers, f"spq-{name}")
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """What the function returns or raises.
+        """Return what the function returns, or raise what it raises.
 
         Raises:
-            OverloadedError: it was not begun, or it is not done in time.
+            OverloadedError: the function did not begin, or did not end in time.
         """
         await self._enter()
         future = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
@@ -43,9 +44,9 @@ class Pool:
             return await asyncio.wait_for(asyncio.shield(future), self.timeout)
         except TimeoutError:
             if future.done():
-                return future.result()  # a TimeoutError of the function's own, or done in the same moment
+                return future.result()  # the function's own TimeoutError, or it ended just now
             self.timed_out += 1
-            raise OverloadedError(f"given up after {self.timeout:g} s; ask for less", 5) from None
+            raise OverloadedError(f"not done after {self.timeout:g} s; ask for less", 5) from None
 
     async def _enter(self) -> None:
         if self._free.locked():
@@ -57,7 +58,9 @@ class Pool:
                 await asyncio.wait_for(self._free.acquire(), self.patience)
             except TimeoutError:
                 self.rejected += 1
-                raise OverloadedError(f"waited {self.patience:g} s in vain; try again in a second") from None
+                raise OverloadedError(
+                    f"all threads stayed busy for {self.patience:g} s; try again in a second"
+                ) from None
             finally:
                 self.queued -= 1
         else:
@@ -68,7 +71,7 @@ class Pool:
         self.running -= 1
         self._free.release()
         if not future.cancelled():
-            future.exception()  # of one that nobody waits for any more: taken note of, or asyncio complains
+            future.exception()  # else asyncio warns of an error that nobody looked at
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

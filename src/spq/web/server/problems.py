@@ -1,8 +1,9 @@
-"""Every error as `application/problem+json` (RFC 9457): its status, and one line that says what is wrong."""
+"""Errors as `application/problem+json` (RFC 9457): a status, and one line that says what is wrong."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -13,14 +14,16 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from spq.common.text import printable
 from spq.errors import ConfigError, ImageError, SPQError, TimeLimitError
 
 MEDIA_TYPE = "application/problem+json"
+_WHERE = re.compile(r"^(--where|`where`): ")  # the request names the filter already
 _LOG = logging.getLogger("spq.serve")
 
 
 class ProblemError(Exception):
-    """An answer that is no success."""
+    """An error answer."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -28,38 +31,34 @@ class ProblemError(Exception):
 
 
 class OverloadedError(ProblemError):
-    """Too much to do at once; worth another try soon."""
+    """The server is busy; the client can try again soon."""
 
     def __init__(self, detail: str, retry_after: int = 1) -> None:
         super().__init__(503, detail, {"Retry-After": str(retry_after)})
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer itself."""
+    """Return the answer for an error."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"
-    content = {"type": "about:blank", "title": title, "status": status, "detail": one_line(detail)}
+    content = {"type": "about:blank", "title": title, "status": status, "detail": printable(detail)}
     return JSONResponse(content, status, headers, MEDIA_TYPE)
 
 
-def one_line(text: str) -> str:
-    return " ".join(text.encode("utf-8", "replace").decode().split())
-
-
 def install(app: FastAPI) -> None:
-    """Make all errors of an app problems."""
+    """Answer all errors of an app as problems."""
     app.add_exception_handler(ProblemError, _of_problem)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(SPQError, _of_spq)
-    app.add_exception_handler(ClientDisconnect, _of_leaving)
-    app.add_exception_handler(Exception, _of_mistake)
+    app.add_exception_handler(ClientDisconnect, _of_disconnect)
+    app.add_exception_handler(Exception, _of_internal_error)
 
 
 def validation_detail(errors: Any) -> str:
-    """The first of pydantic's errors in one line, and how many more there are."""
+    """Return the first of pydantic's errors in one line, and the number of the others."""
     first, *more = errors
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
     text = f"{where}: {first['msg']}" if where else str(first["msg"])
@@ -83,17 +82,17 @@ def _of_http(_: Request, error: Exception) -> Response:
 
 def _of_spq(_: Request, error: Exception) -> Response:
     if isinstance(error, ConfigError | ImageError):
-        return problem(422, str(error).removeprefix("--where: "))
+        return problem(422, _WHERE.sub("", str(error)))
     if isinstance(error, TimeLimitError):
-        return problem(503, "given up; ask for less", {"Retry-After": "5"})
-    _LOG.error("%s", error)  # of the index or the collection: it names folders, which are no business of who asks
-    return problem(500, "the index could not be read; the server's own output says why")
+        return problem(503, "the search takes too long; ask for less", {"Retry-After": "5"})
+    _LOG.error("%s", error)  # it names folders, which a client should not learn
+    return problem(500, "the index could not be read; see the server log")
 
 
-def _of_leaving(_: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it; of the log and the metrics, where proxies call it so
+def _of_disconnect(_: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it; 499 in logs and metrics means that the client disconnected
 
 
-def _of_mistake(_: Request, error: Exception) -> Response:
-    _LOG.error("a mistake of spq", exc_info=error)
-    return problem(500, "a mistake of spq; the server's own output has the details")
+def _of_internal_error(_: Request, error: Exception) -> Response:
+    _LOG.error("internal error", exc_info=error)
+    return problem(500, "internal error; see the server log")

@@ -1,4 +1,4 @@
-"""The HTTP API: each route reads what it is asked, has it done in a worker thread, and says what came of it."""
+"""The HTTP API: each route reads its request, runs the work in a thread, and returns the answer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from spq.errors import ImageError
 from spq.index.store import Item
-from spq.web.server import metrics, schemas, thumbnails
-from spq.web.server.asking import asked, openapi_body
+from spq.web.server import prometheus, schemas, thumbnail_cache
+from spq.web.server.asking import openapi_body, read_query
 from spq.web.server.jobs import RETRY_SECONDS
 from spq.web.server.library import Uploads
 from spq.web.server.problems import MEDIA_TYPE, ProblemError
 from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
 from spq.web.server.service import Service
+from spq.web.thumbnail import thumbnail_name
 from spq.web.view import facts
 
 Id = Annotated[int, Path(alias="id", ge=0, le=MAX_NUMBER)]
@@ -25,37 +26,39 @@ Number = Annotated[int, Path(ge=0, le=255)]
 Offset = Annotated[int, Query(ge=0, le=MAX_NUMBER)]
 Top = Annotated[int, Query(ge=1, le=MAX_TOP)]
 Where = Annotated[str | None, Query(max_length=MAX_WHERE, description="As in spq search --where.")]
-Since = Annotated[int | None, Query(ge=0, le=MAX_NUMBER, description="Only what came after this generation.")]
-Size = Annotated[int, Query(ge=16, le=thumbnails.SIZES[-1])]
+Since = Annotated[int | None, Query(ge=0, le=MAX_NUMBER, description="Only items that changed after this generation.")]
+Size = Annotated[int, Query(ge=16, le=thumbnail_cache.SIZES[-1])]
 
-TOLD = {
+DESCRIPTIONS = {
     401: "the token is missing or wrong",
-    403: "asked from another site",
+    403: "the request comes from a page of another site",
     404: "no such item",
-    408: "the request did not come in in time",
+    408: "the request did not arrive in time",
     413: "the request is too large",
     415: "neither multipart/form-data nor JSON",
-    421: "asked under a name that is not this server's",
-    422: "a value that cannot be meant, or a picture that cannot be read",
-    500: "a fault of the server",
-    503: "too much to do; try again after Retry-After seconds",
+    421: "the host name is not one of this server's",
+    422: "an invalid value, or a picture that cannot be read",
+    500: "an internal error of the server",
+    503: "the server is busy; try again after Retry-After seconds",
 }
-SECONDS_KEPT = 300  # that a browser shows a picture again without asking
+CACHE_SECONDS = 300  # a browser shows a picture for so long without a new request
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/Problem"}
     every = sorted({401, 403, 421, 500, *statuses})
-    return {status: {"description": TOLD[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in every}
+    return {
+        status: {"description": DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in every
+    }
 
 
-ASKED = _problems(404, 408, 413, 415, 422, 503)
-GET = _problems(422, 503)
-FOUND = _problems(404, 422, 503)
+SEARCH_ERRORS = _problems(404, 408, 413, 415, 422, 503)
+LIST_ERRORS = _problems(422, 503)
+ITEM_ERRORS = _problems(404, 422, 503)
 
 
 def api(service: Service) -> APIRouter:
-    """All routes over one service."""
+    """Return all routes for one service."""
     router = APIRouter()
     for add in (_add_server, _add_search, _add_items, _add_index, _add_model):
         add(router, service)
@@ -71,12 +74,12 @@ def _add_server(router: APIRouter, service: Service) -> None:
     @router.get("/metrics", tags=["server"], response_class=PlainTextResponse, responses=_problems())
     async def metrics_text() -> Response:
         """Counts for Prometheus."""
-        return Response(service.metrics.text(service.gauges()), media_type=metrics.TYPE)
+        return Response(service.metrics.text(service.gauges()), media_type=prometheus.TYPE)
 
     @router.get("/api/status", tags=["server"], response_model=schemas.Status, responses=_problems(503))
     async def status() -> Any:
-        """What is served, and what a sync is doing. `generation` grows with every change of the index."""
-        found = await service.make(service.library.status)
+        """The served index, and the state of syncs. `generation` grows with every change of the index."""
+        found = await service.run_short(service.library.status)
         return {**found, "watching": service.watcher is not None, **service.sync_facts()}
 
 
@@ -84,64 +87,72 @@ def _add_search(router: APIRouter, service: Service) -> None:
     library, most = service.library, service.settings.max_pictures
 
     @router.post(
-        "/api/search", tags=["search"], response_model=schemas.Hits, responses=ASKED, openapi_extra=openapi_body(Ask)
+        "/api/search",
+        tags=["search"],
+        response_model=schemas.Hits,
+        responses=SEARCH_ERRORS,
+        openapi_extra=openapi_body(Ask),
     )
     async def search(request: Request) -> Any:
-        """The items most like pictures or other items, nearest first. The items asked with are left out."""
-        async with asked(request, Ask, most) as (uploads, ask):
-            return JSONResponse(await service.ask(library.search, uploads, ask))
+        """The items most like pictures or other items, nearest first. The items of the query are left out."""
+        async with read_query(request, Ask, most) as (uploads, ask):
+            return JSONResponse(await service.run_search(library.search, uploads, ask))
 
     @router.post(
         "/api/explain",
         tags=["search"],
         response_model=schemas.Explanation,
-        responses=ASKED,
+        responses=SEARCH_ERRORS,
         openapi_extra=openapi_body(AskWhy),
     )
     async def explain_search(request: Request) -> Any:
-        """What each codebook adds to the distance of item `id` from what is asked."""
-        async with asked(request, AskWhy, most) as (uploads, ask):
-            return JSONResponse(await service.ask(library.explain, uploads, ask, ask.id))
+        """What each codebook adds to the distance of item `id` from the query."""
+        async with read_query(request, AskWhy, most) as (uploads, ask):
+            return JSONResponse(await service.run_search(library.explain, uploads, ask, ask.id))
 
-    @router.get("/api/explain", tags=["search"], response_model=schemas.Explanation, responses=FOUND)
+    @router.get("/api/explain", tags=["search"], response_model=schemas.Explanation, responses=ITEM_ERRORS)
     async def explain(query_id: IdAsked, id: IdAsked) -> Any:  # noqa: A002 (the API's word)
         """What each codebook adds to the distance of item `id` from item `query_id`."""
-        return JSONResponse(await service.ask(library.explain, Uploads(), Ask(ids=[query_id]), id))
+        return JSONResponse(await service.run_search(library.explain, Uploads(), Ask(ids=[query_id]), id))
 
 
 def _add_items(router: APIRouter, service: Service) -> None:
     library = service.library
     picture: dict[str, Any] = {"tags": ["items"], "response_class": Response}
-    same: dict[int | str, dict[str, Any]] = {304: {"description": "as the client has it"}}
+    same: dict[int | str, dict[str, Any]] = {304: {"description": "the client has it already"}}
 
-    @router.get("/api/items/{id}", tags=["items"], response_model=schemas.Item, responses=FOUND)
+    @router.get("/api/items/{id}", tags=["items"], response_model=schemas.Item, responses=ITEM_ERRORS)
     async def item(id_: Id) -> Any:
-        """What is known of an item."""
-        return JSONResponse(facts(await service.make(library.item, id_)))
+        """The facts of an item."""
+        return JSONResponse(facts(await service.run_short(library.item, id_)))
 
     @router.get(
-        "/api/items/{id}/thumbnail", responses={200: {"content": {thumbnails.TYPE: {}}}, **same, **FOUND}, **picture
+        "/api/items/{id}/thumbnail",
+        responses={200: {"content": {thumbnail_cache.TYPE: {}}}, **same, **ITEM_ERRORS},
+        **picture,
     )
     async def thumbnail(request: Request, id_: Id, size: Size = 256) -> Response:
-        """The picture, upright, its longer side `size` pixels or the next larger size that is kept."""
-        made = thumbnails.rounded(size)
+        """The picture, upright, its longer side `size` pixels or the next larger size that the server makes."""
+        made = thumbnail_cache.round_size(size)
 
         def get(item: Item) -> tuple[bytes, str]:
-            return service.thumbnails.get(item, made), thumbnails.TYPE
+            return service.thumbnails.get(item, made), thumbnail_cache.TYPE
 
-        return await service.make(_picture, library.item, id_, made, request.headers.get("if-none-match", ""), get)
+        return await service.run_short(_picture, library.item, id_, made, request.headers.get("if-none-match", ""), get)
 
-    @router.get("/api/items/{id}/image", responses={200: {"content": {"image/*": {}}}, **same, **FOUND}, **picture)
+    @router.get(
+        "/api/items/{id}/image", responses={200: {"content": {"image/*": {}}}, **same, **ITEM_ERRORS}, **picture
+    )
     async def image(request: Request, id_: Id) -> Response:
-        """The original's bytes; as PNG where browsers do not show its format."""
+        """The bytes of the original, or a PNG if browsers do not show its format."""
         known = request.headers.get("if-none-match", "")
-        return await service.make(_picture, library.item, id_, 0, known, library.pictures.original)
+        return await service.run_short(_picture, library.item, id_, 0, known, library.pictures.original)
 
 
 def _add_index(router: APIRouter, service: Service) -> None:
     library = service.library
 
-    @router.get("/api/browse", tags=["index"], response_model=schemas.Items, responses=GET)
+    @router.get("/api/browse", tags=["index"], response_model=schemas.Items, responses=LIST_ERRORS)
     async def browse(
         offset: Offset = 0,
         top: Top = 100,
@@ -149,18 +160,18 @@ def _add_index(router: APIRouter, service: Service) -> None:
         order: Literal["id", "path", "time", "new"] = "id",
         since: Since = None,
     ) -> Any:
-        """A page of all items. `time`, and `new` (added or changed), have the latest first."""
-        return JSONResponse(await service.ask(library.browse, offset, top, where, order, since))
+        """A page of all items. The orders `time` and `new` (added or changed) start with the latest."""
+        return JSONResponse(await service.run_search(library.browse, offset, top, where, order, since))
 
     @router.get(
         "/api/duplicates",
         tags=["index"],
         response_model=schemas.Duplicates,
-        responses={202: {"model": schemas.Computing, "description": "being made"}, **_problems(503)},
+        responses={202: {"model": schemas.Computing, "description": "the report is not ready yet"}, **_problems(503)},
     )
     async def duplicates() -> Any:
-        """Groups of copies, as spq dupes finds them. Made in the background when first asked for."""
-        report, error = service.duplicates.ask()
+        """Groups of copies, as spq dupes finds them. The server makes the report in the background, from the first request on."""
+        report, error = service.duplicates.report()
         if report is not None:
             return JSONResponse(report)
         if error is not None:
@@ -168,13 +179,13 @@ def _add_index(router: APIRouter, service: Service) -> None:
         done, total = service.duplicates.progress
         return JSONResponse({"state": "computing", "done": done, "total": total}, 202, {"Retry-After": "1"})
 
-    @router.get("/api/map", tags=["index"], response_model=schemas.Map, responses=GET)
+    @router.get("/api/map", tags=["index"], response_model=schemas.Map, responses=LIST_ERRORS)
     async def collection_map(where: Where = None) -> Any:
-        """Where the pictures lie on the plane of their largest variance: all, or the same 100,000 of them each time.
+        """Positions of the pictures on the plane of their largest variance: all, or a fixed sample of 100,000.
 
-        With `where`, those of them of which it is true, in the same places.
+        With `where`, only those that match it, at the same positions.
         """
-        return JSONResponse(await service.ask(library.map, where))
+        return JSONResponse(await service.run_search(library.map, where))
 
 
 def _add_model(router: APIRouter, service: Service) -> None:
@@ -183,21 +194,25 @@ def _add_model(router: APIRouter, service: Service) -> None:
     @router.get("/api/codewords", tags=["model"], response_model=schemas.Codewords, responses=_problems(503))
     async def codewords() -> Any:
         """How many items use each codeword."""
-        return JSONResponse(await service.ask(library.codewords))
+        return JSONResponse(await service.run_search(library.codewords))
 
-    @router.get("/api/codewords/{m}/{k}", tags=["model"], response_model=schemas.CodewordItems, responses=FOUND)
+    @router.get("/api/codewords/{m}/{k}", tags=["model"], response_model=schemas.CodewordItems, responses=ITEM_ERRORS)
     async def codeword(m: Number, k: Number, offset: Offset = 0, top: Top = 100) -> Any:
-        """A page of the items that use codeword k of codebook m, the most typical of them first."""
-        return JSONResponse(await service.ask(library.codeword, m, k, offset, top))
+        """A page of the items that use codeword k of codebook m, the most typical first."""
+        return JSONResponse(await service.run_search(library.codeword, m, k, offset, top))
 
 
 def _picture(
     find: Callable[[int], Item], id_: int, size: int, known: str, get: Callable[[Item], tuple[bytes, str]]
 ) -> Response:
-    """A picture of an item, unless the client has it: `known` is what it says it has. In a worker thread."""
+    """Return a picture of an item, or 304 if the client has it already.
+
+    Args:
+        known: header If-None-Match. get: returns bytes and media type.
+    """
     item = find(id_)
-    tag = f'"{thumbnails.key(item, size)}"'
-    headers = {"ETag": tag, "Cache-Control": f"private, max-age={SECONDS_KEPT}", "Content-Disposition": "inline"}
+    tag = f'"{thumbnail_name(item, size)}"'
+    headers = {"ETag": tag, "Cache-Control": f"private, max-age={CACHE_SECONDS}", "Content-Disposition": "inline"}
     if known.strip() == "*" or tag in [part.strip().removeprefix("W/") for part in known.split(",")]:
         return Response(status_code=304, headers=headers)
     try:

@@ -1,4 +1,4 @@
-"""What requests and answers hold, as OpenAPI tells it."""
+"""The JSON of requests and responses, as OpenAPI describes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, Stri
 
 MAX_IDS = 64
 MAX_TOP = 1000
-MAX_NUMBER = 2**53 - 1  # what JavaScript counts exactly
+MAX_NUMBER = 2**53 - 1  # the largest integer that JavaScript keeps exactly
 MAX_WHERE = 4000
 
 Id = Annotated[StrictInt, Field(ge=0, le=MAX_NUMBER)]
@@ -16,7 +16,7 @@ Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
 
 
 class Ask(BaseModel):
-    """What a search asks for beside the pictures that come with it."""
+    """A search request, without the pictures that are sent with it. It becomes a `SearchRequest`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -28,8 +28,8 @@ class Ask(BaseModel):
         },
     )
 
-    ids: Ids = Field(default=[], description="To be like these items.")
-    not_ids: Ids = Field(default=[], description="Not to be like these items.")
+    ids: Ids = Field(default=[], description="Query items: the answers should be like them.")
+    not_ids: Ids = Field(default=[], description="Negative items: the answers should not be like them.")
     weights: Annotated[list[Annotated[FiniteFloat, Field(ge=0)]], Field(max_length=4 * MAX_IDS)] | None = Field(
         default=None,
         description="One for each picture, then each id, then each negative picture, then each negative id.",
@@ -41,20 +41,20 @@ class Ask(BaseModel):
     top: Annotated[StrictInt, Field(ge=1, le=MAX_TOP)] = 20
     offset: Annotated[StrictInt, Field(ge=0, le=MAX_NUMBER)] = 0
     where: Annotated[str, Field(max_length=MAX_WHERE)] | None = Field(
-        default=None, description="Search among items of which this is true, as in spq search --where."
+        default=None, description="Search among the items that match this filter, as in spq search --where."
     )
-    max_distance: FiniteFloat | None = Field(default=None, description="Leave out what is farther.")
+    max_distance: FiniteFloat | None = Field(default=None, description="Leave out items with a larger distance.")
     fold: StrictBool = Field(default=False, description="One answer for items of the same code.")
 
 
 class AskWhy(Ask):
-    """A search, and the item whose distance is to be explained."""
+    """A search request, and the item whose distance to explain."""
 
     id: Id
 
 
 class Hit(BaseModel):
-    """One answer. folded: further items of the same code, the first of folded_total."""
+    """One hit. folded: further items of the same code, the first 100 of folded_total."""
 
     rank: int
     id: int
@@ -68,7 +68,7 @@ class Hit(BaseModel):
 
 
 class Hits(BaseModel):
-    """total: answers available: items of the index, or those that `where` matches, less the ones asked with."""
+    """The hits of a search. total: items that could be hits: all, or those that `where` matches, without the query items."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -93,7 +93,7 @@ class Hits(BaseModel):
 
 
 class Item(BaseModel):
-    """A picture of the index. size: bytes of its file; time: of the file's last change; code: its M sub-codes."""
+    """A picture of the index. size: bytes of the file; time: last change of the file; code: the M sub-codes."""
 
     id: int
     path: str
@@ -124,7 +124,7 @@ class CodewordItems(BaseModel):
 
 
 class Codewords(BaseModel):
-    """counts[m][k]: items that use codeword k of codebook m."""
+    """How often codewords are used. counts[m][k]: items that use codeword k of codebook m."""
 
     codebooks: int
     codewords: int
@@ -132,7 +132,7 @@ class Codewords(BaseModel):
 
 
 class Part(BaseModel):
-    """What codebook m adds to a distance; it may be below 0. nearest: the codeword there that is nearest to the query."""
+    """What codebook m adds to a distance; it may be below 0. nearest: its codeword nearest to the query."""
 
     m: int
     codeword: int
@@ -142,14 +142,14 @@ class Part(BaseModel):
 
 
 class Explanation(BaseModel):
-    """total: the distance, the sum of its parts."""
+    """Why an item has its distance. total: the distance, which is the sum of the parts."""
 
     total: float
     parts: list[Part]
 
 
 class Sync(BaseModel):
-    """A sync that is at work, or the last one. total is 0 until the collection has been looked through."""
+    """A running sync, or the last one. total is 0 until all pictures of the collection have been listed."""
 
     done: int
     total: int
@@ -158,7 +158,7 @@ class Sync(BaseModel):
 
 
 class LastSync(BaseModel):
-    """What the last sync that found changes did."""
+    """The last sync that found changes."""
 
     added: int
     changed: int
@@ -168,7 +168,7 @@ class LastSync(BaseModel):
 
 
 class ColumnOf(BaseModel):
-    """A column that `where` knows, as it is written there. values: all there are, if few."""
+    """A column for `where`, named as a filter names it. values: all its values, if they are few."""
 
     name: str
     kind: Literal["text", "number", "time"]
@@ -176,7 +176,7 @@ class ColumnOf(BaseModel):
 
 
 class Status(BaseModel):
-    """What is served. new_since: generation before the last sync, for /api/browse?order=new&since=."""
+    """The index and its sync. new_since: generation before the last sync, for /api/browse?order=new&since=."""
 
     name: str
     images: int
@@ -197,7 +197,7 @@ class Status(BaseModel):
 
 
 class Computing(BaseModel):
-    """Not there yet; ask again in a second."""
+    """Not ready yet; try again in a second."""
 
     state: Literal["computing"] = "computing"
     done: int
@@ -205,8 +205,8 @@ class Computing(BaseModel):
 
 
 class DuplicateGroup(BaseModel):
-    """Pictures of which one may be enough. keep: the one to keep, why; ids: all of them, that one first; reasons: what each
-    of `ids` is to it; items: the same pictures as items."""
+    """Pictures that are copies of each other. keep: the one to keep, and why; ids: all of them, that one first;
+    reasons: what each of `ids` is to it; items: the same pictures as items."""
 
     kind: Literal["identical", "re-encoded", "edited", "similar"]
     keep: int
@@ -217,7 +217,7 @@ class DuplicateGroup(BaseModel):
 
 
 class Duplicates(BaseModel):
-    """What spq dupes finds. stale: the index has changed since; a new report is being made."""
+    """The groups that spq dupes finds. stale: the index has changed since, and a new report is being made."""
 
     pictures: int
     groups: list[DuplicateGroup]
@@ -228,7 +228,7 @@ class Duplicates(BaseModel):
 
 
 class Map(BaseModel):
-    """Where pictures lie on a plane: count of each, in base64, little-endian int32 ids and float32 x and y."""
+    """Pictures as points on a plane. ids (int32), x and y (float32): `count` numbers, little-endian, in base64."""
 
     ids: str
     x: str
@@ -240,7 +240,7 @@ class Map(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457). detail: one line that says what is wrong."""
+    """An error (RFC 9457). detail: what is wrong, in one line."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -1,4 +1,4 @@
-"""All that serves one index, from the start of the server to its end: nothing of it is global."""
+"""The parts of a server for one index, from its start to its end. Nothing is global."""
 
 from __future__ import annotations
 
@@ -9,50 +9,53 @@ from spq.index.image_index import ImageIndex
 from spq.index.shared import SharedIndex
 from spq.web.server.jobs import DuplicatesJob
 from spq.web.server.library import Library
-from spq.web.server.metrics import Metrics
 from spq.web.server.pictures import Pictures
 from spq.web.server.pool import Pool
+from spq.web.server.prometheus import Metrics
 from spq.web.server.settings import Settings
-from spq.web.server.thumbnails import Thumbnails
+from spq.web.server.thumbnail_cache import ThumbnailCache
 from spq.web.server.watch import Follower, Watcher
 
 T = TypeVar("T")
 
-WAITING_THUMBNAILS = 512  # a page asks for a whole screen at once, and for the next one while it scrolls
+WAITING_THUMBNAILS = 512  # a page requests a whole screen at once, and the next one while it scrolls
 PATIENCE_THUMBNAILS = 10.0
 
 
 class Service:
-    """Searches have threads of their own, so that a screen of thumbnails to be made keeps none of them waiting."""
+    """The library, its threads, caches and background jobs.
+
+    Searches have their own threads, so that they never wait for thumbnails.
+    """
 
     def __init__(self, index: ImageIndex, settings: Settings) -> None:
         self.settings = settings
         self.shared = SharedIndex(index)
         pictures = Pictures(index.store.manifest.source)
         self.library = Library(self.shared, pictures, settings)
-        self.thumbnails = Thumbnails(settings.cache, settings.cache_bytes, pictures)
+        self.thumbnails = ThumbnailCache(settings.cache, settings.cache_bytes, pictures)
         s = settings
         self.searches = Pool("search", s.workers, s.waiting, s.patience, s.timeout + 1)
-        self.makers = Pool("thumbnail", s.workers, WAITING_THUMBNAILS, PATIENCE_THUMBNAILS, s.timeout + 1)
+        self.pictures_pool = Pool("thumbnail", s.workers, WAITING_THUMBNAILS, PATIENCE_THUMBNAILS, s.timeout + 1)
         self.metrics = Metrics()
         self.duplicates = DuplicatesJob(self.library)
         self.follower = Follower(self.library)
         self.watcher = Watcher(self.library, settings) if settings.watch else None
 
-    async def ask(self, function: Callable[..., T], *arguments: object) -> T:
-        """A question to the index, in a thread of its own.
+    async def run_search(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run a query of the index in a search thread.
 
         Raises:
-            OverloadedError: as `Pool.run`; a search that SQLite takes too long for ends there, too.
+            OverloadedError: as `Pool.run`. TimeLimitError: SQLite needed too long.
         """
         return await self.searches.run(self._within_time, function, *arguments)
 
-    async def make(self, function: Callable[..., T], *arguments: object) -> T:
-        """A picture, or facts of an item: many at a time, and each of them quick."""
-        return await self.makers.run(self._within_time, function, *arguments)
+    async def run_short(self, function: Callable[..., T], *arguments: object) -> T:
+        """Get a picture or the facts of an item. Many may run at a time, and each of them is quick."""
+        return await self.pictures_pool.run(self._within_time, function, *arguments)
 
     def _within_time(self, function: Callable[..., T], *arguments: object) -> T:
-        with self.shared.mine().store.within(self.settings.timeout):
+        with self.shared.of_thread().store.within(self.settings.timeout):
             return function(*arguments)
 
     def start(self) -> None:
@@ -61,44 +64,44 @@ class Service:
             self.watcher.start()
 
     def stop(self) -> None:
-        for ending in (self.watcher, self.follower):
-            if ending:
-                ending.ending.set()
+        for thread in (self.watcher, self.follower):
+            if thread:
+                thread.ending.set()
         self.duplicates.stop()
-        for ending in (self.watcher, self.follower):
-            if ending:
-                ending.stop()
+        for thread in (self.watcher, self.follower):
+            if thread:
+                thread.stop()
         self.searches.close()
-        self.makers.close()
+        self.pictures_pool.close()
         self.shared.close()
 
     def sync_facts(self) -> dict[str, Any]:
-        """What the status says of syncs."""
+        """Return what the status says about syncs."""
         if self.watcher:
             return self.watcher.facts()
         return {"sync": None, "sync_error": None, "last_sync": None, "new_since": None}
 
     def gauges(self) -> dict[str, tuple[str, float]]:
-        """What the metrics say of this moment."""
+        """Return the current values for the metrics: name -> (help, value)."""
         found: dict[str, tuple[str, float]] = {
             "spq_items": ("Pictures in the index.", len(self.shared.gallery.ids)),
             "spq_generation": ("Changes of the index so far.", self.shared.generation),
             "spq_thumbnails_made_total": ("Thumbnails made.", self.thumbnails.made),
             "spq_thumbnails_found_total": ("Thumbnails found on disk.", self.thumbnails.found),
         }
-        for pool in (self.searches, self.makers):
+        for pool in (self.searches, self.pictures_pool):
             found |= {
                 f"spq_{pool.name}_waiting": ("Requests that wait for a thread.", pool.queued),
-                f"spq_{pool.name}_running": ("Requests that a thread works on.", pool.running),
-                f"spq_{pool.name}_rejected_total": ("Requests that were sent away.", pool.rejected),
-                f"spq_{pool.name}_timed_out_total": ("Requests that were given up.", pool.timed_out),
+                f"spq_{pool.name}_running": ("Requests in work.", pool.running),
+                f"spq_{pool.name}_rejected_total": ("Requests rejected because of load.", pool.rejected),
+                f"spq_{pool.name}_timed_out_total": ("Requests that took too long.", pool.timed_out),
             }
         if self.watcher:
             done, total, failed = self.watcher.progress or (0, 0, 0)
             found |= {
-                "spq_sync_running": ("1 while a sync is at work.", self.watcher.progress is not None),
-                "spq_sync_done": ("Pictures that the sync has looked at.", done),
-                "spq_sync_total": ("Pictures that it looks at.", total),
-                "spq_sync_failed": ("Pictures that it could not read.", failed),
+                "spq_sync_running": ("1 while a sync runs.", self.watcher.progress is not None),
+                "spq_sync_done": ("Pictures that the sync has checked.", done),
+                "spq_sync_total": ("Pictures that the sync will check.", total),
+                "spq_sync_failed": ("Pictures that the sync could not read.", failed),
             }
         return found

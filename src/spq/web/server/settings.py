@@ -1,4 +1,4 @@
-"""What a server is told beside the index: where it listens, who may ask, and how much."""
+"""The settings of a server: where it listens, who may use it, and its limits."""
 
 from __future__ import annotations
 
@@ -13,29 +13,34 @@ MB = 1_000_000
 
 
 def default_workers() -> int:
-    """As many as there are cores to search with, up to 8: more would only share them."""
+    """Return the number of cores, at most 8. More threads would only share the cores."""
     return max(1, min(8, cores()))
 
 
 def default_cache() -> Path:
-    """Of the user, not of the index: that may be read-only, and its thumbnails serve other indexes of the same pictures."""
+    """Return a folder of the user. An index may be read-only, and several indexes of the same pictures share thumbnails."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spq" / "thumbnails"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits are such that a small machine stays upright; all can be set from Python, the most asked for by options.
+    """The limits protect a small machine. The command line has options for the most common settings.
 
     Attributes:
-        token: what each request has to show; empty for none.
-        allowed_hosts: further names under which the server may be asked, such as `photos.example`.
-        workers: threads that search; as many more make thumbnails.
-        waiting: requests that may wait for a worker; patience: seconds that each may wait. Beyond, the answer is 503.
-        timeout: seconds after which a request is given up, waiting not counted.
-        max_upload: bytes of a request; max_pictures and max_pixels: in all, and of each picture that is uploaded.
-        body_seconds: that a request may take to come in.
-        cache: folder of thumbnails; cache_bytes: how large it may grow.
-        watch_seconds: between two looks at the collection, more where a look takes long.
+        token: token that clients must send; empty for none.
+        allowed_hosts: other host names of the server, such as `photos.example`.
+        workers: threads for searches; the same number makes thumbnails.
+        waiting: requests that may wait for a worker. The answer to any more is 503.
+        patience: seconds that a request may wait. Then the answer is 503.
+        timeout: seconds that a request may take, without the wait.
+        max_upload: bytes of a request.
+        max_pictures: pictures of a request.
+        max_pixels: pixels of each uploaded picture.
+        body_seconds: seconds in which a request must arrive.
+        cache: folder of thumbnails.
+        cache_bytes: its largest size.
+        watch: whether the index follows changes of its collection.
+        watch_seconds: time between two checks of the collection; longer if a check is slow.
     """
 
     host: str = "127.0.0.1"
@@ -57,12 +62,13 @@ class Settings:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can reach the server."""
         return is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:
-    """
+    """Return whether a host is this machine.
+
     >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("photos.example")
     (True, True, False, False)
     """
@@ -70,7 +76,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an IP address, not a name."""
+    """Return whether a host is an IP address, not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""While serving: follow what others write to the index, and with `--watch` write what has changed in the collection."""
+"""Threads beside the server: one follows the index on disk, one keeps the index in step with its collection."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from spq.web.server.library import Library
 from spq.web.server.settings import Settings
 
 FOLLOW_SECONDS = 0.5
-DUTY = 20  # a look at the collection takes at most a twentieth of the time, however large it is
+DUTY = 20  # checks of the collection take at most 1/20 of the time, however large it is
 _LOG = logging.getLogger("spq.serve")
 
 
 class StoppedError(Exception):
-    """The server ends; what was committed is kept."""
+    """The server ends. What was committed is kept."""
 
 
 class Background:
-    """A thread of lower priority that is told when the server ends."""
+    """A thread of lower priority. `ending` is set when the server ends."""
 
     def __init__(self, name: str, work: Callable[[Background], None]) -> None:
         self.ending = threading.Event()
@@ -46,7 +46,8 @@ class Background:
             self._thread.join(seconds)
 
     def check(self) -> None:
-        """
+        """Raise an error if the server ends.
+
         Raises:
             StoppedError: the server ends.
         """
@@ -54,55 +55,57 @@ class Background:
             raise StoppedError
 
     def _run(self) -> None:
-        with suppress(
-            AttributeError, OSError
-        ):  # on Linux a thread has a priority of its own, and its threads inherit it
+        with suppress(AttributeError, OSError):  # on Linux each thread has a priority, and its own threads inherit it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         with suppress(StoppedError):
             self._work(self)
 
 
-def failed(what: str, error: Exception, before: str = "") -> str:
-    """Say once, on the server's output, why work in the background failed; returns the reason in one line.
+def log_failure(what: str, error: Exception, before: str = "") -> str:
+    """Log why work in the background failed, and return the reason in one line.
 
-    A mistake of ours does not end the work either: the next try may do better.
+    An internal error does not end the work either: the next try may succeed.
+
+    Args:
+        before: the reason of the last failure. The same reason is logged only once.
     """
     if isinstance(error, SPQError | OSError):
         reason = str(error) if isinstance(error, SPQError) else f"{error.strerror or error}"
         if reason != before:
             _LOG.warning("%s: %s", what, reason)
         return reason
-    reason = f"a mistake of spq: {type(error).__name__}"
+    reason = f"internal error: {type(error).__name__}"
     if reason != before:
-        _LOG.error("%s: a mistake of spq", what, exc_info=error)
+        _LOG.error("%s: internal error", what, exc_info=error)
     return reason
 
 
 class Follower(Background):
-    """Keeps codes in memory in step with the store, so that no search has to."""
+    """Loads what other processes write to the index, so that no search has to wait for it."""
 
     def __init__(self, library: Library) -> None:
         super().__init__("follow", self._follow)
         self.library = library
 
     def _follow(self, _: Background) -> None:
-        pause, told = FOLLOW_SECONDS, ""
+        pause, reason = FOLLOW_SECONDS, ""
         while not self.ending.wait(pause):
             start = time.monotonic()
             try:
                 self.library.shared.refresh()
-                told = ""
+                reason = ""
             except Exception as error:
-                told = failed("following the index", error, told)
+                reason = log_failure("following the index", error, reason)
             pause = max(FOLLOW_SECONDS, 5 * (time.monotonic() - start))
 
 
 class Watcher(Background):
-    """Looks at the collection again and again, and syncs the index where anything differs.
+    """Checks the collection regularly, and syncs the index when something has changed.
 
     Attributes:
-        progress: (done, total, failed) of a sync at work. last: what the last one that found changes did, and its time.
-        since: generation before the last sync that found changes.
+        progress: (done, total, failed) of a running sync.
+        last: counts and time of the last sync that found changes.
+        since: generation before that sync.
     """
 
     def __init__(self, library: Library, settings: Settings) -> None:
@@ -111,14 +114,14 @@ class Watcher(Background):
         self.progress: tuple[int, int, int] | None = None
         self.last: dict[str, Any] | None = None
         self.since: int | None = None
-        self._reason = ""  # why the last look failed
+        self._reason = ""  # why the last check failed
         self._known: int | None = None
 
     def facts(self) -> dict[str, Any]:
-        """For the status."""
+        """Return what the status says about syncs."""
         progress = self.progress
-        # who may look at pictures from elsewhere need not know in which folders they are
-        error = self._reason if self.settings.is_local else self._reason and "it failed; the server's output says why"
+        # visitors from other machines should not learn the names of folders
+        error = self._reason if self.settings.is_local else self._reason and "it failed; see the server log"
         sync = progress and {"done": progress[0], "total": progress[1], "failed": progress[2], "running": True}
         return {"sync": sync, "sync_error": error or None, "last_sync": self.last, "new_since": self.since}
 
@@ -127,17 +130,17 @@ class Watcher(Background):
         while not self.ending.wait(pause):
             pause = self.settings.watch_seconds
             try:
-                pause = max(pause, DUTY * self._look())
+                pause = max(pause, DUTY * self._check())
                 self._reason = ""
             except StoppedError:
                 raise
             except Exception as error:
-                self._reason = failed("watch", error, self._reason)
+                self._reason = log_failure("watch", error, self._reason)
             finally:
                 self.progress = None
 
-    def _look(self) -> float:
-        """Sync where that is due; returns the seconds that looking alone took."""
+    def _check(self) -> float:
+        """Sync if the collection has changed. Return the seconds that the check alone took."""
         shared, start = self.library.shared, time.monotonic()
         images = open_images(read_manifest(shared.folder).source)
         state = _state(images, self.check)
@@ -148,7 +151,9 @@ class Watcher(Background):
         with ImageIndex(Store.open(shared.folder, wait=30), shared.model) as index:
             self.progress = (0, 0, 0)
             report = index.sync(images, progress=self._progress)
-        self._known = state if set(report.unseen) <= set(images.unopened) else None  # the others may be seen next time
+        self._known = (
+            state if set(report.unseen) <= set(images.unopened) else None
+        )  # other pictures may be readable next time
         if report.added or report.changed or report.removed or report.renamed or report.described:
             self._note(report, before)
         return seconds
@@ -166,7 +171,7 @@ class Watcher(Background):
 
 
 def _state(images: ImageSet, check: Callable[[], None]) -> int:
-    """A number that differs when any picture does; one `stat` each. Metadata counts, too."""
+    """Return a number that changes when a picture or its metadata changes. It needs one `stat` per picture."""
     state = hash((tuple(images.ids), None if images.labels is None else images.labels.tobytes()))
     state ^= hash(tuple((name, *values) for name, values in images.metadata.items()))
     for position in range(len(images)):

@@ -1,1 +1,1 @@
-"""An index as static files that search in the browser. Shares with the server only `spq.web.view`."""
+"""An index as static files that are searched in the browser. Shares `spq.web.view` and `spq.web.thumbnail` with the server."""

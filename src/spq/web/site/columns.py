@@ -1,4 +1,4 @@
-"""What a site can be filtered by: a file for each column, fetched when a filter names it."""
+"""The columns of a site's filter: one file for each, which the browser downloads when a filter needs it."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from spq.index.filter import BUILT_IN, NUMBERS, Column, columns, parse
-from spq.index.filter_sql import known_columns
+from spq.index.filter import BUILT_IN, Column, columns, parse
+from spq.index.filter_sql import known_columns, sql_name
 from spq.index.store import Store
 
-_OF_ITEM = {"path": "path", "time": "mtime_ns", **{name: name for name in NUMBERS}}
 _FACTS = "SELECT items.id, fact.value FROM items, json_each(items.metadata{}) AS fact WHERE items.status = 0{} ORDER BY items.id"
 
 
 def write_columns(store: Store, ids: list[int], folder: Path) -> list[dict[str, Any]]:
-    """A JSON array for each column, a value for each of `ids`: null, a number, a text, or of `label` an array of texts.
+    """Write a JSON array for each column, with one value for each of `ids`.
 
-    A time is in seconds: what compares with it is, too.
+    A value is null, a number or a text; a value of `label` is an array of texts. Times are in seconds, as in filters.
 
     Returns:
-        name (as an expression has it), kind, values, key (without brackets), own (not built in) and file of each.
+        For each column: name (as written in a filter), kind, values, key (without brackets), own (not built in), and file.
     """
     folder.mkdir()
-    told = []
+    described = []
     for number, (name, kind, values) in enumerate(known_columns(store)):
         column = Column(name) if name in BUILT_IN else next(columns(parse(f"{name} = x")))
         content = _values(store, column, ids)
         (folder / f"{number}.json").write_text(json.dumps(content, separators=(",", ":")), "utf-8")
-        told.append(
+        described.append(
             {
                 "name": name,
                 "kind": kind,
@@ -39,23 +38,23 @@ def write_columns(store: Store, ids: list[int], folder: Path) -> list[dict[str, 
                 "file": f"{number}.json",
             }
         )
-    return told
+    return described
 
 
 def _values(store: Store, column: Column, ids: list[int]) -> list[Any]:
-    if not column.own and column.name != "label":
-        rows = store.select(f"SELECT id, {_OF_ITEM[column.name]} FROM items WHERE status = 0 ORDER BY id")
+    if column.of_item:
+        rows = store.select(f"SELECT id, {sql_name(column)} FROM items WHERE status = 0 ORDER BY id")
         found = dict(rows)
         return [found[i] // 10**9 if column.name == "time" else found[i] for i in ids]
     if column.own:
         key = column.name.encode("utf-8", "surrogateescape")
         found = dict(store.select(_FACTS.format("", " AND fact.key = CAST(? AS TEXT)"), key))
         return [found.get(i) for i in ids]
-    return _gathered(store.select(_FACTS.format(", '$.label'", "")), ids)
+    return _all_values(store.select(_FACTS.format(", '$.label'", "")), ids)
 
 
-def _gathered(rows: Iterable[tuple[int, Any]], ids: list[int]) -> list[list[Any]]:
-    """All values of each id."""
+def _all_values(rows: Iterable[tuple[int, Any]], ids: list[int]) -> list[list[Any]]:
+    """Return all values of each id."""
     found: dict[int, list[Any]] = {}
     for i, value in rows:
         found.setdefault(i, []).append(value)

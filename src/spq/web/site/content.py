@@ -1,4 +1,4 @@
-"""What the browser needs of an index, as files: codes to scan, and descriptions in small pages that are fetched when shown."""
+"""The files that a browser needs of an index: codes to search, and descriptions in small pages that load when shown."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from spq.pq import projection
 from spq.pq.sums import pack
 from spq.pq.tables import decode, distance_tables
 from spq.web.site.columns import write_columns
-from spq.web.site.thumbs import Made
+from spq.web.site.thumbnail_files import Written
 from spq.web.view import ON_MAP, ORDERS, facts, facts_of_codes
 
-PAGE = 64  # descriptions in a file: hits lie anywhere, so each of them may need another one
+PAGE = 64  # descriptions in a file; few, because each hit may be in another file
 PAGES = 256  # files in a folder
 Floats = NDArray[np.float32]
 
 
 class Content:
-    """Writes into `folder`, item by item in the order of ids; `finish` writes what is to be known of all."""
+    """Writes into `folder`: first items, in the order of ids, then with `finish` the files about all of them."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
         self.ids: list[int] = []
         self.codes = bytearray()  # M each
-        self.thumbs: list[str] = []  # names, "" for none
-        self.without: list[tuple[str, str]] = []  # (path, reason) of the pictures that have no thumbnail
+        self.thumbs: list[str] = []  # names; "" for none
+        self.without: list[tuple[str, str]] = []  # (path, reason) of each picture without a thumbnail
 
-    def add(self, made: Made) -> None:
-        """A page of items. All but the last are of PAGE items."""
+    def add(self, page: Written) -> None:
+        """Write a page of items. All pages except the last have PAGE items."""
         described = []
-        for item, name, reason in zip(made.items, made.names, made.reasons, strict=True):
-            assert item.code is not None  # those without are not exported
+        for item, name, reason in zip(page.items, page.names, page.reasons, strict=True):
+            assert item.code is not None  # items without a code are not exported
             self.ids.append(item.id)
             self.codes += item.code.tobytes()
             self.thumbs.append(name)
-            told = {key: value for key, value in facts(item).items() if key != "code"}
-            described.append(told | {"thumb": name})
+            fields = {key: value for key, value in facts(item).items() if key != "code"}
+            described.append(fields | {"thumb": name})
             if reason:
                 self.without.append((item.path, reason))
         number = (len(self.ids) - 1) // PAGE
@@ -50,11 +50,13 @@ class Content:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(described, separators=(",", ":")), "utf-8")
 
-    def finish(self, store: Store, codebooks: Floats, further: dict[str, Any]) -> dict[str, Any]:
-        """Codes, codebooks, orders and the map; returns and writes `index.json`, with `further` facts in it."""
+    def finish(self, store: Store, codebooks: Floats, more: dict[str, Any]) -> dict[str, Any]:
+        """Write codes, codebooks, orders, the map, and `index.json` with `more` facts. Return these facts."""
         ids, M = np.array(self.ids, np.int64), self.manifest.num_codebooks
         if ids.max(initial=0) >= 2**32:
-            raise StoreError(f"index {store.folder} has ids beyond {2**32 - 1:,}, which a site cannot hold; index anew")
+            raise StoreError(
+                f"index {store.folder} has ids beyond {2**32 - 1:,}, which a site cannot hold; make a new index"
+            )
         codes = np.frombuffer(self.codes, np.uint8).reshape(-1, M)
         self._write("ids", ids.astype("<u4"))
         self._write("codes", pack(codes, self.manifest.codebook_size))
@@ -65,9 +67,9 @@ class Content:
             ordered = store.ids(f"SELECT id FROM items WHERE status = 0 ORDER BY {by}")
             self._write(f"order-{name}", np.searchsorted(ids, ordered).astype("<u4"))
         self._write_map(ids, codes, codebooks)
-        told = self._facts(store) | further
-        (self.folder / "index.json").write_text(json.dumps(told, indent=1, sort_keys=True), "utf-8")
-        return told
+        content = self._facts(store) | more
+        (self.folder / "index.json").write_text(json.dumps(content, indent=1, sort_keys=True), "utf-8")
+        return content
 
     def _write_map(self, ids: NDArray[np.int64], codes: NDArray[np.uint8], codebooks: Floats) -> None:
         rows = projection.sample(ids, ON_MAP)
@@ -76,7 +78,7 @@ class Content:
         self._write("map", rows.astype("<u4"), points[:, 0].astype("<f4"), points[:, 1].astype("<f4"), names)
 
     def _facts(self, store: Store) -> dict[str, Any]:
-        """As /api/status has them."""
+        """Return facts as in the answer of /api/status, and the sizes of pages and folders."""
         return {
             **facts_of_codes(store),
             "images": len(self.ids),
@@ -88,14 +90,14 @@ class Content:
         }
 
     def _write(self, name: str, *columns: NDArray[Any]) -> None:
-        """One after the other."""
+        """Write columns one after the other into a file."""
         (self.folder / f"{name}.bin").write_bytes(b"".join(column.tobytes() for column in columns))
 
 
 def tables_of_codewords(codebooks: Floats, distance: str) -> Floats:
-    """(K, M, K): from codeword k of codebook m to all others there, [k, m], as `distance_tables` has them of an item's code.
+    """Return (K, M, K) distances: entry [k, m] holds the distances from codeword k of codebook m to all its codewords.
 
-    The table of any item is cut from these, so that the browser adds up the same numbers as `spq search --id`.
+    The browser takes the table of an item from these, so it adds up the same numbers as a search in Python by an id.
     """
     M, K, _ = codebooks.shape
     same = np.repeat(np.arange(K, dtype=np.uint8)[:, None], M, 1)

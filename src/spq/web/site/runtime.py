@@ -1,6 +1,6 @@
-"""onnxruntime-web, which a site needs to search by pictures of one's own: taken from a package at hand, or fetched when asked.
+"""onnxruntime-web, which a site needs to search by a visitor's pictures. It is read from a package, or downloaded on request.
 
-Two files of it are enough: the one for WebAssembly that brings its loader along, and the WebAssembly itself.
+A site needs two of its files: the WebAssembly, and the script that includes its loader.
 """
 
 from __future__ import annotations
@@ -22,49 +22,49 @@ from spq.errors import ConfigError, DataError
 NAME = "onnxruntime-web"
 FETCH = "fetch"
 VERSION = "1.30.0"
-SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # the registry's, of VERSION
+SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # the registry's
 REGISTRY = "https://registry.npmjs.org"
 FILES = {"dist/ort.wasm.bundle.min.mjs": "ort.mjs", "dist/ort-wasm-simd-threaded.wasm": "ort.wasm"}
-LARGEST = 200_000_000  # bytes of a package, and of a file in it: more is none
+LARGEST = 200_000_000  # bytes of a package, and of a file in it
 SECONDS = 60.0  # without a byte from the registry
 Reader = Callable[[str], bytes]  # path inside the package -> its bytes; KeyError where there is none
 
 
 def read_runtime(source: str) -> tuple[str, dict[str, bytes]]:
-    """The version, and the files under the names that a site has for them.
+    """Return the version, and the files under the names that they have in a site.
 
     Args:
-        source: the package as `npm pack onnxruntime-web` writes it, an unpacked one, or "fetch".
+        source: the package that `npm pack onnxruntime-web` writes, its unpacked folder, or "fetch" to download it.
     Raises:
-        ConfigError: it is not that package. DataError: it cannot be read or fetched.
+        ConfigError: it is another package. DataError: it cannot be read or downloaded.
     """
     try:
         if source == FETCH:
-            return _chosen(_in_tar(_fetched()), f"{NAME} {VERSION}")
+            return _needed_files(_in_tar(_download()), f"{NAME} {VERSION}")
         path = Path(source).expanduser()
         if path.is_dir():
-            return _chosen(lambda name: _file(path / name), source)
+            return _needed_files(lambda name: _file(path / name), source)
         if path.stat().st_size > LARGEST:
-            raise ConfigError(f"--onnxruntime-web {source} is too large to be {NAME}; give the .tgz of npm pack {NAME}")
-        return _chosen(_in_tar(path.read_bytes()), source)
+            raise ConfigError(f"`onnxruntime_web` {source} is too large to be {NAME}; give the .tgz of npm pack {NAME}")
+        return _needed_files(_in_tar(path.read_bytes()), source)
     except FileNotFoundError:
-        raise ConfigError(f"--onnxruntime-web {source}: no such file; run npm pack {NAME}, or give fetch") from None
+        raise ConfigError(f"`onnxruntime_web` {source}: no such file; run npm pack {NAME}, or give fetch") from None
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
-        told = first_line(error)
+        reason = first_line(error)
         raise DataError(
-            f"--onnxruntime-web {source} cannot be read: {told}; give the .tgz of npm pack {NAME}"
+            f"`onnxruntime_web` {source} cannot be read: {reason}; give the .tgz of npm pack {NAME}"
         ) from None
 
 
-def _chosen(read: Reader, source: str) -> tuple[str, dict[str, bytes]]:
+def _needed_files(read: Reader, source: str) -> tuple[str, dict[str, bytes]]:
     try:
         facts = json.loads(read("package.json"))
         if facts["name"] != NAME:
-            raise ConfigError(f"--onnxruntime-web {source} is {facts['name']}; give the .tgz of npm pack {NAME}")
+            raise ConfigError(f"`onnxruntime_web` {source} is {facts['name']}; give the .tgz of npm pack {NAME}")
         return str(facts["version"]), {to: read(name) for name, to in FILES.items()}
     except (KeyError, TypeError, ValueError):
         needed = " and ".join(FILES)
-        raise ConfigError(f"--onnxruntime-web {source} lacks package.json, {needed}; give {NAME} {VERSION}") from None
+        raise ConfigError(f"`onnxruntime_web` {source} lacks package.json, {needed}; give {NAME} {VERSION}") from None
 
 
 def _file(path: Path) -> bytes:
@@ -75,8 +75,8 @@ def _file(path: Path) -> bytes:
 
 
 def _in_tar(data: bytes) -> Reader:
-    """Files of a package are below one folder, `package`. Nothing is unpacked."""
-    tar = tarfile.open(fileobj=io.BytesIO(data), mode="r:gz")  # noqa: SIM115 (as long as its reader)
+    """Return a reader of a package, whose files are below one folder, `package`. It unpacks nothing."""
+    tar = tarfile.open(fileobj=io.BytesIO(data), mode="r:gz")  # noqa: SIM115 (the reader needs it)
 
     def read(name: str) -> bytes:
         member = tar.getmember(f"package/{name}")
@@ -88,22 +88,24 @@ def _in_tar(data: bytes) -> Reader:
     return read
 
 
-def _fetched() -> bytes:
-    """The package from npm's registry, or from the one that npm is told to use by its environment variable.
+def _download() -> bytes:
+    """Download the package from npm's registry, or from the registry in npm's environment variable.
 
     Raises:
-        DataError: it cannot be reached, or gives other bytes.
+        DataError: the registry cannot be reached, or sends other bytes.
     """
     registry = os.environ.get("npm_config_registry", REGISTRY).rstrip("/")  # noqa: SIM112 (as npm has it)
     url = f"{registry}/{NAME}/-/{NAME}-{VERSION}.tgz"
     if not url.startswith(("https://", "http://")):
-        raise ConfigError(f"npm_config_registry {registry} is no address of a registry; give https://...")
+        raise ConfigError(f"npm_config_registry {registry} is not a web address; give https://...")
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
             data: bytes = answer.read(LARGEST)
     except (OSError, ValueError) as error:  # urllib's own are OSErrors
         reason = getattr(error, "reason", None) or error
-        raise DataError(f"cannot fetch {url} ({reason}); run npm pack {NAME} elsewhere and give its .tgz") from None
+        raise DataError(
+            f"cannot download {url} ({reason}); run npm pack {NAME} on another machine and give its .tgz"
+        ) from None
     if base64.b64encode(hashlib.sha512(data).digest()).decode() != SHA512:
         raise DataError(f"{url} is not the {NAME} {VERSION} that was published; give a .tgz that you trust")
     return data

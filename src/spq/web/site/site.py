@@ -1,4 +1,4 @@
-"""`spq export INDEX --to web`: an index as a folder of files that search in the browser, for any host that serves files."""
+"""Export an index as a static site: a folder of files for any host, searched in the browser."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spq.common.parallel import batches
 from spq.data.open import open_images
 from spq.errors import ConfigError, DataError
 from spq.index.codebooks import read_codebooks
 from spq.index.image_index import ImageIndex
 from spq.web.site.content import PAGE, Content
-from spq.web.site.folder import SiteFolder, check_site, open_site
-from spq.web.site.page import write_page
 from spq.web.site.runtime import read_runtime
-from spq.web.site.thumbs import ThumbnailMaker, in_shares
+from spq.web.site.site_folder import SiteFolder, check_site, open_site
+from spq.web.site.site_page import write_page
+from spq.web.site.thumbnail_files import ThumbnailWriter
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
@@ -28,61 +29,61 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What a site shall have.
+    """What a site contains.
 
     Attributes:
         thumbnail: pixels of a thumbnail's longer side.
-        dupes: look for duplicates, too.
-        runtime: onnxruntime-web, with which a visitor searches by a picture of his own: a package, or "fetch"; None to do
-            without.
+        dupes: whether to look for duplicates.
+        onnxruntime_web: so that visitors can search by their own pictures: a package, "fetch" to download it, or
+            None for a site without.
     """
 
     thumbnail: int = 256
     dupes: bool = False
-    runtime: str | None = None
+    onnxruntime_web: str | None = None
 
     def __post_init__(self) -> None:
         if not 16 <= self.thumbnail <= 1024:
-            raise ConfigError(f"--thumbnail {self.thumbnail} pixels; give 16 to 1024")
+            raise ConfigError(f"`thumbnail` must be 16 to 1024 pixels, got {self.thumbnail}")
 
 
 def export_web(folder: Path, out: Path, options: Options, progress: Progress | None = None) -> dict[str, Any]:
-    """Write a site, or bring one up to date, and return its facts.
+    """Write a site, or update one, and return its facts.
 
     Args:
-        progress: called with (pictures whose thumbnails are there, pictures).
+        progress: called with (pictures with a finished thumbnail, all pictures).
     Raises:
         ConfigError: `out` holds something else, or a package is missing. StoreError, DataError: the index or its collection
             cannot be read, another process writes to `out`, or the disk is full.
     """
     check_site(out)
-    if options.runtime and find_spec("onnx") is None:
-        raise ConfigError("--onnxruntime-web needs onnx, to write the model; run pip install 'spq-retrieval[onnx]'")
-    runtime = read_runtime(options.runtime) if options.runtime else None
+    if options.onnxruntime_web and find_spec("onnx") is None:
+        raise ConfigError(
+            "`onnxruntime_web` needs the package onnx, which writes the model; run pip install 'spq-retrieval[onnx]'"
+        )
+    runtime = read_runtime(options.onnxruntime_web) if options.onnxruntime_web else None
     with ImageIndex.open(folder) as index, index.store.snapshot():
         if not len(index):
-            raise DataError(f"index {folder} is empty; there is nothing to show")
+            raise DataError(f"index {folder} is empty; add pictures first")
         images = open_images(index.store.manifest.source)
         codebooks = read_codebooks(folder, index.store.manifest)
         with open_site(out) as site:
             site.begin()
-            content, fresh = _write_pictures(index, images, site, options.thumbnail, progress)
+            content, new = _write_pictures(index, images, site, options.thumbnail, progress)
             names = set(content.thumbs) - {""}
             if not names:
                 path, reason = content.without[0]
                 raise DataError(f"no picture of {images.name} can be shown, for example {path}: {reason}")
-            further: dict[str, Any] = (
-                {"runtime": None} if runtime is None else _write_model(index, site.content, runtime)
-            )
-            further["duplicates"] = _write_dupes(index, images, content) if options.dupes else None
-            facts = content.finish(index.store, codebooks, further)
+            more: dict[str, Any] = {"runtime": None} if runtime is None else _write_model(index, site.content, runtime)
+            more["duplicates"] = _write_dupes(index, images, content) if options.dupes else None
+            facts = content.finish(index.store, codebooks, more)
             can = {"upload": runtime is not None, "duplicates": options.dupes}
             name = site.commit(write_page(site.content, can))
             dropped = site.drop_thumbs(names)
-    shown = ("images", "bits", "distance", "model", "runtime", "duplicates")
-    return {key: facts[key] for key in shown} | {
+    returned = ("images", "bits", "distance", "model", "runtime", "duplicates")
+    return {key: facts[key] for key in returned} | {
         "content": name,
-        "thumbnails": {"made": fresh, "kept": len(names) - fresh, "dropped": dropped},
+        "thumbnails": {"made": new, "kept": len(names) - new, "dropped": dropped},
         "without": content.without,
     }
 
@@ -90,20 +91,20 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress | N
 def _write_pictures(
     index: ImageIndex, images: ImageSet, site: SiteFolder, size: int, progress: Progress | None
 ) -> tuple[Content, int]:
-    """Thumbnails and descriptions of all items, and how many thumbnails were made anew."""
-    content, fresh = Content(site.content, index.store.manifest), 0
-    maker = ThumbnailMaker(images, site.thumbs, size)
-    with closing(maker.make(in_shares(index.store.items(), PAGE))) as shares:  # its threads end, whatever happens here
-        for made in shares:
-            content.add(made)
-            fresh += made.fresh
+    """Write thumbnails and descriptions of all items. Return the content, and how many thumbnails are new."""
+    content, new = Content(site.content, index.store.manifest), 0
+    writer = ThumbnailWriter(images, site.thumbs, size)
+    with closing(writer.write(batches(index.store.items(), PAGE))) as pages:  # ends its threads also after an error
+        for written in pages:
+            content.add(written)
+            new += written.new
             if progress:
                 progress(len(content.ids), len(index))
-    return content, fresh
+    return content, new
 
 
 def _write_model(index: ImageIndex, folder: Path, runtime: tuple[str, dict[str, bytes]]) -> dict[str, Any]:
-    """The model as ONNX, and what runs it; returns what the page needs to know of them."""
+    """Write the model as ONNX and the runtime. Return what the page needs to know of them."""
     from spq.model.onnx import export_onnx
 
     version, files = runtime
@@ -115,13 +116,13 @@ def _write_model(index: ImageIndex, folder: Path, runtime: tuple[str, dict[str, 
 
 
 def _write_dupes(index: ImageIndex, images: ImageSet, content: Content) -> int:
-    """The report as /api/duplicates has it; returns the number of groups."""
+    """Write the report as in the answer of /api/duplicates. Return the number of groups."""
     from spq.dupes.find import find_duplicates
-    from spq.web.view import told
+    from spq.web.view import report_json
 
     report = find_duplicates(index, images)
     ids = {member.id for group in report.groups for member in (group.keep, *group.others)}
-    found = told(report, max(index.store.revision(), 0), index.store.items_by_id(ids)) | {"stale": False}
+    found = report_json(report, max(index.store.revision(), 0), index.store.items_by_id(ids)) | {"stale": False}
     thumbs = dict(zip(content.ids, content.thumbs, strict=True))
     for item in (item for group in found["groups"] for item in group["items"]):
         item["thumb"] = thumbs[item["id"]]

@@ -2,8 +2,8 @@
 
 import { Ranking, bytesPerCode, distances, foldedPage, subCode, unpack } from "./scan.js";
 import { Refusal } from "./refusal.js";
-import { columnsOf, evaluate, parse } from "./where.js";
-import { betweenCodes, combined, explained, tableOfCode, tableOfDescriptor } from "./query.js";
+import { columnsOf, evaluate, parse } from "./filter_language.js";
+import { betweenCodes, combined, explained, tableOfCode, tableOfDescriptor } from "./distance_tables.js";
 
 const KEPT = 4; // rankings and filters; at a million pictures one is up to 13 MB
 
@@ -184,7 +184,7 @@ class Index {
     return counts;
   }
 
-  /** Ids that use codeword k of codebook m, the most typical first, as spq.index.codewords has it. */
+  /** Ids that use codeword k of codebook m, the most typical first, as spq.pq.codewords does it. */
   members({ m, k, offset, top }) {
     const ranking = this.once(`members ${m} ${k}`, () => this.ranked(m, k));
     const page = Array.from(ranking.first(offset + top).subarray(offset, offset + top));

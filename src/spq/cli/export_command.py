@@ -1,0 +1,124 @@
+"""`spq export`: an index or a model as files for other tools."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from spq.cli.describe import counted, listed
+from spq.cli.options import AsJson
+from spq.cli.output import fail, note
+from spq.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from spq.web.site.site import Options
+
+Format = Literal["faiss", "codes", "onnx", "web"]
+RUNTIME = "web: also search by the visitor's own pictures. Give the .tgz of npm pack onnxruntime-web, or fetch."
+
+
+def export(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="An index folder; for onnx also a model folder.")],
+    to: Annotated[Format, typer.Option(help="codes writes .npz or .parquet, web writes a folder.")],
+    out: Annotated[Path, typer.Option(help="File to write; for web a folder.")],
+    thumbnail: Annotated[
+        int | None, typer.Option(help="web: longer side of thumbnails in pixels. Default: 256.")
+    ] = None,
+    dupes: Annotated[bool, typer.Option("--dupes", help="web: also look for duplicates.")] = False,
+    onnxruntime_web: Annotated[str | None, typer.Option(metavar="PATH|fetch", help=RUNTIME)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export an index or a model for other tools.
+
+    The formats are a FAISS index, codes with their codebooks, the model as ONNX, and a website that needs no server.
+
+    Example: spq export photos.index --to faiss --out photos.faiss
+
+    Example: spq export photos.index --to web --out site/ --onnxruntime-web fetch
+    """
+    web = web_options(to, thumbnail, dupes, onnxruntime_web)
+    try:
+        facts = write_export(path, to, out, web)
+    except KeyboardInterrupt:
+        if web is None:
+            raise
+        raise typer.Exit(fail("stopped; finished thumbnails are kept, run the same command to continue", 130)) from None
+    if as_json:
+        print(json.dumps({"out": str(out), **facts}))
+    else:
+        note(listed("no thumbnail", facts.get("without", [])))
+        print(_text(to, out, facts))
+
+
+def write_export(path: Path, to: Format, out: Path, web: Options | None = None) -> dict[str, Any]:
+    """Write `out` and return its facts.
+
+    Args:
+        web: options of the website, if `to` is "web".
+    Raises:
+        ConfigError: `path` cannot be exported to this format, or a package is missing. ModelError, StoreError: no model
+            or index at `path`.
+    """
+    from spq.cli.checks import check_file
+
+    if to != "web":
+        check_file("--out", out)
+    is_index = (path / "manifest.json").exists()
+    if not path.exists():
+        raise ModelError(f"nothing at {path}; give a model or an index folder")
+    if to != "onnx" and not is_index and (path / "config.json").exists():
+        raise ConfigError(f"{path} is a model and has no codes; --to {to} needs an index, which spq index builds")
+    if to == "onnx":
+        from spq.model.model import Model
+        from spq.model.onnx import export_onnx
+
+        return export_onnx(Model.load(path / "model" if is_index else path), out)
+    if to == "web":
+        from spq.cli.progress import counting
+        from spq.web.site.site import Options, export_web
+
+        with counting("thumbnails") as progress:
+            return export_web(path, out, web or Options(), progress)
+    from spq.index.export import export_codes, export_faiss
+    from spq.index.store import Store
+
+    with Store.open(path) as store:
+        return (export_faiss if to == "faiss" else export_codes)(store, out)
+
+
+def web_options(to: Format, thumbnail: int | None, dupes: bool, runtime: str | None) -> Options | None:
+    """The options of a website; None for all other exports.
+
+    Raises:
+        ConfigError: an option is given for another export, or its value is wrong.
+    """
+    given = {"--thumbnail": thumbnail is not None, "--dupes": dupes, "--onnxruntime-web": runtime is not None}
+    if to != "web":
+        if any(given.values()):
+            raise ConfigError(f"{next(name for name in given if given[name])} works only with --to web; omit it")
+        return None
+    from spq.web.site.site import Options
+
+    return Options(Options.thumbnail if thumbnail is None else thumbnail, dupes, runtime)
+
+
+def _text(to: Format, out: Path, facts: dict[str, Any]) -> str:
+    """What was written, and how to read it."""
+    if to == "onnx":
+        size = facts["image_size"]
+        return f"{out}: pixels (N, 3, {size}, {size}) uint8 RGB in, descriptor (N, {facts['dim']}) and code out"
+    text = f"{out}: {counted(facts['images'], 'picture')} at {facts['bits']} bits, distance {facts['distance']}"
+    if to == "web":
+        thumbnails = ", ".join(f"{count:,} {what}" for what, count in facts["thumbnails"].items())
+        return f"{text} (thumbnails: {thumbnails})\nview it with: python3 -m http.server -d {shlex.quote(str(out))} -b 127.0.0.1"
+    if to == "codes":
+        return text
+    own = facts["index_distance"]
+    also = "" if own == facts["distance"] else f" (FAISS sums squares; the index itself ranks by {own})"
+    if own == "dot":
+        also = " (FAISS returns inner products, the largest first: the same ranking with the opposite sign)"
+    return f"{text}{also}; ids and paths in {facts['paths']}"

@@ -1,0 +1,38 @@
+"""Errors as the command line shows them: one line and an exit status."""
+
+from __future__ import annotations
+
+import re
+
+
+def explanation(error: Exception) -> tuple[str, int] | None:
+    """One line and an exit status for errors of other libraries that a user can fix; None for all others."""
+    if hasattr(error, "format_message"):  # an error of click, of which typer may carry its own copy
+        message = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ")
+        command = getattr(getattr(error, "ctx", None), "command_path", "spq")
+        return f"{message}; see {command} --help", 2
+    if "inline_container" in str(error) or type(error).__name__ == "SafetensorError":
+        # torch and safetensors hide the system's reason when a file cannot be written
+        return "could not write the model or its checkpoint; is the disk full?", 1
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch, on GPU and on CPU
+        return "out of memory; close other programs, or use --device cpu", 1
+    if isinstance(error, MemoryError):
+        return "out of memory; use fewer pictures, or a smaller --image-size", 1
+    if isinstance(error, OSError):
+        place = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror or error}{place}", 1
+    return None
+
+
+def as_options(message: str, options: set[str]) -> str:
+    """Write the parameters that a library error names as command-line options.
+
+    >>> as_options("`image_size` 7 is too small; see `Model.truncate`", {"--image-size"})
+    '--image-size 7 is too small; see `Model.truncate`'
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name = f"--{match[1].replace('_', '-')}"
+        return name if name in options else match[0]
+
+    return re.sub(r"`(\w+)`", option, message)

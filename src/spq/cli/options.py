@@ -1,0 +1,19 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
+SEED = typer.Option(min=0, max=2**31 - 1, help="Same seed and machine, same result.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Images = Annotated[str, typer.Argument(metavar="IMAGES", help=SOURCES)]
+IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")]
+ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+ContactSheet = Annotated[Path | None, typer.Option(help="Also write a contact sheet.")]
+ShorterBits = Annotated[int | None, typer.Option(help="One of the model's shorter codes; spq info lists them.")]

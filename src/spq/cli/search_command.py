@@ -1,0 +1,96 @@
+"""`spq search`: find similar pictures in an index."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from spq.cli.options import AsJson, ContactSheet, IndexFolder
+from spq.cli.output import note
+
+METHODS = "How codes are scanned. auto picks the fastest exact method; only ivf is approximate."
+RECALL = "ivf: find this share of the 100 nearest codes. A lower share is faster. New pictures find slightly fewer."
+FOLD = "Show pictures with the same code as one answer. Many different pictures share a code of 16 bits."
+WEIGHTS = "One for each IMAGE, then each --id, then each --not. Default: 1, and 0.3 for --not."
+WHERE = (
+    "Only pictures for which EXPR is true. Columns: path, width, height, size, time, label and your metadata. "
+    "Operators: = != < <= > >= ~ in and or not."
+)
+
+Method = Literal["auto", "exact", "bucket", "fast", "ivf"]  # as in `spq.pq.scan`, which loads NumPy
+
+
+def search(
+    index: IndexFolder,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="IMAGE", help="Find pictures like these; - is stdin.")
+    ] = None,
+    ids: Annotated[
+        list[int] | None, typer.Option("--id", help="Find pictures like this item, and omit the item itself.")
+    ] = None,
+    negatives: Annotated[
+        list[str] | None, typer.Option("--not", metavar="IMAGE", help="Find pictures unlike this one.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(metavar="W,...", help=WEIGHTS)] = None,
+    box: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="Only this region of IMAGE, in pixels.")] = None,
+    where: Annotated[str | None, typer.Option(metavar="EXPR", help=WHERE)] = None,
+    max_distance: Annotated[float | None, typer.Option(help="Omit answers at a larger distance.")] = None,
+    fold: Annotated[bool, typer.Option("--fold", help=FOLD)] = False,
+    top: Annotated[int, typer.Option(min=1, help="Number of answers.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="Skip this many answers at the start.")] = 0,
+    html: ContactSheet = None,
+    method: Annotated[Method, typer.Option(help=METHODS)] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads for several queries and for ivf. Default: all cores.")
+    ] = None,
+    nprobe: Annotated[int | None, typer.Option(min=1, help="ivf: number of lists to scan.")] = None,
+    recall_target: Annotated[float | None, typer.Option(help=RECALL)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the pictures that are most like IMAGE.
+
+    With several pictures it finds what is like all of them, and unlike those of --not.
+
+    Search is exact, unless you give --nprobe, --recall-target or --method ivf. These build lists of similar codes first, which
+    takes longer than many exact searches. They are useful in a program that keeps the index open.
+
+    Example: spq search photos.index query.jpg --top 5
+
+    Example: spq search photos.index a.jpg b.jpg --not c.jpg --where "label = shoe and width >= 640"
+
+    Example: spq search photos.index --id 17 --fold --offset 20
+    """
+    from spq.cli.checks import check_file
+    from spq.cli.search import QueryNames, line, parse_box, parse_weights, read_request, write_sheet
+    from spq.index.image_index import ImageIndex
+
+    names = QueryNames(images or [], ids or [], negatives or [])
+    options = {
+        "box": parse_box(box), "weights": parse_weights(weights), "top": top, "where": where, "max_distance": max_distance,
+        "fold": fold, "offset": offset, "method": method, "threads": threads, "nprobe": nprobe, "recall_target": recall_target,
+    }  # fmt: skip
+    check_file("--html", html)
+    with ImageIndex.open(index) as opened:
+        request = read_request(names, opened.model_copy.input_size, options)
+        if method == "ivf" or nprobe or recall_target:
+            note(_lists_text(len(opened), opened.store.manifest.num_codebooks, method))
+        (hits,) = opened.hits(request)
+        if html:
+            write_sheet(html, opened, names, request, hits)
+    if not hits:
+        note("no pictures found; try a wider --where, a larger --max-distance or a smaller --offset")
+    for hit in hits:
+        print(line(hit, as_json, fold))
+
+
+def _lists_text(images: int, num_codebooks: int, method: str) -> str:
+    """The memory that lists need; empty if the search uses none."""
+    from spq.pq.scan import IVF_FROM, memory_bytes
+
+    if method != "ivf" and images < IVF_FROM:
+        return ""
+    size = memory_bytes(images, num_codebooks, ivf=True)
+    return (
+        f"building lists of similar codes for this search: up to {size / 1e6:,.0f} MB, and three times that meanwhile"
+    )

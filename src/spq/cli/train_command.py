@@ -1,0 +1,120 @@
+"""`spq train`: train a model on pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from spq.cli.describe import codes_text, counted, listed
+from spq.cli.options import SEED, AsJson, Device, Images
+from spq.cli.output import fail, note
+from spq.config import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from spq.data.image_set import ImageSet
+    from spq.model.model import Model
+
+
+def train(
+    images: Images,
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    bits: Annotated[str | None, typer.Option(help="Length of a code; 16,32,64 trains one model for all three.")] = None,
+    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, head, finetune or a FILE.toml.")] = "spq",
+    backbone: Annotated[str | None, typer.Option(help="timm/NAME, instead of the recipe's backbone.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Local .safetensors file that the backbone starts from.")] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Train only head and codebooks, on cached features.")
+    ] = False,
+    start: Annotated[Path | None, typer.Option(help="Model folder whose weights training starts from.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Budget in passes over the pictures.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget in minutes, instead of epochs.")] = None,
+    seed: Annotated[int | None, SEED] = None,
+    device: Device = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"] | None, typer.Option(help="Overrides the recipe's precision.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in OUT.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on pictures, without labels.
+
+    Example: spq train photos/ --out photos.spq --bits 64 --minutes 30
+
+    Example: spq train photos/ --out photos.spq --recipe head --backbone timm/resnet50
+    """
+    from spq.cli.checks import check_model_out, check_start, check_tensorboard, parse_lengths
+    from spq.data.open import open_images
+
+    config = load_recipe(recipe)
+    options: dict[str, Any] = {
+        "bits": parse_lengths(bits), "image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed,
+        "precision": precision, "backbone": backbone, "weights": weights, "frozen": frozen or None,
+    }  # fmt: skip
+    check_start(start, bits=bits, backbone=backbone, weights=weights, image_size=image_size)
+    check_model_out(out, resume)
+    if tensorboard:
+        check_tensorboard()
+    source = open_images(images)
+    note(listed("left out", [*source.unlisted, *source.unopened]))
+    config = _with_options(config, options, out, resume)
+    model = _train(source, config, out, images, start, device=device, resume=resume, tensorboard=tensorboard)
+    facts = _facts(out, model)
+    print(json.dumps(facts) if as_json else _text(facts))
+
+
+def _with_options(recipe: Recipe, options: dict[str, Any], out: Path, resume: bool) -> Recipe:
+    """The recipe with the values that options give; says which of them a resumed training does not use."""
+    from spq.api import with_options  # loads torch
+    from spq.cli.checks import what_resume_ignores
+
+    changed = with_options(recipe, **options)
+    if resume:
+        note(what_resume_ignores(out, options))
+    return changed
+
+
+def _train(source: ImageSet, recipe: Recipe, out: Path, images: str, start: Path | None, **options: Any) -> Model:
+    from spq.api import SPQ
+    from spq.cli.progress import TrainingBar
+    from spq.model.device import resolve_device
+    from spq.training.train import train as run_training
+
+    resolve_device(options["device"])
+    started = SPQ.load(start) if start else None
+    try:
+        with TrainingBar(len(source)) as bar:
+            return run_training(
+                source, recipe, out, start=started,
+                on_load=bar.loading, on_status=bar.update, on_note=note, **options,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        if not (out / "checkpoints" / "last.pt").exists():
+            raise
+        raise typer.Exit(fail(f"stopped; continue with: spq train {images} --out {out} --resume", 130)) from None
+
+
+def _facts(out: Path, model: Model) -> dict[str, Any]:
+    """What `--json` prints. Unreadable pictures and warnings go to stderr."""
+    from spq.training.health import Health
+
+    facts = {"model": str(out), "hash": model.hash, "bits": model.config.quantizer.bits, **model.training}
+    facts["seconds"] = round(60 * facts["minutes"], 1)
+    if facts["unreadable"]:
+        note(f"unreadable and left out: {facts['unreadable']:,} of {facts['images'] + facts['unreadable']:,} pictures")
+    if warning := Health(**facts["health"]).warning:
+        note(f"warning: {warning}")
+    return facts
+
+
+def _text(facts: dict[str, Any]) -> str:
+    """The budget that training used, and what its codes keep."""
+    return (
+        f"{facts['model']}: {counted(facts['images'], 'picture')}, {counted(float(facts['epochs']), 'epoch')}, "
+        f"{counted(float(facts['minutes']), 'minute')}\n"
+        f"{codes_text(facts['codes'])}"
+    )

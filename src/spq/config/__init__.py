@@ -1,0 +1,40 @@
+"""Recipes: frozen dataclasses, and the TOML and JSON that they are read from. Imports nothing of spq but errors."""
+
+from __future__ import annotations
+
+from spq.config.recipe_files import load_recipe, recipe_names, with_overrides
+from spq.config.sections import (
+    DISTANCES,
+    BackboneConfig,
+    ClusterConfig,
+    Distance,
+    FinishConfig,
+    HeadConfig,
+    InputConfig,
+    QuantizerConfig,
+    Recipe,
+    TrainConfig,
+    ViewsConfig,
+    check_distance,
+)
+from spq.config.strict import from_dict, to_dict
+
+__all__ = [
+    "DISTANCES",
+    "BackboneConfig",
+    "ClusterConfig",
+    "Distance",
+    "FinishConfig",
+    "HeadConfig",
+    "InputConfig",
+    "QuantizerConfig",
+    "Recipe",
+    "TrainConfig",
+    "ViewsConfig",
+    "check_distance",
+    "from_dict",
+    "load_recipe",
+    "recipe_names",
+    "to_dict",
+    "with_overrides",
+]

@@ -1,0 +1,85 @@
+"""Recipes by name or from a TOML file (`spq/recipes/*.toml`), and changes of single values."""
+
+from __future__ import annotations
+
+import importlib.resources
+import tomllib
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spq.config.sections import Recipe
+from spq.config.strict import from_dict, to_dict
+from spq.errors import ConfigError
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that spq contains."""
+    folder = importlib.resources.files("spq") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_file: str | Path) -> Recipe:
+    """Load a recipe by its name, or from a TOML file.
+
+    Raises:
+        ConfigError: no such recipe, not TOML, an unknown key, a value of the wrong type.
+    """
+    text = str(name_or_file)
+    if text in recipe_names():
+        source = (importlib.resources.files("spq") / "recipes" / f"{text}.toml").read_text("utf-8")
+    elif text.endswith(".toml"):
+        try:
+            source = Path(text).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read recipe {text}: {_reason(error)}; check the path") from None
+    else:
+        raise ConfigError(f"no recipe {text!r}; use one of {', '.join(recipe_names())}, or a .toml file")
+    try:
+        table = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"recipe {text} is not TOML: {error}") from None
+    return from_dict(Recipe, {"name": Path(text).stem, **table}, where=f"recipe {text}")
+
+
+def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """The recipe with some values changed. The later of two changes of the same key counts.
+
+    Args:
+        overrides: each `section.key=value`, with the value in TOML: `train.lr=1e-3`, `train.optimizer="muon"`.
+    Raises:
+        ConfigError: an unknown section or key, a value that is not TOML, of the wrong type or out of range.
+
+    >>> with_overrides(load_recipe("fast"), ["train.epochs=7"]).train.epochs
+    7
+    """
+    table = to_dict(recipe)
+    for text in overrides:
+        section, key, value = _parse_override(text)
+        table[section][key] = value
+    return from_dict(Recipe, table, where="recipe with " + ", ".join(overrides)) if overrides else recipe
+
+
+def _parse_override(text: str) -> tuple[str, str, Any]:
+    """Section, key and value of `section.key=value`."""
+    where, (name, equals, source) = f"override {text!r}", text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (dot and equals):
+        raise ConfigError(f"{where} is not section.key=value; for example train.lr=1e-3")
+    sections = {name: hint for name, hint in typing.get_type_hints(Recipe).items() if hint is not str}
+    if section not in sections:
+        raise ConfigError(f"{where}: unknown section {section!r}; use one of {', '.join(sections)}")
+    keys = typing.get_type_hints(sections[section])
+    if key not in keys:
+        raise ConfigError(f"{where}: unknown key {key!r}; use one of {', '.join(keys)}")
+    try:
+        (value,) = tomllib.loads(f"value = {source}").values()
+    except (tomllib.TOMLDecodeError, ValueError):
+        raise ConfigError(f'{where}: {source!r} is not a TOML value; write 1e-3, true, [1, 2] or "text"') from None
+    return section, key, value
+
+
+def _reason(error: Exception) -> str:
+    """The reason that the operating system gives, without the path."""
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,124 @@
+"""Describe the pictures of a collection for an evaluation: each is decoded once, batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from spq.data.decode import load_pixels, to_pixels
+from spq.data.image_set import ImageSet
+from spq.errors import DataError
+from spq.evaluation.baselines import unit
+
+if TYPE_CHECKING:
+    from spq.model.model import Model
+
+PIXEL_SIZE = 32  # side for the raw-pixel baseline, or the model's own input size if that is smaller
+BATCH_BYTES = 100_000_000  # of pixels in memory at once: 50,000 pictures of 224 x 224 would take 7.5 GB
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The readable pictures of a collection.
+
+    Attributes:
+        rows: (N, D) descriptors. labels: as an `ImageSet` has them.
+        pixels: (N, 3 s s) uint8 for the raw-pixel baseline; empty without baselines.
+        features: (N, F) of length 1, of a frozen backbone; None without one, or without baselines.
+    """
+
+    rows: NDArray[Any]
+    labels: NDArray[Any]
+    unreadable: int = 0
+    pixels: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), np.uint8))
+    features: NDArray[np.float32] | None = None
+
+    def shuffled(self) -> Collected:
+        """The same pictures in `order_of_ties`."""
+        order = order_of_ties(len(self.rows))
+        pixels, features = self.pixels, self.features
+        return replace(
+            self, rows=self.rows[order], labels=self.labels[order], pixels=pixels[order] if len(pixels) else pixels,
+            features=None if features is None else features[order],
+        )  # fmt: skip
+
+
+def order_of_ties(N: int) -> NDArray[np.int64]:
+    """A fixed random order of the N pictures of a gallery.
+
+    Answers at the same distance are ranked in gallery order. In a gallery sorted by class, codes that are all equal would seem
+    to find the first class.
+    """
+    return np.random.default_rng(0).permutation(N)
+
+
+def check_labels(images: ImageSet) -> NDArray[Any]:
+    """The labels of a collection.
+
+    Raises:
+        DataError: it has none.
+    """
+    if images.labels is None:
+        raise DataError(
+            f"{images.name} has no labels; evaluation needs class subfolders, metadata.csv or a labelled set"
+        )
+    return images.labels
+
+
+def collect(images: ImageSet, model: Model, for_baselines: bool) -> Collected:
+    """Describe the pictures of a labelled collection.
+
+    Args:
+        for_baselines: also keep pixels, and the features of a frozen backbone.
+    Raises:
+        DataError: no labels, or no readable picture.
+    """
+    labels, parts, failures = check_labels(images), _Parts(), list[tuple[int, str]]()
+    size = model.config.input.size
+    step = max(1, BATCH_BYTES // (3 * size**2))
+    for start in range(0, len(images), step):
+        pixels = load_pixels(images, size, positions=range(start, min(start + step, len(images))))
+        parts.add(model, pixels.array, for_baselines)
+        parts.kept.append(pixels.kept)
+        failures += pixels.failures
+    if len(failures) == len(images):
+        example = f", for example: {failures[0][1]}" if failures else "; give another collection"
+        raise DataError(f"none of the {len(images)} pictures in {images.name} is readable{example}")
+    collected = Collected(np.concatenate(parts.rows), labels[np.concatenate(parts.kept)], len(failures))
+    if parts.raw:
+        collected = replace(collected, pixels=np.concatenate(parts.raw))
+    if parts.features:
+        collected = replace(collected, features=unit(np.concatenate(parts.features)))
+    return collected
+
+
+@dataclass
+class _Parts:
+    """What was collected so far, batch by batch."""
+
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+    features: list[NDArray[np.float32]] = field(default_factory=list)
+    raw: list[NDArray[np.uint8]] = field(default_factory=list)
+    kept: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def add(self, model: Model, pixels: NDArray[np.uint8], for_baselines: bool) -> None:
+        if for_baselines and model.config.train.frozen:  # once through the backbone
+            self.features.append(model.features(pixels))
+            self.rows.append(model.project(self.features[-1]))
+        else:
+            self.rows.append(model.embed(pixels))
+        if for_baselines:
+            self.raw.append(raw_pixels(pixels))
+
+
+def raw_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, 3, S, S) -> (N, 3 s s): the pixels that the model sees, with a side s of at most PIXEL_SIZE."""
+    side = min(pixels.shape[-1], PIXEL_SIZE)
+    out = np.empty((len(pixels), 3, side, side), np.uint8)
+    for row, picture in zip(out, pixels, strict=True):
+        row[:] = to_pixels(Image.fromarray(picture.transpose(1, 2, 0)), side)
+    return out.reshape(len(out), 3 * side**2)

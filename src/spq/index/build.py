@@ -1,0 +1,116 @@
+"""Build an index folder from a collection, or bring an existing one up to date."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from spq import __version__
+from spq.data.image_set import ImageSet
+from spq.data.open import open_images
+from spq.errors import DataError, SPQError, StoreError
+from spq.index.codebooks import check_model
+from spq.index.format import FORMAT, Manifest, has_index, read_manifest
+from spq.index.model_copy import ModelCopy
+from spq.index.store import Store
+from spq.index.sync import Progress, SyncReport, lasting_name, sync
+
+if TYPE_CHECKING:
+    from spq.model.model import Model
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Options of a build.
+
+    Attributes:
+        keep_missing: keep items whose files have vanished.
+        wait: seconds to wait while another process writes to the index.
+        bits: one of the model's lengths; by default that of an existing index, or the longest.
+    """
+
+    keep_missing: bool = False
+    wait: float = 0
+    bits: int | None = None
+
+
+class Built(NamedTuple):
+    """An open store, which the caller closes, its model, and what the sync did."""
+
+    store: Store
+    model_copy: ModelCopy
+    report: SyncReport
+
+
+def build(
+    folder: Path,
+    model: Model,
+    images: str | Path | ImageSet,
+    progress: Progress | None = None,
+    options: BuildOptions | None = None,
+) -> Built:
+    """Encode a collection into an index folder. `ImageIndex.build` lists the errors."""
+    options = options or BuildOptions()
+    source, is_new, existed = as_image_set(images), not has_index(folder), folder.exists()
+    model = _at_length(folder, model, options.bits, is_new)
+    store = Store.create(folder, _manifest(model, source), options.wait)
+    copy = ModelCopy(folder, store.manifest, model)
+    try:
+        report = sync(store, copy, source, progress, options.keep_missing)
+        if is_new and not len(store):
+            reason = report.failed[0][1] if report.failed else "it is empty"
+            raise DataError(f"none of the {len(source)} pictures in {source.name} is readable, for example: {reason}")
+    except (SPQError, OSError):
+        if is_new:
+            _remove_empty(store, existed)
+        store.close()
+        raise
+    return Built(store, copy, report)
+
+
+def as_image_set(images: str | Path | ImageSet) -> ImageSet:
+    """A collection, opened if only its name is given."""
+    return open_images(images) if isinstance(images, str | Path) else images
+
+
+def _at_length(folder: Path, model: Model, bits: int | None, is_new: bool) -> Model:
+    """The model at the code length of the index.
+
+    Raises:
+        ModelMismatchError: an existing index holds codes of another model or length.
+    """
+    model = model.truncate(bits)
+    if not is_new:
+        manifest = read_manifest(folder)
+        if bits is None and manifest.bits in model.config.quantizer.lengths:
+            model = model.truncate(manifest.bits)
+        check_model(folder, manifest.model, model.hash)
+    return model
+
+
+def _manifest(model: Model, source: ImageSet) -> Manifest:
+    q, name = model.config.quantizer, lasting_name(source.name)
+    return Manifest(FORMAT, __version__, model.hash, q.distance, q.num_codebooks, q.codebook_size, q.bits, name)
+
+
+def _remove_empty(store: Store, existed: bool) -> None:
+    """Remove a new index that nothing could be written to, unless another process writes to it."""
+    try:
+        with store.writing():
+            if not len(store):
+                _clear(store.folder, existed)
+    except StoreError:
+        pass  # the other process owns it now
+
+
+def _clear(folder: Path, existed: bool) -> None:
+    # in this order: if this is interrupted, the index can be built again
+    (folder / "model" / "config.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not existed:
+        folder.rmdir()

@@ -1,0 +1,66 @@
+"""An item of the index, and how it is written as a row of `items.sqlite`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENCODED, UNREADABLE = 0, 1  # values of the column `status`
+COLUMNS = (
+    "path",
+    "size",
+    "mtime_ns",
+    "hash",
+    "width",
+    "height",
+    "code",
+    "reason",
+    "id",
+)  # of `from_row`, without metadata
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture of the collection, with its code (M,) uint8, or the reason why it has none."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    hash: bytes = b""
+    width: int = 0
+    height: int = 0
+    code: NDArray[np.uint8] | None = None
+    reason: str = ""
+    id: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)  # further columns of the collection, and "label"
+
+
+def to_row(item: Item) -> tuple[object, ...]:
+    """The values that the store writes for an item, without its revision."""
+    status, code = (UNREADABLE, None) if item.code is None else (ENCODED, item.code.tobytes())
+    return (
+        text_bytes(item.path), item.hash, item.size, item.mtime_ns, item.width, item.height, status,
+        text_bytes(item.reason) if item.reason else None, code, as_json(item.metadata),
+    )  # fmt: skip
+
+
+def from_row(row: tuple[Any, ...]) -> Item:
+    """The item of a row of `COLUMNS` and the metadata."""
+    path, size, mtime_ns, digest, width, height, code, reason, id_, metadata = row
+    numbers = None if code is None else np.frombuffer(code, np.uint8)
+    columns = json.loads(metadata) if metadata else {}
+    return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_, columns)
+
+
+def as_json(metadata: dict[str, Any]) -> str | None:
+    """Metadata as the store keeps it; None if there is none."""
+    return json.dumps(metadata, separators=(",", ":")) if metadata else None
+
+
+def text_bytes(text: str) -> bytes:
+    """Text as sqlite3 takes it. A file name may hold bytes that are not UTF-8, which sqlite3 refuses as str."""
+    return text.encode("utf-8", "surrogateescape")

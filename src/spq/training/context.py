@@ -1,0 +1,146 @@
+"""What all stages of a training share: pictures, recipe, options and the last checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from spq.config import Recipe
+from spq.data.decode import Pixels
+from spq.data.image_set import ImageSet
+from spq.errors import DataError
+from spq.model.device import resolve_precision
+from spq.model.model import Model
+from spq.training.callbacks import Callbacks
+from spq.training.checkpoint import Checkpoint
+from spq.training.loss import Objective
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train, apart from the recipe.
+
+    Attributes:
+        device: auto, cpu, cuda or mps.
+        resume: continue from `out/checkpoints/last.pt` with the recipe of that checkpoint; start from the beginning if there
+            is no checkpoint.
+        backbone: any module (B, 3, S, S) -> (B, F) instead of the recipe's backbone. Training changes this module itself, not
+            a copy. Loading the model needs it again.
+        start: a model whose weights training starts from. Its input, backbone, head and quantizer replace the recipe's.
+        objective: called as `objective(outputs, network, loss)`, returns the number to minimise; `loss(outputs)` is the
+            recipe's own loss. A checkpoint does not store it, so pass it again to resume.
+        callbacks: functions that training calls while it runs.
+        tensorboard: also write `out/tensorboard`.
+        deadline: the moment of `clock` at which learning must end. It replaces the recipe's minutes.
+        clock: returns the current time in seconds.
+    """
+
+    device: str = "auto"
+    resume: bool = False
+    backbone: nn.Module | None = None
+    start: Model | None = None
+    objective: Objective | None = None
+    callbacks: Callbacks = field(default_factory=Callbacks)
+    tensorboard: bool = False
+    deadline: float | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def with_names(self, **named: Any) -> Self:
+        """Return options with some values replaced; callbacks are given by their own names, such as `on_status`.
+
+        Raises:
+            TypeError: an unknown name.
+        """
+        callback_names, names = ({f.name for f in fields(kind)} for kind in (Callbacks, TrainOptions))
+        if unknown := sorted(set(named) - callback_names - names):
+            known = ", ".join(sorted(names | callback_names))
+            raise TypeError(f"unknown training option {unknown[0]!r}; known options: {known}")
+        functions = {name: value for name, value in named.items() if name in callback_names}
+        options = {name: value for name, value in named.items() if name in names}
+        changed = replace(self, **options)
+        return replace(changed, callbacks=replace(changed.callbacks, **functions))
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: the context that each stage takes.
+
+    Attributes:
+        recipe: the final recipe, after the checkpoint and the start model are taken into account.
+        device: where the network learns.
+        checkpoint: the one to resume from.
+        decoded: pixels of all pictures; None for a frozen backbone, which needs features only.
+        fingerprint: hash of the pictures; a checkpoint of other pictures is refused.
+    """
+
+    images: ImageSet
+    recipe: Recipe
+    out: Path
+    device: torch.device
+    options: TrainOptions
+    checkpoint: Checkpoint | None = None
+    decoded: Pixels | None = None
+    fingerprint: str = ""
+
+    @property
+    def pixels(self) -> Pixels:
+        assert self.decoded is not None, "a stage that needs pixels runs after they are decoded"
+        return self.decoded
+
+    @property
+    def callbacks(self) -> Callbacks:
+        return self.options.callbacks
+
+    @property
+    def bf16(self) -> bool:
+        return resolve_precision(self.recipe.train.precision, self.device.type) == "bf16"
+
+    @property
+    def has_last_stage(self) -> bool:
+        """Whether a finish or stage `cluster` follows the network."""
+        return (self.recipe.finish.epochs > 0 or self.recipe.cluster.share > 0) and not self.recipe.train.frozen
+
+    @property
+    def last_share(self) -> float:
+        """Share of the budget that is reserved for the last stage."""
+        return (self.recipe.cluster.share or self.recipe.finish.share) if self.has_last_stage else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Budget of the whole training; infinite when the recipe counts epochs."""
+        return 60 * self.recipe.train.minutes or math.inf
+
+    @property
+    def network_seconds(self) -> float:
+        """Budget of the network, without the last stage."""
+        return 60 * self.recipe.train.minutes * (1 - self.last_share) or math.inf
+
+    def with_deadline(self, seconds: float) -> Self:
+        """Replace the recipe's minutes by `seconds` already spent plus the time until the deadline, if there is one."""
+        if self.options.deadline is None:
+            return self
+        minutes = max(0.01, (seconds + self.options.deadline - self.options.clock()) / 60)
+        return replace(self, recipe=replace(self.recipe, train=replace(self.recipe.train, minutes=minutes)))
+
+
+def choose_batch_size(training: Training, count: int, failures: list[tuple[int, str]]) -> int:
+    """Return the recipe's batch size, or less if there are fewer than four batches of pictures.
+
+    Args:
+        count: number of readable pictures. failures: (position, reason) of the others.
+    Raises:
+        DataError: too few readable pictures.
+    """
+    name = training.images.name
+    if not count and failures:
+        raise DataError(f"none of the {len(failures)} pictures in {name} is readable, for example: {failures[0][1]}")
+    if count < 16:
+        raise DataError(f"{count} readable pictures in {name} are too few; give at least 16, better 1,000 or more")
+    return max(2, min(training.recipe.train.batch_size, count // 4))

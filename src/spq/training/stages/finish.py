@@ -1,0 +1,97 @@
+"""The finish of a training: a new head and new codebooks, on the features of the trained backbone.
+
+The backbone has learned to recognise a picture in all its views. Now the positives of a picture also include its neighbours.
+Used from the beginning, neighbours taught less than views did. Found by a trained backbone, they teach what views cannot.
+With neighbours only, codes no longer separate similar pictures well. Two views of the picture itself beside its neighbour
+restore a part of that, and give better codes (docs/log.md).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spq.config import Recipe, TrainConfig
+from spq.model.model import Model
+from spq.model.network import Network
+from spq.training.checkpoint import Phase, Progress
+from spq.training.context import Training, choose_batch_size
+from spq.training.features import CHUNK, FeatureExtractor
+from spq.training.head_loop import learn_head
+from spq.training.neighbours import neighbours
+from spq.training.optimizers import make_optimizers
+from spq.training.report import Trained, save_trained
+from spq.training.run import Part, Run, Stopwatch, step_seed
+
+PICTURES = 50_000  # the finish learns from at most so many, so that it takes no longer for a million
+
+
+def finish_head(training: Training, trained: Trained) -> Model:
+    """Train a new head and new codebooks, and save the model.
+
+    They learn from at most PICTURES pictures, drawn at random. If the recipe gives minutes, a share of them is reserved for
+    the finish. A third of that time goes into features, of as many pictures as possible. At least a third remains for
+    learning.
+
+    Args:
+        trained: where stage `network` ended; its backbone does not change.
+    """
+    recipe, checkpoint = training.recipe, training.checkpoint
+    watch = Stopwatch(training.options.clock, trained.seconds)
+    torch.manual_seed(recipe.train.seed + 1)
+    network = Network(recipe, trained.network.backbone).to(training.device)
+    own_recipe = replace(recipe, train=_own_settings(recipe))
+    optimizers = make_optimizers(network, own_recipe, backbone=False)
+    order = np.random.default_rng(recipe.train.seed).permutation(len(training.pixels.array))[:PICTURES]
+    reserved = 60 * recipe.train.minutes * recipe.finish.share or math.inf
+    if checkpoint and checkpoint.phase is Phase.FINISH:
+        assert checkpoint.neighbour_ids is not None
+        progress, neighbour_ids = checkpoint.restore(network, optimizers), checkpoint.neighbour_ids.to(training.device)
+        features = _describe(training, network, order[: len(neighbour_ids)], math.inf)
+    else:
+        features = _describe(training, network, order, reserved / 3)
+        neighbour_ids = _find_neighbours(training, features)
+        progress = Progress(0, watch.seconds, trained.facts, watch.seconds)
+    batch_size = choose_batch_size(replace(training, recipe=own_recipe), len(features), training.pixels.failures)
+    seconds = progress.began, max(training.seconds, progress.began + reserved / 3)
+    part = Part(Phase.FINISH, own_recipe, network, optimizers, len(features), batch_size, seconds, neighbour_ids)
+    run = Run(training, part, progress)
+    learn_head(run, features)
+    return save_trained(training, Trained(network, run.network_facts, run.watch.seconds))
+
+
+def _own_settings(recipe: Recipe) -> TrainConfig:
+    """The settings of the finish, in the form of those of a training."""
+    finish = recipe.finish
+    return replace(
+        recipe.train, optimizer="adam", epochs=finish.epochs, minutes=0.0, num_views=3 if finish.views else 2,
+        batch_size=finish.batch_size, temperature=finish.temperature, lr=finish.lr, backbone_lr_scale=1.0,
+        neighbours=finish.neighbours,
+    )  # fmt: skip
+
+
+def _describe(training: Training, network: Network, rows: NDArray[np.int64], seconds: float) -> NDArray[np.float32]:
+    """Compute features (n, 1 + V, F) of the first CHUNK pictures of `rows`, and of more until the seconds are over."""
+    recipe, precision = training.recipe, "bf16" if training.bf16 else "fp32"
+    view_input = recipe.input.scaled(recipe.train.view_scale)
+    extractor = FeatureExtractor(recipe, network.backbone.eval(), precision, view_input)
+    parts: list[NDArray[np.float32]] = []
+    watch = Stopwatch(training.options.clock)
+    for start in range(0, len(rows), CHUNK):
+        if parts and watch.elapsed > seconds:
+            break
+        pixels = training.pixels.array[rows[start : start + CHUNK]]
+        parts.append(extractor.describe(pixels, recipe.finish.views, step_seed(recipe.train.seed, start)))
+    return np.concatenate(parts)
+
+
+def _find_neighbours(training: Training, features: NDArray[np.float32]) -> Tensor:
+    recipe = training.recipe
+    neighbour_ids = neighbours(features[:, 0], recipe.finish.neighbours, recipe.train.seed, training.device)
+    assert neighbour_ids is not None  # the recipe of a finish has neighbours
+    return neighbour_ids

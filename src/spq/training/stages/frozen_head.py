@@ -1,0 +1,80 @@
+"""Head and codebooks learned on features of a frozen backbone: minutes on two cores for any pretrained network.
+
+Training starts at product quantization of the features (`start_at_pq`) and continues with the loss of the paper. There is one
+change: the positives of a picture also include its neighbours in feature space. With a good backbone, neighbours mostly show
+the same kind of picture. Short codes gain more when such pictures get similar codes than they lose by it (compare NNCLR,
+Dwibedi et al. 2021; docs/log.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spq.data.decode import load_pixels
+from spq.model.model import Model
+from spq.model.network import Network
+from spq.training.checkpoint import Phase, Progress, load_weights
+from spq.training.context import Training, choose_batch_size
+from spq.training.features import FeatureExtractor, Features, cached_features
+from spq.training.head_loop import learn_head
+from spq.training.neighbours import neighbours
+from spq.training.optimizers import make_optimizers
+from spq.training.pq_start import check_pq, start_at_pq
+from spq.training.report import FIT_IMAGES, Sample, Trained, save_measured
+from spq.training.run import Part, Run, Stopwatch
+from spq.training.start import start_network
+
+
+def train_frozen_head(training: Training) -> Model:
+    """Train head and codebooks, and save the model."""
+    recipe, checkpoint = training.recipe, training.checkpoint
+    network = start_network(training, {recipe.input.size})
+    if checkpoint:
+        load_weights(network, checkpoint.network, "checkpoint")  # the features are those of its backbone
+    starts_at_pq = not checkpoint and not training.options.start and recipe.head.start == "pq"
+    if starts_at_pq:
+        check_pq(network)  # before minutes are spent on features
+    features = _read_features(training, network)
+    array = features.array
+    batch_size = choose_batch_size(training, len(array), features.failures)
+    training = replace(training, fingerprint=features.pictures)
+    if checkpoint:
+        checkpoint.check_pictures(training.fingerprint, training.images.name)
+    if starts_at_pq:
+        start_at_pq(network, array[:: 1 + len(array) // FIT_IMAGES, 0])
+    optimizers = make_optimizers(network.to(training.device), recipe, backbone=False)
+    progress = checkpoint.restore(network, optimizers) if checkpoint else Progress()
+    if checkpoint and checkpoint.neighbour_ids is not None:  # another device or precision could find other neighbours
+        neighbour_ids: Tensor | None = checkpoint.neighbour_ids.to(training.device)
+    else:
+        neighbour_ids = neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, training.device)
+    seconds = 0.0, training.network_seconds
+    part = Part(Phase.FROZEN_HEAD, recipe, network, optimizers, len(array), batch_size, seconds, neighbour_ids)
+    run = Run(training, part, progress)
+    learn_head(run, array)
+    trained = Trained(network, run.network_facts, run.watch.seconds)
+    watch = Stopwatch(training.options.clock, trained.seconds)
+    return save_measured(training, trained, _sample(training, network, features), watch)
+
+
+def _read_features(training: Training, network: Network) -> Features:
+    backbone, precision = network.backbone.to(training.device), "bf16" if training.bf16 else "fp32"
+    extractor = FeatureExtractor(training.recipe, backbone, precision)
+    return cached_features(training.images, extractor, network.feature_dim, training.callbacks.on_load)
+
+
+def _sample(training: Training, network: Network, features: Features) -> Sample:
+    """Choose pictures to measure the model on; files may be missing by now."""
+    step = 1 + len(features.array) // FIT_IMAGES
+    positions = features.kept[::step]
+
+    def read_pixels(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        pixels = load_pixels(training.images, training.recipe.input.size, positions=positions[rows])
+        return pixels.array, np.isin(positions[rows], pixels.kept)
+
+    x = Model(network, training.recipe).project(features.array[::step, 0])
+    return Sample(x, read_pixels, len(features.array), len(features.failures))

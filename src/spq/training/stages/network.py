@@ -1,0 +1,134 @@
+"""The main loop: backbone, head and codebooks learn together from random views of the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from spq.config import InputConfig, Recipe
+from spq.model.model import Model
+from spq.model.network import Network
+from spq.training.checkpoint import Phase, Progress
+from spq.training.compiled import Forward, compile_backbone
+from spq.training.context import Training, choose_batch_size
+from spq.training.graphed import GraphedStep
+from spq.training.loss import Objective, Outputs, batch_loss
+from spq.training.neighbours import neighbours, positive_rows
+from spq.training.optimizers import make_optimizers
+from spq.training.report import Trained
+from spq.training.run import Part, Run
+from spq.training.views import make_views
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What every step uses.
+
+    Attributes:
+        pixels: (N, 3, S, S) uint8 on the device. neighbour_ids: (N, n), where neighbours are positives.
+        forward: the backbone, compiled or not. bf16: compute it in bfloat16.
+    """
+
+    recipe: Recipe
+    network: Network
+    forward: Forward
+    pixels: Tensor
+    neighbour_ids: Tensor | None
+    objective: Objective | None
+    bf16: bool
+
+    def describe(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) views -> descriptors and their soft quantizations, (B, D) each."""
+        if self.recipe.train.channels_last:
+            views = views.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(views.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.network.quantized(self.forward(views))
+
+
+def step_loss(
+    learner: Learner, rows: Tensor, generator: torch.Generator, view_input: InputConfig
+) -> tuple[Tensor, Tensor]:
+    """Compute the loss of a batch, and the descriptors (B, D) of its first views.
+
+    Args:
+        rows: (B,) row numbers of the pictures. view_input: the input at the size of the views.
+    """
+    recipe, num_views = learner.recipe, learner.recipe.train.num_views
+    shown = positive_rows(rows, learner.neighbour_ids, num_views, generator)
+    batches = [learner.pixels[view_rows] for view_rows in shown]
+    if recipe.train.one_pass:
+        batches = [torch.cat(batches)]
+    views = [make_views(batch, recipe.views, view_input, generator) for batch in batches]
+    outputs: Outputs = [learner.describe(view) for view in views]
+    if recipe.train.one_pass:
+        outputs = list(zip(*(part.chunk(num_views) for part in outputs[0]), strict=True))
+    loss = batch_loss(outputs, learner.network, recipe, learner.objective)
+    return loss, outputs[0][0]
+
+
+def train_network(training: Training, network: Network) -> tuple[Training, Trained]:
+    """Train the network, from the checkpoint if there is one.
+
+    Returns:
+        the training, with the minutes that its deadline leaves, and the trained network.
+    """
+    learner, part, progress = _prepare(training, network)
+    training = training.with_deadline(progress.seconds)
+    part = replace(part, recipe=training.recipe, seconds=(0.0, training.network_seconds))
+    run = Run(training, part, progress)
+    gradients = GraphedStep(
+        partial(step_loss, learner), [network], training.device, training.recipe.train.graph,
+        on_note=training.callbacks.on_note,
+    )  # fmt: skip
+    with run.interruptible():
+        for rows, generator in run.batches():
+            loss, x = gradients(rows, generator, run.view_input)  # step_loss and its backward pass
+            for optimizer in part.optimizers:
+                optimizer.step()
+            run.after_step(loss, x)
+    return training, Trained(network, run.network_facts, run.watch.seconds, learner.forward)
+
+
+def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progress]:
+    """Set up the steps: neighbours, optimizers, weights of the checkpoint, the compiled backbone."""
+    recipe, device, checkpoint, pixels = training.recipe, training.device, training.checkpoint, training.pixels
+    batch_size = choose_batch_size(training, len(pixels.array), pixels.failures)
+    neighbour_ids = _find_neighbours(training, network)
+    optimizers = make_optimizers(network.to(device), recipe)
+    progress = checkpoint.restore(network, optimizers) if checkpoint else Progress()
+    network.train()
+    # a pretrained backbone keeps its batch statistics: those of small batches are worse
+    network.backbone.train(recipe.train.backbone_lr_scale == 1)
+    learner = Learner(
+        recipe, network, network.backbone, torch.from_numpy(pixels.array).to(device), neighbour_ids,
+        training.options.objective, training.bf16,
+    )  # fmt: skip
+    shown = batch_size * (recipe.train.num_views if recipe.train.one_pass else 1)
+    forward = compile_backbone(network, recipe, partial(try_out, learner, shown), training.callbacks.note)
+    part = Part(
+        Phase.NETWORK, recipe, network, optimizers, len(pixels.array), batch_size, neighbour_ids=neighbour_ids
+    )  # fmt: skip
+    return replace(learner, forward=forward), part, progress
+
+
+def try_out(learner: Learner, count: int, forward: Forward, size: int) -> None:
+    """Run a forward and a backward pass of a backbone on `count` random views of a size."""
+    views = torch.rand(count, 3, size, size, device=learner.pixels.device)
+    x, z = replace(learner, forward=forward).describe(views)
+    torch.autograd.backward(x.sum() + z.sum())
+
+
+def _find_neighbours(training: Training, network: Network) -> Tensor | None:
+    """Find neighbours by the features before training, or take those of the checkpoint; None if the recipe wants none."""
+    recipe, device = training.recipe, training.device
+    if not recipe.train.neighbours:
+        return None
+    if training.checkpoint:
+        assert training.checkpoint.neighbour_ids is not None
+        return training.checkpoint.neighbour_ids.to(device)
+    model = Model(network.to(device), recipe)
+    features = model.features(training.pixels.array, precision="bf16" if training.bf16 else "fp32")
+    return neighbours(features, recipe.train.neighbours, recipe.train.seed, device)

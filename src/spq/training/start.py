@@ -1,0 +1,78 @@
+"""Where a training starts: its final recipe, and the first weights of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import torch
+
+from spq.config import Recipe
+from spq.errors import ConfigError
+from spq.model.backbone import check_sizes
+from spq.model.network import Network
+from spq.training.checkpoint import Checkpoint, load_weights
+from spq.training.context import Training, TrainOptions
+
+
+def resolve_recipe(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint | None) -> Recipe:
+    """Return the recipe to train with: that of the checkpoint if there is one, with the shapes of the start model.
+
+    Raises:
+        ConfigError: the options do not fit the recipe.
+    """
+    if checkpoint:
+        recipe = checkpoint.recipe
+    if options.start is not None:
+        start = options.start.config
+        if start.head.softmax:
+            raise ConfigError(
+                "training cannot start from a model that ends with clusters; give a model trained without stage `cluster`"
+            )
+        recipe = replace(recipe, input=start.input, backbone=start.backbone, head=start.head, quantizer=start.quantizer)
+    _check_pretrained(recipe, options, checkpoint)
+    if options.start is not None or checkpoint:  # their weights replace those named in the recipe
+        recipe = replace(recipe, backbone=replace(recipe.backbone, pretrained=False, weights=""))
+    if options.backbone is not None:
+        recipe = replace(recipe, backbone=replace(recipe.backbone, name=f"given/{type(options.backbone).__name__}"))
+    if options.objective and (recipe.cluster.share or recipe.train.graph):
+        setting, off = ("cluster.share", "0") if recipe.cluster.share else ("train.graph", "false")
+        raise ConfigError(f"recipe {recipe.name} has {setting}, which does not work with `objective`; set it to {off}")
+    return recipe
+
+
+def _check_pretrained(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint | None) -> None:
+    """Refuse Muon for pretrained weights, and a frozen backbone without any."""
+    source, frozen = recipe.backbone, recipe.train.frozen
+    pretrained = options.start is not None or source.weights or source.pretrained
+    with_muon = recipe.train.optimizer == "muon" and not frozen
+    if with_muon and pretrained and source.name != "resnet" and not checkpoint:
+        raise ConfigError(
+            f'optimizer = "muon" of recipe {recipe.name} would destroy the pretrained weights of {source.name}; '
+            "use `recipe` finetune"
+        )
+    known = source.weights or (source.pretrained and source.name != "resnet") or options.start or checkpoint
+    if frozen and not (known or options.backbone):
+        raise ConfigError(
+            f"a frozen backbone needs pretrained weights, and {source.name} has none; "
+            "give `weights`, `start` or pretrained = true"
+        )
+
+
+def start_network(training: Training, sizes: Collection[int]) -> Network:
+    """Make the network with the recipe's seed, and load the weights of the start model.
+
+    Args:
+        sizes: sides in pixels of the pictures that the backbone must accept.
+    Raises:
+        ConfigError: a backbone that does not accept them, or does not fit the start model.
+    """
+    recipe, options = training.recipe, training.options
+    torch.manual_seed(recipe.train.seed)
+    network = Network(recipe, options.backbone)
+    if options.start:
+        load_weights(network, options.start.network.state_dict(), "model to start from")
+    check_sizes(network.backbone, recipe.backbone.name, sizes)
+    if recipe.train.channels_last:
+        network.to(memory_format=torch.channels_last)
+    return network

@@ -1,0 +1,106 @@
+"""Thumbnails on disk: each is made once, and the least recently used ones are deleted to make room."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from spq.index.encode import hash_of
+from spq.index.store import Item
+from spq.web.server.pictures import Pictures
+from spq.web.thumbnail import make_thumbnail, thumbnail_name, thumbnail_path, write_thumbnail
+
+SIZES = (64, 128, 256, 512, 1024)  # few, so that clients with slightly different sizes share thumbnails
+TYPE = "image/jpeg"
+LOCKS = 64  # many, so that two different thumbnails rarely wait for each other
+SHRINK_TO = 0.8  # of the limit, when the cache has passed it
+_LOG = logging.getLogger("spq.serve")
+
+
+def round_size(size: int) -> int:
+    """Return the size that the cache makes for a requested size.
+
+    >>> round_size(100), round_size(256), round_size(5000)
+    (128, 256, 1024)
+    """
+    return next((made for made in SIZES if made >= size), SIZES[-1])
+
+
+class ThumbnailCache:
+    """A cache in a folder. If the folder cannot be written, thumbnails are made each time. Threads and processes may share it.
+
+    Args:
+        limit: bytes; 0 keeps nothing.
+    Attributes:
+        made: number of thumbnails made. found: number of thumbnails found on disk.
+    """
+
+    def __init__(self, folder: Path, limit: int, pictures: Pictures) -> None:
+        self.folder, self.limit, self.pictures = folder, limit, pictures
+        self.made = self.found = 0
+        self._bytes: int | None = None  # counted when the first thumbnail is written
+        self._writes = limit > 0
+        self._lock = threading.Lock()
+        self._making = [threading.Lock() for _ in range(LOCKS)]
+
+    def get(self, item: Item, size: int) -> bytes:
+        """Return the JPEG of an item, its longer side at most `size` pixels.
+
+        Raises:
+            ImageError: the thumbnail does not exist yet, and the original cannot be read.
+        """
+        name = thumbnail_name(item, size)
+        path = thumbnail_path(self.folder, name)
+        with self._making[hash(name) % len(self._making)]:  # several requests for one thumbnail make it once
+            with suppress(OSError):
+                data = path.read_bytes()
+                os.utime(path)  # marks it as used now
+                self.found += 1
+                return data
+            original, decode = self.pictures.open(item)
+            data = make_thumbnail(decode(original, size), size)
+            self.made += 1
+            if not item.hash or item.hash == hash_of(original):  # else the picture has changed and the name is wrong
+                self._keep(path, data)
+        return data
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        if not self._writes:
+            return
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # thumbnails are as private as the originals
+            write_thumbnail(path, data)
+            self._shrink(len(data))
+        except OSError as error:
+            self._writes = False
+            reason = error.strerror or error
+            _LOG.warning("cannot write to %s: %s; thumbnails are made again for each request", self.folder, reason)
+
+    def _shrink(self, added: int) -> None:
+        with self._lock:
+            if self._bytes is None:
+                self._bytes = sum(size for _, size, _ in self._files())
+            else:
+                self._bytes += added
+            if self._bytes <= self.limit:
+                return
+            files = sorted(self._files())
+            self._bytes = sum(size for _, size, _ in files)
+            for _, size, path in files:
+                if self._bytes <= SHRINK_TO * self.limit:
+                    break
+                with suppress(OSError):  # another process may have deleted it
+                    path.unlink()
+                self._bytes -= size
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """Return (time of last use, bytes, path) of each thumbnail."""
+        found = []
+        for path in self.folder.glob("??/*.jpg"):
+            with suppress(OSError):
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+        return found

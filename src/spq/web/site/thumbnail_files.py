@@ -1,0 +1,74 @@
+"""Thumbnails as files of a site, made with all cores, one page of pictures per thread at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from pathlib import Path
+
+from spq.common.parallel import cores, map_in_order
+from spq.data.image_set import ImageSet
+from spq.errors import ImageError
+from spq.index.store import Item
+from spq.web.thumbnail import make_thumbnail, thumbnail_name, thumbnail_path, write_thumbnail
+
+CHANGED = "it has changed since it was indexed; update the index"
+MISSING = "it is missing; update the index"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A page of items. Each has the name of its thumbnail, or "" and the reason why it has none."""
+
+    items: Sequence[Item]
+    names: Sequence[str]
+    reasons: Sequence[str]
+    new: int  # thumbnails that did not exist before
+
+
+class ThumbnailWriter:
+    """Writes `folder`/ab/<name>.jpg. An existing file is not made again, so an interrupted export continues.
+
+    Args:
+        images: the collection that was indexed.
+        size: pixels of the longer side.
+    """
+
+    def __init__(self, images: ImageSet, folder: Path, size: int, workers: int | None = None) -> None:
+        self.images, self.folder, self.size = images, folder, size
+        self.workers = workers or cores()
+        self.positions = {path: position for position, path in enumerate(images.ids)}
+        self._stopped = threading.Event()
+
+    def write(self, pages: Iterable[Sequence[Item]]) -> Generator[Written, None, None]:
+        """Yield each page, in order, when its thumbnails are on the disk."""
+        self._stopped.clear()
+        return map_in_order(self._write_page, pages, self.workers, self._stopped)
+
+    def _write_page(self, items: Sequence[Item]) -> Written:
+        names, reasons, new = [], [], 0
+        for item in items:
+            if self._stopped.is_set():
+                raise CancelledError
+            name, reason = thumbnail_name(item, self.size), ""
+            try:
+                new += self._write_one(item, thumbnail_path(self.folder, name))
+            except ImageError as error:
+                name, reason = "", str(error)
+            names.append(name)
+            reasons.append(reason)
+        return Written(items, names, reasons, new)
+
+    def _write_one(self, item: Item, path: Path) -> bool:
+        """Return whether the thumbnail is new."""
+        if path.exists() and path.stat().st_size:  # a power cut may leave an empty file
+            return False
+        position = self.positions.get(item.path)
+        if position is None:
+            raise ImageError(MISSING)
+        if self.images.stat(position) != (item.size, item.mtime_ns):
+            raise ImageError(CHANGED)
+        write_thumbnail(path, make_thumbnail(self.images.image(position, self.size), self.size))
+        return True

@@ -1,0 +1,190 @@
+"""The entry point: help, errors of any command, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import assert_refused, content, run_spq
+from spq.cli import main as cli
+from spq.model.model import Model
+
+
+def test_help_is_there_for_every_command_and_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_spq("--help") == 0
+    listed = capsys.readouterr().out
+    for command in ("train", "index", "search", "dupes", "eval", "serve", "info", "export", "doctor", "demo"):
+        assert command in listed
+        assert run_spq(command, "--help") == 0
+        assert f"Example: spq {command}" in capsys.readouterr().out
+
+
+def test_help_is_shown_without_arguments_and_the_version_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_spq() == 0
+    assert "Usage: spq" in capsys.readouterr().out
+    assert run_spq("--version") == 0
+    assert capsys.readouterr().out == f"spq {cli.__version__}\n"
+
+
+def test_help_is_quick() -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "spq", "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1.0  # 0.2 s on an idle machine; test machines are not
+
+
+def test_train_index_search_eval_and_info_work_together(
+    recipe_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    m, i, query = tmp_path / "new.spq", tmp_path / "new.index", min(photos.rglob("*.png"))
+
+    assert run_spq("train", photos, "--out", m, "--recipe", recipe_file, "--bits", 32, "--device", "cpu", "--json") == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert {"images", "views", "seconds", "epochs", "model"} <= set(trained)
+    assert (trained["images"], trained["bits"], trained["epochs"]) == (60, 32, 1)
+
+    assert run_spq("index", photos, "--model", m, "--out", i, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["added"] == 60
+    assert run_spq("index", photos, "--model", m, "--out", i) == 0
+    assert "60 unchanged" in capsys.readouterr().out
+
+    assert run_spq("search", i, query, "--top", 3, "--json", "--html", tmp_path / "answers.html") == 0
+    hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [set(hit) for hit in hits] == [{"rank", "id", "path", "distance"}] * 3
+    assert [hit["rank"] for hit in hits] == [1, 2, 3]
+    assert (tmp_path / "answers.html").read_text().count("<img") == 4
+
+    assert run_spq("eval", m, "--gallery", photos, "--queries", "sample:test", "--at", 10, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    wanted = {"protocol", "bits", "map", "map_at", "queries", "gallery", "distance", "seconds"}
+    assert wanted <= set(report)
+    assert (report["bits"], report["map_at"], report["queries"], report["gallery"]) == (32, 10, 500, 60)
+
+    for path, kind in ((m, "model"), (i, "index")):
+        assert run_spq("info", path, "--json") == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert {"kind", "images", "bits", "bytes_per_image", "distance", "model"} <= set(facts)
+        assert (facts["kind"], facts["images"], facts["bits"], facts["bytes_per_image"]) == (kind, 60, 32, 4)
+        assert facts["model"] == trained["hash"]
+
+
+def test_no_picture_and_no_file_of_an_index_or_a_model_is_overwritten(
+    index_folder: Path, model_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = min(photos.rglob("*.png"))
+    before = content(photos), content(index_folder), content(model_folder)
+    for arguments, reason in [
+        (("search", index_folder, query, "--html", query), "is a picture and would be overwritten"),
+        (("search", index_folder, query, "--html", photos), "is a folder; give a file"),
+        (("dupes", index_folder, "--csv", query), "is a picture"),
+        (("export", index_folder, "--to", "faiss", "--out", index_folder / "items.sqlite"), "is a part of"),
+        (
+            ("export", index_folder, "--to", "onnx", "--out", index_folder / "model" / "model.safetensors"),
+            "is a part of",
+        ),
+        (("info", model_folder, "--html", model_folder / "config.json"), "is a part of"),
+    ]:
+        assert run_spq(*arguments) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert reason in line
+    assert (content(photos), content(index_folder), content(model_folder)) == before
+
+
+def test_an_unknown_command_is_refused_with_a_hint(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert_refused({"t": tmp_path}, [("nonsense", 2, "No such command 'nonsense'; see spq --help")], capfd)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (OSError(28, "No space left on device", "/full/model.safetensors"), 1, "No space left on device: /full/model"),
+        (PermissionError(13, "Permission denied", "/locked"), 1, "Permission denied: /locked"),
+        (OSError("a disk of its own kind"), 1, "a disk of its own kind"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 9 vs 1"), 1, "is the disk full?"),
+        (MemoryError(), 1, "out of memory"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to\nallocate 2 GiB"),
+            1,
+            "out of memory; close other programs",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            1,
+            "out of memory; close other programs",
+        ),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_failures_of_the_machine_are_one_line(
+    error: BaseException, status: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("spq.cli.info_command.facts_of", fail)
+    assert run_spq("info", "anything") == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert line in err
+    assert len(err.splitlines()) <= 1
+
+
+def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("spq.cli.info_command.facts_of", fail)
+    with pytest.raises(ZeroDivisionError):
+        run_spq("info", "anything")
+
+
+def test_a_closed_pipe_ends_the_command_without_an_error(tmp_path: Path) -> None:
+    code = "import sys; from spq.cli import main as cli; cli.app.command('many')(lambda: print('x\\n' * 10**6)); cli.main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "many"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1
+
+
+def test_a_model_with_distance_dot_works_in_every_command(
+    tiny_model: Model, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    q = replace(tiny_model.config.quantizer, distance="dot")
+    model = Model(tiny_model.network, replace(tiny_model.config, quantizer=q))
+    model.save(tmp_path / "m")
+    assert run_spq("index", photos, "--model", tmp_path / "m", "--out", tmp_path / "i") == 0
+    capsys.readouterr()
+    assert run_spq("search", tmp_path / "i", "--id", 3, "--json") == 0
+    distances = [json.loads(line)["distance"] for line in capsys.readouterr().out.splitlines()]
+    assert distances == sorted(distances)
+    assert distances[0] < 0
+    assert run_spq("search", tmp_path / "i", "--id", 3, "--max-distance", distances[4], "--json") == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 5
+    assert run_spq("export", tmp_path / "i", "--to", "faiss", "--out", tmp_path / "x.faiss") == 0
+    assert "distance dot (FAISS returns inner products, the largest first" in capsys.readouterr().out
+    queries = ("--gallery", photos, "--queries", "sample:test", "--at", 10, "--json")
+    scores = {}
+    for distance in ("dot", "l2"):
+        assert run_spq("eval", tmp_path / "m", *queries, "--distance", distance) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["distance"] == distance
+        scores[distance] = report["map"]
+    assert run_spq("eval", tmp_path / "m", *queries) == 0
+    assert json.loads(capsys.readouterr().out)["map"] == scores["dot"] != scores["l2"]
+    assert run_spq("eval", tmp_path / "m", *queries, "--distance", "cosine") == 2
+    assert "'cosine' is not one of 'l2', 'sqeuclidean', 'dot'" in capsys.readouterr().err

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spq.errors import ModelMismatchError, StoreError
+from spq.index.codebooks import read_codebooks, read_input_size
+from spq.index.format import read_manifest
+from spq.index.model_copy import ModelCopy
+from spq.model.model import Model
+from spq.model.network import Network
+
+
+@pytest.fixture
+def copy(photo_index: Path) -> ModelCopy:
+    return ModelCopy(photo_index, read_manifest(photo_index))
+
+
+def test_codebooks_input_size_and_tables_are_the_models(copy: ModelCopy, tiny_model: Model) -> None:
+    np.testing.assert_array_equal(copy.codebooks, tiny_model.codebooks)
+    assert copy.input_size == tiny_model.config.input.size == 28
+    x = np.random.default_rng(0).normal(size=(5, 32)).astype(np.float32)
+    np.testing.assert_allclose(copy.tables(x), tiny_model.tables(x), rtol=1e-5, atol=1e-6)
+
+
+def test_codebooks_need_no_torch(photo_index: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from spq.index.model_copy import ModelCopy; "
+        "from spq.index.format import read_manifest; folder = Path(sys.argv[1]); "
+        "copy = ModelCopy(folder, read_manifest(folder)); copy.codebooks, copy.input_size; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(photo_index)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_model_is_loaded_once_for_all_threads(copy: ModelCopy, tiny_model: Model) -> None:
+    barrier = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(lambda _: (barrier.wait(), copy.model)[1], range(4)))
+    assert len({id(model) for model in models}) == 1
+    assert models[0].hash == tiny_model.hash
+
+
+def test_a_loaded_model_is_written_once_and_another_model_is_refused(
+    photo_index: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    manifest = read_manifest(photo_index)
+    copy = ModelCopy(tmp_path, manifest)
+    copy.write()
+    assert not (tmp_path / "model").exists()  # nothing is loaded
+    copy.use(tiny_model)
+    copy.write()
+    assert Model.load(tmp_path / "model").hash == tiny_model.hash
+    written = (tmp_path / "model" / "config.json").stat().st_mtime_ns
+    copy.write()
+    assert (tmp_path / "model" / "config.json").stat().st_mtime_ns == written
+    other = Model(Network(tiny_model.config), tiny_model.config)
+    with pytest.raises(ModelMismatchError, match=rf"codes of model {manifest.model}, not of {other.hash}"):
+        copy.use(other)
+
+
+def test_a_copy_that_is_missing_damaged_or_of_another_model_is_refused(
+    photo_index: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    manifest = read_manifest(photo_index)
+    with pytest.raises(StoreError, match="its copy of the model does not load"):
+        read_codebooks(tmp_path, manifest)
+    with pytest.raises(StoreError, match="its copy of the model does not load"):
+        read_input_size(tmp_path)
+    tiny_model.save(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "hash": "other"}))
+    with pytest.raises(ModelMismatchError, match="not of other"):
+        read_codebooks(tmp_path, manifest)

@@ -1,0 +1,109 @@
+"""The page: accessible, small, on a phone, without other hosts; and copies, which these tests need."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spq.web.server.app import PAGE
+from web import (
+    NEEDS_BROWSER,
+    Page,
+    axe_violations,
+    expect,
+    show_large_tiles,
+    state,
+    tab,
+    wait_for_pictures,
+)
+
+pytestmark = NEEDS_BROWSER
+
+VIEWS = {
+    "all": "", "answers": "#like=3&not=9&plus=5", "details": "#like=3&item=5", "filter": "#where=colour+=+red",
+    "map": "#view=map", "lasso": "#view=map&lasso=-9,-9,9,-9,9,9,-9,9", "codewords": "#view=codewords",
+    "codeword": "#view=codewords&book=1&word={used}", "copies": "#view=copies",
+}  # fmt: skip
+
+
+SHOWN = {
+    "filter": "#where-error", "details": ".bars li", "map": "#map-text:not(:empty)", "lasso": "#map-grid img.there",
+    "codewords": ".card img", "codeword": "#word-grid img.there", "copies": ".group",
+}  # fmt: skip
+
+
+def test_copies_are_shown_in_groups(page: Page) -> None:
+    page.get_by_role("link", name="Copies").click()
+    expect(page.locator(".group").first).to_be_visible()
+    expect(page.locator("#copies-text")).to_contain_text("spq deletes nothing")
+    group = page.locator(".group", has_text="again.png").first
+    expect(group.locator("figure.kept")).to_have_count(1)
+    group.locator("figure a").last.click()
+    expect(page.locator("#details dl")).to_be_visible()
+    kinds = page.locator("#kinds a")
+    kinds.last.click()
+    expect(kinds.last).to_have_attribute("aria-current", "true")
+    assert state(page)["kind"]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_in_any_view(browser: Any, server: str, width: int) -> None:
+    found = []
+    with tab(browser, viewport={"width": width, "height": 800}, color_scheme="light", reduced_motion="reduce") as page:
+
+        def look(name: str) -> None:
+            found.extend((name, *violation) for violation in axe_violations(page))
+            page.emulate_media(color_scheme="dark")  # it changes colours, and nothing else
+            found.extend((f"{name}, dark", *violation) for violation in axe_violations(page, ["color-contrast"]))
+            page.emulate_media(color_scheme="light")
+
+        page.goto(server)
+        show_large_tiles(page)  # few, as all are alike
+        counts = page.request.get(f"{server}api/codewords").json()["counts"][1]
+        for name, address in VIEWS.items():
+            page.goto("about:blank")
+            page.goto(server + address.format(used=int(np.argmax(counts))))
+            expect(page.locator(SHOWN.get(name, "#grid img.there")).first).to_be_visible()
+            look(name)
+        page.keyboard.press("?")
+        look("help")
+        page.keyboard.press("Escape")
+        page.goto(f"{server}#like=3")
+        wait_for_pictures(page)
+        page.keyboard.press("b")
+        expect(page.locator("#region-box")).to_be_visible()
+        look("region")
+    assert not found
+
+
+def test_nothing_sticks_out_on_a_phone(browser: Any, server: str) -> None:
+    with tab(browser, viewport={"width": 320, "height": 640}, is_mobile=True, has_touch=True) as page:
+        for name in ("all", "answers", "details", "map", "codewords", "copies"):
+            page.goto(server + VIEWS[name])
+            expect(page.locator(SHOWN.get(name, "#grid img.there")).first).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 320, name
+
+
+def test_the_page_weighs_less_than_200_kb_and_asks_no_other_host(browser: Any, server: str) -> None:
+    assert sum(file.stat().st_size for file in PAGE.rglob("*") if file.is_file()) < 200_000
+    with tab(browser) as page:
+        asked, bytes_ = [], 0
+        page.on("requestfinished", lambda request: asked.append(request))
+        page.goto(server)
+        wait_for_pictures(page)
+        for request in asked:
+            assert request.url.startswith(server)
+            if "/api/" not in request.url:
+                bytes_ += len(request.response().body())
+    assert 10_000 < bytes_ < 200_000
+
+
+def test_the_page_has_no_inline_script_or_style_and_names_no_host() -> None:
+    html = (PAGE / "index.html").read_text("utf-8")
+    assert not re.search(r"\son\w+=|style=|<style|<script(?![^>]*\ssrc=)", html)
+    for file in PAGE.iterdir():
+        hosts = set(re.findall(r"https?://[\w.-]+", file.read_text("utf-8"))) - {"http://www.w3.org"}
+        assert not hosts, file.name

@@ -1,0 +1,129 @@
+"""The page: the map."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from web import (
+    KIND,
+    NEEDS_BROWSER,
+    Page,
+    expect,
+    state,
+    wait_until,
+)
+
+pytestmark = NEEDS_BROWSER
+
+
+def test_the_map_moves_zooms_and_a_lasso_lists_what_it_holds(page: Page) -> None:
+    page.get_by_role("link", name="Map").click()
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    plane = page.locator("#plane")
+    box = plane.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.wheel(0, -600)
+    wait_until(page, "location.hash.includes('map=')")
+    zoomed = [float(value) for value in state(page)["map"].split(",")]
+    assert zoomed[2] > 0.5
+    plane.focus()
+    page.keyboard.press("ArrowRight")
+    wait_until(
+        page, "(x) => Number(new URLSearchParams(location.hash.slice(1)).get('map').split(',')[0]) > x", zoomed[0]
+    )
+    page.keyboard.press("0")
+    page.get_by_role("button", name="Lasso").click()
+    page.mouse.move(box["x"] + 4, box["y"] + 4)
+    page.mouse.down()
+    for x, y in ((0.6, 0.01), (0.6, 0.99), (0.01, 0.99)):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=5)
+    page.mouse.up()
+    expect(page.locator("#map-list img.there").first).to_be_visible()
+    listed = int(page.locator("#map-list-text").inner_text().split()[0])
+    assert 0 < listed < 204
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    expect(page.locator("#map-list-text")).to_have_text(f"{listed} pictures")
+    page.get_by_role("button", name="More like these").click()
+    expect(page.locator("#summary")).to_contain_text("nearest first")
+    assert 1 < len(state(page)["like"].split(",")) <= 16
+    page.get_by_role("link", name="Map").click()  # the lasso has done its work
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    expect(page.locator("#map-list")).to_be_hidden()
+
+
+def test_deep_in_the_map_what_is_in_view_is_still_told_apart(page: Page, server: str) -> None:
+    page.goto(f"{server}#view=map")
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    plane = page.locator("#plane")
+    plane.focus()
+    for _ in range(28):
+        page.keyboard.press("+")
+    page.keyboard.press("Enter")
+    wait_until(page, "location.hash.includes('lasso=') && /map=[^&]*,14(&|$)/.test(location.hash)")
+    corners = [float(value) for value in state(page)["lasso"].split(",")]
+    x, y, zoom = (float(value) for value in state(page)["map"].split(","))
+    assert zoom == 14
+    assert corners[0] < x < corners[2]
+    assert corners[1] < y < corners[5]
+    assert (x - corners[0]) / (corners[2] - corners[0]) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_filter_holds_on_the_map_and_moves_nothing(page: Page, server: str) -> None:
+    page.goto(f"{server}#view=map&lasso=-9,-9,9,-9,9,9,-9,9")
+    expect(page.locator("#map-list-text")).to_have_text("204 pictures")
+    page.locator("#where").fill(f"label = {KIND}")
+    page.keyboard.press("Enter")
+    expect(page.locator("#map-text")).to_have_text(re.compile(r"^[1-9]\d? of 204 pictures$"))
+    matched = int(page.locator("#map-text").inner_text().split()[0])
+    expect(page.locator("#map-list-text")).to_have_text(f"{matched} pictures")
+    page.reload()
+    expect(page.locator("#map-list-text")).to_have_text(f"{matched} pictures")
+    page.locator("#where").fill("width > 999")
+    page.keyboard.press("Enter")
+    expect(page.locator("#map-message h2")).to_have_text("No picture matches")
+    page.get_by_role("button", name="Clear the filter").click()
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    expect(page.locator("#map-list-text")).to_have_text("204 pictures")
+
+
+def test_the_map_comes_back_when_another_filter_failed(page: Page, server: str) -> None:
+    page.goto(f"{server}#view=map")
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    page.route("**/api/map?where=*", lambda route: route.fulfill(status=500, json={"detail": "broken"}))
+    page.evaluate("location.hash = '#view=map&where=width+>+130'")
+    expect(page.locator("#map-message h2")).to_have_text("The map could not be drawn")
+    page.evaluate("location.hash = '#view=map'")
+    expect(page.locator("#map-message")).to_be_hidden()
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+
+
+def test_the_map_tells_what_is_under_the_pointer_and_lists_what_is_in_view(page: Page, server: str) -> None:
+    page.goto(f"{server}#view=map")
+    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    wait_until(
+        page,
+        "() => { const c = document.querySelector('#plane');"
+        " const p = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        " let n = 0; for (let i = 3; i < p.length; i += 4) n += p[i] > 200; return n > 5000; }",
+    )  # pictures are drawn
+    box = page.locator("#plane").bounding_box()
+    found = page.locator("#map-hover")
+    for share in np.linspace(0.3, 0.7, 30):
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + 0.45 * box["height"])
+        page.wait_for_timeout(150)
+        if found.is_visible():
+            break
+    expect(found.locator("b")).to_have_text(re.compile(r"\d+.*\.png"))
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.locator("#details dl")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.locator("#plane").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#map-list-text")).to_have_text("204 pictures")

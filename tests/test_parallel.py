@@ -1,0 +1,109 @@
+"""Work on many inputs at once: in order, bounded, and ended cleanly."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from spq.common.parallel import AHEAD, batches, map_in_order
+
+
+def workers_left() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("spq-worker")]
+
+
+def test_results_come_in_the_order_of_the_inputs() -> None:
+    def slow_if_even(number: int) -> int:
+        time.sleep(0.002 * (number % 2 == 0))
+        return number * number
+
+    assert list(map_in_order(slow_if_even, range(50), 4, threading.Event())) == [n * n for n in range(50)]
+    assert list(map_in_order(slow_if_even, [], 4, threading.Event())) == []
+
+
+def test_several_inputs_are_worked_on_at_the_same_time() -> None:
+    all_there = threading.Barrier(3)
+    results = map_in_order(lambda _: all_there.wait(timeout=30), range(3), 3, threading.Event())
+    assert sorted(results) == [0, 1, 2]
+
+
+def test_inputs_are_read_only_as_fast_as_results_are_taken() -> None:
+    read = 0
+
+    def inputs() -> Iterator[int]:
+        nonlocal read
+        while read < 100:
+            read += 1
+            yield read
+
+    results = map_in_order(lambda number: number, inputs(), 3, threading.Event())
+    assert read == 0
+    for taken in range(1, 50):
+        next(results)
+        assert read <= taken + AHEAD * 3
+    results.close()
+    assert read < 60
+
+
+def test_closing_drops_what_waits_and_ends_the_threads() -> None:
+    stopped, begun = threading.Event(), list[int]()
+
+    def until_stopped(number: int) -> int:
+        begun.append(number)
+        if number and not stopped.wait(30):
+            raise AssertionError("nobody stopped the work")
+        return number
+
+    results = map_in_order(until_stopped, range(100), 2, stopped)
+    assert next(results) == 0
+    assert workers_left()
+    results.close()
+    assert stopped.is_set()
+    assert len(begun) < AHEAD * 2 + 1
+    assert not workers_left()
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_an_error_of_the_work_comes_after_the_results_before_it(workers: int) -> None:
+    stopped = threading.Event()
+    results = map_in_order(lambda number: 1 / (3 - number), range(10), workers, stopped)
+    assert [next(results) for _ in range(3)] == [1 / 3, 1 / 2, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert stopped.is_set()
+
+
+def test_an_error_of_the_inputs_is_raised_and_ends_the_threads() -> None:
+    def inputs() -> Iterator[int]:
+        yield 1
+        raise OSError("the list of inputs broke off")
+
+    stopped = threading.Event()
+    with pytest.raises(OSError, match="broke off"):
+        list(map_in_order(lambda number: number, inputs(), 2, stopped))
+    assert stopped.is_set()
+    assert not workers_left()
+
+
+def test_each_thread_is_prepared_once_before_it_works() -> None:
+    prepared: list[int] = []
+
+    def is_prepared(_: int) -> bool:
+        return threading.get_ident() in prepared
+
+    started = map_in_order(
+        is_prepared, range(20), 2, threading.Event(), start=lambda: prepared.append(threading.get_ident())
+    )
+    assert all(started)
+    assert 1 <= len(prepared) <= 2
+
+
+def test_batches_are_read_one_by_one() -> None:
+    values = iter(range(5))
+    parts = batches(values, 2)
+    assert next(parts) == [0, 1]
+    assert next(values) == 2
+    assert list(parts) == [[3, 4]]

@@ -1,0 +1,50 @@
+"""Names, bytes and files of thumbnails, for the server and the site."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spq.index.store import Item
+from spq.web.thumbnail import make_thumbnail, thumbnail_name, write_thumbnail
+
+
+def item(path: str, content: bytes = b"", id_: int = 1) -> Item:
+    return Item(path, -1, -1, content, id=id_)
+
+
+def test_a_name_depends_on_the_bytes_of_the_picture_and_the_size() -> None:
+    name = thumbnail_name(item("a.png", b"a"), 64)
+    assert thumbnail_name(item("b.png", b"a", 2), 64) == name  # the same bytes under another name
+    assert thumbnail_name(item("a.png", b"b"), 64) != name
+    assert thumbnail_name(item("a.png", b"a"), 128) != name
+    assert thumbnail_name(item("a.png"), 64) != thumbnail_name(item("b.png", id_=2), 64)  # without a hash
+    assert len(name) == 16
+    assert int(name, 16) >= 0
+
+
+@pytest.mark.parametrize(("size", "expected"), [((300, 200), (64, 43)), ((200, 300), (43, 64)), ((20, 10), (20, 10))])
+def test_a_thumbnail_keeps_the_shape_and_never_grows(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    with Image.open(io.BytesIO(make_thumbnail(Image.fromarray(noise), 64))) as made:
+        assert (made.format, made.size) == ("JPEG", expected)
+
+
+def test_many_may_write_the_same_file_at_once(tmp_path: Path) -> None:
+    path, data = tmp_path / "ab" / "ab.jpg", b"x" * 100_000
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: write_thumbnail(path, data), range(40)))
+    assert path.read_bytes() == data
+    assert [file.name for file in path.parent.iterdir()] == ["ab.jpg"]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "ab" / "ab.jpg").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"ab\.jpg"):
+        write_thumbnail(tmp_path / "ab" / "ab.jpg", b"x")
+    assert [file.name for file in (tmp_path / "ab").iterdir()] == ["ab.jpg"]
