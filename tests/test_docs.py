@@ -290,6 +290,11 @@ def test_the_reference_of_http_has_every_route_and_links_to_every_object(generat
     linked = set(re.findall(r"\]\(#(\w+)\)", text))
     assert linked <= {name.lower() for name in document["components"]["schemas"]}
     assert {"hits", "problem"} <= linked
+    search = text.split("### `POST /api/search`")[1].split("\n### ")[0]
+    assert "- Answer 200: `application/json`: [Hits](#hits)" in search
+    (errors,) = re.findall(r"- Errors: (.*)", search)
+    for status in errors.split(", "):
+        assert f"\n| {status} | " in text.split("## Errors")[1]
 
 
 def test_every_page_is_in_the_table_of_contents_of_the_site() -> None:

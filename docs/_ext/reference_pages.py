@@ -119,7 +119,10 @@ def http(document: dict[str, Any]) -> str:
             lines += [f"### `{method.upper()} {path}`", "", _markdown(route.get("description", "")), ""]
             lines += _parameters(route)
             lines += _bodies(route)
-            lines += [*_table(("Status", "Meaning", "Content"), _answers(route)), ""]
+            lines += [*_answers(route), ""]
+    errors = {status: "; ".join(texts) for status, texts in sorted(_errors(document).items())}
+    lines += ["## Errors", "", f"The body of an error is `application/problem+json`: {_link('Problem')}.", ""]
+    lines += [*_table(("Status", "Meaning"), [(status, _cell(text)) for status, text in errors.items()]), ""]
     lines += ["## Objects", ""]
     for name, schema in document["components"]["schemas"].items():
         lines += [f"### {name}", "", _markdown(schema.get("description", "")), "", *_fields(schema), ""]
@@ -143,12 +146,26 @@ def _bodies(route: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _answers(route: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
+def _answers(route: dict[str, Any]) -> list[str]:
+    """A line for each answer that is no error, and one that names the errors."""
+    lines, errors = [], []
     for status, answer in route["responses"].items():
+        if int(status) >= 400:
+            errors.append(status)
+            continue
         kinds = [f"`{media}`: {_kind(body.get('schema', {}))}" for media, body in answer.get("content", {}).items()]
-        rows.append((status, _cell(answer["description"]), "; ".join(kinds)))
-    return rows
+        lines.append(f"- Answer {status}: {'; '.join(kinds) or _cell(answer['description'])}")
+    return [*lines, *([f"- Errors: {', '.join(errors)}"] if errors else [])]
+
+
+def _errors(document: dict[str, Any]) -> dict[str, list[str]]:
+    """Status of each error -> its meanings, each once."""
+    found: dict[str, list[str]] = {}
+    for route in (route for methods in document["paths"].values() for route in methods.values()):
+        for status, answer in route["responses"].items():
+            if int(status) >= 400 and answer["description"] not in found.setdefault(status, []):
+                found[status].append(answer["description"])
+    return found
 
 
 def _fields(schema: dict[str, Any]) -> list[str]:
@@ -162,8 +179,7 @@ def _fields(schema: dict[str, Any]) -> list[str]:
 def _kind(schema: dict[str, Any]) -> str:
     """A type in words: `list of integer`, or a link to the object."""
     if "$ref" in schema:
-        name = schema["$ref"].rsplit("/", 1)[1]
-        return f"[{name}](#{name.lower()})"
+        return _link(schema["$ref"].rsplit("/", 1)[1])
     if "anyOf" in schema:
         return " or ".join(_kind(part) for part in schema["anyOf"])
     if "enum" in schema:
@@ -173,6 +189,10 @@ def _kind(schema: dict[str, Any]) -> str:
     if schema.get("format") == "binary":
         return "file"
     return str(schema.get("type", "any"))
+
+
+def _link(name: str) -> str:
+    return f"[{name}](#{name.lower()})"
 
 
 def _default(schema: dict[str, Any]) -> str:
