@@ -30,7 +30,7 @@ check: $(READY) ## lint, format, types, architecture
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 docs: $(READY) ## the documentation site, in docs/_build/html
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
 
 bench: $(READY) ## the benchmarks that need no data of your own: views per second
 	$(BIN)/python benchmarks/views.py

@@ -31,7 +31,8 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!spq\.).*"), ("py:.*", r"spq\..*\.(Floats|Query|Box|Labels|T)")]  # other packages
+# types in signatures may be internal or of other packages, whose pages are not fetched
+nitpick_ignore_regex = [("py:class", r".*"), ("py:.*", r"(?!spq\.).*")]
 
 html_theme = "furo"
 html_title = "spq"

@@ -218,9 +218,9 @@ def test_arrays_and_tensors_of_every_layout_give_the_same_picture() -> None:
         (np.zeros((4, 4), np.int64), "pixels of type int64 are ambiguous"),
         (np.full((4, 4), 2.0), "must lie in 0..1"),
         (np.full((4, 4), np.nan), "must lie in 0..1"),
-        (np.zeros((0, 4), np.uint8), "is no picture"),
-        (np.zeros(4, np.uint8), "is no picture"),
-        (np.zeros((2, 4, 4, 3), np.uint8), "is no picture"),
+        (np.zeros((0, 4), np.uint8), "is not a picture"),
+        (np.zeros(4, np.uint8), "is not a picture"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "is not a picture"),
     ],
 )
 def test_an_array_that_is_no_picture_is_refused(array: np.ndarray, reason: str) -> None:

@@ -134,7 +134,9 @@ def test_a_disk_that_goes_while_it_is_listed_is_no_shorter_list(
         return honest(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(DataError, match="replaced while it was listed" if left else "no such folder any more: .*disk"):
+    with pytest.raises(
+        DataError, match="replaced while it was listed" if left else "the folder no longer exists: .*disk"
+    ):
         open_images(root)
 
 
@@ -511,7 +513,7 @@ def test_fashion_mnist_is_looked_up_under_spq_data_and_then_where_debian_puts_it
         assert value_of(images, 1) == value
         assert [images.class_names[label] for label in images.labels] == ["ankle boot", "t-shirt"]
     (tmp_path / "debian" / "t10k-images-idx3-ubyte.gz").write_bytes(b"junk")
-    with pytest.raises(DataError, match=r"is damaged .*; fetch it again"):
+    with pytest.raises(DataError, match=r"is damaged .*; download it again"):
         open_images("fashion-mnist:test")
 
 
@@ -529,7 +531,7 @@ def test_a_set_that_is_nowhere_is_fetched_and_a_failure_names_the_remedy(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(named, "DEBIAN_FASHION", tmp_path)
     monkeypatch.setattr(torchvision.datasets, theirs, refuse)
-    with pytest.raises(DataError, match=r"nor to be fetched \(TimeoutError\); set SPQ_DATA"):
+    with pytest.raises(DataError, match=r"the download failed \(TimeoutError\); set SPQ_DATA"):
         open_images(f"{kind}:test")
 
 

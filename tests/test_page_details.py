@@ -41,7 +41,7 @@ def test_details_tell_what_is_known_and_why_it_matched(page: Page, server: str) 
     original = panel.get_by_role("link", name="Open original").get_attribute("href")
     assert page.request.get(server + original).headers["content-type"] == "image/png"
     panel.locator(".bars a").first.click()
-    expect(page.locator("#word-grid img.there").first).to_be_visible()
+    expect(page.locator("#word-grid img.loaded").first).to_be_visible()
     assert state(page)["view"] == "codewords"
 
 
@@ -56,20 +56,20 @@ def test_distances_below_zero_are_shown_cut_off_and_explained(
     with served(tmp_path / "i", model, tmp_path / "cache") as server, tab(browser) as page:
         page.goto(f"{server}#like=3")
         wait_for_pictures(page)
-        shown = [float(text) for text in page.locator("#grid .tile:visible .far").all_inner_texts()]
+        shown = [float(text) for text in page.locator("#grid .tile:visible .distance").all_inner_texts()]
         assert shown[0] < 0
         assert shown == sorted(shown)
         page.locator("#cut-off").fill("300")
         expect(page.locator("#summary")).to_contain_text("within")
         limit = float(state(page)["max"])
         assert shown[0] <= limit < 0
-        near = [float(text) for text in page.locator("#grid .tile:visible .far").all_inner_texts()]
+        near = [float(text) for text in page.locator("#grid .tile:visible .distance").all_inner_texts()]
         assert near
         assert max(near) <= limit + 0.005
         tiles(page).nth(2).hover()
         tiles(page).nth(2).get_by_role("button", name="Details").click()
         told = page.locator("#details .why p")
-        expect(told).to_contain_text("a bar below zero brings it nearer")
+        expect(told).to_contain_text("Bars below zero reduce the distance")
         total = float(re.search(r"Distance (\S+)\.", told.inner_text()).group(1))  # type: ignore[union-attr]
         parts = [float(text) for text in page.locator("#details .bars .value").all_inner_texts()]
         assert sum(parts) == pytest.approx(total, abs=0.005 * 9)

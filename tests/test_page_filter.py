@@ -31,7 +31,7 @@ def test_a_filter_is_suggested_applied_and_kept_in_the_address(page: Page) -> No
     assert state(page)["where"] == f"width >= 160 and label = {KIND}"
     tiles(page).first.locator(".picture").click()  # the filter stays
     expect(page.locator("#summary")).to_contain_text("nearest first")
-    assert {text.split(" · ")[-1] for text in page.locator("#grid .tile:visible .what").all_inner_texts()} == {KIND}
+    assert {text.split(" · ")[-1] for text in page.locator("#grid .tile:visible .label").all_inner_texts()} == {KIND}
     page.get_by_role("button", name="Clear the filter").click()
     expect(page.locator("#summary")).to_have_text("203 pictures, nearest first")
 
@@ -76,7 +76,7 @@ def test_a_filter_that_is_wrong_is_told_in_place(page: Page, server: str) -> Non
     assert first_ids(page) == before
     page.goto(f"{server}#where=width+>")
     page.reload()
-    expect(page.locator("#pictures-message h2")).to_have_text("The filter is not understood")
+    expect(page.locator("#pictures-message h2")).to_have_text("The filter is not valid")
     expect(page.locator("#where-error")).to_be_visible()
     page.locator("#pictures-message").get_by_role("button", name="Clear the filter").click()
     wait_for_pictures(page)

@@ -30,8 +30,8 @@ VIEWS = {
 
 
 SHOWN = {
-    "filter": "#where-error", "details": ".bars li", "map": "#map-text:not(:empty)", "lasso": "#map-grid img.there",
-    "codewords": ".card img", "codeword": "#word-grid img.there", "copies": ".group",
+    "filter": "#where-error", "details": ".bars li", "map": "#map-text:not(:empty)", "lasso": "#map-grid img.loaded",
+    "codewords": ".card img", "codeword": "#word-grid img.loaded", "copies": ".group",
 }  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_axe_finds_nothing_in_any_view(browser: Any, server: str, width: int) ->
         for name, address in VIEWS.items():
             page.goto("about:blank")
             page.goto(server + address.format(used=int(np.argmax(counts))))
-            expect(page.locator(SHOWN.get(name, "#grid img.there")).first).to_be_visible()
+            expect(page.locator(SHOWN.get(name, "#grid img.loaded")).first).to_be_visible()
             look(name)
         page.keyboard.press("?")
         look("help")
@@ -83,7 +83,7 @@ def test_nothing_sticks_out_on_a_phone(browser: Any, server: str) -> None:
     with tab(browser, viewport={"width": 320, "height": 640}, is_mobile=True, has_touch=True) as page:
         for name in ("all", "answers", "details", "map", "codewords", "copies"):
             page.goto(server + VIEWS[name])
-            expect(page.locator(SHOWN.get(name, "#grid img.there")).first).to_be_visible()
+            expect(page.locator(SHOWN.get(name, "#grid img.loaded")).first).to_be_visible()
             assert page.evaluate("document.documentElement.scrollWidth") <= 320, name
 
 

@@ -132,6 +132,6 @@ def test_what_could_not_be_had_of_a_list_is_asked_for_again(page: Page) -> None:
     page.route("**/api/browse?*offset=100*", fail_once)
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
     expect(page.locator("#toast")).to_contain_text("broken for a moment")
-    last = "[...document.querySelectorAll('#grid .tile[data-id] img.there')].some((i) => i.closest('.tile').dataset.id > 150)"
+    last = "[...document.querySelectorAll('#grid .tile[data-id] img.loaded')].some((i) => i.closest('.tile').dataset.id > 150)"
     wait_until(page, last)
     assert len(failures) == 1

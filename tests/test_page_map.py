@@ -42,7 +42,7 @@ def test_the_map_moves_zooms_and_a_lasso_lists_what_it_holds(page: Page) -> None
     for x, y in ((0.6, 0.01), (0.6, 0.99), (0.01, 0.99)):
         page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=5)
     page.mouse.up()
-    expect(page.locator("#map-list img.there").first).to_be_visible()
+    expect(page.locator("#map-list img.loaded").first).to_be_visible()
     listed = int(page.locator("#map-list-text").inner_text().split()[0])
     assert 0 < listed < 204
     address = page.url

@@ -34,7 +34,7 @@ def test_a_region_drawn_by_mouse_is_searched_with(page: Page, server: str) -> No
     sent = json.loads(asked.value.post_data)
     assert sent["box"] == [int(value) for value in state(page)["box"].split(",")]
     assert sent["box"][2] < 120
-    expect(page.locator("#asked .region")).to_be_visible()
+    expect(page.locator("#query-pictures .region")).to_be_visible()
 
 
 def test_a_region_can_be_drawn_by_keys_and_taken_back(page: Page, server: str) -> None:
@@ -68,7 +68,7 @@ def test_a_region_can_be_drawn_by_finger(browser: Any, server: str) -> None:
             touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
         touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
         phone.locator("#region-use").click()  # Playwright makes no click of a tap after raw touches
-        expect(phone.locator("#asked .region")).to_be_visible()
+        expect(phone.locator("#query-pictures .region")).to_be_visible()
         x, _, width, _ = map(int, state(phone)["box"].split(","))
         assert x == pytest.approx(0.1 * 120, abs=4) or x > 0
         assert width > x

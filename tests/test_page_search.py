@@ -23,7 +23,7 @@ def test_a_click_finds_more_like_it_and_back_leads_back(page: Page) -> None:
     tiles(page).nth(5).locator(".picture").click()
     expect(page.locator("#summary")).to_have_text("203 pictures, nearest first")
     assert state(page) == {"like": before[5]}
-    distances = [float(text) for text in page.locator("#grid .far").all_inner_texts()[:10]]
+    distances = [float(text) for text in page.locator("#grid .distance").all_inner_texts()[:10]]
     assert distances == sorted(distances)
     page.go_back()
     expect(page.locator("#query")).to_be_hidden()
@@ -36,7 +36,7 @@ def test_pictures_are_marked_for_and_against_and_searched_again(page: Page) -> N
     tiles(page).nth(1).get_by_role("button", name="Like this", exact=True).click()
     tiles(page).nth(3).hover()
     tiles(page).nth(3).get_by_role("button", name="Not like this").click()
-    expect(page.locator("#asked .chip.waiting")).to_have_count(2)
+    expect(page.locator("#query-pictures .chip.waiting")).to_have_count(2)
     assert state(page) == {"plus": ids[1], "minus": ids[3]}
     with page.expect_request("**/api/search") as asked:
         page.get_by_role("button", name="Search again").click()
@@ -64,7 +64,7 @@ def test_the_slider_cuts_off_what_is_far(page: Page, server: str) -> None:
     page.locator("#cut-off").fill("300")
     expect(page.locator("#summary")).to_contain_text("within")
     limit = float(state(page)["max"])
-    shown = [float(text) for text in page.locator("#grid .tile:visible .far").all_inner_texts()]
+    shown = [float(text) for text in page.locator("#grid .tile:visible .distance").all_inner_texts()]
     assert shown
     assert max(shown) <= limit + 0.005
     address = page.url
@@ -76,7 +76,7 @@ def test_the_slider_cuts_off_what_is_far(page: Page, server: str) -> None:
 
 def test_a_cut_off_before_the_first_says_how_to_go_on(page: Page, server: str) -> None:
     page.goto(f"{server}#like=3&max=-1")
-    expect(page.locator("#pictures-message h2")).to_have_text("Nothing is nearer than -1.00")
+    expect(page.locator("#pictures-message h2")).to_have_text("No picture within distance -1.00")
     page.get_by_role("button", name="Show all distances").click()
     expect(page.locator("#summary")).to_have_text("203 pictures, nearest first")
 
@@ -120,9 +120,9 @@ def test_the_link_past_the_head_leaves_the_search_as_it_is(page: Page, server: s
 
 def test_how_it_looks_is_chosen_and_kept(page: Page) -> None:
     wait_for_pictures(page)
-    page.get_by_role("button", name="How it looks").click()
+    page.get_by_role("button", name="Appearance").click()
     page.get_by_label("Dark").check()
-    page.get_by_label("Whole").check()
+    page.get_by_label("Whole picture").check()
     page.locator("#size").fill("300")
     columns = page.locator("#grid").get_attribute("aria-colcount")
     page.reload()

@@ -91,7 +91,7 @@ def test_cifar10_that_is_not_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -
     few = ArrayImages("cifar10:few", np.zeros((90, 1, 1), np.uint8), np.arange(90) % 9, CIFAR_CLASSES)
     monkeypatch.setattr(protocols, "open_images", lambda _: few)
     with pytest.raises(
-        DataError, match="a class of CIFAR-10 has 0 pictures left, the protocol draws 1,000; is the coll"
+        DataError, match="a class of CIFAR-10 has 0 pictures left, but the protocol draws 1,000; check that the coll"
     ):
         load_protocol("cifar10-i")
 
@@ -133,7 +133,7 @@ def test_mirflickr_is_read_from_its_original_layout(tmp_path: Path) -> None:
 def test_mirflickr_with_missing_or_damaged_annotations_is_refused(tmp_path: Path) -> None:
     root = mirflickr(tmp_path, 3, lambda _: [1])
     (root / "mirflickr25k_annotations_v080" / "sky.txt").write_text("one\n")
-    with pytest.raises(DataError, match=r"sky\.txt should hold whole numbers alone"):
+    with pytest.raises(DataError, match=r"sky\.txt must contain only whole numbers"):
         open_images(f"mirflickr:{root}")
     (root / "mirflickr25k_annotations_v080" / "sky.txt").unlink()
     with pytest.raises(DataError, match=r"lacks the annotations sky\.txt; unpack"):
@@ -152,7 +152,7 @@ def test_flickr25k_draws_two_thousand_queries_and_five_thousand_to_train(tmp_pat
 def test_flickr25k_of_too_few_pictures_is_refused() -> None:
     split = split_flickr25k(np.ones((9, 2), bool), np.random.default_rng(0), queries=2, training=7)
     assert (len(split.queries), len(split.gallery), len(split.training)) == (2, 7, 7)
-    with pytest.raises(DataError, match="MIRFLICKR-25000 has 9 pictures left, the protocol draws 7,000"):
+    with pytest.raises(DataError, match="MIRFLICKR-25000 has 9 pictures left, but the protocol draws 7,000"):
         split_flickr25k(np.ones((9, 2), bool), np.random.default_rng(0))
 
 
@@ -193,7 +193,7 @@ def test_nuswide_of_unequal_or_too_few_lists_is_refused(tmp_path: Path) -> None:
     root = nuswide(tmp_path, np.ones((5, 21), bool))
     file = root / "Groundtruth" / "AllLabels" / "Labels_c07.txt"
     file.write_text("1\n0\n")
-    with pytest.raises(DataError, match=r"Labels_c07\.txt has 2 rows, Imagelist\.txt 5; unpack both anew"):
+    with pytest.raises(DataError, match=r"Labels_c07\.txt has 2 rows, Imagelist\.txt 5; unpack both again"):
         open_images(f"nuswide:{root}")
     file.unlink()
     with pytest.raises(DataError, match=r"lacks Labels_CONCEPT\.txt files \(20 of at least 21 found\)"):
@@ -214,7 +214,7 @@ def test_nuswide21_draws_by_concept(tmp_path: Path) -> None:
 def test_nuswide21_says_which_concept_has_too_few() -> None:
     labels = np.ones((50, 2), bool)
     labels[3:, 1] = False
-    with pytest.raises(DataError, match=r"concept 1 has [0-3] pictures left, the protocol draws 5"):
+    with pytest.raises(DataError, match=r"concept 1 has [0-3] pictures left, but the protocol draws 5"):
         split_nuswide21(labels, np.random.default_rng(0), per_query=5, per_train=1)
 
 
@@ -235,7 +235,7 @@ def test_an_unknown_protocol_or_one_without_its_files_is_a_usage_error() -> None
     ):
         load_protocol("cifar")
     for name in ("flickr25k", "nuswide21"):
-        with pytest.raises(ConfigError, match=f"protocol {name} needs --root"):
+        with pytest.raises(ConfigError, match=f"protocol {name} needs `root`"):
             load_protocol(name)
     assert PROTOCOLS == ["cifar10-spq", "cifar10-i", "cifar10-ii", "flickr25k", "nuswide21"]
 
@@ -268,7 +268,7 @@ def test_queries_that_sit_in_the_gallery_are_refused(photos: Path, tmp_path: Pat
 
 
 def test_collections_that_do_not_speak_of_the_same_classes_are_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has the class 'hat', the gallery has not; give both the same classes"):
+    with pytest.raises(DataError, match="has the class 'hat', but the gallery does not; give both the same classes"):
         custom_protocol(photos, classes(tmp_path / "hats", "hat", "bag"))
     bare = classes(tmp_path / "bare", "bag")
     with pytest.raises(DataError, match=r"bare has no labels; evaluation needs class subfolders or a metadata\.csv"):

@@ -178,8 +178,8 @@ def test_a_refusal_is_told_from_a_failure_and_says_what_is_wrong(site: Site, vis
             window.api.search({ query }).then(() => "", (error) => `${error.kind}: ${error.message}`)))""",
         [{"ids": []}, {"ids": [10**6]}, {"ids": [5], "where": "colour = red"}, {"ids": [5], "where": "width >"}],
     )
-    assert kinds[0] == "refused: nothing to be like; give a picture"
-    assert kinds[1] == "refused: no picture 1000000 here"
+    assert kinds[0] == "refused: no picture to search with; give one"
+    assert kinds[1] == "refused: no picture 1000000 on this site"
     known = "columns are path, width, height, size, time, label, price, shop"
     assert kinds[2] == f"refused: unknown column colour at 1; {known}"
     assert kinds[3].startswith("refused: ends at 8; expected a value")
@@ -190,14 +190,14 @@ def test_the_page_itself_searches_marks_and_shows_every_view_below_a_sub_path(
 ) -> None:
     page = visit(site)
 
-    expect(page.locator("#grid img.there").first).to_be_visible()
-    assert page.locator("[data-give]:visible").count() == 0
+    expect(page.locator("#grid img.loaded").first).to_be_visible()
+    assert page.locator("[data-pick]:visible").count() == 0
     chosen = int(tiles(page).nth(3).get_attribute("data-id"))
     tiles(page).nth(3).click()
     expected = [hit.id for hit in site.index.search(chosen, 6, exclude=[chosen])]
     expect(tiles(page).first).to_have_attribute("data-id", str(expected[0]))
     assert [int(tiles(page).nth(n).get_attribute("data-id")) for n in range(6)] == expected
-    expect(page.locator("#grid img.there").first).to_be_visible()
+    expect(page.locator("#grid img.loaded").first).to_be_visible()
     for view, there in (("map", "#map-text"), ("codewords", "#cards > *"), ("copies", "#groups img")):
         page.locator(f"nav.views a[data-view={view}]").click()
         expect(page.locator(there).first).to_be_visible()
@@ -208,7 +208,7 @@ def test_the_page_itself_searches_marks_and_shows_every_view_below_a_sub_path(
 def test_axe_finds_nothing_on_a_site(site: Site, visit: Callable[..., Page]) -> None:
     page, found = visit(site), []
     show_large_tiles(page)  # few, as all are alike
-    pictures = "#grid img.there"
+    pictures = "#grid img.loaded"
     for hash_, there in (
         ("", pictures), ("#like=3&item=5", ".bars li"), ("#view=map", "#map-text:not(:empty)"),
         ("#view=codewords", ".card img"), ("#view=copies", ".group"),

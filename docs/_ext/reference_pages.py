@@ -66,10 +66,15 @@ def recipes() -> str:
         for key in dataclasses.fields(kind):
             default = getattr(kind(), key.name)
             values = {name: getattr(getattr(recipe, section.name), key.name) for name, recipe in known.items()}
-            shown = [_value(value) if value != default else "" for value in values.values()]
-            rows.append((f"`{key.name}`", _value(default), *shown, _cell(meanings.get(key.name, ""))))
-        lines += [*_table(("Key", "Default", *(f"`{name}`" for name in known), "Meaning"), rows), ""]
+            others = "; ".join(_grouped({name: value for name, value in values.items() if value != default}))
+            rows.append((f"`{key.name}`", _cell(meanings.get(key.name, "")), _value(default), others))
+        lines += [*_table(("Key", "Meaning", "Default", "Other values"), rows), ""]
     return "\n".join(lines)
+
+
+def _grouped(values: dict[str, object]) -> list[str]:
+    """Each value once, with the recipes that have it."""
+    return [f"{_value(v)} in {', '.join(n for n in values if values[n] == v)}" for v in dict.fromkeys(values.values())]
 
 
 def _comments(source: str) -> dict[str, str]:
@@ -114,7 +119,10 @@ def http(document: dict[str, Any]) -> str:
             lines += [f"### `{method.upper()} {path}`", "", _markdown(route.get("description", "")), ""]
             lines += _parameters(route)
             lines += _bodies(route)
-            lines += [*_table(("Status", "Meaning", "Content"), _answers(route)), ""]
+            lines += [*_answers(route), ""]
+    errors = {status: "; ".join(texts) for status, texts in sorted(_errors(document).items())}
+    lines += ["## Errors", "", f"The body of an error is `application/problem+json`: {_link('Problem')}.", ""]
+    lines += [*_table(("Status", "Meaning"), [(status, _cell(text)) for status, text in errors.items()]), ""]
     lines += ["## Objects", ""]
     for name, schema in document["components"]["schemas"].items():
         lines += [f"### {name}", "", _markdown(schema.get("description", "")), "", *_fields(schema), ""]
@@ -138,12 +146,26 @@ def _bodies(route: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _answers(route: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
+def _answers(route: dict[str, Any]) -> list[str]:
+    """A line for each answer that is no error, and one that names the errors."""
+    lines, errors = [], []
     for status, answer in route["responses"].items():
+        if int(status) >= 400:
+            errors.append(status)
+            continue
         kinds = [f"`{media}`: {_kind(body.get('schema', {}))}" for media, body in answer.get("content", {}).items()]
-        rows.append((status, _cell(answer["description"]), "; ".join(kinds)))
-    return rows
+        lines.append(f"- Answer {status}: {'; '.join(kinds) or _cell(answer['description'])}")
+    return [*lines, *([f"- Errors: {', '.join(errors)}"] if errors else [])]
+
+
+def _errors(document: dict[str, Any]) -> dict[str, list[str]]:
+    """Status of each error -> its meanings, each once."""
+    found: dict[str, list[str]] = {}
+    for route in (route for methods in document["paths"].values() for route in methods.values()):
+        for status, answer in route["responses"].items():
+            if int(status) >= 400 and answer["description"] not in found.setdefault(status, []):
+                found[status].append(answer["description"])
+    return found
 
 
 def _fields(schema: dict[str, Any]) -> list[str]:
@@ -157,8 +179,7 @@ def _fields(schema: dict[str, Any]) -> list[str]:
 def _kind(schema: dict[str, Any]) -> str:
     """A type in words: `list of integer`, or a link to the object."""
     if "$ref" in schema:
-        name = schema["$ref"].rsplit("/", 1)[1]
-        return f"[{name}](#{name.lower()})"
+        return _link(schema["$ref"].rsplit("/", 1)[1])
     if "anyOf" in schema:
         return " or ".join(_kind(part) for part in schema["anyOf"])
     if "enum" in schema:
@@ -170,12 +191,21 @@ def _kind(schema: dict[str, Any]) -> str:
     return str(schema.get("type", "any"))
 
 
+def _link(name: str) -> str:
+    return f"[{name}](#{name.lower()})"
+
+
 def _default(schema: dict[str, Any]) -> str:
     return f"`{schema['default']}`" if schema.get("default") is not None else ""
 
 
 def _value(value: object) -> str:
-    return f"`{list(value) if isinstance(value, tuple) else value}`" if value != "" else '`""`'
+    """A value as TOML writes it, numbers with five digits at most."""
+    if isinstance(value, tuple):
+        return f"`[{', '.join(_value(item).strip('`') for item in value)}]`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value:.5g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Collections of pictures, decoding, protocols. Imports only `common`, `config` and `errors`, as every folder may."""
+"""Collections of pictures, decoding and protocols. May import only `common`, `config` and `errors`."""

@@ -1,4 +1,4 @@
-"""Pictures inside Parquet files (Hugging Face layout) and tar files (WebDataset layout), read where they lie."""
+"""Pictures inside Parquet files (Hugging Face layout) and tar files (WebDataset layout), read without unpacking."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from spq.data.folder import EXTENSIONS, HEIF
 from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers, multi_hot
 from spq.errors import DataError, ImageError
 
-MAX_CLASSES = 1_000_000  # larger numbers are names, such as a customer's, and get numbers of their own
+MAX_CLASSES = 1_000_000  # larger labels are not class numbers but names, such as customer numbers
 
 
 class ParquetImages(ImageSet):
-    """Column `image: struct<bytes, path>` or plain binary, and `label` (int, string or a list) where there is one.
+    """Column `image: struct<bytes, path>` or plain binary, and an optional column `label` (int, string or a list).
 
-    The encoded bytes stay in Arrow's memory, in the pieces they were read in: 50,000 CIFAR pictures are 16 MB.
+    The encoded bytes stay in Arrow's memory, in the chunks of the file: 50,000 CIFAR pictures take 16 MB.
     """
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
@@ -33,14 +33,14 @@ class ParquetImages(ImageSet):
             schemas = [pq.read_schema(file).names for file in files]
             columns = [column for column in ("image", "label") if all(column in names for names in schemas)]
             if "image" not in columns:
-                there = ", ".join(schemas[0])
-                raise DataError(f"{name} has no column image, only {there}; use the Hugging Face layout")
+                found = ", ".join(schemas[0])
+                raise DataError(f"{name} has no column image, only {found}; use the Hugging Face layout")
             table = pa.concat_tables([pq.read_table(file, columns=columns, memory_map=True) for file in files])
             labels, class_names = _labels(table["label"].to_pylist()) if "label" in columns else (None, [])
-            class_names = _told_names(pq.read_schema(files[0]).metadata, labels) or class_names
+            class_names = _stored_names(pq.read_schema(files[0]).metadata, labels) or class_names
             self.chunks, paths = _bytes_and_paths(name, table["image"])
         except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-            raise DataError(f"{name} is not readable as Parquet: {first_line(error)}; save it anew") from None
+            raise DataError(f"{name} is not readable as Parquet: {first_line(error)}; save it again") from None
         if not len(table):
             raise DataError(f"no pictures in {name}; the table has no rows")
         self.ends = np.cumsum([len(chunk) for chunk in self.chunks])
@@ -49,7 +49,7 @@ class ParquetImages(ImageSet):
 
     def _cell(self, position: int) -> Any:
         number = int(np.searchsorted(self.ends, position, "right"))
-        return self.chunks[number][position - int(self.ends[number])]  # negative: counted from the chunk's end
+        return self.chunks[number][position - int(self.ends[number])]  # negative: counted from the end of the chunk
 
     def read(self, position: int) -> bytes:
         return self._cell(position).as_py() or b""
@@ -58,11 +58,11 @@ class ParquetImages(ImageSet):
         return len(self._cell(position).as_buffer() or b""), self.mtime
 
 
-def _told_names(metadata: dict[bytes, bytes] | None, labels: Labels | None) -> list[str]:
-    """Names of class numbers as Hugging Face's datasets writes them beside a schema; none where there are none that fit."""
+def _stored_names(metadata: dict[bytes, bytes] | None, labels: Labels | None) -> list[str]:
+    """Read class names that Hugging Face's datasets stores with the schema; an empty list if they do not fit the labels."""
     try:
-        told = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-        names = [str(name) for name in told["info"]["features"]["label"]["names"]]
+        stored = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        names = [str(name) for name in stored["info"]["features"]["label"]["names"]]
     except (ValueError, KeyError, TypeError, RecursionError):
         return []
     fit = labels is not None and labels.ndim == 1 and labels.max(initial=0) < len(names) == len(set(names))
@@ -70,7 +70,7 @@ def _told_names(metadata: dict[bytes, bytes] | None, labels: Labels | None) -> l
 
 
 def _bytes_and_paths(name: str, column: Any) -> tuple[list[Any], list[str | None]]:
-    """The binary arrays of an image column, one a chunk (joined, they might pass Arrow's 2 GB), and its paths."""
+    """Return the binary arrays of an image column, one for each chunk, and its paths. One array could exceed Arrow's 2 GB."""
     import pyarrow as pa
 
     if pa.types.is_struct(column.type):
@@ -86,11 +86,10 @@ def _bytes_and_paths(name: str, column: Any) -> tuple[list[Any], list[str | None
 
 
 class TarImages(ImageSet):
-    """WebDataset: members that share a key (the name up to the first dot) are one sample: a picture, and `.cls` or
-    `.json` (its `label`) beside it. Members are read by offset, nothing is unpacked.
+    """WebDataset: members with the same key (the name up to the first dot) are one sample.
 
-    The id of a picture is its key, or, where there is more between that and the extension or the key is another picture's,
-    its whole name.
+    A sample is a picture with an optional `.cls`, or `.json` with a `label`. Members are read by offset without unpacking. The id
+    of a picture is its key. It is the whole name if there is more text before the extension, or if another picture has the key.
     """
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
@@ -112,7 +111,9 @@ class TarImages(ImageSet):
     def read(self, position: int) -> bytes:
         number, offset, size = self.members[position]
         try:
-            with self.files[number].open("rb") as handle:  # opened each time (microseconds), so threads share nothing
+            with self.files[number].open(
+                "rb"
+            ) as handle:  # opened each time, which takes microseconds, so that threads share nothing
                 handle.seek(offset)
                 return handle.read(size)
         except OSError as error:
@@ -138,7 +139,7 @@ def _samples(name: str, file: Path) -> list[tuple[str, tuple[int, int], Any]]:
                     continue
                 suffix = extension.rpartition(".")[2]
                 if f".{suffix.lower()}" in extensions:
-                    here = key, member.name  # the same name once more takes the place of the first, as in tar itself
+                    here = key, member.name  # a repeated name replaces the first one, as in tar itself
                     id_ = key if suffix == extension and members.get(key, here) == here else name_to_id(member.name)
                     pictures[id_], members[id_] = (member.offset_data, member.size), here
                 elif extension in ("cls", "json"):
@@ -146,7 +147,7 @@ def _samples(name: str, file: Path) -> list[tuple[str, tuple[int, int], Any]]:
                     labels[key] = _label(extension, handle.read() if handle else b"", labels.get(key))
     except (tarfile.TarError, OSError, ValueError) as error:
         reason = first_line(error)
-        raise DataError(f"{name}: {file.name} is not an uncompressed tar file: {reason}; pack it anew") from None
+        raise DataError(f"{name}: {file.name} is not an uncompressed tar file: {reason}; create it again") from None
     return [(id_, pictures[id_], labels.get(members[id_][0])) for id_ in pictures]
 
 
@@ -173,7 +174,7 @@ def _labels(values: list[Any]) -> tuple[Labels | None, list[str]]:
 
 
 def _unique(names: Sequence[str | None], count: int) -> list[str]:
-    """The names where they are all there and differ, else row numbers."""
+    """Return the names if all exist and differ, else row numbers."""
     if all(names) and len(set(names)) == count:
         return [str(name) for name in names]
     return [f"{position:0{len(str(count - 1))}d}" for position in range(count)]

@@ -1,4 +1,4 @@
-"""The one way from any picture to pixels: decode, orient, flatten to RGB, resize. Every command goes through here."""
+"""From any picture to pixels: decode, orient, convert to RGB, resize. All commands use this module."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 ImageInput: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.generic] | torch.Tensor"
 
-PER_TASK = 64  # pictures that a thread decodes in a row: tiny ones would take less time than handing them out
-MAX_PIXELS = 178_956_970  # where Pillow itself stops; a host program that sets Pillow's limit lower is obeyed
+PER_TASK = 64  # pictures in one task of a thread; for tiny pictures, single tasks would cost more than decoding
+MAX_PIXELS = 178_956_970  # Pillow's own limit; a lower limit set in Pillow also counts
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -37,11 +37,11 @@ _UPRIGHT = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # EXIF orientation -> what undoes it
+}  # EXIF orientation -> the operation that undoes it
 
 
 class SomeImages(Protocol):
-    """What `load_pixels` needs of a collection."""
+    """The part of a collection that `load_pixels` uses."""
 
     def __len__(self) -> int: ...
     def image(self, position: int, size_hint: int | None = None) -> Image.Image: ...
@@ -49,8 +49,13 @@ class SomeImages(Protocol):
 
 @dataclass(frozen=True)
 class Pixels:
-    """array: (N, 3, S, S) uint8. kept: (N,) positions in the collection. full_sizes: (N, 2) width and height as stored,
-    upright. failures: (position, reason) of the others."""
+    """Decoded pictures of a collection.
+
+    Attributes:
+        array: (N, 3, S, S) uint8. kept: (N,) their positions in the collection.
+        full_sizes: (N, 2) width and height of the upright picture as stored.
+        failures: (position, reason) of the unreadable pictures.
+    """
 
     array: NDArray[np.uint8]
     kept: NDArray[np.int64]
@@ -61,16 +66,16 @@ class Pixels:
 def load_image(
     source: ImageInput, size_hint: int | None = None, name: str = "", max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """A picture as RGB, upright, alpha on white, its first frame; `info["full_size"]` is (width, height) as stored.
+    """Load a picture: first frame, upright, RGB, alpha on white; `info["full_size"]` is (width, height) as stored.
 
     Args:
         source: path, encoded bytes, PIL image, array or tensor: (H, W), (H, W, 1|3|4) or (1|3|4, H, W); uint8, uint16,
             or float in 0..1.
-        size_hint: the shorter side that will be needed; a larger JPEG is then decoded at a fraction of its size.
-        name: what an error calls it, by default its path.
-        max_pixels: a larger file is refused before it is decoded.
+        size_hint: the shorter side that is needed; a larger JPEG is then decoded at a fraction of its size.
+        name: used in errors; by default the path.
+        max_pixels: files with more pixels are refused before decoding.
     Raises:
-        ImageError: names the picture, the reason and, where there is one, the remedy.
+        ImageError: names the picture, the reason and, if there is one, the remedy.
     """
     name = _name(name or source)
     try:
@@ -82,9 +87,9 @@ def load_image(
             with _opened(source) as image:
                 _check_size(image, max_pixels)
                 width, height = image.size
-                if size_hint and image.format in ("JPEG", "MPO"):  # MPO: what many phones write
-                    image.draft("RGB", (2 * size_hint, 2 * size_hint))  # never below twice what is needed
-                sideways = _orientation(image) >= 5 and image.format != "TIFF"  # Pillow turns TIFF by itself
+                if size_hint and image.format in ("JPEG", "MPO"):  # MPO: many phones write it
+                    image.draft("RGB", (2 * size_hint, 2 * size_hint))  # at least twice the needed size
+                sideways = _orientation(image) >= 5 and image.format != "TIFF"  # Pillow rotates TIFF by itself
                 upright = _to_rgb(image)
                 upright.info["full_size"] = (height, width) if sideways else (width, height)
                 return upright
@@ -95,12 +100,12 @@ def load_image(
     except Image.DecompressionBombError:
         reason = f"its pixels are over the limit of {MAX_PIXELS:,}; scale it down first"
         raise ImageError(f"cannot read {name}: {reason}") from None
-    except Exception as error:  # decoders raise anything, from struct.error to RecursionError, on hostile bytes
+    except Exception as error:  # on damaged bytes, decoders raise errors of any type
         raise ImageError(f"cannot read {name}: {first_line(error)}") from None
 
 
 def register_heif() -> bool:
-    """Whether Pillow can open HEIC, which needs pillow-heif."""
+    """Register HEIC with Pillow, and return whether that is possible; it needs pillow-heif."""
     if importlib.util.find_spec("pillow_heif") is None:
         return False
     import pillow_heif
@@ -110,7 +115,7 @@ def register_heif() -> bool:
 
 
 def to_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """(3, size, size) uint8: the whole picture, its sides squeezed to a square, antialiased."""
+    """Resize the whole picture to a square, with antialiasing: (3, size, size) uint8."""
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).transpose(2, 0, 1)
@@ -124,10 +129,11 @@ def load_pixels(
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Pixels:
-    """Decode a collection once, at training size, in threads (Pillow decodes without holding the interpreter).
+    """Decode a collection at training size, in threads; Pillow releases the interpreter lock while it decodes.
 
     Args:
-        positions: which pictures, by default all. progress: called with the number looked at so far.
+        positions: which pictures, by default all. workers: threads, by default all cores.
+        progress: called with the number of pictures so far.
     """
     wanted = np.fromiter(range(len(images)) if positions is None else positions, np.int64)
     array = np.empty((len(wanted), 3, size, size), np.uint8)
@@ -146,7 +152,7 @@ def load_pixels(
         for slot in range(first, min(first + PER_TASK, len(wanted))):
             decode(slot)
 
-    ready = getattr(images, "array", None)  # of pictures that are decoded already, at this size
+    ready = getattr(images, "array", None)  # pictures in memory, perhaps of this size
     if isinstance(ready, np.ndarray) and ready.dtype == np.uint8 and ready.shape[1:] == (size, size, 3):
         full_sizes[:] = size
         return Pixels(np.ascontiguousarray(ready[wanted].transpose(0, 3, 1, 2)), wanted, full_sizes, [])
@@ -163,17 +169,17 @@ def load_pixels(
 
 
 def first_line(error: Exception) -> str:
-    """What went wrong, in one line, for a message of ours."""
+    """Return the first line of an error, for a message of spq."""
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return str(text).splitlines()[0]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings of broken EXIF and the like: the picture itself decides.
+    """Suppress warnings, for example about broken EXIF: only the pixels matter.
 
-    `catch_warnings` swaps state of the whole process, so threads that overlap would restore each other's: the first one
-    in swaps, the last one out restores.
+    `catch_warnings` changes state of the whole process, so overlapping threads would restore each other's state. Therefore the
+    first thread changes it, and the last one restores it.
     """
     global _inside, _caught
     with _lock:
@@ -206,7 +212,7 @@ def _opened(source: str | Path | bytes) -> Image.Image:
 
     try:
         return attempt()
-    except UnidentifiedImageError:  # only now, as loading it takes a while
+    except UnidentifiedImageError:  # only now, because loading pillow-heif is slow
         if not register_heif():
             raise
         return attempt()
@@ -217,7 +223,7 @@ def _why_unidentified(source: ImageInput) -> str:
         try:
             empty = Path(source).stat().st_size == 0
         except OSError:
-            return "it vanished meanwhile"
+            return "the file no longer exists"
     else:
         empty = source == b""
     return "the file is empty" if empty else "not a picture in a known format; `spq doctor` lists those"
@@ -231,11 +237,11 @@ def _check_size(image: Image.Image, limit: int) -> None:
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
-        array = array.transpose(1, 2, 0)  # (C, H, W), as tensors come
+        array = array.transpose(1, 2, 0)  # (C, H, W), as tensors are
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
-        raise ImageError(f"an array of shape {array.shape} is no picture; give (H, W), (H, W, 3) or (3, H, W)")
+        raise ImageError(f"an array of shape {array.shape} is not a picture; give (H, W), (H, W, 3) or (3, H, W)")
     if array.dtype.kind == "f":
         values = array.astype(np.float64)
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
@@ -261,13 +267,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         image = Image.alpha_composite(white, rgba)
-    rgb = image.convert("RGB")  # a copy in any case: the caller's picture stays his
-    rgb.info = {}  # above all no EXIF, which would turn it once more when it is given to us again
+    rgb = image.convert("RGB")  # always a copy: the caller's picture does not change
+    rgb.info = {}  # no EXIF, which would rotate the picture again when it is loaded again
     return rgb
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8; a damaged EXIF block means upright. (`ImageOps.exif_transpose` would refuse the picture for it.)"""
+    """Return the EXIF orientation, 1 to 8; 1 if EXIF is damaged, where `ImageOps.exif_transpose` would raise an error."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
         return value if value in _UPRIGHT else 1
@@ -276,9 +282,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
-    """Pillow's convert clips 16 bits at 255; we scale. Wider ranges (32-bit, float) are stretched to their maximum.
+    """Scale 16 bits to 8, where Pillow's convert would clip at 255. Wider ranges (32-bit, float) are scaled by their maximum.
 
-    Mode I says nothing of the range: up to 255 is taken as 8 bits, up to 65535 as 16.
+    Mode I does not tell the range: values up to 255 count as 8 bits, up to 65535 as 16 bits.
     """
     values = np.asarray(image).astype(np.float64)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
@@ -290,4 +296,4 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(values / full * 255).astype(np.uint8))
 
 
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is a broken picture, whatever another library has set
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated picture is unreadable, even if another library allows it

@@ -1,4 +1,4 @@
-"""A folder of pictures: recursive, in a fixed order, labelled by its subfolders or by a table beside the pictures."""
+"""A folder of pictures: recursive, in a fixed order, labelled by its subfolders or by a table in the folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", 
 }
 HEIF = {".heic", ".heif"}
 NEEDS_HEIF = "HEIC needs pip install 'spq-retrieval[heif]'"
-MAX_BYTES = 2**30  # of a file: one of more is read whole by nobody who has other pictures to index
+MAX_BYTES = 2**30  # larger files are refused, because a file is read into memory
 
 
 class FolderImages(ImageSet):
-    """All pictures below a folder. Hidden files and folders are skipped, links to folders are not followed.
+    """All pictures below a folder. Hidden files and folders are skipped, and links to folders are not followed.
 
-    Labels come from `metadata.csv` or `metadata.parquet`, else from the names of the parent folders when every picture
-    lies in a subfolder. Training never reads them.
+    Labels come from `metadata.csv` or `metadata.parquet`. Without a table they are the names of the parent folders, if every
+    picture is in a subfolder. Training never reads labels.
     """
 
     def __init__(self, name: str, root: Path) -> None:
@@ -38,7 +38,7 @@ class FolderImages(ImageSet):
         ids = [name_to_id(name) for name in self.names]
         unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in failed)
         unopened = [(name_to_id(name), NEEDS_HEIF) for name in found if name in closed]
-        if _identity(name, root) != before:  # the list may be a part of it, and the rest would be taken as deleted
+        if _identity(name, root) != before:  # the list may be incomplete, and the rest would count as deleted
             raise DataError(f"{name} was replaced while it was listed; try again")
         if not ids:
             raise DataError(f"no pictures in {name}; {_hint(unlisted, unopened)}")
@@ -67,7 +67,7 @@ class FolderImages(ImageSet):
     def stat(self, position: int) -> tuple[int, int]:
         path = f"{self.root}/{self.names[position]}"
         try:
-            status = os.stat(path)  # noqa: PTH116 (a Path takes longer than the question)
+            status = os.stat(path)  # noqa: PTH116 (a Path is slower than the call)
         except OSError as error:
             raise ImageError(f"cannot read {path}: {error.strerror}") from None
         return status.st_size, changed_at(status)
@@ -77,25 +77,25 @@ class FolderImages(ImageSet):
 
 
 def _identity(name: str, root: Path) -> tuple[int, int]:
-    """What tells a folder from another of its name: that of a disk from the empty one below it, say.
+    """Return device and inode of a folder; they change, for example, when a disk is unmounted from it.
 
     Raises:
-        DataError: it is not there, or may not be listed, over which os.walk passes.
+        DataError: the folder does not exist or cannot be listed; os.walk would skip it silently.
     """
     try:
         os.scandir(root).close()
         status = root.stat()
     except FileNotFoundError:
-        raise DataError(f"no such folder any more: {name}; it vanished while it was opened") from None
+        raise DataError(f"the folder no longer exists: {name}; it was removed while it was opened") from None
     except OSError as error:
         raise DataError(f"cannot list {name}: {error.strerror}; make the folder readable") from None
     return status.st_dev, status.st_ino
 
 
 def file_of(root: Path, id_: str) -> Path | None:
-    """The file of an id without listing the folder. None where it is no picture of that name, or only the list can tell.
+    """Find the file of an id without listing the folder; None if there is no such picture, or only the list can find it.
 
-    Never a file that the list would not have: a hidden one, one outside, one behind a link to a folder.
+    It never returns a file that the list does not have: hidden, outside the folder, or behind a link to a folder.
     """
     parts = id_.split("/")
     if "\\" in id_ or "\0" in id_ or not all(part and not part.startswith(".") for part in parts):
@@ -107,10 +107,10 @@ def file_of(root: Path, id_: str) -> Path | None:
 
 
 def _walk(root: Path, extensions: set[str], on_error: Callable[[OSError], None]) -> Iterator[str]:
-    """Names below root. One that is not UTF-8 keeps its bytes as surrogates, as Python's file functions want them.
+    """Yield file names below root. Bytes that are not UTF-8 become surrogates, as Python's file functions expect.
 
     Args:
-        on_error: called for each folder that cannot be listed; not for one that vanished meanwhile.
+        on_error: called for each folder that exists but cannot be listed.
     """
 
     def failed(error: OSError) -> None:
@@ -130,7 +130,7 @@ def _suffix(name: str) -> str:
 
 
 def _below(root: Path, error: OSError) -> str:
-    """The folder that an error is about, as an id; `.` where the system does not say."""
+    """Return the folder of an error as an id; `.` if the system does not name it."""
     return name_to_id(Path(error.filename or root).relative_to(root).as_posix())
 
 

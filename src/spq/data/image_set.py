@@ -1,4 +1,4 @@
-"""`ImageSet`: what all collections of pictures are, wherever the pictures lie."""
+"""`ImageSet`: the interface of all collections of pictures."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Labels = NDArray[np.int64] | NDArray[np.bool_]
 
 
 class ImageSet:
-    """N pictures under stable ids.
+    """N pictures with stable ids.
 
     Attributes:
-        name: as the user gave it.
-        ids: unique; the path below the folder with `/`, or the key inside the container.
+        name: as given by the user.
+        ids: unique; the path below the folder with `/`, or the key in the container.
         labels: (N,) int64 class numbers, (N, L) bool for multi-label, or None. Training never reads them.
-        class_names: what the numbers or columns mean.
-        metadata: further columns of a `metadata.csv` or `.parquet`, each of length N.
-        unlisted: (folder, reason) of folders that could not be listed, `.` for any: there may be more pictures in them.
-        unopened: (path, reason) of pictures beside these, of a kind that nothing here opens.
+        class_names: names of the class numbers or columns.
+        metadata: other columns of `metadata.csv` or `.parquet`, each of length N.
+        unlisted: (folder, reason) of folders that cannot be listed and may have more pictures; `.` if the folder is unknown.
+        unopened: (path, reason) of files in a picture format that is not supported here.
     """
 
     def __init__(
@@ -46,37 +46,37 @@ class ImageSet:
         return len(self.ids)
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
-        """The picture, RGB and upright.
+        """Return the picture, RGB and upright.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: it is unreadable.
         """
         return self.decode(position, self.read(position), size_hint)
 
     def read(self, position: int) -> bytes:
-        """Its bytes as stored: the same bytes mean the same picture."""
+        """Return its bytes as stored; equal bytes mean the same picture."""
         raise NotImplementedError
 
     def decode(self, position: int, data: bytes, size_hint: int | None = None) -> Image.Image:
-        """The picture in the bytes that `read` gave, for those who need both and read once."""
+        """Decode bytes from `read`, for callers that need bytes and picture."""
         return load_image(data, size_hint, self.ids[position])
 
     def stat(self, position: int) -> tuple[int, int]:
-        """(size in bytes, time of last change in ns): when both are as before, the picture is taken as unchanged."""
+        """Return (size in bytes, time of last change in ns); if both are the same, the picture counts as unchanged."""
         raise NotImplementedError
 
     def path(self, position: int) -> Path | None:
-        """Where the picture lies as a file of its own; None inside a container."""
+        """Return the path of the picture's file; None inside a container."""
         return None
 
 
 def changed_at(status: os.stat_result) -> int:
-    """Time of last change in ns, at the nearest that 64 bits hold: broken clocks leave dates beyond 1677..2262."""
+    """Return the time of last change in ns, limited to 64 bits; wrong clocks write dates outside 1677..2262."""
     return max(-(2**63), min(2**63 - 1, status.st_mtime_ns))
 
 
 class Subset(ImageSet):
-    """Some pictures of another set, in the given order."""
+    """Some pictures of another collection, in a given order."""
 
     def __init__(self, images: ImageSet, positions: NDArray[np.int64], name: str | None = None) -> None:
         super().__init__(
@@ -106,12 +106,12 @@ class Subset(ImageSet):
 
 
 def subset(images: ImageSet, positions: Iterable[int], name: str | None = None) -> ImageSet:
-    """The pictures at `positions`."""
+    """Return the pictures at `positions` as a collection."""
     return Subset(images, np.fromiter(positions, np.int64), name)
 
 
 def class_numbers(names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
-    """Class names -> (N,) numbers in sorted order of the names, and those names.
+    """Turn class names into (N,) numbers, and return the sorted names too.
 
     >>> class_numbers(["shoe", "hat", "shoe"])
     (array([1, 0, 1]), ['hat', 'shoe'])
@@ -121,7 +121,7 @@ def class_numbers(names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
 
 
 def multi_hot(lists: Sequence[Iterable[Any]]) -> tuple[NDArray[np.bool_], list[str]]:
-    """Lists of labels -> (N, L) bool, and what the columns are.
+    """Turn lists of labels into (N, L) bool, and return the names of the columns too.
 
     >>> multi_hot([["sky"], ["sea", "sky"]])
     (array([[False,  True],

@@ -1,4 +1,4 @@
-"""What is known of the pictures of a folder: `metadata.csv` or `metadata.parquet` beside them, labels and further columns."""
+"""The table of a folder, `metadata.csv` or `metadata.parquet`: labels and other columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Cells = dict[str, list[str]]  # column -> a cell for each row
 
 
 def find_table(root: Path) -> Path | None:
-    """The table of a folder, if there is one.
+    """Return the path of a folder's table, or None.
 
     Raises:
         DataError: there are two.
@@ -30,19 +30,20 @@ def find_table(root: Path) -> Path | None:
 
 
 def read_table(table: Path, ids: list[str]) -> tuple[Labels | None, list[str], Cells]:
-    """Labels, class names and further columns, in the order of `ids`; a picture without a row has empty cells.
+    """Read labels, class names and other columns in the order of `ids`; a picture without a row has empty cells.
 
-    Column `file_name` is the path below the folder; `label` a class; `labels` several, separated by `|` or `;`, or a list.
+    Column `file_name` is the path below the folder, and `label` a class. Column `labels` has several classes, separated by `|`
+    or `;`, or as a list.
 
     Raises:
-        DataError: the file cannot be read, has no column `file_name`, or leaves a picture without a label.
+        DataError: the file is unreadable, has no column `file_name`, or a picture has no label.
     """
     cells = _parquet(table) if table.suffix == ".parquet" else _csv(table)
     if "file_name" not in cells:
         raise DataError(f"{table} has no column file_name, only {_listed(list(cells))}; add it or remove the file")
     names = cells.pop("file_name")
     row = {_composed(name): number for number, name in enumerate(names)}
-    row |= {name: number for number, name in enumerate(names)}  # as it is written goes first
+    row |= {name: number for number, name in enumerate(names)}  # the exact spelling has priority
     rows = [row.get(i, row.get(_composed(i))) for i in ids]
     if names and all(number is None for number in rows):
         raise DataError(
@@ -61,7 +62,7 @@ def read_table(table: Path, ids: list[str]) -> tuple[Labels | None, list[str], C
 
 
 def _composed(name: str) -> str:
-    """With each accent in one with its letter; disks may hold them apart."""
+    """Combine letters and accents into one character; some disks store them separately."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -72,12 +73,12 @@ def _csv(table: Path) -> Cells:
             rows = list(reader)
             columns = list(reader.fieldnames or ())
     except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{table} is not a CSV file in UTF-8: {error}; mend or remove it") from None
+        raise DataError(f"{table} is not a CSV file in UTF-8: {error}; fix or remove it") from None
     return {key: [row.get(key) or "" for row in rows] for key in columns if key}
 
 
 def _parquet(table: Path) -> Cells:
-    """Cells as a CSV file would hold them. Columns of bytes, structs and the like have no such form and are passed over."""
+    """Read cells as text, as in a CSV file. Columns of bytes, structs and similar types are skipped."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -85,11 +86,11 @@ def _parquet(table: Path) -> Cells:
         schema = pq.read_schema(table)
         columns = [field.name for field in schema if _is_plain(field.type)]
         read = pq.read_table(table, columns=columns)
-        several = "label" in columns and _is_list(schema.field("label").type)
+        is_multi_label = "label" in columns and _is_list(schema.field("label").type)
         cells = {name: [_text(value) for value in read[name].to_pylist()] for name in columns}
-        return {"labels" if several and name == "label" else name: column for name, column in cells.items()}
+        return {"labels" if is_multi_label and name == "label" else name: column for name, column in cells.items()}
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DataError(f"{table} is not readable as Parquet: {first_line(error)}; mend or remove it") from None
+        raise DataError(f"{table} is not readable as Parquet: {first_line(error)}; fix or remove it") from None
 
 
 def _is_plain(kind: Any) -> bool:
@@ -121,5 +122,5 @@ def _text(value: Any) -> str:
 
 
 def _listed(columns: list[str]) -> str:
-    text = " ".join(", ".join(columns).split())  # a file that is no table at all may hold anything
+    text = " ".join(", ".join(columns).split())  # a file that is not a table may have any content
     return text[:100] or "nothing"

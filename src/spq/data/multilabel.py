@@ -1,4 +1,4 @@
-"""MIRFLICKR-25000 and NUS-WIDE in the layouts their authors distribute. Both are given by path, neither is fetched."""
+"""MIRFLICKR-25000 and NUS-WIDE in the layouts of their authors. The user gives their folders; they are not downloaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIRFLICKR_CONCEPTS = [
 
 
 class ListedImages(ImageSet):
-    """Pictures at listed paths below a folder, with multi-label labels."""
+    """Pictures at given paths below a folder, with several labels each."""
 
     def __init__(self, name: str, root: Path, ids: list[str], labels: NDArray[np.bool_], classes: list[str]) -> None:
         super().__init__(name, ids, labels, classes)
@@ -45,15 +45,16 @@ class ListedImages(ImageSet):
 
 
 def open_mirflickr(root: Path) -> ImageSet:
-    """MIRFLICKR-25000: `im1.jpg` .. and, anywhere below, the files of `mirflickr25k_annotations_v080`: one a concept,
-    with the numbers of its pictures. The 24 concepts are the labels; their stricter `_r1` variants are left out.
-    Pictures without any of them stay in: the deep-hashing protocol draws from all 25,000.
+    """Open MIRFLICKR-25000: `im1.jpg` and so on, and the files of `mirflickr25k_annotations_v080` in any subfolder.
+
+    Each annotation file has the picture numbers of one concept. The labels are the 24 concepts without their stricter `_r1`
+    variants. Pictures without a concept are included, because the deep-hashing protocol draws from all 25,000.
 
     Raises:
-        DataError: no pictures or no annotations there.
+        DataError: pictures or annotations are missing.
     """
     pictures = {int(path.stem[2:]): path for path in root.rglob("im*.jpg") if path.stem[2:].isdecimal()}
-    # by name: the distribution's tags are text files too, and some hold nothing but a number
+    # by name: tags of the distribution are text files too, and some contain only a number
     files = {path.stem: path for path in root.rglob("*.txt") if path.stem in MIRFLICKR_CONCEPTS}
     if not pictures or len(files) < len(MIRFLICKR_CONCEPTS):
         missing = sorted(set(MIRFLICKR_CONCEPTS) - set(files))
@@ -66,16 +67,17 @@ def open_mirflickr(root: Path) -> ImageSet:
 
 
 def open_nuswide(root: Path, concepts: int = 21) -> ImageSet:
-    """NUS-WIDE: `Imagelist.txt` (a relative path a line, Windows separators), `Labels_CONCEPT.txt` (0 or 1 a line) and
-    the pictures below `Flickr/` or `images/`. The labels are the `concepts` most frequent ones; pictures without any of
-    them are left out.
+    """Open NUS-WIDE: `Imagelist.txt`, `Labels_CONCEPT.txt`, and pictures below `Flickr/` or `images/`.
+
+    `Imagelist.txt` has one relative path on each line, with Windows separators. A label file has 0 or 1 on each line. The labels
+    are the `concepts` most frequent ones, and pictures without any of them are left out.
 
     Raises:
-        DataError: a list is missing, or lists of different lengths.
+        DataError: a list is missing, or lists have different lengths.
     """
     lists = sorted(root.rglob("Imagelist.txt"), key=lambda path: len(path.parts))
     files = {path.stem.removeprefix("Labels_"): path for path in sorted(root.rglob("Labels_*.txt"))}
-    # the distribution repeats the labels per split as Labels_x_Train.txt; those are shorter lists
+    # the distribution also has shorter lists for its splits, such as Labels_x_Train.txt
     files = {name: path for name, path in files.items() if not name.endswith(("_Train", "_Test"))}
     if not lists or len(files) < concepts:
         lack = "Imagelist.txt" if not lists else f"Labels_CONCEPT.txt files ({len(files)} of at least {concepts} found)"
@@ -86,7 +88,7 @@ def open_nuswide(root: Path, concepts: int = 21) -> ImageSet:
     wrong = next((name for name, column in columns.items() if len(column) != len(names)), None)
     if wrong:
         rows = f"Labels_{wrong}.txt has {len(columns[wrong])} rows, Imagelist.txt {len(names)}"
-        raise DataError(f"nuswide:{root}: {rows}; unpack both anew")
+        raise DataError(f"nuswide:{root}: {rows}; unpack both again")
     frequent = sorted(columns, key=lambda name: (-int(columns[name].sum()), name))[:concepts]
     labels = np.stack([columns[name] for name in sorted(frequent)], 1)
     kept = np.flatnonzero(labels.any(1))
@@ -102,4 +104,4 @@ def _integers(path: Path) -> NDArray[np.int64]:
     try:
         return np.array(path.read_text("utf-8").split(), np.int64)
     except (ValueError, OverflowError, OSError) as error:
-        raise DataError(f"{path} should hold whole numbers alone ({first_line(error)}); unpack it anew") from None
+        raise DataError(f"{path} must contain only whole numbers ({first_line(error)}); unpack it again") from None

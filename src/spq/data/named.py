@@ -1,4 +1,4 @@
-"""Named sets: CIFAR-10 and Fashion-MNIST, looked up under $SPQ_DATA and else fetched, and the sample in the package."""
+"""Named sets: CIFAR-10 and Fashion-MNIST, below $SPQ_DATA or downloaded, and the sample of the package."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # the package datase
 
 
 class ArrayImages(ImageSet):
-    """Pictures that lie in one array: (N, H, W) or (N, H, W, 3) uint8."""
+    """Pictures in one array: (N, H, W) or (N, H, W, 3) uint8."""
 
     def __init__(self, name: str, array: NDArray[np.uint8], labels: NDArray[np.int64], class_names: list[str]) -> None:
         width = len(str(len(array) - 1))
@@ -50,10 +50,10 @@ class ArrayImages(ImageSet):
 
 
 def open_named(kind: str, split: str) -> ImageSet:
-    """`kind:split`, for example cifar10:train.
+    """Open `kind:split`, for example cifar10:train.
 
     Raises:
-        DataError: an unknown split, or neither there nor to be fetched.
+        DataError: an unknown split, or the set is neither on disk nor downloadable.
     """
     if split not in ("train", "test"):
         raise DataError(f"{kind}:{split} has no such part; use {kind}:train or {kind}:test")
@@ -82,7 +82,7 @@ def _fashion_mnist(split: str) -> ImageSet:
 
 
 def _sample(split: str) -> ImageSet:
-    """5,000 + 500 Fashion-MNIST pictures, tiled in one PNG each (tools/make_sample.py made them)."""
+    """Open 5,000 or 500 Fashion-MNIST pictures, the tiles of one PNG that tools/make_sample.py made."""
     folder = importlib.resources.files("spq") / "sample"
     with Image.open(io.BytesIO((folder / f"{split}.png").read_bytes())) as sheet:
         tiles = np.asarray(sheet)
@@ -96,10 +96,10 @@ SETS: dict[str, Callable[[str], ImageSet]] = {"cifar10": _cifar10, "fashion-mnis
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """A gzipped IDX file of unsigned bytes (the format of MNIST).
+    """Read a gzipped IDX file of unsigned bytes, the format of MNIST.
 
     Raises:
-        DataError: damaged, or another format.
+        DataError: the file is damaged or has another format.
     """
     try:
         content = gzip.decompress(path.read_bytes())
@@ -109,11 +109,11 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             raise ValueError("not IDX of unsigned bytes")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
     except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
-        raise DataError(f"{path} is damaged ({error}); fetch it again") from None
+        raise DataError(f"{path} is damaged ({error}); download it again") from None
 
 
 def _local(kind: str, file: str) -> Path | None:
-    """A set's file under $SPQ_DATA, where it is there."""
+    """Return a set's file below $SPQ_DATA if it exists."""
     value = os.environ.get("SPQ_DATA")
     path = Path(value).expanduser() / kind / file if value else None
     return path if path and path.exists() else None
@@ -127,6 +127,6 @@ def _fetch(name: str, split: str) -> Any:
         return getattr(torchvision.datasets, name)(root, train=split == "train", download=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataError(
-            f"{name} is neither under $SPQ_DATA nor to be fetched ({first_line(error)}); set SPQ_DATA to a folder "
-            "that holds it"
+            f"{name} is not below $SPQ_DATA, and the download failed ({first_line(error)}); set SPQ_DATA to a folder "
+            "that contains it"
         ) from None

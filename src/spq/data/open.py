@@ -1,4 +1,4 @@
-"""Any collection of pictures by its name or path: a folder, Parquet, tar, a named set or the shipped sample."""
+"""Open any collection of pictures by its name or path: folder, Parquet, tar, named set or the shipped sample."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from spq.errors import DataError
 
 
 def open_images(spec: str | Path) -> ImageSet:
-    """Any collection by its name or path.
+    """Open a collection by its name or path.
 
     `photos/`, `*.parquet`, `*.tar`, `cifar10:train|test`, `fashion-mnist:train|test`, `sample:train|test`,
     `mirflickr:FOLDER`, `nuswide:FOLDER`.
 
     Raises:
-        DataError: nothing there, nothing in it, or not what it claims to be.
+        DataError: it does not exist, is empty or is damaged.
     """
     text = os.fspath(spec)
     kind, _, rest = text.partition(":")

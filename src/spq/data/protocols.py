@@ -1,4 +1,4 @@
-"""Named, seeded evaluation protocols. Papers call several of these "CIFAR-10": a number needs its protocol's name."""
+"""Named, seeded evaluation protocols. Papers call several of them "CIFAR-10", so a result needs the protocol's name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Protocol:
-    """Who asks (queries), who answers (gallery), what may be trained on, and the N of mAP@N."""
+    """Queries, the gallery that they search, the pictures to train on, and the N of mAP@N."""
 
     name: str
     queries: ImageSet
@@ -30,7 +30,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Split:
-    """Positions in one set; queries and gallery are disjoint, training lies within the gallery."""
+    """Positions in one collection. Queries and gallery are disjoint; training pictures are part of the gallery."""
 
     queries: Indices
     gallery: Indices
@@ -44,12 +44,12 @@ class Split:
 
 
 def load_protocol(name: str, *, root: str | Path | None = None, seed: int = 0) -> Protocol:
-    """A protocol by name.
+    """Load a protocol by its name.
 
     Args:
         root: folder of the distributed files, for flickr25k and nuswide21. seed: of the random splits.
     Raises:
-        ConfigError: no such protocol. DataError: its pictures are not there.
+        ConfigError: an unknown protocol. DataError: its pictures are missing.
     """
     if name == "cifar10-spq":
         train, test = open_images("cifar10:train"), open_images("cifar10:test")
@@ -60,7 +60,7 @@ def load_protocol(name: str, *, root: str | Path | None = None, seed: int = 0) -
     if kind == "cifar10":
         pool = _concatenate(open_images("cifar10:train"), open_images("cifar10:test"))
     elif root is None:
-        raise ConfigError(f"protocol {name} needs --root, the folder with the files of {kind}")
+        raise ConfigError(f"protocol {name} needs `root`, the folder with the files of {kind}")
     else:
         pool = open_images(f"{kind}:{root}")
     if pool.labels is None:
@@ -72,10 +72,10 @@ def load_protocol(name: str, *, root: str | Path | None = None, seed: int = 0) -
 
 
 def custom_protocol(gallery: str | Path, queries: str | Path, map_at: int = 1000) -> Protocol:
-    """Any two labelled collections. Trained on: whatever the model was.
+    """Make a protocol of any two labelled collections; they do not affect what a model was trained on.
 
     Raises:
-        DataError: missing, with pictures in common, or with labels that do not speak of the same classes.
+        DataError: a collection is missing, they have pictures in common, or their classes differ.
     """
     gallery_set, query_set = open_images(gallery), open_images(queries)
     for images in (gallery_set, query_set):
@@ -92,7 +92,7 @@ def custom_protocol(gallery: str | Path, queries: str | Path, map_at: int = 1000
 
 
 def split_cifar10(labels: Indices, rng: np.random.Generator, train_per_class: int | None) -> Split:
-    """1,000 queries per class of all 60,000; the rest is the gallery; training is it, or some per class of it."""
+    """Draw 1,000 queries per class of 60,000; the rest is the gallery. Training uses all of it, or some per class."""
     _enough(int(np.bincount(labels, minlength=10)[:10].min()), 1000 + (train_per_class or 0), "a class of CIFAR-10")
     queries = np.concatenate([rng.choice(np.flatnonzero(labels == c), 1000, replace=False) for c in range(10)])
     gallery = np.setdiff1d(np.arange(len(labels)), queries)
@@ -105,7 +105,7 @@ def split_cifar10(labels: Indices, rng: np.random.Generator, train_per_class: in
 def split_flickr25k(
     labels: NDArray[np.bool_], rng: np.random.Generator, queries: int = 2000, training: int = 5000
 ) -> Split:
-    """2,000 random queries; the rest is the gallery; 5,000 of it train."""
+    """Draw 2,000 queries; the rest is the gallery, and 5,000 of it are for training."""
     order = rng.permutation(len(labels))
     _enough(len(order), queries + training, "MIRFLICKR-25000")
     return Split(np.sort(order[:queries]), np.sort(order[queries:]), np.sort(order[queries : queries + training]))
@@ -114,16 +114,16 @@ def split_flickr25k(
 def split_nuswide21(
     labels: NDArray[np.bool_], rng: np.random.Generator, per_query: int = 100, per_train: int = 500
 ) -> Split:
-    """100 queries and 500 training pictures for each concept, drawn one concept after the other without repetition."""
+    """Draw 100 queries and 500 training pictures for each concept, one concept after the other, without repetition."""
     free = np.ones(len(labels), bool)
     drawn: list[list[Indices]] = [[], []]
     for part, count in enumerate((per_query, per_train)):
         for concept in range(labels.shape[1]):
             candidates = np.flatnonzero(free & labels[:, concept])
             _enough(len(candidates), count, f"concept {concept}")
-            chosen = rng.choice(candidates, count, replace=False)
-            free[chosen] = False
-            drawn[part].append(chosen)
+            picked = rng.choice(candidates, count, replace=False)
+            free[picked] = False
+            drawn[part].append(picked)
     queries, training = (np.sort(np.concatenate(part)) for part in drawn)
     return Split(queries, np.setdiff1d(np.arange(len(labels)), queries), training)
 
@@ -171,7 +171,7 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
 
 
 def _check_apart(gallery: ImageSet, queries: ImageSet) -> None:
-    """By name and by file; copies of a picture under other names are not looked for."""
+    """Refuse collections with the same name or with common files; copies under other names are not found."""
     if gallery.name == queries.name:
         raise DataError(f"gallery and queries are the same: {gallery.name}; every query would find itself")
     files = [{path.resolve() for i in range(len(s)) if (path := s.path(i))} for s in (gallery, queries)]
@@ -181,10 +181,12 @@ def _check_apart(gallery: ImageSet, queries: ImageSet) -> None:
 
 
 def _renumbered(images: ImageSet, class_names: list[str]) -> ImageSet:
-    """The same pictures with labels in the numbering of `class_names`."""
+    """Return the same pictures with labels numbered as in `class_names`."""
     unknown = sorted(set(images.class_names) - set(class_names))
     if unknown:
-        raise DataError(f"{images.name} has the class {unknown[0]!r}, the gallery has not; give both the same classes")
+        raise DataError(
+            f"{images.name} has the class {unknown[0]!r}, but the gallery does not; give both the same classes"
+        )
     assert images.labels is not None
     renamed = subset(images, range(len(images)))
     number = np.array([class_names.index(name) for name in images.class_names])
@@ -200,4 +202,6 @@ def _renumbered(images: ImageSet, class_names: list[str]) -> ImageSet:
 
 def _enough(have: int, need: int, what: str) -> None:
     if have < need:
-        raise DataError(f"{what} has {have:,} pictures left, the protocol draws {need:,}; is the collection whole?")
+        raise DataError(
+            f"{what} has {have:,} pictures left, but the protocol draws {need:,}; check that the collection is complete"
+        )

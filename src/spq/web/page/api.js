@@ -1,16 +1,16 @@
 /**
- * All that the page asks of whatever holds the collection. This module asks `spq serve`; a site without a server has another
- * api.js with the same exports, `api` and `ApiError`. Every method but the two that give addresses is async, takes an
- * AbortSignal last, and throws an ApiError (or the AbortError of its signal).
+ * All requests of the page. This module sends them to the server. A static site has another api.js with the same exports,
+ * `api` and `ApiError`. Every method except thumbnailURL and imageURL is async, takes an AbortSignal as its last argument,
+ * and throws an ApiError (or the AbortError of its signal).
  *
  * Hit  = {rank, id, distance, path, label|null, width, height, folded: [id], folded_total}
  * Item = {id, path, label|null, width, height, size, time (ISO), metadata: {}, code: [M ints]}
  */
 
 const PATIENCE = 6; // tries while the server is busy
-const LONGEST_WAIT = 10; // seconds that are waited for a busy server unasked
+const LONGEST_WAIT = 10; // seconds; if a busy server asks for a longer wait, the request fails
 
-/** kind: "refused" (what was asked cannot be done), "token", "missing", "busy", "gone" (nobody answers) or "fault". */
+/** kind: "refused" (the request is invalid), "token", "missing", "busy", "gone" (no answer) or "fault". */
 export class ApiError extends Error {
   constructor(detail, kind, status = 0) {
     super(detail);
@@ -22,7 +22,7 @@ export class ApiError extends Error {
 const KINDS = { 401: "token", 404: "missing", 503: "busy", 500: "fault", 502: "gone", 504: "gone" };
 
 export const api = {
-  /** What the page may offer. orders: of browse. top: most hits that one call may ask for. */
+  /** What the page may offer. orders: of browse. top: most hits of one call. */
   can: {
     upload: true,
     box: true, // regions of uploads and of items
@@ -44,9 +44,9 @@ export const api = {
   },
 
   /**
-   * @param files, negativeFiles: Blobs to be like and not to be like.
+   * @param files, negativeFiles: Blobs of pictures to search for, and of pictures to avoid.
    * @param query: {ids, not_ids, box: [x,y,w,h]|null, top, offset, where, max_distance, fold}
-   * @returns {hits: [Hit], total, seconds, generation}; total does not know of max_distance and fold.
+   * @returns {hits: [Hit], total, seconds, generation}; total ignores max_distance and fold.
    */
   search({ files = [], negativeFiles = [], query }, signal) {
     return post("api/search", files, negativeFiles, query, signal);
@@ -76,7 +76,7 @@ export const api = {
     return get(`api/codewords/${m}/${k}`, params, signal);
   },
 
-  /** @returns {groups: [{kind, keep, why, ids, reasons, items}], ...}, or {state: "computing", done, total}: ask again */
+  /** @returns {groups: [{kind, keep, why, ids, reasons, items}], ...}, or {state: "computing", done, total}: try again */
   duplicates(signal) {
     return get("api/duplicates", {}, signal);
   },
@@ -87,7 +87,7 @@ export const api = {
     return { ...rest, ids: new Int32Array(bytes(ids)), x: new Float32Array(bytes(x)), y: new Float32Array(bytes(y)) };
   },
 
-  /** size: pixels of the longer side; what comes may be somewhat larger. */
+  /** size: pixels of the longer side; the picture may be somewhat larger. */
   thumbnailURL(id, size = 256) {
     return `api/items/${id}/thumbnail?size=${size}`;
   },
@@ -98,25 +98,25 @@ export const api = {
 };
 
 function get(path, params, signal) {
-  const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  const query = new URLSearchParams(given).toString();
-  return answered(query ? `${path}?${query}` : path, { signal });
+  const values = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const query = new URLSearchParams(values).toString();
+  return fetchJson(query ? `${path}?${query}` : path, { signal });
 }
 
 function post(path, files, negativeFiles, query, signal) {
   if (!files.length && !negativeFiles.length) {
     const headers = { "Content-Type": "application/json" };
-    return answered(path, { method: "POST", headers, body: JSON.stringify(query), signal });
+    return fetchJson(path, { method: "POST", headers, body: JSON.stringify(query), signal });
   }
   const body = new FormData();
   for (const file of files) body.append("image", file, "image");
   for (const file of negativeFiles) body.append("negative_image", file, "image");
   body.append("query", JSON.stringify(query));
-  return answered(path, { method: "POST", body, signal });
+  return fetchJson(path, { method: "POST", body, signal });
 }
 
-/** The JSON of an answer. A busy server is asked again, each time when it says so, and a little later. */
-async function answered(path, options) {
+/** Return the JSON of an answer. If the server is busy, try again after the time that it names, and a little more each time. */
+async function fetchJson(path, options) {
   for (let attempt = 1; ; attempt++) {
     const response = await fetch(path, options).catch((error) => {
       if (error.name === "AbortError") throw error;
@@ -130,14 +130,14 @@ async function answered(path, options) {
 }
 
 async function problem(response) {
-  const told = await response.json().catch(() => ({}));
-  const detail = told.detail || `The server answered ${response.status} ${response.statusText}`.trim();
+  const content = await response.json().catch(() => ({}));
+  const detail = content.detail || `The server answered ${response.status} ${response.statusText}`.trim();
   return new ApiError(detail, KINDS[response.status] ?? "refused", response.status);
 }
 
 function unreadable(error) {
   if (error.name === "AbortError") throw error;
-  throw new ApiError("The answer of the server was cut off.", "gone");
+  throw new ApiError("The server's answer is incomplete.", "gone");
 }
 
 function pause(ms, signal) {

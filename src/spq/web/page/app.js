@@ -1,25 +1,25 @@
-/** Puts the page together: each part listens to the state, and changes nothing but the state. */
+/** Connects the parts of the page. Each part listens to the state, and changes only the state. */
 
 import { api } from "./api.js";
-import { forget, isAsking, itemOf } from "./search_request.js";
+import { forgetItems, isSearching, loadItem } from "./search_request.js";
 import { Codewords } from "./codewords.js";
 import { Copies } from "./copies.js";
 import { closeDetails, drawDetails, openDetails, startDetails } from "./details.js";
 import { $, covered, fileName, number } from "./dom.js";
 import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
-import { startGiving } from "./picture_input.js";
+import { startPictureInput } from "./picture_input.js";
 import { startKeys } from "./keys.js";
 import { Live } from "./live.js";
 import { CollectionMap } from "./map.js";
-import { drawQuery, mark, startQuery } from "./search_bar.js";
+import { drawSearchBar, mark, startSearchBar } from "./search_bar.js";
 import { chooseRegion, startRegion } from "./region.js";
 import { Results } from "./results.js";
-import { address, change, fresh, onChange, state, VIEWS } from "./state.js";
+import { address, change, newSearch, onChange, state, VIEWS } from "./state.js";
 import { look, setLook } from "./tile.js";
 import { isUpload } from "./uploads.js";
 
 const WITH_QUERY = ["like", "not", "plus", "minus", "box", "max", "view", "where", "fold"];
-const missed = Object.fromEntries(VIEWS.map((view) => [view, null])); // what changed while a view was not shown
+const pending = Object.fromEntries(VIEWS.map((view) => [view, null])); // state changes that a hidden view has not drawn yet
 
 const views = {
   pictures: new Results({ status: () => live.status, filterError: filterIsWrong }),
@@ -27,59 +27,59 @@ const views = {
   codewords: new Codewords(),
   copies: new Copies(),
 };
-const live = new Live({ told, back: () => views[state.view].retry(), changed });
-const has = { pictures: true, map: api.can.map, codewords: api.can.codewords, copies: api.can.duplicates };
+const live = new Live({ onStatus: showStatus, onBack: () => views[state.view].retry(), onChanged: reload });
+const available = { pictures: true, map: api.can.map, codewords: api.can.codewords, copies: api.can.duplicates };
 
-/** What it is called: the folder of its index. */
+/** The name of the collection: the folder of its index. */
 const collection = () => live.status?.name.replace(/\.index$/, "") || "spq";
 
-/** The last api.status(). */
-function told(status) {
+/** @param status the newest api.status(). */
+function showStatus(status) {
   $("#name").textContent = collection();
   $("#total").textContent = number(status.images);
   setColumns(status.columns ?? []);
   title();
 }
 
-/** One asks to see what has changed in the collection. */
-function changed() {
-  forget();
-  for (const view of VIEWS) missed[view] = null;
+/** Load everything again, after the user asked to see changes of the collection. */
+function reload() {
+  forgetItems();
+  for (const view of VIEWS) pending[view] = null;
   for (const view of Object.values(views)) view.report = null;
   views.map.retry(true);
   views[state.view].retry(true);
 }
 
 function draw(changes, isBack) {
-  if (!has[state.view]) state.view = "pictures";
+  if (!available[state.view]) state.view = "pictures";
   document.body.dataset.view = state.view;
   for (const view of VIEWS) {
     const root = $(`#${view}`);
     root.hidden = view !== state.view;
-    if (view !== state.view && missed[view]) for (const name of changes ?? []) missed[view].add(name);
+    if (view !== state.view && pending[view]) for (const name of changes ?? []) pending[view].add(name);
   }
   for (const link of document.querySelectorAll("[data-view]")) {
     const isHere = link.dataset.view === state.view;
     link.href = address({ view: link.dataset.view, item: null, word: null });
     link.toggleAttribute("aria-current", isHere);
     if (isHere) link.setAttribute("aria-current", "page");
-    link.hidden = !has[link.dataset.view];
+    link.hidden = !available[link.dataset.view];
   }
-  const isInviting = state.view === "pictures" && !isAsking() && !state.where && state.since === null;
+  const isInviting = state.view === "pictures" && !isSearching() && !state.where && state.since === null;
   $("#invite").hidden = !isInviting;
-  document.body.classList.toggle("asking", isAsking());
+  document.body.classList.toggle("searching", isSearching());
   drawFilter();
-  if (!changes || WITH_QUERY.some((name) => changes.has(name))) drawQuery();
+  if (!changes || WITH_QUERY.some((name) => changes.has(name))) drawSearchBar();
   show(changes, isBack);
   if (!changes || changes.has("item") || (state.item !== null && [...changes].some((name) => ["like", "not", "plus", "minus", "box"].includes(name)))) drawDetails();
   title();
 }
 
-/** The view in front, with all that it missed. */
+/** Draw the visible view, with the changes that it has not drawn yet. */
 function show(changes, isBack) {
   const view = state.view;
-  const since = missed[view];
-  missed[view] = new Set();
+  const since = pending[view];
+  pending[view] = new Set();
   if (!since || !changes) views[view].update(null, true);
   else {
     const all = new Set([...since, ...changes]);
@@ -91,12 +91,12 @@ function show(changes, isBack) {
 async function title() {
   const names = { map: "Map", codewords: "Codewords", copies: "Copies" };
   let what = names[state.view];
-  if (!what && state.like.length === 1 && !isUpload(state.like[0])) what = await itemOf(state.like[0]).then((item) => `Like ${fileName(item.path)}`, () => "Search");
-  else if (!what && isAsking()) what = "Search";
+  if (!what && state.like.length === 1 && !isUpload(state.like[0])) what = await loadItem(state.like[0]).then((item) => `Like ${fileName(item.path)}`, () => "Search");
+  else if (!what && isSearching()) what = "Search";
   document.title = what ? `${what} – ${collection()}` : collection();
 }
 
-/** Clicks on pictures, wherever they are. */
+/** Handle clicks on pictures in all views. */
 function startTiles() {
   document.addEventListener("click", (event) => {
     const plain = !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0;
@@ -113,7 +113,7 @@ function startTiles() {
     else if (act) mark(id, act);
     else if (plain && event.target.closest(".picture")) {
       event.preventDefault();
-      change(fresh({ like: [id] }));
+      change(newSearch({ like: [id] }));
     }
   });
   const moved = (item) => item && state.item !== null && openDetails(item.id, true);
@@ -143,7 +143,7 @@ function startLook() {
   size.value = look.size;
   size.addEventListener("input", () => {
     setLook({ size: Number(size.value) });
-    views.pictures.grid.width = -1; // stays where it is
+    views.pictures.grid.width = -1; // forces a new layout without a scroll
     views.pictures.grid.resize();
     views.codewords.grid.resize();
   });
@@ -156,32 +156,32 @@ function startLook() {
   }
 }
 
-/** A token in the address has done its work once the cookie is there: it does not belong into links. */
+/** Remove the token from the address: the cookie replaces it, and links should not contain it. */
 function hideToken() {
-  const given = new URLSearchParams(location.search);
-  if (!given.has("token")) return;
-  given.delete("token");
-  const rest = given.toString();
+  const params = new URLSearchParams(location.search);
+  if (!params.has("token")) return;
+  params.delete("token");
+  const rest = params.toString();
   history.replaceState(null, "", `${location.pathname}${rest ? `?${rest}` : ""}${location.hash}`);
 }
 
-/** What is fixed below the top has to know where that ends. */
+/** Tell the style sheet the height of the top, for elements that are fixed below it. */
 function watchTop() {
-  const tell = () => document.documentElement.style.setProperty("--top", `${Math.round(covered())}px`);
-  const watch = new ResizeObserver(tell);
+  const measure = () => document.documentElement.style.setProperty("--top", `${Math.round(covered())}px`);
+  const watch = new ResizeObserver(measure);
   watch.observe($("#top"));
   watch.observe($(".bar"));
 }
 
-// the address of the link would be a state, an empty one
+// the address of the link would be read as an empty state
 $(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   $("#main").focus();
 });
 hideToken();
 watchTop();
-startGiving();
-startQuery({ chooseRegion });
+startPictureInput();
+startSearchBar({ chooseRegion });
 startRegion();
 startFilter();
 startDetails();
@@ -190,4 +190,4 @@ startLook();
 startKeys({ grid: () => ({ pictures: views.pictures.grid, codewords: views.codewords.grid, map: views.map.list })[state.view], chooseRegion, closeDetails });
 onChange(draw);
 draw(null, true);
-live.look();
+live.check();

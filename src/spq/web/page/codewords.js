@@ -1,4 +1,4 @@
-/** The collection by what the model sees: for each codeword, the pictures that use it, the most typical first. */
+/** The codewords view: for each codeword, the pictures that use it, the most typical first. */
 
 import { api } from "./api.js";
 import { $, altText, count, covered, el, isAbort, number, redraw } from "./dom.js";
@@ -9,7 +9,7 @@ import { address, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 
 const SHOWN = 8; // pictures on a card
-const AGAIN = 3000; // ms until a card that could not be filled is tried again
+const AGAIN = 3000; // ms before a card that failed is tried again
 
 export class Codewords {
   constructor() {
@@ -86,7 +86,7 @@ export class Codewords {
       const { items } = await api.codeword(book, word, { top: SHOWN }, this.controller.signal);
       items.forEach((item, n) => card.firstChild.children[n]?.replaceChildren(el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), loading: "lazy", decoding: "async" })));
     } catch (error) {
-      if (!isAbort(error)) setTimeout(() => card.isConnected && this.sight.observe(card), AGAIN); // and tried again, if it is in sight
+      if (!isAbort(error)) setTimeout(() => card.isConnected && this.sight.observe(card), AGAIN); // tries again if the card is visible
     }
   }
 

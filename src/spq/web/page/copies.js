@@ -1,15 +1,15 @@
-/** Pictures that the collection holds more than once: groups of copies, and which one to keep. Nothing is ever deleted here. */
+/** The copies view: groups of pictures that are copies of each other, and which one to keep. It deletes nothing. */
 
 import { api } from "./api.js";
 import { $, altText, bytesText, count, covered, distanceText, el, fileName, isAbort, number, redraw } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Listed } from "./pages.js";
 import { showMessage } from "./results.js";
-import { address, fresh, state } from "./state.js";
+import { address, newSearch, state } from "./state.js";
 
-const KINDS = { identical: "Identical files", "re-encoded": "Re-encoded or resized", edited: "Edited", similar: "Merely similar" };
+const KINDS = { identical: "Identical files", "re-encoded": "Re-encoded or resized", edited: "Edited", similar: "Only similar" };
 const SHOWN = 24; // pictures of one group
-const AGAIN = 1000; // ms, while the report is being made
+const AGAIN = 1000; // ms between two requests for a report that is not ready
 
 export class Copies {
   constructor() {
@@ -56,7 +56,7 @@ export class Copies {
     if (!progress) return;
     const { done, total } = progress;
     const bar = $("#copies-bar");
-    const isCounted = done < total; // then what was found is grouped
+    const isCounted = done < total; // after that the server builds the groups
     if (isCounted) bar.value = done / total;
     else bar.removeAttribute("value");
     $("#copies-work-text").textContent = isCounted ? `Comparing pictures: ${number(done)} of ${number(total)}` : "Comparing pictures";
@@ -74,10 +74,10 @@ export class Copies {
     const shown = kind ? groups.filter((group) => group.kind === kind) : groups;
     const spare = groups.reduce((sum, group) => sum + (group.kind === "similar" ? 0 : group.ids.length - 1), 0);
     const notes = [
-      groups.length ? `${spare ? count(spare, "picture") : "No picture"} of ${number(pictures)} could go. spq deletes nothing.` : "",
-      counts.similar ? "Merely similar pictures are different ones that look alike to the model." : "",
-      threshold && counts.similar ? `So do ${(100 * threshold.false_matches).toPrecision(2)}% of pairs drawn by lot.` : "",
-      stale ? "The collection has changed since; a new report is being made." : "",
+      groups.length ? `${spare ? count(spare, "picture") : "None"} of ${number(pictures)} could be deleted. spq deletes nothing.` : "",
+      counts.similar ? "Only similar means: different pictures that look alike to the model." : "",
+      threshold && counts.similar ? `So do ${(100 * threshold.false_matches).toPrecision(2)}% of random pairs.` : "",
+      stale ? "The collection has changed since. The server is making a new report." : "",
     ];
     $("#copies-text").textContent = notes.filter(Boolean).join(" ");
     if (!groups.length) showMessage($("#copies-message"), { title: "No copies", text: `All ${number(pictures)} pictures differ.` });
@@ -93,7 +93,7 @@ export class Copies {
       el("header", {}, el("h3", { text: KINDS[group.kind] }), el("p", { text: group.kind === "similar" ? count(group.ids.length, "picture") : `keep the first: ${group.why}` })),
       el("div", { class: "members" },
         group.items.slice(0, SHOWN).map((item, n) => this.member(item, n === 0 && group.kind !== "similar")),
-        left > 0 ? el("a", { class: "rest", href: address(fresh({ like: [group.keep] })), text: `${number(left)} more` }) : null));
+        left > 0 ? el("a", { class: "rest", href: address(newSearch({ like: [group.keep] })), text: `${number(left)} more` }) : null));
   }
 
   member(item, isKept) {

@@ -1,15 +1,15 @@
-/** The panel beside the pictures: one of them, what is known of it, and why it was found. */
+/** The details panel: one picture, its facts, and why it matched. */
 
 import { api } from "./api.js";
-import { asked, isAsking, itemOf } from "./search_request.js";
-import { $, altText, bytesText, copied, count, dateText, distanceText, el, fileName, icon, iconButton, isAbort, number, redraw, toast } from "./dom.js";
+import { searchRequest, isSearching, loadItem } from "./search_request.js";
+import { $, altText, bytesText, copyText, count, dateText, distanceText, el, fileName, icon, iconButton, isAbort, number, redraw, toast } from "./dom.js";
 import { mark } from "./search_bar.js";
-import { address, change, fresh, state } from "./state.js";
+import { address, change, newSearch, state } from "./state.js";
 
 const panel = $("#details");
-let turn = 0;
+let lastRequest = 0;
 let controller = null;
-let opener = null; // what had the focus
+let opener = null; // the element that had the focus before
 
 export function startDetails() {
   panel.addEventListener("keydown", (event) => {
@@ -19,7 +19,7 @@ export function startDetails() {
   });
 }
 
-/** @param isMoved: by a key in the grid, which keeps the focus. */
+/** @param isMoved whether a key in the grid opened it; then the grid keeps the focus. */
 export function openDetails(id, isMoved = false) {
   if (!isMoved) opener = document.activeElement;
   change({ item: id }, "replace");
@@ -33,7 +33,7 @@ export function closeDetails() {
 }
 
 export async function drawDetails() {
-  const mine = ++turn;
+  const request = ++lastRequest;
   controller?.abort();
   controller = new AbortController();
   document.body.classList.toggle("has-details", state.item !== null);
@@ -42,16 +42,16 @@ export async function drawDetails() {
   const id = state.item;
   let item;
   try {
-    item = await itemOf(id);
+    item = await loadItem(id);
   } catch (error) {
-    if (mine === turn) panel.replaceChildren(head("Not found"), el("p", { class: "muted", text: error.message }));
+    if (request === lastRequest) panel.replaceChildren(head("Not found"), el("p", { class: "muted", text: error.message }));
     return undefined;
   }
-  if (mine !== turn) return undefined;
+  if (request !== lastRequest) return undefined;
   const why = el("section", { class: "why" });
   redraw(panel, head(fileName(item.path)), picture(item), actions(item), why, facts(item));
   return explain(item, why, controller.signal).catch((error) => {
-    if (!isAbort(error) && mine === turn) why.replaceChildren(el("p", { class: "muted", text: error.message }));
+    if (!isAbort(error) && request === lastRequest) why.replaceChildren(el("p", { class: "muted", text: error.message }));
   });
 }
 
@@ -69,7 +69,7 @@ function actions(item) {
   const toggle = (as, symbol, label) =>
     el("button", { type: "button", class: `button mark ${as}`, "aria-pressed": String(state[as].includes(item.id)), "aria-label": label, title: label, onclick: () => mark(item.id, as) }, icon(symbol));
   return el("div", { class: "row-of-buttons" },
-    el("a", { class: "button primary", href: address(fresh({ like: [item.id] })) }, icon("like"), "More like this"),
+    el("a", { class: "button primary", href: address(newSearch({ like: [item.id] })) }, icon("like"), "More like this"),
     toggle("plus", "plus", "Like this"),
     toggle("minus", "minus", "Not like this"));
 }
@@ -91,33 +91,33 @@ function facts(item) {
 }
 
 async function copyPath(path) {
-  toast((await copied(path)) ? "Path copied" : `The browser does not allow copying: ${path}`);
+  toast((await copyText(path)) ? "Path copied" : `The browser does not allow copying: ${path}`);
 }
 
-/** A bar for each codebook; without a search, the codewords alone. */
+/** Draw a bar for each codebook, or without a search only the codewords. */
 async function explain(item, root, signal) {
   if (!item.code?.length || !api.can.explain) return;
-  if (!isAsking()) {
+  if (!isSearching()) {
     root.replaceChildren(el("h3", { text: "What the model sees" }),
-      el("p", { class: "muted", text: "Its codewords, one of each codebook. Each leads to the pictures that share it." }),
+      el("p", { class: "muted", text: "Its codewords, one per codebook. Click one to see the pictures that share it." }),
       el("div", { class: "words" }, item.code.map((k, m) => el("a", { class: "word", href: wordAddress(m, k), "aria-label": `codebook ${m + 1}, codeword ${k}` }, `${m + 1}·${k}`))));
     return;
   }
-  if (state.like.includes(item.id)) return; // it is what is searched with
-  const question = await asked();
+  if (state.like.includes(item.id)) return; // a picture of the search itself
+  const question = await searchRequest();
   delete question.query.fold;
   const { total, parts } = await api.explain({ ...question, id: item.id }, signal);
   const most = Math.max(...parts.map((part) => Math.abs(part.distance)), 1e-9);
   const agreeing = parts.filter((part) => part.codeword === part.nearest).length;
   const isSigned = parts.some((part) => part.distance < 0);
-  const reading = isSigned ? "a bar below zero brings it nearer, the longer the more" : "the shorter a bar, the more alike";
+  const reading = isSigned ? "Bars below zero reduce the distance." : "Short bars mean similar.";
   root.replaceChildren(
     el("h3", { text: "Why it matched" }),
-    el("p", { class: "muted", text: `Distance ${distanceText(total)}. In ${agreeing} of ${count(parts.length, "codebook")} its codeword is the nearest; ${reading}.` }),
+    el("p", { class: "muted", text: `Distance ${distanceText(total)}. In ${agreeing} of ${count(parts.length, "codebook")} its codeword is the nearest. ${reading}` }),
     bars(parts, most));
 }
 
-/** In two columns where there are many. */
+/** The bars, in two columns if there are many. */
 function bars(parts, most) {
   const list = el("ol", { class: "bars" }, parts.map((part) => bar(part, most)));
   const columns = parts.length > 8 ? 2 : 1;

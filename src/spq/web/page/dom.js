@@ -1,12 +1,12 @@
-/** Elements, and numbers as people read them. */
+/** Helpers for elements, texts and numbers. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
 export const $ = (selector, root = document) => root.querySelector(selector);
 
 /**
- * An element. attributes: `on…` are listeners, `class` and `text` what they say, others attributes (false, null: none).
- * Text from the collection goes in as text only: nothing here reads HTML.
+ * Create an element. attributes: `on…` add listeners, `text` sets the text, all others become attributes unless they are
+ * false or null. Nothing here parses HTML, so texts of the collection are safe.
  */
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -20,7 +20,7 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** One of the symbols of index.html; decoration, so never read out. */
+/** One of the symbols of index.html, hidden from screen readers. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");
@@ -35,7 +35,7 @@ export function iconButton(name, label, onclick, attributes = {}) {
   return el("button", { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...attributes }, icon(name));
 }
 
-/** Said to screen readers. */
+/** Let screen readers read a text. */
 export function announce(text) {
   const region = $("#said");
   region.textContent = "";
@@ -44,7 +44,7 @@ export function announce(text) {
 
 let hiding;
 
-/** A line at the bottom that goes away by itself. */
+/** Show a line at the bottom for some seconds. */
 export function toast(text) {
   const line = $("#toast");
   line.textContent = text;
@@ -54,23 +54,23 @@ export function toast(text) {
   hiding = setTimeout(() => (line.hidden = true), 4000);
 }
 
-/** Other children, of which one that is called as the one that had the focus has it now; else the first that can. */
+/** Replace the children. If one had the focus, focus the new child of the same name, or the first possible one. */
 export function redraw(root, ...children) {
   const active = document.activeElement;
-  const held = active !== root && root.contains(active) ? called(active) : null;
+  const focusedName = active !== root && root.contains(active) ? nameOf(active) : null;
   root.replaceChildren(...children);
-  if (held === null) return;
+  if (focusedName === null) return;
   const able = [...root.querySelectorAll("a, button")];
-  (able.find((element) => called(element) === held) ?? able[0])?.focus();
+  (able.find((element) => nameOf(element) === focusedName) ?? able[0])?.focus();
 }
 
-const called = (element) => element.getAttribute("aria-label") ?? element.textContent;
+const nameOf = (element) => element.getAttribute("aria-label") ?? element.textContent;
 
 export const number = (value) => value.toLocaleString("en");
 
 export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 
-/** Four significant digits; a distance says more by its order than by its value. */
+/** A distance in few digits. */
 export const distanceText = (value) => (Number.isFinite(value) ? value.toFixed(Math.abs(value) < 100 ? 2 : 0) : "–");
 
 export function bytesText(size) {
@@ -85,11 +85,11 @@ export function dateText(iso) {
 
 export const fileName = (path) => path.split("/").pop() || path;
 
-/** What a picture is called for who cannot see it. */
+/** The text of a picture for screen readers. */
 export const altText = (item) =>
   item.path ? `${item.label ? `${item.label}, ` : ""}${fileName(item.path)}` : `picture ${item.id}`;
 
-/** Pixels of the window that the top covers: all of it, or on a phone its first line. */
+/** Pixels of the window that the top covers. On a phone only its first line stays visible. */
 export function covered() {
   const top = $("#top");
   const sticky = getComputedStyle(top).display === "contents" ? top.firstElementChild : top;
@@ -100,20 +100,20 @@ export const isAbort = (error) => error?.name === "AbortError";
 
 export function debounce(ms, run) {
   let timer;
-  const later = (...given) => {
+  const later = (...values) => {
     clearTimeout(timer);
-    timer = setTimeout(run, ms, ...given);
+    timer = setTimeout(run, ms, ...values);
   };
   later.cancel = () => clearTimeout(timer);
   return later;
 }
 
-/** Copies text; false where the browser does not allow it. */
-export async function copied(text) {
+/** Copy a text; return false if the browser does not allow it. */
+export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return false; // over plain http from another machine there is no clipboard
+    return false; // over plain http from another machine browsers have no clipboard
   }
 }

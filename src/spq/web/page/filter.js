@@ -1,4 +1,4 @@
-/** The field for a filter, with suggestions, and what is wrong with it in place. */
+/** The filter field, with suggestions and error messages. */
 
 import { api } from "./api.js";
 import { $, announce, el } from "./dom.js";
@@ -8,10 +8,10 @@ import { suggest } from "./filter_suggestions.js";
 const form = $("#filter");
 const input = $("#where");
 const list = $("#suggestions");
-const fault = $("#where-error");
+const errorLine = $("#where-error");
 let columns = [];
-let offered = null; // what suggest() gave
-let chosen = -1;
+let suggestions = null; // the last result of suggest()
+let selected = -1;
 
 export function startFilter() {
   form.hidden = !api.can.filter;
@@ -19,15 +19,15 @@ export function startFilter() {
     event.preventDefault();
     apply();
   });
-  input.addEventListener("input", offer);
-  input.addEventListener("click", offer);
-  input.addEventListener("focus", offer);
+  input.addEventListener("input", showSuggestions);
+  input.addEventListener("click", showSuggestions);
+  input.addEventListener("focus", showSuggestions);
   input.addEventListener("blur", close);
   input.addEventListener("keydown", key);
   list.addEventListener("pointerdown", (event) => {
-    event.preventDefault(); // the field keeps the focus
+    event.preventDefault(); // keeps the focus in the field
     const option = event.target.closest("[role=option]");
-    if (option) take(Number(option.dataset.option));
+    if (option) insertSuggestion(Number(option.dataset.option));
   });
   $("#where-clear").addEventListener("click", () => {
     input.value = "";
@@ -36,11 +36,11 @@ export function startFilter() {
   });
 }
 
-export function setColumns(given) {
-  columns = given;
+export function setColumns(found) {
+  columns = found;
 }
 
-/** What the address says is in the field. */
+/** Show the filter of the state in the field. */
 export function drawFilter() {
   if (document.activeElement !== input) input.value = state.where;
   form.classList.toggle("on", Boolean(state.where));
@@ -51,42 +51,42 @@ async function apply() {
   close();
   const where = input.value.trim();
   $("#where-clear").hidden = !where;
-  if (where && (await wrong(where))) return;
-  tell(null);
+  if (where && (await hasError(where))) return;
+  showError(null);
   change({ where, max: null, at: 0, since: null, ...(state.view === "copies" || state.view === "codewords" ? { view: "pictures" } : {}) });
   drawFilter();
 }
 
-/** Tells what is wrong with a filter; false if nothing is. */
-async function wrong(where) {
+/** Show the error of a filter; return false if it has none. */
+async function hasError(where) {
   try {
     await api.browse({ where, top: 1 });
     return false;
   } catch (error) {
-    if (error.kind !== "refused") return false; // not the filter's fault: the search will say so
-    tell(error.message);
+    if (error.kind !== "refused") return false; // another problem, which the search will report
+    showError(error.message);
     return true;
   }
 }
 
-/** For a search that was refused: whether that is because of its filter. */
-export const filterIsWrong = () => wrong(state.where);
+/** Whether the filter is the reason why a search was refused. */
+export const filterIsWrong = () => hasError(state.where);
 
-function tell(text) {
-  fault.textContent = text ?? "";
-  fault.hidden = !text;
+function showError(text) {
+  errorLine.textContent = text ?? "";
+  errorLine.hidden = !text;
   input.setAttribute("aria-invalid", Boolean(text));
   if (text) announce(`Filter: ${text}`);
 }
 
-function offer() {
+function showSuggestions() {
   $("#where-clear").hidden = !input.value;
-  if (!input.value.trim()) tell(null);
-  offered = suggest(input.value, input.selectionStart ?? input.value.length, columns);
-  chosen = -1;
-  list.replaceChildren(...offered.options.map((option, n) =>
+  if (!input.value.trim()) showError(null);
+  suggestions = suggest(input.value, input.selectionStart ?? input.value.length, columns);
+  selected = -1;
+  list.replaceChildren(...suggestions.options.map((option, n) =>
     el("li", { role: "option", id: `option-${n}`, "data-option": n, "aria-selected": "false" }, el("code", { text: option.label }), el("span", { text: option.hint }))));
-  show(offered.options.length > 0 && document.activeElement === input);
+  show(suggestions.options.length > 0 && document.activeElement === input);
 }
 
 function show(is) {
@@ -97,13 +97,13 @@ function show(is) {
 
 const close = () => show(false);
 
-function take(n) {
-  const { start, end, options } = offered;
+function insertSuggestion(n) {
+  const { start, end, options } = suggestions;
   const text = input.value;
   input.value = text.slice(0, start) + options[n].insert + text.slice(end).trimStart();
   const at = start + options[n].insert.length;
   input.setSelectionRange(at, at);
-  offer();
+  showSuggestions();
 }
 
 function key(event) {
@@ -113,21 +113,21 @@ function key(event) {
     if (count) close();
     else {
       input.value = state.where;
-      tell(null);
+      showError(null);
       input.blur();
     }
   } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
     event.preventDefault();
-    if (list.hidden) offer();
-    else if (count) choose((chosen + (event.key === "ArrowDown" ? 1 : -1) + count + (chosen < 0 && event.key === "ArrowUp" ? 1 : 0)) % count);
-  } else if ((event.key === "Enter" || event.key === "Tab") && count && chosen >= 0) {
+    if (list.hidden) showSuggestions();
+    else if (count) select((selected + (event.key === "ArrowDown" ? 1 : -1) + count + (selected < 0 && event.key === "ArrowUp" ? 1 : 0)) % count);
+  } else if ((event.key === "Enter" || event.key === "Tab") && count && selected >= 0) {
     event.preventDefault();
-    take(chosen);
+    insertSuggestion(selected);
   }
 }
 
-function choose(n) {
-  chosen = n;
+function select(n) {
+  selected = n;
   [...list.children].forEach((option, at) => option.setAttribute("aria-selected", at === n));
   input.setAttribute("aria-activedescendant", `option-${n}`);
   list.children[n].scrollIntoView({ block: "nearest" });

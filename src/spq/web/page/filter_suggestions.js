@@ -1,4 +1,4 @@
-/** What could be written next in a filter: the language of `spq search --where`, as far as suggestions need it. */
+/** Suggestions for the next word of a filter, in the language of `spq search --where`. */
 
 const TOKEN = /(?<operator>==|[<>!]=|[=<>~])|(?<mark>[(),])|(?<quoted>"(?:[^"]|"")*"?|'(?:[^']|'')*'?)|(?<own>\[(?:[^\]]|\]\])*\]?)|(?<word>[^\s()"',=!<>~[\]]+)|(?<space>\s+)|(?<other>.)/gsu;
 const BARE = /^[^\s()"',=!<>~[\]]+$/u;
@@ -7,12 +7,12 @@ const COMPARE = { text: ["=", "!=", "~", "in"], number: [">=", "<=", "=", "!=", 
 const MEANING = { "=": "is", "!=": "is not", "~": "matches * and ?", in: "is one of", ">=": "at least", "<=": "at most", "<": "below", ">": "above" };
 const MOST = 12;
 
-/** A value as it has to be written. */
+/** A value, in quotes if it needs them. */
 export const quoted = (value) => (BARE.test(value) && !RESERVED.includes(value.toLowerCase()) ? value : `"${value.replaceAll('"', '""')}"`);
 
 /**
- * @param columns as api.status() gives them: [{name, kind, values}].
- * @returns {start, end, options: [{insert, label, hint}]}: options to put in place of text[start:end].
+ * @param columns as in api.status(): [{name, kind, values}].
+ * @returns {start, end, options: [{insert, label, hint}]}: options to replace text[start:end].
  */
 export function suggest(text, cursor, columns) {
   const tokens = [...text.slice(0, cursor).matchAll(TOKEN)];
@@ -20,7 +20,7 @@ export function suggest(text, cursor, columns) {
   const isOpen = last && (last.groups.word || last.groups.quoted || last.groups.own) && last.index + last[0].length === cursor;
   const before = (isOpen ? tokens.slice(0, -1) : tokens).filter((token) => !token.groups.space);
   const typed = isOpen ? last[0] : "";
-  const { expects, column } = awaited(before, columns);
+  const { expects, column } = expected(before, columns);
   const all = { column: ofColumns, operator: ofOperators, value: ofValues, joint: ofJoints }[expects](columns, column);
   const plain = typed.replace(/^["'[]/, "").toLowerCase();
   const starts = all.filter((option) => option.label.toLowerCase().startsWith(plain));
@@ -29,8 +29,8 @@ export function suggest(text, cursor, columns) {
   return { start: cursor - typed.length, end: cursor, options };
 }
 
-/** What a sequence of tokens is followed by, and of which column. */
-function awaited(tokens, columns) {
+/** What may follow a sequence of tokens, and for which column. */
+function expected(tokens, columns) {
   let expects = "column", column = null;
   for (const { groups, 0: token } of tokens) {
     const word = groups.word?.toLowerCase();

@@ -1,13 +1,13 @@
 /**
- * A grid of any length, of which only the rows in sight are in the document. It follows a list (pages.js): what is scrolled
- * to is fetched. One cell takes part in the tab order; arrows, Home, End and Page keys move it.
+ * A grid of any length. Only the visible rows are in the document. The grid shows a list (pages.js), which loads what the
+ * user scrolls to. One cell is in the tab order; arrow, Home, End and Page keys move the focus.
  */
 
 import { debounce, el } from "./dom.js";
 
-const TALLEST = 8e6; // pixels: browsers draw nothing beyond some 16 million; a longer grid scrolls faster than its rows
-const SETTLED = 110; // ms without a jump, before pictures are asked for
-const BESIDE = 1; // rows kept ready above and below, in heights of the window
+const TALLEST = 8e6; // pixels: browsers draw nothing beyond about 16 million; the rows of a longer grid scroll faster
+const SETTLED = 110; // ms without a jump before pictures are loaded
+const BESIDE = 1; // height of the rows kept above and below, in windows
 
 export class Grid {
   /**
@@ -39,19 +39,19 @@ export class Grid {
   show(list, at = 0) {
     if (this.list && this.list !== list) this.list.close();
     this.list = list;
-    this.target = at; // to be scrolled to when the length is known
+    this.target = at; // scrolled to when the length is known
     this.active = at;
     this.clear();
     this.resize();
   }
 
-  /** The list knows more. */
+  /** Draw after the list has loaded more. */
   update() {
     this.measure();
     this.draw(true);
   }
 
-  /** Cells again, as what they show depends on more than the list. */
+  /** Fill all cells again, after a change outside the list. */
   refill() {
     if (this.list) this.draw(true);
   }
@@ -77,7 +77,7 @@ export class Grid {
     this.measure();
     if (at) this.scrollTo(at);
     this.draw(true);
-    if (hadFocus) this.focus(); // its cell is another element now
+    if (hadFocus) this.focus(); // its cell is a new element
   }
 
   measure() {
@@ -106,7 +106,7 @@ export class Grid {
     return { height, scrolled, top: scrolled * scale, scale };
   }
 
-  /** First position that is wholly in sight. */
+  /** First position that is completely visible. */
   first() {
     const { top } = this.view();
     const inset = this.inset?.() ?? 0;
@@ -132,7 +132,7 @@ export class Grid {
   draw(refill) {
     if (!this.list || !this.columns || !this.root.clientWidth) return;
     const { height, scrolled, top } = this.view();
-    if (Math.abs(top - (this.lastTop ?? top)) > 1.5 * height) this.isCalm = false; // a jump: pictures when it ends
+    if (Math.abs(top - (this.lastTop ?? top)) > 1.5 * height) this.isCalm = false; // a jump: load pictures after it
     if (!this.isCalm) this.settle();
     this.lastTop = top;
     const from = Math.max(0, Math.floor((top - BESIDE * height) / this.rowHeight));
@@ -150,13 +150,13 @@ export class Grid {
     this.inSight?.(this.first(), Math.min(this.list.total ?? 0, (to + 1) * this.columns) - 1);
   }
 
-  /** The cell that takes part in the tab order has to be there, wherever one has scrolled to. */
+  /** Keep a cell in the tab order after a scroll. */
   keepReachable() {
     if (!this.list.total || this.rows.has(Math.floor(this.active / this.columns))) return;
     this.activate(Math.min(this.list.total - 1, this.first()));
   }
 
-  /** Rows out of sight become spare, but not the one that has the focus. */
+  /** Reuse the rows that are no longer visible, except the one that has the focus. */
   recycle(from, to) {
     this.heldRow = -1;
     for (const [row, element] of this.rows) {
@@ -212,7 +212,7 @@ export class Grid {
     return cell && this.root.contains(cell) ? Number(cell.dataset.position) : null;
   }
 
-  /** Scroll so that the row of a position is the first in sight. */
+  /** Scroll so that the row of a position is the first visible one. */
   scrollTo(position) {
     const inset = this.inset?.() ?? 0;
     this.scrollToRow(Math.floor(position / this.columns) * this.rowHeight - inset);
@@ -237,7 +237,7 @@ export class Grid {
     if (cell) cell.tabIndex = 0;
   }
 
-  /** Move to a position: in sight, and with the focus. */
+  /** Focus a position, and scroll to it if needed. */
   focus(position = this.active) {
     if (!this.list?.total) return;
     const last = this.list.total - 1;

@@ -1,12 +1,12 @@
-/** Keys that work everywhere, and on the picture that has the focus. Ctrl, Alt and Meta stay the browser's. */
+/** Keyboard shortcuts for the page and for the focused picture. Keys with Ctrl, Alt or Meta belong to the browser. */
 
 import { $ } from "./dom.js";
 import { openDetails } from "./details.js";
-import { pick } from "./picture_input.js";
+import { chooseFile } from "./picture_input.js";
 import { mark, searchAgain } from "./search_bar.js";
-import { change, fresh, state, VIEWS } from "./state.js";
+import { change, newSearch, state, VIEWS } from "./state.js";
 
-/** @param grid () => the grid of the view that is shown, if it has one. */
+/** @param grid () => the grid of the current view, if it has one. */
 export function startKeys({ grid, chooseRegion, closeDetails }) {
   const help = $("#help");
   $("#help-button").addEventListener("click", () => help.showModal());
@@ -22,7 +22,7 @@ function onPicture(event, grid, closeDetails) {
   const position = grid?.positionOf(event.target);
   const item = position === null || position === undefined ? null : grid.list?.get(position);
   if (!item || (event.target.closest("button, a") && (event.key === "Enter" || event.key === " "))) return false;
-  if (event.key === "Enter") change(fresh({ like: [item.id] }));
+  if (event.key === "Enter") change(newSearch({ like: [item.id] }));
   else if (event.key === " " || event.key === "i") {
     if (state.item === item.id) closeDetails();
     else openDetails(item.id, true);
@@ -36,7 +36,7 @@ function everywhere(event, { grid, chooseRegion, closeDetails, help }) {
   const { key } = event;
   if (key === "/") $("#where").focus();
   else if (key === "?") help.showModal();
-  else if (key === "o") pick();
+  else if (key === "o") chooseFile();
   else if (key === "b" && state.like.length === 1) chooseRegion();
   else if (key === "s") searchAgain();
   else if (key === "Escape") return escape(closeDetails);
@@ -48,7 +48,7 @@ function everywhere(event, { grid, chooseRegion, closeDetails, help }) {
   return true;
 }
 
-/** One step back to where nothing is open. */
+/** Close or undo one thing. */
 function escape(closeDetails) {
   if (state.item !== null) closeDetails();
   else if (state.plus.length || state.minus.length) change({ plus: [], minus: [] }, "replace");

@@ -1,70 +1,70 @@
-/** What changes while one looks: a sync at work, new pictures, a server that goes and comes back. */
+/** Changes while the page is open: a running sync, new pictures, a server that stops and comes back. */
 
 import { api } from "./api.js";
 import { $, announce, count, isAbort, number } from "./dom.js";
-import { change, fresh } from "./state.js";
+import { change, newSearch } from "./state.js";
 
-const CALM = 5000; // ms between two looks
-const BUSY = 1500; // while a sync is at work
-const LONGEST = 15000; // between two tries while the server is gone
+const CALM = 5000; // ms between two requests of the status
+const BUSY = 1500; // while a sync runs
+const LONGEST = 15000; // between two tries while the server does not answer
 
 export class Live {
-  /** @param told(status) for each status; back() when the server has come back; changed() when one asks to see changes. */
-  constructor({ told, back, changed }) {
-    Object.assign(this, { told, back, changed });
+  /** @param onStatus(status) for each status; onBack() when the server answers again; onChanged() when the user asks to see changes. */
+  constructor({ onStatus, onBack, onChanged }) {
+    Object.assign(this, { onStatus, onBack, onChanged });
     this.status = null;
-    this.seen = null; // generation that is shown
+    this.seen = null; // the generation that the page shows
     this.failures = 0;
     $("#news-show").addEventListener("click", () => this.show());
     $("#news-close").addEventListener("click", () => this.hideNews());
-    $("#banner-retry").addEventListener("click", () => this.look());
-    document.addEventListener("visibilitychange", () => document.hidden || this.look());
-    window.addEventListener("online", () => this.look());
+    $("#banner-retry").addEventListener("click", () => this.check());
+    document.addEventListener("visibilitychange", () => document.hidden || this.check());
+    window.addEventListener("online", () => this.check());
   }
 
-  async look() {
+  async check() {
     clearTimeout(this.timer);
-    if (this.isLooking) return;
-    this.isLooking = true;
+    if (this.isChecking) return;
+    this.isChecking = true;
     try {
       const status = await api.status(AbortSignal.timeout(10000));
-      this.isLooking = false;
-      this.here(status);
+      this.isChecking = false;
+      this.received(status);
     } catch (error) {
-      this.isLooking = false;
-      this.missing(isAbort(error) || error.name === "TimeoutError" ? { kind: "gone", message: "The server does not answer." } : error);
+      this.isChecking = false;
+      this.failed(isAbort(error) || error.name === "TimeoutError" ? { kind: "gone", message: "The server does not answer." } : error);
     }
   }
 
-  here(status) {
+  received(status) {
     const wasGone = this.failures > 0;
     this.failures = 0;
     $("#banner").hidden = true;
     this.status = status;
     this.seen ??= status.generation;
-    this.told(status);
+    this.onStatus(status);
     this.drawSync(status);
     if (wasGone) {
       announce("The server is back");
-      this.back();
+      this.onBack();
     }
     if (status.generation !== this.seen && this.offered !== status.generation) this.offer(status.generation);
     if (api.can.live) this.timer = setTimeout(() => this.later(), status.sync?.running ? BUSY : CALM);
   }
 
   later() {
-    if (!document.hidden) this.look();
+    if (!document.hidden) this.check();
   }
 
-  missing(error) {
+  failed(error) {
     if (error.kind === "refused" || error.kind === "token") {
       this.banner(error.kind === "token" ? "This page needs its token: open it with the address that spq serve printed." : error.message);
       return;
     }
     this.failures++;
     const wait = Math.min(LONGEST, 1000 * 2 ** (this.failures - 1));
-    this.banner(error.kind === "busy" ? "The server has too much to do. It is asked again soon." : "The server does not answer. It is asked again by itself.");
-    this.timer = setTimeout(() => this.look(), wait);
+    this.banner(error.kind === "busy" ? "The server is busy. The page tries again soon." : "The server does not answer. The page keeps trying.");
+    this.timer = setTimeout(() => this.check(), wait);
   }
 
   banner(text) {
@@ -77,7 +77,7 @@ export class Live {
   drawSync({ sync, sync_error: error }) {
     const line = $("#sync");
     line.hidden = !sync?.running && !error;
-    if (error) $("#sync-text").textContent = `Not in step with the pictures: ${error}`;
+    if (error) $("#sync-text").textContent = `The index is not up to date: ${error}`;
     if (!sync?.running) return;
     const bar = $("#sync-bar");
     if (sync.total) bar.value = sync.done / sync.total;
@@ -86,7 +86,7 @@ export class Live {
     $("#sync-text").textContent = sync.total ? `Reading new pictures: ${number(sync.done)} of ${number(sync.total)}${failed}` : "Looking for new pictures";
   }
 
-  /** Say what is new, and wait to be asked for it: nothing moves under one's eyes. */
+  /** Offer to show what is new. Nothing changes on the page until the user accepts. */
   async offer(generation) {
     this.offered = generation;
     const answer = await api.browse({ order: "new", since: this.seen, top: 1 }).catch(() => null);
@@ -102,8 +102,8 @@ export class Live {
   show() {
     const { isNew, since } = this.news;
     this.hideNews();
-    this.changed();
-    if (isNew) change(fresh({ where: "", order: "new", since }));
+    this.onChanged();
+    if (isNew) change(newSearch({ where: "", order: "new", since }));
   }
 
   hideNews() {

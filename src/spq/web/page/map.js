@@ -1,21 +1,21 @@
-/** The whole collection on a plane: drag to move, wheel or pinch to zoom, a lasso lists what it holds. */
+/** The whole collection on a plane: drag to move, wheel or pinch to zoom, a lasso lists the pictures inside. */
 
 import { api } from "./api.js";
 import { $, announce, count, debounce, fileName, isAbort, number } from "./dom.js";
 import { openDetails } from "./details.js";
-import { itemOf } from "./search_request.js";
+import { loadItem } from "./search_request.js";
 import { Grid } from "./grid.js";
 import { cells, Stamps, within } from "./mosaic.js";
 import { Listed } from "./pages.js";
 import { Plane } from "./plane.js";
 import { showMessage } from "./results.js";
-import { change, fresh, note, state } from "./state.js";
+import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile } from "./tile.js";
 
-const CELL = 62; // CSS pixels of a mosaic cell at the least; below the next level it is twice as large
+const CELL = 62; // CSS pixels of a mosaic cell; it doubles up to the next zoom level
 const SMALL_CELL = 44; // on a phone
 const CORNERS = 48; // of a lasso in the address
-const EXAMPLES = 16; // pictures of a selection that are searched with
+const EXAMPLES = 16; // pictures of a selection that a search uses
 
 export class CollectionMap extends Plane {
   constructor() {
@@ -26,7 +26,7 @@ export class CollectionMap extends Plane {
     this.pointers = new Map();
     this.levels = new Map();
     this.stamps = new Stamps((id) => api.thumbnailURL(id, 128), () => this.draw());
-    this.keep = debounce(250, () => !this.root.hidden && note({ map: this.place() }));
+    this.keep = debounce(250, () => !this.root.hidden && remember({ map: this.place() }));
     this.list = new Grid($("#map-grid"), {
       label: "Pictures in the lasso",
       scroller: $("#map-scroll"),
@@ -80,7 +80,7 @@ export class CollectionMap extends Plane {
     this.controller?.abort(); // of another filter
     if (this.data && this.where === state.where) {
       this.resize();
-      this.select(); // the lasso may be another than when the map was last seen
+      this.select(); // the lasso may have changed while the map was hidden
       return;
     }
     const { signal } = (this.controller = new AbortController());
@@ -93,7 +93,7 @@ export class CollectionMap extends Plane {
       this.where = where;
     } catch (error) {
       if (isAbort(error)) return;
-      this.where = null; // what is shown is of no filter any more
+      this.where = null; // the map shows the result of no filter
       showMessage($("#map-message"), { title: "The map could not be drawn", text: error.message, action: ["Try again", () => this.load()], isError: true });
       return;
     } finally {
@@ -104,13 +104,13 @@ export class CollectionMap extends Plane {
 
   begin() {
     const { ids, count: drawn, total } = this.data;
-    const { x, y } = this.whole; // a filter moves nothing
+    const { x, y } = this.whole; // positions stay the same with a filter
     this.levels.clear();
     if (!x.length) showMessage($("#map-message"), { title: "No pictures yet", text: "The map shows the whole collection at once." });
-    else if (!ids.length) showMessage($("#map-message"), { title: "No picture matches", text: `There is none on the map with ${this.where}.` });
+    else if (!ids.length) showMessage($("#map-message"), { title: "No picture matches", text: `No picture on the map matches ${this.where}.` });
     this.hold(x, y);
     const all = this.where ? `${number(total)} of ${count(this.whole.total, "picture")}` : count(total, "picture");
-    $("#map-text").textContent = drawn < total ? `${number(drawn)} of ${all}, drawn by lot` : all;
+    $("#map-text").textContent = drawn < total ? `${number(drawn)} of ${all}, a random sample` : all;
     this.resize();
     this.select();
   }
@@ -127,7 +127,7 @@ export class CollectionMap extends Plane {
     this.draw();
   }
 
-  /** The plane was moved. */
+  /** Called after the plane has moved. */
   changed() {
     this.keep();
     this.draw();
@@ -142,7 +142,7 @@ export class CollectionMap extends Plane {
     });
   }
 
-  /** Cells of the level of zoom that is shown. */
+  /** Cells of the current zoom level. */
   mosaic() {
     const level = Math.floor(this.level);
     if (!this.levels.has(level)) {
@@ -160,7 +160,7 @@ export class CollectionMap extends Plane {
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
     this.paintPoints(context, style.color);
-    this.paintPictures(context, style.caretColor); // the accent, as a canvas understands it
+    this.paintPictures(context, style.caretColor); // the accent colour in a form that a canvas accepts
     this.paintLasso(context, style.caretColor);
   }
 
@@ -191,7 +191,7 @@ export class CollectionMap extends Plane {
       this.shown.push({ ...one, id, sx, sy, cell });
       const stamp = this.stamps.get(id);
       if (stamp) context.drawImage(stamp, sx - side / 2, sy - side / 2, side, side);
-      if (this.chosen?.has(id)) {
+      if (this.selected?.has(id)) {
         context.strokeStyle = accent;
         context.lineWidth = 2.5;
         context.strokeRect(sx - side / 2, sy - side / 2, side, side);
@@ -268,7 +268,7 @@ export class CollectionMap extends Plane {
     return this.shown?.find((one) => Math.abs(one.sx - sx) <= one.cell / 2 && Math.abs(one.sy - sy) <= one.cell / 2);
   }
 
-  /** Show what is under the pointer. */
+  /** Show the picture under the pointer. */
   async point(here) {
     const cell = here && !this.isLasso ? this.under(...here) : null;
     this.canvas.classList.toggle("over", Boolean(cell));
@@ -276,12 +276,12 @@ export class CollectionMap extends Plane {
     this.pointed = cell?.id;
     this.hover.hidden = true;
     if (!cell) return;
-    const item = await itemOf(cell.id).catch(() => null);
+    const item = await loadItem(cell.id).catch(() => null);
     if (this.pointed !== cell.id || !item) return;
-    const [image, name, many] = this.hover.children;
+    const [image, name, caption] = this.hover.children;
     image.src = api.thumbnailURL(cell.id, 256);
     name.textContent = fileName(item.path);
-    many.textContent = cell.many > 1 ? `and ${count(cell.many - 1, "more picture")} here` : item.label ?? "";
+    caption.textContent = cell.many > 1 ? `and ${count(cell.many - 1, "more picture")} here` : item.label ?? "";
     const x = cell.sx + cell.cell / 2 + 8, y = Math.min(cell.sy - cell.cell / 2, this.height - 250);
     this.hover.style.transform = `translate(${x + 210 > this.width ? cell.sx - cell.cell / 2 - 208 : x}px, ${Math.max(8, y)}px)`;
     this.hover.hidden = false;
@@ -307,7 +307,7 @@ export class CollectionMap extends Plane {
     change({ lasso: thinned([x0, y0, x1, y0, x1, y1, x0, y1], this.digits(4)) });
   }
 
-  /** List what the lasso holds. */
+  /** List the pictures inside the lasso. */
   select() {
     const panel = $("#map-list");
     const inside = state.lasso ? within(state.lasso, this.data.x, this.data.y) : [];
@@ -315,7 +315,7 @@ export class CollectionMap extends Plane {
     panel.hidden = !state.lasso;
     this.root.classList.toggle("listing", Boolean(state.lasso));
     const ids = inside.map((at) => this.data.ids[at]);
-    this.chosen = new Set(ids);
+    this.selected = new Set(ids);
     this.selection = ids;
     if (state.lasso) {
       $("#map-list-text").textContent = count(ids.length, "picture");
@@ -329,7 +329,7 @@ export class CollectionMap extends Plane {
   searchSelection() {
     const step = Math.max(1, this.selection.length / EXAMPLES);
     const some = Array.from({ length: Math.min(EXAMPLES, this.selection.length) }, (_, n) => this.selection[Math.floor(n * step)]);
-    change(fresh({ like: some }));
+    change(newSearch({ like: some }));
   }
 
   retry(isChanged = false) {
@@ -341,7 +341,7 @@ export class CollectionMap extends Plane {
   }
 }
 
-/** A polygon of few corners, in so many digits. */
+/** A polygon with fewer corners, whose numbers have `digits` digits. */
 function thinned(corners, digits) {
   const n = corners.length / 2;
   const step = Math.max(1, n / CORNERS);

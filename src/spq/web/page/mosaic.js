@@ -1,13 +1,13 @@
 /**
- * A plane of points as pictures: at each level of zoom the plane is cut into cells, and each cell shows the picture nearest to
- * its middle, larger where there are more. Cells are fixed to the plane, so nothing flickers as one moves.
+ * The pictures of the map. At each zoom level the plane is divided into cells, and each cell shows the picture nearest to its
+ * middle, larger if the cell has more pictures. Cells move with the plane, so nothing flickers.
  */
 
 const KEPT = 500; // pictures in memory
-const AT_ONCE = 6; // pictures that are fetched
-const SIDE = 128; // pixels of one
+const AT_ONCE = 6; // downloads at the same time
+const SIDE = 128; // pixels of a picture
 
-/** @returns Map "column,row" -> {at: position of the point that stands for it, many, x, y: its middle} and the most of a cell. */
+/** @returns Map "column,row" -> {at: position of its picture, many: how many it has, x, y: its middle}, and the largest `many`. */
 export function cells(x, y, size) {
   const found = new Map();
   let most = 1;
@@ -30,7 +30,7 @@ export function cells(x, y, size) {
   return { found, most };
 }
 
-/** Positions of points within a polygon [x, y, x, y, ...] (even-odd rule). */
+/** Positions of the points inside a polygon [x, y, x, y, ...] (even-odd rule). */
 export function within(polygon, x, y) {
   const inside = [];
   const n = polygon.length / 2;
@@ -45,13 +45,13 @@ export function within(polygon, x, y) {
   return inside;
 }
 
-/** Small pictures for a canvas: square, with round corners, the last used ones kept. */
+/** Small square pictures for a canvas. The last used ones stay in memory. */
 export class Stamps {
   constructor(addressOf, ready) {
     Object.assign(this, { addressOf, ready, kept: new Map(), waiting: [], loading: 0 });
   }
 
-  /** The picture of an id, or null until it is there. */
+  /** The picture of an id, or null until it is loaded. */
   get(id) {
     const stamp = this.kept.get(id);
     if (stamp === undefined) {
@@ -65,7 +65,7 @@ export class Stamps {
     return stamp;
   }
 
-  /** What is not in sight any more is not fetched. */
+  /** Drop pictures that are no longer visible. */
   forget(isWanted) {
     this.waiting = this.waiting.filter((id) => isWanted(id) || !this.kept.delete(id));
     for (const id of this.kept.keys()) {
@@ -85,7 +85,7 @@ export class Stamps {
       this.kept.set(id, stamped(image));
       this.ready();
     } catch {
-      setTimeout(() => this.kept.get(id) === null && this.kept.delete(id), 3000); // then asked for again
+      setTimeout(() => this.kept.get(id) === null && this.kept.delete(id), 3000); // then it is loaded again
     }
     this.loading--;
     this.next();

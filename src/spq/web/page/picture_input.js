@@ -1,49 +1,49 @@
-/** Ways to give a picture: drop, paste, pick. */
+/** The ways to search with your own pictures: drop, paste, choose a file. */
 
 import { api } from "./api.js";
 import { $, el, toast } from "./dom.js";
-import { change, fresh, state } from "./state.js";
+import { change, newSearch, state } from "./state.js";
 import { keep } from "./uploads.js";
 
 const MOST = 16; // pictures of one search
-const NO_UPLOADS = "Click any picture to find more like it. Pictures of your own need a site that was exported with onnxruntime-web.";
+const NO_UPLOADS = "Click any picture to find more like it. To search with your own pictures, the site must be exported with onnxruntime-web.";
 
-export function startGiving() {
+export function startPictureInput() {
   if (!api.can.upload) {
-    for (const button of document.querySelectorAll("[data-give]")) button.hidden = true;
+    for (const button of document.querySelectorAll("[data-pick]")) button.hidden = true;
     $("#invite").replaceWith(el("p", { id: "invite", hidden: true, text: NO_UPLOADS }));
     return;
   }
   const input = $("#file");
-  for (const button of document.querySelectorAll("[data-give]")) button.addEventListener("click", pick);
+  for (const button of document.querySelectorAll("[data-pick]")) button.addEventListener("click", chooseFile);
   input.addEventListener("change", () => {
-    give([...input.files], "new");
+    searchWith([...input.files], "new");
     input.value = "";
   });
   document.addEventListener("paste", (event) => {
     const files = pictures(event.clipboardData);
     if (!files.length) return;
     event.preventDefault();
-    give(files, "new");
+    searchWith(files, "new");
   });
   startDropping();
 }
 
-export const pick = () => $("#file").click();
+export const chooseFile = () => $("#file").click();
 
-/** @param how "new" search, or "like" or "not" in addition to what is asked. */
-export async function give(files, how) {
+/** @param how "new" search; or "like" or "not": add the pictures to the current search. */
+export async function searchWith(files, how) {
   const usable = files.filter((file) => !file.type || file.type.startsWith("image/"));
   if (!usable.length) {
     toast(files.length === 1 ? `${files[0].name || "That"} is not a picture` : "None of these is a picture");
     return;
   }
-  if (usable.length > MOST) toast(`The first ${MOST} pictures are taken`);
+  if (usable.length > MOST) toast(`Only the first ${MOST} pictures are used`);
   const names = await Promise.all(usable.slice(0, MOST).map(keep));
-  if (how === "new" || !state.like.length) change(fresh({ like: names }));
+  if (how === "new" || !state.like.length) change(newSearch({ like: names }));
   else {
     const both = { like: state.like, not: state.not };
-    change(fresh({ ...both, [how]: [...both[how], ...names].slice(0, MOST), box: how === "not" ? state.box : null }));
+    change(newSearch({ ...both, [how]: [...both[how], ...names].slice(0, MOST), box: how === "not" ? state.box : null }));
   }
 }
 
@@ -59,9 +59,9 @@ function startDropping() {
     if (!holdsFiles(event)) return;
     event.preventDefault();
     clearTimeout(hiding);
-    hiding = setTimeout(close, 300); // while one drags, this event comes all the time
+    hiding = setTimeout(close, 300); // this event repeats during a drag
     zone.hidden = false;
-    zone.classList.toggle("asking", state.like.length > 0);
+    zone.classList.toggle("searching", state.like.length > 0);
     for (const part of zone.children) part.classList.toggle("over", part === event.target.closest("[data-how]"));
   });
   document.addEventListener("drop", (event) => {
@@ -69,7 +69,7 @@ function startDropping() {
     event.preventDefault();
     const how = event.target.closest?.("[data-how]")?.dataset.how ?? "new";
     close();
-    give(pictures(event.dataTransfer), how);
+    searchWith(pictures(event.dataTransfer), how);
   });
   function close() {
     clearTimeout(hiding);

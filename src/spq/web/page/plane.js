@@ -1,41 +1,41 @@
-/** What of a plane of points a canvas shows, and how large: the numbers behind moving and zooming. */
+/** Which part of a plane a canvas shows, and how large: the numbers for moving and zooming. */
 
 const TOOLS = 64; // height of the buttons over its lower end
 const ZOOMS = [-1, 14];
 
 export class Plane {
-  /** The points that are all in view at zoom 0. */
+  /** Set the points. All of them are visible at zoom 0. */
   hold(x, y) {
     const ends = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
     const [x0, x1] = ends(x), [y0, y1] = ends(y);
     this.extent = x.length ? { x: (x0 + x1) / 2, y: (y0 + y1) / 2, w: x1 - x0 || 1, h: y1 - y0 || 1 } : { x: 0, y: 0, w: 1, h: 1 };
   }
 
-  /** To the width and height that the canvas has, less half a picture on each side. */
+  /** Fit the points to the canvas, with a margin of half a picture. */
   fill() {
     const { w, h } = this.extent;
     const { width, height, side } = this;
     this.base = Math.min(Math.max(80, width - 2 * side) / w, Math.max(80, height - 2 * side - TOOLS) / h); // pixels per unit at zoom 0
   }
 
-  /** Look at [x, y, zoom], or, with null, at all of it. */
+  /** Show [x, y, zoom], or all if null. */
   restore(place) {
     const [x, y, zoom] = place ?? [this.extent.x, this.middle, 0];
     this.center = { x, y };
     this.level = Math.min(ZOOMS[1], Math.max(ZOOMS[0], zoom));
   }
 
-  /** [x, y, zoom] in few digits. */
+  /** [x, y, zoom] with few digits. */
   place() {
     return [this.center.x, this.center.y, this.level].map((value) => Number(value.toPrecision(this.digits(5))));
   }
 
-  /** Digits of a coordinate that show at this zoom what `many` show when all points are in view. */
+  /** Digits that are needed at this zoom for the precision of `many` digits at zoom 0. */
   digits(many) {
     return many + Math.ceil(Math.max(0, this.level) * Math.log10(2));
   }
 
-  /** Where the plane is centred so that all of it is seen above the buttons. */
+  /** Centre of the view at which all points are visible above the buttons. */
   get middle() {
     return this.extent.y + TOOLS / 2 / this.base;
   }

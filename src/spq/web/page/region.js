@@ -1,17 +1,17 @@
-/** A box on the picture that is searched with, drawn by mouse, finger or keys. */
+/** A region of the search picture, drawn with mouse, finger or keys. */
 
 import { api } from "./api.js";
-import { itemOf } from "./search_request.js";
+import { loadItem } from "./search_request.js";
 import { $, toast } from "./dom.js";
-import { change, fresh, state } from "./state.js";
+import { change, newSearch, state } from "./state.js";
 import { find, isUpload } from "./uploads.js";
 
 const LEAST = 4; // pixels of the picture
 const dialog = $("#region");
 const image = $("#region-image");
 const box = $("#region-box");
-let region = null; // {x, y, w, h} as shares of the picture
-let full = null; // [width, height] of an item, of which a smaller picture may be shown; null for an upload
+let region = null; // {x, y, w, h} as fractions of the picture
+let full = null; // [width, height] of an item, which may be shown smaller; null for an upload
 
 const size = () => full ?? [image.naturalWidth, image.naturalHeight];
 
@@ -41,7 +41,7 @@ export async function chooseRegion() {
   if (state.like.length !== 1 || !api.can.box) return;
   const upload = isUpload(name) ? await find(name) : null;
   if (isUpload(name) && !upload) return;
-  const item = upload ? null : await itemOf(name).catch(() => null);
+  const item = upload ? null : await loadItem(name).catch(() => null);
   full = item?.width && item.height ? [item.width, item.height] : null;
   dialog.classList.add("waits");
   image.src = upload ? upload.url : api.imageURL(name);
@@ -67,19 +67,19 @@ function pixels() {
   return [left, top, Math.max(1, Math.min(width - left, Math.round(region.w * width))), Math.max(1, Math.min(height - top, Math.round(region.h * height)))];
 }
 
-/** A drag on the box moves it, on a corner resizes it, elsewhere draws a new one. */
+/** A drag moves the box, on a corner resizes it, and outside draws a new one. */
 function begin(event) {
   if (event.button > 0 || !event.isPrimary || !region) return;
   event.preventDefault();
   const stage = event.currentTarget;
   stage.setPointerCapture(event.pointerId);
   const frame = image.getBoundingClientRect();
-  const at = (given) => [(given.clientX - frame.left) / frame.width, (given.clientY - frame.top) / frame.height];
+  const at = (moved) => [(moved.clientX - frame.left) / frame.width, (moved.clientY - frame.top) / frame.height];
   const start = at(event), before = { ...region };
   const corner = event.target.dataset.corner;
   const how = corner ? stretch(corner) : event.target === box ? shift : drawn;
-  const move = (given) => {
-    const next = how(before, start, at(given));
+  const move = (moved) => {
+    const next = how(before, start, at(moved));
     if (next) set(next);
   };
   const end = () => {
@@ -96,7 +96,7 @@ const shift = (before, [x0, y0], [x, y]) => ({ ...before, x: before.x + x - x0, 
 function drawn(_, start, end) {
   const [x0, y0, x1, y1] = [...start, ...end].map((value) => Math.min(1, Math.max(0, value)));
   const next = { x: Math.min(x0, x1), y: Math.min(y0, y1), w: Math.abs(x1 - x0), h: Math.abs(y1 - y0) };
-  return next.w * size()[0] < LEAST && next.h * size()[1] < LEAST ? null : next; // a mere click
+  return next.w * size()[0] < LEAST && next.h * size()[1] < LEAST ? null : next; // only a click
 }
 
 function stretch(corner) {
@@ -119,8 +119,8 @@ function keys(event) {
   }
 }
 
-function finish(chosen) {
+function finish(selected) {
   dialog.close();
-  const isWhole = chosen && chosen[2] === size()[0] && chosen[3] === size()[1];
-  change(fresh({ like: state.like, not: state.not, box: isWhole ? null : chosen }));
+  const isWhole = selected && selected[2] === size()[0] && selected[3] === size()[1];
+  change(newSearch({ like: state.like, not: state.not, box: isWhole ? null : selected }));
 }

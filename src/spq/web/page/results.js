@@ -1,27 +1,27 @@
-/** The pictures: all of them, or the answers to a search, in one endless grid. */
+/** The pictures view: all pictures, or the answers to a search, in one grid. */
 
 import { api } from "./api.js";
-import { ASKED, asked, isAsking } from "./search_request.js";
+import { SEARCH_STATE, searchRequest, isSearching } from "./search_request.js";
 import { $, announce, count, covered, debounce, distanceText, isAbort, number, toast } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Pages } from "./pages.js";
 import { measure } from "./search_bar.js";
-import { change, fresh, note, state } from "./state.js";
+import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 
-const AGAIN = 5000; // ms until a page of the list that could not be had is asked for once more
-const LARGE = 1e6; // bytes of pictures that are sent with each page: then fewer, longer pages
+const AGAIN = 5000; // ms before a failed page is loaded again
+const LARGE = 1e6; // bytes of pictures in each request; above this, pages are longer and fewer
 const ORDERS = { id: "As indexed", path: "By name", time: "Newest files first", new: "Last added first" };
-const DEPENDS = [...ASKED, "max", "order", "since"];
+const DEPENDS = [...SEARCH_STATE, "max", "order", "since"];
 
 export class Results {
-  /** @param status () => the last api.status(); filterError(error) => whether the filter is to blame, and it was told so. */
+  /** @param status () => the last api.status(); filterError(error) => whether the filter is invalid; it then shows the error. */
   constructor({ status, filterError }) {
     Object.assign(this, { status, filterError });
     this.root = $("#pictures");
     this.grid = new Grid($("#grid"), {
       label: "Pictures",
-      layout: (width) => tileLayout(width, isAsking()),
+      layout: (width) => tileLayout(width, isSearching()),
       create: tile,
       fill: (cell, item, position, isCalm) => fillTile(cell, item, isCalm),
       inSight: debounce(250, (first) => this.remember(first)),
@@ -34,7 +34,7 @@ export class Results {
     $("#fold").addEventListener("change", (event) => change({ fold: event.target.checked, max: null, at: 0 }));
   }
 
-  /** @param changed names of the state, or null at first. isBack: one came here by the address bar. */
+  /** @param changed names in the state that changed, or null at first. isBack: whether the address bar changed the state. */
   update(changed, isBack) {
     if (!changed || !this.pages || DEPENDS.some((name) => changed.has(name))) this.load(changed && !isBack ? 0 : state.at);
     else if (isBack && changed.has("at")) this.grid.scrollTo(state.at);
@@ -49,9 +49,9 @@ export class Results {
     this.message(null);
     $("#order").value = state.order || api.can.orders[0];
     $("#fold").checked = state.fold;
-    const question = isAsking() ? await asked() : null;
+    const question = isSearching() ? await searchRequest() : null;
     if (turn !== this.turn) return;
-    if (question && !question.files.length && !question.query.ids.length) return this.gone();
+    if (question && !question.files.length && !question.query.ids.length) return this.pictureIsMissing();
     if (!at) window.scrollTo({ top: 0, behavior: "instant" });
     const size = question ? [...question.files, ...question.negativeFiles].reduce((sum, file) => sum + file.size, 0) : 0;
     this.pages = new Pages(question ? answers(question) : browsed(), {
@@ -62,7 +62,7 @@ export class Results {
     });
     this.root.classList.toggle("answers", Boolean(question));
     this.grid.root.setAttribute("aria-label", question ? "Pictures, the most similar first" : "Pictures");
-    this.isTold = false;
+    this.isAnnounced = false;
     this.grid.show(this.pages, at);
     if (question && this.measured !== this.key()) {
       this.measured = this.key();
@@ -71,7 +71,7 @@ export class Results {
   }
 
   key() {
-    return JSON.stringify(ASKED.map((name) => state[name]));
+    return JSON.stringify(SEARCH_STATE.map((name) => state[name]));
   }
 
   changed(pages) {
@@ -80,52 +80,52 @@ export class Results {
     this.grid.update();
     const text = this.summary();
     $("#summary").textContent = text;
-    if (!this.isTold) announce(text);
-    this.isTold = true;
+    if (!this.isAnnounced) announce(text);
+    this.isAnnounced = true;
     this.message(pages.total === 0 ? this.nothing() : null);
   }
 
   summary() {
     const { total, isExact } = this.pages;
-    const many = isExact ? count(total, "picture") : `more than ${number(Math.max(1, total - this.pages.top))} pictures`;
+    const pictures = isExact ? count(total, "picture") : `more than ${number(Math.max(1, total - this.pages.top))} pictures`;
     const within = state.max === null ? "" : ` within ${distanceText(state.max)}`;
-    if (isAsking()) return `${many}${within}, nearest first`;
+    if (isSearching()) return `${pictures}${within}, nearest first`;
     if (state.since !== null) return count(total, "new or changed picture");
     const all = this.status()?.images;
-    return state.where && all ? `${number(total)} of ${count(all, "picture")}` : many;
+    return state.where && all ? `${number(total)} of ${count(all, "picture")}` : pictures;
   }
 
   nothing() {
-    if (state.max !== null) return { title: `Nothing is nearer than ${distanceText(state.max)}`, action: ["Show all distances", () => change({ max: null })] };
+    if (state.max !== null) return { title: `No picture within distance ${distanceText(state.max)}`, action: ["Show all distances", () => change({ max: null })] };
     if (state.where) return { title: "No picture matches the filter", text: state.where, action: ["Clear the filter", () => change({ where: "" })] };
-    if (state.since !== null) return { title: "Nothing new any more", action: ["Show all pictures", () => change(fresh({}))] };
-    if (isAsking()) return { title: "There is nothing else to find", text: "The collection holds no other picture.", action: ["Show all pictures", () => change(fresh({}))] };
-    return { title: "No pictures yet", text: "spq index adds them; what it finds shows up here." };
+    if (state.since !== null) return { title: "No new pictures", action: ["Show all pictures", () => change(newSearch({}))] };
+    if (isSearching()) return { title: "No other pictures", text: "The collection has no other pictures.", action: ["Show all pictures", () => change(newSearch({}))] };
+    return { title: "No pictures yet", text: "Add pictures with spq index. They will appear here." };
   }
 
   async failed(error) {
     this.busy(false);
     if (this.pages?.total) return this.interrupted(error);
     if (state.where && error.kind === "refused" && (await this.filterError(error))) {
-      this.message({ title: "The filter is not understood", text: error.message, action: ["Clear the filter", () => change({ where: "" })] });
+      this.message({ title: "The filter is not valid", text: error.message, action: ["Clear the filter", () => change({ where: "" })] });
       return;
     }
-    const isPicture = isAsking() && error.kind === "refused";
-    const back = ["Show all pictures", () => change(fresh({}))];
+    const isPicture = isSearching() && error.kind === "refused";
+    const back = ["Show all pictures", () => change(newSearch({}))];
     const retry = ["Try again", () => this.retry()];
-    const titles = { refused: "This cannot be searched with", missing: "Not in this collection", busy: "The server has too much to do", gone: "The server does not answer", token: "This page needs its token" };
-    const text = error.kind === "gone" ? "It is asked again by itself; nothing is lost." : error.message;
+    const titles = { refused: "Cannot search with this", missing: "Not in this collection", busy: "The server is busy", gone: "The server does not answer", token: "This page needs its token" };
+    const text = error.kind === "gone" ? "The page keeps trying. Nothing is lost." : error.message;
     this.message({ title: titles[error.kind] ?? "Something went wrong", text, action: isPicture || error.kind === "missing" ? back : retry, isError: true });
   }
 
-  /** What is there stays, and what lacks is asked for again. */
+  /** A page failed: keep the others, and try again later. */
   interrupted(error) {
     const { pages } = this;
-    if (!(api.can.live && error.kind === "gone")) toast(error.message); // of a server that is gone the banner tells
+    if (!(api.can.live && error.kind === "gone")) toast(error.message); // else the banner shows it
     if (["gone", "busy", "fault"].includes(error.kind)) setTimeout(() => this.pages === pages && pages.error && pages.retry(), AGAIN);
   }
 
-  gone() {
+  pictureIsMissing() {
     this.busy(false);
     this.pages?.close();
     this.pages = null;
@@ -133,12 +133,12 @@ export class Results {
     $("#summary").textContent = "";
     this.message({
       title: "That picture is not in this browser",
-      text: "Pictures that were dropped stay in the browser they were dropped into. Drop it again to search with it.",
-      action: ["Show all pictures", () => change(fresh({}))],
+      text: "A picture that you drop stays in your browser. Drop it here again to search with it.",
+      action: ["Show all pictures", () => change(newSearch({}))],
     });
   }
 
-  /** Once more, after the server was gone, or when the collection has changed. */
+  /** Load again, when the server is back or the collection has changed. */
   retry(isChanged = false) {
     if (isChanged || !this.pages) this.load(state.at);
     else if (this.pages.error) {
@@ -151,7 +151,7 @@ export class Results {
   remember(first) {
     if (this.root.hidden || !this.pages || this.pages.total === null || this.grid.target) return;
     const at = window.scrollY < 8 ? 0 : first;
-    if (at !== state.at) note({ at });
+    if (at !== state.at) remember({ at });
   }
 
   busy(is) {
@@ -159,28 +159,28 @@ export class Results {
     this.grid.root.setAttribute("aria-busy", is);
   }
 
-  message(told) {
-    showMessage($("#pictures-message"), told);
-    if (told) announce(told.title);
+  message(message) {
+    showMessage($("#pictures-message"), message);
+    if (message) announce(message.title);
   }
 }
 
-/** An empty or an error state: {title, text, action: [label, run]}. */
-export function showMessage(root, told) {
-  root.hidden = !told;
-  if (!told) return root.replaceChildren();
+/** Show an empty or an error state: {title, text, action: [label, run]}; or nothing for null. */
+export function showMessage(root, message) {
+  root.hidden = !message;
+  if (!message) return root.replaceChildren();
   const title = document.createElement("h2");
-  title.textContent = told.title;
+  title.textContent = message.title;
   const text = document.createElement("p");
-  text.textContent = told.text ?? "";
+  text.textContent = message.text ?? "";
   root.replaceChildren(title, text);
-  root.classList.toggle("error", Boolean(told.isError));
-  if (!told.action) return undefined;
+  root.classList.toggle("error", Boolean(message.isError));
+  if (!message.action) return undefined;
   const button = document.createElement("button");
   button.type = "button";
   button.className = "button";
-  button.textContent = told.action[0];
-  button.addEventListener("click", told.action[1]);
+  button.textContent = message.action[0];
+  button.addEventListener("click", message.action[1]);
   root.append(button);
   return undefined;
 }

@@ -1,18 +1,18 @@
-/** From the state to what a search is asked. */
+/** The request of a search, from the state; and the items of the collection. */
 
 import { api } from "./api.js";
 import { find, isUpload } from "./uploads.js";
 import { state } from "./state.js";
 
-/** What a result depends on. */
-export const ASKED = ["like", "not", "box", "where", "fold"];
+/** Names in the state on which a result depends. */
+export const SEARCH_STATE = ["like", "not", "box", "where", "fold"];
 
-export const isAsking = () => state.like.length > 0;
+export const isSearching = () => state.like.length > 0;
 
 /**
- * @returns {files, negativeFiles, query, missing}: as api.search has it, and how many pictures this browser has no more.
+ * @returns {files, negativeFiles, query, missing}: the arguments of api.search, and how many uploads this browser no longer has.
  */
-export async function asked() {
+export async function searchRequest() {
   const [like, not] = await Promise.all([state.like, state.not].map((names) => Promise.all(names.filter(isUpload).map(find))));
   const query = {
     ids: state.like.filter((name) => !isUpload(name)),
@@ -28,13 +28,13 @@ export async function asked() {
   return { files, negativeFiles, query, missing };
 }
 
-/** Whether a region can be chosen: of one picture. */
-export const hasOne = () => state.like.length === 1;
+/** Whether the search has one picture. Only then a region can be chosen. */
+export const hasOnePicture = () => state.like.length === 1;
 
 const known = new Map(); // id -> promise of its item
 
-/** What is known of an item, asked for once. */
-export function itemOf(id) {
+/** Load an item, once. */
+export function loadItem(id) {
   if (!known.has(id)) {
     const answer = api.item(id);
     answer.catch(() => known.delete(id));
@@ -44,5 +44,5 @@ export function itemOf(id) {
   return known.get(id);
 }
 
-/** After a change of the collection. */
-export const forget = () => known.clear();
+/** Load items again after a change of the collection. */
+export const forgetItems = () => known.clear();

@@ -1,19 +1,19 @@
 /**
- * All that one looks at, in the address bar: reload, back, forward and a link sent to somebody give the same view.
+ * The state of the page, in the address bar. Reload, back, forward and a shared link show the same view.
  *
  *     #like=17,u-4k2j&not=9&plus=3&box=10,10,80,60&where=width+>+640&max=1.5&at=400
  *     #view=map&map=0.1,0.2,3&lasso=…    #view=codewords&book=2&word=5    #view=copies&kind=edited
  *
- * Ids are of items; `u-…` names a picture that was given, which this browser keeps (uploads.js).
+ * Numbers are ids of items. `u-…` is an upload, which this browser keeps (uploads.js).
  */
 
 export const VIEWS = ["pictures", "map", "codewords", "copies"];
 
 const EMPTY = {
   view: "pictures",
-  like: [], // what is asked for: ids and names of uploads
+  like: [], // pictures to search for: ids and names of uploads
   not: [],
-  plus: [], // marked, not yet asked for
+  plus: [], // marked, but not part of the search yet
   minus: [],
   box: null,
   where: "",
@@ -21,8 +21,8 @@ const EMPTY = {
   fold: false,
   order: "",
   since: null,
-  item: null, // whose details are shown
-  at: 0, // first picture in sight
+  item: null, // the item in the details panel
+  at: 0, // first visible picture
   map: null, // [x, y, zoom]
   lasso: null, // [x, y, x, y, ...]
   book: 0,
@@ -59,39 +59,39 @@ const READ = {
 };
 
 export function parse(hash) {
-  const given = new URLSearchParams(hash.replace(/^#/, ""));
+  const params = new URLSearchParams(hash.replace(/^#/, ""));
   const state = structuredClone(EMPTY);
-  for (const [name, read] of Object.entries(READ)) if (given.has(name)) state[name] = read(given.get(name)) ?? EMPTY[name];
+  for (const [name, read] of Object.entries(READ)) if (params.has(name)) state[name] = read(params.get(name)) ?? EMPTY[name];
   return state;
 }
 
-export function written(state) {
-  const given = new URLSearchParams();
+export function toHash(state) {
+  const params = new URLSearchParams();
   for (const [name, empty] of Object.entries(EMPTY)) {
     const value = state[name];
     const text = value === true ? "1" : Array.isArray(value) ? value.join(",") : String(value ?? "");
-    if (text !== "" && value !== false && JSON.stringify(value) !== JSON.stringify(empty)) given.set(name, text);
+    if (text !== "" && value !== false && JSON.stringify(value) !== JSON.stringify(empty)) params.set(name, text);
   }
-  return given.toString().replaceAll("%2C", ",");
+  return params.toString().replaceAll("%2C", ",");
 }
 
 export const state = parse(location.hash);
 
 const listeners = new Set();
 
-/** @param listener gets what has changed, as a Set of names. */
+/** @param listener is called with a Set of the changed names. */
 export function onChange(listener) {
   listeners.add(listener);
 }
 
 /**
- * Change the state and tell everyone.
- * @param how "push" makes a step for the back button, "replace" none.
+ * Change the state and call all listeners.
+ * @param how "push" adds a step for the back button, "replace" does not.
  */
 export function change(changes, how = "push") {
-  const before = written(state);
+  const before = toHash(state);
   const changed = assign({ ...state, ...changes });
-  const now = written(state);
+  const now = toHash(state);
   if (now !== before) {
     const address = `${location.pathname}${location.search}${now ? `#${now}` : ""}`;
     history[how === "push" ? "pushState" : "replaceState"](null, "", address);
@@ -99,18 +99,18 @@ export function change(changes, how = "push") {
   if (changed.size) for (const listener of listeners) listener(changed);
 }
 
-/** Remember where one is, without telling anyone. */
-export function note(changes) {
+/** Change the state without a call of the listeners. */
+export function remember(changes) {
   Object.assign(state, changes);
-  const now = written(state);
+  const now = toHash(state);
   history.replaceState(null, "", `${location.pathname}${location.search}${now ? `#${now}` : ""}`);
 }
 
 /** The address of a state that differs from this one by `changes`. */
-export const address = (changes) => `#${written({ ...state, ...changes })}`;
+export const address = (changes) => `#${toHash({ ...state, ...changes })}`;
 
-/** What a new search starts with: all but the filter is forgotten. */
-export const fresh = (changes) => ({ ...structuredClone(EMPTY), where: state.where, fold: state.fold, ...changes });
+/** The changes for a new search: keep only the filter and `fold`. */
+export const newSearch = (changes) => ({ ...structuredClone(EMPTY), where: state.where, fold: state.fold, ...changes });
 
 function assign(next) {
   const changed = new Set();

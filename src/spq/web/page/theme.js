@@ -1,4 +1,4 @@
-// Before the first paint, so that nothing flashes: the one script of the page that is no module.
+// Runs before the first paint, so that nothing flashes. The only script of the page that is not a module.
 try {
   const look = JSON.parse(localStorage.getItem("spq-look") || "{}");
   if (look.theme) document.documentElement.dataset.theme = look.theme;

@@ -1,21 +1,21 @@
-/** A picture in a grid: a link to what is like it, what can be done with it, and what is known of it. */
+/** A picture in a grid: a link to similar pictures, buttons, and a caption. */
 
 import { api } from "./api.js";
 import { altText, distanceText, el, icon } from "./dom.js";
-import { address, fresh, state } from "./state.js";
+import { address, newSearch, state } from "./state.js";
 
-const AGAIN = [1500, 4000]; // ms until a thumbnail that did not come is asked for again
+const AGAIN = [1500, 4000]; // ms before a failed thumbnail is loaded again
 const LOOK = "spq-look";
 
 export function tile() {
   const image = el("img", { decoding: "async", draggable: "false", alt: "" });
-  image.addEventListener("load", () => image.classList.add("there"));
+  image.addEventListener("load", () => image.classList.add("loaded"));
   image.addEventListener("error", () => again(image));
   return el(
     "div",
     { class: "tile" },
     el("a", { class: "picture", tabindex: "-1" }, image),
-    el("div", { class: "caption" }, el("span", { class: "far" }), el("span", { class: "what" })),
+    el("div", { class: "caption" }, el("span", { class: "distance" }), el("span", { class: "label" })),
     el(
       "div",
       { class: "acts" },
@@ -30,7 +30,7 @@ function act(name, symbol, label) {
   return el("button", { type: "button", class: `act ${name}`, "data-act": name, tabindex: "-1", title: label, "aria-label": label }, icon(symbol));
 }
 
-/** @param isCalm whether pictures may be asked for now. */
+/** @param isCalm whether pictures may be loaded now. */
 export function fillTile(cell, item, isCalm) {
   const [link, caption, acts] = cell.children;
   const image = link.firstChild;
@@ -38,7 +38,7 @@ export function fillTile(cell, item, isCalm) {
   const id = item ? String(item.id) : "";
   if (cell.dataset.id !== id) {
     cell.dataset.id = id;
-    image.classList.remove("there");
+    image.classList.remove("loaded");
     image.removeAttribute("src");
     delete image.dataset.tries;
     cell.classList.remove("lost");
@@ -49,10 +49,10 @@ export function fillTile(cell, item, isCalm) {
     caption.firstChild.textContent = caption.lastChild.textContent = "";
     return;
   }
-  link.href = address(fresh({ like: [item.id] }));
+  link.href = address(newSearch({ like: [item.id] }));
   if (isCalm && !image.hasAttribute("src")) image.src = api.thumbnailURL(item.id, sizeOf(cell));
   caption.firstChild.textContent = item.distance === undefined ? "" : distanceText(item.distance);
-  const same = item.folded_total ? `+${item.folded_total} the same` : "";
+  const same = item.folded_total ? `+${item.folded_total} same code` : "";
   caption.lastChild.textContent = [same, item.note ?? item.label].filter(Boolean).join(" · ");
   const mark = state.plus.includes(item.id) ? "plus" : state.minus.includes(item.id) ? "minus" : "";
   cell.dataset.mark = mark;
@@ -65,7 +65,7 @@ function sizeOf(cell) {
   return cell.clientWidth * Math.min(2, window.devicePixelRatio) > 280 ? 512 : 256;
 }
 
-/** A server that is busy refuses thumbnails for a moment. */
+/** Load a thumbnail again: a busy server refuses some. */
 function again(image) {
   const tries = Number(image.dataset.tries ?? 0);
   const source = image.getAttribute("src");
@@ -80,7 +80,7 @@ function again(image) {
   }, AGAIN[tries] * (0.7 + 0.6 * Math.random()));
 }
 
-/** How pictures are shown: {size, fit, theme}, a choice of this browser. */
+/** The appearance, kept in this browser: {size, fit, theme}. */
 export const look = { size: 190, fit: "cover", theme: "", ...stored() };
 
 function stored() {
@@ -104,7 +104,7 @@ export function setLook(changes) {
   }
 }
 
-/** Square tiles, as many in a row as have the size that was chosen; at least three on a phone. */
+/** Square tiles of about the chosen size; at least three in a row on a phone. */
 export function tileLayout(width, caption) {
   const isNarrow = width < 560;
   const gap = isNarrow ? 4 : 10;

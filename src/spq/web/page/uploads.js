@@ -1,9 +1,9 @@
-/** Pictures that were given, kept by this browser so that a reload has them. They leave it only for a search. */
+/** The user's pictures, kept in this browser so that they survive a reload. They are sent only for a search. */
 
 const KEPT = 24;
-const memory = new Map(); // name -> {blob, url}; all there is where the browser keeps nothing
+const memory = new Map(); // name -> {blob, url}; the only copy if the browser stores nothing
 
-function opened() {
+function openDatabase() {
   return new Promise((resolve, reject) => {
     const request = indexedDB.open("spq-uploads", 1);
     request.onupgradeneeded = () => request.result.createObjectStore("pictures");
@@ -12,40 +12,40 @@ function opened() {
   });
 }
 
-async function within(mode, work) {
-  const base = await opened();
+async function transaction(mode, work) {
+  const database = await openDatabase();
   try {
-    const store = base.transaction("pictures", mode).objectStore("pictures");
+    const store = database.transaction("pictures", mode).objectStore("pictures");
     return await new Promise((resolve, reject) => {
       const request = work(store);
       store.transaction.oncomplete = () => resolve(request?.result);
       store.transaction.onabort = () => reject(store.transaction.error);
     });
   } finally {
-    base.close();
+    database.close();
   }
 }
 
-/** Keep a picture; returns its name. The oldest ones go. */
+/** Keep a picture and return its name. Delete the oldest ones. */
 export async function keep(blob) {
   const random = crypto.getRandomValues(new Uint32Array(1))[0].toString(36);
   const name = `u-${Date.now().toString(36)}${random}`; // names sort by age
   memory.set(name, { blob, url: URL.createObjectURL(blob), title: blob.name ?? "a pasted picture" });
   try {
-    await within("readwrite", (store) => store.put({ blob, title: blob.name ?? "a pasted picture" }, name));
-    const names = await within("readonly", (store) => store.getAllKeys());
+    await transaction("readwrite", (store) => store.put({ blob, title: blob.name ?? "a pasted picture" }, name));
+    const names = await transaction("readonly", (store) => store.getAllKeys());
     const old = names.sort().slice(0, -KEPT);
-    if (old.length) await within("readwrite", (store) => old.map((key) => store.delete(key)).at(-1));
+    if (old.length) await transaction("readwrite", (store) => old.map((key) => store.delete(key)).at(-1));
   } catch {
-    // a private window, or a full disk: kept until the page is closed
+    // in a private window or on a full disk: kept until the page is closed
   }
   return name;
 }
 
-/** @returns {blob, url, title}, or null where this browser does not have it. */
+/** @returns {blob, url, title}, or null if this browser does not have the picture. */
 export async function find(name) {
   if (!memory.has(name)) {
-    const kept = await within("readonly", (store) => store.get(name)).catch(() => null);
+    const kept = await transaction("readonly", (store) => store.get(name)).catch(() => null);
     if (!kept) return null;
     memory.set(name, { ...kept, url: URL.createObjectURL(kept.blob) });
   }

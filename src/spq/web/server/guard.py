@@ -52,16 +52,16 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        send = _with_headers(send, self._set_cookie(given))
-        refusal = self._refusal(scope["path"], headers, given)
+        query_token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        send = _with_headers(send, self._set_cookie(query_token))
+        refusal = self._refusal(scope["path"], headers, query_token)
         if refusal:
             await problem(*refusal)(scope, receive, send)
             return
         body = _Body(receive, self.settings.max_upload, self.settings.body_seconds)
         await self.app(scope, body.receive, send)
 
-    def _refusal(self, path: str, headers: Headers, given: str) -> tuple[int, str, dict[str, str]] | None:
+    def _refusal(self, path: str, headers: Headers, query_token: str) -> tuple[int, str, dict[str, str]] | None:
         host = _hostname(headers.get("host", ""))
         if not self._is_this_server(host):
             detail = "unknown host name; use the address that the server printed, or start it with --allow-host NAME"
@@ -71,7 +71,7 @@ class Guard:
         origin = headers.get("origin")
         if origin and origin.partition("://")[2] != headers.get("host"):
             return 403, "requests from pages of other sites are not allowed", {}
-        if not self._may_enter(path, headers, given):
+        if not self._may_enter(path, headers, query_token):
             remedy = "send Authorization: Bearer TOKEN, or open the page once with ?token=TOKEN"
             return 401, f"the token is missing or wrong; {remedy}", {"WWW-Authenticate": "Bearer"}
         length = headers.get("content-length", "0")
@@ -83,13 +83,13 @@ class Guard:
         # the owner of a name can let it lead to this server; nobody can do that with an address
         return host in self.names or (not self.settings.is_local and is_address(host))
 
-    def _may_enter(self, path: str, headers: Headers, given: str) -> bool:
+    def _may_enter(self, path: str, headers: Headers, query_token: str) -> bool:
         token = self.settings.token
         if not token:
             return True
-        if given and not _same(given, token):
+        if query_token and not _same(query_token, token):
             return False
-        if path in OPEN_PATHS or path.startswith("/assets/") or given:
+        if path in OPEN_PATHS or path.startswith("/assets/") or query_token:
             return True
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
@@ -100,9 +100,9 @@ class Guard:
             return False
         return cookie is not None and _same(cookie.value, _digest(token, "cookie"))
 
-    def _set_cookie(self, given: str) -> str:
+    def _set_cookie(self, query_token: str) -> str:
         token = self.settings.token
-        if not (token and given and _same(given, token)):
+        if not (token and query_token and _same(query_token, token)):
             return ""
         return f"{self.cookie}={_digest(token, 'cookie')}; HttpOnly; SameSite=Strict; Path=/"
 

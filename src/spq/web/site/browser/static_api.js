@@ -1,11 +1,11 @@
 /**
- * All that the page asks, answered by the files of this site: the same exports as the api.js that asks `spq serve`.
+ * The api.js of a static site: it answers all requests of the page from files. Same exports as the page's api.js.
  */
 
-import { settings } from "./static/settings.js"; // written by the export: what this site has
+import { settings } from "./static/settings.js"; // written by the export: what this site offers
 import { Source } from "./static/source.js";
 
-/** kind: "refused" (what was asked cannot be done) or "gone" (a file of the site does not come). */
+/** kind: "refused" (the request is invalid) or "gone" (a file of the site does not load). */
 export class ApiError extends Error {
   constructor(detail, kind) {
     super(detail);
@@ -16,12 +16,12 @@ export class ApiError extends Error {
 
 let source = null;
 
-/** What `ask` gives, of the source. A search that nobody waits for any more is not cut off, but nobody hears of it. */
-async function answered(ask, signal) {
+/** Return what `request` returns for the source. An aborted search still runs, but its result is dropped. */
+async function answered(request, signal) {
   signal?.throwIfAborted();
   try {
     source ??= new Source();
-    const answer = await ask(await source.opened());
+    const answer = await request(await source.opened());
     signal?.throwIfAborted();
     return answer;
   } catch (error) {
@@ -47,16 +47,16 @@ export const api = {
   },
 
   status: (signal) => answered((from) => from.status(), signal),
-  search: (asked, signal) => answered((from) => from.search(asked), signal),
+  search: (query, signal) => answered((from) => from.search(query), signal),
   browse: (params, signal) => answered((from) => from.browse(params), signal),
   item: (id, signal) => answered((from) => from.item(id), signal),
-  explain: (asked, signal) => answered((from) => from.explain(asked), signal),
+  explain: (query, signal) => answered((from) => from.explain(query), signal),
   codewords: (signal) => answered((from) => from.codewords(), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
   duplicates: (signal) => answered((from) => from.duplicates(), signal),
   map: (params, signal) => answered((from) => from.map(params), signal),
 
-  /** Of an item that was handed out, or is on the map. There is one size. */
+  /** The thumbnail of an item that was loaded or is on the map. There is one size. */
   thumbnailURL: (id) => source?.thumbnailURL(id) ?? "",
   imageURL: (id) => source?.thumbnailURL(id) ?? "",
 };

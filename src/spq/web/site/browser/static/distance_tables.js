@@ -1,10 +1,10 @@
-// What is searched with, as one distance table (M, K): the formulas of spq.index.query and spq.pq.tables.
+// Distance tables (M, K) of a query: the formulas of spq.index.query and spq.pq.tables.
 
 import { Refusal } from "./refusal.js";
 
 export const NEGATIVE = 0.3; // weight of a negative, as in spq.index.query
 
-/** Tables (M, K) of an item's code, cut from those of all codewords (K, M, K), which the export has computed. */
+/** Return the table (M, K) of an item's code, from the tables of all codewords (K, M, K) in the site's files. */
 export function tableOfCode(code, tables, M, K) {
   const table = new Float32Array(M * K);
   for (let m = 0; m < M; m++) {
@@ -16,17 +16,17 @@ export function tableOfCode(code, tables, M, K) {
 
 const squared = (x, c) => x.reduce((sum, value, i) => sum + (value - c[i]) ** 2, 0);
 
-/** Entry of a table by distance, of a sub-vector and a codeword. */
+/** The entry of a table for each distance, from a sub-vector and a codeword. */
 const ENTRY = {
   l2: (x, c) => Math.sqrt(squared(x, c)),
   sqeuclidean: squared,
   dot: (x, c) => -x.reduce((sum, value, i) => sum + value * c[i], 0),
 };
 
-/** The distance by which two pictures of the collection are compared with each other, as spq.pq.tables has it. */
+/** The distance between two codes of the collection, as in spq.pq.tables. */
 export const betweenCodes = (distance) => (distance === "dot" ? "sqeuclidean" : distance);
 
-/** Table (M, K) of a descriptor (M * d) and codebooks (M, K, d). */
+/** Return the table (M, K) of a descriptor (M * d) and codebooks (M, K, d). */
 export function tableOfDescriptor(x, codebooks, M, K, distance) {
   const d = x.length / M;
   const table = new Float32Array(M * K);
@@ -34,13 +34,13 @@ export function tableOfDescriptor(x, codebooks, M, K, distance) {
     const part = x.slice(m * d, (m + 1) * d);
     for (let at = m * K; at < (m + 1) * K; at++) table[at] = ENTRY[distance](part, codebooks.subarray(at * d, (at + 1) * d));
   }
-  if (!table.every(Number.isFinite)) throw new Refusal("the picture's distances are not finite");
+  if (!table.every(Number.isFinite)) throw new Refusal("the distances of this picture are not finite");
   return table;
 }
 
 /**
- * One table of those of the positives and the negatives.
- * @param weights null, or one of 0 or more for each positive, then for each negative.
+ * Combine the tables of positives and negatives into one.
+ * @param weights null, or a number of 0 or more for each positive, then for each negative.
  */
 export function combined(positive, negative, weights = null) {
   if (positive.length === 1 && !negative.length && weights === null) return positive[0];
@@ -49,7 +49,7 @@ export function combined(positive, negative, weights = null) {
   const away = w.slice(positive.length).map((weight) => weight / negative.length);
   const sum = toward.reduce((a, b) => a + b, 0);
   if (w.length !== positive.length + negative.length || !w.every((v) => Number.isFinite(v) && v >= 0) || !(sum > 0)) {
-    throw new Refusal("weights are one for each picture, 0 or more, not all 0");
+    throw new Refusal("weights must have one number of 0 or more for each picture, not all 0");
   }
   const scale = 1 + away.reduce((a, b) => a + b, 0);
   return Float32Array.from(positive[0], (_, at) => {
@@ -58,7 +58,7 @@ export function combined(positive, negative, weights = null) {
   });
 }
 
-/** What each codebook adds to the distance of a code: {total, parts}, as spq.index.explain. */
+/** Return what each codebook adds to the distance of a code: {total, parts}, as spq.index.explain. */
 export function explained(table, code, M, K) {
   const own = Array.from(code, (k, m) => table[m * K + k]);
   const size = own.reduce((sum, d) => sum + Math.abs(d), 0) || 1;

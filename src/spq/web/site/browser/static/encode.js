@@ -1,15 +1,15 @@
-// Descriptors of the visitor's own pictures: decoded by the browser, embedded by onnxruntime-web. Nothing leaves the page.
+// Descriptors of the visitor's own pictures. The browser decodes, onnxruntime-web runs the model. Nothing leaves the page.
 
 import { Refusal } from "./refusal.js";
 import { draftScale, shrunk, toPlanes } from "./resize.js";
 
-const MAX_PIXELS = 60_000_000; // what every browser's canvas holds
+const MAX_PIXELS = 60_000_000; // every browser's canvas can hold these
 
-/** Made once: reads runtime and model from the folder `base` (with a slash at its end). */
+/** Runs the model. It loads runtime and model from the folder `base` (with a slash at its end). */
 export class Encoder {
   static async load(base, size) {
     const ort = await import(`${base}ort/ort.mjs`);
-    ort.env.wasm.numThreads = 1; // several need headers that a plain file server does not send
+    ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
     ort.env.wasm.wasmPaths = { wasm: `${base}ort/ort.wasm` };
     const session = await ort.InferenceSession.create(`${base}model.onnx`, { executionProviders: ["wasm"] });
     return new Encoder(ort, session, size);
@@ -19,7 +19,7 @@ export class Encoder {
     Object.assign(this, { ort, session, size });
   }
 
-  /** Descriptor (D) of a Blob; box and full as in `pixelsOf`. */
+  /** Return the descriptor (D) of a Blob; box and full as in `pixelsOf`. */
   async describe(blob, box, full) {
     const planes = await pixelsOf(blob, box, full, this.size);
     const pixels = new this.ort.Tensor("uint8", planes, [1, 3, this.size, this.size]);
@@ -29,9 +29,9 @@ export class Encoder {
 }
 
 /**
- * Planes (3, S, S) of a Blob, or of a region of it: upright, on white, in the numbers of the file (no colour profile).
+ * Return planes (3, S, S) of a Blob, or of a region of it: upright, on white, without its colour profile.
  * @param box null, or [x, y, width, height] in pixels of the upright picture.
- * @param full [width, height] of the picture that `box` is of, where the Blob is a smaller one of it; else null.
+ * @param full [width, height] of the original picture if the Blob is a smaller version of it; else null.
  */
 export async function pixelsOf(blob, box, full, S) {
   const picture = await decoded(blob);
@@ -42,10 +42,10 @@ export async function pixelsOf(blob, box, full, S) {
   context.fillRect(0, 0, width, height);
   context.drawImage(picture, -x, -y);
   picture.close();
-  let seen = { rgba: context.getImageData(0, 0, width, height).data, width, height };
+  let pixels = { rgba: context.getImageData(0, 0, width, height).data, width, height };
   const scale = box || !(await isJpeg(blob)) ? 1 : draftScale(width, height, S);
-  if (scale > 1) seen = shrunk(seen.rgba, width, height, scale);
-  return toPlanes(seen.rgba, seen.width, seen.height, S);
+  if (scale > 1) pixels = shrunk(pixels.rgba, width, height, scale);
+  return toPlanes(pixels.rgba, pixels.width, pixels.height, S);
 }
 
 function region(box, [fullWidth, fullHeight], { width, height }) {

@@ -1,4 +1,4 @@
-// The language of `spq search --where`, as spq.index.filter parses it and spq.index.filter_sql means it.
+// The filter language: parsed like spq.index.filter, with the meaning of spq.index.filter_sql, and with the same error messages.
 
 import { Refusal } from "./refusal.js";
 
@@ -15,15 +15,15 @@ export function parse(text) {
   return new Parser(text).whole();
 }
 
-/** Columns that a tree names. */
+/** Return the columns in a tree. */
 export function columnsOf(tree) {
   if (tree.column) return [tree.column];
   return (tree.all ?? tree.any ?? [tree.not]).flatMap(columnsOf);
 }
 
 /**
- * (N) of 0 and 1: of which rows a tree is true.
- * @param valuesOf column -> (N) values: a number, a text, null, or an array of these, of which one that fits is enough.
+ * Return (N) of 0 and 1: which rows match a tree.
+ * @param valuesOf column -> (N) values: a number, a text, null, or an array of these. One matching value of an array is enough.
  */
 export function evaluate(tree, valuesOf, N) {
   if (tree.column) {
@@ -146,7 +146,7 @@ class Parser {
 
 function tokens(text) {
   const found = [];
-  let position = 1; // in characters, not in halves of them
+  let position = 1; // in characters, not in UTF-16 units
   for (let at = 0; at < text.length; ) {
     TOKEN.lastIndex = at;
     const match = TOKEN.exec(text);
@@ -162,7 +162,7 @@ function tokens(text) {
   return [...found, { kind: "end", text: "", position }];
 }
 
-/** The value as it compares with a column: a number, a text, or of `time` a period {begin, end} in seconds. */
+/** Return a value for comparisons with a column: a number, a text, or for `time` a period {begin, end} in seconds. */
 function typed(column, operator, text, isBare, position) {
   const number = toNumber(text);
   if (column.own || ["path", "label"].includes(column.name)) return isBare && operator !== "~" ? number ?? text : text;
@@ -178,7 +178,7 @@ function typed(column, operator, text, isBare, position) {
   return number;
 }
 
-/** null where a text is none. One of more than 15 digits is a name. */
+/** Return null if a text is not a number. More than 15 digits are a name. */
 function toNumber(text) {
   const found = NUMBER.exec(text);
   if (!found || (found[1] + found[2]).length > 15) return null;
@@ -186,7 +186,7 @@ function toNumber(text) {
   return value === 0 || (Math.abs(value) > 1e-300 && Math.abs(value) < 1e300) ? value : null;
 }
 
-/** First second of a date, or of a time of a day, and the first one after it; null where a text is none. */
+/** Return the first second of a date or time, and the first second after it; null if a text is neither. */
 export function period(text) {
   const found = DATE.exec(text);
   if (!found) return null;
@@ -196,11 +196,11 @@ export function period(text) {
   const begin = moment(fields, offset);
   if (fields[0] < 1 || begin === null || Number.isNaN(offset)) return null;
   const after = [...fields];
-  after[given.length - 1]++; // of the last field that was given; what runs over is carried
+  after[given.length - 1]++; // adds 1 to the last field that was given
   return { begin, end: moment(after, offset, false) };
 }
 
-/** Seconds since 1970; null where there is no such day or time, if that is checked. offset: of the zone, null for local. */
+/** Return seconds since 1970, or null for an impossible date if `isChecked`. offset: of the time zone; null for local time. */
 function moment([year, month, day, hour, minute, second], offset, isChecked = true) {
   const utc = new Date(0), local = new Date(0);
   utc.setUTCFullYear(year, month - 1, day);
@@ -213,7 +213,7 @@ function moment([year, month, day, hour, minute, second], offset, isChecked = tr
   return local.getTime() / 1000;
 }
 
-/** Seconds east of UTC; null for none, NaN for what is no zone. */
+/** Return seconds east of UTC; null without a zone, NaN for an invalid one. */
 function offsetOf(zone) {
   if (zone === undefined) return null;
   if (zone === "Z") return 0;
@@ -229,7 +229,7 @@ const COMPARE = {
   ">=": (a, b) => a >= b,
 };
 
-/** Whether a value of a picture compares so. Text that is no number is in no comparison with one. */
+/** Return a test for a picture's value. A text that is not a number never matches a comparison with a number. */
 function test(column, operator, value) {
   const compare = COMPARE[operator];
   if (value.begin !== undefined) {
@@ -247,13 +247,13 @@ function test(column, operator, value) {
   return (fact) => fact !== null && fact !== "" && compare(inOrder(String(fact), value), 0);
 }
 
-/** NaN for text that is no number, as SQLite reads it. */
+/** Return the number of a value as SQLite reads it; NaN if it is not a number. */
 function numeric(fact) {
   if (typeof fact === "number") return fact;
   return /^[ \t\n\v\f\r]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t\n\v\f\r]*$/.test(fact) ? Number(fact) : NaN;
 }
 
-/** Below, at or above 0 as a comes before, with or after b: by characters, where JavaScript itself goes by halves of them. */
+/** Compare texts by characters. (JavaScript compares UTF-16 units.) Return a number below, equal to, or above 0. */
 function inOrder(a, b) {
   let at = 0;
   while (at < a.length && at < b.length && a[at] === b[at]) at++;
@@ -262,7 +262,7 @@ function inOrder(a, b) {
   return a.codePointAt(at) - b.codePointAt(at);
 }
 
-/** Wildcards * ? [abc] [!abc] as a regular expression; null for one with a class that is not closed, which matches nothing. */
+/** Turn wildcards * ? [abc] [!abc] into a regular expression; null if a class is not closed, which matches nothing. */
 export function glob(text) {
   const characters = [...text.replaceAll("[!", "[^")];
   let pattern = "";
@@ -279,7 +279,7 @@ export function glob(text) {
   return new RegExp(`^${pattern}$`, "u");
 }
 
-/** From behind a [ to its ], where a - between two characters makes a range. */
+/** Parse a class from behind its [ to its ]. A - between two characters makes a range. */
 function characterClass(characters, start) {
   let at = start, inside = "", before = null;
   const isNegated = characters[at] === "^";

@@ -1,4 +1,4 @@
-/** What cannot be done as it is asked; the message says why. All other errors are failures. */
+/** An invalid request. The message says why. All other errors are failures. */
 export class Refusal extends Error {
   isRefusal = true;
 }

@@ -1,9 +1,9 @@
-// A picture as the model sees it: RGB, squeezed to S x S as Pillow's antialiased bilinear `resize` does, number by number: its
-// weights, their rounding, width first. (Pillow from 13 on takes the height of some high pictures first: 1 of 255 apart.)
+// The model's input: RGB, resized to S x S exactly as Pillow's antialiased bilinear `resize` does it: the same weights, the same
+// rounding, width first. (From version 13, Pillow resizes the height of some high pictures first. Then values differ by 1.)
 
 const BITS = 22; // of the fraction of a weight, as in Pillow
 
-/** Planes (3, S, S) of RGBA pixels (height, width, 4). */
+/** Return planes (3, S, S) of RGBA pixels (height, width, 4). */
 export function toPlanes(rgba, width, height, S) {
   const across = resizedRows(rgba, width, height, S);
   const squared = transposed(resizedRows(transposed(across, S, height), height, S, S), S, S);
@@ -12,7 +12,7 @@ export function toPlanes(rgba, width, height, S) {
   return planes;
 }
 
-/** Each row (width) of RGBA pixels -> a row of S. */
+/** Resize each row (width) of RGBA pixels to S pixels. */
 function resizedRows(pixels, width, height, S) {
   if (width === S) return pixels;
   const places = weights(width, S);
@@ -20,7 +20,7 @@ function resizedRows(pixels, width, height, S) {
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < S; x++) {
       const { first, share } = places[x];
-      let red = 1 << (BITS - 1), green = red, blue = red; // a half, to round
+      let red = 1 << (BITS - 1), green = red, blue = red; // one half, for rounding
       for (let i = 0, at = 4 * (y * width + first); i < share.length; i++, at += 4) {
         red += pixels[at] * share[i];
         green += pixels[at + 1] * share[i];
@@ -36,7 +36,7 @@ function resizedRows(pixels, width, height, S) {
   return out;
 }
 
-/** Which pixels make each of S, and with which weights: a triangle as wide as two steps of the larger grid. */
+/** Return the first pixel and the weights for each of S pixels: a triangle as wide as two steps of the larger grid. */
 function weights(size, S) {
   const scale = size / S, reach = Math.max(scale, 1), steepness = 1 / reach;
   return Array.from({ length: S }, (_, x) => {
@@ -58,14 +58,14 @@ function transposed(pixels, width, height) {
 }
 
 /**
- * By which of 1, 2, 4, 8 our decoder makes a JPEG smaller while it decodes: so that twice the size that is needed is left.
+ * Return the factor (1, 2, 4 or 8) by which spq's decoder shrinks a JPEG: at least twice the needed size remains.
  */
 export function draftScale(width, height, S) {
   const fits = Math.min(Math.floor(width / (2 * S)), Math.floor(height / (2 * S)));
   return [8, 4, 2].find((scale) => fits >= scale) ?? 1;
 }
 
-/** Means of scale x scale pixels: what decoding a JPEG at a fraction of its size gives, but for rounding. */
+/** Return means of scale x scale pixels: like a JPEG that is decoded at a fraction of its size, except for rounding. */
 export function shrunk(rgba, width, height, scale) {
   const w = Math.ceil(width / scale), h = Math.ceil(height / scale);
   const out = new Uint8ClampedArray(4 * w * h);

@@ -1,9 +1,9 @@
-// Exact search over packed codes: the sums of spq.pq.sums, added in the same order in single precision, so that the
-// distances and their order (distance, row) are those of `spq search`, to the last bit.
+// Exact search over packed codes. It adds the sums of spq.pq.sums in the same order and in single precision, so distances and
+// their order (distance, row) equal those of `spq search` to the last bit.
 //
-// Codes are packed as there: for K <= 16 two sub-codes share a byte, low one first; else one byte each.
+// Codes are packed as there: for K <= 16 two sub-codes share a byte, the first in the low half; else one byte each.
 
-const BLOCK = 4096; // rows that are summed at a time: their distances stay in the cache
+const BLOCK = 4096; // rows summed at a time, so that their distances stay in the cache
 
 /** Bytes of a packed code. */
 export function bytesPerCode(M, K) {
@@ -22,7 +22,7 @@ export function unpack(packed, row, M, K) {
   return Uint8Array.from({ length: M }, (_, m) => subCode(packed, row, m, bytesPerCode(M, K), K));
 }
 
-/** Table (M, K) -> (P, entries), what packed codes index: for K <= 16 the sums of all pairs, an odd last codebook plus zero. */
+/** Turn a table (M, K) into (P, entries) for packed codes: for K <= 16 sums of pairs; an odd last codebook is added to zero. */
 export function lookup(table, M, K) {
   if (K > 16) return Float32Array.from(table);
   const entries = K * K;
@@ -66,18 +66,18 @@ function addOne(d, pairs, packed, start, end, P, p, entries) {
   for (let row = start, at = start * P + p; row < end; row++, at += P) d[row] += pairs[first + packed[at]];
 }
 
-/** Rows by (distance, row), as many of the first as are asked for. */
+/** Rows in the order of (distance, row). It sorts only the first rows that are needed. */
 export class Ranking {
   /**
    * @param d distances (N) float32.
-   * @param allowed null, or (N) of 0 and 1: rows that may be answers.
-   * @param limit rows farther than this are none; it is rounded to single precision, as NumPy does.
+   * @param allowed null, or (N) of 0 and 1: 1 for rows that may be answers.
+   * @param limit largest distance of an answer, rounded to single precision as NumPy does.
    */
   constructor(d, allowed = null, limit = Infinity) {
     this.d = d;
     this.keys = sortable(d);
     this.counts = new Uint32Array(1 << 16); // eligible rows by the upper half of their key
-    this.count = 0; // of them in all
+    this.count = 0; // of all eligible rows
     this.allowed = allowed;
     this.limit = Math.fround(limit);
     for (let row = 0; row < d.length; row++) {
@@ -92,7 +92,7 @@ export class Ranking {
     return (this.allowed === null || this.allowed[row] === 1) && this.d[row] <= this.limit;
   }
 
-  /** At least the first n rows, or all there are, in order. */
+  /** Return at least the first n rows, or all if there are fewer, in order. */
   first(n) {
     if (n <= this.rows.length || this.rows.length === this.count) return this.rows;
     let bin = 0, candidates = this.counts[0];
@@ -106,7 +106,7 @@ export class Ranking {
   }
 }
 
-/** Numbers that are ordered as the floats are, -0 as 0. */
+/** Return integers in the same order as the floats; -0 equals 0. */
 function sortable(d) {
   const keys = new Uint32Array(d.length);
   const bits = new Uint32Array(d.buffer, d.byteOffset, d.length);
@@ -117,7 +117,7 @@ function sortable(d) {
   return keys;
 }
 
-/** Rows (ascending) in the order of their keys; a stable radix sort, so rows of the same key stay ascending. */
+/** Sort ascending rows by their keys. The radix sort is stable, so rows of the same key stay ascending. */
 function sortedByKey(rows, keys) {
   let from = rows, to = new Uint32Array(rows.length);
   const counts = new Uint32Array(2049);
@@ -132,8 +132,8 @@ function sortedByKey(rows, keys) {
 }
 
 /**
- * A page of answers, each code once: {rows: the first row of each, folded: its other rows}. Rows of the same code have the
- * same distance, so what is folded into an answer ends where a larger distance begins.
+ * Return a page of answers with each code once: {rows: the first row of each, folded: its other rows}. Rows of the same code
+ * have the same distance, so the group of an answer ends where a larger distance begins.
  */
 export function foldedPage(ranking, packed, P, offset, top) {
   const end = offset + top;

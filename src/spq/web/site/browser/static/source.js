@@ -1,20 +1,20 @@
-// The collection of a site, as the server's API tells it (the same objects), but read from files and searched in a worker.
+// The collection of a site: answers like those of the server's API, from files and from a worker that searches.
 
 import { Refusal } from "./refusal.js";
 
-const KEPT_PAGES = 500; // of descriptions: some 32,000 pictures
-const LISTED = 100; // ids of the same code that are listed with a hit, as the server does
+const KEPT_PAGES = 500; // of descriptions: about 32,000 pictures
+const LISTED = 100; // ids of the same code in a hit, as many as from the server
 
-/** Each method takes and gives what the API's of that name does. */
+/** Each method takes and returns the same as the API's method of that name. */
 export class Source {
   constructor() {
     this.base = new URL("../", import.meta.url).href;
-    this.pages = new Map(); // number -> descriptions, the last used ones
-    this.thumbs = new Map(); // id -> name, of all items that were handed out
+    this.pages = new Map(); // number -> descriptions; the last used ones
+    this.thumbs = new Map(); // id -> name, of all loaded items
     this.described = new WeakMap(); // Blob -> Map(box -> descriptor)
   }
 
-  /** Itself, when codes are there. A try that failed is made again. */
+  /** Return the source after its codes are loaded. After a failure the next call tries again. */
   opened() {
     this.opening ??= this.open().catch((error) => {
       this.opening = null;
@@ -26,15 +26,15 @@ export class Source {
   async open() {
     this.worker?.terminate();
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-    this.waiting = new Map(); // number -> what settles its call
+    this.waiting = new Map(); // number of a call -> its promise
     this.calls = 0;
     this.worker.onmessage = ({ data }) => this.answered(data);
-    this.worker.onerror = (event) => this.failed(event.message || "the search of this site does not come; reload the page");
+    this.worker.onerror = (event) => this.failed(event.message || "the search script does not load; reload the page");
     this.facts = await this.call("load", this.base);
     return this;
   }
 
-  /** What a method of the worker's index gives. */
+  /** Call a method of the worker's index. */
   call(method, argument) {
     return new Promise((resolve, reject) => {
       this.waiting.set(++this.calls, { resolve, reject });
@@ -61,7 +61,7 @@ export class Source {
 
   async search({ files = [], negativeFiles = [], query }) {
     const start = performance.now();
-    const found = await this.call("search", await this.asked(query, files, negativeFiles));
+    const found = await this.call("search", await this.toIndexQuery(query, files, negativeFiles));
     const items = await this.items(found.ids);
     const hits = items.map(({ id, path, label, width, height }, n) => {
       const folded = found.folded[n];
@@ -73,13 +73,13 @@ export class Source {
   }
 
   async explain({ files = [], negativeFiles = [], query, id }) {
-    return this.call("explain", { ...(await this.asked(query, files, negativeFiles)), id });
+    return this.call("explain", { ...(await this.toIndexQuery(query, files, negativeFiles)), id });
   }
 
-  /** A query with descriptors in place of pictures. Of an item, a box is cut from its thumbnail: a site has no originals. */
-  async asked(query, files, negativeFiles) {
+  /** Replace the pictures of a query by descriptors. A box of an item is cut from its thumbnail: a site has no originals. */
+  async toIndexQuery(query, files, negativeFiles) {
     const { box = null, ids = [], not_ids = [] } = query;
-    if (box && files.length + ids.length !== 1) throw new Refusal("a box belongs to one picture; give one");
+    if (box && files.length + ids.length !== 1) throw new Refusal("a box needs a query of one picture");
     const described = await Promise.all(files.map((file) => this.describe(file, box)));
     const notDescribed = await Promise.all(negativeFiles.map((file) => this.describe(file, null)));
     if (!box || !ids.length) return { ...query, described, not_described: notDescribed };
@@ -87,9 +87,9 @@ export class Source {
     return { ...query, ids: [], excluded: [...ids, ...not_ids], described: [cut], not_described: notDescribed };
   }
 
-  /** Descriptor of a Blob; each is embedded once. */
+  /** Return the descriptor of a Blob; each is computed once. */
   describe(picture, box, full = null) {
-    if (this.facts.runtime === null) throw new Refusal("this site cannot look at pictures of your own; click one of its own");
+    if (this.facts.runtime === null) throw new Refusal("this site cannot search with your own pictures; click one of its pictures");
     const known = this.described.get(picture) ?? new Map();
     this.described.set(picture, known);
     const key = String(box);
@@ -103,7 +103,7 @@ export class Source {
   async describeItem(id, box) {
     const [{ width, height }] = await this.items([id]);
     const answer = await fetch(this.thumbnailURL(id));
-    if (!answer.ok) throw new Error(`the thumbnail of picture ${id} does not come (${answer.status})`);
+    if (!answer.ok) throw new Error(`the thumbnail of picture ${id} does not load (${answer.status})`);
     return this.describe(await answer.blob(), box, [width, height]);
   }
 
@@ -127,9 +127,9 @@ export class Source {
     return { m, k, count, items: await this.items(ids) };
   }
 
-  /** As the export found them. */
+  /** The duplicates that the export found. */
   async duplicates() {
-    if (this.facts.duplicates === null) throw new Refusal("nobody looked for duplicates when this site was made");
+    if (this.facts.duplicates === null) throw new Refusal("this site was exported without a search for duplicates");
     this.report ??= this.file("duplicates.json");
     const report = await this.report;
     for (const { id, thumb } of report.groups.flatMap((group) => group.items)) this.thumbs.set(id, thumb);
@@ -142,13 +142,13 @@ export class Source {
     return map;
   }
 
-  /** Address of the thumbnail of an item that was handed out; one that shows nothing where there is none. */
+  /** Address of the thumbnail of a loaded item; an empty picture if it has none. */
   thumbnailURL(id) {
     const name = this.thumbs.get(id);
     return name ? new URL(`../thumbs/${name.slice(0, 2)}/${name}.jpg`, this.base).href : "data:,";
   }
 
-  /** Descriptions of ids, in their order. */
+  /** Return descriptions in the order of `ids`. */
   async items(ids) {
     const rows = await this.call("rowsOf", ids);
     const pages = await Promise.all(rows.map((row) => this.page(Math.floor(row / this.facts.page))));
@@ -158,7 +158,7 @@ export class Source {
   page(number) {
     const page = this.pages.get(number) ?? this.fetchPage(number);
     this.pages.delete(number);
-    this.pages.set(number, page); // the last one asked for is the last one dropped
+    this.pages.set(number, page); // the last used page is dropped last
     if (this.pages.size > KEPT_PAGES) this.pages.delete(this.pages.keys().next().value);
     return page;
   }
@@ -169,14 +169,14 @@ export class Source {
       for (const { id, thumb } of items) this.thumbs.set(id, thumb);
       return items;
     } catch (error) {
-      this.pages.delete(number); // another try may succeed
+      this.pages.delete(number); // the next call tries again
       throw error;
     }
   }
 
   async file(name) {
     const answer = await fetch(this.base + name);
-    if (!answer.ok) throw new Error(`${name} does not come (${answer.status}); reload the page`);
+    if (!answer.ok) throw new Error(`${name} does not load (${answer.status}); reload the page`);
     return answer.json();
   }
 }

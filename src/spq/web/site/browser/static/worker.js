@@ -1,11 +1,11 @@
-// Searches away from the page, so that it never stutters: codes in, ids out. `source.js` talks to it.
+// Searches in a thread of its own, so that the page stays responsive. `source.js` calls it.
 
 import { Ranking, bytesPerCode, distances, foldedPage, subCode, unpack } from "./scan.js";
 import { Refusal } from "./refusal.js";
 import { columnsOf, evaluate, parse } from "./filter_language.js";
 import { betweenCodes, combined, explained, tableOfCode, tableOfDescriptor } from "./distance_tables.js";
 
-const KEPT = 4; // rankings and filters; at a million pictures one is up to 13 MB
+const KEPT = 4; // cached rankings and filters; for a million pictures one is up to 13 MB
 
 class Index {
   static async load(base) {
@@ -21,12 +21,12 @@ class Index {
     index.codebooks = new Float32Array(codebooks);
     index.tables = new Float32Array(tables);
     if (index.ids.length !== index.N || index.packed.length !== index.N * index.P) {
-      throw new Error("the files of this site do not fit together; export it again");
+      throw new Error("the files of this site do not match each other; export it again");
     }
     return index;
   }
 
-  /** Row of an id. */
+  /** Return the row of an id. */
   row(id) {
     let low = 0, high = this.N;
     while (low < high) {
@@ -34,7 +34,7 @@ class Index {
       if (this.ids[middle] < id) low = middle + 1;
       else high = middle;
     }
-    if (this.ids[low] !== id) throw new Refusal(`no picture ${id} here`);
+    if (this.ids[low] !== id) throw new Refusal(`no picture ${id} on this site`);
     return low;
   }
 
@@ -42,21 +42,21 @@ class Index {
     return unpack(this.packed, this.row(id), this.M, this.K);
   }
 
-  /** The table of what is asked: {ids, not_ids, weights} and descriptors of pictures, which come before ids. */
+  /** Return the table of a query: {ids, not_ids, weights}, and descriptors of pictures, which come before ids. */
   table({ ids = [], not_ids = [], weights = null, described = [], not_described = [] }) {
     const { M, K } = this;
     const ofId = (id) => tableOfCode(this.code(id), this.tables, M, K);
     const ofPicture = (x) => tableOfDescriptor(x, this.codebooks, M, K, this.facts.distance);
     const positive = [...described.map(ofPicture), ...ids.map(ofId)];
-    if (!positive.length) throw new Refusal("nothing to be like; give a picture");
+    if (!positive.length) throw new Refusal("no picture to search with; give one");
     return combined(positive, [...not_described.map(ofPicture), ...not_ids.map(ofId)], weights);
   }
 
-  /** Ids and distances of answers offset .. offset + top, and how many rows could be answers. */
-  async search(asked) {
-    const { ids = [], not_ids = [], top = 20, offset = 0, max_distance = null, fold = false, where = "" } = asked;
-    const table = this.table(asked);
-    const excluded = [...new Set(asked.excluded ?? [...ids, ...not_ids])].map((id) => this.row(id));
+  /** Return ids and distances of the answers from `offset` to `offset + top`, and how many rows may be answers. */
+  async search(query) {
+    const { ids = [], not_ids = [], top = 20, offset = 0, max_distance = null, fold = false, where = "" } = query;
+    const table = this.table(query);
+    const excluded = [...new Set(query.excluded ?? [...ids, ...not_ids])].map((id) => this.row(id));
     const matching = where ? await this.matching(where) : null;
     const key = JSON.stringify([Array.from(table), excluded, max_distance, where]);
     const { ranking, total } = this.once(key, () => {
@@ -77,11 +77,11 @@ class Index {
     };
   }
 
-  /** (N) of 0 and 1: of which rows an expression is true; kept, for a result is scrolled through page by page. */
+  /** Return (N) of 0 and 1: which rows match a filter. The result is cached for the next page. */
   matching(where) {
     const key = `where ${where}`;
     const found = this.once(key, () => this.evaluated(where));
-    found.catch(() => this.kept.delete(key)); // another try may succeed
+    found.catch(() => this.kept.delete(key)); // the next call tries again
     return found;
   }
 
@@ -99,7 +99,7 @@ class Index {
     return evaluate(tree, ({ own, name }) => files.get(`${own} ${name}`), this.N);
   }
 
-  /** JSON that is fetched once. A try that failed is made again. */
+  /** Load a JSON file once. After a failure the next call tries again. */
   file(name) {
     if (!this.files.has(name)) {
       this.files.set(name, fetched(this.base + name).then((answer) => answer.json()));
@@ -116,8 +116,8 @@ class Index {
     return value;
   }
 
-  explain(asked) {
-    return explained(this.table(asked), this.code(asked.id), this.M, this.K);
+  explain(query) {
+    return explained(this.table(query), this.code(query.id), this.M, this.K);
   }
 
   codeOf(id) {
@@ -128,7 +128,7 @@ class Index {
     return ids.map((id) => this.row(id));
   }
 
-  /** Ids of a page of all items. order: id, path, time or new, each a file of row numbers. */
+  /** Return the ids of a page of all items. order: id, or path, time or new, each a file of row numbers. */
   async browse({ offset, top, order, where }) {
     const rows = order === "id" ? null : await this.order(order);
     if (!where) {
@@ -147,7 +147,7 @@ class Index {
     return this.orders[name];
   }
 
-  /** Rows, x, y, then the names of thumbnails, 8 bytes each, 0 for none. */
+  /** Return the map. Its file has rows, x, y, then names of thumbnails: 8 bytes each, 0 for none. */
   async map(where) {
     const matching = where ? await this.matching(where) : null;
     const data = await (await fetched(`${this.base}map.bin`)).arrayBuffer();
@@ -168,13 +168,13 @@ class Index {
     return { ids, x, y, thumbs, count: shown.length, total };
   }
 
-  /** How often each codeword is used: (M) arrays of K. */
+  /** Return how many items use each codeword: M arrays of K numbers. */
   usage() {
     this.counts ??= this.countsAmong(null);
     return this.counts;
   }
 
-  /** ... by some rows, or all. */
+  /** The same for some rows, or for all if null. */
   countsAmong(rows) {
     const counts = Array.from({ length: this.M }, () => Array(this.K).fill(0));
     const length = rows ? rows.length : this.N;
@@ -184,7 +184,7 @@ class Index {
     return counts;
   }
 
-  /** Ids that use codeword k of codebook m, the most typical first, as spq.pq.codewords does it. */
+  /** Return the ids that use codeword k of codebook m, the most typical first, as spq.pq.codewords. */
   members({ m, k, offset, top }) {
     const ranking = this.once(`members ${m} ${k}`, () => this.ranked(m, k));
     const page = Array.from(ranking.first(offset + top).subarray(offset, offset + top));
@@ -204,7 +204,7 @@ class Index {
     return new Ranking(distances(table, this.packed, N, M, K), uses);
   }
 
-  /** Mean descriptor of codes that use the codewords so often. */
+  /** Return the mean descriptor of codes, from how often they use each codeword. */
   mean(counts, total) {
     const d = this.codebooks.length / (this.M * this.K);
     const x = new Float64Array(this.M * d);
@@ -216,14 +216,14 @@ class Index {
     return Float32Array.from(x);
   }
 
-  /** Descriptor of a Blob. box: of the picture in its `full` size, if that is not the Blob's own. */
+  /** Return the descriptor of a Blob. box: in pixels of the `full` size, if the Blob is smaller. */
   async describe({ picture, box, full }) {
     this.encoder ??= import("./encode.js").then(({ Encoder }) => Encoder.load(this.base, this.facts.image_size));
     return (await this.encoder).describe(picture, box, full);
   }
 
   forgetEncoder() {
-    this.encoder = null; // another try may succeed
+    this.encoder = null; // the next call tries again
   }
 }
 
