@@ -91,7 +91,7 @@ def test_a_picture_is_in_the_page_only_once(page: Page) -> None:
 def test_bars_show_what_each_codebook_adds_and_link_to_its_codeword(page: Page, index: Path, tiny_model: Model) -> None:
     first = page.text.split("<section>", 1)[1]
     query, answer = re.findall(r'alt="([^"]+)"', first)[:2]
-    told = re.findall(r"<title>codebook (\d+), codeword (\d+): ([\d.]+),", first)[:8]
+    bars = re.findall(r"<title>codebook (\d+), codeword (\d+): ([\d.]+),", first)[:8]
     with ImageIndex.open(index) as opened:
         source = open_images(opened.store.manifest.source)
         picture = source.image(source.ids.index(query), 28)
@@ -99,9 +99,9 @@ def test_bars_show_what_each_codebook_adds_and_link_to_its_codeword(page: Page, 
         code = opened.store.item(answer).code
         own = opened.store.item(query).code
     assert hits[0].path == answer
-    assert [int(k) for _, k, _ in told] == code.tolist()
+    assert [int(k) for _, k, _ in bars] == code.tolist()
     table = tiny_model.tables(tiny_model.embed([picture]))[0]
-    np.testing.assert_allclose([float(added) for _, _, added in told], table[np.arange(8), code], atol=2e-3)
+    np.testing.assert_allclose([float(added) for _, _, added in bars], table[np.arange(8), code], atol=2e-3)
     assert f"distance {hits[0].distance:.3f}, {int((own == code).sum())} of 8 codewords the same" in first
     links = page.values("a", "href")
     assert len(links) == 8 * len(re.findall(r"<svg", page.text))
@@ -115,12 +115,12 @@ def test_bars_of_dot_start_at_the_smallest_value_of_a_codebook(photos: Path, tin
     write_codebook_page(tmp_path / "page.html", tmp_path / "i", facts_of(tmp_path / "i"))
     text = Page((tmp_path / "page.html").read_text("utf-8")).text
     assert "Bars start at the smallest value" in text
-    told = re.findall(
+    bars = re.findall(
         r"height='([\d.]+)'><title>codebook \d, codeword \d+: (-?[\d.]+), (\d+)% of a random pair's", text
     )
-    assert len(told) == text.count("<title>codebook") > 100
-    assert any(float(added) < 0 for _, added, _ in told)
-    heights, shares = (np.array([float(row[n]) for row in told]) for n in (0, 2))
+    assert len(bars) == text.count("<title>codebook") > 100
+    assert any(float(added) < 0 for _, added, _ in bars)
+    heights, shares = (np.array([float(row[n]) for row in bars]) for n in (0, 2))
     np.testing.assert_allclose(heights, np.clip(48 * np.minimum(shares / 125, 1), 1, None), atol=0.3)
     assert (shares == 0).any()
 
