@@ -63,7 +63,7 @@ def measure(
     against = distance_tables(x[negative], codebooks, distance)
     for weight in WEIGHTS:
         pairs = zip(tables, against, strict=True)
-        rows = rank(np.stack([combined(p[None], n[None], [1, weight]) for p, n in pairs]), codes, DEPTH)[1]
+        rows = rank(np.stack([combined(p[None], n[None], np.array([1, weight])) for p, n in pairs]), codes, DEPTH)[1]
         precision = [
             np.mean(labels[[r for r in row if r not in (query, other)][:50]] == labels[query])
             for query, other, row in zip(queries, negative, rows, strict=True)

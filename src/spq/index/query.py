@@ -16,6 +16,8 @@ distance to that point. For `l2`, no sub-code comes nearer to the query than tha
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -33,7 +35,7 @@ def query_pictures(request: SearchRequest) -> list[Query]:
     """All pictures of a request: those of each query, cut to the box, then the negative ones."""
     groups = request.groups
     if request.box is not None:
-        groups = [[cut(group[0], request.box)] for group in groups]  # type: ignore[arg-type]
+        groups = [[cut(cast(ImageInput, group[0]), request.box)] for group in groups]
     return [picture for group in (*groups, request.negative) for picture in group]
 
 
@@ -54,13 +56,13 @@ def known_descriptors(
     pictures: dict[int, ImageInput] = {}
     for row, query in enumerate(queries):
         if is_picture(query):
-            pictures[row] = query  # type: ignore[assignment]
+            pictures[row] = query
         elif isinstance(query, np.ndarray):
             if query.shape != (M * d,):
                 raise StoreError(f"a descriptor must have {M * d} numbers for this index, got {len(query)}")
             x[row] = query
         else:
-            x[row] = decode(gallery.code_of(int(query))[None], codebooks)[0]  # type: ignore[arg-type]
+            x[row] = decode(gallery.code_of(int(cast(int, query)))[None], codebooks)[0]
     return x, pictures
 
 

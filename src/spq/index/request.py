@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,8 +108,11 @@ class SearchRequest:
 
     def _check_exact(self) -> None:
         """A filtered search is always exact. Refuse options that ask for an approximate one."""
-        approximate = {"method": self.method if self.method == "ivf" else None, "nprobe": self.nprobe}
-        approximate["recall_target"] = self.recall_target  # type: ignore[assignment]
+        approximate: dict[str, object] = {
+            "method": self.method if self.method == "ivf" else None,
+            "nprobe": self.nprobe,
+            "recall_target": self.recall_target,
+        }
         for name, value in approximate.items():
             if value is not None:
                 raise ConfigError(
@@ -117,7 +120,7 @@ class SearchRequest:
                 )
 
 
-def is_picture(query: Query) -> bool:
+def is_picture(query: Query) -> TypeGuard[ImageInput]:
     """Whether a query is a picture: neither an id nor a descriptor."""
     return not isinstance(query, int | np.integer) and not (isinstance(query, np.ndarray) and query.ndim == 1)
 
