@@ -470,7 +470,7 @@ WRONG = [
     ("export {i} --to faiss --out {p}", 2, "is a folder"),
     ("export {m} --to faiss --out {t}/new", 2, "is a model and has no codes"),
     ("train {p} --out {t}/new --start {m} --bits 16", 2, "--bits is the model's own with --start"),
-    ("train {p} --out {t}/new --frozen", 2, "a frozen backbone resnet needs pretrained weights, and resnet has none"),
+    ("train {p} --out {t}/new --frozen", 2, "a frozen backbone needs pretrained weights"),
     ("train {p} --out {t}/new --start {t}/nowhere", 1, "no model at"),
     ("export {m} --to codes --out {t}/new.npz", 2, "is a model and has no codes"),
     ("export {t}/nowhere --to onnx --out {t}/new", 1, "nothing at"),
