@@ -65,7 +65,7 @@ def test_weights_that_timm_does_not_have_are_refused() -> None:
     assert trained_input("timm/resnet18") is not None
 
 
-def test_a_size_that_a_transformer_does_not_take_is_named() -> None:
+def test_a_size_that_a_transformer_refuses_is_named() -> None:
     name = "timm/vit_tiny_patch16_224"
     backbone, _ = make_backbone(BackboneConfig(name=name))
     check_sizes(backbone.train(), name, (224,))

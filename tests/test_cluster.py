@@ -62,7 +62,7 @@ def test_heads_find_the_kinds_and_differ_by_their_start() -> None:
     torch.testing.assert_close(layer.weight, again.weight, rtol=0, atol=0)
 
 
-def test_chosen_heads_are_those_that_agree_with_the_others() -> None:
+def test_the_selected_heads_agree_with_the_others() -> None:
     kind = torch.arange(4).repeat_interleave(50)
     noise = torch.randint(4, (200,), generator=generator())
     heads = [noise]
@@ -138,7 +138,7 @@ def test_statistics_are_those_of_whole_pictures_and_momentum_stays() -> None:
     assert (norm.momentum, network.training) == (0.1, False)
 
 
-def test_whole_pictures_are_described_with_their_mirror_images_where_asked() -> None:
+def test_whole_pictures_may_be_averaged_with_their_mirror_images() -> None:
     pixels = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8, generator=generator())
     config, network = InputConfig(size=8, mean=(0, 0, 0), std=(1, 1, 1)), nn.Flatten()
     plain = describe_whole(network, pixels, config, False, mirror=False, batch=2)

@@ -34,7 +34,7 @@ def encode(image: Image.Image, format: str, **options: Any) -> bytes:  # noqa: A
     return buffer.getvalue()
 
 
-def test_heic_is_opened_wherever_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_is_opened_from_every_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow's plugin is registered by the first picture that nothing else opens."""
     data = b"ftypheic" + encode(NOISE, "PNG")
 
@@ -62,7 +62,7 @@ def pixel(image: Image.Image) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_a_picture_stands_upright_as_pillow_would_turn_it(format_: str, orientation: int) -> None:
+def test_a_picture_is_rotated_as_pillow_rotates_it(format_: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x112] = orientation
     data = encode(NOISE, format_, exif=exif, **({"lossless": True} if format_ == "WEBP" else {}))
@@ -77,7 +77,7 @@ def test_a_picture_stands_upright_as_pillow_would_turn_it(format_: str, orientat
     "exif", [b"Exif\0\0garbage", b"Exif\0\0MM\x19*\0\0\0\x08\0\x01\x01\x12", b"Exif\0\0II*\0\xff\xff\xff\xff"]
 )
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
-def test_a_damaged_exif_block_does_not_cost_the_picture(format_: str, exif: bytes) -> None:
+def test_a_picture_with_damaged_exif_is_read(format_: str, exif: bytes) -> None:
     assert load_image(encode(NOISE, format_, exif=exif)).size == (8, 6)
 
 
@@ -87,7 +87,7 @@ def test_a_cmyk_jpeg_keeps_its_colours() -> None:
     assert load_image(data, 2).mode == "RGB"
 
 
-def test_alpha_lies_on_white() -> None:
+def test_alpha_is_blended_with_white() -> None:
     half_red = Image.new("RGBA", (2, 2), (255, 0, 0, 128))
     assert pixel(load_image(encode(half_red, "PNG"))) == (255, 127, 127)
     assert pixel(load_image(encode(Image.new("RGBA", (2, 2), (9, 9, 9, 0)), "PNG"))) == (255, 255, 255)
@@ -95,7 +95,7 @@ def test_alpha_lies_on_white() -> None:
     assert pixel(load_image(encode(Image.new("LA", (2, 2), (7, 255)), "PNG"))) == (7, 7, 7)
 
 
-def test_a_transparent_palette_colour_turns_white_and_the_others_stay() -> None:
+def test_only_the_transparent_colour_of_a_palette_becomes_white() -> None:
     palette = Image.new("P", (2, 1))
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putdata([0, 1])
@@ -104,7 +104,7 @@ def test_a_transparent_palette_colour_turns_white_and_the_others_stay() -> None:
     assert np.asarray(load_image(encode(palette, "PNG")))[0, 0].tolist() == [10, 20, 30]
 
 
-def test_a_transparent_rgb_key_turns_white() -> None:
+def test_a_transparent_rgb_colour_becomes_white() -> None:
     data = encode(Image.new("RGB", (2, 2), (1, 2, 3)), "PNG", transparency=(1, 2, 3))
     assert pixel(load_image(data)) == (255, 255, 255)
 
@@ -122,7 +122,7 @@ def test_a_float_tiff_is_stretched_and_its_nan_is_black() -> None:
 
 
 @pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_of_an_animation_the_first_frame_counts(format_: str) -> None:
+def test_the_first_frame_of_an_animation_is_used(format_: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     data = encode(
         frames[0], format_, save_all=True, append_images=frames[1:], **({"lossless": True} if format_ == "WEBP" else {})
@@ -179,7 +179,7 @@ def test_a_decompression_bomb_is_refused_from_its_header(monkeypatch: pytest.Mon
         load_image(png_of(14_000, 14_000))
 
 
-def test_what_is_no_picture_says_so_in_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_gives_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("not a picture")
     (tmp_path / "dir.jpg").mkdir()
@@ -223,12 +223,12 @@ def test_arrays_and_tensors_of_every_layout_give_the_same_picture() -> None:
         (np.zeros((2, 4, 4, 3), np.uint8), "is not a picture"),
     ],
 )
-def test_an_array_that_is_no_picture_is_refused(array: np.ndarray, reason: str) -> None:
+def test_an_array_that_is_not_a_picture_is_refused(array: np.ndarray, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         load_image(array)
 
 
-def test_the_callers_picture_stays_as_it_was() -> None:
+def test_the_callers_picture_does_not_change() -> None:
     mine = NOISE.copy()
     given_back = load_image(mine)
     given_back.paste("black", (0, 0, 8, 6))
@@ -259,7 +259,7 @@ class Broken(ImageSet):
         return b"junk" if position % 3 == 0 else encode(Image.new("RGB", (9, 7), (position, 0, 0)), "PNG")
 
 
-def test_load_pixels_skips_and_lists_what_it_cannot_read() -> None:
+def test_load_pixels_skips_and_lists_unreadable_pictures() -> None:
     seen: list[int] = []
     pixels = load_pixels(Broken(), 5, workers=4, progress=seen.append)
     assert pixels.array.shape == (20, 3, 5, 5)
@@ -285,7 +285,7 @@ def test_to_pixels_equals_pillows_resize() -> None:
     np.testing.assert_array_equal(to_pixels(image, 28), np.asarray(image).transpose(2, 0, 1))
 
 
-def test_threads_leave_the_warning_filters_as_they_were() -> None:
+def test_threads_restore_the_warning_filters() -> None:
     before = list(warnings.filters)
     inside, leave = threading.Event(), threading.Event()
 

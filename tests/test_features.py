@@ -91,7 +91,9 @@ def test_features_are_those_of_the_whole_picture_and_of_views_that_differ(
         {"train": replace(RECIPE.train, cached_views=1)},
     ],
 )
-def test_whatever_decides_features_makes_new_ones(compute: Callable[..., Features], changed: dict[str, object]) -> None:
+def test_settings_that_affect_features_are_part_of_the_key(
+    compute: Callable[..., Features], changed: dict[str, object]
+) -> None:
     first, other = compute(), compute(recipe=replace(RECIPE, **changed))  # type: ignore[arg-type]
     assert not other.cached
     assert other.fingerprint != first.fingerprint
@@ -120,7 +122,7 @@ def test_changed_code_of_a_backbone_is_noticed_though_its_weights_are_the_same(
     np.testing.assert_allclose(again.array, first + 1, atol=1e-5)
 
 
-def test_a_computation_that_was_stopped_goes_on_to_the_same_features(
+def test_a_stopped_computation_continues_to_the_same_features(
     compute: Callable[..., Features], backbone: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", 16)
@@ -178,9 +180,7 @@ def test_a_damaged_file_is_computed_again(
     np.testing.assert_array_equal(again.array, expected)
 
 
-def test_features_that_are_being_made_are_not_deleted_to_make_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_features_that_are_being_computed_are_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPQ_CACHE_GB", "0.000002")
     (tmp_path / "making.npy").write_bytes(bytes(1500))
     with module._locked(tmp_path / "making.lock"):

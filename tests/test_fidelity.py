@@ -25,7 +25,7 @@ def slow_distance(query: np.ndarray, other: np.ndarray, M: int, distance: str) -
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_every_figure_equals_that_of_slow_loops(tiny_model: Model, pixels: np.ndarray, distance: str) -> None:
+def test_every_value_equals_slow_loops(tiny_model: Model, pixels: np.ndarray, distance: str) -> None:
     config = QuantizerConfig(num_codebooks=8, codeword_dim=4, distance=distance, prefixes=(2, 8))
     quantizer = Quantizer(config)
     quantizer.codebooks.data.copy_(tiny_model.network.quantizer.codebooks)
@@ -67,11 +67,11 @@ def slow_share(far: np.ndarray, row: int, top: int) -> float:
     return min(1.0, max(0.0, (top - nearer) / equal))
 
 
-def test_one_code_for_all_leaves_what_chance_leaves() -> None:
+def test_equal_codes_find_copies_only_by_chance() -> None:
     assert in_top(torch.zeros(3, 50), torch.tensor([[0], [7], [9]]), 10) == pytest.approx(10 / 50)
 
 
-def test_codes_that_lose_nothing_keep_every_ranking() -> None:
+def test_lossless_codes_keep_every_ranking() -> None:
     x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
     quantizer = Quantizer(QuantizerConfig(num_codebooks=1, codebook_size=64, codeword_dim=2))
     quantizer.codebooks.data[0, :40] = x

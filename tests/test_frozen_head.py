@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from small_training import FROZEN, Patches, StopError, sample_images, weights
 from spq import SPQ, ImageIndex
 from spq.config import FinishConfig
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
-from spq.errors import ConfigError, ModelError, ModelMismatchError
-from spq.model.network import Network
+from spq.errors import ModelError, ModelMismatchError
 from spq.training.context import Training
 from spq.training.train import train
 
@@ -117,11 +115,6 @@ def test_a_model_with_a_given_backbone_loads_and_searches_with_it(
     other = SPQ.train(images, recipe=FROZEN, epochs=2, backbone=Patches())
     with pytest.raises(ModelMismatchError):
         ImageIndex.open(tmp_path / "i", other)
-
-
-def test_a_backbone_that_gives_no_features_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"returns \(1, 24, 6, 6\) for one picture, not \(1, F\); add pooling"):
-        Network(FROZEN, nn.Conv2d(3, 24, 5, 2))
 
 
 def test_fine_tuning_starts_from_a_trained_head_and_resumes(

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from spq.training.graphed import GraphedStep
 
 
-def test_without_cuda_a_step_runs_as_it_is_and_old_gradients_do_not_add_up() -> None:
+def test_without_cuda_a_step_runs_plainly_and_gradients_are_not_accumulated() -> None:
     layer, data = nn.Linear(3, 1), torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
     drawn: list[float] = []
 

@@ -40,7 +40,7 @@ def test_identical_pairs_among_orthogonal_others_give_the_closed_form() -> None:
     assert nt_xent(eye, eye, 1.0).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_own_quantization_never_enters_as_a_positive() -> None:
+def test_the_own_quantization_is_never_a_positive() -> None:
     x_a, x_b = torch.eye(4), torch.eye(4).roll(1, 0)
     right = cross_quantized_contrastive(x_a, x_a, x_b, x_b, 0.5)  # z = x: the views disagree everywhere
     matched = cross_quantized_contrastive(x_a, x_b, x_b, x_a, 0.5)  # each view meets its own content
@@ -74,7 +74,7 @@ def test_the_loss_on_prefixes_is_the_mean_of_the_papers_losses_of_each() -> None
     assert multi_view(outputs, 0.5, (3, 6, 12)).item() == pytest.approx(np.mean(slow), rel=1e-9)
 
 
-def test_the_whole_as_only_prefix_is_the_plain_loss_to_the_last_bit() -> None:
+def test_the_full_length_as_only_prefix_gives_exactly_the_plain_loss() -> None:
     gradients = []
     for dims in ((), (12,)):
         outputs = views(2, 5, 12)
@@ -84,7 +84,7 @@ def test_the_whole_as_only_prefix_is_the_plain_loss_to_the_last_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_gradients_of_the_loss_on_prefixes_are_those_of_small_differences() -> None:
+def test_gradients_of_the_loss_on_prefixes_equal_finite_differences() -> None:
     flat = [v for pair in views(2, 3, 6) for v in pair]
     assert torch.autograd.gradcheck(lambda *v: multi_view([v[:2], v[2:]], 0.5, (2, 4, 6)), flat)
 

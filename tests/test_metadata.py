@@ -39,7 +39,7 @@ def test_parquet_and_csv_of_the_same_rows_are_the_same(root: Path) -> None:
     assert found.metadata["price"][:2] == ["0", "1"]
 
 
-def test_cells_of_any_plain_type_are_text_and_others_are_passed_over(root: Path) -> None:
+def test_cells_of_plain_types_become_text_and_others_are_skipped(root: Path) -> None:
     ids = open_images(root).ids
     n = len(ids)
     write(
@@ -72,7 +72,7 @@ def test_a_list_of_labels_is_multi_label(root: Path, name: str) -> None:
     assert images.labels[:3].tolist() == [[True, True], [False, True], [False, False]]
 
 
-def test_what_cannot_be_meant_is_refused(root: Path) -> None:
+def test_an_invalid_table_is_refused(root: Path) -> None:
     ids = open_images(root).ids
     write(root, name=ids)
     with pytest.raises(DataError, match=r"metadata\.parquet has no column file_name, only name; add it"):

@@ -59,7 +59,7 @@ def test_a_model_takes_pictures_in_every_form(model: Model, pixels: np.ndarray, 
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_pixels_reach_the_network_in_the_layout_that_it_was_trained_in(pixels: np.ndarray, channels_last: bool) -> None:
+def test_pixels_have_the_memory_layout_of_the_training(pixels: np.ndarray, channels_last: bool) -> None:
     config = replace(RECIPE, train=replace(RECIPE.train, channels_last=channels_last))
     torch.manual_seed(0)
     model = Model(Network(config), config)
@@ -74,7 +74,7 @@ def test_pixels_reach_the_network_in_the_layout_that_it_was_trained_in(pixels: n
     assert set(seen) == {channels_last}
 
 
-def test_batches_are_as_large_as_caches_hold_and_do_not_change_the_codes(model: Model, pixels: np.ndarray) -> None:
+def test_batches_fit_the_caches_and_do_not_change_the_codes(model: Model, pixels: np.ndarray) -> None:
     sizes = (8, 28, 64, 224, 1024)
     found = [Model(model.network, replace(RECIPE, input=InputConfig(size=size))).batch_size for size in sizes]
     assert found == [64, 64, 32, 8, 8]
@@ -103,7 +103,7 @@ def edit(folder: Path, **changes: object) -> None:
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
 
 
-def test_a_model_that_is_not_whole_is_refused_with_the_reason(model: Model, tmp_path: Path) -> None:
+def test_an_incomplete_model_is_refused_with_the_reason(model: Model, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     with pytest.raises(ModelError, match=r"no model at .*m: it has no config\.json"):
         Model.load(folder)
@@ -132,7 +132,7 @@ def test_a_model_that_is_not_whole_is_refused_with_the_reason(model: Model, tmp_
         Model.load(folder)
 
 
-def test_a_failed_save_leaves_the_old_model_whole(
+def test_a_failed_save_keeps_the_old_model(
     model: Model, pixels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.save(tmp_path / "m")
@@ -178,9 +178,7 @@ def test_a_new_field_of_the_configuration_does_not_change_the_hash_of_older_mode
     assert set(identity["input"]) == {"size", "mean", "std"}
 
 
-def test_half_of_the_bytes_are_saved_with_weights_rounded_and_buffers_as_they_are(
-    tiny_recipe: Recipe, tmp_path: Path
-) -> None:
+def test_saving_in_half_the_bytes_rounds_weights_but_not_buffers(tiny_recipe: Recipe, tmp_path: Path) -> None:
     torch.manual_seed(0)
     recipe = replace(tiny_recipe, head=replace(tiny_recipe.head, hidden=512))
     model = Model(Network(recipe), recipe)

@@ -73,14 +73,14 @@ def test_beyond_the_pool_neighbours_come_from_a_sample(monkeypatch: pytest.Monke
     assert share_of_own_kind(near, 3) == 1
 
 
-def test_of_a_sample_a_picture_with_an_exact_copy_is_no_neighbour_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_with_an_exact_copy_is_not_its_own_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POOL", 60)
     near = neighbours(np.repeat(blobs(45), 2, axis=0), 4, 0, CPU)
     assert near is not None
     assert (near != torch.arange(90)[:, None]).all()
 
 
-def test_no_neighbours_are_asked_for_and_few_pictures_give_few() -> None:
+def test_a_count_of_zero_gives_none_and_few_pictures_give_few() -> None:
     assert neighbours(blobs(30), 0, 0, CPU) is None
     for count, expected in ((5, 1), (30, 2), (301, 30)):
         few = neighbours(blobs(count), 50, 0, CPU)
@@ -88,7 +88,7 @@ def test_no_neighbours_are_asked_for_and_few_pictures_give_few() -> None:
         assert few.shape == (count, expected)
 
 
-def test_a_small_group_apart_has_neighbours_of_its_own_alone() -> None:
+def test_a_small_separate_group_has_only_its_own_neighbours() -> None:
     rng = np.random.default_rng(0)
     group = np.eye(1, 8, 7) * 5 + rng.normal(0, 0.01, (15, 8))  # a burst of 15 shots: nothing else is linked to it
     near = neighbours(np.concatenate([blobs(600), group]).astype(np.float32), 50, 0, CPU)

@@ -76,7 +76,7 @@ def test_order_does_not_depend_on_the_order_of_creation(tmp_path: Path) -> None:
     assert open_images(one).ids == open_images(two).ids == ["a.jpg", "b/10.jpg", "b/2.jpg", "b-/1.JPG", "c.PNG"]
 
 
-def test_hidden_files_other_files_and_looping_links_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_other_files_and_link_loops_are_skipped(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg", ".hidden.jpg", "._a.jpg", ".cache/b.jpg", "deep/.git/c.jpg", "notes.txt", "clip.mp4")
     (tmp_path / "deep" / "up").symlink_to(tmp_path)
     (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpg")
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("left", [None, "empty"])
-def test_a_disk_that_goes_while_it_is_listed_is_no_shorter_list(
+def test_a_disk_that_is_removed_during_listing_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str | None
 ) -> None:
     """The pictures of `b` would be taken as deleted."""
@@ -140,7 +140,7 @@ def test_a_disk_that_goes_while_it_is_listed_is_no_shorter_list(
         open_images(root)
 
 
-def test_no_two_names_have_one_id(tmp_path: Path) -> None:
+def test_different_names_have_different_ids(tmp_path: Path) -> None:
     for name in (b"lit\\xe9.jpg", b"lit\xe9.jpg", b"lit\\\xe9.jpg"):
         (tmp_path / os.fsdecode(name)).write_bytes(b"x")
     images = open_images(tmp_path)
@@ -148,7 +148,7 @@ def test_no_two_names_have_one_id(tmp_path: Path) -> None:
     assert all(images.read(position) == b"x" for position in range(3))
 
 
-def test_a_vanished_file_is_an_image_error(tmp_path: Path) -> None:
+def test_a_deleted_file_is_an_image_error(tmp_path: Path) -> None:
     images = open_images(put(tmp_path, "a.jpg", "b.jpg"))
     (tmp_path / "a.jpg").unlink()
     for ask in (images.image, images.read, images.stat):
@@ -170,9 +170,7 @@ def test_heic_is_listed_only_when_it_can_be_opened(tmp_path: Path, monkeypatch: 
     assert calls == ["registered"]
 
 
-def test_heic_that_nothing_opens_is_named_beside_what_is_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heic_without_a_decoder_is_reported_separately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     images = open_images(put(tmp_path, "a.jpg", "b.jfif", "x/phone.HEIC"))
     assert images.ids == ["a.jpg", "b.jfif"]
@@ -180,7 +178,7 @@ def test_heic_that_nothing_opens_is_named_beside_what_is_listed(
     assert images.unopened == [("x/phone.HEIC", "HEIC needs pip install 'spq-retrieval[heif]'")]
 
 
-def test_a_file_that_fills_the_memory_is_an_image_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_too_large_for_memory_is_an_image_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = open_images(put(tmp_path, "a.jpg", "b.jpg"))
     with (tmp_path / "a.jpg").open("ab") as file:
         file.truncate(folder.MAX_BYTES + 1)  # sparse: it takes no room
@@ -192,7 +190,7 @@ def test_a_file_that_fills_the_memory_is_an_image_error(tmp_path: Path, monkeypa
 # ---- metadata.csv
 
 
-def test_metadata_gives_labels_and_further_columns_in_the_order_of_the_pictures(tmp_path: Path) -> None:
+def test_metadata_gives_labels_and_other_columns_in_the_order_of_the_pictures(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg", "x/b.jpg")
     (tmp_path / "metadata.csv").write_text(
         "\ufefffile_name,label,price\nx/b.jpg,shoe,12.5\na.jpg,hat,\ngone.jpg,hat,1\n", "utf-8"
@@ -235,7 +233,7 @@ def test_metadata_without_labels_keeps_its_columns(tmp_path: Path) -> None:
         (b'file_name,label\n"a.jpg,hat\n', "is not a CSV file in UTF-8"),
     ],
 )
-def test_metadata_that_cannot_be_meant_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_invalid_metadata_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     put(tmp_path, "a.jpg")
     (tmp_path / "metadata.csv").write_bytes(content)
     with pytest.raises(DataError, match=reason):
@@ -375,7 +373,7 @@ def test_a_webdataset_tar_is_read_in_place_with_its_labels(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
 
 
-def test_a_tar_loses_no_picture_with_dots_in_its_name_or_the_stem_of_another(tmp_path: Path) -> None:
+def test_a_tar_keeps_pictures_with_dots_in_the_name_or_the_stem_of_another(tmp_path: Path) -> None:
     members = {"a.left.jpg": jpeg(10), "a.right.jpg": jpeg(20), "a.cls": b"1", "b.jpg": jpeg(30), "b.png": jpeg(40)}
     images = open_images(tar(tmp_path / "a.tar", members | {"b.cls": b"0", "x/2024.05.01.jpeg": jpeg(50)}))
     assert images.ids == ["a.left.jpg", "a.right.jpg", "b", "b.png", "x/2024.05.01.jpeg"]
@@ -395,7 +393,7 @@ def test_a_tar_key_that_is_not_utf8_can_be_printed(tmp_path: Path) -> None:
     assert open_images(tar(tmp_path / "a.tar", {"caf\udce9.jpg": jpeg(0)})).ids == [r"caf\xe9"]
 
 
-def test_json_beside_a_picture_may_hold_its_label_or_labels(tmp_path: Path) -> None:
+def test_json_of_a_sample_may_have_one_label_or_several(tmp_path: Path) -> None:
     documents: list[Any] = [{"label": ["sky", "sea"]}, {"label": ["sea"]}]
     members = {f"{i}.jpg": jpeg(i) for i in range(2)} | {
         f"{i}.json": json.dumps(d).encode() for i, d in enumerate(documents)
@@ -410,7 +408,7 @@ def test_a_tar_where_a_label_is_missing_has_none(tmp_path: Path, beside: dict[st
     assert open_images(tar(tmp_path / "a.tar", members)).labels is None
 
 
-def test_tars_by_glob_keep_their_keys_apart(tmp_path: Path) -> None:
+def test_equal_keys_of_several_tars_stay_distinct(tmp_path: Path) -> None:
     for number in (1, 0):
         tar(tmp_path / f"{number}.tar", {"x.jpg": jpeg(10 * number)})
     images = open_images(str(tmp_path / "*.tar"))
@@ -432,7 +430,7 @@ def test_many_threads_read_one_tar_and_leave_no_file_open(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "content", [b"", b"junk" * 400, b"\0" * 10_240, tarfile.TarInfo("1.jpg").tobuf() + b"\0" * 1024]
 )
-def test_a_tar_that_is_none_or_empty(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_or_empty_tar_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(content)
     if content.startswith(b"1.jpg"):  # a member of no bytes is a picture that cannot be read, not a broken tar
         assert load_pixels(open_images(tmp_path / "a.tar"), 4).failures[0][1].endswith("the file is empty")
@@ -481,7 +479,7 @@ def test_the_shipped_sample_is_balanced_real_and_small() -> None:
     assert "Zalando" in next(path for path in shipped if path.name == "LICENSE").read_text()
 
 
-def test_cifar10_is_looked_up_under_spq_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_is_read_from_spq_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cifar10").mkdir()
     parquet(tmp_path / "cifar10" / "test.parquet", [10, 20], [9, 0])
     monkeypatch.setenv("SPQ_DATA", str(tmp_path))
@@ -499,7 +497,7 @@ def idx(file: Path, array: np.ndarray) -> None:
     file.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
 
 
-def test_fashion_mnist_is_looked_up_under_spq_data_and_then_where_debian_puts_it(
+def test_fashion_mnist_is_read_from_spq_data_or_from_the_debian_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, place in enumerate((tmp_path / "data" / "fashion-mnist", tmp_path / "debian")):
@@ -518,7 +516,7 @@ def test_fashion_mnist_is_looked_up_under_spq_data_and_then_where_debian_puts_it
 
 
 @pytest.mark.parametrize(("kind", "theirs"), [("cifar10", "CIFAR10"), ("fashion-mnist", "FashionMNIST")])
-def test_a_set_that_is_nowhere_is_fetched_and_a_failure_names_the_remedy(
+def test_a_missing_set_is_downloaded_and_a_failure_names_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, theirs: str
 ) -> None:
     import torchvision.datasets
@@ -535,7 +533,7 @@ def test_a_set_that_is_nowhere_is_fetched_and_a_failure_names_the_remedy(
         open_images(f"{kind}:test")
 
 
-def test_cifar10_as_torchvision_fetches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_is_downloaded_by_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     import torchvision.datasets
 
     fetched = types.SimpleNamespace(data=np.full((3, 32, 32, 3), 7, np.uint8), targets=[0, 9, 5])
@@ -572,7 +570,7 @@ def test_a_wrong_collection_is_one_line_with_a_remedy(
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_a_folder_that_may_not_be_listed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_permission_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", path)
 
@@ -581,7 +579,7 @@ def test_a_folder_that_may_not_be_listed_says_so(tmp_path: Path, monkeypatch: py
         open_images(put(tmp_path, "a.jpg"))
 
 
-def test_a_subset_is_a_set_of_its_own(tmp_path: Path) -> None:
+def test_a_subset_is_a_complete_collection(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     (tmp_path / "metadata.csv").write_text("file_name,label,n\na.jpg,x,1\nb.jpg,y,2\nc.jpg,x,3\n")
     whole = open_images(tmp_path)

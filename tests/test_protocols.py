@@ -48,7 +48,7 @@ def cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("cifar10")
-def test_cifar10_spq_asks_the_test_pictures_and_searches_the_training_pictures() -> None:
+def test_cifar10_spq_has_the_test_pictures_as_queries_and_the_training_pictures_as_gallery() -> None:
     protocol = load_protocol("cifar10-spq")
     assert (protocol.queries.name, protocol.gallery.name, protocol.training.name) == (
         "cifar10:test",
@@ -61,7 +61,7 @@ def test_cifar10_spq_asks_the_test_pictures_and_searches_the_training_pictures()
 
 @pytest.mark.usefixtures("cifar10")
 @pytest.mark.parametrize(("name", "training_per_class"), [("cifar10-i", 5000), ("cifar10-ii", 500)])
-def test_cifar10_i_and_ii_draw_a_thousand_queries_a_class_from_all(name: str, training_per_class: int) -> None:
+def test_cifar10_i_and_ii_draw_1000_queries_per_class(name: str, training_per_class: int) -> None:
     protocol = load_protocol(name)
     queries, gallery, _ = check(protocol)
     assert len(queries | gallery) == 60_000
@@ -79,7 +79,7 @@ def test_cifar10_i_and_ii_draw_a_thousand_queries_a_class_from_all(name: str, tr
 
 
 @pytest.mark.usefixtures("cifar10")
-def test_a_split_depends_on_its_seed_alone() -> None:
+def test_a_split_depends_only_on_its_seed() -> None:
     np.random.seed(1)  # noqa: NPY002 (the global state must not matter)
     one, again, other = (load_protocol("cifar10-ii", seed=seed) for seed in (3, 3, 4))
     for part in ("queries", "gallery", "training"):
@@ -87,7 +87,7 @@ def test_a_split_depends_on_its_seed_alone() -> None:
         assert getattr(one, part).ids != getattr(other, part).ids
 
 
-def test_cifar10_that_is_not_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_cifar10_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     few = ArrayImages("cifar10:few", np.zeros((90, 1, 1), np.uint8), np.arange(90) % 9, CIFAR_CLASSES)
     monkeypatch.setattr(protocols, "open_images", lambda _: few)
     with pytest.raises(
@@ -140,7 +140,7 @@ def test_mirflickr_with_missing_or_damaged_annotations_is_refused(tmp_path: Path
         open_images(f"mirflickr:{root}")
 
 
-def test_flickr25k_draws_two_thousand_queries_and_five_thousand_to_train(tmp_path: Path) -> None:
+def test_flickr25k_draws_2000_queries_and_5000_training_pictures(tmp_path: Path) -> None:
     root = mirflickr(tmp_path, 7100, lambda column: list(range(column + 1, 7101, 24)))
     protocol = load_protocol("flickr25k", root=root)
     queries, gallery, training = check(protocol)
@@ -221,7 +221,7 @@ def test_nuswide21_says_which_concept_has_too_few() -> None:
 # ---- protocols as such
 
 
-def test_a_split_whose_parts_overlap_cannot_be_made() -> None:
+def test_a_split_with_overlapping_parts_is_refused() -> None:
     three = np.arange(3)
     with pytest.raises(DataError, match="queries and gallery overlap"):
         Split(three, three, three)
@@ -253,7 +253,7 @@ def classes(root: Path, *names: str) -> Path:
     return root
 
 
-def test_queries_that_sit_in_the_gallery_are_refused(photos: Path, tmp_path: Path) -> None:
+def test_queries_that_are_in_the_gallery_are_refused(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="are the same: sample:test; every query would find itself"):
         custom_protocol("sample:test", "sample:test")
     with pytest.raises(DataError, match="are the same"):
@@ -267,7 +267,7 @@ def test_queries_that_sit_in_the_gallery_are_refused(photos: Path, tmp_path: Pat
         custom_protocol(photos, linked)
 
 
-def test_collections_that_do_not_speak_of_the_same_classes_are_refused(photos: Path, tmp_path: Path) -> None:
+def test_collections_with_different_classes_are_refused(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has the class 'hat', but the gallery does not; give both the same classes"):
         custom_protocol(photos, classes(tmp_path / "hats", "hat", "bag"))
     bare = classes(tmp_path / "bare", "bag")

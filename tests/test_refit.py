@@ -54,7 +54,7 @@ def test_each_round_lowers_the_quantization_error(tiny_model: Model) -> None:
     assert errors[-1] < 0.9 * errors[0]
 
 
-def test_a_codeword_that_nothing_is_nearest_to_stays(tiny_model: Model) -> None:
+def test_a_codeword_without_sub_vectors_does_not_change(tiny_model: Model) -> None:
     x = descriptors(tiny_model, 50)
     quantizer = started(x)
     quantizer.codebooks.data[3, 5] = 1000.0

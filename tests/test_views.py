@@ -83,7 +83,7 @@ def test_parameters_are_drawn_per_image() -> None:
     assert 60 < params.flip.sum() < 140
 
 
-def test_crops_cover_the_area_and_ratio_that_they_should() -> None:
+def test_crops_have_the_configured_area_and_ratio() -> None:
     config = ViewsConfig(crop_scale=(0.2, 0.5))
     box = draw_params(5000, 100, 100, config, torch.Generator().manual_seed(0)).box.float()
     area, ratio = box[:, 2] * box[:, 3] / 1e4, box[:, 3] / box[:, 2]
@@ -96,7 +96,7 @@ def test_crops_cover_the_area_and_ratio_that_they_should() -> None:
     assert (box[:, 0] + box[:, 2]).max() == 100
 
 
-def test_probability_zero_leaves_the_picture_alone(images: Tensor) -> None:
+def test_probability_zero_does_not_change_the_picture(images: Tensor) -> None:
     still = ViewsConfig(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=0, jitter=0, grayscale=0, blur=0)
     view = make_views(images, still, PLAIN, torch.Generator().manual_seed(0))
     torch.testing.assert_close(view, images.float() / 255, atol=1e-5, rtol=0)

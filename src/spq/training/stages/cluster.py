@@ -28,7 +28,7 @@ CHOOSERS = 1_500  # pictures that heads are chosen by
 
 
 def cluster_recipe(recipe: Recipe) -> Recipe:
-    """Make the recipe of the model that the stage ends with: one layer of heads, whose soft assignments are quantized."""
+    """Make the recipe of the model that the stage ends with: one layer of heads, with quantized soft assignments."""
     config = recipe.cluster
     return replace(
         recipe,
@@ -103,16 +103,16 @@ class ClusterStage:
         space.network.eval()
         whole = space.describe(space.network)
         pool_size = PICTURES if device.type == "cuda" else None  # a CPU takes minutes for so many
-        near = neighbours(whole.cpu().numpy(), config.neighbours, self.recipe.train.seed, device, pool_size)
-        assert near is not None  # a recipe with this stage has neighbours
+        neighbour_ids = neighbours(whole.cpu().numpy(), config.neighbours, self.recipe.train.seed, device, pool_size)
+        assert neighbour_ids is not None  # a recipe with this stage has neighbours
         features = torch.stack([whole, *(self._describe_views() for _ in range(VIEWS))], 1)
-        layer = fit_heads(features, near, count * config.candidates, config, self.generator)
+        layer = fit_heads(features, neighbour_ids, count * config.candidates, config, self.generator)
         layer = self._choose(layer, whole)
         network = Network(self.end_recipe, backbone).to(device)
         network.head = nn.Sequential(layer)
         with torch.no_grad():
             assignments = torch.softmax(layer(whole).view(len(whole), count, config.clusters), 2)
-        return Heads(network, near, assignments)
+        return Heads(network, neighbour_ids, assignments)
 
     @torch.no_grad()
     def fit_codebooks(self, network: Network) -> None:
