@@ -75,8 +75,8 @@ export class Copies {
     const spare = groups.reduce((sum, group) => sum + (group.kind === "similar" ? 0 : group.ids.length - 1), 0);
     const notes = [
       groups.length ? `${spare ? count(spare, "picture") : "None"} of ${number(pictures)} could be deleted. spq deletes nothing.` : "",
-      counts.similar ? "Only similar means: different pictures that look alike to the model." : "",
-      threshold && counts.similar ? `So do ${(100 * threshold.false_matches).toPrecision(2)}% of random pairs.` : "",
+      counts.similar ? "The last kind holds different pictures that look alike to the model." : "",
+      threshold && counts.similar ? `This is also true for ${(100 * threshold.false_matches).toPrecision(2)}% of random pairs.` : "",
       stale ? "The collection has changed since. The server is making a new report." : "",
     ];
     $("#copies-text").textContent = notes.filter(Boolean).join(" ");

@@ -110,10 +110,10 @@ async function explain(item, root, signal) {
   const most = Math.max(...parts.map((part) => Math.abs(part.distance)), 1e-9);
   const agreeing = parts.filter((part) => part.codeword === part.nearest).length;
   const isSigned = parts.some((part) => part.distance < 0);
-  const reading = isSigned ? "Bars below zero reduce the distance." : "Short bars mean similar.";
+  const reading = isSigned ? "Bars below zero reduce the distance." : "Shorter bars mean more similar.";
   root.replaceChildren(
     el("h3", { text: "Why it matched" }),
-    el("p", { class: "muted", text: `Distance ${distanceText(total)}. In ${agreeing} of ${count(parts.length, "codebook")} its codeword is the nearest. ${reading}` }),
+    el("p", { class: "muted", text: `Distance ${distanceText(total)}. In ${agreeing} of ${count(parts.length, "codebook")} its codeword is the nearest one. ${reading}` }),
     bars(parts, most));
 }
 
