@@ -31,10 +31,10 @@ from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.callbacks import TrainStatus
 from spq.training.context import Training, TrainOptions
-from spq.training.report import Trained
-from spq.training.stages.cluster import ClusterStage
 from spq.training.stages.self_training import Heads, self_train
+from spq.training.stages.train_clusters import ClusterStage
 from spq.training.train import train
+from spq.training.trained import Trained
 
 ABLATION = "network", "heads", "self-training", "heads 2"  # parts that test queries score; no choice depends on them
 HELD_OUT = 10  # one of this many training pictures is a query, for the curve and for choices

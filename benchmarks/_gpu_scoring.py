@@ -15,7 +15,7 @@ from spq.evaluation import on_gpu
 from spq.evaluation.evaluate import order_of_ties
 from spq.evaluation.metrics import mean_average_precision, precision_at, relevance
 from spq.model.model import Model
-from spq.training.cluster import describe_whole
+from spq.training.cluster_heads import describe_whole
 
 BATCH = 1000  # queries per step in float rankings
 

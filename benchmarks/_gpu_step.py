@@ -19,7 +19,7 @@ from spq.training.compiled import compile_backbone
 from spq.training.graphed import GraphedStep
 from spq.training.loss import multi_view
 from spq.training.optimizers import make_optimizers
-from spq.training.stages.network import Learner, step_loss, try_out
+from spq.training.stages.train_network import Learner, step_loss, try_out
 from spq.training.views import make_views
 
 STEPS = 6  # timed, after the same number of steps that are not

@@ -33,7 +33,7 @@ from spq.evaluation.metrics import (
 from spq.evaluation.scoring import code_search, held_out_protocol, relevant_answers
 from spq.model.model import Model, Precision
 from spq.training.refit import refit
-from spq.training.report import FIT_IMAGES
+from spq.training.trained import FIT_IMAGES
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]

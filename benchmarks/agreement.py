@@ -110,7 +110,7 @@ def ours(images: ImageSet, recipe: Recipe, initial: State, views: list[Tensor]) 
 
     with (
         mock.patch("spq.training.start.Network", network_of),
-        mock.patch("spq.training.stages.network.make_views", side_effect=views),
+        mock.patch("spq.training.stages.train_network.make_views", side_effect=views),
         tempfile.TemporaryDirectory(prefix="spq-agreement-") as folder,
     ):
         train(images, recipe, folder, device="cpu", objective=objective)

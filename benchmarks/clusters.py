@@ -47,11 +47,11 @@ from spq.model.backbone import make_backbone
 from spq.model.model import Model
 from spq.model.quantizer import Quantizer
 from spq.pq.scan import rank
-from spq.training.cluster import choose_heads, fit_heads
+from spq.training.cluster_heads import choose_heads, fit_heads
 from spq.training.features import FeatureExtractor, cached_features
 from spq.training.neighbours import neighbours
 from spq.training.refit import refit
-from spq.training.stages.cluster import CHOOSERS
+from spq.training.stages.train_clusters import CHOOSERS
 from spq.training.train import train
 
 LENGTHS = (16, 32, 64)

@@ -18,7 +18,7 @@ from spq.config import DISTANCES
 from spq.data.decode import load_pixels
 from spq.data.image_set import subset
 from spq.data.open import open_images
-from spq.index.query import combined
+from spq.index.merge import combined
 from spq.model.model import Model
 from spq.pq.scan import rank
 from spq.pq.tables import distance_tables

@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from spq import SPQ
-from spq.config import load_recipe
+from spq import SPQ, evaluate, load_recipe
 from spq.data.protocols import custom_protocol
-from spq.evaluation.evaluate import evaluate
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from spq.model.quantizer import Quantizer
 from spq.training import views
 from spq.training.context import Training, TrainOptions
 from spq.training.refit import refit
-from spq.training.stages.network import train_network
+from spq.training.stages.train_network import train_network
 
 
 def test_an_unknown_device_is_refused() -> None:

@@ -1,25 +1,36 @@
-"""spq: search your own pictures by picture, with 2-8 byte codes learned from them without a label."""
+"""spq: search your own pictures by picture, with 2-8 byte codes learned from them without labels."""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["SPQ", "Hit", "ImageIndex", "__version__"]
 
 if TYPE_CHECKING:
     from spq.api import SPQ
+    from spq.config import load_recipe
+    from spq.data.open import open_images
+    from spq.data.protocols import load_protocol
+    from spq.evaluation.evaluate import evaluate
     from spq.index.image_index import Hit, ImageIndex
+
+__all__ = [
+    "SPQ", "Hit", "ImageIndex", "__version__", "evaluate", "load_protocol", "load_recipe", "open_images",
+]  # fmt: skip
+_MODULES = {
+    "SPQ": "spq.api",
+    "Hit": "spq.index.image_index",
+    "ImageIndex": "spq.index.image_index",
+    "evaluate": "spq.evaluation.evaluate",
+    "load_protocol": "spq.data.protocols",
+    "load_recipe": "spq.config",
+    "open_images": "spq.data.open",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # lazily: `import spq` must not cost the seconds that torch takes
-    if name == "SPQ":
-        from spq.api import SPQ
-
-        return SPQ
-    if name in ("Hit", "ImageIndex"):
-        from spq.index import image_index
-
-        return getattr(image_index, name)
-    raise AttributeError(f"module 'spq' has no attribute {name!r}")
+    """Import a public name when it is first used: `import spq` must not take the seconds that torch takes."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'spq' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

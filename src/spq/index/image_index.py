@@ -16,8 +16,9 @@ from spq.index.build import BuildOptions, as_image_set, build
 from spq.index.codebooks import check_model
 from spq.index.format import read_manifest
 from spq.index.gallery import Gallery, GallerySource, OwnGallery
+from spq.index.merge import merged_tables
 from spq.index.model_copy import ModelCopy
-from spq.index.query import known_descriptors, merged_tables, query_pictures
+from spq.index.query import known_descriptors, query_pictures
 from spq.index.request import Box, Query, SearchRequest
 from spq.index.store import Store
 from spq.index.sync import Progress, SyncReport, add, sync
@@ -163,7 +164,7 @@ class ImageIndex:
         Args:
             query: a picture in any form that `load_image` takes; a descriptor (D,); the id of an item, which stands for its
                 code; or a list of these. Only a picture needs the model, and torch.
-            negative: pictures that the answers should not be like. `spq.index.query` has the formula of the distance.
+            negative: pictures that the answers should not be like. `spq.index.merge` has the formula of the distance.
             weights: one for each query picture, then one for each negative; by default 1 and 0.3.
             box: (x, y, width, height) in pixels of the upright picture: search by this region of it.
             where: search among the pictures that match this filter; `spq.index.filter` describes the language. The search is

@@ -17,12 +17,12 @@ from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.checkpoint import Checkpoint, Phase, Progress, load_weights
 from spq.training.context import Training, TrainOptions, choose_batch_size
-from spq.training.report import Trained, save_trained
-from spq.training.stages.cluster import train_clusters
 from spq.training.stages.finish import finish_head
 from spq.training.stages.frozen_head import train_frozen_head
-from spq.training.stages.network import train_network
+from spq.training.stages.train_clusters import train_clusters
+from spq.training.stages.train_network import train_network
 from spq.training.start import resolve_recipe, start_network
+from spq.training.trained import Trained, save_trained
 
 
 def train(

@@ -25,8 +25,8 @@ from spq.training.features import CHUNK, FeatureExtractor
 from spq.training.head_loop import learn_head
 from spq.training.neighbours import neighbours
 from spq.training.optimizers import make_optimizers
-from spq.training.report import Trained, save_trained
 from spq.training.run import Part, Run, Stopwatch, step_seed
+from spq.training.trained import Trained, save_trained
 
 PICTURES = 50_000  # the finish learns from at most so many, so that it takes no longer for a million
 

@@ -24,9 +24,9 @@ from spq.training.head_loop import learn_head
 from spq.training.neighbours import neighbours
 from spq.training.optimizers import make_optimizers
 from spq.training.pq_start import check_pq, start_at_pq
-from spq.training.report import FIT_IMAGES, Sample, Trained, save_measured
 from spq.training.run import Part, Run, Stopwatch
 from spq.training.start import start_network
+from spq.training.trained import FIT_IMAGES, Sample, Trained, save_measured
 
 
 def train_frozen_head(training: Training) -> Model:

@@ -14,7 +14,7 @@ from spq.config import ClusterConfig, Recipe, TrainConfig
 from spq.errors import CollapseError
 from spq.model.network import Network
 from spq.training.checkpoint import Phase, Progress
-from spq.training.cluster import (
+from spq.training.cluster_heads import (
     WEAK,
     Teacher,
     collect_statistics,

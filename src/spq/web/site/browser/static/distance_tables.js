@@ -1,8 +1,8 @@
-// Distance tables (M, K) of a query: the formulas of spq.index.query and spq.pq.tables.
+// Distance tables (M, K) of a query: the formulas of spq.index.merge and spq.pq.tables.
 
 import { Refusal } from "./refusal.js";
 
-export const NEGATIVE = 0.3; // weight of a negative, as in spq.index.query
+export const NEGATIVE = 0.3; // weight of a negative, as in spq.index.request
 
 /** Return the table (M, K) of an item's code, from the tables of all codewords (K, M, K) in the site's files. */
 export function tableOfCode(code, tables, M, K) {

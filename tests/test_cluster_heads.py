@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spq.config import ClusterConfig, InputConfig, Recipe
 from spq.model.network import Network
-from spq.training.cluster import (
+from spq.training.cluster_heads import (
     Teacher,
     choose_heads,
     cluster_loss,

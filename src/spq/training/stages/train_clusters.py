@@ -13,13 +13,13 @@ from spq.config import Recipe
 from spq.errors import CollapseError
 from spq.model.model import Model
 from spq.model.network import Network
-from spq.training.cluster import choose_heads, fit_heads
+from spq.training.cluster_heads import choose_heads, fit_heads
 from spq.training.context import Training
 from spq.training.neighbours import neighbours
 from spq.training.refit import refit
-from spq.training.report import Trained, save_trained
 from spq.training.run import Stopwatch
 from spq.training.stages.self_training import Heads, Workspace, self_train
+from spq.training.trained import Trained, save_trained
 from spq.training.views import make_views
 
 PICTURES = 50_000  # the stage learns from at most so many, drawn at random

@@ -18,8 +18,8 @@ from spq.training.graphed import GraphedStep
 from spq.training.loss import Objective, Outputs, batch_loss
 from spq.training.neighbours import neighbours, positive_rows
 from spq.training.optimizers import make_optimizers
-from spq.training.report import Trained
 from spq.training.run import Part, Run
+from spq.training.trained import Trained
 from spq.training.views import make_views
 
 
