@@ -41,7 +41,7 @@ def test_notes_name_baselines_with_other_bits(tiny_model: Model) -> None:
         Collected(rng.normal(size=(n, 4)).astype(np.float32), np.zeros(n, int), 0, rng.integers(0, 256, (n, 27)))
         for n in (100, 1000)
     )
-    add_baselines(report, tiny_model, queries, gallery, lambda _: None)
+    add_baselines(report, tiny_model, queries, gallery, 0, lambda _: None)
     assert "baselines have 12 bits" in report.table()
     assert "ITQ has 8 of its 12 bits from random directions: 4 dimensions" in report.table()
 

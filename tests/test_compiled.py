@@ -13,7 +13,7 @@ from small_training import distance, sample_images, small_recipe
 from spq import SPQ
 from spq.data.image_set import ImageSet
 from spq.training import compiled as module
-from spq.training.stages import network as network_stage
+from spq.training.stages import train_network as network_stage
 from spq.training.train import train
 
 

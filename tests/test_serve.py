@@ -105,7 +105,7 @@ def test_what_cannot_be_served_is_one_line(
     photo_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert refused(capsys, tmp_path / "nothing", "--port", 0) == (
-        1, f"spq: no index at {tmp_path}/nothing; make one with spq index IMAGES --model MODEL --out {tmp_path}/nothing\n",
+        1, f"spq: no index at {tmp_path}/nothing; build one first, or check the path\n",
     )  # fmt: skip
     status, line = refused(capsys, photo_index, "--host", "no.such.host.invalid", "--no-token")
     assert status == 2

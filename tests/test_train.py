@@ -20,7 +20,7 @@ from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.callbacks import TrainStatus
 from spq.training.context import TrainOptions
-from spq.training.stages import network as network_stage
+from spq.training.stages import train_network as network_stage
 from spq.training.train import train
 
 

@@ -187,7 +187,7 @@ class Library:
             if id_ not in known:
                 raise _missing(id_)
         gallery = self.shared.gallery
-        if len(_places(gallery.ids, known)) < len(known):
+        if len(_positions_of(gallery.ids, known)) < len(known):
             self.shared.refresh(gallery)
 
     def _descriptor(self, file: BinaryIO, name: str, box: Box | None = None) -> Floats:
@@ -238,8 +238,10 @@ class Library:
         """How many of the excluded items would otherwise have been available."""
         if not found.available:
             return 0
-        rows = _places(found.gallery.ids, request.exclude)
-        return len(rows) if request.where is None else len(_places(self._rows(found.gallery, request.where), rows))
+        rows = _positions_of(found.gallery.ids, request.exclude)
+        return (
+            len(rows) if request.where is None else len(_positions_of(self._rows(found.gallery, request.where), rows))
+        )
 
     def _rows(self, gallery: Gallery, where: str) -> Rows:
         return self.shared.rows(self.shared.of_thread().store, gallery, where)
@@ -281,7 +283,7 @@ def _missing(id_: int) -> ProblemError:
     return ProblemError(404, f"no item {id_}; ids are those of hits")
 
 
-def _places(ascending: NDArray[Any], values: Collection[int] | Rows) -> Rows:
+def _positions_of(ascending: NDArray[Any], values: Collection[int] | Rows) -> Rows:
     """The positions of `values` in the ascending array, of those that are in it.
 
     >>> _positions_of(np.array([2, 3, 7]), [7, 4, 9])
@@ -291,8 +293,8 @@ def _places(ascending: NDArray[Any], values: Collection[int] | Rows) -> Rows:
     found = np.searchsorted(ascending, numbers)
     is_inside = found < len(ascending)
     found, numbers = found[is_inside], numbers[is_inside]
-    places: Rows = found[ascending[found] == numbers]
-    return places
+    positions: Rows = found[ascending[found] == numbers]
+    return positions
 
 
 def _base64(values: NDArray[Any], kind: str) -> str:
