@@ -235,3 +235,56 @@ def test_importing_spq_or_its_command_line_loads_nothing_heavy() -> None:
         "fastapi",
         "pydantic",
     } & set(loaded)
+
+
+TESTED_IN = {  # modules without a test file of their name: parts that users reach through another name
+    "api": "train_command",
+    "errors": "main",
+    "cli.failures": "main",
+    "cli.options": "readme",
+    "cli.output": "main",
+    "cli.reports.dupes_report": "dupes_command",
+    "cli.serve_command": "serve",
+    "common.files": "crash",
+    "config.recipe_files": "config",
+    "config.sections": "config",
+    "config.strict": "config",
+    "data.containers": "open",
+    "data.folder": "open",
+    "data.image_set": "open",
+    "data.multilabel": "protocols",
+    "data.named": "open",
+    "index.codebooks": "model_copy",
+    "model.onnx": "export",
+    "training.callbacks": "train",
+    "training.context": "train",
+    "training.log": "run",
+    "training.stages.self_training": "train_clusters",
+    "training.stages.train_network": "train",
+    "training.trained": "train",
+    "web.server.app": "serve",
+    "web.server.asking": "server_errors",
+    "web.server.jobs": "server_items",
+    "web.server.library": "server_search",
+    "web.server.problems": "server_errors",
+    "web.server.prometheus": "server_items",
+    "web.server.routes": "openapi",
+    "web.server.schemas": "openapi",
+    "web.server.service": "server_errors",
+    "web.server.settings": "serve",
+    "web.site.columns": "site_scripts",
+    "web.site.content": "web_site",
+    "web.site.runtime": "web_site",
+    "web.site.site": "web_site",
+    "web.site.site_folder": "web_site",
+    "web.site.site_page": "web_site",
+    "web.site.thumbnail_files": "web_site",
+    "web.view": "server_items",
+}
+
+
+def test_each_module_has_a_test_file_of_its_name_or_is_listed() -> None:
+    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
+    without = {dotted(path) for path in MODULES if not path.stem.startswith("__") and path.stem not in tests}
+    assert without == set(TESTED_IN)
+    assert set(TESTED_IN.values()) <= tests
