@@ -170,6 +170,14 @@ def test_a_damaged_checkpoint_is_refused(images: ImageSet, recipe: Recipe, tmp_p
         train(images, recipe, tmp_path, resume=True)
 
 
+def test_a_file_of_other_content_is_no_checkpoint(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for content in ({"weights": 1}, [1, 2]):
+        torch.save(content, tmp_path / "checkpoints" / "last.pt")
+        with pytest.raises(ModelError, match=r"last.pt is not a checkpoint of spq; delete it"):
+            train(images, recipe, tmp_path, resume=True)
+
+
 def test_another_backbone_than_the_checkpoints_is_refused(images: ImageSet, recipe: Recipe, whole_folder: Path) -> None:
     with pytest.raises(
         ConfigError, match="`backbone` does not fit the checkpoint; give a backbone with the same shapes"

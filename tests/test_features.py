@@ -204,7 +204,9 @@ def test_features_beyond_the_limit_are_refused_before_any_work(
     compute: Callable[..., Features], backbone: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPQ_CACHE_GB", "1e-6")
-    with pytest.raises(ConfigError, match=r"60 pictures x 3 views take 0\.0 GB, the cache may hold 1e-06; lower"):
+    with pytest.raises(
+        ConfigError, match=r"60 pictures x 3 views take 0\.0 GB, but the cache is limited to 1e-06 GB; lower"
+    ):
         compute()
     monkeypatch.setenv("SPQ_CACHE_GB", "much")
     with pytest.raises(ConfigError, match="must be a number, got 'much'; give gigabytes"):

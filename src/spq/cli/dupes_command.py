@@ -19,7 +19,9 @@ def dupes(
     index: IndexFolder,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Largest code distance of `similar` (for dot: squared Euclidean). Default: calibrated."),
+        typer.Option(
+            help="Largest distance of similar codes (distance dot: squared Euclidean). Default: chosen to reach --recall."
+        ),
     ] = None,
     recall: Annotated[
         float, typer.Option(min=0, max=1, help="Share of altered copies that calibration aims to find.")

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from spq.web.site.site import Options
 
 Format = Literal["faiss", "codes", "onnx", "web"]
-RUNTIME = "web: also search by the visitor's own pictures. Give the .tgz of npm pack onnxruntime-web, or fetch."
+RUNTIME = (
+    "web: let visitors search with their own pictures. Give the .tgz file that npm pack onnxruntime-web writes, "
+    "or the word fetch to download it."
+)
 
 
 def export(

@@ -25,7 +25,7 @@ def info(
     html: Annotated[Path | None, typer.Option(help="Also write a page of the pictures that share a codeword.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Describe a model or an index, and how much its codes keep.
+    """Describe a model or an index, and measure how well its codes preserve similarity.
 
     Example: spq info photos.index --json
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
-SEED = typer.Option(min=0, max=2**31 - 1, help="Same seed and machine, same result.")
+SEED = typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same result on the same machine.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Images = Annotated[str, typer.Argument(metavar="IMAGES", help=SOURCES)]

@@ -10,7 +10,10 @@ from spq.cli.options import AsJson, ContactSheet, IndexFolder
 from spq.cli.output import note
 
 METHODS = "How codes are scanned. auto picks the fastest exact method; only ivf is approximate."
-RECALL = "ivf: find this share of the 100 nearest codes. A lower share is faster. New pictures find slightly fewer."
+RECALL = (
+    "ivf: find this share of the 100 nearest codes. A lower share is faster. "
+    "For a query outside the index, the share is slightly lower."
+)
 FOLD = "Show pictures with the same code as one answer. Many different pictures share a code of 16 bits."
 WEIGHTS = "One for each IMAGE, then each --id, then each --not. Default: 1, and 0.3 for --not."
 WHERE = (
@@ -52,8 +55,9 @@ def search(
 
     With several pictures it finds what is like all of them, and unlike those of --not.
 
-    Search is exact, unless you give --nprobe, --recall-target or --method ivf. These build lists of similar codes first, which
-    takes longer than many exact searches. They are useful in a program that keeps the index open.
+    Search is exact, unless you give --nprobe, --recall-target or --method ivf. With these options,
+    spq first builds lists of similar codes. Building lists takes more time than many exact searches together. So use these
+    options only in a program that keeps the index open.
 
     Example: spq search photos.index query.jpg --top 5
 

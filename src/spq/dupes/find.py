@@ -113,9 +113,9 @@ def _present(index: ImageIndex, images: ImageSet) -> tuple[list[Item], Rows, Unj
     for item in index.store.items():
         try:
             if item.path not in place:
-                raise ImageError("it is missing; sync the index")
+                raise ImageError("it is missing; update the index")
             if images.stat(place[item.path]) != (item.size, item.mtime_ns):
-                raise ImageError("it has changed since it was indexed; sync the index")
+                raise ImageError("it has changed since it was indexed; update the index")
         except ImageError as error:
             left_out.append((item.path, str(error)))
             continue

@@ -219,7 +219,9 @@ class _Parser:
         self._advance()
         self.terms += 1
         if self.terms > MAX_TERMS:
-            raise ConfigError(f"`where`: more than {MAX_TERMS} values at {position}; a metadata column can say as much")
+            raise ConfigError(
+                f"`where`: more than {MAX_TERMS} values at {position}; use fewer, or mark these pictures in a metadata column"
+            )
         is_bare = kind == "word"
         content = text if is_bare else text[1:-1].replace(text[0] * 2, text[0])
         return _typed(column, operator, content, is_bare, position)
@@ -269,7 +271,7 @@ def _typed(column: Column, operator: str, text: str, is_bare: bool, position: in
     """The value as it compares with a column: a number, or text. A date is checked, and stays text."""
     if len(text) > MAX_LENGTH:
         raise ConfigError(
-            f"`where`: more than {MAX_LENGTH:,} characters in the value at {position}; * stands for any number"
+            f"`where`: more than {MAX_LENGTH:,} characters in the value at {position}; give a shorter one, * matches any text"
         )
     number = to_number(text)
     if column.own or column.name in ("path", "label"):

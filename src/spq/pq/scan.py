@@ -205,7 +205,7 @@ class Scan:
         """For each exact answer of a sample of codes: how many lists come before the one that holds it. Ascending."""
         if self._tables_of is None:
             raise ConfigError(
-                "`recall_target` needs Scan(..., tables_of=...) to make queries from codes; give `nprobe`"
+                "`recall_target` needs a Scan with `tables_of`, which turns codes into queries; give `nprobe` instead"
             )
         gallery, top = self._gallery, min(TUNED_AT, len(self))
         sample = np.random.default_rng(self._seed).choice(len(gallery), min(TUNED_ON, len(gallery)), replace=False)

@@ -79,13 +79,16 @@ class Checkpoint:
         content = read_checkpoint(out)
         if content is None:
             return None
-        recipe = from_dict(Recipe, content["recipe"], where=f"{out}/checkpoints")
-        facts = content.get("trained")
-        progress = Progress(content["step"], content["seconds"], facts, content.get("began", 0.0))
-        return cls(
-            recipe, _phase_of(recipe, facts), content["fingerprint"], content["near"], content["network"],
-            content["optimizers"], progress,
-        )  # fmt: skip
+        try:
+            recipe = from_dict(Recipe, content["recipe"], where=f"{out}/checkpoints")
+            facts = content.get("trained")
+            progress = Progress(content["step"], content["seconds"], facts, content.get("began", 0.0))
+            return cls(
+                recipe, _phase_of(recipe, facts), content["fingerprint"], content["near"], content["network"],
+                content["optimizers"], progress,
+            )  # fmt: skip
+        except (KeyError, TypeError, AttributeError):
+            raise ModelError(f"{_path(out)} is not a checkpoint of spq; delete it to start again") from None
 
     def save(self, out: Path) -> None:
         """Replace the last checkpoint of a training; the file is never half written."""

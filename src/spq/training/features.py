@@ -266,8 +266,8 @@ def _check_room(shape: tuple[int, int, int]) -> None:
     needed = 4 * int(np.prod(shape)) / 1e9
     if needed * 1e9 > _limit():
         raise ConfigError(
-            f"features of {shape[0]:,} pictures x {shape[1]} views take {needed:.1f} GB, the cache may hold "
-            f"{_limit() / 1e9:g}; lower train.cached_views, or raise SPQ_CACHE_GB"
+            f"features of {shape[0]:,} pictures x {shape[1]} views take {needed:.1f} GB, but the cache is limited to "
+            f"{_limit() / 1e9:g} GB; lower train.cached_views, or raise SPQ_CACHE_GB"
         )
 
 

@@ -93,7 +93,7 @@ def _uploads(form: FormData) -> Uploads:
     for name in PICTURES:
         parts = form.getlist(name)
         if not all(isinstance(part, UploadFile) for part in parts):
-            raise ProblemError(422, f"{name}: not a file; a part of a form needs a filename to be one")
+            raise ProblemError(422, f"{name}: not a file; send it with a filename")
         files[name] = [part.file for part in parts if isinstance(part, UploadFile)]
     return Uploads(*files.values())
 
