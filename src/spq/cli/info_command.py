@@ -80,7 +80,7 @@ def _health_of(index: ImageIndex) -> dict[str, Any]:
     """How the index uses its codes, measured on a sample so that it takes a second at any size."""
     import numpy as np
 
-    from spq.training.health import usage
+    from spq.training.health import use_and_entropy
 
     M, K = index.store.manifest.num_codebooks, index.store.manifest.codebook_size
     last = index.store.select("SELECT coalesce(max(id), 0) FROM items")[0][0]
@@ -89,7 +89,7 @@ def _health_of(index: ImageIndex) -> dict[str, Any]:
         "SELECT code FROM items WHERE status = 0 AND id IN (SELECT value FROM json_each(?))", json.dumps(ids)
     )
     codes = np.frombuffer(b"".join(code for (code,) in found), np.uint8).reshape(-1, M)
-    use, entropy = usage(codes, K)
+    use, entropy = use_and_entropy(codes, K)
     return {
         "pictures": len(codes),
         "distinct_codes": len({code for (code,) in found}),

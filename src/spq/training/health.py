@@ -43,14 +43,14 @@ def measure(codes: NDArray[np.uint8], x: NDArray[np.float32], codebook_size: int
     >>> (report.codeword_use, round(report.entropy, 3), round(report.spread, 3))
     (1.0, 1.0, 1.0)
     """
-    use, entropy = usage(codes, codebook_size)
+    use, entropy = use_and_entropy(codes, codebook_size)
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     n = len(x)
     mean_cosine = (np.square(unit.sum(0)).sum() - n) / max(1, n * (n - 1))  # without the diagonal, n ones
     return Health(use, entropy, float(1 - mean_cosine))
 
 
-def usage(codes: NDArray[np.uint8], codebook_size: int) -> tuple[float, float]:
+def use_and_entropy(codes: NDArray[np.uint8], codebook_size: int) -> tuple[float, float]:
     """Compute `Health.codeword_use` and `Health.entropy` of codes (N, M)."""
     counts = np.stack([np.bincount(column, minlength=codebook_size) for column in codes.T])  # (M, K)
     share = counts / max(1, len(codes))
