@@ -37,7 +37,7 @@ def demo(
     seed: Annotated[int, SEED] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train, index and search, offline and in minutes.
+    """Train, index, search and measure, offline and in minutes.
 
     Example: spq demo photos/ --minutes 5
     """

@@ -20,7 +20,7 @@ def dupes(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Largest distance of similar codes (distance dot: squared Euclidean). Default: chosen to reach --recall."
+            help="Codes at most this far apart are similar (distance dot: squared Euclidean). Default: reach --recall."
         ),
     ] = None,
     recall: Annotated[
@@ -31,7 +31,7 @@ def dupes(
     seed: Annotated[int, SEED] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Find identical files, re-encoded, edited and similar pictures. It only reports, and deletes nothing.
+    """Find identical files, and pictures that are re-encoded, edited or similar. It only reports, and deletes nothing.
 
     Example: spq dupes photos.index --csv copies.csv --html copies.html
     """

@@ -11,10 +11,12 @@ from spq.cli.output import note
 
 METHODS = "How codes are scanned. auto picks the fastest exact method; only ivf is approximate."
 RECALL = (
-    "ivf: find this share of the 100 nearest codes. A lower share is faster. "
-    "For a query outside the index, the share is slightly lower."
+    "ivf: share of the 100 nearest codes to find. A smaller value is faster. "
+    "If the query is not in the index, spq finds slightly fewer."
 )
-FOLD = "Show pictures with the same code as one answer. Many different pictures share a code of 16 bits."
+FOLD = (
+    "Group pictures that have the same code into one answer. With 16 bits, many different pictures have the same code."
+)
 WEIGHTS = "One for each IMAGE, then each --id, then each --not. Default: 1, and 0.3 for --not."
 WHERE = (
     "Only pictures for which EXPR is true. Columns: path, width, height, size, time, label and your metadata. "
