@@ -121,7 +121,7 @@ def test_an_unknown_command_is_refused_with_a_hint(tmp_path: Path, capfd: pytest
             1,
             "out of memory; close other programs",
         ),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "spq: interrupted"),
     ],
 )
 def test_failures_of_the_machine_are_one_line(

@@ -19,6 +19,12 @@ class ConfigError(SPQError):
     exit_status = 2
 
 
+class StoppedError(SPQError):
+    """The user stopped a command. The message says what is kept and how to continue."""
+
+    exit_status = 130
+
+
 class CodebookError(ConfigError):
     """Codebooks of an invalid shape."""
 

@@ -11,8 +11,8 @@ import typer
 
 from spq.cli.describe import counted, listed
 from spq.cli.options import AsJson
-from spq.cli.output import fail, note
-from spq.errors import ConfigError, ModelError
+from spq.cli.output import note
+from spq.errors import ConfigError, ModelError, StoppedError
 
 if TYPE_CHECKING:
     from spq.web.site.site import Options
@@ -49,7 +49,7 @@ def export(
     except KeyboardInterrupt:
         if web is None:
             raise
-        raise typer.Exit(fail("stopped; finished thumbnails are kept, run the same command to continue", 130)) from None
+        raise StoppedError("stopped; finished thumbnails are kept, run the same command to continue") from None
     if as_json:
         print(json.dumps({"out": str(out), **facts}))
     else:

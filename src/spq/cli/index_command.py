@@ -11,9 +11,9 @@ import typer
 
 from spq.cli.describe import counted, listed
 from spq.cli.options import SOURCES, AsJson, Device, ShorterBits
-from spq.cli.output import fail, note
+from spq.cli.output import note
 from spq.common.text import printable
-from spq.errors import ConfigError
+from spq.errors import ConfigError, StoppedError
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
@@ -52,9 +52,7 @@ def index(
             source = _open(images, out)
             report, facts = _update(out, source, _load(model, device), bits, keep_missing, wait)
         except KeyboardInterrupt:
-            raise typer.Exit(
-                fail("stopped; encoded pictures are kept, run the same command to continue", 130)
-            ) from None
+            raise StoppedError("stopped; encoded pictures are kept, run the same command to continue") from None
     sizes, facts = _compact(out, wait) if compact else (None, facts)
     faults, facts = _verify(out, facts) if verify else (None, facts)
     if as_json:

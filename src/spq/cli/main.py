@@ -74,6 +74,8 @@ def run(arguments: list[str]) -> int:
         if not explained:
             raise  # a bug in spq: show the whole traceback
         return fail(*explained)
+    if status == 130:  # newer versions of typer turn Ctrl-C into this status, without a word
+        return fail("interrupted", status)
     return status if isinstance(status, int) else 0
 
 

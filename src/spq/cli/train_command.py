@@ -10,8 +10,9 @@ import typer
 
 from spq.cli.describe import codes_text, counted, listed
 from spq.cli.options import SEED, AsJson, Device, Images
-from spq.cli.output import fail, note
+from spq.cli.output import note
 from spq.config import Recipe, load_recipe
+from spq.errors import StoppedError
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
@@ -95,7 +96,7 @@ def _train(source: ImageSet, recipe: Recipe, out: Path, images: str, start: Path
     except KeyboardInterrupt:
         if not (out / "checkpoints" / "last.pt").exists():
             raise
-        raise typer.Exit(fail(f"stopped; continue with: spq train {images} --out {out} --resume", 130)) from None
+        raise StoppedError(f"stopped; continue with: spq train {images} --out {out} --resume") from None
 
 
 def _facts(out: Path, model: Model) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def _why_unidentified(source: ImageInput) -> str:
             return "the file no longer exists"
     else:
         empty = source == b""
-    return "the file is empty" if empty else "not a picture in a known format; `spq doctor` lists those"
+    return "the file is empty" if empty else "not a picture in a known format; `spq doctor` lists the formats"
 
 
 def _check_size(image: Image.Image, limit: int) -> None:

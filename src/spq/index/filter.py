@@ -215,7 +215,7 @@ class _Parser:
     def _value(self, column: Column, operator: str) -> Value:
         kind, text, position = self._now
         if kind not in ("word", "quoted") or (kind == "word" and text.lower() in _RESERVED):
-            raise self._unexpected("a value; put quotes around what is more than a word")
+            raise self._unexpected("a value; put quotes around a value that is not one word")
         self._advance()
         self.terms += 1
         if self.terms > MAX_TERMS:

@@ -111,7 +111,7 @@ class Parser {
   value(column, operator) {
     const { kind, text, position } = this.now;
     if (!["word", "quoted"].includes(kind) || (kind === "word" && isReserved(text))) {
-      throw this.unexpected("a value; put quotes around what is more than a word");
+      throw this.unexpected("a value; put quotes around a value that is not one word");
     }
     this.advance();
     if (++this.terms > MAX_TERMS) throw new Refusal(`more than ${MAX_TERMS} values at ${position}; ask for fewer`);
