@@ -95,6 +95,20 @@ def write_photos(root: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def index(photos: Path, tiny_model: Model, tmp_path: Path) -> Iterator[ImageIndex]:
+    """An open index of `photos` that a test may change."""
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as opened:
+        yield opened
+
+
+@pytest.fixture
+def files(photos: Path) -> list[Path]:
+    """The first 60 pictures of `photos`."""
+    images = open_images(photos)
+    return [images.path(position) for position in range(60)]
+
+
 # the page, its server, and the site
 
 

@@ -17,18 +17,6 @@ from spq.model.model import Model
 from spq.pq.scan import Scan
 
 
-@pytest.fixture
-def index(photos: Path, tiny_model: Model, tmp_path: Path) -> ImageIndex:
-    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        yield index
-
-
-@pytest.fixture
-def files(photos: Path) -> list[Path]:
-    images = open_images(photos)
-    return [images.path(position) for position in range(60)]
-
-
 def summed(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return table[np.arange(table.shape[0]), codes].sum(1)
 

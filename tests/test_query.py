@@ -13,18 +13,6 @@ from spq.index.query import cut
 from spq.model.model import Model
 
 
-@pytest.fixture
-def index(photos: Path, tiny_model: Model, tmp_path: Path) -> ImageIndex:
-    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        yield index
-
-
-@pytest.fixture
-def files(photos: Path) -> list[Path]:
-    images = open_images(photos)
-    return [images.path(position) for position in range(60)]
-
-
 def test_a_picture_as_far_from_the_negative_as_from_the_positive_keeps_its_distance(
     index: ImageIndex, files: list[Path]
 ) -> None:
