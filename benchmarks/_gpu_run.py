@@ -30,6 +30,7 @@ from spq.model.device import resolve_device
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.callbacks import TrainStatus
+from spq.training.checkpoint import Checkpoint
 from spq.training.context import Training, TrainOptions
 from spq.training.stages.self_training import Heads, self_train
 from spq.training.stages.train_clusters import ClusterStage
@@ -88,11 +89,15 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
         if name == "network":
             model.save(out / "network", half=True)
 
-    model = train(
-        data.images, recipe, out / "model", device=arguments.device, start=start,
-        deadline=started + arguments.finish_by - arguments.reserve,
-        on_status=watch.status, on_epoch=watch.epoch, on_note=diary.note, on_part=on_part,
-    )  # fmt: skip
+    try:
+        model = train(
+            data.images, recipe, out / "model", device=arguments.device, start=start,
+            deadline=started + arguments.finish_by - arguments.reserve,
+            on_status=watch.status, on_epoch=watch.epoch, on_note=diary.note, on_part=on_part,
+        )  # fmt: skip
+    except Exception:
+        write_parts(arguments, out, rescue_network(out))
+        raise
     diary.mark("learned")
     diary.content["training"] = model.training
     diary.content["signs"] = [json.loads(line) for line in lines_of(out / "model" / "clusters.jsonl")]
@@ -102,13 +107,31 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
     diary.score("final", data.test.scores(model))
     diary.score("final, training pictures ask", data.held_out.scores(model))
     diary.mark("scored")
-    folder = arguments.parts or out / "parts"
-    files = parts.write_model(folder, out / "model", arguments.part_mib)
-    if (out / "network" / "config.json").exists():
-        files += parts.write_model(folder, out / "network", arguments.part_mib, "network")
-    diary.mark(f"{len(files)} parts written")
-    (folder / "results.json").write_bytes((out / "results.json").read_bytes())
+    count = write_parts(arguments, out, ["model", *(["network"] if (out / "network" / "config.json").exists() else [])])
+    diary.mark(f"{count} parts written")
+    write_parts(arguments, out, [])
     print(diary.table())
+
+
+def write_parts(arguments: argparse.Namespace, out: Path, models: list[str]) -> int:
+    """Write model folders as parts, and a copy of the results beside them; return the number of parts."""
+    folder = arguments.parts or out / "parts"
+    files = [file for name in models for file in parts.write_model(folder, out / name, arguments.part_mib, name)]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_bytes((out / "results.json").read_bytes())
+    return len(files)
+
+
+def rescue_network(out: Path) -> list[str]:
+    """After a failure, save the trained network from the checkpoint unless it is saved already: minutes of a GPU are dear."""
+    if not (out / "network" / "config.json").exists():
+        checkpoint = Checkpoint.load(out / "model")
+        if checkpoint is None:
+            return []
+        network = Network(checkpoint.recipe)
+        network.load_state_dict(checkpoint.network)
+        Model(network.eval(), checkpoint.recipe).save(out / "network", half=True)
+    return ["network"]
 
 
 def look(arguments: argparse.Namespace, out: Path, started: float) -> None:

@@ -52,7 +52,7 @@ def pieces(recipe: Recipe, device: torch.device) -> dict[str, tuple[float, float
         torch.autograd.backward(multi_view(outputs, train.temperature, recipe.quantizer.prefix_dims))
 
     def whole() -> None:
-        value, _ = step_loss(step, rows, generator, view_input)
+        value, _ = step_loss(step, rows, generator, view_input, recipe.train.temperature)
         torch.autograd.backward(value)
 
     work: dict[str, Callable[[], Any]] = {

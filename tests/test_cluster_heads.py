@@ -13,12 +13,14 @@ from spq.config import ClusterConfig, InputConfig, Recipe
 from spq.model.network import Network
 from spq.training.cluster_heads import (
     Teacher,
+    assignment_loss,
     choose_heads,
     cluster_loss,
     confident_cross_entropy,
     cut_out,
     describe_whole,
     fit_heads,
+    mix_up,
     nearest,
     recompute_statistics,
     soft_cross_entropy,
@@ -169,3 +171,25 @@ def test_the_teacher_follows_the_network_and_keeps_what_it_assigned(tiny_recipe:
     torch.testing.assert_close(teacher.assignments[1:3], own)
     torch.testing.assert_close(teacher.assignments[3:], bank[3:])
     torch.testing.assert_close(target.sum(2), torch.ones(2, 2))
+
+
+def test_views_are_mixed_with_the_next_ones() -> None:
+    views = torch.rand(6, 3, 4, 4, generator=generator())
+    mixed, own = mix_up(views, 1.0, generator(1))
+    assert 0.5 <= own.min() < own.max() <= 1
+    for i in range(6):
+        torch.testing.assert_close(mixed[i], own[i] * views[i] + (1 - own[i]) * views[(i + 1) % 6])
+    assert mix_up(views, 0.2, generator(1))[1].min() >= 0.9
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.3])
+def test_mixed_views_learn_both_targets_by_their_weights(confidence: float) -> None:
+    config = ClusterConfig(confidence=confidence)
+    logits, target = torch.randn(5, 2, 4, generator=generator()), torch.rand(5, 2, 4, generator=generator(1))
+    target = target / target.sum(2, keepdim=True)
+    whole, sure = assignment_loss(logits, target, config)
+    pure, _ = assignment_loss(logits, target, config, torch.ones(5))
+    torch.testing.assert_close(pure, whole)  # the next view has no weight
+    assert sure.shape == (5, 2)
+    next_one, _ = assignment_loss(logits, target, config, torch.zeros(5))
+    torch.testing.assert_close(next_one, assignment_loss(logits, target.roll(-1, 0), config)[0])

@@ -130,6 +130,21 @@ def test_one_call_ends_in_time_with_scores_and_models_in_parts(
     assert (tmp_path / "more" / "parts" / "model.json").exists()
 
 
+def test_a_failure_after_the_training_of_the_network_leaves_the_network(
+    script: ModuleType, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("spq.training.train.train_clusters", fail)
+    monkeypatch.setattr(sys, "argv", command(recipe_file, "--out", tmp_path, "--finish-by", 3, "--reserve", 1)[3:])
+    with pytest.raises(ZeroDivisionError):
+        script.main()
+    assert (tmp_path / "parts" / "results.json").exists()
+    parts.read_model(tmp_path / "parts", tmp_path / "joined", "network")
+    assert Model.load(tmp_path / "joined").config.backbone.width == 8
+
+
 @pytest.mark.slow
 def test_a_look_reports_rates_and_scores_of_each_variant(recipe_file: Path, tmp_path: Path) -> None:
     variants = [str(recipe_file), f"{recipe_file}:cluster.contrast=1.0", f"{recipe_file}:cluster.head_steps=20"]

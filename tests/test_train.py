@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,9 +110,24 @@ def test_views_in_one_pass_have_the_loss_of_views_in_several(images: ImageSet, t
         whole = replace(recipe.views, crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
         learner = replace(learner, recipe=replace(recipe, views=whole))
         generator = torch.Generator().manual_seed(0)
-        loss, x = network_stage.step_loss(learner, torch.arange(8), generator, recipe.input)
+        loss, x = network_stage.step_loss(learner, torch.arange(8), generator, recipe.input, 0.5)
         losses[one_pass] = [loss.item(), float(x.detach().abs().sum())]
     assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+
+
+def test_the_temperature_changes_late(images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    original = network_stage.step_loss
+
+    def watch(*words: Any) -> Any:
+        seen.append(words[-1])
+        return original(*words)
+
+    monkeypatch.setattr(network_stage, "step_loss", watch)
+    model = train(images, small_recipe(temperature=0.2, late_temperature=0.7, late_share=0.4), tmp_path / "m")
+    assert seen == [0.2] * 10 + [0.7] * 5
+    same = train(images, small_recipe(temperature=0.2), tmp_path / "same")
+    assert not np.array_equal(weights(model), weights(same))
 
 
 def test_spq_train_needs_no_folder(images: ImageSet, recipe: Recipe) -> None:

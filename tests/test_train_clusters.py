@@ -85,13 +85,15 @@ def test_a_training_ends_with_codebooks_of_clusters(
     )  # network, clusters
     assert {status.part for status in seen} == {"network", "clusters"}
     assert [status.done for status in seen] == sorted(status.done for status in seen)
-    assert list(parts) == ["network", "heads", "self-training", "heads 2", "self-training 2", "heads 3"]
+    assert list(parts) == ["network", "heads", "self-training", "heads 2", "self-training 2"]
     assert (parts["network"].config.quantizer.distance, parts["heads"].config.quantizer.distance) == (
         "sqeuclidean",
         "dot",
     )
 
-    x = model.embed([images.image(i) for i in range(20)])
+    shown = [images.image(i) for i in range(20)]
+    x = model.embed(shown)
+    np.testing.assert_array_equal(x, parts["self-training 2"].embed(shown))  # the heads that learned stay
     assert x.shape == (20, 4 * 16)
     np.testing.assert_allclose(x.reshape(20, 4, 16).sum(2), 1, atol=1e-5)  # soft assignments
     assert (model.config.quantizer.distance, model.config.quantizer.lengths) == ("dot", (8, 16))
@@ -108,6 +110,20 @@ def test_a_training_ends_with_codebooks_of_clusters(
         check_model_out(tmp_path / "m", resume=False)
 
     assert model.hash == clustered.hash  # of the same seed
+
+
+def test_the_stage_uses_a_compiled_backbone(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    plain = run_stage(recipe, images, tmp_path / "plain")
+    training, trained = context_of(recipe, images, tmp_path / "compiled")
+    forward = torch.compile(trained.network.backbone, backend="eager")
+    compiled = train_clusters(training, replace(trained, forward=forward))
+    shown = [images.image(i) for i in range(20)]
+    np.testing.assert_allclose(compiled.embed(shown), plain.embed(shown), atol=1e-5)
+
+
+def test_views_may_be_mixed(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
+    mixed = replace(recipe, cluster=replace(recipe.cluster, mixup=1.0, confidence=0.2))
+    assert run_stage(mixed, images, tmp_path).embed([images.image(0)]).shape == (1, 64)
 
 
 def test_its_models_are_searched_and_evaluated_like_others(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:

@@ -199,6 +199,8 @@ class TrainConfig:
     """Loss, optimizer, schedule and budget."""
 
     temperature: float = 0.5  # tau of the contrastive loss
+    late_temperature: float = 0.5  # tau in the last part of the budget
+    late_share: float = 0.0  # of the budget at its end, with late_temperature
     batch_size: int = 256
     epochs: int = 3000
     minutes: float = 0.0  # > 0: a wall-clock budget instead of `epochs`
@@ -217,6 +219,11 @@ class TrainConfig:
     seed: int = 0
     num_views: int = 2  # of each image in a batch; the loss is averaged over their pairs
     one_pass: bool = False  # one forward pass for all views of a step, which uses a GPU better
+    target_momentum: float = (
+        0.0  # of a moving average whose descriptors are the targets; 0: views are targets of each other
+    )
+    predictor: int = 1024  # hidden units of the predictor of these targets
+    negatives: bool = True  # other pictures of the batch are negatives; false, with moving targets: views only attract
     view_scale: float = 1.0  # side of a view divided by side of the input
     small_share: float = 0.0  # of the budget at its start, with views of small_scale
     small_scale: float = 0.5
@@ -236,10 +243,17 @@ class TrainConfig:
                 f"train.view_scale and small_scale must be above 0 and at most 2, got {self.view_scale} and {self.small_scale}; "
                 "try 0.75 and 0.5"
             )
-        if not self.temperature > 0:
-            raise ConfigError(f"train.temperature must be above 0, got {self.temperature}; try 0.2")
+        for name in ("temperature", "late_temperature"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"train.{name} must be above 0, got {getattr(self, name)}; try 0.2")
+        if not (self.negatives or self.target_momentum):
+            raise ConfigError(
+                "train.negatives = false needs moving targets, or all descriptors become equal; set train.target_momentum to 0.99"
+            )
         _check_range(self, "train", 0, 2**32 - 1, "seed")
-        _check_range(self, "train", 0, 1, "muon_momentum", "warmup", "small_share")
+        _check_range(self, "train", 0, 1, "muon_momentum", "warmup", "small_share", "late_share")
+        _check_range(self, "train", 0, 0.9999, "target_momentum")
+        _check_range(self, "train", 1, 2**16, "predictor")
         _check_range(self, "train", 0, math.inf, "lr", "muon_lr", "weight_decay", "backbone_lr_scale")
         _check_range(self, "train", 0, math.inf, "neighbours", "cached_views")
         if not math.isfinite(self.minutes):
@@ -306,6 +320,7 @@ class ClusterConfig:
     contrast: float = 0.1  # weight of the contrastive loss, which continues
     muon_lr: float = 0.02
     lr: float = 1e-3
+    mixup: float = 0.0  # share of another picture that is mixed into each strong view, at most half of this value
     cutout: float = 0.5  # side of the square that is cut out, as a share of the view's side
     refresh: int = 3  # how often neighbours are computed again
 
@@ -318,7 +333,7 @@ class ClusterConfig:
         _check_range(self, "cluster", 2, math.inf, "clusters", "batch_size", "head_batch")
         _check_range(self, "cluster", 1, math.inf, "neighbours", "candidates", "head_steps", "epochs")
         _check_range(self, "cluster", 0, math.inf, "balance", "contrast", "muon_lr", "refresh", "rounds")
-        _check_range(self, "cluster", 0, 1, "certainty", "own_share", "cutout", "teacher_momentum")
+        _check_range(self, "cluster", 0, 1, "certainty", "own_share", "cutout", "mixup", "teacher_momentum")
         _check_range(self, "cluster", 0, 0.999, "confidence")
         _check_range(self, "cluster", 0, 2, "view_scale")
 
@@ -345,6 +360,10 @@ class Recipe:
             raise ConfigError(
                 f"views.blur_kernel {self.views.blur_kernel} is too large for views of {side} pixels; try 3"
             )
+
+    def at_temperature(self, temperature: float) -> Recipe:
+        """Return the recipe with another temperature of the loss."""
+        return replace(self, train=replace(self.train, temperature=temperature))
 
     @property
     def shown_sizes(self) -> set[int]:

@@ -58,7 +58,7 @@ class Checkpoint:
 
     Attributes:
         neighbour_ids: (N, count) neighbours of each picture, where they are positives.
-        network, optimizers: their state dicts.
+        network, optimizers: their state dicts. targets: that of the moving targets, where the recipe has them.
     """
 
     recipe: Recipe
@@ -68,6 +68,7 @@ class Checkpoint:
     network: dict[str, Any]
     optimizers: list[dict[str, Any]]
     progress: Progress
+    targets: dict[str, Any] | None = None
 
     @classmethod
     def load(cls, out: Path) -> Checkpoint | None:
@@ -85,7 +86,7 @@ class Checkpoint:
             progress = Progress(content["step"], content["seconds"], facts, content.get("began", 0.0))
             return cls(
                 recipe, _phase_of(recipe, facts), content["fingerprint"], content["near"], content["network"],
-                content["optimizers"], progress,
+                content["optimizers"], progress, content.get("targets"),
             )  # fmt: skip
         except (KeyError, TypeError, AttributeError):
             raise ModelError(f"{_path(out)} is not a checkpoint of spq; delete it to start again") from None
@@ -98,6 +99,7 @@ class Checkpoint:
             "near": self.neighbour_ids,
             "network": self.network,
             "optimizers": self.optimizers,
+            "targets": self.targets,
             "step": self.progress.step,
             "seconds": self.progress.seconds,
             "trained": self.progress.network_facts,

@@ -109,11 +109,13 @@ def targets(own: Tensor, around: Tensor, prior: Tensor, own_share: float) -> Ten
     return mixed / mixed.sum(2, keepdim=True)
 
 
-def confident_cross_entropy(logits: Tensor, target: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+def confident_cross_entropy(
+    logits: Tensor, target: Tensor, confidence: float, share: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Compute the cross-entropy where the target is confident; the clusters of a head have equal weight.
 
     Args:
-        logits, target: (B, M, K).
+        logits, target: (B, M, K). share: (B,) weights of the rows.
     Returns:
         the loss, and (B, M) where the target was confident.
     """
@@ -124,16 +126,40 @@ def confident_cross_entropy(logits: Tensor, target: Tensor, confidence: float) -
     count = torch.zeros(M * K, device=logits.device).index_add_(0, slot, sure.flatten().float())
     even = len(target) / K
     weight = sure / count[slot].view_as(sure).clamp(min=even / 10)  # limits the weight of very rare clusters
+    if share is not None:
+        weight = weight * share[:, None]
     loss = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="none").view_as(sure)
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6), sure
 
 
-def soft_cross_entropy(logits: Tensor, target: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+def soft_cross_entropy(
+    logits: Tensor, target: Tensor, sharpness: float, share: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Compute the cross-entropy of all pictures, with targets raised to the power `sharpness`; otherwise as above."""
     sharp = target**sharpness
     sharp = sharp / sharp.sum(2, keepdim=True)
-    loss = -(sharp * logits.log_softmax(2)).sum(2).mean()
+    loss = -(sharp * logits.log_softmax(2)).sum(2).mean(1)
+    loss = loss.mean() if share is None else (loss * share).sum() / share.sum()
     return loss, torch.ones(target.shape[:2], dtype=torch.bool, device=target.device)
+
+
+def assignment_loss(
+    logits: Tensor, target: Tensor, config: ClusterConfig, own: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Compute the loss of self-training, and (B, M) where the target was used.
+
+    Args:
+        own: (B,) weight of each row's own target, where `mix_up` mixed the next view into it; None: nothing was mixed.
+    """
+    B, share = len(logits), None
+    if own is not None:
+        logits, target = torch.cat([logits, logits]), torch.cat([target, target.roll(-1, 0)])
+        share = torch.cat([own, 1 - own])
+    if config.confidence:
+        loss, sure = confident_cross_entropy(logits, target, config.confidence, share)
+    else:
+        loss, sure = soft_cross_entropy(logits, target, config.sharpness, share)
+    return loss, sure[:B]
 
 
 def cut_out(views: Tensor, side: float, generator: torch.Generator) -> Tensor:
@@ -144,6 +170,16 @@ def cut_out(views: Tensor, side: float, generator: torch.Generator) -> Tensor:
     at = torch.arange(S, device=views.device) + 0.5
     rows, columns = (at - centre[0]).abs() < half, (at - centre[1]).abs() < half
     return views.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+def mix_up(views: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mix the next view into each view (B, 3, S, S), by up to half of `share`; also return the weight (B,) of its own.
+
+    A network that learns mixed pictures with mixed assignments remembers wrong assignments less (Zhang et al., mixup, 2018).
+    """
+    own = 1 - share / 2 * torch.rand(len(views), generator=generator, device=views.device)
+    weight = own[:, None, None, None]
+    return weight * views + (1 - weight) * views.roll(-1, 0), own
 
 
 @torch.no_grad()

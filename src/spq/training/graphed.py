@@ -1,4 +1,4 @@
-"""Forward and backward pass of a training step as one CUDA graph.
+"""Forward and backward pass of a training step as one CUDA graph, and the update of the weights as another.
 
 In a step, the host launches some thousand small kernels one after the other. On a fast GPU, that takes longer than the work
 itself (docs/log.md). A recorded step launches them together. It still draws its random numbers from the seed of the step.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 Step = Callable[..., tuple[Tensor, Tensor]]  # (rows of a batch, generator, *settings) -> loss, descriptors
 WARM_UP = 3  # steps before a recording, in which libraries choose their kernels
@@ -92,3 +93,84 @@ class GraphedStep:
     def _clear(self) -> None:
         for p in self.parameters:
             p.grad = None
+
+
+class GraphedUpdate:
+    """Changes the weights by their gradients; calling it runs each optimizer, then `after`.
+
+    The first calls run plainly, as optimizers make their state in them. Then a call is recorded, once the gradients stay in
+    their place in memory.
+
+    Args:
+        optimizers: while steps are recorded, their learning rates are tensors on the device.
+        after: called after the optimizers, for example to move an average; only with tensors that stay in their place.
+        on: as in `GraphedStep`, whose gradients these are.
+        on_note: called with the reason if recording fails.
+    """
+
+    def __init__(
+        self,
+        optimizers: Sequence[Optimizer],
+        after: Callable[[], None] | None,
+        device: torch.device,
+        on: bool,
+        on_note: Callable[[str], None] | None = None,
+    ) -> None:
+        self.optimizers, self.after, self.device, self.on_note = optimizers, after, device, on_note
+        self.on = on and device.type == "cuda"
+        self.calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.places = self.recorded = list[int]()  # of the gradients in the last call, and in the recording
+        if self.on:
+            for optimizer in optimizers:
+                put_on_device(optimizer, device)
+
+    def __call__(self) -> None:
+        if self.on:
+            self._prepare()
+        if self.graph is None:
+            self._run()
+        else:
+            self.graph.replay()
+
+    def _prepare(self) -> None:
+        """Drop a recording of gradients that have moved, and record once they stay."""
+        self.calls += 1
+        before, self.places = self.places, self._places()
+        if self.places != self.recorded:
+            self.graph = None
+        if self.graph is None and self.calls > WARM_UP and self.places == before:
+            self._record()
+
+    def _record(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._run()
+        except RuntimeError as error:
+            self.on = False
+            if self.on_note:
+                self.on_note(f"updates are not recorded as CUDA graphs, which is slower: {str(error).splitlines()[0]}")
+        else:
+            self.graph, self.recorded = graph, self.places
+
+    def _places(self) -> list[int]:
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        return [p.grad.data_ptr() for group in groups for p in group["params"] if p.grad is not None]
+
+    def _run(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.step()
+        if self.after:
+            self.after()
+
+
+def put_on_device(optimizer: Optimizer, device: torch.device) -> None:
+    """Keep learning rates and counts of steps on the device, as a recording needs them."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        if "capturable" in group:
+            group["capturable"] = True
+    for state in optimizer.state.values():
+        if "step" in state:
+            state["step"] = state["step"].to(device)

@@ -39,7 +39,9 @@ class Muon(Optimizer):
             torch._foreach_div_(norms, [len(p) ** 0.5 for p in params])
             torch._foreach_clamp_min_(norms, 1e-12)  # a filter of zeros stays zero
             torch._foreach_div_(params, norms)
-            torch._foreach_add_(params, _orthogonal(updates, group["steps"]), alpha=-group["lr"])
+            steps = _orthogonal(updates, group["steps"])
+            torch._foreach_mul_(steps, group["lr"])  # a number, or a tensor in a recorded step
+            torch._foreach_sub_(params, steps)
 
 
 def _orthogonal(updates: Sequence[Tensor], steps: int) -> list[Tensor]:

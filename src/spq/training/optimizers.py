@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from spq.config import Recipe
@@ -50,6 +50,14 @@ def _groups(params: list[nn.Parameter], network: Network, lr: float, scale: floa
     pretrained = {id(p) for p in network.backbone.parameters()}
     parts = [p for p in params if id(p) not in pretrained], [p for p in params if id(p) in pretrained]
     return [{"params": part, "lr": rate} for part, rate in zip(parts, (lr, lr * scale), strict=True) if part]
+
+
+def set_lr(group: dict[str, Any], lr: float) -> None:
+    """Set the learning rate of a group; a recorded step reads it from a tensor, which stays in its place."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
 
 
 def lr_factor(done: float, warmup: float, schedule: str) -> float:

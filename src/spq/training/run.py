@@ -22,7 +22,8 @@ from spq.training.checkpoint import Checkpoint, Phase, Progress
 from spq.training.context import Training
 from spq.training.health import measure
 from spq.training.log import TrainingLog
-from spq.training.optimizers import lr_factor
+from spq.training.moving_targets import MovingTargets
+from spq.training.optimizers import lr_factor, set_lr
 
 LOG_SECONDS = 10.0
 RECENT = 8  # batches whose descriptors the health of a status is measured on
@@ -53,6 +54,7 @@ class Part:
         count: number of pictures. batch_size: pictures in a step.
         seconds: start and end of this loop, in seconds of the training.
         neighbour_ids: (count, n) neighbours of each picture, where they are positives.
+        targets: moving targets of the network, where the recipe has them.
         shown: start and end of this loop in the progress of its phase, 0..1.
     """
 
@@ -65,6 +67,7 @@ class Part:
     seconds: tuple[float, float] = (0.0, math.inf)
     neighbour_ids: Tensor | None = None
     shown: tuple[float, float] = (0.0, 1.0)
+    targets: MovingTargets | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -128,6 +131,12 @@ class Run:
         train = self.part.recipe.train
         return self.part.recipe.input.scaled(train.small_scale if self.done < train.small_share else train.view_scale)
 
+    @property
+    def temperature(self) -> float:
+        """The temperature of the loss: low at first, when single pictures are learned; later kinds of pictures come together."""
+        train = self.part.recipe.train
+        return train.late_temperature if self.done > 1 - train.late_share else train.temperature
+
     def batches(self) -> Iterator[tuple[Tensor, torch.Generator]]:
         """Yield random row numbers and the generator of their views, until the budget is spent.
 
@@ -181,7 +190,7 @@ class Run:
         Checkpoint(
             training.recipe, part.phase, training.fingerprint, part.neighbour_ids, part.network.state_dict(),
             [optimizer.state_dict() for optimizer in part.optimizers],
-            replace(self.progress, seconds=self.watch.seconds),
+            replace(self.progress, seconds=self.watch.seconds), part.targets.state_dict() if part.targets else None,
         ).save(training.out)  # fmt: skip
 
     @contextmanager
@@ -240,7 +249,7 @@ class Run:
             seconds=self.watch.seconds,
             images_per_second=steps * part.batch_size / max(self.watch.elapsed, 1e-9),
             loss=value,
-            lr=part.optimizers[0].param_groups[0]["lr"],
+            lr=float(part.optimizers[0].param_groups[0]["lr"]),
             health=measure(codes.cpu().numpy(), x.cpu().numpy(), part.recipe.quantizer.codebook_size),
         )
 
@@ -257,7 +266,7 @@ class Run:
         factor = lr_factor(done, self.part.recipe.train.warmup, self.part.recipe.train.schedule)
         for optimizer in self.part.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * factor
+                set_lr(group, group["peak_lr"] * factor)
 
 
 def step_seed(seed: int, step: int) -> int:

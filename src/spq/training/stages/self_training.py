@@ -17,16 +17,16 @@ from spq.training.checkpoint import Phase, Progress
 from spq.training.cluster_heads import (
     WEAK,
     Teacher,
+    assignment_loss,
     collect_statistics,
-    confident_cross_entropy,
     cut_out,
     describe_whole,
+    mix_up,
     nearest,
     recompute_statistics,
-    soft_cross_entropy,
 )
 from spq.training.context import Training, choose_batch_size
-from spq.training.graphed import GraphedStep
+from spq.training.graphed import GraphedStep, GraphedUpdate
 from spq.training.loss import multi_view
 from spq.training.optimizers import make_optimizers
 from spq.training.run import Part, Run
@@ -118,16 +118,14 @@ def step_loss(learner: Learner, rows: Tensor, generator: torch.Generator) -> tup
     weak = make_views(images, WEAK, recipe.input, generator)
     strong = make_views(images.repeat(2, 1, 1, 1), recipe.views, recipe.input.scaled(config.view_scale), generator)
     strong = cut_out(strong, config.cutout, generator)
+    strong, share = mix_up(strong, config.mixup, generator) if config.mixup else (strong, None)
     with space.autocast():
         target, own = learner.teacher.targets(rows, weak.contiguous(memory_format=torch.channels_last))
         features = space.forward(strong.contiguous(memory_format=torch.channels_last))
         logits = learner.student.head(features).float().view(-1, *target.shape[1:])
         outputs = space.network.quantized(features) if config.contrast else None
     target = target.repeat(2, 1, 1)
-    if config.confidence:
-        loss, sure = confident_cross_entropy(logits, target, config.confidence)
-    else:
-        loss, sure = soft_cross_entropy(logits, target, config.sharpness)
+    loss, sure = assignment_loss(logits, target, config, share)
     learner.signs.add(logits, target, own, sure)
     if outputs:
         pair = list(zip(*(part.chunk(2) for part in outputs), strict=True))
@@ -149,20 +147,19 @@ def self_train(space: Workspace, heads: Heads, span: tuple[float, float], number
     space.set_train_mode(heads.network)
     space.network.head.train()
     teacher, signs = learner.teacher, learner.signs
+    device, graph, note = space.training.device, space.recipe.train.graph, space.training.callbacks.on_note
     gradients = GraphedStep(
-        partial(step_loss, learner), [heads.network, *_contrast_modules(space)], space.training.device,
-        space.recipe.train.graph, [*teacher.network.buffers(), teacher.assignments, teacher.prior, signs.totals],
-        space.training.callbacks.on_note,
+        partial(step_loss, learner), [heads.network, *_contrast_modules(space)], device, graph,
+        [*teacher.network.buffers(), teacher.assignments, teacher.prior, signs.totals], note,
     )  # fmt: skip
+    update = GraphedUpdate(run.part.optimizers, partial(teacher.follow, heads.network), device, graph, note)
     with run.interruptible():
         for rows, generator in run.batches():
             if (due := int(run.done * (space.config.refresh + 1))) > refreshed:
                 refreshed = due
                 _refresh_neighbours(space, teacher)
             loss, x = gradients(rows, generator)  # step_loss and its backward pass
-            for optimizer in run.part.optimizers:
-                optimizer.step()
-            teacher.follow(heads.network)
+            update()
             run.after_step(loss, x)
             if run.progress.step % WATCH_STEPS == 0:
                 _report_signs(run, signs, number)

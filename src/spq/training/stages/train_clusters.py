@@ -54,7 +54,7 @@ def train_clusters(training: Training, trained: Trained) -> Model:
     rounds = training.recipe.cluster.rounds if stage.is_clear(heads) else 0
     for number in range(rounds):
         now = watch.seconds
-        seconds = (training.seconds - now) / (rounds - number) - head_seconds  # heads follow each round
+        seconds = (training.seconds - now - head_seconds * (rounds - 1 - number)) / (rounds - number)
         if seconds <= 0:
             training.callbacks.note(
                 "no time is left for self-training, because the heads take too long; give more minutes"
@@ -69,8 +69,10 @@ def train_clusters(training: Training, trained: Trained) -> Model:
             break
         stage.show("self-training", teacher, number)
         stage.space.network.backbone.load_state_dict(teacher.backbone.state_dict())
-        heads = stage.make_heads()
-        stage.show("heads", heads.network, number + 1)
+        heads.network.load_state_dict(teacher.state_dict())
+        if number < rounds - 1:  # the last heads stay: heads that have learned with the network give better codes
+            heads = stage.make_heads()
+            stage.show("heads", heads.network, number + 1)
     stage.fit_codebooks(heads.network)
     end = replace(training, recipe=stage.end_recipe)
     return save_trained(end, Trained(heads.network, trained.facts, watch.seconds))
@@ -89,10 +91,10 @@ class ClusterStage:
         drawn = np.random.default_rng(recipe.train.seed).permutation(len(pixels))[:PICTURES]
         self.training, self.recipe, self.config = training, recipe, recipe.cluster
         self.end_recipe = cluster_recipe(recipe)
-        self.space = Workspace(
-            training, trained.network, torch.from_numpy(pixels[drawn]).to(training.device),
-            trained.forward or trained.network.backbone,
-        )  # fmt: skip
+        forward = (
+            trained.network.backbone if trained.forward is None else trained.forward
+        )  # a compiled one has no truth value
+        self.space = Workspace(training, trained.network, torch.from_numpy(pixels[drawn]).to(training.device), forward)
         self.generator = torch.Generator(training.device).manual_seed(recipe.train.seed + 1)
 
     def make_heads(self) -> Heads:

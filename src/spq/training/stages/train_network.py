@@ -14,8 +14,9 @@ from spq.model.network import Network
 from spq.training.checkpoint import Phase, Progress
 from spq.training.compiled import Forward, compile_backbone
 from spq.training.context import Training, choose_batch_size
-from spq.training.graphed import GraphedStep
+from spq.training.graphed import GraphedStep, GraphedUpdate
 from spq.training.loss import Objective, Outputs, batch_loss
+from spq.training.moving_targets import MovingTargets
 from spq.training.neighbours import neighbours, positive_rows
 from spq.training.optimizers import make_optimizers
 from spq.training.run import Part, Run
@@ -39,22 +40,29 @@ class Learner:
     neighbour_ids: Tensor | None
     objective: Objective | None
     bf16: bool
+    targets: MovingTargets | None = None
 
     def describe(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) views -> descriptors and their soft quantizations, (B, D) each."""
-        if self.recipe.train.channels_last:
-            views = views.contiguous(memory_format=torch.channels_last)
         with torch.autocast(views.device.type, torch.bfloat16, enabled=self.bf16):
             return self.network.quantized(self.forward(views))
 
+    def loss(self, views: list[Tensor], outputs: Outputs, temperature: float) -> Tensor:
+        """Compute the loss of the views of a batch, from their descriptors and quantizations."""
+        if self.targets is None:
+            return batch_loss(outputs, self.network, self.recipe.at_temperature(temperature), self.objective)
+        with torch.autocast(views[0].device.type, torch.bfloat16, enabled=self.bf16):
+            seen = [self.targets.outputs(view) for view in views]
+        return self.targets.loss(outputs, _by_view(seen, len(outputs)), temperature)
+
 
 def step_loss(
-    learner: Learner, rows: Tensor, generator: torch.Generator, view_input: InputConfig
+    learner: Learner, rows: Tensor, generator: torch.Generator, view_input: InputConfig, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Compute the loss of a batch, and the descriptors (B, D) of its first views.
 
     Args:
-        rows: (B,) row numbers of the pictures. view_input: the input at the size of the views.
+        rows: (B,) row numbers of the pictures. view_input: the input at the size of the views. temperature: of the loss.
     """
     recipe, num_views = learner.recipe, learner.recipe.train.num_views
     shown = positive_rows(rows, learner.neighbour_ids, num_views, generator)
@@ -62,11 +70,17 @@ def step_loss(
     if recipe.train.one_pass:
         batches = [torch.cat(batches)]
     views = [make_views(batch, recipe.views, view_input, generator) for batch in batches]
-    outputs: Outputs = [learner.describe(view) for view in views]
-    if recipe.train.one_pass:
-        outputs = list(zip(*(part.chunk(num_views) for part in outputs[0]), strict=True))
-    loss = batch_loss(outputs, learner.network, recipe, learner.objective)
-    return loss, outputs[0][0]
+    if recipe.train.channels_last:
+        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+    outputs = _by_view([learner.describe(view) for view in views], num_views)
+    return learner.loss(views, outputs, temperature), outputs[0][0]
+
+
+def _by_view(outputs: Outputs, num_views: int) -> Outputs:
+    """Split the outputs of one pass by view."""
+    if len(outputs) == num_views:
+        return outputs
+    return list(zip(*(part.chunk(num_views) for part in outputs[0]), strict=True))
 
 
 def train_network(training: Training, network: Network) -> tuple[Training, Trained]:
@@ -79,16 +93,23 @@ def train_network(training: Training, network: Network) -> tuple[Training, Train
     training = training.with_deadline(progress.seconds)
     part = replace(part, recipe=training.recipe, seconds=(0.0, training.network_seconds))
     run = Run(training, part, progress)
-    gradients = GraphedStep(
-        partial(step_loss, learner), [network], training.device, training.recipe.train.graph,
-        on_note=training.callbacks.on_note,
-    )  # fmt: skip
+    targets, device, graph, note = (
+        part.targets,
+        training.device,
+        training.recipe.train.graph,
+        training.callbacks.on_note,
+    )
+    modules = [network, targets] if targets else [network]
+    gradients = GraphedStep(partial(step_loss, learner), modules, device, graph, on_note=note)
+    follow = partial(targets.follow, network) if targets else None
+    update = GraphedUpdate(part.optimizers, follow, device, graph, note)
     with run.interruptible():
         for rows, generator in run.batches():
-            loss, x = gradients(rows, generator, run.view_input)  # step_loss and its backward pass
-            for optimizer in part.optimizers:
-                optimizer.step()
+            loss, x = gradients(rows, generator, run.view_input, run.temperature)  # step_loss and its backward pass
+            update()
             run.after_step(loss, x)
+    if targets:
+        network.load_state_dict(targets.average.state_dict())
     return training, Trained(network, run.network_facts, run.watch.seconds, learner.forward)
 
 
@@ -97,19 +118,25 @@ def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progr
     recipe, device, checkpoint, pixels = training.recipe, training.device, training.checkpoint, training.pixels
     batch_size = choose_batch_size(training, len(pixels.array), pixels.failures)
     neighbour_ids = _find_neighbours(training, network)
-    optimizers = make_optimizers(network.to(device), recipe)
+    targets = MovingTargets(network, recipe).to(device) if recipe.train.target_momentum else None
+    optimizers = make_optimizers(network.to(device), recipe, more=[targets.predictor] if targets else [])
     progress = checkpoint.restore(network, optimizers) if checkpoint else Progress()
+    if targets and checkpoint and checkpoint.targets:
+        targets.load_state_dict(checkpoint.targets)
     network.train()
+    if targets:
+        targets.train()
     # a pretrained backbone keeps its batch statistics: those of small batches are worse
     network.backbone.train(recipe.train.backbone_lr_scale == 1)
     learner = Learner(
         recipe, network, network.backbone, torch.from_numpy(pixels.array).to(device), neighbour_ids,
-        training.options.objective, training.bf16,
+        training.options.objective, training.bf16, targets,
     )  # fmt: skip
     shown = batch_size * (recipe.train.num_views if recipe.train.one_pass else 1)
     forward = compile_backbone(network, recipe, partial(try_out, learner, shown), training.callbacks.note)
     part = Part(
-        Phase.NETWORK, recipe, network, optimizers, len(pixels.array), batch_size, neighbour_ids=neighbour_ids
+        Phase.NETWORK, recipe, network, optimizers, len(pixels.array), batch_size, neighbour_ids=neighbour_ids,
+        targets=targets,
     )  # fmt: skip
     return replace(learner, forward=forward), part, progress
 
@@ -117,6 +144,8 @@ def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progr
 def try_out(learner: Learner, count: int, forward: Forward, size: int) -> None:
     """Run a forward and a backward pass of a backbone on `count` random views of a size."""
     views = torch.rand(count, 3, size, size, device=learner.pixels.device)
+    if learner.recipe.train.channels_last:
+        views = views.contiguous(memory_format=torch.channels_last)
     x, z = replace(learner, forward=forward).describe(views)
     torch.autograd.backward(x.sum() + z.sum())
 
