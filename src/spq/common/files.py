@@ -1,9 +1,25 @@
-"""Replace a file in one step, so that a reader never sees half of it."""
+"""Files: the user's cache folder, and a file replaced in one step, so that a reader never sees half of it."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+
+def user_cache() -> Path:
+    """Return the folder of all that can be made again: `$SPQ_CACHE`, else `spq` of the user's cache folder.
+
+    A user without a home, as in some containers, gets a folder of temporary files.
+    """
+    if given := os.environ.get("SPQ_CACHE"):
+        return Path(given)
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "spq"
+    try:
+        return Path.home() / ".cache" / "spq"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"spq-{os.getuid()}"
 
 
 class Replacing:

