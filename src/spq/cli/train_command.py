@@ -24,7 +24,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code; 16,32,64 trains one model for all three.")] = None,
     recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, head, finetune or a FILE.toml.")] = "spq",
-    backbone: Annotated[str | None, typer.Option(help="timm/NAME, instead of the recipe's backbone.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="lite0 or timm/NAME, instead of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors file that the backbone starts from.")] = None,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Train only head and codebooks, on cached features.")

