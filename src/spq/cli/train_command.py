@@ -50,6 +50,7 @@ def train(
     """
     from spq.cli.checks import check_model_out, check_start, check_tensorboard, parse_lengths
     from spq.data.open import open_images
+    from spq.model.weights import check_at_hand
 
     config = load_recipe(recipe)
     options: dict[str, Any] = {
@@ -58,6 +59,8 @@ def train(
     }  # fmt: skip
     check_start(start, bits=bits, backbone=backbone, weights=weights, image_size=image_size)
     check_model_out(out, resume)
+    if config.backbone.pretrained and not (weights or start or resume):
+        check_at_hand(backbone or config.backbone.name)
     if tensorboard:
         check_tensorboard()
     source = open_images(images)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import importlib.resources
 import io
 import os
+import urllib.error
+import urllib.request
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spq.common.files import user_cache
+from spq.common.timeout import answer_within
 from spq.data.containers import ParquetImages
 from spq.data.decode import first_line, load_image
 from spq.data.image_set import ImageSet
@@ -28,6 +32,7 @@ FASHION_CLASSES = [
 ]
 # fmt: on
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+SECONDS = 4.0  # to wait for the first answer of a download
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 
 
@@ -124,10 +129,20 @@ def _fetch(name: str, split: str) -> Any:
     import torchvision.datasets
 
     root = user_cache()
+    made, is_train = getattr(torchvision.datasets, name), split == "train"
+    with contextlib.suppress(RuntimeError):  # it is not there
+        return made(root, train=is_train)
     try:
-        return getattr(torchvision.datasets, name)(root, train=split == "train", download=True)
+        answer_within(SECONDS, lambda: _ask(made.url if hasattr(made, "url") else made.mirrors[-1]))
+        return made(root, train=is_train, download=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataError(
             f"{name} is not below $SPQ_DATA, and the download failed ({first_line(error)}); set SPQ_DATA to a folder "
             "that contains it"
         ) from None
+
+
+def _ask(url: str) -> None:
+    """Return if a server answers at all; torchvision would wait for it without end."""
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(url, timeout=SECONDS).close()

@@ -6,6 +6,7 @@ hub for a minute. So spq asks once before.
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,28 @@ def cached_weights(repository: str, file: str = FILE) -> Path | None:
     return Path(found) if isinstance(found, str) and Path(found).is_file() else None
 
 
-def unreachable(repository: str, file: str = FILE) -> str:
-    """Ask the hub for a file without downloading it; return why that fails within `SECONDS`, or nothing."""
+def has_cached(name: str) -> bool:
+    """Whether the hub's cache has weights of a network of timm, with any tag if the name has none."""
+    from huggingface_hub import constants
+
+    if "." in name:
+        return cached_weights(f"timm/{name}") is not None
+    folders = Path(constants.HF_HUB_CACHE).glob(f"models--timm--{glob.escape(name)}.*")
+    return any(cached_weights(folder.name.removeprefix("models--").replace("--", "/")) for folder in folders)
+
+
+def unreachable(repository: str = "", file: str = FILE) -> str:
+    """Ask the hub for a file without downloading it; return why that fails within `SECONDS`, or nothing.
+
+    Without a repository, only the hub itself is asked, and any answer is good.
+    """
     import huggingface_hub.utils
     from huggingface_hub import constants
 
     utils: Any = huggingface_hub.utils  # its types do not export what is used here
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    url = huggingface_hub.hf_hub_url(repository, file)
+    url = huggingface_hub.hf_hub_url(repository, file) if repository else constants.ENDPOINT
     headers = utils.build_hf_headers()
 
     def ask() -> int:
@@ -44,9 +58,10 @@ def unreachable(repository: str, file: str = FILE) -> str:
         status = answer_within(SECONDS, ask)
     except Exception as error:  # each version of huggingface_hub has a client with errors of its own
         return first_line(error).rstrip(".")
-    if status in (401, 403):  # what the hub answers for an unknown name, too
-        return f"{constants.ENDPOINT} answers {status}; is HF_TOKEN needed?"
-    return f"{constants.ENDPOINT} answers {status}" if status == 407 or status >= 500 else ""
+    if not repository or status == 404 or status < 400:  # 404: the repository may have the file under another name
+        return ""
+    asks_for_token = status in (401, 403)  # also what the hub answers for an unknown name
+    return f"{constants.ENDPOINT} answers {status}" + ("; is HF_TOKEN needed?" if asks_for_token else "")
 
 
 def unavailable(repository: str, reason: str) -> WeightsError:

