@@ -521,27 +521,29 @@ def test_a_missing_set_is_downloaded_and_a_failure_names_the_remedy(
 ) -> None:
     import torchvision.datasets
 
-    class Refused:
-        url = "http://127.0.0.1:9/"
-
-        def __init__(self, root: Path, train: bool, download: bool = False) -> None:
-            assert (root, train) == (tmp_path / "spq", False)
-            assert not download, "the server does not answer"
-            raise RuntimeError("not found")
+    def refuse(root: Path, train: bool, download: bool) -> None:
+        assert (root, train, download) == (tmp_path / "spq", False, True)
+        raise TimeoutError
 
     monkeypatch.delenv("SPQ_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(named, "DEBIAN_FASHION", tmp_path)
-    monkeypatch.setattr(torchvision.datasets, theirs, Refused)
+    monkeypatch.setattr(torchvision.datasets, theirs, refuse)
+    monkeypatch.setitem(named.DOWNLOADS, theirs, ("http://127.0.0.1:9/", "part"))  # nothing listens there
     with pytest.raises(DataError, match=r"the download failed \(.*refused.*\); set SPQ_DATA"):
+        open_images(f"{kind}:test")
+    (tmp_path / "spq" / "part").mkdir(parents=True)  # torchvision has to check what is there
+    with pytest.raises(DataError, match=r"the download failed \(TimeoutError\); set SPQ_DATA"):
         open_images(f"{kind}:test")
 
 
-def test_cifar10_is_downloaded_by_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_is_downloaded_by_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torchvision.datasets
 
     fetched = types.SimpleNamespace(data=np.full((3, 32, 32, 3), 7, np.uint8), targets=[0, 9, 5])
     monkeypatch.delenv("SPQ_DATA", raising=False)
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path))
+    (tmp_path / "cifar-10-batches-py").mkdir()
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", lambda *_, **__: fetched)
     images = open_images("cifar10:train")
     assert (images.labels.tolist(), value_of(images, 2), images.ids) == ([0, 9, 5], 7, ["0", "1", "2"])

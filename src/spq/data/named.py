@@ -33,6 +33,10 @@ FASHION_CLASSES = [
 # fmt: on
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 SECONDS = 4.0  # to wait for the first answer of a download
+DOWNLOADS = {  # where torchvision downloads from, and the folder that it makes
+    "CIFAR10": ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "cifar-10-batches-py"),
+    "FashionMNIST": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", "FashionMNIST"),
+}
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 
 
@@ -126,15 +130,13 @@ def _local(kind: str, file: str) -> Path | None:
 
 
 def _fetch(name: str, split: str) -> Any:
-    import torchvision.datasets
-
-    root = user_cache()
-    made, is_train = getattr(torchvision.datasets, name), split == "train"
-    with contextlib.suppress(RuntimeError):  # it is not there
-        return made(root, train=is_train)
+    root, (url, folder) = user_cache(), DOWNLOADS[name]
     try:
-        answer_within(SECONDS, lambda: _ask(made.url if hasattr(made, "url") else made.mirrors[-1]))
-        return made(root, train=is_train, download=True)
+        if not (root / folder).exists():
+            answer_within(SECONDS, lambda: _ask(url))
+        import torchvision.datasets  # slow to import
+
+        return getattr(torchvision.datasets, name)(root, train=split == "train", download=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataError(
             f"{name} is not below $SPQ_DATA, and the download failed ({first_line(error)}); set SPQ_DATA to a folder "

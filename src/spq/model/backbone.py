@@ -109,7 +109,7 @@ def trained_input(name: str) -> InputConfig | None:
     if config is None:
         return None
     (a, b, c), (d, e, f) = config.mean, config.std
-    # timm states 518 for DINOv2. Its training was at 224 except for the end, and 518 is more than five times the work
+    # timm states 518 for DINOv2. Its training was at 224 except for the end, and 518 takes seven to ten times as long on a CPU
     size = 224 if "dinov2" in name else config.input_size[-1]
     return InputConfig(size=size, mean=(a, b, c), std=(d, e, f))
 

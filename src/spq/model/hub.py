@@ -40,7 +40,7 @@ def has_cached(name: str) -> bool:
 def unreachable(repository: str = "", file: str = FILE) -> str:
     """Ask the hub for a file without downloading it; return why that fails within `SECONDS`, or nothing.
 
-    Without a repository, only the hub itself is asked, and any answer is good.
+    Without a repository, only the hub itself is asked, which may refuse to show its front page.
     """
     import huggingface_hub.utils
     from huggingface_hub import constants
@@ -58,7 +58,9 @@ def unreachable(repository: str = "", file: str = FILE) -> str:
         status = answer_within(SECONDS, ask)
     except Exception as error:  # each version of huggingface_hub has a client with errors of its own
         return first_line(error).rstrip(".")
-    if not repository or status == 404 or status < 400:  # 404: the repository may have the file under another name
+    if (
+        status < 400 or status == 404 or (not repository and status < 407)
+    ):  # 404: the repository may have the file under another name
         return ""
     asks_for_token = status in (401, 403)  # also what the hub answers for an unknown name
     return f"{constants.ENDPOINT} answers {status}" + ("; is HF_TOKEN needed?" if asks_for_token else "")

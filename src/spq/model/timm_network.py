@@ -36,7 +36,7 @@ def timm_network(name: str, pretrained: bool) -> nn.Module:
             raise WeightsError(
                 f"{file} is damaged ({first_line(error)}); delete it, and it is downloaded again"
             ) from None
-        raise hub.unavailable(name, first_line(error)) from None
+        raise hub.unavailable(f"timm/{name}", first_line(error).partition(". ")[0]) from None
     return module
 
 
