@@ -549,6 +549,17 @@ def test_cifar10_is_downloaded_by_torchvision(tmp_path: Path, monkeypatch: pytes
     assert (images.labels.tolist(), value_of(images, 2), images.ids) == ([0, 9, 5], 7, ["0", "1", "2"])
 
 
+def test_a_folder_whose_name_starts_with_a_tilde_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~pics").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "~pics" / "a.png")
+    assert open_images("~pics").ids == ["a.png"]
+    monkeypatch.setenv("HOME", str(tmp_path / "~pics"))
+    assert open_images("~/").ids == ["a.png"]
+    with pytest.raises(DataError, match="no such folder or file: ~nobody here"):
+        open_images("~nobody here")
+
+
 # ---- what is not there, and subsets
 
 

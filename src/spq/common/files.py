@@ -16,10 +16,32 @@ def user_cache() -> Path:
         return Path(given)
     if cache := os.environ.get("XDG_CACHE_HOME"):
         return Path(cache) / "spq"
-    try:
+    if has_home():
         return Path.home() / ".cache" / "spq"
+    return Path(tempfile.gettempdir()) / f"spq-{os.getuid()}"
+
+
+def has_home() -> bool:
+    """Whether the system knows a home of this user."""
+    try:
+        return bool(Path.home())
     except RuntimeError:
-        return Path(tempfile.gettempdir()) / f"spq-{os.getuid()}"
+        return False
+
+
+def expanded(path: str) -> Path:
+    """Return the path with `~` as the user's home. A folder that is called `~name` stays what it is.
+
+    >>> expanded("~no such user/photos").as_posix()
+    '~no such user/photos'
+    """
+    given = Path(path)
+    if given.exists():
+        return given
+    try:
+        return given.expanduser()
+    except RuntimeError:  # no such user, or no home
+        return given
 
 
 class Replacing:

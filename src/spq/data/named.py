@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spq.common.files import user_cache
+from spq.common.files import expanded, user_cache
 from spq.common.timeout import answer_within
 from spq.data.containers import ParquetImages
 from spq.data.decode import first_line, load_image
@@ -125,7 +125,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 def _local(kind: str, file: str) -> Path | None:
     """Return a set's file below $SPQ_DATA if it exists."""
     value = os.environ.get("SPQ_DATA")
-    path = Path(value).expanduser() / kind / file if value else None
+    path = expanded(value) / kind / file if value else None
     return path if path and path.exists() else None
 
 

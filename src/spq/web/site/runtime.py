@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from spq.common.files import expanded
 from spq.common.timeout import answer_within
 from spq.data.decode import first_line
 from spq.errors import ConfigError, DataError
@@ -42,7 +43,7 @@ def read_runtime(source: str) -> tuple[str, dict[str, bytes]]:
     try:
         if source == FETCH:
             return _needed_files(_in_tar(_download()), f"{NAME} {VERSION}")
-        path = Path(source).expanduser()
+        path = expanded(source)
         if path.is_dir():
             return _needed_files(lambda name: _file(path / name), source)
         if path.stat().st_size > LARGEST:
