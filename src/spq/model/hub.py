@@ -7,6 +7,7 @@ hub for a minute. So spq asks once before.
 from __future__ import annotations
 
 import glob
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from spq.model import lite0
 
 FILE = "model.safetensors"
 SECONDS = 4.0  # to wait for the first answer
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # huggingface_hub reads it when timm or this file imports it
 
 
 def cached_weights(repository: str, file: str = FILE) -> Path | None:
@@ -49,9 +51,9 @@ def unreachable(repository: str = "", file: str = FILE) -> str:
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     url = huggingface_hub.hf_hub_url(repository, file) if repository else constants.ENDPOINT
-    headers = utils.build_hf_headers()
 
     def ask() -> int:
+        headers = utils.build_hf_headers()  # newer versions may ask the hub for it
         return int(utils.get_session().head(url, headers=headers, timeout=SECONDS).status_code)
 
     try:
