@@ -1,7 +1,6 @@
 """Do codes of clustering heads find more than codes of the finish, on the same frozen features?
 
-    python benchmarks/lite0_weights.py lite0.safetensors
-    spq bench clusters cifar10:train --weights lite0.safetensors --size 128 --json clusters.json
+    spq bench clusters cifar10:train --size 128 --json clusters.json
     spq bench clusters cifar10:train --model MODEL --seeds 3 --without-choice
 
 Queries and gallery are drawn from a labelled training set, and methods are fitted to the gallery. Only scores use labels.
@@ -109,14 +108,13 @@ class Data:
 
 
 def describe_source(arguments: argparse.Namespace) -> Source:
-    """Load the backbone of a trained model, or EfficientNet-Lite0 with these weights."""
+    """Load the backbone of a trained model, or EfficientNet-Lite0."""
     if arguments.model:
         model = Model.load(arguments.model)
         recipe, backbone, dim = model.config, model.network.backbone, model.network.feature_dim
     else:
         recipe = load_recipe("head")
-        weights = replace(recipe.backbone, pretrained=False, weights=str(arguments.weights))
-        recipe = replace(recipe, input=replace(recipe.input, size=arguments.size), backbone=weights)
+        recipe = replace(recipe, input=replace(recipe.input, size=arguments.size))
         backbone, dim = make_backbone(recipe.backbone)
         backbone.to(memory_format=torch.channels_last)
     return Source(replace(recipe, train=replace(recipe.train, cached_views=arguments.views)), backbone, dim)
@@ -307,10 +305,8 @@ def _note(text: str) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = parser_of("clusters", __doc__)
     parser.add_argument("images", help="a labelled training set, for example cifar10:train")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--weights", type=Path, help=".safetensors file of EfficientNet-Lite0")
-    source.add_argument("--model", type=Path, help="use the backbone of this spq model")
-    parser.add_argument("--size", type=int, default=128, help="size of pictures in pixels, with --weights")
+    parser.add_argument("--model", type=Path, help="use the backbone of this spq model (default: lite0)")
+    parser.add_argument("--size", type=int, default=128, help="size of pictures in pixels, without --model")
     parser.add_argument("--count", type=int, default=20_000, help="number of gallery pictures")
     parser.add_argument("--queries", type=int, default=2000, help="number of query pictures")
     parser.add_argument("--split", type=int, default=0, help="seed that draws queries and gallery")

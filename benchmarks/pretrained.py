@@ -1,8 +1,7 @@
 """Codes on a pretrained backbone: the head of spq compared with PQ, OPQ, ITQ, LSH and the float features.
 
-    python benchmarks/lite0_weights.py lite0.safetensors
-    python benchmarks/pretrained.py clothing/train --queries clothing/validation clothing/test --weights lite0.safetensors
-    python benchmarks/pretrained.py clothing/train --held-out 500 --weights lite0.safetensors \
+    python benchmarks/pretrained.py clothing/train --queries clothing/validation clothing/test
+    python benchmarks/pretrained.py clothing/train --held-out 500 \
         --variants head head:train.neighbours=0 head:train.cached_views=0
 
 Heads are trained on the gallery, and classic codes are fitted to it. Features are computed once, and cached as in training. All
@@ -157,8 +156,9 @@ def scores(model: Model, x: Floats, q: Floats, data: Data) -> dict[str, float]:
 
 def chosen_recipe(text: str, bits: int, arguments: argparse.Namespace) -> Recipe:
     recipe = variant(text, bits, None, None)[0]
-    backbone = replace(recipe.backbone, weights=str(arguments.weights), pretrained=False)
-    return replace(recipe, backbone=backbone, train=replace(recipe.train, precision=arguments.precision))
+    if arguments.weights:
+        recipe = replace(recipe, backbone=replace(recipe.backbone, weights=str(arguments.weights), pretrained=False))
+    return replace(recipe, train=replace(recipe.train, precision=arguments.precision))
 
 
 def table(rows: list[dict[str, Any]], name: str, at: int) -> str:
@@ -187,7 +187,7 @@ def main() -> None:
         "--held-out", type=int, default=0, help="number of queries taken from the gallery, instead of --queries"
     )
     parser.add_argument("--split", type=int, default=0, help="seed of the held-out pictures")
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, help="file for the recipe's backbone (default: its own)")
     parser.add_argument("--variants", nargs="*", default=["head"], help="recipe:section.key=value,...")
     parser.add_argument("--models", nargs="*", default=[], help="NAME=FOLDER")
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # `from reference import ...`
 sys.path.insert(1, str(Path(__file__).parent.parent / "benchmarks"))  # `from quality import ...`
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once; no test asks the real hub
 
 import web
 from models import tiny

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spq.config import BackboneConfig
+from spq.config import BackboneConfig, load_recipe
 from spq.errors import ConfigError
 from spq.model.backbone import check_sizes, make_backbone, trained_input
 
@@ -79,3 +79,11 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for weights, message in (("other.safetensors", "lack"), ("none.safetensors", "do not fit"), ("w.pth", "pickled")):
         with pytest.raises(ConfigError, match=message):
             make_backbone(BackboneConfig(weights=str(tmp_path / weights)))
+
+
+def test_the_input_of_a_network_is_that_of_its_weights() -> None:
+    for name in ("lite0", "timm/tf_efficientnet_lite0"):  # timm states 0.5 for its own copy of the same weights
+        assert trained_input(name) == load_recipe("head").input
+    dino = trained_input("timm/vit_small_patch14_dinov2.lvd142m")
+    assert dino is not None
+    assert (dino.size, dino.std) == (224, (0.229, 0.224, 0.225))

@@ -78,6 +78,20 @@ def test_a_page_of_another_site_may_not_ask_and_may_not_embed(index: ImageIndex,
     )  # a link leads to the page
 
 
+def test_behind_a_proxy_that_sends_its_own_host_only_pages_of_given_names_may_ask(
+    index: ImageIndex, settings: Settings
+) -> None:
+    client = client_of(index, replace(settings, allowed_hosts=("Photos.example",)))
+    for origin, status in (
+        ("https://photos.example", 200),
+        ("https://photos.example:8443", 200),
+        ("https://photos.example.evil.example", 403),
+        ("https://evil.example", 403),
+    ):
+        headers = {"Host": "127.0.0.1:8765", "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+        assert client.post("/api/search", json={"ids": [1]}, headers=headers).status_code == status, origin
+
+
 def test_no_answer_may_be_read_by_other_sites_or_run_what_is_not_ours(index: ImageIndex, settings: Settings) -> None:
     client = client_of(index, settings)
     preflight = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}

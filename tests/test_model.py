@@ -153,6 +153,22 @@ def test_from_pretrained_takes_a_folder(model: Model, tmp_path: Path) -> None:
     assert SPQ.from_pretrained(tmp_path / "m").hash == model.hash
 
 
+def test_from_pretrained_without_a_hub_takes_the_cache_or_says_why_not(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("spq.model.model.unreachable", lambda *_: "no route to host")
+    with pytest.raises(ModelError, match=r"no model 'someone/model' here or on the hub: no route to host"):
+        Model.from_pretrained("someone/model")
+    place = tmp_path / "models--someone--model"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("abc")
+    model.save(place / "snapshots" / "abc")
+    assert Model.from_pretrained("someone/model").hash == model.hash
+
+
 def test_push_to_hub_uploads_the_whole_folder(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 

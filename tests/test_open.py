@@ -529,18 +529,35 @@ def test_a_missing_set_is_downloaded_and_a_failure_names_the_remedy(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(named, "DEBIAN_FASHION", tmp_path)
     monkeypatch.setattr(torchvision.datasets, theirs, refuse)
+    monkeypatch.setitem(named.DOWNLOADS, theirs, ("http://127.0.0.1:9/", "part"))  # nothing listens there
+    with pytest.raises(DataError, match=r"the download failed \(.*refused.*\); set SPQ_DATA"):
+        open_images(f"{kind}:test")
+    (tmp_path / "spq" / "part").mkdir(parents=True)  # torchvision has to check what is there
     with pytest.raises(DataError, match=r"the download failed \(TimeoutError\); set SPQ_DATA"):
         open_images(f"{kind}:test")
 
 
-def test_cifar10_is_downloaded_by_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cifar10_is_downloaded_by_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torchvision.datasets
 
     fetched = types.SimpleNamespace(data=np.full((3, 32, 32, 3), 7, np.uint8), targets=[0, 9, 5])
     monkeypatch.delenv("SPQ_DATA", raising=False)
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path))
+    (tmp_path / "cifar-10-batches-py").mkdir()
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", lambda *_, **__: fetched)
     images = open_images("cifar10:train")
     assert (images.labels.tolist(), value_of(images, 2), images.ids) == ([0, 9, 5], 7, ["0", "1", "2"])
+
+
+def test_a_folder_whose_name_starts_with_a_tilde_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~pics").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "~pics" / "a.png")
+    assert open_images("~pics").ids == ["a.png"]
+    monkeypatch.setenv("HOME", str(tmp_path / "~pics"))
+    assert open_images("~/").ids == ["a.png"]
+    with pytest.raises(DataError, match="no such folder or file: ~nobody here"):
+        open_images("~nobody here")
 
 
 # ---- what is not there, and subsets

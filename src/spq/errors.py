@@ -41,6 +41,10 @@ class ModelError(SPQError):
     """A model folder that this version cannot load."""
 
 
+class WeightsError(SPQError):
+    """Pretrained weights that are not on this machine, and cannot be downloaded."""
+
+
 class StoreError(SPQError):
     """An index folder that cannot be opened, or an item that is not in it."""
 

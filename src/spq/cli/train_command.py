@@ -24,7 +24,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code; 16,32,64 trains one model for all three.")] = None,
     recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, head, finetune or a FILE.toml.")] = "spq",
-    backbone: Annotated[str | None, typer.Option(help="timm/NAME, instead of the recipe's backbone.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="lite0 or timm/NAME, instead of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors file that the backbone starts from.")] = None,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Train only head and codebooks, on cached features.")
@@ -50,6 +50,7 @@ def train(
     """
     from spq.cli.checks import check_model_out, check_start, check_tensorboard, parse_lengths
     from spq.data.open import open_images
+    from spq.model.weights import check_at_hand
 
     config = load_recipe(recipe)
     options: dict[str, Any] = {
@@ -58,6 +59,8 @@ def train(
     }  # fmt: skip
     check_start(start, bits=bits, backbone=backbone, weights=weights, image_size=image_size)
     check_model_out(out, resume)
+    if config.backbone.pretrained and not (weights or start or resume):
+        check_at_hand(backbone or config.backbone.name)
     if tensorboard:
         check_tensorboard()
     source = open_images(images)

@@ -1,9 +1,47 @@
-"""Replace a file in one step, so that a reader never sees half of it."""
+"""Files: the user's cache folder, and a file replaced in one step, so that a reader never sees half of it."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+
+def user_cache() -> Path:
+    """Return the folder of all that can be made again: `$SPQ_CACHE`, else `spq` of the user's cache folder.
+
+    A user without a home, as in some containers, gets a folder of temporary files.
+    """
+    if given := os.environ.get("SPQ_CACHE"):
+        return Path(given)
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "spq"
+    if has_home():
+        return Path.home() / ".cache" / "spq"
+    return Path(tempfile.gettempdir()) / f"spq-{os.getuid()}"
+
+
+def has_home() -> bool:
+    """Whether the system knows a home of this user."""
+    try:
+        return bool(Path.home())
+    except RuntimeError:
+        return False
+
+
+def expanded(path: str) -> Path:
+    """Return the path with `~` as the user's home. A folder that is called `~name` stays what it is.
+
+    >>> expanded("~no such user/photos").as_posix()
+    '~no such user/photos'
+    """
+    given = Path(path)
+    if given.exists():
+        return given
+    try:
+        return given.expanduser()
+    except RuntimeError:  # no such user, or no home
+        return given
 
 
 class Replacing:

@@ -47,7 +47,9 @@ class InputConfig:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """`resnet` (blocks, width, stem_stride), or `timm/NAME` with optional pretrained or local weights.
+    """`resnet` (blocks, width, stem_stride), `lite0` (EfficientNet-Lite0) or `timm/NAME`.
+
+    The last two may start from pretrained weights, and all three from a local file.
 
     Training with the caller's own module writes `given/CLASS`. Loading the model then needs that module.
     """
@@ -60,8 +62,8 @@ class BackboneConfig:
     weights: str = ""  # a local .safetensors file; empty: no weights
 
     def __post_init__(self) -> None:
-        if self.name != "resnet" and not self.name.startswith(("timm/", "given/")):
-            raise ConfigError(f"unknown backbone {self.name!r}; use 'resnet' or 'timm/NAME', for example timm/resnet18")
+        if self.name not in ("resnet", "lite0") and not self.name.startswith(("timm/", "given/")):
+            raise ConfigError(f"unknown backbone {self.name!r}; use lite0, resnet or timm/NAME, such as timm/resnet18")
 
 
 @dataclass(frozen=True)

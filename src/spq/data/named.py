@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import importlib.resources
 import io
 import os
+import urllib.error
+import urllib.request
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from spq.common.files import expanded, user_cache
+from spq.common.timeout import answer_within
 from spq.data.containers import ParquetImages
 from spq.data.decode import first_line, load_image
 from spq.data.image_set import ImageSet
@@ -27,6 +32,11 @@ FASHION_CLASSES = [
 ]
 # fmt: on
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+SECONDS = 4.0  # to wait for the first answer of a download
+DOWNLOADS = {  # where torchvision downloads from, and the folder that it makes
+    "CIFAR10": ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "cifar-10-batches-py"),
+    "FashionMNIST": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/", "FashionMNIST"),
+}
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 
 
@@ -115,18 +125,26 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 def _local(kind: str, file: str) -> Path | None:
     """Return a set's file below $SPQ_DATA if it exists."""
     value = os.environ.get("SPQ_DATA")
-    path = Path(value).expanduser() / kind / file if value else None
+    path = expanded(value) / kind / file if value else None
     return path if path and path.exists() else None
 
 
 def _fetch(name: str, split: str) -> Any:
-    import torchvision.datasets
-
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spq"
+    root, (url, folder) = user_cache(), DOWNLOADS[name]
     try:
+        if not (root / folder).exists():
+            answer_within(SECONDS, lambda: _ask(url))
+        import torchvision.datasets  # slow to import
+
         return getattr(torchvision.datasets, name)(root, train=split == "train", download=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataError(
             f"{name} is not below $SPQ_DATA, and the download failed ({first_line(error)}); set SPQ_DATA to a folder "
             "that contains it"
         ) from None
+
+
+def _ask(url: str) -> None:
+    """Return if a server answers at all; torchvision would wait for it without end."""
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(url, timeout=SECONDS).close()

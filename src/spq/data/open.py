@@ -6,6 +6,7 @@ import glob
 import os
 from pathlib import Path
 
+from spq.common.files import expanded
 from spq.data import containers, folder, multilabel, named
 from spq.data.image_set import ImageSet
 from spq.errors import DataError
@@ -25,8 +26,8 @@ def open_images(spec: str | Path) -> ImageSet:
     if kind in named.SETS and rest:
         return named.open_named(kind, rest)
     if kind in multilabel.READERS and rest:
-        return multilabel.READERS[kind](Path(rest).expanduser())
-    path = Path(text).expanduser()
+        return multilabel.READERS[kind](expanded(rest))
+    path = expanded(text)
     files = [path] if path.exists() else [Path(found) for found in sorted(glob.glob(str(path)))]  # noqa: PTH207 (no absolute patterns there)
     if not files and kind in named.SETS:
         raise DataError(f"{text} needs a part; use {kind}:train or {kind}:test")

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from spq.common.files import expanded
 from spq.data.image_set import ImageSet
 from spq.data.multilabel import READERS
 from spq.errors import DataError, ImageError
@@ -104,7 +105,7 @@ def lasting_name(name: str) -> str:
     kind, colon, rest = name.partition(":")
     if colon and kind in READERS:
         return f"{kind}:{lasting_name(rest)}"
-    path = Path(name).expanduser()
+    path = expanded(name)
     return str(path.absolute()) if path.exists() or glob.glob(str(path)) else name  # noqa: PTH207 (as open_images does)
 
 

@@ -1,4 +1,4 @@
-"""Backbones, images (B, 3, S, S) -> features (B, F): the paper's CIFAR ResNet, smaller ones, or any timm model."""
+"""Backbones, images (B, 3, S, S) -> features (B, F): the paper's CIFAR ResNet, smaller ones, lite0, or any timm model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from torch import Tensor, nn
 
 from spq.config import BackboneConfig, InputConfig
 from spq.errors import ConfigError
+from spq.model import lite0
+from spq.model.timm_network import fit_input, timm_network
+
+# how the weights of lite0 were trained: (x - 127) / 128 on 0..255. timm states other numbers for its own copy
+LITE0_INPUT = InputConfig(224, (0.49803921568627,) * 3, (0.50196078431373,) * 3)
 
 
 class BasicBlock(nn.Module):
@@ -56,11 +61,13 @@ class ResNet(nn.Module):
         return feature
 
 
-def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
+def make_backbone(config: BackboneConfig, size: int | None = None) -> tuple[nn.Module, int]:
     """Make the backbone; return it and its feature dimension F.
 
+    Args:
+        size: side of its input in pixels, for a transformer that takes one size only.
     Raises:
-        ConfigError: timm does not know the name, or the weights do not fit.
+        ConfigError: timm does not know the name, or weights or size do not fit. WeightsError: the weights are not at hand.
     """
     if config.name == "resnet":
         resnet = ResNet(config.blocks, config.width, config.stem_stride)
@@ -68,23 +75,31 @@ def make_backbone(config: BackboneConfig) -> tuple[nn.Module, int]:
     if config.name.startswith("given/"):
         name = config.name.removeprefix("given/")
         raise ConfigError(f"its backbone {name} is your own code; pass it again in Python, as backbone={name}(...)")
+    made = (
+        _lite0(config.pretrained)
+        if config.name == "lite0"
+        else timm_network(config.name.removeprefix("timm/"), config.pretrained)
+    )
+    module = _with_weights(made, config)
+    if size:
+        fit_input(module, config.name, size)
+    # models with a hidden layer after the pooling return its width, not num_features
+    return module, cast(int, getattr(module, "head_hidden_size", None) or module.num_features)
+
+
+def _lite0(pretrained: bool) -> nn.Module:
     import timm  # slow to import, and only needed here
 
-    name = config.name.removeprefix("timm/")
-    try:
-        module = timm.create_model(name, pretrained=config.pretrained, num_classes=0)
-    except RuntimeError as error:
-        if "Unknown model" not in str(error):  # no weights with this tag, or no weights
-            raise ConfigError(f"timm cannot make {name}: {str(error).splitlines()[0]}") from None
-        similar = ", ".join(timm.list_models(f"*{name[:8]}*")[:5]) or "see timm.list_models()"
-        raise ConfigError(f"timm has no model {name!r}; similar names: {similar}") from None
-    # models with a hidden layer after the pooling return its width, not num_features
-    feature_dim = getattr(module, "head_hidden_size", None) or module.num_features
-    return _with_weights(module, config), cast(int, feature_dim)
+    module: nn.Module = timm.create_model(lite0.NETWORK, num_classes=0)
+    if pretrained:
+        module.load_state_dict(lite0.load_weights())
+    return module
 
 
 def trained_input(name: str) -> InputConfig | None:
-    """Return size, mean and standard deviation that timm's weights were trained with; None if timm does not know them."""
+    """Return size, mean and standard deviation that the weights were trained with; None if they are not known."""
+    if name in ("lite0", f"timm/{lite0.NETWORK}"):
+        return LITE0_INPUT
     import timm  # slow to import, and only needed here
 
     try:
@@ -94,7 +109,9 @@ def trained_input(name: str) -> InputConfig | None:
     if config is None:
         return None
     (a, b, c), (d, e, f) = config.mean, config.std
-    return InputConfig(size=config.input_size[-1], mean=(a, b, c), std=(d, e, f))
+    # timm states 518 for DINOv2. Its training was at 224 except for the end, and 518 takes seven to ten times as long on a CPU
+    size = 224 if "dinov2" in name else config.input_size[-1]
+    return InputConfig(size=size, mean=(a, b, c), std=(d, e, f))
 
 
 def given_feature_dim(module: nn.Module, size: int) -> int:
@@ -133,8 +150,8 @@ def check_sizes(module: nn.Module, name: str, sizes: Collection[int]) -> None:
     except Exception as error:  # networks raise errors of any type
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"backbone {name} takes no pictures of {size} x {size} pixels ({reason}); give an `image_size` that it takes, "
-            "and a recipe with view_scale = 1.0 and small_share = 0.0 if it takes no other size"
+            f"backbone {name} takes no pictures of {size} x {size} pixels ({reason}); set `image_size` to one that it takes, "
+            "and train.view_scale = 1.0 and small_share = 0.0 in the recipe if it takes no other"
         ) from None
     finally:
         module.train(mode)

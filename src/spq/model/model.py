@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from spq import __version__
 from spq.common.files import Replacing
 from spq.config import Distance, InputConfig, Recipe, from_dict, to_dict
-from spq.data.decode import ImageInput, load_image, to_pixels
+from spq.data.decode import ImageInput, first_line, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
+from spq.model.hub import unreachable
 from spq.model.network import Network
 
 FORMAT = 1
@@ -196,7 +197,7 @@ class Model:
             raise ModelError(f"{error}; another version than spq {__version__} may have made the model") from None
         except (OSError, SafetensorError, RuntimeError) as error:
             raise ModelError(
-                f"model {folder}: weights do not load ({_first_line(error)}); copy the folder again"
+                f"model {folder}: weights do not load ({first_line(error)}); copy the folder again"
             ) from None
         model = cls(network, recipe, config.get("training"))
         if model.hash != config.get("hash"):
@@ -209,10 +210,13 @@ class Model:
         """Load a model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`)."""
         if Path(name_or_folder).is_dir():
             return cls.load(name_or_folder)
+        download, name, reason = _hub().snapshot_download, str(name_or_folder), ""
         try:
-            return cls.load(_hub().snapshot_download(str(name_or_folder), **options))
+            if reason := unreachable(name, "config.json"):  # the cache may still have it
+                options["local_files_only"] = True
+            return cls.load(download(name, **options))
         except (OSError, ValueError) as error:
-            raise ModelError(f"no model {name_or_folder!r} here or on the hub: {_first_line(error)}") from None
+            raise ModelError(f"no model {name!r} here or on the hub: {reason or first_line(error)}") from None
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the model folder; return its address."""
@@ -262,7 +266,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ModelError(f"no model at {folder}: it has no config.json; train one first") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {folder}: config.json is unreadable ({_first_line(error)}); copy it again") from None
+        raise ModelError(f"model {folder}: config.json is unreadable ({first_line(error)}); copy it again") from None
     if not isinstance(config, dict) or "recipe" not in config or not isinstance(config.get("format"), int):
         raise ModelError(f"{folder}/config.json is not of an spq model; give a folder that spq has saved")
     if config["format"] != FORMAT:
@@ -334,7 +338,3 @@ def _hub() -> Any:
 def _numpy(tensor: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.detach().cpu().numpy()
     return array
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

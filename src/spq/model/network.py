@@ -26,7 +26,7 @@ class Network(nn.Module):
     def __init__(self, config: Recipe, backbone: nn.Module | None = None) -> None:
         super().__init__()
         if backbone is None:
-            self.backbone, self.feature_dim = make_backbone(config.backbone)
+            self.backbone, self.feature_dim = make_backbone(config.backbone, config.input.size)
         else:
             self.backbone, self.feature_dim = backbone, given_feature_dim(backbone, config.input.size)
         hidden, feature_dim, D = config.head.hidden, self.feature_dim, config.quantizer.dim

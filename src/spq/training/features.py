@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spq.common.files import Replacing
+from spq.common.files import Replacing, user_cache
 from spq.config import InputConfig, Recipe, to_dict
 from spq.data.decode import Pixels, load_pixels
 from spq.data.image_set import ImageSet
@@ -58,8 +58,7 @@ class Features:
 
 def cache_folder() -> Path:
     """Return the folder of the feature files: in `$SPQ_CACHE`, else in `spq` of the user's cache folder."""
-    base = os.environ.get("SPQ_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spq"
-    return Path(base) / "features"
+    return user_cache() / "features"
 
 
 def cached_features(

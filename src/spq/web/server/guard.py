@@ -69,7 +69,7 @@ class Guard:
         if path not in OPEN_PATHS and headers.get("sec-fetch-site") in OTHER_SITES:
             return 403, "requests from pages of other sites are not allowed", {}
         origin = headers.get("origin")
-        if origin and origin.partition("://")[2] != headers.get("host"):
+        if origin and not self._is_own_page(origin.partition("://")[2], headers.get("host", "")):
             return 403, "requests from pages of other sites are not allowed", {}
         if not self._may_enter(path, headers, query_token):
             remedy = "send Authorization: Bearer TOKEN, or open the page once with ?token=TOKEN"
@@ -82,6 +82,10 @@ class Guard:
     def _is_this_server(self, host: str) -> bool:
         # the owner of a name can let it lead to this server; nobody can do that with an address
         return host in self.names or (not self.settings.is_local and is_address(host))
+
+    def _is_own_page(self, origin: str, host: str) -> bool:
+        # a proxy may send its own address as the host; --allow-host names the page that the browser shows
+        return origin == host or _hostname(origin) in map(str.lower, self.settings.allowed_hosts)
 
     def _may_enter(self, path: str, headers: Headers, query_token: str) -> bool:
         token = self.settings.token

@@ -7,10 +7,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from PIL import Image
 
+from spq.common.files import expanded
 from spq.data.decode import load_image
 from spq.data.folder import file_of
 from spq.data.image_set import ImageSet
@@ -40,7 +40,7 @@ class Pictures:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self._root = Path(source).expanduser()
+        self._root = expanded(source)
         self._lock = threading.Lock()
         self._images: ImageSet | None = None
         self._positions: dict[str, int] = {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spq.common.files import user_cache
 from spq.common.parallel import cores
 
 MB = 1_000_000
@@ -19,7 +19,7 @@ def default_workers() -> int:
 
 def default_cache() -> Path:
     """Return a folder of the user. An index may be read-only, and several indexes of the same pictures share thumbnails."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spq" / "thumbnails"
+    return user_cache() / "thumbnails"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from spq.common.files import expanded
+from spq.common.timeout import answer_within
 from spq.data.decode import first_line
 from spq.errors import ConfigError, DataError
 
@@ -26,7 +28,7 @@ SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRM
 REGISTRY = "https://registry.npmjs.org"
 FILES = {"dist/ort.wasm.bundle.min.mjs": "ort.mjs", "dist/ort-wasm-simd-threaded.wasm": "ort.wasm"}
 LARGEST = 200_000_000  # bytes of a package, and of a file in it
-SECONDS = 60.0  # without a byte from the registry
+FIRST_SECONDS, SECONDS = 8.0, 60.0  # until the registry answers; then without a byte from it
 Reader = Callable[[str], bytes]  # path inside the package -> its bytes; KeyError where there is none
 
 
@@ -41,7 +43,7 @@ def read_runtime(source: str) -> tuple[str, dict[str, bytes]]:
     try:
         if source == FETCH:
             return _needed_files(_in_tar(_download()), f"{NAME} {VERSION}")
-        path = Path(source).expanduser()
+        path = expanded(source)
         if path.is_dir():
             return _needed_files(lambda name: _file(path / name), source)
         if path.stat().st_size > LARGEST:
@@ -99,7 +101,7 @@ def _download() -> bytes:
     if not url.startswith(("https://", "http://")):
         raise ConfigError(f"npm_config_registry {registry} is not a web address; give https://...")
     try:
-        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+        with answer_within(FIRST_SECONDS, lambda: urllib.request.urlopen(url, timeout=SECONDS)) as answer:
             data: bytes = answer.read(LARGEST)
     except (OSError, ValueError) as error:  # urllib's own are OSErrors
         reason = getattr(error, "reason", None) or error
