@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spq.cli.describe import counted
-from spq.cli.options import SEED, AsJson
+from spq.cli.options import SEED, AsJson, Threads
 from spq.cli.output import note
 from spq.config import load_recipe
 from spq.errors import ConfigError, DataError
@@ -35,6 +35,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for model, index and contact sheet.")] = Path("demo-out"),
     minutes: Annotated[float, typer.Option(min=0.01, help="Minutes of training.")] = 2.0,
     seed: Annotated[int, SEED] = 0,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Train, index, search and measure, offline and in minutes.

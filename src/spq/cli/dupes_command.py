@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from spq.cli.describe import listed
-from spq.cli.options import SEED, AsJson, ContactSheet, IndexFolder
+from spq.cli.options import SEED, AsJson, ContactSheet, IndexFolder, Threads
 from spq.cli.output import note
 from spq.errors import ConfigError
 
@@ -29,6 +29,7 @@ def dupes(
     csv: Annotated[Path | None, typer.Option(help="Also write a table of all groups.")] = None,
     html: ContactSheet = None,
     seed: Annotated[int, SEED] = 0,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Find identical files, and pictures that are re-encoded, edited or similar. It only reports, and deletes nothing.

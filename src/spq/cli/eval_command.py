@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spq.cli.options import AsJson, ModelFolder, ShorterBits
+from spq.cli.options import AsJson, ModelFolder, ShorterBits, Threads
 from spq.cli.output import note
 from spq.config import Distance
 from spq.errors import ConfigError
@@ -27,6 +27,7 @@ def evaluate(
     distance: Annotated[Distance | None, typer.Option(help="Overrides the model's distance.")] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Also measure classic methods.")] = False,
     plots: Annotated[Path | None, typer.Option(help="Folder for plots of precision-recall and P@N.")] = None,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure retrieval quality on labelled pictures.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from spq.cli.describe import counted, listed
-from spq.cli.options import AsJson
+from spq.cli.options import AsJson, Threads
 from spq.cli.output import note
 from spq.errors import ConfigError, ModelError, StoppedError
 
@@ -33,6 +33,7 @@ def export(
     ] = None,
     dupes: Annotated[bool, typer.Option("--dupes", help="web: also look for duplicates.")] = False,
     onnxruntime_web: Annotated[str | None, typer.Option(metavar="PATH|fetch", help=RUNTIME)] = None,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Export an index or a model for other tools.

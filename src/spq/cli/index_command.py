@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spq.cli.describe import counted, listed
-from spq.cli.options import SOURCES, AsJson, Device, ShorterBits
+from spq.cli.options import SOURCES, AsJson, Device, ShorterBits, Threads
 from spq.cli.output import note
 from spq.common.text import printable
 from spq.errors import ConfigError, StoppedError
@@ -33,6 +33,7 @@ def index(
     verify: Annotated[bool, typer.Option("--verify", help="Check all of OUT; exit status 1 if it has faults.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures into an index, or update an index.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from spq.cli.options import AsJson, ContactSheet, IndexFolder
+from spq.cli.options import AsJson, ContactSheet, IndexFolder, Threads
 from spq.cli.output import note
 
 METHODS = "How codes are scanned. auto picks the fastest exact method; only ivf is approximate."
@@ -46,9 +46,7 @@ def search(
     offset: Annotated[int, typer.Option(min=0, help="Skip this many answers at the start.")] = 0,
     html: ContactSheet = None,
     method: Annotated[Method, typer.Option(help=METHODS)] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads for several queries and for ivf. Default: all cores.")
-    ] = None,
+    threads: Threads = None,
     nprobe: Annotated[int | None, typer.Option(min=1, help="ivf: number of lists to scan.")] = None,
     recall_target: Annotated[float | None, typer.Option(help=RECALL)] = None,
     as_json: AsJson = False,

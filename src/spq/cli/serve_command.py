@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spq.cli.options import IndexFolder
+from spq.cli.options import IndexFolder, Threads
 from spq.cli.output import note
 
 
@@ -25,6 +25,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Another host name of this server.")
     ] = None,
+    threads: Threads = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for thumbnails. Default: in your cache folder.")] = None,
 ) -> None:
     """Serve a page to search the pictures, and an HTTP API. By default only this machine can reach it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from spq.cli.describe import codes_text, counted, listed
-from spq.cli.options import SEED, AsJson, Device, Images
+from spq.cli.options import SEED, AsJson, Device, Images, Threads
 from spq.cli.output import note
 from spq.config import Recipe, load_recipe
 from spq.errors import StoppedError
@@ -40,6 +40,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in OUT.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on pictures, without labels.
