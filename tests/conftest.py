@@ -19,6 +19,7 @@ sys.path.insert(1, str(Path(__file__).parent.parent / "benchmarks"))  # `from qu
 import web
 from models import tiny
 from spq.cli import main as cli
+from spq.cli import progress
 from spq.config import BackboneConfig, InputConfig, QuantizerConfig, Recipe, load_recipe
 from spq.data.image_set import subset
 from spq.data.open import open_images
@@ -26,6 +27,12 @@ from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 from spq.model.model import Model
 from spq.model.network import Network
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_lines_of_progress() -> None:
+    """Keep stderr the same however slow a test machine is; the tests of progress use a clock of their own."""
+    progress.FIRST_SECONDS = 600.0
 
 
 @pytest.fixture(scope="session")

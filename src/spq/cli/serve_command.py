@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import IndexFolder, Threads
 from spq.cli.output import note
 
 
+@when_stopped(f"the server had not started yet, {AGAIN}")
 def serve(
     index: IndexFolder,
     host: Annotated[
