@@ -20,7 +20,7 @@ from spq.training.budget import Budget, Ending, Stopwatch
 from spq.training.callbacks import TrainStatus
 from spq.training.train import train
 
-LIMIT = 6.0  # seconds
+LIMIT = 60.0  # seconds
 MINUTES = LIMIT / 60
 
 
@@ -55,34 +55,34 @@ def run(out: Path, recipe: Recipe, backbone: Busy, **options: Any) -> tuple[list
 
 
 def test_learning_ends_early_enough_to_measure_and_save_the_model(tmp_path: Path) -> None:
-    backbone = Busy(learning=0.002, describing=0.004)  # describing 160 pictures and their copies takes 1.3 s
+    backbone = Busy(learning=0.02, describing=0.02)  # describing 160 pictures and their copies takes 6.4 s
     seen, facts = run(tmp_path, small_recipe(), backbone)
     assert 0.95 * LIMIT <= backbone.now <= 1.05 * LIMIT
-    assert seen[-1].seconds < LIMIT - 1
+    assert seen[-1].seconds < LIMIT - 5
     assert facts["minutes"] == pytest.approx(backbone.now / 60, abs=0.01)  # of everything
 
 
 @pytest.mark.parametrize("factor", [3.0, 1 / 3])
 def test_the_budget_holds_when_other_programs_start_or_end(factor: float, tmp_path: Path) -> None:
-    backbone = Busy(0.002, 0.002, lambda now: factor if now > LIMIT / 3 else 1.0)
+    backbone = Busy(0.02, 0.01, lambda now: factor if now > LIMIT / 3 else 1.0)
     run(tmp_path, small_recipe(), backbone)
     assert 0.9 * LIMIT <= backbone.now <= 1.1 * LIMIT
 
 
 def test_the_time_for_reading_pictures_and_for_starting_the_program_counts(tmp_path: Path) -> None:
-    backbone = Busy(0.002, 0.001)
+    backbone = Busy(0.02, 0.01)
 
     def read(done: int) -> None:
-        backbone.now += 2.0 * (done == COUNT)
+        backbone.now += 20.0 * (done == COUNT)
 
-    seen, facts = run(tmp_path, small_recipe(), backbone, on_load=read, began=-1.0)
-    assert 0.95 * LIMIT <= backbone.now + 1 <= 1.05 * LIMIT
+    seen, facts = run(tmp_path, small_recipe(), backbone, on_load=read, began=-10.0)
+    assert 0.95 * LIMIT <= backbone.now + 10 <= 1.05 * LIMIT
     assert facts["minutes"] == pytest.approx(MINUTES, rel=0.1)
-    assert 0 < seen[0].seconds_left < LIMIT - 3
+    assert 0 < seen[0].seconds_left < LIMIT - 30
 
 
 def test_the_finish_takes_its_share_and_no_more(tmp_path: Path) -> None:
-    backbone = Busy(0.002, 0.001)
+    backbone = Busy(0.02, 0.01)
     seen, _ = run(tmp_path, with_finish(small_recipe(), epochs=20, share=0.3), backbone, on_stage=costs(backbone))
     network = max(status.seconds for status in seen if status.part == "network")
     assert 0.55 * LIMIT <= network <= 0.75 * LIMIT
@@ -101,10 +101,10 @@ def costs(backbone: Busy) -> Callable[[str, int, int], None]:
 
 def test_head_and_codes_on_features_end_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
-    backbone = Busy(0.002, 0.003)
+    backbone = Busy(0.02, 0.01)
 
     def pass_time(status: TrainStatus) -> None:
-        backbone.now += 0.05
+        backbone.now += 0.5
 
     monkeypatch.setattr("spq.training.run.LOG_SECONDS", 0.0)
     recipe = replace(FROZEN, train=replace(FROZEN.train, minutes=MINUTES))
@@ -118,10 +118,10 @@ def test_head_and_codes_on_features_end_in_time(tmp_path: Path, monkeypatch: pyt
 def test_estimating_the_end_does_not_change_the_training(tmp_path: Path) -> None:
     """With a budget that never ends, the epochs of a recipe without minutes give the same weights."""
     torch.manual_seed(0)
-    weights = Busy(0.002, 0.003).state_dict()
+    weights = Busy(0.02, 0.01).state_dict()
     found = []
     for name, minutes in (("a", 0.0), ("b", 1e6)):
-        backbone = Busy(0.002, 0.003)
+        backbone = Busy(0.02, 0.01)
         backbone.load_state_dict(weights)
         networks: list[Tensor] = []
 
@@ -139,7 +139,7 @@ def test_estimating_the_end_does_not_change_the_training(tmp_path: Path) -> None
 
 
 def test_a_deadline_is_the_end_of_learning_so_nothing_is_reserved(tmp_path: Path) -> None:
-    backbone = Busy(0.002, 0.004)
+    backbone = Busy(0.02, 0.01)
     seen: list[TrainStatus] = []
     train(
         sample_images(), small_recipe(), tmp_path, backbone=backbone, clock=backbone.clock, deadline=LIMIT,

@@ -7,6 +7,7 @@ out, before learning and a few times during it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,12 +71,23 @@ class Budget:
         self.watch = Stopwatch(clock, before, start)
         self.ending = Ending()
         self._try_out: Callable[[], Ending] | None = None
+        self._cost = 0.0  # seconds that the last estimate took
 
     def plan_ending(self, try_out: Callable[[], Ending]) -> None:
         """Reserve time for the end, as `try_out` estimates it now and at each `estimate_again`."""
-        self._try_out, self.ending = try_out, try_out()
+        self._try_out, self.ending = try_out, self._estimate(try_out)
 
-    def estimate_again(self) -> None:
-        """Update the estimate, because other programs may use more or less of the machine than before."""
-        if self._try_out:
-            self.ending = self.ending.mean(self._try_out())
+    def estimate_again(self, most: float = math.inf) -> None:
+        """Update the estimate, because other programs may use more or less of the machine than before.
+
+        Args:
+            most: seconds that this may take; else the estimate stays.
+        """
+        if self._try_out and self._cost <= most:
+            self.ending = self.ending.mean(self._estimate(self._try_out))
+
+    def _estimate(self, try_out: Callable[[], Ending]) -> Ending:
+        watch = Stopwatch(self.watch.clock)
+        ending = try_out()
+        self._cost = watch.elapsed
+        return ending

@@ -28,7 +28,8 @@ from spq.training.optimizers import lr_factor
 __all__ = ["Part", "Run", "Stopwatch", "step_seed"]
 
 LOG_SECONDS = 10.0
-TRY_OUTS = (0.5, 0.8, 0.95)  # shares of a loop after which the time for the end is estimated again
+TRY_OUTS = (0.5, 0.9)  # shares of a loop after which the time for the end is estimated again
+TRY_OUT_SHARE = 0.02  # of the loop: an estimate must not take longer
 RECENT = 8  # batches whose descriptors the health of a status is measured on
 SHOWN_SHARE = 0.1  # of the progress, for a finish that has no share of the minutes
 
@@ -89,11 +90,16 @@ class Run:
     @property
     def done(self) -> float:
         """Share of this loop's budget that is spent, by steps or by seconds, whichever ends first."""
-        start, train = max(self.part.seconds[0], self.progress.began), self.part.recipe.train
-        end = self.part.seconds[1] - (self.training.budget.ending.seconds - self.planned)
+        (start, end), train = self._span, self.part.recipe.train
         by_steps = 0.0 if train.minutes > 0 else self.progress.step / (train.epochs * self.part.steps_per_epoch)
         by_seconds = (self.watch.seconds - start) / max(end - start, 1e-9)
         return min(1.0, max(by_steps, by_seconds))
+
+    @property
+    def _span(self) -> tuple[float, float]:
+        """Start and end of this loop, in seconds of the training; the end follows the estimates of what comes after it."""
+        later = self.training.budget.ending.seconds - self.planned
+        return max(self.part.seconds[0], self.progress.began), self.part.seconds[1] - later
 
     @property
     def done_of_all(self) -> float:
@@ -156,7 +162,8 @@ class Run:
         self.loss, elapsed = loss.detach(), self.own_watch.elapsed
         if self.tried_out < sum(self.done >= share for share in TRY_OUTS):
             self.tried_out += 1
-            self.training.budget.estimate_again()
+            start, end = self._span
+            self.training.budget.estimate_again(TRY_OUT_SHARE * (end - start))
         if elapsed - self.last_log >= LOG_SECONDS or self.done >= 1 or self.interrupted:
             self.last_log = elapsed
             self._write_status()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from spq.model.model import Model
 from spq.model.network import Network
+from spq.model.quantizer import Quantizer
 from spq.training import fidelity
 from spq.training.budget import Ending, Stopwatch
 from spq.training.context import Training
@@ -24,7 +25,7 @@ from spq.training.refit import refit
 FIT_IMAGES = 20_000  # about how many pictures are described again at the end
 LEAST_PICTURES = 1000  # that are described even if the minutes are over
 DESCRIBING_SHARE = 0.2  # of the minutes at most
-TRIED_PICTURES, TRIED_COPIES = 32, 8  # how many estimate the time that all of them take
+TRIED_PICTURES, TRIED_ITERATIONS = 32, 2  # how many estimate the time that all of them take
 
 
 @dataclass(frozen=True)
@@ -116,19 +117,31 @@ def estimate_ending(training: Training, network: Network) -> Ending:
 def estimate_measuring(training: Training, network: Network, some: Sample, count: int) -> float:
     """Estimate the seconds that `save_measured` will take on a sample of `count` pictures, from some of them."""
     clock, recipe = training.options.clock, training.recipe
-    quantizer = copy.deepcopy(network.quantizer).to("cpu")
-    queries = np.arange(min(TRIED_COPIES, len(some.descriptors)))
-    many = torch.from_numpy(some.descriptors)[torch.arange(min(count, fidelity.PICTURES)) % len(some.descriptors)]
+    quantizer, size = copy.deepcopy(network.quantizer).to("cpu"), len(some.descriptors)
+    many = torch.from_numpy(some.descriptors)[torch.arange(min(count, fidelity.PICTURES)) % size]
+    queries = min(fidelity.QUERIES, len(many))
+    rows = np.arange(min(TRIED_PICTURES, size, queries))
     watch = Stopwatch(clock)
     with _same_modes(network):
-        fidelity.describe_copies(network.eval(), some.read_pixels(queries)[0], recipe.input, len(queries))
-    fidelity.measure_fidelity(many, many[: len(queries)], queries, quantizer)
-    measuring = watch.elapsed * min(fidelity.QUERIES, len(many)) / len(queries)
-    if not recipe.train.refit:
-        return measuring
+        fidelity.describe_copies(network.eval(), some.read_pixels(rows)[0], recipe.input, len(rows))
+    seconds = watch.elapsed * queries / len(rows)
+    few, more = (_seconds_to_measure(many, rows[:n], quantizer, clock) for n in (1, len(rows)))
+    seconds += few + max(0.0, more - few) * (queries - 1) / max(
+        len(rows) - 1, 1
+    )  # part of the time is the same for any number
+    if recipe.train.refit:
+        watch = Stopwatch(clock)
+        refit(quantizer, many, TRIED_ITERATIONS)
+        seconds += watch.elapsed * REFIT_ITERATIONS / TRIED_ITERATIONS * count / len(many)
+    return seconds
+
+
+def _seconds_to_measure(
+    x: torch.Tensor, rows: NDArray[np.int64], quantizer: Quantizer, clock: Callable[[], float]
+) -> float:
     watch = Stopwatch(clock)
-    refit(quantizer, many, iterations=1)
-    return measuring + watch.elapsed * REFIT_ITERATIONS * count / len(many)
+    fidelity.measure_fidelity(x, x[rows], rows, quantizer)
+    return watch.elapsed
 
 
 @contextmanager

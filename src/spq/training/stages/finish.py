@@ -37,8 +37,8 @@ def finish_head(training: Training, trained: Trained) -> Model:
     """Train a new head and new codebooks, and save the model.
 
     They learn from at most PICTURES pictures, drawn at random. If the recipe gives minutes, a share of them is reserved for
-    the finish. A third of that time goes into features, of as many pictures as possible, and a third into neighbours, among as
-    many as possible. The rest is for learning.
+    the finish. Half of that time goes into features, of as many pictures as possible, and at most a quarter into neighbours,
+    among as many as possible. The rest is for learning.
 
     Args:
         trained: where stage `network` ended; its backbone does not change.
@@ -56,8 +56,8 @@ def finish_head(training: Training, trained: Trained) -> Model:
         progress, neighbour_ids = checkpoint.restore(network, optimizers), checkpoint.neighbour_ids.to(training.device)
         features = _describe(training, network, order[: len(neighbour_ids)], math.inf)
     else:
-        features = _describe(training, network, order, reserved / 3)
-        neighbour_ids = _find_neighbours(training, features, reserved / 3)
+        features = _describe(training, network, order, reserved / 2)
+        neighbour_ids = _find_neighbours(training, features, reserved / 4)
         progress = Progress(0, watch.seconds, trained.facts, watch.seconds)
     batch_size = choose_batch_size(replace(training, recipe=own_recipe), len(features), training.pixels.failures)
     seconds = progress.began, max(training.seconds, watch.seconds + least) if recipe.finish.share else math.inf
