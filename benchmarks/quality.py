@@ -182,7 +182,7 @@ class Bench:
         o = self.options
         recipe, ablation = variant(job.variant, job.bits, o.minutes, o.epochs)
         recipe = replace(recipe, train=replace(recipe.train, seed=job.seed, checkpoint_minutes=o.every))
-        with TrainingBar(len(self.protocol.training)) as bar:
+        with TrainingBar() as bar:
 
             def on_status(status: Any) -> None:
                 bar.update(status)
@@ -190,7 +190,7 @@ class Bench:
 
             model = train(
                 self.protocol.training, recipe, folder, resume=True, device=o.device, objective=ablation.objective,
-                on_load=bar.loading, on_status=on_status,
+                on_stage=bar.stage, on_status=on_status,
             )  # fmt: skip
         if ablation.pq:
             finish(model, model.embed(self.data(recipe.input.size).gallery), pq=True)

@@ -22,6 +22,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once; no test ask
 import web
 from models import tiny
 from spq.cli import main as cli
+from spq.cli import progress
 from spq.config import BackboneConfig, InputConfig, QuantizerConfig, Recipe, load_recipe
 from spq.data.image_set import subset
 from spq.data.open import open_images
@@ -29,6 +30,12 @@ from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 from spq.model.model import Model
 from spq.model.network import Network
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_lines_of_progress() -> None:
+    """Keep stderr the same however slow a test machine is; the tests of progress use a clock of their own."""
+    progress.FIRST_SECONDS = 600.0
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,9 @@ from spq.errors import ConfigError
 from spq.model.model import Model
 from spq.training.callbacks import TrainStatus
 from spq.training.checkpoint import read_checkpoint
-from spq.training.neighbours import neighbours
+from spq.training.context import Training, TrainOptions
+from spq.training.neighbours import POOL, neighbours
+from spq.training.stages.finish import _find_neighbours
 from spq.training.train import train
 
 
@@ -87,8 +89,8 @@ def test_a_finish_by_the_clock_describes_some_pictures_and_resumes_with_the_same
     images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spq.training.stages.finish.CHUNK", 8)  # 20 chunks
-    # of 6 seconds 5.4 are for the finish, and 1.8 of these for features
-    timed = replace(with_finish(recipe, epochs=100_000, share=0.9), train=replace(recipe.train, minutes=0.1))
+    # of 12 seconds about 4 are for the end, and 7 for the finish; half of these are for features
+    timed = replace(with_finish(recipe, epochs=100_000, share=0.9), train=replace(recipe.train, minutes=0.2))
     clock = FakeClock(0.1)
 
     def stop(status: TrainStatus) -> None:
@@ -144,3 +146,24 @@ def test_a_given_backbone_still_learns_after_a_training_that_froze_it(
 def test_settings_out_of_range_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         FinishConfig(**{"epochs": 1, **values})
+
+
+def test_neighbours_are_sought_among_as_many_pictures_as_there_is_time_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, pools = 0.0, []
+
+    def slow_neighbours(features: Any, count: int, seed: int, device: Any, pool: int = POOL, *_: Any) -> torch.Tensor:
+        nonlocal now
+        pools.append(min(pool, len(features)))
+        now += (pools[-1] / 1000) ** 2  # a second for 1,000 pictures
+        return torch.zeros(len(features), count, dtype=torch.long)
+
+    monkeypatch.setattr("spq.training.stages.finish.neighbours", slow_neighbours)
+    options = TrainOptions(clock=lambda: now)
+    training = Training(sample_images(16), with_finish(small_recipe()), tmp_path, torch.device("cpu"), options)
+    features = np.zeros((10_000, 1, 2), np.float32)
+    for seconds, pool in ((16.0, 4000), (0.1, 1000), (1e6, 10_000)):
+        pools.clear()
+        _find_neighbours(training, features, seconds)
+        assert pools == [1000, pool]

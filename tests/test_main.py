@@ -188,3 +188,25 @@ def test_a_model_with_distance_dot_works_in_every_command(
     assert json.loads(capsys.readouterr().out)["map"] == scores["dot"] != scores["l2"]
     assert run_spq("eval", tmp_path / "m", *queries, "--distance", "cosine") == 2
     assert "'cosine' is not one of 'l2', 'sqeuclidean', 'dot'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train nowhere --out {t}/m", "index nowhere --model {t}/m --out {t}/i", "search {t}/i q.jpg", "dupes {t}/i",
+        "serve {t}/i", "eval {t}/m --gallery nowhere --queries nowhere", "export {t}/i --to faiss --out {t}/x",
+        "demo nowhere --out {t}/d",
+    ],
+)  # fmt: skip
+def test_a_number_of_threads_is_set_before_a_command_begins(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr("spq.cli.options.use_threads", given.append)
+    words = command.format(t=tmp_path).split()
+    assert run_spq(*words) == 1  # there is nothing to work on
+    assert given == []
+    assert run_spq(*words, "--threads", 3) == 1
+    assert given == [3]
+    assert run_spq(*words, "--threads", 0) == 2
+    assert "'--threads': 0 is not in the range" in capsys.readouterr().err

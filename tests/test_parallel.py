@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from spq.common import parallel
 from spq.common.parallel import AHEAD, batches, map_in_order
 
 
@@ -107,3 +111,32 @@ def test_batches_are_read_one_by_one() -> None:
     assert next(parts) == [0, 1]
     assert next(values) == 2
     assert list(parts) == [[3, 4]]
+
+
+def what_openmp_reads(calls: str, **variables: str) -> tuple[str, str]:
+    """The settings of FAISS's OpenMP after some calls of `parallel`, and what the program prints at its end."""
+    code = f"from spq.common.parallel import *; {calls}; import faiss; print(faiss.omp_get_max_threads(), cores())"
+    names = {*parallel.THREAD_VARIABLES, *parallel.PASSIVE, *parallel.OTHER_WAIT_VARIABLES}
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | {"OMP_DISPLAY_ENV": "VERBOSE"} | variables, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return done.stderr, done.stdout
+
+
+def test_threads_of_openmp_sleep_while_they_wait_unless_the_user_says_how_they_wait() -> None:
+    assert "GOMP_SPINCOUNT = '0'" in what_openmp_reads("print(wait_passively())")[0]
+    settings, printed = what_openmp_reads("print(wait_passively())", OMP_WAIT_POLICY="ACTIVE")
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in settings  # GNU's library then spins for long
+    assert printed.startswith("False")
+    settings, printed = what_openmp_reads("import faiss; print(wait_passively())")  # too late, so nothing is changed
+    assert "GOMP_SPINCOUNT = '0'" not in settings
+    assert printed.startswith("False")
+
+
+def test_a_given_number_of_threads_holds_for_openmp_loaded_before_or_after_and_for_own_threads() -> None:
+    settings, printed = what_openmp_reads("use_threads(3)", OMP_NUM_THREADS="1")
+    assert "OMP_NUM_THREADS = '3'" in settings
+    assert printed == "3 3\n"
+    assert what_openmp_reads("import faiss; use_threads(3)", OMP_NUM_THREADS="1")[1] == "3 3\n"

@@ -96,9 +96,9 @@ def test_a_stopwatch_adds_the_seconds_before() -> None:
 
 def test_a_budget_of_minutes_ends_the_training(images: ImageSet, tmp_path: Path) -> None:
     seen: list[TrainStatus] = []
-    model = train(images, small_recipe(minutes=0.1), tmp_path, on_status=seen.append, clock=FakeClock(0.05))
+    model = train(images, small_recipe(minutes=0.1), tmp_path, on_status=seen.append, clock=FakeClock(0.02))
     assert seen[-1].done == 1.0
-    assert 6 <= seen[-1].seconds < 7
+    assert 4.5 <= seen[-1].seconds < 6  # the rest is for the end: tests/test_budget.py
     assert seen[-1].step > 3  # it did not end by its epochs, nor at once
     assert model.training["minutes"] == pytest.approx(0.1, abs=0.03)
 
@@ -116,9 +116,11 @@ def test_the_finish_gets_its_share_of_the_minutes(images: ImageSet, tmp_path: Pa
     recipe = with_finish(small_recipe(minutes=0.1), epochs=10_000)
     train(images, recipe, tmp_path, on_status=seen.append, clock=FakeClock(0.02))
     last = {status.part: status for status in seen}
-    assert 4.5 <= last["network"].seconds < 5  # of 6 seconds, a quarter is for the finish
+    assert (
+        3.5 <= last["network"].seconds < 4.5
+    )  # of 6 seconds, one is for the end, and a quarter of the rest for the finish
     assert last["network"].done == pytest.approx(0.75)
-    assert 6 <= last["head and codes"].seconds < 6.5
+    assert 5 <= last["head and codes"].seconds < 6
     assert last["head and codes"].done == 1.0
 
 

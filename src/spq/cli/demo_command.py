@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spq.cli.describe import counted
-from spq.cli.options import SEED, AsJson
+from spq.cli.failures import when_stopped
+from spq.cli.options import SEED, AsJson, Threads
 from spq.cli.output import note
 from spq.config import load_recipe
 from spq.errors import ConfigError, DataError
@@ -28,6 +29,7 @@ SIDE_OF_SAMPLE, SIDE_OF_PHOTOS = 28, 64  # pixels of the network's input
 MARK = "demo.json"  # a folder with this file is the output of an earlier demo
 
 
+@when_stopped("the demo is not finished, the same command starts it again")
 def demo(
     folder: Annotated[
         str | None, typer.Argument(metavar="FOLDER", help="Your pictures. Default: the sample of spq.")
@@ -35,6 +37,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for model, index and contact sheet.")] = Path("demo-out"),
     minutes: Annotated[float, typer.Option(min=0.01, help="Minutes of training.")] = 2.0,
     seed: Annotated[int, SEED] = 0,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Train, index, search and measure, offline and in minutes.
@@ -99,8 +102,8 @@ def _train(gallery: ImageSet, out: Path, minutes: float, seed: int, side: int) -
     from spq.training.train import train
 
     recipe = with_options(load_recipe("fast"), bits=BITS, minutes=minutes, seed=seed, image_size=side)
-    with TrainingBar(len(gallery)) as bar:
-        return train(gallery, recipe, out, on_load=bar.loading, on_status=bar.update)
+    with TrainingBar() as bar:
+        return train(gallery, recipe, out, on_stage=bar.stage, on_status=bar.update)
 
 
 def _contact_sheet(index: ImageIndex, gallery: ImageSet, queries: ImageSet | None, out: Path, seed: int) -> None:

@@ -8,6 +8,7 @@ import platform
 from typing import Any
 
 from spq.cli.describe import aligned
+from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import AsJson
 
 EXTRAS = {
@@ -18,6 +19,7 @@ CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "avif": "AVIF", "jpg_200
 PACKAGES = ("spq-retrieval", "torch", "torchvision", "faiss-cpu", "numpy", "pillow", "timm")
 
 
+@when_stopped(f"nothing was changed, {AGAIN}")
 def doctor(as_json: AsJson = False) -> None:
     """Report what this machine can do, and what is missing.
 

@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 
 from spq.cli.describe import listed
-from spq.cli.options import SEED, AsJson, ContactSheet, IndexFolder
+from spq.cli.failures import AGAIN, when_stopped
+from spq.cli.options import SEED, AsJson, ContactSheet, IndexFolder, Threads
 from spq.cli.output import note
 from spq.errors import ConfigError
 
 
+@when_stopped(f"pictures and index are as they were, {AGAIN}")
 def dupes(
     index: IndexFolder,
     threshold: Annotated[
@@ -29,6 +31,7 @@ def dupes(
     csv: Annotated[Path | None, typer.Option(help="Also write a table of all groups.")] = None,
     html: ContactSheet = None,
     seed: Annotated[int, SEED] = 0,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Find identical files, and pictures that are re-encoded, edited or similar. It only reports, and deletes nothing.
@@ -36,7 +39,7 @@ def dupes(
     Example: spq dupes photos.index --csv copies.csv --html copies.html
     """
     from spq.cli.checks import check_file
-    from spq.cli.progress import counting
+    from spq.cli.progress import Stages
     from spq.cli.reports import dupes_report
     from spq.data.open import open_images
     from spq.dupes.find import find_duplicates
@@ -46,9 +49,9 @@ def dupes(
         raise ConfigError(f"--threshold must be a distance of 0 or more, got {threshold:g}")
     check_file("--csv", csv)
     check_file("--html", html)
-    with ImageIndex.open(index) as opened, counting("comparing") as progress:
+    with ImageIndex.open(index) as opened, Stages() as stages:
         images = open_images(opened.store.manifest.source)
-        report = find_duplicates(opened, images, threshold=threshold, recall=recall, seed=seed, progress=progress)
+        report = find_duplicates(opened, images, threshold=threshold, recall=recall, seed=seed, progress=stages.stage)
     if csv:
         dupes_report.write_csv(csv, report)
     if html:

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from spq.cli.options import AsJson, ModelFolder, ShorterBits
+from spq.cli.failures import AGAIN, when_stopped
+from spq.cli.options import AsJson, ModelFolder, ShorterBits, Threads
 from spq.cli.output import note
 from spq.config import Distance
 from spq.errors import ConfigError
 
 
+@when_stopped(f"nothing was changed, {AGAIN}")
 def evaluate(
     model: ModelFolder,
     protocol: Annotated[
@@ -27,6 +29,7 @@ def evaluate(
     distance: Annotated[Distance | None, typer.Option(help="Overrides the model's distance.")] = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Also measure classic methods.")] = False,
     plots: Annotated[Path | None, typer.Option(help="Folder for plots of precision-recall and P@N.")] = None,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure retrieval quality on labelled pictures.
@@ -41,10 +44,14 @@ def evaluate(
     check_folder("--plots", plots)
     chosen = load_protocol(protocol, root=root) if protocol else custom_protocol(str(gallery), str(queries))
     from spq.api import SPQ
+    from spq.cli.progress import Stages
     from spq.evaluation.evaluate import evaluate as run_evaluation
 
     loaded = SPQ.load(model).truncate(bits)
-    report = run_evaluation(loaded, chosen, at=at, distance=distance, baselines=baselines, progress=note)
+    with Stages() as stages:
+        report = run_evaluation(
+            loaded, chosen, at=at, distance=distance, baselines=baselines, progress=note, on_stage=stages.stage
+        )
     if plots:
         for path in report.save_plots(plots):
             note(f"wrote {path}")

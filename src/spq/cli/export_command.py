@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from spq.cli.describe import counted, listed
-from spq.cli.options import AsJson
+from spq.cli.failures import AGAIN, CONTINUE, when_stopped
+from spq.cli.options import AsJson, Threads
 from spq.cli.output import note
-from spq.errors import ConfigError, ModelError, StoppedError
+from spq.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from spq.web.site.site import Options
@@ -33,6 +34,7 @@ def export(
     ] = None,
     dupes: Annotated[bool, typer.Option("--dupes", help="web: also look for duplicates.")] = False,
     onnxruntime_web: Annotated[str | None, typer.Option(metavar="PATH|fetch", help=RUNTIME)] = None,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Export an index or a model for other tools.
@@ -44,12 +46,8 @@ def export(
     Example: spq export photos.index --to web --out site/ --onnxruntime-web fetch
     """
     web = web_options(to, thumbnail, dupes, onnxruntime_web)
-    try:
+    with when_stopped(f"nothing was written, {AGAIN}" if web is None else f"finished thumbnails are kept, {CONTINUE}"):
         facts = write_export(path, to, out, web)
-    except KeyboardInterrupt:
-        if web is None:
-            raise
-        raise StoppedError("stopped; finished thumbnails are kept, run the same command to continue") from None
     if as_json:
         print(json.dumps({"out": str(out), **facts}))
     else:
@@ -81,16 +79,20 @@ def write_export(path: Path, to: Format, out: Path, web: Options | None = None) 
 
         return export_onnx(Model.load(path / "model" if is_index else path), out)
     if to == "web":
-        from spq.cli.progress import counting
+        from spq.cli.progress import Stages
         from spq.web.site.site import Options, export_web
 
-        with counting("thumbnails") as progress:
-            return export_web(path, out, web or Options(), progress)
+        with Stages() as stages:
+            return export_web(path, out, web or Options(), stages.stage)
+    from spq.cli.progress import counting
     from spq.index.export import export_codes, export_faiss
     from spq.index.store import Store
 
-    with Store.open(path) as store:
-        return (export_faiss if to == "faiss" else export_codes)(store, out)
+    with Store.open(path) as store, counting("exporting codes") as progress:
+        progress(0, len(store))
+        facts = (export_faiss if to == "faiss" else export_codes)(store, out)
+        progress(len(store), len(store))
+        return facts
 
 
 def web_options(to: Format, thumbnail: int | None, dupes: bool, runtime: str | None) -> Options | None:

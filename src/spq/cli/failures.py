@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from spq.errors import StoppedError
+
+AGAIN, CONTINUE = "run the same command again", "run the same command to continue"
 
 
 def explanation(error: Exception) -> tuple[str, int] | None:
@@ -22,6 +28,15 @@ def explanation(error: Exception) -> tuple[str, int] | None:
         place = f": {error.filename}" if error.filename else ""
         return f"{error.strerror or error}{place}", 1
     return None
+
+
+@contextmanager
+def when_stopped(message: str) -> Iterator[None]:
+    """Say what is kept, and how to continue, if Ctrl-C ends the block or the decorated command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise StoppedError(f"stopped; {message}") from None
 
 
 def as_options(message: str, options: set[str]) -> str:

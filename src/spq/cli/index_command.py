@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spq.cli.describe import counted, listed
-from spq.cli.options import SOURCES, AsJson, Device, ShorterBits
+from spq.cli.failures import CONTINUE, when_stopped
+from spq.cli.options import SOURCES, AsJson, Device, ShorterBits, Threads
 from spq.cli.output import note
 from spq.common.text import printable
-from spq.errors import ConfigError, StoppedError
+from spq.errors import ConfigError
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from spq.model.model import Model
 
 
+@when_stopped(f"encoded pictures are kept, {CONTINUE}")
 def index(
     out: Annotated[Path, typer.Option(help="Index folder to write or to update.")],
     images: Annotated[str | None, typer.Argument(metavar="IMAGES", help=SOURCES)] = None,
@@ -33,6 +35,7 @@ def index(
     verify: Annotated[bool, typer.Option("--verify", help="Check all of OUT; exit status 1 if it has faults.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures into an index, or update an index.
@@ -48,11 +51,8 @@ def index(
         raise ConfigError("give IMAGES and --model MODEL, or only --compact or --verify; see spq index --help")
     report, facts = None, dict[str, Any]()
     if images and model:
-        try:
-            source = _open(images, out)
-            report, facts = _update(out, source, _load(model, device), bits, keep_missing, wait)
-        except KeyboardInterrupt:
-            raise StoppedError("stopped; encoded pictures are kept, run the same command to continue") from None
+        source = _open(images, out)
+        report, facts = _update(out, source, _load(model, device), bits, keep_missing, wait)
     sizes, facts = _compact(out, wait) if compact else (None, facts)
     faults, facts = _verify(out, facts) if verify else (None, facts)
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spq.cli.describe import aligned, codes_text
+from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import AsJson
 from spq.cli.output import note
 from spq.errors import ModelError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SAMPLED = 100_000  # codes of an index in the sample
 
 
+@when_stopped(f"nothing was changed, {AGAIN}")
 def info(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A model or an index folder.")],
     html: Annotated[Path | None, typer.Option(help="Also write a page of the pictures that share a codeword.")] = None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from spq.common.parallel import use_threads
+
 SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
 SEED = typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same result on the same machine.")
 
@@ -15,5 +17,18 @@ Images = Annotated[str, typer.Argument(metavar="IMAGES", help=SOURCES)]
 IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+def _use_threads(count: int | None) -> int | None:
+    """Apply --threads while the command line is read: commands load torch, FAISS and NumPy only after that."""
+    if count is not None:
+        use_threads(count)
+    return count
+
+
+# Commands only declare this one.
+Threads = Annotated[
+    int | None, typer.Option(min=1, callback=_use_threads, help="Number of threads. Default: all cores.")
+]
 ContactSheet = Annotated[Path | None, typer.Option(help="Also write a contact sheet.")]
 ShorterBits = Annotated[int | None, typer.Option(help="One of the model's shorter codes; spq info lists them.")]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,11 +63,14 @@ def parse_weights(text: str | None) -> list[float] | None:
         raise ConfigError(f"--weights {text} is not numbers; write --weights 1,2,0.5") from None
 
 
-def read_request(names: QueryNames, size: int, options: Mapping[str, Any]) -> SearchRequest:
+def read_request(
+    names: QueryNames, size: int, options: Mapping[str, Any], progress: Callable[[int, int], None] = lambda *_: None
+) -> SearchRequest:
     """The request of a command line, with each picture decoded, once.
 
     Args:
         size: side of the pictures that the model sees. options: of `SearchRequest`.
+        progress: called with (pictures read, pictures to read).
     Raises:
         ImageError: a picture cannot be read. ConfigError: as `SearchRequest`.
     """
@@ -75,8 +79,12 @@ def read_request(names: QueryNames, size: int, options: Mapping[str, Any]) -> Se
 
     stdin = sys.stdin.buffer.read() if "-" in [*names.images, *names.negative] else b""
 
+    read, total = count(1), len(names.images) + len(names.negative)
+
     def load(name: str, size: int | None) -> Image.Image:
-        return load_image(stdin if name == "-" else name, size)
+        picture = load_image(stdin if name == "-" else name, size)
+        progress(next(read), total)
+        return picture
 
     in_full = options["box"] is not None  # a box counts the pixels of the full picture
     pictures = [load(name, None if in_full else size) for name in names.images]

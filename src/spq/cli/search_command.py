@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from spq.cli.options import AsJson, ContactSheet, IndexFolder
+from spq.cli.failures import AGAIN, when_stopped
+from spq.cli.options import AsJson, ContactSheet, IndexFolder, Threads
 from spq.cli.output import note
 
 METHODS = "How codes are scanned. auto picks the fastest exact method; only ivf is approximate."
@@ -26,6 +27,7 @@ WHERE = (
 Method = Literal["auto", "exact", "bucket", "fast", "ivf"]  # as in `spq.pq.scan`, which loads NumPy
 
 
+@when_stopped(f"the index is as it was, {AGAIN}")
 def search(
     index: IndexFolder,
     images: Annotated[
@@ -46,9 +48,7 @@ def search(
     offset: Annotated[int, typer.Option(min=0, help="Skip this many answers at the start.")] = 0,
     html: ContactSheet = None,
     method: Annotated[Method, typer.Option(help=METHODS)] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads for several queries and for ivf. Default: all cores.")
-    ] = None,
+    threads: Threads = None,
     nprobe: Annotated[int | None, typer.Option(min=1, help="ivf: number of lists to scan.")] = None,
     recall_target: Annotated[float | None, typer.Option(help=RECALL)] = None,
     as_json: AsJson = False,
@@ -68,6 +68,7 @@ def search(
     Example: spq search photos.index --id 17 --fold --offset 20
     """
     from spq.cli.checks import check_file
+    from spq.cli.progress import counting
     from spq.cli.search import QueryNames, line, parse_box, parse_weights, read_request, write_sheet
     from spq.index.image_index import ImageIndex
 
@@ -78,7 +79,8 @@ def search(
     }  # fmt: skip
     check_file("--html", html)
     with ImageIndex.open(index) as opened:
-        request = read_request(names, opened.model_copy.input_size, options)
+        with counting("reading pictures") as progress:
+            request = read_request(names, opened.model_copy.input_size, options, progress)
         if method == "ivf" or nprobe or recall_target:
             note(_lists_text(len(opened), opened.store.manifest.num_codebooks, method))
         (hits,) = opened.hits(request)

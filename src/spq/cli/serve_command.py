@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
-from spq.cli.options import IndexFolder
+from spq.cli.failures import AGAIN, when_stopped
+from spq.cli.options import IndexFolder, Threads
 from spq.cli.output import note
 from spq.common.files import has_home
 
 
+@when_stopped(f"the server had not started yet, {AGAIN}")
 def serve(
     index: IndexFolder,
     host: Annotated[
@@ -26,6 +28,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Another host name of this server.")
     ] = None,
+    threads: Threads = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for thumbnails. Default: in your cache folder.")] = None,
 ) -> None:
     """Serve a page to search the pictures, and an HTTP API. By default only this machine can reach it.

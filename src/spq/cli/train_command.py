@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from spq.cli.describe import codes_text, counted, listed
-from spq.cli.options import SEED, AsJson, Device, Images
+from spq.cli.failures import AGAIN, CONTINUE
+from spq.cli.options import SEED, AsJson, Device, Images, Threads
 from spq.cli.output import note
 from spq.config import Recipe, load_recipe
 from spq.errors import StoppedError
@@ -32,7 +35,7 @@ def train(
     start: Annotated[Path | None, typer.Option(help="Model folder whose weights training starts from.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Budget in passes over the pictures.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Budget in minutes, instead of epochs.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Budget from start to saved model, instead of epochs.")] = None,
     seed: Annotated[int | None, SEED] = None,
     device: Device = "auto",
     precision: Annotated[
@@ -40,6 +43,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in OUT.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on pictures, without labels.
@@ -48,6 +52,7 @@ def train(
 
     Example: spq train photos/ --out photos.spq --recipe head --backbone timm/resnet50
     """
+    began = time.monotonic()  # the minutes include the seconds in which libraries load
     from spq.cli.checks import check_model_out, check_start, check_tensorboard, parse_lengths
     from spq.data.open import open_images
     from spq.model.weights import check_at_hand
@@ -63,10 +68,13 @@ def train(
         check_at_hand(backbone or config.backbone.name)
     if tensorboard:
         check_tensorboard()
-    source = open_images(images)
-    note(listed("left out", [*source.unlisted, *source.unopened]))
-    config = _with_options(config, options, out, resume)
-    model = _train(source, config, out, images, start, device=device, resume=resume, tensorboard=tensorboard)
+    try:
+        source = open_images(images)
+        note(listed("left out", [*source.unlisted, *source.unopened]))
+        config = _with_options(config, options, out, resume)
+        model = _train(source, config, out, start, device=device, resume=resume, tensorboard=tensorboard, began=began)
+    except KeyboardInterrupt:
+        raise StoppedError(f"stopped; {_kept(images, out, config)}") from None
     facts = _facts(out, model)
     print(json.dumps(facts) if as_json else _text(facts))
 
@@ -82,7 +90,19 @@ def _with_options(recipe: Recipe, options: dict[str, Any], out: Path, resume: bo
     return changed
 
 
-def _train(source: ImageSet, recipe: Recipe, out: Path, images: str, start: Path | None, **options: Any) -> Model:
+def _kept(images: str, out: Path, recipe: Recipe) -> str:
+    """What a stopped training has kept, and how to continue it."""
+    resume = f"spq train {shlex.quote(images)} --out {shlex.quote(str(out))} --resume"
+    if (out / "checkpoints" / "last.pt").exists():
+        return f"continue with: {resume}"
+    if (out / "checkpoints").exists():  # stopped twice, so that no checkpoint was written
+        return f"nothing is kept yet, start again with: {resume}"
+    if recipe.train.frozen:
+        return f"the features computed so far are kept, {CONTINUE}"
+    return f"nothing is kept yet, {AGAIN}"
+
+
+def _train(source: ImageSet, recipe: Recipe, out: Path, start: Path | None, **options: Any) -> Model:
     from spq.api import SPQ
     from spq.cli.progress import TrainingBar
     from spq.model.device import resolve_device
@@ -90,16 +110,10 @@ def _train(source: ImageSet, recipe: Recipe, out: Path, images: str, start: Path
 
     resolve_device(options["device"])
     started = SPQ.load(start) if start else None
-    try:
-        with TrainingBar(len(source)) as bar:
-            return run_training(
-                source, recipe, out, start=started,
-                on_load=bar.loading, on_status=bar.update, on_note=note, **options,
-            )  # fmt: skip
-    except KeyboardInterrupt:
-        if not (out / "checkpoints" / "last.pt").exists():
-            raise
-        raise StoppedError(f"stopped; continue with: spq train {images} --out {out} --resume") from None
+    with TrainingBar() as bar:
+        return run_training(
+            source, recipe, out, start=started, on_stage=bar.stage, on_status=bar.update, on_note=note, **options
+        )  # fmt: skip
 
 
 def _facts(out: Path, model: Model) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from spq.common.parallel import cores
+from spq.common.parallel import cores, map_in_order
 from spq.errors import ImageError
 
 if TYPE_CHECKING:
@@ -148,19 +147,21 @@ def load_pixels(
         except ImageError as error:
             reasons[slot] = str(error)
 
-    def decode_some(first: int) -> None:
-        for slot in range(first, min(first + PER_TASK, len(wanted))):
+    def decode_some(first: int) -> int:
+        end, slot = min(first + PER_TASK, len(wanted)), first
+        while slot < end and not stopped.is_set():
             decode(slot)
+            slot += 1
+        return end
 
     ready = getattr(images, "array", None)  # pictures in memory, perhaps of this size
     if isinstance(ready, np.ndarray) and ready.dtype == np.uint8 and ready.shape[1:] == (size, size, 3):
         full_sizes[:] = size
         return Pixels(np.ascontiguousarray(ready[wanted].transpose(0, 3, 1, 2)), wanted, full_sizes, [])
 
-    with ThreadPoolExecutor(workers or cores()) as pool:
-        for start in range(0, len(wanted), 1024):
-            end = min(start + 1024, len(wanted))
-            list(pool.map(decode_some, range(start, end, PER_TASK)))
+    tasks, stopped = range(0, len(wanted), PER_TASK), threading.Event()
+    with closing(map_in_order(decode_some, tasks, workers or cores(), stopped)) as ends:
+        for end in ends:
             if progress:
                 progress(end)
     good = np.array([not reason for reason in reasons], bool)

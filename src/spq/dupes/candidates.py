@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Pairs = NDArray[np.int64]  # (P, 2) rows, the lower one first, each pair once
 
+Progress = Callable[[int, int], None]  # done, total
+
 BY_CODE = 50  # nearest pictures that are looked up for each
 BY_THUMB, BY_MIRRORED_THUMB = 16, 8
 BATCH = 256  # queries at a time
@@ -41,7 +44,7 @@ class Neighbours:
 
 
 def decode_thumbs(
-    images: ImageSet, positions: Rows, progress: Callable[[int, int], None] | None = None
+    images: ImageSet, positions: Rows, progress: Progress | None = None
 ) -> tuple[NDArray[np.uint8], Rows, list[tuple[int, str]]]:
     """Decode thumbs (n, 3, 64, 64) of the readable pictures into a temporary file (12 KB each), which is deleted with the array.
 
@@ -61,37 +64,45 @@ def decode_thumbs(
     for start in range(0, len(positions), 1024):
         part = positions[start : start + 1024]
         place = {int(position): start + n for n, position in enumerate(part)}
-        loaded = load_pixels(images, SIDE, positions=part)
+        report = partial(_add, progress, start, len(positions)) if progress else None
+        loaded = load_pixels(images, SIDE, positions=part, progress=report)
         thumbs[count : count + len(loaded.kept)] = loaded.array
         count += len(loaded.kept)
         kept.append(np.array([place[int(p)] for p in loaded.kept], np.int64))
         failures += [(place[p], reason) for p, reason in loaded.failures]
-        if progress:
-            progress(start + len(part), len(positions))
     return thumbs[:count], np.concatenate(kept) if kept else np.empty(0, np.int64), failures
 
 
-def code_neighbours(codes: NDArray[np.uint8], codebooks: Floats, distance: str) -> Neighbours:
+def _add(progress: Progress, before: int, total: int, done: int) -> None:
+    progress(before + done, total)
+
+
+def code_neighbours(
+    codes: NDArray[np.uint8], codebooks: Floats, distance: str, progress: Progress = lambda *_: None
+) -> Neighbours:
     """The nearest pictures by code. Two codes are compared, so the distance is `between_codes` of the index's distance."""
     scan, top = Scan(codes, codebooks.shape[1]), min(BY_CODE, len(codes))
     rows, distances = np.empty((len(codes), top), np.int64), np.empty((len(codes), top), np.float32)
     for part in slices(len(codes), BATCH):
         tables = distance_tables(decode(codes[part], codebooks), codebooks, between_codes(distance))
         distances[part], rows[part] = scan.search(tables, top)
+        progress(part.stop, len(codes))
     return Neighbours(rows, distances)
 
 
-def candidate_pairs(signatures: Floats, neighbours: Neighbours) -> Pairs:
+def candidate_pairs(signatures: Floats, neighbours: Neighbours, progress: Progress = lambda *_: None) -> Pairs:
     """Pairs that are near by code or by signature (N, 64), and whose signatures are similar enough for a comparison."""
     import faiss
 
     search = faiss.IndexFlatL2(signatures.shape[1])
     search.add(signatures)
     found = [_as_keys(np.arange(len(signatures)), neighbours.rows, len(signatures))]
-    for queries, top in ((signatures, BY_THUMB), (mirrored(signatures), BY_MIRRORED_THUMB)):
+    searches = ((signatures, BY_THUMB), (mirrored(signatures), BY_MIRRORED_THUMB))
+    for number, (queries, top) in enumerate(searches):
         for part in slices(len(signatures), BATCH):
             rows = search.search(queries[part], min(top, len(signatures)))[1]
             found.append(_as_keys(np.arange(part.start, part.start + len(rows)), rows, len(signatures)))
+            progress(number * len(signatures) + part.stop, len(searches) * len(signatures))
     keys = np.unique(np.concatenate(found))
     pairs = np.stack(np.divmod(keys, max(len(signatures), 1)), 1)
     is_alike = [

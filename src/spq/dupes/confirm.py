@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,14 +25,17 @@ class Confirmed:
     notes: list[str]
 
 
-def confirm(thumbs: NDArray[np.uint8], signatures: Floats, pairs: Pairs) -> Confirmed:
+def confirm(
+    thumbs: NDArray[np.uint8], signatures: Floats, pairs: Pairs, progress: Callable[[int, int], None] = lambda *_: None
+) -> Confirmed:
     """Compare the pictures of each pair on pixels: as they are, then overlaid, then mirrored.
 
     Args:
-        thumbs: (N, 3, 64, 64). signatures: of them (N, 64). pairs: (P, 2).
+        thumbs: (N, 3, 64, 64). signatures: of them (N, 64). pairs: (P, 2). progress: called with (done, total).
     """
     is_same, notes = np.zeros(len(pairs), bool), np.array([""] * len(pairs), "<U40")
     for part in slices(len(pairs), BATCH):
+        progress(part.start, len(pairs))
         some = pairs[part]
         is_same[part] = same_picture(thumbs[some[:, 0]], thumbs[some[:, 1]])
         for is_mirrored, distance in zip((False, True), signature_distances(signatures, some), strict=True):

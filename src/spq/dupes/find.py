@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,8 @@ __all__ = ["KINDS", "Group", "Member", "Report", "find_duplicates"]
 KINDS = ("identical", "re-encoded", "edited", "similar")
 Floats = NDArray[np.float32]
 Unjudged = list[tuple[str, str]]  # (path, reason)
+Progress = Callable[[str, int, int], None]
+READING = "reading pictures"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def find_duplicates(
     threshold: float | None = None,
     recall: float = 0.9,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Report:
     """Find the copies among the pictures of an index. Missing, unreadable or changed pictures are left out and named.
 
@@ -72,17 +75,18 @@ def find_duplicates(
         threshold: code distance up to which pictures are similar; by default calibrated on altered copies of the collection.
         recall: share of these copies that the calibrated threshold finds.
         seed: of the sample of pictures and their copies.
-        progress: called with (pictures decoded, pictures to decode).
+        progress: called with (what, done, total): pictures read, compared and so on.
     """
     items, positions, left_out = _present(index, images)
     grouping = Grouping(items)
     grouping.join("identical", _same_bytes(items), lambda pairs: ["the same bytes"] * len(pairs))
     pictures, failures = _load(index, images, grouping, positions, progress)
-    _join_copies(grouping, pictures)
+    _join_copies(grouping, pictures, progress)
     different = np.flatnonzero(grouping.leader[pictures.rows] == pictures.rows)
     pairs, distances, nearest = _pairs_among(different, pictures.neighbours)
     coded = CodedPictures(images, positions[pictures.rows[different]], pictures.codes[different], nearest)
-    limit = calibrate(index.model, coded, threshold=threshold, recall=recall, seed=seed)
+    calibrating = partial(progress, "calibrating on altered copies")
+    limit = calibrate(index.model, coded, threshold=threshold, recall=recall, seed=seed, progress=calibrating)
     if limit:
         is_near = within(distances, limit.distance)
         grouping.gather("similar", pictures.rows[pairs[is_near]], distances[is_near])
@@ -135,22 +139,25 @@ def _load(
     images: ImageSet,
     grouping: Grouping,
     positions: Rows,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress,
 ) -> tuple[_Pictures, Unjudged]:
     """The pictures that are kept so far, decoded, and the unreadable ones with the reason."""
     manifest, items, distinct = index.store.manifest, grouping.items, grouping.kept()
-    thumbs, readable, failures = decode_thumbs(images, positions[distinct], progress)
+    thumbs, readable, failures = decode_thumbs(images, positions[distinct], partial(progress, READING))
     rows = distinct[readable]
     codes = np.array([items[row].code for row in rows.tolist()], np.uint8).reshape(-1, manifest.num_codebooks)
-    neighbours = code_neighbours(codes, index.codebooks, manifest.distance)
+    neighbours = code_neighbours(codes, index.codebooks, manifest.distance, partial(progress, "comparing codes"))
     pictures = _Pictures(rows, thumbs, signatures(thumbs), codes, neighbours)
     return pictures, [(items[distinct[n]].path, reason) for n, reason in failures]
 
 
-def _join_copies(grouping: Grouping, pictures: _Pictures) -> None:
+def _join_copies(grouping: Grouping, pictures: _Pictures, progress: Progress) -> None:
     """Group re-encoded and edited copies, both confirmed on pixels."""
-    rows, candidates = pictures.rows, candidate_pairs(pictures.signatures, pictures.neighbours)
-    found = confirm(pictures.thumbs, pictures.signatures, candidates)
+    rows, candidates = (
+        pictures.rows,
+        candidate_pairs(pictures.signatures, pictures.neighbours, partial(progress, "comparing thumbs")),
+    )
+    found = confirm(pictures.thumbs, pictures.signatures, candidates, partial(progress, "comparing pixels"))
     is_edited = np.array([note != "" for note in found.notes], bool)
     place = np.zeros(len(grouping.items), np.int64)
     place[rows] = np.arange(len(rows))

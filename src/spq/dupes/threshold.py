@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Codes = NDArray[np.uint8]
+Progress = Callable[[int, int], None]  # done, total
 
 SAMPLE = 200  # pictures that are copied
 RANDOM_PAIRS = 100_000
@@ -77,12 +79,13 @@ def calibrate(
     threshold: float | None = None,
     recall: float = 0.9,
     seed: int = 0,
+    progress: Progress = lambda *_: None,
 ) -> Threshold | None:
     """The distance within which `recall` of the copies lie, with its estimated errors.
 
     Args:
         threshold: the distance, if it is given.
-        seed: of the sample, its copies and the random pairs.
+        seed: of the sample, its copies and the random pairs. progress: called with (copies made, copies to make).
     Returns:
         None for fewer than two pictures.
     """
@@ -91,7 +94,7 @@ def calibrate(
         return None
     rng = np.random.default_rng(seed)
     sample = np.sort(rng.choice(N, min(SAMPLE, N), replace=False))
-    done, copies = encoded_copies(model, pictures.images, pictures.positions[sample], rng)
+    done, copies = encoded_copies(model, pictures.images, pictures.positions[sample], rng, progress)
     codebooks, distance = model.codebooks, model.config.quantizer.distance
     own = code_distances(codes[sample[done]], copies, codebooks, distance)
     limit = _quantile(own, recall) if threshold is None else threshold
@@ -124,11 +127,14 @@ def code_distances(a: Codes, b: Codes, codebooks: Floats, distance: str) -> Floa
     return total
 
 
-def encoded_copies(model: Model, images: ImageSet, positions: Rows, rng: np.random.Generator) -> tuple[Rows, Codes]:
+def encoded_copies(
+    model: Model, images: ImageSet, positions: Rows, rng: np.random.Generator, progress: Progress = lambda *_: None
+) -> tuple[Rows, Codes]:
     """Which of `positions` are readable, and the code of an altered copy of each."""
     size = model.config.input.size
     done, pixels = [], []
     for n, position in enumerate(positions.tolist()):
+        progress(n, len(positions))
         try:
             pixels.append(to_pixels(altered_copy(images.image(position), rng), size))
             done.append(n)

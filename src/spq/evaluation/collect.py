@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from spq.common.parallel import slices
 from spq.data.decode import load_pixels, to_pixels
 from spq.data.image_set import ImageSet
 from spq.errors import DataError
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from spq.model.model import Model
 
 PIXEL_SIZE = 32  # side for the raw-pixel baseline, or the model's own input size if that is smaller
+BATCHES = 8  # that the model encodes between two reports of progress
 BATCH_BYTES = 100_000_000  # of pixels in memory at once: 50,000 pictures of 224 x 224 would take 7.5 GB
 
 
@@ -69,11 +73,14 @@ def check_labels(images: ImageSet) -> NDArray[Any]:
     return images.labels
 
 
-def collect(images: ImageSet, model: Model, for_baselines: bool) -> Collected:
+def collect(
+    images: ImageSet, model: Model, for_baselines: bool, on_stage: Callable[[str, int, int], None] = lambda *_: None
+) -> Collected:
     """Describe the pictures of a labelled collection.
 
     Args:
         for_baselines: also keep pixels, and the features of a frozen backbone.
+        on_stage: called with (what, done, total).
     Raises:
         DataError: no labels, or no readable picture.
     """
@@ -81,8 +88,13 @@ def collect(images: ImageSet, model: Model, for_baselines: bool) -> Collected:
     size = model.config.input.size
     step = max(1, BATCH_BYTES // (3 * size**2))
     for start in range(0, len(images), step):
-        pixels = load_pixels(images, size, positions=range(start, min(start + step, len(images))))
-        parts.add(model, pixels.array, for_baselines)
+        positions = range(start, min(start + step, len(images)))
+
+        def report(what: str, done: int, start: int = start) -> None:
+            on_stage(f"{what} {images.name}", start + done, len(images))
+
+        pixels = load_pixels(images, size, positions=positions, progress=partial(report, "reading"))
+        parts.add(model, pixels.array, for_baselines, partial(report, "encoding"))
         parts.kept.append(pixels.kept)
         failures += pixels.failures
     if len(failures) == len(images):
@@ -105,14 +117,18 @@ class _Parts:
     raw: list[NDArray[np.uint8]] = field(default_factory=list)
     kept: list[NDArray[np.int64]] = field(default_factory=list)
 
-    def add(self, model: Model, pixels: NDArray[np.uint8], for_baselines: bool) -> None:
-        if for_baselines and model.config.train.frozen:  # once through the backbone
-            self.features.append(model.features(pixels))
-            self.rows.append(model.project(self.features[-1]))
-        else:
-            self.rows.append(model.embed(pixels))
-        if for_baselines:
-            self.raw.append(raw_pixels(pixels))
+    def add(
+        self, model: Model, pixels: NDArray[np.uint8], for_baselines: bool, progress: Callable[[int], None]
+    ) -> None:
+        for part in slices(len(pixels), BATCHES * model.batch_size):
+            if for_baselines and model.config.train.frozen:  # once through the backbone
+                self.features.append(model.features(pixels[part]))
+                self.rows.append(model.project(self.features[-1]))
+            else:
+                self.rows.append(model.embed(pixels[part]))
+            if for_baselines:
+                self.raw.append(raw_pixels(pixels[part]))
+            progress(part.stop)
 
 
 def raw_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

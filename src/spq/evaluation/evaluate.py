@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from spq.config import Distance
@@ -35,6 +36,7 @@ def evaluate(
     baselines: bool = False,
     seed: int = 0,
     progress: Progress = lambda _: None,
+    on_stage: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Report:
     """Rank the gallery for every query and score the rankings.
 
@@ -43,6 +45,7 @@ def evaluate(
         baselines: also score random codes, raw-pixel PQ, PQ, OPQ, ITQ and LSH on the same descriptors (at whole bytes also PQ
             and OPQ with 256 codewords), and the float cosine. With a frozen backbone, score these on its features too.
         seed: of the baselines. progress: called with the name of each step.
+        on_stage: called with (what, done, total) while pictures are read and encoded.
     Raises:
         ConfigError: `at` below 1. DataError: no labels, or no readable picture.
     """
@@ -52,9 +55,9 @@ def evaluate(
     for images in (protocol.gallery, protocol.queries):
         check_labels(images)  # both, before any work
     progress("encoding the gallery")
-    gallery = collect(protocol.gallery, model, baselines).shuffled()
+    gallery = collect(protocol.gallery, model, baselines, on_stage).shuffled()
     progress("encoding the queries")
-    queries = collect(protocol.queries, model, baselines)
+    queries = collect(protocol.queries, model, baselines, on_stage)
     progress("ranking")
     report = _scored(model, queries, gallery, min(at or protocol.map_at, len(gallery.rows)), distance)
     report.protocol = protocol.name

@@ -143,6 +143,8 @@ def _encode(work: _Work, model: Model, report: SyncReport, progress: Progress | 
     """Encode and commit the pictures, and count them in the report."""
     present, unreadable = set(work.source.ids), 0
     encoder = Encoder(work.source, model, _twins(work.store))
+    if progress:
+        progress(0, len(work.positions), 0)
     with closing(encoder.encode(work.positions)) as encoded:
         for start in range(0, len(work.positions), BATCH):
             positions = work.positions[start : start + BATCH]

@@ -18,6 +18,7 @@ from spq.data.image_set import ImageSet
 from spq.errors import DataError
 from spq.model.device import resolve_precision
 from spq.model.model import Model
+from spq.training.budget import LEAST_SHARE, Budget
 from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint
 from spq.training.loss import Objective
@@ -40,6 +41,7 @@ class TrainOptions:
         tensorboard: also write `out/tensorboard`.
         deadline: the moment of `clock` at which learning must end. It replaces the recipe's minutes.
         clock: returns the current time in seconds.
+        began: the moment of `clock` from which the minutes count; by default, when training starts.
     """
 
     device: str = "auto"
@@ -51,6 +53,7 @@ class TrainOptions:
     tensorboard: bool = False
     deadline: float | None = None
     clock: Callable[[], float] = time.monotonic
+    began: float | None = None
 
     def with_names(self, **named: Any) -> Self:
         """Return options with some values replaced; callbacks are given by their own names, such as `on_status`.
@@ -78,6 +81,7 @@ class Training:
         checkpoint: the one to resume from.
         decoded: pixels of all pictures; None for a frozen backbone, which needs features only.
         fingerprint: hash of the pictures; a checkpoint of other pictures is refused.
+        budget: the time that is spent, and what is reserved for the end.
     """
 
     images: ImageSet
@@ -88,6 +92,7 @@ class Training:
     checkpoint: Checkpoint | None = None
     decoded: Pixels | None = None
     fingerprint: str = ""
+    budget: Budget = field(default_factory=Budget)
 
     @property
     def pixels(self) -> Pixels:
@@ -113,20 +118,34 @@ class Training:
         return (self.recipe.cluster.share or self.recipe.finish.share) if self.has_last_stage else 0.0
 
     @property
-    def seconds(self) -> float:
-        """Budget of the whole training; infinite when the recipe counts epochs."""
+    def limit(self) -> float:
+        """Seconds of the whole training; infinite when the recipe counts epochs."""
         return 60 * self.recipe.train.minutes or math.inf
 
     @property
-    def network_seconds(self) -> float:
-        """Budget of the network, without the last stage."""
-        return 60 * self.recipe.train.minutes * (1 - self.last_share) or math.inf
+    def seconds(self) -> float:
+        """When learning must end, in seconds of the training, so that the model is saved within the limit."""
+        return self.limit - self.budget.ending.seconds
 
-    def with_deadline(self, seconds: float) -> Self:
-        """Replace the recipe's minutes by `seconds` already spent plus the time until the deadline, if there is one."""
+    @property
+    def network_seconds(self) -> float:
+        """When the network must end, if its steps begin now or began before a resume. The last stage gets a share of the rest."""
+        if self.limit == math.inf:
+            return math.inf
+        is_resumed = self.checkpoint is not None and not self.checkpoint.phase.is_last
+        began = self.checkpoint.progress.began if self.checkpoint and is_resumed else self.budget.watch.seconds
+        return began + max((self.seconds - began) * (1 - self.last_share), LEAST_SHARE * self.limit)
+
+    @property
+    def counts_ending(self) -> bool:
+        """Whether the end of the training must fit into the minutes; a deadline is the end of learning only."""
+        return self.limit < math.inf and self.options.deadline is None
+
+    def with_deadline(self, *_: float) -> Self:
+        """Replace the recipe's minutes by the time already spent plus the time until the deadline, if there is one."""
         if self.options.deadline is None:
             return self
-        minutes = max(0.01, (seconds + self.options.deadline - self.options.clock()) / 60)
+        minutes = max(0.01, (self.budget.watch.seconds + self.options.deadline - self.options.clock()) / 60)
         return replace(self, recipe=replace(self.recipe, train=replace(self.recipe.train, minutes=minutes)))
 
 

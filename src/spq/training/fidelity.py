@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,11 +71,18 @@ def describe_copies(network: Network, pixels: NDArray[np.uint8], config: InputCo
 
 
 @torch.no_grad()
-def measure_fidelity(x: Tensor, copies: Tensor, originals: NDArray[np.int64], quantizer: Quantizer) -> list[Fidelity]:
+def measure_fidelity(
+    x: Tensor,
+    copies: Tensor,
+    originals: NDArray[np.int64],
+    quantizer: Quantizer,
+    progress: Callable[[int], None] | None = None,
+) -> list[Fidelity]:
     """Return one report for each code length that a model gives, the longest last.
 
     Args:
         x: (N, D) descriptors of the pictures. copies: (Q, D) of altered copies of those in rows `originals` (Q,).
+        progress: called with the number of lengths that are done.
     """
     config, codes = quantizer.config, torch.cat([quantizer.encode(chunk) for chunk in torch.split(x, 4096)])
     reports = []
@@ -82,6 +90,8 @@ def measure_fidelity(x: Tensor, copies: Tensor, originals: NDArray[np.int64], qu
         M = dim // config.codeword_dim
         sub = _Sample(x[:, :dim], codes[:, :M], quantizer.codebooks[:M], config.distance)
         reports.append(_fidelity(bits, sub, copies[:, :dim], torch.from_numpy(originals)))
+        if progress:
+            progress(len(reports))
     return reports
 
 

@@ -8,6 +8,7 @@ labels.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -26,7 +27,12 @@ GPU_WALKS = 2048
 
 
 def neighbours(
-    features: NDArray[np.float32], count: int, seed: int, device: torch.device, pool_size: int | None = None
+    features: NDArray[np.float32],
+    count: int,
+    seed: int,
+    device: torch.device,
+    pool_size: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Tensor | None:
     """Find (N, count) neighbours of each picture, the most visited first; None for a count of 0.
 
@@ -36,7 +42,7 @@ def neighbours(
     the neighbours of the nearest picture in the graph.
 
     Args:
-        features: (N, F). device: to compute on.
+        features: (N, F). device: to compute on. progress: called with the number of pictures whose walks are done.
     """
     if not count:
         return None
@@ -48,7 +54,7 @@ def neighbours(
     graph = _unit(features[pool.numpy()], device)
     mean = graph.mean(0)  # what all features have in common tells no pictures apart
     graph = F.normalize(graph - mean, dim=1)
-    lists = _walks(graph, min(count, max(1, (len(pool) - 1) // FEW)))
+    lists = _walks(graph, min(count, max(1, (len(pool) - 1) // FEW)), progress)
     if len(pool) == N:
         return lists.to(place)
     nearest = []
@@ -90,7 +96,7 @@ def positive_rows(
     return [rows] * (num_views - 1) + [neighbour_ids[rows, column]]
 
 
-def _walks(graph: Tensor, count: int) -> Tensor:
+def _walks(graph: Tensor, count: int, progress: Callable[[int], None] | None) -> Tensor:
     """Find (n, count) pictures that walks from each row of unit vectors (n, F) visit most often, without itself."""
     n, found = len(graph), []
     with warnings.catch_warnings():
@@ -109,6 +115,8 @@ def _walks(graph: Tensor, count: int) -> Tensor:
         best = visits.topk(count, dim=0)
         # a small group without links to the others has too few: repeat its most visited
         found.append(torch.where(best.values > 0, best.indices, best.indices[:1]).T)
+        if progress:
+            progress(start + len(own))
     return torch.cat(found)
 
 

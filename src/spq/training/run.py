@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from spq.config import InputConfig, Recipe
 from spq.errors import CollapseError
 from spq.model.network import Network
+from spq.training.budget import Stopwatch
 from spq.training.callbacks import TrainStatus
 from spq.training.checkpoint import Checkpoint, Phase, Progress
 from spq.training.context import Training
@@ -25,24 +26,13 @@ from spq.training.log import TrainingLog
 from spq.training.moving_targets import MovingTargets
 from spq.training.optimizers import lr_factor, set_lr
 
+__all__ = ["Part", "Run", "Stopwatch", "step_seed"]
+
 LOG_SECONDS = 10.0
+TRY_OUTS = (0.5, 0.9)  # shares of a loop after which the time for the end is estimated again
+TRY_OUT_SHARE = 0.02  # of the loop: an estimate must not take longer
 RECENT = 8  # batches whose descriptors the health of a status is measured on
 SHOWN_SHARE = 0.1  # of the progress, for a finish that has no share of the minutes
-
-
-class Stopwatch:
-    """Seconds of a training: those spent before, and those since it was made."""
-
-    def __init__(self, clock: Callable[[], float], before: float = 0.0) -> None:
-        self.clock, self.before, self.start = clock, before, clock()
-
-    @property
-    def elapsed(self) -> float:
-        return self.clock() - self.start
-
-    @property
-    def seconds(self) -> float:
-        return self.before + self.elapsed
 
 
 @dataclass(frozen=True)
@@ -89,7 +79,11 @@ class Run:
         self.loss: Tensor | None = None  # of the last step, until it is logged
         self.log = TrainingLog(training, part.phase)
         (training.out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        self.watch = Stopwatch(training.options.clock, progress.seconds)
+        self.watch, self.own_watch = training.budget.watch, Stopwatch(training.options.clock)
+        if not progress.step and not progress.began:
+            self.progress.began = self.watch.seconds
+        self.planned = training.budget.ending.seconds  # what the end of this loop leaves for the end of the training
+        self.tried_out = 0
         self.first_step, self.last_log, self.last_checkpoint = progress.step, 0.0, 0.0
 
     @property
@@ -99,9 +93,16 @@ class Run:
     @property
     def done(self) -> float:
         """Share of this loop's budget that is spent, by steps or by seconds, whichever ends first."""
-        (start, end), train = self.part.seconds, self.part.recipe.train
+        (start, end), train = self._span, self.part.recipe.train
         by_steps = 0.0 if train.minutes > 0 else self.progress.step / (train.epochs * self.part.steps_per_epoch)
-        return min(1.0, max(by_steps, (self.watch.seconds - start) / (end - start)))
+        by_seconds = (self.watch.seconds - start) / max(end - start, 1e-9)
+        return min(1.0, max(by_steps, by_seconds))
+
+    @property
+    def _span(self) -> tuple[float, float]:
+        """Start and end of this loop, in seconds of the training; the end follows the estimates of what comes after it."""
+        later = self.training.budget.ending.seconds - self.planned
+        return max(self.part.seconds[0], self.progress.began), self.part.seconds[1] - later
 
     @property
     def done_of_all(self) -> float:
@@ -167,7 +168,11 @@ class Run:
         """
         self.progress.step += 1
         self.recent = [*self.recent[1 - RECENT :], x.detach().clone()]  # the next step may overwrite x
-        self.loss, elapsed = loss.detach(), self.watch.elapsed
+        self.loss, elapsed = loss.detach(), self.own_watch.elapsed
+        if self.tried_out < sum(self.done >= share for share in TRY_OUTS):
+            self.tried_out += 1
+            start, end = self._span
+            self.training.budget.estimate_again(TRY_OUT_SHARE * (end - start))
         if elapsed - self.last_log >= LOG_SECONDS or self.done >= 1 or self.interrupted:
             self.last_log = elapsed
             self._write_status()
@@ -247,11 +252,19 @@ class Run:
             epoch=self.progress.step // part.steps_per_epoch,
             views=self.views,
             seconds=self.watch.seconds,
-            images_per_second=steps * part.batch_size / max(self.watch.elapsed, 1e-9),
+            seconds_left=self._seconds_left(),
+            images_per_second=steps * part.batch_size / max(self.own_watch.elapsed, 1e-9),
             loss=value,
             lr=float(part.optimizers[0].param_groups[0]["lr"]),
             health=measure(codes.cpu().numpy(), x.cpu().numpy(), part.recipe.quantizer.codebook_size),
         )
+
+    def _seconds_left(self) -> float:
+        """Seconds until the training ends: those of the budget, or, without one, those of this loop at its present rate."""
+        if (limit := self.training.limit) < math.inf and self.training.options.deadline is None:
+            return max(0.0, limit - self.watch.seconds)
+        begun = self.first_step / self.progress.step * self.done  # before a resume
+        return self.own_watch.elapsed * (1 - self.done) / max(self.done - begun, 1e-9)
 
     def _call_on_epoch(self) -> None:
         on_epoch, network = self.training.callbacks.on_epoch, self.part.network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from spq.data.image_set import ImageSet
 from spq.model.device import resolve_device
 from spq.model.model import Model
 from spq.model.network import Network
+from spq.training.budget import Budget
 from spq.training.checkpoint import Checkpoint, Phase, Progress, load_weights
 from spq.training.context import Training, TrainOptions, choose_batch_size
 from spq.training.stages.finish import finish_head
@@ -22,7 +24,7 @@ from spq.training.stages.frozen_head import train_frozen_head
 from spq.training.stages.train_clusters import train_clusters
 from spq.training.stages.train_network import train_network
 from spq.training.start import resolve_recipe, start_network
-from spq.training.trained import Trained, save_trained
+from spq.training.trained import Trained, estimate_ending, save_trained
 
 
 def train(
@@ -42,6 +44,8 @@ def train(
         return train_frozen_head(training)
     network = start_network(training, training.recipe.shown_sizes)  # before minutes are spent on reading pictures
     training = _decode(training)
+    if training.counts_ending:
+        training.budget.plan_ending(partial(estimate_ending, training, network.to(training.device)))
     checkpoint = training.checkpoint
     if checkpoint and checkpoint.phase.is_last:
         training, trained = _resume_last_stage(training, network, checkpoint)
@@ -61,13 +65,16 @@ def _prepare(images: ImageSet, recipe: Recipe, out: Path, options: TrainOptions)
     if checkpoint:
         options = replace(options, start=None)  # the checkpoint already has its weights
     recipe = resolve_recipe(recipe, options, checkpoint)
-    return Training(images, recipe, out, torch.device(resolve_device(options.device)), options, checkpoint)
+    budget = Budget(options.clock, checkpoint.progress.seconds if checkpoint else 0.0, options.began)
+    device = torch.device(resolve_device(options.device))
+    return Training(images, recipe, out, device, options, checkpoint, budget=budget)
 
 
 def _decode(training: Training) -> Training:
     """Read all pictures, and refuse too few or others than the checkpoint's."""
     images = training.images
-    pixels = load_pixels(images, training.recipe.input.size, progress=training.callbacks.on_load)
+    progress = training.callbacks.loading("reading pictures", len(images))
+    pixels = load_pixels(images, training.recipe.input.size, progress=progress)
     choose_batch_size(training, len(pixels.array), pixels.failures)
     fingerprint = hashlib.sha256(pixels.array.reshape(-1).data).hexdigest()
     if training.checkpoint:
@@ -81,7 +88,7 @@ def _resume_last_stage(training: Training, network: Network, checkpoint: Checkpo
     network.to(training.device)
     progress = checkpoint.progress
     assert progress.network_facts is not None  # by its phase
-    return training.with_deadline(progress.seconds), Trained(network, progress.network_facts, progress.seconds)
+    return training.with_deadline(), Trained(network, progress.network_facts, progress.seconds)
 
 
 def _save_before_clusters(training: Training, trained: Trained) -> None:

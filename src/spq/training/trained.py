@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,13 +14,18 @@ from numpy.typing import NDArray
 
 from spq.model.model import Model
 from spq.model.network import Network
+from spq.model.quantizer import Quantizer
 from spq.training import fidelity
+from spq.training.budget import Ending, Stopwatch
 from spq.training.context import Training
 from spq.training.health import measure
+from spq.training.refit import ITERATIONS as REFIT_ITERATIONS
 from spq.training.refit import refit
-from spq.training.run import Stopwatch
 
 FIT_IMAGES = 20_000  # about how many pictures are described again at the end
+LEAST_PICTURES = 1000  # that are described even if the minutes are over
+DESCRIBING_SHARE = 0.2  # of the minutes at most
+TRIED_PICTURES, TRIED_ITERATIONS = 32, 2  # how many estimate the time that all of them take
 
 
 @dataclass(frozen=True)
@@ -55,15 +63,96 @@ class Sample:
 
 def save_trained(training: Training, trained: Trained) -> Model:
     """Measure the model on the pictures themselves, not on views, and save it."""
-    watch = Stopwatch(training.options.clock, trained.seconds)
     array = training.pixels.array
-    sample = array[:: 1 + len(array) // FIT_IMAGES]
-    x = Model(trained.network, training.recipe).embed(sample)  # on the device that trained
+    sample = array[:: _sample_step(training, training.budget.ending)]
+    x = _describe(training, trained.network, sample)
 
     def read_pixels(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         return sample[rows], np.ones(len(rows), bool)
 
-    return save_measured(training, trained, Sample(x, read_pixels, len(array), len(training.pixels.failures)), watch)
+    found = Sample(x, read_pixels, len(array), len(training.pixels.failures))
+    return save_measured(training, trained, found, training.budget.watch)
+
+
+def _sample_step(training: Training, ending: Ending) -> int:
+    """Return n to describe every n-th picture: about FIT_IMAGES, or as many as the minutes allow."""
+    count = len(training.pixels.array)
+    step = 1 + count // FIT_IMAGES
+    if training.counts_ending and ending.per_picture > 0:
+        left = training.limit - training.budget.watch.seconds - ending.rest
+        affordable = min(left, DESCRIBING_SHARE * training.limit) / ending.per_picture
+        step = max(step, math.ceil(count / max(LEAST_PICTURES, affordable)))
+    return step
+
+
+def _describe(training: Training, network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Compute descriptors (N, D) of whole pictures, on the device that trained."""
+    model, progress = Model(network, training.recipe), training.callbacks.stage("describing pictures", len(pixels))
+    parts = []
+    for start in range(0, len(pixels), step := 4 * model.batch_size):
+        parts.append(model.embed(pixels[start : start + step]))
+        progress(min(start + step, len(pixels)))
+    return np.concatenate(parts)
+
+
+def estimate_ending(training: Training, network: Network) -> Ending:
+    """Estimate how long `save_trained` will take, by doing a small part of it. The network does not change."""
+    array = training.pixels.array
+    with _same_modes(network):
+        model, pixels = Model(network, training.recipe), array[:TRIED_PICTURES]
+        model.embed(pixels)  # libraries prepare themselves
+        watch = Stopwatch(training.options.clock)
+        x = model.embed(pixels)
+        per_picture = watch.elapsed / len(pixels)
+    count = math.ceil(len(array) / _sample_step(training, Ending(per_picture)))
+
+    def read_pixels(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        return pixels[rows], np.ones(len(rows), bool)
+
+    rest = estimate_measuring(training, network, Sample(x, read_pixels, len(array), 0), count)
+    return Ending(per_picture, count, rest)
+
+
+@torch.no_grad()
+def estimate_measuring(training: Training, network: Network, some: Sample, count: int) -> float:
+    """Estimate the seconds that `save_measured` will take on a sample of `count` pictures, from some of them."""
+    clock, recipe = training.options.clock, training.recipe
+    quantizer, size = copy.deepcopy(network.quantizer).to("cpu"), len(some.descriptors)
+    many = torch.from_numpy(some.descriptors)[torch.arange(min(count, fidelity.PICTURES)) % size]
+    queries = min(fidelity.QUERIES, len(many))
+    rows = np.arange(min(TRIED_PICTURES, size, queries))
+    watch = Stopwatch(clock)
+    with _same_modes(network):
+        fidelity.describe_copies(network.eval(), some.read_pixels(rows)[0], recipe.input, len(rows))
+    seconds = watch.elapsed * queries / len(rows)
+    few, more = (_seconds_to_measure(many, rows[:n], quantizer, clock) for n in (1, len(rows)))
+    seconds += few + max(0.0, more - few) * (queries - 1) / max(
+        len(rows) - 1, 1
+    )  # part of the time is the same for any number
+    if recipe.train.refit:
+        watch = Stopwatch(clock)
+        refit(quantizer, many, TRIED_ITERATIONS)
+        seconds += watch.elapsed * REFIT_ITERATIONS / TRIED_ITERATIONS * count / len(many)
+    return seconds
+
+
+def _seconds_to_measure(
+    x: torch.Tensor, rows: NDArray[np.int64], quantizer: Quantizer, clock: Callable[[], float]
+) -> float:
+    watch = Stopwatch(clock)
+    fidelity.measure_fidelity(x, x[rows], rows, quantizer)
+    return watch.elapsed
+
+
+@contextmanager
+def _same_modes(network: Network) -> Iterator[None]:
+    """Restore the training mode of each module at the end."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def save_measured(training: Training, trained: Trained, sample: Sample, watch: Stopwatch) -> Model:
@@ -81,9 +170,11 @@ def save_measured(training: Training, trained: Trained, sample: Sample, watch: S
     copies = fidelity.describe_copies(network, pixels, recipe.input, batch_size)
     network.to("cpu")
     if recipe.train.refit:
-        refit(network.quantizer, torch.from_numpy(x))
+        progress = training.callbacks.stage("fitting codebooks", REFIT_ITERATIONS)
+        refit(network.quantizer, torch.from_numpy(x), progress=progress)
+    progress = training.callbacks.stage("measuring codes", len(recipe.quantizer.lengths))
     health = measure(Model(network, recipe).encode_descriptors(x), x, recipe.quantizer.codebook_size)
-    codes = fidelity.measure_fidelity(torch.from_numpy(x[rows]), copies, originals, network.quantizer)
+    codes = fidelity.measure_fidelity(torch.from_numpy(x[rows]), copies, originals, network.quantizer, progress)
     facts = {
         "images": sample.images,
         "unreadable": sample.unreadable,

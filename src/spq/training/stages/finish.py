@@ -19,46 +19,48 @@ from torch import Tensor
 from spq.config import Recipe, TrainConfig
 from spq.model.model import Model
 from spq.model.network import Network
+from spq.training.budget import LEAST_SHARE, Stopwatch
 from spq.training.checkpoint import Phase, Progress
 from spq.training.context import Training, choose_batch_size
 from spq.training.features import CHUNK, FeatureExtractor
 from spq.training.head_loop import learn_head
-from spq.training.neighbours import neighbours
+from spq.training.neighbours import POOL, neighbours
 from spq.training.optimizers import make_optimizers
-from spq.training.run import Part, Run, Stopwatch, step_seed
+from spq.training.run import Part, Run, step_seed
 from spq.training.trained import Trained, save_trained
 
 PICTURES = 50_000  # the finish learns from at most so many, so that it takes no longer for a million
+TRIED_POOL = 1000  # pictures whose neighbours show how long those of more take
 
 
 def finish_head(training: Training, trained: Trained) -> Model:
     """Train a new head and new codebooks, and save the model.
 
     They learn from at most PICTURES pictures, drawn at random. If the recipe gives minutes, a share of them is reserved for
-    the finish. A third of that time goes into features, of as many pictures as possible. At least a third remains for
-    learning.
+    the finish. Half of that time goes into features, of as many pictures as possible, and at most a quarter into neighbours,
+    among as many as possible. The rest is for learning.
 
     Args:
         trained: where stage `network` ended; its backbone does not change.
     """
-    recipe, checkpoint = training.recipe, training.checkpoint
-    watch = Stopwatch(training.options.clock, trained.seconds)
+    recipe, checkpoint, watch = training.recipe, training.checkpoint, training.budget.watch
     torch.manual_seed(recipe.train.seed + 1)
     network = Network(recipe, trained.network.backbone).to(training.device)
     own_recipe = replace(recipe, train=_own_settings(recipe))
     optimizers = make_optimizers(network, own_recipe, backbone=False)
     order = np.random.default_rng(recipe.train.seed).permutation(len(training.pixels.array))[:PICTURES]
-    reserved = 60 * recipe.train.minutes * recipe.finish.share or math.inf
+    least = LEAST_SHARE * training.limit
+    reserved = max(training.seconds - watch.seconds, least) if recipe.finish.share else math.inf
     if checkpoint and checkpoint.phase is Phase.FINISH:
         assert checkpoint.neighbour_ids is not None
         progress, neighbour_ids = checkpoint.restore(network, optimizers), checkpoint.neighbour_ids.to(training.device)
         features = _describe(training, network, order[: len(neighbour_ids)], math.inf)
     else:
-        features = _describe(training, network, order, reserved / 3)
-        neighbour_ids = _find_neighbours(training, features)
+        features = _describe(training, network, order, reserved / 2)
+        neighbour_ids = _find_neighbours(training, features, reserved / 4)
         progress = Progress(0, watch.seconds, trained.facts, watch.seconds)
     batch_size = choose_batch_size(replace(training, recipe=own_recipe), len(features), training.pixels.failures)
-    seconds = progress.began, max(training.seconds, progress.began + reserved / 3)
+    seconds = progress.began, max(training.seconds, watch.seconds + least) if recipe.finish.share else math.inf
     part = Part(Phase.FINISH, own_recipe, network, optimizers, len(features), batch_size, seconds, neighbour_ids)
     run = Run(training, part, progress)
     learn_head(run, features)
@@ -76,22 +78,30 @@ def _own_settings(recipe: Recipe) -> TrainConfig:
 
 
 def _describe(training: Training, network: Network, rows: NDArray[np.int64], seconds: float) -> NDArray[np.float32]:
-    """Compute features (n, 1 + V, F) of the first CHUNK pictures of `rows`, and of more until the seconds are over."""
+    """Compute features (n, 1 + V, F) of the first CHUNK pictures of `rows`, and of more while the seconds last."""
     recipe, precision = training.recipe, "bf16" if training.bf16 else "fp32"
     view_input = recipe.input.scaled(recipe.train.view_scale)
     extractor = FeatureExtractor(recipe, network.backbone.eval(), precision, view_input)
     parts: list[NDArray[np.float32]] = []
-    watch = Stopwatch(training.options.clock)
+    watch, progress = Stopwatch(training.options.clock), training.callbacks.stage("features", len(rows))
     for start in range(0, len(rows), CHUNK):
-        if parts and watch.elapsed > seconds:
+        if parts and watch.elapsed * (len(parts) + 1) / len(parts) > seconds:  # one more would take too long
             break
         pixels = training.pixels.array[rows[start : start + CHUNK]]
         parts.append(extractor.describe(pixels, recipe.finish.views, step_seed(recipe.train.seed, start)))
+        progress(min(start + CHUNK, len(rows)))
     return np.concatenate(parts)
 
 
-def _find_neighbours(training: Training, features: NDArray[np.float32]) -> Tensor:
-    recipe = training.recipe
-    neighbour_ids = neighbours(features[:, 0], recipe.finish.neighbours, recipe.train.seed, training.device)
+def _find_neighbours(training: Training, features: NDArray[np.float32], seconds: float) -> Tensor:
+    """Find neighbours of each picture, among as many pictures as there is time for; that time grows with their square."""
+    recipe, device, pool = training.recipe, training.device, POOL
+    count, seed = recipe.finish.neighbours, recipe.train.seed
+    if seconds < math.inf and len(features) > TRIED_POOL:
+        watch = Stopwatch(training.options.clock)
+        neighbours(features[:TRIED_POOL, 0], count, seed, device)
+        pool = int(min(pool, TRIED_POOL * max(1.0, seconds / max(watch.elapsed, 1e-9)) ** 0.5))
+    progress = training.callbacks.stage("neighbours", min(pool, len(features)))
+    neighbour_ids = neighbours(features[:, 0], count, seed, device, pool, progress)
     assert neighbour_ids is not None  # the recipe of a finish has neighbours
     return neighbour_ids

@@ -9,6 +9,7 @@ Dwibedi et al. 2021; docs/log.md).
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,17 @@ from torch import Tensor
 from spq.data.decode import load_pixels
 from spq.model.model import Model
 from spq.model.network import Network
+from spq.training.budget import Ending, Stopwatch
 from spq.training.checkpoint import Phase, Progress, load_weights
 from spq.training.context import Training, choose_batch_size
 from spq.training.features import FeatureExtractor, Features, cached_features
 from spq.training.head_loop import learn_head
-from spq.training.neighbours import neighbours
+from spq.training.neighbours import POOL, neighbours
 from spq.training.optimizers import make_optimizers
 from spq.training.pq_start import check_pq, start_at_pq
-from spq.training.run import Part, Run, Stopwatch
+from spq.training.run import Part, Run
 from spq.training.start import start_network
-from spq.training.trained import FIT_IMAGES, Sample, Trained, save_measured
+from spq.training.trained import FIT_IMAGES, Sample, Trained, estimate_measuring, save_measured
 
 
 def train_frozen_head(training: Training) -> Model:
@@ -51,20 +53,33 @@ def train_frozen_head(training: Training) -> Model:
     if checkpoint and checkpoint.neighbour_ids is not None:  # another device or precision could find other neighbours
         neighbour_ids: Tensor | None = checkpoint.neighbour_ids.to(training.device)
     else:
-        neighbour_ids = neighbours(array[:, 0], recipe.train.neighbours, recipe.train.seed, training.device)
+        progress_of = training.callbacks.stage("neighbours", min(POOL, len(array)))
+        neighbour_ids = neighbours(
+            array[:, 0], recipe.train.neighbours, recipe.train.seed, training.device, progress=progress_of
+        )
+    if training.counts_ending:
+        training.budget.plan_ending(partial(_estimate_ending, training, network, features))
     seconds = 0.0, training.network_seconds
     part = Part(Phase.FROZEN_HEAD, recipe, network, optimizers, len(array), batch_size, seconds, neighbour_ids)
     run = Run(training, part, progress)
     learn_head(run, array)
     trained = Trained(network, run.network_facts, run.watch.seconds)
-    watch = Stopwatch(training.options.clock, trained.seconds)
-    return save_measured(training, trained, _sample(training, network, features), watch)
+    return save_measured(training, trained, _sample(training, network, features), training.budget.watch)
 
 
 def _read_features(training: Training, network: Network) -> Features:
     backbone, precision = network.backbone.to(training.device), "bf16" if training.bf16 else "fp32"
     extractor = FeatureExtractor(training.recipe, backbone, precision)
-    return cached_features(training.images, extractor, network.feature_dim, training.callbacks.on_load)
+    progress = training.callbacks.loading("features", len(training.images))
+    return cached_features(training.images, extractor, network.feature_dim, progress)
+
+
+def _estimate_ending(training: Training, network: Network, features: Features) -> Ending:
+    watch = Stopwatch(training.options.clock)
+    sample = _sample(training, network, features)
+    projecting = watch.elapsed
+    network.head.train()
+    return Ending(rest=projecting + estimate_measuring(training, network, sample, len(sample.descriptors)))
 
 
 def _sample(training: Training, network: Network, features: Features) -> Sample:

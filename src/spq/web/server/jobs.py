@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from spq.data.open import open_images
-from spq.dupes.find import find_duplicates
+from spq.dupes.find import READING, find_duplicates
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 from spq.web.server.library import Library
@@ -72,8 +72,9 @@ class DuplicatesJob:
     def _find(self, generation: int, thread: Background) -> dict[str, Any]:
         shared = self.library.shared
 
-        def progress(done: int, total: int) -> None:
-            self.progress = (done, total)
+        def progress(what: str, done: int, total: int) -> None:
+            if what == READING:
+                self.progress = (done, total)
             thread.check()
 
         with ImageIndex(Store.open(shared.folder), shared.model) as index:

@@ -24,7 +24,7 @@ from spq.web.site.thumbnail_files import ThumbnailWriter
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Options:
             raise ConfigError(f"`thumbnail` must be 16 to 1024 pixels, got {self.thumbnail}")
 
 
-def export_web(folder: Path, out: Path, options: Options, progress: Progress | None = None) -> dict[str, Any]:
+def export_web(folder: Path, out: Path, options: Options, progress: Progress = lambda *_: None) -> dict[str, Any]:
     """Write a site, or update one, and return its facts.
 
     Args:
-        progress: called with (pictures with a finished thumbnail, all pictures).
+        progress: called with (what, done, total): thumbnails, and the steps that look for duplicates.
     Raises:
         ConfigError: `out` holds something else, or a package is missing. StoreError, DataError: the index or its collection
             cannot be read, another process writes to `out`, or the disk is full.
@@ -75,7 +75,7 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress | N
                 path, reason = content.without[0]
                 raise DataError(f"no picture of {images.name} can be shown, for example {path}: {reason}")
             more: dict[str, Any] = {"runtime": None} if runtime is None else _write_model(index, site.content, runtime)
-            more["duplicates"] = _write_dupes(index, images, content) if options.dupes else None
+            more["duplicates"] = _write_dupes(index, images, content, progress) if options.dupes else None
             facts = content.finish(index.store, codebooks, more)
             can = {"upload": runtime is not None, "duplicates": options.dupes}
             name = site.commit(write_page(site.content, can))
@@ -89,7 +89,7 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress | N
 
 
 def _write_pictures(
-    index: ImageIndex, images: ImageSet, site: SiteFolder, size: int, progress: Progress | None
+    index: ImageIndex, images: ImageSet, site: SiteFolder, size: int, progress: Progress
 ) -> tuple[Content, int]:
     """Write thumbnails and descriptions of all items. Return the content, and how many thumbnails are new."""
     content, new = Content(site.content, index.store.manifest), 0
@@ -98,8 +98,7 @@ def _write_pictures(
         for written in pages:
             content.add(written)
             new += written.new
-            if progress:
-                progress(len(content.ids), len(index))
+            progress("thumbnails", len(content.ids), len(index))
     return content, new
 
 
@@ -115,12 +114,12 @@ def _write_model(index: ImageIndex, folder: Path, runtime: tuple[str, dict[str, 
     return {"runtime": version, "image_size": facts["image_size"]}
 
 
-def _write_dupes(index: ImageIndex, images: ImageSet, content: Content) -> int:
+def _write_dupes(index: ImageIndex, images: ImageSet, content: Content, progress: Progress) -> int:
     """Write the report as in the answer of /api/duplicates. Return the number of groups."""
     from spq.dupes.find import find_duplicates
     from spq.web.view import report_json
 
-    report = find_duplicates(index, images)
+    report = find_duplicates(index, images, progress=progress)
     ids = {member.id for group in report.groups for member in (group.keep, *group.others)}
     found = report_json(report, max(index.store.revision(), 0), index.store.items_by_id(ids)) | {"stale": False}
     thumbs = dict(zip(content.ids, content.thumbs, strict=True))

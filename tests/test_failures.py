@@ -1,0 +1,74 @@
+"""Ctrl-C: every command says in one line what is kept, and how to continue."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import content, run_spq
+from spq.cli.failures import when_stopped
+from spq.errors import StoppedError
+
+# A command line, a function in the middle of its work, and what is said when Ctrl-C comes there.
+STOPPED = [
+    ("search {i} {q}", "spq.data.decode.load_image", "the index is as it was, run the same command again"),
+    ("dupes {i}", "spq.dupes.find.confirm", "pictures and index are as they were, run the same command again"),
+    ("export {i} --to faiss --out {t}/x", "spq.index.export._read", "nothing was written, run the same command again"),
+    ("eval {m} --gallery {p} --queries sample:test", "spq.evaluation.evaluate.collect", "nothing was changed, run the same"),
+    ("info {i}", "spq.cli.info_command.facts_of", "nothing was changed, run the same command again"),
+    ("doctor", "spq.cli.doctor_command.examine", "nothing was changed, run the same command again"),
+    ("serve {i} --port 0", "spq.web.server.app._listen", "the server had not started yet, run the same command again"),
+    ("index {p} --model {m} --out {t}/x", "spq.index.build.sync", "encoded pictures are kept, run the same command to continue"),
+    ("demo {p} --out {t}/d", "spq.training.train.load_pixels", "not finished, the same command starts it again"),
+    ("train {p} --out {t}/x", "spq.training.train.load_pixels", "nothing is kept yet, run the same command again"),
+    (
+        "train {p} --out {t}/x --start {m} --frozen",
+        "spq.training.stages.frozen_head.cached_features",
+        "the features computed so far are kept, run the same command to continue",
+    ),
+    (
+        "train {p} --out {t}/x --recipe fast --image-size 16 --epochs 1",
+        "spq.training.stages.train_network.step_loss",  # the second Ctrl-C, before there is a checkpoint
+        "nothing is kept yet, start again with: spq train {p} --out {t}/x --resume",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "function", "text"), STOPPED, ids=[f"{c} {f}" for c, f, _ in STOPPED])
+def test_ctrl_c_says_what_is_kept_and_how_to_continue(
+    command: str, function: str, text: str, model_folder: Path, index_folder: Path, photos: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def press_ctrl_c(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise KeyboardInterrupt  # a stage of training notes the first signal only
+
+    module, _, name = function.rpartition(".")
+    __import__(module)
+    monkeypatch.setattr(sys.modules[module], name, press_ctrl_c)
+    names = {"i": index_folder, "m": model_folder, "p": photos, "q": min(photos.rglob("*.png")), "t": tmp_path}
+    before = content(photos)
+    assert run_spq(*(part.format(**names) for part in command.split())) == 130
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("spq: stopped; ")
+    assert text.format(**names) in line
+    assert content(photos) == before
+
+
+def test_a_decorated_command_keeps_its_result_and_its_errors() -> None:
+    @when_stopped("nothing is kept")
+    def halve(number: int) -> float:
+        if number < 0:
+            raise KeyboardInterrupt
+        return 1 / number
+
+    assert halve(2) == 0.5
+    with pytest.raises(ZeroDivisionError):
+        halve(0)
+    with pytest.raises(StoppedError, match=r"^stopped; nothing is kept$"):
+        halve(-1)
