@@ -81,6 +81,18 @@ def test_the_time_for_reading_pictures_and_for_starting_the_program_counts(tmp_p
     assert 0 < seen[0].seconds_left < LIMIT - 30
 
 
+def test_a_budget_that_reading_uses_up_is_reported_and_something_is_learned(tmp_path: Path) -> None:
+    backbone, notes = Busy(0.02, 0.01), list[str]()
+
+    def read(done: int) -> None:
+        backbone.now += 70.0 * (done == COUNT)
+
+    seen, _ = run(tmp_path, small_recipe(), backbone, on_load=read, on_note=notes.append)
+    assert notes == ["reading pictures took 1.2 of 1 minutes, so little is learned in the rest; give more minutes"]
+    assert seen[-1].step > 0
+    assert backbone.now < 70 + 0.15 * LIMIT
+
+
 def test_the_finish_takes_its_share_and_no_more(tmp_path: Path) -> None:
     backbone = Busy(0.02, 0.01)
     seen, _ = run(tmp_path, with_finish(small_recipe(), epochs=20, share=0.3), backbone, on_stage=costs(backbone))

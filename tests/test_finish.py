@@ -88,9 +88,9 @@ def test_the_finish_brings_neighbours_together(images: ImageSet, recipe: Recipe,
 def test_a_finish_by_the_clock_describes_some_pictures_and_resumes_with_the_same(
     images: ImageSet, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.training.stages.finish.CHUNK", 8)  # 20 chunks
-    # of 12 seconds about 4 are for the end, and 7 for the finish; half of these are for features
-    timed = replace(with_finish(recipe, epochs=100_000, share=0.9), train=replace(recipe.train, minutes=0.2))
+    monkeypatch.setattr("spq.training.stages.finish.CHUNK", 4)  # 40 chunks
+    # of 10 seconds about 2 are for the end, and 7 for the finish; half of these are for features
+    timed = replace(with_finish(recipe, epochs=100_000, share=0.9), train=replace(recipe.train, minutes=0.17))
     clock = FakeClock(0.1)
 
     def stop(status: TrainStatus) -> None:

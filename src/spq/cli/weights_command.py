@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import AsJson
 from spq.cli.output import note
 from spq.common.text import printable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from spq.model.weights import Weights
 
 
+@when_stopped(f"nothing was changed, {AGAIN}")
 def weights(
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="FILE...", help="Also describe these .safetensors files.")

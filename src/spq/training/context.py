@@ -141,6 +141,15 @@ class Training:
         """Whether the end of the training must fit into the minutes; a deadline is the end of learning only."""
         return self.limit < math.inf and self.options.deadline is None
 
+    def note_late_start(self, what: str) -> None:
+        """Tell the user that little time is left for learning, because `what` took more than half of the minutes."""
+        spent, minutes = self.budget.watch.seconds / 60, self.recipe.train.minutes
+        if self.counts_ending and spent > minutes / 2:
+            text = (
+                f"{what} took {spent:.1f} of {minutes:g} minutes, so little is learned in the rest; give more minutes"
+            )
+            self.callbacks.note(text)
+
     def with_deadline(self, *_: float) -> Self:
         """Replace the recipe's minutes by the time already spent plus the time until the deadline, if there is one."""
         if self.options.deadline is None:

@@ -44,6 +44,7 @@ def train(
         return train_frozen_head(training)
     network = start_network(training, training.recipe.shown_sizes)  # before minutes are spent on reading pictures
     training = _decode(training)
+    training.note_late_start("reading pictures")
     if training.counts_ending:
         training.budget.plan_ending(partial(estimate_ending, training, network.to(training.device)))
     checkpoint = training.checkpoint

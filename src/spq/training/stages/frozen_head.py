@@ -41,6 +41,7 @@ def train_frozen_head(training: Training) -> Model:
     if starts_at_pq:
         check_pq(network)  # before minutes are spent on features
     features = _read_features(training, network)
+    training.note_late_start("features")
     array = features.array
     batch_size = choose_batch_size(training, len(array), features.failures)
     training = replace(training, fingerprint=features.pictures)
