@@ -75,9 +75,9 @@ class HeadConfig:
     # > 0: descriptors are scaled so that the root mean square length of their sub-vectors is this number. Each part between two
     # of the quantizer's prefixes is scaled separately, so that a prefix needs no numbers behind it.
     norm: float = 0.0
-    start: Literal["random", "pq"] = (
-        "random"  # pq needs a frozen backbone: start as product quantization of its features
-    )
+    # pq and opq need a frozen backbone, and start as product quantization of its features: pq with a share of the features
+    # for each codebook, opq with a share of the principal axes of all features.
+    start: Literal["random", "pq", "opq"] = "random"
     # > 0: each sub-vector is a softmax of the head's numbers divided by this temperature, the soft assignment to
     # codeword_dim clusters.
     softmax: float = 0.0
@@ -204,7 +204,7 @@ class TrainConfig:
     late_temperature: float = 0.5  # tau in the last part of the budget
     late_share: float = 0.0  # of the budget at its end, with late_temperature
     batch_size: int = 256
-    epochs: int = 3000
+    epochs: int = 3000  # 0, if frozen: no training; head and codebooks stay as they start
     minutes: float = 0.0  # > 0: a wall-clock budget instead of `epochs`
     optimizer: Literal["adam", "muon"] = "adam"
     lr: float = 3e-4  # learning rate of Adam
@@ -262,7 +262,7 @@ class TrainConfig:
             raise ConfigError(
                 f"`minutes` must be a finite number, got {self.minutes}; Ctrl-C ends a training at any time"
             )
-        if self.epochs < 1 and self.minutes <= 0:
+        if self.epochs < 1 and self.minutes <= 0 and not self.frozen:
             raise ConfigError(
                 f"`epochs` {self.epochs} and `minutes` {self.minutes} are no budget; set one of them above 0"
             )
@@ -358,6 +358,11 @@ class Recipe:
         if self.cluster.share and (self.finish.epochs or self.train.frozen):
             other = "finish.epochs" if self.finish.epochs else "train.frozen"
             raise ConfigError(f"{other} and cluster.share exclude each other; set one of them to 0 or false")
+        if self.train.frozen and self.train.epochs < 1 and self.head.start == "random":
+            raise ConfigError(
+                f"`epochs` {self.train.epochs} leaves head and codebooks random; "
+                'set head.start = "pq", or train.epochs above 0'
+            )
         if self.views.blur_kernel // 2 >= (side := min(self.shown_sizes)):
             raise ConfigError(
                 f"views.blur_kernel {self.views.blur_kernel} is too large for views of {side} pixels; try 3"

@@ -135,7 +135,7 @@ class Model:
         """Compute codes (N, M) uint8 of descriptors (N, D)."""
         quantizer = self.network.quantizer
         with torch.inference_mode():
-            parts = [_numpy(quantizer.encode(chunk)) for chunk in self._chunks(x, batch_size)]
+            parts = [_numpy(quantizer.encode_many(chunk)) for chunk in self._chunks(x, batch_size)]
         return np.concatenate(parts) if parts else np.empty((0, quantizer.config.num_codebooks), np.uint8)
 
     def tables(

@@ -1,12 +1,14 @@
-"""A head and codebooks that start as product quantization of the features."""
+"""A head and codebooks that start as product quantization of the features: PQ, or OPQ with its closed form of the rotation."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
+from spq.config import QuantizerConfig
 from spq.errors import ConfigError
 from spq.model.network import Network
 from spq.training.refit import refit
@@ -21,7 +23,9 @@ def check_pq(network: Network) -> None:
     config, F = network.quantizer.config, network.feature_dim
     M, d = config.num_codebooks, config.codeword_dim
     if len(network.head) > 1:
-        raise ConfigError('head.start = "pq" needs a head of one layer; set head.hidden = 0, or head.start = "random"')
+        raise ConfigError(
+            'head.start = "pq" or "opq" needs a head of one layer; set head.hidden = 0, or head.start = "random"'
+        )
     if d > F // M:
         raise ConfigError(
             f"quantizer.codeword_dim must be at most {F // M}, since {M} codebooks share {F} features, got {d}; "
@@ -30,33 +34,77 @@ def check_pq(network: Network) -> None:
 
 
 @torch.no_grad()
-def start_at_pq(network: Network, features: NDArray[np.float32]) -> None:
-    """Set a one-layer head and the codebooks, in place, to PQ of the features; sub-vector m uses the m-th F/M of them.
+def start_at_pq(network: Network, features: NDArray[np.float32], start: str = "pq") -> None:
+    """Set a one-layer head and the codebooks, in place, to PQ or OPQ of the features.
 
-    Each sub-vector has the principal axes of its share of the features, and its codebook comes from k-means. Each share of the
-    channels of a deep network describes the whole picture. So each codebook clusters all pictures in its own way, and their
-    sum is an ensemble. Axes of all features, distributed to the sub-vectors (OPQ), lose this, and trained codes end worse.
+    The axes are principal axes: with `pq` those of a share of the features for each codebook, with `opq` those of all features.
+    Codebooks come from k-means.
 
     Args:
-        features: (N, F).
+        features: (N, F). start: pq or opq, as `start` of the head.
     Raises:
         ConfigError: as `check_pq`.
     """
     check_pq(network)
-    config, layer = network.quantizer.config, network.head[-1]
+    layer, M = network.head[-1], network.quantizer.config.num_codebooks
     assert isinstance(layer, nn.Linear)
-    M, d, F = config.num_codebooks, config.codeword_dim, features.shape[1]
     f = torch.from_numpy(np.array(features))
-    f -= (mean := f.mean(0))
-    weight = torch.zeros(M, d, F)
-    for m, columns in enumerate(torch.arange(F).tensor_split(M)):
-        part = f[:, columns]
-        weight[m][:, columns] = torch.linalg.eigh(part.T @ part).eigenvectors[:, -d:].T
-    weight = weight.view(M * d, F)
-    weight *= (M / (f @ weight.T).square().sum(1).mean()).sqrt()  # mean squared length of a sub-vector is 1
+    mean = f.mean(0)
+    find_axes = shared_axes if start == "opq" else axes_of_shares
+    weight = find_axes(f, network.quantizer.config)
+    weight *= (M / ((f - mean) @ weight.T).square().sum(1).mean()).sqrt()  # mean squared length of a sub-vector is 1
     layer.weight.copy_(weight)
     layer.bias.copy_(-weight @ mean)
-    x = network.scaled(f @ weight.T)
-    rows = torch.linspace(0, len(x) - 1, config.codebook_size).long()
+    fit_codebooks(network, f)
+
+
+def axes_of_shares(f: Tensor, config: QuantizerConfig) -> Tensor:
+    """Find d principal axes of each m-th share of the features (N, F): weights (M * d, F) of a head.
+
+    Each share of the channels of a deep network describes the whole picture. So each codebook clusters all pictures in its own
+    way, and their sum is an ensemble.
+    """
+    M, d, F = config.num_codebooks, config.codeword_dim, f.shape[1]
+    weight = torch.zeros(M, d, F)
+    for m, columns in enumerate(torch.arange(F).tensor_split(M)):
+        part = f[:, columns] - f[:, columns].mean(0)
+        weight[m][:, columns] = torch.linalg.eigh(part.T @ part).eigenvectors[:, -d:].T
+    return weight.view(M * d, F)
+
+
+def shared_axes(f: Tensor, config: QuantizerConfig) -> Tensor:
+    """Divide the first M * d principal axes of features (N, F), scaled to length 1, among the codebooks: (M * d, F).
+
+    The products of the variances of the codebooks are about equal (Ge et al., Optimized Product Quantization, 2013, 3.2). With
+    prefixes, each prefix has the first axes.
+    """
+    d = config.codeword_dim
+    unit = functional.normalize(f, dim=1)
+    unit -= unit.mean(0)
+    variances, axes = torch.linalg.eigh((unit.T @ unit / len(unit)).double())
+    variances, axes = variances.flip(0).clamp(min=1e-12 * float(variances[-1])), axes.flip(1)
+    order, start = [], 0
+    for end in config.prefix_dims:
+        order += [start + i for i in _dealt(variances[start:end].log(), (end - start) // d)]
+        start = end
+    weight: Tensor = axes[:, order].T.float()
+    return weight
+
+
+def _dealt(logs: Tensor, M: int) -> list[int]:
+    """Deal numbers, the largest first, to M groups of equal size and about equal sums; return positions, group after group."""
+    logs = logs - logs.min() + 1.0  # positive, so that each number fills its group
+    groups: list[list[int]] = [[] for _ in range(M)]
+    for position in range(len(logs)):
+        open_groups = [group for group in groups if len(group) < len(logs) // M]
+        min(open_groups, key=lambda group: float(logs[group].sum())).append(position)
+    return [position for group in groups for position in group]
+
+
+@torch.no_grad()
+def fit_codebooks(network: Network, f: Tensor) -> None:
+    """Fit the codebooks to the descriptors of features (N, F), in place, by k-means from evenly spaced pictures."""
+    x = network.project(f)
+    rows = torch.linspace(0, len(x) - 1, network.quantizer.config.codebook_size).long()
     network.quantizer.codebooks.copy_(network.quantizer.split(x[rows]).transpose(0, 1))
     refit(network.quantizer, x)

@@ -37,7 +37,7 @@ def train_frozen_head(training: Training) -> Model:
     network = start_network(training, {recipe.input.size})
     if checkpoint:
         load_weights(network, checkpoint.network, "checkpoint")  # the features are those of its backbone
-    starts_at_pq = not checkpoint and not training.options.start and recipe.head.start == "pq"
+    starts_at_pq = not checkpoint and not training.options.start and recipe.head.start != "random"
     if starts_at_pq:
         check_pq(network)  # before minutes are spent on features
     features = _read_features(training, network)
@@ -47,8 +47,19 @@ def train_frozen_head(training: Training) -> Model:
     if checkpoint:
         checkpoint.check_pictures(training.fingerprint, training.images.name)
     if starts_at_pq:
-        start_at_pq(network, array[:: 1 + len(array) // FIT_IMAGES, 0])
-    optimizers = make_optimizers(network.to(training.device), recipe, backbone=False)
+        start_at_pq(network, array[:: 1 + len(array) // FIT_IMAGES, 0], recipe.head.start)
+    network.to(training.device)
+    if recipe.train.epochs:
+        trained = _learn(training, network, features, batch_size)
+    else:
+        trained = Trained(network, {"views": 0, "steps": 0, "epochs": 0.0}, training.budget.watch.seconds)
+    return save_measured(training, trained, _sample(training, network, features), training.budget.watch)
+
+
+def _learn(training: Training, network: Network, features: Features, batch_size: int) -> Trained:
+    """Train head and codebooks with the loss, from the start or from the checkpoint."""
+    recipe, checkpoint, array = training.recipe, training.checkpoint, features.array
+    optimizers = make_optimizers(network, recipe, backbone=False)
     progress = checkpoint.restore(network, optimizers) if checkpoint else Progress()
     if checkpoint and checkpoint.neighbour_ids is not None:  # another device or precision could find other neighbours
         neighbour_ids: Tensor | None = checkpoint.neighbour_ids.to(training.device)
@@ -63,8 +74,7 @@ def train_frozen_head(training: Training) -> Model:
     part = Part(Phase.FROZEN_HEAD, recipe, network, optimizers, len(array), batch_size, seconds, neighbour_ids)
     run = Run(training, part, progress)
     learn_head(run, array)
-    trained = Trained(network, run.network_facts, run.watch.seconds)
-    return save_measured(training, trained, _sample(training, network, features), training.budget.watch)
+    return Trained(network, run.network_facts, run.watch.seconds)
 
 
 def _read_features(training: Training, network: Network) -> Features:
@@ -91,5 +101,5 @@ def _sample(training: Training, network: Network, features: Features) -> Sample:
         pixels = load_pixels(training.images, training.recipe.input.size, positions=positions[rows])
         return pixels.array, np.isin(positions[rows], pixels.kept)
 
-    x = Model(network, training.recipe).project(features.array[::step, 0])
+    x = Model(network, training.recipe).project(np.array(features.array[::step, 0]))
     return Sample(x, read_pixels, len(features.array), len(features.failures))
