@@ -75,9 +75,10 @@ class HeadConfig:
     # > 0: descriptors are scaled so that the root mean square length of their sub-vectors is this number. Each part between two
     # of the quantizer's prefixes is scaled separately, so that a prefix needs no numbers behind it.
     norm: float = 0.0
-    # pq and opq need a frozen backbone, and start as product quantization of its features: pq with a share of the features
-    # for each codebook, opq with a share of the principal axes of all features.
-    start: Literal["random", "pq", "opq"] = "random"
+    unit: bool = False  # features are scaled to length 1 first
+    # All but random need a frozen backbone. pq and opq: product quantization of its features, with a share of the features or of
+    # their principal axes for each codebook. smooth: of features that are smoothed over the neighbours of a picture.
+    start: Literal["random", "pq", "opq", "smooth"] = "random"
     # > 0: each sub-vector is a softmax of the head's numbers divided by this temperature, the soft assignment to
     # codeword_dim clusters.
     softmax: float = 0.0
@@ -204,7 +205,7 @@ class TrainConfig:
     late_temperature: float = 0.5  # tau in the last part of the budget
     late_share: float = 0.0  # of the budget at its end, with late_temperature
     batch_size: int = 256
-    epochs: int = 3000  # 0, if frozen: no training; head and codebooks stay as they start
+    epochs: int = 3000  # 0, if frozen: no training steps; head and codebooks stay as they start
     minutes: float = 0.0  # > 0: a wall-clock budget instead of `epochs`
     optimizer: Literal["adam", "muon"] = "adam"
     lr: float = 3e-4  # learning rate of Adam

@@ -316,6 +316,8 @@ def _identity(config: Recipe) -> dict[str, Any]:
         del recipe["quantizer"]["prefixes"]  # does not affect codes, and older models have no such key
     if not config.head.batch_norm:
         del recipe["head"]["batch_norm"]  # as above
+    if not config.head.unit:
+        del recipe["head"]["unit"]  # as above
     if not config.head.softmax:
         del recipe["head"]["softmax"]  # as above
     del recipe["head"]["start"]  # affects training only

@@ -1,6 +1,8 @@
-"""A head and codebooks that start as product quantization of the features: PQ, or OPQ with its closed form of the rotation."""
+"""A head and codebooks that start as product quantization of the features: PQ, or OPQ."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -37,8 +39,8 @@ def check_pq(network: Network) -> None:
 def start_at_pq(network: Network, features: NDArray[np.float32], start: str = "pq") -> None:
     """Set a one-layer head and the codebooks, in place, to PQ or OPQ of the features.
 
-    The axes are principal axes: with `pq` those of a share of the features for each codebook, with `opq` those of all features.
-    Codebooks come from k-means.
+    The axes are principal axes: with `pq` those of a share of the features for each codebook, with `opq` those of all features,
+    rotated. Codebooks come from k-means.
 
     Args:
         features: (N, F). start: pq or opq, as `start` of the head.
@@ -56,6 +58,8 @@ def start_at_pq(network: Network, features: NDArray[np.float32], start: str = "p
     layer.weight.copy_(weight)
     layer.bias.copy_(-weight @ mean)
     fit_codebooks(network, f)
+    if start == "opq":
+        rotate(network, f)
 
 
 def axes_of_shares(f: Tensor, config: QuantizerConfig) -> Tensor:
@@ -72,33 +76,38 @@ def axes_of_shares(f: Tensor, config: QuantizerConfig) -> Tensor:
     return weight.view(M * d, F)
 
 
-def shared_axes(f: Tensor, config: QuantizerConfig) -> Tensor:
-    """Divide the first M * d principal axes of features (N, F), scaled to length 1, among the codebooks: (M * d, F).
+def shared_axes(f: Tensor, config: QuantizerConfig, count: int | None = None) -> Tensor:
+    """Divide the first principal axes of features (N, F), scaled to length 1, among the codebooks: (M * d, F).
 
     The products of the variances of the codebooks are about equal (Ge et al., Optimized Product Quantization, 2013, 3.2). With
-    prefixes, each prefix has the first axes.
+    prefixes, each prefix has the first axes. If there are fewer axes than numbers, the last numbers of each codebook are 0.
+
+    Args:
+        count: number of axes, at most M * d, the default.
     """
-    d = config.codeword_dim
+    M, d = config.num_codebooks, config.codeword_dim
     unit = functional.normalize(f, dim=1)
     unit -= unit.mean(0)
     variances, axes = torch.linalg.eigh((unit.T @ unit / len(unit)).double())
-    variances, axes = variances.flip(0).clamp(min=1e-12 * float(variances[-1])), axes.flip(1)
-    order, start = [], 0
-    for end in config.prefix_dims:
-        order += [start + i for i in _dealt(variances[start:end].log(), (end - start) // d)]
-        start = end
-    weight: Tensor = axes[:, order].T.float()
-    return weight
+    count = min(count or M * d, M * d, len(axes))
+    logs, axes = variances.flip(0).clamp(min=1e-12 * float(variances[-1])).log(), axes.flip(1)
+    weight, first = f.new_zeros(M, d, f.shape[1]), 0
+    for start, end in pairwise((0, *(dim // d for dim in config.prefix_dims))):
+        last = count * end // M
+        for m, positions in enumerate(_dealt(logs[first:last], end - start)):
+            weight[start + m, : len(positions)] = axes[:, [first + i for i in positions]].T.float()
+        first = last
+    return weight.flatten(0, 1)
 
 
-def _dealt(logs: Tensor, M: int) -> list[int]:
-    """Deal numbers, the largest first, to M groups of equal size and about equal sums; return positions, group after group."""
-    logs = logs - logs.min() + 1.0  # positive, so that each number fills its group
+def _dealt(logs: Tensor, M: int) -> list[list[int]]:
+    """Deal numbers, the largest first, to M groups of about equal size and equal sums; return positions in each group."""
+    shares = logs - logs.min() + 1.0 if len(logs) else logs  # positive, so that each number fills its group
     groups: list[list[int]] = [[] for _ in range(M)]
     for position in range(len(logs)):
-        open_groups = [group for group in groups if len(group) < len(logs) // M]
-        min(open_groups, key=lambda group: float(logs[group].sum())).append(position)
-    return [position for group in groups for position in group]
+        open_groups = [group for group in groups if len(group) < -(-len(logs) // M)]
+        min(open_groups, key=lambda group: float(shares[group].sum())).append(position)
+    return groups
 
 
 @torch.no_grad()
@@ -108,3 +117,25 @@ def fit_codebooks(network: Network, f: Tensor) -> None:
     rows = torch.linspace(0, len(x) - 1, network.quantizer.config.codebook_size).long()
     network.quantizer.codebooks.copy_(network.quantizer.split(x[rows]).transpose(0, 1))
     refit(network.quantizer, x)
+
+
+@torch.no_grad()
+def rotate(network: Network, f: Tensor, steps: int = 15) -> None:
+    """Rotate the descriptors of features (N, F) so that the codebooks lose less of them, in place (OPQ, Ge et al. 2013, 3.1).
+
+    Rotation and codebooks are fitted alternately. A head with prefixes stays as it is: a rotation would mix their numbers.
+    """
+    quantizer, layer = network.quantizer, network.head[-1]
+    assert isinstance(layer, nn.Linear)
+    if len(quantizer.config.lengths) > 1:
+        return
+    x = network.project(f)
+    turn = torch.eye(x.shape[1])
+    for _ in range(steps):
+        turned = x @ turn
+        refit(quantizer, turned, iterations=1)
+        u, _, vt = torch.linalg.svd(x.T @ quantizer.decode(quantizer.closeness(turned).argmax(-1)))
+        turn = u @ vt
+    layer.weight.copy_(turn.T @ layer.weight)
+    layer.bias.copy_(turn.T @ layer.bias)
+    refit(quantizer, x @ turn)
