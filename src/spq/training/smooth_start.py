@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spq.config import HeadConfig
 from spq.errors import ConfigError
 from spq.model.network import Network
 from spq.training.neighbours import visited_mean
-from spq.training.pq_start import fit_codebooks, rotate, shared_axes
+from spq.training.pq_start import check_pq, fit_codebooks, rotate, shared_axes, start_at_pq
 
 AXES = 256  # principal axes of the features, at most; a third of the hidden units serve them
 OWN = 0.8  # weight of a picture's own feature beside the mean of its neighbours
@@ -26,6 +27,26 @@ KEPT = 128  # principal axes of the smoothed features that descriptors have; mor
 ACTIVE = 20  # landmarks that are active for a picture, on average
 RIDGE = 1.0
 ROUNDS = 10  # of k-means for the landmarks
+
+
+def check_start(network: Network, head: HeadConfig) -> None:
+    """Refuse a network that cannot start as `start` of its head says.
+
+    Raises:
+        ConfigError: the layers of the head do not fit.
+    """
+    if head.start == "smooth":
+        check_smooth(network)
+    else:
+        check_pq(network)
+
+
+def start_head(network: Network, head: HeadConfig, features: NDArray[np.float32]) -> None:
+    """Set head and codebooks, in place, as `start` of the head says; features (N, F) of the pictures."""
+    if head.start == "smooth":
+        start_smooth(network, features)
+    else:
+        start_at_pq(network, features, head.start)
 
 
 def check_smooth(network: Network) -> None:

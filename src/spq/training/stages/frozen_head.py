@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spq.config import HeadConfig
 from spq.data.decode import load_pixels
 from spq.model.model import Model
 from spq.model.network import Network
@@ -26,9 +25,8 @@ from spq.training.features import FeatureExtractor, Features, cached_features
 from spq.training.head_loop import learn_head
 from spq.training.neighbours import POOL, neighbours
 from spq.training.optimizers import make_optimizers
-from spq.training.pq_start import check_pq, start_at_pq
 from spq.training.run import Part, Run
-from spq.training.smooth_start import check_smooth, start_smooth
+from spq.training.smooth_start import check_start, start_head
 from spq.training.start import start_network
 from spq.training.trained import FIT_IMAGES, Sample, Trained, estimate_measuring, save_measured
 
@@ -41,7 +39,7 @@ def train_frozen_head(training: Training) -> Model:
         load_weights(network, checkpoint.network, "checkpoint")  # the features are those of its backbone
     starts_new = not checkpoint and not training.options.start and recipe.head.start != "random"
     if starts_new:
-        _check_start(network, recipe.head)  # before minutes are spent on features
+        check_start(network, recipe.head)  # before minutes are spent on features
     features = _read_features(training, network)
     array = features.array
     batch_size = choose_batch_size(training, len(array), features.failures)
@@ -49,7 +47,7 @@ def train_frozen_head(training: Training) -> Model:
     if checkpoint:
         checkpoint.check_pictures(training.fingerprint, training.images.name)
     if starts_new:
-        _start(network, recipe.head, array[:: 1 + len(array) // FIT_IMAGES, 0])
+        start_head(network, recipe.head, array[:: 1 + len(array) // FIT_IMAGES, 0])
     network.to(training.device)
     if recipe.train.epochs:
         trained = _learn(training, network, features, batch_size)
@@ -58,20 +56,6 @@ def train_frozen_head(training: Training) -> Model:
             training.callbacks.note(f"`minutes` has no effect: recipe {recipe.name} has no training steps")
         trained = Trained(network, {"views": 0, "steps": 0, "epochs": 0.0}, training.budget.watch.seconds)
     return save_measured(training, trained, _sample(training, network, features), training.budget.watch)
-
-
-def _check_start(network: Network, head: HeadConfig) -> None:
-    if head.start == "smooth":
-        check_smooth(network)
-    else:
-        check_pq(network)
-
-
-def _start(network: Network, head: HeadConfig, features: NDArray[np.float32]) -> None:
-    if head.start == "smooth":
-        start_smooth(network, features)
-    else:
-        start_at_pq(network, features, head.start)
 
 
 def _learn(training: Training, network: Network, features: Features, batch_size: int) -> Trained:
