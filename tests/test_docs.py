@@ -277,7 +277,7 @@ def test_the_reference_of_recipes_shows_values_that_differ_from_the_default(gene
     assert re.search(rf"`{load_recipe('spq').quantizer.num_codebooks}` in .*\bspq\b", cells[3])
     assert "paper" not in cells[3]  # it has the default
     (hidden,) = (line for line in text.splitlines() if line.startswith("| `hidden`"))
-    assert "`0` in finetune, head" in hidden
+    assert "`0` in finetune, pq; `1536` in head" in hidden
     assert all(f"## `[{section}]`" in text for section in ("input", "backbone", "views", "train", "finish", "cluster"))
 
 

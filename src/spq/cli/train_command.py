@@ -26,7 +26,7 @@ def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     bits: Annotated[str | None, typer.Option(help="Length of a code; 16,32,64 trains one model for all three.")] = None,
-    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, head, finetune or a FILE.toml.")] = "spq",
+    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, pq, head, finetune or a FILE.toml.")] = "spq",
     backbone: Annotated[str | None, typer.Option(help="lite0 or timm/NAME, instead of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors file that the backbone starts from.")] = None,
     frozen: Annotated[

@@ -75,9 +75,10 @@ class HeadConfig:
     # > 0: descriptors are scaled so that the root mean square length of their sub-vectors is this number. Each part between two
     # of the quantizer's prefixes is scaled separately, so that a prefix needs no numbers behind it.
     norm: float = 0.0
-    start: Literal["random", "pq"] = (
-        "random"  # pq needs a frozen backbone: start as product quantization of its features
-    )
+    unit: bool = False  # features are scaled to length 1 first
+    # All but random need a frozen backbone. pq and opq: product quantization of its features, with a share of the features or of
+    # their principal axes for each codebook. smooth: of features that are smoothed over the neighbours of a picture.
+    start: Literal["random", "pq", "opq", "smooth"] = "random"
     # > 0: each sub-vector is a softmax of the head's numbers divided by this temperature, the soft assignment to
     # codeword_dim clusters.
     softmax: float = 0.0
@@ -204,7 +205,7 @@ class TrainConfig:
     late_temperature: float = 0.5  # tau in the last part of the budget
     late_share: float = 0.0  # of the budget at its end, with late_temperature
     batch_size: int = 256
-    epochs: int = 3000
+    epochs: int = 3000  # 0, if frozen: no training steps; head and codebooks stay as they start
     minutes: float = 0.0  # > 0: a wall-clock budget instead of `epochs`
     optimizer: Literal["adam", "muon"] = "adam"
     lr: float = 3e-4  # learning rate of Adam
@@ -262,7 +263,7 @@ class TrainConfig:
             raise ConfigError(
                 f"`minutes` must be a finite number, got {self.minutes}; Ctrl-C ends a training at any time"
             )
-        if self.epochs < 1 and self.minutes <= 0:
+        if self.epochs < 1 and self.minutes <= 0 and not self.frozen:
             raise ConfigError(
                 f"`epochs` {self.epochs} and `minutes` {self.minutes} are no budget; set one of them above 0"
             )
@@ -358,6 +359,11 @@ class Recipe:
         if self.cluster.share and (self.finish.epochs or self.train.frozen):
             other = "finish.epochs" if self.finish.epochs else "train.frozen"
             raise ConfigError(f"{other} and cluster.share exclude each other; set one of them to 0 or false")
+        if self.train.frozen and self.train.epochs < 1 and self.head.start == "random":
+            raise ConfigError(
+                f"`epochs` {self.train.epochs} leaves head and codebooks random; "
+                'set head.start = "pq", or train.epochs above 0'
+            )
         if self.views.blur_kernel // 2 >= (side := min(self.shown_sizes)):
             raise ConfigError(
                 f"views.blur_kernel {self.views.blur_kernel} is too large for views of {side} pixels; try 3"

@@ -135,7 +135,7 @@ class Model:
         """Compute codes (N, M) uint8 of descriptors (N, D)."""
         quantizer = self.network.quantizer
         with torch.inference_mode():
-            parts = [_numpy(quantizer.encode(chunk)) for chunk in self._chunks(x, batch_size)]
+            parts = [_numpy(quantizer.encode_many(chunk)) for chunk in self._chunks(x, batch_size)]
         return np.concatenate(parts) if parts else np.empty((0, quantizer.config.num_codebooks), np.uint8)
 
     def tables(
@@ -316,6 +316,8 @@ def _identity(config: Recipe) -> dict[str, Any]:
         del recipe["quantizer"]["prefixes"]  # does not affect codes, and older models have no such key
     if not config.head.batch_norm:
         del recipe["head"]["batch_norm"]  # as above
+    if not config.head.unit:
+        del recipe["head"]["unit"]  # as above
     if not config.head.softmax:
         del recipe["head"]["softmax"]  # as above
     del recipe["head"]["start"]  # affects training only

@@ -39,7 +39,7 @@ class Network(nn.Module):
         last = nn.Linear(hidden or feature_dim, D)
         nn.init.xavier_uniform_(last.weight)
         self.head = nn.Sequential(*layers, last)
-        self.norm, self.softmax = config.head.norm, config.head.softmax
+        self.norm, self.softmax, self.unit = config.head.norm, config.head.softmax, config.head.unit
         self.quantizer = Quantizer(config.quantizer)
 
     def describe(self, images: Tensor) -> Tensor:
@@ -48,6 +48,7 @@ class Network(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """Compute descriptors (B, D) float32 from features (B, F)."""
+        features = F.normalize(features, dim=1) if self.unit else features
         return self.scaled(cast(Tensor, self.head(features)).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,10 +24,13 @@ class Quantizer(nn.Module):
 
     def soft_assign(self, x: Tensor) -> Tensor:
         """Compute probabilities (B, M, K): softmax over k of -||x_m - c_mk||^2 / tau_q (paper, eq. 2)."""
+        # tau_q divides: the paper's 5 is 1/0.2
+        return torch.softmax(self.closeness(x) / self.config.temperature, dim=-1)
+
+    def closeness(self, x: Tensor) -> Tensor:
+        """Compute ||x_m||^2 - ||x_m - c_mk||^2 (B, M, K): largest for the nearest codeword, without differences (B, M, K, d)."""
         C = self.codebooks
-        # ||x||^2 is the same for every k, so the softmax cancels it
-        logits = 2 * torch.einsum("bmd,mkd->bmk", self.split(x), C) - C.square().sum(-1)
-        return torch.softmax(logits / self.config.temperature, dim=-1)  # tau_q divides: the paper's 5 is 1/0.2
+        return 2 * torch.einsum("bmd,mkd->bmk", self.split(x), C) - C.square().sum(-1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute soft quantizations z (B, M*d): the mean of the codewords, weighted by `soft_assign` (paper, eq. 3)."""
@@ -40,6 +43,10 @@ class Quantizer(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Compute codes (B, M) uint8: the nearest codeword of each codebook."""
         return self.squared_distances(x).argmin(-1).to(torch.uint8)
+
+    def encode_many(self, x: Tensor) -> Tensor:
+        """Compute codes (N, M) uint8 as `encode`, so many rows at a time that the differences (B, M, K, d) need 256 MB."""
+        return torch.cat([self.encode(chunk) for chunk in torch.split(x, max(1, 2**26 // self.codebooks.numel()))])
 
     def decode(self, codes: Tensor) -> Tensor:
         """Reconstruct descriptors (B, M*d) from codes (B, M)."""

@@ -254,7 +254,7 @@ def _key(pictures: str, extractor: FeatureExtractor) -> str:
         "format": FORMAT,
         "network": repr(backbone),
         "input": to_dict(recipe.input),
-        "views": to_dict(recipe.views),
+        "views": to_dict(recipe.views) if recipe.train.cached_views else None,
         "train": [recipe.train.cached_views, 0, recipe.train.channels_last, precision],  # 0: the seed of the views
     }
     digest.update(json.dumps(settings, sort_keys=True).encode())

@@ -84,7 +84,7 @@ def measure_fidelity(
         x: (N, D) descriptors of the pictures. copies: (Q, D) of altered copies of those in rows `originals` (Q,).
         progress: called with the number of lengths that are done.
     """
-    config, codes = quantizer.config, torch.cat([quantizer.encode(chunk) for chunk in torch.split(x, 4096)])
+    config, codes = quantizer.config, quantizer.encode_many(x)
     reports = []
     for bits, dim in zip(config.lengths, config.prefix_dims, strict=True):
         M = dim // config.codeword_dim

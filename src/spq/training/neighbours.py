@@ -1,4 +1,4 @@
-"""The neighbours of each picture: those that a random walk over the graph of nearest features visits most often.
+"""The neighbours of each picture: those that a random walk over the graph of nearest features visits most often, and their mean.
 
 A picture that many short paths lead to shows the same kind of thing more often than the tenth neighbour by cosine does. The
 walk follows the shape of the data (as diffusion does for retrieval, Donoser and Bischof 2013; Iscen et al. 2017). It uses no
@@ -19,6 +19,7 @@ from torch import Tensor
 LINKS = 10  # from each picture to its nearest; paths of several links reach more
 CONTINUE = 0.9  # probability that a walk takes another step
 STEPS = 20  # a walk has ended by then with probability 0.88
+LONG, LONG_STEPS = 0.95, 30  # the same for the mean: wider, since the own feature is added to it
 POOL = 20_000  # most pictures in the graph; the cost of the walks grows with its square
 FEW = 10
 CHUNK = 1024  # pictures compared with all at a time
@@ -62,6 +63,23 @@ def neighbours(
         similar = F.normalize(_unit(features[start : start + CHUNK], device) - mean, dim=1) @ graph.T
         nearest.append(similar.argmax(1))
     return _through_pool(torch.cat(nearest), pool.to(device), lists).to(place)
+
+
+def visited_mean(z: Tensor, go_on: float = LONG) -> Tensor:
+    """Compute the mean direction (n, A) of the pictures that a walk from each of them visits, itself included.
+
+    Args:
+        z: (n, A) centred features. go_on: probability that a walk takes another step.
+    """
+    graph = F.normalize(z, dim=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        moves = _moves(graph).t().to_sparse_csr()  # row i: where a walk goes from picture i
+    mean, at = torch.zeros_like(graph), graph
+    for _ in range(LONG_STEPS):
+        mean += at
+        at = go_on * torch.sparse.mm(moves, at)
+    return F.normalize(mean, dim=1)
 
 
 def _unit(rows: NDArray[np.float32], device: torch.device) -> Tensor:

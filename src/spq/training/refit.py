@@ -28,7 +28,7 @@ def refit(
     C, parts = quantizer.codebooks, quantizer.split(x)  # (M, K, d), (N, M, d)
     M, K, d = C.shape
     for number in range(iterations):
-        codes = torch.cat([quantizer.encode(chunk) for chunk in torch.split(x, 4096)]).long()  # (N, M)
+        codes = torch.cat([quantizer.closeness(chunk).argmax(-1) for chunk in torch.split(x, 4096)])  # (N, M)
         slots = (codes + K * torch.arange(M, device=x.device)).flatten()
         sums = x.new_zeros(M * K, d).index_add_(0, slots, parts.reshape(-1, d))
         counts = x.new_zeros(M * K, 1).index_add_(0, slots, x.new_ones(len(slots), 1))

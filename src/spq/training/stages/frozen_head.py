@@ -25,8 +25,8 @@ from spq.training.features import FeatureExtractor, Features, cached_features
 from spq.training.head_loop import learn_head
 from spq.training.neighbours import POOL, neighbours
 from spq.training.optimizers import make_optimizers
-from spq.training.pq_start import check_pq, start_at_pq
 from spq.training.run import Part, Run
+from spq.training.smooth_start import check_start, start_head
 from spq.training.start import start_network
 from spq.training.trained import FIT_IMAGES, Sample, Trained, estimate_measuring, save_measured
 
@@ -37,9 +37,9 @@ def train_frozen_head(training: Training) -> Model:
     network = start_network(training, {recipe.input.size})
     if checkpoint:
         load_weights(network, checkpoint.network, "checkpoint")  # the features are those of its backbone
-    starts_at_pq = not checkpoint and not training.options.start and recipe.head.start == "pq"
-    if starts_at_pq:
-        check_pq(network)  # before minutes are spent on features
+    starts_new = not checkpoint and not training.options.start and recipe.head.start != "random"
+    if starts_new:
+        check_start(network, recipe.head)  # before minutes are spent on features
     features = _read_features(training, network)
     training.note_late_start("features")
     array = features.array
@@ -47,9 +47,22 @@ def train_frozen_head(training: Training) -> Model:
     training = replace(training, fingerprint=features.pictures)
     if checkpoint:
         checkpoint.check_pictures(training.fingerprint, training.images.name)
-    if starts_at_pq:
-        start_at_pq(network, array[:: 1 + len(array) // FIT_IMAGES, 0])
-    optimizers = make_optimizers(network.to(training.device), recipe, backbone=False)
+    if starts_new:
+        start_head(network, recipe.head, array[:: 1 + len(array) // FIT_IMAGES, 0])
+    network.to(training.device)
+    if recipe.train.epochs:
+        trained = _learn(training, network, features, batch_size)
+    else:
+        if recipe.train.minutes:
+            training.callbacks.note(f"`minutes` has no effect: recipe {recipe.name} has no training steps")
+        trained = Trained(network, {"views": 0, "steps": 0, "epochs": 0.0}, training.budget.watch.seconds)
+    return save_measured(training, trained, _sample(training, network, features), training.budget.watch)
+
+
+def _learn(training: Training, network: Network, features: Features, batch_size: int) -> Trained:
+    """Train head and codebooks with the loss, from the start or from the checkpoint."""
+    recipe, checkpoint, array = training.recipe, training.checkpoint, features.array
+    optimizers = make_optimizers(network, recipe, backbone=False)
     progress = checkpoint.restore(network, optimizers) if checkpoint else Progress()
     if checkpoint and checkpoint.neighbour_ids is not None:  # another device or precision could find other neighbours
         neighbour_ids: Tensor | None = checkpoint.neighbour_ids.to(training.device)
@@ -64,13 +77,15 @@ def train_frozen_head(training: Training) -> Model:
     part = Part(Phase.FROZEN_HEAD, recipe, network, optimizers, len(array), batch_size, seconds, neighbour_ids)
     run = Run(training, part, progress)
     learn_head(run, array)
-    trained = Trained(network, run.network_facts, run.watch.seconds)
-    return save_measured(training, trained, _sample(training, network, features), training.budget.watch)
+    return Trained(network, run.network_facts, run.watch.seconds)
 
 
 def _read_features(training: Training, network: Network) -> Features:
     backbone, precision = network.backbone.to(training.device), "bf16" if training.bf16 else "fp32"
-    extractor = FeatureExtractor(training.recipe, backbone, precision)
+    recipe = training.recipe
+    if not recipe.train.epochs:
+        recipe = replace(recipe, train=replace(recipe.train, cached_views=0))  # only training steps use views
+    extractor = FeatureExtractor(recipe, backbone, precision)
     progress = training.callbacks.loading("features", len(training.images))
     return cached_features(training.images, extractor, network.feature_dim, progress)
 
@@ -92,5 +107,5 @@ def _sample(training: Training, network: Network, features: Features) -> Sample:
         pixels = load_pixels(training.images, training.recipe.input.size, positions=positions[rows])
         return pixels.array, np.isin(positions[rows], pixels.kept)
 
-    x = Model(network, training.recipe).project(features.array[::step, 0])
+    x = Model(network, training.recipe).project(np.array(features.array[::step, 0]))
     return Sample(x, read_pixels, len(features.array), len(features.failures))
