@@ -28,8 +28,17 @@ from spq.data.image_set import subset
 from spq.data.open import open_images
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
+from spq.model import lite0
 from spq.model.model import Model
 from spq.model.network import Network
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the cache of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPQ_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -278,6 +287,20 @@ def recipe_file(tmp_path: Path) -> Path:
 def model_folder(tiny_model: Model, tmp_path: Path) -> Path:
     tiny_model.save(tmp_path / "m")
     return tmp_path / "m"
+
+
+@pytest.fixture
+def lite0_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights in the place of those of EfficientNet-Lite0, in a cache of the test's own."""
+    import timm
+    from safetensors.torch import save_file
+
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    tensors = timm.create_model(lite0.NETWORK, num_classes=0).state_dict()
+    lite0.cached_file().parent.mkdir(parents=True)
+    save_file(tensors, lite0.cached_file())
+    monkeypatch.setattr(lite0, "TENSORS_SHA256", lite0._digest(tensors))
 
 
 @pytest.fixture

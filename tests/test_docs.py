@@ -195,10 +195,9 @@ def artefacts(photo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def in_folder(artefacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def in_folder(artefacts: Path, lite0_at_hand: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(artefacts, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
     return tmp_path
 
 

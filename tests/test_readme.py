@@ -32,7 +32,7 @@ def test_the_readme_is_a_front_page() -> None:
 def test_the_first_commands_are_those_that_a_newcomer_needs() -> None:
     shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL))
     commands = [" ".join(line.split()[:2]) for line in shell.splitlines() if line.startswith(("make ", "spq "))]
-    assert commands == ["make demo", "make test", "spq train", "spq index", "spq search"]
+    assert commands == ["make demo", "make test", "spq serve", "spq train", "spq index", "spq search"]
 
 
 def test_the_map_of_folders_is_short_and_names_what_exists() -> None:

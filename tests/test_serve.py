@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import signal
@@ -9,15 +10,19 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from spq.cli import main as cli
+from spq.index.build import BuildOptions, build
+from spq.model import lite0
+from spq.model.model import Model
 from spq.web.server.app import _listen
 
 
@@ -32,20 +37,34 @@ def serving(index: Path, *options: object, preexec: str = "") -> Iterator[tuple[
         watchdog.start()
         try:
             assert process.stderr
-            line = process.stderr.readline()
-            found = re.search(r"at (http://\S+)", line)
-            assert found, line + process.stderr.read()
+            lines = []
+            while not (found := re.search(r" pictures at (http://\S+)", "".join(lines))):
+                lines.append(process.stderr.readline())
+                assert lines[-1], "".join(lines)
             yield process, found[1]
         finally:
             process.kill()
             watchdog.cancel()
 
 
-def get(address: str, token: str = "") -> dict[str, object]:
+def get(address: str, body: dict[str, object] | None = None, token: str = "") -> dict[str, object]:
+    """The answer to a request, which sends JSON if there is a body."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=60) as answer:
+    headers |= {"Content-Type": "application/json"} if body else {}
+    data = json.dumps(body).encode() if body else None
+    with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=60) as answer:
         found: dict[str, object] = json.load(answer)
         return found
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        with suppress(urllib.error.URLError, ConnectionError):
+            if is_so():
+                return
+        assert time.monotonic() < end
+        time.sleep(0.2)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
@@ -77,11 +96,50 @@ def test_it_serves_until_it_is_told_to_stop_and_says_so(photo_index: Path, numbe
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("lite0_at_hand")
+def test_a_folder_is_indexed_and_served_and_the_next_start_follows_its_changes(photos: Path, tmp_path: Path) -> None:
+    patch = f"from spq.model import lite0\nlite0.TENSORS_SHA256 = {lite0.TENSORS_SHA256!r}"
+    with serving(photos, "--cache", tmp_path / "thumbnails", preexec=patch) as (process, address):
+        assert get(f"{address}api/status")["images"] == 60
+        assert get(f"{address}api/search", {"ids": [1], "top": 5})["total"] == 59
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    assert (tmp_path / "photos.index" / "manifest.json").exists()
+    (photos / "new.png").write_bytes(min(photos.rglob("*.png")).read_bytes() + b" ")
+    with serving(photos, "--cache", tmp_path / "thumbnails", preexec=patch) as (process, address):
+        wait_until(lambda: get(f"{address}api/status")["images"] == 61)
+
+
+@pytest.mark.slow
+def test_a_server_starts_again_when_its_index_gets_another_model(
+    index_folder: Path, photos: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    other = copy.deepcopy(tiny_model.network)
+    other.quantizer.codebooks.data.mul_(2)
+    new = Model(other, tiny_model.config)
+    with serving(index_folder, "--cache", tmp_path / "thumbnails") as (_, address):
+        before = get(f"{address}api/status")
+        build(index_folder, new, photos, options=BuildOptions(replace_model=True)).store.close()
+        wait_until(lambda: get(f"{address}api/status")["model"] != before["model"])
+        assert get(f"{address}api/search", {"ids": [1], "top": 5})["total"] == 59
+
+
+@pytest.mark.slow
+def test_a_network_that_does_not_load_ends_the_server(index_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = index_folder / "model" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 1
+    weights.write_bytes(bytes(data))
+    assert cli.run(["serve", str(index_folder), "--port", "0"]) == 1
+    assert "copy it again" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.slow
 def test_with_a_token_the_address_lets_in_and_without_it_nothing_does(photo_index: Path, tmp_path: Path) -> None:
     with serving(photo_index, "--token", "s3cret", "--cache", tmp_path) as (process, address):
         base, _, query = address.partition("?")
         assert query == "token=s3cret"
-        assert get(f"{base}api/status", "s3cret")["images"] == 60
+        assert get(f"{base}api/status", token="s3cret")["images"] == 60
         with pytest.raises(urllib.error.HTTPError, match="401"):
             get(f"{base}api/status")
         process.send_signal(signal.SIGINT)
@@ -105,8 +163,14 @@ def test_what_cannot_be_served_is_one_line(
     photo_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert refused(capsys, tmp_path / "nothing", "--port", 0) == (
-        1, f"spq: no index at {tmp_path}/nothing; build one first, or check the path\n",
+        1, f"spq: no such folder or file: {tmp_path}/nothing; check the path (you are in {Path.cwd()})\n",
     )  # fmt: skip
+    status, line = refused(capsys, photo_index, "--exclude", "x")
+    assert status == 2
+    assert "is an index; omit --index and --exclude" in line
+    status, line = refused(capsys, photo_index.parent / "photos" / "bag", "--index", photo_index, "--port", 0)
+    assert status == 2
+    assert "holds the pictures of" in line
     status, line = refused(capsys, photo_index, "--host", "no.such.host.invalid", "--no-token")
     assert status == 2
     assert "cannot listen on no.such.host.invalid, port 8765" in line

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spq.data.source import Source
 from spq.errors import ImageError
-from spq.index.encode import hash_of
 from spq.index.store import Item
+from spq.model.feature_store import hash_of
 from spq.web.server.pictures import Decode, Pictures
 from spq.web.server.thumbnail_cache import ThumbnailCache
 from spq.web.thumbnail import thumbnail_name
@@ -25,7 +26,7 @@ class Counted(Pictures):
     """Counts how often a picture is decoded."""
 
     def __init__(self, source: str) -> None:
-        super().__init__(source)
+        super().__init__(Source((source,)))
         self.decoded = 0
 
     def open(self, item: Item) -> tuple[bytes, Decode]:

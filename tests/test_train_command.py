@@ -50,6 +50,14 @@ def test_a_pretrained_backbone_gets_a_head_and_is_then_finetuned(
     assert json.loads(capsys.readouterr().out)["rank"] == 1
 
 
+def test_training_leaves_out_what_patterns_exclude(
+    recipe_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("train", photos, "--out", tmp_path / "m", "--recipe", recipe_file, "--json")
+    assert run_spq(*given, "--exclude", "*.png") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == len(list(photos.rglob("*.jpg")))
+
+
 def test_an_interrupted_training_says_how_to_continue(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

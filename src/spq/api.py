@@ -44,7 +44,7 @@ class SPQ(Model):
             image_size, epochs, minutes, seed: values that replace those of the recipe.
             out: model folder, with checkpoints and log; by default the model is only returned.
             options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, start, objective, tensorboard,
-                deadline, on_load, on_status, on_epoch, on_note, on_part.
+                measure, deadline, on_load, on_status, on_epoch, on_note, on_part.
         Raises:
             ConfigError: an option out of range. DataError: too few readable pictures.
         """

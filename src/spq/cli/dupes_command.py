@@ -50,7 +50,7 @@ def dupes(
     check_file("--csv", csv)
     check_file("--html", html)
     with ImageIndex.open(index) as opened, Stages() as stages:
-        images = open_images(opened.store.manifest.source)
+        images = open_images(opened.store.manifest.origin)
         report = find_duplicates(opened, images, threshold=threshold, recall=recall, seed=seed, progress=stages.stage)
     if csv:
         dupes_report.write_csv(csv, report)

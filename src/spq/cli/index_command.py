@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,28 +11,34 @@ import typer
 
 from spq.cli.describe import counted, listed
 from spq.cli.failures import CONTINUE, when_stopped
-from spq.cli.options import SOURCES, AsJson, Device, ShorterBits, Threads
+from spq.cli.indexing import IndexTask, command, is_index, open_collection, update
+from spq.cli.options import SOURCES, AsJson, Device, Exclude, ShorterBits, Threads
 from spq.cli.output import note
 from spq.common.text import printable
 from spq.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spq.data.image_set import ImageSet
     from spq.index.sync import SyncReport
-    from spq.model.model import Model
 
 
 @when_stopped(f"encoded pictures are kept, {CONTINUE}")
 def index(
-    out: Annotated[Path, typer.Option(help="Index folder to write or to update.")],
-    images: Annotated[str | None, typer.Argument(metavar="IMAGES", help=SOURCES)] = None,
-    model: Annotated[Path | None, typer.Option(help="Model folder; needed with IMAGES.")] = None,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="IMAGES...", help=f"{SOURCES} Or an index, to update it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Index folder to write or to update.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder. Default: the index's own model, or codes without training.")
+    ] = None,
+    exclude: Exclude = None,
     bits: ShorterBits = None,
     keep_missing: Annotated[
         bool, typer.Option("--keep-missing", help="Keep pictures whose files no longer exist.")
     ] = False,
-    compact: Annotated[bool, typer.Option("--compact", help="Free unused disk space in OUT.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Check all of OUT; exit status 1 if it has faults.")] = False,
+    compact: Annotated[bool, typer.Option("--compact", help="Free unused disk space in the index.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check all of the index; exit status 1 if it has faults.")
+    ] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -40,19 +46,37 @@ def index(
 ) -> None:
     """Encode pictures into an index, or update an index.
 
+    A new index without --model takes the best pretrained network on this machine, and needs no training.
     An update adds new pictures, encodes changed ones again and removes missing ones.
-    Pictures in folders that cannot be read are kept. Without IMAGES, the command only compacts or verifies.
+    Pictures in folders that cannot be read are kept. An index alone, with --compact or --verify, is not updated.
+
+    Example: spq index photos/ --out photos.index
 
     Example: spq index photos/ --model photos.spq --out photos.index
 
-    Example: spq index --verify --out photos.index
+    Example: spq index photos.index
+
+    Example: spq index photos.index --verify
     """
-    if (images is None) != (model is None) or (images is None and not (compact or verify)):
-        raise ConfigError("give IMAGES and --model MODEL, or only --compact or --verify; see spq index --help")
+    names, out = _places(images or [], out)
+    only_checks = (compact or verify) and (not names or is_index(names[0])) and model is None and exclude is None
+    if not only_checks and not names:
+        raise ConfigError("give IMAGES, or an index with --compact or --verify; see spq index --help")
     report, facts = None, dict[str, Any]()
-    if images and model:
-        source = _open(images, out)
-        report, facts = _update(out, source, _load(model, device), bits, keep_missing, wait)
+    if not only_checks:
+        task = _task(names, out, exclude)
+        again = f" {command('--model', model)}" if model else ""
+        report, facts = update(
+            replace(
+                task,
+                again=task.again + again,
+                model=model,
+                bits=bits,
+                keep_missing=keep_missing,
+                wait=wait,
+                device=device,
+            )
+        )
     sizes, facts = _compact(out, wait) if compact else (None, facts)
     faults, facts = _verify(out, facts) if verify else (None, facts)
     if as_json:
@@ -69,43 +93,31 @@ def index(
         raise typer.Exit(1)
 
 
-def _open(images: str, out: Path) -> ImageSet:
-    """The collection. What can be checked without torch is checked before torch is loaded."""
+def _places(images: list[str], out: Path | None) -> tuple[list[str], Path]:
+    """The collections, or the index that stands for its own; and the index folder."""
+    indexes = [name for name in images if is_index(name)]
+    if indexes and (out is not None or len(images) > 1):
+        raise ConfigError(f"{indexes[0]} is an index; give it alone to update it, or give pictures with --out INDEX")
+    if not indexes and out is None:
+        if len(images) == 1 and not Path(images[0]).exists():
+            raise ConfigError(f"no index at {images[0]}; check the path, or give pictures with --out INDEX")
+        raise ConfigError("give --out INDEX, the folder of the index; see spq index --help")
+    return images, Path(indexes[0]) if indexes else out  # type: ignore[return-value]
+
+
+def _task(names: list[str], out: Path, exclude: list[str] | None) -> IndexTask:
+    """What to encode, from the command or from what the index remembers. This needs no torch."""
     from spq.cli.checks import check_folder
-    from spq.data.open import open_images
     from spq.index.format import has_index, read_manifest
 
-    source = open_images(images)
+    if is_index(names[0]):
+        source = open_collection(read_manifest(out).origin.names, exclude, out)
+        return IndexTask(out, source, again=command("spq", "index", out, exclude=exclude))
+    source = open_collection(names, exclude, out)
     check_folder("--out", out)
     if has_index(out):
         read_manifest(out)  # raises if the index is damaged
-    return source
-
-
-def _load(model: Path, device: str) -> Model:
-    from spq.api import SPQ
-    from spq.model.device import resolve_device
-
-    return SPQ.load(model, resolve_device(device))
-
-
-def _update(
-    out: Path, source: ImageSet, model: Model, bits: int | None, keep_missing: bool, wait: float
-) -> tuple[SyncReport, dict[str, Any]]:
-    """Build or update the index; returns what was done, and facts of the index."""
-    from spq.cli.progress import counting
-    from spq.index.build import BuildOptions, build
-    from spq.index.format import has_index, read_manifest
-
-    before = read_manifest(out).source if has_index(out) else ""
-    with counting("encoding") as progress:
-        built = build(out, model, source, progress, BuildOptions(keep_missing, wait, bits))
-    with built.store as store:
-        report, now = built.report, store.manifest.source
-        if before not in ("", now) and report.removed:
-            dropped = f"{out} held the pictures of {before}; those that are not in {now} were removed from the index"
-            report.note = f"{dropped}; {report.note}" if report.note else dropped
-        return report, store.info()
+    return IndexTask(out, source, again=command("spq", "index", *names, "--out", out, exclude=exclude))
 
 
 def _compact(out: Path, wait: float) -> tuple[tuple[int, int], dict[str, Any]]:
@@ -143,6 +155,7 @@ def _sync_text(out: Path, facts: dict[str, Any], report: SyncReport) -> str:
     """What the update did, in one line."""
     done = [f"{getattr(report, key)} {key}" for key in ("added", "changed", "renamed", "removed", "unchanged")]
     done.append(f"{len(report.failed)} unreadable")
+    done += [f"{report.recoded:,} with codes of the new model, without reading them"] * bool(report.recoded)
     done += [f"{report.described} with new metadata"] * bool(report.described)
     done += [f"{report.kept} kept without a file"] * bool(report.kept)
     return f"{out}: {counted(facts['images'], 'picture')} at {facts['bits']} bits ({', '.join(done)})"

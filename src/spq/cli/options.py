@@ -15,6 +15,10 @@ SEED = typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same res
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Images = Annotated[str, typer.Argument(metavar="IMAGES", help=SOURCES)]
 IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Leave out pictures and folders, such as '*.gif' or screenshots; repeatable."),
+]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 

@@ -108,7 +108,7 @@ def write_sheet(path: Path, index: ImageIndex, names: QueryNames, request: Searc
     from spq.data.open import open_images
     from spq.index.query import query_pictures
 
-    images = open_images(index.store.manifest.source)
+    images = open_images(index.store.manifest.origin)
     pictures: list[Any] = [picture for picture in query_pictures(request) if not isinstance(picture, int)]
     captions = ["query" if name == "-" else Path(name).name for name in names.images]
     negative_captions = [f"not {'query' if name == '-' else Path(name).name}" for name in names.negative]

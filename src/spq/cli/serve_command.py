@@ -1,4 +1,4 @@
-"""`spq serve`: the search page and the HTTP API."""
+"""`spq serve`: the search page and the HTTP API, of an index or of a collection without one."""
 
 from __future__ import annotations
 
@@ -8,21 +8,45 @@ from typing import Annotated
 
 import typer
 
+from spq.cli.describe import listed
 from spq.cli.failures import AGAIN, when_stopped
-from spq.cli.options import IndexFolder, Threads
+from spq.cli.indexing import (
+    IndexTask,
+    check_same_source,
+    command,
+    index_beside,
+    is_index,
+    open_collection,
+    some_of,
+    update,
+    with_exclude,
+)
+from spq.cli.options import SOURCES, Exclude, Threads
 from spq.cli.output import note
 from spq.common.files import has_home
+from spq.errors import ConfigError
+
+FIRST = 2000  # pictures that are encoded before the page opens; the others follow while it is open
 
 
 @when_stopped(f"the server had not started yet, {AGAIN}")
 def serve(
-    index: IndexFolder,
+    images: Annotated[
+        list[str], typer.Argument(metavar="INDEX|IMAGES...", help=f"Index folder, or pictures: {SOURCES}")
+    ],
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 accepts connections from the network.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8765,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Update INDEX when its pictures change.")] = False,
+    watch: Annotated[
+        bool | None,
+        typer.Option("--watch/--no-watch", help="Update the index when its pictures change. Default with IMAGES."),
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="With IMAGES: index folder. Default: beside the pictures, photos.index.")
+    ] = None,
+    exclude: Exclude = None,
     token: Annotated[str, typer.Option(envvar="SPQ_TOKEN", help="Token that clients must send.")] = "",
     no_token: Annotated[bool, typer.Option("--no-token", help="Give access to everyone who can reach --host.")] = False,
     allow_host: Annotated[
@@ -33,7 +57,10 @@ def serve(
 ) -> None:
     """Serve a page to search the pictures, and an HTTP API. By default only this machine can reach it.
 
+    With IMAGES, the first start makes an index, without training. Later starts use it again, and follow changes.
     Clients upload query pictures or choose them by id. The server never fetches a picture from a URL.
+
+    Example: spq serve photos/ --open
 
     Example: spq serve photos.index --open --watch
     """
@@ -41,12 +68,44 @@ def serve(
 
     check_serve(host, token, no_token)
     check_folder("--cache", cache)
-    from spq.web.server.app import Settings
+    has_own = len(images) == 1 and is_index(images[0])
+    if has_own and (index or exclude):
+        raise ConfigError(f"{images[0]} is an index; omit --index and --exclude, or give its pictures")
+    from spq.web.server.app import Settings, check_address
     from spq.web.server.app import serve as run_server
 
-    settings = Settings(host, port, token, watch, tuple(allow_host or ()))
+    settings = Settings(host, port, token, bool(watch) if has_own else watch is not False, tuple(allow_host or ()))
     if cache is not None:
         settings = replace(settings, cache=cache)
     elif not has_home():
         note(f"you have no home folder, so thumbnails are kept in {settings.cache}; --cache names another")
-    run_server(index, settings, open_, note)
+    if has_own:
+        folder = Path(images[0])
+    else:
+        check_address(settings)
+        folder = _index_of(images, index, exclude)
+    run_server(folder, settings, open_, note)
+
+
+def _index_of(names: list[str], given: Path | None, exclude: list[str] | None) -> Path:
+    """The index of a collection, made now if there is none. An existing one is brought up to date while it is served."""
+    from spq.cli.checks import check_folder
+
+    folder = given or index_beside(names)
+    check_folder("--index", folder)
+    again = command("spq", "serve", *names, *(("--index", given) if given else ()), exclude=exclude)
+    if is_index(folder):
+        origin = check_same_source(folder, names)
+        if with_exclude(origin, exclude) != origin:
+            update(IndexTask(folder, open_collection(names, exclude, folder), again=again))
+        note(f"index: {folder}")
+        return folder
+    source = open_collection(names, exclude, None)
+    note(listed("left out", [*source.unlisted, *source.unopened]))
+    first = some_of(source, FIRST)
+    _, facts = update(IndexTask(folder, first, again=again))
+    later = f"; the other {len(source) - len(first):,} follow while the page is open" if first is not source else ""
+    note(f"index: {folder}, {facts['images']:,} pictures at {facts['bits']} bits{later}")
+    train = command("spq", "train", *names, "--out", "MODEL", exclude=exclude)
+    note(f"better codes: {train}, then {command('spq', 'index', folder, '--model', 'MODEL')}")
+    return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,7 +11,8 @@ import typer
 
 from spq.cli.describe import codes_text, counted, listed
 from spq.cli.failures import AGAIN, CONTINUE
-from spq.cli.options import SEED, AsJson, Device, Images, Threads
+from spq.cli.indexing import command
+from spq.cli.options import SEED, AsJson, Device, Exclude, Images, Threads
 from spq.cli.output import note
 from spq.config import Recipe, load_recipe
 from spq.errors import StoppedError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    exclude: Exclude = None,
     bits: Annotated[str | None, typer.Option(help="Length of a code; 16,32,64 trains one model for all three.")] = None,
     recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, pq, head, finetune or a FILE.toml.")] = "spq",
     backbone: Annotated[str | None, typer.Option(help="lite0 or timm/NAME, instead of the recipe's backbone.")] = None,
@@ -68,13 +69,14 @@ def train(
         check_at_hand(backbone or config.backbone.name)
     if tensorboard:
         check_tensorboard()
+    again = command("spq", "train", images, "--out", out, "--resume", exclude=exclude)
     try:
-        source = open_images(images)
+        source = open_images(images, exclude or ())
         note(listed("left out", [*source.unlisted, *source.unopened]))
         config = _with_options(config, options, out, resume)
         model = _train(source, config, out, start, device=device, resume=resume, tensorboard=tensorboard, began=began)
     except KeyboardInterrupt:
-        raise StoppedError(f"stopped; {_kept(images, out, config)}") from None
+        raise StoppedError(f"stopped; {_kept(again, out, config)}") from None
     facts = _facts(out, model)
     print(json.dumps(facts) if as_json else _text(facts))
 
@@ -90,13 +92,12 @@ def _with_options(recipe: Recipe, options: dict[str, Any], out: Path, resume: bo
     return changed
 
 
-def _kept(images: str, out: Path, recipe: Recipe) -> str:
+def _kept(again: str, out: Path, recipe: Recipe) -> str:
     """What a stopped training has kept, and how to continue it."""
-    resume = f"spq train {shlex.quote(images)} --out {shlex.quote(str(out))} --resume"
     if (out / "checkpoints" / "last.pt").exists():
-        return f"continue with: {resume}"
+        return f"continue with: {again}"
     if (out / "checkpoints").exists():  # stopped twice, so that no checkpoint was written
-        return f"nothing is kept yet, start again with: {resume}"
+        return f"nothing is kept yet, start again with: {again}"
     if recipe.train.frozen:
         return f"the features computed so far are kept, {CONTINUE}"
     return f"nothing is kept yet, {AGAIN}"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spq.data.decode import load_image
+from spq.data.source import Source
 
 Labels = NDArray[np.int64] | NDArray[np.bool_]
 
@@ -21,6 +22,7 @@ class ImageSet:
 
     Attributes:
         name: as given by the user.
+        source: what opens the collection again.
         ids: unique; the path below the folder with `/`, or the key in the container.
         labels: (N,) int64 class numbers, (N, L) bool for multi-label, or None. Training never reads them.
         class_names: names of the class numbers or columns.
@@ -38,6 +40,7 @@ class ImageSet:
         metadata: dict[str, list[str]] | None = None,
     ) -> None:
         self.name, self.ids, self.labels = name, list(ids), labels
+        self.source = Source((name,))
         self.class_names, self.metadata = list(class_names), metadata or {}
         self.unlisted: list[tuple[str, str]] = []
         self.unopened: list[tuple[str, str]] = []
@@ -87,7 +90,7 @@ class Subset(ImageSet):
             {key: [column[p] for p in positions] for key, column in images.metadata.items()},
         )
         self.images, self.positions = images, positions
-        self.unlisted, self.unopened = images.unlisted, images.unopened
+        self.unlisted, self.unopened, self.source = images.unlisted, images.unopened, images.source
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         return self.images.image(int(self.positions[position]), size_hint)

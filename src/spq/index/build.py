@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from spq import __version__
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
-from spq.errors import DataError, SPQError, StoreError
+from spq.data.source import Source
+from spq.errors import ConfigError, DataError, SPQError, StoreError
 from spq.index.codebooks import check_model
-from spq.index.format import FORMAT, Manifest, has_index, read_manifest
+from spq.index.format import FORMAT, Manifest, has_index, locked, read_manifest
 from spq.index.model_copy import ModelCopy
+from spq.index.recode import prepare_recoding, replace_index
 from spq.index.store import Store
-from spq.index.sync import Progress, SyncReport, lasting_name, sync
+from spq.index.sync import Progress, SyncReport, lasting_source, sync
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -29,11 +31,13 @@ class BuildOptions:
         keep_missing: keep items whose files have vanished.
         wait: seconds to wait while another process writes to the index.
         bits: one of the model's lengths; by default that of an existing index, or the longest.
+        replace_model: give an index that holds codes of another model the codes of this one, instead of refusing.
     """
 
     keep_missing: bool = False
     wait: float = 0
     bits: int | None = None
+    replace_model: bool = False
 
 
 class Built(NamedTuple):
@@ -55,7 +59,11 @@ def build(
     options = options or BuildOptions()
     source, is_new, existed = as_image_set(images), not has_index(folder), folder.exists()
     model = _at_length(folder, model, options.bits, is_new)
-    store = Store.create(folder, _manifest(model, source), options.wait)
+    if not is_new and read_manifest(folder).model != model.hash:
+        if options.replace_model:
+            return _recode(folder.resolve(), model, source, progress, options)
+        check_model(folder, read_manifest(folder).model, model.hash)  # raises
+    store = Store.create(folder, _manifest(model, lasting_source(source)), options.wait)
     copy = ModelCopy(folder, store.manifest, model)
     try:
         report = sync(store, copy, source, progress, options.keep_missing)
@@ -70,29 +78,55 @@ def build(
     return Built(store, copy, report)
 
 
+def update_index(
+    folder: Path, images: str | Path | ImageSet, progress: Progress | None = None, options: BuildOptions | None = None
+) -> Built:
+    """Bring an existing index up to date with its own copy of the model, which is loaded only if a picture is new.
+
+    Raises:
+        StoreError: there is no index. ConfigError: `options.bits` is another length than that of the index.
+    """
+    options = options or BuildOptions()
+    manifest = read_manifest(folder)
+    if options.bits not in (None, manifest.bits):
+        raise ConfigError(f"index {folder} has codes of {manifest.bits} bits; omit `bits`, or make a new index")
+    store = Store.open(folder, options.wait)
+    copy = ModelCopy(folder, manifest)
+    try:
+        return Built(store, copy, sync(store, copy, as_image_set(images), progress, options.keep_missing))
+    except (SPQError, OSError, KeyboardInterrupt):
+        store.close()
+        raise
+
+
 def as_image_set(images: str | Path | ImageSet) -> ImageSet:
     """A collection, opened if only its name is given."""
     return open_images(images) if isinstance(images, str | Path) else images
 
 
 def _at_length(folder: Path, model: Model, bits: int | None, is_new: bool) -> Model:
-    """The model at the code length of the index.
-
-    Raises:
-        ModelMismatchError: an existing index holds codes of another model or length.
-    """
-    model = model.truncate(bits)
-    if not is_new:
-        manifest = read_manifest(folder)
-        if bits is None and manifest.bits in model.config.quantizer.lengths:
-            model = model.truncate(manifest.bits)
-        check_model(folder, manifest.model, model.hash)
-    return model
+    """The model at the code length of the index, if it has that one."""
+    if bits is None and not is_new and (length := read_manifest(folder).bits) in model.config.quantizer.lengths:
+        bits = length
+    return model.truncate(bits)
 
 
-def _manifest(model: Model, source: ImageSet) -> Manifest:
-    q, name = model.config.quantizer, lasting_name(source.name)
-    return Manifest(FORMAT, __version__, model.hash, q.distance, q.num_codebooks, q.codebook_size, q.bits, name)
+def _recode(folder: Path, model: Model, source: ImageSet, progress: Progress | None, options: BuildOptions) -> Built:
+    """Make an index of another model beside the old one, and replace the old one when it is complete."""
+    with locked(folder, options.wait):
+        fresh = prepare_recoding(folder, model, _manifest(model, read_manifest(folder).origin))
+        built = build(fresh, model, source, progress, options)
+        built.store.close()
+        replace_index(folder, fresh)
+    store = Store.open(folder, options.wait)
+    built.report.recoded = max(0, built.report.unchanged - len(built.report.failed))
+    return Built(store, ModelCopy(folder, store.manifest, model), built.report)
+
+
+def _manifest(model: Model, origin: Source) -> Manifest:
+    q = model.config.quantizer
+    manifest = Manifest(FORMAT, __version__, model.hash, q.distance, q.num_codebooks, q.codebook_size, q.bits)
+    return manifest.with_origin(origin)
 
 
 def _remove_empty(store: Store, existed: bool) -> None:

@@ -7,7 +7,6 @@ compete for the same cores, and torch's own threads would wait for each other at
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Sequence
@@ -24,6 +23,7 @@ from spq.data.decode import to_pixels
 from spq.data.image_set import ImageSet
 from spq.errors import ImageError
 from spq.index.items import Item
+from spq.model.feature_store import FeatureStore, Known, features_key, hash_of
 
 if TYPE_CHECKING:
     from spq.model.model import Model, Precision
@@ -53,6 +53,7 @@ class Encoder:
         self.workers = workers or default_workers(model)
         self.precision: Precision = "fp32"
         self.note = ""
+        self._features: FeatureStore | None = None
         self._recent: OrderedDict[bytes, NDArray[np.uint8]] = OrderedDict()  # hash -> code
         self._stopped = threading.Event()
 
@@ -86,6 +87,7 @@ class Encoder:
         if self._checks_bf16(len(positions)):
             yield from self._encode_batch(positions[:CHECKED], check=True)
             positions = positions[CHECKED:]
+        self._features = open_features(self.model, self.precision)
         step = max(1, min(self.model.batch_size, -(-len(positions) // self.workers)))
         batches = (positions[start : start + step] for start in range(0, len(positions), step))
         threads = torch.get_num_threads()
@@ -103,37 +105,61 @@ class Encoder:
         size = self.model.config.input.size
         pixels = np.empty((len(positions), size, size, 3), np.uint8).transpose(0, 3, 1, 2)  # in the layout of Pillow
         seen: list[Seen] = []
-        new_rows: list[int] = []  # rows of `seen` that need a code
+        new_rows: list[int] = []  # rows of `seen` that go through the network
+        known: dict[int, Known] = {}  # rows whose features the cache has
         for position in positions:
             if self._stopped.is_set():
                 raise CancelledError
-            item, twin = self._read(position, pixels[len(new_rows)])
-            if item.code is None and not item.reason:
+            item, twin, feature = self._read(position, pixels[len(new_rows)])
+            if feature:
+                known[len(seen)] = feature
+            elif item.code is None and not item.reason:
                 new_rows.append(len(seen))
             seen.append((item, twin))
-        if not new_rows:
+        if not (new_rows or known):
             return seen
         pixels = pixels[: len(new_rows)]
-        codes = self._checked(pixels) if check else self.model.encode(pixels, precision=self.precision)
-        for row, code in zip(new_rows, codes, strict=True):
+        if check:
+            codes = self._checked(pixels)
+        elif self._features:
+            codes = self._codes_by_features([seen[row][0] for row in new_rows], pixels, list(known.values()))
+        else:
+            codes = self.model.encode(pixels, precision=self.precision)
+        for row, code in zip([*new_rows, *known], codes, strict=True):
             seen[row] = replace(seen[row][0], code=code), None
         return seen
 
-    def _read(self, position: int, pixels: NDArray[np.uint8]) -> Seen:
-        """Read one picture: its item has the code of a twin, or a reason, or else its `pixels` (3, S, S) are filled."""
+    def _codes_by_features(
+        self, items: Sequence[Item], pixels: NDArray[np.uint8], known: Sequence[Known]
+    ) -> NDArray[np.uint8]:
+        """The codes of items of these pixels, whose features are kept, and then the codes of known features."""
+        assert self._features
+        features = self.model.features(pixels, precision=self.precision)
+        new = [(i.hash, Known(x, i.width, i.height)) for i, x in zip(items, features, strict=True) if i.hash]
+        self._features.put(new)
+        both = [*features, *(feature.feature for feature in known)]
+        return self.model.encode_descriptors(self.model.project(np.array(both)))
+
+    def _read(self, position: int, pixels: NDArray[np.uint8]) -> tuple[Item, Item | None, Known | None]:
+        """Read one picture: its item, its twin, and its feature if the cache has it.
+
+        The item has the code of a twin, or a reason. If there is neither of them nor a feature, `pixels` (3, S, S) are filled.
+        """
         path = self.source.ids[position]
         try:
             status = self.source.stat(position)
             data = self.source.read(position)
         except ImageError as error:
-            return to_be_retried(Item(path, 0, 0, reason=str(error))), None
+            return to_be_retried(Item(path, 0, 0, reason=str(error))), None, None
         item = Item(path, *status, hash_of(data))
-        twin = self.twin_of(item.hash)
+        twin, known = self.twin_of(item.hash), None
         if twin:
             item = replace(item, code=twin.code, width=twin.width, height=twin.height)
+        elif self._features and (known := self._features.get(item.hash)):
+            item = replace(item, width=known.width, height=known.height)
         else:
             item = self._decode(item, position, data, pixels)
-        return item if is_unchanged(self.source, position, status) else to_be_retried(item), twin
+        return item if is_unchanged(self.source, position, status) else to_be_retried(item), twin, known
 
     def _decode(self, item: Item, position: int, data: bytes, pixels: NDArray[np.uint8]) -> Item:
         size = pixels.shape[-1]
@@ -162,9 +188,12 @@ class Encoder:
         return codes
 
 
-def hash_of(data: bytes) -> bytes:
-    """The hash by which the index knows the bytes of a picture."""
-    return hashlib.blake2b(data, digest_size=16).digest()
+def open_features(model: Model, precision: Precision) -> FeatureStore | None:
+    """The cached features of the model's backbone; None if training changes the backbone, so no other model shares it."""
+    config = model.config
+    if not config.train.frozen:
+        return None
+    return FeatureStore(features_key(model.network.backbone, config.input, config.train.channels_last, precision))
 
 
 def default_workers(model: Model) -> int:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from spq.config import from_dict
-from spq.errors import ConfigError, StoreError
+from spq.data.source import Source
+from spq.errors import ConfigError, ModelMismatchError, StoreError
 
 C = TypeVar("C", bound=sqlite3.Connection)
 FORMAT = 2
@@ -62,7 +63,18 @@ class Manifest:
     num_codebooks: int
     codebook_size: int
     bits: int
-    source: str = ""
+    source: str = ""  # of the pictures
+    more_sources: tuple[str, ...] = ()  # if there are several
+    exclude: tuple[str, ...] = ()  # patterns of pictures that are left out
+
+    @property
+    def origin(self) -> Source:
+        """Where the pictures are."""
+        return Source((self.source, *self.more_sources), self.exclude)
+
+    def with_origin(self, origin: Source) -> Manifest:
+        """The manifest of an index of other pictures."""
+        return replace(self, source=origin.names[0], more_sources=origin.names[1:], exclude=origin.exclude)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -88,6 +100,16 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(f"{error}; restore the file or build the index again") from None
 
 
+def check_same_model(folder: Path, before: str, now: str) -> None:
+    """Refuse to go on with an index that was given another model since it was opened.
+
+    Raises:
+        ModelMismatchError: names both hashes.
+    """
+    if before != now:
+        raise ModelMismatchError(f"index {folder} has codes of model {now} now, not of {before}; open it again")
+
+
 def newer_format(name: str, found: int) -> str:
     """Why this version cannot read a format; empty if it can."""
     return f"{name} has format {found}, this spq reads up to {FORMAT}; update spq" if found > FORMAT else ""
@@ -97,7 +119,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest in one step. With it, a folder is an index."""
     temporary = folder / f"{_NEW}{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(manifest), indent=2) + "\n")
+        content = {key: value for key, value in asdict(manifest).items() if value != ()}  # unknown to older versions
+        file.write(json.dumps(content, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / "manifest.json")
@@ -147,12 +170,17 @@ def locked(folder: Path, wait: float = 0) -> Iterator[None]:
         StoreError: another process holds it.
     """
     end = time.monotonic() + wait
-    with (folder / _LOCK).open("ab") as lock:
-        while not _acquired(lock):
-            if time.monotonic() >= end:
-                raise StoreError(f"another process is writing to index {folder}; try again when it ends, or set `wait`")
-            time.sleep(0.05)
-        yield
+    while True:
+        with (folder / _LOCK).open("ab") as lock:
+            while not _acquired(lock):
+                if time.monotonic() >= end:
+                    raise StoreError(
+                        f"another process is writing to index {folder}; try again when it ends, or set `wait`"
+                    )
+                time.sleep(0.05)
+            if os.fstat(lock.fileno()).st_ino == (folder / _LOCK).stat().st_ino:  # else the index was replaced
+                yield
+                return
 
 
 def _acquired(lock: IO[bytes]) -> bool:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from spq.index.format import check_same_model, read_manifest
 from spq.index.gallery import Gallery, Rows, follow
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
@@ -68,11 +69,17 @@ class SharedIndex:
         """The model, loaded once for all threads."""
         return self._copy.model
 
+    def has_new_model(self) -> bool:
+        """Whether the folder holds an index of another model by now. Its codes need an index that is opened again."""
+        return read_manifest(self.folder).model != self._copy.manifest.model
+
     def of_thread(self) -> ImageIndex:
         """The index for the calling thread: it has its own connection and shares everything else."""
         index: ImageIndex | None = getattr(self._local, "index", None)
         if index is None:
-            index = self._local.index = ImageIndex(Store.open(self.folder), self._copy, self)
+            store = Store.open(self.folder)
+            check_same_model(self.folder, self._copy.manifest.model, store.manifest.model)
+            index = self._local.index = ImageIndex(store, self._copy, self)
             with self._noting:
                 self._opened.append(index)
         return index

@@ -11,19 +11,20 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.data.source import Source
 from spq.errors import StoreError, TimeLimitError
 from spq.index.format import (
     FORMAT,
     METADATA_SINCE,
     SQLITE_ERRORS,
     Manifest,
+    check_same_model,
     has_index,
     locked,
     open_reader,
@@ -112,7 +113,8 @@ class Store:
             with self._clear_errors():
                 self._writer = open_writer(self.folder)
             try:
-                self.manifest = read_manifest(self.folder)
+                model, self.manifest = self.manifest.model, read_manifest(self.folder)
+                check_same_model(self.folder, model, self.manifest.model)
                 yield
             finally:
                 with suppress(sqlite3.Error):  # shrink the log if no reader has to be waited for
@@ -167,15 +169,16 @@ class Store:
     def _bytes_on_disk(self) -> int:
         return sum(file.stat().st_size for file in self.folder.glob("items.sqlite*") if file.suffix != ".sqlite-shm")
 
-    def set_source(self, source: str) -> None:
+    def set_origin(self, origin: Source) -> None:
         """Record where the pictures are."""
-        if source != self.manifest.source:
-            self.manifest = replace(self.manifest, source=source)
+        if origin != self.manifest.origin:
+            self.manifest = self.manifest.with_origin(origin)
             write_manifest(self.folder, self.manifest)
 
     def info(self) -> dict[str, Any]:
         """Facts of the index, as `spq info` shows them."""
         manifest = self.manifest
+        more = {key: value for key in ("more_sources", "exclude") if (value := list(getattr(manifest, key)))}
         return {
             "kind": "index",
             "images": len(self),
@@ -185,6 +188,7 @@ class Store:
             "distance": manifest.distance,
             "model": manifest.model,
             "source": manifest.source,
+            **more,
             "format": manifest.format,
         }
 

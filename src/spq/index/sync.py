@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spq.common.files import expanded
 from spq.data.image_set import ImageSet
 from spq.data.multilabel import READERS
+from spq.data.source import Source
 from spq.errors import DataError, ImageError
 from spq.index.encode import Encoder, Seen
 from spq.index.items import Item, as_json
@@ -34,6 +35,7 @@ class SyncReport:
 
     Attributes:
         described: of the unchanged pictures, those with new metadata.
+        recoded: of the unchanged pictures, those whose code is of another model now, from a cached feature.
         kept: pictures whose files are missing or could not be checked.
         failed: (path, reason) of every unreadable picture of the index, old ones included.
         unseen: folders and pictures that could not be checked, and why.
@@ -46,6 +48,7 @@ class SyncReport:
     removed: int = 0
     unchanged: int = 0
     described: int = 0
+    recoded: int = 0
     kept: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     unseen: list[tuple[str, str]] = field(default_factory=list)
@@ -63,7 +66,7 @@ def sync(
         report = _add_new(store, copy, source, progress)
         gone = [] if keep_missing else missing(store, source)
         store.remove(gone)
-        store.set_source(lasting_name(source.name))
+        store.set_origin(lasting_source(source))
         report.kept += len(store) + len(store.unreadable()) - len(source)
     # a renamed file is one removed path and one added path: count it once
     report.renamed = min(report.renamed, len(gone))
@@ -98,6 +101,11 @@ def metadata(source: ImageSet, position: int) -> dict[str, Any]:
         is_multilabel = source.labels.ndim == 2
         columns["label"] = [names[n] for n in label.nonzero()[0]] if is_multilabel else names[int(label)]
     return columns
+
+
+def lasting_source(images: ImageSet) -> Source:
+    """What opens the collection again, from any working directory."""
+    return replace(images.source, names=tuple(map(lasting_name, images.source.names)))
 
 
 def lasting_name(name: str) -> str:

@@ -39,6 +39,7 @@ class TrainOptions:
             recipe's own loss. A checkpoint does not store it, so pass it again to resume.
         callbacks: functions that training calls while it runs.
         tensorboard: also write `out/tensorboard`.
+        measure: at the end, measure what the codes keep; it takes as long as to describe 500 pictures.
         deadline: the moment of `clock` at which learning must end. It replaces the recipe's minutes.
         clock: returns the current time in seconds.
         began: the moment of `clock` from which the minutes count; by default, when training starts.
@@ -51,6 +52,7 @@ class TrainOptions:
     objective: Objective | None = None
     callbacks: Callbacks = field(default_factory=Callbacks)
     tensorboard: bool = False
+    measure: bool = True
     deadline: float | None = None
     clock: Callable[[], float] = time.monotonic
     began: float | None = None

@@ -12,8 +12,10 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,18 +24,29 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spq.common.files import Replacing, user_cache
+from spq.common.files import Replacing
+from spq.common.parallel import cores, map_in_order, slices
 from spq.config import InputConfig, Recipe, to_dict
-from spq.data.decode import Pixels, load_pixels
+from spq.data.decode import Pixels, load_pixels, to_pixels
 from spq.data.image_set import ImageSet
 from spq.errors import ConfigError, ImageError
+from spq.model.feature_store import (
+    FeatureStore,
+    Known,
+    cache_folder,
+    cache_limit,
+    features_key,
+    hash_of,
+    make_room,
+    weights_digest,
+)
 from spq.model.model import normalise
 from spq.training.views import make_views
 
 FORMAT = 1
 CHUNK = 256  # pictures decoded, described and written at a time: at 224 pixels 39 MB
+WHOLE = 20  # whole pictures that a worker decodes and describes at a time
 PROBES = 4  # pictures whose features are computed again before a cached file is used
-CACHE_GB = 8.0  # of all feature files together; the environment variable SPQ_CACHE_GB replaces it
 Progress = Callable[[int], None]
 
 
@@ -56,9 +69,37 @@ class Features:
     cached: bool
 
 
-def cache_folder() -> Path:
-    """Return the folder of the feature files: in `$SPQ_CACHE`, else in `spq` of the user's cache folder."""
-    return user_cache() / "features"
+def whole_features(
+    images: ImageSet, extractor: FeatureExtractor, feature_dim: int, progress: Progress | None, folder: Path | None
+) -> Features:
+    """Return the features of whole pictures, those that the cache has and those that are computed now.
+
+    Each worker reads, decodes and describes a share of the pictures, as in `spq.index.encode`. What was computed is kept if
+    this is stopped. The arguments are those of `cached_features`.
+    """
+    recipe, count = extractor.recipe, len(images)
+    extractor.backbone.eval()
+    key = features_key(extractor.backbone, recipe.input, recipe.train.channels_last, extractor.precision)
+    work = _Whole(images, extractor, FeatureStore(key, folder), threading.Event())
+    array, digests = np.zeros((count, 1, feature_dim), np.float32), hashlib.sha256()
+    failures: list[tuple[int, str]] = []
+    workers = torch.get_num_threads() if extractor.device.type == "cpu" else cores()
+    parts = map_in_order(work.describe, slices(count, WHOLE), workers, work.stopped, lambda: torch.set_num_threads(1))
+    new, threads = 0, torch.get_num_threads()
+    try:
+        with closing(parts):
+            for rows, part in zip(slices(count, WHOLE), parts, strict=True):
+                new += part.new
+                failures += part.failures
+                digests.update(part.digests)
+                if len(part.features):
+                    array[part.kept, 0] = part.features
+                if progress:
+                    progress(rows.stop)
+    finally:
+        torch.set_num_threads(threads)  # each worker has set it for the whole process
+    kept = np.setdiff1d(np.arange(count), [position for position, _ in failures])
+    return Features(array[kept] if failures else array, kept, failures, key, digests.hexdigest(), not new)
 
 
 def cached_features(
@@ -70,6 +111,8 @@ def cached_features(
 ) -> Features:
     """Return the features of all pictures and of `train.cached_views` views of each, from the cache or computed now.
 
+    Without views, these are `whole_features`.
+
     Args:
         extractor: its backbone is set to evaluation mode, as in search.
         feature_dim: F of the backbone.
@@ -77,6 +120,14 @@ def cached_features(
     Raises:
         ConfigError: more than the cache may hold.
     """
+    compute = view_features if extractor.recipe.train.cached_views else whole_features
+    return compute(images, extractor, feature_dim, progress, folder)
+
+
+def view_features(
+    images: ImageSet, extractor: FeatureExtractor, feature_dim: int, progress: Progress | None, folder: Path | None
+) -> Features:
+    """Return the features of pictures and of random views of each. The arguments are those of `cached_features`."""
     folder = folder or cache_folder()
     shape = (len(images), 1 + extractor.recipe.train.cached_views, feature_dim)
     _check_room(shape)
@@ -101,26 +152,55 @@ def cached_features(
     return Features(array if len(kept) == len(images) else array[kept], kept, failures, key, pictures, cached)
 
 
-def make_room(folder: Path, needed: int, keep: str = "") -> None:
-    """Delete the least recently used feature files until there is room for `needed` more bytes."""
-    files = sorted(folder.glob("*.npy"), key=lambda file: file.stat().st_mtime)
-    total = sum(file.stat().st_size for file in files if file.stem != keep) + needed
-    for file in files:
-        if total > _limit() and file.stem != keep and (size := _delete(file)):
-            total -= size
+@dataclass(frozen=True)
+class _Part:
+    """Features (n, F) of the pictures at `kept` (n,), reasons of the others, and how many features are new."""
+
+    features: NDArray[np.float32]
+    kept: list[int]
+    failures: list[tuple[int, str]]
+    digests: bytes
+    new: int
 
 
-def _delete(file: Path) -> int:
-    """Delete a feature file and its state, unless a process is computing it; return its size, or 0."""
-    with file.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        size = file.stat().st_size
-        for suffix in (".npy", ".json"):  # not the lock: another process may wait for it
-            file.with_suffix(suffix).unlink(missing_ok=True)
-    return size
+@dataclass(frozen=True)
+class _Whole:
+    """The work on whole pictures, for several threads."""
+
+    images: ImageSet
+    extractor: FeatureExtractor
+    store: FeatureStore
+    stopped: threading.Event
+
+    def describe(self, rows: slice) -> _Part:
+        """Read pictures, and compute the features that the store does not have."""
+        size = self.extractor.recipe.input.size
+        pixels = np.empty((rows.stop - rows.start, 3, size, size), np.uint8)
+        found: dict[int, Known] = {}
+        new: list[tuple[int, bytes, tuple[int, int]]] = []
+        failures: list[tuple[int, str]] = []
+        digests = b""
+        for position in range(rows.start, rows.stop):
+            if self.stopped.is_set():
+                raise CancelledError
+            try:
+                data = self.images.read(position)
+                digests += (digest := hash_of(data))
+                if known := self.store.get(digest):
+                    found[position] = known
+                    continue
+                image = self.images.decode(position, data, size)
+            except ImageError as error:
+                digests += str(error).encode()
+                failures.append((position, str(error)))
+                continue
+            pixels[len(new)] = to_pixels(image, size)
+            new.append((position, digest, image.info.get("full_size", image.size)))
+        features = self.extractor.describe(pixels[: len(new)], 0, 0)[:, 0]
+        described = [Known(x, *sizes) for x, (_, _, sizes) in zip(features, new, strict=True)]
+        self.store.put((digest, known) for (_, digest, _), known in zip(new, described, strict=True))
+        found |= {position: known for (position, _, _), known in zip(new, described, strict=True)}
+        return _Part(np.array([known.feature for known in found.values()]), list(found), failures, digests, len(new))
 
 
 @dataclass
@@ -159,10 +239,14 @@ class FeatureExtractor:
     precision: str = "fp32"
     view_input: InputConfig | None = None
 
+    @property
+    def device(self) -> torch.device:
+        return next((p.device for p in self.backbone.parameters()), torch.device("cpu"))
+
     def describe(self, pixels: NDArray[np.uint8], views: int, seed: int) -> NDArray[np.float32]:
         """Compute features (n, 1 + views, F) of pictures (n, 3, S, S) and of random views of each."""
         recipe, bf16 = self.recipe, self.precision == "bf16"
-        device = next((p.device for p in self.backbone.parameters()), torch.device("cpu"))
+        device = self.device
         layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
         generator = torch.Generator(device).manual_seed(seed)
         parts = []
@@ -246,15 +330,12 @@ def _hash_of(images: ImageSet) -> str:
 
 def _key(pictures: str, extractor: FeatureExtractor) -> str:
     recipe, backbone, precision = extractor.recipe, extractor.backbone, extractor.precision
-    digest = hashlib.sha256(pictures.encode())
-    for name, tensor in sorted(backbone.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest = hashlib.sha256(pictures.encode() + weights_digest(backbone))
     settings = {
         "format": FORMAT,
         "network": repr(backbone),
         "input": to_dict(recipe.input),
-        "views": to_dict(recipe.views) if recipe.train.cached_views else None,
+        "views": to_dict(recipe.views),
         "train": [recipe.train.cached_views, 0, recipe.train.channels_last, precision],  # 0: the seed of the views
     }
     digest.update(json.dumps(settings, sort_keys=True).encode())
@@ -263,19 +344,11 @@ def _key(pictures: str, extractor: FeatureExtractor) -> str:
 
 def _check_room(shape: tuple[int, int, int]) -> None:
     needed = 4 * int(np.prod(shape)) / 1e9
-    if needed * 1e9 > _limit():
+    if needed * 1e9 > cache_limit():
         raise ConfigError(
             f"features of {shape[0]:,} pictures x {shape[1]} views take {needed:.1f} GB, but the cache is limited to "
-            f"{_limit() / 1e9:g} GB; lower train.cached_views, or raise SPQ_CACHE_GB"
+            f"{cache_limit() / 1e9:g} GB; lower train.cached_views, or raise SPQ_CACHE_GB"
         )
-
-
-def _limit() -> float:
-    text = os.environ.get("SPQ_CACHE_GB", "")
-    try:
-        return 1e9 * float(text or CACHE_GB)
-    except ValueError:
-        raise ConfigError(f"SPQ_CACHE_GB must be a number, got {text!r}; give gigabytes, for example 8") from None
 
 
 @contextmanager

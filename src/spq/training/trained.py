@@ -162,19 +162,17 @@ def save_measured(training: Training, trained: Trained, sample: Sample, watch: S
         watch: its seconds become the minutes of the training.
     """
     recipe, network, x = training.recipe, trained.network, sample.descriptors
-    batch_size = Model(network, recipe).batch_size
     rows = fidelity.evenly_spaced(len(x), fidelity.PICTURES)
-    originals = fidelity.evenly_spaced(len(rows), fidelity.QUERIES)
-    pixels, readable = sample.read_pixels(rows[originals])
-    originals = originals[readable]
-    copies = fidelity.describe_copies(network, pixels, recipe.input, batch_size)
+    altered = _altered_copies(training, network, sample, rows) if training.options.measure else None
     network.to("cpu")
     if recipe.train.refit:
         progress = training.callbacks.stage("fitting codebooks", REFIT_ITERATIONS)
         refit(network.quantizer, torch.from_numpy(x), progress=progress)
     progress = training.callbacks.stage("measuring codes", len(recipe.quantizer.lengths))
     health = measure(Model(network, recipe).encode_descriptors(x), x, recipe.quantizer.codebook_size)
-    codes = fidelity.measure_fidelity(torch.from_numpy(x[rows]), copies, originals, network.quantizer, progress)
+    codes = (
+        fidelity.measure_fidelity(torch.from_numpy(x[rows]), *altered, network.quantizer, progress) if altered else []
+    )
     facts = {
         "images": sample.images,
         "unreadable": sample.unreadable,
@@ -188,3 +186,13 @@ def save_measured(training: Training, trained: Trained, sample: Sample, watch: S
     model = Model(network, recipe, facts)
     model.save(training.out)
     return model
+
+
+def _altered_copies(
+    training: Training, network: Network, sample: Sample, rows: NDArray[np.int64]
+) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """Describe altered copies (Q, D) of pictures of the sample, and return which of `rows` they are of (Q,)."""
+    originals = fidelity.evenly_spaced(len(rows), fidelity.QUERIES)
+    pixels, readable = sample.read_pixels(rows[originals])
+    batch_size = Model(network, training.recipe).batch_size
+    return fidelity.describe_copies(network, pixels, training.recipe.input, batch_size), originals[readable]

@@ -58,7 +58,7 @@ def write_codebook_page(path: Path, of: Path, facts: dict[str, Any]) -> None:
     """
     if facts["kind"] == "index":
         with ImageIndex.open(of) as index:
-            images = open_images(facts["source"])
+            images = open_images(index.store.manifest.origin)
             some = [p for p in evenly_spaced(len(images), PICTURES) if _has(index, images.ids[p])]
             sample = _look(images, some, index.model)
             _write(path, of, facts, sample, lambda row: _in_index(index, sample, row))

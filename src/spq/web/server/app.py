@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spq import __version__
-from spq.errors import ConfigError
+from spq.errors import ConfigError, ModelMismatchError, SPQError
 from spq.index.image_index import ImageIndex
 from spq.web.server import problems, schemas
 from spq.web.server.guard import Guard
@@ -67,27 +67,79 @@ def serve(folder: Path, settings: Settings, open_page: bool, note: Callable[[str
         ConfigError: the port is in use, or the address is not of this machine.
         StoreError, ModelError: the index or its model cannot be opened.
     """
-    import torch
-    import uvicorn
-
     _log_to_stderr()
-    with _listen(settings.host, settings.port) as listener, ImageIndex.open(folder) as index:
+    _use_one_thread()
+    with _listen(settings.host, settings.port) as listener:
+        address = _address(settings, listener.getsockname()[1])
         if not settings.is_local:
             who = f"everyone who can reach {settings.host}{' and has the token' if settings.token else ''}"
             note(f"warning: {who} can see all pictures of this index; the connection is not encrypted")
-        torch.set_num_threads(1)  # each search uses one core; more threads would wait for each other
-        app = create_app(index, settings)
-        app.state.service.library.warm()
-        address = _address(settings, listener.getsockname()[1])
-        note(f"{len(index):,} pictures at {address}  (Ctrl-C ends)")
-        if open_page:
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
-        )
-        with _signals_ignored():
-            uvicorn.Server(config).run([listener])
-        note("stopped")
+        ended = False
+        while not ended:
+            with ImageIndex.open(folder) as index, listener.dup() as accepting:
+                app = create_app(index, settings)
+                note(f"{len(index):,} pictures at {address}  (Ctrl-C ends)")
+                if open_page:
+                    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+                ended, open_page = _run(app, accepting), False
+            note("stopped" if ended else "the index has codes of another model now: starting again")
+
+
+def _run(app: FastAPI, listener: socket.socket) -> bool:
+    """Serve until Ctrl-C, or until the index has another model; return whether it was Ctrl-C.
+
+    The network loads meanwhile, which takes seconds. Only a search by an uploaded picture has to wait for it.
+
+    Raises:
+        ModelError, StoreError: the network does not load.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
+    )
+    server, new_model, failures = uvicorn.Server(config), threading.Event(), list[Exception]()
+
+    def start_again() -> None:
+        new_model.set()
+        server.should_exit = True
+
+    def warm() -> None:
+        try:
+            app.state.service.library.warm()
+        except (SPQError, OSError) as error:
+            if isinstance(error, ModelMismatchError) and app.state.service.shared.has_new_model():
+                start_again()  # the index was replaced before its network was loaded
+            else:
+                failures.append(error)
+                server.should_exit = True
+
+    app.state.service.follower.on_new_model = start_again
+    warming = threading.Thread(target=warm, name="spq-warm", daemon=True)
+    warming.start()
+    with _signals_ignored():
+        server.run([listener])
+        warming.join(5)
+    if failures:
+        raise failures[0]
+    return not new_model.is_set()
+
+
+def _use_one_thread() -> None:
+    """Let torch use one thread: each search uses one core, and more threads would wait for each other."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    else:  # it is loaded later
+        os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def check_address(settings: Settings) -> None:
+    """Refuse an address that cannot be used, before minutes are spent on an index to serve there.
+
+    Raises:
+        ConfigError: the port is in use, or the address is not of this machine.
+    """
+    _listen(settings.host, settings.port).close()
 
 
 def _log_to_stderr() -> None:

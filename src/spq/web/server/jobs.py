@@ -78,7 +78,7 @@ class DuplicatesJob:
             thread.check()
 
         with ImageIndex(Store.open(shared.folder), shared.model) as index:
-            images = open_images(index.store.manifest.source)
+            images = open_images(index.store.manifest.origin)
             report = find_duplicates(index, images, progress=progress)
             ids = {member.id for group in report.groups for member in (group.keep, *group.others)}
             return report_json(report, generation, index.store.items_by_id(ids))

@@ -16,7 +16,6 @@ from PIL import Image
 from spq.common.text import printable
 from spq.data.decode import load_image
 from spq.index.answers import Found
-from spq.index.encode import hash_of
 from spq.index.explain import explain
 from spq.index.filter_sql import known_columns, matching
 from spq.index.gallery import Gallery, Ids, Rows
@@ -24,6 +23,7 @@ from spq.index.items import Item
 from spq.index.query import Floats, cut
 from spq.index.request import Box, Query, SearchRequest, check_box_count
 from spq.index.shared import Recent, SharedIndex
+from spq.model.feature_store import hash_of
 from spq.pq import codewords, projection
 from spq.web.server.pictures import Pictures
 from spq.web.server.problems import ProblemError

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from PIL import Image
 
@@ -15,6 +16,8 @@ from spq.data.decode import load_image
 from spq.data.folder import file_of
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
+from spq.data.several import prefixes
+from spq.data.source import Source
 from spq.errors import DataError, ImageError
 from spq.index.store import Item
 
@@ -38,9 +41,10 @@ class Pictures:
     A file of a folder is opened directly. For other collections, the first request lists the collection.
     """
 
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self._root = expanded(source)
+    def __init__(self, origin: Source) -> None:
+        self.origin = origin
+        names = origin.names
+        self._roots = dict(zip(prefixes(names) if len(names) > 1 else [""], map(expanded, names), strict=True))
         self._lock = threading.Lock()
         self._images: ImageSet | None = None
         self._positions: dict[str, int] = {}
@@ -81,7 +85,7 @@ class Pictures:
         Raises:
             ImageError: as `image`.
         """
-        file = file_of(self._root, item.path)
+        file = self._file(item.path)
         if file:
             try:
                 return file.read_bytes(), lambda data, hint: load_image(data, hint, item.path)
@@ -92,6 +96,15 @@ class Pictures:
             return images.read(position), lambda data, hint: images.decode(position, data, hint)
         except ImageError:
             raise ImageError(f"cannot read {item.path}: it is missing, or its file is damaged") from None
+
+    def _file(self, path: str) -> Path | None:
+        """Return the file of an item of a folder, without listing the folder."""
+        for prefix, root in self._roots.items():
+            if not prefix:
+                return file_of(root, path)
+            if path.startswith(f"{prefix}/"):
+                return file_of(root, path.removeprefix(f"{prefix}/"))
+        return None
 
     def _find(self, item: Item) -> tuple[ImageSet, int]:
         """Return the listed collection, and the position of an item in it."""
@@ -106,7 +119,7 @@ class Pictures:
     def _list(self) -> None:
         self._listed = time.monotonic()
         try:
-            self._images = open_images(self.source)
+            self._images = open_images(self.origin)
         except DataError as error:
             _LOG.warning("%s", error)
             raise ImageError("the collection cannot be read; see the server log") from None

@@ -31,7 +31,7 @@ class Service:
     def __init__(self, index: ImageIndex, settings: Settings) -> None:
         self.settings = settings
         self.shared = SharedIndex(index)
-        pictures = Pictures(index.store.manifest.source)
+        pictures = Pictures(index.store.manifest.origin)
         self.library = Library(self.shared, pictures, settings)
         self.thumbnails = ThumbnailCache(settings.cache, settings.cache_bytes, pictures)
         s = settings

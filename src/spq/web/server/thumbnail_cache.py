@@ -8,8 +8,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from spq.index.encode import hash_of
 from spq.index.store import Item
+from spq.model.feature_store import hash_of
 from spq.web.server.pictures import Pictures
 from spq.web.thumbnail import make_thumbnail, thumbnail_name, thumbnail_path, write_thumbnail
 

@@ -81,17 +81,25 @@ def log_failure(what: str, error: Exception, before: str = "") -> str:
 
 
 class Follower(Background):
-    """Loads what other processes write to the index, so that no search has to wait for it."""
+    """Loads what other processes write to the index, so that no search has to wait for it.
+
+    Attributes:
+        on_new_model: called if the index was replaced by one of another model, which needs another server.
+    """
 
     def __init__(self, library: Library) -> None:
         super().__init__("follow", self._follow)
         self.library = library
+        self.on_new_model: Callable[[], None] | None = None
 
     def _follow(self, _: Background) -> None:
         pause, reason = FOLLOW_SECONDS, ""
         while not self.ending.wait(pause):
             start = time.monotonic()
             try:
+                if self.on_new_model and self.library.shared.has_new_model():
+                    self.on_new_model()
+                    return
                 self.library.shared.refresh()
                 reason = ""
             except Exception as error:
@@ -142,7 +150,7 @@ class Watcher(Background):
     def _check(self) -> float:
         """Sync if the collection has changed. Return the seconds that the check alone took."""
         shared, start = self.library.shared, time.monotonic()
-        images = open_images(read_manifest(shared.folder).source)
+        images = open_images(read_manifest(shared.folder).origin)
         state = _state(images, self.check)
         seconds = time.monotonic() - start
         if state == self._known:

@@ -65,7 +65,7 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress = l
     with ImageIndex.open(folder) as index, index.store.snapshot():
         if not len(index):
             raise DataError(f"index {folder} is empty; add pictures first")
-        images = open_images(index.store.manifest.source)
+        images = open_images(index.store.manifest.origin)
         codebooks = read_codebooks(folder, index.store.manifest)
         with open_site(out) as site:
             site.begin()

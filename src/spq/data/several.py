@@ -1,0 +1,130 @@
+"""Several collections as one, and a collection without the pictures that patterns exclude."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from spq.common.files import expanded
+from spq.common.text import name_to_id
+from spq.data.image_set import ImageSet, Labels, class_numbers, subset
+from spq.data.source import Source
+from spq.errors import DataError
+
+
+class SeveralImages(ImageSet):
+    """Pictures of several collections. The id of a picture begins with the name of its collection.
+
+    Args:
+        opened: the collections, in the order of `names`.
+    Raises:
+        DataError: two collections have pictures in common.
+    """
+
+    def __init__(self, names: Sequence[str], opened: Sequence[ImageSet]) -> None:
+        self.opened = list(opened)
+        before = prefixes(names)
+        ids = [f"{prefix}/{id_}" for prefix, images in zip(before, opened, strict=True) for id_ in images.ids]
+        _check_apart(names)
+        columns = dict.fromkeys(chain.from_iterable(images.metadata for images in opened))
+        metadata = {key: [v for s in opened for v in s.metadata.get(key, [""] * len(s))] for key in columns}
+        super().__init__(", ".join(names), ids, *_labels(opened), metadata)
+        self.source = Source(tuple(names))
+        self.ends = np.cumsum([len(images) for images in opened])
+        for prefix, images in zip(before, opened, strict=True):
+            self.unlisted += [(prefix if path == "." else f"{prefix}/{path}", why) for path, why in images.unlisted]
+            self.unopened += [(f"{prefix}/{path}", why) for path, why in images.unopened]
+
+    def _find(self, position: int) -> tuple[ImageSet, int]:
+        number = int(np.searchsorted(self.ends, position, "right"))
+        return self.opened[number], position - (int(self.ends[number - 1]) if number else 0)
+
+    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
+        images, inner = self._find(position)
+        return images.image(inner, size_hint)
+
+    def read(self, position: int) -> bytes:
+        images, inner = self._find(position)
+        return images.read(inner)
+
+    def decode(self, position: int, data: bytes, size_hint: int | None = None) -> Image.Image:
+        images, inner = self._find(position)
+        return images.decode(inner, data, size_hint)
+
+    def stat(self, position: int) -> tuple[int, int]:
+        images, inner = self._find(position)
+        return images.stat(inner)
+
+    def path(self, position: int) -> Path | None:
+        images, inner = self._find(position)
+        return images.path(inner)
+
+
+def prefixes(names: Sequence[str]) -> list[str]:
+    """Return a short prefix for the ids of each collection: its last name, or more of its path if two have the same.
+
+    >>> prefixes(["/data/2023", "/data/2024/"]), prefixes(["/a/photos", "/b/photos"])
+    (['2023', '2024'], ['a/photos', 'b/photos'])
+    """
+    parts = [_parts(name) for name in names]
+    for count in range(1, max(map(len, parts)) + 1):
+        tails = ["/".join(part[-count:]) for part in parts]
+        if len(set(tails)) == len(tails):
+            return tails
+    raise DataError(f"{_twice(names)} is given twice; give it once")
+
+
+def without_excluded(images: ImageSet, exclude: Sequence[str]) -> ImageSet:
+    """Return the collection without what the patterns match; `Source` explains them.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    patterns = tuple(pattern for pattern in exclude if pattern.strip("/"))
+    if not patterns:
+        return images
+    source = Source(images.source.names, patterns)
+    kept = [position for position, id_ in enumerate(images.ids) if not source.excludes(id_)]
+    if not kept:
+        raise DataError(f"`exclude` {', '.join(patterns)} leaves no picture of {images.name}; give other patterns")
+    rest = subset(images, kept)
+    rest.source = source
+    rest.unlisted = [(path, why) for path, why in images.unlisted if not source.excludes(path)]
+    rest.unopened = [(path, why) for path, why in images.unopened if not source.excludes(path)]
+    return rest
+
+
+def _parts(name: str) -> list[str]:
+    path = expanded(name)
+    if not path.exists():  # a named set, or a pattern of files
+        return [name_to_id(part) for part in name.split("/") if part]
+    path = path.resolve() if ".." in path.parts else path.absolute()
+    return [name_to_id(part) for part in path.parts[1:]]
+
+
+def _check_apart(names: Sequence[str]) -> None:
+    """Refuse a folder that is inside another one, because its pictures would be there twice."""
+    paths = {name: expanded(name).resolve() for name in names if expanded(name).exists()}
+    for inner, path in paths.items():
+        outer = next((name for name, other in paths.items() if other in path.parents), None)
+        if outer:
+            raise DataError(f"{inner} is inside {outer}, which has all its pictures; give {outer} alone")
+
+
+def _twice(names: Sequence[str]) -> str:
+    resolved = [expanded(name).resolve() for name in names]
+    return next(name for name, path in zip(names, resolved, strict=True) if resolved.count(path) > 1)
+
+
+def _labels(opened: Sequence[ImageSet]) -> tuple[Labels | None, list[str]]:
+    """Class names of all pictures, if every collection has one for each picture."""
+    names: list[str] = []
+    for images in opened:
+        if images.labels is None or images.labels.ndim != 1:
+            return None, []
+        names += [images.class_names[int(label)] for label in images.labels]
+    return class_numbers(names)

@@ -1,0 +1,87 @@
+"""Several collections as one, and patterns that leave pictures out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from spq.data.open import open_images
+from spq.data.several import prefixes
+from spq.data.source import Source
+from spq.errors import DataError
+
+
+def test_several_collections_are_one(photos: Path) -> None:
+    bags, shirts = photos / "bag", photos / "shirt"
+    images = open_images([bags, str(shirts), "sample:test"])
+    parts = [open_images(bags), open_images(shirts), open_images("sample:test")]
+    names = ("bag", "shirt", "sample:test")
+    assert images.ids == [f"{name}/{id_}" for name, part in zip(names, parts, strict=True) for id_ in part.ids]
+    assert images.source == Source((str(bags), str(shirts), "sample:test"))
+    last_bag, first_shirt = len(parts[0]) - 1, len(parts[0])
+    for position, part, inner in ((last_bag, parts[0], last_bag), (first_shirt, parts[1], 0)):
+        assert images.read(position) == part.read(inner)
+        assert images.stat(position) == part.stat(inner)
+        assert images.path(position) == part.path(inner)
+    assert images.image(len(images) - 1).tobytes() == parts[2].image(len(parts[2]) - 1).tobytes()
+    assert open_images(images.source).ids == images.ids
+
+
+def test_class_names_are_kept_if_all_pictures_have_one(photos: Path) -> None:
+    copy = photos.parent / "more"
+    (copy / "bag").mkdir(parents=True)
+    (copy / "new").mkdir()
+    for name in ("bag", "new"):
+        os.link(next((photos / "bag").iterdir()), copy / name / "one.png")
+    images = open_images([photos, copy])
+    assert images.labels is not None
+    assert [images.class_names[n] for n in images.labels[-2:]] == ["bag", "new"]
+    assert open_images([photos / "bag", copy]).labels is None  # the pictures of a class folder have no label
+
+
+def test_facts_of_one_collection_are_empty_for_the_others(photos: Path) -> None:
+    (photos / "bag" / "metadata.csv").write_text(
+        "file_name,shop\n" + "".join(f"{p.name},north\n" for p in (photos / "bag").glob("*g"))
+    )
+    images = open_images([photos / "bag", photos / "shirt"])
+    count = len(open_images(photos / "bag"))
+    assert images.metadata["shop"] == ["north"] * count + [""] * (len(images) - count)
+
+
+def test_a_folder_that_is_given_twice_or_is_inside_another_is_refused(photos: Path) -> None:
+    with pytest.raises(DataError, match="given twice"):
+        open_images([photos, f"{photos}/"])
+    with pytest.raises(DataError, match=r"bag is inside .*; give .* alone"):
+        open_images([photos / "bag", photos])
+    with pytest.raises(DataError, match="no collection given"):
+        open_images([])
+
+
+def test_folders_of_the_same_name_keep_more_of_their_path(tmp_path: Path) -> None:
+    for parent in ("2023", "2024"):
+        (tmp_path / parent / "photos").mkdir(parents=True)
+    names = [str(tmp_path / parent / "photos") for parent in ("2023", "2024")]
+    assert prefixes(names) == ["2023/photos", "2024/photos"]
+    assert prefixes([str(tmp_path / "2023" / ".." / "2024"), "sample:test"]) == ["2024", "sample:test"]
+
+
+def test_excluded_pictures_are_left_out_and_the_patterns_remembered(photos: Path) -> None:
+    whole = open_images(photos)
+    images = open_images(photos, exclude=["bag", "*.png", ""])
+    expected = [i for i in whole.ids if not i.startswith("bag/") and not i.endswith(".png")]
+    assert 0 < len(expected) < len(whole)
+    assert images.ids == expected
+    assert images.source == Source((str(photos),), ("bag", "*.png"))
+    assert open_images(images.source).ids == expected
+    assert images.read(0) == (photos / expected[0]).read_bytes()
+    with pytest.raises(DataError, match="leaves no picture"):
+        open_images(photos, exclude=["*"])
+
+
+def test_what_cannot_be_opened_is_not_reported_if_it_is_excluded(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spq.data.folder.register_heif", lambda: False)
+    (photos / "bag" / "phone.heic").write_bytes(b"heic")
+    assert [path for path, _ in open_images([photos / "bag", photos / "shirt"]).unopened] == ["bag/phone.heic"]
+    assert open_images(photos, exclude=["*.heic"]).unopened == []
