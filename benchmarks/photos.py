@@ -1,8 +1,7 @@
 """Recipes on a pretrained network beside classic codes, float features and a colour histogram, for two labelled collections.
 
-    python benchmarks/lite0_weights.py lite0.safetensors
-    spq bench photos objects/gallery objects/queries --weights lite0.safetensors --json benchmarks/results/photos.json
-    spq bench photos clothing/train clothing/validation clothing/test --weights lite0.safetensors
+    spq bench photos objects/gallery objects/queries --json benchmarks/results/photos.json
+    spq bench photos clothing/train clothing/validation clothing/test --json benchmarks/results/photos.json
 
 Labels only score. Whole rankings count (mAP@all). A seed sets the order of the gallery, which decides between equal distances and
 where k-means starts. Without --weights the recipes take the weights that are at hand. Classic codes use the same features, scaled
