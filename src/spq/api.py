@@ -7,15 +7,20 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from spq.config import BackboneConfig, Recipe, TrainConfig, load_recipe
+from spq.config import DEFAULT, BackboneConfig, Recipe, TrainConfig, load_recipe
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.model.model import Model
 
+if TYPE_CHECKING:
+    from spq.training.automatic import Choice
+
 __all__ = ["SPQ"]
+
+NEEDS_RECIPE = {"start", "resume", "backbone", "objective"}
 
 
 class SPQ(Model):
@@ -27,7 +32,7 @@ class SPQ(Model):
         images: str | Path | ImageSet,
         *,
         bits: int | Sequence[int] | None = None,
-        recipe: str | Path | Recipe = "spq",
+        recipe: str | Path | Recipe | None = None,
         image_size: int | None = None,
         epochs: int | None = None,
         minutes: float | None = None,
@@ -40,7 +45,8 @@ class SPQ(Model):
         Args:
             images: a folder, Parquet file, tar, named set or `ImageSet`.
             bits: length of a code, or several lengths that the model gives.
-            recipe: a name, a TOML file or a `Recipe`.
+            recipe: a name, a TOML file or a `Recipe`. By default `head` if pretrained weights are on this machine, and `pq` if
+                that gives safer codes; else `spq`, from scratch. Options that need a recipe, such as `start`, take `spq`.
             image_size, epochs, minutes, seed: values that replace those of the recipe.
             out: model folder, with checkpoints and log; by default the model is only returned.
             options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, start, objective, tensorboard,
@@ -48,17 +54,37 @@ class SPQ(Model):
         Raises:
             ConfigError: an option out of range. DataError: too few readable pictures.
         """
-        from spq.training.train import train  # searching and serving load no training code
+        from spq.training.automatic import train_checked  # searching and serving load no training code
+        from spq.training.context import TrainOptions
+        from spq.training.train import train
 
-        config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-        config = with_options(config, bits=bits, image_size=image_size, epochs=epochs, minutes=minutes, seed=seed)
         source = open_images(images) if isinstance(images, str | Path) else images
+        choice = (
+            None
+            if recipe or NEEDS_RECIPE & {name for name, value in options.items() if value}
+            else choose(source, epochs)
+        )
+        config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or (choice.recipe if choice else DEFAULT))
+        changes = {"image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed}
+        config = with_options(config, bits=bits, backbone=choice.backbone if choice else None, **changes)
+        known = TrainOptions().with_names(**options)
+        if choice:
+            known.callbacks.note(choice.reason)
+        run = train_checked if choice and choice.backbone else train
         if out is not None:
-            model = train(source, config, out, **options)
+            model = run(source, config, out, known)
         else:
             with tempfile.TemporaryDirectory(prefix="spq-") as folder:
-                model = train(source, config, folder, **options)
+                model = run(source, config, folder, known)
         return cls(model.network, model.config, model.training)
+
+
+def choose(images: ImageSet, epochs: int | None = None) -> Choice:
+    """Choose a recipe by the number of pictures and the pretrained weights on this machine."""
+    from spq.model.weights import best_at_hand
+    from spq.training.automatic import choose_recipe
+
+    return choose_recipe(len(images), best_at_hand(), epochs)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from spq.cli.failures import AGAIN, CONTINUE
 from spq.cli.indexing import command
 from spq.cli.options import SEED, AsJson, Device, Exclude, Images, Threads
 from spq.cli.output import note
-from spq.config import Recipe, load_recipe
+from spq.config import DEFAULT, Recipe, load_recipe
 from spq.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -27,7 +27,13 @@ def train(
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     exclude: Exclude = None,
     bits: Annotated[str | None, typer.Option(help="Length of a code; 16,32,64 trains one model for all three.")] = None,
-    recipe: Annotated[str, typer.Option(help="spq, fast, paper, gpu, pq, head, finetune or a FILE.toml.")] = "spq",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="spq, fast, paper, gpu, pq, head, finetune or a FILE.toml. Default: head where pretrained weights are on "
+            "this machine, else spq."
+        ),
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="lite0 or timm/NAME, instead of the recipe's backbone.")] = None,
     weights: Annotated[str | None, typer.Option(help="Local .safetensors file that the backbone starts from.")] = None,
     frozen: Annotated[
@@ -49,16 +55,18 @@ def train(
 ) -> None:
     """Train a model on pictures, without labels.
 
-    Example: spq train photos/ --out photos.spq --bits 64 --minutes 30
+    Example: spq train photos/ --out photos.spq
 
-    Example: spq train photos/ --out photos.spq --recipe head --backbone timm/resnet50
+    Example: spq train photos/ --out photos.spq --recipe spq --bits 64 --minutes 30
     """
     began = time.monotonic()  # the minutes include the seconds in which libraries load
     from spq.cli.checks import check_model_out, check_start, check_tensorboard, parse_lengths
     from spq.data.open import open_images
     from spq.model.weights import check_at_hand
 
-    config = load_recipe(recipe)
+    given = backbone or weights or frozen
+    chosen = not (recipe or start or resume or given)
+    config = load_recipe(recipe or ("head" if given and not (start or resume) else DEFAULT))
     options: dict[str, Any] = {
         "bits": parse_lengths(bits), "image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed,
         "precision": precision, "backbone": backbone, "weights": weights, "frozen": frozen or None,
@@ -73,12 +81,24 @@ def train(
     try:
         source = open_images(images, exclude or ())
         note(listed("left out", [*source.unlisted, *source.unopened]))
+        if chosen:
+            config, options = _choose(source, options)
         config = _with_options(config, options, out, resume)
-        model = _train(source, config, out, start, device=device, resume=resume, tensorboard=tensorboard, began=began)
+        names = {"device": device, "resume": resume, "tensorboard": tensorboard, "began": began}
+        model = _train(source, config, out, start, checked=chosen and config.train.frozen, **names)
     except KeyboardInterrupt:
         raise StoppedError(f"stopped; {_kept(again, out, config)}") from None
     facts = _facts(out, model)
     print(json.dumps(facts) if as_json else _text(facts))
+
+
+def _choose(source: ImageSet, options: dict[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe for a collection, and the options with the backbone that it takes; says why."""
+    from spq.api import choose
+
+    choice = choose(source, options["epochs"])
+    note(choice.reason)
+    return load_recipe(choice.recipe), options | {"backbone": choice.backbone}
 
 
 def _with_options(recipe: Recipe, options: dict[str, Any], out: Path, resume: bool) -> Recipe:
@@ -103,18 +123,19 @@ def _kept(again: str, out: Path, recipe: Recipe) -> str:
     return f"nothing is kept yet, {AGAIN}"
 
 
-def _train(source: ImageSet, recipe: Recipe, out: Path, start: Path | None, **options: Any) -> Model:
+def _train(source: ImageSet, recipe: Recipe, out: Path, start: Path | None, checked: bool, **names: Any) -> Model:
     from spq.api import SPQ
     from spq.cli.progress import TrainingBar
     from spq.model.device import resolve_device
+    from spq.training.automatic import train_checked
+    from spq.training.context import TrainOptions
     from spq.training.train import train as run_training
 
-    resolve_device(options["device"])
-    started = SPQ.load(start) if start else None
+    resolve_device(names["device"])
+    options = TrainOptions(start=SPQ.load(start) if start else None).with_names(**names)
     with TrainingBar() as bar:
-        return run_training(
-            source, recipe, out, start=started, on_stage=bar.stage, on_status=bar.update, on_note=note, **options
-        )  # fmt: skip
+        shown = options.with_names(on_stage=bar.stage, on_status=bar.update, on_note=note)
+        return (train_checked if checked else run_training)(source, recipe, out, shown)
 
 
 def _facts(out: Path, model: Model) -> dict[str, Any]:

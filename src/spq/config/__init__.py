@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spq.config.recipe_files import load_recipe, recipe_names, with_overrides
+from spq.config.recipe_files import DEFAULT, load_recipe, recipe_names, with_overrides
 from spq.config.sections import (
     DISTANCES,
     BackboneConfig,
@@ -20,6 +20,7 @@ from spq.config.sections import (
 from spq.config.strict import from_dict, to_dict
 
 __all__ = [
+    "DEFAULT",
     "DISTANCES",
     "BackboneConfig",
     "ClusterConfig",

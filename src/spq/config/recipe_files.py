@@ -13,6 +13,8 @@ from spq.config.sections import Recipe
 from spq.config.strict import from_dict, to_dict
 from spq.errors import ConfigError
 
+DEFAULT = "spq"  # the recipe where none is given, and none is chosen by the collection
+
 
 def recipe_names() -> list[str]:
     """Names of the recipes that spq contains."""
