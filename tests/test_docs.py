@@ -106,7 +106,7 @@ class Shortened(ast.NodeTransformer):
         self.generic_visit(node)
         if ast.unparse(node.func) == "SPQ.train":
             given = {str(keyword.arg): keyword.value for keyword in node.keywords}
-            recipe = given.get("recipe", ast.Constant("spq"))
+            recipe = given.get("recipe", ast.Constant("spq"))  # never the automatic choice: this machine decides that
             if isinstance(recipe, ast.Constant):
                 given["recipe"] = ast.Constant("tiny-head.toml" if recipe.value == "head" else "tiny.toml")
             budget = "minutes" if "minutes" in given else "epochs"

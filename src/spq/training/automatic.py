@@ -70,6 +70,7 @@ def train_checked(images: ImageSet, recipe: Recipe, out: str | Path, options: Tr
     """
     rows = np.arange(FIT_IMAGES) * len(images) // FIT_IMAGES if len(images) > FIT_IMAGES else None
     images = images if rows is None else subset(images, rows.tolist())
+    began = options.clock() if options.began is None else options.began
     model = train(images, recipe, out, options)
     floor = floor_recipe(recipe)
     quiet = replace(options, callbacks=Callbacks(on_stage=options.callbacks.on_stage), measure=False, began=None)
@@ -77,10 +78,12 @@ def train_checked(images: ImageSet, recipe: Recipe, out: str | Path, options: Tr
         plain = train(images, floor, folder, quiet)
     checks = check_models(images, [plain, model], options)
     options.callbacks.note(_report(recipe.name, *checks))
-    if is_safe(*checks):
-        return model
-    options.callbacks.note(f"recipe {recipe.name} loses too much, so the model is that of recipe {FLOOR}")
-    return train(images, floor, out, replace(quiet, measure=options.measure))
+    if not is_safe(*checks):
+        options.callbacks.note(f"recipe {recipe.name} loses too much, so the model is that of recipe {FLOOR}")
+        model = train(images, floor, out, replace(quiet, measure=options.measure))
+    model.training["minutes"] = round((options.clock() - began) / 60, 2)  # all of them count, also those of the check
+    model.save(out)
+    return model
 
 
 def _report(name: str, floor: CodeCheck, found: CodeCheck) -> str:
