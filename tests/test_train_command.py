@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import assert_refused, run_spq
+from conftest import assert_refused, run_spq, write_photos
 from spq.config import load_recipe
+from spq.data.open import open_images
 from spq.model.model import Model
 
 
@@ -61,16 +62,25 @@ def test_training_leaves_out_what_patterns_exclude(
 def test_an_interrupted_training_says_how_to_continue(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(images: object, recipe: object, out: Path, **options: object) -> None:
+    def interrupted(images: object, recipe: object, out: Path, options: object) -> None:
         (out / "checkpoints").mkdir(parents=True)
         (out / "checkpoints" / "last.pt").write_bytes(b"")
         raise KeyboardInterrupt
 
     monkeypatch.setattr("spq.training.train.train", interrupted)
-    assert run_spq("train", photos, "--out", tmp_path / "n") == 130
+    assert run_spq("train", photos, "--out", tmp_path / "n", "--recipe", "spq") == 130
     assert (
         capsys.readouterr().err == f"spq: stopped; continue with: spq train {photos} --out {tmp_path / 'n'} --resume\n"
     )
+
+
+def test_several_folders_become_one_collection(
+    recipe_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_photos(tmp_path / "other")
+    words = ("train", photos, other, "--out", tmp_path / "m", "--recipe", recipe_file, "--epochs", 1, "--device", "cpu")
+    assert run_spq(*words, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 2 * len(open_images(photos))
 
 
 def test_options_that_a_resumed_training_ignores_are_reported(
@@ -95,7 +105,11 @@ WRONG = [
     ("train {t}/empty --out {t}/new", 1, "no pictures"),
     ("train {t}/broken --out {t}/new --recipe {t}/tiny.toml", 1, "none of the 20 pictures"),
     ("train {t}/tiny.toml --out {t}/new", 1, "not a folder"),
-    ("train {p} --out {t}/new --bits 7", 2, "--bits must be a multiple of log2(K) = 4 bits per codebook, got 7"),
+    (
+        "train {p} --out {t}/new --recipe spq --bits 7",
+        2,
+        "--bits must be a multiple of log2(K) = 4 bits per codebook, got 7",
+    ),
     ("train {p} --out {t}/new --bits 0", 2, "--bits must be a multiple"),
     ("train {p} --out {t}/new --bits many", 2, "--bits"),
     ("train {p} --out {t}/new --image-size 3", 2, "--image-size must be from 8 to 1024, got 3"),
@@ -110,13 +124,17 @@ WRONG = [
     ),
     ("train {p} --out {t}/new --recipe head --backbone timm/resnet18.typo", 1, "cannot download timm/resnet18.typo"),
     ("train {p} --out {t}/new --recipe head --backbone resnet", 2, "needs pretrained weights, and resnet has none"),
-    ("train {p} --out {t}/new --backbone timm/vit_tiny_patch16_224", 2, "takes no pictures of 16 x 16 pixels"),
+    (
+        "train {p} --out {t}/new --recipe spq --backbone timm/vit_tiny_patch16_224",
+        2,
+        "takes no pictures of 16 x 16 pixels",
+    ),
     ("train {p} --out {t}/new --minutes 1 --epochs 1", 2, "two budgets"),
     ("train {p} --out {t}/new --seed -1", 2, "--seed"),
     ("train {p} --out {t}/new --precision fp8", 2, "fp8"),
     ("train {p} --out {t}/new --device toaster", 2, "unknown device 'toaster'"),
     ("train {p} --out {t}/new --backbone vgg", 2, "unknown backbone 'vgg'"),
-    ("train {p} --out {t}/new --backbone timm/nonsense", 2, "nonsense"),
+    ("train {p} --out {t}/new --recipe spq --backbone timm/nonsense", 2, "nonsense"),
     ("train {p} --out {t}/new --weights {t}/nowhere.safetensors", 2, "nowhere.safetensors"),
     ("train {p} --out {t}/new --recipe nonsense", 2, "no recipe 'nonsense'"),
     ("train {p} --out {t}/new --recipe {t}/nowhere.toml", 2, "cannot read recipe"),
@@ -128,7 +146,11 @@ WRONG = [
     ("train {p} --out {m} --resume", 2, "nothing to resume"),
     ("train {p} --out {t}/new --resume", 2, "nothing to resume"),
     ("train {p} --out {t}/new --start {m} --bits 16", 2, "decides --bits; omit --bits"),
-    ("train {p} --out {t}/new --frozen", 2, "a frozen backbone needs pretrained weights, and resnet has none"),
+    (
+        "train {p} --out {t}/new --recipe spq --frozen",
+        2,
+        "a frozen backbone needs pretrained weights, and resnet has none",
+    ),
     ("train {p} --out {t}/new --start {t}/nowhere", 1, "no model at"),
 ]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SPQ"]
 
-NEEDS_RECIPE = {"start", "resume", "backbone", "objective"}
+NEEDS_RECIPE = ("start", "resume", "backbone", "objective")
 
 
 class SPQ(Model):
@@ -59,11 +59,8 @@ class SPQ(Model):
         from spq.training.train import train
 
         source = open_images(images) if isinstance(images, str | Path) else images
-        choice = (
-            None
-            if recipe or NEEDS_RECIPE & {name for name, value in options.items() if value}
-            else choose(source, epochs)
-        )
+        is_given = recipe or any(options.get(name) for name in NEEDS_RECIPE)
+        choice = None if is_given else choose(source, epochs)
         config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or (choice.recipe if choice else DEFAULT))
         changes = {"image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed}
         config = with_options(config, bits=bits, backbone=choice.backbone if choice else None, **changes)

@@ -13,7 +13,7 @@ SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sam
 SEED = typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same result on the same machine.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Images = Annotated[str, typer.Argument(metavar="IMAGES", help=SOURCES)]
+Images = Annotated[list[str], typer.Argument(metavar="IMAGES...", help=f"{SOURCES} Several become one collection.")]
 IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")]
 Exclude = Annotated[
     list[str] | None,

@@ -77,13 +77,11 @@ def train(
         check_at_hand(backbone or config.backbone.name)
     if tensorboard:
         check_tensorboard()
-    again = command("spq", "train", images, "--out", out, "--resume", exclude=exclude)
+    again = command("spq", "train", *images, "--out", out, "--resume", exclude=exclude)
     try:
         source = open_images(images, exclude or ())
         note(listed("left out", [*source.unlisted, *source.unopened]))
-        if chosen:
-            config, options = _choose(source, options)
-        config = _with_options(config, options, out, resume)
+        config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume)
         names = {"device": device, "resume": resume, "tensorboard": tensorboard, "began": began}
         model = _train(source, config, out, start, checked=chosen and config.train.frozen, **names)
     except KeyboardInterrupt:
@@ -92,13 +90,16 @@ def train(
     print(json.dumps(facts) if as_json else _text(facts))
 
 
-def _choose(source: ImageSet, options: dict[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe for a collection, and the options with the backbone that it takes; says why."""
-    from spq.api import choose
+def _chosen(source: ImageSet, options: dict[str, Any], device: str) -> Recipe:
+    """The recipe for a collection, with the values that options give; says why, once nothing is refused."""
+    from spq.api import choose, with_options  # loads torch
+    from spq.model.device import resolve_device
 
     choice = choose(source, options["epochs"])
+    recipe = with_options(load_recipe(choice.recipe), **options | {"backbone": choice.backbone})
+    resolve_device(device)
     note(choice.reason)
-    return load_recipe(choice.recipe), options | {"backbone": choice.backbone}
+    return recipe
 
 
 def _with_options(recipe: Recipe, options: dict[str, Any], out: Path, resume: bool) -> Recipe:
