@@ -60,7 +60,7 @@ def set_identity(index: Any) -> None:
     """Give a FAISS PQ index the unit vectors as codewords."""
     import faiss
 
-    identity = np.tile(np.eye(K, dtype=np.float32), (index.pq.M, 1, 1))
+    identity = np.tile(np.eye(index.pq.ksub, dtype=np.float32), (index.pq.M, 1, 1))
     faiss.copy_array_to_vector(identity.ravel(), index.pq.centroids)
     index.is_trained = True
 
