@@ -24,14 +24,15 @@ def products(M: int, Q: int, seed: int, d: int = 8) -> np.ndarray:
     return distance_tables(x.astype(np.float32), codebooks.astype(np.float32), "dot")
 
 
+@pytest.mark.parametrize("M", [8, 16])
 @pytest.mark.parametrize("duplicates", [1, 4])
 @pytest.mark.parametrize("kind", ["plain", "squared", "dot"])
-def test_answers_are_proven_without_summing_all_codes(duplicates: int, kind: str) -> None:
-    codes, tables = data(50_000 // duplicates, 8, 50, 1)
-    tables = {"plain": tables, "squared": tables**2, "dot": products(8, 50, 1)}[kind]
+def test_answers_are_proven_without_summing_all_codes(duplicates: int, kind: str, M: int) -> None:
+    codes, tables = data(50_000 // duplicates, M, 50, 1)
+    tables = {"plain": tables, "squared": tables**2, "dot": products(M, 50, 1)}[kind]
     codes = np.repeat(codes, duplicates, 0)
     gallery, expected = Distinct(pack(codes, 16)), rank(tables, codes, 20)
-    finder = FastScan(gallery.packed, 8)
+    finder = FastScan(gallery.packed, M)
     with (
         mock.patch.object(FastScan, "all", side_effect=AssertionError("all codes are summed")),
         mock.patch.object(FastScan, "find", autospec=True, side_effect=FastScan.find) as find,

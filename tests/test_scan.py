@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import get_args
 from unittest import mock
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from reference import adc
 from spq.config import DISTANCES
 from spq.errors import ConfigError, StoreError
-from spq.pq import fastscan, scan
+from spq.pq import fastscan, pairscan, scan
 from spq.pq.scan import Method, Scan, memory_bytes, rank
 
 
@@ -30,9 +32,11 @@ def same(ours: scan.Ranking, truth: scan.Ranking) -> None:
     np.testing.assert_array_equal(ours[0], truth[0])
 
 
-def fast_from_here(candidates: int = 1) -> mock._patch:  # type: ignore[type-arg]
-    """FastScan also for small galleries: as many candidates as codes, if need be."""
-    return mock.patch.multiple(fastscan, FEWEST=candidates, MOST_CANDIDATES=1)
+@contextmanager
+def fast_from_here() -> Iterator[None]:
+    """Candidates also in small galleries: as many as codes, if need be."""
+    with mock.patch.multiple(fastscan, FEWEST=1, MOST_CANDIDATES=1), mock.patch.object(pairscan, "MORE", 2):
+        yield
 
 
 @given(
@@ -73,29 +77,34 @@ def test_buckets_are_exact_for_all_shapes_of_short_codes(
     same(Scan(codes, K).search(tables, top, "bucket"), rank(tables, codes, top))
 
 
-@pytest.mark.parametrize("M", [1, 3, 4, 8, 15, 16, 32])
+@pytest.mark.parametrize(
+    ("M", "K"),
+    [(1, 16), (3, 16), (4, 16), (8, 16), (15, 16), (16, 16), (32, 16), (16, 4), (5, 64), (2, 256), (4, 256), (7, 256),
+     (8, 256)],
+)  # fmt: skip
 @pytest.mark.parametrize("ties", [True, False])
-def test_the_fast_path_gives_the_exact_list(M: int, ties: bool) -> None:
-    codes, tables = data(20_000, M, 16, 20, M, ties)
-    gallery = Scan(codes, 16)
+def test_the_fast_path_gives_the_exact_list(M: int, K: int, ties: bool) -> None:
+    codes, tables = data(20_000, M, K, 20, M, ties)
+    gallery = Scan(codes, K)
     same(gallery.search(tables, 50, "fast"), rank(tables, codes, 50))
 
 
 @given(
     N=st.integers(60, 2000),
     M=st.integers(1, 9),
+    K=st.sampled_from([4, 16, 64, 256]),
     top=st.integers(1, 12),
     scale=st.sampled_from([1e-38, 1e-7, 1.0, 1e7, 1e37]),
     offset=st.sampled_from([0.0, 1.0, -3e4]),
     kind=st.sampled_from(["uniform", "ties", "one wide codebook", "constant", "one entry apart", "both signs"]),
-    used=st.sampled_from([1, 2, 16]),
+    used=st.sampled_from([1, 2, 256]),
     seed=st.integers(0, 999),
 )
 @settings(max_examples=200, deadline=None)
 def test_the_fast_path_is_exact_whatever_the_tables_hold(
-    N: int, M: int, top: int, scale: float, offset: float, kind: str, used: int, seed: int
+    N: int, M: int, K: int, top: int, scale: float, offset: float, kind: str, used: int, seed: int
 ) -> None:
-    codes, tables = data(N, M, 16, 3, seed, kind == "ties", used)
+    codes, tables = data(N, M, K, 3, seed, kind == "ties", used)
     if kind == "one wide codebook":
         tables[:, 0] *= 1e4  # 8 bits leave nothing for the others
     elif kind == "constant":
@@ -107,15 +116,15 @@ def test_the_fast_path_is_exact_whatever_the_tables_hold(
     scaled = (tables.astype(np.float64) + offset) * scale
     tables = np.clip(scaled, -1e36, 1e36).astype(np.float32)  # sums stay finite
     with fast_from_here():
-        fast = Scan(codes, 16).search(tables, top, "fast")
+        fast = Scan(codes, K).search(tables, top, "fast")
     same(fast, rank(tables, codes, top))
 
 
-@pytest.mark.parametrize("M", [4, 16])
-def test_a_code_that_most_rows_share_does_not_crowd_out_the_others(M: int) -> None:
-    codes, tables = data(60_000, M, 16, 5, 3, ties=False)
+@pytest.mark.parametrize(("M", "K"), [(4, 16), (16, 16), (8, 256)])
+def test_a_code_that_most_rows_share_does_not_crowd_out_the_others(M: int, K: int) -> None:
+    codes, tables = data(60_000, M, K, 5, 3, ties=False)
     codes[np.random.default_rng(0).random(len(codes)) < 0.9] = tables[0].argmin(1)  # also the nearest of query 0
-    gallery = Scan(codes, 16)
+    gallery = Scan(codes, K)
     for method in ("exact", "fast", "auto"):
         same(gallery.search(tables, 100, method), rank(tables, codes, 100))  # type: ignore[arg-type]
 
@@ -170,10 +179,13 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     return np.packbits(unpacked.reshape(len(codes), -1).astype(np.uint8), axis=1, bitorder="little")
 
 
-@pytest.mark.parametrize(("M", "method"), [(8, "exact"), (8, "fast"), (4, "bucket"), (8, "ivf")])
-def test_one_query_or_many_and_any_number_of_threads_give_the_same_list(M: int, method: Method) -> None:
-    codes, tables = data(6000, M, 16, 9, 5, ties=False)
-    gallery = Scan(codes, 16)
+@pytest.mark.parametrize(
+    ("M", "K", "method"),
+    [(8, 16, "exact"), (8, 16, "fast"), (8, 256, "fast"), (4, 256, "fast"), (4, 16, "bucket"), (8, 16, "ivf")],
+)
+def test_one_query_or_many_and_any_number_of_threads_give_the_same_list(M: int, K: int, method: Method) -> None:
+    codes, tables = data(6000, M, K, 9, 5, ties=False)
+    gallery = Scan(codes, K)
     whole = gallery.search(tables, 100, method, threads=3)
     same(gallery.search(tables, 100, method, threads=1), whole)
     same(gallery.search(tables, 100, method), whole)
@@ -205,7 +217,10 @@ def test_a_scan_gives_back_the_codes_that_it_was_given(N: int, M: int, K: int, u
         (60_000, 4, 16, 10, "exact"),  # few distinct ones
         (60_000, 8, 16, 10, "fast"),
         (60_000, 8, 16, 5000, "exact"),  # candidates would be a good part of the gallery
-        (60_000, 8, 32, 10, "exact"),  # FastScan knows 16 codewords
+        (60_000, 8, 32, 10, "fast"),
+        (60_000, 8, 256, 10, "fast"),
+        (60_000, 8, 256, 2000, "exact"),
+        (1000, 8, 256, 10, "exact"),
         (60_000, 8, 16, 0, "exact"),
     ],
 )
@@ -263,13 +278,12 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, object], message
         Scan(codes, 16).search(tables, 3, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("method", ["fast", "ivf"])
-def test_methods_of_faiss_are_refused_for_other_than_16_codewords(method: Method) -> None:
+def test_lists_are_refused_for_other_than_16_codewords() -> None:
     codes, tables = data(100, 8, 32, 2, 0, ties=False)
     with pytest.raises(
-        ConfigError, match=f"`method` {method} is for 16 codewords per codebook, not for 8 sub-codes below 32"
+        ConfigError, match="`method` ivf is for 16 codewords per codebook, not for 8 sub-codes below 32; use fast"
     ):
-        Scan(codes, 32).search(tables, 3, method)
+        Scan(codes, 32).search(tables, 3, "ivf")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2e38])
@@ -302,3 +316,10 @@ def test_a_scan_of_64_bit_codes_holds_no_more_than_20_bytes_for_an_image(duplica
     gallery.search(tables, 10, "fast")
     assert 8 * gallery.distinct < gallery.nbytes <= 20 * len(gallery) + 1000
     assert memory_bytes(gallery.distinct, 16) == 16 * gallery.distinct  # packed codes, twice
+
+
+def test_a_scan_with_256_codewords_holds_each_code_once() -> None:
+    codes, tables = data(100_000, 8, 256, 1, 0, ties=False)
+    gallery = Scan(codes, 256)
+    gallery.search(tables, 10, "fast")
+    assert 8 * len(gallery) <= gallery.nbytes <= 8 * len(gallery) + 2**20  # and a megabyte for the tables of a query

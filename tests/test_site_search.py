@@ -40,7 +40,15 @@ def made(shop: Path, tiny_recipe: Recipe, tmp_path: Path) -> Iterator[Callable[.
 
 @pytest.mark.parametrize(  # packed in pairs, in pairs with one left, or unpacked; test_site_scripts.py has many more
     ("K", "M", "distance"),
-    [(16, 4, "l2"), (16, 16, "sqeuclidean"), (16, 7, "l2"), (16, 7, "dot"), (64, 3, "sqeuclidean"), (64, 8, "dot")],
+    [
+        (16, 4, "l2"),
+        (16, 16, "sqeuclidean"),
+        (16, 7, "l2"),
+        (16, 7, "dot"),
+        (64, 3, "sqeuclidean"),
+        (64, 8, "dot"),
+        (256, 8, "sqeuclidean"),
+    ],
 )
 def test_more_like_this_and_not_like_that_rank_as_spq_search_does_to_the_last_bit(
     made: Callable[..., Site], visit: Callable[..., Page], K: int, M: int, distance: str

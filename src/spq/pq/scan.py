@@ -14,10 +14,11 @@ from typing import Literal, TypedDict, get_args
 import numpy as np
 
 from spq.errors import ConfigError, StoreError
-from spq.pq import fastscan, sums
+from spq.pq import fastscan, pairscan, sums
 from spq.pq.distinct import Distinct
 from spq.pq.fastscan import FastScan, nearest
 from spq.pq.ivf import NPROBE, Lists, default_nlist
+from spq.pq.pairscan import PairScan
 from spq.pq.sums import (
     Codes,
     Floats,
@@ -49,7 +50,7 @@ class How(TypedDict, total=False):
 
     method: "auto" takes the fastest exact one, or "ivf" if `nprobe` or `recall_target` is given and the gallery has at least
         IVF_FROM distinct codes. "exact" sums all codes. "bucket" sums all possible codes of up to 16 bits. "fast" lets FAISS
-        propose codes (with 16 codewords per codebook only). "ivf" searches only the nearest lists of codes.
+        propose codes. "ivf" searches only the nearest lists of codes (with 16 codewords per codebook only).
     threads: for several queries at a time, and for making the lists of "ivf"; by default the number of cores.
     nprobe: lists that "ivf" searches.
     recall_target: share of the exact 100 nearest that "ivf" should find on average; it sets `nprobe`. It is measured with codes
@@ -123,8 +124,8 @@ class Scan:
             raise ConfigError(f"unknown `method` {method!r}; use {', '.join(get_args(Method))}")
         if method == "bucket" and not self._are_short:
             raise ConfigError(f"`method` bucket is for codes of up to {BUCKET_BITS} bits, not for {bits}; use auto")
-        if method in ("fast", "ivf") and self.K != fastscan.K:
-            raise ConfigError(f"`method` {method} is for 16 codewords per codebook, not for {bits}; use exact")
+        if method == "ivf" and self.K != fastscan.K:
+            raise ConfigError(f"`method` ivf is for 16 codewords per codebook, not for {bits}; use fast")
         if (nprobe is not None or recall_target is not None) and method not in ("auto", "ivf"):
             raise ConfigError(f"`method` {method} searches all codes and has no `nprobe` or `recall_target`; use ivf")
         _check_numbers(threads, nprobe, recall_target)
@@ -158,7 +159,7 @@ class Scan:
         searches: dict[str, Callable[[Floats], tuple[Floats, Rows]]] = {
             "exact": lambda table: self._gallery.nearest(add_up(lookup(table), self._gallery.packed), top),
             "bucket": lambda table: self._gallery.nearest(self._sums_of_all(table), top),
-            "fast": lambda table: nearest(self._fast, self._gallery, table, top),
+            "fast": lambda table: self._proposed(table, top),
             "ivf": lambda table: nearest(self._make_lists().probe(table, nprobe or 1, top), self._gallery, table, top),
         }
         return for_each(searches[method], tables, top, threads)
@@ -188,7 +189,8 @@ class Scan:
             return "exact"
         if self._are_short:
             return "bucket"
-        return "fast" if self.K == fastscan.K and fastscan.suits(codes, top) else "exact"
+        suits = fastscan.suits if self.K == fastscan.K else pairscan.suits
+        return "fast" if suits(codes, top) else "exact"
 
     def nprobe_for(self, recall_target: float, threads: int | None = None) -> int:
         """The smallest number of lists that reaches a recall, on average over a sample of the gallery's own codes.
@@ -228,9 +230,15 @@ class Scan:
     def _places(self) -> Rows:
         return places(self._gallery.packed, self.K)
 
+    def _proposed(self, table: Floats, top: int) -> tuple[Floats, Rows]:
+        if isinstance(self._fast, PairScan):
+            return pairscan.nearest(self._fast, self._gallery, table, top)
+        return nearest(self._fast, self._gallery, table, top)
+
     @cached_property
-    def _fast(self) -> FastScan:
-        return FastScan(self._gallery.packed, self.M)
+    def _fast(self) -> FastScan | PairScan:
+        packed = self._gallery.packed
+        return FastScan(packed, self.M) if self.K == fastscan.K else PairScan(packed)
 
     def _make_lists(self, threads: int | None = None) -> Lists:
         if self._lists is None:
