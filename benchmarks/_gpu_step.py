@@ -89,7 +89,7 @@ def ways(recipe: Recipe, device: torch.device, on_note: Callable[[str], None]) -
             run = GraphedStep(partial(step_loss, step), [step.network], device, recorded, on_note=on_note)
 
             def gradients(run: GraphedStep = run) -> None:
-                run(rows, torch.Generator(device).manual_seed(7), view_input)
+                run(rows, torch.Generator(device).manual_seed(7), view_input, recipe.train.temperature)
 
             gradients()
             found = torch.cat([p.grad.flatten().float() for p in step.network.parameters() if p.grad is not None])

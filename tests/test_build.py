@@ -106,7 +106,7 @@ def test_a_build_reports_what_it_did_and_a_second_one_changes_nothing(
     with store:
         assert (report.added, report.unchanged, len(store)) == (60, 0, 60)
         assert [path for path, _ in report.failed] == ["broken.jpg"]
-        assert counts == [(61, 61, 1)]
+        assert counts == [(0, 61, 0), (61, 61, 1)]
     store, _, report = build(tmp_path / "i", tiny_model, str(photos))
     with store:
         assert (report.added, report.unchanged, len(store)) == (0, 61, 60)

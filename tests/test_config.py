@@ -131,7 +131,7 @@ def test_overrides_are_checked_together_not_one_by_one() -> None:
     ("override", "message"),
     [
         ("trian.lr=1", "override 'trian.lr=1': unknown section 'trian'; use one of input, backbone, head"),
-        ("train.learning_rate=1", "unknown key 'learning_rate'; use one of temperature, batch_size"),
+        ("train.learning_rate=1", "unknown key 'learning_rate'; use one of temperature, late_temperature"),
         ("train.lr", "override 'train.lr' is not section.key=value; for example train.lr=1e-3"),
         ("lr=1", "is not section.key=value"),
         ("name='x'", "is not section.key=value"),

@@ -23,9 +23,13 @@ STOPPED = [
     ("info {i}", "spq.cli.info_command.facts_of", "nothing was changed, run the same command again"),
     ("doctor", "spq.cli.doctor_command.examine", "nothing was changed, run the same command again"),
     ("serve {i} --port 0", "spq.web.server.app._listen", "the server had not started yet, run the same command again"),
-    ("index {p} --model {m} --out {t}/x", "spq.index.build.sync", "encoded pictures are kept, run the same command to continue"),
+    (
+        "index {p} --model {m} --out {t}/x",
+        "spq.index.build.sync",
+        "encoded pictures are kept, go on with: spq index {p} --out {t}/x --model {m}",
+    ),
     ("demo {p} --out {t}/d", "spq.training.train.load_pixels", "not finished, the same command starts it again"),
-    ("train {p} --out {t}/x", "spq.training.train.load_pixels", "nothing is kept yet, run the same command again"),
+    ("train {p} --out {t}/x --recipe spq", "spq.training.train.load_pixels", "nothing is kept yet, run the same command again"),
     (
         "train {p} --out {t}/x --start {m} --frozen",
         "spq.training.stages.frozen_head.cached_features",

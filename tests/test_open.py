@@ -526,7 +526,7 @@ def test_a_missing_set_is_downloaded_and_a_failure_names_the_remedy(
         raise TimeoutError
 
     monkeypatch.delenv("SPQ_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "spq"))
     monkeypatch.setattr(named, "DEBIAN_FASHION", tmp_path)
     monkeypatch.setattr(torchvision.datasets, theirs, refuse)
     monkeypatch.setitem(named.DOWNLOADS, theirs, ("http://127.0.0.1:9/", "part"))  # nothing listens there

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import AsJson, ContactSheet, IndexFolder, Threads
 from spq.cli.output import note
+
+if TYPE_CHECKING:
+    from spq.index.format import Manifest
 
 METHODS = "How codes are scanned. auto picks the fastest exact method; only ivf is approximate."
 RECALL = (
@@ -82,7 +85,7 @@ def search(
         with counting("reading pictures") as progress:
             request = read_request(names, opened.model_copy.input_size, options, progress)
         if method == "ivf" or nprobe or recall_target:
-            note(_lists_text(len(opened), opened.store.manifest.num_codebooks, method))
+            note(_lists_text(len(opened), opened.store.manifest, method))
         (hits,) = opened.hits(request)
         if html:
             write_sheet(html, opened, names, request, hits)
@@ -92,13 +95,14 @@ def search(
         print(line(hit, as_json, fold))
 
 
-def _lists_text(images: int, num_codebooks: int, method: str) -> str:
+def _lists_text(images: int, codes: Manifest, method: str) -> str:
     """The memory that lists need; empty if the search uses none."""
+    from spq.pq import fastscan
     from spq.pq.scan import IVF_FROM, memory_bytes
 
-    if method != "ivf" and images < IVF_FROM:
+    if codes.codebook_size != fastscan.K or (method != "ivf" and images < IVF_FROM):
         return ""
-    size = memory_bytes(images, num_codebooks, ivf=True)
+    size = memory_bytes(images, codes.num_codebooks, ivf=True)
     return (
         f"building lists of similar codes for this search: up to {size / 1e6:,.0f} MB, and three times that meanwhile"
     )
