@@ -104,8 +104,9 @@ def test_one_call_ends_in_time_with_scores_and_models_in_parts(
     )
     assert time.monotonic() - begun > 10  # it learned until the clock said so
     results = json.loads((tmp_path / "left" / "results.json").read_text("utf-8"))
-    assert list(results["scores"]) == ["network", "heads", "final", "final, training pictures ask"]
-    assert list(results["seconds"])[:4] == ["pictures decoded", "network", "heads", "learned"]
+    names = list(results["scores"])  # how many rounds of self-training the time allows depends on the machine
+    assert names[:2] + names[-2:] == ["network", "heads", "final", "final, training pictures ask"]
+    assert list(results["seconds"])[:3] == ["pictures decoded", "network", "heads"]
     assert all(0.1 < row["map"] < 1 for row in results["curve"])
     assert len(results["curve"]) > 1
     assert {row["part"] for row in results["rates"]} <= {"network", "clusters"}
