@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from spq.cli import checks
 from spq.cli.checks import check_model_out
 from spq.errors import ConfigError
 
@@ -27,3 +28,18 @@ def test_a_folder_with_other_files_is_neither_written_nor_resumed(tmp_path: Path
     for resume in (False, True):
         with pytest.raises(ConfigError, match="holds other files"):
             check_model_out(tmp_path, resume)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks.os, "access", lambda place, mode: place != tmp_path)
+    for check, path in (
+        (checks.check_folder, tmp_path / "new" / "m.spq"),
+        (checks.check_file, tmp_path / "answers.html"),
+    ):
+        with pytest.raises(
+            ConfigError, match=f"--out {path} cannot be written, as {tmp_path} is read-only; give another place"
+        ):
+            check("--out", path)
+    checks.check_folder("--out", None)

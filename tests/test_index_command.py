@@ -12,14 +12,29 @@ from typing import Any
 
 import pytest
 
-from conftest import assert_refused, run_spq
+from conftest import assert_refused, content, run_spq
 
 
 def test_a_change_of_the_collection_is_reported(
-    index_folder: Path, model_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+    index_folder: Path, model_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_spq("index", photos / "bag", "--model", model_folder, "--out", index_folder) == 0
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    shutil.rmtree(moved / "bag")
+    assert run_spq("index", moved, "--model", model_folder, "--out", index_folder) == 0
     assert f"held the pictures of {photos}" in capsys.readouterr().err
+
+
+def test_a_wrong_folder_does_not_empty_an_index(
+    index_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(index_folder)
+    assert run_spq("index", photos / "bag", "--out", index_folder) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"spq: {index_folder} holds the pictures of {photos}, and 60 of 60 are not in {photos / 'bag'}; "
+    )
+    assert content(index_folder) == before
+    assert run_spq("index", photos / "bag", "--out", index_folder, "--keep-missing") == 0  # which removes nothing
 
 
 def test_index_lists_unreadable_pictures_and_continues(

@@ -142,8 +142,8 @@ WRONG = [
     ("train {p} --out {t}/new --recipe {t}/no-toml.toml", 2, "is not TOML"),
     ("train {p} --out {p}", 2, "holds other files"),
     ("train {p} --out {t}/tiny.toml", 2, "is a file"),
-    ("train {p} --out {m}", 2, "already holds a training"),
-    ("train {p} --out {m} --resume", 2, "nothing to resume"),
+    ("train {p} --out {m}", 2, "holds a finished model; give a new folder, for example"),
+    ("train {p} --out {m} --resume", 2, "holds a finished model"),
     ("train {p} --out {t}/new --resume", 2, "nothing to resume"),
     ("train {p} --out {t}/new --start {m} --bits 16", 2, "decides --bits; omit --bits"),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,15 @@ def check_model_out(out: Path, resume: bool) -> None:
     can_resume = resume and (finished or (out / "checkpoints" / "last.pt").exists())
     if foreign and not can_resume:
         raise ConfigError(f"--out {out} holds other files ({min(foreign)}); give a new folder")
+    has_checkpoint = (out / "checkpoints" / "last.pt").exists()
+    if finished and not has_checkpoint:
+        raise ConfigError(
+            f"--out {out} holds a finished model; give a new folder, for example {out.with_stem(out.stem + '-2')}"
+        )
     if not resume and content & {"config.json", "checkpoints"}:
         raise ConfigError(f"--out {out} already holds a training; add --resume to continue it, or give a new folder")
-    if resume and (not content or (finished and not (out / "checkpoints" / "last.pt").exists())):
-        raise ConfigError(f"nothing to resume in {out}; omit --resume and give a new folder, or check the path")
+    if resume and not content:
+        raise ConfigError(f"nothing to resume in {out}; omit --resume, or check the path")
 
 
 def what_resume_ignores(out: Path, options: dict[str, Any]) -> str:
@@ -75,9 +81,18 @@ def parse_lengths(text: str | None) -> tuple[int, ...] | None:
 
 
 def check_folder(option: str, path: Path | None) -> None:
-    """Refuse a path that must be a folder but is a file."""
+    """Refuse a path that must be a folder but is a file, or that cannot be written."""
     if path and path.exists() and not path.is_dir():
         raise ConfigError(f"{option} {path} is a file; give a folder")
+    if path:
+        check_writable(option, path)
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Refuse a path that cannot be made or written, before any work is done for it."""
+    there = next((place for place in (path, *path.absolute().parents) if place.exists()), None)
+    if there and not os.access(there if there.is_dir() else there.parent, os.W_OK):
+        raise ConfigError(f"{option} {path} cannot be written, as {there} is read-only; give another place")
 
 
 def check_file(option: str, path: Path | None) -> None:
@@ -86,6 +101,7 @@ def check_file(option: str, path: Path | None) -> None:
         return
     if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder; give a file")
+    check_writable(option, path)
     if path.exists() and path.suffix.lower() in EXTENSIONS | HEIF:
         raise ConfigError(f"{option} {path} is a picture and would be overwritten; give another name")
     for parts in (INDEX_FILES, MODEL_FILES):

@@ -86,6 +86,8 @@ def update(task: IndexTask) -> tuple[SyncReport, dict[str, Any]]:
     from spq.index.format import has_index, read_manifest
 
     before = read_manifest(task.out).origin if has_index(task.out) else None
+    if before and not task.keep_missing:
+        _check_kept(task.out, before, task.source)
     with (
         when_stopped(f"encoded pictures are kept, go on with: {task.again}"),
         _built(task, is_new=before is None) as (store, _, report),
@@ -193,6 +195,26 @@ def check_same_source(folder: Path, names: Sequence[str]) -> Source:
 def _place(name: str) -> str:
     path = expanded(name)
     return str(path.resolve()) if path.exists() else name
+
+
+def _check_kept(out: Path, before: Source, source: ImageSet) -> None:
+    """Refuse other pictures that would replace most of an index: that is more often a wrong path than a wish.
+
+    Raises:
+        ConfigError: more than half of the pictures would be removed.
+    """
+    from spq.index.store import Store
+    from spq.index.sync import missing
+
+    if {_place(name) for name in before.names} == {_place(name) for name in source.source.names}:
+        return
+    with Store.open(out) as store:
+        gone, count = len(missing(store, source)), len(store.stats())
+    if 2 * gone > count:
+        raise ConfigError(
+            f"{out} holds the pictures of {', '.join(before.names)}, and {gone:,} of {count:,} are not in {source.name}; "
+            f"give another --out, or all collections together, or delete {out} first"
+        )
 
 
 def _note_dropped(report: SyncReport, out: Path, before: Source | None, now: Source) -> None:

@@ -154,8 +154,9 @@ def _facts(out: Path, model: Model) -> dict[str, Any]:
 
 def _text(facts: dict[str, Any]) -> str:
     """The budget that training used, and what its codes keep."""
+    epochs = counted(float(facts["epochs"]), "epoch") if facts["epochs"] else "no training steps"
     return (
-        f"{facts['model']}: {counted(facts['images'], 'picture')}, {counted(float(facts['epochs']), 'epoch')}, "
+        f"{facts['model']}: {counted(facts['images'], 'picture')}, {epochs}, "
         f"{counted(float(facts['minutes']), 'minute')}\n"
         f"{codes_text(facts['codes'])}"
     )

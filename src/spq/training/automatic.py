@@ -114,13 +114,19 @@ def check_models(images: ImageSet, models: list[Model], options: TrainOptions) -
     precision = resolve_precision(recipe.train.precision, device.type)  # as in training, so that its features are found
     extractor = FeatureExtractor(recipe, first.network.backbone.eval(), precision)
     features = cached_features(
-        images, extractor, first.network.feature_dim, options.callbacks.stage("checking", len(images))
+        images, extractor, first.network.feature_dim, options.callbacks.stage("features", len(images))
     )
+    done = options.callbacks.stage("comparing codes", 1 + len(models))
     chosen = evenly_spaced(len(features.array), QUERIES)
     pixels = load_pixels(images, recipe.input.size, positions=features.kept[chosen])
     readable = np.isin(features.kept[chosen], pixels.kept)
     copies = describe_copies(extractor, pixels.array)
-    return [check_codes(model, features.array[:, 0], copies, chosen[readable]) for model in models]
+    done(1)
+    checks: list[CodeCheck] = []
+    for model in models:
+        checks.append(check_codes(model, features.array[:, 0], copies, chosen[readable]))
+        done(1 + len(checks))
+    return checks
 
 
 @torch.no_grad()

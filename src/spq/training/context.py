@@ -146,7 +146,7 @@ class Training:
     def note_late_start(self, what: str) -> None:
         """Tell the user that little time is left for learning, because `what` took more than half of the minutes."""
         spent, minutes = self.budget.watch.seconds / 60, self.recipe.train.minutes
-        if self.counts_ending and spent > minutes / 2:
+        if self.counts_ending and spent > minutes / 2 and not self.checkpoint:
             text = (
                 f"{what} took {spent:.1f} of {minutes:g} minutes, so little is learned in the rest; give more minutes"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,11 @@ from spq.config import QuantizerConfig
 from spq.errors import ConfigError
 from spq.model.network import Network
 from spq.training.refit import refit
+
+ROTATIONS = 15
+FITTED_STEPS = 4  # of a start, until the codebooks are fitted
+START_STEPS = FITTED_STEPS + ROTATIONS
+Progress = Callable[[int], None]
 
 
 def check_pq(network: Network) -> None:
@@ -36,14 +42,16 @@ def check_pq(network: Network) -> None:
 
 
 @torch.no_grad()
-def start_at_pq(network: Network, features: NDArray[np.float32], start: str = "pq") -> None:
+def start_at_pq(
+    network: Network, features: NDArray[np.float32], start: str = "pq", progress: Progress | None = None
+) -> None:
     """Set a one-layer head and the codebooks, in place, to PQ or OPQ of the features.
 
     The axes are principal axes: with `pq` those of a share of the features for each codebook, with `opq` those of all features,
     rotated. Codebooks come from k-means.
 
     Args:
-        features: (N, F). start: pq or opq, as `start` of the head.
+        features: (N, F). start: pq or opq, as `start` of the head. progress: called with the number of steps that are done.
     Raises:
         ConfigError: as `check_pq`.
     """
@@ -58,8 +66,10 @@ def start_at_pq(network: Network, features: NDArray[np.float32], start: str = "p
     layer.weight.copy_(weight)
     layer.bias.copy_(-weight @ mean)
     fit_codebooks(network, f)
+    if progress:
+        progress(FITTED_STEPS)
     if start == "opq":
-        rotate(network, f)
+        rotate(network, f, progress)
 
 
 def axes_of_shares(f: Tensor, config: QuantizerConfig) -> Tensor:
@@ -120,7 +130,7 @@ def fit_codebooks(network: Network, f: Tensor) -> None:
 
 
 @torch.no_grad()
-def rotate(network: Network, f: Tensor, steps: int = 15) -> None:
+def rotate(network: Network, f: Tensor, progress: Progress | None = None) -> None:
     """Rotate the descriptors of features (N, F) so that the codebooks lose less of them, in place (OPQ, Ge et al. 2013, 3.1).
 
     Rotation and codebooks are fitted alternately. A head with prefixes stays as it is: a rotation would mix their numbers.
@@ -131,11 +141,13 @@ def rotate(network: Network, f: Tensor, steps: int = 15) -> None:
         return
     x = network.project(f)
     turn = torch.eye(x.shape[1])
-    for _ in range(steps):
+    for step in range(ROTATIONS):
         turned = x @ turn
         refit(quantizer, turned, iterations=1)
         u, _, vt = torch.linalg.svd(x.T @ quantizer.decode(quantizer.closeness(turned).argmax(-1)))
         turn = u @ vt
+        if progress:
+            progress(FITTED_STEPS + step + 1)
     layer.weight.copy_(turn.T @ layer.weight)
     layer.bias.copy_(turn.T @ layer.bias)
     refit(quantizer, x @ turn)

@@ -19,7 +19,16 @@ from spq.config import HeadConfig
 from spq.errors import ConfigError
 from spq.model.network import Network
 from spq.training.neighbours import visited_mean
-from spq.training.pq_start import check_pq, fit_codebooks, rotate, shared_axes, start_at_pq
+from spq.training.pq_start import (
+    FITTED_STEPS,
+    START_STEPS,
+    Progress,
+    check_pq,
+    fit_codebooks,
+    rotate,
+    shared_axes,
+    start_at_pq,
+)
 
 AXES = 256  # principal axes of the features, at most; a third of the hidden units serve them
 OWN = 0.8  # weight of a picture's own feature beside the mean of its neighbours
@@ -41,12 +50,20 @@ def check_start(network: Network, head: HeadConfig) -> None:
         check_pq(network)
 
 
-def start_head(network: Network, head: HeadConfig, features: NDArray[np.float32]) -> None:
-    """Set head and codebooks, in place, as `start` of the head says; features (N, F) of the pictures."""
+def start_head(
+    network: Network, head: HeadConfig, features: NDArray[np.float32], progress: Progress | None = None
+) -> None:
+    """Set head and codebooks, in place, as `start` of the head says.
+
+    Args:
+        features: (N, F) of the pictures. progress: called with the number of `START_STEPS` that are done.
+    """
     if head.start == "smooth":
-        start_smooth(network, features)
+        start_smooth(network, features, progress)
     else:
-        start_at_pq(network, features, head.start)
+        start_at_pq(network, features, head.start, progress)
+    if progress:
+        progress(START_STEPS)
 
 
 def check_smooth(network: Network) -> None:
@@ -64,11 +81,11 @@ def check_smooth(network: Network) -> None:
 
 
 @torch.no_grad()
-def start_smooth(network: Network, features: NDArray[np.float32]) -> None:
+def start_smooth(network: Network, features: NDArray[np.float32], progress: Progress | None = None) -> None:
     """Set a head of two layers and the codebooks, in place.
 
     Args:
-        features: (N, F) of the pictures.
+        features: (N, F) of the pictures. progress: as in `start_head`.
     Raises:
         ConfigError: as `check_smooth`.
     """
@@ -76,11 +93,14 @@ def start_smooth(network: Network, features: NDArray[np.float32]) -> None:
     first, last = network.head[0], network.head[-1]
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)
+    done = progress or (lambda count: None)
     f = F.normalize(torch.from_numpy(np.array(features)), dim=1)
     mean, axes = _principal_axes(f, min(AXES, first.out_features // 6))
     z = (f - mean) @ axes  # (N, A)
     targets = F.normalize(visited_mean(z) + OWN * F.normalize(z, dim=1), dim=1)
+    done(1)
     _set_hidden_layer(first, z, axes, mean)
+    done(2)
     hidden = torch.relu(first(f))
     gram = hidden.T @ hidden + RIDGE * torch.eye(hidden.shape[1])
     smooth = torch.linalg.solve(gram.double(), (hidden.T @ targets).double()).float()  # (hidden, A)
@@ -89,8 +109,10 @@ def start_smooth(network: Network, features: NDArray[np.float32]) -> None:
     weight = turned @ smooth.T
     last.weight.copy_(weight)
     last.bias.copy_(-turned @ outputs.mean(0))
+    done(3)
     fit_codebooks(network, f)
-    rotate(network, f)
+    done(FITTED_STEPS)
+    rotate(network, f, progress)
 
 
 def _principal_axes(f: Tensor, count: int) -> tuple[Tensor, Tensor]:

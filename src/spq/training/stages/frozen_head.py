@@ -25,6 +25,7 @@ from spq.training.features import FeatureExtractor, Features, cached_features
 from spq.training.head_loop import learn_head
 from spq.training.neighbours import POOL, neighbours
 from spq.training.optimizers import make_optimizers
+from spq.training.pq_start import START_STEPS
 from spq.training.run import Part, Run
 from spq.training.smooth_start import check_start, start_head
 from spq.training.start import start_network
@@ -40,6 +41,7 @@ def train_frozen_head(training: Training) -> Model:
     starts_new = not checkpoint and not training.options.start and recipe.head.start != "random"
     if starts_new:
         check_start(network, recipe.head)  # before minutes are spent on features
+    choose_batch_size(training, len(training.images), [])  # refuses too few pictures before minutes are spent on them
     features = _read_features(training, network)
     training.note_late_start("features")
     array = features.array
@@ -48,7 +50,8 @@ def train_frozen_head(training: Training) -> Model:
     if checkpoint:
         checkpoint.check_pictures(training.fingerprint, training.images.name)
     if starts_new:
-        start_head(network, recipe.head, array[:: 1 + len(array) // FIT_IMAGES, 0])
+        progress = training.callbacks.stage("fitting head and codes", START_STEPS)
+        start_head(network, recipe.head, array[:: 1 + len(array) // FIT_IMAGES, 0], progress)
     network.to(training.device)
     if recipe.train.epochs:
         trained = _learn(training, network, features, batch_size)

@@ -175,7 +175,8 @@ class Watcher(Background):
         self.last = {**counts, "time": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")}
         self.since = before
         self.library.shared.refresh()
-        _LOG.info("synced: %s", ", ".join(f"{count} {name}" for name, count in counts.items()))
+        bad = f"; {len(report.failed)} unreadable, the first is {report.failed[0][0]}" if report.failed else ""
+        _LOG.info("synced: %s%s", ", ".join(f"{count} {name}" for name, count in counts.items()), bad)
 
 
 def _state(images: ImageSet, check: Callable[[], None]) -> int:
