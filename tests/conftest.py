@@ -373,3 +373,16 @@ def assert_refused(
             mistakes.append(f"{line}\n  wrote {sorted(changed)}")
             before = after
     assert not mistakes, "\n".join(mistakes)
+
+
+def cache_in_hub(hub: Path, backbone: str, tensors: dict[str, torch.Tensor]) -> Path:
+    """Write the repository of a network as huggingface_hub does after a download; returns the file of its weights."""
+    from safetensors.torch import save_file
+
+    folder = hub / f"models--{backbone.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc")
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    path = folder / "snapshots" / "abc" / "model.safetensors"
+    save_file(tensors, path)
+    return path

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
+from conftest import cache_in_hub
 from spq.config import BackboneConfig
 from spq.errors import ConfigError, WeightsError
 from spq.model import hub
@@ -30,13 +30,8 @@ def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def cached(folder: Path, name: str) -> Path:
     """A repository of timm in the hub's cache, with a classifier; its file."""
-    place = folder / f"models--timm--{name}"
-    (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text("abc")
-    (place / "snapshots" / "abc").mkdir(parents=True)
     torch.manual_seed(3)
-    save_file(timm.create_model(name, num_classes=1000).state_dict(), place / "snapshots" / "abc" / "model.safetensors")
-    return place / "snapshots" / "abc" / "model.safetensors"
+    return cache_in_hub(folder, f"timm/{name}", timm.create_model(name, num_classes=1000).state_dict())
 
 
 def test_cached_weights_are_loaded_without_a_hub(no_hub: Path) -> None:

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from conftest import cache_in_hub
 from spq.errors import WeightsError
 from spq.model import hub, lite0
 from spq.model.weights import best_at_hand, check_at_hand, is_at_hand, weights_at_hand
 
 DINO = "timm/vit_small_patch14_dinov2.lvd142m"
+ONE = {"x": torch.zeros(4)}
 
 
 @pytest.fixture
@@ -26,21 +28,10 @@ def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
-def cache_in_hub(hub: Path, backbone: str) -> Path:
-    """Write a repository as huggingface_hub does after a download."""
-    folder = hub / f"models--{backbone.replace('/', '--')}"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("abc")
-    (folder / "snapshots" / "abc").mkdir(parents=True)
-    path = folder / "snapshots" / "abc" / "model.safetensors"
-    save_file({"x": torch.zeros(4)}, path)
-    return path
-
-
 def test_the_best_weights_at_hand_are_chosen(nothing: Path) -> None:
     assert best_at_hand() is None
     assert weights_at_hand() == []
-    cache_in_hub(nothing, "timm/resnet50.a1_in1k")
+    cache_in_hub(nothing, "timm/resnet50.a1_in1k", ONE)
     assert best_at_hand() == "timm/resnet50.a1_in1k"
     lite0.cached_file().parent.mkdir(parents=True)
     lite0.cached_file().write_bytes(b"x")
@@ -49,15 +40,15 @@ def test_the_best_weights_at_hand_are_chosen(nothing: Path) -> None:
     (nothing / f"models--{DINO.replace('/', '--')}").mkdir()  # a download that failed
     assert best_at_hand() == "lite0"
     (nothing / f"models--{DINO.replace('/', '--')}").rmdir()
-    cache_in_hub(nothing, DINO)
+    cache_in_hub(nothing, DINO, ONE)
     assert best_at_hand() == DINO
 
 
 def test_each_place_is_listed_with_size_licence_and_labels(nothing: Path, tmp_path: Path) -> None:
-    path = cache_in_hub(nothing, DINO)
-    cache_in_hub(nothing, "timm/convnextv2_nano.fcmae_ft_in1k")
-    cache_in_hub(nothing, "timm/own_network.abc")
-    save_file({"x": torch.zeros(4)}, tmp_path / "own.safetensors")
+    path = cache_in_hub(nothing, DINO, ONE)
+    cache_in_hub(nothing, "timm/convnextv2_nano.fcmae_ft_in1k", ONE)
+    cache_in_hub(nothing, "timm/own_network.abc", ONE)
+    save_file(ONE, tmp_path / "own.safetensors")
     found = {weights.backbone: weights for weights in weights_at_hand([tmp_path / "own.safetensors"])}
     dino = found[DINO]
     assert (dino.place, dino.licence, dino.labels) == ("hub cache", "apache-2.0", "no")
@@ -84,6 +75,6 @@ def test_weights_that_are_neither_here_nor_reachable_are_refused_before_any_work
     for name in ("timm/resnet50", "timm/resnet50.a1_in1k"):
         with pytest.raises(WeightsError, match=rf"cannot download {name} \(no route to host\); use `backbone` lite0"):
             check_at_hand(name)
-    cache_in_hub(nothing, "timm/resnet50.a1_in1k")
+    cache_in_hub(nothing, "timm/resnet50.a1_in1k", ONE)
     for name in ("timm/resnet50", "timm/resnet50.a1_in1k", "resnet"):
         check_at_hand(name)

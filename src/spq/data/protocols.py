@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
+from spq.data.several import Concatenated
 from spq.errors import ConfigError, DataError
 
 Indices = NDArray[np.int64]
@@ -137,37 +137,12 @@ _SPLITS: dict[str, tuple[str, Callable[..., Split], int]] = {
 PROTOCOLS = ["cifar10-spq", *_SPLITS]
 
 
-class _Concatenated(ImageSet):
-    def __init__(self, first: ImageSet, second: ImageSet) -> None:
-        assert first.labels is not None
-        assert second.labels is not None
-        ids = [f"{images.name}/{i}" for images in (first, second) for i in images.ids]
-        labels = np.concatenate([first.labels, second.labels])
-        super().__init__(f"{first.name}+{second.name}", ids, labels, first.class_names)
-        self.parts, self.border = (first, second), len(first)
-
-    def _find(self, position: int) -> tuple[ImageSet, int]:
-        return (self.parts[0], position) if position < self.border else (self.parts[1], position - self.border)
-
-    def image(self, position: int, size_hint: int | None = None) -> Image.Image:
-        images, inner = self._find(position)
-        return images.image(inner, size_hint)
-
-    def read(self, position: int) -> bytes:
-        images, inner = self._find(position)
-        return images.read(inner)
-
-    def decode(self, position: int, data: bytes, size_hint: int | None = None) -> Image.Image:
-        images, inner = self._find(position)
-        return images.decode(inner, data, size_hint)
-
-    def stat(self, position: int) -> tuple[int, int]:
-        images, inner = self._find(position)
-        return images.stat(inner)
-
-
 def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
-    return _Concatenated(first, second)
+    assert first.labels is not None
+    assert second.labels is not None
+    ids = [f"{images.name}/{i}" for images in (first, second) for i in images.ids]
+    labels = np.concatenate([first.labels, second.labels])
+    return Concatenated([first, second], f"{first.name}+{second.name}", ids, labels, first.class_names)
 
 
 def _check_apart(gallery: ImageSet, queries: ImageSet) -> None:

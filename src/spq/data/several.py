@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,28 +17,21 @@ from spq.data.source import Source
 from spq.errors import DataError
 
 
-class SeveralImages(ImageSet):
-    """Pictures of several collections. The id of a picture begins with the name of its collection.
+class Concatenated(ImageSet):
+    """Pictures of several collections, one collection after the other."""
 
-    Args:
-        opened: the collections, in the order of `names`.
-    Raises:
-        DataError: two collections have pictures in common.
-    """
-
-    def __init__(self, names: Sequence[str], opened: Sequence[ImageSet]) -> None:
+    def __init__(
+        self,
+        opened: Sequence[ImageSet],
+        name: str,
+        ids: list[str],
+        labels: Labels | None,
+        class_names: list[str],
+        metadata: dict[str, list[Any]] | None = None,
+    ) -> None:
+        super().__init__(name, ids, labels, class_names, metadata)
         self.opened = list(opened)
-        before = prefixes(names)
-        ids = [f"{prefix}/{id_}" for prefix, images in zip(before, opened, strict=True) for id_ in images.ids]
-        _check_apart(names)
-        columns = dict.fromkeys(chain.from_iterable(images.metadata for images in opened))
-        metadata = {key: [v for s in opened for v in s.metadata.get(key, [""] * len(s))] for key in columns}
-        super().__init__(", ".join(names), ids, *_labels(opened), metadata)
-        self.source = Source(tuple(names))
         self.ends = np.cumsum([len(images) for images in opened])
-        for prefix, images in zip(before, opened, strict=True):
-            self.unlisted += [(prefix if path == "." else f"{prefix}/{path}", why) for path, why in images.unlisted]
-            self.unopened += [(f"{prefix}/{path}", why) for path, why in images.unopened]
 
     def _find(self, position: int) -> tuple[ImageSet, int]:
         number = int(np.searchsorted(self.ends, position, "right"))
@@ -62,6 +56,28 @@ class SeveralImages(ImageSet):
     def path(self, position: int) -> Path | None:
         images, inner = self._find(position)
         return images.path(inner)
+
+
+class SeveralImages(Concatenated):
+    """Pictures of several collections. The id of a picture begins with the name of its collection.
+
+    Args:
+        opened: the collections, in the order of `names`.
+    Raises:
+        DataError: two collections have pictures in common.
+    """
+
+    def __init__(self, names: Sequence[str], opened: Sequence[ImageSet]) -> None:
+        before = prefixes(names)
+        ids = [f"{prefix}/{id_}" for prefix, images in zip(before, opened, strict=True) for id_ in images.ids]
+        _check_apart(names)
+        columns = dict.fromkeys(chain.from_iterable(images.metadata for images in opened))
+        metadata = {key: [v for s in opened for v in s.metadata.get(key, [""] * len(s))] for key in columns}
+        super().__init__(opened, ", ".join(names), ids, *_labels(opened), metadata)
+        self.source = Source(tuple(names))
+        for prefix, images in zip(before, opened, strict=True):
+            self.unlisted += [(prefix if path == "." else f"{prefix}/{path}", why) for path, why in images.unlisted]
+            self.unopened += [(f"{prefix}/{path}", why) for path, why in images.unopened]
 
 
 def prefixes(names: Sequence[str]) -> list[str]:
