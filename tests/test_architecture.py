@@ -254,6 +254,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "data.image_set": "open",
     "data.multilabel": "protocols",
     "data.named": "open",
+    "dupes.facts": "find",
     "index.codebooks": "model_copy",
     "model.onnx": "export",
     "training.callbacks": "train",

@@ -313,3 +313,14 @@ def test_no_warning_of_pillow_leaks_out() -> None:
         with pytest.raises(ImageError):
             load_image(png_of(10_000, 10_000))  # Pillow's DecompressionBombWarning is due from 89 million pixels on
     assert caught == []
+
+
+def test_alpha_is_kept_on_request():
+    rgba = Image.new("RGBA", (4, 3), (255, 255, 255, 0))
+    rgba.putpixel((1, 1), (255, 255, 255, 128))
+    buffer = io.BytesIO()
+    rgba.save(buffer, "PNG")
+    kept = load_image(buffer.getvalue(), keep_alpha=True)
+    assert kept.mode == "RGBA"
+    assert (kept.getpixel((1, 1)), kept.getpixel((0, 0))) == ((255, 255, 255, 128), (255, 255, 255, 0))
+    assert load_image(Image.new("RGB", (2, 2), "red"), keep_alpha=True).getpixel((0, 0)) == (255, 0, 0, 255)

@@ -63,7 +63,11 @@ class Pixels:
 
 
 def load_image(
-    source: ImageInput, size_hint: int | None = None, name: str = "", max_pixels: int = MAX_PIXELS
+    source: ImageInput,
+    size_hint: int | None = None,
+    name: str = "",
+    max_pixels: int = MAX_PIXELS,
+    keep_alpha: bool = False,
 ) -> Image.Image:
     """Load a picture: first frame, upright, RGB, alpha on white; `info["full_size"]` is (width, height) as stored.
 
@@ -73,6 +77,7 @@ def load_image(
         size_hint: the shorter side that is needed; a larger JPEG is then decoded at a fraction of its size.
         name: used in errors; by default the path.
         max_pixels: files with more pixels are refused before decoding.
+        keep_alpha: return RGBA, with the alpha as stored.
     Raises:
         ImageError: names the picture, the reason and, if there is one, the remedy.
     """
@@ -80,16 +85,16 @@ def load_image(
     try:
         with _quiet():
             if isinstance(source, Image.Image):
-                return _to_rgb(source)
+                return _upright(source, keep_alpha)
             if hasattr(source, "__array__"):
-                return _to_rgb(_from_array(np.asarray(source)))
+                return _upright(_from_array(np.asarray(source)), keep_alpha)
             with _opened(source) as image:
                 _check_size(image, max_pixels)
                 width, height = image.size
                 if size_hint and image.format in ("JPEG", "MPO"):  # MPO: many phones write it
                     image.draft("RGB", (2 * size_hint, 2 * size_hint))  # at least twice the needed size
                 sideways = _orientation(image) >= 5 and image.format != "TIFF"  # Pillow rotates TIFF by itself
-                upright = _to_rgb(image)
+                upright = _upright(image, keep_alpha)
                 upright.info["full_size"] = (height, width) if sideways else (width, height)
                 return upright
     except ImageError as error:
@@ -255,7 +260,7 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array, np.uint8))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, keep_alpha: bool) -> Image.Image:
     image.seek(0) if getattr(image, "n_frames", 1) > 1 else None
     orientation = _orientation(image)
     format_ = image.format
@@ -265,12 +270,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _scaled_to_8_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        image = Image.alpha_composite(white, rgba)
-    rgb = image.convert("RGB")  # always a copy: the caller's picture does not change
-    rgb.info = {}  # no EXIF, which would rotate the picture again when it is loaded again
-    return rgb
+        image = image.convert("RGBA")
+        if not keep_alpha:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    converted = image.convert("RGBA" if keep_alpha else "RGB")
+    converted = converted.copy() if converted is image else converted  # the caller's picture does not change
+    converted.info = {}  # no EXIF, which would rotate the picture again when it is loaded again
+    return converted
 
 
 def _orientation(image: Image.Image) -> int:

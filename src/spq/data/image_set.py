@@ -56,6 +56,14 @@ class ImageSet:
         """
         return self.decode(position, self.read(position), size_hint)
 
+    def rgba(self, position: int) -> Image.Image:
+        """Return the picture at full size, RGBA and upright.
+
+        Raises:
+            ImageError: it is unreadable.
+        """
+        return load_image(self.read(position), name=self.ids[position], keep_alpha=True)
+
     def read(self, position: int) -> bytes:
         """Return its bytes as stored; equal bytes mean the same picture."""
         raise NotImplementedError
@@ -94,6 +102,9 @@ class Subset(ImageSet):
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         return self.images.image(int(self.positions[position]), size_hint)
+
+    def rgba(self, position: int) -> Image.Image:
+        return self.images.rgba(int(self.positions[position]))
 
     def read(self, position: int) -> bytes:
         return self.images.read(int(self.positions[position]))

@@ -48,6 +48,9 @@ class ArrayImages(ImageSet):
         super().__init__(name, [f"{position:0{width}d}" for position in range(len(array))], labels, class_names)
         self.array = array
 
+    def rgba(self, position: int) -> Image.Image:
+        return self.image(position).convert("RGBA")
+
     def read(self, position: int) -> bytes:
         data: bytes = self.array[position].tobytes()
         return data

@@ -41,6 +41,10 @@ class Concatenated(ImageSet):
         images, inner = self._find(position)
         return images.image(inner, size_hint)
 
+    def rgba(self, position: int) -> Image.Image:
+        images, inner = self._find(position)
+        return images.rgba(inner)
+
     def read(self, position: int) -> bytes:
         images, inner = self._find(position)
         return images.read(inner)
