@@ -42,7 +42,7 @@ def content(store: Store) -> tuple[object, ...]:
 def test_an_index_of_format_1_is_read_without_changing_it(old: Path) -> None:
     with Store.open(old) as store:
         assert content(store) == (
-            {"a.jpg": (10, 1), "b.jpg": (20, 2), "c.jpg": (30, 3)},
+            {"a.jpg": (10, 1, 0), "b.jpg": (20, 2, 0), "c.jpg": (30, 3, 0)},
             [2, 9],
             [[1, 2], [3, 4]],
             {2: "a.jpg", 9: "c.jpg"},

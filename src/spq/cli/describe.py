@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spq.common.text import printable
 
+if TYPE_CHECKING:
+    from spq.data.walk import Aside
+
 LISTED = 20  # pictures that are listed one by one
+NAMED = 3  # folders that are named in a line about all of them
 
 
 def codes_text(codes: list[dict[str, Any]]) -> str:
@@ -62,6 +66,22 @@ def listed(what: str, pictures: list[tuple[str, str]]) -> str:
     lines = [f"{what}: {printable(path)}: {printable(reason)}" for path, reason in pictures[:LISTED]]
     if len(pictures) > LISTED:
         lines.append(f"{what}: {len(pictures) - LISTED} more, {len(pictures)} in total; --json lists them")
+    return "\n".join(lines)
+
+
+def passed_over(aside: Aside) -> str:
+    """What lies beside the pictures of a collection and was not taken; a line for each kind, empty if there is nothing."""
+    lines = []
+    if aside.other:
+        lines.append(f"not read: {', '.join(f'{number:,} {suffix}' for suffix, number in aside.other.most_common())}")
+    if aside.skipped:
+        where = ", ".join(f"{number:,} in {printable(name)}" for name, number in aside.skipped.most_common(NAMED))
+        more = f", and {len(aside.skipped) - NAMED} other names" if len(aside.skipped) > NAMED else ""
+        total = f"{'at least ' if aside.more else ''}{counted(aside.skipped.total(), 'picture')}"
+        lines.append(f"passed over: {total} in side folders ({where}{more}); --include NAME takes such a folder in")
+    if aside.links:
+        names = ", ".join(map(printable, aside.links[:NAMED])) + (", ..." if len(aside.links) > NAMED else "")
+        lines.append(f"not followed: {counted(len(aside.links), 'linked folder')} ({names}); --follow-links lists them")
     return "\n".join(lines)
 
 

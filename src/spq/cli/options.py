@@ -19,6 +19,16 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option(metavar="PATTERN", help="Leave out pictures and folders, such as '*.gif' or screenshots; repeatable."),
 ]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Take only pictures and folders that match; or also a folder that is passed over, such as @eaDir; repeatable.",
+    ),
+]
+FollowLinks = Annotated[
+    bool | None, typer.Option("--follow-links/--no-follow-links", help="List also folders that are linked, each once.")
+]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 

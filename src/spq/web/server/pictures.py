@@ -16,7 +16,7 @@ from spq.data.decode import load_image
 from spq.data.folder import file_of
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
-from spq.data.several import prefixes
+from spq.data.several import prefixes_of
 from spq.data.source import Source
 from spq.errors import DataError, ImageError
 from spq.index.store import Item
@@ -43,8 +43,7 @@ class Pictures:
 
     def __init__(self, origin: Source) -> None:
         self.origin = origin
-        names = origin.names
-        self._roots = dict(zip(prefixes(names) if len(names) > 1 else [""], map(expanded, names), strict=True))
+        self._roots = dict(zip(prefixes_of(origin), map(expanded, origin.names), strict=True))
         self._lock = threading.Lock()
         self._images: ImageSet | None = None
         self._positions: dict[str, int] = {}
@@ -99,11 +98,11 @@ class Pictures:
 
     def _file(self, path: str) -> Path | None:
         """Return the file of an item of a folder, without listing the folder."""
-        for prefix, root in self._roots.items():
-            if not prefix:
-                return file_of(root, path)
-            if path.startswith(f"{prefix}/"):
-                return file_of(root, path.removeprefix(f"{prefix}/"))
+        for prefix, root in sorted(self._roots.items(), reverse=True):  # the collection without a prefix comes last
+            if path.startswith(f"{prefix}/" if prefix else ""):
+                below = path[len(prefix) + 1 :] if prefix else path
+                if file := file_of(root, below, self.origin.rules(prefix)):
+                    return file
         return None
 
     def _find(self, item: Item) -> tuple[ImageSet, int]:
