@@ -61,7 +61,7 @@ class FolderImages(ImageSet):
         if table:
             super().__init__(name, ids, *read_table(table, ids))
         else:
-            labels, names = _parents(ids)
+            labels, names = _parents(ids, [path for path, _ in found.aside.absent])
             super().__init__(name, ids, labels, names)
         self.unlisted, self.unopened, self.aside = unlisted, unopened, found.aside.as_ids()
 
@@ -153,8 +153,9 @@ def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], asid
     return "give a folder with JPEG or PNG files"
 
 
-def _parents(ids: list[str]) -> tuple[Labels | None, list[str]]:
+def _parents(ids: list[str], absent: list[str]) -> tuple[Labels | None, list[str]]:
+    """Labels by the parent folders. A folder whose disk is absent is one of them, so that the others keep their labels."""
     parents = [i.split("/")[-2] if "/" in i else "" for i in ids]
-    if all(parents) and len(set(parents)) > 1:
+    if all(parents) and len({*parents, *(path.split("/")[-1] for path in absent)}) > 1:
         return class_numbers(parents)
     return None, []

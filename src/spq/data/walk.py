@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
@@ -248,14 +249,15 @@ def _count_passed(aside: Aside, passed: list[tuple[str, Entry]], kind_of: Callab
 
 
 def _files_below(entry: Entry) -> Iterator[str]:
-    """Names of an entry itself, or of all that is in this folder. Links are not followed, and no disk is mounted."""
+    """Names of an entry itself, or of what is in this folder; folders have empty names.
+
+    Links are not followed, and no disk is mounted.
+    """
     stack = [entry]
     while stack:
         top = stack.pop()
-        yield top.name
-        try:
-            if top.is_dir(follow_symlinks=False) and not may_mount(top.name):
-                with os.scandir(top.path) as found:
-                    stack += found
-        except OSError:
-            pass  # such as lost+found, which only root may list
+        is_folder = _is_folder(top)
+        yield "" if is_folder else top.name
+        if is_folder and not top.is_symlink() and not may_mount(top.name):
+            with suppress(OSError), os.scandir(top.path) as found:  # only root may list lost+found
+                stack += found
