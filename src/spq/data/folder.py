@@ -7,19 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from spq.common.text import name_to_id
-from spq.data.decode import register_heif
+from spq.data.formats import EXTENSIONS, NEEDS_EXTRA, NEEDS_HEIF, needs_heif, read_file, register_heif
 from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers
 from spq.data.metadata import find_table, read_table
 from spq.errors import DataError, ImageError
-
-EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"} | {
-    ".jfif",
-    ".avif",
-    ".jp2",
-}
-HEIF = {".heic", ".heif"}
-NEEDS_HEIF = "HEIC needs pip install 'spq-retrieval[heif]'"
-MAX_BYTES = 2**30  # larger files are refused, because a file is read into memory
 
 
 class FolderImages(ImageSet):
@@ -32,8 +23,9 @@ class FolderImages(ImageSet):
     def __init__(self, name: str, root: Path) -> None:
         before = _identity(name, root)
         failed: list[OSError] = []
-        found = sorted(_walk(root, EXTENSIONS | HEIF, failed.append), key=lambda name: name.split("/"))
-        closed = set() if register_heif() else {name for name in found if _suffix(name) in HEIF}
+        found = sorted(_walk(root, EXTENSIONS, failed.append), key=lambda name: name.split("/"))
+        maybe = [] if register_heif() else [name for name in found if _suffix(name) in NEEDS_EXTRA]
+        closed = {name for name in maybe if needs_heif(root / name)}
         self.names = [name for name in found if name not in closed]
         ids = [name_to_id(name) for name in self.names]
         unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in failed)
@@ -52,17 +44,7 @@ class FolderImages(ImageSet):
         self.unlisted, self.unopened = unlisted, unopened
 
     def read(self, position: int) -> bytes:
-        path = self.root / self.names[position]
-        try:
-            with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size <= MAX_BYTES:
-                    return file.read()
-            raise ImageError(
-                f"cannot read {path}: {size:,} bytes are over the limit of {MAX_BYTES:,}; scale it down first"
-            )
-        except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror}") from None
+        return read_file(self.root / self.names[position])
 
     def stat(self, position: int) -> tuple[int, int]:
         path = f"{self.root}/{self.names[position]}"
@@ -101,12 +83,12 @@ def file_of(root: Path, id_: str) -> Path | None:
     if "\\" in id_ or "\0" in id_ or not all(part and not part.startswith(".") for part in parts):
         return None
     path = root.joinpath(*parts)
-    is_picture = path.suffix.lower() in EXTENSIONS | HEIF
+    is_picture = path.suffix.lower() in EXTENSIONS
     behind_link = any(parent.is_symlink() for parent in list(path.parents)[: len(parts) - 1])
     return path if is_picture and not behind_link and path.is_file() else None
 
 
-def _walk(root: Path, extensions: set[str], on_error: Callable[[OSError], None]) -> Iterator[str]:
+def _walk(root: Path, extensions: frozenset[str], on_error: Callable[[OSError], None]) -> Iterator[str]:
     """Yield file names below root. Bytes that are not UTF-8 become surrogates, as Python's file functions expect.
 
     Args:
