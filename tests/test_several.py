@@ -82,6 +82,6 @@ def test_excluded_pictures_are_left_out_and_the_patterns_remembered(photos: Path
 
 def test_what_cannot_be_opened_is_not_reported_if_it_is_excluded(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spq.data.folder.register_heif", lambda: False)
-    (photos / "bag" / "phone.heic").write_bytes(b"heic")
+    (photos / "bag" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     assert [path for path, _ in open_images([photos / "bag", photos / "shirt"]).unopened] == ["bag/phone.heic"]
     assert open_images(photos, exclude=["*.heic"]).unopened == []

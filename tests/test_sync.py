@@ -102,6 +102,7 @@ def test_heic_pictures_keep_their_codes_when_nothing_can_open_them_any_more(
         index = ImageIndex.build(tmp_path / "i", tiny_model, photos)
     code = index.store.item(name).code.tolist()
     monkeypatch.setattr("spq.data.folder.register_heif", lambda: False)
+    monkeypatch.setattr("spq.data.folder.needs_heif", lambda _: True)  # the file is a PNG
     report = index.sync(photos)
     assert (report.removed, report.kept, report.unchanged) == (0, 1, 59)
     assert report.unseen == [(name, "HEIC needs pip install 'spq-retrieval[heif]'")]

@@ -117,7 +117,9 @@ def test_nothing_is_written_where_nothing_has_changed(
     index: ImageIndex, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spq.data.folder.register_heif", lambda: False)
-    (photos / "phone.heic").write_bytes(b"that nothing here opens is no reason to look again and again")
+    (photos / "phone.heic").write_bytes(
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    )  # nothing here opens it; no reason to look again
     with client_of(index, tmp_path, watch=True) as client:
         generation = until(client, lambda status: status["sync"] is None)["generation"]
         looks = client.app.state.service.watcher  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import threading
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from spq.common.parallel import cores, map_in_order
+from spq.data.formats import register_heif
 from spq.errors import ImageError
 
 if TYPE_CHECKING:
@@ -106,16 +106,6 @@ def load_image(
         raise ImageError(f"cannot read {name}: {reason}") from None
     except Exception as error:  # on damaged bytes, decoders raise errors of any type
         raise ImageError(f"cannot read {name}: {first_line(error)}") from None
-
-
-def register_heif() -> bool:
-    """Register HEIC with Pillow, and return whether that is possible; it needs pillow-heif."""
-    if importlib.util.find_spec("pillow_heif") is None:
-        return False
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-    return True
 
 
 def to_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:

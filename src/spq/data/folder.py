@@ -7,26 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from spq.common.text import name_to_id
-from spq.data.decode import register_heif
+from spq.data.formats import NEEDS_EXTRA, NEEDS_HEIF, kind_of, needs_heif, read_file, register_heif, suffix_of
 from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers, limited
 from spq.data.metadata import find_table, read_table
 from spq.data.rules import Rules, holds_own
-from spq.data.walk import PICTURE, Aside, suffix, walk
+from spq.data.walk import PICTURE, Aside, walk
 from spq.errors import AbsentError, DataError, ImageError
 
-EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"} | {
-    ".jfif",
-    ".avif",
-    ".jp2",
-}
-HEIF = {".heic", ".heif"}
 NOT_REGULAR = "not a regular file"
-NEEDS_HEIF = "HEIC needs pip install 'spq-retrieval[heif]'"
-MAX_BYTES = 2**30  # larger files are refused, because a file is read into memory
-
-
-def kind_of(name: str) -> str:
-    return PICTURE if suffix(name) in EXTENSIONS | HEIF else ""
 
 
 class FolderImages(ImageSet):
@@ -44,9 +32,10 @@ class FolderImages(ImageSet):
     def __init__(self, name: str, root: Path, rules: Rules | None = None) -> None:
         rules = replace(rules or Rules(), root=root.absolute().name)
         before = _identity(name, root)
-        found = walk(str(root), rules, kind_of)
+        found = walk(str(root), rules)
         found.names.sort(key=lambda name: name.split("/"))
-        closed = set() if register_heif() else {name for name in found.names if suffix(name) in HEIF}
+        maybe = [] if register_heif() else [name for name in found.names if suffix_of(name) in NEEDS_EXTRA]
+        closed = {name for name in maybe if needs_heif(root / name)}
         self.names = [name for name in found.names if name not in closed]
         ids = [name_to_id(name) for name in self.names]
         unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in found.failed)
@@ -66,17 +55,7 @@ class FolderImages(ImageSet):
         self.unlisted, self.unopened, self.aside = unlisted, unopened, found.aside.as_ids()
 
     def read(self, position: int) -> bytes:
-        path = self.root / self.names[position]
-        try:
-            with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size <= MAX_BYTES:
-                    return file.read()
-            raise ImageError(
-                f"cannot read {path}: {size:,} bytes are over the limit of {MAX_BYTES:,}; scale it down first"
-            )
-        except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror}") from None
+        return read_file(self.root / self.names[position])
 
     def stat(self, position: int) -> tuple[int, int]:
         size, mtime_ns, _ = self.status(position)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from spq.common.text import name_to_id
+from spq.data.formats import kind_of, suffix_of
 from spq.data.rules import Rules, may_mount, own_folders
 
 COUNTED = 5000  # entries of skipped folders that are looked at, to say how many pictures they have
@@ -86,17 +87,14 @@ class _Folder:
     device: int = 0
 
 
-def walk(root: str, rules: Rules, kind_of: Callable[[str], str]) -> Listing:
+def walk(root: str, rules: Rules) -> Listing:
     """List the pictures below a folder. Names are in the order of the disk.
 
     Folders wait on a stack, so that none is too deep. Linked folders are listed last, so that a folder inside the collection
     keeps its own name, and each folder is listed once.
-
-    Args:
-        kind_of: file name -> "picture", "other picture" of a format that is not read, or "".
     """
     left_out, whole = rules.takes_root()
-    run = _Walk(rules, kind_of)
+    run = _Walk(rules)
     run.listing.left_out = left_out
     if not left_out:
         device = os.stat(root).st_dev  # noqa: PTH116 (a Path may not hold it longer than the system allows)
@@ -109,7 +107,7 @@ def walk(root: str, rules: Rules, kind_of: Callable[[str], str]) -> Listing:
         folder = run.stack.pop()
         if run.is_new(folder):
             run.read(folder)
-    _count_passed(run.listing.aside, run.passed, kind_of)
+    _count_passed(run.listing.aside, run.passed)
     return run.listing
 
 
@@ -121,8 +119,8 @@ class _Walk:
         passed: (name to report, entry) of what was passed over.
     """
 
-    def __init__(self, rules: Rules, kind_of: Callable[[str], str]) -> None:
-        self.rules, self.kind_of = rules, kind_of
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
         self.listing, self.passed = Listing(), list[tuple[str, Entry]]()
         self.stack: list[_Folder] = []
         self.linked: list[_Folder] = []
@@ -167,7 +165,7 @@ class _Walk:
                     self._pass(entry, below)
                 else:
                     self._enter(folder, entry, below)
-            elif kind := self.kind_of(entry.name):
+            elif kind := kind_of(entry.name):
                 self._take(folder, entry, below, kind)
         if is_empty and folder.below:
             self.listing.aside.absent.append((folder.below, EMPTY))
@@ -204,25 +202,17 @@ class _Walk:
             listing.left_out = True
             return
         if kind == OTHER:
-            listing.aside.other[suffix(entry.name)] += 1
+            listing.aside.other[suffix_of(entry.name)] += 1
         elif _is_regular(entry):
             listing.names.append(below)
         else:
             listing.irregular.append(below)
 
 
-def suffix(name: str) -> str:
-    """
-    >>> suffix("a.b.JPG"), suffix("none")
-    ('.jpg', '')
-    """
-    return name[name.rfind(".") :].lower() if "." in name else ""
-
-
 def _is_folder(entry: Entry) -> bool:
     """Whether an entry is a folder or a link to one. A broken link without a suffix was probably one."""
     try:
-        return entry.is_dir() or (entry.is_symlink() and not suffix(entry.name) and not os.path.exists(entry.path))  # noqa: PTH110 (as above)
+        return entry.is_dir() or (entry.is_symlink() and not suffix_of(entry.name) and not os.path.exists(entry.path))  # noqa: PTH110 (as above)
     except OSError:
         return False
 
@@ -235,7 +225,7 @@ def _is_regular(entry: Entry) -> bool:
         return True
 
 
-def _count_passed(aside: Aside, passed: list[tuple[str, Entry]], kind_of: Callable[[str], str]) -> None:
+def _count_passed(aside: Aside, passed: list[tuple[str, Entry]]) -> None:
     """Count pictures in what was passed over, up to a limit: there may be a side folder for each picture."""
     left = COUNTED
     for label, entry in passed:
