@@ -68,7 +68,9 @@ class Patterns(NamedTuple):
         """The options as they are written in a command."""
         named = (("--exclude", self.exclude), ("--include", self.include))
         words = [word for option, patterns in named for pattern in patterns or () for word in (option, pattern)]
-        return words + ["--follow-links" if self.follow_links else "--no-follow-links"] * (self.follow_links is not None)
+        return words + ["--follow-links" if self.follow_links else "--no-follow-links"] * (
+            self.follow_links is not None
+        )
 
 
 def command(*words: object, patterns: Patterns | None = None) -> str:

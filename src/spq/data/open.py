@@ -42,7 +42,7 @@ def open_images(
         source = spec
     else:
         names = [spec] if isinstance(spec, str | Path) else spec
-        source = Source(tuple(name for text in map(os.fspath, names) for name in folders_of(text)))
+        source = Source(tuple(found for name in names for found in folders_of(os.fspath(name))))
     source = source.chosen(exclude, include, follow_links)
     if not source.names:
         raise DataError("no collection given; give a folder of pictures")

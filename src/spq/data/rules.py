@@ -21,7 +21,10 @@ LIBRARIES = (".photoslibrary", ".migratedphotolibrary", ".aplibrary")  # of Appl
 ORIGINALS = {"originals", "masters"}  # folders of a library; its other folders hold smaller copies
 SNAPSHOTS = ("snap", ".zfs")  # names that have this may mount a disk as soon as they are listed
 
-SITE, SITE_FOLDERS = "spq-site.json", ("thumbs", "content-*")  # the mark of an exported site, and what it has of pictures
+SITE, SITE_FOLDERS = (
+    "spq-site.json",
+    ("thumbs", "content-*"),
+)  # the mark of an exported site, and what it has of pictures
 CACHE = "CACHEDIR.TAG"  # marks a folder that can be made again, for all programs; bford.info/cachedir
 OWN = ({"manifest.json", "items.sqlite"}, {"config.json", "model.safetensors"})  # files that mark an index, a model
 Names = Iterable[str]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import chain, count
+from itertools import chain
+from itertools import count as numbers_from
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,7 @@ def _new_prefix(name: str, taken: Collection[str]) -> str:
     """The last name of a path, or more of it, or with a number, so that no other id begins so."""
     parts = _parts(name)
     tails = ["/".join(parts[-size:]) for size in range(1, len(parts) + 1)]
-    numbered = (f"{tails[0]}-{number}" for number in count(2))
+    numbered = (f"{tails[0]}-{number}" for number in numbers_from(2))
     firsts = {prefix.split("/")[0] for prefix in taken if prefix}
     return next(tail for tail in chain(tails, numbered) if tail.split("/")[0] not in firsts)
 

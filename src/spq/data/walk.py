@@ -53,7 +53,6 @@ class Aside:
         self.absent += [(below(path), reason) for path, reason in other.absent]
         self.mounts += map(below, other.mounts)
 
-
     def as_ids(self) -> Aside:
         """The same with names as ids."""
         absent = [(name_to_id(name), reason) for name, reason in self.absent]
@@ -67,7 +66,9 @@ class Listing:
 
     Attributes:
         names: files in a picture format. irregular: such names that are no regular files.
-        failed: folders that exist but cannot be listed. left_out: whether patterns left out a picture or a folder. aside: what lies beside; its paths are names too.
+        failed: folders that exist but cannot be listed.
+        left_out: whether patterns left out a picture or a folder.
+        aside: what lies beside; its paths are names too.
     """
 
     names: list[str] = field(default_factory=list)

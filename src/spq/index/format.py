@@ -138,7 +138,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest in one step. With it, a folder is an index."""
     temporary = folder / f"{_NEW}{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
-        content = {key: value for key, value in asdict(manifest).items() if value != () and value is not False}  # only what is set
+        content = {key: value for key, value in asdict(manifest).items() if not (value == () or value is False)}
         file.write(json.dumps(content, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -291,9 +291,8 @@ def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
         write_manifest(folder, replace(manifest, format=FORMAT))  # first, so that an older spq refuses the index
     with transaction(connection):
         is_new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchall()
-        steps = [_TABLES] if is_new else []
-        steps += [_TO_FORMAT_2] if format_of(connection) < METADATA_SINCE else []
-        for statement in chain(*steps, _TO_FORMAT_3):
+        to_2 = _TO_FORMAT_2 if format_of(connection) < METADATA_SINCE else ()
+        for statement in chain(_TABLES if is_new else (), to_2, _TO_FORMAT_3):
             connection.execute(statement)
 
 

@@ -83,7 +83,9 @@ class Moves:
         self.taken: set[str] = set()
         self._store, self._known = store, known
         self._gone = missing.gone
-        self._emptied = {p for folder, paths in missing.hidden.items() if missing.reasons[folder] == EMPTY for p in paths}
+        self._emptied = {
+            p for folder, paths in missing.hidden.items() if missing.reasons[folder] == EMPTY for p in paths
+        }
         self._by_hash: dict[bytes, list[str]] | None = None
 
     def take(self, item: Item) -> str | None:

@@ -6,7 +6,7 @@ import glob
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +192,8 @@ def _encode(work: _Work, positions: list[int], model: Model, report: SyncReport,
     with closing(encoder.encode(positions)) as encoded:
         for start in range(0, len(positions), BATCH):
             some = positions[start : start + BATCH]
-            items = [replace(item, metadata=metadata(work.source, p)) for p, (item, _) in zip(some, encoded)]
+            seen = zip(some, list(islice(encoded, len(some))), strict=True)
+            items = [replace(item, metadata=metadata(work.source, position)) for position, (item, _) in seen]
             unreadable += _commit(work, items, report)
             if progress:
                 progress(start + len(some), len(positions), unreadable)
@@ -206,7 +207,7 @@ def _commit(work: _Work, items: Sequence[Item], report: SyncReport) -> int:
     """
     before = {item.path: work.store.item(item.path) for item in items if item.path in work.known}
     new = [item for item in items if item.path not in work.known and item.hash]
-    moved = [(old, item.path) for item in new if work.moves and (old := work.moves.take(item))]
+    moved = [(path, item.path) for item in new if work.moves and (path := work.moves.take(item))]
     if moved:
         work.store.rename(moved)
     work.store.put(item for item in items if not _is_same(item, before.get(item.path)))
