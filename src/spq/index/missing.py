@@ -75,6 +75,8 @@ def find_missing(known: Collection[str], source: ImageSet, mounts: Iterable[str]
 class Moves:
     """Finds the item of a file that has another name now, so that it keeps its id.
 
+    Files of a whole collection that is not there count as copied, not as moved.
+
     Attributes:
         taken: paths of such items.
     """
