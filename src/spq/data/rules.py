@@ -26,6 +26,7 @@ SITE, SITE_FOLDERS = (
     ("thumbs", "content-*"),
 )  # the mark of an exported site, and what it has of pictures
 CACHE = "CACHEDIR.TAG"  # marks a folder that can be made again, for all programs; bford.info/cachedir
+CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n"  # how its file begins
 OWN = ({"manifest.json", "items.sqlite"}, {"config.json", "model.safetensors"})  # files that mark an index, a model
 Names = Iterable[str]
 
@@ -48,12 +49,12 @@ class Rules:
     @cached_property
     def wanted(self) -> list[str]:
         """The patterns of `include` that limit the collection. Those that name a side folder only take it in too."""
-        return [pattern for pattern in self.include if not is_side(_last(pattern))]
+        return [pattern for pattern in self.include if not _names_side(pattern)]
 
     @cached_property
     def named(self) -> list[str]:
         """The patterns of `include` that take in side folders."""
-        return [pattern for pattern in self.include if is_side(_last(pattern))]
+        return [pattern for pattern in self.include if _names_side(pattern)]
 
     def is_skipped(self, name: str, path: str) -> bool:
         """Whether a file or folder is left out by default. `include` takes it in by its name."""
@@ -145,8 +146,14 @@ def matches(patterns: Sequence[str], name: str, paths: Names) -> bool:
     return False
 
 
-def _last(pattern: str) -> str:
-    return pattern.strip("/").rpartition("/")[2]
+def _names_side(pattern: str) -> bool:
+    """
+    >>> [_names_side(pattern) for pattern in ("@eaDir", "a/#rec*", ".cache", "*", "a*", "l*")]
+    [True, True, True, False, False, False]
+    """
+    last = pattern.strip("/").rpartition("/")[2].lower()
+    begins = last.startswith(("@", "#", "$", "~")) and any(fnmatchcase(side, last) for side in SIDE_FOLDERS)
+    return begins or is_side(last)
 
 
 def _steps(path: str) -> Iterable[tuple[str, str]]:

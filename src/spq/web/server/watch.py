@@ -159,8 +159,13 @@ class Watcher(Background):
         with ImageIndex(Store.open(shared.folder, wait=30), shared.model) as index:
             self.progress = (0, 0, 0)
             report = index.sync(images, progress=self._progress)
-        settled = {*(path for path, _ in images.unopened), *report.unmounted}  # the state tells if one of them comes back
-        self._known = state if all(path in settled for path, _ in report.unseen) else None  # others may be readable soon
+        settled = {
+            *(path for path, _ in images.unopened),
+            *report.unmounted,
+        }  # the state tells if one of them comes back
+        self._known = (
+            state if all(path in settled for path, _ in report.unseen) else None
+        )  # others may be readable soon
         if report.added or report.changed or report.removed or report.renamed or report.described:
             self._note(report, before)
         return seconds
