@@ -152,3 +152,21 @@ def test_a_sync_tells_how_far_it_is_and_ends_with_the_server(
     kept = len(index)
     assert 60 < kept < 460  # what was done is kept, and the rest was not waited for
     assert index.sync(photos).added == 460 - kept
+
+
+def test_a_disk_that_is_not_mounted_and_a_great_loss_remove_nothing_while_serving(
+    index: ImageIndex, photos: Path, tmp_path: Path
+) -> None:
+    with client_of(index, tmp_path, watch=True) as client:
+        until(client, lambda status: status["images"] == 60)
+        (photos / "bag").rename(tmp_path / "away")
+        (photos / "bag").mkdir()
+        Image.new("RGB", (50, 40), "crimson").save(photos / "new.png")
+        until(client, lambda status: status["images"] == 61)
+        (photos / "bag").rmdir()
+        (tmp_path / "away").rename(photos / "bag")
+        for folder in {path for path in photos.iterdir() if path.is_dir()} - {photos / "bag"}:
+            shutil.rmtree(folder)
+        status = until(client, lambda status: "not in" in str(status["sync_error"]))
+        assert "nothing was removed" in status["sync_error"]
+        assert client.get("/api/status").json()["images"] == 61

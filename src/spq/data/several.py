@@ -179,9 +179,8 @@ def instead_of(source: Source, names: Sequence[str]) -> Source:
 
 
 def place_of(name: str) -> str:
-    """Return the same text for all spellings of a path; a name that is no path stays."""
-    path = expanded(name)
-    return str(path.resolve()) if path.exists() else name
+    """Return the same text for all spellings of a name, as seen from the working directory; the path may be missing."""
+    return str(expanded(name).resolve())
 
 
 def only_taken(images: ImageSet, rules: Rules) -> ImageSet:
