@@ -67,6 +67,18 @@ def test_a_pattern_of_folders_is_several_and_leaves_the_index_out(
     assert "no such folder or file: none*" in capsys.readouterr().err
 
 
+def test_a_collection_that_has_moved_is_known_by_a_remark(
+    index_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = photos.rename(tmp_path / "moved")
+    assert run_spq("index", moved, "--out", index_folder) == 0
+    printed = capsys.readouterr()
+    assert "60 added" in printed.out
+    assert f"{photos} is not there; if {moved} is what you have instead of it: spq index {moved}" in printed.err
+    assert run_spq("index", moved, "--out", index_folder, "--replace", "--json") == 0
+    assert facts_of(capsys)["images"] == 60
+
+
 def test_replace_indexes_only_what_is_given(
     index_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,7 +150,7 @@ def test_what_is_passed_over_is_said_in_a_line_for_each_kind(
     assert run_spq("index", photos, "--model", model_folder, "--out", tmp_path / "new") == 0
     assert capsys.readouterr().err.splitlines() == [
         "not read: 2 .jxl, 1 .exr",
-        "passed over: 1 picture in side folders (1 in @eaDir); --include NAME takes such a folder in",
+        "passed over: 1 picture in side folders (1 in @eaDir); --include @eaDir takes that folder in",
         "not followed: 1 linked folder (link); --follow-links lists them",
     ]
 

@@ -70,4 +70,7 @@ def test_some_pictures_are_evenly_spaced_and_of_the_same_source() -> None:
 
 
 def test_a_command_is_quoted() -> None:
-    assert command("spq", "index", "a b", patterns=Patterns(["*.gif", ""])) == "spq index 'a b' --exclude '*.gif' --exclude ''"
+    assert (
+        command("spq", "index", "a b", patterns=Patterns(["*.gif", ""]))
+        == "spq index 'a b' --exclude '*.gif' --exclude ''"
+    )

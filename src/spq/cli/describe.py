@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from spq.common.text import printable
+from spq.data.rules import is_side
 
 if TYPE_CHECKING:
     from spq.data.walk import Aside
@@ -78,7 +80,9 @@ def passed_over(aside: Aside) -> str:
         where = ", ".join(f"{number:,} in {printable(name)}" for name, number in aside.skipped.most_common(NAMED))
         more = f", and {len(aside.skipped) - NAMED} other names" if len(aside.skipped) > NAMED else ""
         total = f"{'at least ' if aside.more else ''}{counted(aside.skipped.total(), 'picture')}"
-        lines.append(f"passed over: {total} in side folders ({where}{more}); --include NAME takes such a folder in")
+        side = next(filter(is_side, aside.skipped), "")
+        hint = f"; --include {shlex.quote(printable(side))} takes that folder in" if side else ""
+        lines.append(f"passed over: {total} in side folders ({where}{more}){hint}")
     if aside.links:
         names = ", ".join(map(printable, aside.links[:NAMED])) + (", ..." if len(aside.links) > NAMED else "")
         lines.append(f"not followed: {counted(len(aside.links), 'linked folder')} ({names}); --follow-links lists them")

@@ -121,6 +121,7 @@ def update(task: IndexTask) -> tuple[SyncReport, dict[str, Any]]:
         _built(task, is_new=before is None) as (store, _, report),
     ):
         _note_dropped(report, task.out, before, store.manifest.origin)
+        _note_moved(report, task.out, before, store.manifest.origin)
         return report, store.info()
 
 
@@ -228,3 +229,18 @@ def _note_dropped(report: SyncReport, out: Path, before: Source | None, now: Sou
         return
     dropped = f"{out} held the pictures of {before}; those that are not in {now} were removed from the index"
     report.note = f"{dropped}; {report.note}" if report.note else dropped
+
+
+def _note_moved(report: SyncReport, out: Path, before: Source | None, now: Source) -> None:
+    """Add a remark if a collection came in while another one is missing: it may be the same one at a new place."""
+    from spq.data.several import prefixes_of
+
+    new = [name for name in now.names if before and name not in before.names]
+    if before is None or not new:
+        return
+    places = zip(before.names, prefixes_of(before), strict=True)
+    absent = [name for name, prefix in places if (prefix or ".") in report.unmounted]
+    if absent:
+        again = command("spq", "index", *new, "--out", out, "--replace")
+        moved = f"{', '.join(absent)} is not there; if {', '.join(new)} is what you have instead of it: {again}"
+        report.note = f"{report.note}; {moved}" if report.note else moved
