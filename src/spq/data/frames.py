@@ -1,0 +1,49 @@
+"""The frame of an animation that stands for it."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+ANIMATED = {"GIF", "WEBP", "PNG", "AVIF", "TIFF", "FLI"}  # the further pictures of MPO, ICO or PSD are something else
+MAX_FRAMES = 256  # frames that are looked at; files can hold millions
+MAX_WORK = 64_000_000  # pixels of all frames that are looked at, after the first
+EMPTY = 16  # levels of 255; a frame with less contrast shows nothing
+
+
+def shown_frame(image: Image.Image, max_pixels: int) -> Image.Image:
+    """Return the first frame that is not empty, loaded. If all are, the first frame.
+
+    Many animations fade in from black, so their first frames are all the same. Frames are looked at in their order, up to
+    `MAX_FRAMES` and `MAX_WORK`; defects in frames after the one that is shown do not matter.
+    """
+    if getattr(image, "tell", int)():
+        image.seek(0)
+    image.load()
+    if image.format not in ANIMATED or contrast(image) >= EMPTY:
+        return image
+    first, work = image.copy(), 0  # a copy, because looking for more frames can fail, and changes the picture
+    try:
+        for number in range(1, MAX_FRAMES):
+            image.seek(number)
+            area = image.width * image.height
+            work += area
+            if work > MAX_WORK or area > max_pixels:
+                break
+            image.load()
+            if contrast(image) >= EMPTY:
+                return image
+    except Exception:  # EOFError at the end; errors of any type where a frame is damaged
+        pass
+    return first
+
+
+def contrast(image: Image.Image) -> int:
+    """Return how far the levels of a picture lie apart, 0 to 255, in its most different channel, without small details."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        low, high = image.getextrema()
+        return 255 if high > low else 0
+    has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    small = image.convert("RGBA" if has_alpha else "RGB").resize((64, 64), Image.Resampling.BOX)
+    if has_alpha:
+        small = Image.alpha_composite(Image.new("RGBA", small.size, "grey"), small)
+    return max(high - low for low, high in small.convert("RGB").getextrema())  # type: ignore[operator,misc]
