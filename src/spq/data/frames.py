@@ -16,7 +16,7 @@ def shown_frame(image: Image.Image, max_pixels: int) -> Image.Image:
     Many animations fade in from black, so their first frames are all the same. Frames are looked at in their order, up to
     `MAX_FRAMES` and `MAX_WORK`; defects in frames after the one that is shown do not matter.
     """
-    if getattr(image, "tell", int)():
+    if image.format in ANIMATED and image.tell():
         image.seek(0)
     image.load()
     if image.format not in ANIMATED or contrast(image) >= EMPTY:
@@ -40,10 +40,10 @@ def shown_frame(image: Image.Image, max_pixels: int) -> Image.Image:
 def contrast(image: Image.Image) -> int:
     """Return how far the levels of a picture lie apart, 0 to 255, in its most different channel, without small details."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        low, high = image.getextrema()
-        return 255 if high > low else 0
+        low, high = image.getextrema()  # of one channel
+        return 255 if high > low else 0  # type: ignore[operator]
     has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
     small = image.convert("RGBA" if has_alpha else "RGB").resize((64, 64), Image.Resampling.BOX)
     if has_alpha:
         small = Image.alpha_composite(Image.new("RGBA", small.size, "grey"), small)
-    return max(high - low for low, high in small.convert("RGB").getextrema())  # type: ignore[operator,misc]
+    return max(high - low for low, high in small.convert("RGB").getextrema())  # type: ignore[misc]
