@@ -1,15 +1,17 @@
 """Which pictures does spq read? A file of each kind and each defect, made here; the same in index, search and upload.
 
-    python benchmarks/formats.py [--out FOLDER] [--write docs/guides/pictures.md]
+    python benchmarks/formats.py --model photos.spq [--write docs/guides/pictures.md]
 
 All files show the same drawing, if they can, so that what is read can be compared with it. The script indexes them, searches for
-each, uploads each to a server, and stops if the three disagree. `--write` puts the table into the docs.
+each, uploads each to a server, and fails if the three disagree. `--write` puts the table into the docs.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
+import re
 import struct
 import sys
 import tempfile
@@ -23,6 +25,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, PngImagePlugin, features
 
 from spq.data.decode import load_image
+from spq.data.formats import kind_of
 from spq.errors import ImageError
 
 SIZE = (96, 64)
@@ -244,7 +247,7 @@ def _other_formats(d: Image.Image) -> Iterator[Kind]:
     yield Kind("stars.fits", "FITS", encoded_fits(grey), grey)
     yield Kind("layers.psd", "PSD", encoded_psd(d), d)
     yield Kind("sun.ras", "Sun raster", struct.pack(">8I", 0x59A66A95, *SIZE, 24, 0, 3, 0, 0) + d.tobytes(), d)
-    for ending in "jp2 j2k jpx".split():
+    for ending in ("jp2", "j2k", "jpx"):
         if features.check("jpg_2000"):
             yield Kind(f"rgb.{ending}", f"JPEG 2000 (.{ending})", encoded(d, "JPEG2000", no_jp2=ending == "j2k"), d)
     if features.check("avif"):
@@ -312,3 +315,106 @@ def _refused(d: Image.Image) -> Iterator[Kind]:
     yield Kind("page.jpg", "web page under the name .jpg", b"<!DOCTYPE html><p>Not found", None)
     yield Kind("words.jpg", "text under the name .jpg", b"not a picture", None)
     yield Kind("empty.jpg", "empty file", b"", None)
+
+
+def reason(message: str) -> str:
+    """An error without the name of the file, and without numbers that depend on the bytes."""
+    text = re.sub(r"^cannot read [^:]*: ", "", message)
+    return re.sub(r" \(\d+ bytes not processed\)", "", text)
+
+
+def decoded(kind: Kind) -> str:
+    """Return why a file is not read; empty if it is.
+
+    Raises:
+        AssertionError: what is read is not what the file shows, or it shows nothing.
+    """
+    try:
+        picture = load_image(kind.data, name=kind.file)
+    except ImageError as error:
+        if kind.shows:
+            raise AssertionError(f"{kind.file}: {error}") from error
+        return reason(str(error))
+    assert kind.shows, f"{kind.file} is read"
+    shown = kind.shows.convert("RGB")
+    difference = np.abs(np.asarray(picture.resize(shown.size)).astype(int) - np.asarray(shown)).mean()
+    assert difference <= kind.error, f"{kind.file}: off by {difference:.1f} levels"
+    return ""
+
+
+def agreed(every: list[Kind], model: Any, folder: Path) -> dict[str, str]:
+    """Return why each file is not read (empty: it is), by its name.
+
+    Raises:
+        AssertionError: index, search and upload disagree, in the reason or in the answers.
+    """
+    from fastapi.testclient import TestClient
+
+    from spq.index.build import build
+    from spq.index.image_index import ImageIndex
+    from spq.web.server.app import Settings, create_app
+
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for kind in every:
+        (pictures / kind.file).write_bytes(kind.data)
+    build(folder / "index", model, pictures)
+    found = {}
+    with ImageIndex.open(folder / "index") as index:
+        left_out = {name: reason(why) for name, why in index.sync(pictures).failed}
+        left_out |= {name: reason(why) for name, why in index.sync(pictures).unseen}
+        settings = Settings(cache=folder / "thumbnails", max_upload=200_000_000)
+        with TestClient(create_app(index, settings), base_url="http://127.0.0.1:8765") as client:
+            for kind in every:
+                answers = _searched(index, pictures / kind.file), _uploaded(client, kind.data)
+                assert answers[0] == answers[1], f"{kind.file}: search {answers[0]}, upload {answers[1]}"
+                found[kind.file] = answers[0] if isinstance(answers[0], str) else ""
+                if kind_of(kind.file) == "picture":
+                    why = left_out.get(kind.file, "")
+                    assert why == found[kind.file], f"{kind.file}: index {why}, search {found[kind.file]}"
+    return found
+
+
+def _searched(index: Any, path: Path) -> Any:
+    try:
+        return [(hit.path, hit.distance) for hit in index.search(path, 20)]
+    except ImageError as error:
+        return reason(str(error))
+
+
+def _uploaded(client: Any, data: bytes) -> Any:
+    files = [("image", ("a", data))]
+    answer = client.post("/api/search", files=files, data={"query": json.dumps({"top": 20})})
+    if answer.status_code != 200:
+        return reason(answer.json()["detail"])
+    return [(hit["path"], hit["distance"]) for hit in answer.json()["hits"]]
+
+
+def table(every: list[Kind], reasons: dict[str, str]) -> str:
+    """The table of the docs."""
+    rows = [f"| {kind.what} | {reasons[kind.file] or 'read'} |" for kind in every]
+    return "\n".join(["| file | read, or why not |", "|---|---|", *rows]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    from spq import SPQ
+
+    every = kinds()
+    with tempfile.TemporaryDirectory() as folder:
+        reasons = agreed(every, SPQ.load(arguments.model), Path(folder))
+    assert {kind.file: decoded(kind) for kind in every} == reasons
+    new = table(every, reasons)
+    if arguments.write:
+        page = arguments.write.read_text("utf-8")
+        start = page.index("| file |")
+        arguments.write.write_text(page[:start] + new, "utf-8")
+    sys.stdout.write(new)
+    print(f"{len(every)} files, {list(reasons.values()).count('')} read", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,7 @@ from spq.data.colour import on_ground, to_8_bits, to_srgb
 from spq.data.formats import NOT_READ, read_file, register_heif, why_unknown
 from spq.data.frames import shown_frame
 from spq.data.preview import find_preview
-from spq.data.repair import repaired
+from spq.data.repair import repaired, without_padding
 from spq.errors import ImageError
 
 if TYPE_CHECKING:
@@ -216,6 +216,7 @@ def _name(source: ImageInput) -> str:
 
 def _load_bytes(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool) -> Image.Image:
     """Load a picture from the bytes as they are; if that fails, from bytes with the same pixels and without the defect."""
+    data = without_padding(data)
     preview = find_preview(data)
     if preview:
         try:

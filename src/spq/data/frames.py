@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 from PIL import Image
 
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF", "TIFF", "FLI"}  # the further pictures of MPO, ICO or PSD are something else
 MAX_FRAMES = 256  # frames that are looked at; files can hold millions
 MAX_WORK = 64_000_000  # pixels of all frames that are looked at, after the first
 EMPTY = 16  # levels of 255; a frame with less contrast shows nothing
+NOISE = (0.1, 99.9)  # percentiles that the contrast lies between, so that single pixels do not count
 
 
 def shown_frame(image: Image.Image, max_pixels: int) -> Image.Image:
@@ -46,4 +48,5 @@ def contrast(image: Image.Image) -> int:
     small = image.convert("RGBA" if has_alpha else "RGB").resize((64, 64), Image.Resampling.BOX)
     if has_alpha:
         small = Image.alpha_composite(Image.new("RGBA", small.size, "grey"), small)
-    return max(high - low for low, high in small.convert("RGB").getextrema())  # type: ignore[misc]
+    low, high = np.percentile(np.asarray(small.convert("RGB")), NOISE, axis=(0, 1))
+    return int((high - low).max())

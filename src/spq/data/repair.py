@@ -39,13 +39,18 @@ def repaired(data: bytes, max_pixels: int) -> Iterator[bytes]:
             yield first
 
 
+def without_padding(data: bytes) -> bytes:
+    """Return a JPEG without zeros at its end. Where a copy was interrupted they stand for lost pixels, and would be decoded."""
+    is_padded = data.startswith(b"\xff\xd8\xff") and data.endswith(bytes(16))
+    return data.rstrip(b"\0") if is_padded else data
+
+
 def with_end(data: bytes, max_pixels: int) -> bytes | None:
     """Add the end marker to a JPEG that lacks nothing else; None if it lacks more.
 
     It lacks nothing else if its pixels do not depend on what might have followed: three different continuations give the same
-    picture. In a progressive JPEG, the scans must also bring all bits of all coefficients. Zeros at the end are a lost part.
+    picture. In a progressive JPEG, the scans must also bring all bits of all coefficients.
     """
-    data = data.rstrip(b"\0") if data.endswith(bytes(16)) else data
     data = data.removesuffix(b"\xff")
     if data.endswith(_END) or not _has_all_scans(data):
         return None
