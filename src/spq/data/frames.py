@@ -21,7 +21,8 @@ def shown_frame(image: Image.Image, max_pixels: int) -> Image.Image:
     if image.format in ANIMATED and image.tell():
         image.seek(0)
     image.load()
-    if image.format not in ANIMATED or contrast(image) >= EMPTY:
+    knows_count = image.format in ("PNG", "WEBP", "AVIF")  # GIF and TIFF would go through all of the file for it
+    if image.format not in ANIMATED or (knows_count and image.n_frames < 2) or contrast(image) >= EMPTY:  # type: ignore[attr-defined]
         return image
     first, work = image.copy(), 0  # a copy, because looking for more frames can fail, and changes the picture
     try:
@@ -45,7 +46,8 @@ def contrast(image: Image.Image) -> int:
         low, high = image.getextrema()  # of one channel
         return 255 if high > low else 0  # type: ignore[operator]
     has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-    small = image.convert("RGBA" if has_alpha else "RGB").resize((64, 64), Image.Resampling.BOX)
+    few = image.resize((min(image.width, 512), min(image.height, 512)), Image.Resampling.NEAREST)  # quick in any mode
+    small = few.convert("RGBA" if has_alpha else "RGB").resize((64, 64), Image.Resampling.BOX)
     if has_alpha:
         small = Image.alpha_composite(Image.new("RGBA", small.size, "grey"), small)
     low, high = np.percentile(np.asarray(small.convert("RGB")), NOISE, axis=(0, 1))
