@@ -45,7 +45,7 @@ def test_a_jpeg_that_lacks_more_is_an_error(options: dict[str, Any]) -> None:
     data = encode("JPEG", **options)
     for cut in (4, 5, 8, 20, 100, len(data) // 2, len(data) - 700):
         for end in (b"", b"\0" * 100, b"\0" * len(data)):
-            with pytest.raises(ImageError, match="(?i)truncated"):
+            with pytest.raises(ImageError, match=r"(?i)truncated"):
                 load_image(data[:-cut] + end)
 
 
@@ -55,7 +55,7 @@ def test_a_progressive_jpeg_without_its_last_scans_is_an_error() -> None:
     assert len(scans) > 5
     for scan in scans[1:]:
         assert with_end(data[:scan], LIMIT) is None
-        with pytest.raises(ImageError, match="(?i)truncated"):
+        with pytest.raises(ImageError, match=r"(?i)truncated"):
             load_image(data[:scan])
     assert with_end(data[:-2], LIMIT) == data
     assert with_end(data[:-2], 100) is None  # above the limit of pixels, nothing is decoded
