@@ -239,5 +239,5 @@ def test_max_pixels_sets_the_limit_and_is_named(
     assert re.search(r"60\.png: .*pixels are over the limit of 1,000; scale it down first, or raise --max-pixels", told)
     assert run_spq("search", tmp_path / "i", tmp_path / "in" / "60.png", "--max-pixels", 1000) == 1
     assert "or raise --max-pixels" in capsys.readouterr().err
-    assert run_spq(*build, "--max-pixels", 4000) == 0
+    assert run_spq(*build[:-1], tmp_path / "other", "--max-pixels", 4000) == 0
     assert capsys.readouterr().err.count("60.png") == 0
