@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from conftest import assert_refused, content, run_spq
+from spq.data import decode
 from spq.index.store import Store
 
 
@@ -381,3 +383,21 @@ def test_index_refuses_in_one_line_and_writes_nothing(
     places: dict[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert_refused(places, WRONG, capfd)
+
+
+def test_max_pixels_sets_the_limit_and_is_named(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "_max_pixels", decode.MAX_PIXELS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    (tmp_path / "in").mkdir()
+    for side in (30, 60):
+        Image.new("RGB", (side, side), "red").save(tmp_path / "in" / f"{side}.png")
+    build = ("index", tmp_path / "in", "--model", model_folder, "--out", tmp_path / "i")
+    assert run_spq(*build, "--max-pixels", 1000) == 0
+    told = capsys.readouterr().err
+    assert re.search(r"60\.png: .*pixels are over the limit of 1,000; scale it down first, or raise --max-pixels", told)
+    assert run_spq("search", tmp_path / "i", tmp_path / "in" / "60.png", "--max-pixels", 1000) == 1
+    assert "or raise --max-pixels" in capsys.readouterr().err
+    assert run_spq(*build[:-1], tmp_path / "other", "--max-pixels", 4000) == 0
+    assert capsys.readouterr().err.count("60.png") == 0

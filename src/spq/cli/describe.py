@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from spq.cli.failures import as_options
 from spq.common.text import printable
 from spq.data.rules import is_side
 
@@ -65,7 +66,8 @@ def aligned(facts: dict[str, Any], indent: str = "") -> str:
 
 def listed(what: str, pictures: list[tuple[str, str]]) -> str:
     """One line for each (path, reason), up to LISTED of them; empty if there are none."""
-    lines = [f"{what}: {printable(path)}: {printable(reason)}" for path, reason in pictures[:LISTED]]
+    named = [(printable(path), printable(as_options(reason, {"--max-pixels"}))) for path, reason in pictures[:LISTED]]
+    lines = [f"{what}: {path}: {reason}" for path, reason in named]
     if len(pictures) > LISTED:
         lines.append(f"{what}: {len(pictures) - LISTED} more, {len(pictures)} in total; --json lists them")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ import typer
 from spq.cli.describe import counted, listed, passed_over
 from spq.cli.failures import CONTINUE, as_options, when_stopped
 from spq.cli.indexing import IndexTask, Patterns, command, is_index, open_collection, update
-from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, ShorterBits, Threads
+from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, MaxPixels, ShorterBits, Threads
 from spq.cli.output import note
 from spq.common.text import printable
 from spq.errors import ConfigError
@@ -56,6 +56,7 @@ def index(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures into an index, or update an index.

@@ -44,5 +44,27 @@ def _use_threads(count: int | None) -> int | None:
 Threads = Annotated[
     int | None, typer.Option(min=1, callback=_use_threads, help="Number of threads. Default: all cores.")
 ]
+
+
+def _limit_pixels(count: int | None) -> int | None:
+    """Apply --max-pixels while the command line is read: it holds for all pictures of the process."""
+    if count is not None:
+        from spq.data.decode import set_max_pixels
+
+        set_max_pixels(count)
+    return count
+
+
+# Commands only declare this one, too.
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        callback=_limit_pixels,
+        help="Refuse pictures with more pixels. Default: 178,956,970; spq serve: 50,000,000 for uploads. "
+        "A JPEG may have 8 times as many.",
+    ),
+]
 ContactSheet = Annotated[Path | None, typer.Option(help="Also write a contact sheet.")]
 ShorterBits = Annotated[int | None, typer.Option(help="One of the model's shorter codes; spq info lists them.")]

@@ -21,7 +21,7 @@ from spq.cli.indexing import (
     some_of,
     update,
 )
-from spq.cli.options import SOURCES, Exclude, FollowLinks, Include, Threads
+from spq.cli.options import SOURCES, Exclude, FollowLinks, Include, MaxPixels, Threads
 from spq.cli.output import note
 from spq.common.files import has_home
 from spq.errors import ConfigError
@@ -55,6 +55,7 @@ def serve(
         list[str] | None, typer.Option(metavar="NAME", help="Another host name of this server.")
     ] = None,
     threads: Threads = None,
+    max_pixels: MaxPixels = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for thumbnails. Default: in your cache folder.")] = None,
 ) -> None:
     """Serve a page to search the pictures, and an HTTP API. By default only this machine can reach it.
@@ -78,6 +79,8 @@ def serve(
     from spq.web.server.app import serve as run_server
 
     settings = Settings(host, port, token, bool(watch) if has_own else watch is not False, tuple(allow_host or ()))
+    if max_pixels is not None:
+        settings = replace(settings, max_pixels=max_pixels)
     if cache is not None:
         settings = replace(settings, cache=cache)
     elif not has_home():

@@ -12,7 +12,7 @@ import typer
 from spq.cli.describe import codes_text, counted, listed, passed_over
 from spq.cli.failures import AGAIN, CONTINUE
 from spq.cli.indexing import Patterns, command
-from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, Threads
+from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, MaxPixels, Threads
 from spq.cli.output import note
 from spq.config import DEFAULT, Recipe, load_recipe
 from spq.errors import StoppedError
@@ -53,6 +53,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in OUT.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
     threads: Threads = None,
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on pictures, without labels.

@@ -117,6 +117,8 @@ def why_unknown(data: bytes) -> str:
         return NEEDS_HEIF
     if data[4:8] == b"ftyp":
         return f"{'a camera raw file' if data[8:11] == b'crx' else 'a film'} is not read; save a picture of it as JPEG"
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return "a TIFF without a picture that is read, perhaps the raw pixels of a camera; save it as PNG or JPEG"
     text = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
     what = next((what for what, signs in _SIGNS.items() if data.startswith(signs) or text.startswith(signs)), "")
     return (

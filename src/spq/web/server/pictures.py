@@ -14,6 +14,7 @@ from PIL import Image
 from spq.common.files import expanded
 from spq.data.decode import load_image
 from spq.data.folder import file_of
+from spq.data.formats import read_file
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.data.several import prefixes_of
@@ -86,10 +87,7 @@ class Pictures:
         """
         file = self._file(item.path)
         if file:
-            try:
-                return file.read_bytes(), lambda data, hint: load_image(data, hint, item.path)
-            except OSError as error:
-                raise ImageError(f"cannot read {item.path}: {error.strerror}") from None
+            return read_file(file, name=item.path), lambda data, hint: load_image(data, hint, item.path)
         images, position = self._find(item)
         try:
             return images.read(position), lambda data, hint: images.decode(position, data, hint)
