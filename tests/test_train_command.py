@@ -78,9 +78,13 @@ def test_several_folders_become_one_collection(
     recipe_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = write_photos(tmp_path / "other")
+    (other / "metadata.csv").write_text("Album\nHoliday\n")
     words = ("train", photos, other, "--out", tmp_path / "m", "--recipe", recipe_file, "--epochs", 1, "--device", "cpu")
     assert run_spq(*words, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 2 * len(open_images(photos))
+    out, err = capsys.readouterr()
+    assert json.loads(out)["images"] == 2 * len(open_images(photos))
+    assert "note: other/metadata.csv: not used: it has no column file_name, only Album; " in err
+    assert json.loads(out)["remarks"][0][0] == "other/metadata.csv"
 
 
 def test_options_that_a_resumed_training_ignores_are_reported(

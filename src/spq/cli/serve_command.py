@@ -105,6 +105,7 @@ def _index_of(names: list[str], given: Path | None, exclude: list[str] | None) -
         return folder
     source = open_collection(names, exclude, None)
     note(listed("left out", [*source.unlisted, *source.unopened]))
+    note(listed("note", source.remarks))
     first = some_of(source, FIRST)
     _, facts = update(IndexTask(folder, first, again=again))
     later = f"; the other {len(source) - len(first):,} follow while the page is open" if first is not source else ""

@@ -82,12 +82,13 @@ def train(
     try:
         source = open_images(images, exclude or ())
         note(listed("left out", [*source.unlisted, *source.unopened]))
+        note(listed("note", source.remarks))
         config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume)
         names = {"device": device, "resume": resume, "tensorboard": tensorboard, "began": began}
         model = _train(source, config, out, start, checked=chosen and config.train.frozen, **names)
     except KeyboardInterrupt:
         raise StoppedError(f"stopped; {_kept(again, out, config)}") from None
-    facts = _facts(out, model)
+    facts = {**_facts(out, model), "remarks": source.remarks}
     print(json.dumps(facts) if as_json else _text(facts))
 
 

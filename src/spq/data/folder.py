@@ -1,4 +1,4 @@
-"""A folder of pictures: recursive, in a fixed order, labelled by its subfolders or by a table in the folder."""
+"""A folder of pictures: recursive, in a fixed order."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 from spq.common.text import name_to_id
 from spq.data.formats import EXTENSIONS, NEEDS_EXTRA, NEEDS_HEIF, needs_heif, read_file, register_heif
-from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers
-from spq.data.metadata import find_table, read_table
+from spq.data.image_set import ImageSet, changed_at
+from spq.data.metadata import describe
 from spq.errors import DataError, ImageError
 
 
 class FolderImages(ImageSet):
     """All pictures below a folder. Hidden files and folders are skipped, and links to folders are not followed.
 
-    Labels come from `metadata.csv` or `metadata.parquet`. Without a table they are the names of the parent folders, if every
-    picture is in a subfolder. Training never reads labels.
+    Labels come from the tables beside the pictures, else they are the names of the folders that the pictures are in. Training
+    never reads labels.
     """
 
     def __init__(self, name: str, root: Path) -> None:
@@ -35,12 +35,9 @@ class FolderImages(ImageSet):
         if not ids:
             raise DataError(f"no pictures in {name}; {_hint(unlisted, unopened)}")
         self.root = root
-        table = find_table(root)
-        if table:
-            super().__init__(name, ids, *read_table(table, ids))
-        else:
-            labels, names = _parents(ids)
-            super().__init__(name, ids, labels, names)
+        told = describe(root, ids)
+        super().__init__(name, ids, told.labels, told.class_names, told.metadata)
+        self.remarks = told.remarks
         self.unlisted, self.unopened = unlisted, unopened
 
     def read(self, position: int) -> bytes:
@@ -122,10 +119,3 @@ def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]]) -> s
             f"{len(unlisted)} of its folders cannot be listed, {unlisted[0][0]}: {unlisted[0][1]}; make them readable"
         )
     return NEEDS_HEIF if unopened else "give a folder with JPEG or PNG files"
-
-
-def _parents(ids: list[str]) -> tuple[Labels | None, list[str]]:
-    parents = [i.split("/")[-2] if "/" in i else "" for i in ids]
-    if all(parents) and len(set(parents)) > 1:
-        return class_numbers(parents)
-    return None, []

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from spq.common.files import expanded
 from spq.common.text import name_to_id
-from spq.data.image_set import ImageSet, Labels, class_numbers, subset
+from spq.data.image_set import ImageSet, Labels, LazyColumns, subset
+from spq.data.metadata import gapped
 from spq.data.source import Source
 from spq.errors import DataError
 
@@ -27,7 +27,7 @@ class Concatenated(ImageSet):
         ids: list[str],
         labels: Labels | None,
         class_names: list[str],
-        metadata: dict[str, list[Any]] | None = None,
+        metadata: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__(name, ids, labels, class_names, metadata)
         self.opened = list(opened)
@@ -76,12 +76,15 @@ class SeveralImages(Concatenated):
         ids = [f"{prefix}/{id_}" for prefix, images in zip(before, opened, strict=True) for id_ in images.ids]
         _check_apart(names)
         columns = dict.fromkeys(chain.from_iterable(images.metadata for images in opened))
-        metadata = {key: [v for s in opened for v in s.metadata.get(key, [""] * len(s))] for key in columns}
+        metadata = LazyColumns(
+            list(columns), lambda key: [value for s in opened for value in s.metadata.get(key, [""] * len(s))]
+        )
         super().__init__(opened, ", ".join(names), ids, *_labels(opened), metadata)
         self.source = Source(tuple(names))
         for prefix, images in zip(before, opened, strict=True):
             self.unlisted += [(prefix if path == "." else f"{prefix}/{path}", why) for path, why in images.unlisted]
             self.unopened += [(f"{prefix}/{path}", why) for path, why in images.unopened]
+            self.remarks += [(f"{prefix}/{path}", remark) for path, remark in images.remarks]
 
 
 def prefixes(names: Sequence[str]) -> list[str]:
@@ -141,10 +144,13 @@ def _twice(names: Sequence[str]) -> str:
 
 
 def _labels(opened: Sequence[ImageSet]) -> tuple[Labels | None, list[str]]:
-    """Class names of all pictures, if every collection has one for each picture."""
+    """Class numbers of all pictures; those of a collection without labels have none. None with a multi-label collection."""
     names: list[str] = []
     for images in opened:
-        if images.labels is None or images.labels.ndim != 1:
+        if images.labels is None:
+            names += [""] * len(images)
+        elif images.labels.ndim == 1:
+            names += [images.class_names[label] if label >= 0 else "" for label in images.labels.tolist()]
+        else:
             return None, []
-        names += [images.class_names[int(label)] for label in images.labels]
-    return class_numbers(names)
+    return gapped(names)

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from spq.common.files import expanded
-from spq.data.image_set import ImageSet
+from spq.data.image_set import NO_LABEL, ImageSet
 from spq.data.multilabel import READERS
 from spq.data.source import Source
 from spq.errors import DataError, ImageError
@@ -40,6 +40,7 @@ class SyncReport:
         failed: (path, reason) of every unreadable picture of the index, old ones included.
         unseen: folders and pictures that could not be checked, and why.
         note: a remark about the encoding; mostly empty.
+        remarks: (file, remark) of what the collection found but did not use, such as a broken table.
     """
 
     added: int = 0
@@ -53,6 +54,7 @@ class SyncReport:
     failed: list[tuple[str, str]] = field(default_factory=list)
     unseen: list[tuple[str, str]] = field(default_factory=list)
     note: str = ""
+    remarks: list[tuple[str, str]] = field(default_factory=list)
 
 
 def sync(
@@ -98,8 +100,10 @@ def metadata(source: ImageSet, position: int) -> dict[str, Any]:
     columns: dict[str, Any] = {key: values[position] for key, values in source.metadata.items()}
     if source.labels is not None:
         label, names = source.labels[position], source.class_names
-        is_multilabel = source.labels.ndim == 2
-        columns["label"] = [names[n] for n in label.nonzero()[0]] if is_multilabel else names[int(label)]
+        if source.labels.ndim == 2:
+            columns["label"] = [names[n] for n in label.nonzero()[0]]
+        elif label != NO_LABEL:
+            columns["label"] = names[int(label)]
     return columns
 
 
@@ -120,6 +124,7 @@ def lasting_name(name: str) -> str:
 def _completed(report: SyncReport, store: Store, source: ImageSet) -> SyncReport:
     report.failed = store.unreadable()
     report.unseen = [*source.unlisted, *source.unopened, *report.unseen]
+    report.remarks = source.remarks
     return report
 
 
