@@ -16,6 +16,7 @@ from typing import IO, TypeVar
 from spq.config import from_dict
 from spq.data.source import Source
 from spq.errors import ConfigError, ModelMismatchError, StoreError
+from spq.index.items import composed, text_bytes
 
 C = TypeVar("C", bound=sqlite3.Connection)
 FORMAT = 2
@@ -264,7 +265,13 @@ def _connect(folder: Path, options: str, kind: type[C]) -> C:
         uri, uri=True, timeout=30, check_same_thread=False, isolation_level=None, factory=kind
     )
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    connection.create_function("composed", 1, _composed, deterministic=True)
     return connection
+
+
+def _composed(text: bytes) -> bytes:
+    """`composed` of a value in SQLite. As bytes, because text that is not UTF-8 would stop the statement."""
+    return text_bytes(composed(text.decode("utf-8", "surrogateescape")))
 
 
 def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
