@@ -44,6 +44,17 @@ def expanded(path: str) -> Path:
         return given
 
 
+def sync_folder(folder: Path) -> None:
+    """Write the names of a folder to the disk, where the system can: Windows opens no folders."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 class Replacing:
     """A context that gives a temporary path beside the target. At its end the new file replaces the target.
 
