@@ -23,7 +23,7 @@ from spq.cli.indexing import (
 )
 from spq.cli.options import SOURCES, Exclude, MaxPixels, Threads
 from spq.cli.output import note
-from spq.common.files import has_home
+from spq.common.files import can_be_written, lasting_cache
 from spq.errors import ConfigError
 
 FIRST = 2000  # pictures that are encoded before the page opens; the others follow while it is open
@@ -74,20 +74,28 @@ def serve(
         raise ConfigError(f"{images[0]} is an index; omit --index and --exclude, or give its pictures")
     from spq.web.server.app import Settings, check_address
     from spq.web.server.app import serve as run_server
+    from spq.web.server.settings import default_cache
 
-    settings = Settings(host, port, token, bool(watch) if has_own else watch is not False, tuple(allow_host or ()))
+    follows = bool(watch) if has_own else watch is not False
+    settings = Settings(host, port, token, follows, tuple(allow_host or ()), cache=cache or default_cache())
     if max_pixels is not None:
         settings = replace(settings, max_pixels=max_pixels)
-    if cache is not None:
-        settings = replace(settings, cache=cache)
-    elif not has_home():
-        note(f"you have no home folder, so thumbnails are kept in {settings.cache}; --cache names another")
+    note(_without_cache(settings.cache) if cache is None else "")
     if has_own:
         folder = Path(images[0])
     else:
         check_address(settings)
         folder = _index_of(images, index, exclude)
     run_server(folder, settings, open_, note)
+
+
+def _without_cache(thumbnails: Path) -> str:
+    """A line for a user without a cache folder that lasts."""
+    if lasting_cache():
+        return ""
+    if can_be_written(thumbnails):
+        return f"no cache folder of yours can be written, so thumbnails are in {thumbnails}; --cache names another"
+    return "no cache folder can be written, so thumbnails are made again for each request; --cache names one"
 
 
 def _index_of(names: list[str], given: Path | None, exclude: list[str] | None) -> Path:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePath, PureWindowsPath
 
 from spq.common.text import name_to_id
 from spq.data.formats import EXTENSIONS, NEEDS_EXTRA, NEEDS_HEIF, needs_heif, read_file, register_heif
 from spq.data.image_set import ImageSet, changed_at
 from spq.data.metadata import describe
 from spq.errors import DataError, ImageError
+
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # of Windows
 
 
 class FolderImages(ImageSet):
@@ -77,12 +79,26 @@ def file_of(root: Path, id_: str) -> Path | None:
     It never returns a file that the list does not have: hidden, outside the folder, or behind a link to a folder.
     """
     parts = id_.split("/")
-    if "\\" in id_ or "\0" in id_ or not all(part and not part.startswith(".") for part in parts):
+    is_plain = "\\" not in id_ and "\0" not in id_ and all(part and not part.startswith(".") for part in parts)
+    if not is_plain or not leads_below(root, parts):
         return None
     path = root.joinpath(*parts)
     is_picture = path.suffix.lower() in EXTENSIONS
     behind_link = any(parent.is_symlink() for parent in list(path.parents)[: len(parts) - 1])
     return path if is_picture and not behind_link and path.is_file() else None
+
+
+def leads_below(root: PurePath, parts: Sequence[str]) -> bool:
+    r"""Whether names are files below a folder, by the rules of its system: on Windows, `C:a` is on a drive and `nul` a device.
+
+    >>> from pathlib import PurePosixPath, PureWindowsPath
+    >>> leads_below(PureWindowsPath(r"D:\photos"), ["C:a.jpg"]), leads_below(PurePosixPath("/photos"), ["C:a.jpg"])
+    (False, True)
+    """
+    if root.joinpath(*parts).parts != (*root.parts, *parts):
+        return False
+    names = (part.partition(".")[0].rstrip().lower() for part in parts)
+    return not isinstance(root, PureWindowsPath) or not (":" in "".join(parts) or DEVICES.intersection(names))
 
 
 def _walk(root: Path, extensions: frozenset[str], on_error: Callable[[OSError], None]) -> Iterator[str]:
