@@ -125,6 +125,20 @@ def facts_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("lite0_at_hand")
+def test_two_pictures_need_no_training(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(photos.rglob("*.png"))[:2]:
+        path.rename(few / path.name)
+    assert run_spq("index", few, "--out", tmp_path / "new") == 0
+    out, err = capsys.readouterr()
+    assert "2 pictures at 64 bits" in out
+    assert "codes are fitted to 2 pictures and altered copies; with many more, make the index again" in err
+    assert run_spq("search", tmp_path / "new", few / path.name) == 0
+    assert capsys.readouterr().out.splitlines()[0].split()[-1] == path.name
+
+
+@pytest.mark.usefixtures("lite0_at_hand")
 def test_an_index_needs_no_model_if_a_pretrained_network_is_at_hand(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,6 +159,23 @@ WRONG = [
 ]
 
 
+@pytest.mark.parametrize("count", [1, 15])
+@pytest.mark.parametrize("options", [(), ("--recipe", "fast"), ("--recipe", "pq")])
+def test_too_few_pictures_are_sent_to_the_way_without_training(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, options: tuple[str, ...]
+) -> None:
+    few = tmp_path / "my few"
+    few.mkdir()
+    for path in sorted(photos.rglob("*.png"))[:count]:
+        path.rename(few / path.name)
+    assert run_spq("train", few, "--out", tmp_path / "m", *options) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(f"spq: {count} picture")
+    assert f"training needs 16; search them without training: spq index '{few}' --out INDEX" in said
+    assert not (tmp_path / "m").exists()
+
+
 def test_train_refuses_in_one_line_and_writes_nothing(
     places: dict[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,9 @@ from spq.cli.indexing import command
 from spq.cli.options import SEED, AsJson, Device, Exclude, Images, MaxPixels, Threads
 from spq.cli.output import note
 from spq.config import DEFAULT, Recipe, load_recipe
-from spq.errors import StoppedError
+from spq.errors import ConfigError, StoppedError
+
+LEAST = 16  # pictures, as in spq.training.context, which loads torch
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
@@ -83,6 +85,7 @@ def train(
         source = open_images(images, exclude or ())
         note(listed("left out", [*source.unlisted, *source.unopened]))
         note(listed("note", source.remarks))
+        _check_count(source)
         config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume)
         names = {"device": device, "resume": resume, "tensorboard": tensorboard, "began": began}
         model = _train(source, config, out, start, checked=chosen and config.train.frozen, **names)
@@ -90,6 +93,21 @@ def train(
         raise StoppedError(f"stopped; {_kept(again, out, config)}") from None
     facts = {**_facts(out, model), "remarks": source.remarks}
     print(json.dumps(facts) if as_json else _text(facts))
+
+
+def _check_count(source: ImageSet) -> None:
+    """Refuse a collection that is too small to learn from.
+
+    Raises:
+        ConfigError: it names the way without training.
+    """
+    if len(source) < LEAST:
+        names = source.source.names
+        without = command("spq", "index", *names, "--out", "INDEX", exclude=source.source.exclude)
+        raise ConfigError(
+            f"{counted(len(source), 'picture')} in {source.name}, and training needs {LEAST}; search them without "
+            f"training: {without}"
+        )
 
 
 def _chosen(source: ImageSet, options: dict[str, Any], device: str) -> Recipe:
