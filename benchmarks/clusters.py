@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from _authors import commit_of
 from _scoring import entrance, machine, parser_of
 from spq.config import ClusterConfig, FinishConfig, QuantizerConfig, Recipe, load_recipe
-from spq.data.image_set import ImageSet, subset
+from spq.data.image_set import ImageSet, labelled, subset
 from spq.data.open import open_images
 from spq.errors import ConfigError, DataError
 from spq.evaluation.baselines import descriptor_baselines, float_cosine, unit
@@ -128,8 +128,7 @@ def load(images: ImageSet, source: Source, *, count: int, queries: int, at: int,
     Raises:
         DataError: no labels, or too few pictures.
     """
-    if images.labels is None:
-        raise DataError(f"{images.name} has no labels to score with; give a labelled training set")
+    images = labelled(images)
     if len(images) <= queries:
         raise DataError(
             f"--queries {queries} must be below the number of pictures, {len(images)}; give fewer --queries"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spq.config import DISTANCES
 from spq.data.decode import load_pixels
-from spq.data.image_set import subset
+from spq.data.image_set import labelled, subset
 from spq.data.open import open_images
 from spq.index.merge import combined
 from spq.model.model import Model
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
-    images = open_images(arguments.images)
+    images = labelled(open_images(arguments.images))
     images = subset(images, rng.permutation(len(images))[: arguments.count])
     model = Model.load(arguments.model)
     pixels = load_pixels(images, model.config.input.size)

@@ -26,7 +26,7 @@ from _scoring import entrance, machine, parser_of
 from spq.api import with_options
 from spq.config import Recipe, load_recipe
 from spq.data.decode import load_pixels
-from spq.data.image_set import ImageSet
+from spq.data.image_set import ImageSet, labelled
 from spq.data.open import open_images
 from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, unit
 from spq.evaluation.metrics import mean_average_precision, precision_at
@@ -82,7 +82,7 @@ def load(gallery: str, queries: list[str], recipe: Recipe) -> Data:
     extractor = FeatureExtractor(whole, network.backbone.eval(), "fp32")
 
     def side(names: list[str]) -> Side:
-        sets = [open_images(name) for name in names]
+        sets = [labelled(open_images(name)) for name in names]
         found = [cached_features(images, extractor, network.feature_dim) for images in sets]
         labels = [np.asarray(images.labels)[part.kept] for images, part in zip(sets, found, strict=True)]
         return Side(sets, np.concatenate(labels), np.concatenate([part.array[:, 0] for part in found]))

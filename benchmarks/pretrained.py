@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from _variants import variant
 from spq.config import Recipe
-from spq.data.image_set import ImageSet, subset
+from spq.data.image_set import ImageSet, labelled, subset
 from spq.data.open import open_images
 from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, unit
 from spq.evaluation.metrics import mean_average_precision
@@ -63,7 +63,7 @@ class Data:
 
 
 def load(arguments: argparse.Namespace, recipe: Recipe) -> Data:
-    gallery = open_images(arguments.gallery)
+    gallery = labelled(open_images(arguments.gallery))
     if arguments.held_out:
         order = np.random.default_rng(arguments.split).permutation(len(gallery))
         count = arguments.held_out
@@ -73,7 +73,7 @@ def load(arguments: argparse.Namespace, recipe: Recipe) -> Data:
             f"{count} of {gallery.name} held out, {arguments.split}",
         )
     else:
-        queries = [open_images(name) for name in arguments.queries]
+        queries = [labelled(open_images(name)) for name in arguments.queries]
         name = f"{gallery.name}; queries {', '.join(images.name for images in queries)}"
     return Data(name, _side([gallery], recipe), _side(queries, recipe), arguments.at)
 

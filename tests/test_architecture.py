@@ -244,7 +244,6 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "cli.output": "main",
     "cli.reports.dupes_report": "dupes_command",
     "cli.serve_command": "serve",
-    "common.files": "crash",
     "common.timeout": "hub",
     "config.recipe_files": "config",
     "config.sections": "config",

@@ -119,3 +119,14 @@ def test_a_missing_answer_is_left_out_and_another_collection_is_refused(photos: 
     assert [answer.caption for answer in answers(images, hits)] == [images.ids[1]]
     with pytest.raises(DataError, match="no longer has"):
         answers(open_images("sample:test"), hits)
+
+
+def test_an_answer_without_a_label_is_named_by_its_path(photos: Path) -> None:
+    stray = next(photos.rglob("*.png")).rename(photos / "stray.png")
+    images = open_images(photos)
+    labelled = next(id_ for id_ in images.ids if id_ != stray.name)
+    found = answers(images, [Hit(1, 1, stray.name, 0.0), Hit(2, 2, labelled, 1.0)], 0)
+    assert [(answer.caption, answer.same is None) for answer in found] == [
+        ("stray.png", True),
+        (labelled.split("/")[0], False),
+    ]

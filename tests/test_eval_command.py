@@ -39,6 +39,16 @@ def test_a_shorter_code_is_measured_and_plotted(
     assert json.loads(capsys.readouterr().out)["bits"] == 32
 
 
+def test_pictures_without_a_label_are_counted_on_stderr_and_in_json(
+    model_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next(photos.rglob("*.png")).rename(photos / "stray.png")
+    assert run_spq("eval", model_folder, "--gallery", photos, "--queries", "sample:test", "--json") == 0
+    out, err = capsys.readouterr()
+    assert f"note: {photos}: 1 of 60 pictures have no label and are left out" in err.splitlines()
+    assert (json.loads(out)["gallery"], len(json.loads(out)["remarks"])) == (59, 1)
+
+
 def test_eval_refuses_in_one_line_and_writes_nothing(
     places: dict[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,3 +159,13 @@ def test_codes_that_are_all_alike_gain_nothing_from_a_gallery_sorted_by_class(
     ordered = replace(protocol, gallery=subset(protocol.gallery, order))
     share = np.mean(protocol.queries.labels[:, None] == protocol.gallery.labels)
     assert evaluate(blind, ordered, at=len(order)).map == pytest.approx(share, abs=0.03)
+
+
+def test_a_picture_without_a_label_is_neither_query_nor_answer(tiny_model: Model, protocol: Protocol) -> None:
+    queries, gallery = subset(protocol.queries, range(20)), subset(protocol.gallery, range(60))
+    known = subset(queries, range(5, 20)), subset(gallery, range(10, 60))
+    expected = evaluate(tiny_model, Protocol("p", *known, known[1], 10), baselines=True)
+    queries.labels, gallery.labels = queries.labels.copy(), gallery.labels.copy()
+    queries.labels[:5], gallery.labels[:10] = -1, -1
+    report = evaluate(tiny_model, Protocol("p", queries, gallery, gallery, 10), baselines=True)
+    assert (report.map, report.queries, report.gallery, report.rows) == (expected.map, 15, 50, expected.rows)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from torch import nn
 
+from spq.common.locks import held
 from spq.config import InputConfig
 from spq.model.feature_store import FeatureStore, Known, features_key, hash_of, make_room
-from spq.training.features import _locked
 
 
 def some(count: int, dim: int = 6) -> list[tuple[bytes, Known]]:
@@ -88,7 +88,7 @@ def test_the_key_depends_on_all_that_decides_a_feature() -> None:
 def test_features_that_are_being_computed_are_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPQ_CACHE_GB", "0.000002")
     (tmp_path / "making.npy").write_bytes(bytes(1500))
-    with _locked(tmp_path / "making.lock"):
+    with held(tmp_path / "making.lock"):
         make_room(tmp_path, 1500)
         assert (tmp_path / "making.npy").exists()
     make_room(tmp_path, 1500)

@@ -6,6 +6,7 @@ import fnmatch
 import operator
 import re
 import sqlite3
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -67,17 +68,34 @@ def facts(column: Column, item: Item) -> list[str | int]:
 def compares(fact: str | int, sign: str, value: str | float) -> bool:
     if isinstance(value, float):
         return bool(NUMERIC.fullmatch(str(fact))) and COMPARE[sign](float(fact), value)
+    value = unicodedata.normalize("NFC", value)
+    fact = unicodedata.normalize("NFC", fact) if isinstance(fact, str) else fact
     if sign == "~":
         return fnmatch.fnmatchcase(str(fact), value)
     return COMPARE[sign](fact, value) and (sign == "=" or fact != "")
 
 
-WORDS = ["", "abc", "Abc", "5abc", "é", "naïve 'x'", '"', "%", "_", "a*b", "2024-05-01", "2023", "\N{GRINNING FACE}"]
+WORDS = [
+    "",
+    "abc",
+    "Abc",
+    "5abc",
+    "é",
+    "e\u0301",
+    "naïve 'x'",
+    '"',
+    "%",
+    "_",
+    "a*b",
+    "2024-05-01",
+    "2023",
+    "\N{GRINNING FACE}",
+]
 DIGITS = ["5", "5.0", " 5", "5\t", "-3", "1e1", ".5", "5.", "+5", "99999999999999999999"]
 NO_DIGITS = ["0x10", "inf", "nan", "1_0", "\N{ARABIC-INDIC DIGIT FIVE}", "1e", "."]  # Python takes some of them
 CELLS = st.sampled_from(WORDS + DIGITS + NO_DIGITS)
 OWN_NAMES = st.sampled_from(["price", "größe", 'a"b', "a.b[0]", "size", "$", "with space"])
-PATHS = st.sampled_from(["a.jpg", "b/a.jpg", "b/c.PNG", "b/d/[x].jpg", "é/\udcff.jpg", "5"])
+PATHS = st.sampled_from(["a.jpg", "b/a.jpg", "b/c.PNG", "b/d/[x].jpg", "é/\udcff.jpg", "e\u0301/b.jpg", "5"])
 LABELS = st.sampled_from(["cat", "dog", "5", "hot dog"])
 ITEMS = st.builds(
     Item,
@@ -93,9 +111,9 @@ ITEMS = st.builds(
         st.one_of(st.just({}), st.builds(lambda one: {"label": one}, LABELS | st.lists(LABELS, max_size=3))),
     ),
 )
-GLOBS = st.lists(st.sampled_from(["*", "?", "a", "b/", ".jpg", "[ab]", "[!a]", "5", "é", "[[]"]), max_size=4).map(
-    "".join
-)
+GLOBS = st.lists(
+    st.sampled_from(["*", "?", "a", "b/", ".jpg", "[ab]", "[!a]", "5", "é", "e\u0301", "[[]"]), max_size=4
+).map("".join)
 OWN = st.builds(Column, OWN_NAMES, st.just(True))
 TEXT_COLUMNS = st.one_of(OWN, OWN, st.sampled_from([Column("path"), Column("label")]))
 NUMBERS = st.sampled_from([5.0, 0.0, -3.0, 10.0, 0.5, 640.0, 1e15])
@@ -124,6 +142,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store.create(tmp_path_factory.mktemp("conditions") / "i", MANIFEST)
     yield store
     store.close()
+
+
+@pytest.mark.parametrize("names", [("Café/é.jpg", "été.jpg", "ガ.png"), ("Ä b.jpg", "ñ/ü/ö.jpg", "Å.jpg")])
+def test_a_name_is_found_however_the_disk_or_the_user_spells_it(store: Store, names: tuple[str, ...]) -> None:
+    for disk, user in (("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")):
+        paths = [unicodedata.normalize(disk, name) for name in names]
+        paths[0] = unicodedata.normalize(disk, "Café/") + unicodedata.normalize(user, "é.jpg")  # of two disks
+        by_id = fill(store, [Item(path, 1, 1, width=1, code=CODE) for path in paths])
+        for path in paths:
+            written = unicodedata.normalize(user, path)
+            wild = "?" + unicodedata.normalize("NFC", path)[1:]
+            for where in (
+                f"path = '{written}'",
+                f"path ~ '{written[:-4]}*'",
+                f"path ~ '{wild}'",
+                f"path in ('{written}')",
+            ):
+                assert [by_id[i].path for i in matching(store, where)] == [path], where
+        assert len(matching(store, f"path != '{written}'")) == len(paths) - 1
 
 
 def fill(store: Store, items: list[Item]) -> dict[int, Item]:

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from small_training import FROZEN, Patches, StopError, sample_images, weights
 from spq import SPQ, ImageIndex
 from spq.config import FinishConfig
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
-from spq.errors import ModelError, ModelMismatchError
+from spq.errors import DataError, ModelError, ModelMismatchError
 from spq.training.context import Training
 from spq.training.train import train
 
@@ -34,6 +35,39 @@ def images() -> ImageSet:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "features"
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 15])
+@pytest.mark.parametrize("start", ["pq", "opq"])
+def test_a_few_pictures_are_enough_without_training_steps(
+    images: ImageSet, backbone: Patches, tmp_path: Path, count: int, start: str
+) -> None:
+    few, said = subset(images, range(count)), list[str]()
+    recipe = replace(
+        FROZEN, head=replace(FROZEN.head, start=start), train=replace(FROZEN.train, epochs=0, cached_views=0)
+    )
+    model = train(few, recipe, tmp_path / "m", backbone=backbone, on_note=said.append)
+    assert said[0].startswith(f"codes are fitted to {count} picture{'' if count == 1 else 's'} and altered copies; ")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in model.network.state_dict().values())
+    with ImageIndex.build(tmp_path / "i", model, few) as index:
+        for position in range(count):
+            hits = index.search(few.image(position), count)
+            assert sorted(hit.path for hit in hits) == sorted(few.ids)
+            assert hits[0].path == few.ids[position]
+
+
+def test_equal_pictures_have_codes_too(backbone: Patches, images: ImageSet, tmp_path: Path) -> None:
+    for name in "ab":
+        Image.new("RGB", (16, 16), "white").save(tmp_path / f"{name}.png")
+    recipe = replace(FROZEN, train=replace(FROZEN.train, epochs=0, cached_views=0))
+    model = train(open_images(tmp_path), recipe, tmp_path / "m", backbone=backbone)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in model.network.state_dict().values())
+
+
+def test_training_steps_need_sixteen_pictures(images: ImageSet, backbone: Patches, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="15 readable pictures in sample:train are too few; give at least 16, "):
+        train(subset(images, range(15)), FROZEN, tmp_path / "m", backbone=backbone)
+    train(subset(images, range(16)), FROZEN, tmp_path / "m", backbone=backbone)
 
 
 def test_training_from_the_cache_gives_the_weights_of_training_without_one(

@@ -84,12 +84,36 @@ def test_behind_a_proxy_that_sends_its_own_host_only_pages_of_given_names_may_as
     client = client_of(index, replace(settings, allowed_hosts=("Photos.example",)))
     for origin, status in (
         ("https://photos.example", 200),
+        ("http://PHOTOS.example", 200),
         ("https://photos.example:8443", 200),
         ("https://photos.example.evil.example", 403),
+        ("https://evil-photos.example", 403),
         ("https://evil.example", 403),
+        ("https://sub.photos.example", 403),
+        ("https://photos.example.", 403),
+        ("https://photos.example:80@evil.example", 403),
+        ("https://photos.example@evil.example", 403),
+        ("https://evil.example/photos.example", 403),
+        ("https://photos.example:", 403),
+        ("ftp://photos.example", 403),
+        ("photos.example", 403),
+        ("https://", 403),
+        ("null", 403),
     ):
         headers = {"Host": "127.0.0.1:8765", "Origin": origin, "Sec-Fetch-Site": "same-origin"}
         assert client.post("/api/search", json={"ids": [1]}, headers=headers).status_code == status, origin
+
+
+@pytest.mark.parametrize(("allowed", "status"), [("photos.example", 403), ("photos.example:8443", 200)])
+def test_another_port_of_a_given_name_needs_the_word_of_the_browser_or_of_the_user(
+    index: ImageIndex, settings: Settings, allowed: str, status: int
+) -> None:
+    client = client_of(index, replace(settings, allowed_hosts=(allowed,)))
+    headers = {"Host": "127.0.0.1:8765", "Origin": "http://photos.example:8443"}  # http: browsers do not vouch
+    assert client.post("/api/search", json={"ids": [1]}, headers=headers).status_code == status
+    other = headers | {"Origin": "http://photos.example:8444"}
+    assert client.post("/api/search", json={"ids": [1]}, headers=other).status_code == 403
+    assert client.get(CLOSED, headers={"Host": "photos.example:8443"}).status_code == 200
 
 
 def test_no_answer_may_be_read_by_other_sites_or_run_what_is_not_ours(index: ImageIndex, settings: Settings) -> None:

@@ -210,6 +210,28 @@ def test_index_lists_unreadable_pictures_and_continues(
     assert "not indexed: bag/broken.jpg: " in err
 
 
+FOREIGN_TABLES = {"metadata.csv": "Album;Date\nHoliday;2024\n", "metadata.jsonl": "{broken\n"}
+
+
+@pytest.mark.parametrize("name", FOREIGN_TABLES)
+def test_a_foreign_table_is_named_once_and_the_pictures_are_indexed(
+    model_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (photos / name).write_text(FOREIGN_TABLES[name])
+    command = ("index", photos, "--model", model_folder, "--out", tmp_path / "new")
+    assert run_spq(*command) == 0
+    out, err = capsys.readouterr()
+    assert "60 added" in out
+    assert next(line for line in err.splitlines() if "metadata" in line).startswith(
+        f"note: {name}: not used: it has no "
+    )
+    assert err.count("metadata") == 1
+    assert run_spq(*command, "--json") == 0
+    out, err = capsys.readouterr()
+    assert [file for file, _ in json.loads(out)["remarks"]] == [name]
+    assert f"note: {name}: " in err
+
+
 def test_index_verifies_and_compacts_without_pictures_or_model(
     index_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -260,6 +282,20 @@ def test_a_name_that_is_not_utf8_is_shown_and_kept(
 def facts_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
+
+
+@pytest.mark.usefixtures("lite0_at_hand")
+def test_two_pictures_need_no_training(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(photos.rglob("*.png"))[:2]:
+        path.rename(few / path.name)
+    assert run_spq("index", few, "--out", tmp_path / "new") == 0
+    out, err = capsys.readouterr()
+    assert "2 pictures at 64 bits" in out
+    assert "codes are fitted to 2 pictures and altered copies; with many more, make the index again" in err
+    assert run_spq("search", tmp_path / "new", few / path.name) == 0
+    assert capsys.readouterr().out.splitlines()[0].split()[-1] == path.name
 
 
 @pytest.mark.usefixtures("lite0_at_hand")

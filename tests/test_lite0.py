@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from spq.common.files import user_cache
 from spq.config import BackboneConfig, load_recipe
 from spq.errors import WeightsError
 from spq.model import lite0
@@ -100,20 +98,3 @@ def test_the_extra_is_named_when_nothing_is_installed(cache: Path, not_installed
     untrained, width = make_backbone(BackboneConfig(name="lite0"))  # a model folder brings its own weights
     assert width == 1280
     assert untrained.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1280)
-
-
-def test_a_user_without_a_home_has_a_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("SPQ_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert user_cache() == tmp_path / ".cache" / "spq"
-
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", no_home)
-    assert user_cache().is_relative_to(tempfile.gettempdir())
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert user_cache() == tmp_path / "spq"
-    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "all"))
-    assert user_cache() == tmp_path / "all"

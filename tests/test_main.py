@@ -106,7 +106,11 @@ def test_an_unknown_command_is_refused_with_a_hint(tmp_path: Path, capfd: pytest
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (OSError(28, "No space left on device", "/full/model.safetensors"), 1, "No space left on device: /full/model"),
+        (
+            OSError(28, "No space left on device", "/full/model.safetensors"),
+            1,
+            "the disk is full: /full/model.safetensors; free",
+        ),
         (PermissionError(13, "Permission denied", "/locked"), 1, "Permission denied: /locked"),
         (OSError("a disk of its own kind"), 1, "a disk of its own kind"),
         (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 9 vs 1"), 1, "is the disk full?"),

@@ -68,9 +68,16 @@ def test_splits_above_the_classes_do_not_become_classes(tmp_path: Path) -> None:
     assert images.labels.tolist() == [0, 0, 1]
 
 
-@pytest.mark.parametrize("names", [("a.jpg", "hat/b.jpg", "shoe/c.jpg"), ("all/a.jpg", "all/b.jpg"), ("a.jpg",)])
-def test_pictures_outside_subfolders_or_all_in_one_have_no_labels(tmp_path: Path, names: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("names", [("a.jpg", "hat/b.jpg"), ("all/a.jpg", "all/b.jpg"), ("a.jpg",)])
+def test_pictures_of_one_folder_have_no_labels(tmp_path: Path, names: tuple[str, ...]) -> None:
     assert open_images(put(tmp_path, *names)).labels is None
+
+
+@pytest.mark.parametrize("stray", ["a.jpg", "zz.png"])
+def test_a_stray_picture_beside_class_folders_is_the_only_one_without_a_label(tmp_path: Path, stray: str) -> None:
+    images = open_images(put(tmp_path, stray, "hat/b.jpg", "shoe/c.jpg"))
+    assert images.class_names == ["hat", "shoe"]
+    assert dict(zip(images.ids, images.labels.tolist(), strict=True)) == {stray: -1, "hat/b.jpg": 0, "shoe/c.jpg": 1}
 
 
 def test_order_does_not_depend_on_the_order_of_creation(tmp_path: Path) -> None:
@@ -192,76 +199,6 @@ def test_a_file_too_large_for_memory_is_an_image_error(tmp_path: Path, monkeypat
     assert load_pixels(images, 4).kept.tolist() == [1]
 
 
-# ---- metadata.csv
-
-
-def test_metadata_gives_labels_and_other_columns_in_the_order_of_the_pictures(tmp_path: Path) -> None:
-    put(tmp_path, "a.jpg", "x/b.jpg")
-    (tmp_path / "metadata.csv").write_text(
-        "\ufefffile_name,label,price\nx/b.jpg,shoe,12.5\na.jpg,hat,\ngone.jpg,hat,1\n", "utf-8"
-    )
-    images = open_images(tmp_path)
-    assert images.class_names == ["hat", "shoe"]
-    assert images.labels.tolist() == [0, 1]
-    assert images.metadata == {"price": ["", "12.5"]}
-
-
-def test_metadata_with_several_labels_a_picture_is_multi_label(tmp_path: Path) -> None:
-    put(tmp_path, "a.jpg", "b.jpg", "c.jpg")
-    (tmp_path / "metadata.csv").write_text("file_name,labels\na.jpg,sky|sea\nb.jpg,sea; boat\n")
-    images = open_images(tmp_path)
-    assert images.class_names == ["boat", "sea", "sky"]
-    assert images.labels.tolist() == [[False, True, True], [True, True, False], [False, False, False]]
-
-
-def test_metadata_finds_accents_that_the_disk_spells_in_two_letters(tmp_path: Path) -> None:
-    put(tmp_path, "cafe\u0301.jpg", "tea.jpg")
-    (tmp_path / "metadata.csv").write_text("file_name,shop\ncaf\u00e9.jpg,north\n", "utf-8")
-    assert open_images(tmp_path).metadata == {"shop": ["north", ""]}
-
-
-def test_metadata_without_labels_keeps_its_columns(tmp_path: Path) -> None:
-    put(tmp_path, "x/a.jpg", "y/b.jpg")
-    (tmp_path / "metadata.csv").write_text("file_name,shop\nx/a.jpg,north\n")
-    images = open_images(tmp_path)
-    assert (images.labels, images.metadata) == (None, {"shop": ["north", ""]})
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"name,label\na.jpg,hat\n", "no column file_name, only name, label; add it"),
-        (b"", "no column file_name, only nothing"),
-        (b"file_name,label\n", "gives a.jpg no label; add a row"),
-        (b"file_name,price\nphotos/a.jpg,1\n", "names no picture of the folder, first photos/a.jpg; give paths below"),
-        (b"file_name,label\na.jpg,\xff\n", "is not a CSV file in UTF-8"),
-        (b'file_name,label\n"a.jpg,hat\n', "is not a CSV file in UTF-8"),
-    ],
-)
-def test_invalid_metadata_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
-    put(tmp_path, "a.jpg")
-    (tmp_path / "metadata.csv").write_bytes(content)
-    with pytest.raises(DataError, match=reason):
-        open_images(tmp_path)
-
-
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from([b"", b"file_name\n", b"file_name,label\na.jpg,", b"file_name,labels\na.jpg,"]),
-    st.one_of(st.binary(max_size=80), st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass"))),
-)
-def test_arbitrary_metadata_raises_nothing_but_data_error(tmp_path: Path, head: bytes, tail: bytes) -> None:
-    if not (tmp_path / "a.jpg").exists():
-        put(tmp_path, "a.jpg")
-    (tmp_path / "metadata.csv").write_bytes(head + tail)
-    message = ""
-    try:
-        open_images(tmp_path)
-    except DataError as error:
-        message = str(error)
-    assert len(message.splitlines()) <= 1
-
-
 # ---- Parquet
 
 
@@ -335,9 +272,15 @@ def test_parquet_of_plain_bytes_has_row_numbers_as_ids_and_a_missing_picture_is_
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ({"picture": [b"x"]}, "no column image, only picture; use the Hugging Face layout"),
-        ({"image": ["path.jpg"]}, "column image is string; use"),
-        ({"image": [{"path": "a"}]}, "column image holds no bytes"),
+        ({"picture": [b"x"]}, "no column of pictures, only picture; use the Hugging Face layout"),
+        ({"image": ["path.jpg"]}, "column image is string and holds no bytes; embed"),
+        ({"image": [{"path": "a"}]}, "column image is struct<path: string> and holds no bytes"),
+        ({"image": [{"bytes": "text"}]}, "column image is struct<bytes: string> and holds no bytes"),
+        (
+            {"img": pa.array([{"path": "a"}], pa.struct({"bytes": pa.binary(), "path": pa.string()}))},
+            "column img holds no bytes; embed the pictures",
+        ),
+        ({"a": [jpeg(1)], "b": [jpeg(2)]}, "several columns of pictures, a, b; rename the one to use to image"),
         ({"image": pa.array([], pa.binary())}, "the table has no rows"),
     ],
 )
@@ -345,6 +288,74 @@ def test_parquet_of_another_layout_is_refused(tmp_path: Path, table: dict[str, A
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=reason):
         open_images(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("column", ["img", "photo", "pixel_values"])
+@pytest.mark.parametrize("as_struct", [True, False])
+def test_the_only_picture_column_of_a_parquet_file_may_have_any_name(
+    tmp_path: Path, column: str, as_struct: bool
+) -> None:
+    pictures = [{"bytes": jpeg(v), "path": None} if as_struct else jpeg(v) for v in (10, 20)]
+    columns = {"vector": [b"\x00\x01", b"\x02"], column: pictures, "label": [1, None]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    images = open_images(tmp_path / "a.parquet")
+    assert [value_of(images, i) for i in range(2)] == [10, 20]
+    assert images.labels.tolist() == [1, -1]
+
+
+def test_image_is_the_picture_column_where_there_are_several(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"mask": [jpeg(1)], "image": [jpeg(9)], "depth": [jpeg(2)]}), tmp_path / "a.parquet")
+    images = open_images(tmp_path / "a.parquet")
+    assert (value_of(images, 0), dict(images.metadata)) == (9, {})
+    assert images.remarks == [
+        (str(tmp_path / "a.parquet"), "columns that are nested, or there twice, are not used: mask, depth")
+    ]
+
+
+def test_other_plain_columns_of_parquet_are_metadata_also_if_files_differ(tmp_path: Path) -> None:
+    boxes = [{"x": 1}, {"x": 2}]
+    first = {"image": [jpeg(1), jpeg(2)], "caption": ["a cat", None], "stars": [3, 4], "boxes": boxes, "label": [1, 0]}
+    second = {"place": ["Rome"], "img": [{"bytes": jpeg(3), "path": "c.jpg"}], "caption": ["a dog"]}
+    pq.write_table(pa.table(first), tmp_path / "p-1.parquet")
+    pq.write_table(pa.table(second), tmp_path / "p-2.parquet")
+    images = open_images(str(tmp_path / "p-*.parquet"))
+    assert images.metadata == {"caption": ["a cat", "", "a dog"], "stars": ["3", "4", ""], "place": ["", "", "Rome"]}
+    assert images.labels.tolist() == [1, 0, -1]
+    assert images.remarks[0][1].endswith("not used: boxes")
+    assert subset(images, [2, 0]).metadata["caption"] == ["a dog", "a cat"]
+    assert [value_of(images, i) for i in range(3)] == [1, 2, 3]
+
+
+def test_metadata_of_parquet_is_read_only_when_it_is_used(tmp_path: Path) -> None:
+    file = parquet(tmp_path / "a.parquet", [1, 2])
+    images = subset(open_images(file), [0])
+    file.unlink()
+    assert value_of(images, 0) == 1  # from memory
+    with pytest.raises(DataError, match=r"a\.parquet is not readable as Parquet"):
+        images.metadata["text"]
+
+
+def test_the_only_class_label_of_the_schema_is_the_label(tmp_path: Path) -> None:
+    def write(*columns: str) -> ImageSet:
+        table = pa.table({"image": [jpeg(1), jpeg(2)]} | {name: [1, 0] for name in columns})
+        feature = {name: {"names": ["hat", "tie"], "_type": "ClassLabel"} for name in columns}
+        note = json.dumps({"info": {"features": feature}}).encode()
+        pq.write_table(table.replace_schema_metadata({b"huggingface": note}), tmp_path / "a.parquet")
+        return open_images(tmp_path / "a.parquet")
+
+    images = write("category")
+    assert (images.labels.tolist(), images.class_names, dict(images.metadata)) == ([1, 0], ["hat", "tie"], {})
+    images = write("fine", "coarse")
+    assert (images.labels, images.metadata["fine"]) == (None, ["1", "0"])
+
+
+def test_a_row_with_only_a_path_is_an_image_error_that_names_it(tmp_path: Path) -> None:
+    rows = [{"bytes": jpeg(1), "path": "a.jpg"}, {"bytes": None, "path": "b.jpg"}]
+    pq.write_table(pa.table({"image": rows}), tmp_path / "a.parquet")
+    images = open_images(tmp_path / "a.parquet")
+    with pytest.raises(ImageError, match=r"row 1 of .* has only the path b\.jpg, without bytes; embed"):
+        images.read(1)
+    assert load_pixels(images, 4).kept.tolist() == [0]
 
 
 # ---- tar
@@ -408,9 +419,11 @@ def test_json_of_a_sample_may_have_one_label_or_several(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("beside", [{}, {"1.json": b"{not json"}, {"1.json": b"[" * 100_000}, {"1.txt": b"7"}])
-def test_a_tar_where_a_label_is_missing_has_none(tmp_path: Path, beside: dict[str, bytes]) -> None:
+def test_a_picture_of_a_tar_may_have_no_label(tmp_path: Path, beside: dict[str, bytes]) -> None:
     members = {"0.jpg": jpeg(0), "0.cls": b"1", "1.jpg": jpeg(1)} | beside
-    assert open_images(tar(tmp_path / "a.tar", members)).labels is None
+    assert open_images(tar(tmp_path / "a.tar", members)).labels.tolist() == [1, -1]
+    del members["0.cls"]
+    assert open_images(tar(tmp_path / "b.tar", members)).labels is None
 
 
 def test_equal_keys_of_several_tars_stay_distinct(tmp_path: Path) -> None:

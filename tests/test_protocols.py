@@ -285,3 +285,14 @@ def test_multi_label_queries_take_the_columns_of_the_gallery(tmp_path: Path) -> 
     protocol = custom_protocol(tmp_path / "gallery", tmp_path / "queries")
     assert protocol.queries.class_names == protocol.gallery.class_names == ["boat", "sea", "sky"]
     assert protocol.queries.labels.tolist() == [[False, False, True], [True, False, True]]
+
+
+def test_pictures_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    gallery, queries = classes(tmp_path / "gallery", "bag", "hat", "tie"), classes(tmp_path / "queries", "hat", "bag")
+    (gallery / "stray.png").write_bytes((gallery / "hat" / "q.png").read_bytes())
+    protocol = custom_protocol(gallery, queries)
+    assert (protocol.gallery.labels.min(), "stray.png" in protocol.gallery.ids) == (0, False)
+    assert protocol.gallery.remarks == [(str(gallery), "1 of 4 pictures have no label and are left out")]
+    assert protocol.queries.remarks == []
+    names = [protocol.gallery.class_names[label] for label in protocol.queries.labels]
+    assert names == [id_.split("/")[0] for id_ in protocol.queries.ids]

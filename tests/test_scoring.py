@@ -53,3 +53,13 @@ def test_an_answer_is_relevant_if_it_has_the_label_of_its_query() -> None:
         lambda q, top: found[:, :top], np.zeros((2, 4)), np.array([5, 6]), np.array([5, 6, 6]), 2
     )
     assert relevant.tolist() == [[True, False], [True, True]]
+
+
+def test_only_labelled_pictures_are_held_out() -> None:
+    images = subset(open_images("sample:train"), range(50))
+    images.labels = np.where(np.arange(50) < 30, images.labels, -1)
+    protocol = held_out_protocol(images)
+    assert (len(protocol.queries), len(protocol.gallery)) == (3, 27)
+    images.labels = np.full(50, -1)
+    with pytest.raises(DataError, match="has no labels"):
+        held_out_protocol(images)

@@ -32,7 +32,7 @@ def test_several_collections_are_one(photos: Path) -> None:
     assert open_images(images.source).ids == images.ids
 
 
-def test_class_names_are_kept_if_all_pictures_have_one(photos: Path) -> None:
+def test_class_names_are_kept_and_a_collection_without_labels_has_none(photos: Path) -> None:
     copy = photos.parent / "more"
     (copy / "bag").mkdir(parents=True)
     (copy / "new").mkdir()
@@ -41,7 +41,8 @@ def test_class_names_are_kept_if_all_pictures_have_one(photos: Path) -> None:
     images = open_images([photos, copy])
     assert images.labels is not None
     assert [images.class_names[n] for n in images.labels[-2:]] == ["bag", "new"]
-    assert open_images([photos / "bag", copy]).labels is None  # the pictures of a class folder have no label
+    images = open_images([photos / "bag", copy])  # the pictures of a class folder have no label
+    assert images.labels.tolist() == [-1] * (len(images) - 2) + [0, 1]
 
 
 def test_facts_of_one_collection_are_empty_for_the_others(photos: Path) -> None:

@@ -344,3 +344,15 @@ def test_moved_pictures_are_found_at_their_new_place(photos: Path, tiny_model: M
         assert index.sync(moved).unchanged == 60
     with ImageIndex.open(tmp_path / "i") as again:
         assert again.info()["source"] == str(moved)
+
+
+def test_a_picture_without_a_label_has_none_in_the_index(tiny_model: Model, photos: Path, tmp_path: Path) -> None:
+    next(photos.rglob("*.png")).rename(photos / "stray.png")
+    with ImageIndex.build(tmp_path / "j", tiny_model, photos) as index:
+        assert "label" not in index.store.item("stray.png").metadata
+        with_label = [item for item in index.store.items() if item.metadata.get("label")]
+        assert len(with_label) == len(index) - 1
+        (photos / "metadata.csv").write_text("Album\nx\n")
+        report = index.sync(open_images(photos))
+        assert [file for file, _ in report.remarks] == ["metadata.csv"]
+        assert report.described == 0

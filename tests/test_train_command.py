@@ -81,9 +81,13 @@ def test_several_folders_become_one_collection(
     recipe_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = write_photos(tmp_path / "other")
+    (other / "metadata.csv").write_text("Album\nHoliday\n")
     words = ("train", photos, other, "--out", tmp_path / "m", "--recipe", recipe_file, "--epochs", 1, "--device", "cpu")
     assert run_spq(*words, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 2 * len(open_images(photos))
+    out, err = capsys.readouterr()
+    assert json.loads(out)["images"] == 2 * len(open_images(photos))
+    assert "note: other/metadata.csv: not used: it has no column file_name, only Album; " in err
+    assert json.loads(out)["remarks"][0][0] == "other/metadata.csv"
 
 
 def test_options_that_a_resumed_training_ignores_are_reported(
@@ -156,6 +160,23 @@ WRONG = [
     ),
     ("train {p} --out {t}/new --start {t}/nowhere", 1, "no model at"),
 ]
+
+
+@pytest.mark.parametrize("count", [1, 15])
+@pytest.mark.parametrize("options", [(), ("--recipe", "fast"), ("--recipe", "pq")])
+def test_too_few_pictures_are_sent_to_the_way_without_training(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, options: tuple[str, ...]
+) -> None:
+    few = tmp_path / "my few"
+    few.mkdir()
+    for path in sorted(photos.rglob("*.png"))[:count]:
+        path.rename(few / path.name)
+    assert run_spq("train", few, "--out", tmp_path / "m", *options) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(f"spq: {count} picture")
+    assert f"training needs 16; search them without training: spq index '{few}' --out INDEX" in said
+    assert not (tmp_path / "m").exists()
 
 
 def test_train_refuses_in_one_line_and_writes_nothing(

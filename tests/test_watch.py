@@ -64,6 +64,25 @@ def test_new_changed_and_vanished_pictures_are_seen_and_told(index: ImageIndex, 
         assert answer.json()["hits"][0]["path"] == "new.png"
 
 
+def test_a_broken_table_does_not_stop_the_watch_and_is_logged_once(
+    index: ImageIndex, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "spq.serve")
+    (photos / "metadata.csv").write_text("Album\nHoliday\n")
+    with client_of(index, tmp_path, watch=True) as client:
+        for colour in ("crimson", "gold"):
+            Image.new("RGB", (50, 40), colour).save(photos / f"{colour}.png")
+            until(client, lambda status, name=f"{colour}.png": name in paths(client))
+        assert client.get("/api/status").json()["sync_error"] is None
+    said = [record.getMessage() for record in caplog.records if "metadata.csv" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith("note: metadata.csv: not used: it has no column file_name, only Album")
+
+
+def paths(client: TestClient) -> list[str]:
+    return [item["path"] for item in client.get("/api/browse", params={"limit": 100}).json()["items"]]
+
+
 def test_what_another_process_writes_is_seen_without_watch(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
     with client_of(index, tmp_path) as client:
         before = until(client, lambda status: status["images"] == 60)

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from spq.common.files import scratch_place
 from spq.config import DEFAULT, BackboneConfig, Recipe, TrainConfig, load_recipe
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.errors import ConfigError
-from spq.model.model import Model
+from spq.model.model import MODEL_BYTES, Model
 
 if TYPE_CHECKING:
     from spq.training.automatic import Choice
@@ -71,7 +72,7 @@ class SPQ(Model):
         if out is not None:
             model = run(source, config, out, known)
         else:
-            with tempfile.TemporaryDirectory(prefix="spq-") as folder:
+            with tempfile.TemporaryDirectory(prefix="spq-", dir=scratch_place(MODEL_BYTES)) as folder:
                 model = run(source, config, folder, known)
         return cls(model.network, model.config, model.training)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spq.cli.describe import counted
+from spq.cli.describe import counted, listed
 from spq.cli.failures import when_stopped
 from spq.cli.options import SEED, AsJson, Threads
 from spq.cli.output import note
@@ -62,6 +62,7 @@ def run_demo(folder: str | None, out: Path, minutes: float, seed: int, say: Call
 
     gallery = open_images(folder or "sample:train")
     new = _prepare(out)
+    say(listed("note", gallery.remarks))
     say(f"1/3  training on {counted(len(gallery), 'picture')} for {counted(minutes, 'minute')}, without labels")
     try:
         model = _train(gallery, out / "model", minutes, seed, SIDE_OF_PHOTOS if folder else SIDE_OF_SAMPLE)

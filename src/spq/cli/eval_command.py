@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from spq.cli.describe import listed
 from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import AsJson, ModelFolder, ShorterBits, Threads
 from spq.cli.output import note
@@ -43,6 +44,8 @@ def evaluate(
 
     check_folder("--plots", plots)
     chosen = load_protocol(protocol, root=root) if protocol else custom_protocol(str(gallery), str(queries))
+    remarks = [*chosen.gallery.remarks, *chosen.queries.remarks]
+    note(listed("note", remarks))
     from spq.api import SPQ
     from spq.cli.progress import Stages
     from spq.evaluation.evaluate import evaluate as run_evaluation
@@ -55,4 +58,4 @@ def evaluate(
     if plots:
         for path in report.save_plots(plots):
             note(f"wrote {path}")
-    print(json.dumps(report.to_dict()) if as_json else report.table())
+    print(json.dumps({**report.to_dict(), "remarks": remarks}) if as_json else report.table())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ def explanation(error: Exception) -> tuple[str, int] | None:
         return "out of memory; use fewer pictures, or a smaller --image-size", 1
     if isinstance(error, OSError):
         place = f": {error.filename}" if error.filename else ""
+        if error.errno == errno.ENOSPC:
+            return f"the disk is full{place}; free some space, or set TMPDIR to a folder on another disk", 1
         return f"{error.strerror or error}{place}", 1
     return None
 

@@ -103,6 +103,7 @@ def index(
         )
     sizes, facts = _compact(out, wait) if compact else (None, facts)
     faults, facts = _verify(out, facts) if verify else (None, facts)
+    note(listed("note", report.remarks) if report else "")
     if as_json:
         shown = {"index": str(out)} | ({} if faults else facts | (asdict(report) if report else {}))
         print(json.dumps(shown | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if verify else {})))

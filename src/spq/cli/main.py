@@ -27,6 +27,7 @@ from spq.cli.search_command import search
 from spq.cli.serve_command import serve
 from spq.cli.train_command import train
 from spq.cli.weights_command import weights
+from spq.common.files import set_library_caches
 from spq.common.parallel import wait_passively
 from spq.errors import SPQError
 
@@ -58,6 +59,7 @@ app.command()(demo)
 def main() -> None:
     """Run the command line of this process, and exit with its status."""
     wait_passively()
+    set_library_caches()
     sys.exit(run(sys.argv[1:]))
 
 

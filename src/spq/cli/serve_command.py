@@ -23,7 +23,7 @@ from spq.cli.indexing import (
 )
 from spq.cli.options import SOURCES, Exclude, FollowLinks, Include, MaxPixels, Threads
 from spq.cli.output import note
-from spq.common.files import has_home
+from spq.common.files import can_be_written, lasting_cache
 from spq.errors import ConfigError
 
 FIRST = 2000  # pictures that are encoded before the page opens; the others follow while it is open
@@ -77,20 +77,28 @@ def serve(
         raise ConfigError(f"{images[0]} is an index; omit --index, --exclude and --include, or give its pictures")
     from spq.web.server.app import Settings, check_address
     from spq.web.server.app import serve as run_server
+    from spq.web.server.settings import default_cache
 
-    settings = Settings(host, port, token, bool(watch) if has_own else watch is not False, tuple(allow_host or ()))
+    follows = bool(watch) if has_own else watch is not False
+    settings = Settings(host, port, token, follows, tuple(allow_host or ()), cache=cache or default_cache())
     if max_pixels is not None:
         settings = replace(settings, max_pixels=max_pixels)
-    if cache is not None:
-        settings = replace(settings, cache=cache)
-    elif not has_home():
-        note(f"you have no home folder, so thumbnails are kept in {settings.cache}; --cache names another")
+    note(_without_cache(settings.cache) if cache is None else "")
     if has_own:
         folder = Path(images[0])
     else:
         check_address(settings)
         folder = _index_of(images, index, patterns)
     run_server(folder, settings, open_, note)
+
+
+def _without_cache(thumbnails: Path) -> str:
+    """A line for a user without a cache folder that lasts."""
+    if lasting_cache():
+        return ""
+    if can_be_written(thumbnails):
+        return f"no cache folder of yours can be written, so thumbnails are in {thumbnails}; --cache names another"
+    return "no cache folder can be written, so thumbnails are made again for each request; --cache names one"
 
 
 def _index_of(names: list[str], given: Path | None, patterns: Patterns) -> Path:
@@ -109,6 +117,7 @@ def _index_of(names: list[str], given: Path | None, patterns: Patterns) -> Path:
     source = open_collection(names, patterns, None)
     note(passed_over(source.aside))
     note(listed("left out", [*source.unlisted, *source.unopened]))
+    note(listed("note", source.remarks))
     first = some_of(source, FIRST)
     _, facts = update(IndexTask(folder, first, again=again))
     later = f"; the other {len(source) - len(first):,} follow while the page is open" if first is not source else ""

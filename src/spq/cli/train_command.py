@@ -15,7 +15,9 @@ from spq.cli.indexing import Patterns, command
 from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, MaxPixels, Threads
 from spq.cli.output import note
 from spq.config import DEFAULT, Recipe, load_recipe
-from spq.errors import StoppedError
+from spq.errors import ConfigError, StoppedError
+
+LEAST = 16  # pictures, as in spq.training.context, which loads torch
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
@@ -86,13 +88,29 @@ def train(
         source = open_images(images, *patterns)
         note(passed_over(source.aside))
         note(listed("left out", [*source.unlisted, *source.unopened]))
+        note(listed("note", source.remarks))
+        _check_count(source, patterns)
         config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume)
         names = {"device": device, "resume": resume, "tensorboard": tensorboard, "began": began}
         model = _train(source, config, out, start, checked=chosen and config.train.frozen, **names)
     except KeyboardInterrupt:
         raise StoppedError(f"stopped; {_kept(again, out, config)}") from None
-    facts = _facts(out, model)
+    facts = {**_facts(out, model), "remarks": source.remarks}
     print(json.dumps(facts) if as_json else _text(facts))
+
+
+def _check_count(source: ImageSet, patterns: Patterns) -> None:
+    """Refuse a collection that is too small to learn from.
+
+    Raises:
+        ConfigError: it names the way without training.
+    """
+    if len(source) < LEAST:
+        without = command("spq", "index", *source.source.names, "--out", "INDEX", patterns=patterns)
+        raise ConfigError(
+            f"{counted(len(source), 'picture')} in {source.name}, and training needs {LEAST}; search them without "
+            f"training: {without}"
+        )
 
 
 def _chosen(source: ImageSet, options: dict[str, Any], device: str) -> Recipe:

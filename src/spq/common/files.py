@@ -1,32 +1,101 @@
-"""Files: the user's cache folder, and a file replaced in one step, so that a reader never sees half of it."""
+"""Files: cache folders of the user, and a file replaced in one step, so that a reader never sees half of it."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+LIBRARIES = {  # what other libraries keep below the user's cache folder, by the variable that names another place
+    "HF_HOME": "huggingface",
+    "TORCH_HOME": "torch",
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+}
 
 
 def user_cache() -> Path:
     """Return the folder of all that can be made again: `$SPQ_CACHE`, else `spq` of the user's cache folder.
 
-    A user without a home, as in some containers, gets a folder of temporary files.
+    A user without a cache folder that can be written, as in some containers, gets a folder of temporary files. Writing fails
+    below the returned path if no folder at all can be written.
     """
+    return lasting_cache() or _temporary_cache()
+
+
+def lasting_cache() -> Path | None:
+    """Return the cache folder that is still there at the next login; None if the user has none that can be written."""
     if given := os.environ.get("SPQ_CACHE"):
         return Path(given)
-    if cache := os.environ.get("XDG_CACHE_HOME"):
-        return Path(cache) / "spq"
-    if has_home():
-        return Path.home() / ".cache" / "spq"
-    return Path(tempfile.gettempdir()) / f"spq-{os.getuid()}"
+    return next(filter(can_be_written, _places("spq")), None)
 
 
-def has_home() -> bool:
-    """Whether the system knows a home of this user."""
-    try:
-        return bool(Path.home())
-    except RuntimeError:
-        return False
+def cached_file(name: str) -> Path:
+    """Return a file in a cache folder: where it is, also if nothing can be written there, else where it can be kept."""
+    given = os.environ.get("SPQ_CACHE")
+    there = () if given else (place / name for place in _places("spq") if _exists(place / name))
+    return next(iter(there), user_cache() / name)
+
+
+def set_library_caches() -> None:
+    """Give other libraries places for their caches where the usual ones are neither there nor can be made.
+
+    Without this, some of them fail, and others write to the working directory.
+    """
+    for variable, name in LIBRARIES.items():
+        usual = _places(name)[:1]  # libraries try no second one
+        if variable not in os.environ and not any(_exists(place) or can_be_written(place) for place in usual):
+            os.environ[variable] = str(user_cache() / name)
+
+
+def _places(name: str) -> list[Path]:
+    """Return a folder of this name in the user's cache folders. A relative path is none of them, as XDG demands."""
+    found = [Path(os.environ.get("XDG_CACHE_HOME", ""))]
+    with suppress(RuntimeError):  # no home
+        found.append(Path.home() / ".cache")
+    return [folder / name for folder in found if folder.is_absolute()]
+
+
+def _temporary_cache() -> Path:
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    with suppress(OSError):  # no folder for temporary files
+        folder = Path(tempfile.gettempdir()) / f"spq-{user}"
+        if not folder.exists() or user == "user" or folder.stat().st_uid == user:  # else somebody else has made it
+            return folder
+    return Path(os.devnull) / "spq"
+
+
+def scratch_place(needed: int) -> Path:
+    """Return a folder for temporary files: that of the system, or a cache folder if there is no room for so many bytes.
+
+    Raises:
+        OSError: no such folder can be written.
+    """
+    found = []
+    for place_of in (tempfile.gettempdir, user_cache):
+        with suppress(OSError):  # it cannot be written
+            place = Path(place_of())
+            place.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(place).free if can_be_written(place) else 0
+            if free >= needed:
+                return place
+            found += [(free, place)] * bool(free)
+    if not found:
+        raise OSError(errno.EROFS, "no folder for temporary files can be written; set TMPDIR to one with room")
+    return max(found)[1]
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether files can be written to a folder, or the folder can be made."""
+    place = next((place for place in (folder, *folder.absolute().parents) if _exists(place)), folder)
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 (a Path raises where a folder may not be entered)
 
 
 def expanded(path: str) -> Path:
@@ -42,6 +111,17 @@ def expanded(path: str) -> Path:
         return given.expanduser()
     except RuntimeError:  # no such user, or no home
         return given
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names of a folder to the disk, where the system can: Windows opens no folders."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class Replacing:

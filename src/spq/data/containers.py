@@ -11,78 +11,196 @@ from typing import Any
 import numpy as np
 
 from spq.common.text import name_to_id
-from spq.data.decode import first_line
+from spq.data.decode import first_line, load_image
 from spq.data.formats import EXTENSIONS
-from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers, multi_hot
+from spq.data.image_set import NO_LABEL, ImageSet, Labels, LazyColumns, changed_at, multi_hot
+from spq.data.metadata import gapped
+from spq.data.table_files import arrow_errors, as_text, listed, plain_columns
 from spq.errors import DataError, ImageError
 
+PROBED = 20  # values of a binary column that are tried as pictures
 MAX_CLASSES = 1_000_000  # larger labels are not class numbers but names, such as customer numbers
 
 
 class ParquetImages(ImageSet):
-    """Column `image: struct<bytes, path>` or plain binary, and an optional column `label` (int, string or a list).
+    """A column of pictures: `struct<bytes, path>` or plain binary, `image` if there are several. Other columns are metadata.
 
-    The encoded bytes stay in Arrow's memory, in the chunks of the file: 50,000 CIFAR pictures take 16 MB.
+    Labels (int, string or a list) are in column `label` or `labels`, else in the only column that the schema of Hugging Face
+    calls a ClassLabel. The encoded bytes stay in Arrow's memory, in the chunks of the file: 50,000 CIFAR pictures take 16 MB.
+    Other columns are read when they are needed.
     """
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
-            schemas = [pq.read_schema(file).names for file in files]
-            columns = [column for column in ("image", "label") if all(column in names for names in schemas)]
-            if "image" not in columns:
-                found = ", ".join(schemas[0])
-                raise DataError(f"{name} has no column image, only {found}; use the Hugging Face layout")
-            table = pa.concat_tables([pq.read_table(file, columns=columns, memory_map=True) for file in files])
-            labels, class_names = _labels(table["label"].to_pylist()) if "label" in columns else (None, [])
-            class_names = _stored_names(pq.read_schema(files[0]).metadata, labels) or class_names
-            self.chunks, paths = _bytes_and_paths(name, table["image"])
-        except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+            self.parts = [_Part(name, file) for file in files]
+            self.chunks = [chunk for part in self.parts for chunk in part.pictures]
+            self.paths = [path for part in self.parts for path in part.paths]
+            if not self.paths:
+                raise DataError(f"no pictures in {name}; the table has no rows")
+            if all(chunk.null_count == len(chunk) for chunk in self.chunks):
+                raise DataError(f"{name}: column {self.parts[0].column} holds no bytes; embed the pictures when saving")
+            column = _label_column(self.parts)
+            labels, class_names = _labels(self._column(column)) if column else (None, [])
+        except arrow_errors() as error:
             raise DataError(f"{name} is not readable as Parquet: {first_line(error)}; save it again") from None
-        if not len(table):
-            raise DataError(f"no pictures in {name}; the table has no rows")
+        class_names = next((n for part in self.parts if (n := part.class_names(column, labels))), class_names)
         self.ends = np.cumsum([len(chunk) for chunk in self.chunks])
         self.mtime = max(changed_at(file.stat()) for file in files)
-        super().__init__(name, _unique(paths, len(table)), labels, class_names)
+        names = dict.fromkeys(name for part in self.parts for name in part.plain if name != column)
+        facts = LazyColumns(list(names), self._texts)
+        super().__init__(name, _unique(self.paths, len(self.paths)), labels, class_names, facts)
+        nested = dict.fromkeys(name for part in self.parts for name in part.skipped)
+        if nested:
+            self.remarks = [(name, f"columns that are nested, or there twice, are not used: {listed(list(nested))}")]
+
+    def _column(self, name: str) -> list[Any]:
+        return [value for part in self.parts for value in part.values(name)]
+
+    def _texts(self, name: str) -> Sequence[str]:
+        return [as_text(value) for value in self._column(name)]
 
     def _cell(self, position: int) -> Any:
         number = int(np.searchsorted(self.ends, position, "right"))
         return self.chunks[number][position - int(self.ends[number])]  # negative: counted from the end of the chunk
 
     def read(self, position: int) -> bytes:
-        return self._cell(position).as_py() or b""
+        data = self._cell(position).as_py()
+        if data is None and self.paths[position]:
+            raise ImageError(
+                f"row {position} of {self.name} has only the path {self.paths[position]}, without bytes; "
+                "embed the pictures when saving"
+            )
+        return data or b""
 
     def stat(self, position: int) -> tuple[int, int]:
         return len(self._cell(position).as_buffer() or b""), self.mtime
 
 
-def _stored_names(metadata: dict[bytes, bytes] | None, labels: Labels | None) -> list[str]:
-    """Read class names that Hugging Face's datasets stores with the schema; an empty list if they do not fit the labels."""
-    try:
-        stored = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-        names = [str(name) for name in stored["info"]["features"]["label"]["names"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return []
-    fit = labels is not None and labels.ndim == 1 and labels.max(initial=0) < len(names) == len(set(names))
-    return names if fit else []
+class _Part:
+    """One file of a Parquet collection.
+
+    Attributes:
+        column: the name of the picture column. pictures: its arrays of bytes, one for each chunk: one array could exceed Arrow's
+            2 GB. paths: of each picture, or None.
+        plain: the other columns that have a text. skipped: columns that have none.
+    """
+
+    def __init__(self, name: str, file: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self.file, self.schema = file, pq.read_schema(file)
+        self.column = _picture_column(name, file, self.schema)
+        table = pq.read_table(file, columns=[self.column], memory_map=True)
+        self.pictures, self.paths = _bytes_and_paths(table[self.column])
+        self.plain = [column for column in plain_columns(self.schema) if column != self.column]
+        self.skipped = [column for column in self.schema.names if column not in (self.column, *self.plain)]
+
+    def values(self, column: str) -> list[Any]:
+        """The values of a column; None for each row if the file lacks it."""
+        import pyarrow.parquet as pq
+
+        if column not in self.plain:
+            return [None] * len(self.paths)
+        try:
+            found: list[Any] = pq.read_table(self.file, columns=[column], memory_map=True)[column].to_pylist()
+        except arrow_errors() as error:
+            raise DataError(f"{self.file} is not readable as Parquet: {first_line(error)}; save it again") from None
+        if len(found) != len(self.paths):
+            raise DataError(f"{self.file} was changed while it was read; try again")
+        return found
+
+    def features(self) -> dict[str, Any]:
+        """What Hugging Face's datasets stores with the schema: a description of each column."""
+        try:
+            stored = json.loads((self.schema.metadata or {}).get(b"huggingface", b"{}"))
+            return dict(stored["info"]["features"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return {}
+
+    def class_names(self, column: str, labels: Labels | None) -> list[str]:
+        """Class names that the schema stores for a label column; an empty list if they do not fit the labels."""
+        try:
+            names = [str(name) for name in self.features()[column]["names"]]
+        except (KeyError, TypeError):
+            return []
+        fit = labels is not None and labels.ndim == 1 and labels.max(initial=0) < len(names) == len(set(names))
+        return names if fit else []
 
 
-def _bytes_and_paths(name: str, column: Any) -> tuple[list[Any], list[str | None]]:
-    """Return the binary arrays of an image column, one for each chunk, and its paths. One array could exceed Arrow's 2 GB."""
+def _label_column(parts: Sequence[_Part]) -> str:
+    """Return the column of labels, or nothing."""
+    for column in ("label", "labels"):
+        if any(column in part.plain for part in parts):
+            return column
+    features = {name: value for part in parts for name, value in part.features().items() if name in part.plain}
+    named = [name for name, value in features.items() if isinstance(value, dict) and value.get("_type") == "ClassLabel"]
+    return named[0] if len(named) == 1 else ""
+
+
+def _picture_column(name: str, file: Path, schema: Any) -> str:
+    """Return the column that holds pictures: `image`, else the only struct with bytes, else the only binary one with a picture.
+
+    Raises:
+        DataError: there is none, or several.
+    """
+    names: list[str] = [field.name for field in schema if schema.names.count(field.name) == 1]
+    structs = [column for column in names if _holds_bytes(schema.field(column).type)]
+    binary = [column for column in names if _is_binary(schema.field(column).type)]
+    if "image" in [*structs, *binary]:
+        return "image"
+    found = structs or [column for column in binary if _has_picture(file, column)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{name} has several columns of pictures, {listed(found)}; rename the one to use to image")
+    if "image" in names:
+        kind = schema.field("image").type
+        raise DataError(f"{name}: column image is {kind} and holds no bytes; embed the pictures when saving")
+    raise DataError(f"{name} has no column of pictures, only {listed(schema.names)}; use the Hugging Face layout")
+
+
+def _holds_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_struct(kind)) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
+
+
+def _is_binary(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _has_picture(file: Path, column: str) -> bool:
+    """Whether one of the first values that are not empty is a picture."""
+    import pyarrow.parquet as pq
+
+    tried = 0
+    with pq.ParquetFile(file) as opened:
+        for batch in opened.iter_batches(PROBED, columns=[column]):
+            for value in filter(None, batch.column(0).to_pylist()):
+                tried += 1
+                try:
+                    load_image(value, 32, column)
+                except ImageError:
+                    continue
+                return True
+            if tried >= PROBED:
+                return False
+    return False
+
+
+def _bytes_and_paths(column: Any) -> tuple[list[Any], list[str | None]]:
+    """Return the binary arrays of a picture column, one for each chunk, and its paths."""
     import pyarrow as pa
 
-    if pa.types.is_struct(column.type):
-        if column.type.get_field_index("bytes") < 0:
-            raise DataError(f"{name}: column image holds no bytes; embed the pictures when saving")
-        paths: list[str | None] = [None] * len(column)
-        if column.type.get_field_index("path") >= 0:
-            paths = [path for chunk in column.chunks for path in chunk.field("path").to_pylist()]
-        return [chunk.field("bytes") for chunk in column.chunks], paths
-    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
-        raise DataError(f"{name}: column image is {column.type}; use the Hugging Face layout, struct<bytes, path>")
-    return column.chunks, [None] * len(column)
+    if not pa.types.is_struct(column.type):
+        return column.chunks, [None] * len(column)
+    paths: list[str | None] = [None] * len(column)
+    index = column.type.get_field_index("path")
+    if index >= 0 and pa.types.is_string(column.type.field(index).type):
+        paths = [path for chunk in column.chunks for path in chunk.field("path").to_pylist()]
+    return [chunk.field("bytes") for chunk in column.chunks], paths
 
 
 class TarImages(ImageSet):
@@ -162,14 +280,17 @@ def _label(extension: str, content: bytes, known: Any) -> Any:
 
 
 def _labels(values: list[Any]) -> tuple[Labels | None, list[str]]:
-    if not values or any(value is None or value == -1 for value in values):  # -1: Hugging Face's "no label"
+    """Return labels and class names; None, NaN and Hugging Face's -1 are no label."""
+    has_none = [value is None or value == -1 or value != value for value in values]
+    known = [value for value, is_none in zip(values, has_none, strict=True) if not is_none]
+    if not known:
         return None, []
-    if all(isinstance(value, int) and 0 <= value < MAX_CLASSES for value in values):
-        numbers = np.array(values, np.int64)
+    if all(isinstance(value, int) and 0 <= value < MAX_CLASSES for value in known):
+        numbers = np.array([NO_LABEL if is_none else v for v, is_none in zip(values, has_none, strict=True)], np.int64)
         return numbers, [str(number) for number in range(int(numbers.max()) + 1)]
-    if all(isinstance(value, list) for value in values):
-        return multi_hot(values)
-    return class_numbers([str(value) for value in values])
+    if all(isinstance(value, list) for value in known):
+        return multi_hot([value or () for value in values])
+    return gapped(["" if is_none else str(value) for value, is_none in zip(values, has_none, strict=True)])
 
 
 def _unique(names: Sequence[str | None], count: int) -> list[str]:

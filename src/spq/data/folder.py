@@ -1,20 +1,23 @@
-"""A folder of pictures: recursive, in a fixed order, labelled by its subfolders or by a table in the folder."""
+"""A folder of pictures: recursive, in a fixed order."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 
 from spq.common.text import name_to_id
 from spq.data.formats import NEEDS_EXTRA, NEEDS_HEIF, kind_of, needs_heif, read_file, register_heif, suffix_of
-from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers, limited
-from spq.data.metadata import find_table, read_table
+from spq.data.image_set import ImageSet, changed_at, limited
+from spq.data.metadata import describe
 from spq.data.rules import Rules, holds_own
 from spq.data.walk import PICTURE, Aside, walk
 from spq.errors import AbsentError, DataError, ImageError
 
 NOT_REGULAR = "not a regular file"
+
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # of Windows
 
 
 class FolderImages(ImageSet):
@@ -25,8 +28,8 @@ class FolderImages(ImageSet):
 
     There may be none, if `rules` leave out all.
 
-    Labels come from `metadata.csv` or `metadata.parquet`. Without a table they are the names of the parent folders, if every
-    picture is in a subfolder. Training never reads labels.
+    Labels come from the tables beside the pictures, else they are the names of the folders that the pictures are in. Training
+    never reads labels.
     """
 
     def __init__(self, name: str, root: Path, rules: Rules | None = None) -> None:
@@ -46,12 +49,9 @@ class FolderImages(ImageSet):
         if not (ids or found.left_out):
             raise AbsentError(f"no pictures in {name}; {_hint(unlisted, unopened, found.aside)}", bool(unlisted))
         self.root = root
-        table = find_table(root) if ids else None
-        if table:
-            super().__init__(name, ids, *read_table(table, ids))
-        else:
-            labels, names = _parents(ids, [path for path, _ in found.aside.absent])
-            super().__init__(name, ids, labels, names)
+        told = describe(root, ids, [path for path, _ in found.aside.absent])
+        super().__init__(name, ids, told.labels, told.class_names, told.metadata)
+        self.remarks = told.remarks
         self.unlisted, self.unopened, self.aside = unlisted, unopened, found.aside.as_ids()
 
     def read(self, position: int) -> bytes:
@@ -97,7 +97,8 @@ def file_of(root: Path, id_: str, rules: Rules | None = None) -> Path | None:
     """
     rules = replace(rules or Rules(), root=root.absolute().name)
     parts = id_.split("/")
-    if "\\" in id_ or "\0" in id_ or any(part in ("", ".", "..") for part in parts):
+    is_plain = "\\" not in id_ and "\0" not in id_ and not any(part in ("", ".", "..") for part in parts)
+    if not is_plain or not leads_below(root, parts):
         return None
     path = root.joinpath(*parts)
     if kind_of(path.name) != PICTURE or not rules.takes(id_):
@@ -108,6 +109,19 @@ def file_of(root: Path, id_: str, rules: Rules | None = None) -> Path | None:
     below = [parent.name for parent in above[1:]]
     is_own = any(holds_own(str(f), name, f == root) for f, name in zip(above, [*below, ""], strict=True))
     return path if not is_own and path.is_file() else None
+
+
+def leads_below(root: PurePath, parts: Sequence[str]) -> bool:
+    r"""Whether names are files below a folder, by the rules of its system: on Windows, `C:a` is on a drive and `nul` a device.
+
+    >>> from pathlib import PurePosixPath, PureWindowsPath
+    >>> leads_below(PureWindowsPath(r"D:\photos"), ["C:a.jpg"]), leads_below(PurePosixPath("/photos"), ["C:a.jpg"])
+    (False, True)
+    """
+    if root.joinpath(*parts).parts != (*root.parts, *parts):
+        return False
+    names = (part.partition(".")[0].rstrip().lower() for part in parts)
+    return not isinstance(root, PureWindowsPath) or not (":" in "".join(parts) or DEVICES.intersection(names))
 
 
 def _below(root: Path, error: OSError) -> str:
@@ -130,11 +144,3 @@ def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], asid
     if aside.skipped:
         return f"those in {min(aside.skipped)} are passed over; name it in `include` to take them"
     return "give a folder with JPEG or PNG files"
-
-
-def _parents(ids: list[str], absent: list[str]) -> tuple[Labels | None, list[str]]:
-    """Labels by the parent folders. A folder whose disk is absent is one of them, so that the others keep their labels."""
-    parents = [i.split("/")[-2] if "/" in i else "" for i in ids]
-    if all(parents) and len({*parents, *(path.split("/")[-1] for path in absent)}) > 1:
-        return class_numbers(parents)
-    return None, []

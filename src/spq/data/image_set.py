@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from PIL import Image
 from spq.data.decode import load_image
 from spq.data.source import Source
 from spq.data.walk import Aside
+from spq.errors import DataError
 
 Labels = NDArray[np.int64] | NDArray[np.bool_]
+NO_LABEL = -1  # instead of a class number
 
 
 class ImageSet:
@@ -25,12 +27,14 @@ class ImageSet:
         name: as given by the user.
         source: what opens the collection again.
         ids: unique; the path below the folder with `/`, or the key in the container.
-        labels: (N,) int64 class numbers, (N, L) bool for multi-label, or None. Training never reads them.
+        labels: (N,) int64 class numbers, where NO_LABEL is none; (N, L) bool for multi-label; or None. Training never reads
+            them.
         class_names: names of the class numbers or columns.
-        metadata: other columns of `metadata.csv` or `.parquet`, each of length N.
+        metadata: other columns of the tables beside the pictures, each of length N; an empty cell is "".
         unlisted: (folder, reason) of folders that cannot be listed and may have more pictures; `.` if the folder is unknown.
         unopened: (path, reason) of files in a picture format that is not supported here, and of pipes and devices.
         aside: what lies beside the pictures in folders: what was passed over, and folders whose disk may not be mounted.
+        remarks: (file, remark) of what else was found but not used, such as a broken table.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class ImageSet:
         ids: Sequence[str],
         labels: Labels | None = None,
         class_names: Sequence[str] = (),
-        metadata: dict[str, list[str]] | None = None,
+        metadata: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.name, self.ids, self.labels = name, list(ids), labels
         self.source = Source((name,))
@@ -47,6 +51,7 @@ class ImageSet:
         self.unlisted: list[tuple[str, str]] = []
         self.unopened: list[tuple[str, str]] = []
         self.aside = Aside()
+        self.remarks: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,6 +106,29 @@ def limited(time_ns: int) -> int:
     return max(-(2**63), min(2**63 - 1, time_ns))
 
 
+class LazyColumns(Mapping[str, Sequence[str]]):
+    """Columns that are read when they are used; training uses none of them.
+
+    Args:
+        read: the column of a name.
+    """
+
+    def __init__(self, names: Sequence[str], read: Callable[[str], Sequence[str]]) -> None:
+        self._read = read
+        self._columns: dict[str, Sequence[str] | None] = dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> Sequence[str]:
+        if (column := self._columns[name]) is None:
+            column = self._columns[name] = self._read(name)
+        return column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
 class Subset(ImageSet):
     """Some pictures of another collection, in a given order."""
 
@@ -110,11 +138,12 @@ class Subset(ImageSet):
             [images.ids[p] for p in positions],
             None if images.labels is None else images.labels[positions],
             images.class_names,
-            {key: [column[p] for p in positions] for key, column in images.metadata.items()},
+            LazyColumns(list(images.metadata), lambda name: [images.metadata[name][p] for p in positions]),
         )
         self.images, self.positions = images, positions
         self.unlisted, self.unopened, self.aside = images.unlisted, images.unopened, images.aside
         self.source = images.source
+        self.remarks = images.remarks
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         return self.images.image(int(self.positions[position]), size_hint)
@@ -141,6 +170,24 @@ class Subset(ImageSet):
 def subset(images: ImageSet, positions: Iterable[int], name: str | None = None) -> ImageSet:
     """Return the pictures at `positions` as a collection."""
     return Subset(images, np.fromiter(positions, np.int64), name)
+
+
+def labelled(images: ImageSet) -> ImageSet:
+    """Return the pictures that have a class number, and say how many have none. Multi-label collections stay as they are.
+
+    Raises:
+        DataError: no picture has a label.
+    """
+    labels = images.labels
+    kept = () if labels is None else np.flatnonzero(labels != NO_LABEL) if labels.ndim == 1 else range(len(images))
+    if not len(kept):
+        raise DataError(f"{images.name} has no labels; evaluation needs class subfolders or a metadata.csv")
+    if len(kept) == len(images):
+        return images
+    rest = subset(images, kept)
+    left_out = f"{len(images) - len(kept):,} of {len(images):,} pictures have no label and are left out"
+    rest.remarks = [*images.remarks, (images.name, left_out)]
+    return rest
 
 
 def class_numbers(names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:

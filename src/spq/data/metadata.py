@@ -1,126 +1,209 @@
-"""The table of a folder, `metadata.csv` or `metadata.parquet`: labels and other columns."""
+"""Tables beside pictures, `metadata.csv`, `.jsonl` or `.parquet`: labels and other columns.
+
+A table is a help, never a condition: what cannot be used is left out and named, and the pictures are there without it.
+"""
 
 from __future__ import annotations
 
-import csv
-import datetime
+import os
+import posixpath
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from spq.data.decode import first_line
-from spq.data.image_set import Labels, class_numbers, multi_hot
+from spq.data.image_set import NO_LABEL, Labels, class_numbers, multi_hot
+from spq.data.table_files import FILE_NAME, Row, TableFile, listed
 from spq.errors import DataError
 
-NAMES = ("metadata.csv", "metadata.parquet")
-Cells = dict[str, list[str]]  # column -> a cell for each row
+NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # in this order; a folder's first usable table counts
 
 
-def find_table(root: Path) -> Path | None:
-    """Return the path of a folder's table, or None.
+@dataclass
+class Described:
+    """What tables and folders say about N pictures.
 
-    Raises:
-        DataError: there are two.
+    Attributes:
+        labels, class_names, metadata: as in `ImageSet`. remarks: (table, what of it is not used and why).
     """
-    tables = [root / name for name in NAMES if (root / name).is_file()]
-    if len(tables) > 1:
-        raise DataError(f"{root} has {' and '.join(NAMES)}; keep one")
-    return tables[0] if tables else None
+
+    labels: Labels | None = None
+    class_names: list[str] = field(default_factory=list)
+    metadata: dict[str, list[str]] = field(default_factory=dict)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
 
 
-def read_table(table: Path, ids: list[str]) -> tuple[Labels | None, list[str], Cells]:
-    """Read labels, class names and other columns in the order of `ids`; a picture without a row has empty cells.
+def describe(root: Path, ids: Sequence[str], absent: Sequence[str] = ()) -> Described:
+    """Read what the tables in a folder and its subfolders say about its pictures, in the order of `ids`.
 
-    Column `file_name` is the path below the folder, and `label` a class. Column `labels` has several classes, separated by `|`
-    or `;`, or as a list.
+    The names of a table are relative to its folder. Column `label` is a class, and `labels` has several classes, separated by
+    `|` or `;`, or as a list. If several tables describe a picture, the one nearest to it counts, cell by cell. Without a label
+    in any table, the folders of the pictures are their labels.
 
-    Raises:
-        DataError: the file is unreadable, has no column `file_name`, or a picture has no label.
+    Args:
+        absent: folders whose disk is not there now.
     """
-    cells = _parquet(table) if table.suffix == ".parquet" else _csv(table)
-    if "file_name" not in cells:
-        raise DataError(f"{table} has no column file_name, only {_listed(list(cells))}; add it or remove the file")
-    names = cells.pop("file_name")
-    row = {_composed(name): number for number, name in enumerate(names)}
-    row |= {name: number for number, name in enumerate(names)}  # the exact spelling has priority
-    rows = [row.get(i, row.get(_composed(i))) for i in ids]
-    if names and all(number is None for number in rows):
-        raise DataError(
-            f"{table} names no picture of the folder, first {_listed(names[:1])}; give paths below the folder"
-        )
-    values = {key: ["" if n is None else column[n] for n in rows] for key, column in cells.items()}
-    if "label" in values:
-        missing = next((i for i, label in zip(ids, values["label"], strict=True) if not label), None)
-        if missing:
-            raise DataError(f"{table} gives {missing} no label; add a row for it, or remove the column label")
-        return *class_numbers(values.pop("label")), values
-    if "labels" in values:
-        parts = [re.split("[|;]", cell) for cell in values.pop("labels")]
-        return *multi_hot([filter(None, map(str.strip, cell)) for cell in parts]), values
-    return None, [], values
+    cells: dict[str, list[str]] = {}
+    remarks: list[tuple[str, str]] = []
+    for folder, positions in _with_tables(root, ids).items():
+        rows, said = _rows_of_folder(root, folder, {ids[position]: position for position in positions})
+        remarks += said
+        for position, row in rows.items():
+            for name, value in row.items():
+                if name not in cells:
+                    cells[name] = [""] * len(ids)
+                if value:
+                    cells[name][position] = value
+    labels, names = _labels(cells) or parents(ids, absent)
+    return Described(labels, names, cells, remarks)
+
+
+def parents(ids: Sequence[str], absent: Sequence[str] = ()) -> tuple[Labels | None, list[str]]:
+    """Label pictures by the folder that they are in, if there is more than one; those in no subfolder have no label.
+
+    A folder whose disk is absent is one of them, so that the others keep their labels.
+    """
+    names = [i.split("/")[-2] if "/" in i else "" for i in ids]
+    others = {path.split("/")[-1] for path in absent}.difference(names)
+    return gapped(names, least=1 if others else 2)
+
+
+def gapped(names: Sequence[str], least: int = 1) -> tuple[Labels | None, list[str]]:
+    """Return class numbers and class names of labels, where an empty name is no label; None with fewer than `least` classes.
+
+    >>> gapped(["shoe", "", "hat"])
+    (array([ 1, -1,  0]), ['hat', 'shoe'])
+    """
+    numbers, known = class_numbers(names)
+    if "" in known:  # it is the first, so all others move down by one, and it becomes NO_LABEL
+        numbers, known = numbers + NO_LABEL, known[1:]
+    return (numbers, known) if len(known) >= least else (None, [])
+
+
+def _folders(ids: Iterable[str]) -> list[str]:
+    """Return every folder that has pictures at any depth, the outer ones first; the collection itself is ``."""
+    found = {""}
+    for id_ in ids:
+        folder = id_.rpartition("/")[0]
+        while folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return sorted(found, key=lambda folder: (folder.count("/") if folder else -1, folder))
+
+
+def _tables(root: Path, folder: str) -> list[str]:
+    names = (f"{folder}/{name}".lstrip("/") for name in NAMES)
+    return [name for name in names if os.path.isfile(root / name)]  # noqa: PTH113 (a Path raises where a path is too long)
+
+
+def _with_tables(root: Path, ids: Sequence[str]) -> dict[str, list[int]]:
+    """Return the folders that have a table, the outer ones first, and the positions of all pictures below each."""
+    below: dict[str, list[int]] = {folder: [] for folder in _folders(ids) if _tables(root, folder)}
+    for position, id_ in enumerate(ids) if below else ():
+        folder = id_
+        while folder:
+            folder = folder.rpartition("/")[0]
+            if folder in below:
+                below[folder].append(position)
+    return below
+
+
+def _rows_of_folder(root: Path, folder: str, ids: dict[str, int]) -> tuple[dict[int, Row], list[tuple[str, str]]]:
+    """Read the tables of one folder: position of a picture -> its row, and remarks.
+
+    Args:
+        ids: the pictures below the folder, and their positions.
+    """
+    used, remarks = "", list[tuple[str, str]]()
+    rows: dict[int, Row] = {}
+    pictures = _Pictures(root / folder, folder, ids)
+    for name in _tables(root, folder):
+        if used:
+            remarks.append((name, f"not used, because {used} is"))
+            continue
+        table = TableFile(root / name)
+        try:
+            rows = pictures.rows(table)
+            used = name
+        except DataError as error:
+            remarks.append((name, f"not used: {error}"))
+        else:
+            remarks += [(name, "; ".join(table.remarks))] if table.remarks else []
+    return rows, remarks
+
+
+class _Pictures:
+    """The pictures below a folder, found by the names that a table gives them."""
+
+    def __init__(self, root: Path, folder: str, ids: dict[str, int]) -> None:
+        before = f"{folder}/" if folder else ""
+        self.root = root
+        self.exact = {id_[len(before) :]: position for id_, position in ids.items()}
+        self.composed = {_composed(name): position for name, position in self.exact.items()}
+
+    def rows(self, table: TableFile) -> dict[int, Row]:
+        """Return position -> row of the pictures that a table names; of two rows, the last one.
+
+        Raises:
+            DataError: the table cannot be used; the reason alone.
+        """
+        found: dict[int, Row] = {}
+        named: dict[int, str] = {}
+        twice: dict[str, None] = {}
+        first = ""
+        for row in table.rows():
+            name = row.pop(FILE_NAME)
+            first = first or name
+            position = self.position(name)
+            if position is None:
+                continue
+            if named.get(position) == name:
+                twice[name] = None
+            elif position in named and self.exact.get(name) != position:
+                continue  # the exact spelling has priority
+            found[position], named[position] = row, name
+        if first and not found:
+            raise DataError(f"it names no picture that is here, first {listed([first])}; give paths below its folder")
+        if twice:
+            count = "1 picture has" if len(twice) == 1 else f"{len(twice):,} pictures have"
+            table.remarks.append(f"{count} several rows, first {listed([next(iter(twice))])}; the last row is used")
+        return found
+
+    def position(self, name: str) -> int | None:
+        """Find a picture by its name: as it is, with other separators, with accents composed, or as an absolute path."""
+        for spelling in (name, name.strip(), *_spellings(self.root, name.strip())):
+            position = self.exact.get(spelling, self.composed.get(_composed(spelling)))
+            if position is not None:
+                return position
+        return None
+
+
+def _spellings(root: Path, name: str) -> list[str]:
+    r"""Return the ways to read a name as a path below the folder.
+
+    >>> _spellings(Path("/photos"), r".\\a\\b.jpg"), _spellings(Path("/photos"), "/photos/./b.jpg")
+    (['a/b.jpg'], ['b.jpg'])
+    """
+    path = posixpath.normpath(re.sub(r"[\\/]+", "/", name))
+    for place in (root.absolute().as_posix(), root.resolve().as_posix()):
+        if path.startswith(f"{place}/"):
+            return [path[len(place) + 1 :]]
+    return [path]
+
+
+def _labels(cells: dict[str, list[str]]) -> tuple[Labels | None, list[str]] | None:
+    """Take the labels out of the columns; None if no picture has one."""
+    if any(label.strip() for label in cells.get("label", ())):
+        return gapped([label.strip() for label in cells.pop("label")])
+    cells.pop("label", None)
+    if "labels" in cells:
+        parts = [re.split("[|;]", cell) for cell in cells.pop("labels")]
+        labels, names = multi_hot([filter(None, map(str.strip, cell)) for cell in parts])
+        return (labels, names) if names else None
+    return None
 
 
 def _composed(name: str) -> str:
     """Combine letters and accents into one character; some disks store them separately."""
     return unicodedata.normalize("NFC", name)
-
-
-def _csv(table: Path) -> Cells:
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = list(reader)
-            columns = list(reader.fieldnames or ())
-    except (csv.Error, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{table} is not a CSV file in UTF-8: {error}; fix or remove it") from None
-    return {key: [row.get(key) or "" for row in rows] for key in columns if key}
-
-
-def _parquet(table: Path) -> Cells:
-    """Read cells as text, as in a CSV file. Columns of bytes, structs and similar types are skipped."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        schema = pq.read_schema(table)
-        columns = [field.name for field in schema if _is_plain(field.type)]
-        read = pq.read_table(table, columns=columns)
-        is_multi_label = "label" in columns and _is_list(schema.field("label").type)
-        cells = {name: [_text(value) for value in read[name].to_pylist()] for name in columns}
-        return {"labels" if is_multi_label and name == "label" else name: column for name, column in cells.items()}
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DataError(f"{table} is not readable as Parquet: {first_line(error)}; fix or remove it") from None
-
-
-def _is_plain(kind: Any) -> bool:
-    from pyarrow import types
-
-    if types.is_dictionary(kind) or _is_list(kind):
-        kind = kind.value_type
-    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
-
-
-def _is_list(kind: Any) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_list(kind) or types.is_large_list(kind))
-
-
-def _text(value: Any) -> str:
-    """
-    >>> [_text(value) for value in (None, 3, 2.5, True, datetime.date(2024, 5, 1), ["sky", "sea"])]
-    ['', '3', '2.5', 'true', '2024-05-01', 'sky|sea']
-    """
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return "|".join(map(_text, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
-
-
-def _listed(columns: list[str]) -> str:
-    text = " ".join(", ".join(columns).split())  # a file that is not a table may have any content
-    return text[:100] or "nothing"

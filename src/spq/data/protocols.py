@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.data.image_set import ImageSet, subset
+from spq.data.image_set import ImageSet, labelled, subset
 from spq.data.open import open_images
 from spq.data.several import Concatenated
 from spq.errors import ConfigError, DataError
@@ -78,9 +78,7 @@ def custom_protocol(gallery: str | Path, queries: str | Path, map_at: int = 1000
         DataError: a collection is missing, they have pictures in common, or their classes differ.
     """
     gallery_set, query_set = open_images(gallery), open_images(queries)
-    for images in (gallery_set, query_set):
-        if images.labels is None:
-            raise DataError(f"{images.name} has no labels; evaluation needs class subfolders or a metadata.csv")
+    gallery_set, query_set = labelled(gallery_set), labelled(query_set)
     _check_apart(gallery_set, query_set)
     assert gallery_set.labels is not None
     assert query_set.labels is not None

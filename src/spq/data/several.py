@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from itertools import count as numbers_from
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from spq.common.files import expanded
 from spq.common.text import name_to_id
-from spq.data.image_set import ImageSet, Labels, class_numbers, subset
+from spq.data.image_set import ImageSet, Labels, LazyColumns, subset
+from spq.data.metadata import gapped
 from spq.data.rules import Rules
 from spq.data.source import Source
 from spq.errors import AbsentError, DataError
@@ -30,7 +30,7 @@ class Concatenated(ImageSet):
         ids: list[str],
         labels: Labels | None,
         class_names: list[str],
-        metadata: dict[str, list[Any]] | None = None,
+        metadata: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__(name, ids, labels, class_names, metadata)
         self.opened = list(opened)
@@ -93,12 +93,15 @@ class SeveralImages(Concatenated):
         _check_apart(source.names)
         ids = [_joined(prefix, id_) for prefix, images in zip(before, opened, strict=True) for id_ in images.ids]
         columns = dict.fromkeys(chain.from_iterable(images.metadata for images in opened))
-        metadata = {key: [v for s in opened for v in s.metadata.get(key, [""] * len(s))] for key in columns}
+        metadata = LazyColumns(
+            list(columns), lambda key: [value for s in opened for value in s.metadata.get(key, [""] * len(s))]
+        )
         super().__init__(opened, ", ".join(source.names), ids, *_labels(opened), metadata)
         self.source = source
         for prefix, images in zip(before, opened, strict=True):
             self.unlisted += [(_joined(prefix, path), why) for path, why in images.unlisted]
             self.unopened += [(_joined(prefix, path), why) for path, why in images.unopened]
+            self.remarks += [(_joined(prefix, path), remark) for path, remark in images.remarks]
             self.aside.add(images.aside, prefix)
 
 
@@ -233,10 +236,13 @@ def _twice(names: Sequence[str]) -> str:
 
 
 def _labels(opened: Sequence[ImageSet]) -> tuple[Labels | None, list[str]]:
-    """Class names of all pictures, if every collection has one for each picture."""
+    """Class numbers of all pictures; those of a collection without labels have none. None with a multi-label collection."""
     names: list[str] = []
     for images in filter(len, opened):
-        if images.labels is None or images.labels.ndim != 1:
+        if images.labels is None:
+            names += [""] * len(images)
+        elif images.labels.ndim == 1:
+            names += [images.class_names[label] if label >= 0 else "" for label in images.labels.tolist()]
+        else:
             return None, []
-        names += [images.class_names[int(label)] for label in images.labels]
-    return class_numbers(names)
+    return gapped(names)

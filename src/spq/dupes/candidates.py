@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.common.files import scratch_place
 from spq.common.parallel import slices
 from spq.data.decode import load_pixels
 from spq.data.image_set import ImageSet
@@ -51,8 +52,8 @@ def decode_thumbs(
     Returns:
         thumbs, the indices into `positions` of the readable pictures, and (index, reason) of the unreadable ones.
     """
-    with tempfile.TemporaryFile(prefix="spq-") as file:
-        shape = (max(len(positions), 1), 3, SIDE, SIDE)
+    shape = (max(len(positions), 1), 3, SIDE, SIDE)
+    with tempfile.TemporaryFile(prefix="spq-", dir=scratch_place(math.prod(shape))) as file:
         if hasattr(
             os, "posix_fallocate"
         ):  # if the disk is full, this raises; writing to the map would kill the process

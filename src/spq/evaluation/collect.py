@@ -60,31 +60,19 @@ def order_of_ties(N: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(N)
 
 
-def check_labels(images: ImageSet) -> NDArray[Any]:
-    """The labels of a collection.
-
-    Raises:
-        DataError: it has none.
-    """
-    if images.labels is None:
-        raise DataError(
-            f"{images.name} has no labels; evaluation needs class subfolders, metadata.csv or a labelled set"
-        )
-    return images.labels
-
-
 def collect(
     images: ImageSet, model: Model, for_baselines: bool, on_stage: Callable[[str, int, int], None] = lambda *_: None
 ) -> Collected:
-    """Describe the pictures of a labelled collection.
+    """Describe the pictures of a collection in which every picture has a label, as `labelled` returns it.
 
     Args:
         for_baselines: also keep pixels, and the features of a frozen backbone.
         on_stage: called with (what, done, total).
     Raises:
-        DataError: no labels, or no readable picture.
+        DataError: no readable picture.
     """
-    labels, parts, failures = check_labels(images), _Parts(), list[tuple[int, str]]()
+    assert images.labels is not None
+    labels, parts, failures = images.labels, _Parts(), list[tuple[int, str]]()
     size = model.config.input.size
     step = max(1, BATCH_BYTES // (3 * size**2))
     for start in range(0, len(images), step):

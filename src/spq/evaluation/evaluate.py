@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from spq.config import Distance
+from spq.data.image_set import labelled
 from spq.data.protocols import Protocol
 from spq.errors import ConfigError
-from spq.evaluation.collect import Collected, check_labels, collect, order_of_ties
+from spq.evaluation.collect import Collected, collect, order_of_ties
 from spq.evaluation.comparison import Progress, add_baselines
 from spq.evaluation.metrics import (
     mean_average_precision,
@@ -38,7 +39,7 @@ def evaluate(
     progress: Progress = lambda _: None,
     on_stage: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Report:
-    """Rank the gallery for every query and score the rankings.
+    """Rank the gallery for every query and score the rankings. Pictures without a label are left out.
 
     Args:
         at: the N of mAP@N, by default the protocol's. distance: by default the model's.
@@ -52,12 +53,11 @@ def evaluate(
     start = time.perf_counter()
     if at is not None and at < 1:
         raise ConfigError(f"`at` must be 1 or more, got {at}")
-    for images in (protocol.gallery, protocol.queries):
-        check_labels(images)  # both, before any work
+    gallery_set, query_set = labelled(protocol.gallery), labelled(protocol.queries)  # both, before any work
     progress("encoding the gallery")
-    gallery = collect(protocol.gallery, model, baselines, on_stage).shuffled()
+    gallery = collect(gallery_set, model, baselines, on_stage).shuffled()
     progress("encoding the queries")
-    queries = collect(protocol.queries, model, baselines, on_stage)
+    queries = collect(query_set, model, baselines, on_stage)
     progress("ranking")
     report = _scored(model, queries, gallery, min(at or protocol.map_at, len(gallery.rows)), distance)
     report.protocol = protocol.name

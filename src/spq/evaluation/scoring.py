@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.config import Distance
-from spq.data.image_set import ImageSet, subset
+from spq.data.image_set import ImageSet, labelled, subset
 from spq.data.protocols import Protocol
 from spq.errors import DataError
 from spq.evaluation.baselines import Search
@@ -33,11 +33,10 @@ def held_out_protocol(images: ImageSet, queries: int = HELD_OUT, seed: int = 0, 
     Raises:
         DataError: no labels, or fewer than 10 pictures.
     """
-    if images.labels is None:
-        raise DataError(f"{images.name} has no labels to score with; give a labelled training set")
+    images = labelled(images)
     count = min(queries, len(images) // 10)
     if not count:
-        raise DataError(f"{images.name} has {len(images)} pictures, too few to hold some out; give 10 or more")
+        raise DataError(f"{images.name} has {len(images)} labelled pictures, too few to hold some out; give 10 or more")
     order = np.random.default_rng(seed).permutation(len(images))
     rest = subset(images, np.sort(order[count:]))
     return Protocol(f"{images.name}, {count:,} held out", subset(images, np.sort(order[:count])), rest, rest, map_at)

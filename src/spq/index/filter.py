@@ -8,8 +8,9 @@ your metadata. `[name]` always means your metadata, and the name may hold any ch
 numbers, or anything in quotes (a quote inside is doubled). `not` binds first, then `and`, then `or`.
 
 A number without quotes compares as a number, and only with values that are numbers. Anything else compares as text,
-case-sensitive. A date stands for its whole year, month, day, minute or second in local time: `time = 2024-05` is any moment of
-that May. If a picture has several labels, one that matches is enough. A picture without the value matches only `!=`.
+case-sensitive; `é` is equal to `e` with an accent of its own (NFC and NFD). A date stands for its whole year, month, day,
+minute or second in local time: `time = 2024-05` is any moment of that May. If a picture has several labels, one that matches is
+enough. A picture without the value matches only `!=`.
 """
 
 from __future__ import annotations

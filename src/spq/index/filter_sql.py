@@ -24,13 +24,18 @@ from spq.index.filter import (
     period,
     to_number,
 )
-from spq.index.items import text_bytes
+from spq.index.items import composed, text_bytes
 from spq.index.store import Store
 
 MAX_VALUES = 50  # a column with more different values gets no list to choose from
 _SQL_NAMES = {"time": "mtime_ns"}  # where the table `items` has another name than the language
 _OF_METADATA = "EXISTS (SELECT 1 FROM json_each(items.metadata) AS fact WHERE fact.key = CAST(? AS TEXT) AND ({}))"
 _OF_LABEL = "EXISTS (SELECT 1 FROM json_each(items.metadata, '$.label') AS fact WHERE {})"  # one row for each label
+
+# Accents may be stored in letters of their own, by the disk that the picture comes from. ASCII needs no function of Python.
+_COMPOSED = (
+    "CASE WHEN {subject} GLOB '*[^ -~]*' THEN CAST(composed(CAST({subject} AS BLOB)) AS TEXT) ELSE {subject} END"
+)
 
 
 def matching(store: Store, where: str) -> NDArray[np.int64]:
@@ -128,10 +133,16 @@ def _any(column: Column, operator: str, values: tuple[Value, ...]) -> tuple[str,
 
 
 def _number_or_text(subject: str, operator: str, value: Value) -> tuple[str, list[object]]:
-    """SQLite turns text that is a number into a number to compare it with REAL. Other text is above every number."""
+    """Text is compared with accents composed. SQLite turns text that is a number into a number to compare it with REAL.
+
+    Other text is above every number.
+    """
     if isinstance(value, float):
         upper = f" AND {subject} <= CAST(9e999 AS REAL)" if operator in (">", ">=") else ""
         return f"{subject} {operator} CAST(? AS REAL){upper}", [value]
+    if operator != "=" or not value.isascii():
+        subject = _COMPOSED.format(subject=subject)
+    value = composed(value)
     if operator == "~":
         return f"{subject} GLOB CAST(? AS TEXT)", [text_bytes(value.replace("[!", "[^"))]  # as SQLite writes it
     not_empty = "" if operator == "=" else f" AND {subject} <> ''"  # an empty cell is not less than every word

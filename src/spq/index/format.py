@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
+from spq.common.files import sync_folder
+from spq.common.locks import held
 from spq.config import from_dict
 from spq.data.source import Source
 from spq.errors import ConfigError, ModelMismatchError, StoreError
+from spq.index.items import composed, text_bytes
 
 C = TypeVar("C", bound=sqlite3.Connection)
 FORMAT = 3
@@ -143,9 +144,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / "manifest.json")
-    handle = os.open(folder, os.O_RDONLY)  # else a power cut may undo the rename, but not later writes
-    os.fsync(handle)
-    os.close(handle)
+    sync_folder(folder)  # else a power cut may undo the rename, but not later writes
 
 
 def has_index(folder: Path) -> bool:
@@ -188,26 +187,14 @@ def locked(folder: Path, wait: float = 0) -> Iterator[None]:
     Raises:
         StoreError: another process holds it.
     """
-    end = time.monotonic() + wait
-    while True:
-        with (folder / _LOCK).open("ab") as lock:
-            while not _acquired(lock):
-                if time.monotonic() >= end:
-                    raise StoreError(
-                        f"another process is writing to index {folder}; try again when it ends, or set `wait`"
-                    )
-                time.sleep(0.05)
-            if os.fstat(lock.fileno()).st_ino == (folder / _LOCK).stat().st_ino:  # else the index was replaced
-                yield
-                return
-
-
-def _acquired(lock: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when a process is killed
-    except BlockingIOError:
-        return False
-    return True
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder / _LOCK, wait))
+        except BlockingIOError:
+            raise StoreError(
+                f"another process is writing to index {folder}; try again when it ends, or set `wait`"
+            ) from None
+        yield
 
 
 def open_writer(folder: Path) -> sqlite3.Connection:
@@ -283,7 +270,13 @@ def _connect(folder: Path, options: str, kind: type[C]) -> C:
         uri, uri=True, timeout=30, check_same_thread=False, isolation_level=None, factory=kind
     )
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    connection.create_function("composed", 1, _composed, deterministic=True)
     return connection
+
+
+def _composed(text: bytes) -> bytes:
+    """`composed` of a value in SQLite. As bytes, because text that is not UTF-8 would stop the statement."""
+    return text_bytes(composed(text.decode("utf-8", "surrogateescape")))
 
 
 def _migrate(folder: Path, connection: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spq.common.files import expanded
-from spq.data.image_set import ImageSet
+from spq.data.image_set import NO_LABEL, ImageSet
 from spq.data.multilabel import READERS
 from spq.data.several import prefixes_of
 from spq.data.source import Source
@@ -44,6 +44,7 @@ class SyncReport:
         unseen: folders and pictures that could not be checked, and why.
         unmounted: of these, folders that are empty or on another disk than before; their pictures are kept.
         note: a remark about the encoding; mostly empty.
+        remarks: (file, remark) of what the collection found but did not use, such as a broken table.
     """
 
     added: int = 0
@@ -58,6 +59,7 @@ class SyncReport:
     unseen: list[tuple[str, str]] = field(default_factory=list)
     unmounted: list[str] = field(default_factory=list)
     note: str = ""
+    remarks: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,10 @@ def metadata(source: ImageSet, position: int) -> dict[str, Any]:
     columns: dict[str, Any] = {key: values[position] for key, values in source.metadata.items()}
     if source.labels is not None:
         label, names = source.labels[position], source.class_names
-        is_multilabel = source.labels.ndim == 2
-        columns["label"] = [names[n] for n in label.nonzero()[0]] if is_multilabel else names[int(label)]
+        if source.labels.ndim == 2:
+            columns["label"] = [names[n] for n in label.nonzero()[0]]
+        elif label != NO_LABEL:
+            columns["label"] = names[int(label)]
     return columns
 
 
@@ -158,6 +162,7 @@ def _to_remove(missing: Missing, options: SyncOptions) -> list[str]:
 def _completed(report: SyncReport, store: Store, source: ImageSet) -> SyncReport:
     report.failed = store.unreadable()
     report.unseen = [*source.unlisted, *source.unopened, *report.unseen]
+    report.remarks = source.remarks
     return report
 
 

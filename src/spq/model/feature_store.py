@@ -8,7 +8,6 @@ have a limit.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from spq import __version__
 from spq.common.files import user_cache
+from spq.common.locks import held
 from spq.config import InputConfig, to_dict
 from spq.errors import ConfigError
 
@@ -177,12 +177,11 @@ def make_room(folder: Path, needed: int, keep: str = "") -> None:
 
 def _delete(file: Path) -> int:
     """Delete a feature file and its state, unless a process is computing it; return its size, or 0."""
-    with file.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        size = file.stat().st_size
-        for suffix in (file.suffix, ".json"):  # not the lock: another process may wait for it
-            file.with_suffix(suffix).unlink(missing_ok=True)
+    try:
+        with held(file.with_suffix(".lock")):
+            size = file.stat().st_size
+            for suffix in (file.suffix, ".json"):  # not the lock: another process may wait for it
+                file.with_suffix(suffix).unlink(missing_ok=True)
+    except BlockingIOError:
+        return 0
     return size

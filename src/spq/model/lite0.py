@@ -12,7 +12,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from spq.common.files import Replacing, user_cache
+from spq.common import files
+from spq.common.files import Replacing
 from spq.errors import WeightsError
 
 NETWORK = "tf_efficientnet_lite0"  # as timm calls it
@@ -31,7 +32,7 @@ def installed_file() -> Path | None:
 
 def cached_file() -> Path:
     """Return the place of the converted weights."""
-    return user_cache() / "weights" / "lite0.safetensors"
+    return files.cached_file("weights/lite0.safetensors")
 
 
 def load_weights() -> dict[str, Any]:

@@ -22,7 +22,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from spq import __version__
-from spq.common.files import Replacing
+from spq.common.files import Replacing, scratch_place
 from spq.config import Distance, InputConfig, Recipe, from_dict, to_dict
 from spq.data.decode import ImageInput, first_line, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
@@ -31,6 +31,7 @@ from spq.model.network import Network
 
 FORMAT = 1
 CACHED_PIXELS = 2**17  # 32 pictures of 64 x 64; batches of 256 take 1.3 times as long, batches of 1 twice (docs/log.md)
+MODEL_BYTES = 200_000_000  # to have free for the folder of a model in training, with its checkpoints
 LARGE = 4096  # numbers; smaller tensors are never rounded
 Precision = Literal["fp32", "bf16"]
 Images = Sequence[ImageInput] | NDArray[np.uint8]
@@ -220,7 +221,7 @@ class Model:
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the model folder; return its address."""
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=scratch_place(MODEL_BYTES)) as folder:
             self.save(folder)
             _hub().create_repo(repo_id, exist_ok=True)
             return str(_hub().upload_folder(repo_id=repo_id, folder_path=folder, **options))

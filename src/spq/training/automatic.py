@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spq.common.files import scratch_place
 from spq.config import DEFAULT, Recipe, load_recipe
 from spq.data.decode import load_pixels
 from spq.data.image_set import ImageSet, subset
 from spq.model.device import resolve_precision
 from spq.model.lite0 import INSTALL
-from spq.model.model import Model
+from spq.model.model import MODEL_BYTES, Model
 from spq.training.callbacks import Callbacks
 from spq.training.check_codes import CodeCheck, check_codes, is_safe
 from spq.training.context import TrainOptions
@@ -74,7 +75,7 @@ def train_checked(images: ImageSet, recipe: Recipe, out: str | Path, options: Tr
     model = train(images, recipe, out, options)
     floor = floor_recipe(recipe)
     quiet = replace(options, callbacks=Callbacks(on_stage=options.callbacks.on_stage), measure=False, began=None)
-    with tempfile.TemporaryDirectory(prefix="spq-") as folder:
+    with tempfile.TemporaryDirectory(prefix="spq-", dir=scratch_place(MODEL_BYTES)) as folder:
         plain = train(images, floor, folder, quiet)
     checks = check_models(images, [plain, model], options)
     options.callbacks.note(_report(recipe.name, *checks))

@@ -160,6 +160,9 @@ class Training:
         return replace(self, recipe=replace(self.recipe, train=replace(self.recipe.train, minutes=minutes)))
 
 
+LEAST = 16  # pictures; training on fewer learns nothing
+
+
 def choose_batch_size(training: Training, count: int, failures: list[tuple[int, str]]) -> int:
     """Return the recipe's batch size, or less if there are fewer than four batches of pictures.
 
@@ -171,6 +174,9 @@ def choose_batch_size(training: Training, count: int, failures: list[tuple[int, 
     name = training.images.name
     if not count and failures:
         raise DataError(f"none of the {len(failures)} pictures in {name} is readable, for example: {failures[0][1]}")
-    if count < 16:
-        raise DataError(f"{count} readable pictures in {name} are too few; give at least 16, better 1,000 or more")
+    if count < LEAST and (training.recipe.train.epochs or not count):
+        raise DataError(
+            f"{count} readable pictures in {name} are too few; give at least {LEAST}, better 1,000 or more, or use recipe pq, "
+            "which has no training steps"
+        )
     return max(2, min(training.recipe.train.batch_size, count // 4))

@@ -8,14 +8,14 @@ noticed too. A stopped computation continues where it was.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
+import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spq.common.files import Replacing
+from spq.common.locks import held
 from spq.common.parallel import cores, map_in_order, slices
 from spq.config import InputConfig, Recipe, to_dict
 from spq.data.decode import Pixels, load_pixels, to_pixels
@@ -136,7 +137,7 @@ def view_features(
     pictures = _hash_of(images)
     key = _key(pictures, extractor)
     file = folder / f"{key}.npy"
-    with _locked(folder / f"{key}.lock"):
+    with held(folder / f"{key}.lock", wait=math.inf):  # one process computes, a second one waits and finds it complete
         job = _Job(images, extractor, file, shape, _State.read(folder / f"{key}.json"))
         if job.state.done and not (file.exists() and job.is_unchanged()):
             job.state = _State()
@@ -349,11 +350,3 @@ def _check_room(shape: tuple[int, int, int]) -> None:
             f"features of {shape[0]:,} pictures x {shape[1]} views take {needed:.1f} GB, but the cache is limited to "
             f"{cache_limit() / 1e9:g} GB; lower train.cached_views, or raise SPQ_CACHE_GB"
         )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process compute; a second one waits, then finds the file complete."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -17,6 +17,7 @@ from spq.model.network import Network
 from spq.training.refit import refit
 
 ROTATIONS = 15
+TINY = 1e-12
 FITTED_STEPS = 4  # of a start, until the codebooks are fitted
 START_STEPS = FITTED_STEPS + ROTATIONS
 Progress = Callable[[int], None]
@@ -62,7 +63,8 @@ def start_at_pq(
     mean = f.mean(0)
     find_axes = shared_axes if start == "opq" else axes_of_shares
     weight = find_axes(f, network.quantizer.config)
-    weight *= (M / ((f - mean) @ weight.T).square().sum(1).mean()).sqrt()  # mean squared length of a sub-vector is 1
+    spread = ((f - mean) @ weight.T).square().sum(1).mean().clamp(min=TINY)  # 0 if all pictures are the same
+    weight *= (M / spread).sqrt()  # mean squared length of a sub-vector is 1
     layer.weight.copy_(weight)
     layer.bias.copy_(-weight @ mean)
     fit_codebooks(network, f)

@@ -17,7 +17,7 @@ from spq.model.network import Network
 from spq.model.quantizer import Quantizer
 from spq.training import fidelity
 from spq.training.budget import Ending, Stopwatch
-from spq.training.context import Training
+from spq.training.context import LEAST, Training
 from spq.training.health import measure
 from spq.training.refit import ITERATIONS as REFIT_ITERATIONS
 from spq.training.refit import refit
@@ -163,7 +163,7 @@ def save_measured(training: Training, trained: Trained, sample: Sample, watch: S
     """
     recipe, network, x = training.recipe, trained.network, sample.descriptors
     rows = fidelity.evenly_spaced(len(x), fidelity.PICTURES)
-    altered = _altered_copies(training, network, sample, rows) if training.options.measure else None
+    altered = _altered_copies(training, network, sample, rows) if training.options.measure and len(x) >= LEAST else None
     network.to("cpu")
     if recipe.train.refit:
         progress = training.callbacks.stage("fitting codebooks", REFIT_ITERATIONS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from spq.common.files import Replacing
-from spq.data.image_set import ImageSet
+from spq.data.image_set import NO_LABEL, ImageSet
 from spq.errors import DataError, ImageError
 from spq.index.image_index import Hit
 
@@ -64,8 +64,9 @@ def answers(images: ImageSet, hits: Sequence[Hit], label: int | None = None) -> 
             image = images.image(position[hit.path], 256)
         except (KeyError, ImageError):
             continue
-        known = label is not None and images.labels is not None and images.labels.ndim == 1
-        number = int(images.labels[position[hit.path]]) if known and images.labels is not None else 0
+        is_single = label is not None and images.labels is not None and images.labels.ndim == 1
+        number = int(images.labels[position[hit.path]]) if is_single and images.labels is not None else NO_LABEL
+        known = number != NO_LABEL
         caption = images.class_names[number] if known else hit.path
         if hit.folded:
             caption += f" (and {len(hit.folded)} of the same code)"

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spq.data.decode import load_pixels
+from spq.data.image_set import subset
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.budget import Ending, Stopwatch
 from spq.training.checkpoint import Phase, Progress, load_weights
-from spq.training.context import Training, choose_batch_size
+from spq.training.context import LEAST, Training, choose_batch_size
 from spq.training.features import FeatureExtractor, Features, cached_features
 from spq.training.head_loop import learn_head
 from spq.training.neighbours import POOL, neighbours
@@ -30,6 +31,8 @@ from spq.training.run import Part, Run
 from spq.training.smooth_start import check_start, start_head
 from spq.training.start import start_network
 from spq.training.trained import FIT_IMAGES, Sample, Trained, estimate_measuring, save_measured
+
+COPIES = 128  # altered copies that codes are fitted to beside a few pictures
 
 
 def train_frozen_head(training: Training) -> Model:
@@ -51,7 +54,9 @@ def train_frozen_head(training: Training) -> Model:
         checkpoint.check_pictures(training.fingerprint, training.images.name)
     if starts_new:
         progress = training.callbacks.stage("fitting head and codes", START_STEPS)
-        start_head(network, recipe.head, array[:: 1 + len(array) // FIT_IMAGES, 0], progress)
+        few = len(array) < LEAST
+        rows = _with_copies(training, network, features) if few else array[:: 1 + len(array) // FIT_IMAGES, 0]
+        start_head(network, recipe.head, rows, progress)
     network.to(training.device)
     if recipe.train.epochs:
         trained = _learn(training, network, features, batch_size)
@@ -91,6 +96,18 @@ def _read_features(training: Training, network: Network) -> Features:
     extractor = FeatureExtractor(recipe, backbone, precision)
     progress = training.callbacks.loading("features", len(training.images))
     return cached_features(training.images, extractor, network.feature_dim, progress)
+
+
+def _with_copies(training: Training, network: Network, features: Features) -> NDArray[np.float32]:
+    """Return features (n, F) of a few pictures and of altered copies of them: the pictures alone have too few directions."""
+    count = len(features.kept)
+    pictures = f"{count} picture{'' if count == 1 else 's'}"
+    training.callbacks.note(f"codes are fitted to {pictures} and altered copies; with many more, make the index again")
+    views = -(-COPIES // count)
+    recipe = replace(training.recipe, train=replace(training.recipe.train, cached_views=views))
+    extractor = FeatureExtractor(recipe, network.backbone, "bf16" if training.bf16 else "fp32")
+    images = subset(training.images, features.kept)
+    return np.array(cached_features(images, extractor, network.feature_dim).array).reshape(-1, network.feature_dim)
 
 
 def _estimate_ending(training: Training, network: Network, features: Features) -> Ending:

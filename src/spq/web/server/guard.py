@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 import socket
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
@@ -69,7 +70,7 @@ class Guard:
         if path not in OPEN_PATHS and headers.get("sec-fetch-site") in OTHER_SITES:
             return 403, "requests from pages of other sites are not allowed", {}
         origin = headers.get("origin")
-        if origin and not self._is_own_page(origin.partition("://")[2], headers.get("host", "")):
+        if origin and not self._is_own_page(origin, headers):
             return 403, "requests from pages of other sites are not allowed", {}
         if not self._may_enter(path, headers, query_token):
             remedy = "send Authorization: Bearer TOKEN, or open the page once with ?token=TOKEN"
@@ -83,9 +84,18 @@ class Guard:
         # the owner of a name can let it lead to this server; nobody can do that with an address
         return host in self.names or (not self.settings.is_local and is_address(host))
 
-    def _is_own_page(self, origin: str, host: str) -> bool:
-        # a proxy may send its own address as the host; --allow-host names the page that the browser shows
-        return origin == host or _hostname(origin) in map(str.lower, self.settings.allowed_hosts)
+    def _is_own_page(self, origin: str, headers: Headers) -> bool:
+        scheme, _, place = origin.partition("://")
+        if scheme.lower() not in ("http", "https"):
+            return False
+        if place == headers.get("host", ""):
+            return True
+        # A proxy may send its own address as the host; --allow-host names the page that the browser shows. Another port is
+        # another server, unless the browser says that the page is from the server that it asks.
+        name, port = _name_and_port(place)
+        allowed = {host.lower() for host in self.settings.allowed_hosts}
+        is_vouched = not port or headers.get("sec-fetch-site") == "same-origin"
+        return place.lower() in allowed or (bool(name) and name in allowed and is_vouched)
 
     def _may_enter(self, path: str, headers: Headers, query_token: str) -> bool:
         token = self.settings.token
@@ -142,7 +152,7 @@ def _too_large(limit: int) -> tuple[int, str, dict[str, str]]:
 
 
 def _names(settings: Settings) -> set[str]:
-    names = {"localhost", "127.0.0.1", "::1", settings.host.lower(), *map(str.lower, settings.allowed_hosts)}
+    names = {"localhost", "127.0.0.1", "::1", settings.host.lower(), *map(_hostname, settings.allowed_hosts)}
     return names if settings.is_local else names | {socket.gethostname().lower()}
 
 
@@ -156,6 +166,16 @@ def _hostname(host: str) -> str:
         name, closed, _ = host[1:].partition("]")
         return name.lower() if closed else ""
     return host.partition(":")[0].lower()
+
+
+def _name_and_port(place: str) -> tuple[str, str]:
+    """Return name and port of an origin; no name if it is not just those.
+
+    >>> _name_and_port("Photos.example:8443"), _name_and_port("photos.example:80@evil.example")
+    (('photos.example', '8443'), ('', ''))
+    """
+    found = re.fullmatch(r"([^\s:/@?#\[\]]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?", place)
+    return (found[1].lower().strip("[]"), found[2] or "") if found else ("", "")
 
 
 def _same(a: str, b: str) -> bool:

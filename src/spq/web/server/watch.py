@@ -21,6 +21,7 @@ from spq.web.server.library import Library
 from spq.web.server.settings import Settings
 
 FOLLOW_SECONDS = 0.5
+LOGGED = 20  # remarks on a collection that go into the log
 DUTY = 20  # checks of the collection take at most 1/20 of the time, however large it is
 _LOG = logging.getLogger("spq.serve")
 
@@ -124,6 +125,7 @@ class Watcher(Background):
         self.since: int | None = None
         self._reason = ""  # why the last check failed
         self._known: int | None = None
+        self._remarks: list[tuple[str, str]] = []
 
     def facts(self) -> dict[str, Any]:
         """Return what the status says about syncs."""
@@ -152,6 +154,10 @@ class Watcher(Background):
         shared, start = self.library.shared, time.monotonic()
         images = open_images(read_manifest(shared.folder).origin)
         state = _state(images, self.check)
+        if images.remarks != self._remarks:
+            self._remarks = images.remarks
+            for file, remark in images.remarks[:LOGGED]:
+                _LOG.info("note: %s: %s", file, remark)
         seconds = time.monotonic() - start
         if state == self._known:
             return seconds

@@ -12,16 +12,15 @@ thumbnails for the next one. Other files in the folder, such as CNAME or robots.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from spq.common.files import Replacing
+from spq.common.locks import held
 from spq.errors import ConfigError, DataError, StoreError
 
 MARKER = "spq-site.json"
@@ -81,11 +80,10 @@ def open_site(out: Path) -> Iterator[SiteFolder]:
     folder = out.with_name(f".{out.name}.partial") if is_new else out
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / MARKER).open("a", encoding="utf-8") as marker:
-            _lock(marker, out)
-            if not marker.tell():
-                marker.write(json.dumps({"format": FORMAT, "made by": "spq export --to web"}) + "\n")
-                marker.flush()
+        with _locked(folder.with_name(f"{folder.name}.lock") if is_new else folder / ".lock", out):
+            with (folder / MARKER).open("a", encoding="utf-8") as marker:
+                if not marker.tell():
+                    marker.write(json.dumps({"format": FORMAT, "made by": "spq export --to web"}) + "\n")
             yield SiteFolder(folder)
             if is_new:
                 folder.rename(out)
@@ -124,11 +122,19 @@ def _check_format(out: Path) -> None:
         raise ConfigError(f"`out` {out} is a site of format {found}, this spq writes {FORMAT}; give a new folder")
 
 
-def _lock(marker: IO[str], out: Path) -> None:
-    try:
-        fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when a process is killed
-    except BlockingIOError:
-        raise StoreError(f"another process is exporting to {out}; wait for it to end") from None
+@contextmanager
+def _locked(lock: Path, out: Path) -> Iterator[None]:
+    """Hold a lock file, which is beside a new site, so that the folder can be renamed. It is removed at the end."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(lock))
+        except BlockingIOError:
+            raise StoreError(f"another process is exporting to {out}; wait for it to end") from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes no open file
+                lock.unlink()
 
 
 def _digest(folder: Path) -> str:

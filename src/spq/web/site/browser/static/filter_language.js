@@ -239,13 +239,17 @@ function test(column, operator, value) {
     return (time) => time !== null && time < edge === isBefore;
   }
   if (typeof value === "number") return (fact) => fact !== null && compare(numeric(fact), value);
+  const text = composed(value);
   if (operator === "~") {
-    const pattern = glob(value);
-    return (fact) => fact !== null && pattern !== null && pattern.test(String(fact));
+    const pattern = glob(text);
+    return (fact) => fact !== null && pattern !== null && pattern.test(composed(fact));
   }
-  if (operator === "=") return (fact) => fact !== null && String(fact) === value;
-  return (fact) => fact !== null && fact !== "" && compare(inOrder(String(fact), value), 0);
+  if (operator === "=") return (fact) => fact !== null && composed(fact) === text;
+  return (fact) => fact !== null && fact !== "" && compare(inOrder(composed(fact), text), 0);
 }
+
+/** Return a value as text whose accents are parts of their letters: a disk may store them in letters of their own. */
+const composed = (fact) => String(fact).normalize("NFC");
 
 /** Return the number of a value as SQLite reads it; NaN if it is not a number. */
 function numeric(fact) {

@@ -1,0 +1,273 @@
+"""Read tables of facts about pictures, row by row: CSV of any program, JSON lines and Parquet. Every cell is text."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import datetime
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from spq.data.decode import first_line
+from spq.errors import DataError
+
+FILE_NAME = "file_name"
+LONGEST_CELL = 2**31 - 1  # characters; the csv module refuses more than 131,072 otherwise
+ROWS = 1000  # of a Parquet file that are in memory at once
+_MARKS = {  # the first bytes of a text file that tell its encoding; the longer mark first
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+Row = dict[str, str]
+
+
+@dataclass
+class TableFile:
+    """A table while it is read.
+
+    Attributes:
+        remarks: what of the table is not used, or was read in another way, and why.
+        broken: the number of rows that cannot be used. first_broken: where the first of them is.
+    """
+
+    path: Path
+    remarks: list[str] = field(default_factory=list)
+    broken: int = 0
+    first_broken: str = ""
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows that have a file name, as column -> text.
+
+        Raises:
+            DataError: the file cannot be read, or has no column `file_name`; the reason alone.
+        """
+        read = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}[self.path.suffix]
+        try:
+            for row in read(self):
+                if row.get(FILE_NAME):
+                    yield row
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror or error}") from None
+        if self.broken:
+            rows = "1 row is" if self.broken == 1 else f"{self.broken:,} rows are"
+            self.remarks.append(f"{rows} broken and not used, first {self.first_broken}")
+
+    def skip(self, where: str) -> None:
+        """Count a row that cannot be used."""
+        self.broken += 1
+        self.first_broken = self.first_broken or where
+
+
+def _csv(table: TableFile) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_CELL)
+    encoding = _encoding(table)
+    with table.path.open(encoding=encoding, errors="replace", newline="") as file:
+        lines = enumerate(file, 1)
+        start, first = next(((n, line) for n, line in lines if line.strip("\r\n\t ,;")), (0, ""))
+        if told := _told_separator(first):
+            start, first = next(lines, (start, ""))
+        header = _header(first, told)
+        if not first:
+            raise DataError("it is empty")
+        if header is None:
+            raise _foreign(_columns(first))
+        separator, columns = header
+        columns = _without_twice(columns, table)
+        reader = csv.reader(file, delimiter=separator, strict=True)
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                table.skip(f"line {start + reader.line_num}: {first_line(error)}")
+                continue
+            if any(cell.strip() for cell in cells[len(columns) :]):
+                table.skip(f"line {start + reader.line_num}: more cells than columns")
+                continue
+            yield {name: cell for name, cell in zip(columns, cells, strict=False) if name}
+
+
+def _foreign(columns: list[str]) -> DataError:
+    return DataError(
+        f"it has no column {FILE_NAME}, only {listed(columns)}; rename the column with the paths to use it"
+    )
+
+
+def _encoding(table: TableFile) -> str:
+    """Return the encoding: by its mark, else UTF-8 if all of it is valid, else that of older Windows programs.
+
+    Raises:
+        DataError: it is not text.
+    """
+    with table.path.open("rb") as file:
+        start = file.read(4)
+        file.seek(0)
+        for mark, name in _MARKS.items():
+            if start.startswith(mark):
+                return name
+        decoder, has_zero = codecs.getincrementaldecoder("utf-8")(), False
+        try:
+            while block := file.read(1 << 20):
+                has_zero = has_zero or b"\0" in block
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+            encoding = "utf-8"
+        except UnicodeDecodeError:
+            encoding = "cp1252"
+            has_zero = has_zero or b"\0" in block
+    if has_zero:
+        raise DataError("it is not a text file")
+    if encoding == "cp1252":
+        table.remarks.append("it is not UTF-8, so it was read as Windows-1252; save it as UTF-8 if letters are wrong")
+    return encoding
+
+
+def _told_separator(line: str) -> str:
+    """Return the separator that a first line such as `sep=;` tells Excel, or nothing."""
+    text = line.strip().strip('"')
+    return text[4:5] if text.lower().startswith("sep=") and len(text) <= 5 else ""
+
+
+def _header(line: str, told: str) -> tuple[str, list[str]] | None:
+    """Return separator and columns of a header: the separator with which one column is the file name.
+
+    >>> _header("file_name;tag, or more\\n", "")
+    (';', ['file_name', 'tag, or more'])
+    """
+    for separator in told or ",;\t|":
+        columns = _cells(line, separator)
+        names = [name.casefold() for name in columns]
+        if FILE_NAME in names:
+            columns[names.index(FILE_NAME)] = FILE_NAME
+            return separator, columns
+    return None
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+
+
+def _columns(line: str) -> list[str]:
+    """Return the columns of a header that has no file name, with the separator that gives the most."""
+    return max((_cells(line, separator) for separator in ",;\t|"), key=len)
+
+
+def _without_twice(columns: list[str], table: TableFile) -> list[str]:
+    """Return the columns; the second one of a name has no name, and is said in the remarks."""
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        are = "the column is" if len(twice) == 1 else "columns are"
+        table.remarks.append(f"{are} there more than once: {listed(twice)}; the first one is used")
+    return [name if columns.index(name) == number else "" for number, name in enumerate(columns)]
+
+
+def _json_lines(table: TableFile) -> Iterator[Row]:
+    columns: dict[str, None] = {}
+    found = False
+    with table.path.open(encoding=_encoding(table), errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if line.isspace():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                table.skip(f"line {number}")
+                continue
+            found = found or FILE_NAME in row
+            columns |= dict.fromkeys(islice(row, 20))
+            yield _as_labels(row)
+    if not found and columns:
+        raise _foreign(list(columns))
+    if not found:
+        raise DataError("it has no line with a JSON object" if table.broken else "it is empty")
+
+
+def _as_labels(row: dict[str, Any]) -> Row:
+    """Return a row as text. A `label` that is a list is several labels."""
+    several = isinstance(row.get("label"), list)
+    return {"labels" if several and name == "label" else name: as_text(value) for name, value in row.items()}
+
+
+def _parquet(table: TableFile) -> Iterator[Row]:
+    """Yield cells as text, as in a CSV file. Columns of bytes, structs and similar types are skipped."""
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(table.path) as file:
+            schema = file.schema_arrow
+            names = plain_columns(schema)
+            if FILE_NAME not in names:
+                raise _foreign(schema.names)
+            if len(names) < len(schema.names):
+                others = [name for name in schema.names if name not in names]
+                table.remarks.append(f"columns that are nested, or there twice, are not used: {listed(others)}")
+            labels = "labels" if "label" in names and is_list(schema.field("label").type) else "label"
+            for batch in file.iter_batches(ROWS, columns=names):
+                columns = [map(as_text, column.to_pylist()) for column in batch.columns]
+                keys = [labels if name == "label" else name for name in batch.schema.names]
+                yield from (dict(zip(keys, cells, strict=True)) for cells in zip(*columns, strict=True))
+    except arrow_errors() as error:
+        raise DataError(f"it is not readable as Parquet: {first_line(error)}") from None
+
+
+def arrow_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises for damaged files."""
+    import pyarrow as pa
+
+    return pa.ArrowException, OSError, ValueError, TypeError, KeyError
+
+
+def plain_columns(schema: Any) -> list[str]:
+    """Return the columns of an Arrow schema whose values are text, numbers, dates or lists of them; none that is there twice."""
+    return [field.name for field in schema if is_plain(field.type) and schema.names.count(field.name) == 1]
+
+
+def is_plain(kind: Any) -> bool:
+    """Whether the values of an Arrow type have a text: no bytes, structs or lists of lists."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind) or is_list(kind):
+        kind = kind.value_type
+    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def is_list(kind: Any) -> bool:
+    """Whether the values of an Arrow type are lists."""
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind))
+
+
+def as_text(value: Any) -> str:
+    """Return a value as a cell has it. Values inside others are JSON.
+
+    >>> [as_text(value) for value in (None, 3, 2.5, True, datetime.date(2024, 5, 1), ["sky", "sea"], {"x": [1]})]
+    ['', '3', '2.5', 'true', '2024-05-01', 'sky|sea', '{"x": [1]}']
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list) and not any(isinstance(part, list | dict) for part in value):
+        return "|".join(map(as_text, value))
+    if isinstance(value, list | dict):
+        return json.dumps(value, default=str)
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
+
+
+def listed(columns: list[str]) -> str:
+    """Return names as one short line; a file that is not a table may have any content."""
+    text = " ".join(", ".join(columns).split())
+    return (text if len(text) <= 100 else text[:97] + "...") or "nothing"
