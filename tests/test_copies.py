@@ -48,6 +48,7 @@ def run(sizes: list[int], told: Told, pairs: list[tuple[int, int]], shots: dict[
     grouping = Grouping([Facts(str(n), 1, 1, size, 1, bytes([n])) for n, size in enumerate(sizes)], Preference())
     found = Copies(grouping, told, lambda row: (shots or {}).get(row, Shot()))  # type: ignore[arg-type]
     found.join(np.array(pairs, np.int64).reshape(-1, 2))
+    found.finish()
     return found
 
 
@@ -136,6 +137,17 @@ def test_pictures_that_are_almost_the_same_stay_and_are_remembered_with_their_re
     found = run([9, 8], told, [(0, 1)])
     assert groups(found) == {}
     assert (found.looks[0, 1].kind, found.looks[0, 1].region) == ("almost", (0.1, 0.2, 0.3, 0.4))
+
+
+def test_copies_of_a_picture_that_turns_out_to_be_a_copy_are_compared_with_the_better_one() -> None:
+    told = Told(both_ways("re-encoded", (0, 1), (1, 2), (1, 3), (0, 2)))
+    grouping = Grouping([Facts(str(n), 1, 1, 9 - n, 1, bytes([n])) for n in range(4)])
+    found = Copies(grouping, told, lambda _: Shot())  # type: ignore[arg-type]
+    found.join(np.array([(1, 2), (1, 3)]))
+    found.join(np.array([(0, 1)]))
+    found.finish()
+    assert groups(found) == {"0": ["1", "2"]}
+    assert grouping.is_kept(3)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30), st.permutations(list(range(10, 20))))

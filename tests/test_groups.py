@@ -16,13 +16,13 @@ def test_files_of_the_same_bytes_are_one_group_unless_the_user_wants_both() -> N
     facts = [replace(GOOD, path=path) for path in ("b", "a", "c")] + [replace(GOOD, path="d", hash=b"other")]
     grouping = Grouping(facts)
     assert grouping.join_identical(range(4), set()) == {b"h": 1, b"other": 3}
-    (group,) = grouping.groups
+    (group,) = grouping.sorted_groups()
     assert (group.kind, group.keep.path, [other.path for other in group.others]) == ("identical", "a", ["b", "c"])
     assert {member.keep for member in group.others} == {"no"}
     assert [grouping.is_kept(row) for row in range(4)] == [False, True, False, True]
     both = Grouping(facts)
     both.join_identical(range(4), {b"h"})
-    assert both.groups == []
+    assert both.sorted_groups() == []
 
 
 def test_a_link_is_never_kept_instead_of_its_file_and_never_superfluous() -> None:
@@ -31,7 +31,7 @@ def test_a_link_is_never_kept_instead_of_its_file_and_never_superfluous() -> Non
     hard = replace(GOOD, path="z/hard.jpg/long.jpg", file="/d/h.jpg", inode=(1, 2))
     grouping = Grouping([link, file, hard])
     grouping.join_identical(range(3), set())
-    (group,) = grouping.groups
+    (group,) = grouping.sorted_groups()
     assert (group.keep.path, group.keep.keep) == ("long/name.jpg", "yes")
     assert {m.path: (m.keep, m.note) for m in group.others} == {
         "l.jpg": ("link", "link to long/name.jpg"),
@@ -43,9 +43,17 @@ def test_pictures_of_the_reference_are_all_kept_and_no_copies_of_each_other() ->
     facts = [replace(GOOD, path="new", size=900)] + [replace(GOOD, path=p, is_reference=True) for p in ("r1", "r2")]
     grouping = Grouping(facts)
     grouping.join_identical(range(3), set())
-    (group,) = grouping.groups
+    (group,) = grouping.sorted_groups()
     assert (group.keep.path, [m.path for m in group.others]) == ("r1", ["new"])
     assert group.why == "in the collection that is compared with"
+
+
+def test_files_of_the_same_bytes_as_a_copy_join_its_group() -> None:
+    grouping = Grouping([replace(GOOD, path=path, hash=path[:1].encode()) for path in ("a", "b1", "b2")])
+    grouping.join_identical(range(3), set())
+    grouping.join(0, {1: Tie("edited", "mirrored")})
+    (group,) = grouping.sorted_groups()
+    assert (group.kind, [(m.path, m.note) for m in group.others]) == ("edited", [("b1", "mirrored"), ("b2", "mirrored")])
 
 
 def test_the_reason_is_given_for_each_kind_of_a_group() -> None:

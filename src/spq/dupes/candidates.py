@@ -45,10 +45,19 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Candidates:
-    """pairs: that may be copies (P, 2). alike: those of them that look alike as they are (P,), as the pictures of a burst do."""
+    """Pairs that may be copies.
+
+    Attributes:
+        pairs: (P, 2). is_alike: those that look alike as they are (P,), as the pictures of a burst do.
+        place: (P,) 0 for the nearest pictures of either, upright and in detail, 1 for the next ones, and so on.
+    """
 
     pairs: Pairs
     is_alike: NDArray[np.bool_]
+    place: Rows
+
+    def chosen(self, which: NDArray[np.bool_]) -> Candidates:
+        return Candidates(self.pairs[which], self.is_alike[which], self.place[which])
 
 
 def code_neighbours(
@@ -90,7 +99,7 @@ def candidate_pairs(
     """
     N = len(thumbs)
     if N < 2:
-        return Candidates(np.empty((0, 2), np.int64), np.empty(0, bool))
+        return Candidates(np.empty((0, 2), np.int64), np.empty(0, bool), np.empty(0, np.int64))
     whole, detail = _described(thumbs)
     by_layout, by_detail = Nearest(whole), Nearest(detail)
     keys = _Keys(N)
@@ -110,7 +119,24 @@ def candidate_pairs(
     if neighbours is not None:
         keys.add(np.arange(N), neighbours.distances, neighbours.rows, np.inf)
     pairs = keys.pairs()
-    return Candidates(pairs, np.square(whole[pairs[:, 0]] - whole[pairs[:, 1]]).sum(1) <= ALIKE)
+    apart, apart_in_detail = (_distances(values, pairs) for values in (whole, detail))
+    return Candidates(pairs, apart <= ALIKE, _places(pairs, apart + apart_in_detail, N))
+
+
+def _distances(values: Floats, pairs: Pairs) -> Floats:
+    """Squared distances of pairs."""
+    parts = [np.square(values[some[:, 0]] - values[some[:, 1]]).sum(1) for some in np.array_split(pairs, len(pairs) // 65_536 + 1)]
+    return np.concatenate(parts)
+
+
+def _places(pairs: Pairs, distances: Floats, N: int) -> Rows:
+    """The place of each pair among those of its rows, by distance; the smaller of both places."""
+    places = np.full(len(pairs), len(pairs), np.int64)
+    for side in (0, 1):
+        order = np.lexsort((distances, pairs[:, side]))
+        starts = np.searchsorted(pairs[order, side], np.arange(N))
+        places[order] = np.minimum(places[order], np.arange(len(pairs)) - starts[pairs[order, side]])
+    return places
 
 
 def _described(thumbs: Thumbs) -> tuple[Floats, Floats]:

@@ -39,18 +39,22 @@ class Copies:
     shot_of: Callable[[int], Shot]
     looks: dict[Pair, Tie] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._copies: dict[int, dict[int, Tie]] = {}  # kept row -> its confirmed copies
+        self._is_kept = np.array([self.grouping.is_kept(row) for row in range(len(self.grouping.facts))], bool)
+
     def join(self, pairs: Pairs) -> None:
-        """Judge candidates, pairs (P, 2) of rows, and make groups of confirmed copies."""
-        self.matching.total = len(pairs)
+        """Judge candidates, pairs (P, 2) of rows. It can be called again with further ones; copies are not judged again."""
         near: dict[int, set[int]] = defaultdict(set)
         for a, b in pairs.tolist():
             near[a].add(b)
             near[b].add(a)
         for row in near:
-            self.grouping.seen[row] = Seen(has_camera=bool(self.shot_of(row).camera))
+            self.grouping.seen.setdefault(row, Seen(has_camera=bool(self.shot_of(row).camera)))
         self.grouping.rank_again()
-        rank, is_open = self.grouping.rank, np.ones(len(self.grouping.facts), bool)
+        is_open = self._is_kept.copy()
         while len(pairs := pairs[is_open[pairs].all(1)]):
+            rank = self.grouping.rank
             ordered = np.where((rank[pairs[:, 0]] < rank[pairs[:, 1]])[:, None], pairs, pairs[:, ::-1])
             leaders = np.setdiff1d(ordered[:, 0], ordered[:, 1])
             found = self._round(ordered[np.isin(ordered[:, 0], leaders)], near, is_open)
@@ -61,6 +65,13 @@ class Copies:
                     continue
                 is_open[leader] = False
                 self._settle(leader, found.get(leader, {}))
+
+    def finish(self) -> None:
+        """Make the groups."""
+        for keep, ties in self._copies.items():
+            if ties:
+                seen = self.grouping.seen
+                self.grouping.join(keep, {row: _noted(tie, seen.get(row, Seen())) for row, tie in ties.items()})
 
     def _waiting(self, found: dict[int, dict[int, Tie]], near: dict[int, set[int]]) -> set[int]:
         """Leaders that turn out to be blown up, and those that have a candidate in common with them: they are judged again."""
@@ -106,19 +117,29 @@ class Copies:
                 del self.looks[leader, row]
 
     def _settle(self, leader: int, ties: dict[int, Tie]) -> None:
-        """Choose the picture to keep among a leader and its copies, now that edits are known, and join the others."""
-        grouping = self.grouping
-        for edited in {row if _is_later(tie.note) else leader for row, tie in ties.items() if _is_later(tie.note) is not None}:
-            grouping.seen[edited] = replace(grouping.seen[edited], is_edited=True)
-        rest = sorted((leader, *ties), key=grouping.order)
-        while len(rest) > 1:
+        """Choose the picture to keep among a leader and its copies, now that edits are known. The others are superfluous.
+
+        Copies of a copy, which an earlier call found, are compared with the leader too.
+        """
+        seen = self.grouping.seen
+        before = [other for row in ties for other in self._copies.pop(row, {})]
+        ties = self._copies.pop(leader, {}) | ties | self._confirmed(leader, before)
+        for row, tie in ties.items():
+            if (is_later := _is_later(tie.note)) is not None:
+                edited = row if is_later else leader
+                seen[edited] = replace(seen[edited], is_edited=True)
+        rest = sorted({leader, *ties, *before}, key=self.grouping.order)
+        while rest:
             keep, *others = rest
-            if keep != leader:
-                judged = zip(others, self._ties([(keep, row) for row in others]), strict=True)
-                ties = {row: tie for row, tie in judged if tie.kind in CONFIRMED}
-            if copies := {row: _noted(ties[row], grouping.seen[row]) for row in others if row in ties}:
-                grouping.join(keep, copies)
-            rest = [row for row in others if row not in copies]
+            ties = {row: ties[row] for row in others if row in ties} if keep == leader else self._confirmed(keep, others)
+            self._copies[keep] = ties
+            self._is_kept[keep], self._is_kept[list(ties)] = True, False
+            rest = [row for row in others if row not in ties]
+
+    def _confirmed(self, keep: int, rows: list[int]) -> dict[int, Tie]:
+        """Which rows are confirmed copies of `keep`."""
+        pairs = [(keep, row) for row in rows]
+        return {row: tie for row, tie in zip(rows, self._ties(pairs), strict=True) if tie.kind in CONFIRMED}
 
     def _ties(self, pairs: list[Pair]) -> list[Tie]:
         """What the second of each pair is to the first. Two shots of a burst are no copies, however alike they are."""

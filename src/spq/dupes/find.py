@@ -40,6 +40,7 @@ __all__ = ["CONFIRMED", "KINDS", "Group", "Member", "Options", "Report", "find_d
 Rows = NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
 READING = "reading pictures"
+NEARNESS = ((0, 2), (2, 6), (6, 2**62))  # the nearest candidates first: when copies are found, few pictures are left to compare
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,12 @@ def _join_copies(grouping: Grouping, distinct: _Distinct, matching: Matching, pr
         return shots[row]
 
     copies = Copies(grouping, matching, shot_of)
-    copies.join(distinct.rows[found.pairs[plausible(distinct.thumbs, found.pairs)]])
+    likely = found.chosen(plausible(distinct.thumbs, found.pairs))
+    matching.total = len(distinct.rows)
+    for first, end in NEARNESS:
+        some = likely.pairs[(likely.place >= first) & (likely.place < end)]
+        copies.join(distinct.rows[some])
+    copies.finish()
     if not any(facts.is_reference for facts in grouping.facts):
         _add_looks(copies, distinct.rows[found.pairs[found.is_alike]], progress)
 
@@ -199,7 +205,7 @@ def _across(found: Candidates, grouping: Grouping, rows: Rows) -> Candidates:
     if not is_reference.any():
         return found
     across = is_reference[found.pairs[:, 0]] != is_reference[found.pairs[:, 1]]
-    return Candidates(found.pairs[across], found.is_alike[across])
+    return found.chosen(across)
 
 
 def _add_looks(copies: Copies, alike: NDArray[np.int64], progress: Progress) -> None:

@@ -91,6 +91,7 @@ class Grouping:
         self.leader = np.arange(len(facts))
         self.groups: list[Group] = []
         self.seen: dict[int, Seen] = {}
+        self._twins: dict[int, list[int]] = {}  # row -> superfluous rows of the same bytes
         self.rank = np.empty(len(facts), np.int64)
         self.rank_again()
 
@@ -108,7 +109,7 @@ class Grouping:
         return bool(self.leader[row] == row)
 
     def join_identical(self, rows: Iterable[int], apart: set[bytes]) -> dict[bytes, int]:
-        """Make groups of rows of the same bytes. Return the row that stands for each hash.
+        """Join rows of the same bytes. Return the row that stands for each hash.
 
         Args:
             apart: hashes of bytes whose copies the user wants to keep.
@@ -120,11 +121,13 @@ class Grouping:
             if self.facts[first].is_reference:
                 others = [row for row in others if not self.facts[row].is_reference]
             if others and digest not in apart:
-                self.join(first, {row: Tie("identical", "the same bytes") for row in others})
+                self.leader[others] = first
+                self._twins[first] = others
         return {digest: members[0] for digest, members in same.items()}
 
     def join(self, keep: int, ties: dict[int, Tie]) -> None:
-        """Make `keep` the leader of rows that are confirmed copies of it."""
+        """Make `keep` the leader of rows that are confirmed copies of it, and of those with the same bytes as such a row."""
+        ties = ties | {twin: tie for row, tie in ties.items() for twin in self._twins.pop(row, [])}
         for kind in CONFIRMED:
             rows = [row for row, tie in ties.items() if tie.kind == kind]
             if not rows:
@@ -154,7 +157,9 @@ class Grouping:
         self.groups.append(Group(next(iter(ties.values())).kind, self._member(first), "", others))
 
     def sorted_groups(self) -> list[Group]:
-        """The groups by kind, then by the path of their first picture."""
+        """All groups, by kind, then by the path of their first picture."""
+        for first in list(self._twins):
+            self.join(first, {row: Tie("identical", "the same bytes") for row in self._twins.pop(first)})
         return sorted(self.groups, key=lambda group: (KINDS.index(group.kind), group.keep.path))
 
     def _copy(self, row: int, group: list[int], tie: Tie) -> Member:
