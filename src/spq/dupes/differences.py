@@ -8,7 +8,7 @@ Different filters are first made equal: one picture is sharpened or smoothed to 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ FLOOR, SHARE = 8.0, 0.25  # grey levels, and share of the contrast, of the error
 COLOUR_FLOOR, COLOUR_SHARE = 12.0, 0.35  # of the colour, which codecs keep less of
 LEAST_LIMIT, TYPICAL, STANDS_OUT = 0.35, 0.75, 4.0  # the limit is 4 times the ratio of the upper quarter, in these bounds
 MOST_LIMIT = 1.0
+BORDER_CONTRAST = 90.0
+MIN_GRAIN, LEAST_GRAIN, QUIET_SHARE = 0.3, 1.2, 0.1  # grey levels of a sensor's noise; share of the windows that show it
 INFORMATIVE = 6.0  # contrast of a window that shows something
 _KERNEL = [(0, 0), (0, 1), (1, 1), (0, 2), (1, 2), (2, 2)]  # a symmetric 5 x 5 kernel has 6 values
 
@@ -32,17 +34,24 @@ class Differences:
 
     Attributes:
         ratio: (h, w). informative: (h, w), whether the window has contrast in either picture. limit: of a copy's ratio.
-        size: (width, height) of the compared pictures.
+        size: (width, height) of the compared pictures. grain: how much of the finest detail they share, where both have some;
+            1 for copies, near 0 for two exposures of one view, each with the noise of its own.
     """
 
     ratio: Floats
     informative: NDArray[np.bool_]
     limit: float
     size: tuple[int, int]
+    grain: float = 1.0
 
     @property
     def worst(self) -> float:
         return float(self.ratio.max())
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no part differs."""
+        return self.worst <= self.limit and self.grain >= MIN_GRAIN
 
     @property
     def differs(self) -> NDArray[np.bool_]:
@@ -68,23 +77,60 @@ class Differences:
         return x, y, min(1 - x, ((right - left) * STRIDE + WINDOW) / width), min(1 - y, ((bottom - top) * STRIDE + WINDOW) / height)
 
 
-def differences(x: Floats, y: Floats) -> Differences:
-    """Compare two pictures (3 or 6, h, w) of one size, as they are, in luminance and colour."""
+def differences(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool] = (False,) * 4) -> Differences:
+    """Compare two pictures (3 or 6, h, w) of one size, as they are, in luminance and colour.
+
+    Args:
+        inner: which edges (left, top, right, bottom) lie inside one of the pictures, beside a border or more of the picture. The
+            codec has spread its contrast across these edges.
+    """
+    pairs = [(_smooth(a), _smooth(b)) for a, b in zip(luminance(x), luminance(y), strict=True)]
+    colours = [(_smooth(a), _smooth(b)) for a, b in zip(_colours(x), _colours(y), strict=True)]
+    found = _rated(pairs, colours, inner)
+    if found.worst > LEAST_LIMIT:
+        found = _rated([_same_filter(*pair) for pair in pairs], colours, inner)
+    grain = min(_shared_grain(a, b) for a, b in zip(luminance(x), luminance(y), strict=True))
+    return replace(found, grain=grain, size=(x.shape[2], x.shape[1]))
+
+
+def _rated(pairs: list[tuple[Floats, Floats]], colours: list[tuple[Floats, Floats]], inner: tuple[bool, ...]) -> Differences:
     ratios, contrasts = [], []
-    for a, b in zip(luminance(x), luminance(y), strict=True):
-        error, contrast = _window_errors(*_same_filter(_smooth(a), _smooth(b)), WINDOW, STRIDE)
-        ratios.append(error / (FLOOR + SHARE * contrast))
+    for a, b in pairs:
+        error, contrast = _window_errors(a, b, WINDOW, STRIDE)
+        ratios.append(error / (FLOOR + SHARE * _beside_edges(contrast, inner)))
         contrasts.append(contrast)
-    for a, b in zip(_colours(x), _colours(y), strict=True):
-        error, contrast = _window_errors(_smooth(a), _smooth(b), WINDOW // 2, STRIDE // 2)
-        ratios.append(error / (COLOUR_FLOOR + COLOUR_SHARE * contrast))
+    for a, b in colours:
+        error, contrast = _window_errors(a, b, WINDOW // 2, STRIDE // 2)
+        ratios.append(error / (COLOUR_FLOOR + COLOUR_SHARE * _beside_edges(contrast, inner)))
         contrasts.append(contrast)
     height, width = (min(r.shape[axis] for r in ratios) for axis in (0, 1))
     ratio = np.max([r[:height, :width] for r in ratios], axis=0)
     informative = np.max([c[:height, :width] for c in contrasts], axis=0) > INFORMATIVE
     typical = float(np.quantile(ratio[informative], TYPICAL)) if informative.any() else 0.0
     limit = float(np.clip(STANDS_OUT * typical, LEAST_LIMIT, MOST_LIMIT))
-    return Differences(ratio, informative, limit, (x.shape[2], x.shape[1]))
+    return Differences(ratio, informative, limit, (width, height))
+
+
+def _beside_edges(contrast: Floats, inner: tuple[bool, ...]) -> Floats:
+    """The contrast (h, w), with that of a border beside the edges that had one."""
+    if not any(inner):
+        return contrast
+    contrast = contrast.copy()
+    for is_inner, part in zip(inner, (np.s_[:, :3], np.s_[:3], np.s_[:, -3:], np.s_[-3:]), strict=True):
+        if is_inner:
+            contrast[part] += BORDER_CONTRAST
+    return contrast
+
+
+def _shared_grain(x: Floats, y: Floats) -> float:
+    """The part of the finest detail that two pictures (h, w) share in quiet places; 1 if one of them has none."""
+    fine = [values - _smooth(values) for values in (x, y)]
+    means = [_box_means(values, WINDOW, WINDOW) for values in (np.square(fine[0]), np.square(fine[1]), fine[0] * fine[1])]
+    contrast = _window_errors(_smooth(x), _smooth(x), WINDOW, WINDOW)[1]
+    quiet = (contrast < INFORMATIVE) & (np.minimum(means[0], means[1]) > LEAST_GRAIN**2)
+    if quiet.sum() < QUIET_SHARE * quiet.size:
+        return 1.0
+    return float(np.median(means[2][quiet] / np.minimum(means[0], means[1])[quiet]))
 
 
 def _window_errors(x: Floats, y: Floats, window: int, stride: int) -> tuple[Floats, Floats]:
