@@ -12,7 +12,7 @@ from spq.common.parallel import slices
 from spq.dupes.canvas import Canvas, canvases, laid_together, luminance
 from spq.dupes.differences import MIN_GRAIN, Differences, differences
 from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
-from spq.dupes.lettering import lettering
+from spq.dupes.lettering import is_photo, lettering
 from spq.dupes.overlay import COARSE, Box, Overlay, overlays, start_scores
 
 Floats = NDArray[np.float32]
@@ -119,18 +119,19 @@ def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Overlay:
 def _misfit(a: Canvas, b: Canvas, overlay: Overlay) -> float:
     """Mean difference of an overlay; places that differ much count as any other change."""
     grey = Canvas((np.repeat(a.grey[..., None], 3, 2),), a.scale), Canvas((np.repeat(b.grey[..., None], 3, 2),), b.scale)
-    x, y = laid_together(*grey, overlay)
-    return float(np.minimum(np.abs(x[0] - y[0]), 40).mean())
+    x, y = (values[0] for values in laid_together(*grey, overlay))
+    gain = float(np.clip(((x - x.mean()) * (y - y.mean())).mean() / (y.var() + 1), 0.3, 3))
+    return float(np.minimum(np.abs(x - x.mean() - gain * (y - y.mean())), 40).mean())
 
 
 def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
     """The verdict under one overlay, and the share that differs; `b` is turned."""
     if min(edge for box in (overlay.first, overlay.second) for edge in (box[2] - box[0], box[3] - box[1])) < 8:
         return NO_COPY, 1.0
-    frame = frame_notes(a, b, overlay)
+    x, y = laid_together(a, b, overlay)
+    frame = frame_notes(a, b, overlay, is_photo(x) and is_photo(y))
     if frame is None:
         return NO_COPY, 1.0
-    x, y = laid_together(a, b, overlay)
     inner = _inner(a, b, overlay)
     notes = [note for note in (turn_note(overlay.turn), *frame) if note]
     found, tone = _compared(x, y, inner)
@@ -162,7 +163,7 @@ def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tup
         return plain, []
     greys = is_grey(x), is_grey(y)
     notes: list[str] = []
-    if greys[0] != greys[1]:
+    if greys[0] != greys[1] and colours(y if greys[0] else x) >= MIN_COLOURS:
         notes = ["coloured" if greys[0] else "grey"]
         ways = [(grey, y) for grey in grey_versions(x)] if greys[1] else [(x, grey) for grey in grey_versions(y)]
         x, y = min(ways, key=lambda way: float(np.minimum(np.abs(way[0][0] - way[1][0]), 40).mean()))
@@ -170,17 +171,23 @@ def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tup
         if found.agrees:
             return found, notes
         plain = found if found.share < plain.share else plain
-    if min(colours(x), colours(y)) < MIN_COLOURS:
-        return plain, notes if greys[0] != greys[1] else []
+    if not _is_all_over(x, y) or min(colours(x), colours(y)) < MIN_COLOURS:
+        return plain, notes
     there, back = fitted_tone(x, y), fitted_tone(y, x)
     tries = [(there(x), y, there.note(x), there), (x, back(y), _opposite(back.note(y)), back)]
-    p, q, name, tone = min(tries, key=lambda way: float(np.minimum(np.abs(way[0] - way[1]), 40).mean()))
-    if not tone.is_slight:
-        return plain, notes
-    toned = differences(p, q, inner)
-    if toned.agrees or toned.share < 0.5 * plain.share:
-        return toned, [*notes, *filter(None, [name])]
+    tries.sort(key=lambda way: float(np.minimum(np.abs(way[0] - way[1]), 40).mean()))
+    for p, q, name, tone in tries:
+        toned = differences(p, q, inner) if tone.is_slight else plain
+        if toned.agrees or toned.share < 0.5 * plain.share:
+            return toned, [*notes, *filter(None, [name])]
     return plain, notes
+
+
+def _is_all_over(x: Floats, y: Floats) -> bool:
+    """Whether a good part of all pixels differ, as after a change of colour."""
+    step = max(1, x[0].size // 50_000)
+    difference = np.abs(x.reshape(len(x), -1)[:, ::step] - y.reshape(len(y), -1)[:, ::step]).max(0)
+    return bool(np.quantile(difference, 0.7) >= 3)
 
 
 def _opposite(note: str) -> str:

@@ -19,13 +19,16 @@ Floats = NDArray[np.float32]
 
 WINDOW, STRIDE = 8, 4  # pixels
 FLOOR, SHARE = 8.0, 0.25  # grey levels, and share of the contrast, of the error of a poor codec (JPEG at quality 30): ratio 1
-COLOUR_FLOOR, COLOUR_SHARE = 12.0, 0.35  # of the colour, which codecs keep less of
-LEAST_LIMIT, TYPICAL, STANDS_OUT = 0.35, 0.75, 4.0  # the limit is 4 times the ratio of the upper quarter, in these bounds
-MOST_LIMIT = 1.0
+COLOUR_FLOOR, COLOUR_SHARE = 14.0, 0.6  # of the colour, which codecs keep less of
+MEAN_FLOOR, MEAN_SHARE = 4.5, 0.25  # of the mean of 16 x 16 pixels, which codecs keep well
+LEAST_LIMIT, TYPICAL, STANDS_OUT = 0.55, 0.75, 5.0  # the limit is 5 times the ratio of the upper quarter, in these bounds
+MOST_LIMIT = 1.3
 BORDER_CONTRAST = 90.0
-MIN_GRAIN, LEAST_GRAIN, QUIET_SHARE = 0.3, 1.2, 0.1  # grey levels of a sensor's noise; share of the windows that show it
+MIN_GRAIN, LEAST_GRAIN = 0.35, 1.2  # correlation; grey levels of a sensor's noise
+QUIET, QUIET_SHARE = 10.0, 0.03  # contrast of windows that show noise, and the least share of them
 INFORMATIVE = 6.0  # contrast of a window that shows something
-_KERNEL = [(0, 0), (0, 1), (1, 1), (0, 2), (1, 2), (2, 2)]  # a symmetric 5 x 5 kernel has 6 values
+_KERNEL = [(0, 1), (1, 1), (0, 2), (1, 2), (2, 2)]  # a symmetric 5 x 5 kernel has these values beside its centre
+SAMPLE = 150_000  # pixels that it is fitted on
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ def _rated(pairs: list[tuple[Floats, Floats]], colours: list[tuple[Floats, Float
     ratios, contrasts = [], []
     for a, b in pairs:
         error, contrast = _window_errors(a, b, WINDOW, STRIDE)
-        ratios.append(error / (FLOOR + SHARE * _beside_edges(contrast, inner)))
+        allowed = _beside_edges(contrast, inner)
+        ratios.append(error / (FLOOR + SHARE * allowed))
+        ratios.append(_mean_shifts(a - b, error.shape) / (MEAN_FLOOR + MEAN_SHARE * allowed))
         contrasts.append(contrast)
     for a, b in colours:
         error, contrast = _window_errors(a, b, WINDOW // 2, STRIDE // 2)
@@ -127,7 +132,7 @@ def _shared_grain(x: Floats, y: Floats) -> float:
     fine = [values - _smooth(values) for values in (x, y)]
     means = [_box_means(values, WINDOW, WINDOW) for values in (np.square(fine[0]), np.square(fine[1]), fine[0] * fine[1])]
     contrast = _window_errors(_smooth(x), _smooth(x), WINDOW, WINDOW)[1]
-    quiet = (contrast < INFORMATIVE) & (np.minimum(means[0], means[1]) > LEAST_GRAIN**2)
+    quiet = (contrast < QUIET) & (np.minimum(means[0], means[1]) > LEAST_GRAIN**2)
     if quiet.sum() < QUIET_SHARE * quiet.size:
         return 1.0
     return float(np.median(means[2][quiet] / np.minimum(means[0], means[1])[quiet]))
@@ -136,7 +141,7 @@ def _shared_grain(x: Floats, y: Floats) -> float:
 def _window_errors(x: Floats, y: Floats, window: int, stride: int) -> tuple[Floats, Floats]:
     """Root mean square difference in windows, and the contrast in and around them: (h, w) each."""
     x, y = (_at_least(v, window) for v in (x, y))
-    error = np.sqrt(_box_means(np.square(x - y), window, stride))
+    error = np.sqrt(_box_means(np.square(x - y), window, stride).clip(0))
     contrasts = []
     for values in (x, y):
         padded = np.pad(values - values.mean(), window // 2, mode="edge")
@@ -144,6 +149,12 @@ def _window_errors(x: Floats, y: Floats, window: int, stride: int) -> tuple[Floa
         contrasts.append(_box_means(np.square(padded), 2 * window, stride) - np.square(mean))
     contrast = np.sqrt(np.maximum(*contrasts).clip(0))
     return error, contrast[: error.shape[0], : error.shape[1]]
+
+
+def _mean_shifts(difference: Floats, shape: tuple[int, ...]) -> Floats:
+    """Size of the mean difference in and around each window of a grid of `shape`."""
+    padded = np.pad(_at_least(difference, WINDOW), WINDOW // 2, mode="edge")
+    return np.abs(_box_means(padded, 2 * WINDOW, STRIDE))[: shape[0], : shape[1]]
 
 
 def _at_least(values: Floats, side: int) -> Floats:
@@ -159,7 +170,7 @@ def _box_means(values: Floats, window: int, stride: int) -> Floats:
     rows, columns = rows[:, None], columns[None]
     total = sums[rows + window, columns + window] - sums[rows, columns + window]
     total += sums[rows, columns] - sums[rows + window, columns]
-    means: Floats = (total / window**2).clip(0 if values.min() >= 0 else None).astype(np.float32)
+    means: Floats = (total / window**2).astype(np.float32)
     return means
 
 
@@ -192,15 +203,17 @@ def _same_filter(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def _filtered(x: Floats, y: Floats) -> Floats:
-    """`x` convolved with the symmetric 5 x 5 kernel that makes it most like `y`, by least squares."""
+    """`x` convolved with the symmetric 5 x 5 kernel that makes it most like `y`, by least squares; its values sum to 1."""
     parts = _kernel_parts(x)
-    A = np.stack([part.ravel() for part in parts])
-    A[1:] -= A[0]  # the values sum to 1: the brightness stays
-    difference = (y - x).ravel()
+    step = max(1, x.size // SAMPLE)
+    A = np.stack([(part - x).ravel()[::step] for part in parts])
+    difference = (y - x).ravel()[::step]
     weight = 1 / (1 + np.square(difference / 30))  # a change in one place has little weight
-    gram = (A[1:] * weight) @ A[1:].T + 1e-3 * x.size * np.eye(len(A) - 1, dtype=np.float32)
-    values = np.linalg.solve(gram, (A[1:] * weight) @ difference)
-    filtered: Floats = x + (values.astype(np.float32) @ A[1:]).reshape(x.shape)
+    gram = (A * weight) @ A.T + 1e-3 * A.shape[1] * np.eye(len(A), dtype=np.float32)
+    values = np.linalg.solve(gram, (A * weight) @ difference).tolist()
+    filtered = x * (1 - sum(values))
+    for value, part in zip(values, parts, strict=True):
+        filtered += value * part
     return filtered
 
 
@@ -210,9 +223,11 @@ def _kernel_parts(x: Floats) -> list[Floats]:
     height, width = x.shape
     parts = []
     for a, b in _KERNEL:
-        places = {(s * i, t * j) for i, j in ((a, b), (b, a)) for s in (1, -1) for t in (1, -1)}
-        total = sum(padded[2 + i : 2 + i + height, 2 + j : 2 + j + width] for i, j in sorted(places))
-        parts.append(np.asarray(total, np.float32) / len(places))
+        places = sorted({(s * i, t * j) for i, j in ((a, b), (b, a)) for s in (1, -1) for t in (1, -1)})
+        total = np.zeros_like(x)
+        for i, j in places:
+            total += padded[2 + i : 2 + i + height, 2 + j : 2 + j + width]
+        parts.append(total / len(places))
     return parts
 
 

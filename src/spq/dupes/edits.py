@@ -103,10 +103,20 @@ def turn_note(turn: int) -> str:
     return {0: "", 1: "turned 270", 2: "turned 180", 3: "turned 90"}[turn]
 
 
-def frame_notes(first: Canvas, second: Canvas, overlay: Overlay) -> list[str] | None:
-    """How the frame changed, for the turned second picture; None if each shows something that the other one lacks."""
+def frame_notes(first: Canvas, second: Canvas, overlay: Overlay, is_photo: bool) -> list[str] | None:
+    """How the frame changed, for the turned second picture; None if each shows something that the other one lacks.
+
+    Only of photos it is believed that one is a cropped copy with a border: a list that is moved on by a line looks so too. And
+    only a photo is believed to be scaled inside a border: a small disc on an empty ground is not a large disc.
+    """
     rests = [_rest(canvas, box) for canvas, box in ((first, overlay.first), (second, overlay.second))]
-    if rests.count("content") == 2:
+    if all(rests) and (rests[0] == rests[1] or not is_photo):
+        return None
+    (left, top, right, bottom), (x0, y0, x1, y1) = overlay.first, overlay.second
+    scales = (x1 - x0) / (right - left), (y1 - y0) / (bottom - top)
+    if any(rests) and max(scales) > 1.2 * min(scales):
+        return None
+    if "border" in rests and not is_photo and not 0.97 < min(scales) <= max(scales) < 1.03:
         return None
     notes = {"content": ("cropped", "less cropped"), "border": ("border removed", "border added")}
     return [notes[rest][place] for place, rest in enumerate(rests) if rest]

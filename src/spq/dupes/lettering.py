@@ -14,32 +14,42 @@ CHANGED = 14.0  # grey levels, of a pixel that belongs to a stroke
 MOST_AREA = 0.3  # of the picture, of all strokes
 STROKES = 4  # gaps between letters
 LEAST_LENGTH = 6  # length of a text, in widths of its strokes
-EXPLAINED = 0.35  # share of the change that one colour may leave
-PHOTO_COLOURS, PHOTO_SOFT = 9, 0.2
-SOFT = (2.0, 25.0)  # contrast of windows that photos have many of: neither empty nor an edge of a drawing
+EXPLAINED = 0.45  # share of the change that one colour may leave
+ONE_SIDED = 1.25  # how much rougher the picture with the text is, at least
+SMALLEST_PHOTO = 48  # pixels of a side
+MANY_SHADES, SOME_SHADES, SOFT_SHARE, MUCH_REST, MAIN_COLOURS = 75, 36, 0.4, 0.1, 6
+SOFT = (2.0, 25.0)  # contrast of a block in grey levels
 
 
 def is_photo(planes: Floats) -> bool:
-    """Whether (3 or 6, h, w) has the soft shades of a photo. Drawings, pages and screens have few colours and hard edges."""
-    if len(planes) != 3:
+    """Whether (3, h, w) has the many shades of a photo; drawings, pages and screens consist of a few colours and edges."""
+    if len(planes) != 3 or min(planes.shape[1:]) < SMALLEST_PHOTO:
         return False
-    return colour_count(planes) >= PHOTO_COLOURS and soft_share(planes) >= PHOTO_SOFT
+    shades, rest = colour_spread(planes)
+    return shades >= MANY_SHADES or rest >= MUCH_REST or (shades >= SOME_SHADES and soft_share(planes) >= SOFT_SHARE)
 
 
-def colour_count(planes: Floats) -> int:
-    """How many colours cover at least 1 in 250 pixels, in steps of 32 levels."""
-    keys = (planes[:3].reshape(3, -1) // 32).astype(np.int64)
-    counts = np.bincount(keys[0] * 64 + keys[1] * 8 + keys[2], minlength=512)
-    return int((counts > 0.004 * counts.sum()).sum())
+def colour_spread(planes: Floats) -> tuple[int, float]:
+    """How many colours cover at least 1 of 2,000 pixels of (3, h, w), in steps of 16 levels; the share of the pixels that have
+    none of the six main colours, nor one beside them."""
+    step = max(1, planes[0].size // 100_000)
+    keys = (planes[:3].reshape(3, -1)[:, ::step] // 16).clip(0, 15).astype(np.int64) + 1
+    counts = np.bincount(keys[0] * 324 + keys[1] * 18 + keys[2], minlength=18**3).reshape(18, 18, 18)  # an empty cell at each side
+    total, shades = counts.sum(), int((counts > counts.sum() / 2000).sum())
+    for _ in range(MAIN_COLOURS):
+        r, g, b = np.unravel_index(int(counts.argmax()), counts.shape)
+        if not counts[r, g, b]:
+            break
+        counts[r - 1 : r + 2, g - 1 : g + 2, b - 1 : b + 2] = 0
+    return shades, float(counts.sum() / total)
 
 
 def soft_share(planes: Floats) -> float:
-    """Share of 8 x 8 blocks with a soft contrast."""
+    """Share of 8 x 8 blocks that are neither empty nor hold an edge of a drawing."""
     grey = luminance(planes[:3])[0]
     height, width = (n // WINDOW for n in grey.shape)
-    blocks = grey[: height * WINDOW, : width * WINDOW].reshape(height, WINDOW, width, WINDOW)
-    contrast = blocks.std((1, 3))
-    return float(((contrast > SOFT[0]) & (contrast < SOFT[1])).mean()) if contrast.size else 0.0
+    contrast = grey[: height * WINDOW, : width * WINDOW].reshape(height, WINDOW, width, WINDOW).std((1, 3))
+    return float(((contrast > SOFT[0]) & (contrast < SOFT[1])).mean())
 
 
 def lettering(x: Floats, y: Floats, found: Differences) -> str:
@@ -51,10 +61,17 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
     strokes = change > max(CHANGED, 0.3 * float(np.quantile(change[place], 0.95)))
     if not _are_letters(strokes):
         return ""
-    for plain, written, note in ((x, y, "text added"), (y, x, "text removed")):
-        if is_photo(plain) and _is_blended(plain, written, place, strokes):
-            return note
-    return ""
+    rough = [_roughness(planes, place) for planes in (x, y)]
+    if max(rough) < ONE_SIDED * min(rough):
+        return ""
+    plain, written, note = (x, y, "text added") if rough[1] > rough[0] else (y, x, "text removed")
+    return note if is_photo(plain) and _unexplained(plain, written, place, strokes) <= EXPLAINED else ""
+
+
+def _roughness(planes: Floats, place: NDArray[np.bool_]) -> float:
+    """Mean step between neighbours where (h, w) `place` says."""
+    grey = luminance(planes)[0]
+    return float(np.abs(np.diff(grey, axis=1))[place[:, 1:]].mean() + np.abs(np.diff(grey, axis=0))[place[1:]].mean()) + 0.1
 
 
 def _are_letters(strokes: NDArray[np.bool_]) -> bool:
@@ -75,25 +92,20 @@ def _most_crossings(strokes: NDArray[np.bool_]) -> int:
     return int((strokes[:, 1:] & ~strokes[:, :-1]).sum(1).max())
 
 
-def _is_blended(plain: Floats, written: Floats, place: NDArray[np.bool_], strokes: NDArray[np.bool_]) -> bool:
-    """Whether `written` is `plain` moved towards one colour, pixel by pixel, wherever they differ."""
-    a, b = plain[:, strokes], written[:, strokes]
-    keep = _one_opacity(a, b)
-    if keep is None:
-        return False
-    share, colour = keep
+def _unexplained(plain: Floats, written: Floats, place: NDArray[np.bool_], strokes: NDArray[np.bool_]) -> float:
+    """Share of the change that is left if `plain` is moved towards one colour, pixel by pixel, wherever they differ."""
+    share, colour = _one_opacity(plain[:, strokes], written[:, strokes])
     if not ((colour > -25) & (colour < 280)).all():
-        return False
+        return 1.0
     a, b = plain[:, place], written[:, place]
     towards = colour[:, None] - a
     alpha = ((b - a) * towards).sum(0) / np.maximum(np.square(towards).sum(0), 100)
-    left = b - a - alpha.clip(0, 1.05) * towards
-    change = np.square(b - a).sum()
-    return bool(np.square(left).sum() <= EXPLAINED**2 * change)
+    left = b - a - alpha.clip(0, 1.1 * (1 - share)) * towards
+    return float(np.sqrt(np.square(left).sum() / np.square(b - a).sum()))
 
 
-def _one_opacity(a: Floats, b: Floats) -> tuple[float, Floats] | None:
-    """The share p and the colour c of b = p a + (1 - p) c, for the pixels (3, n) of strokes, if there are such."""
+def _one_opacity(a: Floats, b: Floats) -> tuple[float, Floats]:
+    """The share p and the colour c of b = p a + (1 - p) c, for the pixels (3, n) of strokes."""
     p, weight = 0.0, np.ones(a.shape[1], np.float32)
     for _ in range(6):
         total = weight.sum() + 1e-6
