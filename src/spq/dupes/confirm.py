@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from spq.common.parallel import slices
 from spq.dupes.canvas import Canvas, canvases, laid_together, luminance
-from spq.dupes.differences import Differences, differences
+from spq.dupes.differences import MIN_GRAIN, Differences, differences
 from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
+from spq.dupes.lettering import is_photo, lettering
 from spq.dupes.overlay import COARSE, Box, Overlay, overlays, start_scores
 
 Floats = NDArray[np.float32]
@@ -20,6 +21,7 @@ Pairs = NDArray[np.int64]  # (P, 2) rows, the lower one first, each pair once
 BATCH = 256  # pairs of thumbs that are compared at a time
 PLAUSIBLE = 0.55  # correlation of thumbs at 16 x 16, under the best of all turns and crops
 EVIDENCE = 12  # windows that must show something and agree
+CLEAR = 0.2  # share of the windows that differ, below which the overlay is surely right
 ALMOST = 0.5  # share of the windows that may differ in pictures that are almost the same
 FLAT = 4.0  # contrast of a picture without content, in grey levels
 
@@ -67,23 +69,25 @@ def judge(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Verdict:
         return NO_COPY
     if first.shape == second.shape and np.array_equal(first, second):
         return Verdict("re-encoded", "the same pixels")
-    best: Verdict = NO_COPY
+    best, best_share = NO_COPY, 1.0
     for overlay in _candidates(a, b):
-        verdict = _under(a, b.turned(overlay.turn), overlay)
+        verdict, share = _under(a, b.turned(overlay.turn), overlay)
         if verdict.kind in ("re-encoded", "edited"):
-            if verdict.kind == "re-encoded" and first.shape != second.shape:
-                verdict = replace(verdict, note="resized")
-            return verdict
-        best = best if best.kind else verdict
+            is_resized = verdict.kind == "re-encoded" and first.shape != second.shape
+            return replace(verdict, note="resized") if is_resized else verdict
+        if share < best_share:
+            best, best_share = verdict, share
+        if best_share < CLEAR:  # no other overlay would be better
+            break
     return best
 
 
 def _candidates(a: Canvas, b: Canvas) -> Iterator[Overlay]:
-    """Overlays to try: whole pictures as they are, then those that were found, whole frames before fitted ones."""
+    """Overlays to try: whole pictures as they are, then those that were found."""
     if _same_aspect(a, b, 0):
         yield Overlay(0, _whole(a), _whole(b))
     for overlay in overlays(a.grey, b.grey):
-        yield from _snapped(overlay, a, b.turned(overlay.turn))
+        yield _snapped(overlay, a, b.turned(overlay.turn))
 
 
 def _whole(canvas: Canvas) -> Box:
@@ -96,8 +100,8 @@ def _same_aspect(a: Canvas, b: Canvas, turn: int) -> bool:
     return abs(w * k - h * v) <= 1.5 * max(w, h, k, v)
 
 
-def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Iterator[Overlay]:
-    """The overlay with edges moved onto frames that are near, then as it was fitted."""
+def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Overlay:
+    """The overlay as it was fitted, or with edges moved onto frames that are near, or at whole pixels: what fits best."""
     first, second = list(overlay.first), list(overlay.second)
     frames = _whole(a), _whole(b)
     for edge in range(4):
@@ -107,54 +111,83 @@ def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Iterator[Overlay]:
         ]
         if all(close):
             first[edge], second[edge] = frames[0][edge], frames[1][edge]
-    snapped = Overlay(overlay.turn, tuple(first), tuple(second))  # type: ignore[arg-type]
-    rounded = Overlay(overlay.turn, tuple(map(round, first)), tuple(map(round, second)))  # type: ignore[arg-type]
-    yield from dict.fromkeys((snapped, rounded, overlay))
+    rounded = [[float(round(edge)) for edge in box] for box in (first, second)]
+    tries = [Overlay(overlay.turn, tuple(p), tuple(q)) for p, q in ((first, second), rounded)]  # type: ignore[arg-type]
+    return min((*tries, overlay), key=lambda way: _misfit(a, b, way))
 
 
-def _under(a: Canvas, b: Canvas, overlay: Overlay) -> Verdict:
-    """The verdict under one overlay; `b` is turned."""
+def _misfit(a: Canvas, b: Canvas, overlay: Overlay) -> float:
+    """Mean difference of an overlay; places that differ much count as any other change."""
+    grey = Canvas((np.repeat(a.grey[..., None], 3, 2),), a.scale), Canvas((np.repeat(b.grey[..., None], 3, 2),), b.scale)
+    x, y = (values[0] for values in laid_together(*grey, overlay))
+    gain = float(np.clip(((x - x.mean()) * (y - y.mean())).mean() / (y.var() + 1), 0.3, 3))
+    return float(np.minimum(np.abs(x - x.mean() - gain * (y - y.mean())), 40).mean())
+
+
+def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
+    """The verdict under one overlay, and the share that differs; `b` is turned."""
     if min(edge for box in (overlay.first, overlay.second) for edge in (box[2] - box[0], box[3] - box[1])) < 8:
-        return NO_COPY
-    frame = frame_notes(a, b, overlay)
-    if frame is None:
-        return NO_COPY
+        return NO_COPY, 1.0
     x, y = laid_together(a, b, overlay)
+    frame = frame_notes(a, b, overlay, is_photo(x) and is_photo(y))
+    if frame is None:
+        return NO_COPY, 1.0
+    inner = _inner(a, b, overlay)
     notes = [note for note in (turn_note(overlay.turn), *frame) if note]
-    found, tone = _compared(x, y)
+    found, tone = _compared(x, y, inner)
     notes += tone
-    if found.worst <= found.limit and found.evidence >= EVIDENCE:
-        return Verdict("edited", ", ".join(notes)) if notes else Verdict("re-encoded", "re-encoded")
-    if found.share <= ALMOST and found.evidence >= EVIDENCE:
-        return Verdict("almost", ", ".join([*notes, "differs here"]), _in_first(found, a, overlay))
-    return NO_COPY
+    if found.evidence < EVIDENCE or found.grain < MIN_GRAIN:
+        return NO_COPY, 1.0
+    if found.agrees:
+        return (Verdict("edited", ", ".join(notes)) if notes else Verdict("re-encoded", "re-encoded")), 0.0
+    if found.share > ALMOST:
+        return NO_COPY, found.share
+    region = _in_first(found, a, overlay)
+    text = lettering(x, y, found) if len(x) == 3 else ""
+    if text:
+        return Verdict("edited", ", ".join([*notes, text]), region), 0.0
+    return Verdict("almost", ", ".join([*notes, "differs here"]), region), found.share
 
 
-def _compared(x: Floats, y: Floats) -> tuple[Differences, list[str]]:
+def _inner(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[bool, bool, bool, bool]:
+    """Which edges of the shared part are not edges of both pictures."""
+    pairs = ((overlay.first, _whole(a)), (overlay.second, _whole(b)))
+    left, top, right, bottom = (any(abs(box[k] - frame[k]) > 0.5 for box, frame in pairs) for k in range(4))
+    return left, top, right, bottom
+
+
+def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tuple[Differences, list[str]]:
     """Differences as they are, or of grey versions, or after a slight change of colour; and the name of the change."""
-    plain = differences(x, y)
-    if plain.worst <= plain.limit:
+    plain = differences(x, y, inner)
+    if plain.agrees or plain.grain < MIN_GRAIN:
         return plain, []
     greys = is_grey(x), is_grey(y)
-    notes = []
-    ways = [(x, y)]
-    if greys[0] != greys[1]:
+    notes: list[str] = []
+    if greys[0] != greys[1] and colours(y if greys[0] else x) >= MIN_COLOURS:
         notes = ["coloured" if greys[0] else "grey"]
         ways = [(grey, y) for grey in grey_versions(x)] if greys[1] else [(x, grey) for grey in grey_versions(y)]
-    found = min((differences(*way) for way in ways), key=lambda d: d.worst)
-    if notes and found.worst <= found.limit:
-        return found, notes
-    if min(colours(x), colours(y)) < MIN_COLOURS:
-        return plain, []
-    for p, q in ways:
-        for one, other, back in ((p, q, False), (q, p, True)):
-            tone = fitted_tone(one, other)
-            if tone.is_slight:
-                toned = differences(tone(one), other)
-                if toned.worst <= toned.limit:
-                    name = tone.note if not back else _opposite(tone.note)
-                    return toned, [*notes, name]
-    return plain, []
+        x, y = min(ways, key=lambda way: float(np.minimum(np.abs(way[0][0] - way[1][0]), 40).mean()))
+        found = differences(x, y, inner)
+        if found.agrees:
+            return found, notes
+        plain = found if found.share < plain.share else plain
+    if not _is_all_over(x, y) or min(colours(x), colours(y)) < MIN_COLOURS:
+        return plain, notes
+    there, back = fitted_tone(x, y), fitted_tone(y, x)
+    tries = [(there(x), y, there.note(x), there), (x, back(y), _opposite(back.note(y)), back)]
+    tries.sort(key=lambda way: float(np.minimum(np.abs(way[0] - way[1]), 40).mean()))
+    for p, q, name, tone in tries:
+        toned = differences(p, q, inner) if tone.is_slight else plain
+        if toned.agrees or toned.share < 0.5 * plain.share:
+            return toned, [*notes, *filter(None, [name])]
+    return plain, notes
+
+
+def _is_all_over(x: Floats, y: Floats) -> bool:
+    """Whether a good part of all pixels differ, as after a change of colour."""
+    step = max(1, x[0].size // 50_000)
+    difference = np.abs(x.reshape(len(x), -1)[:, ::step] - y.reshape(len(y), -1)[:, ::step]).max(0)
+    return bool(np.quantile(difference, 0.7) >= 3)
 
 
 def _opposite(note: str) -> str:
