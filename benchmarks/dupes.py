@@ -75,7 +75,13 @@ def main() -> None:
             show(f"imagededup {method}", results[f"imagededup {method}"])
     if arguments.json:
         machine = {"machine": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0))}
-        facts = {"pictures": len(truth), "count": arguments.count, "seed": arguments.seed, **machine, "results": results}
+        facts = {
+            "pictures": len(truth),
+            "count": arguments.count,
+            "seed": arguments.seed,
+            **machine,
+            "results": results,
+        }
         arguments.json.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
 
 
@@ -185,13 +191,21 @@ def scores(pairs: list[tuple[str, str]], truth: dict[str, str]) -> dict[str, Any
             counts.setdefault("documents", Counter())[top(path) == top(first)] += 1
     recall = {kind: round(count[True] / count.total(), 4) for kind, count in counts.items()}
     precision = 1 - len(false) / len(pairs) if pairs else 1.0
-    return {"pairs": len(pairs), "false_pairs": len(false), "precision": round(precision, 5), "recall": recall, "false": false[:200]}
+    return {
+        "pairs": len(pairs),
+        "false_pairs": len(false),
+        "precision": round(precision, 5),
+        "recall": recall,
+        "false": false[:200],
+    }
 
 
 def show(name: str, result: dict[str, Any]) -> None:
     recall = "  ".join(f"{kind} {value:.3f}" for kind, value in result["recall"].items())
     print(f"{name}: {result['seconds']:,.0f} s, {result['cpu_seconds']:,.0f} s of CPU, {result['peak_mb']:,} MB")
-    print(f"  precision {result['precision']:.4f} ({result['false_pairs']:,} false of {result['pairs']:,} pairs)\n  recall {recall}")
+    print(
+        f"  precision {result['precision']:.4f} ({result['false_pairs']:,} false of {result['pairs']:,} pairs)\n  recall {recall}"
+    )
     for pair in result["false"][:20] if name == "spq" else []:
         print(f"  false: {pair[0]}  {pair[1]}")
     sys.stdout.flush()

@@ -20,7 +20,9 @@ def scene(seed: int, blur: float) -> Image.Image:
         x, y, w, h = (int(v) for v in rng.integers(0, (640, 480, 160, 120)))
         draw.ellipse((x, y, x + w, y + h), fill=tuple(rng.integers(0, 256, 3).tolist()))
     texture = rng.normal(0, 8, (480, 640, 1))
-    return Image.fromarray(np.clip(np.asarray(image) + texture, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(blur))
+    return Image.fromarray(np.clip(np.asarray(image) + texture, 0, 255).astype(np.uint8)).filter(
+        ImageFilter.GaussianBlur(blur)
+    )
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:

@@ -151,7 +151,9 @@ def test_copies_of_a_picture_that_turns_out_to_be_a_copy_are_compared_with_the_b
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30), st.permutations(list(range(10, 20))))
-def test_every_member_is_a_copy_of_the_kept_and_no_two_kept_ones_are(edges: list[tuple[int, int]], sizes: list[int]) -> None:
+def test_every_member_is_a_copy_of_the_kept_and_no_two_kept_ones_are(
+    edges: list[tuple[int, int]], sizes: list[int]
+) -> None:
     edges = [(min(edge), max(edge)) for edge in edges if edge[0] != edge[1]]
     found = run(sizes, Told(both_ways("re-encoded", *edges)), sorted(set(edges)))
     near = set(edges)

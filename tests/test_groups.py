@@ -53,7 +53,10 @@ def test_files_of_the_same_bytes_as_a_copy_join_its_group() -> None:
     grouping.join_identical(range(3), set())
     grouping.join(0, {1: Tie("edited", "mirrored")})
     (group,) = grouping.sorted_groups()
-    assert (group.kind, [(m.path, m.note) for m in group.others]) == ("edited", [("b1", "mirrored"), ("b2", "mirrored")])
+    assert (group.kind, [(m.path, m.note) for m in group.others]) == (
+        "edited",
+        [("b1", "mirrored"), ("b2", "mirrored")],
+    )
 
 
 def test_the_reason_is_given_for_each_kind_of_a_group() -> None:

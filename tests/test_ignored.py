@@ -21,7 +21,9 @@ def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["pairs.jsonl"]
 
 
-@pytest.mark.parametrize("line", [b"no json", b'{"hashes": ["0g", "1"]}', b'{"hashes": ["00"], "paths": ["a", "b"]}', b"[]", b"\xff"])
+@pytest.mark.parametrize(
+    "line", [b"no json", b'{"hashes": ["0g", "1"]}', b'{"hashes": ["00"], "paths": ["a", "b"]}', b"[]", b"\xff"]
+)
 def test_a_damaged_file_is_named_with_a_remedy(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "p.jsonl").write_bytes(line + b"\n")
     with pytest.raises(DataError, match="to forget its pairs"):

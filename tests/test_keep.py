@@ -48,7 +48,10 @@ def test_a_choice_comes_before_cameras_pixels_and_sizes(choice: str, kept: Facts
     camera = Seen(has_camera=True)
     orders = {facts.path: preference.order(facts, camera if facts is not kept else None) for facts in (OLD, LARGE)}
     assert min(orders, key=orders.__getitem__) == kept.path
-    assert preference.why(sorted(orders.values())) in (choice, *("shortest path", "most pixels", "largest file", "smallest file"))
+    assert preference.why(sorted(orders.values())) in (
+        choice,
+        *("shortest path", "most pixels", "largest file", "smallest file"),
+    )
 
 
 def test_a_pattern_comes_before_a_choice_and_a_reference_before_a_pattern() -> None:
@@ -57,7 +60,9 @@ def test_a_pattern_comes_before_a_choice_and_a_reference_before_a_pattern() -> N
     assert preference.order(wanted) < preference.order(LARGE)
     assert preference.why([preference.order(wanted), preference.order(LARGE)]) == "preferred by your pattern"
     assert preference.order(replace(LARGE, is_reference=True)) < preference.order(wanted)
-    assert Preference(("/d/photos/*",)).order(GOOD) < Preference(("/d/photos/*",)).order(replace(OLD, file="/e/old.jpg"))
+    assert Preference(("/d/photos/*",)).order(GOOD) < Preference(("/d/photos/*",)).order(
+        replace(OLD, file="/e/old.jpg")
+    )
 
 
 def test_an_unknown_choice_is_refused() -> None:

@@ -13,7 +13,9 @@ def facts_of(root: Path, *names: str) -> list[Facts]:
     return [with_files(Facts(name, (root / name).stat().st_size, 0), root / name, [str(root)]) for name in names]
 
 
-def test_links_of_files_and_folders_are_recognised_and_a_link_on_the_way_to_the_collection_is_none(tmp_path: Path) -> None:
+def test_links_of_files_and_folders_are_recognised_and_a_link_on_the_way_to_the_collection_is_none(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "real" / "in").mkdir(parents=True)
     Image.new("RGB", (9, 9)).save(tmp_path / "real" / "in" / "a.png")
     (tmp_path / "real" / "b.png").symlink_to("in/a.png")

@@ -41,7 +41,9 @@ def dupes(
         float, typer.Option(min=0, max=1, help="Share of altered copies that calibration aims to find.")
     ] = 0.9,
     prefer: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help=PREFER)] = None,
-    keep: Annotated[Keep | None, typer.Option(help="Which copy to keep. Default: the one that is most original.")] = None,
+    keep: Annotated[
+        Keep | None, typer.Option(help="Which copy to keep. Default: the one that is most original.")
+    ] = None,
     against: Annotated[str | None, typer.Option(metavar="REFERENCE", help=AGAINST)] = None,
     ignore: Annotated[Pair, typer.Option(metavar="A B", help=IGNORE)] = None,
     forget: Annotated[Pair, typer.Option(metavar="A B", help="Report these two again.")] = None,

@@ -28,7 +28,9 @@ def remember(file: Path | None, images: ImageSet, paths: tuple[str, str]) -> Non
     """Remember that two pictures are no duplicates."""
     pair = _pair(images, paths)
     if file is None:
-        raise ConfigError("--ignore cannot be kept, as this user has no home; set SPQ_CACHE to a folder, or use an index")
+        raise ConfigError(
+            "--ignore cannot be kept, as this user has no home; set SPQ_CACHE to a folder, or use an index"
+        )
     known = read_ignored(file)
     if pair.key not in {each.key for each in known}:
         _write(file, [*known, pair])
@@ -60,7 +62,9 @@ def _write(file: Path, pairs: list[Ignored]) -> None:
     try:
         write_ignored(file, pairs)
     except OSError as error:
-        raise ConfigError(f"--ignore cannot be kept in {file.parent}: {error.strerror}; set SPQ_CACHE to a folder") from None
+        raise ConfigError(
+            f"--ignore cannot be kept in {file.parent}: {error.strerror}; set SPQ_CACHE to a folder"
+        ) from None
 
 
 def _pair(images: ImageSet, paths: tuple[str, str]) -> Ignored:

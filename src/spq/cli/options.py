@@ -35,6 +35,8 @@ Threads = Annotated[
     int | None, typer.Option(min=1, callback=_use_threads, help="Number of threads. Default: all cores.")
 ]
 PathsOnly = Annotated[bool, typer.Option("--paths-only", help="Print only absolute paths, one on a line.")]
-NulPaths = Annotated[bool, typer.Option("-0", "--null", help="As --paths-only, with a zero byte after each, for xargs -0.")]
+NulPaths = Annotated[
+    bool, typer.Option("-0", "--null", help="As --paths-only, with a zero byte after each, for xargs -0.")
+]
 ContactSheet = Annotated[Path | None, typer.Option(help="Also write a contact sheet.")]
 ShorterBits = Annotated[int | None, typer.Option(help="One of the model's shorter codes; spq info lists them.")]

@@ -18,7 +18,9 @@ Floats = NDArray[np.float32]
 BLOWN_UP = (0.4, 2.3)  # detail beyond the smaller picture's, as a multiple of that of its enlargements
 SOFT = 3e-4  # share of the energy of an enlargement that is such detail, below which a picture is soft
 SOFT_BLOWN_UP, NEARER = (1.0, 1.45), 0.9
-POORER = 0.4  # a picture with less of the smaller one's own finest detail than this share was made from a still smaller one
+POORER = (
+    0.4  # a picture with less of the smaller one's own finest detail than this share was made from a still smaller one
+)
 SIDE = 1024  # pixels of the larger picture that are looked at, in the middle
 MARGIN = 1.05
 FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)

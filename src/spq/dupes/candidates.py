@@ -125,7 +125,10 @@ def candidate_pairs(
 
 def _distances(values: Floats, pairs: Pairs) -> Floats:
     """Squared distances of pairs."""
-    parts = [np.square(values[some[:, 0]] - values[some[:, 1]]).sum(1) for some in np.array_split(pairs, len(pairs) // 65_536 + 1)]
+    parts = [
+        np.square(values[some[:, 0]] - values[some[:, 1]]).sum(1)
+        for some in np.array_split(pairs, len(pairs) // 65_536 + 1)
+    ]
     return np.concatenate(parts)
 
 
@@ -163,5 +166,3 @@ class _Keys:
     def pairs(self) -> Pairs:
         keys = np.unique(np.concatenate(self._found))
         return np.stack(np.divmod(keys, self.N), 1)
-
-

@@ -21,7 +21,10 @@ from spq.dupes.keep import Seen
 from spq.dupes.matching import Matching, Pair
 from spq.errors import ImageError
 
-LATER, EARLIER = {"cropped", "border added", "grey", "text added"}, {"less cropped", "border removed", "coloured", "text removed"}
+LATER, EARLIER = (
+    {"cropped", "border added", "grey", "text added"},
+    {"less cropped", "border removed", "coloured", "text removed"},
+)
 BURST_NOTE = "taken within seconds of the first"
 
 
@@ -131,7 +134,9 @@ class Copies:
         rest = sorted({leader, *ties, *before}, key=self.grouping.order)
         while rest:
             keep, *others = rest
-            ties = {row: ties[row] for row in others if row in ties} if keep == leader else self._confirmed(keep, others)
+            ties = (
+                {row: ties[row] for row in others if row in ties} if keep == leader else self._confirmed(keep, others)
+            )
             self._copies[keep] = ties
             self._is_kept[keep], self._is_kept[list(ties)] = True, False
             rest = [row for row in others if row not in ties]

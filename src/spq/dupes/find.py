@@ -40,7 +40,11 @@ __all__ = ["CONFIRMED", "KINDS", "Group", "Member", "Options", "Report", "find_d
 Rows = NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
 READING = "reading pictures"
-NEARNESS = ((0, 2), (2, 6), (6, 2**62))  # the nearest candidates first: when copies are found, few pictures are left to compare
+NEARNESS = (
+    (0, 2),
+    (2, 6),
+    (6, 2**62),
+)  # the nearest candidates first: when copies are found, few pictures are left to compare
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,9 @@ def _gathered(index: ImageIndex | None, images: ImageSet, options: Options) -> t
     own = {facts.inode for facts in here.facts if facts.inode}
     kept = [n for n, facts in enumerate(there.facts) if facts.inode not in own]
     if not kept and there.facts:
-        raise DataError(f"{options.reference[1].name} has no picture beside those of {images.name}; give another collection")
+        raise DataError(
+            f"{options.reference[1].name} has no picture beside those of {images.name}; give another collection"
+        )
     facts = here.facts + [replace(there.facts[n], is_reference=True) for n in kept]
     positions = np.concatenate([here.positions, there.positions[kept] + len(images)])
     both = Concatenated([images, options.reference[1]], images.name, images.ids + options.reference[1].ids, None, [])

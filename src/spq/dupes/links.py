@@ -56,7 +56,9 @@ def note_of_link(facts: Facts, others: Sequence[Facts]) -> str:
         return ""
     same = [other for other in others if other.inode == facts.inode and other.path != facts.path]
     if facts.is_link:
-        name = next((other.path for other in same if other.file == facts.target), same[0].path if same else facts.target)
+        name = next(
+            (other.path for other in same if other.file == facts.target), same[0].path if same else facts.target
+        )
         return f"link to {name}"
     hard = [other for other in same if not other.is_link]
     return f"hard link of {hard[0].path}, frees nothing" if hard else ""

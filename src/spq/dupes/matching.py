@@ -17,6 +17,7 @@ from spq.dupes.confirm import Verdict, judge
 from spq.errors import ImageError
 
 CACHE_BYTES = 256 * 2**20  # of decoded pictures, beside those that are in work
+QUICK_SIDE = 512  # pixels of the longer side at which large pictures are compared first
 NONE = Verdict("", "")
 Pair = tuple[int, int]
 Progress = Callable[[int, int], None]  # done, total
@@ -48,7 +49,9 @@ class Matching:
         with closing(map_in_order(self._judge, todo, min(cores(), 8), stopped)) as verdicts:
             for pair, verdict in zip(todo, verdicts, strict=True):
                 self._verdicts[pair] = verdict
-                self.progress(len(self._verdicts), max(self.total, len(self._verdicts)))
+                done = len(self._verdicts)
+                self.total = self.total if done < self.total else done + done // 10 + 1  # more are found on the way
+                self.progress(done, self.total)
         return [self._verdicts[pair] for pair in pairs]
 
     def image(self, row: int) -> Image.Image:
@@ -64,9 +67,22 @@ class Matching:
         if self.is_apart(*pair):
             return NONE
         try:
-            return judge(self._decoded.get(pair[0]), self._decoded.get(pair[1]))
+            first, second = (self._decoded.get(row) for row in pair)
+            if (
+                min(max(first.shape), max(second.shape)) > 2 * QUICK_SIDE
+                and not judge(_small(first), _small(second)).kind
+            ):
+                return NONE  # what has nothing in common at a small size has nothing in common at full size
+            return judge(first, second)
         except ImageError:  # it has changed or vanished meanwhile
             return NONE
+
+
+def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (H, W, 4) with a longer side of QUICK_SIDE, or as it is if that is shorter."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((QUICK_SIDE, QUICK_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 class _Decoded:

@@ -122,7 +122,9 @@ def _room_for(count: int) -> NDArray[np.uint8]:
     """An array of thumbs in a temporary file, which is deleted with it."""
     shape = (max(count, 1), 3, SIDE, SIDE)
     with tempfile.TemporaryFile(prefix="spq-") as file:
-        if hasattr(os, "posix_fallocate"):  # if the disk is full, this raises; writing to the map would kill the process
+        if hasattr(
+            os, "posix_fallocate"
+        ):  # if the disk is full, this raises; writing to the map would kill the process
             os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
