@@ -176,18 +176,21 @@ def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tup
     there, back = fitted_tone(x, y), fitted_tone(y, x)
     tries = [(there(x), y, there.note(x), there), (x, back(y), _opposite(back.note(y)), back)]
     tries.sort(key=lambda way: float(np.minimum(np.abs(way[0] - way[1]), 40).mean()))
+    best, best_name = plain, ""
     for p, q, name, tone in tries:
         toned = differences(p, q, inner) if tone.is_slight else plain
-        if toned.agrees or toned.share < 0.5 * plain.share:
-            return toned, [*notes, *filter(None, [name])]
-    return plain, notes
+        if toned.agrees or toned.share < min(best.share, 0.5 * plain.share):
+            best, best_name = toned, name
+        if toned.agrees:
+            break
+    return best, [*notes, *filter(None, [best_name])]
 
 
 def _is_all_over(x: Floats, y: Floats) -> bool:
-    """Whether a good part of all pixels differ, as after a change of colour."""
+    """Whether a tenth of all pixels differ, as after a change of colour."""
     step = max(1, x[0].size // 50_000)
     difference = np.abs(x.reshape(len(x), -1)[:, ::step] - y.reshape(len(y), -1)[:, ::step]).max(0)
-    return bool(np.quantile(difference, 0.7) >= 3)
+    return bool((difference >= 3).mean() > 0.1)
 
 
 def _opposite(note: str) -> str:

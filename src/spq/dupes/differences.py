@@ -164,13 +164,14 @@ def _at_least(values: Floats, side: int) -> Floats:
 
 
 def _box_means(values: Floats, window: int, stride: int) -> Floats:
-    """Means of windows of (h, w); the last window of each axis ends at its end."""
-    sums = np.pad(values, ((1, 0), (1, 0))).astype(np.float64).cumsum(0).cumsum(1)
-    rows, columns = (np.append(np.arange(0, n - window, stride), n - window) for n in values.shape)
-    rows, columns = rows[:, None], columns[None]
-    total = sums[rows + window, columns + window] - sums[rows, columns + window]
-    total += sums[rows, columns] - sums[rows + window, columns]
-    means: Floats = (total / window**2).astype(np.float32)
+    """Means of windows of (h, w), whose side is a multiple of `stride`; the last ones of each axis reach over its repeated end."""
+    values = np.pad(values, [(0, -n % stride) for n in values.shape], mode="edge")
+    rows = sum(values[k::stride] for k in range(stride))
+    blocks = sum(rows[:, k::stride] for k in range(stride))
+    count = window // stride
+    down = sum(blocks[k : len(blocks) - count + 1 + k] for k in range(count))
+    total = sum(down[:, k : down.shape[1] - count + 1 + k] for k in range(count))
+    means: Floats = np.asarray(total, np.float32) / np.float32(window**2)
     return means
 
 
