@@ -97,7 +97,7 @@ def _whole(canvas: Canvas) -> Box:
 
 def _same_aspect(a: Canvas, b: Canvas, turn: int) -> bool:
     (h, w), (k, v) = a.grey.shape, b.grey.shape[::-1] if turn % 2 else b.grey.shape
-    return abs(w * k - h * v) <= 1.5 * max(w, h, k, v)
+    return bool(abs(w * k - h * v) <= 1.5 * max(w, h, k, v))
 
 
 def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Overlay:
@@ -118,7 +118,10 @@ def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Overlay:
 
 def _misfit(a: Canvas, b: Canvas, overlay: Overlay) -> float:
     """Mean difference of an overlay; places that differ much count as any other change."""
-    grey = Canvas((np.repeat(a.grey[..., None], 3, 2),), a.scale), Canvas((np.repeat(b.grey[..., None], 3, 2),), b.scale)
+    grey = (
+        Canvas((np.repeat(a.grey[..., None], 3, 2),), a.scale),
+        Canvas((np.repeat(b.grey[..., None], 3, 2),), b.scale),
+    )
     x, y = (values[0] for values in laid_together(*grey, overlay))
     gain = float(np.clip(((x - x.mean()) * (y - y.mean())).mean() / (y.var() + 1), 0.3, 3))
     return float(np.minimum(np.abs(x - x.mean() - gain * (y - y.mean())), 40).mean())

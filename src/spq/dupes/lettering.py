@@ -15,12 +15,11 @@ MOST_AREA = 0.3  # of the picture, of all strokes
 STROKES = 4  # gaps between letters
 LEAST_LENGTH = 6  # length of a text, in widths of its strokes
 EXPLAINED = 0.45  # share of the change that one colour may leave
-CLEARLY = 1.6  # how much better one way explains the change than the other
-ONE_SIDED = 1.08  # how much rougher the picture with the text is, at least
+CLEARLY_ROUGHER = 1.3  # how much the picture with the text is, if that tells which one it is
 SMALLEST_PHOTO = 48  # pixels of a side
-MANY_SHADES, SOME_SHADES, LEAST_SHADES, MUCH_REST, MAIN_COLOURS = 70, 36, 12, 0.08, 6
+MANY_SHADES, SOME_SHADES, LEAST_SHADES, MUCH_REST, MAIN_COLOURS = 70, 36, 12, 0.055, 6
 SOFT, EMPTY = (2.0, 25.0), 1.5  # contrast of a block in grey levels
-SOFT_SHARE, FEW_EMPTY = 0.45, 0.25
+SOFT_SHARE, FEW_EMPTY = 0.42, 0.3
 
 
 def is_photo(planes: Floats) -> bool:
@@ -38,7 +37,9 @@ def colour_spread(planes: Floats) -> tuple[int, float]:
     none of the six main colours, nor one beside them."""
     step = max(1, planes[0].size // 100_000)
     keys = (planes[:3].reshape(3, -1)[:, ::step] // 16).clip(0, 15).astype(np.int64) + 1
-    counts = np.bincount(keys[0] * 324 + keys[1] * 18 + keys[2], minlength=18**3).reshape(18, 18, 18)  # an empty cell at each side
+    counts = np.bincount(keys[0] * 324 + keys[1] * 18 + keys[2], minlength=18**3).reshape(
+        18, 18, 18
+    )  # an empty cell at each side
     total, shades = counts.sum(), int((counts > counts.sum() / 2000).sum())
     for _ in range(MAIN_COLOURS):
         r, g, b = np.unravel_index(int(counts.argmax()), counts.shape)
@@ -67,12 +68,8 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
         return ""
     left = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))]
     rough = [_roughness(planes, place) for planes in (x, y)]
-    if max(left) < CLEARLY * min(left):  # on an even ground, either could have the text: the rougher one has it
-        if max(rough) < ONE_SIDED * min(rough):
-            return ""
-        is_added = rough[1] > rough[0]
-    else:
-        is_added = left[0] < left[1]
+    is_rougher = max(rough) >= CLEARLY_ROUGHER * min(rough)
+    is_added = rough[1] > rough[0] if is_rougher else left[0] < left[1]
     plain = x if is_added else y
     if left[0 if is_added else 1] > EXPLAINED or not is_photo(plain):
         return ""
@@ -82,7 +79,10 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
 def _roughness(planes: Floats, place: NDArray[np.bool_]) -> float:
     """Mean step between neighbours where (h, w) `place` says."""
     grey = luminance(planes)[0]
-    return float(np.abs(np.diff(grey, axis=1))[place[:, 1:]].mean() + np.abs(np.diff(grey, axis=0))[place[1:]].mean()) + 0.1
+    return (
+        float(np.abs(np.diff(grey, axis=1))[place[:, 1:]].mean() + np.abs(np.diff(grey, axis=0))[place[1:]].mean())
+        + 0.1
+    )
 
 
 def _are_letters(strokes: NDArray[np.bool_]) -> bool:
