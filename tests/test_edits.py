@@ -78,4 +78,7 @@ def test_the_frame_tells_crops_from_borders_and_from_another_view() -> None:
     assert notes(view, view[5:, 5:], (5, 5, 120, 80), (0, 0, 115, 75), True) == ["cropped"]
     assert notes(view[5:, 5:], view, (0, 0, 115, 75), (5, 5, 120, 80), True) == ["less cropped"]
     assert notes(view[:, :100], view[:, 20:], (20, 0, 100, 80), (0, 0, 80, 80), True) is None
-    assert notes(view, framed, whole, (10, 10, 70, 50), False) is None  # a small disc is not a large one
+    small = np.zeros_like(view)
+    small[20:60, 30:90] = view[::2, ::2]
+    assert notes(view, small, whole, (30, 20, 90, 60), False) is None  # a small disc is not a large one
+    assert notes(view, small, whole, (30, 20, 90, 60), True) == ["border added"]

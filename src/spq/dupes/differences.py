@@ -185,7 +185,7 @@ def _at_least(values: Floats, side: int) -> Floats:
 def _box_means(values: Floats, window: int, stride: int) -> Floats:
     """Means of windows of (h, w), whose side is a multiple of `stride`; the last ones reach over the repeated end."""
     values = np.pad(values, [(0, -n % stride) for n in values.shape], mode="edge")
-    rows = np.add.reduce([values[k::stride] for k in range(stride)])
+    rows: Floats = np.add.reduce([values[k::stride] for k in range(stride)])
     blocks = np.add.reduce([rows[:, k::stride] for k in range(stride)])
     count = window // stride
     down = np.add.reduce([blocks[k : len(blocks) - count + 1 + k] for k in range(count)])
@@ -211,8 +211,8 @@ def _colours(planes: Floats) -> list[Floats]:
 
 
 def _half(values: Floats) -> Floats:
-    values = np.pad(values, [(0, n % 2) for n in values.shape], mode="edge")
-    half: Floats = (values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]) / 4
+    even = np.pad(values, [(0, n % 2) for n in values.shape], mode="edge")
+    half: Floats = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
     return half
 
 

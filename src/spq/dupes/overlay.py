@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 COARSE, MIDDLE, FINE = 16, 32, 64  # pixels of the squares that are compared
 FINEST = 160
-HOPELESS = {COARSE: 0.3, MIDDLE: 0.5, FINE: 0.6}  # correlation below which a start is dropped
+HOPELESS = {COARSE: 0.3, MIDDLE: 0.5, FINE: 0.5}  # correlation below which a start is dropped
 ENTRANTS = {COARSE: 8, MIDDLE: 3}  # starts that are kept for the next level
 MIN_SCALE = 0.6  # of an axis; crops keep more
 UNIFORM = 14  # grey levels by which a line of a border may differ from its colour, a codec's error at the edge
