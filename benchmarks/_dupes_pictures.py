@@ -1,7 +1,7 @@
 """Pictures to test a search for copies on: drawn near pairs that are no copies, and copies of photos.
 
-`make_documents` draws documents, screenshots, icons, charts, scans, bursts and so on. Pictures of one template differ in one small
-thing each: a figure, a message, an object. No two of them are copies, except files that are named as copies in the truth.
+`make_documents` draws documents, screenshots, icons, charts, scans, bursts and so on. Pictures of one template differ in one
+small thing each: a figure, a message, an object. No two of them are copies, except those that the truth names.
 `COPIES` makes copies of a photo. Nothing is copied from anywhere but from the photos of SPQ_DATA, for bursts and timestamps.
 """
 
@@ -61,7 +61,7 @@ def chat(r: random.Random, v: int) -> Image.Image:
     for k in range(10 + (v > 2)):
         x = 20 if k % 2 else 130
         text = " ".join(word(r, 3, 7) for _ in range(4))
-        text = text if k != 6 or v in (0, 3) else text[:-3] + "xyz"[v - 1] * 2 + "."
+        text = text[:-3] + "xyz"[v - 1] * 2 + "." if k == 6 and v in (1, 2) else text
         d.rounded_rectangle((x, 60 + 62 * k, x + 210, 105 + 62 * k), 10, fill=(32, 44, 51) if k % 2 else (0, 92, 75))
         d.text((x + 10, 72 + 62 * k), text, fill=(233, 237, 239), font=font(13))
     return im
@@ -73,8 +73,14 @@ def icon(r: random.Random, v: int) -> Image.Image:
     c = r.choice([(255, 255, 255, 255), (0, 0, 0, 255), (220, 40, 40, 255), (30, 90, 200, 255)])
     box = (40, 40, 216, 216)
     shape = r.randrange(4)
-    [lambda: d.ellipse(box, outline=c, width=18), lambda: d.rounded_rectangle(box, 30, fill=c),
-     lambda: d.polygon([(128, 30), (226, 220), (30, 220)], fill=c), lambda: d.rectangle(box, outline=c, width=14)][shape]()  # fmt: skip
+    if shape == 0:
+        d.ellipse(box, outline=c, width=18)
+    elif shape == 1:
+        d.rounded_rectangle(box, 30, fill=c)
+    elif shape == 2:
+        d.polygon([(128, 30), (226, 220), (30, 220)], fill=c)
+    else:
+        d.rectangle(box, outline=c, width=14)
     if v == 1:
         d.line((60, 60, 196, 196), fill=c if shape in (0, 3) else (0, 0, 0, 0), width=16)
     if v == 2:
@@ -167,7 +173,12 @@ def sheet(r: random.Random, v: int) -> Image.Image:
         for j in range(8):
             d.rectangle((j * 90, i * 24, j * 90 + 90, i * 24 + 24), outline=(210, 210, 210))
             text = number(r)
-            d.text((j * 90 + 8, i * 24 + 5), changed_digit(text, v) if (i, j) == place else text, fill="black", font=font(12))
+            d.text(
+                (j * 90 + 8, i * 24 + 5),
+                changed_digit(text, v) if (i, j) == place else text,
+                fill="black",
+                font=font(12),
+            )
     return im
 
 
@@ -176,7 +187,11 @@ def road_map(r: random.Random, v: int) -> Image.Image:
     d = ImageDraw.Draw(im)
     d.ellipse([r.randrange(100), r.randrange(100), r.randrange(200, 400), r.randrange(200, 300)], fill=(170, 210, 240))
     for k in range(14):
-        d.line([(r.randrange(500), r.randrange(400)) for _ in range(3)], fill="white" if k % 3 else (250, 220, 120), width=6)
+        d.line(
+            [(r.randrange(500), r.randrange(400)) for _ in range(3)],
+            fill="white" if k % 3 else (250, 220, 120),
+            width=6,
+        )
         d.text((r.randrange(450), r.randrange(380)), word(r), fill=(80, 80, 80), font=font(11))
     x, y = r.randrange(40, 400) + 25 * v, r.randrange(40, 350)
     d.ellipse((x, y, x + 14, y + 14), fill=(220, 40, 40))
@@ -265,7 +280,9 @@ def burst(r: random.Random, v: int) -> Image.Image:
     depth = 1 + np.sin(x / w * 3) * np.cos(y / h * 2)
     g = np.random.default_rng(r.randrange(10**9) * 4 + v)
     dx, dy = v * g.uniform(0.6, 1.5, 2)
-    moved = image[np.rint(y + dy * depth).clip(0, h - 1).astype(int), np.rint(x + dx * depth).clip(0, w - 1).astype(int)]
+    moved = image[
+        np.rint(y + dy * depth).clip(0, h - 1).astype(int), np.rint(x + dx * depth).clip(0, w - 1).astype(int)
+    ]
     return Image.fromarray((moved + g.normal(0, 3, moved.shape)).clip(0, 255).astype(np.uint8))
 
 
@@ -296,7 +313,9 @@ def flat(r: random.Random, v: int) -> Image.Image:
     level = r.randrange(20, 230)
     values = np.full((200, 300, 3), level, np.float32)
     values += np.linspace(0, (0, 2, 4, 6)[v], 300)[None, :, None]
-    return Image.fromarray((values + np.random.default_rng(v).normal(0, 0.7, values.shape)).clip(0, 255).astype(np.uint8))
+    return Image.fromarray(
+        (values + np.random.default_rng(v).normal(0, 0.7, values.shape)).clip(0, 255).astype(np.uint8)
+    )
 
 
 def noise(r: random.Random, v: int) -> Image.Image:
@@ -321,7 +340,9 @@ def chess(r: random.Random, v: int) -> Image.Image:
     moved = sorted(pieces)[3]
     for i in range(8):
         for j in range(8):
-            d.rectangle((40 * i, 40 * j, 40 * i + 39, 40 * j + 39), fill=(240, 217, 181) if (i + j) % 2 else (181, 136, 99))
+            d.rectangle(
+                (40 * i, 40 * j, 40 * i + 39, 40 * j + 39), fill=(240, 217, 181) if (i + j) % 2 else (181, 136, 99)
+            )
     for (i, j), (name, side) in pieces.items():
         i = (i + v) % 8 if (i, j) == moved else i
         d.text((40 * i + 12, 40 * j + 6), name, fill="white" if side else "black", font=font(24))
@@ -395,7 +416,10 @@ def signature(r: random.Random, v: int) -> Image.Image:
     x, y = 40 + 320 * t, 80 + 0 * t
     for k in range(1, 9):
         a = g.normal(0, 22 / k**0.5, 4) * (1 + 0.05 * v * np.cos(k + np.arange(4)))
-        x, y = x + a[0] * np.sin(6.3 * k * t) + a[1] * np.cos(6.3 * k * t), y + a[2] * np.sin(6.3 * k * t) + a[3] * np.cos(6.3 * k * t)
+        x, y = (
+            x + a[0] * np.sin(6.3 * k * t) + a[1] * np.cos(6.3 * k * t),
+            y + a[2] * np.sin(6.3 * k * t) + a[3] * np.cos(6.3 * k * t),
+        )
     ImageDraw.Draw(im).line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=(20, 30, 120), width=2)
     return im
 
@@ -408,7 +432,9 @@ def dice(r: random.Random, v: int) -> Image.Image:
         n, x = r.randrange(1, 6) + (v > 0 and k == 1), 20 + 70 * k
         d.rounded_rectangle((x, 40, x + 54, 94), 8, fill="white")
         for e in eyes[n]:
-            d.ellipse((x + 7 + 16 * (e % 3), 47 + 16 * (e // 3), x + 16 + 16 * (e % 3), 56 + 16 * (e // 3)), fill="black")
+            d.ellipse(
+                (x + 7 + 16 * (e % 3), 47 + 16 * (e // 3), x + 16 + 16 * (e % 3), 56 + 16 * (e // 3)), fill="black"
+            )
     d.text((20, 110), f"round {v}", fill="white", font=font(12))
     return im
 
@@ -479,7 +505,12 @@ def captioned(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     copy, size = image.copy(), max(12, image.width // 14)
     place = int(rng.integers(5, image.width // 3)), int(rng.integers(5, image.height - 2 * size))
     colour = [(255, 255, 255), (0, 0, 0), (255, 220, 0), (220, 30, 30)][int(rng.integers(4))]
-    ImageDraw.Draw(copy).text(place, ["Hello from the sea", "Happy birthday!", "SALE 50 %", "my holiday"][int(rng.integers(4))], fill=colour, font=font(size))
+    ImageDraw.Draw(copy).text(
+        place,
+        ["Hello from the sea", "Happy birthday!", "SALE 50 %", "my holiday"][int(rng.integers(4))],
+        fill=colour,
+        font=font(size),
+    )
     return copy
 
 

@@ -5,12 +5,14 @@
 The collection: documents, screenshots, icons and others that differ in one small thing, drawn by `_dupes_pictures.py`; and photos
 of SPQ_DATA (clothing and objects), each with ten copies of different kinds.
 
-- Precision: of the pictures that are called confirmed copies, the share that shows the same picture as the one to keep. All others
+- Precision: of the pictures that are called confirmed copies, the share that shows the same picture as the one to keep. All
+others
   are false pairs, and are listed. Look at them: photos of the collection that are real copies of each other are in KNOWN.
 - Recall of a kind of copies: the share that is in a confirmed group with its original.
 - For imagededup a copy is found if it is in the list of its original. A false pair is a pair of different pictures in a list.
 
-spq runs as a program of its own, and so does each method of imagededup, with the Python that `--imagededup` names. Time is that of the
+spq runs as a program of its own, and so does each method of imagededup, with the Python that `--imagededup` names. Time is
+that of the
 whole program, memory the most that it held.
 """
 

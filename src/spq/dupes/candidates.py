@@ -77,7 +77,7 @@ def code_neighbours(
 
 
 def _neighbours_in_lists(codes: NDArray[np.uint8], codebooks: Floats, distance: str, progress: Progress) -> Neighbours:
-    """As `code_neighbours`, among the decoded codes of the nearest lists. A row that is not found counts as the picture itself."""
+    """As `code_neighbours`, among the decoded codes of the nearest lists. A row that is not found is the picture itself."""
     values = decode(codes, codebooks).reshape(len(codes), -1)
     _, rows = Nearest(np.ascontiguousarray(values, np.float32)).search(values, BY_CODE, progress)
     own = np.arange(len(codes))[:, None]

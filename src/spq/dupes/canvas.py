@@ -71,7 +71,7 @@ def cut(canvas: Canvas, box: Box, size: tuple[int, int]) -> Floats:
     for ground in canvas.grounds:
         image = Image.fromarray(ground)
         if (box[2] - box[0], box[3] - box[1]) == size and all(edge == int(edge) for edge in box):
-            image = image.crop(tuple(map(int, box)))
+            image = image.crop(box)
         else:
             image = image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=4.0)
         parts.append(np.asarray(image, np.float32).transpose(2, 0, 1))

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from spq.common.parallel import slices
-from spq.dupes.canvas import Canvas, canvases, laid_together, luminance
+from spq.dupes.canvas import Canvas, canvases, laid_together
 from spq.dupes.differences import MIN_GRAIN, Differences, differences
 from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
 from spq.dupes.lettering import is_photo, lettering
-from spq.dupes.overlay import COARSE, Box, Overlay, overlays, start_scores
+from spq.dupes.overlay import COARSE, Box, Overlay, content_box, overlays, square, start_scores
 
 Floats = NDArray[np.float32]
 Pairs = NDArray[np.int64]  # (P, 2) rows, the lower one first, each pair once
@@ -49,17 +50,28 @@ def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
     """Which pairs (P, 2) of thumbs (N, 3, 64, 64) are worth a comparison at full size: (P,). It errs on the side of many."""
     found = np.zeros(len(pairs), bool)
     for part in slices(len(pairs), BATCH):
-        x, y = (_coarse(thumbs[pairs[part, side]]) for side in (0, 1))
-        found[part] = start_scores(x, y).max((1, 2)) >= PLAUSIBLE
+        rows, place = np.unique(pairs[part], return_inverse=True)
+        whole, content = _coarse(thumbs[rows])
+        first, second = place.reshape(-1, 2).T
+        scores = start_scores(whole[first], whole[second]).max((1, 2))
+        has_border = (content != whole).any((1, 2))
+        for a, b in ((content, whole), (whole, content), (content, content)):
+            left = np.flatnonzero((scores < PLAUSIBLE) & (has_border[first] | has_border[second]))
+            scores[left] = start_scores(a[first[left]], b[second[left]]).max((1, 2), initial=0)
+        found[part] = scores >= PLAUSIBLE
     return found
 
 
-def _coarse(thumbs: NDArray[np.uint8]) -> Floats:
-    """Luminance (P, 16, 16) of thumbs (P, 3, S, S)."""
-    block = thumbs.shape[-1] // COARSE
-    grey = luminance(thumbs.reshape(-1, *thumbs.shape[2:]).astype(np.float32))
-    means: Floats = grey.reshape(-1, COARSE, block, COARSE, block).mean((2, 4))
-    return means
+def _coarse(thumbs: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Luminance (P, 16, 16) of thumbs (P, 3, S, S), and of what is inside their borders."""
+    whole, content = (np.empty((len(thumbs), COARSE, COARSE), np.float32) for _ in range(2))
+    for row, thumb in enumerate(thumbs):
+        image = Image.fromarray(np.ascontiguousarray(thumb.transpose(1, 2, 0))).convert("L")
+        whole[row] = content[row] = square(image, (0.0, 0.0, float(image.width), float(image.height)), COARSE)
+        box = content_box(np.asarray(image))
+        if (box[2] - box[0], box[3] - box[1]) != image.size:
+            content[row] = square(image, box, COARSE)
+    return whole, content
 
 
 def judge(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Verdict:
@@ -97,7 +109,7 @@ def _whole(canvas: Canvas) -> Box:
 
 def _same_aspect(a: Canvas, b: Canvas, turn: int) -> bool:
     (h, w), (k, v) = a.grey.shape, b.grey.shape[::-1] if turn % 2 else b.grey.shape
-    return abs(w * k - h * v) <= 1.5 * max(w, h, k, v)
+    return bool(abs(w * k - h * v) <= 1.5 * max(w, h, k, v))
 
 
 def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Overlay:
@@ -118,7 +130,10 @@ def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Overlay:
 
 def _misfit(a: Canvas, b: Canvas, overlay: Overlay) -> float:
     """Mean difference of an overlay; places that differ much count as any other change."""
-    grey = Canvas((np.repeat(a.grey[..., None], 3, 2),), a.scale), Canvas((np.repeat(b.grey[..., None], 3, 2),), b.scale)
+    grey = (
+        Canvas((np.repeat(a.grey[..., None], 3, 2),), a.scale),
+        Canvas((np.repeat(b.grey[..., None], 3, 2),), b.scale),
+    )
     x, y = (values[0] for values in laid_together(*grey, overlay))
     gain = float(np.clip(((x - x.mean()) * (y - y.mean())).mean() / (y.var() + 1), 0.3, 3))
     return float(np.minimum(np.abs(x - x.mean() - gain * (y - y.mean())), 40).mean())
@@ -176,18 +191,21 @@ def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tup
     there, back = fitted_tone(x, y), fitted_tone(y, x)
     tries = [(there(x), y, there.note(x), there), (x, back(y), _opposite(back.note(y)), back)]
     tries.sort(key=lambda way: float(np.minimum(np.abs(way[0] - way[1]), 40).mean()))
+    best, best_name = plain, ""
     for p, q, name, tone in tries:
         toned = differences(p, q, inner) if tone.is_slight else plain
-        if toned.agrees or toned.share < 0.5 * plain.share:
-            return toned, [*notes, *filter(None, [name])]
-    return plain, notes
+        if toned.agrees or toned.share < min(best.share, 0.5 * plain.share):
+            best, best_name = toned, name
+        if toned.agrees:
+            break
+    return best, [*notes, *filter(None, [best_name])]
 
 
 def _is_all_over(x: Floats, y: Floats) -> bool:
-    """Whether a good part of all pixels differ, as after a change of colour."""
+    """Whether a tenth of all pixels differ, as after a change of colour."""
     step = max(1, x[0].size // 50_000)
     difference = np.abs(x.reshape(len(x), -1)[:, ::step] - y.reshape(len(y), -1)[:, ::step]).max(0)
-    return bool(np.quantile(difference, 0.7) >= 3)
+    return bool((difference >= 3).mean() > 0.1)
 
 
 def _opposite(note: str) -> str:

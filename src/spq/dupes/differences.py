@@ -1,7 +1,7 @@
 """Where two pictures that lie over each other differ, in windows of 8 x 8 pixels.
 
-A codec and a change of size leave errors too. So the error of a window counts relative to the contrast around it, where such errors
-are large, and relative to what the other windows of the same pair show: a part differs if it stands out.
+A codec and a change of size leave errors too. So the error of a window counts relative to the contrast around it, where such
+errors are large, and relative to what the other windows of the same pair show: a part differs if it stands out.
 Different filters are first made equal: one picture is sharpened or smoothed to look like the other.
 """
 
@@ -18,10 +18,17 @@ from spq.dupes.canvas import luminance
 Floats = NDArray[np.float32]
 
 WINDOW, STRIDE = 8, 4  # pixels
-FLOOR, SHARE = 8.0, 0.25  # grey levels, and share of the contrast, of the error of a poor codec (JPEG at quality 30): ratio 1
+FLOOR, SHARE = (
+    8.0,
+    0.25,
+)  # grey levels, and share of the contrast, of the error of a poor codec (JPEG at quality 30): ratio 1
 COLOUR_FLOOR, COLOUR_SHARE = 14.0, 0.6  # of the colour, which codecs keep less of
 MEAN_FLOOR, MEAN_SHARE = 4.5, 0.25  # of the mean of 16 x 16 pixels, which codecs keep well
-LEAST_LIMIT, TYPICAL, STANDS_OUT = 0.55, 0.75, 5.0  # the limit is 5 times the ratio of the upper quarter, in these bounds
+LEAST_LIMIT, TYPICAL, STANDS_OUT = (
+    0.55,
+    0.75,
+    5.0,
+)  # the limit is 5 times the ratio of the upper quarter, in these bounds
 MOST_LIMIT = 1.3
 BORDER_CONTRAST = 90.0
 MIN_GRAIN, LEAST_GRAIN = 0.35, 1.2  # correlation; grey levels of a sensor's noise
@@ -74,10 +81,17 @@ class Differences:
 
     def region(self) -> tuple[float, float, float, float]:
         """x, y, width and height, as shares, of the connected part around the most different window."""
-        top, left, bottom, right = _connected(self.differs, np.unravel_index(int(self.ratio.argmax()), self.ratio.shape))
+        top, left, bottom, right = _connected(
+            self.differs, np.unravel_index(int(self.ratio.argmax()), self.ratio.shape)
+        )
         width, height = self.size
         x, y = left * STRIDE / width, top * STRIDE / height
-        return x, y, min(1 - x, ((right - left) * STRIDE + WINDOW) / width), min(1 - y, ((bottom - top) * STRIDE + WINDOW) / height)
+        return (
+            x,
+            y,
+            min(1 - x, ((right - left) * STRIDE + WINDOW) / width),
+            min(1 - y, ((bottom - top) * STRIDE + WINDOW) / height),
+        )
 
 
 def differences(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool] = (False,) * 4) -> Differences:
@@ -96,7 +110,9 @@ def differences(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool] = (Fa
     return replace(found, grain=grain, size=(x.shape[2], x.shape[1]))
 
 
-def _rated(pairs: list[tuple[Floats, Floats]], colours: list[tuple[Floats, Floats]], inner: tuple[bool, ...]) -> Differences:
+def _rated(
+    pairs: list[tuple[Floats, Floats]], colours: list[tuple[Floats, Floats]], inner: tuple[bool, ...]
+) -> Differences:
     ratios, contrasts = [], []
     for a, b in pairs:
         error, contrast = _window_errors(a, b, WINDOW, STRIDE)
@@ -121,16 +137,19 @@ def _beside_edges(contrast: Floats, inner: tuple[bool, ...]) -> Floats:
     if not any(inner):
         return contrast
     contrast = contrast.copy()
-    for is_inner, part in zip(inner, (np.s_[:, :3], np.s_[:3], np.s_[:, -3:], np.s_[-3:]), strict=True):
+    parts = (contrast[:, :3], contrast[:3], contrast[:, -3:], contrast[-3:])
+    for is_inner, part in zip(inner, parts, strict=True):
         if is_inner:
-            contrast[part] += BORDER_CONTRAST
+            part += BORDER_CONTRAST
     return contrast
 
 
 def _shared_grain(x: Floats, y: Floats) -> float:
     """The part of the finest detail that two pictures (h, w) share in quiet places; 1 if one of them has none."""
     fine = [values - _smooth(values) for values in (x, y)]
-    means = [_box_means(values, WINDOW, WINDOW) for values in (np.square(fine[0]), np.square(fine[1]), fine[0] * fine[1])]
+    means = [
+        _box_means(values, WINDOW, WINDOW) for values in (np.square(fine[0]), np.square(fine[1]), fine[0] * fine[1])
+    ]
     contrast = _window_errors(_smooth(x), _smooth(x), WINDOW, WINDOW)[1]
     quiet = (contrast < QUIET) & (np.minimum(means[0], means[1]) > LEAST_GRAIN**2)
     if quiet.sum() < QUIET_SHARE * quiet.size:
@@ -164,20 +183,21 @@ def _at_least(values: Floats, side: int) -> Floats:
 
 
 def _box_means(values: Floats, window: int, stride: int) -> Floats:
-    """Means of windows of (h, w); the last window of each axis ends at its end."""
-    sums = np.pad(values, ((1, 0), (1, 0))).astype(np.float64).cumsum(0).cumsum(1)
-    rows, columns = (np.append(np.arange(0, n - window, stride), n - window) for n in values.shape)
-    rows, columns = rows[:, None], columns[None]
-    total = sums[rows + window, columns + window] - sums[rows, columns + window]
-    total += sums[rows, columns] - sums[rows + window, columns]
-    means: Floats = (total / window**2).astype(np.float32)
+    """Means of windows of (h, w), whose side is a multiple of `stride`; the last ones reach over the repeated end."""
+    values = np.pad(values, [(0, -n % stride) for n in values.shape], mode="edge")
+    rows: Floats = np.add.reduce([values[k::stride] for k in range(stride)])
+    blocks = np.add.reduce([rows[:, k::stride] for k in range(stride)])
+    count = window // stride
+    down = np.add.reduce([blocks[k : len(blocks) - count + 1 + k] for k in range(count)])
+    total = np.add.reduce([down[:, k : down.shape[1] - count + 1 + k] for k in range(count)])
+    means: Floats = np.asarray(total, np.float32) / np.float32(window**2)
     return means
 
 
 def _smooth(values: Floats) -> Floats:
     """(h, w) without its finest detail, which differs between codecs and filters."""
     padded = np.pad(values, 1, mode="edge")
-    down = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    down = padded[:-2] + np.float32(2) * padded[1:-1] + padded[2:]
     smooth: Floats = (down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]) / 16
     return smooth
 
@@ -191,8 +211,8 @@ def _colours(planes: Floats) -> list[Floats]:
 
 
 def _half(values: Floats) -> Floats:
-    values = np.pad(values, [(0, n % 2) for n in values.shape], mode="edge")
-    half: Floats = (values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]) / 4
+    even = np.pad(values, [(0, n % 2) for n in values.shape], mode="edge")
+    half: Floats = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
     return half
 
 
@@ -211,9 +231,9 @@ def _filtered(x: Floats, y: Floats) -> Floats:
     weight = 1 / (1 + np.square(difference / 30))  # a change in one place has little weight
     gram = (A * weight) @ A.T + 1e-3 * A.shape[1] * np.eye(len(A), dtype=np.float32)
     values = np.linalg.solve(gram, (A * weight) @ difference).tolist()
-    filtered = x * (1 - sum(values))
+    filtered: Floats = x * np.float32(1 - sum(values))
     for value, part in zip(values, parts, strict=True):
-        filtered += value * part
+        filtered += np.float32(value) * part
     return filtered
 
 
@@ -227,7 +247,7 @@ def _kernel_parts(x: Floats) -> list[Floats]:
         total = np.zeros_like(x)
         for i, j in places:
             total += padded[2 + i : 2 + i + height, 2 + j : 2 + j + width]
-        parts.append(total / len(places))
+        parts.append(total / np.float32(len(places)))
     return parts
 
 

@@ -13,7 +13,9 @@ from spq.dupes.overlay import UNIFORM, Box, Overlay
 Floats = NDArray[np.float32]
 
 GREY = 10.0  # difference of the channels of nearly all pixels of a grey picture
-MIN_COLOURS = 7  # colours that a picture needs before a change of colour is believed; a map of few colours explains anything
+MIN_COLOURS = (
+    7  # colours that a picture needs before a change of colour is believed; a map of few colours explains anything
+)
 COLOUR_SHARE = 0.004  # of the picture, of a colour that counts
 SAMPLE = 20_000  # pixels that a change of colour is fitted on
 _WEIGHTS = {  # how programs turn colours into grey
@@ -23,7 +25,7 @@ _WEIGHTS = {  # how programs turn colours into grey
 
 def is_grey(planes: Floats) -> bool:
     """Whether (3 or 6, h, w) has no colour, except a codec's error."""
-    return bool(np.quantile(np.abs(planes[1:3] - planes[0]).max(0), 0.995) <= GREY)
+    return bool((np.abs(planes[1:3] - planes[0]).max(0) > GREY).mean() <= 0.005)
 
 
 def grey_versions(planes: Floats) -> list[Floats]:
@@ -61,7 +63,13 @@ class Tone:
         change = self(sample) - sample
         if np.abs(change).mean() < 2.5:
             return ""
-        levels = np.clip(self.matrix[:, :3].sum(1).mean() * sample / 255 + self.matrix[:, 3].mean() + self.square.mean() * np.square(sample / 255), 0, 1)
+        levels = np.clip(
+            self.matrix[:, :3].sum(1).mean() * sample / 255
+            + self.matrix[:, 3].mean()
+            + self.square.mean() * np.square(sample / 255),
+            0,
+            1,
+        )
         if np.abs(self(sample) - levels * 255).mean() > 4:
             return "colours changed"
         if abs(change.mean()) >= 0.5 * np.abs(change).mean():
@@ -84,7 +92,9 @@ def fitted_tone(x: Floats, y: Floats) -> Tone:
             typical = np.median(np.abs(residual[usable])) * 3 + 0.01 if usable.any() else 1
             weighted = A * (usable / (1 + np.square(residual / typical)))
             gram = weighted @ A.T + 1e-4 * a.shape[1] * np.diag([1, 1, 1, 0.1, 3])
-            values = values + np.linalg.solve(gram, weighted @ residual - 1e-4 * a.shape[1] * np.diag([1, 1, 1, 0.1, 3]) @ (values - start))
+            values = values + np.linalg.solve(
+                gram, weighted @ residual - 1e-4 * a.shape[1] * np.diag([1, 1, 1, 0.1, 3]) @ (values - start)
+            )
         matrix[channel], square[channel] = values[:4], values[4]
     return Tone(matrix.astype(np.float32), square.astype(np.float32))
 
@@ -124,7 +134,6 @@ def frame_notes(first: Canvas, second: Canvas, overlay: Overlay, is_photo: bool)
 
 def _rest(canvas: Canvas, box: Box) -> str:
     """What a picture shows outside the box: nothing, a border, or content."""
-    height, width = canvas.grey.shape
     left, top, right, bottom = round(box[0]), round(box[1]), round(box[2]), round(box[3])
     strips = [canvas.grey[:top], canvas.grey[bottom:], canvas.grey[top:bottom, :left], canvas.grey[top:bottom, right:]]
     strips = [strip for strip in strips if strip.size and min(strip.shape) >= 1]

@@ -68,7 +68,7 @@ def _seconds(taken: str, fraction: str) -> tuple[float | None, bool]:
     (None, False)
     """
     try:
-        passed = datetime.strptime(taken, "%Y:%m:%d %H:%M:%S") - datetime(1970, 1, 1)  # noqa: DTZ (a clock without zone)
+        passed = datetime.strptime(taken, "%Y:%m:%d %H:%M:%S") - datetime(1970, 1, 1)
     except ValueError:
         return None, False
     return passed.total_seconds() + (float(f"0.{fraction}") if fraction.isdigit() else 0), fraction.isdigit()

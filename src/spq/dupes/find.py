@@ -14,7 +14,7 @@ become one group. No picture is superfluous twice, and only confirmed copies are
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -61,7 +61,7 @@ class Options:
     threshold: float | None = None
     recall: float = 0.9
     seed: int = 0
-    preference: Preference = Preference()
+    preference: Preference = field(default_factory=Preference)
     apart: frozenset[frozenset[str]] = frozenset()
     reference: tuple[ImageIndex | None, ImageSet] | None = None
 

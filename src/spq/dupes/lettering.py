@@ -15,10 +15,11 @@ MOST_AREA = 0.3  # of the picture, of all strokes
 STROKES = 4  # gaps between letters
 LEAST_LENGTH = 6  # length of a text, in widths of its strokes
 EXPLAINED = 0.45  # share of the change that one colour may leave
-ONE_SIDED = 1.25  # how much rougher the picture with the text is, at least
+CLEARLY_ROUGHER = 1.3  # how much the picture with the text is, if that tells which one it is
 SMALLEST_PHOTO = 48  # pixels of a side
-MANY_SHADES, SOME_SHADES, SOFT_SHARE, MUCH_REST, MAIN_COLOURS = 75, 36, 0.4, 0.1, 6
-SOFT = (2.0, 25.0)  # contrast of a block in grey levels
+MANY_SHADES, SOME_SHADES, LEAST_SHADES, MUCH_REST, MAIN_COLOURS = 70, 36, 12, 0.055, 6
+SOFT, EMPTY = (2.0, 25.0), 1.5  # contrast of a block in grey levels
+SOFT_SHARE, FEW_EMPTY = 0.42, 0.3
 
 
 def is_photo(planes: Floats) -> bool:
@@ -26,7 +27,9 @@ def is_photo(planes: Floats) -> bool:
     if len(planes) != 3 or min(planes.shape[1:]) < SMALLEST_PHOTO:
         return False
     shades, rest = colour_spread(planes)
-    return shades >= MANY_SHADES or rest >= MUCH_REST or (shades >= SOME_SHADES and soft_share(planes) >= SOFT_SHARE)
+    soft, empty = block_shares(planes)
+    is_soft = soft >= SOFT_SHARE and (shades >= SOME_SHADES or empty <= FEW_EMPTY) and shades >= LEAST_SHADES
+    return shades >= MANY_SHADES or rest >= MUCH_REST or is_soft
 
 
 def colour_spread(planes: Floats) -> tuple[int, float]:
@@ -34,7 +37,9 @@ def colour_spread(planes: Floats) -> tuple[int, float]:
     none of the six main colours, nor one beside them."""
     step = max(1, planes[0].size // 100_000)
     keys = (planes[:3].reshape(3, -1)[:, ::step] // 16).clip(0, 15).astype(np.int64) + 1
-    counts = np.bincount(keys[0] * 324 + keys[1] * 18 + keys[2], minlength=18**3).reshape(18, 18, 18)  # an empty cell at each side
+    counts = np.bincount(keys[0] * 324 + keys[1] * 18 + keys[2], minlength=18**3).reshape(
+        18, 18, 18
+    )  # an empty cell at each side
     total, shades = counts.sum(), int((counts > counts.sum() / 2000).sum())
     for _ in range(MAIN_COLOURS):
         r, g, b = np.unravel_index(int(counts.argmax()), counts.shape)
@@ -44,12 +49,12 @@ def colour_spread(planes: Floats) -> tuple[int, float]:
     return shades, float(counts.sum() / total)
 
 
-def soft_share(planes: Floats) -> float:
-    """Share of 8 x 8 blocks that are neither empty nor hold an edge of a drawing."""
+def block_shares(planes: Floats) -> tuple[float, float]:
+    """Shares of the 8 x 8 blocks with a soft contrast, neither empty nor an edge of a drawing, and of the empty ones."""
     grey = luminance(planes[:3])[0]
     height, width = (n // WINDOW for n in grey.shape)
     contrast = grey[: height * WINDOW, : width * WINDOW].reshape(height, WINDOW, width, WINDOW).std((1, 3))
-    return float(((contrast > SOFT[0]) & (contrast < SOFT[1])).mean())
+    return float(((contrast > SOFT[0]) & (contrast < SOFT[1])).mean()), float((contrast < EMPTY).mean())
 
 
 def lettering(x: Floats, y: Floats, found: Differences) -> str:
@@ -61,17 +66,23 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
     strokes = change > max(CHANGED, 0.3 * float(np.quantile(change[place], 0.95)))
     if not _are_letters(strokes):
         return ""
+    left = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))]
     rough = [_roughness(planes, place) for planes in (x, y)]
-    if max(rough) < ONE_SIDED * min(rough):
+    is_rougher = max(rough) >= CLEARLY_ROUGHER * min(rough)
+    is_added = rough[1] > rough[0] if is_rougher else left[0] < left[1]
+    plain = x if is_added else y
+    if left[0 if is_added else 1] > EXPLAINED or not is_photo(plain):
         return ""
-    plain, written, note = (x, y, "text added") if rough[1] > rough[0] else (y, x, "text removed")
-    return note if is_photo(plain) and _unexplained(plain, written, place, strokes) <= EXPLAINED else ""
+    return "text added" if is_added else "text removed"
 
 
 def _roughness(planes: Floats, place: NDArray[np.bool_]) -> float:
     """Mean step between neighbours where (h, w) `place` says."""
     grey = luminance(planes)[0]
-    return float(np.abs(np.diff(grey, axis=1))[place[:, 1:]].mean() + np.abs(np.diff(grey, axis=0))[place[1:]].mean()) + 0.1
+    return (
+        float(np.abs(np.diff(grey, axis=1))[place[:, 1:]].mean() + np.abs(np.diff(grey, axis=0))[place[1:]].mean())
+        + 0.1
+    )
 
 
 def _are_letters(strokes: NDArray[np.bool_]) -> bool:
@@ -94,14 +105,18 @@ def _most_crossings(strokes: NDArray[np.bool_]) -> int:
 
 def _unexplained(plain: Floats, written: Floats, place: NDArray[np.bool_], strokes: NDArray[np.bool_]) -> float:
     """Share of the change that is left if `plain` is moved towards one colour, pixel by pixel, wherever they differ."""
-    share, colour = _one_opacity(plain[:, strokes], written[:, strokes])
-    if not ((colour > -25) & (colour < 280)).all():
-        return 1.0
+    change = np.abs(written - plain).max(0)
+    core = strokes & (change >= np.quantile(change[strokes], 0.6))
+    opaque = (0.0, np.median(written[:, core], axis=1))
     a, b = plain[:, place], written[:, place]
-    towards = colour[:, None] - a
-    alpha = ((b - a) * towards).sum(0) / np.maximum(np.square(towards).sum(0), 100)
-    left = b - a - alpha.clip(0, 1.1 * (1 - share)) * towards
-    return float(np.sqrt(np.square(left).sum() / np.square(b - a).sum()))
+    shares = [1.0]
+    for kept, colour in (opaque, _one_opacity(plain[:, core], written[:, core])):
+        if ((colour > -25) & (colour < 280)).all():
+            towards = colour[:, None] - a
+            alpha = ((b - a) * towards).sum(0) / np.maximum(np.square(towards).sum(0), 100)
+            left = b - a - alpha.clip(0, 1.1 * (1 - kept)) * towards
+            shares.append(float(np.sqrt(np.square(left).sum() / np.square(b - a).sum())))
+    return min(shares)
 
 
 def _one_opacity(a: Floats, b: Floats) -> tuple[float, Floats]:

@@ -65,7 +65,7 @@ def note_of_link(facts: Facts, others: Sequence[Facts]) -> str:
 
 
 def freed_bytes(kept: Iterable[Facts], superfluous: Iterable[Facts]) -> int:
-    """Bytes that the disk gets back if all superfluous paths are deleted: none for a link, or for a file with another name left."""
+    """Bytes that the disk gets back without the superfluous paths: none for a link, or for a file that has another name left."""
     held = {facts.inode for facts in kept if facts.inode}
     size: dict[tuple[int, int], int] = {}
     names: dict[tuple[int, int], set[str]] = {}

@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 COARSE, MIDDLE, FINE = 16, 32, 64  # pixels of the squares that are compared
 FINEST = 160
-HOPELESS = {COARSE: 0.3, MIDDLE: 0.5, FINE: 0.6}  # correlation below which a start is dropped
+HOPELESS = {COARSE: 0.3, MIDDLE: 0.5, FINE: 0.5}  # correlation below which a start is dropped
 ENTRANTS = {COARSE: 8, MIDDLE: 3}  # starts that are kept for the next level
 MIN_SCALE = 0.6  # of an axis; crops keep more
 UNIFORM = 14  # grey levels by which a line of a border may differ from its colour, a codec's error at the edge
@@ -64,13 +64,10 @@ def overlays(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> list[Overla
     """The most likely overlays of two grey pictures (H, W), best first; none if the pictures have nothing in common."""
     pictures = Image.fromarray(first), Image.fromarray(second)
     boxes = [_boxes(picture) for picture in (first, second)]
-    found: list[Overlay] = []
     starts = _entrants(pictures, boxes)
     for side, steps in ((MIDDLE, 8), (FINE, 4)):
         starts = _refined(pictures, starts, side, steps)
-    for start in _refined(pictures, starts[:2], FINEST, 3):
-        found.append(_in_pixels(pictures, start))
-    return found
+    return [_in_pixels(pictures, start) for start in _refined(pictures, starts[:2], FINEST, 3)]
 
 
 @dataclass(frozen=True)
@@ -135,9 +132,7 @@ def start_scores(x: Floats, y: Floats) -> Floats:
     return scores
 
 
-def _refined(
-    pictures: tuple[Image.Image, Image.Image], starts: list[_Start], side: int, steps: int
-) -> list[_Start]:
+def _refined(pictures: tuple[Image.Image, Image.Image], starts: list[_Start], side: int, steps: int) -> list[_Start]:
     """The starts refined on squares of `side` pixels, best first, without the hopeless and the double ones."""
     if not starts:
         return []
@@ -248,4 +243,3 @@ def _axis(scale: Floats, shift: Floats, side: int) -> tuple[Floats, NDArray[np.b
 def _places(side: int) -> Floats:
     """Pixel centres from -1 to 1."""
     return ((np.arange(side) + 0.5) / side * 2 - 1).astype(np.float32)
-

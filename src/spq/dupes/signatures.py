@@ -52,7 +52,8 @@ def fine(grey: Floats) -> Floats:
 def turned(grey: Floats, turn: tuple[int, bool]) -> Floats:
     """Thumbs (N, S, S) turned left by quarters, and mirrored before that if `turn` says so."""
     quarters, is_mirrored = turn
-    return np.rot90(grey[:, :, ::-1] if is_mirrored else grey, quarters, (1, 2))
+    found: Floats = np.rot90(grey[:, :, ::-1] if is_mirrored else grey, quarters, (1, 2))
+    return found
 
 
 def trimmed(grey: Floats) -> tuple[NDArray[np.int64], Floats]:
@@ -66,7 +67,7 @@ def trimmed(grey: Floats) -> tuple[NDArray[np.int64], Floats]:
 
 
 def windows(grey: Floats) -> Iterator[Floats]:
-    """Parts of thumbs (N, 64, 64), each as large as a crop by about a tenth or a fifth leaves: in the middle, at edges and corners."""
+    """Parts of thumbs (N, 64, 64), as crops by about a tenth or a fifth leave them: in the middle, at edges and corners."""
     for side, y, x in WINDOWS:
         top, left = round(y * (SIDE - side)), round(x * (SIDE - side))
         yield grey[:, top : top + side, left : left + side]
@@ -84,7 +85,8 @@ def _areas(length: int, side: int) -> Floats:
     edges = np.arange(side + 1) * length / side
     pixels = np.arange(length)
     shares = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (np.maximum(shares, 0) * side / length).astype(np.float32)
+    areas: Floats = (np.maximum(shares, 0) * side / length).astype(np.float32)
+    return areas
 
 
 def _inside(grey: Floats, axis: int) -> list[tuple[int, int]]:
@@ -101,7 +103,8 @@ def _inside(grey: Floats, axis: int) -> list[tuple[int, int]]:
 def _projection() -> Floats:
     """Random directions (1024, 96), always the same ones."""
     rng = np.random.default_rng(0)
-    return (rng.normal(size=(FINE * FINE, FINE_NUMBERS)) / np.sqrt(FINE_NUMBERS)).astype(np.float32)
+    directions: Floats = (rng.normal(size=(FINE * FINE, FINE_NUMBERS)) / np.sqrt(FINE_NUMBERS)).astype(np.float32)
+    return directions
 
 
 _PROJECTION = _projection()

@@ -31,7 +31,8 @@ TITLES = {
     "burst": "taken within seconds of each other (not copies)",
     "similar": "similar by code (not confirmed)",
 }
-COLUMNS = ("kind", "group", "keep", "path", "width", "height", "bytes", "modified", "note", "distance", "why") + (
+COLUMNS = (
+    "kind", "group", "keep", "path", "width", "height", "bytes", "modified", "note", "distance", "why",
     "x", "y", "region_width", "region_height", "file", "file_bytes",
 )  # fmt: skip
 BOX = "#d55e00"
