@@ -57,7 +57,8 @@ def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
         has_border = (content != whole).any((1, 2))
         for a, b in ((content, whole), (whole, content), (content, content)):
             left = np.flatnonzero((scores < PLAUSIBLE) & (has_border[first] | has_border[second]))
-            scores[left] = start_scores(a[first[left]], b[second[left]]).max((1, 2), initial=0)
+            if len(left):
+                scores[left] = start_scores(a[first[left]], b[second[left]]).max((1, 2))
         found[part] = scores >= PLAUSIBLE
     return found
 
