@@ -30,7 +30,7 @@ COPIES = {"bytes": "identical", "q35": "re-encoded", "small": "re-encoded", "mir
 
 
 def large(position: int) -> Image.Image:
-    grey = np.asarray(open_images("sample:test").image(position).resize((112, 140), Image.Resampling.BICUBIC), float)
+    grey = np.asarray(open_images("sample:test").image(position).resize((224, 280), Image.Resampling.BICUBIC), float)
     tint = np.random.default_rng(position).uniform(0.4, 1, 3)
     return Image.fromarray((30 + grey * 0.75 * tint).astype(np.uint8))
 
@@ -45,9 +45,9 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if position < 2:
             shutil.copy(f"{name}.png", f"{name}-bytes.png")
             image.save(f"{name}-q35.jpg", quality=35)
-            image.resize((70, 88)).save(f"{name}-small.jpg", quality=80)
+            image.resize((112, 140)).save(f"{name}-small.jpg", quality=80)
             image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(f"{name}-mirror.jpg", quality=85)
-            image.crop((3, 4, 109, 136)).save(f"{name}-crop.jpg", quality=85)
+            image.crop((5, 7, 219, 273)).save(f"{name}-crop.jpg", quality=85)
             ImageEnhance.Brightness(image).enhance(0.8).save(f"{name}-dark.jpg", quality=85)
     return root
 
@@ -278,7 +278,7 @@ def test_two_shots_of_a_tripod_are_no_copies_although_their_pixels_agree(tmp_pat
 
 def test_a_camera_original_is_kept_before_a_larger_copy(tmp_path: Path) -> None:
     large(4).save(tmp_path / "long-name-of-the-camera.jpg", quality=85, exif=with_exif(1))
-    large(4).resize((224, 280), Image.Resampling.BICUBIC).save(tmp_path / "a.jpg", quality=95)
+    large(4).resize((448, 560), Image.Resampling.BICUBIC).save(tmp_path / "a.jpg", quality=95)
     (group,) = find_duplicates(None, open_images(tmp_path)).groups
     assert (group.keep.path, group.why) == ("long-name-of-the-camera.jpg", "has the data of a camera (EXIF)")
     preferred = find_duplicates(None, open_images(tmp_path), Options(preference=Preference(("a.*",)))).groups

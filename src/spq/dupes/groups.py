@@ -108,7 +108,7 @@ class Grouping:
     def is_kept(self, row: int) -> bool:
         return bool(self.leader[row] == row)
 
-    def join_identical(self, rows: Iterable[int], apart: set[bytes]) -> dict[bytes, int]:
+    def join_identical(self, rows: Sequence[int], apart: set[bytes]) -> dict[bytes, int]:
         """Join rows of the same bytes. Return the row that stands for each hash.
 
         Args:
@@ -117,9 +117,10 @@ class Grouping:
         same: dict[bytes, list[int]] = defaultdict(list)
         for row in sorted(rows, key=self.rank.__getitem__):
             same[self.facts[row].hash].append(row)
+        has_reference = any(self.facts[row].is_reference for row in rows)
         for digest, (first, *others) in same.items():
-            if self.facts[first].is_reference:
-                others = [row for row in others if not self.facts[row].is_reference]
+            if has_reference:  # only a picture of the reference has copies, and none of them is of the reference
+                others = [row for row in others if self.facts[first].is_reference and not self.facts[row].is_reference]
             if others and digest not in apart:
                 self.leader[others] = first
                 self._twins[first] = others
