@@ -68,13 +68,18 @@ def test_paths_of_copies_go_to_other_programs_and_formulas_do_not_run(
     assert shown.endswith(b" bytes would be freed\n")
 
 
-def test_new_pictures_that_a_collection_has_already_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_pictures_that_a_collection_has_already_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("new", "old"):
         (tmp_path / name).mkdir()
     Image.linear_gradient("L").save(tmp_path / "old" / "a.png")
     Image.radial_gradient("L").save(tmp_path / "new" / "other.png")
     shutil.copy(tmp_path / "old" / "a.png", tmp_path / "new" / "again.png")
-    assert run_spq("dupes", tmp_path / "new", "--against", tmp_path / "old", "--paths-only", "--html", tmp_path / "d.html") == 0
+    assert (
+        run_spq("dupes", tmp_path / "new", "--against", tmp_path / "old", "--paths-only", "--html", tmp_path / "d.html")
+        == 0
+    )
     assert capsys.readouterr().out == f"{tmp_path / 'new' / 'again.png'}\n"
     assert (tmp_path / "d.html").read_text("utf-8").count("<img") == 2
 
