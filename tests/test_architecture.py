@@ -256,6 +256,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "data.named": "open",
     "dupes.facts": "find",
     "index.codebooks": "model_copy",
+    "index.table_reader": "store",
     "model.onnx": "export",
     "training.callbacks": "train",
     "training.context": "train",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import struct
 import sys
 import threading
@@ -110,8 +111,8 @@ def test_a_transparent_rgb_colour_becomes_white() -> None:
 
 
 @pytest.mark.parametrize("format_", ["PNG", "TIFF"])
-def test_sixteen_bits_are_scaled_not_clipped_even_when_all_are_dark(format_: str) -> None:
-    for values, expected in (([0, 257, 25700, 65535], [0, 1, 100, 255]), ([0, 100, 200, 255], [0, 0, 1, 1])):
+def test_sixteen_bits_are_scaled_not_clipped_and_stretched_when_all_are_dark(format_: str) -> None:
+    for values, expected in (([0, 257, 25700, 65535], [0, 1, 100, 255]), ([0, 1000, 2000, 4000], [0, 64, 128, 255])):
         data = encode(Image.fromarray(np.array([values], np.uint16)), format_)
         assert np.asarray(load_image(data))[0, :, 0].tolist() == expected
 
@@ -171,7 +172,7 @@ def png_of(width: int, height: int) -> bytes:
 
 def test_a_decompression_bomb_is_refused_from_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
     for side in (14_000, 60_000):  # just above our limit; far above
-        with pytest.raises(ImageError, match="over the limit of 178,956,970; scale it down"):
+        with pytest.raises(ImageError, match="over the limit of 178,956,970; scale it down first, or raise"):
             load_image(png_of(side, side))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as some programs do: our own limit holds
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("decoded"))
@@ -324,3 +325,69 @@ def test_alpha_is_kept_on_request():
     assert kept.mode == "RGBA"
     assert (kept.getpixel((1, 1)), kept.getpixel((0, 0))) == ((255, 255, 255, 128), (255, 255, 255, 0))
     assert load_image(Image.new("RGB", (2, 2), "red"), keep_alpha=True).getpixel((0, 0)) == (255, 0, 0, 255)
+
+
+def test_a_jpeg_above_the_limit_of_pixels_is_decoded_at_a_fraction() -> None:
+    gradient = Image.linear_gradient("L").resize((1600, 800)).convert("RGB")
+    data = encode(gradient, "JPEG", quality=95)
+    for limit, size in ((1600 * 800, (1600, 800)), (1_000_000, (800, 400)), (200_000, (400, 200))):
+        read = load_image(data, max_pixels=limit)
+        assert (read.size, read.info["full_size"]) == (size, (1600, 800))
+        shrunk = np.asarray(gradient.resize(size, Image.Resampling.BOX)).astype(int)
+        assert np.abs(np.asarray(read).astype(int) - shrunk).mean() < 3
+    assert load_image(data, 50, max_pixels=200_000).size == (200, 100)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    turned = load_image(encode(gradient, "JPEG", exif=exif), max_pixels=200_000)
+    assert (turned.size, turned.info["full_size"]) == ((200, 400), (800, 1600))
+    for refused in (data, encode(gradient, "JPEG", progressive=True), encode(gradient, "PNG")):
+        with pytest.raises(
+            ImageError, match=r"1600 x 800 pixels are over the limit of .*; scale it down first, or raise"
+        ):
+            load_image(refused, max_pixels=100_000 if refused is data else 1_000_000)
+
+
+def test_the_limit_of_the_process_is_above_and_below_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_max_pixels", images.MAX_PIXELS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    picture = Image.new("RGB", (60, 50), "red")
+    for data in (encode(picture, "PNG"), encode(picture, "JPEG")):
+        with pytest.raises(
+            ImageError, match=r"over the limit of (2,000|1,500); scale it down first, or raise `max_pixels`"
+        ):
+            load_image(encode(picture, "PNG"))
+        images.set_max_pixels(3000)
+        assert load_image(data).size == (60, 50)
+        images.set_max_pixels(1500)
+    assert load_image(encode(picture, "JPEG")).size == (30, 25)
+
+
+def test_an_ordinary_picture_is_what_pillow_decodes() -> None:
+    """Codes of old indexes stay right."""
+    exif = Image.Exif()
+    exif[0x112] = 8
+    noise = Image.fromarray(RNG.integers(0, 256, (120, 90, 3), np.uint8))
+    for mode, format_ in (
+        ("RGB", "JPEG"),
+        ("L", "JPEG"),
+        ("RGB", "PNG"),
+        ("L", "PNG"),
+        ("P", "PNG"),
+        ("RGBA", "PNG"),
+        ("P", "GIF"),
+        ("RGB", "WEBP"),
+    ):
+        data = encode(noise.convert(mode), format_, **({"exif": exif} if format_ == "JPEG" else {}))
+        for hint in (None, 16):
+            plain = Image.open(io.BytesIO(data))
+            if hint:
+                plain.draft("RGB", (2 * hint, 2 * hint))
+            expected = ImageOps.exif_transpose(plain).convert("RGB")
+            assert load_image(data, hint).tobytes() == expected.tobytes()
+
+
+def test_a_pipe_and_a_device_are_no_pictures(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (tmp_path / "pipe.jpg", Path("/dev/zero"), "/dev/random"):
+        with pytest.raises(ImageError, match=r"cannot read .*: not a regular file"):
+            load_image(path)

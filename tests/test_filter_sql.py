@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from spq.errors import ConfigError
 from spq.index.filter import MAX_DEPTH, MAX_TERMS, And, Column, Comparison, Expr, In, Not, Or, parse, period
 from spq.index.filter_sql import ids_where, matching, to_sql
-from spq.index.store import Item, Manifest, Store
+from spq.index.store import FORMAT, Item, Manifest, Store
 
-MANIFEST = Manifest(2, "0", "h", "l2", 2, 256, 16)
+MANIFEST = Manifest(FORMAT, "0", "h", "l2", 2, 256, 16)
 CODE = np.zeros(2, np.uint8)
 COMPARE = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 NUMERIC = re.compile(r"[ \t\n\v\f\r]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t\n\v\f\r]*", re.ASCII)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ import pytest
 
 from reference.format_1 import make_format_1
 from spq.errors import StoreError
-from spq.index.format import FORMAT, Manifest, read_manifest
+from spq.index.format import FORMAT, Manifest, read_manifest, write_manifest
+from spq.index.image_index import ImageIndex
 from spq.index.store import Item, Store
+from spq.model.model import Model
 
 MANIFEST = Manifest(1, "0.1.0", "h", "l2", 2, 256, 16, "photos")
 ROWS = [
@@ -42,7 +44,7 @@ def content(store: Store) -> tuple[object, ...]:
 def test_an_index_of_format_1_is_read_without_changing_it(old: Path) -> None:
     with Store.open(old) as store:
         assert content(store) == (
-            {"a.jpg": (10, 1), "b.jpg": (20, 2), "c.jpg": (30, 3)},
+            {"a.jpg": (10, 1, 0), "b.jpg": (20, 2, 0), "c.jpg": (30, 3, 0)},
             [2, 9],
             [[1, 2], [3, 4]],
             {2: "a.jpg", 9: "c.jpg"},
@@ -67,6 +69,27 @@ def test_a_writer_migrates_format_1_and_loses_nothing(old: Path) -> None:
         assert [reader.item(path).metadata for path in ("a.jpg", "c.jpg", "e.jpg")] == [
             {"label": "hat"}, {}, {"label": "bag"}
         ]  # fmt: skip
+
+
+def test_an_index_of_format_2_is_read_and_then_learns_the_ctimes(
+    photos: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
+    database = sqlite3.connect(tmp_path / "i" / "items.sqlite")
+    database.execute("ALTER TABLE items DROP COLUMN ctime_ns")
+    database.execute("PRAGMA user_version = 2")
+    database.close()
+    manifest = read_manifest(tmp_path / "i")
+    write_manifest(tmp_path / "i", replace(manifest, format=2))
+    with ImageIndex.open(tmp_path / "i") as index:
+        assert {ctime_ns for _, _, ctime_ns in index.store.stats().values()} == {0}
+        before = [(item.id, item.path) for item in index.store.items()]
+        revision = index.store.revision()
+        assert index.sync(photos).unchanged == 60
+        assert all(ctime_ns for _, _, ctime_ns in index.store.stats().values())
+        assert [(item.id, item.path) for item in index.store.items()] == before
+        assert index.store.revision() == revision  # readers have nothing to read again
+    assert read_manifest(tmp_path / "i") == manifest
 
 
 def test_migration_and_creation_end_in_the_same_tables(old: Path, tmp_path: Path) -> None:

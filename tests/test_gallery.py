@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spq.index import store as store_module
+from spq.index import table_reader as store_module
 from spq.index.format import FORMAT
 from spq.index.gallery import follow
 from spq.index.store import Item, Manifest, Store

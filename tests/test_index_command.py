@@ -11,30 +11,192 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from conftest import assert_refused, content, run_spq
+from spq.data import decode
+from spq.index.store import Store
 
 
-def test_a_change_of_the_collection_is_reported(
+def ids_of(folder: Path) -> dict[str, int]:
+    with Store.open(folder) as store:
+        return {item.path: item.id for item in store.items()}
+
+
+def test_a_second_folder_is_added_and_the_first_one_stays_as_it_is(
     index_folder: Path, model_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    moved = shutil.copytree(photos, tmp_path / "moved")
-    shutil.rmtree(moved / "bag")
-    assert run_spq("index", moved, "--model", model_folder, "--out", index_folder) == 0
-    assert f"held the pictures of {photos}" in capsys.readouterr().err
+    before = ids_of(index_folder)
+    more = shutil.copytree(photos / "bag", tmp_path / "more")
+    twin = shutil.copytree(photos / "bag", tmp_path / "bag")  # photos has a folder of this name
+    for given in (
+        ["index", more, "--model", model_folder, "--out", index_folder],
+        ["index", twin, "--out", index_folder],
+    ):
+        assert run_spq(*given, "--json") == 0
+        facts = facts_of(capsys)
+        assert (facts["added"], facts["removed"]) == (len(list(more.iterdir())), 0)
+        assert before.items() <= ids_of(index_folder).items()
+    after = ids_of(index_folder)
+    assert (facts["source"], facts["more_sources"]) == (str(photos), [str(more), str(twin)])
+    assert {path.split("/")[0] for path in set(after) - set(before)} == {"more", twin.parent.name}
+    for given in (
+        ["index", index_folder],
+        ["index", twin, photos, "--out", index_folder],
+        ["index", more, "--out", index_folder],
+    ):
+        assert run_spq(*given, "--json") == 0
+        assert facts_of(capsys)["unchanged"] == len(after)
+        assert ids_of(index_folder) == after
 
 
-def test_a_wrong_folder_does_not_empty_an_index(
-    index_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+def test_a_pattern_of_folders_is_several_and_leaves_the_index_out(
+    model_folder: Path,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("in 1", "in 2"):
+        shutil.copytree(photos / "bag", tmp_path / name)
+    (tmp_path / "in.txt").touch()
+    for _ in range(2):
+        assert run_spq("index", "in*", "--model", model_folder, "--out", "in.index", "--json") == 0
+        facts = facts_of(capsys)
+        assert (facts["source"], facts["more_sources"]) == (str(tmp_path / "in 1"), [str(tmp_path / "in 2")])
+    assert run_spq("index", "none*", "--out", "in.index") == 1
+    assert "no such folder or file: none*" in capsys.readouterr().err
+
+
+def test_a_collection_that_has_moved_is_known_by_a_remark(
+    index_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = photos.rename(tmp_path / "moved")
+    assert run_spq("index", moved, "--out", index_folder) == 0
+    printed = capsys.readouterr()
+    assert "60 added" in printed.out
+    assert f"{photos} is not there; if {moved} is what you have instead of it: spq index {moved}" in printed.err
+    assert run_spq("index", moved, "--out", index_folder, "--replace", "--json") == 0
+    assert facts_of(capsys)["images"] == 60
+
+
+def test_replace_indexes_only_what_is_given(
+    index_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = ids_of(index_folder)
+    moved = photos.rename(tmp_path / "moved")
+    assert run_spq("index", moved, "--out", index_folder, "--replace", "--json") == 0
+    assert (facts_of(capsys)["unchanged"], ids_of(index_folder)) == (60, before)  # it has moved
+    other = shutil.copytree(moved / "bag", tmp_path / "other")
+    assert run_spq("index", other, "--out", index_folder, "--replace") == 0
+    assert f"held the pictures of {moved}" in capsys.readouterr().err
+    assert set(ids_of(index_folder)) == {path.name for path in other.iterdir()}
+    assert run_spq("index", index_folder, "--replace") == 2
+    assert "--replace needs the pictures" in capsys.readouterr().err
+
+
+def test_a_folder_inside_or_around_one_of_the_index_is_refused(
+    index_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = content(index_folder)
-    assert run_spq("index", photos / "bag", "--out", index_folder) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(
-        f"spq: {index_folder} holds the pictures of {photos}, and 60 of 60 are not in {photos / 'bag'}; "
-    )
+    assert run_spq("index", photos / "bag", "--out", index_folder) == 1
+    assert f"bag is inside {photos}, which has all its pictures" in capsys.readouterr().err
+    assert run_spq("index", tmp_path, "--out", index_folder) == 1
+    assert f"holds {photos}, which the index has already; set --replace" in capsys.readouterr().err
     assert content(index_folder) == before
-    assert run_spq("index", photos / "bag", "--out", index_folder, "--keep-missing") == 0  # which removes nothing
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+def test_an_index_goes_on_without_a_collection_that_is_not_there(
+    left: str, model_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, bags, shirts = tmp_path / "new", photos / "bag", photos / "shirt"
+    assert run_spq("index", bags, shirts, "--model", model_folder, "--out", out) == 0
+    before, count = ids_of(out), len(list(shirts.iterdir()))
+    away = shirts.rename(tmp_path / "away")
+    if left != "nothing":
+        shirts.mkdir()
+    gone = min(bags.iterdir())
+    gone.unlink()
+    capsys.readouterr()
+    for given in (["index", out], ["index", bags, "--out", out], ["index", bags, shirts, "--out", out]):
+        assert run_spq(*given) == 0
+        printed = capsys.readouterr()
+        assert re.search(
+            rf"not checked: shirt: no .*{shirts}; kept: {count} pictures, which --remove-missing", printed.err
+        )
+        assert f"{count} kept without a file" in printed.out
+        assert before.keys() - ids_of(out) == {f"bag/{gone.name}"}
+    if left != "nothing":
+        shirts.rmdir()
+    away.rename(shirts)
+    assert run_spq("index", out, "--json") == 0
+    assert (facts_of(capsys)["unchanged"], ids_of(out).items() <= before.items()) == (len(before) - 1, True)
+    shirts.rename(away)
+    assert run_spq("index", out, "--remove-missing", "--json") == 0
+    assert facts_of(capsys)["removed"] == count
+    bags.rename(tmp_path / "too")
+    assert run_spq("index", out) == 1
+    assert "none of the 2 collections is there" in capsys.readouterr().err
+
+
+def test_what_is_passed_over_is_said_in_a_line_for_each_kind(
+    model_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "@eaDir").mkdir()
+    shutil.copy(min(photos.rglob("*.png")), photos / "@eaDir" / "thumb.png")
+    for name in ("1.jxl", "2.jxl", "3.exr"):
+        (photos / name).write_bytes(b"x")
+    (photos / "link").symlink_to(tmp_path)
+    assert run_spq("index", photos, "--model", model_folder, "--out", tmp_path / "new") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "not read: 2 .jxl, 1 .exr",
+        "passed over: 1 picture in side folders (1 in @eaDir); --include @eaDir takes that folder in",
+        "not followed: 1 linked folder (link); --follow-links lists them",
+    ]
+
+
+def test_patterns_and_links_are_remembered_by_the_index(
+    model_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(photos / "bag", tmp_path / "other")
+    first = min(other.iterdir()).name
+    (photos / "bag" / "link").symlink_to(other)
+    out = tmp_path / "new"
+    given = ["index", photos, "--model", model_folder, "--out", out, "--json"]
+    assert run_spq(*given, "--include", "bag", "--exclude", first, "--follow-links") == 0
+    facts = facts_of(capsys)
+    assert (facts["include"], facts["exclude"], facts["follow_links"]) == (["bag"], [first], True)
+    found = ids_of(out)
+    assert set(found) == {f"bag/{below}{p.name}" for below in ("", "link/") for p in other.iterdir() if p.name != first}
+    assert run_spq("index", out, "--json") == 0
+    assert facts_of(capsys)["unchanged"] == len(found)
+    assert run_spq("index", out, "--no-follow-links", "--include", "", "--exclude", "", "--json") == 0
+    facts = facts_of(capsys)
+    assert "follow_links" not in facts
+    assert (facts["images"], len(ids_of(out))) == (60, 60)
+
+
+def test_most_of_an_index_vanishes_only_if_that_is_asked_for(
+    index_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = min(photos.iterdir())
+    for folder in set(photos.iterdir()) - {kept}:
+        shutil.rmtree(folder)
+    assert run_spq("index", index_folder) == 1
+    line = capsys.readouterr().err
+    assert "of 60 pictures of the index are not in" in line
+    assert "nothing was removed" in line
+    assert "set --remove-missing to remove them" in line
+    assert run_spq("index", index_folder, "--remove-missing", "--json") == 0
+    assert facts_of(capsys)["images"] == len(list(kept.iterdir()))
+
+
+def test_rehash_reads_everything_again(index_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_spq("index", index_folder, "--rehash", "--json") == 0
+    facts = facts_of(capsys)
+    assert (facts["unchanged"], facts["changed"]) == (60, 0)
 
 
 def test_index_lists_unreadable_pictures_and_continues(
@@ -221,3 +383,21 @@ def test_index_refuses_in_one_line_and_writes_nothing(
     places: dict[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert_refused(places, WRONG, capfd)
+
+
+def test_max_pixels_sets_the_limit_and_is_named(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "_max_pixels", decode.MAX_PIXELS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    (tmp_path / "in").mkdir()
+    for side in (30, 60):
+        Image.new("RGB", (side, side), "red").save(tmp_path / "in" / f"{side}.png")
+    build = ("index", tmp_path / "in", "--model", model_folder, "--out", tmp_path / "i")
+    assert run_spq(*build, "--max-pixels", 1000) == 0
+    told = capsys.readouterr().err
+    assert re.search(r"60\.png: .*pixels are over the limit of 1,000; scale it down first, or raise --max-pixels", told)
+    assert run_spq("search", tmp_path / "i", tmp_path / "in" / "60.png", "--max-pixels", 1000) == 1
+    assert "or raise --max-pixels" in capsys.readouterr().err
+    assert run_spq(*build[:-1], tmp_path / "other", "--max-pixels", 4000) == 0
+    assert capsys.readouterr().err.count("60.png") == 0

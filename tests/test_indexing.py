@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spq.cli.indexing import check_same_source, command, index_beside, is_index, open_collection, some_of
+from spq.cli.indexing import Patterns, check_same_source, command, index_beside, is_index, open_collection, some_of
 from spq.common.files import user_cache
 from spq.data.open import open_images
 from spq.data.source import Source
@@ -54,9 +54,9 @@ def test_an_index_of_other_pictures_is_refused(index_folder: Path, photos: Path)
 
 
 def test_patterns_of_the_command_replace_those_of_the_index(photos: Path, tmp_path: Path) -> None:
-    everything = open_collection([str(photos)], None, tmp_path / "none")
+    everything = open_collection([str(photos)], Patterns(), tmp_path / "none")
     assert len(everything) == 60
-    some = open_collection([str(photos)], ["bag"], tmp_path / "none")
+    some = open_collection([str(photos)], Patterns(["bag"]), tmp_path / "none")
     assert 0 < len(some) < 60
     assert not is_index(tmp_path / "none")
 
@@ -70,4 +70,7 @@ def test_some_pictures_are_evenly_spaced_and_of_the_same_source() -> None:
 
 
 def test_a_command_is_quoted() -> None:
-    assert command("spq", "index", "a b", exclude=["*.gif", ""]) == "spq index 'a b' --exclude '*.gif' --exclude ''"
+    assert (
+        command("spq", "index", "a b", patterns=Patterns(["*.gif", ""]))
+        == "spq index 'a b' --exclude '*.gif' --exclude ''"
+    )

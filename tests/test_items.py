@@ -22,20 +22,20 @@ def test_an_item_comes_back_from_its_row(
     path: str, size: int, code: list[int] | None, metadata: dict[str, object]
 ) -> None:
     item = Item(path, size, 7, b"h" * 16, 30, 20, None if code is None else np.uint8(code), "" if code else "broken")
-    values = to_row(Item(**{**vars(item), "metadata": metadata}))
+    values = to_row(Item(**{**vars(item), "metadata": metadata, "ctime_ns": 9}))
     with closing(sqlite3.connect(":memory:")) as database:
         database.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-        selected = "SELECT CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?"
-        path_, digest, size_, mtime_ns, width, height, status, reason, code_, text = database.execute(
+        selected = "SELECT CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?"
+        path_, digest, size_, mtime_ns, width, height, status, reason, code_, text, ctime_ns = database.execute(
             selected, values
         ).fetchone()
     row = {"path": path_, "size": size_, "mtime_ns": mtime_ns, "hash": digest, "width": width, "height": height}
     row |= {"code": code_, "reason": reason, "id": 5}
-    found = from_row((*(row[column] for column in COLUMNS), text))
+    found = from_row((*(row[column] for column in COLUMNS), ctime_ns, text))
     assert status == (1 if code is None else 0)
     assert (found.path, found.size, found.mtime_ns, found.hash, found.id) == (path, size, 7, b"h" * 16, 5)
     assert (None if found.code is None else found.code.tolist()) == code
-    assert found.metadata == metadata
+    assert (found.metadata, found.ctime_ns) == (metadata, 9)
 
 
 def test_an_item_without_metadata_has_no_json() -> None:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from spq.data import folder, named
+from spq.data import folder, formats, named
 from spq.data.decode import load_pixels
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
@@ -42,6 +42,9 @@ def put(root: Path, *names: str) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(jpeg(10 * number))
     return root
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 
 
 # ---- folder
@@ -158,7 +161,7 @@ def test_a_deleted_file_is_an_image_error(tmp_path: Path) -> None:
 
 
 def test_heic_is_listed_only_when_it_can_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path, "phone.HEIC")
+    (tmp_path / "phone.HEIC").write_bytes(HEIC)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"no pictures in .*; HEIC needs pip install 'spq-retrieval\[heif\]'"):
         open_images(tmp_path)
@@ -172,8 +175,10 @@ def test_heic_is_listed_only_when_it_can_be_opened(tmp_path: Path, monkeypatch: 
 
 def test_heic_without_a_decoder_is_reported_separately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    images = open_images(put(tmp_path, "a.jpg", "b.jfif", "x/phone.HEIC"))
-    assert images.ids == ["a.jpg", "b.jfif"]
+    put(tmp_path, "a.jpg", "b.jfif", "x/really-jpeg.HEIC")
+    (tmp_path / "x" / "phone.HEIC").write_bytes(HEIC)
+    images = open_images(tmp_path)
+    assert images.ids == ["a.jpg", "b.jfif", "x/really-jpeg.HEIC"]
     assert images.unlisted == []
     assert images.unopened == [("x/phone.HEIC", "HEIC needs pip install 'spq-retrieval[heif]'")]
 
@@ -181,7 +186,7 @@ def test_heic_without_a_decoder_is_reported_separately(tmp_path: Path, monkeypat
 def test_a_file_too_large_for_memory_is_an_image_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = open_images(put(tmp_path, "a.jpg", "b.jpg"))
     with (tmp_path / "a.jpg").open("ab") as file:
-        file.truncate(folder.MAX_BYTES + 1)  # sparse: it takes no room
+        file.truncate(formats.MAX_BYTES + 1)  # sparse: it takes no room
     with pytest.raises(ImageError, match=r"a\.jpg: 1,073,741,825 bytes are over the limit of 1,073,741,824; scale it"):
         images.read(0)
     assert load_pixels(images, 4).kept.tolist() == [1]

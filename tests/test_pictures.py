@@ -120,3 +120,13 @@ def test_a_collection_is_not_listed_again_and_again(tmp_path: Path, monkeypatch:
         with pytest.raises(ImageError, match="no longer in the collection"):
             found.image(item("nothing"))
     assert len(listed) == 1
+
+
+def test_a_pipe_in_the_place_of_a_picture_is_not_waited_for(photos: Path) -> None:
+    images = open_images(photos)
+    found = Pictures(images.source)
+    path = photos / images.ids[0]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ImageError):
+        found.original(item(images.ids[0]))

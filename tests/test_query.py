@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from spq import ImageIndex
+from spq.data.decode import load_image
 from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.index.query import cut
@@ -87,3 +88,17 @@ def test_a_region_is_in_pixels_of_the_upright_picture(tmp_path: Path) -> None:
 def test_a_region_outside_is_refused(index: ImageIndex, files: list[Path], box: tuple[int, int, int, int]) -> None:
     with pytest.raises(ConfigError, match="is not inside the picture of 56 x 56 pixels"):
         index.search(files[0], box=box)
+
+
+def test_a_box_counts_the_pixels_of_a_jpeg_that_is_decoded_at_a_fraction(tmp_path: Path) -> None:
+    halves = Image.new("RGB", (1600, 800), "red")
+    halves.paste("blue", (800, 0, 1600, 800))
+    halves.save(tmp_path / "large.jpg")
+    large = load_image(tmp_path / "large.jpg", max_pixels=200_000)
+    assert large.size == (400, 200)
+    right = cut(large, (820, 0, 780, 800))
+    assert right.size == (195, 200)
+    assert np.abs(np.asarray(right).astype(int) - (0, 0, 254)).max() < 8
+    assert cut(large, (1599, 799, 1, 1)).size == (1, 1)
+    with pytest.raises(ConfigError, match="is not inside the picture of 1600 x 800 pixels"):
+        cut(large, (1590, 0, 20, 20))

@@ -167,7 +167,7 @@ def test_what_cannot_be_served_is_one_line(
     )  # fmt: skip
     status, line = refused(capsys, photo_index, "--exclude", "x")
     assert status == 2
-    assert "is an index; omit --index and --exclude" in line
+    assert "is an index; omit --index, --exclude" in line
     status, line = refused(capsys, photo_index.parent / "photos" / "bag", "--index", photo_index, "--port", 0)
     assert status == 2
     assert "holds the pictures of" in line

@@ -63,7 +63,8 @@ def test_what_is_not_json_is_refused(client: TestClient, content: bytes) -> None
         (b"no picture", "cannot read image 1: not a picture in a known format"),
         (b"", "cannot read image 1: the file is empty"),
         (png((400, 300))[:200], "cannot read image 1: "),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing is not read"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", r"HEIC needs pip install .spq-retrieval\[heif\]"),
     ],
 )
 def test_a_broken_upload_is_told_which_and_why(client: TestClient, data: bytes, told: str) -> None:
@@ -182,7 +183,7 @@ def test_too_many_at_once_get_an_answer_or_are_told_to_come_back(
 def test_a_filter_that_takes_too_long_is_given_up(
     open_index: ImageIndex, server_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.index.store.STEPS", 1)
+    monkeypatch.setattr("spq.index.table_reader.STEPS", 1)
     with client_of(open_index, replace(server_settings, timeout=1e-4)) as client:
         answer = search(client, ids=[1], where=" or ".join(f"label = {n}" for n in range(100)))
         assert_problem(answer, 503, "takes too long")

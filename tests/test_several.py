@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spq.data.open import open_images
-from spq.data.several import prefixes
+from spq.data.several import instead_of, prefixes, with_more
 from spq.data.source import Source
-from spq.errors import DataError
+from spq.errors import AbsentError, DataError
+from spq.web.server.pictures import Pictures
 
 
 def test_several_collections_are_one(photos: Path) -> None:
@@ -82,6 +85,74 @@ def test_excluded_pictures_are_left_out_and_the_patterns_remembered(photos: Path
 
 def test_what_cannot_be_opened_is_not_reported_if_it_is_excluded(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spq.data.folder.register_heif", lambda: False)
-    (photos / "bag" / "phone.heic").write_bytes(b"heic")
+    (photos / "bag" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     assert [path for path, _ in open_images([photos / "bag", photos / "shirt"]).unopened] == ["bag/phone.heic"]
     assert open_images(photos, exclude=["*.heic"]).unopened == []
+
+
+def test_include_takes_some_pictures_of_any_kind_of_collection(photos: Path) -> None:
+    images = open_images([photos, "sample:test"], include=["bag", "sample:test/1*"])
+    whole = open_images([photos, "sample:test"]).ids
+    prefix = next(i for i in whole if not i.startswith("photos/")).partition("/")[0]
+    assert prefix == "sample:test"
+    assert images.ids == [i for i in whole if i.startswith(("photos/bag/", "sample:test/1"))]
+    assert open_images(images.source).ids == images.ids
+
+
+def test_one_of_several_remembered_collections_may_be_missing_and_all_may_not(photos: Path, tmp_path: Path) -> None:
+    source = open_images([photos / "bag", photos / "shirt"]).source
+    shutil.move(photos / "bag", tmp_path / "away")
+    images = open_images(source)
+    assert set(images.ids) == {f"shirt/{path.name}" for path in (photos / "shirt").iterdir()}
+    assert images.aside.absent == [("bag", f"no such folder or file: {photos / 'bag'}")]
+    with pytest.raises(DataError, match="no such folder or file"):  # a name that a person has typed
+        open_images(list(source.names))
+    with pytest.raises(DataError, match="no such folder or file"):
+        open_images(source, known=[str(photos / "shirt")])
+    shutil.move(photos / "shirt", tmp_path / "too")
+    with pytest.raises(AbsentError, match="none of the 2 collections is there"):
+        open_images(source)
+
+
+def test_a_remembered_folder_that_cannot_be_listed_is_unlisted(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, honest = open_images([photos / "bag", photos / "shirt"]).source, os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if Path(path).name == "bag":
+            raise OSError(116, "Stale file handle", str(path))
+        return honest(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert open_images(source).unlisted == [("bag", f"cannot list {photos / 'bag'}: Stale file handle")]
+
+
+def test_more_collections_get_prefixes_of_their_own() -> None:
+    one = Source(("/data/photos",))
+    two = with_more(one, ["/data/photos/", "/mnt/bag", "/mnt/bag"], {"a.jpg", "bag"})
+    assert (two.names, two.prefixes) == (("/data/photos", "/mnt/bag"), ("", "mnt/bag"))
+    three = with_more(two, ["/usb/mnt/bag", "/bag"], {"a.jpg", "bag", "mnt"})
+    assert three.prefixes == ("", "mnt/bag", "usb/mnt/bag", "bag-2")
+    assert with_more(Source(("/a/x", "/b/y")), ["/c/x"], {"x", "y"}).prefixes == ("x", "y", "c/x")
+    assert with_more(one, ["/data/photos"], set()) is one
+
+
+def test_other_collections_keep_the_prefixes_that_are_known() -> None:
+    two = Source(("/a/x", "/b/y"), prefixes=("", "y"))
+    assert instead_of(two, ["/b/y"]) == Source(("/b/y",), prefixes=("y",))
+    assert instead_of(two, ["/a/x"]) == Source(("/a/x",))
+    assert instead_of(two, ["/a/x", "/moved/y"]).prefixes == ("", "y")
+    assert instead_of(two, ["/c/1", "/c/2", "/c/3"]) == Source(("/c/1", "/c/2", "/c/3"))
+    assert instead_of(Source(("/a/x",)), ["/moved/x"]) == Source(("/moved/x",))
+
+
+def test_two_collections_with_the_same_path_show_one_picture_and_say_so(photos: Path, tmp_path: Path) -> None:
+    more = shutil.copytree(photos / "bag", tmp_path / "more")
+    shutil.copytree(more, photos / "more")  # a folder that got the name of a prefix
+    images = open_images(Source((str(photos), str(more)), prefixes=("", "more")))
+    assert len(images) == len(set(images.ids)) == 60 + len(list(more.iterdir()))
+    (place, _), *rest = images.unopened
+    assert len(rest) == len(list(more.iterdir())) - 1
+    position = images.ids.index(place)
+    assert images.path(position) == more / place.removeprefix("more/")
+    found = Pictures(images.source)._file(place)
+    assert found == images.path(position)

@@ -22,9 +22,9 @@ from reference.format_1 import make_format_1
 from spq.data.open import open_images
 from spq.errors import StoreError
 from spq.index import format as layout
-from spq.index.store import Item, Manifest, Store
+from spq.index.store import FORMAT, Item, Manifest, Store
 
-MANIFEST = Manifest(2, "0", "h", "l2", 2, 256, 16)
+MANIFEST = Manifest(FORMAT, "0", "h", "l2", 2, 256, 16)
 PATHS = st.sampled_from(["a", "old.jpg", "b/c.jpg", "b/c.png", "ü", "latin \udcff"])
 
 
@@ -113,7 +113,7 @@ class StoreIsADictionary(RuleBasedStateMachine):
     @invariant()
     def the_store_is_the_dictionary(self) -> None:
         readable = {path: value for path, value in self.truth.items() if value}
-        assert self.store.stats() == {path: (value, -value) for path, value in self.truth.items()}
+        assert self.store.stats() == {path: (value, -value, 0) for path, value in self.truth.items()}
         ids, codes = self.store.codes()
         paths = self.store.paths(ids.tolist())
         assert list(ids) == sorted(ids)
@@ -123,7 +123,7 @@ class StoreIsADictionary(RuleBasedStateMachine):
         twins = self.store.items_by_hash(bytes([value]) for value in range(256))
         assert set(twins) == {bytes([value]) for value in readable.values()}
         assert self.store.stats(["b/c.jpg", "none"]) == {
-            path: (value, -value) for path, value in self.truth.items() if path == "b/c.jpg"
+            path: (value, -value, 0) for path, value in self.truth.items() if path == "b/c.jpg"
         }
         described = {path: facts for path, facts in self.facts.items() if facts}
         assert {path: json.loads(text) for path, text in self.store.metadata().items()} == described
@@ -218,7 +218,7 @@ def test_dates_outside_the_range_of_the_database_become_the_nearest_inside(tmp_p
     size, mtime_ns = open_images(tmp_path).stat(0)
     with Store.create(tmp_path / "i", MANIFEST) as store, store.writing():
         store.put([replace(item("a.png", 1), size=size, mtime_ns=mtime_ns)])
-        assert store.stats() == {"a.png": (size, mtime_ns)}
+        assert store.stats() == {"a.png": (size, mtime_ns, 0)}
 
 
 def test_a_second_writer_is_refused_with_one_line(store: Store) -> None:
@@ -297,9 +297,9 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path)
 def test_a_newer_format_is_refused(store: Store) -> None:
     manifest = store.folder / "manifest.json"
     content = json.loads(manifest.read_text("utf-8"))
-    assert content["format"] == 2
-    manifest.write_text(json.dumps({**content, "format": 3, "new": "field"}), "utf-8")
-    with pytest.raises(StoreError, match=r"has format 3, this spq reads up to 2; update spq"):
+    assert content["format"] == FORMAT
+    manifest.write_text(json.dumps({**content, "format": FORMAT + 1, "new": "field"}), "utf-8")
+    with pytest.raises(StoreError, match=f"has format {FORMAT + 1}, this spq reads up to {FORMAT}; update spq"):
         Store.open(store.folder)
 
 

@@ -102,6 +102,7 @@ def test_heic_pictures_keep_their_codes_when_nothing_can_open_them_any_more(
         index = ImageIndex.build(tmp_path / "i", tiny_model, photos)
     code = index.store.item(name).code.tolist()
     monkeypatch.setattr("spq.data.folder.register_heif", lambda: False)
+    monkeypatch.setattr("spq.data.folder.needs_heif", lambda _: True)  # the file is a PNG
     report = index.sync(photos)
     assert (report.removed, report.kept, report.unchanged) == (0, 1, 59)
     assert report.unseen == [(name, "HEIC needs pip install 'spq-retrieval[heif]'")]
@@ -130,9 +131,9 @@ def test_a_listing_that_fails_in_the_middle_keeps_all_pictures(photos: Path, tin
 def test_a_known_picture_whose_stat_fails_keeps_its_code_and_a_new_one_is_listed(
     photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = FolderImages.stat
+    original = FolderImages.status
 
-    def stat(source: FolderImages, position: int) -> tuple[int, int]:
+    def status(source: FolderImages, position: int) -> tuple[int, int, int]:
         if source.ids[position] in (known, "new.jpg"):
             raise ImageError(f"cannot read {source.ids[position]}: Input/output error")
         return original(source, position)
@@ -142,7 +143,7 @@ def test_a_known_picture_whose_stat_fails_keeps_its_code_and_a_new_one_is_listed
         before = index.store.item(known)
         (photos / "new.jpg").write_bytes((photos / known).read_bytes())
         with monkeypatch.context() as patch:
-            patch.setattr(FolderImages, "stat", stat)
+            patch.setattr(FolderImages, "status", status)
             report = index.sync(photos)
         assert report.unseen == [(known, f"cannot read {known}: Input/output error")]
         assert [path for path, _ in report.failed] == ["new.jpg"]

@@ -51,12 +51,15 @@ def test_a_pretrained_backbone_gets_a_head_and_is_then_finetuned(
     assert json.loads(capsys.readouterr().out)["rank"] == 1
 
 
-def test_training_leaves_out_what_patterns_exclude(
+def test_training_takes_what_patterns_include_and_leaves_out_what_they_exclude(
     recipe_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ("train", photos, "--out", tmp_path / "m", "--recipe", recipe_file, "--json")
-    assert run_spq(*given, "--exclude", "*.png") == 0
-    assert json.loads(capsys.readouterr().out)["images"] == len(list(photos.rglob("*.jpg")))
+    folders = sorted(folder.name for folder in photos.iterdir())[1:]
+    include = [word for name in folders for word in ("--include", name)]
+    assert run_spq(*given, "--exclude", "*.png", *include) == 0
+    taken = [path for path in photos.rglob("*.jpg") if path.parent.name in folders]
+    assert json.loads(capsys.readouterr().out)["images"] == len(taken) < len(list(photos.rglob("*.jpg")))
 
 
 def test_an_interrupted_training_says_how_to_continue(

@@ -117,7 +117,9 @@ def test_nothing_is_written_where_nothing_has_changed(
     index: ImageIndex, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spq.data.folder.register_heif", lambda: False)
-    (photos / "phone.heic").write_bytes(b"that nothing here opens is no reason to look again and again")
+    (photos / "phone.heic").write_bytes(
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    )  # nothing here opens it; no reason to look again
     with client_of(index, tmp_path, watch=True) as client:
         generation = until(client, lambda status: status["sync"] is None)["generation"]
         looks = client.app.state.service.watcher  # type: ignore[attr-defined]
@@ -150,3 +152,21 @@ def test_a_sync_tells_how_far_it_is_and_ends_with_the_server(
     kept = len(index)
     assert 60 < kept < 460  # what was done is kept, and the rest was not waited for
     assert index.sync(photos).added == 460 - kept
+
+
+def test_a_disk_that_is_not_mounted_and_a_great_loss_remove_nothing_while_serving(
+    index: ImageIndex, photos: Path, tmp_path: Path
+) -> None:
+    with client_of(index, tmp_path, watch=True) as client:
+        until(client, lambda status: status["images"] == 60)
+        (photos / "bag").rename(tmp_path / "away")
+        (photos / "bag").mkdir()
+        Image.new("RGB", (50, 40), "crimson").save(photos / "new.png")
+        until(client, lambda status: status["images"] == 61)
+        (photos / "bag").rmdir()
+        (tmp_path / "away").rename(photos / "bag")
+        for folder in {path for path in photos.iterdir() if path.is_dir()} - {photos / "bag"}:
+            shutil.rmtree(folder)
+        status = until(client, lambda status: "not in" in str(status["sync_error"]))
+        assert "nothing was removed" in status["sync_error"]
+        assert client.get("/api/status").json()["images"] == 61

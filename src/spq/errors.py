@@ -33,6 +33,22 @@ class DataError(SPQError):
     """A collection that is missing, empty or damaged."""
 
 
+class AbsentError(DataError):
+    """A collection that is not there, or is empty: its disk may not be mounted.
+
+    Attributes:
+        is_there: the folder is there, but cannot be listed.
+    """
+
+    def __init__(self, message: str, is_there: bool = False) -> None:
+        super().__init__(message)
+        self.is_there = is_there
+
+
+class LossError(DataError):
+    """An update would remove more pictures of an index than people usually delete."""
+
+
 class ImageError(DataError):
     """One picture that cannot be read. A collection lists it and continues without it."""
 

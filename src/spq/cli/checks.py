@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from spq.data.folder import EXTENSIONS, HEIF
+from spq.data.formats import kind_of
 from spq.errors import ConfigError
 
 MODEL_FILES = {"config.json", "model.safetensors"}
@@ -102,7 +102,7 @@ def check_file(option: str, path: Path | None) -> None:
     if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder; give a file")
     check_writable(option, path)
-    if path.exists() and path.suffix.lower() in EXTENSIONS | HEIF:
+    if path.exists() and kind_of(path.name):
         raise ConfigError(f"{option} {path} is a picture and would be overwritten; give another name")
     for parts in (INDEX_FILES, MODEL_FILES):
         if path.name in parts and all((path.parent / part).exists() for part in parts):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+from typing import TYPE_CHECKING, Any
 
+from spq.cli.failures import as_options
 from spq.common.text import printable
+from spq.data.rules import is_side
+
+if TYPE_CHECKING:
+    from spq.data.walk import Aside
 
 LISTED = 20  # pictures that are listed one by one
+NAMED = 3  # folders that are named in a line about all of them
 
 
 def codes_text(codes: list[dict[str, Any]]) -> str:
@@ -59,9 +66,28 @@ def aligned(facts: dict[str, Any], indent: str = "") -> str:
 
 def listed(what: str, pictures: list[tuple[str, str]]) -> str:
     """One line for each (path, reason), up to LISTED of them; empty if there are none."""
-    lines = [f"{what}: {printable(path)}: {printable(reason)}" for path, reason in pictures[:LISTED]]
+    named = [(printable(path), printable(as_options(reason, {"--max-pixels"}))) for path, reason in pictures[:LISTED]]
+    lines = [f"{what}: {path}: {reason}" for path, reason in named]
     if len(pictures) > LISTED:
         lines.append(f"{what}: {len(pictures) - LISTED} more, {len(pictures)} in total; --json lists them")
+    return "\n".join(lines)
+
+
+def passed_over(aside: Aside) -> str:
+    """What lies beside the pictures of a collection and was not taken; a line for each kind, empty if there is nothing."""
+    lines = []
+    if aside.other:
+        lines.append(f"not read: {', '.join(f'{number:,} {suffix}' for suffix, number in aside.other.most_common())}")
+    if aside.skipped:
+        where = ", ".join(f"{number:,} in {printable(name)}" for name, number in aside.skipped.most_common(NAMED))
+        more = f", and {len(aside.skipped) - NAMED} other names" if len(aside.skipped) > NAMED else ""
+        total = f"{'at least ' if aside.more else ''}{counted(aside.skipped.total(), 'picture')}"
+        side = next(filter(is_side, aside.skipped), "")
+        hint = f"; --include {shlex.quote(printable(side))} takes that folder in" if side else ""
+        lines.append(f"passed over: {total} in side folders ({where}{more}){hint}")
+    if aside.links:
+        names = ", ".join(map(printable, aside.links[:NAMED])) + (", ..." if len(aside.links) > NAMED else "")
+        lines.append(f"not followed: {counted(len(aside.links), 'linked folder')} ({names}); --follow-links lists them")
     return "\n".join(lines)
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spq.cli.describe import counted, listed
-from spq.cli.failures import CONTINUE, when_stopped
-from spq.cli.indexing import IndexTask, command, is_index, open_collection, update
-from spq.cli.options import SOURCES, AsJson, Device, Exclude, ShorterBits, Threads
+from spq.cli.describe import counted, listed, passed_over
+from spq.cli.failures import CONTINUE, as_options, when_stopped
+from spq.cli.indexing import IndexTask, Patterns, command, is_index, open_collection, update
+from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, MaxPixels, ShorterBits, Threads
 from spq.cli.output import note
 from spq.common.text import printable
 from spq.errors import ConfigError
@@ -31,9 +31,23 @@ def index(
         Path | None, typer.Option(help="Model folder. Default: the index's own model, or codes without training.")
     ] = None,
     exclude: Exclude = None,
+    include: Include = None,
+    follow_links: FollowLinks = None,
     bits: ShorterBits = None,
+    replace_: Annotated[
+        bool, typer.Option("--replace", help="Index only IMAGES; without it, they are added to what OUT has already.")
+    ] = False,
     keep_missing: Annotated[
         bool, typer.Option("--keep-missing", help="Keep pictures whose files no longer exist.")
+    ] = False,
+    remove_missing: Annotated[
+        bool,
+        typer.Option(
+            "--remove-missing", help="Remove also pictures of folders that are empty or not mounted, however many."
+        ),
+    ] = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every picture again, also those of unchanged size and time.")
     ] = False,
     compact: Annotated[bool, typer.Option("--compact", help="Free unused disk space in the index.")] = False,
     verify: Annotated[
@@ -42,30 +56,37 @@ def index(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Encode pictures into an index, or update an index.
 
     A new index without --model takes the best pretrained network on this machine, and needs no training.
     An update adds new pictures, encodes changed ones again and removes missing ones.
-    Pictures in folders that cannot be read are kept. An index alone, with --compact or --verify, is not updated.
+    Pictures in folders that cannot be read, are empty or not mounted are kept. More IMAGES are added to those of the index.
+    An index alone, with --compact or --verify, is not updated.
 
     Example: spq index photos/ --out photos.index
 
     Example: spq index photos/ --model photos.spq --out photos.index
+
+    Example: spq index more-photos/ --out photos.index
 
     Example: spq index photos.index
 
     Example: spq index photos.index --verify
     """
     names, out = _places(images or [], out)
-    only_checks = (compact or verify) and (not names or is_index(names[0])) and model is None and exclude is None
+    patterns = Patterns(exclude, include, follow_links)
+    asks_update = model or rehash or replace_ or remove_missing or patterns != Patterns()
+    only_checks = (compact or verify) and (not names or is_index(names[0])) and not asks_update
     if not only_checks and not names:
         raise ConfigError("give IMAGES, or an index with --compact or --verify; see spq index --help")
     report, facts = None, dict[str, Any]()
     if not only_checks:
-        task = _task(names, out, exclude)
+        task = _task(names, out, patterns, replace_)
         again = f" {command('--model', model)}" if model else ""
+        note(passed_over(task.source.aside))
         report, facts = update(
             replace(
                 task,
@@ -73,6 +94,9 @@ def index(
                 model=model,
                 bits=bits,
                 keep_missing=keep_missing,
+                remove_missing=remove_missing,
+                replace=replace_,
+                rehash=rehash,
                 wait=wait,
                 device=device,
             )
@@ -105,19 +129,22 @@ def _places(images: list[str], out: Path | None) -> tuple[list[str], Path]:
     return images, Path(indexes[0]) if indexes else out  # type: ignore[return-value]
 
 
-def _task(names: list[str], out: Path, exclude: list[str] | None) -> IndexTask:
+def _task(names: list[str], out: Path, patterns: Patterns, replace: bool) -> IndexTask:
     """What to encode, from the command or from what the index remembers. This needs no torch."""
     from spq.cli.checks import check_folder
     from spq.index.format import has_index, read_manifest
 
     if is_index(names[0]):
-        source = open_collection(read_manifest(out).origin.names, exclude, out)
-        return IndexTask(out, source, again=command("spq", "index", out, exclude=exclude))
-    source = open_collection(names, exclude, out)
+        if replace:
+            raise ConfigError(f"--replace needs the pictures that {out} shall have; give them with --out {out}")
+        source = open_collection([], patterns, out)
+        return IndexTask(out, source, again=command("spq", "index", out, patterns=patterns))
+    source = open_collection(names, patterns, out, replace)
     check_folder("--out", out)
     if has_index(out):
         read_manifest(out)  # raises if the index is damaged
-    return IndexTask(out, source, again=command("spq", "index", *names, "--out", out, exclude=exclude))
+    words = ("spq", "index", *names, "--out", out, *(["--replace"] if replace else ()))
+    return IndexTask(out, source, again=command(*words, patterns=patterns))
 
 
 def _compact(out: Path, wait: float) -> tuple[tuple[int, int], dict[str, Any]]:
@@ -147,7 +174,7 @@ def _verify(out: Path, facts: dict[str, Any]) -> tuple[list[str], dict[str, Any]
 def _print_update(out: Path, facts: dict[str, Any], report: SyncReport) -> None:
     note(report.note)
     note(listed("not indexed", report.failed))
-    note(listed("folder that cannot be read", report.unseen))
+    note(as_options(listed("not checked", report.unseen), {"--remove-missing"}))
     print(_sync_text(out, facts, report))
 
 

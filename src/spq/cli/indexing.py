@@ -6,9 +6,9 @@ import hashlib
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spq.cli.failures import when_stopped
 from spq.cli.output import note
@@ -35,6 +35,7 @@ class IndexTask:
 
     Attributes:
         model: model folder; by default the model of the index, or for a new index one that needs no training.
+        keep_missing, remove_missing, replace, rehash: as in `spq.index.sync.SyncOptions`.
         bits: code length of a new index. again: the command that continues after Ctrl-C.
     """
 
@@ -43,6 +44,9 @@ class IndexTask:
     model: Path | None = None
     bits: int | None = None
     keep_missing: bool = False
+    remove_missing: bool = False
+    replace: bool = False
+    rehash: bool = False
     wait: float = 0
     device: str = "auto"
     again: str = ""
@@ -53,28 +57,54 @@ def is_index(path: str | Path) -> bool:
     return (Path(path) / "manifest.json").is_file()
 
 
-def command(*words: object, exclude: Sequence[str] | None = None) -> str:
+class Patterns(NamedTuple):
+    """The options --exclude, --include and --follow-links; None stands for what an index remembers."""
+
+    exclude: Sequence[str] | None = None
+    include: Sequence[str] | None = None
+    follow_links: bool | None = None
+
+    def words(self) -> list[str]:
+        """The options as they are written in a command."""
+        named = (("--exclude", self.exclude), ("--include", self.include))
+        words = [word for option, patterns in named for pattern in patterns or () for word in (option, pattern)]
+        return words + ["--follow-links" if self.follow_links else "--no-follow-links"] * (
+            self.follow_links is not None
+        )
+
+
+def command(*words: object, patterns: Patterns | None = None) -> str:
     """A command line to show, quoted where that is needed.
 
-    >>> command("spq", "serve", "my photos", exclude=["*.gif"])
-    "spq serve 'my photos' --exclude '*.gif'"
+    >>> command("spq", "serve", "my photos", patterns=Patterns(["*.gif"], follow_links=True))
+    "spq serve 'my photos' --exclude '*.gif' --follow-links"
     """
-    patterns = (word for pattern in exclude or () for word in ("--exclude", pattern))
-    return shlex.join(map(str, (*words, *patterns)))
+    return shlex.join(map(str, (*words, *(patterns.words() if patterns else ()))))
 
 
-def open_collection(names: Sequence[str], exclude: Sequence[str] | None, out: Path | None) -> ImageSet:
-    """Open what a command names.
+def open_collection(names: Sequence[str], patterns: Patterns, out: Path | None, replace: bool = False) -> ImageSet:
+    """Open what a command names, and what the index `out` has already, if there is one.
+
+    Collections that the index remembers may be missing, as long as one is there.
 
     Args:
-        exclude: patterns; None takes those that the index `out` remembers, if there is one.
+        patterns: those that are None are taken from the index.
+        replace: take only what the command names; the index then forgets its other collections.
     """
-    from spq.data.open import open_images
+    from spq.data.open import folders_of, open_images
+    from spq.data.several import instead_of, with_more
     from spq.index.format import read_manifest
+    from spq.index.store import Store
 
-    if exclude is None:
-        exclude = read_manifest(out).exclude if out and is_index(out) else ()
-    return open_images(list(names), exclude)
+    if out is None or not is_index(out):
+        return open_images(list(names), *patterns)
+    before = read_manifest(out).origin
+    given = [found for name in names for found in folders_of(name)]
+    if replace:
+        return open_images(instead_of(before, given).chosen(*patterns), known=())
+    with Store.open(out) as store:
+        taken = {path.partition("/")[0] for path in store.stats()}
+    return open_images(with_more(before, given, taken).chosen(*patterns), known=before.names)
 
 
 def update(task: IndexTask) -> tuple[SyncReport, dict[str, Any]]:
@@ -86,13 +116,12 @@ def update(task: IndexTask) -> tuple[SyncReport, dict[str, Any]]:
     from spq.index.format import has_index, read_manifest
 
     before = read_manifest(task.out).origin if has_index(task.out) else None
-    if before and not task.keep_missing:
-        _check_kept(task.out, before, task.source)
     with (
         when_stopped(f"encoded pictures are kept, go on with: {task.again}"),
         _built(task, is_new=before is None) as (store, _, report),
     ):
         _note_dropped(report, task.out, before, store.manifest.origin)
+        _note_moved(report, task.out, before, store.manifest.origin)
         return report, store.info()
 
 
@@ -102,7 +131,8 @@ def _built(task: IndexTask, is_new: bool) -> _Closing:
     from spq.index.build import BuildOptions, build, update_index
     from spq.model.device import resolve_device
 
-    options = BuildOptions(task.keep_missing, task.wait, task.bits, replace_model=True)
+    flags = {name: getattr(task, name) for name in ("keep_missing", "remove_missing", "replace", "rehash")}
+    options = BuildOptions(wait=task.wait, bits=task.bits, replace_model=True, **flags)
     if task.model:
         model: Model = SPQ.load(task.model, resolve_device(task.device))
     elif is_new:
@@ -176,45 +206,21 @@ def index_beside(names: Sequence[str]) -> Path:
 
 
 def check_same_source(folder: Path, names: Sequence[str]) -> Source:
-    """The source that an index remembers, if it is the one of these names.
+    """The source that an index remembers, if these names are among it.
 
     Raises:
-        ConfigError: the index is of other pictures, which an update would remove.
+        ConfigError: the index is of other pictures.
     """
+    from spq.data.several import place_of
     from spq.index.format import read_manifest
     from spq.index.sync import lasting_name
 
     origin = read_manifest(folder).origin
-    if {_place(name) for name in origin.names} != {_place(lasting_name(name)) for name in names}:
+    if not {place_of(name) for name in origin.names} >= {place_of(lasting_name(name)) for name in names}:
         raise ConfigError(
             f"{folder} holds the pictures of {', '.join(origin.names)}; give another --index, or spq serve {folder}"
         )
     return origin
-
-
-def _place(name: str) -> str:
-    path = expanded(name)
-    return str(path.resolve()) if path.exists() else name
-
-
-def _check_kept(out: Path, before: Source, source: ImageSet) -> None:
-    """Refuse other pictures that would replace most of an index: that is more often a wrong path than a wish.
-
-    Raises:
-        ConfigError: more than half of the pictures would be removed.
-    """
-    from spq.index.store import Store
-    from spq.index.sync import missing
-
-    if {_place(name) for name in before.names} == {_place(name) for name in source.source.names}:
-        return
-    with Store.open(out) as store:
-        gone, count = len(missing(store, source)), len(store.stats())
-    if 2 * gone > count:
-        raise ConfigError(
-            f"{out} holds the pictures of {', '.join(before.names)}, and {gone:,} of {count:,} are not in {source.name}; "
-            f"give another --out, or all collections together, or delete {out} first"
-        )
 
 
 def _note_dropped(report: SyncReport, out: Path, before: Source | None, now: Source) -> None:
@@ -225,6 +231,16 @@ def _note_dropped(report: SyncReport, out: Path, before: Source | None, now: Sou
     report.note = f"{dropped}; {report.note}" if report.note else dropped
 
 
-def with_exclude(origin: Source, exclude: Sequence[str] | None) -> Source:
-    """The source with other patterns, if any are given."""
-    return origin if exclude is None else replace(origin, exclude=tuple(filter(None, exclude)))
+def _note_moved(report: SyncReport, out: Path, before: Source | None, now: Source) -> None:
+    """Add a remark if a collection came in while another one is missing: it may be the same one at a new place."""
+    from spq.data.several import prefixes_of
+
+    new = [name for name in now.names if before and name not in before.names]
+    if before is None or not new:
+        return
+    places = zip(before.names, prefixes_of(before), strict=True)
+    absent = [name for name, prefix in places if (prefix or ".") in report.unmounted]
+    if absent:
+        again = command("spq", "index", *new, "--out", out, "--replace")
+        moved = f"{', '.join(absent)} is not there; if {', '.join(new)} is what you have instead of it: {again}"
+        report.note = f"{report.note}; {moved}" if report.note else moved

@@ -19,6 +19,16 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option(metavar="PATTERN", help="Leave out pictures and folders, such as '*.gif' or screenshots; repeatable."),
 ]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Take only pictures and folders that match; or also a folder that is passed over, such as @eaDir; repeatable.",
+    ),
+]
+FollowLinks = Annotated[
+    bool | None, typer.Option("--follow-links/--no-follow-links", help="List also folders that are linked, each once.")
+]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
@@ -37,6 +47,28 @@ Threads = Annotated[
 PathsOnly = Annotated[bool, typer.Option("--paths-only", help="Print only absolute paths, one on a line.")]
 NulPaths = Annotated[
     bool, typer.Option("-0", "--null", help="As --paths-only, with a zero byte after each, for xargs -0.")
+]
+
+
+def _limit_pixels(count: int | None) -> int | None:
+    """Apply --max-pixels while the command line is read: it holds for all pictures of the process."""
+    if count is not None:
+        from spq.data.decode import set_max_pixels
+
+        set_max_pixels(count)
+    return count
+
+
+# Commands only declare this one, too.
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        callback=_limit_pixels,
+        help="Refuse pictures with more pixels. Default: 178,956,970; spq serve: 50,000,000 for uploads. "
+        "A JPEG may have 8 times as many.",
+    ),
 ]
 ContactSheet = Annotated[Path | None, typer.Option(help="Also write a contact sheet.")]
 ShorterBits = Annotated[int | None, typer.Option(help="One of the model's shorter codes; spq info lists them.")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spq.cli.failures import AGAIN, when_stopped
-from spq.cli.options import AsJson, ContactSheet, IndexFolder, NulPaths, PathsOnly, Threads
+from spq.cli.options import AsJson, ContactSheet, IndexFolder, MaxPixels, NulPaths, PathsOnly, Threads
 from spq.cli.output import note
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def search(
     html: ContactSheet = None,
     method: Annotated[Method, typer.Option(help=METHODS)] = "auto",
     threads: Threads = None,
+    max_pixels: MaxPixels = None,
     nprobe: Annotated[int | None, typer.Option(min=1, help="ivf: number of lists to scan.")] = None,
     recall_target: Annotated[float | None, typer.Option(help=RECALL)] = None,
     as_json: AsJson = False,

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from spq.cli.describe import listed
+from spq.cli.describe import listed, passed_over
 from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.indexing import (
     IndexTask,
+    Patterns,
     check_same_source,
     command,
     index_beside,
@@ -19,9 +20,8 @@ from spq.cli.indexing import (
     open_collection,
     some_of,
     update,
-    with_exclude,
 )
-from spq.cli.options import SOURCES, Exclude, Threads
+from spq.cli.options import SOURCES, Exclude, FollowLinks, Include, MaxPixels, Threads
 from spq.cli.output import note
 from spq.common.files import has_home
 from spq.errors import ConfigError
@@ -47,12 +47,15 @@ def serve(
         Path | None, typer.Option(help="With IMAGES: index folder. Default: beside the pictures, photos.index.")
     ] = None,
     exclude: Exclude = None,
+    include: Include = None,
+    follow_links: FollowLinks = None,
     token: Annotated[str, typer.Option(envvar="SPQ_TOKEN", help="Token that clients must send.")] = "",
     no_token: Annotated[bool, typer.Option("--no-token", help="Give access to everyone who can reach --host.")] = False,
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Another host name of this server.")
     ] = None,
     threads: Threads = None,
+    max_pixels: MaxPixels = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for thumbnails. Default: in your cache folder.")] = None,
 ) -> None:
     """Serve a page to search the pictures, and an HTTP API. By default only this machine can reach it.
@@ -69,12 +72,15 @@ def serve(
     check_serve(host, token, no_token)
     check_folder("--cache", cache)
     has_own = len(images) == 1 and is_index(images[0])
-    if has_own and (index or exclude):
-        raise ConfigError(f"{images[0]} is an index; omit --index and --exclude, or give its pictures")
+    patterns = Patterns(exclude, include, follow_links)
+    if has_own and (index or patterns != Patterns()):
+        raise ConfigError(f"{images[0]} is an index; omit --index, --exclude and --include, or give its pictures")
     from spq.web.server.app import Settings, check_address
     from spq.web.server.app import serve as run_server
 
     settings = Settings(host, port, token, bool(watch) if has_own else watch is not False, tuple(allow_host or ()))
+    if max_pixels is not None:
+        settings = replace(settings, max_pixels=max_pixels)
     if cache is not None:
         settings = replace(settings, cache=cache)
     elif not has_home():
@@ -83,29 +89,30 @@ def serve(
         folder = Path(images[0])
     else:
         check_address(settings)
-        folder = _index_of(images, index, exclude)
+        folder = _index_of(images, index, patterns)
     run_server(folder, settings, open_, note)
 
 
-def _index_of(names: list[str], given: Path | None, exclude: list[str] | None) -> Path:
+def _index_of(names: list[str], given: Path | None, patterns: Patterns) -> Path:
     """The index of a collection, made now if there is none. An existing one is brought up to date while it is served."""
     from spq.cli.checks import check_folder
 
     folder = given or index_beside(names)
     check_folder("--index", folder)
-    again = command("spq", "serve", *names, *(("--index", given) if given else ()), exclude=exclude)
+    again = command("spq", "serve", *names, *(("--index", given) if given else ()), patterns=patterns)
     if is_index(folder):
         origin = check_same_source(folder, names)
-        if with_exclude(origin, exclude) != origin:
-            update(IndexTask(folder, open_collection(names, exclude, folder), again=again))
+        if origin.chosen(*patterns) != origin:
+            update(IndexTask(folder, open_collection(names, patterns, folder), again=again))
         note(f"index: {folder}")
         return folder
-    source = open_collection(names, exclude, None)
+    source = open_collection(names, patterns, None)
+    note(passed_over(source.aside))
     note(listed("left out", [*source.unlisted, *source.unopened]))
     first = some_of(source, FIRST)
     _, facts = update(IndexTask(folder, first, again=again))
     later = f"; the other {len(source) - len(first):,} follow while the page is open" if first is not source else ""
     note(f"index: {folder}, {facts['images']:,} pictures at {facts['bits']} bits{later}")
-    train = command("spq", "train", *names, "--out", "MODEL", exclude=exclude)
+    train = command("spq", "train", *names, "--out", "MODEL", patterns=patterns)
     note(f"better codes: {train}, then {command('spq', 'index', folder, '--model', 'MODEL')}")
     return folder

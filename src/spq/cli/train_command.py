@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spq.cli.describe import codes_text, counted, listed
+from spq.cli.describe import codes_text, counted, listed, passed_over
 from spq.cli.failures import AGAIN, CONTINUE
-from spq.cli.indexing import command
-from spq.cli.options import SEED, AsJson, Device, Exclude, Images, Threads
+from spq.cli.indexing import Patterns, command
+from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, MaxPixels, Threads
 from spq.cli.output import note
 from spq.config import DEFAULT, Recipe, load_recipe
 from spq.errors import StoppedError
@@ -26,6 +26,8 @@ def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     exclude: Exclude = None,
+    include: Include = None,
+    follow_links: FollowLinks = None,
     bits: Annotated[str | None, typer.Option(help="Length of a code; 16,32,64 trains one model for all three.")] = None,
     recipe: Annotated[
         str | None,
@@ -51,6 +53,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in OUT.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
     threads: Threads = None,
+    max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on pictures, without labels.
@@ -77,9 +80,11 @@ def train(
         check_at_hand(backbone or config.backbone.name)
     if tensorboard:
         check_tensorboard()
-    again = command("spq", "train", *images, "--out", out, "--resume", exclude=exclude)
+    patterns = Patterns(exclude, include, follow_links)
+    again = command("spq", "train", *images, "--out", out, "--resume", patterns=patterns)
     try:
-        source = open_images(images, exclude or ())
+        source = open_images(images, *patterns)
+        note(passed_over(source.aside))
         note(listed("left out", [*source.unlisted, *source.unopened]))
         config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume)
         names = {"device": device, "resume": resume, "tensorboard": tensorboard, "began": began}

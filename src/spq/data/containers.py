@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from spq.common.text import name_to_id
-from spq.data.decode import first_line, register_heif
-from spq.data.folder import EXTENSIONS, HEIF
+from spq.data.decode import first_line
+from spq.data.formats import EXTENSIONS
 from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers, multi_hot
 from spq.errors import DataError, ImageError
 
@@ -128,7 +128,6 @@ def _samples(name: str, file: Path) -> list[tuple[str, tuple[int, int], Any]]:
     pictures: dict[str, tuple[int, int]] = {}
     members: dict[str, tuple[str, str]] = {}  # id -> key and name
     labels: dict[str, Any] = {}
-    extensions = EXTENSIONS | (HEIF if register_heif() else set())
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
@@ -138,7 +137,7 @@ def _samples(name: str, file: Path) -> list[tuple[str, tuple[int, int], Any]]:
                 if not member.isfile() or not key or not dot:
                     continue
                 suffix = extension.rpartition(".")[2]
-                if f".{suffix.lower()}" in extensions:
+                if f".{suffix.lower()}" in EXTENSIONS:
                     here = key, member.name  # a repeated name replaces the first one, as in tar itself
                     id_ = key if suffix == extension and members.get(key, here) == here else name_to_id(member.name)
                     pictures[id_], members[id_] = (member.offset_data, member.size), here

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import threading
@@ -16,8 +15,14 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from spq.common.parallel import cores, map_in_order
+from spq.data.colour import on_ground, to_8_bits, to_srgb
+from spq.data.formats import NOT_READ, read_file, register_heif, why_unknown
+from spq.data.frames import shown_frame
+from spq.data.preview import find_preview
+from spq.data.repair import repaired, without_padding
 from spq.errors import ImageError
 
 if TYPE_CHECKING:
@@ -27,6 +32,7 @@ ImageInput: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.generic] 
 
 PER_TASK = 64  # pictures in one task of a thread; for tiny pictures, single tasks would cost more than decoding
 MAX_PIXELS = 178_956_970  # Pillow's own limit; a lower limit set in Pillow also counts
+LARGE_JPEG = 8  # a JPEG may have this many times the limit, because it is decoded at a fraction of its size
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -66,56 +72,51 @@ def load_image(
     source: ImageInput,
     size_hint: int | None = None,
     name: str = "",
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     keep_alpha: bool = False,
 ) -> Image.Image:
-    """Load a picture: first frame, upright, RGB, alpha on white; `info["full_size"]` is (width, height) as stored.
+    """Load a picture: upright, RGB, alpha on a ground; `info["full_size"]` is (width, height) as stored.
+
+    Content decides what it is, not the name. Colours are sRGB, more than 8 bits are scaled (`data/colour.py`), and the frame of
+    an animation is the first that is not empty (`data/frames.py`). Defects in what is not pixels do not matter; a picture that
+    lacks pixels is an error.
 
     Args:
-        source: path, encoded bytes, PIL image, array or tensor: (H, W), (H, W, 1|3|4) or (1|3|4, H, W); uint8, uint16,
-            or float in 0..1.
+        source: path of a regular file, encoded bytes, PIL image, array or tensor: (H, W), (H, W, 1|3|4) or (1|3|4, H, W);
+            uint8, uint16, or float in 0..1.
         size_hint: the shorter side that is needed; a larger JPEG is then decoded at a fraction of its size.
         name: used in errors; by default the path.
-        max_pixels: files with more pixels are refused before decoding.
+        max_pixels: files with more pixels are refused before decoding, by default those above the limit of `set_max_pixels`. A
+            JPEG with up to `LARGE_JPEG` times as many is decoded at the largest of 1/2, 1/4 and 1/8 that is within the limit.
         keep_alpha: return RGBA, with the alpha as stored.
     Raises:
         ImageError: names the picture, the reason and, if there is one, the remedy.
     """
-    name = _name(name or source)
+    name, limit = _name(name or source), max_pixels or _max_pixels
     try:
         with quiet():
             if isinstance(source, Image.Image):
-                return _upright(source, keep_alpha)
+                return _upright(source, keep_alpha, limit)
             if hasattr(source, "__array__"):
-                return _upright(_from_array(np.asarray(source)), keep_alpha)
-            with _opened(source) as image:
-                _check_size(image, max_pixels)
-                width, height = image.size
-                if size_hint and image.format in ("JPEG", "MPO"):  # MPO: many phones write it
-                    image.draft("RGB", (2 * size_hint, 2 * size_hint))  # at least twice the needed size
-                sideways = _orientation(image) >= 5 and image.format != "TIFF"  # Pillow rotates TIFF by itself
-                upright = _upright(image, keep_alpha)
-                upright.info["full_size"] = (height, width) if sideways else (width, height)
-                return upright
-    except ImageError as error:
-        raise ImageError(f"cannot read {name}: {error}") from None
+                return _upright(_from_array(np.asarray(source)), keep_alpha, limit)
+            data = source if isinstance(source, bytes) else read_file(source, name=name)
+            return _load_bytes(data, size_hint, limit, keep_alpha)
     except UnidentifiedImageError:
-        raise ImageError(f"cannot read {name}: {_why_unidentified(source)}") from None
+        raise ImageError(f"cannot read {name}: {why_unknown(data)}") from None
     except Image.DecompressionBombError:
-        reason = f"its pixels are over the limit of {MAX_PIXELS:,}; scale it down first"
-        raise ImageError(f"cannot read {name}: {reason}") from None
+        raise ImageError(f"cannot read {name}: its pixels are {_over(limit)}") from None
+    except ImageError as error:
+        text = str(error)
+        raise ImageError(text if text.startswith("cannot read ") else f"cannot read {name}: {text}") from None
     except Exception as error:  # on damaged bytes, decoders raise errors of any type
         raise ImageError(f"cannot read {name}: {first_line(error)}") from None
 
 
-def register_heif() -> bool:
-    """Register HEIC with Pillow, and return whether that is possible; it needs pillow-heif."""
-    if importlib.util.find_spec("pillow_heif") is None:
-        return False
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-    return True
+def set_max_pixels(count: int) -> None:
+    """Set the limit of pixels of all files that this process opens, also Pillow's own."""
+    global _max_pixels
+    _max_pixels = count
+    Image.MAX_IMAGE_PIXELS = (count + 1) // 2  # Pillow raises an error above twice this number
 
 
 def to_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
@@ -204,6 +205,7 @@ def quiet() -> Iterator[None]:
 
 
 _lock, _inside, _caught = threading.Lock(), 0, warnings.catch_warnings()
+_max_pixels = MAX_PIXELS
 
 
 def _name(source: ImageInput) -> str:
@@ -212,33 +214,82 @@ def _name(source: ImageInput) -> str:
     return "the given bytes" if isinstance(source, bytes) else "the given picture"
 
 
-def _opened(source: str | Path | bytes) -> Image.Image:
-    def attempt() -> Image.Image:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-
+def _load_bytes(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool) -> Image.Image:
+    """Load a picture from the bytes as they are; if that fails, from bytes with the same pixels and without the defect."""
+    data = without_padding(data)
+    preview = find_preview(data)
+    if preview:
+        try:
+            return _decode(preview[0], size_hint, limit, keep_alpha, orientation=preview[1])
+        except Exception:  # errors of any type: then as any other TIFF
+            pass
     try:
-        return attempt()
+        return _decode(data, size_hint, limit, keep_alpha)
+    except (ImageError, Image.DecompressionBombError):
+        raise
+    except Exception as error:
+        for other in repaired(data, limit):
+            try:
+                return _decode(other, size_hint, limit, keep_alpha)
+            except Exception:  # the first error tells most
+                continue
+        raise error
+
+
+def _decode(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool, orientation: int = 1) -> Image.Image:
+    """Load a picture from its bytes; `orientation` counts if they have none of their own."""
+    with _opened(data) as image:
+        if image.format in NOT_READ:
+            raise ImageError(f"{NOT_READ[image.format]} is not read; save it as PNG or JPEG")
+        width, height = image.size
+        _shrink(image, size_hint, limit)
+        is_smaller = image.size != (width, height)
+        own = _orientation(image)
+        orientation = own if own > 1 else orientation
+        upright = _upright(image, keep_alpha, limit, orientation)
+        turned = (height, width) if orientation >= 5 else (width, height)
+        upright.info["full_size"] = turned if is_smaller else upright.size
+        return upright
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:  # only now, because loading pillow-heif is slow
         if not register_heif():
             raise
-        return attempt()
+        return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError:
+        if not data.startswith(b"\xff\xd8\xff"):
+            raise
+        return JpegImageFile(io.BytesIO(data))  # can be decoded at a fraction of its size, which `_shrink` decides
 
 
-def _why_unidentified(source: ImageInput) -> str:
-    if isinstance(source, str | Path):
-        try:
-            empty = Path(source).stat().st_size == 0
-        except OSError:
-            return "the file no longer exists"
-    else:
-        empty = source == b""
-    return "the file is empty" if empty else "not a picture in a known format; `spq doctor` lists the formats"
+def _shrink(image: Image.Image, size_hint: int | None, limit: int) -> None:
+    """Let a JPEG be decoded at a fraction of its size, for the size that is needed and for the limit.
 
-
-def _check_size(image: Image.Image, limit: int) -> None:
+    Raises:
+        ImageError: the picture is over the limit, and cannot be decoded so that it is not.
+    """
     width, height = image.size
-    if width * height > limit:
-        raise ImageError(f"{width} x {height} pixels are over the limit of {limit:,}; scale it down first")
+    if size_hint and image.format in ("JPEG", "MPO"):  # MPO: many phones write it
+        image.draft("RGB", (2 * size_hint, 2 * size_hint))  # at least twice the needed size
+    if width * height <= limit:
+        return
+    is_large_jpeg = image.format in ("JPEG", "MPO") and width * height <= LARGE_JPEG * limit
+    if is_large_jpeg and "progressive" not in image.info:  # all of a progressive JPEG would be in memory
+        fraction = next((n for n in (2, 4, 8) if width * height <= n * n * limit), 8)
+        if image.size == (width, height):
+            image.draft("RGB", (width // fraction, height // fraction))
+        if image.width * image.height <= limit:
+            return
+    raise ImageError(f"{width} x {height} pixels are {_over(limit)}")
+
+
+def _over(limit: int) -> str:
+    if Image.MAX_IMAGE_PIXELS is not None:
+        limit = min(limit, 2 * Image.MAX_IMAGE_PIXELS)
+    return f"over the limit of {limit:,}; scale it down first, or raise `max_pixels`"
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:
@@ -260,22 +311,23 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array, np.uint8))
 
 
-def _upright(image: Image.Image, keep_alpha: bool) -> Image.Image:
-    image.seek(0) if getattr(image, "n_frames", 1) > 1 else None
-    orientation = _orientation(image)
-    format_ = image.format
-    image.load()
-    if orientation > 1 and format_ != "TIFF":
+def _upright(image: Image.Image, keep_alpha: bool, limit: int, orientation: int = 0) -> Image.Image:
+    orientation = orientation or _orientation(image)
+    format_, full_size = image.format, image.info.get("full_size")
+    image = shown_frame(image, limit)
+    if orientation > 1 and format_ != "TIFF":  # Pillow rotates TIFF by itself
         image = image.transpose(_UPRIGHT[orientation])
+    profile = image.info.get("icc_profile")
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _scaled_to_8_bits(image)
+        image = to_8_bits(image)
+    image = to_srgb(image, profile)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         if not keep_alpha:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = on_ground(image)
     converted = image.convert("RGBA" if keep_alpha else "RGB")
     converted = converted.copy() if converted is image else converted  # the caller's picture does not change
-    converted.info = {}  # no EXIF, which would rotate the picture again when it is loaded again
+    converted.info = {"full_size": full_size} if full_size else {}  # no EXIF, which would rotate the picture again
     return converted
 
 
@@ -286,21 +338,6 @@ def _orientation(image: Image.Image) -> int:
         return value if value in _UPRIGHT else 1
     except Exception:  # struct.error, SyntaxError, TypeError, ...
         return 1
-
-
-def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale 16 bits to 8, where Pillow's convert would clip at 255. Wider ranges (32-bit, float) are scaled by their maximum.
-
-    Mode I does not tell the range: values up to 255 count as 8 bits, up to 65535 as 16 bits.
-    """
-    values = np.asarray(image).astype(np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
-    top = values.max(initial=0)
-    if image.mode.startswith("I;16") or (image.mode == "I" and 255 < top <= 65535):
-        full = 65535.0
-    else:
-        full = max(top, 1e-12 if image.mode == "F" else 255.0)
-    return Image.fromarray(np.round(values / full * 255).astype(np.uint8))
 
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated picture is unreadable, even if another library allows it

@@ -3,74 +3,71 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from spq.common.text import name_to_id
-from spq.data.decode import register_heif
-from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers
+from spq.data.formats import NEEDS_EXTRA, NEEDS_HEIF, kind_of, needs_heif, read_file, register_heif, suffix_of
+from spq.data.image_set import ImageSet, Labels, changed_at, class_numbers, limited
 from spq.data.metadata import find_table, read_table
-from spq.errors import DataError, ImageError
+from spq.data.rules import Rules, holds_own
+from spq.data.walk import PICTURE, Aside, walk
+from spq.errors import AbsentError, DataError, ImageError
 
-EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"} | {
-    ".jfif",
-    ".avif",
-    ".jp2",
-}
-HEIF = {".heic", ".heif"}
-NEEDS_HEIF = "HEIC needs pip install 'spq-retrieval[heif]'"
-MAX_BYTES = 2**30  # larger files are refused, because a file is read into memory
+NOT_REGULAR = "not a regular file"
 
 
 class FolderImages(ImageSet):
-    """All pictures below a folder. Hidden files and folders are skipped, and links to folders are not followed.
+    """All pictures below a folder.
+
+    Hidden files and folders are passed over, and so are side folders of other programs, links to folders, and what `rules`
+    leave out. `aside` says what that was.
+
+    There may be none, if `rules` leave out all.
 
     Labels come from `metadata.csv` or `metadata.parquet`. Without a table they are the names of the parent folders, if every
     picture is in a subfolder. Training never reads labels.
     """
 
-    def __init__(self, name: str, root: Path) -> None:
+    def __init__(self, name: str, root: Path, rules: Rules | None = None) -> None:
+        rules = replace(rules or Rules(), root=root.absolute().name)
         before = _identity(name, root)
-        failed: list[OSError] = []
-        found = sorted(_walk(root, EXTENSIONS | HEIF, failed.append), key=lambda name: name.split("/"))
-        closed = set() if register_heif() else {name for name in found if _suffix(name) in HEIF}
-        self.names = [name for name in found if name not in closed]
+        found = walk(str(root), rules)
+        found.names.sort(key=lambda name: name.split("/"))
+        maybe = [] if register_heif() else [name for name in found.names if suffix_of(name) in NEEDS_EXTRA]
+        closed = {name for name in maybe if needs_heif(root / name)}
+        self.names = [name for name in found.names if name not in closed]
         ids = [name_to_id(name) for name in self.names]
-        unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in failed)
-        unopened = [(name_to_id(name), NEEDS_HEIF) for name in found if name in closed]
+        unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in found.failed)
+        unopened = [(name_to_id(name), NEEDS_HEIF) for name in found.names if name in closed]
+        unopened += [(name_to_id(name), NOT_REGULAR) for name in sorted(found.irregular)]
         if _identity(name, root) != before:  # the list may be incomplete, and the rest would count as deleted
             raise DataError(f"{name} was replaced while it was listed; try again")
-        if not ids:
-            raise DataError(f"no pictures in {name}; {_hint(unlisted, unopened)}")
+        if not (ids or found.left_out):
+            raise AbsentError(f"no pictures in {name}; {_hint(unlisted, unopened, found.aside)}", bool(unlisted))
         self.root = root
-        table = find_table(root)
+        table = find_table(root) if ids else None
         if table:
             super().__init__(name, ids, *read_table(table, ids))
         else:
-            labels, names = _parents(ids)
+            labels, names = _parents(ids, [path for path, _ in found.aside.absent])
             super().__init__(name, ids, labels, names)
-        self.unlisted, self.unopened = unlisted, unopened
+        self.unlisted, self.unopened, self.aside = unlisted, unopened, found.aside.as_ids()
 
     def read(self, position: int) -> bytes:
-        path = self.root / self.names[position]
-        try:
-            with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size <= MAX_BYTES:
-                    return file.read()
-            raise ImageError(
-                f"cannot read {path}: {size:,} bytes are over the limit of {MAX_BYTES:,}; scale it down first"
-            )
-        except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror}") from None
+        return read_file(self.root / self.names[position])
 
     def stat(self, position: int) -> tuple[int, int]:
+        size, mtime_ns, _ = self.status(position)
+        return size, mtime_ns
+
+    def status(self, position: int) -> tuple[int, int, int]:
         path = f"{self.root}/{self.names[position]}"
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path is slower than the call)
         except OSError as error:
             raise ImageError(f"cannot read {path}: {error.strerror}") from None
-        return status.st_size, changed_at(status)
+        return status.st_size, changed_at(status), limited(status.st_ctime_ns)
 
     def path(self, position: int) -> Path | None:
         return (self.root / self.names[position]).absolute()
@@ -86,47 +83,31 @@ def _identity(name: str, root: Path) -> tuple[int, int]:
         os.scandir(root).close()
         status = root.stat()
     except FileNotFoundError:
-        raise DataError(f"the folder no longer exists: {name}; it was removed while it was opened") from None
+        raise AbsentError(f"the folder no longer exists: {name}; it was removed while it was opened") from None
     except OSError as error:
-        raise DataError(f"cannot list {name}: {error.strerror}; make the folder readable") from None
+        reason = f"cannot list {name}: {error.strerror}; make the folder readable"
+        raise AbsentError(reason, is_there=True) from None
     return status.st_dev, status.st_ino
 
 
-def file_of(root: Path, id_: str) -> Path | None:
+def file_of(root: Path, id_: str, rules: Rules | None = None) -> Path | None:
     """Find the file of an id without listing the folder; None if there is no such picture, or only the list can find it.
 
-    It never returns a file that the list does not have: hidden, outside the folder, or behind a link to a folder.
+    It never returns a file that the list does not have: left out by rules, outside the folder, or behind a link to a folder.
     """
+    rules = replace(rules or Rules(), root=root.absolute().name)
     parts = id_.split("/")
-    if "\\" in id_ or "\0" in id_ or not all(part and not part.startswith(".") for part in parts):
+    if "\\" in id_ or "\0" in id_ or any(part in ("", ".", "..") for part in parts):
         return None
     path = root.joinpath(*parts)
-    is_picture = path.suffix.lower() in EXTENSIONS | HEIF
-    behind_link = any(parent.is_symlink() for parent in list(path.parents)[: len(parts) - 1])
-    return path if is_picture and not behind_link and path.is_file() else None
-
-
-def _walk(root: Path, extensions: set[str], on_error: Callable[[OSError], None]) -> Iterator[str]:
-    """Yield file names below root. Bytes that are not UTF-8 become surrogates, as Python's file functions expect.
-
-    Args:
-        on_error: called for each folder that exists but cannot be listed.
-    """
-
-    def failed(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            on_error(error)
-
-    for folder, folders, files in os.walk(root, onerror=failed):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = Path(folder).relative_to(root).as_posix()
-        for file in files:
-            if not file.startswith(".") and _suffix(file) in extensions:
-                yield file if prefix == "." else f"{prefix}/{file}"
-
-
-def _suffix(name: str) -> str:
-    return name[name.rfind(".") :].lower()
+    if kind_of(path.name) != PICTURE or not rules.takes(id_):
+        return None
+    above = list(path.parents)[: len(parts)][::-1]  # the root first
+    if any(parent.is_symlink() for parent in above[1:]):
+        return None
+    below = [parent.name for parent in above[1:]]
+    is_own = any(holds_own(str(f), name, f == root) for f, name in zip(above, [*below, ""], strict=True))
+    return path if not is_own and path.is_file() else None
 
 
 def _below(root: Path, error: OSError) -> str:
@@ -134,16 +115,26 @@ def _below(root: Path, error: OSError) -> str:
     return name_to_id(Path(error.filename or root).relative_to(root).as_posix())
 
 
-def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]]) -> str:
+def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], aside: Aside) -> str:
+    """What to do about a folder without pictures."""
     if unlisted:
         return (
             f"{len(unlisted)} of its folders cannot be listed, {unlisted[0][0]}: {unlisted[0][1]}; make them readable"
         )
-    return NEEDS_HEIF if unopened else "give a folder with JPEG or PNG files"
+    if unopened:
+        return NEEDS_HEIF if unopened[0][1] == NEEDS_HEIF else f"{unopened[0][0]} is {unopened[0][1]}"
+    if aside.other:
+        return f"it has files of {', '.join(sorted(aside.other)[:3])}, which spq does not read; convert them to JPEG or PNG"
+    if aside.links:
+        return f"it has links to folders, such as {aside.links[0]}; set `follow_links` to list them"
+    if aside.skipped:
+        return f"those in {min(aside.skipped)} are passed over; name it in `include` to take them"
+    return "give a folder with JPEG or PNG files"
 
 
-def _parents(ids: list[str]) -> tuple[Labels | None, list[str]]:
+def _parents(ids: list[str], absent: list[str]) -> tuple[Labels | None, list[str]]:
+    """Labels by the parent folders. A folder whose disk is absent is one of them, so that the others keep their labels."""
     parents = [i.split("/")[-2] if "/" in i else "" for i in ids]
-    if all(parents) and len(set(parents)) > 1:
+    if all(parents) and len({*parents, *(path.split("/")[-1] for path in absent)}) > 1:
         return class_numbers(parents)
     return None, []

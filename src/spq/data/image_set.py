@@ -13,6 +13,7 @@ from PIL import Image
 
 from spq.data.decode import load_image
 from spq.data.source import Source
+from spq.data.walk import Aside
 
 Labels = NDArray[np.int64] | NDArray[np.bool_]
 
@@ -28,7 +29,8 @@ class ImageSet:
         class_names: names of the class numbers or columns.
         metadata: other columns of `metadata.csv` or `.parquet`, each of length N.
         unlisted: (folder, reason) of folders that cannot be listed and may have more pictures; `.` if the folder is unknown.
-        unopened: (path, reason) of files in a picture format that is not supported here.
+        unopened: (path, reason) of files in a picture format that is not supported here, and of pipes and devices.
+        aside: what lies beside the pictures in folders: what was passed over, and folders whose disk may not be mounted.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class ImageSet:
         self.class_names, self.metadata = list(class_names), metadata or {}
         self.unlisted: list[tuple[str, str]] = []
         self.unopened: list[tuple[str, str]] = []
+        self.aside = Aside()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,14 +79,26 @@ class ImageSet:
         """Return (size in bytes, time of last change in ns); if both are the same, the picture counts as unchanged."""
         raise NotImplementedError
 
+    def status(self, position: int) -> tuple[int, int, int]:
+        """Return `stat`, and the time of last change of the file's entry (ctime) in ns, or 0 if there is none.
+
+        It shows a change that keeps size and time. It may also change alone, as when the file is renamed.
+        """
+        return *self.stat(position), 0
+
     def path(self, position: int) -> Path | None:
         """Return the path of the picture's file; None inside a container."""
         return None
 
 
 def changed_at(status: os.stat_result) -> int:
-    """Return the time of last change in ns, limited to 64 bits; wrong clocks write dates outside 1677..2262."""
-    return max(-(2**63), min(2**63 - 1, status.st_mtime_ns))
+    """Return the time of last change in ns."""
+    return limited(status.st_mtime_ns)
+
+
+def limited(time_ns: int) -> int:
+    """Return a time limited to 64 bits; wrong clocks write dates outside 1677..2262."""
+    return max(-(2**63), min(2**63 - 1, time_ns))
 
 
 class Subset(ImageSet):
@@ -98,7 +113,8 @@ class Subset(ImageSet):
             {key: [column[p] for p in positions] for key, column in images.metadata.items()},
         )
         self.images, self.positions = images, positions
-        self.unlisted, self.unopened, self.source = images.unlisted, images.unopened, images.source
+        self.unlisted, self.unopened, self.aside = images.unlisted, images.unopened, images.aside
+        self.source = images.source
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         return self.images.image(int(self.positions[position]), size_hint)
@@ -114,6 +130,9 @@ class Subset(ImageSet):
 
     def stat(self, position: int) -> tuple[int, int]:
         return self.images.stat(int(self.positions[position]))
+
+    def status(self, position: int) -> tuple[int, int, int]:
+        return self.images.status(int(self.positions[position]))
 
     def path(self, position: int) -> Path | None:
         return self.images.path(int(self.positions[position]))

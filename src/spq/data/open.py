@@ -4,54 +4,105 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from spq.common.files import expanded
 from spq.data import containers, folder, multilabel, named
 from spq.data.image_set import ImageSet
-from spq.data.several import SeveralImages, without_excluded
+from spq.data.rules import Rules, own_folders
+from spq.data.several import AbsentImages, SeveralImages, one_for_each_id, only_taken, prefixes_of
 from spq.data.source import Source
-from spq.errors import DataError
+from spq.errors import AbsentError, DataError
 
 
-def open_images(spec: str | Path | Sequence[str | Path] | Source, exclude: Sequence[str] = ()) -> ImageSet:
+def open_images(
+    spec: str | Path | Sequence[str | Path] | Source,
+    exclude: Sequence[str] | None = None,
+    include: Sequence[str] | None = None,
+    follow_links: bool | None = None,
+    known: Collection[str] | None = None,
+) -> ImageSet:
     """Open a collection by its name or path, or several as one.
 
     `photos/`, `*.parquet`, `*.tar`, `cifar10:train|test`, `fashion-mnist:train|test`, `sample:train|test`,
-    `mirflickr:FOLDER`, `nuswide:FOLDER`.
+    `mirflickr:FOLDER`, `nuswide:FOLDER`. A pattern such as `20*` may name several folders.
 
     Args:
-        spec: a name or path; several of them; or the `source` of a collection, with its patterns.
+        spec: a name or path; several of them; or the `source` of a collection, with its patterns. Of several, those that a
+            source names may be missing, as long as one is there.
         exclude: patterns of pictures and folders to leave out; `Source` explains them.
+        include: patterns of pictures and folders to take; by default all.
+        follow_links: list also folders that are linked.
+        known: names of a source that may be missing, if not all of them.
     Raises:
         DataError: it does not exist, is empty or is damaged.
     """
-    names = [spec] if isinstance(spec, str | Path) else spec.names if isinstance(spec, Source) else spec
-    texts = [os.fspath(name) for name in names]
-    if not texts:
+    if isinstance(spec, Source):
+        source = spec
+    else:
+        names = [spec] if isinstance(spec, str | Path) else spec
+        source = Source(tuple(found for name in names for found in folders_of(os.fspath(name))))
+    source = source.chosen(exclude, include, follow_links)
+    if not source.names:
         raise DataError("no collection given; give a folder of pictures")
-    images = _open(texts[0]) if len(texts) == 1 else SeveralImages(texts, [_open(text) for text in texts])
-    return without_excluded(images, exclude or (spec.exclude if isinstance(spec, Source) else ()))
+    may_miss = set(source.names if known is None and isinstance(spec, Source) else known or ())
+    opened = [
+        _open_known(name, source.rules(prefix), name in may_miss and len(source.names) > 1)
+        for name, prefix in zip(source.names, prefixes_of(source), strict=True)
+    ]
+    images = opened[0]
+    if isinstance(images, AbsentImages) and all(isinstance(other, AbsentImages) for other in opened):
+        raise AbsentError(f"none of the {len(opened)} collections is there, first {images.name}: {images.reason}")
+    if len(opened) > 1 or source.prefixes:
+        images = one_for_each_id(SeveralImages(source, opened))
+    if not len(images):
+        patterns = source.exclude or source.include
+        name = "exclude" if source.exclude else "include"
+        raise DataError(f"`{name}` {', '.join(patterns)} leaves no picture of {images.name}; give other patterns")
+    images.source = source
+    return images
 
 
-def _open(text: str) -> ImageSet:
+def folders_of(text: str) -> list[str]:
+    """Return the folders that a pattern such as `20*` names, without those of spq; else the name itself.
+
+    >>> folders_of("sample:test")
+    ['sample:test']
+    """
+    path = expanded(text)
+    if path.exists() or not glob.has_magic(text):
+        return [text]
+    found = [name for name in sorted(glob.glob(str(path))) if Path(name).is_dir()]  # noqa: PTH207 (no absolute patterns there)
+    return [name for name in found if own_folders(set(os.listdir(name))) == ()] or [text]  # noqa: PTH208 (names alone)
+
+
+def _open_known(name: str, rules: Rules, may_miss: bool) -> ImageSet:
+    try:
+        return _open(name, rules)
+    except AbsentError as error:
+        if not may_miss:
+            raise
+        return AbsentImages(name, error)
+
+
+def _open(text: str, rules: Rules) -> ImageSet:
     kind, _, rest = text.partition(":")
     if kind in named.SETS and rest:
-        return named.open_named(kind, rest)
+        return only_taken(named.open_named(kind, rest), rules)
     if kind in multilabel.READERS and rest:
-        return multilabel.READERS[kind](expanded(rest))
+        return only_taken(multilabel.READERS[kind](expanded(rest)), rules)
     path = expanded(text)
     files = [path] if path.exists() else [Path(found) for found in sorted(glob.glob(str(path)))]  # noqa: PTH207 (no absolute patterns there)
     if not files and kind in named.SETS:
         raise DataError(f"{text} needs a part; use {kind}:train or {kind}:test")
     if not files:
-        raise DataError(f"no such folder or file: {text}; check the path (you are in {Path.cwd()})")
+        raise AbsentError(f"no such folder or file: {text}; check the path (you are in {Path.cwd()})")
     if len(files) == 1 and files[0].is_dir():
-        return folder.FolderImages(text, files[0])
+        return folder.FolderImages(text, files[0], rules)
     suffixes = {file.suffix.lower() for file in files}
     if suffixes == {".parquet"}:
-        return containers.ParquetImages(text, files)
+        return only_taken(containers.ParquetImages(text, files), rules)
     if suffixes == {".tar"}:
-        return containers.TarImages(text, files)
+        return only_taken(containers.TarImages(text, files), rules)
     raise DataError(f"{text} is not a folder, Parquet file, tar or named set; give one of those")

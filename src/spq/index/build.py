@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +17,7 @@ from spq.index.format import FORMAT, Manifest, has_index, locked, read_manifest
 from spq.index.model_copy import ModelCopy
 from spq.index.recode import prepare_recoding, replace_index
 from spq.index.store import Store
-from spq.index.sync import Progress, SyncReport, lasting_source, sync
+from spq.index.sync import Progress, SyncOptions, SyncReport, lasting_source, sync
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -28,7 +28,7 @@ class BuildOptions:
     """Options of a build.
 
     Attributes:
-        keep_missing: keep items whose files have vanished.
+        keep_missing, remove_missing, replace, rehash: as in `SyncOptions`.
         wait: seconds to wait while another process writes to the index.
         bits: one of the model's lengths; by default that of an existing index, or the longest.
         replace_model: give an index that holds codes of another model the codes of this one, instead of refusing.
@@ -38,6 +38,13 @@ class BuildOptions:
     wait: float = 0
     bits: int | None = None
     replace_model: bool = False
+    remove_missing: bool = False
+    replace: bool = False
+    rehash: bool = False
+
+    @property
+    def sync(self) -> SyncOptions:
+        return SyncOptions(self.keep_missing, self.remove_missing, self.replace, self.rehash)
 
 
 class Built(NamedTuple):
@@ -66,7 +73,7 @@ def build(
     store = Store.create(folder, _manifest(model, lasting_source(source)), options.wait)
     copy = ModelCopy(folder, store.manifest, model)
     try:
-        report = sync(store, copy, source, progress, options.keep_missing)
+        report = sync(store, copy, source, progress, options.sync)
         if is_new and not len(store):
             reason = report.failed[0][1] if report.failed else "it is empty"
             raise DataError(f"none of the {len(source)} pictures in {source.name} is readable, for example: {reason}")
@@ -93,7 +100,7 @@ def update_index(
     store = Store.open(folder, options.wait)
     copy = ModelCopy(folder, manifest)
     try:
-        return Built(store, copy, sync(store, copy, as_image_set(images), progress, options.keep_missing))
+        return Built(store, copy, sync(store, copy, as_image_set(images), progress, options.sync))
     except (SPQError, OSError, KeyboardInterrupt):
         store.close()
         raise
@@ -114,7 +121,8 @@ def _at_length(folder: Path, model: Model, bits: int | None, is_new: bool) -> Mo
 def _recode(folder: Path, model: Model, source: ImageSet, progress: Progress | None, options: BuildOptions) -> Built:
     """Make an index of another model beside the old one, and replace the old one when it is complete."""
     with locked(folder, options.wait):
-        fresh = prepare_recoding(folder, model, _manifest(model, read_manifest(folder).origin))
+        before = read_manifest(folder)
+        fresh = prepare_recoding(folder, model, replace(_manifest(model, before.origin), mounts=before.mounts))
         built = build(fresh, model, source, progress, options)
         built.store.close()
         replace_index(folder, fresh)

@@ -147,11 +147,11 @@ class Encoder:
         """
         path = self.source.ids[position]
         try:
-            status = self.source.stat(position)
+            status = size, mtime_ns, ctime_ns = self.source.status(position)
             data = self.source.read(position)
         except ImageError as error:
             return to_be_retried(Item(path, 0, 0, reason=str(error))), None, None
-        item = Item(path, *status, hash_of(data))
+        item = Item(path, size, mtime_ns, hash_of(data), ctime_ns=ctime_ns)
         twin, known = self.twin_of(item.hash), None
         if twin:
             item = replace(item, code=twin.code, width=twin.width, height=twin.height)
@@ -205,12 +205,10 @@ def default_workers(model: Model) -> int:
     return cores()
 
 
-def is_unchanged(source: ImageSet, position: int, known: tuple[int, int] | None) -> bool:
-    """Whether a picture still has the known size and time of change."""
-    if known is None:
-        return False
+def is_unchanged(source: ImageSet, position: int, known: tuple[int, int, int]) -> bool:
+    """Whether a picture still has the known size and times of change."""
     try:
-        return source.stat(position) == known
+        return source.status(position) == known
     except ImageError:
         return False  # it has vanished: it is read again, and recorded as unreadable
 

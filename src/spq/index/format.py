@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -18,8 +19,9 @@ from spq.data.source import Source
 from spq.errors import ConfigError, ModelMismatchError, StoreError
 
 C = TypeVar("C", bound=sqlite3.Connection)
-FORMAT = 2
+FORMAT = 3
 METADATA_SINCE = 2  # format from which items have metadata and revisions
+CTIME_SINCE = 3  # format from which items have the time of last change of the file's entry
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the second if SQLite's message quotes a damaged schema
 _NEW = ".manifest."  # a manifest that is still being written begins with this
 _LOCK = ".lock"
@@ -50,6 +52,10 @@ _TO_FORMAT_2 = (
     "CREATE INDEX removed_by_revision ON removed (revision)",
     "PRAGMA user_version = 2",
 )
+_TO_FORMAT_3 = (
+    "ALTER TABLE items ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0",  # 0 if it is unknown
+    "PRAGMA user_version = 3",
+)
 
 
 @dataclass(frozen=True)
@@ -66,15 +72,28 @@ class Manifest:
     source: str = ""  # of the pictures
     more_sources: tuple[str, ...] = ()  # if there are several
     exclude: tuple[str, ...] = ()  # patterns of pictures that are left out
+    include: tuple[str, ...] = ()  # patterns of pictures that are taken; all, if there are none
+    follow_links: bool = False  # whether linked folders are listed
+    prefixes: tuple[str, ...] = ()  # with which the paths of each source begin, if they are not the usual ones
+    mounts: tuple[str, ...] = ()  # folders that are on a disk of their own
 
     @property
     def origin(self) -> Source:
         """Where the pictures are."""
-        return Source((self.source, *self.more_sources), self.exclude)
+        names = (self.source, *self.more_sources)
+        return Source(names, self.exclude, self.include, self.follow_links, self.prefixes)
 
     def with_origin(self, origin: Source) -> Manifest:
         """The manifest of an index of other pictures."""
-        return replace(self, source=origin.names[0], more_sources=origin.names[1:], exclude=origin.exclude)
+        return replace(
+            self,
+            source=origin.names[0],
+            more_sources=origin.names[1:],
+            exclude=origin.exclude,
+            include=origin.include,
+            follow_links=origin.follow_links,
+            prefixes=origin.prefixes,
+        )
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -119,7 +138,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest in one step. With it, a folder is an index."""
     temporary = folder / f"{_NEW}{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
-        content = {key: value for key, value in asdict(manifest).items() if value != ()}  # unknown to older versions
+        content = {key: value for key, value in asdict(manifest).items() if not (value == () or value is False)}
         file.write(json.dumps(content, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -272,7 +291,8 @@ def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
         write_manifest(folder, replace(manifest, format=FORMAT))  # first, so that an older spq refuses the index
     with transaction(connection):
         is_new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchall()
-        for statement in (*(_TABLES if is_new else ()), *_TO_FORMAT_2):
+        to_2 = _TO_FORMAT_2 if format_of(connection) < METADATA_SINCE else ()
+        for statement in chain(_TABLES if is_new else (), to_2, _TO_FORMAT_3):
             connection.execute(statement)
 
 

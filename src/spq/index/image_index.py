@@ -21,7 +21,7 @@ from spq.index.model_copy import ModelCopy
 from spq.index.query import known_descriptors, query_pictures
 from spq.index.request import Box, Query, SearchRequest
 from spq.index.store import Store
-from spq.index.sync import Progress, SyncReport, add, sync
+from spq.index.sync import Progress, SyncOptions, SyncReport, add, sync
 from spq.pq.scan import How
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class ImageIndex:
         keep_missing: bool = False,
         wait: float = 0,
         bits: int | None = None,
+        remove_missing: bool = False,
     ) -> Self:
         """Encode a collection into a new index folder, or bring an existing one up to date.
 
@@ -63,7 +64,7 @@ class ImageIndex:
 
         Args:
             progress: as in `sync`.
-            keep_missing: as in `sync`.
+            keep_missing, remove_missing: as in `sync`.
             wait: seconds to wait while another process writes to the index.
             bits: one of the model's lengths, see `Model.truncate`; by default that of an existing index, or the longest.
         Raises:
@@ -72,7 +73,8 @@ class ImageIndex:
             DataError: no picture is readable; nothing is left behind then.
             ConfigError: the model has no codes of this length.
         """
-        store, copy, _ = build(Path(folder), model, images, progress, BuildOptions(keep_missing, wait, bits))
+        options = BuildOptions(keep_missing, wait, bits, remove_missing=remove_missing)
+        store, copy, _ = build(Path(folder), model, images, progress, options)
         return cls(store, copy)
 
     @classmethod
@@ -108,22 +110,33 @@ class ImageIndex:
         model: Model | None = None,
         progress: Progress | None = None,
         keep_missing: bool = False,
+        remove_missing: bool = False,
+        rehash: bool = False,
     ) -> SyncReport:
         """Make the index hold exactly the pictures of a collection. It can be repeated, and interrupted at any moment.
 
-        A picture of unchanged size and time is not opened. The bytes of the others are hashed: a known hash keeps its code (a
-        renamed, copied or touched file), the rest is encoded. An unreadable picture is tried again when it changes. Items
-        below a folder that cannot be listed stay as they are, and so do HEIC pictures if nothing can open them any more.
+        A picture of unchanged size and times is not opened. The bytes of the others are hashed: a known hash keeps its code (a
+        renamed, copied or touched file), and a renamed file its id too; the rest is encoded. An unreadable picture is tried
+        again when it changes.
+
+        Items below a folder that cannot be listed stay as they are, and so do those of a folder that is empty now, or on
+        another disk than before: it may not be mounted. The report names these folders. Of several collections, one that is
+        missing is such a folder. HEIC pictures stay if nothing can open them any more.
 
         Args:
             progress: called with (pictures committed, pictures to encode, unreadable ones among the committed).
             keep_missing: keep items whose files have vanished.
+            remove_missing: remove also items of folders that are empty or not mounted, and any number of items at once.
+            rehash: read all pictures, also those of unchanged size and times.
         Raises:
             DataError: the collection is empty, such as that of a disk that is not mounted; nothing is removed then.
+            LossError: more than half of the items would be removed, and more than `spq.index.missing.FEW`, or all items of
+                other collections. New pictures are in the index then, and nothing was removed.
         """
         if model:
             self.model_copy.use(model)
-        return sync(self.store, self.model_copy, as_image_set(images), progress, keep_missing)
+        options = SyncOptions(keep_missing, remove_missing, rehash=rehash)
+        return sync(self.store, self.model_copy, as_image_set(images), progress, options)
 
     def add(self, images: str | Path | ImageSet, model: Model | None = None) -> SyncReport:
         """Add or refresh the pictures of a collection, and leave all others as they are."""

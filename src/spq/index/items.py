@@ -20,7 +20,7 @@ COLUMNS = (
     "code",
     "reason",
     "id",
-)  # of `from_row`, without metadata
+)  # of `from_row`, without ctime_ns and metadata
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Item:
     reason: str = ""
     id: int = 0
     metadata: dict[str, Any] = field(default_factory=dict)  # further columns of the collection, and "label"
+    ctime_ns: int = 0  # time of last change of the file's entry; 0 if it is unknown
 
 
 def to_row(item: Item) -> tuple[object, ...]:
@@ -45,15 +46,16 @@ def to_row(item: Item) -> tuple[object, ...]:
     return (
         text_bytes(item.path), item.hash, item.size, item.mtime_ns, item.width, item.height, status,
         text_bytes(item.reason) if item.reason else None, code, as_json(item.metadata),
+        item.ctime_ns,
     )  # fmt: skip
 
 
 def from_row(row: tuple[Any, ...]) -> Item:
-    """The item of a row of `COLUMNS` and the metadata."""
-    path, size, mtime_ns, digest, width, height, code, reason, id_, metadata = row
+    """The item of a row of `COLUMNS`, ctime_ns and the metadata."""
+    path, size, mtime_ns, digest, width, height, code, reason, id_, ctime_ns, metadata = row
     numbers = None if code is None else np.frombuffer(code, np.uint8)
     columns = json.loads(metadata) if metadata else {}
-    return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_, columns)
+    return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_, columns, ctime_ns)
 
 
 def as_json(metadata: dict[str, Any]) -> str | None:

@@ -60,8 +60,12 @@ def cut(picture: ImageInput, box: Box) -> Image.Image:
     """
     image = load_image(picture)
     x, y, width, height = box
-    is_inside = 0 <= x < x + width <= image.width and 0 <= y < y + height <= image.height
+    full_width, full_height = image.info.get("full_size", image.size)
+    is_inside = 0 <= x < x + width <= full_width and 0 <= y < y + height <= full_height
     if not is_inside:
-        size = f"{image.width} x {image.height}"
+        size = f"{full_width} x {full_height}"
         raise ConfigError(f"`box` {','.join(map(str, box))} is not inside the picture of {size} pixels; give x,y,w,h")
-    return image.crop((x, y, x + width, y + height))
+    across, down = image.width / full_width, image.height / full_height  # under 1 for a JPEG above the limit of pixels
+    left, top = int(x * across), int(y * down)
+    right, bottom = max(left + 1, round((x + width) * across)), max(top + 1, round((y + height) * down))
+    return image.crop((left, top, right, bottom))

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from pathlib import PurePosixPath
+from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from spq.common.files import expanded
 from spq.data.image_set import ImageSet
 from spq.data.multilabel import READERS
+from spq.data.several import prefixes_of
 from spq.data.source import Source
-from spq.errors import DataError, ImageError
-from spq.index.encode import Encoder, Seen
+from spq.errors import ConfigError, DataError, ImageError
+from spq.index.encode import Encoder
 from spq.index.items import Item, as_json
+from spq.index.missing import Missing, Moves, check_loss, find_missing
 from spq.index.model_copy import ModelCopy
 from spq.index.store import Store
 
@@ -39,6 +42,7 @@ class SyncReport:
         kept: pictures whose files are missing or could not be checked.
         failed: (path, reason) of every unreadable picture of the index, old ones included.
         unseen: folders and pictures that could not be checked, and why.
+        unmounted: of these, folders that are empty or on another disk than before; their pictures are kept.
         note: a remark about the encoding; mostly empty.
     """
 
@@ -52,25 +56,61 @@ class SyncReport:
     kept: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     unseen: list[tuple[str, str]] = field(default_factory=list)
+    unmounted: list[str] = field(default_factory=list)
     note: str = ""
 
 
+@dataclass(frozen=True)
+class SyncOptions:
+    """Options of a sync.
+
+    Attributes:
+        keep_missing: keep items whose files have vanished.
+        remove_missing: remove also items of folders that are empty or not mounted, and any number at once.
+        replace: the index shall hold other collections now, so any number may be removed at once.
+        rehash: read all pictures, also those of unchanged size and times.
+    """
+
+    keep_missing: bool = False
+    remove_missing: bool = False
+    replace: bool = False
+    rehash: bool = False
+
+
 def sync(
-    store: Store, copy: ModelCopy, source: ImageSet, progress: Progress | None = None, keep_missing: bool = False
+    store: Store,
+    copy: ModelCopy,
+    source: ImageSet,
+    progress: Progress | None = None,
+    options: SyncOptions | None = None,
 ) -> SyncReport:
     """Make the store hold exactly the pictures of a collection. `ImageIndex.sync` has the details."""
+    options = options or SyncOptions()
+    if options.keep_missing and options.remove_missing:
+        raise ConfigError("`keep_missing` and `remove_missing` contradict each other; give one")
     if not len(source):
         raise DataError(f"no pictures in {source.name}; nothing was removed: to remove all, delete {store.folder}")
     with store.writing():
         copy.write()
-        report = _add_new(store, copy, source, progress)
-        gone = [] if keep_missing else missing(store, source)
+        before, now = store.manifest.origin, lasting_source(source)
+        if set(before.names) < set(now.names):
+            store.set_origin(now)  # before its pictures come in: without it, they would count as removed
+        known = store.stats()
+        missing = find_missing(known, source, store.manifest.mounts)
+        moves = None if options.keep_missing else Moves(store, missing, known)
+        report = _add_new(_Work(store, source, known, options.rehash, moves), copy, progress)
+        missing = missing.without(moves.taken if moves else ())
+        gone = _to_remove(missing, options)
+        if not (options.remove_missing or options.replace):
+            check_loss(gone, len(known), before, now)
         store.remove(gone)
-        store.set_origin(lasting_source(source))
+        if options.remove_missing:
+            missing.hidden.clear()
+        store.set_origin(now, {*source.aside.mounts, *(set(store.manifest.mounts) & set(missing.hidden))})
+        report.unseen += missing.report()
+        report.unmounted = list(missing.hidden)
+        report.removed = len(gone)
         report.kept += len(store) + len(store.unreadable()) - len(source)
-    # a renamed file is one removed path and one added path: count it once
-    report.renamed = min(report.renamed, len(gone))
-    report.added, report.removed = report.added - report.renamed, len(gone) - report.renamed
     return _completed(report, store, source)
 
 
@@ -78,19 +118,9 @@ def add(store: Store, copy: ModelCopy, source: ImageSet) -> SyncReport:
     """Add or refresh the pictures of a collection, and leave all others as they are."""
     with store.writing():
         copy.write()
-        report = _add_new(store, copy, source, None)
-    report.renamed = 0  # nobody checked whether the old paths still exist
+        paths = source.ids if len(source) * LOOK_UPS < len(store) else None
+        report = _add_new(_Work(store, source, store.stats(paths)), copy, None)
     return _completed(report, store, source)
-
-
-def missing(store: Store, source: ImageSet) -> list[str]:
-    """Paths in the index that the collection no longer has.
-
-    Paths that could not be opened, or lie below a folder that could not be listed, are not missing.
-    """
-    unlisted = {path for path, _ in [*source.unlisted, *source.unopened]}
-    gone = sorted(set(store.stats()) - set(source.ids))
-    return [path for path in gone if unlisted.isdisjoint((path, *map(str, PurePosixPath(path).parents)))]
 
 
 def metadata(source: ImageSet, position: int) -> dict[str, Any]:
@@ -105,7 +135,9 @@ def metadata(source: ImageSet, position: int) -> dict[str, Any]:
 
 def lasting_source(images: ImageSet) -> Source:
     """What opens the collection again, from any working directory."""
-    return replace(images.source, names=tuple(map(lasting_name, images.source.names)))
+    source = images.source
+    prefixes = source.prefixes or (tuple(prefixes_of(source)) if len(source.names) > 1 else ())
+    return replace(source, names=tuple(map(lasting_name, source.names)), prefixes=prefixes)
 
 
 def lasting_name(name: str) -> str:
@@ -117,70 +149,89 @@ def lasting_name(name: str) -> str:
     return str(path.absolute()) if path.exists() or glob.glob(str(path)) else name  # noqa: PTH207 (as open_images does)
 
 
+def _to_remove(missing: Missing, options: SyncOptions) -> list[str]:
+    if options.keep_missing:
+        return []
+    return [*missing.gone, *(chain(*missing.hidden.values()) if options.remove_missing else ())]
+
+
 def _completed(report: SyncReport, store: Store, source: ImageSet) -> SyncReport:
     report.failed = store.unreadable()
     report.unseen = [*source.unlisted, *source.unopened, *report.unseen]
     return report
 
 
-def _add_new(store: Store, copy: ModelCopy, source: ImageSet, progress: Progress | None) -> SyncReport:
-    """Add new pictures and re-encode changed ones, batch by batch. Nothing is removed.
-
-    `renamed` counts, among the added, those whose bytes the index knew under a path that the collection no longer has.
-    """
-    paths = source.ids if len(source) * LOOK_UPS < len(store) else None
-    known, report = store.stats(paths), SyncReport()
-    work, unchanged = _changed(source, known, report)
-    report.described = _describe(store, source, unchanged, store.metadata(paths))
-    if work:
-        _encode(_Work(store, source, work, known), copy.model, report, progress)
-    return report
-
-
 @dataclass(frozen=True)
 class _Work:
-    """positions: pictures of `source` to encode. known: path -> (size, mtime_ns) of what the store has."""
+    """known: path -> (size, mtime_ns, ctime_ns) of what the store has. rehash: read everything. moves: finds moved files."""
 
     store: Store
     source: ImageSet
-    positions: list[int]
-    known: dict[str, tuple[int, int]]
+    known: dict[str, tuple[int, int, int]]
+    rehash: bool = False
+    moves: Moves | None = None
 
 
-def _encode(work: _Work, model: Model, report: SyncReport, progress: Progress | None) -> None:
+def _add_new(work: _Work, copy: ModelCopy, progress: Progress | None) -> SyncReport:
+    """Add new pictures and re-encode changed ones, batch by batch. Nothing is removed."""
+    store, report = work.store, SyncReport()
+    changed, unchanged = _changed(work, report)
+    few = work.source.ids if len(work.known) < len(store) else None
+    report.described = _describe(store, work.source, unchanged, store.metadata(few))
+    if changed:
+        _encode(work, changed, copy.model, report, progress)
+    return report
+
+
+def _encode(work: _Work, positions: list[int], model: Model, report: SyncReport, progress: Progress | None) -> None:
     """Encode and commit the pictures, and count them in the report."""
-    present, unreadable = set(work.source.ids), 0
+    unreadable = 0
     encoder = Encoder(work.source, model, _twins(work.store))
     if progress:
-        progress(0, len(work.positions), 0)
-    with closing(encoder.encode(work.positions)) as encoded:
-        for start in range(0, len(work.positions), BATCH):
-            positions = work.positions[start : start + BATCH]
-            batch = list(islice(encoded, len(positions)))
-            touched = _touched(work, batch)
-            work.store.put(
-                replace(item, metadata=metadata(work.source, position))
-                for position, (item, _) in zip(positions, batch, strict=True)
-            )
-            for item, twin in batch:
-                if item.code is None:
-                    unreadable += 1
-                elif item.path in touched:
-                    report.unchanged += 1
-                elif item.path in work.known:
-                    report.changed += 1
-                else:
-                    report.added += 1
-                    report.renamed += twin is not None and twin.path not in present
+        progress(0, len(positions), 0)
+    with closing(encoder.encode(positions)) as encoded:
+        for start in range(0, len(positions), BATCH):
+            some = positions[start : start + BATCH]
+            seen = zip(some, list(islice(encoded, len(some))), strict=True)
+            items = [replace(item, metadata=metadata(work.source, position)) for position, (item, _) in seen]
+            unreadable += _commit(work, items, report)
             if progress:
-                progress(start + len(positions), len(work.positions), unreadable)
+                progress(start + len(some), len(positions), unreadable)
     report.note = encoder.note
 
 
-def _touched(work: _Work, batch: Iterable[Seen]) -> set[str]:
-    """Paths of pictures whose time of change differs and whose bytes do not."""
-    before = ((item, work.store.item(item.path)) for item, twin in batch if twin and item.path in work.known)
-    return {item.path for item, old in before if old and old.hash == item.hash}
+def _commit(work: _Work, items: Sequence[Item], report: SyncReport) -> int:
+    """Write items, and count them in the report. Returns how many are unreadable.
+
+    A file that has another name now is renamed first. If this is interrupted, its item is read again by the next sync.
+    """
+    before = {item.path: work.store.item(item.path) for item in items if item.path in work.known}
+    new = [item for item in items if item.path not in work.known and item.hash]
+    moved = [(path, item.path) for item in new if work.moves and (path := work.moves.take(item))]
+    if moved:
+        work.store.rename(moved)
+    work.store.put(item for item in items if not _is_same(item, before.get(item.path)))
+    renamed, unreadable = {path for _, path in moved}, 0
+    for item in items:
+        old = before.get(item.path)
+        if item.code is None:
+            unreadable += 1
+        elif old and old.hash and old.hash == item.hash and old.code is not None:
+            report.unchanged += 1
+        elif item.path in work.known:
+            report.changed += 1
+        elif item.path in renamed:
+            report.renamed += 1
+        else:
+            report.added += 1
+    return unreadable
+
+
+def _is_same(item: Item, old: Item | None) -> bool:
+    """Whether the store has the item as it is, so that nothing has to be written."""
+    if old is None or item.code is None or old.code is None or not np.array_equal(item.code, old.code):
+        return False
+    return replace(item, code=None, id=old.id) == replace(old, code=None)
 
 
 def _twins(store: Store) -> Callable[[bytes], Item | None]:
@@ -194,24 +245,34 @@ def _twins(store: Store) -> Callable[[bytes], Item | None]:
     return twin_of
 
 
-def _changed(source: ImageSet, known: dict[str, tuple[int, int]], report: SyncReport) -> tuple[list[int], list[int]]:
+def _changed(work: _Work, report: SyncReport) -> tuple[list[int], list[int]]:
     """Positions of pictures to encode, and of unchanged ones, by one `stat` for each picture.
 
     If `stat` fails on a known picture (a disk error), the picture keeps its code.
     """
-    work: list[int] = []
+    changed: list[int] = []
     unchanged: list[int] = []
-    for position, path in enumerate(source.ids):
+    dated: list[tuple[str, int]] = []  # pictures whose ctime the index does not know, as it is of an older format
+    for position, path in enumerate(work.source.ids):
         try:
-            (unchanged if source.stat(position) == known.get(path) else work).append(position)
+            status, known = work.source.status(position), work.known.get(path)
         except ImageError as error:
-            if path in known:
+            if path in work.known:
                 report.unseen.append((path, str(error)))
                 report.kept += 1
             else:
-                work.append(position)  # it will be recorded as unreadable
+                changed.append(position)  # it will be recorded as unreadable
+            continue
+        if work.rehash or known is None or known[:2] != status[:2] or (known[2] and status[2] and known != status):
+            changed.append(position)
+        else:
+            unchanged.append(position)
+            if status[2] and not known[2]:
+                dated.append((path, status[2]))
+    if dated:
+        work.store.set_ctimes(dated)
     report.unchanged = len(unchanged)
-    return work, unchanged
+    return changed, unchanged
 
 
 def _describe(store: Store, source: ImageSet, positions: Collection[int], known: dict[str, str]) -> int:

@@ -14,9 +14,10 @@ from PIL import Image
 from spq.common.files import expanded
 from spq.data.decode import load_image
 from spq.data.folder import file_of
+from spq.data.formats import read_file
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
-from spq.data.several import prefixes
+from spq.data.several import prefixes_of
 from spq.data.source import Source
 from spq.errors import DataError, ImageError
 from spq.index.store import Item
@@ -43,8 +44,7 @@ class Pictures:
 
     def __init__(self, origin: Source) -> None:
         self.origin = origin
-        names = origin.names
-        self._roots = dict(zip(prefixes(names) if len(names) > 1 else [""], map(expanded, names), strict=True))
+        self._roots = dict(zip(prefixes_of(origin), map(expanded, origin.names), strict=True))
         self._lock = threading.Lock()
         self._images: ImageSet | None = None
         self._positions: dict[str, int] = {}
@@ -87,10 +87,7 @@ class Pictures:
         """
         file = self._file(item.path)
         if file:
-            try:
-                return file.read_bytes(), lambda data, hint: load_image(data, hint, item.path)
-            except OSError as error:
-                raise ImageError(f"cannot read {item.path}: {error.strerror}") from None
+            return read_file(file, name=item.path), lambda data, hint: load_image(data, hint, item.path)
         images, position = self._find(item)
         try:
             return images.read(position), lambda data, hint: images.decode(position, data, hint)
@@ -99,11 +96,11 @@ class Pictures:
 
     def _file(self, path: str) -> Path | None:
         """Return the file of an item of a folder, without listing the folder."""
-        for prefix, root in self._roots.items():
-            if not prefix:
-                return file_of(root, path)
-            if path.startswith(f"{prefix}/"):
-                return file_of(root, path.removeprefix(f"{prefix}/"))
+        for prefix, root in sorted(self._roots.items(), reverse=True):  # the collection without a prefix comes last
+            if path.startswith(f"{prefix}/" if prefix else ""):
+                below = path[len(prefix) + 1 :] if prefix else path
+                if file := file_of(root, below, self.origin.rules(prefix)):
+                    return file
         return None
 
     def _find(self, item: Item) -> tuple[ImageSet, int]:

@@ -8,6 +8,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from spq.data.rules import CACHE, CACHE_SIGNATURE
 from spq.index.store import Item
 from spq.model.feature_store import hash_of
 from spq.web.server.pictures import Pictures
@@ -67,11 +68,17 @@ class ThumbnailCache:
                 self._keep(path, data)
         return data
 
+    def _make_folder(self) -> None:
+        """Make a folder as private as the originals, with a mark by which spq and backup programs pass it over."""
+        with suppress(FileExistsError):  # if it was there, it may hold more than thumbnails
+            self.folder.mkdir(mode=0o700, parents=True)
+            (self.folder / CACHE).write_text(CACHE_SIGNATURE, "ascii")
+
     def _keep(self, path: Path, data: bytes) -> None:
         if not self._writes:
             return
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # thumbnails are as private as the originals
+            self._make_folder()
             write_thumbnail(path, data)
             self._shrink(len(data))
         except OSError as error:

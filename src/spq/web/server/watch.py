@@ -159,9 +159,13 @@ class Watcher(Background):
         with ImageIndex(Store.open(shared.folder, wait=30), shared.model) as index:
             self.progress = (0, 0, 0)
             report = index.sync(images, progress=self._progress)
+        settled = {
+            *(path for path, _ in images.unopened),
+            *report.unmounted,
+        }  # the state tells if one of them comes back
         self._known = (
-            state if set(report.unseen) <= set(images.unopened) else None
-        )  # other pictures may be readable next time
+            state if all(path in settled for path, _ in report.unseen) else None
+        )  # others may be readable soon
         if report.added or report.changed or report.removed or report.renamed or report.described:
             self._note(report, before)
         return seconds
@@ -187,7 +191,7 @@ def _state(images: ImageSet, check: Callable[[], None]) -> int:
         if position % 1000 == 0:
             check()
         try:
-            state = hash((state, images.stat(position)))
+            state = hash((state, images.status(position)))
         except SPQError:
             state = hash((state, None))
     return state

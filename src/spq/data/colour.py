@@ -1,0 +1,153 @@
+"""Colours as a screen shows them: sRGB, 8 bits a channel, and a ground behind transparency on which the picture is seen."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MAX_PROFILES = 64  # transforms that are kept; a collection has few different profiles
+MAX_PROFILE = 16 * 2**20  # bytes; larger profiles are ignored
+SAME = 4  # levels of 255 that a profile may differ from sRGB and still count as sRGB
+TOPS = (1, 255, 65535)  # largest values that files use by convention
+SHARES = (0.1, 99.9)  # percentiles between which a picture is stretched
+SAMPLE = 1_000_000  # values that the percentiles are measured on
+INK = 0.98  # share of the visible ink that must be light for a dark ground
+LIGHT = 224  # the darkest channel of light ink has at least this value
+
+_BASES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile -> Pillow's mode
+_transforms: dict[tuple[bytes, str], Any] = {}
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert a picture of 8 bits from its ICC profile to sRGB.
+
+    The picture is returned as it is if it has no profile, or one of sRGB; or if the profile is broken, or of another colour
+    space than the pixels. "Is sRGB" is measured on colours of the whole range, not read from the name of the profile.
+    """
+    if image.mode == "LAB":
+        return _apply(image, _transform(b"LAB", "LAB"))
+    if not profile or len(profile) > MAX_PROFILE:
+        return image
+    has_alpha = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
+    if has_alpha and image.mode != "LA":
+        opaque = image.convert("RGBA").convert("RGB")
+    elif image.mode in ("LA", "P"):
+        opaque = image.convert("L" if image.mode == "LA" else "RGB")
+    else:
+        opaque = image
+    transform = _transform(profile, opaque.mode)
+    if transform is None:
+        return image
+    converted = _apply(opaque, transform)
+    if has_alpha:
+        converted.putalpha(image.convert("RGBA").getchannel("A"))
+    return converted
+
+
+def _apply(image: Image.Image, transform: Any) -> Image.Image:
+    if transform is None:
+        return image
+    from PIL import ImageCms
+
+    return ImageCms.applyTransform(image, transform) or image
+
+
+def _transform(profile: bytes, mode: str) -> Any:
+    """Return the transform of a profile to sRGB, or None if none is needed or possible; each is made once."""
+    key = hashlib.blake2b(profile, digest_size=16).digest(), mode
+    if key not in _transforms:
+        if len(_transforms) >= MAX_PROFILES:
+            _transforms.clear()
+        _transforms[key] = _new_transform(profile, mode)
+    return _transforms.get(key)
+
+
+def _new_transform(profile: bytes, mode: str) -> Any:
+    try:
+        import io
+
+        from PIL import ImageCms
+
+        srgb = ImageCms.createProfile("sRGB")
+        if mode == "LAB":
+            return ImageCms.buildTransform(ImageCms.createProfile("LAB"), srgb, "LAB", "RGB")
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if _BASES.get(opened.profile.xcolor_space) != mode:
+            return None
+        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+        transform = ImageCms.buildTransform(opened, srgb, mode, "RGB", intent, flags)
+        return None if _changes_nothing(transform, mode) else transform
+    except Exception:  # the profile is broken (any error), or Pillow has no LittleCMS
+        return None
+
+
+def _changes_nothing(transform: Any, mode: str) -> bool:
+    if mode == "CMYK":
+        return False
+    levels = np.linspace(0, 255, 9 if mode == "RGB" else 256).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3) if mode == "RGB" else levels[None]
+    before = Image.fromarray(grid)
+    after = np.asarray(_apply(before, transform)).astype(int)
+    return int(np.abs(after - np.asarray(before.convert("RGB"))).max()) <= SAME
+
+
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale a picture of 16 bits, 32 bits or floats to 8 bits, where Pillow's convert would clip at 255.
+
+    - If the picture spans at least half of 0..1 (floats), 0..255 or 0..65535, and nothing outside, that range becomes 0..255. So
+      a photo in 16 bits looks as its copy in 8 bits.
+    - Else it is stretched: the percentiles 0.1 and 99.9 become 0 and 255. So 12 bits in a file of 16 are not almost black, and
+      single hot pixels do not make the rest dark.
+    - A picture of one value keeps its value, in the first of these ranges that has it.
+
+    NaN counts as the lowest value, and infinity as the lowest or highest one.
+    """
+    values = np.asarray(image)
+    low, high = _span(values)
+    out = np.empty(values.shape, np.uint8)
+    rows = max(1, SAMPLE // max(1, values.shape[1]))
+    for first in range(0, len(values), rows):  # in parts, because 64-bit floats of all would take much memory
+        part = values[first : first + rows].astype(np.float64)
+        scaled = (np.nan_to_num(part, nan=low, posinf=high, neginf=low) - low) / (high - low)
+        out[first : first + rows] = np.round(scaled.clip(0, 1) * 255)
+    return Image.fromarray(out)
+
+
+def _span(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the values that become 0 and 255."""
+    step = int(np.ceil(np.sqrt(max(1, values.size / SAMPLE))))
+    sample = values[::step, ::step]
+    sample = sample[np.isfinite(sample)].astype(np.float64)
+    if not len(sample):
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(sample, SHARES))
+    if high <= low:  # one value, or a few pixels of others
+        low, high = float(sample.min()), float(sample.max())
+    tops = [float(top) for top in TOPS[values.dtype.kind != "f" :] if high <= top]
+    if low >= 0 and tops and (high <= low or high - low >= tops[0] / 2):
+        return 0.0, tops[0]
+    return (low, high) if high > low else (low - 1.0, low)
+
+
+def on_ground(image: Image.Image) -> Image.Image:
+    """Put an RGBA picture on white; on black if nearly all of its ink is so light that it would vanish on white.
+
+    Ink is what is visible, weighted by its alpha. A picture without transparent parts, and one without ink, stays on white.
+    """
+    ground = "black" if _is_light_ink(image) else "white"
+    return Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
+
+
+def _is_light_ink(image: Image.Image) -> bool:
+    width, height = image.size
+    small = image.resize((min(width, 256), min(height, 256)), Image.Resampling.NEAREST)
+    pixels = np.asarray(small)
+    alpha = pixels[..., 3].astype(np.int64)
+    ink = int(alpha.sum())
+    if not ink or alpha.min() > 127:
+        return False
+    return int(alpha[pixels[..., :3].min(-1) >= LIGHT].sum()) >= INK * ink

@@ -1,0 +1,165 @@
+"""Which files and folders of a collection are taken: the user's patterns, and side folders that no user wants."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+# Folders that systems, disks and other programs make beside pictures. Compared without case. All hidden names belong to them.
+SIDE_FOLDERS = {
+    "@eadir", "@recycle", "@recently-snapshot", "@__thumb", "@tmp", "@sharesnap",
+    "#recycle", "#snapshot", "~snapshot", "network trash folder", "temporary items",
+    "$recycle.bin", "recycler", "recycled", "system volume information", "lost+found",
+    "__macosx", "thumbs.db", "files_trashbin", "files_versions",
+}  # fmt: skip
+SIDE_STARTS = (".", "appdata_oc")  # hidden; previews of Nextcloud
+SIDE_ENDS = (".lrdata",)  # previews of Lightroom
+LIBRARIES = (".photoslibrary", ".migratedphotolibrary", ".aplibrary")  # of Apple's programs
+ORIGINALS = {"originals", "masters"}  # folders of a library; its other folders hold smaller copies
+SNAPSHOTS = ("snap", ".zfs")  # names that have this may mount a disk as soon as they are listed
+
+SITE, SITE_FOLDERS = (
+    "spq-site.json",
+    ("thumbs", "content-*"),
+)  # the mark of an exported site, and what it has of pictures
+CACHE = "CACHEDIR.TAG"  # marks a folder that can be made again, for all programs; bford.info/cachedir
+CACHE_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n"  # how its file begins
+OWN = ({"manifest.json", "items.sqlite"}, {"config.json", "model.safetensors"})  # files that mark an index, a model
+Names = Iterable[str]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is taken of one collection. `Source` explains the patterns.
+
+    Attributes:
+        prefix: with which the ids of this collection begin, if it is one of several; patterns may name it.
+        root: name of its folder.
+    """
+
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    follow_links: bool = False
+    prefix: str = ""
+    root: str = ""
+
+    @cached_property
+    def wanted(self) -> list[str]:
+        """The patterns of `include` that limit the collection. Those that name a side folder only take it in too."""
+        return [pattern for pattern in self.include if not _names_side(pattern)]
+
+    @cached_property
+    def named(self) -> list[str]:
+        """The patterns of `include` that take in side folders."""
+        return [pattern for pattern in self.include if _names_side(pattern)]
+
+    def is_skipped(self, name: str, path: str) -> bool:
+        """Whether a file or folder is left out by default. `include` takes it in by its name."""
+        if not is_side(name):
+            library = path[: -len(name) - 1] or self.root
+            if not library.lower().endswith(LIBRARIES) or name.lower() in ORIGINALS:
+                return False
+        return not (self.named and matches(self.named, name, self._paths(path)))
+
+    def is_excluded(self, name: str, path: str) -> bool:
+        """Whether a pattern of `exclude` matches this file or folder itself."""
+        return bool(self.exclude) and matches(self.exclude, name, self._paths(path))
+
+    def is_wanted(self, name: str, path: str) -> bool:
+        """Whether a pattern of `include` matches this file or folder itself, or there is none."""
+        return not self.wanted or matches(self.wanted, name, self._paths(path))
+
+    def takes(self, path: str) -> bool:
+        """Whether a picture is taken, by its path alone."""
+        steps = [*_steps(path)]
+        whole = [*_steps(self.prefix), *((name, f"{self.prefix}/{at}") for name, at in steps)] if self.prefix else steps
+        if any(self.is_skipped(name, at) for name, at in steps):
+            return False
+        if self.exclude and any(matches(self.exclude, name, [at]) for name, at in (*steps, *whole)):
+            return False
+        return not self.wanted or any(matches(self.wanted, name, [at]) for name, at in (*steps, *whole))
+
+    def takes_root(self) -> tuple[bool, bool]:
+        """Whether patterns leave out all of the collection by its prefix; and whether they take all of it."""
+        steps = [*_steps(self.prefix)] if self.prefix else []
+        return (
+            any(matches(self.exclude, name, [at]) for name, at in steps),
+            not self.wanted or any(matches(self.wanted, name, [at]) for name, at in steps),
+        )
+
+    def _paths(self, path: str) -> list[str]:
+        return [path, f"{self.prefix}/{path}"] if self.prefix else [path]
+
+
+def is_side(name: str) -> bool:
+    """Whether a name is one that no user gives to pictures.
+
+    >>> [is_side(name) for name in ("@eaDir", ".thumbnails", "Thumbs.db", "A Previews.lrdata", "2024", "*.jpg")]
+    [True, True, True, True, False, False]
+    """
+    lower = name.lower()
+    return lower in SIDE_FOLDERS or lower.startswith(SIDE_STARTS) or lower.endswith(SIDE_ENDS)
+
+
+def own_folders(names: set[str]) -> tuple[str, ...]:
+    """Patterns of subfolders that spq or a cache has made, by the names in a folder; `*` is all of the folder.
+
+    >>> own_folders({"spq-site.json", "thumbs", "a.jpg"}), own_folders({"a.jpg", "config.json"})
+    (('thumbs', 'content-*'), ())
+    """
+    if CACHE in names or any(marks <= names for marks in OWN):
+        return ("*",)
+    return SITE_FOLDERS if SITE in names else ()
+
+
+def holds_own(folder: str, name: str, is_root: bool) -> bool:
+    """Whether spq or a cache has made this subfolder, or all that is in the folder if `name` is empty.
+
+    It looks for a few files, and lists nothing. `file_of` needs that. The root itself was given by the user.
+    """
+    marks = {CACHE, SITE, *(mark for marks in OWN for mark in marks)}
+    patterns = own_folders({mark for mark in marks if os.path.exists(f"{folder}/{mark}")})  # noqa: PTH110 (quicker)
+    return any(fnmatchcase(name, pattern) for pattern in patterns if not (is_root and pattern == "*"))
+
+
+def may_mount(name: str) -> bool:
+    """Whether listing a folder may mount disks: folders of snapshots do so."""
+    return any(part in name.lower() for part in SNAPSHOTS)
+
+
+def matches(patterns: Sequence[str], name: str, paths: Names) -> bool:
+    """Whether a pattern matches a name, or, if it has a `/`, one of the paths.
+
+    >>> matches(["*.gif"], "b.gif", ["a/b.gif"]), matches(["a/*"], "b", ["a/b"]), matches(["b"], "b.gif", ["b/b.gif"])
+    (True, True, False)
+    """
+    for pattern in patterns:
+        wanted = pattern.strip("/")
+        if "/" in wanted:
+            if any(fnmatchcase(path, wanted) for path in paths):
+                return True
+        elif fnmatchcase(name, wanted):
+            return True
+    return False
+
+
+def _names_side(pattern: str) -> bool:
+    """
+    >>> [_names_side(pattern) for pattern in ("@eaDir", "a/#rec*", ".cache", "*", "a*", "l*")]
+    [True, True, True, False, False, False]
+    """
+    last = pattern.strip("/").rpartition("/")[2].lower()
+    begins = last.startswith(("@", "#", "$", "~")) and any(fnmatchcase(side, last) for side in SIDE_FOLDERS)
+    return begins or is_side(last)
+
+
+def _steps(path: str) -> Iterable[tuple[str, str]]:
+    """Name and path of each folder on the way to a file, and of the file."""
+    end = -1
+    while end < len(path):
+        begin, end = end + 1, path.find("/", end + 1)
+        end = len(path) if end < 0 else end
+        yield path[begin:end], path[:end]
