@@ -1,18 +1,19 @@
-"""Does `spq dupes` find the copies of pictures with their right kind, and nothing else?
+"""Does `spq dupes FOLDER` find the copies of pictures, and nothing else? Beside imagededup, on the same pictures, in one run.
 
-    spq train $SPQ_DATA/clothing --recipe fast --bits 64 --image-size 64 --minutes 30 --out clothing.spq
-    python benchmarks/dupes.py --model clothing.spq [--count 500] [--json dupes.json] [--html dupes.html]
+    python benchmarks/dupes.py [--count 600] [--imagededup PYTHON] [--cnn] [--json benchmarks/results/dupes.json]
 
-The benchmark makes copies of every picture: the same bytes, JPEG at three qualities, half the size, cropped by 5 % of each side,
-mirrored, darker and brighter.
+The collection: documents, screenshots, icons and others that differ in one small thing, drawn by `_dupes_pictures.py`; and photos
+of SPQ_DATA (clothing and objects), each with ten copies of different kinds.
 
-- Recall of a kind: the share of its copies that are in a group with their original, with that kind or a surer one. For
-  `similar`, the share of all copies.
-- Precision: the share of reported copies whose kept picture has the same original. For identical and
-  re-encoded, the kept picture must not be an edited one.
+- Precision: of the pictures that are called confirmed copies, the share that shows the same picture as the one to keep. All
+others
+  are false pairs, and are listed. Look at them: photos of the collection that are real copies of each other are in KNOWN.
+- Recall of a kind of copies: the share that is in a confirmed group with its original.
+- For imagededup a copy is found if it is in the list of its original. A false pair is a pair of different pictures in a list.
 
-Precision of `similar` cannot reach 1, because two different originals that look alike count as wrong. Two originals that may be
-the same picture are listed. Look at them (`--html`), and add real copies to KNOWN.
+spq runs as a program of its own, and so does each method of imagededup, with the Python that `--imagededup` names. Time is
+that of the
+whole program, memory the most that it held.
 """
 
 from __future__ import annotations
@@ -21,203 +22,195 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image
 
-from spq import SPQ, ImageIndex
-from spq.cli.reports.dupes_report import write_html
-from spq.data.image_set import ImageSet
-from spq.data.open import open_images
-from spq.dupes.find import KINDS, Report, find_duplicates
-from spq.errors import ImageError
+from _dupes_pictures import COPIES, make_documents
 
-Maker = Callable[[Image.Image, Path], None]
-
-# Originals of the clothing photos that are the same picture, checked by eye, with their surest kind
-KNOWN = [
-    ("train/skirt/637a56e4-7fa6-4f75-8859-0f8902461554.jpg", "train/shorts/6075b4a5-5b1a-4ce0-aea0-9dbfbca7c35c.jpg"),
-    ("train/dress/b59e4d4a-a283-4868-8a81-2f24d8b9c8d8.jpg", "train/dress/e6a8b33f-279c-4072-8dba-229d94205e55.jpg"),
+KINDS = ("bytes", "q60", "half", "grey", "text", "border", "bars", "turned 90", "mirrored", "crop 10 %")
+KNOWN = [  # photos that are the same picture, checked by eye
+    ("637a56e4-7fa6-4f75-8859-0f8902461554", "6075b4a5-5b1a-4ce0-aea0-9dbfbca7c35c"),
+    ("b59e4d4a-a283-4868-8a81-2f24d8b9c8d8", "e6a8b33f-279c-4072-8dba-229d94205e55"),
 ]
-
-
-def jpeg(quality: int) -> Maker:
-    return lambda image, path: image.save(path, "JPEG", quality=quality)
-
-
-def half(image: Image.Image, path: Path) -> None:
-    size = max(1, image.width // 2), max(1, image.height // 2)
-    image.resize(size, Image.Resampling.LANCZOS).save(path, "JPEG", quality=85)
-
-
-def cropped(image: Image.Image, path: Path) -> None:
-    x, y = image.width / 40, image.height / 40
-    image.crop((round(x), round(y), round(image.width - x), round(image.height - y))).save(path, "JPEG", quality=85)
-
-
-def mirrored(image: Image.Image, path: Path) -> None:
-    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path, "JPEG", quality=85)
-
-
-def brightness(factor: float) -> Maker:
-    return lambda image, path: ImageEnhance.Brightness(image).enhance(factor).save(path, "JPEG", quality=85)
-
-
-MAKERS: dict[str, tuple[str, Maker | None]] = {  # copy -> its expected kind, and the function that makes it
-    "bytes": ("identical", None),
-    "q90": ("re-encoded", jpeg(90)),
-    "q60": ("re-encoded", jpeg(60)),
-    "q30": ("re-encoded", jpeg(30)),
-    "half": ("re-encoded", half),
-    "crop5": ("edited", cropped),
-    "mirror": ("edited", mirrored),
-    "dark80": ("edited", brightness(0.8)),
-    "bright120": ("edited", brightness(1.2)),
-}
-UNEDITED = {"original", *(copy for copy, (kind, _) in MAKERS.items() if kind in KINDS[:2])}
-
-
-def make_copies(images: ImageSet, positions: list[int], root: Path) -> None:
-    """Write root/<copy>/<position>.jpg for each position and maker. The originals go to root/original."""
-    for copy in ("original", *MAKERS):
-        (root / copy).mkdir(parents=True, exist_ok=True)
-    for position in positions:
-        try:
-            image = images.image(position)
-        except ImageError:
-            continue
-        original = root / "original" / f"{position:06d}.jpg"
-        original.write_bytes(images.read(position))
-        for copy, (_, maker) in MAKERS.items():
-            path = root / copy / original.name
-            maker(image, path) if maker else shutil.copyfile(original, path)
-
-
-def origins(images: ImageSet) -> Callable[[str], str]:
-    """Path of a picture -> its original. Originals that are known to be the same picture have one name."""
-    number = {name: f"{position:06d}" for position, name in enumerate(images.ids)}
-    alias = {number[b]: number[a] for a, b in KNOWN if a in number and b in number}
-
-    def origin(path: str) -> str:
-        stem = Path(path).stem
-        return alias.get(stem, stem)
-
-    return origin
-
-
-def joined(report: Report, copies: list[str]) -> dict[str, Counter[str]]:
-    """For each maker: the kinds under which its copies are in a group with their original, or that they were missed."""
-    leader: dict[str, str] = {}
-
-    def top(path: str) -> str:
-        while path in leader:
-            path = leader[path]
-        return path
-
-    found: dict[str, Counter[str]] = {copy: Counter() for copy in MAKERS}
-    left = set(copies)
-    for kind in KINDS:
-        for group in (group for group in report.groups if group.kind == kind):
-            leader.update((other.path, group.keep.path) for other in group.others)
-        now = {path for path in left if top(path) == top(f"original/{Path(path).name}")}
-        for path in now:
-            found[Path(path).parent.name][kind] += 1
-        left -= now
-    for path in left:
-        found[Path(path).parent.name]["missed"] += 1
-    return found
-
-
-def is_true(kind: str, keep: str, other: str, origin: Callable[[str], str]) -> bool:
-    unedited = {Path(path).parent.name for path in (keep, other)} <= UNEDITED
-    return origin(keep) == origin(other) and (kind not in KINDS[:2] or unedited)
-
-
-def scores(report: Report, found: dict[str, Counter[str]], origin: Callable[[str], str]) -> dict[str, dict[str, float]]:
-    """Precision and recall of each kind, with their counts."""
-    rows = {}
-    for number, kind in enumerate(KINDS, 1):
-        links = [(g.keep.path, other.path) for g in report.groups if g.kind == kind for other in g.others]
-        true = sum(is_true(kind, keep, other, origin) for keep, other in links)
-        wanted = [counts for copy, counts in found.items() if MAKERS[copy][0] == kind or kind == "similar"]
-        total = sum(counts.total() for counts in wanted)
-        hit = sum(counts[surer] for counts in wanted for surer in KINDS[:number])
-        rows[kind] = {
-            "precision": true / len(links) if links else 1.0,
-            "links": len(links),
-            "recall": hit / total if total else 1.0,
-            "copies": total,
-        }
-    return rows
-
-
-def doubtful(report: Report, images: ImageSet, origin: Callable[[str], str]) -> list[tuple[str, str, str]]:
-    """(kind, original, original) of groups with two originals, which are real copies or mistakes."""
-    pairs = set()
-    for group in (group for group in report.groups if group.kind != "similar"):
-        for other in group.others:
-            if not is_true(group.kind, group.keep.path, other.path, origin):
-                a, b = sorted(images.ids[int(origin(member.path))] for member in (group.keep, other))
-                pairs.add((group.kind, a, b))
-    return sorted(pairs)
-
-
-def table(rows: dict[str, dict[str, float]], found: dict[str, Counter[str]]) -> str:
-    lines = [f"{'kind':12s} {'precision':>9s} {'of':>7s} {'recall':>8s} {'of':>7s}"]
-    for kind, row in rows.items():
-        lines.append(f"{kind:12s} {row['precision']:9.4f} {row['links']:7,d} {row['recall']:8.4f} {row['copies']:7,d}")
-    columns = (*KINDS, "missed")
-    lines += ["", f"{'copy':12s} " + " ".join(f"{kind:>10s}" for kind in columns)]
-    for copy, counts in found.items():
-        lines.append(f"{copy:12s} " + " ".join(f"{counts[kind] / max(counts.total(), 1):10.4f}" for kind in columns))
-    return "\n".join(lines)
+IMAGEDEDUP = """
+import json, sys
+from imagededup.methods import PHash, DHash, CNN
+method, folder, out = sys.argv[1:]
+if method == "CNN":
+    found = CNN(verbose=False).find_duplicates(image_dir=folder, min_similarity_threshold=0.9, num_enc_workers=0, recursive=True)
+else:
+    found = {"PHash": PHash, "DHash": DHash}[method](verbose=False).find_duplicates(image_dir=folder, recursive=True)
+json.dump(found, open(out, "w"))
+"""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="model folder")
-    parser.add_argument("--images", default=f"{os.environ.get('SPQ_DATA', '.')}/clothing")
-    parser.add_argument("--count", type=int, help="number of originals (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of originals and of calibration")
+    parser.add_argument("--images", default=os.environ.get("SPQ_DATA", "."), help="folder with clothing and objects")
+    parser.add_argument("--count", type=int, default=600, help="documents, and photos")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--imagededup", help="a Python that has imagededup")
+    parser.add_argument("--cnn", action="store_true", help="also imagededup's CNN, which needs its weights")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--html", type=Path, help="contact sheet of the groups")
+    parser.add_argument("--keep", type=Path, help="make the collection in this folder, and leave it there")
     arguments = parser.parse_args()
-
-    images, model = open_images(arguments.images), SPQ.load(arguments.model)
-    count = min(arguments.count or len(images), len(images))
-    positions = np.random.default_rng(arguments.seed).choice(len(images), count, replace=False)
     with tempfile.TemporaryDirectory(prefix="spq-dupes-") as folder:
-        root = Path(folder)
-        make_copies(images, sorted(positions.tolist()), root / "pictures")
-        collection = open_images(root / "pictures")
-        with ImageIndex.build(root / "index", model, collection) as index:
-            start = time.perf_counter()
-            report = find_duplicates(index, collection, seed=arguments.seed)
-            seconds = time.perf_counter() - start
-        if arguments.html:
-            write_html(arguments.html, report, collection)
-    origin = origins(images)
-    found = joined(report, [path for path in collection.ids if not path.startswith("original/")])
-    rows, look_at = scores(report, found, origin), doubtful(report, images, origin)
-    threshold = asdict(report.threshold) if report.threshold else None
-    print(f"{count:,} originals, {report.pictures:,} pictures, {seconds:.0f} s, {len(report.left_out)} left out\n")
-    print(table(rows, found))
-    print("\n".join(["", *(f"look at these ({kind}): {a}  {b}" for kind, a, b in look_at)]))
-    print(f"threshold of similar: {threshold}")
+        root = arguments.keep or Path(folder) / "pictures"
+        truth = make_collection(Path(arguments.images), root, arguments.count, arguments.seed)
+        print(f"{len(truth):,} pictures, {len(set(truth.values())):,} of them different", flush=True)
+        results = {"spq": measured(run_spq, root, truth)}
+        show("spq", results["spq"])
+        for method in ["PHash", "DHash", *(["CNN"] if arguments.cnn else [])] if arguments.imagededup else []:
+            results[f"imagededup {method}"] = measured(
+                lambda root, out, method=method: run_imagededup(arguments.imagededup, method, root, out), root, truth
+            )
+            show(f"imagededup {method}", results[f"imagededup {method}"])
     if arguments.json:
+        machine = {"machine": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0))}
         facts = {
-            "originals": count, "pictures": report.pictures, "seconds": seconds, "model": model.hash, "seed": arguments.seed,
-            "kinds": rows, "copies": {copy: dict(counts) for copy, counts in found.items()}, "threshold": threshold,
-            "doubtful": look_at, "machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-        }  # fmt: skip
+            "pictures": len(truth),
+            "count": arguments.count,
+            "seed": arguments.seed,
+            **machine,
+            "results": results,
+        }
         arguments.json.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+
+
+def make_collection(images: Path, root: Path, count: int, seed: int) -> dict[str, str]:
+    """Write documents, photos and copies of the photos. Return path -> name of the picture that it shows."""
+    shutil.rmtree(root, ignore_errors=True)
+    truth = {f"documents/{name}": picture for name, picture in make_documents(root / "documents", count, seed).items()}
+    files = sorted(path for name in ("clothing", "objects") for path in (images / name).rglob("*.jpg"))
+    rng = np.random.default_rng(seed)
+    for folder in ("photos", *KINDS):
+        (root / folder).mkdir()
+    alias = {b: a for a, b in KNOWN}
+    for place in sorted(rng.choice(len(files), count, replace=False).tolist()):
+        name = f"{alias.get(files[place].stem, files[place].stem)}-{files[place].parent.name}"
+        target = root / "photos" / f"{len(truth):06d}-{name}.jpg"
+        shutil.copyfile(files[place], target)
+        truth[f"photos/{target.name}"] = name
+        with Image.open(files[place]) as opened:
+            image = opened.convert("RGB")
+        for kind in KINDS:
+            data, suffix = (files[place].read_bytes(), ".jpg") if kind == "bytes" else COPIES[kind](image, rng)
+            path = root / kind / f"{target.stem}{suffix}"
+            path.write_bytes(data)
+            truth[f"{kind}/{path.name}"] = name
+    return truth
+
+
+def run_spq(root: Path, out: Path) -> list[tuple[str, str]]:
+    """Confirmed pairs (copy, kept)."""
+    with out.open("wb") as file:
+        subprocess.run([sys.executable, "-m", "spq", "dupes", str(root), "--json"], stdout=file, check=True)
+    report = json.loads(out.read_text())
+    groups = [group for group in report["groups"] if group["confirmed"]]
+    return [(other["path"], group["keep"]["path"]) for group in groups for other in group["others"]]
+
+
+def run_imagededup(python: str, method: str, root: Path, out: Path) -> list[tuple[str, str]]:
+    """Pairs of a picture and one that is in its list."""
+    subprocess.run([python, "-W", "ignore", "-c", IMAGEDEDUP, method, str(root), str(out)], check=True)
+    found = json.loads(out.read_text())
+    return [(other, name) for name, others in found.items() for other in others]
+
+
+def measured(run: Any, root: Path, truth: dict[str, str]) -> dict[str, Any]:
+    """Run a method, and score its pairs."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, Peak() as peak:
+        pairs = run(root, Path(folder) / "out.json")
+    seconds = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1), "peak_mb": peak.mb, **scores(pairs, truth)}
+
+
+class Peak:
+    """The most memory that a child process held, read from the system while it runs."""
+
+    def __init__(self) -> None:
+        self.mb = 0
+
+    def __enter__(self) -> Peak:
+        import threading
+
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        while not self.stopped.wait(0.2):
+            for status in Path("/proc").glob("[0-9]*/status"):
+                try:
+                    text = status.read_text()
+                except OSError:
+                    continue
+                facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+                if facts.get("PPid", "").strip() == str(os.getpid()) and "VmHWM" in facts:
+                    self.mb = max(self.mb, int(facts["VmHWM"].split()[0]) // 1024)
+
+
+def scores(pairs: list[tuple[str, str]], truth: dict[str, str]) -> dict[str, Any]:
+    """Precision of all pairs, and recall of each kind of copies."""
+    false = [pair for pair in pairs if truth[pair[0]] != truth[pair[1]]]
+    together: dict[str, str] = {}  # union of true pairs
+
+    def top(path: str) -> str:
+        while together.get(path, path) != path:
+            path = together[path]
+        return path
+
+    for a, b in pairs:
+        if truth[a] == truth[b]:
+            together[top(a)] = top(b)
+    original = {picture: path for path, picture in truth.items() if path.startswith("photos/")}
+    counts: dict[str, Counter[bool]] = {}
+    for path, picture in truth.items():
+        kind = path.split("/")[0]
+        if kind in KINDS:
+            counts.setdefault(kind, Counter())[top(path) == top(original[picture])] += 1
+        elif "-copy." in path:
+            first = next(p for p in truth if truth[p] == picture and p != path)
+            counts.setdefault("documents", Counter())[top(path) == top(first)] += 1
+    recall = {kind: round(count[True] / count.total(), 4) for kind, count in counts.items()}
+    precision = 1 - len(false) / len(pairs) if pairs else 1.0
+    return {
+        "pairs": len(pairs),
+        "false_pairs": len(false),
+        "precision": round(precision, 5),
+        "recall": recall,
+        "false": false[:200],
+    }
+
+
+def show(name: str, result: dict[str, Any]) -> None:
+    recall = "  ".join(f"{kind} {value:.3f}" for kind, value in result["recall"].items())
+    print(f"{name}: {result['seconds']:,.0f} s, {result['cpu_seconds']:,.0f} s of CPU, {result['peak_mb']:,} MB")
+    print(
+        f"  precision {result['precision']:.4f} ({result['false_pairs']:,} false of {result['pairs']:,} pairs)\n  recall {recall}"
+    )
+    for pair in result["false"][:20] if name == "spq" else []:
+        print(f"  false: {pair[0]}  {pair[1]}")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

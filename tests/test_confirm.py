@@ -4,44 +4,157 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from spq.data.decode import load_image, to_pixels
-from spq.data.open import open_images
-from spq.dupes import confirm as module
-from spq.dupes.confirm import confirm
-from spq.dupes.pixels import SIDE, signatures
+from spq.dupes.confirm import Verdict, judge, plausible
+
+CONFIRMED = ("re-encoded", "edited")
 
 
-def pictures() -> list[Image.Image]:
-    """An original, a JPEG of it, a mirrored, a cropped and a darker one, and a different picture."""
-    sample = open_images("sample:test")
-    grey = np.asarray(sample.image(0).resize((224, 280), Image.Resampling.BICUBIC), float)
-    original = Image.fromarray((30 + grey * 0.75 * (0.9, 0.7, 0.5)).astype(np.uint8))
+def rgba(image: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(image.convert("RGBA"))
+
+
+def verdict(a: Image.Image, b: Image.Image) -> Verdict:
+    return judge(rgba(a), rgba(b))
+
+
+def photo(seed: int = 0, size: tuple[int, int] = (240, 160)) -> Image.Image:
+    random = np.random.default_rng(seed)
+    total = np.zeros((size[1], size[0], 3))
+    for side, weight in ((3, 0.5), (12, 0.3), (50, 0.2)):
+        part = Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8))
+        total += weight * np.asarray(part.resize(size, Image.Resampling.BICUBIC))
+    return Image.fromarray(total.astype(np.uint8))
+
+
+def jpeg(image: Image.Image, quality: int = 85) -> Image.Image:
     buffer = io.BytesIO()
-    original.save(buffer, "JPEG", quality=40)
-    return [
-        original,
-        load_image(buffer.getvalue()),
-        original.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-        original.crop((7, 9, 215, 268)),
-        ImageEnhance.Brightness(original).enhance(0.8),
-        sample.image(1).resize((224, 280)),
-    ]
+    image.save(buffer, "JPEG", quality=quality)
+    return load_image(buffer.getvalue())
 
 
-@pytest.mark.parametrize("batch", [1, 256])
-def test_each_pair_is_the_same_picture_an_edited_one_or_another_one(
-    batch: int, monkeypatch: pytest.MonkeyPatch
+def invoice(number: str, total: str) -> Image.Image:
+    image = Image.new("RGB", (420, 594), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((30, 30, 140, 70), fill=(30, 60, 160))
+    draw.text((30, 100), f"Invoice {number}", fill="black", font=ImageFont.load_default(14))
+    for line in range(8):
+        draw.text((30, 150 + 30 * line), f"Item {line + 1}", fill="black", font=ImageFont.load_default(12))
+        draw.line((30, 170 + 30 * line, 390, 170 + 30 * line), fill="grey")
+    draw.text((300, 420), total, fill="black", font=ImageFont.load_default(14))
+    return image
+
+
+T = Image.Transpose
+EDITS = {
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "mirrored": lambda image: image.transpose(T.FLIP_LEFT_RIGHT),
+    "turned 90": lambda image: image.transpose(T.ROTATE_270),  # Pillow turns to the left
+    "turned 180": lambda image: image.transpose(T.ROTATE_180),
+    "turned 270": lambda image: image.transpose(T.ROTATE_90),
+    "cropped": lambda image: image.crop((24, 16, 216, 144)),
+    "border added": lambda image: ImageOps.expand(image, (0, 30, 0, 30), "black"),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.15),
+    "mirrored, cropped": lambda image: image.transpose(T.FLIP_LEFT_RIGHT).crop((10, 10, 230, 150)),
+}
+
+
+@pytest.mark.parametrize("quality", [30, 60, 95])
+@pytest.mark.parametrize("make", [photo, lambda: invoice("17", "19.90")])
+def test_other_bytes_are_the_same_picture(make, quality: int) -> None:  # type: ignore[no-untyped-def]
+    assert verdict(make(), jpeg(make(), quality)) == Verdict("re-encoded", "re-encoded")
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.5, 1.7])
+def test_another_size_is_the_same_picture(scale: float) -> None:
+    copy = jpeg(photo().resize((round(240 * scale), round(160 * scale)), Image.Resampling.BICUBIC))
+    assert verdict(photo(), copy) == Verdict("re-encoded", "resized")
+
+
+@pytest.mark.parametrize("note", list(EDITS))
+def test_an_edited_copy_is_found_and_its_edit_is_named(note: str) -> None:
+    found = verdict(photo(), jpeg(EDITS[note](photo())))
+    assert (found.kind, found.note) == ("edited", note)
+
+
+def test_invoices_of_one_template_are_almost_the_same_and_the_place_is_shown() -> None:
+    found = verdict(invoice("17", "19.90"), jpeg(invoice("17", "870.00")))
+    assert (found.kind, found.note) == ("almost", "differs here")
+    assert found.region is not None
+    x, y, width, height = found.region
+    assert x * 420 < 320 < (x + width) * 420
+    assert y * 594 < 428 < (y + height) * 594
+    assert verdict(invoice("17", "19.90"), invoice("18", "19.90")).kind == "almost"
+
+
+def test_alpha_counts_whatever_the_ink() -> None:
+    for ink in ((255, 255, 255), (0, 0, 0), (90, 90, 90)):
+        images = [Image.new("RGBA", (128, 128), (*ink, 0)) for _ in range(2)]
+        ImageDraw.Draw(images[0]).ellipse((15, 15, 112, 112), fill=(*ink, 255))
+        ImageDraw.Draw(images[1]).rectangle((25, 25, 102, 102), fill=(*ink, 255))
+        assert verdict(*images).kind not in CONFIRMED
+        assert verdict(images[0], images[0].resize((64, 64))).kind == "re-encoded"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (200, 150), (9, 900)])
+def test_empty_pictures_confirm_nothing(size: tuple[int, int]) -> None:
+    white, nearly = Image.new("RGB", size, "white"), Image.new("RGB", size, (254, 255, 254))
+    assert verdict(white, nearly) == verdict(white, white) == Verdict("", "")
+    clear = Image.new("RGBA", size, (10, 200, 30, 0))
+    assert verdict(clear, clear).kind == ""
+
+
+def test_a_moved_view_is_no_copy_though_most_of_it_is_the_same() -> None:
+    wide = photo(3, (260, 170))
+    assert verdict(wide.crop((0, 0, 240, 160)), wide.crop((12, 6, 252, 166))).kind not in CONFIRMED
+
+
+def test_a_small_disc_is_not_a_large_one() -> None:
+    small, large = Image.new("RGB", (100, 100), "white"), Image.new("RGB", (100, 100), "white")
+    ImageDraw.Draw(small).ellipse((35, 35, 65, 65), fill="red")
+    ImageDraw.Draw(large).ellipse((10, 10, 90, 90), fill="red")
+    assert verdict(small, large).kind not in CONFIRMED
+
+
+def test_another_colour_of_one_template_is_no_copy() -> None:
+    red, blue = (ImageOps.colorize(photo(4).convert("L"), "black", colour) for colour in ("#e04040", "#4060e0"))
+    assert verdict(red, blue).kind not in CONFIRMED
+
+
+def test_long_strips_and_tiny_icons_are_compared() -> None:
+    for size in ((40, 1600), (16, 16), (12, 3)):
+        image = photo(5, size)
+        assert verdict(image, image.transpose(T.FLIP_LEFT_RIGHT).transpose(T.FLIP_LEFT_RIGHT)).kind == "re-encoded"
+        assert verdict(image, photo(6, size)).kind not in CONFIRMED
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(st.integers(0, 999), st.sampled_from(["itself", "other", *EDITS]), st.integers(30, 95))
+def test_a_verdict_is_the_same_from_both_sides_and_a_jpeg_of_a_picture_is_a_copy(
+    seed: int, how: str, quality: int
 ) -> None:
-    monkeypatch.setattr(module, "BATCH", batch)
-    thumbs = np.stack([to_pixels(picture, SIDE) for picture in pictures()])
-    found = confirm(thumbs, signatures(thumbs), np.array([[0, other] for other in range(1, 6)]))
-    assert found.is_same.tolist() == [True, False, False, False, False]
-    assert found.notes == ["", "mirrored", "cropped", "brightness changed", ""]
+    image = photo(seed, (180, 120))
+    other = photo(seed + 1, (180, 120)) if how == "other" else EDITS.get(how, lambda i: i)(image)
+    there, back = verdict(image, jpeg(other, quality)), verdict(jpeg(other, quality), image)
+    assert there.kind == back.kind
+    if how == "itself":
+        assert there.kind == "re-encoded"
+    if how == "other":
+        assert there.kind == ""
 
 
-def test_no_pairs_have_no_result() -> None:
-    thumbs = np.zeros((2, 3, SIDE, SIDE), np.uint8)
-    found = confirm(thumbs, signatures(thumbs), np.empty((0, 2), np.int64))
-    assert (len(found.is_same), found.notes) == (0, [])
+def test_thumbs_of_copies_are_plausible_and_most_others_are_not() -> None:
+    images = [photo(seed) for seed in range(6)]
+    copies = [edit(images[0]) for edit in EDITS.values()]
+    thumbs = np.stack([to_pixels(image, 64) for image in (*images, *copies)])
+    pairs = np.array([(0, other) for other in range(1, len(thumbs))])
+    found = plausible(thumbs, pairs)
+    assert found[5:].all()
+    assert plausible(thumbs, np.empty((0, 2), np.int64)).shape == (0,)
+    blurred = np.stack([to_pixels(images[0].filter(ImageFilter.GaussianBlur(9)), 64), thumbs[0]])
+    assert plausible(blurred, np.array([[0, 1]])).all()

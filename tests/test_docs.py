@@ -185,6 +185,9 @@ def artefacts(photo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     pictures = sorted((root / "photos").rglob("*.jpg"))
     for name, picture in zip(("query", "a", "b", "c"), pictures, strict=False):
         shutil.copy(picture, root / f"{name}.jpg")
+    (root / "new-photos").mkdir()
+    for name, picture in zip(("one", "two"), pictures, strict=False):
+        shutil.copy(picture, root / "new-photos" / f"{name}.jpg")
     (root / "tiny.toml").write_text(TINY)
     (root / "tiny-head.toml").write_text(TINY.replace("[train]\n", TINY_HEAD.lstrip()))
     weights = timm.create_model("test_resnet", num_classes=0).state_dict()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from conftest import assert_refused, run_spq
 
@@ -31,17 +35,65 @@ def test_copies_are_reported_as_text_json_csv_and_html(
     assert run_spq("dupes", tmp_path / "new", "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     (group,) = (group for group in facts["groups"] if group["kind"] == "identical")
+    assert Path(group["others"][0]["file"]).is_absolute()
     assert {group["keep"]["path"], group["others"][0]["path"]} == {f"bag/{original.name}", "bag/copy of it.png"}
     assert facts["left_out"][0][0] == "bag/broken.jpg"
     assert 0 <= facts["threshold"]["false_matches"] <= 1
 
 
+def test_paths_of_copies_go_to_other_programs_and_formulas_do_not_run(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    Image.linear_gradient("L").save(folder / "a.png")
+    for name in (b"=cmd.png", b"@sum(1).png", b"caf\xe9.png", "esc\x1b[2J\u202e.png".encode()):
+        shutil.copy(folder / "a.png", os.fsencode(folder) + b"/" + name)
+    assert run_spq("dupes", folder, "-0", "--keep", "shortest-path", "--csv", tmp_path / "d.csv") == 0
+    paths = capfdbinary.readouterr().out.split(b"\0")
+    assert paths.pop() == b""
+    assert sorted(paths) == sorted(os.fsencode(p) for p in folder.iterdir() if p.name != "a.png")
+    with (tmp_path / "d.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {"'=cmd.png", "'@sum(1).png"} <= {row["path"] for row in rows}
+    assert not any(value.startswith(("=", "+", "-", "@")) for row in rows for value in row.values())
+    named = {base64.b64decode(row["file_bytes"]) if row["file_bytes"] else row["file"].encode() for row in rows}
+    assert named == {os.fsencode(path) for path in folder.iterdir()}
+    assert run_spq("dupes", folder, "--paths-only") == 0
+    assert len(capfdbinary.readouterr().out.splitlines()) == 4
+    assert run_spq("dupes", folder) == 0
+    shown = capfdbinary.readouterr().out
+    assert b"\x1b" not in shown
+    assert "\u202e".encode() not in shown
+    assert shown.endswith(b" bytes would be freed\n")
+
+
+def test_new_pictures_that_a_collection_has_already_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+    Image.linear_gradient("L").save(tmp_path / "old" / "a.png")
+    Image.radial_gradient("L").save(tmp_path / "new" / "other.png")
+    shutil.copy(tmp_path / "old" / "a.png", tmp_path / "new" / "again.png")
+    assert (
+        run_spq("dupes", tmp_path / "new", "--against", tmp_path / "old", "--paths-only", "--html", tmp_path / "d.html")
+        == 0
+    )
+    assert capsys.readouterr().out == f"{tmp_path / 'new' / 'again.png'}\n"
+    assert (tmp_path / "d.html").read_text("utf-8").count("<img") == 2
+
+
 WRONG = [
-    ("dupes {t}/nowhere", 1, "no index at"),
-    ("dupes {m}", 1, "no index at"),
+    ("dupes {t}/nowhere", 1, "no such folder or file"),
+    ("dupes {m}", 1, "no pictures in"),
     ("dupes {i} --threshold -1", 2, "--threshold"),
     ("dupes {i} --threshold nan", 2, "--threshold must be a distance of 0 or more, got nan"),
     ("dupes {i} --recall 1.5", 2, "--recall"),
+    ("dupes {p} --threshold 1", 2, "only an index has"),
+    ("dupes {i} {p}", 2, "give it alone, or folders"),
+    ("dupes {p} --keep best", 2, "--keep"),
+    ("dupes {p} --against {t}/nowhere", 1, "no such folder or file"),
     ("dupes {i} --html {p}", 2, "is a folder"),
     ("dupes {i} --csv {p}", 2, "is a folder"),
     ("dupes {t}/astray", 1, "no such folder or file: /nowhere/photos"),

@@ -17,7 +17,7 @@ from spq.errors import StoppedError
 # A command line, a function in the middle of its work, and what is said when Ctrl-C comes there.
 STOPPED = [
     ("search {i} {q}", "spq.data.decode.load_image", "the index is as it was, run the same command again"),
-    ("dupes {i}", "spq.dupes.find.confirm", "pictures and index are as they were, run the same command again"),
+    ("dupes {i}", "spq.dupes.find.plausible", "pictures and index are as they were, run the same command again"),
     ("export {i} --to faiss --out {t}/x", "spq.index.export._read", "nothing was written, run the same command again"),
     ("eval {m} --gallery {p} --queries sample:test", "spq.evaluation.evaluate.collect", "nothing was changed, run the same"),
     ("info {i}", "spq.cli.info_command.facts_of", "nothing was changed, run the same command again"),

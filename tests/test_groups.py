@@ -2,56 +2,99 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spq.dupes.groups import Grouping, reason_to_keep
-from spq.index.items import Item
+from spq.dupes.facts import Facts
+from spq.dupes.groups import KINDS, Grouping, Tie
+from spq.dupes.keep import Preference, Seen
 
-GOOD = Item("photos/a.jpg", size=100, mtime_ns=5, hash=b"h", width=20, height=10)
+GOOD = Facts("photos/a.jpg", size=100, mtime_ns=5, hash=b"h", width=20, height=10)
 
 
-@pytest.mark.parametrize(
-    ("worse", "why"),
-    [
-        (replace(GOOD, width=19, size=500), "most pixels"),
-        (replace(GOOD, size=99, mtime_ns=1), "largest file of the most pixels"),
-        (replace(GOOD, mtime_ns=6, path="a.jpg"), "oldest of equal files"),
-        (replace(GOOD, path="photos/more/a.jpg"), "shortest path"),
-        (replace(GOOD, path="photos/b.jpg"), "first by name"),
-    ],
-)
-def test_the_better_one_is_kept_for_a_reason_that_is_true(worse: Item, why: str) -> None:
-    for items in ([GOOD, worse], [worse, GOOD]):
-        grouping = Grouping(items)
-        grouping.join("identical", np.array([[0, 1]]), lambda pairs: ["the same bytes"] * len(pairs))
-        (group,) = grouping.groups
-        assert (group.keep.path, group.why) == (GOOD.path, why)
-    assert reason_to_keep([GOOD, worse, replace(GOOD, width=1)]) == why  # the runner-up decides
+def test_files_of_the_same_bytes_are_one_group_unless_the_user_wants_both() -> None:
+    facts = [replace(GOOD, path=path) for path in ("b", "a", "c")] + [replace(GOOD, path="d", hash=b"other")]
+    grouping = Grouping(facts)
+    assert grouping.join_identical(range(4), set()) == {b"h": 1, b"other": 3}
+    (group,) = grouping.sorted_groups()
+    assert (group.kind, group.keep.path, [other.path for other in group.others]) == ("identical", "a", ["b", "c"])
+    assert {member.keep for member in group.others} == {"no"}
+    assert [grouping.is_kept(row) for row in range(4)] == [False, True, False, True]
+    both = Grouping(facts)
+    both.join_identical(range(4), {b"h"})
+    assert both.sorted_groups() == []
+
+
+def test_a_link_is_never_kept_instead_of_its_file_and_never_superfluous() -> None:
+    file = replace(GOOD, path="long/name.jpg", file="/d/long/name.jpg", inode=(1, 2))
+    link = replace(GOOD, path="l.jpg", file="/d/l.jpg", inode=(1, 2), is_link=True, target=file.file)
+    hard = replace(GOOD, path="z/hard.jpg/long.jpg", file="/d/h.jpg", inode=(1, 2))
+    grouping = Grouping([link, file, hard])
+    grouping.join_identical(range(3), set())
+    (group,) = grouping.sorted_groups()
+    assert (group.keep.path, group.keep.keep) == ("long/name.jpg", "yes")
+    assert {m.path: (m.keep, m.note) for m in group.others} == {
+        "l.jpg": ("link", "link to long/name.jpg"),
+        "z/hard.jpg/long.jpg": ("link", "hard link of long/name.jpg, frees nothing"),
+    }
+
+
+def test_pictures_of_the_reference_are_all_kept_and_no_copies_of_each_other() -> None:
+    facts = [replace(GOOD, path="new", size=900)] + [replace(GOOD, path=p, is_reference=True) for p in ("r1", "r2")]
+    grouping = Grouping(facts)
+    grouping.join_identical(range(3), set())
+    (group,) = grouping.sorted_groups()
+    assert (group.keep.path, [m.path for m in group.others]) == ("r1", ["new"])
+    assert group.why == "in the collection that is compared with"
+
+
+def test_files_of_the_same_bytes_as_a_copy_join_its_group() -> None:
+    grouping = Grouping([replace(GOOD, path=path, hash=path[:1].encode()) for path in ("a", "b1", "b2")])
+    grouping.join_identical(range(3), set())
+    grouping.join(0, {1: Tie("edited", "mirrored")})
+    (group,) = grouping.sorted_groups()
+    assert (group.kind, [(m.path, m.note) for m in group.others]) == (
+        "edited",
+        [("b1", "mirrored"), ("b2", "mirrored")],
+    )
+
+
+def test_the_reason_is_given_for_each_kind_of_a_group() -> None:
+    facts = [GOOD, replace(GOOD, path="b", width=5), replace(GOOD, path="c", width=99)]
+    grouping = Grouping(facts, Preference())
+    ties = {1: Tie("re-encoded", "resized"), 2: Tie("edited", "border added")}
+    grouping.seen[2] = Seen(is_edited=True)
+    grouping.join(0, ties)
+    assert [(g.kind, g.keep.path, g.why, g.others[0].path, g.others[0].note) for g in grouping.sorted_groups()] == [
+        ("re-encoded", "photos/a.jpg", "most pixels", "b", "resized"),
+        ("edited", "photos/a.jpg", "not edited", "c", "border added"),
+    ]
+
+
+def test_nothing_is_suggested_for_pictures_that_are_no_confirmed_copies() -> None:
+    grouping = Grouping([replace(GOOD, path=p) for p in "abc"])
+    grouping.gather([(0, 1)], [Tie("almost", "differs here", region=(0.1, 0.2, 0.3, 0.4))])
+    grouping.look(0, {2: Tie("burst", "taken 1 s after the first")})
+    for group in grouping.groups:
+        assert not group.is_confirmed
+        assert group.why == ""
+        assert {member.keep for member in (group.keep, *group.others)} == {"look"}
+    assert grouping.groups[0].others[0].region == (0.1, 0.2, 0.3, 0.4)
+    assert all(grouping.is_kept(row) for row in range(3))
+    assert [group.kind for group in grouping.sorted_groups()] == ["almost", "burst"]
+    assert KINDS.index("almost") < KINDS.index("burst")
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11), st.floats(0, 9, width=32)), max_size=40))
-def test_groups_are_apart_and_each_member_is_near_to_the_kept(edges: list[tuple[int, int, float]]) -> None:
+def test_gathered_groups_are_apart_and_each_member_is_near_to_the_first(edges: list[tuple[int, int, float]]) -> None:
     edges = [edge for edge in edges if edge[0] != edge[1]]
-    pairs = np.array([edge[:2] for edge in edges], np.int64).reshape(-1, 2)
-    items = [Item(f"{n:02d}", 1, 1, width=n, height=1) for n in range(12)]
-    near = {frozenset(pair) for pair in pairs.tolist()}
-
-    gathered = Grouping(items)
-    gathered.gather("similar", pairs, np.array([edge[2] for edge in edges], np.float32))
-    for group in gathered.groups:
+    facts = [Facts(f"{n:02d}", 1, 1, width=n, height=1) for n in range(12)]
+    near = {frozenset(edge[:2]) for edge in edges}
+    grouping = Grouping(facts)
+    grouping.gather([edge[:2] for edge in edges], [Tie("similar", "similar", edge[2]) for edge in edges])
+    for group in grouping.groups:
         assert all(frozenset((int(group.keep.path), int(other.path))) in near for other in group.others)
-
-    joined = Grouping(items)
-    joined.join("edited", pairs, lambda some: ["a copy" * (frozenset(pair) in near) for pair in some.tolist()])
-    for group in joined.groups:
-        assert all(frozenset((int(group.keep.path), int(other.path))) in near for other in group.others)
-    kept = set(joined.kept().tolist())
-    assert not any(pair <= kept for pair in near)
-    assert len(joined.kept()) == len(items) - sum(len(group.others) for group in joined.groups)
-    for grouping in (gathered, joined):
-        members = [member.path for group in grouping.groups for member in (group.keep, *group.others)]
-        assert len(members) == len(set(members))
-        assert all(group.keep.width > max(other.width for other in group.others) for group in joined.groups)
+        assert all(group.keep.width > other.width for other in group.others)
+        assert [m.distance for m in group.others] == sorted(m.distance or 0 for m in group.others)
+    members = [member.path for group in grouping.groups for member in (group.keep, *group.others)]
+    assert len(members) == len(set(members))

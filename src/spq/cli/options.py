@@ -44,6 +44,10 @@ def _use_threads(count: int | None) -> int | None:
 Threads = Annotated[
     int | None, typer.Option(min=1, callback=_use_threads, help="Number of threads. Default: all cores.")
 ]
+PathsOnly = Annotated[bool, typer.Option("--paths-only", help="Print only absolute paths, one on a line.")]
+NulPaths = Annotated[
+    bool, typer.Option("-0", "--null", help="As --paths-only, with a zero byte after each, for xargs -0.")
+]
 
 
 def _limit_pixels(count: int | None) -> int | None:

@@ -92,12 +92,18 @@ def read_request(
     return SearchRequest([[*pictures, *names.ids]], negative=negative, exclude=names.ids, **options)
 
 
-def line(hit: Hit, as_json: bool, fold: bool) -> str:
-    """Format a hit as a line of stdout. In JSON, `folded` is present whenever --fold is given."""
+def line(hit: Hit, as_json: bool, fold: bool, file_of: Callable[[str], str]) -> str:
+    """Format a hit as a line of stdout. In JSON, `folded` is present whenever --fold is given.
+
+    Args:
+        file_of: path in the index -> absolute path.
+    """
+    from spq.cli.file_paths import file_fields
     from spq.common.text import printable
 
     if as_json:
-        return json.dumps({key: value for key, value in asdict(hit).items() if fold or key != "folded"})
+        facts = {key: value for key, value in asdict(hit).items() if fold or key != "folded"}
+        return json.dumps(facts | file_fields(file_of(hit.path)))
     more = f"  (and {len(hit.folded)} of the same code)" if hit.folded else ""
     return f"{hit.rank:4d}  {hit.distance:10.4f}  {printable(hit.path)}{more}"
 

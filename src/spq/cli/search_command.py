@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spq.cli.failures import AGAIN, when_stopped
-from spq.cli.options import AsJson, ContactSheet, IndexFolder, MaxPixels, Threads
+from spq.cli.options import AsJson, ContactSheet, IndexFolder, MaxPixels, NulPaths, PathsOnly, Threads
 from spq.cli.output import note
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def search(
     nprobe: Annotated[int | None, typer.Option(min=1, help="ivf: number of lists to scan.")] = None,
     recall_target: Annotated[float | None, typer.Option(help=RECALL)] = None,
     as_json: AsJson = False,
+    paths_only: PathsOnly = False,
+    nul: NulPaths = False,
 ) -> None:
     """Find the pictures that are most like IMAGE.
 
@@ -72,6 +74,7 @@ def search(
     Example: spq search photos.index --id 17 --fold --offset 20
     """
     from spq.cli.checks import check_file
+    from spq.cli.file_paths import file_finder, print_paths
     from spq.cli.progress import counting
     from spq.cli.search import QueryNames, line, parse_box, parse_weights, read_request, write_sheet
     from spq.index.image_index import ImageIndex
@@ -90,10 +93,14 @@ def search(
         (hits,) = opened.hits(request)
         if html:
             write_sheet(html, opened, names, request, hits)
+        file_of = file_finder(opened.store.manifest.origin)
     if not hits:
         note("no pictures found; try a wider --where, a larger --max-distance or a smaller --offset")
+    if paths_only or nul:
+        print_paths(filter(None, (file_of(path) for hit in hits for path in (hit.path, *hit.folded))), nul)
+        return
     for hit in hits:
-        print(line(hit, as_json, fold))
+        print(line(hit, as_json, fold, file_of))
 
 
 def _lists_text(images: int, codes: Manifest, method: str) -> str:

@@ -1,19 +1,52 @@
-"""File names as text that can be printed, and as ids."""
+"""File names as text that can be printed, as ids, and as cells of a table."""
 
 from __future__ import annotations
 
 import os
+import unicodedata
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins so
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def printable(text: str) -> str:
-    """Return `text` as one line that every encoding of a terminal, file or answer can hold.
+def encodable(text: str) -> str:
+    """Return `text` as one line that every encoding of a file or an answer can hold.
 
     A byte that is not UTF-8 becomes `?`, a line break becomes a space.
 
-    >>> printable("caf\\udce9.jpg"), printable("two\\nlines")
+    >>> encodable("caf\\udce9.jpg"), encodable("two\\nlines")
     ('caf?.jpg', 'two lines')
     """
     return " ".join(text.encode("utf-8", "replace").decode().splitlines())
+
+
+def printable(text: str) -> str:
+    """Return `text` as one line for a terminal: characters that command it, or reorder what it shows, are spelled out.
+
+    >>> print(printable("\\x1b[2J"), printable("a\\u202egpj.exe"))
+    \\x1b[2J a\\u202egpj.exe
+    """
+    line = encodable(text)
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(_spelled(character) if _is_command(character) else character for character in line)
+
+
+def cell(value: object) -> object:
+    """Return a value for a table that a spreadsheet opens: text that it would run as a formula begins with an apostrophe.
+
+    >>> cell("=1+1"), cell("a=b"), cell(-5)
+    ("'=1+1", 'a=b', -5)
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _is_command(character: str) -> bool:
+    return character in _REORDERING or unicodedata.category(character) == "Cc"
+
+
+def _spelled(character: str) -> str:
+    return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
 
 
 def name_to_id(name: str) -> str:

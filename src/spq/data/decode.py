@@ -94,7 +94,7 @@ def load_image(
     """
     name, limit = _name(name or source), max_pixels or _max_pixels
     try:
-        with _quiet():
+        with quiet():
             if isinstance(source, Image.Image):
                 return _upright(source, keep_alpha, limit)
             if hasattr(source, "__array__"):
@@ -182,7 +182,7 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Suppress warnings, for example about broken EXIF: only the pixels matter.
 
     `catch_warnings` changes state of the whole process, so overlapping threads would restore each other's state. Therefore the

@@ -1,39 +1,38 @@
-"""Find pairs of pictures that may be copies: near by code or by thumb. `confirm.py` compares them on pixels.
+"""Find pairs of pictures that may be copies: near by code or by thumb. `confirm.py` compares them.
 
-With a good model, codes alone would be enough. But hundreds of different pictures can share a code of a few bytes, or of a
-model after a short training. So pictures that are near by an 8 x 8 thumb are candidates too, upright and mirrored. Among
-clothing photos, the original of a re-encoded, resized, mirrored or brightened copy was nearest by thumb in all of 600 cases.
+With a good model, codes alone would be enough. But hundreds of different pictures can share a code of a few bytes, and a folder
+without an index has no codes. So pictures are candidates too whose thumbs are near: as they are, in any of the 8 turns, without
+their borders, and one as a part of the other. No step compares every picture with every other one.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.common.files import scratch_place
 from spq.common.parallel import slices
-from spq.data.decode import load_pixels
-from spq.data.image_set import ImageSet
-from spq.dupes.pixels import ALIKE, SIDE, mirrored, signature_distances
+from spq.dupes.nearest import EXACT_BELOW, Nearest
+from spq.dupes.signatures import TURNS, coarse, fine, luminance, trimmed, turned, windows
+from spq.dupes.threshold import code_distances
 from spq.pq.scan import Scan
 from spq.pq.tables import between_codes, decode, distance_tables
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Pairs = NDArray[np.int64]  # (P, 2) rows, the lower one first, each pair once
+Thumbs = NDArray[np.uint8]
 
 Progress = Callable[[int, int], None]  # done, total
 
 BY_CODE = 50  # nearest pictures that are looked up for each
-BY_THUMB, BY_MIRRORED_THUMB = 16, 8
-BATCH = 256  # queries at a time
+BATCH = 1024  # pictures at a time
+
+# The nearest by thumb that are looked up, and the squared distance up to which they are candidates. 0.6 is a correlation of 0.7.
+ALIKE = 0.6
+UPRIGHT, DETAILED, TURNED, TRIMMED, PART = (16, ALIKE), (12, 1.2), (6, 0.3), (8, 0.4), (3, 0.2)
 
 
 @dataclass(frozen=True)
@@ -44,77 +43,126 @@ class Neighbours:
     distances: Floats
 
 
-def decode_thumbs(
-    images: ImageSet, positions: Rows, progress: Progress | None = None
-) -> tuple[NDArray[np.uint8], Rows, list[tuple[int, str]]]:
-    """Decode thumbs (n, 3, 64, 64) of the readable pictures into a temporary file (12 KB each), which is deleted with the array.
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs that may be copies.
 
-    Returns:
-        thumbs, the indices into `positions` of the readable pictures, and (index, reason) of the unreadable ones.
+    Attributes:
+        pairs: (P, 2). is_alike: those that look alike as they are (P,), as the pictures of a burst do.
+        place: (P,) 0 for the nearest pictures of either, upright and in detail, 1 for the next ones, and so on.
     """
-    shape = (max(len(positions), 1), 3, SIDE, SIDE)
-    with tempfile.TemporaryFile(prefix="spq-", dir=scratch_place(math.prod(shape))) as file:
-        if hasattr(
-            os, "posix_fallocate"
-        ):  # if the disk is full, this raises; writing to the map would kill the process
-            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
-        thumbs = np.memmap(file, np.uint8, "w+", shape=shape)
-    kept: list[Rows] = []
-    failures: list[tuple[int, str]] = []
-    count = 0
-    for start in range(0, len(positions), 1024):
-        part = positions[start : start + 1024]
-        place = {int(position): start + n for n, position in enumerate(part)}
-        report = partial(_add, progress, start, len(positions)) if progress else None
-        loaded = load_pixels(images, SIDE, positions=part, progress=report)
-        thumbs[count : count + len(loaded.kept)] = loaded.array
-        count += len(loaded.kept)
-        kept.append(np.array([place[int(p)] for p in loaded.kept], np.int64))
-        failures += [(place[p], reason) for p, reason in loaded.failures]
-    return thumbs[:count], np.concatenate(kept) if kept else np.empty(0, np.int64), failures
 
+    pairs: Pairs
+    is_alike: NDArray[np.bool_]
+    place: Rows
 
-def _add(progress: Progress, before: int, total: int, done: int) -> None:
-    progress(before + done, total)
+    def chosen(self, which: NDArray[np.bool_]) -> Candidates:
+        return Candidates(self.pairs[which], self.is_alike[which], self.place[which])
 
 
 def code_neighbours(
     codes: NDArray[np.uint8], codebooks: Floats, distance: str, progress: Progress = lambda *_: None
 ) -> Neighbours:
     """The nearest pictures by code. Two codes are compared, so the distance is `between_codes` of the index's distance."""
-    scan, top = Scan(codes, codebooks.shape[1]), min(BY_CODE, len(codes))
-    rows, distances = np.empty((len(codes), top), np.int64), np.empty((len(codes), top), np.float32)
-    for part in slices(len(codes), BATCH):
+    N, top = len(codes), min(BY_CODE, len(codes))
+    if N > EXACT_BELOW:
+        return _neighbours_in_lists(codes, codebooks, distance, progress)
+    scan = Scan(codes, codebooks.shape[1])
+    rows, distances = np.empty((N, top), np.int64), np.empty((N, top), np.float32)
+    for part in slices(N, 256):
         tables = distance_tables(decode(codes[part], codebooks), codebooks, between_codes(distance))
         distances[part], rows[part] = scan.search(tables, top)
-        progress(part.stop, len(codes))
+        progress(part.stop, N)
     return Neighbours(rows, distances)
 
 
-def candidate_pairs(signatures: Floats, neighbours: Neighbours, progress: Progress = lambda *_: None) -> Pairs:
-    """Pairs that are near by code or by signature (N, 64), and whose signatures are similar enough for a comparison."""
-    import faiss
+def _neighbours_in_lists(codes: NDArray[np.uint8], codebooks: Floats, distance: str, progress: Progress) -> Neighbours:
+    """As `code_neighbours`, among the decoded codes of the nearest lists. A row that is not found is the picture itself."""
+    values = decode(codes, codebooks).reshape(len(codes), -1)
+    _, rows = Nearest(np.ascontiguousarray(values, np.float32)).search(values, BY_CODE, progress)
+    own = np.arange(len(codes))[:, None]
+    is_found = (rows >= 0) & (rows != own)
+    rows = np.where(is_found, rows, own)
+    between = code_distances(codes[np.broadcast_to(own, rows.shape).ravel()], codes[rows.ravel()], codebooks, distance)
+    distances = np.where(is_found | (np.arange(BY_CODE) == 0), between.reshape(rows.shape), np.inf)
+    order = np.argsort(distances, axis=1, kind="stable")
+    return Neighbours(np.take_along_axis(rows, order, 1), np.take_along_axis(distances, order, 1).astype(np.float32))
 
-    search = faiss.IndexFlatL2(signatures.shape[1])
-    search.add(signatures)
-    found = [_as_keys(np.arange(len(signatures)), neighbours.rows, len(signatures))]
-    searches = ((signatures, BY_THUMB), (mirrored(signatures), BY_MIRRORED_THUMB))
-    for number, (queries, top) in enumerate(searches):
-        for part in slices(len(signatures), BATCH):
-            rows = search.search(queries[part], min(top, len(signatures)))[1]
-            found.append(_as_keys(np.arange(part.start, part.start + len(rows)), rows, len(signatures)))
-            progress(number * len(signatures) + part.stop, len(searches) * len(signatures))
-    keys = np.unique(np.concatenate(found))
-    pairs = np.stack(np.divmod(keys, max(len(signatures), 1)), 1)
-    is_alike = [
-        np.minimum(*signature_distances(signatures, pairs[part])) <= ALIKE for part in slices(len(pairs), 65_536)
+
+def candidate_pairs(
+    thumbs: Thumbs, neighbours: Neighbours | None = None, progress: Progress = lambda *_: None
+) -> Candidates:
+    """Pairs of N thumbs (N, 3, 64, 64) that are near by code or by thumb.
+
+    Args:
+        neighbours: by code, if there are codes.
+    """
+    N = len(thumbs)
+    if N < 2:
+        return Candidates(np.empty((0, 2), np.int64), np.empty(0, bool), np.empty(0, np.int64))
+    whole, detail = _described(thumbs)
+    by_layout, by_detail = Nearest(whole), Nearest(detail)
+    keys = _Keys(N)
+    for part in slices(N, BATCH):
+        progress(part.start, N)
+        rows = np.arange(part.start, part.stop)
+        grey = luminance(thumbs[part])
+        keys.add(rows, *by_layout.search(whole[part], UPRIGHT[0]), UPRIGHT[1])
+        keys.add(rows, *by_detail.search(detail[part], DETAILED[0]), DETAILED[1])
+        for turn in TURNS[1:]:
+            keys.add(rows, *by_layout.search(coarse(turned(grey, turn)), TURNED[0]), TURNED[1])
+        bordered, inside = trimmed(grey)
+        if len(bordered):
+            keys.add(rows[bordered], *by_layout.search(coarse(inside), TRIMMED[0]), TRIMMED[1])
+        for window in windows(grey):
+            keys.add(rows, *by_layout.search(coarse(window), PART[0]), PART[1])
+    if neighbours is not None:
+        keys.add(np.arange(N), neighbours.distances, neighbours.rows, np.inf)
+    pairs = keys.pairs()
+    apart, apart_in_detail = (_distances(values, pairs) for values in (whole, detail))
+    return Candidates(pairs, apart <= ALIKE, _places(pairs, apart + apart_in_detail, N))
+
+
+def _distances(values: Floats, pairs: Pairs) -> Floats:
+    """Squared distances of pairs."""
+    parts = [
+        np.square(values[some[:, 0]] - values[some[:, 1]]).sum(1)
+        for some in np.array_split(pairs, len(pairs) // 65_536 + 1)
     ]
-    return pairs[np.concatenate(is_alike)] if is_alike else pairs
+    return np.concatenate(parts)
 
 
-def _as_keys(rows: Rows, others: Rows, count: int) -> Rows:
-    """Each of `rows` (n,) with each of its `others` (n, k) except itself, as the number lower * count + higher."""
-    a, b = np.repeat(rows, others.shape[1]), others.ravel()
-    a, b = a[a != b], b[a != b]
-    keys: Rows = np.unique(np.minimum(a, b) * count + np.maximum(a, b))
-    return keys
+def _places(pairs: Pairs, distances: Floats, N: int) -> Rows:
+    """The place of each pair among those of its rows, by distance; the smaller of both places."""
+    places = np.full(len(pairs), len(pairs), np.int64)
+    for side in (0, 1):
+        order = np.lexsort((distances, pairs[:, side]))
+        starts = np.searchsorted(pairs[order, side], np.arange(N))
+        places[order] = np.minimum(places[order], np.arange(len(pairs)) - starts[pairs[order, side]])
+    return places
+
+
+def _described(thumbs: Thumbs) -> tuple[Floats, Floats]:
+    """Signatures of all thumbs: coarse and fine."""
+    parts = [(coarse(grey), fine(grey)) for grey in (luminance(thumbs[part]) for part in slices(len(thumbs), BATCH))]
+    return np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])
+
+
+class _Keys:
+    """Pairs of N rows, each as the number lower * N + higher."""
+
+    def __init__(self, N: int) -> None:
+        self.N = N
+        self._found: list[Rows] = []
+
+    def add(self, rows: Rows, distances: Floats, others: Rows, most: float) -> None:
+        """Add each of `rows` (n,) with those of its `others` (n, k) that are within a distance."""
+        is_near = (distances <= most) & (others >= 0) & (others != rows[:, None])
+        a, b = np.broadcast_to(rows[:, None], others.shape)[is_near], others[is_near]
+        self._found.append(np.unique(np.minimum(a, b) * self.N + np.maximum(a, b)))
+        if len(self._found) > 64:
+            self._found = [np.unique(np.concatenate(self._found))]
+
+    def pairs(self) -> Pairs:
+        keys = np.unique(np.concatenate(self._found))
+        return np.stack(np.divmod(keys, self.N), 1)

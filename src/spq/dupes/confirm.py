@@ -1,56 +1,222 @@
-"""Confirm pairs that may be copies: compare their pictures on pixels, as they are, overlaid and mirrored."""
+"""Decide whether two pictures are copies: at full size, after an exact overlay, where the most different part decides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from spq.common.parallel import slices
-from spq.dupes.pixels import ALIKE, edited_copy, same_picture, signature_distances
+from spq.dupes.canvas import Canvas, canvases, laid_together
+from spq.dupes.differences import MIN_GRAIN, Differences, differences
+from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
+from spq.dupes.lettering import is_photo, lettering
+from spq.dupes.overlay import COARSE, Box, Overlay, content_box, overlays, square, start_scores
 
 Floats = NDArray[np.float32]
 Pairs = NDArray[np.int64]  # (P, 2) rows, the lower one first, each pair once
 
-BATCH = 256  # pairs that are compared at a time
+BATCH = 256  # pairs of thumbs that are compared at a time
+PLAUSIBLE = 0.55  # correlation of thumbs at 16 x 16, under the best of all turns and crops
+EVIDENCE = 12  # windows that must show something and agree
+CLEAR = 0.2  # share of the windows that differ, below which the overlay is surely right
+ALMOST = 0.5  # share of the windows that may differ in pictures that are almost the same
+FLAT = 4.0  # contrast of a picture without content, in grey levels
 
 
 @dataclass(frozen=True)
-class Confirmed:
-    """The result for P pairs: whether they are the same picture (P,), and the edit (P,); empty if there is none."""
+class Verdict:
+    """What the second picture is to the first.
 
-    is_same: NDArray[np.bool_]
-    notes: list[str]
-
-
-def confirm(
-    thumbs: NDArray[np.uint8], signatures: Floats, pairs: Pairs, progress: Callable[[int, int], None] = lambda *_: None
-) -> Confirmed:
-    """Compare the pictures of each pair on pixels: as they are, then overlaid, then mirrored.
-
-    Args:
-        thumbs: (N, 3, 64, 64). signatures: of them (N, 64). pairs: (P, 2). progress: called with (done, total).
+    Attributes:
+        kind: "re-encoded" (the same picture in other bytes or at another size), "edited" (a named edit; all of the rest
+            agrees), "almost" (the same but for a part), or "" (no copy).
+        note: "resized", "grey", "mirrored", "turned 90", "cropped, brighter", "border added", "differs here" and so on.
+        region: x, y, width, height of the most different part, as shares of the first picture.
     """
-    is_same, notes = np.zeros(len(pairs), bool), np.array([""] * len(pairs), "<U40")
+
+    kind: str
+    note: str
+    region: tuple[float, float, float, float] | None = None
+
+
+NO_COPY = Verdict("", "")
+
+
+def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
+    """Which pairs (P, 2) of thumbs (N, 3, 64, 64) are worth a comparison at full size: (P,). It errs on the side of many."""
+    found = np.zeros(len(pairs), bool)
     for part in slices(len(pairs), BATCH):
-        progress(part.start, len(pairs))
-        some = pairs[part]
-        is_same[part] = same_picture(thumbs[some[:, 0]], thumbs[some[:, 1]])
-        for is_mirrored, distance in zip((False, True), signature_distances(signatures, some), strict=True):
-            open_pairs = np.flatnonzero(~is_same[part] & (notes[part] == "") & (distance <= ALIKE))
-            notes[part.start + open_pairs] = _edits(thumbs, some[open_pairs], is_mirrored)
-    return Confirmed(is_same, notes.tolist())
+        rows, place = np.unique(pairs[part], return_inverse=True)
+        whole, content = _coarse(thumbs[rows])
+        first, second = place.reshape(-1, 2).T
+        scores = start_scores(whole[first], whole[second]).max((1, 2))
+        has_border = (content != whole).any((1, 2))
+        for a, b in ((content, whole), (whole, content), (content, content)):
+            left = np.flatnonzero((scores < PLAUSIBLE) & (has_border[first] | has_border[second]))
+            if len(left):
+                scores[left] = start_scores(a[first[left]], b[second[left]]).max((1, 2))
+        found[part] = scores >= PLAUSIBLE
+    return found
 
 
-def _edits(thumbs: NDArray[np.uint8], pairs: Pairs, is_mirrored: bool) -> NDArray[np.str_]:
-    """The edit (P,) that makes one picture of a pair from the other; empty if there is none."""
-    a, b = thumbs[pairs[:, 0]], thumbs[pairs[:, 1]]
-    b = b[..., ::-1] if is_mirrored else b
-    same = same_picture(a, b)  # mirrored; the upright pair was compared before
-    is_edited, is_cropped = edited_copy(a, b)
-    change = np.where(is_cropped & ~same, "cropped", np.where(is_mirrored, "", "brightness changed"))
-    if is_mirrored:
-        change = np.where(change == "", "mirrored", np.char.add("mirrored and ", change))
-    return np.where(same | is_edited, change, "")
+def _coarse(thumbs: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Luminance (P, 16, 16) of thumbs (P, 3, S, S), and of what is inside their borders."""
+    whole, content = (np.empty((len(thumbs), COARSE, COARSE), np.float32) for _ in range(2))
+    for row, thumb in enumerate(thumbs):
+        image = Image.fromarray(np.ascontiguousarray(thumb.transpose(1, 2, 0))).convert("L")
+        whole[row] = content[row] = square(image, (0.0, 0.0, float(image.width), float(image.height)), COARSE)
+        box = content_box(np.asarray(image))
+        if (box[2] - box[0], box[3] - box[1]) != image.size:
+            content[row] = square(image, box, COARSE)
+    return whole, content
+
+
+def judge(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Verdict:
+    """Compare two upright pictures (H, W, 4), RGBA, at the size of the smaller one, of at most 3 megapixels."""
+    a, b = canvases(first, second)
+    if min(a.grey.std(), b.grey.std()) < FLAT:
+        return NO_COPY
+    if first.shape == second.shape and np.array_equal(first, second):
+        return Verdict("re-encoded", "the same pixels")
+    best, best_share = NO_COPY, 1.0
+    for overlay in _candidates(a, b):
+        verdict, share = _under(a, b.turned(overlay.turn), overlay)
+        if verdict.kind in ("re-encoded", "edited"):
+            is_resized = verdict.kind == "re-encoded" and first.shape != second.shape
+            return replace(verdict, note="resized") if is_resized else verdict
+        if share < best_share:
+            best, best_share = verdict, share
+        if best_share < CLEAR:  # no other overlay would be better
+            break
+    return best
+
+
+def _candidates(a: Canvas, b: Canvas) -> Iterator[Overlay]:
+    """Overlays to try: whole pictures as they are, then those that were found."""
+    if _same_aspect(a, b, 0):
+        yield Overlay(0, _whole(a), _whole(b))
+    for overlay in overlays(a.grey, b.grey):
+        yield _snapped(overlay, a, b.turned(overlay.turn))
+
+
+def _whole(canvas: Canvas) -> Box:
+    height, width = canvas.grey.shape
+    return 0.0, 0.0, float(width), float(height)
+
+
+def _same_aspect(a: Canvas, b: Canvas, turn: int) -> bool:
+    (h, w), (k, v) = a.grey.shape, b.grey.shape[::-1] if turn % 2 else b.grey.shape
+    return bool(abs(w * k - h * v) <= 1.5 * max(w, h, k, v))
+
+
+def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Overlay:
+    """The overlay as it was fitted, or with edges moved onto frames that are near, or at whole pixels: what fits best."""
+    first, second = list(overlay.first), list(overlay.second)
+    frames = _whole(a), _whole(b)
+    for edge in range(4):
+        close = [
+            abs(box[edge] - frame[edge]) <= 1.5 + 0.01 * frame[2 + edge % 2]
+            for box, frame in zip((first, second), frames, strict=True)
+        ]
+        if all(close):
+            first[edge], second[edge] = frames[0][edge], frames[1][edge]
+    rounded = [[float(round(edge)) for edge in box] for box in (first, second)]
+    tries = [Overlay(overlay.turn, tuple(p), tuple(q)) for p, q in ((first, second), rounded)]  # type: ignore[arg-type]
+    return min((*tries, overlay), key=lambda way: _misfit(a, b, way))
+
+
+def _misfit(a: Canvas, b: Canvas, overlay: Overlay) -> float:
+    """Mean difference of an overlay; places that differ much count as any other change."""
+    grey = (
+        Canvas((np.repeat(a.grey[..., None], 3, 2),), a.scale),
+        Canvas((np.repeat(b.grey[..., None], 3, 2),), b.scale),
+    )
+    x, y = (values[0] for values in laid_together(*grey, overlay))
+    gain = float(np.clip(((x - x.mean()) * (y - y.mean())).mean() / (y.var() + 1), 0.3, 3))
+    return float(np.minimum(np.abs(x - x.mean() - gain * (y - y.mean())), 40).mean())
+
+
+def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
+    """The verdict under one overlay, and the share that differs; `b` is turned."""
+    if min(edge for box in (overlay.first, overlay.second) for edge in (box[2] - box[0], box[3] - box[1])) < 8:
+        return NO_COPY, 1.0
+    x, y = laid_together(a, b, overlay)
+    frame = frame_notes(a, b, overlay, is_photo(x) and is_photo(y))
+    if frame is None:
+        return NO_COPY, 1.0
+    inner = _inner(a, b, overlay)
+    notes = [note for note in (turn_note(overlay.turn), *frame) if note]
+    found, tone = _compared(x, y, inner)
+    notes += tone
+    if found.evidence < EVIDENCE or found.grain < MIN_GRAIN:
+        return NO_COPY, 1.0
+    if found.agrees:
+        return (Verdict("edited", ", ".join(notes)) if notes else Verdict("re-encoded", "re-encoded")), 0.0
+    if found.share > ALMOST:
+        return NO_COPY, found.share
+    region = _in_first(found, a, overlay)
+    text = lettering(x, y, found) if len(x) == 3 else ""
+    if text:
+        return Verdict("edited", ", ".join([*notes, text]), region), 0.0
+    return Verdict("almost", ", ".join([*notes, "differs here"]), region), found.share
+
+
+def _inner(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[bool, bool, bool, bool]:
+    """Which edges of the shared part are not edges of both pictures."""
+    pairs = ((overlay.first, _whole(a)), (overlay.second, _whole(b)))
+    left, top, right, bottom = (any(abs(box[k] - frame[k]) > 0.5 for box, frame in pairs) for k in range(4))
+    return left, top, right, bottom
+
+
+def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tuple[Differences, list[str]]:
+    """Differences as they are, or of grey versions, or after a slight change of colour; and the name of the change."""
+    plain = differences(x, y, inner)
+    if plain.agrees or plain.grain < MIN_GRAIN:
+        return plain, []
+    greys = is_grey(x), is_grey(y)
+    notes: list[str] = []
+    if greys[0] != greys[1] and colours(y if greys[0] else x) >= MIN_COLOURS:
+        notes = ["coloured" if greys[0] else "grey"]
+        ways = [(grey, y) for grey in grey_versions(x)] if greys[1] else [(x, grey) for grey in grey_versions(y)]
+        x, y = min(ways, key=lambda way: float(np.minimum(np.abs(way[0][0] - way[1][0]), 40).mean()))
+        found = differences(x, y, inner)
+        if found.agrees:
+            return found, notes
+        plain = found if found.share < plain.share else plain
+    if not _is_all_over(x, y) or min(colours(x), colours(y)) < MIN_COLOURS:
+        return plain, notes
+    there, back = fitted_tone(x, y), fitted_tone(y, x)
+    tries = [(there(x), y, there.note(x), there), (x, back(y), _opposite(back.note(y)), back)]
+    tries.sort(key=lambda way: float(np.minimum(np.abs(way[0] - way[1]), 40).mean()))
+    best, best_name = plain, ""
+    for p, q, name, tone in tries:
+        toned = differences(p, q, inner) if tone.is_slight else plain
+        if toned.agrees or toned.share < min(best.share, 0.5 * plain.share):
+            best, best_name = toned, name
+        if toned.agrees:
+            break
+    return best, [*notes, *filter(None, [best_name])]
+
+
+def _is_all_over(x: Floats, y: Floats) -> bool:
+    """Whether a tenth of all pixels differ, as after a change of colour."""
+    step = max(1, x[0].size // 50_000)
+    difference = np.abs(x.reshape(len(x), -1)[:, ::step] - y.reshape(len(y), -1)[:, ::step]).max(0)
+    return bool((difference >= 3).mean() > 0.1)
+
+
+def _opposite(note: str) -> str:
+    return {"brighter": "darker", "darker": "brighter"}.get(note, note)
+
+
+def _in_first(found: Differences, a: Canvas, overlay: Overlay) -> tuple[float, float, float, float]:
+    """The region of the shared part, as shares of the first picture."""
+    height, width = a.grey.shape
+    left, top, right, bottom = overlay.first
+    x, y, w, h = found.region()
+    across, down = (right - left) / width, (bottom - top) / height
+    return left / width + x * across, top / height + y * down, w * across, h * down

@@ -16,23 +16,27 @@ class Facts:
         path: its id in the collection. id: in the index; 0 without an index.
         file: absolute path of its file as the system knows it; empty inside a container.
         inode: device and number of the file, which two names of one file share; None inside a container.
-        is_link: whether the file is a symbolic link.
+        names: how many names the file has on its disk (hard links).
+        is_link: whether the path leads over a symbolic link, of the file or of a folder. target: the path of the file itself.
         hash: of its bytes. code: (M,) uint8; None without an index.
-        camera: maker and model of the EXIF data. taken: when, as EXIF has it, with fractions of a second; empty if unknown.
         is_reference: whether it belongs to the collection that new pictures are compared with, which is always kept.
     """
 
     path: str
     size: int
     mtime_ns: int
-    width: int
-    height: int
-    hash: bytes
+    width: int = 0
+    height: int = 0
+    hash: bytes = b""
     id: int = 0
     file: str = ""
     inode: tuple[int, int] | None = None
+    names: int = 1
     is_link: bool = False
+    target: str = ""
     code: NDArray[np.uint8] | None = None
-    camera: str = ""
-    taken: str = ""
     is_reference: bool = False
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height

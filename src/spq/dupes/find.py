@@ -1,45 +1,65 @@
 """Find pictures that are the same or similar, in groups by how certain that is. Nothing is deleted.
 
 identical   the same bytes
-re-encoded  the same picture in other bytes: re-encoded or resized; confirmed on pixels
-edited      a mirrored, slightly cropped, brightened or darkened copy; confirmed on pixels
-similar     near by code, not confirmed
+re-encoded  the same picture in other bytes: re-encoded or resized; confirmed at full size
+edited      a copy that was turned, mirrored, cropped, framed, written on or made grey; confirmed at full size
+almost      the same but for one place, which is shown; not a copy
+burst       taken by one camera within seconds; not a copy
+similar     near by code, not confirmed; only with an index
 
-Every member is compared with the picture that is kept. So a chain of small changes, such as the pictures of a film, does not
-become one group. Each kind looks only at pictures that the kinds before it keep, so no picture is superfluous twice.
+Every copy is compared with the picture that is kept. So a chain of small changes, such as the pictures of a film, does not
+become one group. No picture is superfluous twice, and only confirmed copies are superfluous.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spq.data.image_set import ImageSet
-from spq.dupes.candidates import (
-    BY_CODE,
-    Neighbours,
-    candidate_pairs,
-    code_neighbours,
-    decode_thumbs,
-)
-from spq.dupes.confirm import Confirmed, confirm
-from spq.dupes.groups import Group, Grouping, Member, Pairs, Rows
-from spq.dupes.pixels import signatures
+from spq.data.several import Concatenated
+from spq.dupes.candidates import BY_CODE, Candidates, Neighbours, candidate_pairs, code_neighbours
+from spq.dupes.confirm import plausible
+from spq.dupes.copies import Copies, burst_groups
+from spq.dupes.exif import Shot, read_shot
+from spq.dupes.facts import Facts
+from spq.dupes.groups import CONFIRMED, KINDS, SPARE, Group, Grouping, Member, Tie
+from spq.dupes.keep import Preference
+from spq.dupes.links import freed_bytes
+from spq.dupes.matching import Matching, Pair
+from spq.dupes.present import Present, Read, Unjudged, first_of_each, present, read_thumbs
 from spq.dupes.threshold import CodedPictures, Threshold, calibrate, within
-from spq.errors import ImageError
+from spq.errors import DataError
 from spq.index.image_index import ImageIndex
-from spq.index.items import Item
 
-__all__ = ["KINDS", "Group", "Member", "Report", "find_duplicates"]
-KINDS = ("identical", "re-encoded", "edited", "similar")
-Floats = NDArray[np.float32]
-Unjudged = list[tuple[str, str]]  # (path, reason)
+__all__ = ["CONFIRMED", "KINDS", "Group", "Member", "Options", "Report", "find_duplicates"]
+Rows = NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
 READING = "reading pictures"
+NEARNESS = ((0, 2), (2, 6), (6, 2**62))  # the nearest candidates first: after them, few pictures are left to compare
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to look for, and what to keep.
+
+    Attributes:
+        threshold: code distance up to which pictures are similar; by default calibrated on altered copies of the collection.
+        recall: share of these copies that the calibrated threshold finds. seed: of the sample of pictures and their copies.
+        preference: which picture of a group to keep. apart: pairs of hashes, in hexadecimal digits, that are no duplicates.
+        reference: another collection, and its index if it has one. Then each picture is only compared with those.
+    """
+
+    threshold: float | None = None
+    recall: float = 0.9
+    seed: int = 0
+    preference: Preference = field(default_factory=Preference)
+    apart: frozenset[frozenset[str]] = frozenset()
+    reference: tuple[ImageIndex | None, ImageSet] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +67,10 @@ class Report:
     """The result of a search for copies.
 
     Attributes:
-        threshold: None for fewer than two pictures.
+        threshold: None without an index, or for fewer than two pictures.
         left_out: (path, reason) of pictures that could not be judged.
         crowded: pictures with more than BY_CODE others within the threshold. Only the nearest were compared.
+        freed: bytes that the disk would get back without the superfluous copies.
     """
 
     pictures: int
@@ -57,121 +78,193 @@ class Report:
     threshold: Threshold | None
     left_out: Unjudged
     crowded: int = 0
+    freed: int = 0
 
 
 def find_duplicates(
-    index: ImageIndex,
+    index: ImageIndex | None,
     images: ImageSet,
-    *,
-    threshold: float | None = None,
-    recall: float = 0.9,
-    seed: int = 0,
+    options: Options | None = None,
     progress: Progress = lambda *_: None,
 ) -> Report:
-    """Find the copies among the pictures of an index. Missing, unreadable or changed pictures are left out and named.
+    """Find the copies in a collection. Missing, unreadable or changed pictures are left out and named.
 
     Args:
-        images: the collection that was indexed; each picture of distinct bytes is decoded once.
-        threshold: code distance up to which pictures are similar; by default calibrated on altered copies of the collection.
-        recall: share of these copies that the calibrated threshold finds.
-        seed: of the sample of pictures and their copies.
+        index: of the collection, if there is one; it adds pictures that are similar by code.
+        images: the collection; each picture of distinct bytes is decoded once for its thumb.
         progress: called with (what, done, total): pictures read, compared and so on.
     """
-    items, positions, left_out = _present(index, images)
-    grouping = Grouping(items)
-    grouping.join("identical", _same_bytes(items), lambda pairs: ["the same bytes"] * len(pairs))
-    pictures, failures = _load(index, images, grouping, positions, progress)
-    _join_copies(grouping, pictures, progress)
-    different = np.flatnonzero(grouping.leader[pictures.rows] == pictures.rows)
-    pairs, distances, nearest = _pairs_among(different, pictures.neighbours)
-    coded = CodedPictures(images, positions[pictures.rows[different]], pictures.codes[different], nearest)
-    calibrating = partial(progress, "calibrating on altered copies")
-    limit = calibrate(index.model, coded, threshold=threshold, recall=recall, seed=seed, progress=calibrating)
-    if limit:
-        is_near = within(distances, limit.distance)
-        grouping.gather("similar", pictures.rows[pairs[is_near]], distances[is_near])
-    crowded = _crowded(pictures.neighbours, different, limit)
-    return Report(len(items), grouping.groups, limit, left_out + failures, crowded)
+    options = options or Options()
+    everything, here = _gathered(index, images, options)
+    read = read_thumbs(everything, here.positions, first_of_each(here.facts), partial(progress, READING))
+    facts, readable = _completed(here.facts, read)
+    grouping = Grouping(facts, options.preference)
+    stands_for = grouping.join_identical(readable, {bytes.fromhex(*pair) for pair in options.apart if len(pair) == 1})
+    distinct = _Distinct(*_of_kept(read, stands_for), index, facts)
+    _join_copies(grouping, distinct, _matching(everything, here, facts, options, progress), progress)
+    limit, crowded = None, 0
+    if index is not None and options.reference is None:
+        limit, crowded = _add_similar(grouping, distinct, (index, images, here.positions), options, progress)
+    failures = [(facts[row].path, reason) for row, reason in read.failures]
+    superfluous = {m.file or m.path for g in grouping.groups for m in g.others if m.keep == SPARE}
+    spare, rest = _split(facts, superfluous)
+    pictures = sum(not facts[row].is_reference for row in readable)
+    freed = freed_bytes(rest, spare)
+    return Report(pictures, grouping.sorted_groups(), limit, here.left_out + failures, crowded, freed)
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    """Readable pictures of different bytes.
+class _Distinct:
+    """Pictures of different bytes: rows (n,) of the facts, thumbs (n, 3, 64, 64), and neighbours by code, if there are codes."""
 
-    Attributes:
-        rows: (n,) of the items. thumbs: (n, 3, 64, 64). signatures: (n, 64). codes: (n, M). neighbours: by code.
-    """
+    def __init__(self, rows: Rows, thumbs: NDArray[np.uint8], index: ImageIndex | None, facts: list[Facts]) -> None:
+        self.rows, self.thumbs, self.index = rows, thumbs, index
+        self.codes: NDArray[np.uint8] | None = None
+        self.neighbours: Neighbours | None = None
+        found = [facts[row].code for row in rows.tolist()]
+        if index is not None and all(code is not None for code in found):
+            self.codes = np.array(found, np.uint8).reshape(-1, index.store.manifest.num_codebooks)
 
-    rows: Rows
-    thumbs: NDArray[np.uint8]
-    signatures: Floats
-    codes: NDArray[np.uint8]
-    neighbours: Neighbours
-
-
-def _present(index: ImageIndex, images: ImageSet) -> tuple[list[Item], Rows, Unjudged]:
-    """Items whose file has not changed since it was encoded, their positions, and the others with the reason."""
-    place = {path: position for position, path in enumerate(images.ids)}
-    items, positions = [], []
-    left_out = index.store.unreadable()
-    for item in index.store.items():
-        try:
-            if item.path not in place:
-                raise ImageError("it is missing; update the index")
-            if images.stat(place[item.path]) != (item.size, item.mtime_ns):
-                raise ImageError("it has changed since it was indexed; update the index")
-        except ImageError as error:
-            left_out.append((item.path, str(error)))
-            continue
-        items.append(item)
-        positions.append(place[item.path])
-    return items, np.array(positions, np.int64), left_out
+    def look_up(self, progress: Progress) -> None:
+        if self.index is not None and self.codes is not None:
+            distance, comparing = self.index.store.manifest.distance, partial(progress, "comparing codes")
+            self.neighbours = code_neighbours(self.codes, self.index.codebooks, distance, comparing)
 
 
-def _same_bytes(items: list[Item]) -> Pairs:
-    first: dict[bytes, int] = {}
-    pairs = [(first.setdefault(item.hash, row), row) for row, item in enumerate(items) if item.hash]
-    return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
+def _gathered(index: ImageIndex | None, images: ImageSet, options: Options) -> tuple[ImageSet, Present]:
+    """The pictures to compare: those of the collection, and those of the reference, which has none of the collection's files."""
+    here = present(index, images)
+    if options.reference is None:
+        return images, here
+    there = present(*options.reference)
+    own = {facts.inode for facts in here.facts if facts.inode}
+    kept = [n for n, facts in enumerate(there.facts) if facts.inode not in own]
+    if not kept and there.facts:
+        raise DataError(
+            f"{options.reference[1].name} has no picture beside those of {images.name}; give another collection"
+        )
+    facts = here.facts + [replace(there.facts[n], is_reference=True) for n in kept]
+    positions = np.concatenate([here.positions, there.positions[kept] + len(images)])
+    both = Concatenated([images, options.reference[1]], images.name, images.ids + options.reference[1].ids, None, [])
+    return both, Present(facts, positions, here.left_out + there.left_out)
 
 
-def _load(
-    index: ImageIndex,
-    images: ImageSet,
+def _completed(facts: list[Facts], read: Read) -> tuple[list[Facts], list[int]]:
+    """All facts, with the hash and size of what was read, and the rows of the pictures that are readable."""
+    found: dict[object, tuple[bytes, tuple[int, int]]] = {}
+    for row, digest, size in zip(read.rows.tolist(), read.hashes, read.sizes, strict=True):
+        found[facts[row].hash or facts[row].inode or row] = digest, size
+    completed, readable = [], []
+    for row, each in enumerate(facts):
+        digest, (width, height) = found.get(each.hash or each.inode or row, (b"", (0, 0)))
+        readable += [row] * bool(digest)
+        completed.append(replace(each, hash=digest, width=width, height=height) if digest else each)
+    return completed, readable
+
+
+def _of_kept(read: Read, stands_for: dict[bytes, int]) -> tuple[Rows, NDArray[np.uint8]]:
+    """The rows that stand for each hash that was read, and their thumbs."""
+    first = {digest: n for n, digest in reversed(list(enumerate(read.hashes)))}
+    places = np.array(sorted(first.values()), np.int64)
+    rows = np.array([stands_for[read.hashes[n]] for n in places.tolist()], np.int64)
+    return rows, read.thumbs if len(places) == len(read.thumbs) else read.thumbs[places]
+
+
+def _matching(images: ImageSet, here: Present, facts: list[Facts], options: Options, progress: Progress) -> Matching:
+    apart = options.apart
+
+    def is_apart(a: int, b: int) -> bool:
+        return bool(apart) and frozenset((facts[a].hash.hex(), facts[b].hash.hex())) in apart
+
+    return Matching(images, here.positions, is_apart, partial(progress, "comparing at full size"))
+
+
+def _join_copies(grouping: Grouping, distinct: _Distinct, matching: Matching, progress: Progress) -> None:
+    """Group re-encoded and edited copies, and what is almost a copy or of one burst."""
+    distinct.look_up(progress)
+    found = candidate_pairs(distinct.thumbs, distinct.neighbours, partial(progress, "comparing thumbs"))
+    found = _across(found, grouping, distinct.rows)
+    shots: dict[int, Shot] = {}
+
+    def shot_of(row: int) -> Shot:
+        if row not in shots:
+            shots[row] = read_shot(matching.images, int(matching.positions[row]))
+        return shots[row]
+
+    copies = Copies(grouping, matching, shot_of)
+    likely = found.chosen(plausible(distinct.thumbs, found.pairs))
+    matching.total = len(distinct.rows)
+    for first, end in NEARNESS:
+        some = likely.pairs[(likely.place >= first) & (likely.place < end)]
+        copies.join(distinct.rows[some])
+    copies.finish()
+    if not any(facts.is_reference for facts in grouping.facts):
+        _add_looks(copies, distinct.rows[found.pairs[found.is_alike]], progress)
+
+
+def _across(found: Candidates, grouping: Grouping, rows: Rows) -> Candidates:
+    """Only pairs of a picture and one of the reference, if there is a reference."""
+    is_reference = np.array([grouping.facts[row].is_reference for row in rows.tolist()], bool)
+    if not is_reference.any():
+        return found
+    across = is_reference[found.pairs[:, 0]] != is_reference[found.pairs[:, 1]]
+    return found.chosen(across)
+
+
+def _add_looks(copies: Copies, alike: NDArray[np.int64], progress: Progress) -> None:
+    """Add the groups of bursts, and of pictures that are almost the same."""
+    grouping, bursts, almost = copies.grouping, list[Pair](), dict[Pair, Tie]()
+    for pair, tie in copies.looks.items():
+        if grouping.is_kept(pair[0]) and grouping.is_kept(pair[1]):
+            bursts += [pair] * (tie.kind == "burst")
+            almost |= {pair: tie} if tie.kind == "almost" else {}
+    for n, (a, b) in enumerate(alike.tolist()):
+        progress("reading dates", n + 1, len(alike))
+        if grouping.is_kept(a) and grouping.is_kept(b) and copies.shot_of(a).is_near(copies.shot_of(b)):
+            bursts.append((a, b))
+    shots = {row: copies.shot_of(row) for pair in bursts for row in pair}
+    in_burst: dict[int, int] = {}
+    for number, (first, *others) in enumerate(burst_groups(shots, bursts)):
+        grouping.look(first, {row: Tie("burst", _after(shots[first], shots[row])) for row in others})
+        in_burst |= dict.fromkeys((first, *others), number)
+    almost = {(a, b): tie for (a, b), tie in almost.items() if in_burst.get(a, -1) != in_burst.get(b, -2)}
+    grouping.gather(almost, list(almost.values()))
+
+
+def _after(first: Shot, other: Shot) -> str:
+    return f"taken {(other.seconds or 0) - (first.seconds or 0):.3g} s after the first"
+
+
+def _add_similar(
     grouping: Grouping,
-    positions: Rows,
+    distinct: _Distinct,
+    source: tuple[ImageIndex, ImageSet, Rows],
+    options: Options,
     progress: Progress,
-) -> tuple[_Pictures, Unjudged]:
-    """The pictures that are kept so far, decoded, and the unreadable ones with the reason."""
-    manifest, items, distinct = index.store.manifest, grouping.items, grouping.kept()
-    thumbs, readable, failures = decode_thumbs(images, positions[distinct], partial(progress, READING))
-    rows = distinct[readable]
-    codes = np.array([items[row].code for row in rows.tolist()], np.uint8).reshape(-1, manifest.num_codebooks)
-    neighbours = code_neighbours(codes, index.codebooks, manifest.distance, partial(progress, "comparing codes"))
-    pictures = _Pictures(rows, thumbs, signatures(thumbs), codes, neighbours)
-    return pictures, [(items[distinct[n]].path, reason) for n, reason in failures]
+) -> tuple[Threshold | None, int]:
+    """Group pictures that are near by code and in no other group together. Return the threshold, and how many are crowded."""
+    index, images, positions = source
+    if distinct.neighbours is None or distinct.codes is None:
+        return None, 0
+    different = np.array([n for n, row in enumerate(distinct.rows.tolist()) if grouping.is_kept(row)], np.int64)
+    pairs, distances, nearest = _pairs_among(different, distinct.neighbours)
+    coded = CodedPictures(images, positions[distinct.rows[different]], distinct.codes[different], nearest)
+    given = {"threshold": options.threshold, "recall": options.recall, "seed": options.seed}
+    limit = calibrate(index.model, coded, **given, progress=partial(progress, "calibrating on altered copies"))  # type: ignore[arg-type]
+    if not limit:
+        return None, 0
+    known = {frozenset((m.path, group.keep.path)) for group in grouping.groups for m in group.others}
+    near = within(distances, limit.distance)
+    found = {
+        (a, b): Tie("similar", "similar", float(distance))
+        for (a, b), distance in zip(distinct.rows[pairs[near]].tolist(), distances[near].tolist(), strict=True)
+        if frozenset((grouping.facts[a].path, grouping.facts[b].path)) not in known
+        and frozenset((grouping.facts[a].hash.hex(), grouping.facts[b].hash.hex())) not in options.apart
+    }
+    grouping.gather(found, list(found.values()))
+    return limit, _crowded(distinct.neighbours, different, limit)
 
 
-def _join_copies(grouping: Grouping, pictures: _Pictures, progress: Progress) -> None:
-    """Group re-encoded and edited copies, both confirmed on pixels."""
-    rows, candidates = (
-        pictures.rows,
-        candidate_pairs(pictures.signatures, pictures.neighbours, partial(progress, "comparing thumbs")),
-    )
-    found = confirm(pictures.thumbs, pictures.signatures, candidates, partial(progress, "comparing pixels"))
-    is_edited = np.array([note != "" for note in found.notes], bool)
-    place = np.zeros(len(grouping.items), np.int64)
-    place[rows] = np.arange(len(rows))
-
-    def compare(pairs: Pairs) -> Confirmed:
-        return confirm(pictures.thumbs, pictures.signatures, np.sort(place[pairs], axis=1))
-
-    grouping.join(
-        "re-encoded", rows[candidates[found.is_same]], lambda pairs: _resized(grouping.items, pairs, compare(pairs))
-    )
-    grouping.join("edited", rows[candidates[is_edited]], lambda pairs: _edited(compare(pairs)))
-
-
-def _pairs_among(rows: Rows, neighbours: Neighbours) -> tuple[Pairs, Floats, Floats]:
+def _pairs_among(rows: Rows, neighbours: Neighbours) -> tuple[Rows, NDArray[np.float32], NDArray[np.float32]]:
     """Pairs of `rows` that are neighbours by code, each once, their distances, and the distance to the nearest (n,)."""
     is_row = np.zeros(len(neighbours.rows) + 1, bool)
     is_row[rows] = True
@@ -183,19 +276,16 @@ def _pairs_among(rows: Rows, neighbours: Neighbours) -> tuple[Pairs, Floats, Flo
     return pairs, distances.ravel()[is_pair][first], nearest
 
 
-def _crowded(neighbours: Neighbours, rows: Rows, limit: Threshold | None) -> int:
+def _crowded(neighbours: Neighbours, rows: Rows, limit: Threshold) -> int:
     """How many of `rows` have more neighbours within the threshold than were looked up."""
-    if not limit or len(neighbours.rows) <= BY_CODE:
+    if len(neighbours.rows) <= BY_CODE:
         return 0
     return int(within(neighbours.distances[rows, -1], limit.distance).sum())
 
 
-def _resized(items: list[Item], pairs: Pairs, found: Confirmed) -> list[str]:
-    """What the second of each pair is to the first; empty if they are not the same picture."""
-    sizes = [[(items[row].width, items[row].height) for row in pair] for pair in pairs.tolist()]
-    notes = ["re-encoded" if first == second else "resized" for first, second in sizes]
-    return [note if is_same else "" for note, is_same in zip(notes, found.is_same, strict=True)]
-
-
-def _edited(found: Confirmed) -> list[str]:
-    return [note or "the same picture" * bool(same) for note, same in zip(found.notes, found.is_same, strict=True)]
+def _split(facts: list[Facts], superfluous: set[str]) -> tuple[list[Facts], list[Facts]]:
+    """Facts of superfluous pictures, and of all others."""
+    spare, rest = list[Facts](), list[Facts]()
+    for each in facts:
+        (spare if not each.is_reference and (each.file or each.path) in superfluous else rest).append(each)
+    return spare, rest

@@ -1,21 +1,26 @@
-"""Groups of copies: which picture of a group to keep, and why."""
+"""Groups of copies: which picture of a group to keep, and what the others are to it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.index.items import Item
+from spq.dupes.facts import Facts
+from spq.dupes.keep import Preference, Seen
+from spq.dupes.links import note_of_link
 
 Rows = NDArray[np.int64]
 Pairs = NDArray[np.int64]  # (P, 2) rows
-Note = Callable[[int, int], tuple[str, float | None]]  # (row, kept row) -> what the row is to it, and their distance
-Compare = Callable[[Pairs], list[str]]  # pairs -> what the second is to the first; empty if it is not a copy
+Region = tuple[float, float, float, float]  # x, y, width, height, as shares of the picture
+
+KINDS = ("identical", "re-encoded", "edited", "almost", "burst", "similar")
+CONFIRMED = KINDS[:3]
+KEEP, SPARE, LINK, LOOK = "yes", "no", "link", "look"  # what to do with a picture
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,11 @@ class Member:
     """A picture of a group.
 
     Attributes:
-        note: what it is to the picture that is kept. distance: of their codes, if the kind is similar.
-        modified: ISO 8601, UTC.
+        note: what it is to the first picture of the group. distance: of their codes, if the kind is similar.
+        modified: ISO 8601, UTC. file: absolute path; empty inside a container.
+        keep: `yes`; `no` for a confirmed copy; `link` for another name of a file that is there once; `look` if nothing is
+            suggested.
+        region: of the first picture of the group, where the two differ most, if the kind is almost.
     """
 
     path: str
@@ -35,113 +43,142 @@ class Member:
     modified: str
     note: str = ""
     distance: float | None = None
+    file: str = ""
+    keep: str = LOOK
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that are copies of `keep`. why: what `keep` has over the others."""
+    """Pictures that are compared with the first of them, `keep`. It is to be kept if the kind is confirmed.
+
+    Attributes:
+        why: what `keep` has over the others; empty if nothing is suggested.
+    """
 
     kind: str
     keep: Member
     why: str
     others: list[Member]
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the others are copies: the same bytes, or compared at full size."""
+        return self.kind in CONFIRMED
+
+
+@dataclass(frozen=True)
+class Tie:
+    """What a row is to the row that it was compared with."""
+
+    kind: str
+    note: str
+    distance: float | None = None
+    region: Region | None = None
+
 
 class Grouping:
-    """Puts items into groups. A row leads itself until a better row makes it superfluous.
+    """Puts pictures into groups. A row leads itself until a better row makes it superfluous.
 
     Attributes:
         leader: (N,), the row that is kept instead of each row.
-        groups: found so far.
+        groups: found so far. rank: (N,), place of each row in the order in which rows are kept.
+        seen: what comparisons have shown of rows; `rank_again` takes it into account.
     """
 
-    def __init__(self, items: list[Item]) -> None:
-        self.items = items
-        self.leader = np.arange(len(items))
+    def __init__(self, facts: Sequence[Facts], preference: Preference | None = None) -> None:
+        self.facts, self.preference = facts, preference or Preference()
+        self.leader = np.arange(len(facts))
         self.groups: list[Group] = []
-        order = sorted(range(len(items)), key=lambda row: _preference(items[row]))
-        self._rank = np.empty(len(items), np.int64)
-        self._rank[order] = np.arange(len(items))
+        self.seen: dict[int, Seen] = {}
+        self._twins: dict[int, list[int]] = {}  # row -> superfluous rows of the same bytes
+        self.rank = np.empty(len(facts), np.int64)
+        self.rank_again()
 
-    def kept(self) -> Rows:
-        """Rows that no other row makes superfluous."""
-        return np.flatnonzero(self.leader == np.arange(len(self.items)))
+    def rank_again(self) -> None:
+        """Order all rows again, after more was seen of some."""
+        rows = range(len(self.facts))
+        orders = [self.order(row) for row in rows]
+        self.rank[sorted(rows, key=orders.__getitem__)] = np.arange(len(orders))
 
-    def join(self, kind: str, pairs: Pairs, compare: Compare) -> None:
-        """Make groups of connected rows: the best row with all its copies, then the best of the others, and so on.
+    def order(self, row: int) -> tuple[float | str, ...]:
+        """The row with the smallest value is kept."""
+        return self.preference.order(self.facts[row], self.seen.get(row))
 
-        Every member is compared with the row that is kept.
+    def is_kept(self, row: int) -> bool:
+        return bool(self.leader[row] == row)
+
+    def join_identical(self, rows: Sequence[int], apart: set[bytes]) -> dict[bytes, int]:
+        """Join rows of the same bytes. Return the row that stands for each hash.
+
+        Args:
+            apart: hashes of bytes whose copies the user wants to keep.
         """
-        members: dict[int, list[int]] = {}
-        notes: dict[int, str] = {}
-        remaining = [sorted(rows, key=self._rank.__getitem__) for rows in self._connected(pairs)]
-        while remaining := [rows for rows in remaining if len(rows) > 1]:
-            compared = [(keep, row) for keep, *others in remaining for row in others]
-            note_of = dict(zip(compared, compare(np.array(compared, np.int64)), strict=True))
-            for keep, *others in remaining:
-                if copies := [row for row in others if note_of[keep, row]]:
-                    members[keep] = copies
-                    notes |= {row: note_of[keep, row] for row in copies}
-            remaining = [[row for row in others if not note_of[keep, row]] for keep, *others in remaining]
-        self._add(kind, members, lambda row, _: (notes[row], None))
+        same: dict[bytes, list[int]] = defaultdict(list)
+        for row in sorted(rows, key=self.rank.__getitem__):
+            same[self.facts[row].hash].append(row)
+        has_reference = any(self.facts[row].is_reference for row in rows)
+        for digest, (first, *others) in same.items():
+            if has_reference:  # only a picture of the reference has copies, and none of them is of the reference
+                others = [row for row in others if self.facts[first].is_reference and not self.facts[row].is_reference]
+            if others and digest not in apart:
+                self.leader[others] = first
+                self._twins[first] = others
+        return {digest: members[0] for digest, members in same.items()}
 
-    def gather(self, kind: str, pairs: Pairs, distances: NDArray[np.float32]) -> None:
-        """Make groups of near rows: the best row takes all rows paired with it, then the best of the others, and so on."""
-        distance_to: dict[int, dict[int, float]] = defaultdict(dict)
-        for (a, b), distance in zip(pairs.tolist(), distances.tolist(), strict=True):
-            distance_to[a][b] = distance_to[b][a] = distance
+    def join(self, keep: int, ties: dict[int, Tie]) -> None:
+        """Make `keep` the leader of rows that are confirmed copies of it, and of those with the same bytes as such a row."""
+        ties = ties | {twin: tie for row, tie in ties.items() for twin in self._twins.pop(row, [])}
+        for kind in CONFIRMED:
+            rows = [row for row, tie in ties.items() if tie.kind == kind]
+            if not rows:
+                continue
+            self.leader[rows] = keep
+            rows.sort(key=lambda row: self.facts[row].path)
+            why = self.preference.why([self.order(row) for row in (keep, *rows)])
+            others = [self._copy(row, [keep, *rows], ties[row]) for row in rows]
+            self.groups.append(Group(kind, self._member(keep, keep=KEEP), why, others))
+
+    def gather(self, pairs: Iterable[tuple[int, int]], ties: Sequence[Tie]) -> None:
+        """Make groups of rows that may be worth a look: the best row takes all rows paired with it, then the best of the rest."""
+        tie_of: dict[int, dict[int, Tie]] = defaultdict(dict)
+        for (a, b), tie in zip(pairs, ties, strict=True):
+            tie_of[a][b] = tie_of[b][a] = tie
         taken: set[int] = set()
-        members: dict[int, list[int]] = {}
-        for row in sorted(distance_to, key=self._rank.__getitem__):
-            others = [other for other in distance_to[row] if other not in taken]
+        for row in sorted(tie_of, key=self.rank.__getitem__):
+            others = [other for other in tie_of[row] if other not in taken]
             if row not in taken and others:
-                members[row] = [other for _, other in sorted((distance_to[row][other], other) for other in others)]
                 taken.update(others, [row])
-        self._add(kind, members, lambda row, keep: ("similar", distance_to[keep][row]))
+                others.sort(key=lambda other, row=row: (tie_of[row][other].distance or 0, self.facts[other].path))  # type: ignore[misc]
+                self.look(row, {other: tie_of[row][other] for other in others})
 
-    def _connected(self, pairs: Pairs) -> list[list[int]]:
-        """The leaders of rows that pairs connect, directly or through others."""
-        parent = list(range(len(self.items)))
+    def look(self, first: int, ties: dict[int, Tie]) -> None:
+        """Make a group for which nothing is suggested."""
+        others = [self._member(row, tie) for row, tie in ties.items()]
+        self.groups.append(Group(next(iter(ties.values())).kind, self._member(first), "", others))
 
-        def root(row: int) -> int:
-            while parent[row] != row:
-                parent[row] = parent[parent[row]]
-                row = parent[row]
-            return row
+    def sorted_groups(self) -> list[Group]:
+        """All groups, by kind, then by the path of their first picture."""
+        for first in list(self._twins):
+            self.join(first, {row: Tie("identical", "the same bytes") for row in self._twins.pop(first)})
+        return sorted(self.groups, key=lambda group: (KINDS.index(group.kind), group.keep.path))
 
-        for a, b in self.leader[pairs].tolist():
-            parent[root(b)] = root(a)
-        connected = defaultdict(list)
-        for row in np.unique(self.leader[pairs]).tolist():
-            connected[root(row)].append(row)
-        return list(connected.values())
+    def _copy(self, row: int, group: list[int], tie: Tie) -> Member:
+        facts, others = self.facts[row], [self.facts[other] for other in group]
+        link = note_of_link(facts, others)
+        keep = LINK if link else SPARE
+        return self._member(row, Tie(tie.kind, link or tie.note), keep)
 
-    def _add(self, kind: str, members: dict[int, list[int]], note: Note) -> None:
-        for keep, others in sorted(members.items(), key=lambda group: self.items[group[0]].path):
-            self.leader[others] = keep
-            why = reason_to_keep([self.items[row] for row in [keep, *others]])
-            copies = [_member(self.items[row], *note(row, keep)) for row in others]
-            self.groups.append(Group(kind, _member(self.items[keep]), why, copies))
-
-
-def reason_to_keep(items: list[Item]) -> str:
-    """Why the first item is better than the second best one."""
-    first, second = _preference(items[0]), min(_preference(item) for item in items[1:])
-    reasons = (
-        "most pixels",
-        "largest file of the most pixels",
-        "oldest of equal files",
-        "shortest path",
-        "first by name",
-    )
-    return next(reason for reason, a, b in zip(reasons, first, second, strict=True) if a != b)
+    def _member(self, row: int, tie: Tie | None = None, keep: str = LOOK) -> Member:
+        facts, tie = self.facts[row], tie or Tie("", "")
+        return Member(
+            facts.path, facts.id, facts.width, facts.height, facts.size, _iso(facts.mtime_ns),
+            tie.note, tie.distance, facts.file, keep, tie.region,
+        )  # fmt: skip
 
 
-def _preference(item: Item) -> tuple[int, int, int, int, str]:
-    """The item with the smallest value is kept."""
-    return -item.width * item.height, -item.size, item.mtime_ns, len(item.path), item.path
-
-
-def _member(item: Item, note: str = "", distance: float | None = None) -> Member:
-    modified = datetime.fromtimestamp(item.mtime_ns // 10**9, UTC).isoformat().replace("+00:00", "Z")
-    return Member(item.path, item.id, item.width, item.height, item.size, modified, note, distance)
+def _iso(time_ns: int) -> str:
+    try:
+        return datetime.fromtimestamp(time_ns // 10**9, UTC).isoformat().replace("+00:00", "Z")
+    except (OverflowError, OSError, ValueError):  # a wrong clock
+        return ""

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from spq.common.text import printable
+from spq.common.text import encodable
 from spq.dupes.find import Member, Report
 from spq.index.store import Item, Store
 
@@ -33,7 +33,7 @@ def facts(item: Item) -> Facts:
     """Return an item as the API describes it."""
     return {
         "id": item.id,
-        "path": printable(item.path),
+        "path": encodable(item.path),
         "label": label(item),
         "width": item.width,
         "height": item.height,
@@ -75,7 +75,8 @@ def report_json(report: Report, generation: int, items: dict[int, Item]) -> dict
                 "keep": group.keep.id,
                 "why": group.why,
                 "ids": [member.id for member in members],
-                "reasons": ["keep: " + group.why, *(member.note for member in group.others)],
+                "confirmed": group.is_confirmed,
+                "reasons": [f"keep: {group.why}" * group.is_confirmed, *(member.note for member in group.others)],
                 "items": [_member_facts(member, items.get(member.id)) for member in members],
             }
         )
@@ -91,7 +92,7 @@ def report_json(report: Report, generation: int, items: dict[int, Item]) -> dict
 def _member_facts(member: Member, item: Item | None) -> dict[str, Any]:
     return {
         "id": member.id,
-        "path": printable(member.path),
+        "path": encodable(member.path),
         "label": label(item) if item else None,
         "width": member.width,
         "height": member.height,
@@ -99,4 +100,6 @@ def _member_facts(member: Member, item: Item | None) -> dict[str, Any]:
         "time": member.modified,
         "note": member.note,
         "distance": member.distance,
+        "keep": member.keep,
+        "region": member.region,
     }

@@ -7,7 +7,7 @@ import { Listed } from "./pages.js";
 import { showMessage } from "./results.js";
 import { address, newSearch, state } from "./state.js";
 
-const KINDS = { identical: "Identical files", "re-encoded": "Re-encoded or resized", edited: "Edited", similar: "Only similar" };
+const KINDS = { identical: "Identical files", "re-encoded": "Re-encoded or resized", edited: "Edited", almost: "Almost the same", burst: "Taken within seconds", similar: "Only similar" };
 const SHOWN = 24; // pictures of one group
 const AGAIN = 1000; // ms between two requests for a report that is not ready
 
@@ -72,9 +72,10 @@ export class Copies {
       ...Object.entries(KINDS).filter(([name]) => counts[name]).map(([name, label]) => tab(name, label, counts[name])),
     );
     const shown = kind ? groups.filter((group) => group.kind === kind) : groups;
-    const spare = groups.reduce((sum, group) => sum + (group.kind === "similar" ? 0 : group.ids.length - 1), 0);
+    const spare = groups.reduce((sum, group) => sum + (group.confirmed ? group.items.filter((item) => item.keep === "no").length : 0), 0);
     const notes = [
       groups.length ? `${spare ? count(spare, "picture") : "None"} of ${number(pictures)} could be deleted. spq deletes nothing.` : "",
+      counts.almost ? "Almost the same: look at the marked place." : "",
       counts.similar ? "The last kind holds different pictures that look alike to the model." : "",
       threshold && counts.similar ? `This is also true for ${(100 * threshold.false_matches).toPrecision(2)}% of random pairs.` : "",
       stale ? "The collection has changed since. The server is making a new report." : "",
@@ -90,9 +91,9 @@ export class Copies {
     const left = group.items.length - SHOWN;
     cell.dataset.kind = group.kind;
     cell.replaceChildren(
-      el("header", {}, el("h3", { text: KINDS[group.kind] }), el("p", { text: group.kind === "similar" ? count(group.ids.length, "picture") : `keep the first: ${group.why}` })),
+      el("header", {}, el("h3", { text: KINDS[group.kind] }), el("p", { text: group.confirmed ? `keep the first: ${group.why}` : count(group.ids.length, "picture") })),
       el("div", { class: "members" },
-        group.items.slice(0, SHOWN).map((item, n) => this.member(item, n === 0 && group.kind !== "similar")),
+        group.items.slice(0, SHOWN).map((item, n) => this.member(item, n === 0 && group.confirmed)),
         left > 0 ? el("a", { class: "rest", href: address(newSearch({ like: [group.keep] })), text: `${number(left)} more` }) : null));
   }
 

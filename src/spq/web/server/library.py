@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spq.common.text import printable
+from spq.common.text import encodable
 from spq.data.decode import load_image
 from spq.index.answers import Found
 from spq.index.explain import explain
@@ -226,7 +226,7 @@ class Library:
             "rank": rank,
             "id": item.id,
             "distance": distance,
-            "path": printable(item.path),
+            "path": encodable(item.path),
             "label": label(item),
             "width": item.width,
             "height": item.height,

@@ -205,10 +205,12 @@ class Computing(BaseModel):
 
 
 class DuplicateGroup(BaseModel):
-    """Pictures that are copies of each other. keep: the one to keep, and why; ids: all of them, that one first;
-    reasons: what each of `ids` is to it; items: the same pictures as items."""
+    """Pictures that belong together. confirmed: whether they are copies; else nothing should be deleted. keep: the one to keep,
+    and why, or the one that the others are compared with; ids: all of them, that one first; reasons: what each of `ids` is to it;
+    items: the same pictures as items."""
 
-    kind: Literal["identical", "re-encoded", "edited", "similar"]
+    kind: Literal["identical", "re-encoded", "edited", "almost", "burst", "similar"]
+    confirmed: bool
     keep: int
     why: str
     ids: list[int]

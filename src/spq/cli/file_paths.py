@@ -1,0 +1,72 @@
+"""Paths of pictures for other programs: absolute, and with their real bytes."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+from spq.common.files import expanded
+from spq.common.text import encodable
+from spq.data.folder import file_of
+from spq.data.open import open_images
+from spq.data.several import prefixes
+from spq.data.source import Source
+from spq.errors import DataError
+
+
+def file_fields(file: str) -> dict[str, str]:
+    """An absolute path as fields of JSON and CSV; none for a picture inside a container.
+
+    A name that is not UTF-8 has `?` for each odd byte, and all of its bytes in base64 in `file_bytes`.
+
+    >>> file_fields("/photos/a.jpg")
+    {'file': '/photos/a.jpg'}
+    >>> file_fields("/caf\\udce9.jpg")
+    {'file': '/caf?.jpg', 'file_bytes': 'L2NhZukuanBn'}
+    """
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        return {"file": encodable(file), "file_bytes": base64.b64encode(os.fsencode(file)).decode()}
+    return {"file": file} if file else {}
+
+
+def print_paths(files: Iterable[str], with_nul: bool) -> None:
+    """Write paths to stdout as the system knows them, byte by byte: one on a line, or each with a zero byte after it."""
+    sys.stdout.flush()
+    for file in files:
+        sys.stdout.buffer.write(os.fsencode(file) + (b"\0" if with_nul else b"\n"))
+    sys.stdout.buffer.flush()
+
+
+def file_finder(origin: Source) -> Callable[[str], str]:
+    """Return a function from the id of a picture to its absolute path; empty inside a container, or if it is gone.
+
+    A collection is listed only if a path cannot be told from the id.
+    """
+    names = origin.names
+    roots = dict(zip((f"{p}/" for p in prefixes(names)) if len(names) > 1 else [""], map(expanded, names), strict=True))
+    listed: dict[str, str] = {}
+
+    def find(id_: str) -> str:
+        prefix = next((prefix for prefix in roots if id_.startswith(prefix)), None)
+        found = None if prefix is None else file_of(roots[prefix], id_.removeprefix(prefix))
+        if found:
+            return os.fspath(found.absolute())
+        if not listed:
+            listed.update(_listed(origin))
+        return listed.get(id_, "")
+
+    return find
+
+
+def _listed(origin: Source) -> dict[str, str]:
+    """id -> absolute path of all pictures."""
+    try:
+        images = open_images(origin)
+    except DataError:  # it is not mounted
+        return {"": ""}
+    paths = ((id_, images.path(position)) for position, id_ in enumerate(images.ids))
+    return {"": "", **{id_: os.fspath(path) for id_, path in paths if path}}

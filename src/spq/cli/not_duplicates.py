@@ -1,0 +1,83 @@
+"""`spq dupes --ignore`: remember that two pictures are no duplicates, list what is remembered, and forget it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from spq.cli.describe import counted
+from spq.cli.output import note
+from spq.common.files import lasting_cache
+from spq.common.text import printable
+from spq.data.image_set import ImageSet
+from spq.dupes.ignored import NAME, Ignored, read_ignored, write_ignored
+from spq.errors import ConfigError, DataError
+from spq.model.feature_store import hash_of
+
+
+def file_for(index: Path | None) -> Path | None:
+    """Where pairs are remembered: in the index, or in the user's cache folder; None if the user has none."""
+    if index:
+        return index / NAME
+    cache = lasting_cache()
+    return cache / NAME if cache else None
+
+
+def remember(file: Path | None, images: ImageSet, paths: tuple[str, str]) -> None:
+    """Remember that two pictures are no duplicates."""
+    pair = _pair(images, paths)
+    if file is None:
+        raise ConfigError(
+            "--ignore cannot be kept, as this user has no home; set SPQ_CACHE to a folder, or use an index"
+        )
+    known = read_ignored(file)
+    if pair.key not in {each.key for each in known}:
+        _write(file, [*known, pair])
+    note(f"{' and '.join(map(printable, paths))} are no longer reported as duplicates")
+
+
+def forget(file: Path | None, images: ImageSet, paths: tuple[str, str]) -> None:
+    """Report a pair again."""
+    pair, known = _pair(images, paths), read_ignored(file)
+    left = [each for each in known if each.key != pair.key]
+    if file is None or len(left) == len(known):
+        raise ConfigError(f"--forget {paths[0]} {paths[1]} is not an ignored pair; --ignored lists them")
+    _write(file, left)
+    note(f"{' and '.join(map(printable, paths))} are reported again")
+
+
+def show(file: Path | None, as_json: bool) -> None:
+    """Print the remembered pairs."""
+    known = read_ignored(file)
+    if as_json:
+        print(json.dumps({"ignored": [list(each.paths) for each in known]}))
+        return
+    for each in known:
+        print("  ".join(map(printable, each.paths)))
+    note(f"{counted(len(known), 'pair')} ignored")
+
+
+def _write(file: Path, pairs: list[Ignored]) -> None:
+    try:
+        write_ignored(file, pairs)
+    except OSError as error:
+        raise ConfigError(
+            f"--ignore cannot be kept in {file.parent}: {error.strerror}; set SPQ_CACHE to a folder"
+        ) from None
+
+
+def _pair(images: ImageSet, paths: tuple[str, str]) -> Ignored:
+    a, b = (hash_of(images.read(_position(images, path))).hex() for path in paths)
+    return Ignored((a, b), paths)
+
+
+def _position(images: ImageSet, path: str) -> int:
+    """The position of a picture, by its path in the collection or by that of its file."""
+    if path in images.ids:
+        return images.ids.index(path)
+    wanted = Path(path).absolute()
+    found = (position for position in range(len(images)) if images.path(position) == wanted)
+    position = next(found, None)
+    if position is None:
+        raise DataError(f"{images.name} has no picture {path}; give its path as spq dupes prints it")
+    return position

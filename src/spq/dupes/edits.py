@@ -1,0 +1,146 @@
+"""Name the edit that makes one picture from another: grey, brighter, other colours, other frame, turned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.dupes.canvas import Canvas
+from spq.dupes.overlay import UNIFORM, Box, Overlay
+
+Floats = NDArray[np.float32]
+
+GREY = 10.0  # difference of the channels of nearly all pixels of a grey picture
+MIN_COLOURS = (
+    7  # colours that a picture needs before a change of colour is believed; a map of few colours explains anything
+)
+COLOUR_SHARE = 0.004  # of the picture, of a colour that counts
+SAMPLE = 20_000  # pixels that a change of colour is fitted on
+_WEIGHTS = {  # how programs turn colours into grey
+    "luminance": (0.299, 0.587, 0.114), "television": (0.2126, 0.7152, 0.0722), "mean": (1 / 3, 1 / 3, 1 / 3)
+}  # fmt: skip
+
+
+def is_grey(planes: Floats) -> bool:
+    """Whether (3 or 6, h, w) has no colour, except a codec's error."""
+    return bool((np.abs(planes[1:3] - planes[0]).max(0) > GREY).mean() <= 0.005)
+
+
+def grey_versions(planes: Floats) -> list[Floats]:
+    """(3 or 6, h, w) without colour, in the ways that programs do it."""
+    parts = planes.reshape(-1, 3, *planes.shape[1:])
+    found = [np.tensordot(parts, np.array(weights, np.float32), axes=(1, 0)) for weights in _WEIGHTS.values()]
+    found.append((parts.max(1) + parts.min(1)) / 2)
+    return [np.repeat(grey, 3, axis=0).astype(np.float32) for grey in found]
+
+
+@dataclass(frozen=True)
+class Tone:
+    """A change of colour: channel = matrix @ (red, green, blue, 1) + square * channel², limited to 0..255, all / 255."""
+
+    matrix: Floats  # (3, 4)
+    square: Floats  # (3,)
+
+    def __call__(self, planes: Floats) -> Floats:
+        scaled = planes.reshape(-1, 3, *planes.shape[1:]) / 255
+        mapped = np.tensordot(scaled, self.matrix[:, :3], axes=(1, 1)).transpose(0, 3, 1, 2)
+        mapped = mapped + self.matrix[:, 3, None, None] + self.square[:, None, None] * np.square(scaled)
+        changed: Floats = (mapped.clip(0, 1) * 255).reshape(planes.shape).astype(np.float32)
+        return changed
+
+    @property
+    def is_slight(self) -> bool:
+        """Whether it keeps the order of brightness and mixes colours little."""
+        mixed = np.abs(self.matrix[:, :3] * (1 - np.eye(3))).sum(1)
+        slopes = [self.matrix[:, :3].sum(1) + 2 * self.square * level for level in (0.1, 0.9)]
+        return bool((mixed <= 0.7).all() and (np.min(slopes) >= 0.2) and (np.max(slopes) <= 3))
+
+    def note(self, planes: Floats) -> str:
+        """What it does to a picture (3 or 6, h, w); empty if hardly anything."""
+        sample = planes[:3].reshape(3, 1, -1)[:, :, :: max(1, planes[0].size // 4000)]
+        change = self(sample) - sample
+        if np.abs(change).mean() < 2.5:
+            return ""
+        levels = np.clip(
+            self.matrix[:, :3].sum(1).mean() * sample / 255
+            + self.matrix[:, 3].mean()
+            + self.square.mean() * np.square(sample / 255),
+            0,
+            1,
+        )
+        if np.abs(self(sample) - levels * 255).mean() > 4:
+            return "colours changed"
+        if abs(change.mean()) >= 0.5 * np.abs(change).mean():
+            return "brighter" if change.mean() > 0 else "darker"
+        return "contrast changed"
+
+
+def fitted_tone(x: Floats, y: Floats) -> Tone:
+    """The change of colour that makes `x` most like `y`, by least squares; places that disagree much have little weight."""
+    step = max(1, x[0].size // SAMPLE)
+    a, b = (planes[:3].reshape(3, -1)[:, ::step].astype(np.float64) / 255 for planes in (x, y))
+    matrix, square = np.eye(3, 4), np.zeros(3)
+    for channel in range(3):
+        A = np.stack([*a, np.ones(a.shape[1]), np.square(a[channel])])
+        start = np.array([*np.eye(3)[channel], 0, 0])
+        values, target = start.copy(), b[channel]
+        usable = (target > 0.02) & (target < 0.98)
+        for _ in range(6):
+            residual = target - values @ A
+            typical = np.median(np.abs(residual[usable])) * 3 + 0.01 if usable.any() else 1
+            weighted = A * (usable / (1 + np.square(residual / typical)))
+            gram = weighted @ A.T + 1e-4 * a.shape[1] * np.diag([1, 1, 1, 0.1, 3])
+            values = values + np.linalg.solve(
+                gram, weighted @ residual - 1e-4 * a.shape[1] * np.diag([1, 1, 1, 0.1, 3]) @ (values - start)
+            )
+        matrix[channel], square[channel] = values[:4], values[4]
+    return Tone(matrix.astype(np.float32), square.astype(np.float32))
+
+
+def colours(planes: Floats) -> int:
+    """How many colours cover a noticeable share of (3 or 6, h, w), in steps of 32 levels."""
+    keys = (planes[:3].reshape(3, -1) // 32).astype(np.int64)
+    counts = np.bincount(keys[0] * 64 + keys[1] * 8 + keys[2], minlength=512)
+    return int((counts > COLOUR_SHARE * counts.sum()).sum())
+
+
+def turn_note(turn: int) -> str:
+    """What the second picture is to the first, if the second has to be turned by `turn` to lie over it."""
+    if turn >= 4:
+        return {4: "mirrored", 5: "mirrored, turned 90", 6: "flipped", 7: "mirrored, turned 270"}[turn]
+    return {0: "", 1: "turned 270", 2: "turned 180", 3: "turned 90"}[turn]
+
+
+def frame_notes(first: Canvas, second: Canvas, overlay: Overlay, is_photo: bool) -> list[str] | None:
+    """How the frame changed, for the turned second picture; None if each shows something that the other one lacks.
+
+    Only of photos it is believed that one is a cropped copy with a border: a list that is moved on by a line looks so too. And
+    only a photo is believed to be scaled inside a border: a small disc on an empty ground is not a large disc.
+    """
+    rests = [_rest(canvas, box) for canvas, box in ((first, overlay.first), (second, overlay.second))]
+    if all(rests) and (rests[0] == rests[1] or not is_photo):
+        return None
+    (left, top, right, bottom), (x0, y0, x1, y1) = overlay.first, overlay.second
+    scales = (x1 - x0) / (right - left), (y1 - y0) / (bottom - top)
+    if any(rests) and max(scales) > 1.2 * min(scales):
+        return None
+    if "border" in rests and not is_photo and not 0.97 < min(scales) <= max(scales) < 1.03:
+        return None
+    notes = {"content": ("cropped", "less cropped"), "border": ("border removed", "border added")}
+    return [notes[rest][place] for place, rest in enumerate(rests) if rest]
+
+
+def _rest(canvas: Canvas, box: Box) -> str:
+    """What a picture shows outside the box: nothing, a border, or content."""
+    left, top, right, bottom = round(box[0]), round(box[1]), round(box[2]), round(box[3])
+    strips = [canvas.grey[:top], canvas.grey[bottom:], canvas.grey[top:bottom, :left], canvas.grey[top:bottom, right:]]
+    strips = [strip for strip in strips if strip.size and min(strip.shape) >= 1]
+    if not strips:
+        return ""
+    return "border" if all(_is_uniform(strip) for strip in strips) else "content"
+
+
+def _is_uniform(strip: NDArray[np.uint8]) -> bool:
+    return bool(np.quantile(np.abs(strip - np.float32(np.median(strip))), 0.97) <= UNIFORM)

@@ -1,0 +1,74 @@
+"""When and with which camera a picture was taken, as its EXIF data say. Only the head of a file is read."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from spq.data.decode import quiet
+from spq.data.image_set import ImageSet
+
+BURST_SECONDS = 10.0  # pictures of one camera that are taken within this time of each other may belong to a burst
+
+
+@dataclass(frozen=True)
+class Shot:
+    """camera: maker and model; empty without EXIF data. seconds: when, on the camera's own clock; None if unknown.
+
+    is_exact: whether the time has a fraction of a second.
+    """
+
+    camera: str = ""
+    seconds: float | None = None
+    is_exact: bool = False
+
+    def is_other_shot(self, other: Shot) -> bool:
+        """Whether both were surely taken at different moments, shortly after each other, by the same camera."""
+        if not self.camera or self.camera != other.camera or self.seconds is None or other.seconds is None:
+            return False
+        apart = abs(self.seconds - other.seconds)
+        return (0 if self.is_exact and other.is_exact else 0.999) < apart <= BURST_SECONDS
+
+    def is_near(self, other: Shot) -> bool:
+        """Whether both were taken by the same camera within seconds."""
+        known = self.camera and self.camera == other.camera
+        both = self.seconds is not None and other.seconds is not None
+        return bool(known and both and abs((self.seconds or 0) - (other.seconds or 0)) <= BURST_SECONDS)
+
+
+def read_shot(images: ImageSet, position: int) -> Shot:
+    """The shot of a picture. Damaged or missing EXIF data are no error."""
+    try:
+        path = images.path(position)
+        with quiet(), Image.open(path or io.BytesIO(images.read(position))) as opened:
+            tags = opened.getexif()
+            inner = tags.get_ifd(ExifTags.IFD.Exif)
+            camera = " ".join(filter(None, (_text(tags.get(tag)) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))))
+            taken = inner.get(ExifTags.Base.DateTimeOriginal) or tags.get(ExifTags.Base.DateTimeOriginal)
+            fraction = _text(inner.get(ExifTags.Base.SubsecTimeOriginal))
+            return Shot(camera, *_seconds(_text(taken), fraction))
+    except Exception:  # decoders raise errors of any type
+        return Shot()
+
+
+def _text(value: Any) -> str:
+    text = value.decode("ascii", "ignore") if isinstance(value, bytes) else value
+    return text.strip("\0 ") if isinstance(text, str) else ""
+
+
+def _seconds(taken: str, fraction: str) -> tuple[float | None, bool]:
+    """
+    >>> _seconds("1970:01:02 00:00:01", "5")
+    (86401.5, True)
+    >>> _seconds("    :  :     :  :  ", "")
+    (None, False)
+    """
+    try:
+        passed = datetime.strptime(taken, "%Y:%m:%d %H:%M:%S") - datetime(1970, 1, 1)
+    except ValueError:
+        return None, False
+    return passed.total_seconds() + (float(f"0.{fraction}") if fraction.isdigit() else 0), fraction.isdigit()

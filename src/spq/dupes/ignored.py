@@ -1,0 +1,56 @@
+"""Pairs of pictures that the user called no duplicates. They are remembered by content, so a new name changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from spq.common.files import Replacing
+from spq.errors import DataError
+
+NAME = "not-duplicates.jsonl"
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """Two pictures: the hashes of their bytes in hexadecimal digits, and what they were called."""
+
+    hashes: tuple[str, str]
+    paths: tuple[str, str]
+
+    @property
+    def key(self) -> frozenset[str]:
+        return frozenset(self.hashes)
+
+
+def read_ignored(file: Path | None) -> list[Ignored]:
+    """The remembered pairs; none if there is no file yet.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        lines = file.read_text("utf-8").splitlines() if file else []
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {file}: {error}; delete it to forget its pairs") from None
+    try:
+        return [_pair(json.loads(line)) for line in lines if line.strip()]
+    except (ValueError, TypeError, KeyError):
+        raise DataError(f"{file} has a damaged line; delete the line, or the file to forget its pairs") from None
+
+
+def write_ignored(file: Path, pairs: Iterable[Ignored]) -> None:
+    """Remember these pairs and no others."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with Replacing(file) as temporary, temporary.open("w", encoding="utf-8") as opened:
+        opened.writelines(json.dumps(asdict(pair)) + "\n" for pair in pairs)
+
+
+def _pair(fields: dict[str, list[str]]) -> Ignored:
+    (a, b), (first, second) = fields["hashes"], fields["paths"]
+    bytes.fromhex(a), bytes.fromhex(b)
+    return Ignored((a, b), (first, second))

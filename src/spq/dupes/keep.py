@@ -1,0 +1,108 @@
+"""Which picture of a group to keep: an order of reasons, of which the first that differs decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from spq.dupes.facts import Facts
+from spq.errors import ConfigError
+
+CHOICES = ("oldest", "newest", "largest", "smallest", "shortest-path", "most-pixels")
+CHOSEN = {"shortest-path": "shortest path", "most-pixels": "most pixels", "largest": "largest file"} | {
+    "smallest": "smallest file"
+}
+REASONS = (
+    "in the collection that is compared with",
+    "preferred by your pattern",
+    "a file, not a link",
+    "",  # the choice
+    "not edited",
+    "has the data of a camera (EXIF)",
+    "most pixels",
+    "not blown up",
+    "largest file",
+    "oldest",
+    "shortest path",
+    "first by name",
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a comparison with the other pictures of a group has shown.
+
+    Attributes:
+        has_camera: its EXIF data name a camera. is_edited: it is known to be an edited copy of another one.
+        pixels: as many as are real; None if that is all. is_blown_up: its other pixels are interpolated.
+    """
+
+    has_camera: bool = False
+    is_edited: bool = False
+    pixels: int | None = None
+    is_blown_up: bool = False
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What the user wants to keep.
+
+    Attributes:
+        patterns: as in a shell, of paths and absolute paths; what matches is kept. choice: one of CHOICES, or empty.
+    """
+
+    patterns: tuple[str, ...] = ()
+    choice: str = ""
+    _nothing: Seen = field(default=Seen(), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.choice and self.choice not in CHOICES:
+            raise ConfigError(f"`keep` {self.choice} is unknown; use {', '.join(CHOICES)}")
+
+    def order(self, facts: Facts, seen: Seen | None = None) -> tuple[float | str, ...]:
+        """The picture with the smallest value is kept. One value for each of REASONS."""
+        seen = seen or self._nothing
+        return (
+            not facts.is_reference,
+            not self._is_preferred(facts),
+            facts.is_link,
+            self._choice(facts),
+            seen.is_edited,
+            not seen.has_camera,
+            -(facts.pixels if seen.pixels is None else seen.pixels),
+            seen.is_blown_up,
+            -facts.size,
+            facts.mtime_ns,
+            len(facts.path),
+            facts.path,
+        )
+
+    def why(self, orders: Sequence[tuple[float | str, ...]]) -> str:
+        """Why the first is better than the best of the others, given the orders of all."""
+        first, second = orders[0], min(orders[1:])
+        reason = next((reason for reason, a, b in zip(REASONS, first, second, strict=True) if a != b), REASONS[-1])
+        if reason == "most pixels" and any(order[REASONS.index("not blown up")] for order in orders):
+            return "most real pixels"
+        return reason or CHOSEN.get(self.choice, self.choice)
+
+    def _is_preferred(self, facts: Facts) -> bool:
+        paths = [path for path in (facts.path, facts.file.replace("\\", "/")) if path]
+        return any(_matches(path, pattern) for pattern in self.patterns for path in paths)
+
+    def _choice(self, facts: Facts) -> float:
+        values = (facts.mtime_ns, -facts.mtime_ns, -facts.size, facts.size, len(facts.path), -facts.pixels)
+        return dict(zip(CHOICES, values, strict=True)).get(self.choice, 0)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a pattern matches a path, the end of it, or one of its folders.
+
+    >>> [_matches("a/2024/b.jpg", pattern) for pattern in ("2024", "2024/", "*.jpg", "a/*", "2024/b.jpg", "b", "*WA*")]
+    [True, True, True, True, True, False, False]
+    """
+    wanted = pattern.strip("/") if not pattern.startswith("/") else pattern.rstrip("/")
+    parts = path.split("/")
+    ends = ["/".join(parts[start:]) for start in range(len(parts))]
+    tops = ["/".join(parts[:end]) for end in range(1, len(parts))]
+    return any(fnmatchcase(name, wanted) for name in {*parts, *ends, *tops})

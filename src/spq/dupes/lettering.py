@@ -1,0 +1,133 @@
+"""Is what differs between two photos a text or watermark: one colour, blended over one of them, on thin strokes?"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.dupes.canvas import luminance
+from spq.dupes.differences import STRIDE, WINDOW, Differences
+
+Floats = NDArray[np.float32]
+
+CHANGED = 14.0  # grey levels, of a pixel that belongs to a stroke
+MOST_AREA = 0.3  # of the picture, of all strokes
+STROKES = 4  # gaps between letters
+LEAST_LENGTH = 6  # length of a text, in widths of its strokes
+EXPLAINED = 0.45  # share of the change that one colour may leave
+CLEARLY_ROUGHER = 1.3  # how much the picture with the text is, if that tells which one it is
+SMALLEST_PHOTO = 48  # pixels of a side
+MANY_SHADES, SOME_SHADES, LEAST_SHADES, MUCH_REST, MAIN_COLOURS = 70, 36, 12, 0.055, 6
+SOFT, EMPTY = (2.0, 25.0), 1.5  # contrast of a block in grey levels
+SOFT_SHARE, FEW_EMPTY = 0.42, 0.3
+
+
+def is_photo(planes: Floats) -> bool:
+    """Whether (3, h, w) has the many shades of a photo; drawings, pages and screens consist of a few colours and edges."""
+    if len(planes) != 3 or min(planes.shape[1:]) < SMALLEST_PHOTO:
+        return False
+    shades, rest = colour_spread(planes)
+    soft, empty = block_shares(planes)
+    is_soft = soft >= SOFT_SHARE and (shades >= SOME_SHADES or empty <= FEW_EMPTY) and shades >= LEAST_SHADES
+    return shades >= MANY_SHADES or rest >= MUCH_REST or is_soft
+
+
+def colour_spread(planes: Floats) -> tuple[int, float]:
+    """How many colours cover at least 1 of 2,000 pixels of (3, h, w), in steps of 16 levels; the share of the pixels that have
+    none of the six main colours, nor one beside them."""
+    step = max(1, planes[0].size // 100_000)
+    keys = (planes[:3].reshape(3, -1)[:, ::step] // 16).clip(0, 15).astype(np.int64) + 1
+    counts = np.bincount(keys[0] * 324 + keys[1] * 18 + keys[2], minlength=18**3).reshape(
+        18, 18, 18
+    )  # an empty cell at each side
+    total, shades = counts.sum(), int((counts > counts.sum() / 2000).sum())
+    for _ in range(MAIN_COLOURS):
+        r, g, b = np.unravel_index(int(counts.argmax()), counts.shape)
+        if not counts[r, g, b]:
+            break
+        counts[r - 1 : r + 2, g - 1 : g + 2, b - 1 : b + 2] = 0
+    return shades, float(counts.sum() / total)
+
+
+def block_shares(planes: Floats) -> tuple[float, float]:
+    """Shares of the 8 x 8 blocks with a soft contrast, neither empty nor an edge of a drawing, and of the empty ones."""
+    grey = luminance(planes[:3])[0]
+    height, width = (n // WINDOW for n in grey.shape)
+    contrast = grey[: height * WINDOW, : width * WINDOW].reshape(height, WINDOW, width, WINDOW).std((1, 3))
+    return float(((contrast > SOFT[0]) & (contrast < SOFT[1])).mean()), float((contrast < EMPTY).mean())
+
+
+def lettering(x: Floats, y: Floats, found: Differences) -> str:
+    """ "text added" if `y` is the photo `x` (3, h, w) with a text over it, "text removed" if `x` is `y` with one; else empty."""
+    place = np.zeros(x.shape[1:], bool)
+    for row, column in np.argwhere(found.differs).tolist():
+        place[row * STRIDE : row * STRIDE + WINDOW, column * STRIDE : column * STRIDE + WINDOW] = True
+    change = np.abs(y - x).max(0) * place
+    strokes = change > max(CHANGED, 0.3 * float(np.quantile(change[place], 0.95)))
+    if not _are_letters(strokes):
+        return ""
+    left = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))]
+    rough = [_roughness(planes, place) for planes in (x, y)]
+    is_rougher = max(rough) >= CLEARLY_ROUGHER * min(rough)
+    is_added = rough[1] > rough[0] if is_rougher else left[0] < left[1]
+    plain = x if is_added else y
+    if left[0 if is_added else 1] > EXPLAINED or not is_photo(plain):
+        return ""
+    return "text added" if is_added else "text removed"
+
+
+def _roughness(planes: Floats, place: NDArray[np.bool_]) -> float:
+    """Mean step between neighbours where (h, w) `place` says."""
+    grey = luminance(planes)[0]
+    return (
+        float(np.abs(np.diff(grey, axis=1))[place[:, 1:]].mean() + np.abs(np.diff(grey, axis=0))[place[1:]].mean())
+        + 0.1
+    )
+
+
+def _are_letters(strokes: NDArray[np.bool_]) -> bool:
+    """Whether the pixels (h, w) are many thin strokes with gaps, on one or a few lines."""
+    area = int(strokes.sum())
+    if not 20 <= area <= MOST_AREA * strokes.size:
+        return False
+    outline = int((strokes[1:] ^ strokes[:-1]).sum() + (strokes[:, 1:] ^ strokes[:, :-1]).sum())
+    thickness = 2 * area / max(1, outline)
+    rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
+    length = max(np.ptp(rows), np.ptp(columns)) + 1
+    crossings = max(_most_crossings(strokes), _most_crossings(strokes.T))
+    return bool(length >= LEAST_LENGTH * thickness and crossings >= STROKES and thickness <= 0.06 * max(strokes.shape))
+
+
+def _most_crossings(strokes: NDArray[np.bool_]) -> int:
+    """How many strokes the line with the most of them crosses."""
+    return int((strokes[:, 1:] & ~strokes[:, :-1]).sum(1).max())
+
+
+def _unexplained(plain: Floats, written: Floats, place: NDArray[np.bool_], strokes: NDArray[np.bool_]) -> float:
+    """Share of the change that is left if `plain` is moved towards one colour, pixel by pixel, wherever they differ."""
+    change = np.abs(written - plain).max(0)
+    core = strokes & (change >= np.quantile(change[strokes], 0.6))
+    opaque = (0.0, np.median(written[:, core], axis=1))
+    a, b = plain[:, place], written[:, place]
+    shares = [1.0]
+    for kept, colour in (opaque, _one_opacity(plain[:, core], written[:, core])):
+        if ((colour > -25) & (colour < 280)).all():
+            towards = colour[:, None] - a
+            alpha = ((b - a) * towards).sum(0) / np.maximum(np.square(towards).sum(0), 100)
+            left = b - a - alpha.clip(0, 1.1 * (1 - kept)) * towards
+            shares.append(float(np.sqrt(np.square(left).sum() / np.square(b - a).sum())))
+    return min(shares)
+
+
+def _one_opacity(a: Floats, b: Floats) -> tuple[float, Floats]:
+    """The share p and the colour c of b = p a + (1 - p) c, for the pixels (3, n) of strokes."""
+    p, weight = 0.0, np.ones(a.shape[1], np.float32)
+    for _ in range(6):
+        total = weight.sum() + 1e-6
+        mean_a, mean_b = (a * weight).sum(1) / total, (b * weight).sum(1) / total
+        da, db = a - mean_a[:, None], b - mean_b[:, None]
+        p = float((da * db * weight).sum() / ((da * da * weight).sum() + 100 * total))
+        p = min(max(p, 0.0), 0.9)
+        left = np.sqrt(np.square(db - p * da).sum(0))
+        weight = 1 / (1 + np.square(left / (2 * np.median(left) + 4)))
+    return p, (mean_b - p * mean_a) / (1 - p)

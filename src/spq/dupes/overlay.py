@@ -1,0 +1,245 @@
+"""Find how one picture lies over another: quarter turns and mirror, uniform borders, crop and scale.
+
+All eight turns are tried at 16 x 16, for whole pictures and for pictures without their borders, from many starting crops.
+The best few are refined by Gauss-Newton, coarse to fine. Each axis has a scale and a shift; the brightness is fitted beside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Floats = NDArray[np.float32]
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+COARSE, MIDDLE, FINE = 16, 32, 64  # pixels of the squares that are compared
+FINEST = 160
+HOPELESS = {COARSE: 0.3, MIDDLE: 0.5, FINE: 0.5}  # correlation below which a start is dropped
+ENTRANTS = {COARSE: 8, MIDDLE: 3}  # starts that are kept for the next level
+MIN_SCALE = 0.6  # of an axis; crops keep more
+UNIFORM = 14  # grey levels by which a line of a border may differ from its colour, a codec's error at the edge
+MIN_CONTENT = 0.3  # share of each side that a border must leave
+TURNS = 8
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The part that two pictures have in common: `first` of the first picture, and `second` of `turned(second, turn)`."""
+
+    turn: int
+    first: Box
+    second: Box
+
+
+def turned(picture: NDArray, turn: int) -> NDArray:  # type: ignore[type-arg]
+    """Mirror (..., H, W) if `turn` is 4 or more, then turn it clockwise by `turn % 4` quarter turns."""
+    return np.rot90(picture[..., ::-1] if turn >= 4 else picture, -(turn % 4), axes=(-2, -1))
+
+
+def content_box(grey: NDArray[np.uint8]) -> Box:
+    """The box of (H, W) without uniform borders; the whole picture if it has none."""
+    top, bottom, left, right = 0, grey.shape[0], 0, grey.shape[1]
+    for _ in range(2):  # a border can have a border
+        part = grey[top:bottom, left:right]
+        above, below = _uniform_lines(part), _uniform_lines(part[::-1])
+        before, after = _uniform_lines(part.T), _uniform_lines(part.T[::-1])
+        if above + below > (1 - MIN_CONTENT) * len(part) or before + after > (1 - MIN_CONTENT) * part.shape[1]:
+            break
+        top, bottom, left, right = top + above, bottom - below, left + before, right - after
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _uniform_lines(grey: NDArray[np.uint8]) -> int:
+    """How many of the first lines have one colour all over."""
+    colour = float(np.median(grey[0]))
+    is_uniform = np.quantile(np.abs(grey - np.float32(colour)), 0.99, axis=1) <= UNIFORM
+    return len(grey) if is_uniform.all() else int(np.argmin(is_uniform))
+
+
+def overlays(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> list[Overlay]:
+    """The most likely overlays of two grey pictures (H, W), best first; none if the pictures have nothing in common."""
+    pictures = Image.fromarray(first), Image.fromarray(second)
+    boxes = [_boxes(picture) for picture in (first, second)]
+    starts = _entrants(pictures, boxes)
+    for side, steps in ((MIDDLE, 8), (FINE, 4)):
+        starts = _refined(pictures, starts, side, steps)
+    return [_in_pixels(pictures, start) for start in _refined(pictures, starts[:2], FINEST, 3)]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A hypothesis: content boxes of both pictures, the turn, and the fit (6,) of the squares made of these boxes."""
+
+    first: Box
+    second: Box
+    turn: int
+    fit: Floats
+    score: float
+
+
+def _boxes(grey: NDArray[np.uint8]) -> list[Box]:
+    whole = (0.0, 0.0, float(grey.shape[1]), float(grey.shape[0]))
+    return list(dict.fromkeys([whole, content_box(grey)]))
+
+
+def square(picture: Image.Image, box: Box, side: int) -> Floats:
+    """The box of a grey picture, resized to (side, side)."""
+    return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0), np.float32)
+
+
+def _entrants(pictures: tuple[Image.Image, Image.Image], boxes: list[list[Box]]) -> list[_Start]:
+    starts = []
+    fits = start_fits()
+    for a, b in product(*boxes):
+        x, y = square(pictures[0], a, COARSE), square(pictures[1], b, COARSE)
+        scores = start_scores(x[None], y[None])[0]  # (8, fits)
+        for flat in np.argsort(-scores, axis=None)[: ENTRANTS[COARSE]].tolist():
+            turn, number = divmod(flat, len(fits))
+            starts.append(_Start(a, b, turn, fits[number], float(scores[turn, number])))
+    starts.sort(key=lambda start: -start.score)
+    return [start for start in starts if start.score >= HOPELESS[COARSE]][: ENTRANTS[COARSE]]
+
+
+def start_fits() -> Floats:
+    """Fits (F, 6) from which an overlay is sought: none, and crops of either picture by up to a fifth."""
+    fits = [(1.0, 0.0, 1.0, 0.0, 1.0, 0.0)]
+    for scale in (0.82, 0.9, 1 / 0.9, 1 / 0.82):
+        shifts = (scale - 1, 0.0, 1 - scale)
+        fits += [(scale, down, scale, across, 1.0, 0.0) for down, across in product(shifts, shifts)]
+    return np.array(fits, np.float32)
+
+
+def start_scores(x: Floats, y: Floats) -> Floats:
+    """Correlations (P, 8, F) of (P, S, S) with each turn of the others, for each fit of `start_fits`."""
+    fits, side = start_fits(), x.shape[-1]
+    (rows, in_rows), (columns, in_columns) = (_axis(fits[:, i], fits[:, i + 1], side) for i in (0, 2))
+    inside = (in_rows[:, :, None] & in_columns[:, None, :]).reshape(len(fits), -1).astype(np.float32)
+    shared = np.maximum(inside.sum(1), 1)
+    flat = x.reshape(len(x), -1)
+    mean_x, square_x = flat @ inside.T / shared, np.square(flat) @ inside.T / shared  # (P, F)
+    scores = np.empty((len(x), TURNS, len(fits)), np.float32)
+    for turn in range(TURNS):
+        laid = rows @ turned(y, turn)[:, None] @ columns.transpose(0, 2, 1)  # (P, F, S, S)
+        laid = laid.reshape(len(x), len(fits), -1) * inside
+        mean_y, square_y = laid.sum(2) / shared, np.square(laid).sum(2) / shared
+        product_xy = np.einsum("pk,pfk->pf", flat, laid) / shared
+        spread = np.maximum(square_x - mean_x**2, 4) * np.maximum(square_y - mean_y**2, 4)
+        scores[:, turn] = (product_xy - mean_x * mean_y) / np.sqrt(spread)
+    return scores
+
+
+def _refined(pictures: tuple[Image.Image, Image.Image], starts: list[_Start], side: int, steps: int) -> list[_Start]:
+    """The starts refined on squares of `side` pixels, best first, without the hopeless and the double ones."""
+    if not starts:
+        return []
+    x = np.stack([square(pictures[0], start.first, side) for start in starts])
+    y = np.stack([turned(square(pictures[1], start.second, side), start.turn) for start in starts])
+    fits = aligned(x, y, np.stack([start.fit for start in starts]), steps)
+    scores = _scores(x, y, fits)
+    found: dict[tuple[object, ...], _Start] = {}
+    for n in np.argsort(-scores).tolist():
+        start = starts[n]
+        if scores[n] >= HOPELESS.get(side, 0):
+            key = (start.turn, start.first, start.second, *np.round(fits[n, :4] * 50).tolist())
+            found.setdefault(key, _Start(start.first, start.second, start.turn, fits[n], float(scores[n])))
+    return list(found.values())[: ENTRANTS.get(side, len(found))]
+
+
+def aligned(x: Floats, y: Floats, fit: Floats, steps: int) -> Floats:
+    """Gauss-Newton on x(u) = gain * y(scale * u + shift) + offset, for P pairs (P, S, S) at once.
+
+    Pixels that disagree much more than most have little weight, so a change in one place does not move the overlay.
+
+    Args:
+        fit: (P, 6) scale and shift down, scale and shift across (in halves of the picture), gain, offset.
+    """
+    side = x.shape[-1]
+    u = _places(side)
+    down, across = np.gradient(y, axis=1) * side / 2, np.gradient(y, axis=2) * side / 2
+    damping = 50 * np.diag([1, 1, 1, 1, 0.01, 0.001])
+    low = np.array([MIN_SCALE, -0.5, MIN_SCALE, -0.5, 0.2, -150], np.float32)
+    high = np.array([1 / MIN_SCALE, 0.5, 1 / MIN_SCALE, 0.5, 4, 150], np.float32)
+    for _ in range(steps):
+        (laid, inside), (dy, _), (dx, _) = (_laid(picture, fit) for picture in (y, down, across))
+        gain, offset = fit[:, 4, None, None], fit[:, 5, None, None]
+        slopes = (gain * dy * u[:, None], gain * dy, gain * dx * u, gain * dx, laid, np.ones_like(laid))
+        J = np.stack(slopes, 1).reshape(len(x), 6, side * side)
+        residual = (x - gain * laid - offset).reshape(len(x), side * side, 1)
+        typical = np.median(np.abs(residual), axis=1, keepdims=True) * 3 + 2
+        weight = inside.reshape(len(x), side * side, 1) / (1 + np.square(residual / typical))
+        weighted = J * weight.transpose(0, 2, 1)
+        step = np.linalg.solve(weighted @ J.transpose(0, 2, 1) + damping, weighted @ residual)[:, :, 0]
+        fit = np.clip(fit + step.astype(np.float32), low, high)
+    return fit
+
+
+def _scores(x: Floats, y: Floats, fit: Floats) -> Floats:
+    """Correlations (P,) after the overlay."""
+    laid, inside = _laid(y, fit)
+    count = inside.sum((1, 2)) + 1e-6
+    a, b = ((v - (v * inside).sum((1, 2), keepdims=True) / count[:, None, None]) * inside for v in (x, laid))
+    spread = np.maximum(np.square(a).sum((1, 2)), 4 * count) * np.maximum(np.square(b).sum((1, 2)), 4 * count)
+    scores: Floats = np.where(count >= 0.3 * inside[0].size, (a * b).sum((1, 2)) / np.sqrt(spread), -1)
+    return scores
+
+
+def _in_pixels(pictures: tuple[Image.Image, Image.Image], start: _Start) -> Overlay:
+    """The overlay of the whole pictures, both cut to what they share."""
+    first, second = pictures[0].size, pictures[1].size
+    second = second[::-1] if start.turn % 2 else second
+    box = _turned_box(start.second, pictures[1].size, start.turn)
+    shared = [
+        _shared_range(size_a, size_b, a, b, scale, shift)
+        for size_a, size_b, a, b, scale, shift in (
+            (first[0], second[0], start.first[0::2], box[0::2], start.fit[2], start.fit[3]),
+            (first[1], second[1], start.first[1::2], box[1::2], start.fit[0], start.fit[1]),
+        )
+    ]
+    (xa, xb), (ya, yb) = shared
+    return Overlay(start.turn, (xa[0], ya[0], xa[1], ya[1]), (xb[0], yb[0], xb[1], yb[1]))
+
+
+def _shared_range(
+    size_a: int, size_b: int, a: tuple[float, ...], b: tuple[float, ...], scale: float, shift: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Ranges of one axis that both pictures cover, in pixels of either; `a` and `b` are the ranges that the fit is for."""
+    slope = float(scale) * (b[1] - b[0]) / (a[1] - a[0])
+    start = b[0] + (1 + float(shift) - float(scale)) / 2 * (b[1] - b[0]) - slope * a[0]
+    low, high = max(0.0, -start / slope), min(float(size_a), (size_b - start) / slope)
+    return (low, high), (max(0.0, low * slope + start), min(float(size_b), high * slope + start))
+
+
+def _turned_box(box: Box, size: tuple[int, int], turn: int) -> Box:
+    """A box of a picture of `size` (width, height), in the turned picture."""
+    left, top, right, bottom = box
+    width, height = size
+    if turn >= 4:
+        left, right = width - right, width - left
+    for _ in range(turn % 4):
+        left, top, right, bottom = height - bottom, left, height - top, right
+        width, height = height, width
+    return left, top, right, bottom
+
+
+def _laid(pictures: Floats, fit: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Pictures (P, S, S) transformed by `fit`, bilinear, and which pixels lie inside the picture."""
+    side = pictures.shape[-1]
+    (rows, in_rows), (columns, in_columns) = (_axis(fit[:, i], fit[:, i + 1], side) for i in (0, 2))
+    laid = np.asarray(rows @ pictures @ columns.transpose(0, 2, 1), np.float32)
+    return laid, in_rows[:, :, None] & in_columns[:, None, :]
+
+
+def _axis(scale: Floats, shift: Floats, side: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """Interpolation matrices (P, S, S) of one axis, and which of their rows lie inside, (P, S)."""
+    place = (scale[:, None] * _places(side) + shift[:, None] + 1) / 2 * side - 0.5
+    weights = np.maximum(0, 1 - np.abs(place.clip(0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32)))
+    return weights, (place >= -0.5) & (place <= side - 0.5)
+
+
+def _places(side: int) -> Floats:
+    """Pixel centres from -1 to 1."""
+    return ((np.arange(side) + 0.5) / side * 2 - 1).astype(np.float32)

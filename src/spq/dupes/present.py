@@ -1,0 +1,142 @@
+"""The pictures that are compared: their facts, and small thumbs of them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.common.files import scratch_place
+from spq.common.parallel import cores, map_in_order, slices
+from spq.data.decode import to_pixels
+from spq.data.image_set import ImageSet
+from spq.dupes.facts import Facts
+from spq.dupes.links import roots_of, with_files
+from spq.dupes.signatures import SIDE
+from spq.errors import ImageError
+from spq.index.image_index import ImageIndex
+from spq.model.feature_store import hash_of
+
+Rows = NDArray[np.int64]
+Unjudged = list[tuple[str, str]]  # (path, reason)
+Progress = Callable[[int, int], None]  # done, total
+PER_TASK = 16  # pictures
+
+
+@dataclass(frozen=True)
+class Present:
+    """N pictures. positions: (N,) in their collection. left_out: (path, reason) of pictures that cannot be judged."""
+
+    facts: list[Facts]
+    positions: Rows
+    left_out: Unjudged
+
+
+def present(index: ImageIndex | None, images: ImageSet) -> Present:
+    """The pictures of a collection, or those of an index whose files have not changed since they were encoded."""
+    found, positions = [], []
+    left_out = [] if index is None else index.store.unreadable()
+    place = {path: position for position, path in enumerate(images.ids)}
+    known = ((path, None) for path in images.ids) if index is None else ((i.path, i) for i in index.store.items())
+    roots = roots_of(images)
+    for path, item in known:
+        try:
+            if path not in place:
+                raise ImageError("it is missing; update the index")
+            position = place[path]
+            size, mtime_ns = images.stat(position)
+            if item and (size, mtime_ns) != (item.size, item.mtime_ns):
+                raise ImageError("it has changed since it was indexed; update the index")
+        except ImageError as error:
+            left_out.append((path, str(error)))
+            continue
+        facts = Facts(path, size, mtime_ns)
+        if item:
+            facts = replace(facts, width=item.width, height=item.height, hash=item.hash, id=item.id, code=item.code)
+        found.append(with_files(facts, images.path(position), roots))
+        positions.append(position)
+    return Present(found, np.array(positions, np.int64), left_out)
+
+
+@dataclass(frozen=True)
+class Read:
+    """Pictures as they were read.
+
+    Attributes:
+        rows: (n,) of the pictures that are readable. thumbs: (n, 3, 64, 64), in a temporary file.
+        hashes, sizes: of the bytes, and (width, height), for each of them. failures: (row, reason).
+    """
+
+    rows: Rows
+    thumbs: NDArray[np.uint8]
+    hashes: list[bytes]
+    sizes: list[tuple[int, int]]
+    failures: list[tuple[int, str]]
+
+
+def read_thumbs(images: ImageSet, positions: Rows, rows: Rows, progress: Progress = lambda *_: None) -> Read:
+    """Read each picture once: the hash of its bytes, its size and a thumb of 12 KB, which goes to a temporary file.
+
+    Args:
+        positions: (N,) in `images`. rows: (n,) which of them.
+    """
+    thumbs = _room_for(len(rows))
+    done: list[int] = []
+    hashes, sizes, failures = [], [], []
+
+    def read(part: slice) -> list[tuple[int, bytes, tuple[int, int], NDArray[np.uint8] | None, str]]:
+        return [_read(images, int(positions[row]), row) for row in rows[part].tolist() if not stopped.is_set()]
+
+    stopped = threading.Event()
+    with closing(map_in_order(read, slices(len(rows), PER_TASK), cores(), stopped)) as parts:
+        for part in parts:
+            for row, digest, size, thumb, reason in part:
+                if thumb is None:
+                    failures.append((row, reason))
+                    continue
+                thumbs[len(done)] = thumb
+                done.append(row)
+                hashes.append(digest)
+                sizes.append(size)
+            progress(len(done) + len(failures), len(rows))
+    return Read(np.array(done, np.int64), thumbs[: len(done)], hashes, sizes, failures)
+
+
+def _read(
+    images: ImageSet, position: int, row: int
+) -> tuple[int, bytes, tuple[int, int], NDArray[np.uint8] | None, str]:
+    try:
+        data = images.read(position)
+        image = images.decode(position, data, SIDE)
+        return row, hash_of(data), image.info.get("full_size", image.size), to_pixels(image, SIDE), ""
+    except ImageError as error:
+        return row, b"", (0, 0), None, str(error)
+
+
+def _room_for(count: int) -> NDArray[np.uint8]:
+    """An array of thumbs in a temporary file, which is deleted with it."""
+    shape = (max(count, 1), 3, SIDE, SIDE)
+    with tempfile.TemporaryFile(prefix="spq-", dir=scratch_place(int(np.prod(shape)))) as file:
+        if hasattr(
+            os, "posix_fallocate"
+        ):  # if the disk is full, this raises; writing to the map would kill the process
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def first_of_each(facts: Sequence[Facts]) -> Rows:
+    """The rows to read: one for each known hash and for each file, and all others."""
+    seen: set[object] = set()
+    rows = []
+    for row, each in enumerate(facts):
+        key = each.hash or each.inode or ("row", row)
+        if key not in seen:
+            rows.append(row)
+            seen.add(key)
+    return np.array(rows, np.int64)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from spq.dupes.differences import Differences, differences
+
+
+def page(last: str = "4") -> Image.Image:
+    image = Image.new("RGB", (240, 160), "white")
+    draw = ImageDraw.Draw(image)
+    for line in range(7):
+        draw.text(
+            (10, 10 + 20 * line),
+            f"Item {line} costs 12.{line}{last if line == 3 else 4}",
+            fill="black",
+            font=ImageFont.load_default(13),
+        )
+    return image
+
+
+def planes(image: Image.Image) -> NDArray[np.float32]:
+    return np.asarray(image.convert("RGB"), np.float32).transpose(2, 0, 1)
+
+
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer)
+
+
+def compare(a: Image.Image, b: Image.Image) -> Differences:
+    return differences(planes(a), planes(b))
+
+
+@pytest.mark.parametrize("quality", [30, 60, 90])
+def test_a_codec_makes_no_difference_on_text(quality: int) -> None:
+    found = compare(page(), jpeg(page(), quality))
+    assert found.agrees
+    assert found.evidence > 100
+
+
+@pytest.mark.parametrize("digit", list("0123567"))
+def test_one_other_digit_differs_and_its_place_is_shown(digit: str) -> None:
+    found = compare(page(), jpeg(page(digit), 60))
+    assert not found.agrees
+    assert found.share < 0.1
+    x, y, width, height = found.region()
+    assert x * 240 < 115 < (x + width) * 240
+    assert y * 160 < 78 < (y + height) * 160
+    assert width * height < 0.05
+
+
+def test_another_colour_of_the_same_brightness_differs() -> None:
+    a, b = page(), page()
+    ImageDraw.Draw(a).ellipse((180, 60, 200, 80), fill=(200, 40, 40))
+    ImageDraw.Draw(b).ellipse((180, 60, 200, 80), fill=(40, 115, 60))
+    assert not compare(a, b).agrees
+
+
+def test_a_sharper_copy_is_made_equal_before_the_comparison() -> None:
+    soft = page().resize((120, 80), Image.Resampling.BILINEAR)
+    sharp = page().resize((120, 80), Image.Resampling.LANCZOS)
+    assert compare(soft, sharp).agrees
+
+
+def test_two_exposures_share_no_grain_and_a_copy_does() -> None:
+    random = np.random.default_rng(0)
+    view = np.tile(np.linspace(60, 180, 200)[None, None], (3, 150, 1))
+    first, second = (view + random.normal(0, 4, (1, 150, 200)) for _ in range(2))
+    assert differences(first.astype(np.float32), second.astype(np.float32)).grain < 0.2
+    copy = jpeg(Image.fromarray(first.transpose(1, 2, 0).astype(np.uint8)), 70)
+    assert differences(first.astype(np.float32), planes(copy)).grain > 0.5
+
+
+def test_a_difference_is_the_same_from_both_sides() -> None:
+    a, b = compare(page(), jpeg(page("8"), 80)), compare(jpeg(page("8"), 80), page())
+    np.testing.assert_allclose(a.ratio, b.ratio, rtol=1e-3, atol=1e-3)
+
+
+def test_pictures_smaller_than_a_window_are_compared_too() -> None:
+    small = np.random.default_rng(1).integers(0, 256, (3, 5, 3)).astype(np.float32)
+    assert differences(small, small).worst == 0
+    assert differences(small, 255 - small).worst > 1

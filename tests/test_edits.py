@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+
+from spq.dupes.canvas import canvases
+from spq.dupes.edits import colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
+from spq.dupes.overlay import Overlay
+
+
+def colourful(seed: int = 0) -> Image.Image:
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(20, 200, (8, 12, 3), np.uint8)).resize((120, 80), Image.Resampling.BICUBIC)
+
+
+def planes(image: Image.Image) -> NDArray[np.float32]:
+    return np.asarray(image.convert("RGB"), np.float32).transpose(2, 0, 1)
+
+
+def test_grey_is_told_from_colour_and_every_way_to_grey_is_known() -> None:
+    image = colourful()
+    assert is_grey(planes(image.convert("L")))
+    assert not is_grey(planes(image))
+    closest = [np.abs(grey - planes(image.convert("L"))).max() for grey in grey_versions(planes(image))]
+    assert min(closest) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (lambda image: ImageEnhance.Brightness(image).enhance(1.2), "brighter"),
+        (lambda image: ImageEnhance.Brightness(image).enhance(0.7), "darker"),
+        (lambda image: ImageEnhance.Color(image).enhance(0.6), "colours changed"),
+        (lambda image: image.point(lambda v: round(106 + (v - 106) * 0.75)), "contrast changed"),
+    ],
+)
+def test_a_slight_change_of_colour_is_undone_and_named(change, note: str) -> None:  # type: ignore[no-untyped-def]
+    x, y = planes(colourful()), planes(change(colourful()))
+    tone = fitted_tone(x, y)
+    assert tone.is_slight
+    assert np.abs(tone(x) - y).mean() < 2
+    assert tone.note(x) == note
+
+
+def test_no_change_has_no_name_and_a_negative_is_not_slight() -> None:
+    x = planes(colourful())
+    assert fitted_tone(x, x).note(x) == ""
+    assert not fitted_tone(x, 255 - x).is_slight
+    assert not fitted_tone(x, x[[2, 0, 1]]).is_slight
+
+
+def test_a_drawing_has_few_colours() -> None:
+    drawing = np.zeros((3, 50, 50), np.float32)
+    drawing[:, 10:20] = 255
+    assert colours(drawing) == 2
+    assert colours(planes(colourful())) > 10
+
+
+def test_turns_are_named_clockwise_as_seen_from_the_first_picture() -> None:
+    assert [turn_note(turn) for turn in range(5)] == ["", "turned 270", "turned 180", "turned 90", "mirrored"]
+
+
+def notes(
+    first: np.ndarray, second: np.ndarray, a: tuple[int, ...], b: tuple[int, ...], is_photo: bool
+) -> list[str] | None:
+    alpha = [np.concatenate([p, np.full((*p.shape[:2], 1), 255, np.uint8)], 2) for p in (first, second)]
+    return frame_notes(*canvases(*alpha), Overlay(0, a, b), is_photo)  # type: ignore[arg-type]
+
+
+def test_the_frame_tells_crops_from_borders_and_from_another_view() -> None:
+    view = np.asarray(colourful())
+    framed = np.pad(view, ((10, 10), (10, 10), (0, 0)))
+    whole, inside = (0, 0, 120, 80), (10, 10, 130, 90)
+    assert notes(view, framed, whole, inside, True) == ["border added"]
+    assert notes(framed, view, inside, whole, True) == ["border removed"]
+    assert notes(view, view[5:, 5:], (5, 5, 120, 80), (0, 0, 115, 75), True) == ["cropped"]
+    assert notes(view[5:, 5:], view, (0, 0, 115, 75), (5, 5, 120, 80), True) == ["less cropped"]
+    assert notes(view[:, :100], view[:, 20:], (20, 0, 100, 80), (0, 0, 80, 80), True) is None
+    small = np.zeros_like(view)
+    small[20:60, 30:90] = view[::2, ::2]
+    assert notes(view, small, whole, (30, 20, 90, 60), False) is None  # a small disc is not a large one
+    assert notes(view, small, whole, (30, 20, 90, 60), True) == ["border added"]

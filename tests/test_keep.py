@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from spq.dupes.facts import Facts
+from spq.dupes.keep import CHOICES, Preference, Seen
+from spq.errors import ConfigError
+
+GOOD = Facts("photos/a.jpg", size=100, mtime_ns=5, width=20, height=10, file="/d/photos/a.jpg")
+PLAIN = Seen()
+
+
+@pytest.mark.parametrize(
+    ("good", "worse", "why"),
+    [
+        (PLAIN, (replace(GOOD, width=19, size=500), PLAIN), "most pixels"),
+        (PLAIN, (replace(GOOD, size=99, mtime_ns=1), PLAIN), "largest file"),
+        (PLAIN, (replace(GOOD, mtime_ns=6, path="a.jpg"), PLAIN), "oldest"),
+        (PLAIN, (replace(GOOD, path="photos/more/a.jpg"), PLAIN), "shortest path"),
+        (PLAIN, (replace(GOOD, path="photos/b.jpg"), PLAIN), "first by name"),
+        (PLAIN, (replace(GOOD, path="a.jpg", is_link=True), PLAIN), "a file, not a link"),
+        (Seen(has_camera=True), (replace(GOOD, width=99, size=900), PLAIN), "has the data of a camera (EXIF)"),
+        (PLAIN, (replace(GOOD, width=99, size=900), Seen(is_edited=True)), "not edited"),
+        (PLAIN, (replace(GOOD, width=99, size=900), Seen(pixels=50, is_blown_up=True)), "most real pixels"),
+        (PLAIN, (replace(GOOD, width=99, size=900), Seen(pixels=200, is_blown_up=True)), "not blown up"),
+    ],
+)
+def test_the_better_one_is_kept_for_a_reason_that_is_true(good: Seen, worse: tuple[Facts, Seen], why: str) -> None:
+    preference = Preference()
+    orders = [preference.order(GOOD, good), preference.order(*worse)]
+    assert orders[0] < orders[1]
+    assert preference.why(orders) == why
+    worst = preference.order(replace(worse[0], is_link=True, width=0), worse[1])
+    assert preference.why([orders[0], worst, orders[1]]) == why  # the runner-up decides
+
+
+OLD, LARGE = replace(GOOD, path="old.jpg", mtime_ns=1), replace(GOOD, path="longer/large.jpg", size=900, width=99)
+
+
+@pytest.mark.parametrize(
+    ("choice", "kept"),
+    list(zip(CHOICES, (OLD, LARGE, LARGE, OLD, OLD, LARGE), strict=True)),
+)
+def test_a_choice_comes_before_cameras_pixels_and_sizes(choice: str, kept: Facts) -> None:
+    preference = Preference(choice=choice)
+    camera = Seen(has_camera=True)
+    orders = {facts.path: preference.order(facts, camera if facts is not kept else None) for facts in (OLD, LARGE)}
+    assert min(orders, key=orders.__getitem__) == kept.path
+    assert preference.why(sorted(orders.values())) in (
+        choice,
+        *("shortest path", "most pixels", "largest file", "smallest file"),
+    )
+
+
+def test_a_pattern_comes_before_a_choice_and_a_reference_before_a_pattern() -> None:
+    preference = Preference(("originals/",), "largest")
+    wanted = replace(GOOD, path="originals/x.jpg", size=1)
+    assert preference.order(wanted) < preference.order(LARGE)
+    assert preference.why([preference.order(wanted), preference.order(LARGE)]) == "preferred by your pattern"
+    assert preference.order(replace(LARGE, is_reference=True)) < preference.order(wanted)
+    assert Preference(("/d/photos/*",)).order(GOOD) < Preference(("/d/photos/*",)).order(
+        replace(OLD, file="/e/old.jpg")
+    )
+
+
+def test_an_unknown_choice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`keep` best is unknown; use oldest, newest"):
+        Preference(choice="best")

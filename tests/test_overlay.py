@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter, ImageOps
+
+from spq.dupes.overlay import TURNS, content_box, overlays, turned
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (180, 120)) -> NDArray[np.uint8]:
+    """Blurred noise of several scales, with no symmetry."""
+    random = np.random.default_rng(seed)
+    total = np.zeros(size[::-1])
+    for side in (4, 9, 30):
+        part = Image.fromarray(random.integers(0, 256, (side, side), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        total += np.asarray(part) / 3
+    return np.asarray(Image.fromarray(total.astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.7)))
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+def test_every_turn_is_found(turn: int) -> None:
+    first = picture()
+    second = next(
+        np.ascontiguousarray(turned(first, t))
+        for t in range(TURNS)
+        if np.array_equal(turned(turned(first, t), turn), first)
+    )
+    found = overlays(first, second)[0]
+    assert found.turn == turn
+    np.testing.assert_allclose(found.first, (0, 0, 180, 120), atol=1)
+    np.testing.assert_allclose(found.second, (0, 0, 180, 120), atol=1)
+
+
+@pytest.mark.parametrize("box", [(18, 12, 162, 108), (0, 0, 150, 110), (30, 5, 180, 120), (10, 0, 170, 96)])
+def test_a_crop_is_found_to_half_a_pixel_whichever_comes_first(box: tuple[int, int, int, int]) -> None:
+    first = picture(1)
+    second = np.ascontiguousarray(first[box[1] : box[3], box[0] : box[2]])
+    np.testing.assert_allclose(overlays(first, second)[0].first, box, atol=0.6)
+    np.testing.assert_allclose(overlays(second, first)[0].second, box, atol=0.6)
+
+
+@pytest.mark.parametrize("border", [(20, 20, 20, 20), (0, 30, 0, 30), (45, 0, 0, 0), (3, 40, 25, 1)])
+def test_a_border_on_any_side_is_found(border: tuple[int, int, int, int]) -> None:
+    first = picture(2)
+    second = np.asarray(ImageOps.expand(Image.fromarray(first), border, 0))
+    expected = border[0], border[1], border[0] + 180, border[1] + 120
+    np.testing.assert_allclose(content_box(second), expected, atol=1)
+    np.testing.assert_allclose(overlays(first, second)[0].second, expected, atol=0.6)
+
+
+def test_a_border_in_a_border_is_left_out_and_an_empty_picture_is_all_content() -> None:
+    image = Image.fromarray(picture(3))
+    twice = ImageOps.expand(ImageOps.expand(image, 10, 255), 7, 0)
+    np.testing.assert_allclose(content_box(np.asarray(twice)), (17, 17, 197, 137), atol=1)
+    assert content_box(np.zeros((30, 20), np.uint8)) == (0, 0, 20, 30)
+
+
+def test_a_change_in_one_place_does_not_move_the_overlay() -> None:
+    first = picture(4)
+    second = first.copy()
+    second[40:65, 60:90] = 250
+    np.testing.assert_allclose(overlays(first, second)[0].second, (0, 0, 180, 120), atol=0.6)
