@@ -45,6 +45,7 @@ class Copies:
     def __post_init__(self) -> None:
         self._copies: dict[int, dict[int, Tie]] = {}  # kept row -> its confirmed copies
         self._is_kept = np.array([self.grouping.is_kept(row) for row in range(len(self.grouping.facts))], bool)
+        self.kept = np.arange(len(self._is_kept))  # row -> the row that is kept instead of it, so far
 
     def join(self, pairs: Pairs) -> None:
         """Judge candidates, pairs (P, 2) of rows. It can be called again with further ones; copies are not judged again."""
@@ -139,6 +140,7 @@ class Copies:
             )
             self._copies[keep] = ties
             self._is_kept[keep], self._is_kept[list(ties)] = True, False
+            self.kept[[keep, *ties]] = keep
             rest = [row for row in others if row not in ties]
 
     def _confirmed(self, keep: int, rows: list[int]) -> dict[int, Tie]:

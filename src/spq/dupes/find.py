@@ -195,10 +195,24 @@ def _join_copies(grouping: Grouping, distinct: _Distinct, matching: Matching, pr
     matching.total = len(distinct.rows)
     for first, end in NEARNESS:
         some = likely.pairs[(likely.place >= first) & (likely.place < end)]
-        copies.join(distinct.rows[some])
+        copies.join(_among_kept(distinct, copies.kept, some))
     copies.finish()
     if not any(facts.is_reference for facts in grouping.facts):
         _add_looks(copies, distinct.rows[found.pairs[found.is_alike]], progress)
+
+
+def _among_kept(distinct: _Distinct, kept: Rows, pairs: Rows) -> Rows:
+    """Candidates (P, 2) as rows of the pictures that are kept. A pair of a copy becomes one of the picture kept instead of it.
+
+    Such a pair may be no candidate itself, as one of a turned picture and one with a border.
+    """
+    number = np.zeros(len(kept), np.int64)
+    number[distinct.rows] = np.arange(len(distinct.rows))
+    now = np.sort(number[kept[distinct.rows[pairs]]], axis=1)
+    is_new = (now != pairs).any(1) & (now[:, 0] != now[:, 1])
+    moved = np.unique(now[is_new], axis=0)
+    left = pairs[(now == pairs).all(1)]
+    return distinct.rows[np.concatenate([left, moved[plausible(distinct.thumbs, moved)]])]
 
 
 def _across(found: Candidates, grouping: Grouping, rows: Rows) -> Candidates:
