@@ -212,7 +212,9 @@ def _among_kept(distinct: _Distinct, kept: Rows, pairs: Rows) -> Rows:
     is_new = (now != pairs).any(1) & (now[:, 0] != now[:, 1])
     moved = np.unique(now[is_new], axis=0)
     left = pairs[(now == pairs).all(1)]
-    return distinct.rows[np.concatenate([left, moved[plausible(distinct.thumbs, moved)]])]
+    found: Rows = np.concatenate([left, moved[plausible(distinct.thumbs, moved)]])
+    rows: Rows = distinct.rows[found]
+    return rows
 
 
 def _across(found: Candidates, grouping: Grouping, rows: Rows) -> Candidates:
