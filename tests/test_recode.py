@@ -12,6 +12,7 @@ import torch
 from spq.data.open import open_images
 from spq.errors import DataError, ModelMismatchError
 from spq.index.build import BuildOptions, build
+from spq.index.format import NOT_DUPLICATES
 from spq.index.image_index import ImageIndex
 from spq.index.shared import SharedIndex
 from spq.index.store import Store
@@ -92,9 +93,11 @@ def test_the_old_index_stays_until_the_new_one_is_complete(
         assert len(index) == 60
     with pytest.raises(ModelMismatchError, match="do not mix"):
         build(tmp_path / "i", new, photos)
+    (tmp_path / "i" / NOT_DUPLICATES).write_text("what the user said")
     built = build(tmp_path / "i", new, photos, options=REPLACE)
     with built.store as store:
         assert len(store) == 61
+    assert (tmp_path / "i" / NOT_DUPLICATES).read_text() == "what the user said"
     assert not list(tmp_path.glob(".i.*"))
 
 

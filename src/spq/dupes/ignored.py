@@ -10,8 +10,6 @@ from pathlib import Path
 from spq.common.files import Replacing
 from spq.errors import DataError
 
-NAME = "not-duplicates.jsonl"
-
 
 @dataclass(frozen=True)
 class Ignored:

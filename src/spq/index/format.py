@@ -26,6 +26,7 @@ CTIME_SINCE = 3  # format from which items have the time of last change of the f
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the second if SQLite's message quotes a damaged schema
 _NEW = ".manifest."  # a manifest that is still being written begins with this
 _LOCK = ".lock"
+NOT_DUPLICATES = "not-duplicates.jsonl"  # pairs that the user said are no duplicates; it outlives a change of the model
 
 _TABLES = (
     """CREATE TABLE items (

@@ -18,7 +18,7 @@ import numpy as np
 
 from spq.common.parallel import batches
 from spq.index.encode import open_features, to_be_retried
-from spq.index.format import Manifest, has_index, open_reader, read_manifest, write_manifest
+from spq.index.format import NOT_DUPLICATES, Manifest, has_index, open_reader, read_manifest, write_manifest
 from spq.index.items import Item
 from spq.index.store import Store
 from spq.model.feature_store import FeatureStore
@@ -55,6 +55,8 @@ def replace_index(folder: Path, fresh: Path) -> None:
     """Put the new index in the place of the old one, and delete the old one."""
     before = folder.with_name(f".{folder.name}.replaced")
     shutil.rmtree(before, ignore_errors=True)
+    if (folder / NOT_DUPLICATES).exists():
+        shutil.copyfile(folder / NOT_DUPLICATES, fresh / NOT_DUPLICATES)
     folder.rename(before)
     fresh.rename(folder)
     shutil.rmtree(before)
