@@ -29,7 +29,7 @@ LEAST_LIMIT, TYPICAL, STANDS_OUT = (
     0.75,
     5.0,
 )  # the limit is 5 times the ratio of the upper quarter, in these bounds
-MOST_LIMIT = 1.3
+MOST_LIMIT = 1.0
 BORDER_CONTRAST = 90.0
 MIN_GRAIN, LEAST_GRAIN = 0.35, 1.2  # correlation; grey levels of a sensor's noise
 QUIET, QUIET_SHARE = 10.0, 0.03  # contrast of windows that show noise, and the least share of them

@@ -12,9 +12,10 @@ Floats = NDArray[np.float32]
 
 CHANGED = 14.0  # grey levels, of a pixel that belongs to a stroke
 MOST_AREA = 0.3  # of the picture, of all strokes
+LEAST_FILL = 0.12  # of the box around all strokes
 STROKES = 4  # gaps between letters
 LEAST_LENGTH = 6  # length of a text, in widths of its strokes
-EXPLAINED = 0.45  # share of the change that one colour may leave
+EXPLAINED = 0.35  # share of the change that one colour may leave
 CLEARLY_ROUGHER = 1.3  # how much the picture with the text is, if that tells which one it is
 SMALLEST_PHOTO = 48  # pixels of a side
 MANY_SHADES, SOME_SHADES, LEAST_SHADES, MUCH_REST, MAIN_COLOURS = 70, 36, 12, 0.055, 6
@@ -90,9 +91,11 @@ def _are_letters(strokes: NDArray[np.bool_]) -> bool:
     area = int(strokes.sum())
     if not 20 <= area <= MOST_AREA * strokes.size:
         return False
+    rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
+    if area < LEAST_FILL * (np.ptp(rows) + 1) * (np.ptp(columns) + 1):  # here and there
+        return False
     outline = int((strokes[1:] ^ strokes[:-1]).sum() + (strokes[:, 1:] ^ strokes[:, :-1]).sum())
     thickness = 2 * area / max(1, outline)
-    rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
     length = max(np.ptp(rows), np.ptp(columns)) + 1
     crossings = max(_most_crossings(strokes), _most_crossings(strokes.T))
     return bool(length >= LEAST_LENGTH * thickness and crossings >= STROKES and thickness <= 0.06 * max(strokes.shape))

@@ -119,12 +119,12 @@ def start_scores(x: Floats, y: Floats) -> Floats:
     (rows, in_rows), (columns, in_columns) = (_axis(fits[:, i], fits[:, i + 1], side) for i in (0, 2))
     inside = (in_rows[:, :, None] & in_columns[:, None, :]).reshape(len(fits), -1).astype(np.float32)
     shared = np.maximum(inside.sum(1), 1)
-    flat = x.reshape(len(x), -1)
+    flat = x.reshape(len(x), side * side)
     mean_x, square_x = flat @ inside.T / shared, np.square(flat) @ inside.T / shared  # (P, F)
     scores = np.empty((len(x), TURNS, len(fits)), np.float32)
     for turn in range(TURNS):
         laid = rows @ turned(y, turn)[:, None] @ columns.transpose(0, 2, 1)  # (P, F, S, S)
-        laid = laid.reshape(len(x), len(fits), -1) * inside
+        laid = laid.reshape(len(x), len(fits), side * side) * inside
         mean_y, square_y = laid.sum(2) / shared, np.square(laid).sum(2) / shared
         product_xy = np.einsum("pk,pfk->pf", flat, laid) / shared
         spread = np.maximum(square_x - mean_x**2, 4) * np.maximum(square_y - mean_y**2, 4)
