@@ -28,7 +28,7 @@ LEAST_LIMIT, TYPICAL, STANDS_OUT = (
     0.55,
     0.75,
     5.0,
-)  # the limit is 5 times the ratio of the upper quarter, in these bounds
+)  # the limit is 3.5 times the ratio of the upper quarter, in these bounds
 MOST_LIMIT = 1.0
 BORDER_CONTRAST = 90.0
 MIN_GRAIN, LEAST_GRAIN = 0.35, 1.2  # correlation; grey levels of a sensor's noise
