@@ -25,9 +25,9 @@ FLOOR, SHARE = (
 COLOUR_FLOOR, COLOUR_SHARE = 14.0, 0.6  # of the colour, which codecs keep less of
 MEAN_FLOOR, MEAN_SHARE = 4.5, 0.25  # of the mean of 16 x 16 pixels, which codecs keep well
 LEAST_LIMIT, TYPICAL, STANDS_OUT = (
-    0.55,
+    0.45,
     0.75,
-    5.0,
+    3.5,
 )  # the limit is 3.5 times the ratio of the upper quarter, in these bounds
 MOST_LIMIT = 1.0
 BORDER_CONTRAST = 90.0
