@@ -98,7 +98,7 @@ def _are_letters(strokes: NDArray[np.bool_]) -> bool:
     thickness = 2 * area / max(1, outline)
     length = max(np.ptp(rows), np.ptp(columns)) + 1
     crossings = max(_most_crossings(strokes), _most_crossings(strokes.T))
-    return bool(length >= LEAST_LENGTH * thickness and crossings >= STROKES and thickness <= 0.06 * max(strokes.shape))
+    return bool(length >= max(0.12 * max(strokes.shape), LEAST_LENGTH * thickness) and crossings >= STROKES and thickness <= 0.06 * max(strokes.shape))
 
 
 def _most_crossings(strokes: NDArray[np.bool_]) -> int:
