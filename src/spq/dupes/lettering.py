@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +18,10 @@ LEAST_FILL = 0.12  # of the box around all strokes
 STROKES = 4  # gaps between letters
 LEAST_LENGTH = 6  # length of a text, in widths of its strokes
 EXPLAINED = 0.35  # share of the change that one colour may leave
-CLEARLY_ROUGHER = 1.3  # how much the picture with the text is, if that tells which one it is
+LEAST_SHARE, MOST_THICKNESS = 0.12, 0.06  # length of a text and thickness of its strokes, of the picture's longer side
+PRESENT = 0.4  # share of a text's strokes that the picture without it may seem to have
+SAME_INK, OTHER_STROKES = 24.0, 0.05  # grey levels; area of strokes on a text's line, of the text
+CLEAR_LINE = 3.0  # how much more of them there is on the line than above and below
 SMALLEST_PHOTO = 48  # pixels of a side
 MANY_SHADES, SOME_SHADES, LEAST_SHADES, MUCH_REST, MAIN_COLOURS = 70, 36, 12, 0.055, 6
 SOFT, EMPTY = (2.0, 25.0), 1.5  # contrast of a block in grey levels
@@ -59,7 +64,10 @@ def block_shares(planes: Floats) -> tuple[float, float]:
 
 
 def lettering(x: Floats, y: Floats, found: Differences) -> str:
-    """ "text added" if `y` is the photo `x` (3, h, w) with a text over it, "text removed" if `x` is `y` with one; else empty."""
+    """ "text added" if `y` is the photo `x` (3, h, w) with a text over it, "text removed" if `x` is `y` with one; else empty.
+
+    In doubt it is empty: a changed figure of a timestamp, a plate or a scoreboard is no text over a photo.
+    """
     place = np.zeros(x.shape[1:], bool)
     for row, column in np.argwhere(found.differs).tolist():
         place[row * STRIDE : row * STRIDE + WINDOW, column * STRIDE : column * STRIDE + WINDOW] = True
@@ -67,23 +75,75 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
     strokes = change > max(CHANGED, 0.3 * float(np.quantile(change[place], 0.95)))
     if not _are_letters(strokes):
         return ""
-    left = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))]
-    rough = [_roughness(planes, place) for planes in (x, y)]
-    is_rougher = max(rough) >= CLEARLY_ROUGHER * min(rough)
-    is_added = rough[1] > rough[0] if is_rougher else left[0] < left[1]
-    plain = x if is_added else y
-    if left[0 if is_added else 1] > EXPLAINED or not is_photo(plain):
+    shown = _shown_before(x, y, strokes)
+    is_added = shown < 0.5
+    plain, written = (x, y) if is_added else (y, x)
+    if abs(shown - (not is_added)) > PRESENT or not is_photo(plain) or _has_such_strokes(plain, written, strokes):
+        return ""
+    if _unexplained(plain, written, place, strokes) > EXPLAINED:
         return ""
     return "text added" if is_added else "text removed"
 
 
-def _roughness(planes: Floats, place: NDArray[np.bool_]) -> float:
-    """Mean step between neighbours where (h, w) `place` says."""
-    grey = luminance(planes)[0]
-    return (
-        float(np.abs(np.diff(grey, axis=1))[place[:, 1:]].mean() + np.abs(np.diff(grey, axis=0))[place[1:]].mean())
-        + 0.1
+def _shown_before(x: Floats, y: Floats, strokes: NDArray[np.bool_]) -> float:
+    """How much of the strokes by which `y` differs from `x` is cut out of `x`: about 0 if `y` has them, 1 if `x` has."""
+    width = 4 * int(np.ceil(_thickness(strokes))) + 3
+    change, detail = (values - _blurred(values, width) for values in (y - x, x))
+    return -float((change * detail)[:, strokes].sum() / np.square(change)[:, strokes].sum())
+
+
+def _has_such_strokes(plain: Floats, written: Floats, strokes: NDArray[np.bool_]) -> bool:
+    """Whether the picture without the text has strokes of its ink beside the place, or a label made for a text there."""
+    if np.ptp(np.flatnonzero(strokes.any(1))) > np.ptp(np.flatnonzero(strokes.any(0))):  # a text from top to bottom
+        plain, written, strokes = (values.swapaxes(-1, -2) for values in (plain, written, strokes))
+    rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
+    height = int(np.ptp(rows)) + 1
+    box, wide = (
+        (slice(max(0, rows[0] - far), rows[-1] + far + 1), slice(max(0, columns[0] - wider), columns[-1] + wider + 1))
+        for far, wider in ((2, 2), (2 * height, 4 * height))
     )
+    if _is_flat(plain[:, *box]) and not _is_flat(plain[:, *wide]):
+        return True
+    thin = _thin_ink(plain[:, *wide], written[:, *wide], strokes[wide])
+    top = int(rows[0]) - wide[0].start
+    line, near = thin[top : top + height], max(2, height // 3)
+    gaps = np.concatenate([thin[max(0, top - near) : top], thin[top + height : top + height + near]])
+    is_line = line.mean() > CLEAR_LINE * (gaps.mean() if gaps.size else 0)
+    return bool(is_line and line.sum() > OTHER_STROKES * strokes.sum())
+
+
+def _thin_ink(before: Floats, after: Floats, strokes: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where (h, w) there were thin strokes of the text's ink before it was there; nowhere if the text has no one ink."""
+    width = 2 * int(np.ceil(_thickness(strokes))) + 1
+    change = np.abs(after - before).max(0)
+    core = after[:, strokes & (change >= np.quantile(change[strokes], 0.5))]
+    ink = np.median(core, axis=1)[:, None, None]
+    if float(np.median(np.abs(core - ink[:, 0]).max(0))) > SAME_INK:
+        return np.zeros_like(strokes)
+    stands_out = np.abs(_blurred(before, 4 * width + 1) - ink).max(0) > 0.5 * np.median(change[strokes])
+    is_ink = (np.abs(before - ink).max(0) < SAME_INK) & stands_out
+    thick = _blurred(_blurred(is_ink[None].astype(np.float32), width) > 0.999, width) > 0  # a square of this width fits in
+    thin: NDArray[np.bool_] = is_ink & ~thick[0]
+    return thin
+
+
+def _is_flat(planes: Floats) -> bool:
+    """Whether (3, h, w) has hardly more than one colour."""
+    return bool((np.abs(planes - np.median(planes, axis=(1, 2), keepdims=True)).max(0) < CHANGED).mean() > 0.93)
+
+
+def _blurred(planes: NDArray[Any], side: int) -> Floats:
+    """(n, h, w) averaged over squares of an odd number of pixels."""
+    half = side // 2
+    sums = np.pad(planes, ((0, 0), (half + 1, half), (half + 1, half)), mode="edge").astype(np.float64).cumsum(1).cumsum(2)
+    total = sums[:, side:, side:] - sums[:, :-side, side:] - sums[:, side:, :-side] + sums[:, :-side, :-side]
+    means: Floats = (total / side**2).round(4).astype(np.float32)
+    return means
+
+
+def _thickness(strokes: NDArray[np.bool_]) -> float:
+    outline = int((strokes[1:] ^ strokes[:-1]).sum() + (strokes[:, 1:] ^ strokes[:, :-1]).sum())
+    return 2 * int(strokes.sum()) / max(1, outline)
 
 
 def _are_letters(strokes: NDArray[np.bool_]) -> bool:
@@ -94,11 +154,11 @@ def _are_letters(strokes: NDArray[np.bool_]) -> bool:
     rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
     if area < LEAST_FILL * (np.ptp(rows) + 1) * (np.ptp(columns) + 1):  # here and there
         return False
-    outline = int((strokes[1:] ^ strokes[:-1]).sum() + (strokes[:, 1:] ^ strokes[:, :-1]).sum())
-    thickness = 2 * area / max(1, outline)
+    thickness, side = _thickness(strokes), max(strokes.shape)
     length = max(np.ptp(rows), np.ptp(columns)) + 1
-    crossings = max(_most_crossings(strokes), _most_crossings(strokes.T))
-    return bool(length >= max(0.12 * max(strokes.shape), LEAST_LENGTH * thickness) and crossings >= STROKES and thickness <= 0.06 * max(strokes.shape))
+    if length < max(LEAST_SHARE * side, LEAST_LENGTH * thickness) or thickness > MOST_THICKNESS * side:
+        return False
+    return max(_most_crossings(strokes), _most_crossings(strokes.T)) >= STROKES
 
 
 def _most_crossings(strokes: NDArray[np.bool_]) -> int:
