@@ -19,7 +19,8 @@ STROKES = 4  # gaps between letters
 LEAST_LENGTH = 6  # length of a text, in widths of its strokes
 EXPLAINED = 0.35  # share of the change that one colour may leave
 LEAST_SHARE, MOST_THICKNESS = 0.12, 0.06  # length of a text and thickness of its strokes, of the picture's longer side
-PRESENT = 0.4  # share of a text's strokes that the picture without it may seem to have
+PRESENT, MOST_PRESENT = 0.4, 0.65  # share of a text's strokes that the picture without it may seem to have
+FLAT = 0.93  # share of one colour in the ground of a label
 SAME_INK, OTHER_STROKES = 24.0, 0.05  # grey levels; area of strokes on a text's line, of the text
 CLEAR_LINE = 3.0  # how much more of them there is on the line than above and below
 SMALLEST_PHOTO = 48  # pixels of a side
@@ -75,12 +76,14 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
     strokes = change > max(CHANGED, 0.3 * float(np.quantile(change[place], 0.95)))
     if not _are_letters(strokes):
         return ""
-    shown = _shown_before(x, y, strokes)
-    is_added = shown < 0.5
+    left, shown = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))], _shown_before(x, y, strokes)
+    fits, is_added = [share <= EXPLAINED for share in left], shown < 0.5
+    if not all(fits):  # one way at most
+        is_added = fits[0]
     plain, written = (x, y) if is_added else (y, x)
-    if abs(shown - (not is_added)) > PRESENT or not is_photo(plain) or _has_such_strokes(plain, written, strokes):
+    if not any(fits) or abs(shown - (not is_added)) > (PRESENT if all(fits) else MOST_PRESENT):
         return ""
-    if _unexplained(plain, written, place, strokes) > EXPLAINED:
+    if not is_photo(plain) or _has_such_strokes(plain, written, strokes):
         return ""
     return "text added" if is_added else "text removed"
 
@@ -97,15 +100,13 @@ def _has_such_strokes(plain: Floats, written: Floats, strokes: NDArray[np.bool_]
     if np.ptp(np.flatnonzero(strokes.any(1))) > np.ptp(np.flatnonzero(strokes.any(0))):  # a text from top to bottom
         plain, written, strokes = (values.swapaxes(-1, -2) for values in (plain, written, strokes))
     rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
-    height = int(np.ptp(rows)) + 1
-    box, wide = (
-        (slice(max(0, rows[0] - far), rows[-1] + far + 1), slice(max(0, columns[0] - wider), columns[-1] + wider + 1))
-        for far, wider in ((2, 2), (2 * height, 4 * height))
-    )
-    if _is_flat(plain[:, *box]) and not _is_flat(plain[:, *wide]):
+    height, rows = int(np.ptp(rows)) + 1, np.arange(rows[0], rows[-1] + 1)
+    rest = slice(max(0, rows[0] - 2 * height), rows[-1] + 2 * height + 1)
+    wide = rest, slice(max(0, columns[0] - 4 * height), columns[-1] + 4 * height + 1)
+    if _is_label(plain, rows, columns):
         return True
     thin = _thin_ink(plain[:, *wide], written[:, *wide], strokes[wide])
-    top = int(rows[0]) - wide[0].start
+    top = int(rows[0]) - rest.start
     line, near = thin[top : top + height], max(2, height // 3)
     gaps = np.concatenate([thin[max(0, top - near) : top], thin[top + height : top + height + near]])
     is_line = line.mean() > CLEAR_LINE * (gaps.mean() if gaps.size else 0)
@@ -127,9 +128,22 @@ def _thin_ink(before: Floats, after: Floats, strokes: NDArray[np.bool_]) -> NDAr
     return thin
 
 
-def _is_flat(planes: Floats) -> bool:
+def _is_label(plain: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
+    """Whether a ground of one colour around the box of a text ends near it at three sides, as that of a plate or a tag does."""
+    height = len(rows)
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    inside = plain[:, max(0, top - 2) : bottom + 2, max(0, left - 2) : right + 2]
+    colour = np.median(inside, axis=(1, 2), keepdims=True)
+    strips = (
+        plain[:, max(0, top - 2 * height) : top, left:right], plain[:, bottom : bottom + 2 * height, left:right],
+        plain[:, top:bottom, max(0, left - 4 * height) : left], plain[:, top:bottom, right : right + 4 * height],
+    )  # fmt: skip
+    return _is_flat(inside, colour) and sum(_is_flat(strip, colour) for strip in strips if strip.size) <= 1
+
+
+def _is_flat(planes: Floats, colour: Floats) -> bool:
     """Whether (3, h, w) has hardly more than one colour."""
-    return bool((np.abs(planes - np.median(planes, axis=(1, 2), keepdims=True)).max(0) < CHANGED).mean() > 0.93)
+    return bool((np.abs(planes - colour).max(0) < CHANGED).mean() > FLAT)
 
 
 def _blurred(planes: NDArray[Any], side: int) -> Floats:
