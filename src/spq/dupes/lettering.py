@@ -43,7 +43,7 @@ def colour_spread(planes: Floats) -> tuple[int, float]:
     """How many colours cover at least 1 of 2,000 pixels of (3, h, w), in steps of 16 levels; the share of the pixels that have
     none of the six main colours, nor one beside them."""
     step = max(1, planes[0].size // 100_000)
-    keys = (planes[:3].reshape(3, -1)[:, ::step] // 16).clip(0, 15).astype(np.int64) + 1
+    keys = (planes[:3].reshape(3, -1)[:, ::step].clip(0, 255).astype(np.uint8) >> 4).astype(np.int32) + 1
     counts = np.bincount(keys[0] * 324 + keys[1] * 18 + keys[2], minlength=18**3).reshape(
         18, 18, 18
     )  # an empty cell at each side
