@@ -442,10 +442,10 @@ def dice(r: random.Random, v: int) -> Image.Image:
 def pattern(r: random.Random, v: int) -> Image.Image:
     tile = Image.new("RGB", (32, 32), tuple(r.randrange(256) for _ in range(3)))
     ImageDraw.Draw(tile).ellipse((6, 6, 22, 26), fill=tuple(r.randrange(256) for _ in range(3)))
-    im = Image.new("RGB", (320 + 32 * (v == 1), 256))
+    im = Image.new("RGB", (320, 256))
     for x in range(0, 380, 32):
         for y in range(0, 320, 32):
-            im.paste(tile, (x - 8 * v * (v > 1), y))
+            im.paste(tile, (x - 8 * v, y))
     return im
 
 
