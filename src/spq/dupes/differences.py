@@ -18,7 +18,10 @@ from spq.dupes.canvas import luminance
 Floats = NDArray[np.float32]
 
 WINDOW, STRIDE = 8, 4  # pixels
-FLOOR, SHARE = 8.0, 0.25  # grey levels, and share of the contrast, of the error of a poor codec (JPEG at quality 30): ratio 1
+FLOOR, SHARE = (
+    8.0,
+    0.25,
+)  # grey levels, and share of the contrast, of the error of a poor codec (JPEG at quality 30): ratio 1
 COLOUR_FLOOR, COLOUR_SHARE = 14.0, 0.6  # of the colour, which codecs keep less of
 MEAN_FLOOR, MEAN_SHARE = 4.5, 0.25  # of the mean of 16 x 16 pixels, which codecs keep well
 # The limit is 3.5 times the ratio of the upper quarter, but not more than a poor codec leaves. Where there is hardly any error,
@@ -113,8 +116,8 @@ def _rated_colours(x: Floats, y: Floats, inner: tuple[bool, ...]) -> Rated:
     """Windows of red and blue minus luminance, at half the size."""
     rated = []
     for channel in (c for c in range(len(x)) if c % 3 != 1):
-        pair = (_smooth(_half(planes[channel])) for planes in (x, y))
-        error, contrast = _window_errors(*pair, WINDOW // 2, STRIDE // 2)
+        a, b = (_smooth(_half(planes[channel])) for planes in (x, y))
+        error, contrast = _window_errors(a, b, WINDOW // 2, STRIDE // 2)
         rated.append((error / (COLOUR_FLOOR + COLOUR_SHARE * _beside_edges(contrast, inner)), contrast))
     return rated
 
@@ -212,7 +215,9 @@ def _smooth(values: Floats) -> Floats:
 
 
 def _half(values: Floats) -> Floats:
-    even = np.pad(values, [(0, n % 2) for n in values.shape], mode="edge") if any(n % 2 for n in values.shape) else values
+    even = (
+        np.pad(values, [(0, n % 2) for n in values.shape], mode="edge") if any(n % 2 for n in values.shape) else values
+    )
     half: Floats = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
     return half
 

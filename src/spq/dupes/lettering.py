@@ -98,7 +98,7 @@ def _shown_before(x: Floats, y: Floats, strokes: NDArray[np.bool_]) -> float:
 def _has_such_strokes(plain: Floats, written: Floats, strokes: NDArray[np.bool_]) -> bool:
     """Whether the picture without the text has strokes of its ink beside the place, or a label made for a text there."""
     if np.ptp(np.flatnonzero(strokes.any(1))) > np.ptp(np.flatnonzero(strokes.any(0))):  # a text from top to bottom
-        plain, written, strokes = (values.swapaxes(-1, -2) for values in (plain, written, strokes))
+        plain, written, strokes = plain.swapaxes(1, 2), written.swapaxes(1, 2), strokes.T
     rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
     height, rows = int(np.ptp(rows)) + 1, np.arange(rows[0], rows[-1] + 1)
     rest = slice(max(0, rows[0] - 2 * height), rows[-1] + 2 * height + 1)
@@ -123,7 +123,9 @@ def _thin_ink(before: Floats, after: Floats, strokes: NDArray[np.bool_]) -> NDAr
         return np.zeros_like(strokes)
     stands_out = np.abs(_blurred(before, 4 * width + 1) - ink).max(0) > 0.5 * np.median(change[strokes])
     is_ink = (np.abs(before - ink).max(0) < SAME_INK) & stands_out
-    thick = _blurred(_blurred(is_ink[None].astype(np.float32), width) > 0.999, width) > 0  # a square of this width fits in
+    thick = (
+        _blurred(_blurred(is_ink[None].astype(np.float32), width) > 0.999, width) > 0
+    )  # a square of this width fits in
     thin: NDArray[np.bool_] = is_ink & ~thick[0]
     return thin
 
@@ -149,7 +151,9 @@ def _is_flat(planes: Floats, colour: Floats) -> bool:
 def _blurred(planes: NDArray[Any], side: int) -> Floats:
     """(n, h, w) averaged over squares of an odd number of pixels."""
     half = side // 2
-    sums = np.pad(planes, ((0, 0), (half + 1, half), (half + 1, half)), mode="edge").astype(np.float64).cumsum(1).cumsum(2)
+    sums = (
+        np.pad(planes, ((0, 0), (half + 1, half), (half + 1, half)), mode="edge").astype(np.float64).cumsum(1).cumsum(2)
+    )
     total = sums[:, side:, side:] - sums[:, :-side, side:] - sums[:, side:, :-side] + sums[:, :-side, :-side]
     means: Floats = (total / side**2).round(4).astype(np.float32)
     return means
