@@ -564,7 +564,7 @@ def cards(r: random.Random, v: int) -> Image.Image:
     for k in range(5):
         rank, x = (r.randrange(13) + (k == 2) * v) % 13, 12 + 88 * k
         d.rounded_rectangle((x, 30, x + 78, 150), 8, fill="white")
-        d.text((x + 8, 36), "A 2 3 4 5 6 7 8 9 10 J Q K".split()[rank], fill=r.choice(["black", "red"]), font=font(24))
+        d.text((x + 8, 36), "A23456789TJQK"[rank], fill=r.choice(["black", "red"]), font=font(24))
     return im
 
 

@@ -101,7 +101,7 @@ def differences(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool] = (Fa
     """
     greys = luminance(x), luminance(y)
     pairs = [(_smooth(a), _smooth(b)) for a, b in zip(*greys, strict=True)]
-    colour = _rated_colours(x - np.repeat(greys[0], 3, 0), y - np.repeat(greys[1], 3, 0), inner)
+    colour = _rated_colours((x, y), greys, inner)
     found = _rated(pairs, colour, inner)
     if found.worst > LEAST_LIMIT:
         found = _rated([_same_filter(*pair) for pair in pairs], colour, inner)
@@ -112,11 +112,11 @@ def differences(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool] = (Fa
 Rated = list[tuple[Floats, Floats]]  # ratio and contrast of each window
 
 
-def _rated_colours(x: Floats, y: Floats, inner: tuple[bool, ...]) -> Rated:
+def _rated_colours(planes: tuple[Floats, Floats], greys: tuple[Floats, Floats], inner: tuple[bool, ...]) -> Rated:
     """Windows of red and blue minus luminance, at half the size."""
     rated = []
-    for channel in (c for c in range(len(x)) if c % 3 != 1):
-        a, b = (_smooth(_half(planes[channel])) for planes in (x, y))
+    for channel in (c for c in range(len(planes[0])) if c % 3 != 1):
+        a, b = (_smooth(_half(p[channel] - grey[channel // 3])) for p, grey in zip(planes, greys, strict=True))
         error, contrast = _window_errors(a, b, WINDOW // 2, STRIDE // 2)
         rated.append((error / (COLOUR_FLOOR + COLOUR_SHARE * _beside_edges(contrast, inner)), contrast))
     return rated
@@ -210,16 +210,15 @@ def _smooth(values: Floats) -> Floats:
     """(h, w) without its finest detail, which differs between codecs and filters."""
     padded = np.pad(values, 1, mode="edge")
     down = padded[:-2] + np.float32(2) * padded[1:-1] + padded[2:]
-    smooth: Floats = (down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]) / 16
-    return smooth
+    return np.asarray((down[:, :-2] + np.float32(2) * down[:, 1:-1] + down[:, 2:]) * np.float32(1 / 16), np.float32)
 
 
 def _half(values: Floats) -> Floats:
     even = (
         np.pad(values, [(0, n % 2) for n in values.shape], mode="edge") if any(n % 2 for n in values.shape) else values
     )
-    half: Floats = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
-    return half
+    total = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
+    return np.asarray(total * np.float32(0.25), np.float32)
 
 
 def _same_filter(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -74,8 +74,11 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
         place[row * STRIDE : row * STRIDE + WINDOW, column * STRIDE : column * STRIDE + WINDOW] = True
     change = np.abs(y - x).max(0) * place
     strokes = change > max(CHANGED, 0.3 * float(np.quantile(change[place], 0.95)))
-    if not _are_letters(strokes):
+    are_photos = is_photo(x), is_photo(y)
+    if not any(are_photos) or not _are_letters(strokes):
         return ""
+    part = _around(place)
+    x, y, place, strokes = x[:, *part], y[:, *part], place[part], strokes[part]
     left, shown = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))], _shown_before(x, y, strokes)
     fits, is_added = [share <= EXPLAINED for share in left], shown < 0.5
     if not all(fits):  # one way at most
@@ -83,9 +86,16 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
     plain, written = (x, y) if is_added else (y, x)
     if not any(fits) or abs(shown - (not is_added)) > (PRESENT if all(fits) else MOST_PRESENT):
         return ""
-    if not is_photo(plain) or _has_such_strokes(plain, written, strokes):
+    if not are_photos[0 if is_added else 1] or _has_such_strokes(plain, written, strokes):
         return ""
     return "text added" if is_added else "text removed"
+
+
+def _around(place: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Where to look for what a text is: the box of the `place`, widened by four times its lesser side."""
+    rows, columns = np.flatnonzero(place.any(1)), np.flatnonzero(place.any(0))
+    far = 4 * (min(int(np.ptp(rows)), int(np.ptp(columns))) + 1) + WINDOW
+    return slice(max(0, rows[0] - far), rows[-1] + far + 1), slice(max(0, columns[0] - far), columns[-1] + far + 1)
 
 
 def _shown_before(x: Floats, y: Floats, strokes: NDArray[np.bool_]) -> float:
