@@ -25,7 +25,7 @@ FLOOR, SHARE = (
 COLOUR_FLOOR, COLOUR_SHARE = 14.0, 0.6  # of the colour, which codecs keep less of
 MEAN_FLOOR, MEAN_SHARE = 4.5, 0.25  # of the mean of 16 x 16 pixels, which codecs keep well
 # The limit is 3.5 times the ratio of the upper quarter, but not more than a poor codec leaves. Where there is hardly any error,
-# 2.45 times what all but 2 of 100 windows keep to is let pass: nearly all copies of photos stay below, most changed figures do not.
+# 2.45 times what all but 2 of 100 windows keep to is let pass: most copies of photos stay below, most changed figures do not.
 TYPICAL, STANDS_OUT, MOST_LIMIT = 0.75, 3.5, 1.0
 HIGH, ABOVE_HIGH, LEAST_LIMIT, LEAST_OF_CODECS = 0.98, 2.45, 0.16, 0.45
 BORDER_CONTRAST = 90.0
