@@ -442,10 +442,10 @@ def dice(r: random.Random, v: int) -> Image.Image:
 def pattern(r: random.Random, v: int) -> Image.Image:
     tile = Image.new("RGB", (32, 32), tuple(r.randrange(256) for _ in range(3)))
     ImageDraw.Draw(tile).ellipse((6, 6, 22, 26), fill=tuple(r.randrange(256) for _ in range(3)))
-    im = Image.new("RGB", (320 + 32 * (v == 1), 256))
+    im = Image.new("RGB", (320, 256))
     for x in range(0, 380, 32):
         for y in range(0, 320, 32):
-            im.paste(tile, (x - 8 * v * (v > 1), y))
+            im.paste(tile, (x - 8 * v, y))
     return im
 
 
@@ -460,11 +460,143 @@ def product(r: random.Random, v: int) -> Image.Image:
     return Image.fromarray(im.clip(0, 255).astype(np.uint8))
 
 
+def passport(r: random.Random, v: int) -> Image.Image:
+    """Other faces in front of one ground."""
+    im = Image.new("RGB", (300, 380), (205, 212, 220))
+    d = ImageDraw.Draw(im)
+    d.ellipse((30, 290, 270, 520), fill=(40, 50, 80))
+    d.ellipse((80, 80, 220, 280), fill=(225, 180, 150))
+    d.chord((74, 60, 226, 240), 180, 360, fill=[(50, 30, 20), (120, 80, 40), (60, 35, 25), (20, 20, 20)][v])
+    for x in (118, 182):
+        d.ellipse((x - 9 - v, 165 - 2 * v, x + 9 + v, 178 + v), fill="white")
+        d.ellipse((x - 4, 167, x + 4, 176), fill=(60, 90, 120))
+    d.arc((115, 205, 185, 245), 20, 160 + 8 * v, fill=(150, 60, 60), width=5)
+    return im.filter(ImageFilter.GaussianBlur(1 + 0.1 * r.random()))
+
+
+def floor_plan(r: random.Random, v: int) -> Image.Image:
+    im = Image.new("RGB", (480, 360), "white")
+    d = ImageDraw.Draw(im)
+    d.rectangle((20, 20, 460, 340), outline="black", width=6)
+    for k in range(4):
+        x, y = 20 + 110 * k, r.randrange(100, 260)
+        d.line((x, 20, x, 340), fill="black", width=4)
+        d.line((x, y, x + 110, y), fill="black", width=4)
+        gap = r.randrange(30, y - 30) + (14 * v if k == 2 else 0)
+        d.rectangle((x - 3, gap, x + 3, gap + 24), fill="white")
+        d.text((x + 20, 60), f"{r.randrange(6, 30)} m²", fill="black", font=font(13))
+    return im
+
+
+def stars(r: random.Random, v: int) -> Image.Image:
+    """A field of stars in which one star moves, or a new one shines."""
+    g = np.random.default_rng(r.randrange(10**9))
+    y, x = np.mgrid[0:300, 0:400].astype(np.float32)
+    sky = np.full((300, 400), 12, np.float32)
+    for k in range(60):
+        a, b, bright, size = g.uniform(10, 390), g.uniform(10, 290), g.uniform(60, 240), g.uniform(0.8, 1.8)
+        a += 7 * v if k == 7 else 0
+        sky += bright * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * size * size))
+    return Image.fromarray(sky.clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def weather(r: random.Random, v: int) -> Image.Image:
+    im = road_map(r, 0).filter(ImageFilter.GaussianBlur(2))
+    d = ImageDraw.Draw(im)
+    for k in range(9):
+        x, y, degrees = 40 + 150 * (k % 3), 40 + 120 * (k // 3), r.randrange(10, 30)
+        degrees += 3 * v if k == 4 else 0
+        d.text((x, y), f"{degrees}°", fill=(20, 20, 60), font=font(26))
+    return im
+
+
+def meme(r: random.Random, v: int) -> Image.Image:
+    """One photo with other words."""
+    im = photo(r)
+    d = ImageDraw.Draw(im)
+    size = max(14, im.width // 12)
+    words = [" ".join(word(r, 3, 7) for _ in range(3)).upper() for _ in range(VARIANTS)]
+    d.text((8, 4), words[v], fill="white", font=font(size), stroke_width=2, stroke_fill="black")
+    return im
+
+
+def editor(r: random.Random, v: int) -> Image.Image:
+    im = Image.new("RGB", (640, 420), (30, 30, 30))
+    d = ImageDraw.Draw(im)
+    changed = r.randrange(22)
+    for k in range(22):
+        d.text((8, 8 + 18 * k), str(k + 1), fill=(110, 110, 110), font=font(12))
+        x = 40 + 20 * r.randrange(4)
+        for colour in ((197, 134, 192), (156, 220, 254), (206, 145, 120)):
+            text = word(r, 3, 9)
+            text = text[:-1] + "wxyz"[v] if k == changed and colour[0] == 156 else text
+            d.text((x, 8 + 18 * k), text, fill=colour, font=font(12))
+            x += 9 * len(text)
+    return im
+
+
+def satellite(r: random.Random, v: int) -> Image.Image:
+    """Tiles beside each other, which overlap by half."""
+    g = np.random.default_rng(r.randrange(10**9))
+    total = np.zeros((300, 900, 3))
+    for side, weight in ((8, 0.4), (30, 0.3), (150, 0.3)):
+        part = Image.fromarray(g.integers(20, 200, (side // 2, side, 3), np.uint8))
+        total += weight * np.asarray(part.resize((900, 300), Image.Resampling.BICUBIC))
+    return Image.fromarray(total.astype(np.uint8)).crop((150 * v, 0, 150 * v + 300, 300))
+
+
+def gauge(r: random.Random, v: int) -> Image.Image:
+    """A photo of an instrument whose pointer moves."""
+    im = photo(r).resize((320, 240)).filter(ImageFilter.GaussianBlur(2))
+    d = ImageDraw.Draw(im)
+    d.ellipse((90, 50, 230, 190), fill=(245, 245, 240), outline="black", width=4)
+    for k in range(11):
+        a = math.pi * (0.75 + 0.15 * k)
+        d.line([(160 + q * math.cos(a), 120 + q * math.sin(a)) for q in (54, 64)], fill="black", width=2)
+    a = math.pi * (0.75 + 1.2 * r.random() + 0.05 * v)
+    d.line((160, 120, 160 + 50 * math.cos(a), 120 + 50 * math.sin(a)), fill="red", width=3)
+    return im.filter(ImageFilter.GaussianBlur(0.7))
+
+
+def cards(r: random.Random, v: int) -> Image.Image:
+    im = Image.new("RGB", (460, 200), (20, 110, 60))
+    d = ImageDraw.Draw(im)
+    for k in range(5):
+        rank, x = (r.randrange(13) + (k == 2) * v) % 13, 12 + 88 * k
+        d.rounded_rectangle((x, 30, x + 78, 150), 8, fill="white")
+        d.text((x + 8, 36), "A23456789TJQK"[rank], fill=r.choice(["black", "red"]), font=font(24))
+    return im
+
+
+def traffic_light(r: random.Random, v: int) -> Image.Image:
+    """A fixed camera on a street: one lamp goes out, another one lights up."""
+    im = photo(r)
+    d, x, y = ImageDraw.Draw(im), r.randrange(im.width - 30), r.randrange(im.height // 2)
+    d.rectangle((x, y, x + 16, y + 44), fill=(20, 20, 20))
+    for k, colour in enumerate(((255, 40, 30), (255, 190, 0), (40, 230, 90))):
+        is_lit = k == v or (v == 3 and k < 2)
+        d.ellipse((x + 3, y + 3 + 14 * k, x + 13, y + 13 + 14 * k), fill=colour if is_lit else (50, 50, 50))
+    return im
+
+
+def wells(r: random.Random, v: int) -> Image.Image:
+    im = Image.new("RGB", (420, 290), (225, 228, 232))
+    d = ImageDraw.Draw(im)
+    other = r.randrange(12), r.randrange(8)
+    for i in range(12):
+        for j in range(8):
+            shade = r.randrange(5) if (i, j) != other else r.randrange(2) + v
+            colour = (240 - 10 * shade, 235 - 35 * shade, 140 - 20 * shade)
+            d.ellipse((20 + 32 * i, 20 + 32 * j, 44 + 32 * i, 44 + 32 * j), fill=colour, outline=(120, 120, 120))
+    return im
+
+
 FAMILIES: dict[str, Drawer] = {
     f.__name__: f for f in (
         invoice, chat, icon, tiny_icon, bars_chart, line_chart, form, ticket, barcode, sheet, road_map, cells16, slice16, page,
         music, scene, burst, timestamp, still, tripod, flat, noise, strip, chess, sudoku, clock, calendar, settings, grating,
-        signature, dice, pattern, product,
+        signature, dice, pattern, product, passport, floor_plan, stars, weather, meme, editor, satellite, gauge, cards,
+        traffic_light, wells,
     )
 }  # fmt: skip
 

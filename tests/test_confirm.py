@@ -158,3 +158,23 @@ def test_thumbs_of_copies_are_plausible_and_most_others_are_not() -> None:
     assert plausible(thumbs, np.empty((0, 2), np.int64)).shape == (0,)
     blurred = np.stack([to_pixels(images[0].filter(ImageFilter.GaussianBlur(9)), 64), thumbs[0]])
     assert plausible(blurred, np.array([[0, 1]])).all()
+
+
+@pytest.mark.parametrize("case", range(20))
+def test_a_changed_figure_on_a_photo_is_never_confirmed(case: int) -> None:
+    random = np.random.default_rng(case)
+    first, second = random.choice(10, 2, replace=False)
+    images = [photo(case), photo(case)]
+    for image, digit in zip(images, (first, second), strict=True):
+        ink = ["white", "black", (255, 255, 0)][case % 3]
+        ImageDraw.Draw(image).text((30, 130), f"18:0{digit}:57", fill=ink, font=ImageFont.load_default(12 + case % 9))
+    changed = np.abs(np.asarray(images[0], np.int16) - np.asarray(images[1])).max(2)
+    assert (changed > 60).sum() >= 4
+    for other in (images[1], jpeg(images[1], 75)):
+        assert verdict(images[0], other).kind == "almost"
+
+
+def test_views_that_overlap_by_half_are_no_crops() -> None:
+    wide = photo(9, (480, 160))
+    tiles = [wide.crop((left, 0, left + 240, 160)) for left in (0, 120, 240)]
+    assert {verdict(tiles[0], other).kind for other in tiles[1:]} == {""}

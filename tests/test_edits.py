@@ -66,7 +66,7 @@ def notes(
     first: np.ndarray, second: np.ndarray, a: tuple[int, ...], b: tuple[int, ...], is_photo: bool
 ) -> list[str] | None:
     alpha = [np.concatenate([p, np.full((*p.shape[:2], 1), 255, np.uint8)], 2) for p in (first, second)]
-    return frame_notes(*canvases(*alpha), Overlay(0, a, b), is_photo)  # type: ignore[arg-type]
+    return frame_notes(*canvases(*alpha), Overlay(0, a, b), lambda: is_photo)  # type: ignore[arg-type]
 
 
 def test_the_frame_tells_crops_from_borders_and_from_another_view() -> None:

@@ -65,3 +65,58 @@ def test_a_page_is_no_photo_and_a_text_on_it_changes_what_it_says() -> None:
     assert not is_photo(planes(page))
     assert is_photo(planes(photo()))
     assert note(page, written(page, "four", (0, 0, 0))) == ""
+
+
+def labelled(image: Image.Image, text: str, label: str, size: int) -> Image.Image:
+    """The picture with a text on a plate, tag or board, or on nothing."""
+    copy, width = image.copy(), round(0.7 * size * 9)
+    draw = ImageDraw.Draw(copy)
+    if label:
+        draw.rounded_rectangle((30, 60, 34 + width, 66 + round(size * 1.4)), 4, fill=label)
+    ink = {"white": "black", "yellow": "red", "black": "white"}.get(label, "white")
+    draw.text((36, 62), text, fill=ink, font=ImageFont.load_default(size))
+    return copy
+
+
+OTHER_TEXTS = {
+    "a scoreboard": ("HOME 2:0", "HOME 3:1", "black"),
+    "a plate": ("AB 1234", "AB 9876", "white"),
+    "an empty plate": ("AB 1234", "", "white"),
+    "a price": ("19.99", "24.50", "yellow"),
+    "a name tag": ("Anna Meier", "John Ott", "white"),
+    "subtitles": ("Come with me!", "We must go.", ""),
+    "more words": ("SALE", "SALE 50% NOW", ""),
+}
+
+
+@pytest.mark.parametrize("name", list(OTHER_TEXTS))
+@pytest.mark.parametrize(("seed", "size"), [(3, 15), (4, 17), (5, 19)])
+def test_another_text_in_its_place_is_not_a_text_added(name: str, seed: int, size: int) -> None:
+    before, after, label = OTHER_TEXTS[name]
+    images = [labelled(photo(seed), text, label, size) for text in (before, after)]
+    assert note(images[0], images[1]) == note(images[1], images[0]) == ""
+
+
+@pytest.mark.parametrize("case", range(20))
+def test_changed_figures_of_a_timestamp_are_not_a_text_added(case: int) -> None:
+    random = np.random.default_rng(case)
+    digits = [str(digit) for digit in random.integers(0, 10, 14)]
+    changed = digits.copy()
+    for place in random.choice(14, 1 + case % 3, replace=False):
+        changed[place] = str((int(digits[place]) + random.integers(1, 10)) % 10)
+    colour = [(255, 160, 40), (255, 255, 255), (0, 0, 0), (255, 230, 0)][case % 4]
+    texts = ["{}{}{}{}-{}{}-{}{} {}{}:{}{}:{}{}".format(*figures) for figures in (digits, changed)]
+    images = []
+    for text in texts:
+        image = photo(case)
+        ImageDraw.Draw(image).text((20, 125), text, fill=colour, font=ImageFont.load_default(12 + case % 8))
+        images.append(image)
+    assert note(*images) == ""
+
+
+def test_the_direction_is_right_on_rough_and_on_smooth_grounds() -> None:
+    for ground in (photo(8), photo(8).resize((60, 40)).resize((240, 160))):
+        for colour in ((255, 255, 255), (0, 0, 0)):
+            copy = written(ground, "on a mountain", colour)
+            assert note(ground, copy) == "text added"
+            assert note(copy, ground) == "text removed"

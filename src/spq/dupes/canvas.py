@@ -53,7 +53,8 @@ def canvases(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[Canva
 def _canvas(picture: NDArray[np.uint8], is_opaque: bool) -> Canvas:
     height, width = picture.shape[:2]
     scale = min(1.0, (MOST_PIXELS / (width * height)) ** 0.5)
-    image = Image.fromarray(picture[..., :3] if is_opaque else picture)
+    image = Image.fromarray(picture)
+    image = image.convert("RGB") if is_opaque else image
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)

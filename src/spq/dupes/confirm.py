@@ -131,11 +131,12 @@ def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Overlay:
 
 def _misfit(a: Canvas, b: Canvas, overlay: Overlay) -> float:
     """Mean difference of an overlay; places that differ much count as any other change."""
-    grey = (
-        Canvas((np.repeat(a.grey[..., None], 3, 2),), a.scale),
-        Canvas((np.repeat(b.grey[..., None], 3, 2),), b.scale),
+    boxes = overlay.first, overlay.second
+    width, height = (max(1, round(min(box[2 + k] - box[k] for box in boxes))) for k in (0, 1))
+    x, y = (
+        np.asarray(Image.fromarray(canvas.grey).resize((width, height), Image.Resampling.BICUBIC, box, 4.0), np.float32)
+        for canvas, box in zip((a, b), boxes, strict=True)
     )
-    x, y = (values[0] for values in laid_together(*grey, overlay))
     gain = float(np.clip(((x - x.mean()) * (y - y.mean())).mean() / (y.var() + 1), 0.3, 3))
     return float(np.minimum(np.abs(x - x.mean() - gain * (y - y.mean())), 40).mean())
 
@@ -145,7 +146,7 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
     if min(edge for box in (overlay.first, overlay.second) for edge in (box[2] - box[0], box[3] - box[1])) < 8:
         return NO_COPY, 1.0
     x, y = laid_together(a, b, overlay)
-    frame = frame_notes(a, b, overlay, is_photo(x) and is_photo(y))
+    frame = frame_notes(a, b, overlay, lambda: is_photo(x) and is_photo(y))
     if frame is None:
         return NO_COPY, 1.0
     inner = _inner(a, b, overlay)
@@ -203,10 +204,19 @@ def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tup
 
 
 def _is_all_over(x: Floats, y: Floats) -> bool:
-    """Whether a tenth of all pixels differ, as after a change of colour."""
-    step = max(1, x[0].size // 50_000)
-    difference = np.abs(x.reshape(len(x), -1)[:, ::step] - y.reshape(len(y), -1)[:, ::step]).max(0)
+    """Whether the mean colour changes in a tenth of all blocks of 8 x 8 pixels, as after a change of colour."""
+    height, width = (max(1, n // 8 * 8) for n in x.shape[1:])
+    difference = np.abs(_block_means(x[:3, :height, :width]) - _block_means(y[:3, :height, :width])).max(0)
     return bool((difference >= 3).mean() > 0.1)
+
+
+def _block_means(planes: Floats) -> Floats:
+    """Means of blocks of 8 x 8 pixels of (3, h, w), or of single pixels of tiny pictures."""
+    _, height, width = planes.shape
+    if height % 8 or width % 8:
+        return planes
+    means: Floats = planes.reshape(3, height // 8, 8, width // 8, 8).mean((2, 4))
+    return means
 
 
 def _opposite(note: str) -> str:

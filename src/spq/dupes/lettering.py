@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +14,15 @@ Floats = NDArray[np.float32]
 
 CHANGED = 14.0  # grey levels, of a pixel that belongs to a stroke
 MOST_AREA = 0.3  # of the picture, of all strokes
+LEAST_FILL = 0.12  # of the box around all strokes
 STROKES = 4  # gaps between letters
 LEAST_LENGTH = 6  # length of a text, in widths of its strokes
-EXPLAINED = 0.45  # share of the change that one colour may leave
-CLEARLY_ROUGHER = 1.3  # how much the picture with the text is, if that tells which one it is
+EXPLAINED = 0.35  # share of the change that one colour may leave
+LEAST_SHARE, MOST_THICKNESS = 0.12, 0.06  # length of a text and thickness of its strokes, of the picture's longer side
+PRESENT, MOST_PRESENT = 0.4, 0.65  # share of a text's strokes that the picture without it may seem to have
+FLAT = 0.93  # share of one colour in the ground of a label
+SAME_INK, OTHER_STROKES = 24.0, 0.05  # grey levels; area of strokes on a text's line, of the text
+CLEAR_LINE = 3.0  # how much more of them there is on the line than above and below
 SMALLEST_PHOTO = 48  # pixels of a side
 MANY_SHADES, SOME_SHADES, LEAST_SHADES, MUCH_REST, MAIN_COLOURS = 70, 36, 12, 0.055, 6
 SOFT, EMPTY = (2.0, 25.0), 1.5  # contrast of a block in grey levels
@@ -36,7 +43,7 @@ def colour_spread(planes: Floats) -> tuple[int, float]:
     """How many colours cover at least 1 of 2,000 pixels of (3, h, w), in steps of 16 levels; the share of the pixels that have
     none of the six main colours, nor one beside them."""
     step = max(1, planes[0].size // 100_000)
-    keys = (planes[:3].reshape(3, -1)[:, ::step] // 16).clip(0, 15).astype(np.int64) + 1
+    keys = (planes[:3].reshape(3, -1)[:, ::step].clip(0, 255).astype(np.uint8) >> 4).astype(np.int32) + 1
     counts = np.bincount(keys[0] * 324 + keys[1] * 18 + keys[2], minlength=18**3).reshape(
         18, 18, 18
     )  # an empty cell at each side
@@ -58,31 +65,113 @@ def block_shares(planes: Floats) -> tuple[float, float]:
 
 
 def lettering(x: Floats, y: Floats, found: Differences) -> str:
-    """ "text added" if `y` is the photo `x` (3, h, w) with a text over it, "text removed" if `x` is `y` with one; else empty."""
+    """ "text added" if `y` is the photo `x` (3, h, w) with a text over it, "text removed" if `x` is `y` with one; else empty.
+
+    In doubt it is empty: a changed figure of a timestamp, a plate or a scoreboard is no text over a photo.
+    """
     place = np.zeros(x.shape[1:], bool)
     for row, column in np.argwhere(found.differs).tolist():
         place[row * STRIDE : row * STRIDE + WINDOW, column * STRIDE : column * STRIDE + WINDOW] = True
     change = np.abs(y - x).max(0) * place
     strokes = change > max(CHANGED, 0.3 * float(np.quantile(change[place], 0.95)))
-    if not _are_letters(strokes):
+    are_photos = is_photo(x), is_photo(y)
+    if not any(are_photos) or not _are_letters(strokes):
         return ""
-    left = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))]
-    rough = [_roughness(planes, place) for planes in (x, y)]
-    is_rougher = max(rough) >= CLEARLY_ROUGHER * min(rough)
-    is_added = rough[1] > rough[0] if is_rougher else left[0] < left[1]
-    plain = x if is_added else y
-    if left[0 if is_added else 1] > EXPLAINED or not is_photo(plain):
+    part = _around(place)
+    x, y, place, strokes = x[:, *part], y[:, *part], place[part], strokes[part]
+    left, shown = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))], _shown_before(x, y, strokes)
+    fits, is_added = [share <= EXPLAINED for share in left], shown < 0.5
+    if not all(fits):  # one way at most
+        is_added = fits[0]
+    plain, written = (x, y) if is_added else (y, x)
+    if not any(fits) or abs(shown - (not is_added)) > (PRESENT if all(fits) else MOST_PRESENT):
+        return ""
+    if not are_photos[0 if is_added else 1] or _has_such_strokes(plain, written, strokes):
         return ""
     return "text added" if is_added else "text removed"
 
 
-def _roughness(planes: Floats, place: NDArray[np.bool_]) -> float:
-    """Mean step between neighbours where (h, w) `place` says."""
-    grey = luminance(planes)[0]
-    return (
-        float(np.abs(np.diff(grey, axis=1))[place[:, 1:]].mean() + np.abs(np.diff(grey, axis=0))[place[1:]].mean())
-        + 0.1
+def _around(place: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Where to look for what a text is: the box of the `place`, widened by four times its lesser side."""
+    rows, columns = np.flatnonzero(place.any(1)), np.flatnonzero(place.any(0))
+    far = 4 * (min(int(np.ptp(rows)), int(np.ptp(columns))) + 1) + WINDOW
+    return slice(max(0, rows[0] - far), rows[-1] + far + 1), slice(max(0, columns[0] - far), columns[-1] + far + 1)
+
+
+def _shown_before(x: Floats, y: Floats, strokes: NDArray[np.bool_]) -> float:
+    """How much of the strokes by which `y` differs from `x` is cut out of `x`: about 0 if `y` has them, 1 if `x` has."""
+    width = 4 * int(np.ceil(_thickness(strokes))) + 3
+    change, detail = (values - _blurred(values, width) for values in (y - x, x))
+    return -float((change * detail)[:, strokes].sum() / np.square(change)[:, strokes].sum())
+
+
+def _has_such_strokes(plain: Floats, written: Floats, strokes: NDArray[np.bool_]) -> bool:
+    """Whether the picture without the text has strokes of its ink beside the place, or a label made for a text there."""
+    if np.ptp(np.flatnonzero(strokes.any(1))) > np.ptp(np.flatnonzero(strokes.any(0))):  # a text from top to bottom
+        plain, written, strokes = plain.swapaxes(1, 2), written.swapaxes(1, 2), strokes.T
+    rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
+    height, rows = int(np.ptp(rows)) + 1, np.arange(rows[0], rows[-1] + 1)
+    rest = slice(max(0, rows[0] - 2 * height), rows[-1] + 2 * height + 1)
+    wide = rest, slice(max(0, columns[0] - 4 * height), columns[-1] + 4 * height + 1)
+    if _is_label(plain, rows, columns):
+        return True
+    thin = _thin_ink(plain[:, *wide], written[:, *wide], strokes[wide])
+    top = int(rows[0]) - rest.start
+    line, near = thin[top : top + height], max(2, height // 3)
+    gaps = np.concatenate([thin[max(0, top - near) : top], thin[top + height : top + height + near]])
+    is_line = line.mean() > CLEAR_LINE * (gaps.mean() if gaps.size else 0)
+    return bool(is_line and line.sum() > OTHER_STROKES * strokes.sum())
+
+
+def _thin_ink(before: Floats, after: Floats, strokes: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where (h, w) there were thin strokes of the text's ink before it was there; nowhere if the text has no one ink."""
+    width = 2 * int(np.ceil(_thickness(strokes))) + 1
+    change = np.abs(after - before).max(0)
+    core = after[:, strokes & (change >= np.quantile(change[strokes], 0.5))]
+    ink = np.median(core, axis=1)[:, None, None]
+    if float(np.median(np.abs(core - ink[:, 0]).max(0))) > SAME_INK:
+        return np.zeros_like(strokes)
+    stands_out = np.abs(_blurred(before, 4 * width + 1) - ink).max(0) > 0.5 * np.median(change[strokes])
+    is_ink = (np.abs(before - ink).max(0) < SAME_INK) & stands_out
+    thick = (
+        _blurred(_blurred(is_ink[None].astype(np.float32), width) > 0.999, width) > 0
+    )  # a square of this width fits in
+    thin: NDArray[np.bool_] = is_ink & ~thick[0]
+    return thin
+
+
+def _is_label(plain: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
+    """Whether a ground of one colour around the box of a text ends near it at three sides, as that of a plate or a tag does."""
+    height = len(rows)
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    inside = plain[:, max(0, top - 2) : bottom + 2, max(0, left - 2) : right + 2]
+    colour = np.median(inside, axis=(1, 2), keepdims=True)
+    strips = (
+        plain[:, max(0, top - 2 * height) : top, left:right], plain[:, bottom : bottom + 2 * height, left:right],
+        plain[:, top:bottom, max(0, left - 4 * height) : left], plain[:, top:bottom, right : right + 4 * height],
+    )  # fmt: skip
+    return _is_flat(inside, colour) and sum(_is_flat(strip, colour) for strip in strips if strip.size) <= 1
+
+
+def _is_flat(planes: Floats, colour: Floats) -> bool:
+    """Whether (3, h, w) has hardly more than one colour."""
+    return bool((np.abs(planes - colour).max(0) < CHANGED).mean() > FLAT)
+
+
+def _blurred(planes: NDArray[Any], side: int) -> Floats:
+    """(n, h, w) averaged over squares of an odd number of pixels."""
+    half = side // 2
+    sums = (
+        np.pad(planes, ((0, 0), (half + 1, half), (half + 1, half)), mode="edge").astype(np.float64).cumsum(1).cumsum(2)
     )
+    total = sums[:, side:, side:] - sums[:, :-side, side:] - sums[:, side:, :-side] + sums[:, :-side, :-side]
+    means: Floats = (total / side**2).round(4).astype(np.float32)
+    return means
+
+
+def _thickness(strokes: NDArray[np.bool_]) -> float:
+    outline = int((strokes[1:] ^ strokes[:-1]).sum() + (strokes[:, 1:] ^ strokes[:, :-1]).sum())
+    return 2 * int(strokes.sum()) / max(1, outline)
 
 
 def _are_letters(strokes: NDArray[np.bool_]) -> bool:
@@ -90,12 +179,14 @@ def _are_letters(strokes: NDArray[np.bool_]) -> bool:
     area = int(strokes.sum())
     if not 20 <= area <= MOST_AREA * strokes.size:
         return False
-    outline = int((strokes[1:] ^ strokes[:-1]).sum() + (strokes[:, 1:] ^ strokes[:, :-1]).sum())
-    thickness = 2 * area / max(1, outline)
     rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
+    if area < LEAST_FILL * (np.ptp(rows) + 1) * (np.ptp(columns) + 1):  # here and there
+        return False
+    thickness, side = _thickness(strokes), max(strokes.shape)
     length = max(np.ptp(rows), np.ptp(columns)) + 1
-    crossings = max(_most_crossings(strokes), _most_crossings(strokes.T))
-    return bool(length >= LEAST_LENGTH * thickness and crossings >= STROKES and thickness <= 0.06 * max(strokes.shape))
+    if length < max(LEAST_SHARE * side, LEAST_LENGTH * thickness) or thickness > MOST_THICKNESS * side:
+        return False
+    return max(_most_crossings(strokes), _most_crossings(strokes.T)) >= STROKES
 
 
 def _most_crossings(strokes: NDArray[np.bool_]) -> int:
