@@ -9,6 +9,9 @@ from pathlib import Path
 
 from spq.common.files import Replacing
 from spq.errors import DataError
+from spq.index.format import NOT_DUPLICATES
+
+NAME = NOT_DUPLICATES
 
 
 @dataclass(frozen=True)
