@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from spq.data.decode import load_image, to_pixels
+from spq.data.open import open_images
 from spq.dupes.confirm import Verdict, judge, plausible
 
 CONFIRMED = ("re-encoded", "edited")
@@ -66,6 +67,23 @@ EDITS = {
 
 @pytest.mark.parametrize("quality", [30, 60, 95])
 @pytest.mark.parametrize("make", [photo, lambda: invoice("17", "19.90")])
+def test_different_pictures_of_few_pixels_are_no_copies_and_their_own_jpegs_are() -> None:
+    images = open_images("sample:test")
+    tints = np.random.default_rng(0).uniform(0.4, 1, (60, 3))
+    grey = [np.asarray(images.image(n), float) for n in range(60)]
+    pictures = [
+        np.dstack([each * tint, np.full((28, 28), 255)]).astype(np.uint8)
+        for each, tint in zip(grey, tints, strict=True)
+    ]
+    found = [judge(a, b).kind for n, a in enumerate(pictures) for b in pictures[:n]]
+    assert not {"re-encoded", "edited"}.intersection(found)
+    for picture in pictures[:10]:
+        buffer = io.BytesIO()
+        Image.fromarray(picture[..., :3]).save(buffer, "JPEG", quality=90)
+        copy = np.asarray(Image.open(buffer).convert("RGBA"))
+        assert judge(picture, copy).kind == "re-encoded"
+
+
 def test_other_bytes_are_the_same_picture(make, quality: int) -> None:  # type: ignore[no-untyped-def]
     assert verdict(make(), jpeg(make(), quality)) == Verdict("re-encoded", "re-encoded")
 

@@ -291,14 +291,14 @@ def test_threads_restore_the_warning_filters() -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with images._quiet():
+        with images.quiet():
             inside.set()
             leave.wait(5)
 
     thread = threading.Thread(target=hold)
     thread.start()
     inside.wait(5)
-    second = images._quiet()
+    second = images.quiet()
     second.__enter__()  # in after the other thread and out after it: catch_warnings would restore what that one set
     leave.set()
     thread.join()

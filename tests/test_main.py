@@ -59,7 +59,7 @@ def test_train_index_search_eval_and_info_work_together(
 
     assert run_spq("search", i, query, "--top", 3, "--json", "--html", tmp_path / "answers.html") == 0
     hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [set(hit) for hit in hits] == [{"rank", "id", "path", "distance"}] * 3
+    assert [set(hit) for hit in hits] == [{"rank", "id", "path", "distance", "file"}] * 3
     assert [hit["rank"] for hit in hits] == [1, 2, 3]
     assert (tmp_path / "answers.html").read_text().count("<img") == 4
 

@@ -52,6 +52,6 @@ def test_what_cannot_be_remembered_is_refused_in_one_line(
     assert "is not an ignored pair" in capsys.readouterr().err
     monkeypatch.delenv("SPQ_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("spq.cli.not_duplicates.has_home", lambda: False)
+    monkeypatch.setattr("spq.cli.not_duplicates.lasting_cache", lambda: None)
     assert run_spq("dupes", folder, "--ignore", "a.png", "b.png") == 2
     assert "--ignore cannot be kept, as this user has no home" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from PIL import Image
 
 from spq.cli import main as cli
 from spq.cli.search import QueryNames, line, read_request
+from spq.data.formats import read_file
 from spq.errors import ConfigError, ImageError
 from spq.index.answers import Hit
 
@@ -52,13 +53,12 @@ def test_each_query_picture_is_opened_once(
     for path in (a, b):
         Image.new("RGB", (40, 40), "green").save(path)
     opened: Counter[str] = Counter()
-    original = Image.open
 
-    def count(source: object, *rest: object, **options: object) -> Image.Image:
-        opened[str(getattr(source, "name", source))] += 1
-        return original(source, *rest, **options)  # type: ignore[arg-type]
+    def count(path: str | Path, **options: str) -> bytes:
+        opened[str(path)] += 1
+        return read_file(path, **options)
 
-    monkeypatch.setattr(Image, "open", count)
+    monkeypatch.setattr("spq.data.decode.read_file", count)
     monkeypatch.chdir(tmp_path)
     assert cli.run(["search", str(photo_index), str(a), "--not", str(b), *arguments]) == 0
     assert (opened[str(a)], opened[str(b)]) == (1, 1)

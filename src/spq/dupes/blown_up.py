@@ -23,6 +23,7 @@ POORER = (
 )
 SIDE = 1024  # pixels of the larger picture that are looked at, in the middle
 MARGIN = 1.05
+LEAST = 100  # pixels of the smaller picture's shorter side: icons are drawn anew for each size, and are never blown up
 FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 
 
@@ -30,7 +31,7 @@ def is_blown_up(large: Image.Image, small: Image.Image) -> bool:
     """Whether the larger of two copies of one picture has no more detail than the smaller one."""
     large, small = _middle(large, small)
     share = small.height / large.height * MARGIN, small.width / large.width * MARGIN
-    if max(share) >= 1 or min(*large.size, *small.size) < 8:
+    if max(share) >= 1 or min(small.size) < LEAST:
         return False
     enlarged = [small.resize(large.size, how) for how in FILTERS]
     expected = max(_beyond(each, share) for each in enlarged)

@@ -14,7 +14,7 @@ from spq.dupes.canvas import Canvas, canvases, laid_together
 from spq.dupes.differences import MIN_GRAIN, Differences, differences
 from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
 from spq.dupes.lettering import is_photo, lettering
-from spq.dupes.overlay import COARSE, Box, Overlay, content_box, overlays, square, start_scores
+from spq.dupes.overlay import COARSE, TURNS, Box, Overlay, content_box, overlays, square, start_scores
 
 Floats = NDArray[np.float32]
 Pairs = NDArray[np.int64]  # (P, 2) rows, the lower one first, each pair once
@@ -24,6 +24,10 @@ PLAUSIBLE = 0.55  # correlation of thumbs at 16 x 16, under the best of all turn
 EVIDENCE = 12  # windows that must show something and agree
 CLEAR = 0.2  # share of the windows that differ, below which the overlay is surely right
 ALMOST = 0.5  # share of the windows that may differ in pictures that are almost the same
+SMALL = (
+    64  # pixels of a side below which only whole pictures are compared: crops and colours of a few pixels fit by chance
+)
+LIKE = 0.97  # correlation of the same small picture
 FLAT = 4.0  # contrast of a picture without content, in grey levels
 
 
@@ -97,10 +101,24 @@ def judge(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Verdict:
 
 def _candidates(a: Canvas, b: Canvas) -> Iterator[Overlay]:
     """Overlays to try: whole pictures as they are, then those that were found."""
-    if _same_aspect(a, b, 0):
-        yield Overlay(0, _whole(a), _whole(b))
+    is_small = _is_small(a, b)
+    for turn in range(TURNS if is_small else 1):
+        if _same_aspect(a, b, turn) and (not is_small or _likeness(a, b.turned(turn)) > LIKE):
+            yield Overlay(turn, _whole(a), _whole(b.turned(turn)))
+    if is_small:
+        return
     for overlay in overlays(a.grey, b.grey):
         yield _snapped(overlay, a, b.turned(overlay.turn))
+
+
+def _is_small(a: Canvas, b: Canvas) -> bool:
+    return bool(min(*a.grey.shape, *b.grey.shape) < SMALL)
+
+
+def _likeness(a: Canvas, b: Canvas) -> float:
+    """Correlation of two pictures at 16 x 16."""
+    x, y = (square(Image.fromarray(canvas.grey), _whole(canvas), COARSE).ravel() for canvas in (a, b))
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def _whole(canvas: Canvas) -> Box:
@@ -151,7 +169,10 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
         return NO_COPY, 1.0
     inner = _inner(a, b, overlay)
     notes = [note for note in (turn_note(overlay.turn), *frame) if note]
-    found, tone = _compared(x, y, inner)
+    is_small = _is_small(a, b)
+    if is_small and np.corrcoef(x.ravel(), y.ravel())[0, 1] < LIKE:
+        return NO_COPY, 1.0
+    found, tone = (differences(x, y, inner), []) if is_small else _compared(x, y, inner)
     notes += tone
     if found.evidence < EVIDENCE or found.grain < MIN_GRAIN:
         return NO_COPY, 1.0

@@ -25,6 +25,7 @@ LATER, EARLIER = (
     {"cropped", "border added", "grey", "text added"},
     {"less cropped", "border removed", "coloured", "text removed"},
 )
+PAGES_NOTE = "the same first page or frame; further ones are not compared"
 BURST_NOTE = "taken within seconds of the first"
 
 
@@ -54,7 +55,8 @@ class Copies:
             near[a].add(b)
             near[b].add(a)
         for row in near:
-            self.grouping.seen.setdefault(row, Seen(has_camera=bool(self.shot_of(row).camera)))
+            shot = self.shot_of(row)
+            self.grouping.seen.setdefault(row, Seen(has_camera=bool(shot.camera), bits=shot.bits))
         self.grouping.rank_again()
         is_open = self._is_kept.copy()
         while len(pairs := pairs[is_open[pairs].all(1)]):
@@ -154,6 +156,8 @@ class Copies:
 
     def _tie(self, first: int, second: int, verdict: Verdict) -> Tie:
         if verdict.kind in CONFIRMED and not self.shot_of(first).is_other_shot(self.shot_of(second)):
+            if self.shot_of(first).has_pages or self.shot_of(second).has_pages:
+                return Tie("almost", PAGES_NOTE)
             return Tie(verdict.kind, verdict.note)
         if verdict.kind and self.shot_of(first).is_near(self.shot_of(second)):
             return Tie("burst", BURST_NOTE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from spq.data.decode import quiet
 from spq.data.image_set import ImageSet
 
+BITS = {"1": 1, "I": 16, "F": 16}  # by the first letter of Pillow's mode; all others have 8
 BURST_SECONDS = 10.0  # pictures of one camera that are taken within this time of each other may belong to a burst
 
 
@@ -19,12 +20,15 @@ BURST_SECONDS = 10.0  # pictures of one camera that are taken within this time o
 class Shot:
     """camera: maker and model; empty without EXIF data. seconds: when, on the camera's own clock; None if unknown.
 
-    is_exact: whether the time has a fraction of a second.
+    is_exact: whether the time has a fraction of a second. bits: of a pixel's channel. has_pages: whether the file has more
+    pages or frames than one.
     """
 
     camera: str = ""
     seconds: float | None = None
     is_exact: bool = False
+    bits: int = 8
+    has_pages: bool = False
 
     def is_other_shot(self, other: Shot) -> bool:
         """Whether both were surely taken at different moments, shortly after each other, by the same camera."""
@@ -42,17 +46,23 @@ class Shot:
 
 def read_shot(images: ImageSet, position: int) -> Shot:
     """The shot of a picture. Damaged or missing EXIF data are no error."""
+    shot = Shot()
     try:
         path = images.path(position)
         with quiet(), Image.open(path or io.BytesIO(images.read(position))) as opened:
+            pages = (
+                bool(getattr(opened, "is_animated", False)) and opened.format != "MPO"
+            )  # there, a second view for 3D
+            shot = Shot(bits=BITS.get(opened.mode[:1], 8), has_pages=pages)
             tags = opened.getexif()
             inner = tags.get_ifd(ExifTags.IFD.Exif)
             camera = " ".join(filter(None, (_text(tags.get(tag)) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))))
             taken = inner.get(ExifTags.Base.DateTimeOriginal) or tags.get(ExifTags.Base.DateTimeOriginal)
             fraction = _text(inner.get(ExifTags.Base.SubsecTimeOriginal))
-            return Shot(camera, *_seconds(_text(taken), fraction))
+            seconds, is_exact = _seconds(_text(taken), fraction)
+            return replace(shot, camera=camera, seconds=seconds, is_exact=is_exact)
     except Exception:  # decoders raise errors of any type
-        return Shot()
+        return shot
 
 
 def _text(value: Any) -> str:

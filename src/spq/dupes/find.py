@@ -106,11 +106,12 @@ def find_duplicates(
     if index is not None and options.reference is None:
         limit, crowded = _add_similar(grouping, distinct, (index, images, here.positions), options, progress)
     failures = [(facts[row].path, reason) for row, reason in read.failures]
-    superfluous = {m.file or m.path for g in grouping.groups for m in g.others if m.keep == SPARE}
+    groups = grouping.sorted_groups()
+    superfluous = {m.file or m.path for g in groups for m in g.others if m.keep == SPARE}
     spare, rest = _split(facts, superfluous)
     pictures = sum(not facts[row].is_reference for row in readable)
     freed = freed_bytes(rest, spare)
-    return Report(pictures, grouping.sorted_groups(), limit, here.left_out + failures, crowded, freed)
+    return Report(pictures, groups, limit, here.left_out + failures, crowded, freed)
 
 
 class _Distinct:

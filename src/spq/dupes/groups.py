@@ -20,6 +20,7 @@ Region = tuple[float, float, float, float]  # x, y, width, height, as shares of 
 
 KINDS = ("identical", "re-encoded", "edited", "almost", "burst", "similar")
 CONFIRMED = KINDS[:3]
+LOSSES = {"grey", "cropped", "border added", "resized"}  # edits that add nothing; other copies may be the original
 KEEP, SPARE, LINK, LOOK = "yes", "no", "link", "look"  # what to do with a picture
 
 
@@ -166,7 +167,8 @@ class Grouping:
     def _copy(self, row: int, group: list[int], tie: Tie) -> Member:
         facts, others = self.facts[row], [self.facts[other] for other in group]
         link = note_of_link(facts, others)
-        keep = LINK if link else SPARE
+        has_less = tie.kind != "edited" or LOSSES.issuperset(tie.note.split(", "))
+        keep = LINK if link else SPARE if has_less else LOOK
         return self._member(row, Tie(tie.kind, link or tie.note), keep)
 
     def _member(self, row: int, tie: Tie | None = None, keep: str = LOOK) -> Member:

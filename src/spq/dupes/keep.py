@@ -22,6 +22,7 @@ REASONS = (
     "has the data of a camera (EXIF)",
     "most pixels",
     "not blown up",
+    "most bits of a pixel",
     "largest file",
     "oldest",
     "shortest path",
@@ -36,12 +37,14 @@ class Seen:
     Attributes:
         has_camera: its EXIF data name a camera. is_edited: it is known to be an edited copy of another one.
         pixels: as many as are real; None if that is all. is_blown_up: its other pixels are interpolated.
+        bits: of a pixel's channel.
     """
 
     has_camera: bool = False
     is_edited: bool = False
     pixels: int | None = None
     is_blown_up: bool = False
+    bits: int = 8
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Preference:
             not seen.has_camera,
             -(facts.pixels if seen.pixels is None else seen.pixels),
             seen.is_blown_up,
+            -seen.bits,
             -facts.size,
             facts.mtime_ns,
             len(facts.path),
