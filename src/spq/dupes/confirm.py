@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spq.common.parallel import slices
-from spq.dupes.canvas import Canvas, canvases, laid_together
+from spq.dupes.canvas import Canvas, canvases, laid_together, luminance
 from spq.dupes.differences import MIN_GRAIN, Differences, differences
 from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
 from spq.dupes.lettering import is_photo, lettering
@@ -170,7 +170,7 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
     inner = _inner(a, b, overlay)
     notes = [note for note in (turn_note(overlay.turn), *frame) if note]
     is_small = _is_small(a, b)
-    if is_small and np.corrcoef(x.ravel(), y.ravel())[0, 1] < LIKE:
+    if is_small and np.corrcoef(luminance(x).ravel(), luminance(y).ravel())[0, 1] < LIKE:
         return NO_COPY, 1.0
     found, tone = (differences(x, y, inner), []) if is_small else _compared(x, y, inner)
     notes += tone
