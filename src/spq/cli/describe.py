@@ -80,7 +80,8 @@ def passed_over(aside: Aside) -> str:
         lines.append(f"not read: {', '.join(f'{number:,} {suffix}' for suffix, number in aside.other.most_common())}")
     if aside.skipped:
         where = ", ".join(f"{number:,} in {printable(name)}" for name, number in aside.skipped.most_common(NAMED))
-        more = f", and {len(aside.skipped) - NAMED} other names" if len(aside.skipped) > NAMED else ""
+        others = len(aside.skipped) - NAMED
+        more = f", and {counted(others, 'other name')}" if others > 0 else ""
         total = f"{'at least ' if aside.more else ''}{counted(aside.skipped.total(), 'picture')}"
         side = next(filter(is_side, aside.skipped), "")
         hint = f"; --include {shlex.quote(printable(side))} takes that folder in" if side else ""
