@@ -14,19 +14,34 @@ from spq.dupes.canvas import Canvas, canvases, laid_together, luminance
 from spq.dupes.differences import MIN_GRAIN, Differences, differences
 from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
 from spq.dupes.lettering import is_photo, lettering
-from spq.dupes.overlay import COARSE, TURNS, Box, Overlay, content_box, overlays, square, start_scores
+from spq.dupes.overlay import (
+    COARSE,
+    MIDDLE,
+    TURNS,
+    Box,
+    Overlay,
+    content_box,
+    overlays,
+    scores_aligned,
+    square,
+    start_fits,
+    start_scores,
+)
 
 Floats = NDArray[np.float32]
 Pairs = NDArray[np.int64]  # (P, 2) rows, the lower one first, each pair once
 
 BATCH = 256  # pairs of thumbs that are compared at a time
-PLAUSIBLE = 0.55  # correlation of thumbs at 16 x 16, under the best of all turns and crops
+PLAUSIBLE, SURE = 0.55, 0.93  # correlation of thumbs at 16 x 16, under the best of all turns and crops
+ALIGNED = 0.88  # correlation at 32 x 32 after an alignment: copies have 0.976 and more, also with a text or a border
 EVIDENCE = 12  # windows that must show something and agree
 CLEAR = 0.2  # share of the windows that differ, below which the overlay is surely right
 ALMOST = 0.5  # share of the windows that may differ in pictures that are almost the same
 SMALL = (
     64  # pixels of a side below which only whole pictures are compared: crops and colours of a few pixels fit by chance
 )
+TONED = 0.85  # correlation that a slight change of colour leaves
+MOST_EDITS = 2  # that are believed together; with each more, something fits by chance
 LIKE = 0.97  # correlation of the same small picture
 FLAT = 4.0  # contrast of a picture without content, in grey levels
 
@@ -55,27 +70,38 @@ def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
     found = np.zeros(len(pairs), bool)
     for part in slices(len(pairs), BATCH):
         rows, place = np.unique(pairs[part], return_inverse=True)
-        whole, content = _coarse(thumbs[rows])
         first, second = place.reshape(-1, 2).T
-        scores = start_scores(whole[first], whole[second]).max((1, 2))
-        has_border = (content != whole).any((1, 2))
-        for a, b in ((content, whole), (whole, content), (content, content)):
-            left = np.flatnonzero((scores < PLAUSIBLE) & (has_border[first] | has_border[second]))
-            if len(left):
-                scores[left] = start_scores(a[first[left]], b[second[left]]).max((1, 2))
-        found[part] = scores >= PLAUSIBLE
+        whole, content = _squares(thumbs[rows], COARSE)
+        ways = [(whole, whole), (content, whole), (whole, content), (content, content)]
+        scores = np.stack([_best_starts(a[first], b[second]) for a, b in ways])  # (4, P, 2) score and start
+        best = scores[:, :, 0].argmax(0)
+        score, start = np.take_along_axis(scores, best[None, :, None], 0)[0].T
+        found[part] = score >= SURE
+        unsure = np.flatnonzero((score >= PLAUSIBLE) & (score < SURE))
+        if len(unsure):
+            finer = _squares(thumbs[rows], MIDDLE)
+            x = np.stack([finer[best[n] % 2][first[n]] for n in unsure])
+            y = np.stack([finer[best[n] // 2][second[n]] for n in unsure])
+            turns, fits = np.divmod(start[unsure].astype(np.int64), len(start_fits()))
+            found[part][unsure] = scores_aligned(x, y, turns, start_fits()[fits]) >= ALIGNED
     return found
 
 
-def _coarse(thumbs: NDArray[np.uint8]) -> tuple[Floats, Floats]:
-    """Luminance (P, 16, 16) of thumbs (P, 3, S, S), and of what is inside their borders."""
-    whole, content = (np.empty((len(thumbs), COARSE, COARSE), np.float32) for _ in range(2))
+def _best_starts(x: Floats, y: Floats) -> Floats:
+    """The best score of each pair, and the number of its turn and fit (P, 2)."""
+    scores = start_scores(x, y).reshape(len(x), -1)
+    return np.stack([scores.max(1), scores.argmax(1)], 1)
+
+
+def _squares(thumbs: NDArray[np.uint8], side: int) -> tuple[Floats, Floats]:
+    """Luminance (P, side, side) of thumbs (P, 3, S, S), and of what is inside their borders."""
+    whole, content = (np.empty((len(thumbs), side, side), np.float32) for _ in range(2))
     for row, thumb in enumerate(thumbs):
         image = Image.fromarray(np.ascontiguousarray(thumb.transpose(1, 2, 0))).convert("L")
-        whole[row] = content[row] = square(image, (0.0, 0.0, float(image.width), float(image.height)), COARSE)
+        whole[row] = content[row] = square(image, (0.0, 0.0, float(image.width), float(image.height)), side)
         box = content_box(np.asarray(image))
         if (box[2] - box[0], box[3] - box[1]) != image.size:
-            content[row] = square(image, box, COARSE)
+            content[row] = square(image, box, side)
     return whole, content
 
 
@@ -117,8 +143,12 @@ def _is_small(a: Canvas, b: Canvas) -> bool:
 
 def _likeness(a: Canvas, b: Canvas) -> float:
     """Correlation of two pictures at 16 x 16."""
-    x, y = (square(Image.fromarray(canvas.grey), _whole(canvas), COARSE).ravel() for canvas in (a, b))
-    return float(np.corrcoef(x, y)[0, 1])
+    x, y = (square(Image.fromarray(canvas.grey), _whole(canvas), COARSE) for canvas in (a, b))
+    return _correlation(x, y)
+
+
+def _correlation(x: Floats, y: Floats) -> float:
+    return float(np.corrcoef(x.ravel(), y.ravel())[0, 1])
 
 
 def _whole(canvas: Canvas) -> Box:
@@ -170,11 +200,13 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
     inner = _inner(a, b, overlay)
     notes = [note for note in (turn_note(overlay.turn), *frame) if note]
     is_small = _is_small(a, b)
-    if is_small and np.corrcoef(luminance(x).ravel(), luminance(y).ravel())[0, 1] < LIKE:
+    if is_small and _correlation(luminance(x), luminance(y)) < LIKE:
         return NO_COPY, 1.0
     found, tone = (differences(x, y, inner), []) if is_small else _compared(x, y, inner)
     notes += tone
     if found.evidence < EVIDENCE or found.grain < MIN_GRAIN:
+        return NO_COPY, 1.0
+    if len(notes) > MOST_EDITS:
         return NO_COPY, 1.0
     if found.agrees:
         return (Verdict("edited", ", ".join(notes)) if notes else Verdict("re-encoded", "re-encoded")), 0.0
@@ -182,7 +214,7 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
         return NO_COPY, found.share
     region = _in_first(found, a, overlay)
     text = lettering(x, y, found) if len(x) == 3 else ""
-    if text:
+    if text and len(notes) < MOST_EDITS:
         return Verdict("edited", ", ".join([*notes, text]), region), 0.0
     return Verdict("almost", ", ".join([*notes, "differs here"]), region), found.share
 
@@ -209,7 +241,9 @@ def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tup
         if found.agrees:
             return found, notes
         plain = found if found.share < plain.share else plain
-    if not _is_all_over(x, y) or min(colours(x), colours(y)) < MIN_COLOURS:
+    if _correlation(luminance(x), luminance(y)) < TONED or not _is_all_over(x, y):
+        return plain, notes
+    if min(colours(x), colours(y)) < MIN_COLOURS:
         return plain, notes
     there, back = fitted_tone(x, y), fitted_tone(y, x)
     tries = [(there(x), y, there.note(x), there), (x, back(y), _opposite(back.note(y)), back)]

@@ -18,8 +18,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 COARSE, MIDDLE, FINE = 16, 32, 64  # pixels of the squares that are compared
 FINEST = 160
-HOPELESS = {COARSE: 0.3, MIDDLE: 0.5, FINE: 0.5}  # correlation below which a start is dropped
-ENTRANTS = {COARSE: 8, MIDDLE: 3}  # starts that are kept for the next level
+HOPELESS = {COARSE: 0.3, MIDDLE: 0.7, FINE: 0.7}  # correlation below which a start is dropped
+ENTRANTS = {COARSE: 5, MIDDLE: 2}  # starts that are kept for the next level
 MIN_SCALE = 0.6  # of an axis; crops keep more
 UNIFORM = 14  # grey levels by which a line of a border may differ from its colour, a codec's error at the edge
 MIN_CONTENT = 0.3  # share of each side that a border must leave
@@ -69,7 +69,7 @@ def overlays(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> list[Overla
     pictures = Image.fromarray(first), Image.fromarray(second)
     boxes = [_boxes(picture) for picture in (first, second)]
     starts = _entrants(pictures, boxes)
-    for side, steps in ((MIDDLE, 8), (FINE, 4)):
+    for side, steps in ((MIDDLE, 6), (FINE, 4)):
         starts = _refined(pictures, starts, side, steps)
     return [_in_pixels(pictures, start) for start in _refined(pictures, starts[:2], FINEST, 3)]
 
@@ -179,6 +179,12 @@ def aligned(x: Floats, y: Floats, fit: Floats, steps: int) -> Floats:
         step = np.linalg.solve(weighted @ J.transpose(0, 2, 1) + damping, weighted @ residual)[:, :, 0]
         fit = np.clip(fit + step.astype(np.float32), low, high)
     return fit
+
+
+def scores_aligned(x: Floats, y: Floats, turns: NDArray[np.int64], fits: Floats) -> Floats:
+    """Correlations (P,) of (P, S, S) with the turned others, after an alignment that begins at `fits` (P, 6)."""
+    laid = np.stack([turned(picture, turn) for picture, turn in zip(y, turns.tolist(), strict=True)])
+    return _scores(x, laid, aligned(x, laid, fits, 5))
 
 
 def _scores(x: Floats, y: Floats, fit: Floats) -> Floats:
