@@ -32,15 +32,15 @@ Floats = NDArray[np.float32]
 Pairs = NDArray[np.int64]  # (P, 2) rows, the lower one first, each pair once
 
 BATCH = 256  # pairs of thumbs that are compared at a time
-PLAUSIBLE, SURE = 0.55, 0.93  # correlation of thumbs at 16 x 16, under the best of all turns and crops
-ALIGNED = 0.88  # correlation at 32 x 32 after an alignment: copies have 0.976 and more, also with a text or a border
+PLAUSIBLE, SURE = 0.55, 0.97  # correlation of thumbs at 16 x 16, under the best of all turns and crops
+ALIGNED = 0.93  # correlation at 32 x 32 after an alignment: copies have 0.976 and more, also with a text or a border
 EVIDENCE = 12  # windows that must show something and agree
 CLEAR = 0.2  # share of the windows that differ, below which the overlay is surely right
 ALMOST = 0.5  # share of the windows that may differ in pictures that are almost the same
 SMALL = (
     64  # pixels of a side below which only whole pictures are compared: crops and colours of a few pixels fit by chance
 )
-TONED = 0.85  # correlation that a slight change of colour leaves
+TONED = 0.96  # correlation that a slight change of colour leaves
 MOST_EDITS = 2  # that are believed together; with each more, something fits by chance
 LIKE = 0.97  # correlation of the same small picture
 FLAT = 4.0  # contrast of a picture without content, in grey levels
