@@ -6,7 +6,7 @@ is near to is compared too. So the number of comparisons follows the number of c
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +25,7 @@ LATER, EARLIER = (
     {"cropped", "border added", "grey", "text added"},
     {"less cropped", "border removed", "coloured", "text removed"},
 )
+TEXT = frozenset({"text added", "text removed"})
 PAGES_NOTE = "the same first page or frame; further ones are not compared"
 BURST_NOTE = "taken within seconds of the first"
 
@@ -130,10 +131,18 @@ class Copies:
         seen = self.grouping.seen
         before = [other for row in ties for other in self._copies.pop(row, {})]
         ties = self._copies.pop(leader, {}) | ties | self._confirmed(leader, before)
+        written = [row for row, tie in ties.items() if not TEXT.isdisjoint(tie.note.split(", "))]
+        has_text = (
+            2 * len(written) > len(ties) + 1
+        )  # then it is the leader, which is compared with all, that is written on
+        if has_text:
+            seen[leader] = replace(seen[leader], is_edited=True)
         for row, tie in ties.items():
-            if (is_later := _is_later(tie.note)) is not None:
+            if (is_later := _is_later(tie.note, TEXT if has_text else frozenset())) is not None:
                 edited = row if is_later else leader
                 seen[edited] = replace(seen[edited], is_edited=True)
+        for row in _turned_otherwise(leader, ties):
+            seen[row] = replace(seen[row], is_edited=True)
         rest = sorted({leader, *ties, *before}, key=self.grouping.order)
         while rest:
             keep, *others = rest
@@ -183,13 +192,34 @@ class Copies:
         return False
 
 
-def _is_later(note: str) -> bool | None:
+def _turned_otherwise(leader: int, ties: dict[int, Tie]) -> list[int]:
+    """Rows that are turned or mirrored otherwise than most of a leader and its copies; none if no way leads.
+
+    >>> ties = {1: Tie("edited", "turned 90"), 2: Tie("edited", "turned 90, grey"), 3: Tie("edited", "mirrored")}
+    >>> _turned_otherwise(0, ties)
+    [0, 3]
+    """
+    ways = {leader: "", **{row: _turn(tie.note) for row, tie in ties.items()}}
+    (most, count), *others = Counter(ways.values()).most_common()
+    if not others or others[0][1] == count:
+        return []
+    return [row for row, way in ways.items() if way != most]
+
+
+def _turn(note: str) -> str:
+    return ", ".join(word for word in note.split(", ") if word.startswith(("turned", "mirrored", "flipped")))
+
+
+def _is_later(note: str, ignored: frozenset[str] = frozenset()) -> bool | None:
     """Whether the second of a pair is the edited one, as its note says; None if that could be either.
+
+    Args:
+        ignored: words that say nothing.
 
     >>> _is_later("mirrored, cropped"), _is_later("border removed"), _is_later("turned 90")
     (True, False, None)
     """
-    words = set(note.split(", "))
+    words = set(note.split(", ")) - ignored
     return True if words & LATER else False if words & EARLIER else None
 
 
