@@ -25,7 +25,6 @@ LATER, EARLIER = (
     {"cropped", "border added", "grey", "text added"},
     {"less cropped", "border removed", "coloured", "text removed"},
 )
-TEXT = frozenset({"text added", "text removed"})
 PAGES_NOTE = "the same first page or frame; further ones are not compared"
 BURST_NOTE = "taken within seconds of the first"
 
@@ -131,14 +130,8 @@ class Copies:
         seen = self.grouping.seen
         before = [other for row in ties for other in self._copies.pop(row, {})]
         ties = self._copies.pop(leader, {}) | ties | self._confirmed(leader, before)
-        written = [row for row, tie in ties.items() if not TEXT.isdisjoint(tie.note.split(", "))]
-        has_text = (
-            2 * len(written) > len(ties) + 1
-        )  # then it is the leader, which is compared with all, that is written on
-        if has_text:
-            seen[leader] = replace(seen[leader], is_edited=True)
         for row, tie in ties.items():
-            if (is_later := _is_later(tie.note, TEXT if has_text else frozenset())) is not None:
+            if (is_later := _is_later(tie.note)) is not None:
                 edited = row if is_later else leader
                 seen[edited] = replace(seen[edited], is_edited=True)
         for row in _turned_otherwise(leader, ties):
@@ -210,16 +203,13 @@ def _turn(note: str) -> str:
     return ", ".join(word for word in note.split(", ") if word.startswith(("turned", "mirrored", "flipped")))
 
 
-def _is_later(note: str, ignored: frozenset[str] = frozenset()) -> bool | None:
+def _is_later(note: str) -> bool | None:
     """Whether the second of a pair is the edited one, as its note says; None if that could be either.
-
-    Args:
-        ignored: words that say nothing.
 
     >>> _is_later("mirrored, cropped"), _is_later("border removed"), _is_later("turned 90")
     (True, False, None)
     """
-    words = set(note.split(", ")) - ignored
+    words = set(note.split(", "))
     return True if words & LATER else False if words & EARLIER else None
 
 
