@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.common.parallel import slices
+from spq.dupes.canvas import luminance
 from spq.dupes.nearest import EXACT_BELOW, Nearest
-from spq.dupes.signatures import TURNS, coarse, fine, luminance, trimmed, turned, windows
+from spq.dupes.overlay import TURNS, turned
+from spq.dupes.signatures import coarse, fine, trimmed, windows
 from spq.dupes.threshold import code_distances
 from spq.pq.scan import Scan
 from spq.pq.tables import between_codes, decode, distance_tables
@@ -58,6 +60,11 @@ class Candidates:
 
     def chosen(self, which: NDArray[np.bool_]) -> Candidates:
         return Candidates(self.pairs[which], self.is_alike[which], self.place[which])
+
+
+def _grey(thumbs: NDArray[np.uint8]) -> Floats:
+    """(N, 3, S, S) -> (N, S, S)."""
+    return luminance(thumbs.reshape(-1, *thumbs.shape[2:]).astype(np.float32))
 
 
 def code_neighbours(
@@ -106,10 +113,10 @@ def candidate_pairs(
     for part in slices(N, BATCH):
         progress(part.start, N)
         rows = np.arange(part.start, part.stop)
-        grey = luminance(thumbs[part])
+        grey = _grey(thumbs[part])
         keys.add(rows, *by_layout.search(whole[part], UPRIGHT[0]), UPRIGHT[1])
         keys.add(rows, *by_detail.search(detail[part], DETAILED[0]), DETAILED[1])
-        for turn in TURNS[1:]:
+        for turn in range(1, TURNS):
             keys.add(rows, *by_layout.search(coarse(turned(grey, turn)), TURNED[0]), TURNED[1])
         bordered, inside = trimmed(grey)
         if len(bordered):
@@ -144,7 +151,7 @@ def _places(pairs: Pairs, distances: Floats, N: int) -> Rows:
 
 def _described(thumbs: Thumbs) -> tuple[Floats, Floats]:
     """Signatures of all thumbs: coarse and fine."""
-    parts = [(coarse(grey), fine(grey)) for grey in (luminance(thumbs[part]) for part in slices(len(thumbs), BATCH))]
+    parts = [(coarse(grey), fine(grey)) for grey in (_grey(thumbs[part]) for part in slices(len(thumbs), BATCH))]
     return np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])
 
 

@@ -12,23 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Thumbs = NDArray[np.uint8]
 
 SIDE = 64  # pixels of a thumb
 COARSE, FINE = 8, 32  # pixels of a side
 FINE_NUMBERS = 96
-TURNS = ((0, False), (1, False), (2, False), (3, False), (0, True), (1, True), (2, True), (3, True))
 WINDOWS = tuple((side, y, x) for side in (58, 52) for y in (0.0, 0.5, 1.0) for x in (0.0, 0.5, 1.0))
 BORDER_LEVELS = 14.0  # a row of pixels belongs to a border if its pixels differ no more than this
 BATCH = 1024
-
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow
-
-
-def luminance(thumbs: Thumbs) -> Floats:
-    """(N, 3, 64, 64) uint8 -> (N, 64, 64)."""
-    grey: Floats = np.tensordot(thumbs.astype(np.float32), _LUMA, ((1,), (0,)))
-    return grey
 
 
 def coarse(grey: Floats) -> Floats:
@@ -47,13 +37,6 @@ def fine(grey: Floats) -> Floats:
     values = (local / (spread + 2)).reshape(len(grey), -1) @ _PROJECTION  # 2: the error of a codec
     unit: Floats = values / np.sqrt(np.square(values).sum(1, keepdims=True) + 1)
     return unit
-
-
-def turned(grey: Floats, turn: tuple[int, bool]) -> Floats:
-    """Thumbs (N, S, S) turned left by quarters, and mirrored before that if `turn` says so."""
-    quarters, is_mirrored = turn
-    found: Floats = np.rot90(grey[:, :, ::-1] if is_mirrored else grey, quarters, (1, 2))
-    return found
 
 
 def trimmed(grey: Floats) -> tuple[NDArray[np.int64], Floats]:
