@@ -84,6 +84,19 @@ def test_new_pictures_that_a_collection_has_already_are_listed(
     assert (tmp_path / "d.html").read_text("utf-8").count("<img") == 2
 
 
+def test_what_is_no_picture_of_a_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "@eaDir/b.png", "c.jxl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    Image.linear_gradient("L").save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert run_spq("dupes", tmp_path) == 0
+    said = capsys.readouterr().err
+    assert "passed over: 1 picture in side folders" in said
+    assert "not read: 1 .jxl" in said
+    assert "pipe.jpg: not a regular file" in said
+
+
 WRONG = [
     ("dupes {t}/nowhere", 1, "no such folder or file"),
     ("dupes {m}", 1, "no pictures in"),
@@ -94,6 +107,7 @@ WRONG = [
     ("dupes {i} {p}", 2, "give it alone, or folders"),
     ("dupes {p} --keep best", 2, "--keep"),
     ("dupes {p} --against {t}/nowhere", 1, "no such folder or file"),
+    ("dupes {p} --json --paths-only", 2, "two forms of the answer"),
     ("dupes {i} --html {p}", 2, "is a folder"),
     ("dupes {i} --csv {p}", 2, "is a folder"),
     ("dupes {t}/astray", 1, "no such folder or file: /nowhere/photos"),

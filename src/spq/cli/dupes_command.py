@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spq.cli.describe import listed
+from spq.cli.describe import listed, passed_over
 from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import SEED, AsJson, ContactSheet, NulPaths, PathsOnly, Threads
 from spq.cli.output import note
@@ -75,6 +75,8 @@ def dupes(
 
     if threshold is not None and not 0 <= threshold < float("inf"):
         raise ConfigError(f"--threshold must be a distance of 0 or more, got {threshold:g}")
+    if as_json and (paths_only or nul):
+        raise ConfigError("--json and --paths-only are two forms of the answer; give one")
     check_file("--csv", csv)
     check_file("--html", html)
     with ExitStack() as stack:
@@ -89,8 +91,8 @@ def dupes(
         options = with_reference(stack, options, file, against)
         with Stages() as stages:
             report = find_duplicates(index, images, options, stages.stage)
+        _show(report, ", ".join(collection), as_json, paths_only, nul)  # first: a full disk does not cost the answer
         _write(report, images, options, csv, html)
-    _show(report, ", ".join(collection), as_json, paths_only, nul)
 
 
 def opened(stack: ExitStack, names: list[str]) -> tuple[ImageIndex | None, ImageSet]:
@@ -100,7 +102,10 @@ def opened(stack: ExitStack, names: list[str]) -> tuple[ImageIndex | None, Image
 
     indexes = [name for name in names if (Path(name) / "manifest.json").exists()]
     if not indexes:
-        return None, open_images(names)
+        images = open_images(names)
+        note(passed_over(images.aside))
+        note(listed("left out", [*images.unlisted, *images.unopened]))
+        return None, images
     if len(names) > 1:
         raise ConfigError(f"{indexes[0]} is an index; give it alone, or folders")
     index = stack.enter_context(ImageIndex.open(Path(indexes[0])))

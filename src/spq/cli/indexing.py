@@ -227,7 +227,10 @@ def _note_dropped(report: SyncReport, out: Path, before: Source | None, now: Sou
     """Add a remark if pictures were removed because the index is now of another collection."""
     if before is None or before == now or not report.removed:
         return
-    dropped = f"{out} held the pictures of {before}; those that are not in {now} were removed from the index"
+    if before.names == now.names:
+        dropped = "the patterns have changed, and pictures that they leave out were removed from the index"
+    else:
+        dropped = f"{out} held the pictures of {before}; those that are not in {now} were removed from the index"
     report.note = f"{dropped}; {report.note}" if report.note else dropped
 
 
