@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from spq.dupes.overlay import TURNS, content_box, overlays, turned
+from spq.dupes.overlay import TURNS, content_box, laid_starts, overlays, start_fits, start_scores, turned
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (180, 120)) -> NDArray[np.uint8]:
@@ -61,3 +61,28 @@ def test_a_change_in_one_place_does_not_move_the_overlay() -> None:
     second = first.copy()
     second[40:65, 60:90] = 250
     np.testing.assert_allclose(overlays(first, second)[0].second, (0, 0, 180, 120), atol=0.6)
+
+
+def test_scores_of_starts_are_correlations_of_what_is_inside_both() -> None:
+    side, places = 16, (np.arange(16) + 0.5) / 8 - 1
+    x, y = (np.random.default_rng(n).uniform(0, 255, (side, side)).astype(np.float32) for n in (0, 1))
+    scores = start_scores(x[None], laid_starts(y[None])[0]).reshape(TURNS, -1)
+    for turn in range(TURNS):
+        other = turned(y, turn)
+        for number, (down, shift_down, across, shift_across, _, _) in enumerate(start_fits().tolist()):
+            rows, columns = ((s * places + t + 1) * 8 - 0.5 for s, t in ((down, shift_down), (across, shift_across)))
+            inside = [np.flatnonzero((axis >= -0.5 - 1e-5) & (axis <= side - 0.5 + 1e-5)) for axis in (rows, columns)]
+            laid = np.array([[_bilinear(other, r, c) for c in columns[inside[1]]] for r in rows[inside[0]]])
+            expected = np.corrcoef(x[np.ix_(*inside)].ravel(), laid.ravel())[0, 1]
+            assert scores[turn, number] == pytest.approx(expected, abs=2e-3)
+
+
+def _bilinear(picture: NDArray[np.float32], row: float, column: float) -> float:
+    """The value at a place between pixels, by hand."""
+    row, column = (min(max(place, 0), len(picture) - 1) for place in (row, column))
+    top, left = int(row), int(column)
+    bottom, right = min(top + 1, len(picture) - 1), min(left + 1, len(picture) - 1)
+    a, b = row - top, column - left
+    above = (1 - b) * picture[top, left] + b * picture[top, right]
+    below = (1 - b) * picture[bottom, left] + b * picture[bottom, right]
+    return float((1 - a) * above + a * below)

@@ -107,8 +107,8 @@ def candidate_pairs(
     N = len(thumbs)
     if N < 2:
         return Candidates(np.empty((0, 2), np.int64), np.empty(0, bool), np.empty(0, np.int64))
-    whole, detail = _described(thumbs)
-    by_layout, by_detail = Nearest(whole), Nearest(detail)
+    whole, content, detail = _described(thumbs)
+    by_layout, by_content, by_detail = Nearest(whole), Nearest(content), Nearest(detail)
     keys = _Keys(N)
     for part in slices(N, BATCH):
         progress(part.start, N)
@@ -118,9 +118,10 @@ def candidate_pairs(
         keys.add(rows, *by_detail.search(detail[part], DETAILED[0]), DETAILED[1])
         for turn in range(1, TURNS):
             keys.add(rows, *by_layout.search(coarse(turned(grey, turn)), TURNED[0]), TURNED[1])
-        bordered, inside = trimmed(grey)
+        bordered = rows[(content[part] != whole[part]).any(1)]
         if len(bordered):
-            keys.add(rows[bordered], *by_layout.search(coarse(inside), TRIMMED[0]), TRIMMED[1])
+            for index in (by_layout, by_content):
+                keys.add(bordered, *index.search(content[bordered], TRIMMED[0]), TRIMMED[1])
         for window in windows(grey):
             keys.add(rows, *by_layout.search(coarse(window), PART[0]), PART[1])
     if neighbours is not None:
@@ -149,10 +150,17 @@ def _places(pairs: Pairs, distances: Floats, N: int) -> Rows:
     return places
 
 
-def _described(thumbs: Thumbs) -> tuple[Floats, Floats]:
-    """Signatures of all thumbs: coarse and fine."""
-    parts = [(coarse(grey), fine(grey)) for grey in (_grey(thumbs[part]) for part in slices(len(thumbs), BATCH))]
-    return np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts])
+def _described(thumbs: Thumbs) -> tuple[Floats, Floats, Floats]:
+    """Signatures of all thumbs: coarse, coarse without their borders, and fine."""
+    whole, content, detail = [], [], []
+    for part in slices(len(thumbs), BATCH):
+        grey = _grey(thumbs[part])
+        whole.append(coarse(grey))
+        content.append(whole[-1].copy())
+        bordered, inside = trimmed(grey)
+        content[-1][bordered] = coarse(inside)
+        detail.append(fine(grey))
+    return np.concatenate(whole), np.concatenate(content), np.concatenate(detail)
 
 
 class _Keys:

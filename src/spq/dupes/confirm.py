@@ -9,31 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spq.common.parallel import slices
 from spq.dupes.canvas import Canvas, canvases, laid_together, luminance
 from spq.dupes.differences import MIN_GRAIN, Differences, differences
 from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
 from spq.dupes.lettering import is_photo, lettering
 from spq.dupes.overlay import (
     COARSE,
-    MIDDLE,
     TURNS,
     Box,
     Overlay,
-    content_box,
     overlays,
-    scores_aligned,
     square,
-    start_fits,
-    start_scores,
 )
 
 Floats = NDArray[np.float32]
-Pairs = NDArray[np.int64]  # (P, 2) rows, the lower one first, each pair once
 
-BATCH = 256  # pairs of thumbs that are compared at a time
-PLAUSIBLE, SURE = 0.55, 0.97  # correlation of thumbs at 16 x 16, under the best of all turns and crops
-ALIGNED = 0.93  # correlation at 32 x 32 after an alignment: copies have 0.976 and more, also with a text or a border
 EVIDENCE = 12  # windows that must show something and agree
 CLEAR = 0.2  # share of the windows that differ, below which the overlay is surely right
 ALMOST = 0.5  # share of the windows that may differ in pictures that are almost the same
@@ -63,46 +53,6 @@ class Verdict:
 
 
 NO_COPY = Verdict("", "")
-
-
-def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
-    """Which pairs (P, 2) of thumbs (N, 3, 64, 64) are worth a comparison at full size: (P,). It errs on the side of many."""
-    found = np.zeros(len(pairs), bool)
-    for part in slices(len(pairs), BATCH):
-        rows, place = np.unique(pairs[part], return_inverse=True)
-        first, second = place.reshape(-1, 2).T
-        whole, content = _squares(thumbs[rows], COARSE)
-        ways = [(whole, whole), (content, whole), (whole, content), (content, content)]
-        scores = np.stack([_best_starts(a[first], b[second]) for a, b in ways])  # (4, P, 2) score and start
-        best = scores[:, :, 0].argmax(0)
-        score, start = np.take_along_axis(scores, best[None, :, None], 0)[0].T
-        found[part] = score >= SURE
-        unsure = np.flatnonzero((score >= PLAUSIBLE) & (score < SURE))
-        if len(unsure):
-            finer = _squares(thumbs[rows], MIDDLE)
-            x = np.stack([finer[best[n] % 2][first[n]] for n in unsure])
-            y = np.stack([finer[best[n] // 2][second[n]] for n in unsure])
-            turns, fits = np.divmod(start[unsure].astype(np.int64), len(start_fits()))
-            found[part][unsure] = scores_aligned(x, y, turns, start_fits()[fits]) >= ALIGNED
-    return found
-
-
-def _best_starts(x: Floats, y: Floats) -> Floats:
-    """The best score of each pair, and the number of its turn and fit (P, 2)."""
-    scores = start_scores(x, y).reshape(len(x), -1)
-    return np.stack([scores.max(1), scores.argmax(1)], 1)
-
-
-def _squares(thumbs: NDArray[np.uint8], side: int) -> tuple[Floats, Floats]:
-    """Luminance (P, side, side) of thumbs (P, 3, S, S), and of what is inside their borders."""
-    whole, content = (np.empty((len(thumbs), side, side), np.float32) for _ in range(2))
-    for row, thumb in enumerate(thumbs):
-        image = Image.fromarray(np.ascontiguousarray(thumb.transpose(1, 2, 0))).convert("L")
-        whole[row] = content[row] = square(image, (0.0, 0.0, float(image.width), float(image.height)), side)
-        box = content_box(np.asarray(image))
-        if (box[2] - box[0], box[3] - box[1]) != image.size:
-            content[row] = square(image, box, side)
-    return whole, content
 
 
 def judge(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Verdict:

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from spq.data.image_set import ImageSet
 from spq.data.several import Concatenated
 from spq.dupes.candidates import BY_CODE, Candidates, Neighbours, candidate_pairs, code_neighbours
-from spq.dupes.confirm import plausible
 from spq.dupes.copies import Copies, burst_groups
 from spq.dupes.exif import Shot, read_shot
 from spq.dupes.facts import Facts
@@ -31,6 +30,7 @@ from spq.dupes.groups import CONFIRMED, KINDS, SPARE, Group, Grouping, Member, T
 from spq.dupes.keep import Preference
 from spq.dupes.links import freed_bytes
 from spq.dupes.matching import Matching, Pair
+from spq.dupes.plausible import plausible
 from spq.dupes.present import Present, Read, Unjudged, first_of_each, present, read_thumbs
 from spq.dupes.threshold import CodedPictures, Threshold, calibrate, within
 from spq.errors import DataError

@@ -7,6 +7,7 @@ The best few are refined by Gauss-Newton, coarse to fine. Each axis has a scale 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -20,6 +21,8 @@ COARSE, MIDDLE, FINE = 16, 32, 64  # pixels of the squares that are compared
 FINEST = 160
 HOPELESS = {COARSE: 0.3, MIDDLE: 0.7, FINE: 0.7}  # correlation below which a start is dropped
 ENTRANTS = {COARSE: 5, MIDDLE: 2}  # starts that are kept for the next level
+CROPS = (0.82, 0.9, 1 / 0.9, 1 / 0.82)  # scales of the starts
+LEAST_SPREAD = 4  # squared grey levels; an empty picture has no correlation
 MIN_SCALE = 0.6  # of an axis; crops keep more
 UNIFORM = 14  # grey levels by which a line of a border may differ from its colour, a codec's error at the edge
 MIN_CONTENT = 0.3  # share of each side that a border must leave
@@ -100,7 +103,7 @@ def _entrants(pictures: tuple[Image.Image, Image.Image], boxes: list[list[Box]])
     fits = start_fits()
     for a, b in product(*boxes):
         x, y = square(pictures[0], a, COARSE), square(pictures[1], b, COARSE)
-        scores = start_scores(x[None], y[None])[0]  # (8, fits)
+        scores = start_scores(x[None], laid_starts(y[None])[0]).reshape(TURNS, len(fits))
         for flat in np.argsort(-scores, axis=None)[: ENTRANTS[COARSE]].tolist():
             turn, number = divmod(flat, len(fits))
             starts.append(_Start(a, b, turn, fits[number], float(scores[turn, number])))
@@ -111,29 +114,51 @@ def _entrants(pictures: tuple[Image.Image, Image.Image], boxes: list[list[Box]])
 def start_fits() -> Floats:
     """Fits (F, 6) from which an overlay is sought: none, and crops of either picture by up to a fifth."""
     fits = [(1.0, 0.0, 1.0, 0.0, 1.0, 0.0)]
-    for scale in (0.82, 0.9, 1 / 0.9, 1 / 0.82):
-        shifts = (scale - 1, 0.0, 1 - scale)
-        fits += [(scale, down, scale, across, 1.0, 0.0) for down, across in product(shifts, shifts)]
+    for scale in CROPS:
+        fits += [(scale, down, scale, across, 1.0, 0.0) for down, across in product(_shifts(scale), repeat=2)]
     return np.array(fits, np.float32)
 
 
-def start_scores(x: Floats, y: Floats) -> Floats:
-    """Correlations (P, 8, F) of (P, S, S) with each turn of the others, for each fit of `start_fits`."""
-    fits, side = start_fits(), x.shape[-1]
-    (rows, in_rows), (columns, in_columns) = (_axis(fits[:, i], fits[:, i + 1], side) for i in (0, 2))
-    inside = (in_rows[:, :, None] & in_columns[:, None, :]).reshape(len(fits), -1).astype(np.float32)
-    shared = np.maximum(inside.sum(1), 1)
-    flat = x.reshape(len(x), side * side)
-    mean_x, square_x = flat @ inside.T / shared, np.square(flat) @ inside.T / shared  # (P, F)
-    scores = np.empty((len(x), TURNS, len(fits)), np.float32)
-    for turn in range(TURNS):
-        laid = rows @ turned(y, turn)[:, None] @ columns.transpose(0, 2, 1)  # (P, F, S, S)
-        laid = laid.reshape(len(x), len(fits), side * side) * inside
-        mean_y, square_y = laid.sum(2) / shared, np.square(laid).sum(2) / shared
-        product_xy = np.einsum("pk,pfk->pf", flat, laid) / shared
-        spread = np.maximum(square_x - mean_x**2, 4) * np.maximum(square_y - mean_y**2, 4)
-        scores[:, turn] = (product_xy - mean_x * mean_y) / np.sqrt(spread)
+def _shifts(scale: float) -> tuple[float, ...]:
+    return scale - 1, 0.0, 1 - scale
+
+
+def laid_starts(pictures: Floats) -> Floats:
+    """Pictures (N, S, S) in each turn, laid by each fit of `start_fits`, without their means, at unit contrast: (N, 8 F, S S)."""
+    N, side = len(pictures), pictures.shape[-1]
+    ways = np.stack([turned(pictures, turn) for turn in range(TURNS)], 1).reshape(-1, side, side)
+    parts = [ways[:, None]]
+    for scale in CROPS:  # one product for all shifts down, and one for all across
+        axis = _axis(np.full(3, scale, np.float32), np.array(_shifts(scale), np.float32), side)[0].reshape(
+            3 * side, side
+        )
+        laid = (axis @ ways @ axis.T).reshape(-1, 3, side, 3, side)
+        parts.append(laid.transpose(0, 1, 3, 2, 4).reshape(-1, 9, side, side))
+    inside = _inside_starts(side)
+    laid = np.concatenate(parts, 1).reshape(-1, len(inside), side * side)
+    shared = inside.sum(1)
+    laid -= (np.einsum("nfk,fk->nf", laid, inside) / shared)[:, :, None]
+    laid *= inside
+    spread = np.einsum("nfk,nfk->nf", laid, laid) / shared
+    laid /= (np.sqrt(np.maximum(spread, LEAST_SPREAD)) * shared)[:, :, None]
+    return laid.reshape(N, -1, side * side)
+
+
+def start_scores(x: Floats, laid: Floats) -> Floats:
+    """Correlations (P, 8 F) of pictures (P, S, S) with one of `laid_starts`, (8 F, S S)."""
+    inside = _inside_starts(x.shape[-1])
+    flat, shared = x.reshape(len(x), inside.shape[1]), inside.sum(1)
+    spread = np.square(flat) @ inside.T / shared - np.square(flat @ inside.T / shared)  # (P, F)
+    scores: Floats = flat @ laid.T / np.tile(np.sqrt(np.maximum(spread, LEAST_SPREAD)), TURNS)
     return scores
+
+
+@cache
+def _inside_starts(side: int) -> Floats:
+    """Which pixels (F, S S) lie inside both pictures, for each fit of `start_fits`: 1 or 0."""
+    fits = start_fits()
+    down, across = (_axis(fits[:, i], fits[:, i + 1], side)[1] for i in (0, 2))
+    return (down[:, :, None] & across[:, None, :]).reshape(len(fits), -1).astype(np.float32)
 
 
 def _refined(pictures: tuple[Image.Image, Image.Image], starts: list[_Start], side: int, steps: int) -> list[_Start]:
@@ -163,12 +188,13 @@ def aligned(x: Floats, y: Floats, fit: Floats, steps: int) -> Floats:
     """
     side = x.shape[-1]
     u = _places(side)
-    down, across = np.gradient(y, axis=1) * side / 2, np.gradient(y, axis=2) * side / 2
+    pictures = np.stack([y, np.gradient(y, axis=1) * side / 2, np.gradient(y, axis=2) * side / 2], 1)
     damping = 50 * np.diag([1, 1, 1, 1, 0.01, 0.001])
     low = np.array([MIN_SCALE, -0.5, MIN_SCALE, -0.5, 0.2, -150], np.float32)
     high = np.array([1 / MIN_SCALE, 0.5, 1 / MIN_SCALE, 0.5, 4, 150], np.float32)
     for _ in range(steps):
-        (laid, inside), (dy, _), (dx, _) = (_laid(picture, fit) for picture in (y, down, across))
+        moved, inside = _laid(pictures, fit)
+        laid, dy, dx = moved.transpose(1, 0, 2, 3)
         gain, offset = fit[:, 4, None, None], fit[:, 5, None, None]
         slopes = (gain * dy * u[:, None], gain * dy, gain * dx * u, gain * dx, laid, np.ones_like(laid))
         J = np.stack(slopes, 1).reshape(len(x), 6, side * side)
@@ -236,10 +262,13 @@ def _turned_box(box: Box, size: tuple[int, int], turn: int) -> Box:
 
 
 def _laid(pictures: Floats, fit: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Pictures (P, S, S) transformed by `fit`, bilinear, and which pixels lie inside the picture."""
+    """Pictures (P, ..., S, S) transformed by `fit`, bilinear, and which pixels (P, S, S) lie inside."""
     side = pictures.shape[-1]
     (rows, in_rows), (columns, in_columns) = (_axis(fit[:, i], fit[:, i + 1], side) for i in (0, 2))
-    laid = np.asarray(rows @ pictures @ columns.transpose(0, 2, 1), np.float32)
+    if pictures.ndim == 4:
+        laid = rows[:, None] @ pictures @ columns.transpose(0, 2, 1)[:, None]
+    else:
+        laid = rows @ pictures @ columns.transpose(0, 2, 1)
     return laid, in_rows[:, :, None] & in_columns[:, None, :]
 
 

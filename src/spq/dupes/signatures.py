@@ -23,7 +23,7 @@ BATCH = 1024
 
 def coarse(grey: Floats) -> Floats:
     """(N, S, S) -> (N, 64). An empty picture is near zero."""
-    values = resized(grey, COARSE).reshape(len(grey), -1)
+    values = resized(grey, COARSE).reshape(len(grey), COARSE**2)
     values -= values.mean(1, keepdims=True)
     unit: Floats = values / np.sqrt(np.square(values).sum(1, keepdims=True) + COARSE**2)
     return unit
@@ -40,12 +40,13 @@ def fine(grey: Floats) -> Floats:
 
 
 def trimmed(grey: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Which thumbs (N, S, S) have a border of one colour, and these without it, (n, S, S)."""
+    """Which thumbs (N, S, S) have borders of one colour, and these without them, (n, S, S)."""
     rows, found = [], []
-    for n, (down, across) in enumerate(zip(_inside(grey, 2), _inside(grey, 1), strict=True)):
-        if (down, across) != ((0, SIDE), (0, SIDE)):
+    for n in np.flatnonzero(_has_flat_edge(grey)).tolist():
+        inside = _inside(_inside(grey[n]))  # a border can have a border
+        if inside.shape != grey[n].shape:
             rows.append(n)
-            found.append(resized(grey[n : n + 1, slice(*down), slice(*across)], SIDE)[0])
+            found.append(resized(inside[None], SIDE)[0])
     return np.array(rows, np.int64), np.array(found, np.float32).reshape(-1, SIDE, SIDE)
 
 
@@ -72,15 +73,24 @@ def _areas(length: int, side: int) -> Floats:
     return areas
 
 
-def _inside(grey: Floats, axis: int) -> list[tuple[int, int]]:
-    """First and last + 1 row (axis 2) or column (axis 1) of each thumb that is no border; all of it if little would be left."""
-    flat = grey.max(axis) - grey.min(axis) <= BORDER_LEVELS
-    places = []
-    for line in flat:
-        busy = np.flatnonzero(~line)
-        is_empty = len(busy) == 0 or busy[-1] - busy[0] < SIDE // 4
-        places.append((0, SIDE) if is_empty else (int(busy[0]), int(busy[-1]) + 1))
-    return places
+def _has_flat_edge(grey: Floats) -> NDArray[np.bool_]:
+    """Whether the first or last line of thumbs (N, S, S), down or across, has one colour: (N,)."""
+    edges = np.stack([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], 1)
+    flat: NDArray[np.bool_] = (np.ptp(edges, axis=2) <= BORDER_LEVELS).any(1)
+    return flat
+
+
+def _inside(grey: Floats) -> Floats:
+    """A picture (h, w) without the border, and without the line beside it, a mixture; all of it if little would be left."""
+    cuts = []
+    for axis, length in ((1, len(grey)), (0, grey.shape[1])):
+        busy = np.flatnonzero(np.ptp(grey, axis=axis) > BORDER_LEVELS)
+        if len(busy) == 0 or busy[-1] - busy[0] < SIDE // 4:
+            cuts.append(slice(None))
+        else:
+            first, end = int(busy[0]), int(busy[-1]) + 1
+            cuts.append(slice(first + (first > 0), end - (end < length)))
+    return grey[*cuts]
 
 
 def _projection() -> Floats:

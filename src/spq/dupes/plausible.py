@@ -1,0 +1,100 @@
+"""Which pairs of thumbs are worth a comparison at full size? It errs on the side of many: `confirm.py` decides.
+
+Each pair is laid together at 16 x 16 in all turns and crops, with and without borders; what remains is aligned at 32 x 32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from spq.common.parallel import slices
+from spq.dupes.overlay import COARSE, MIDDLE, content_box, laid_starts, scores_aligned, square, start_fits, start_scores
+
+Floats = NDArray[np.float32]
+Pairs = NDArray[np.int64]  # (P, 2) rows
+
+BATCH = 256  # pairs that are aligned at a time
+FIRSTS = 64  # pictures that are laid in all ways at a time: 0.3 MB each
+PLAUSIBLE, SURE = 0.55, 0.97  # correlation of thumbs at 16 x 16, under the best of all turns and crops
+AS_LIKELY = 0.1  # less than the best score of a pair: with its borders or without may still be right
+ALIGNED = 0.93  # correlation at 32 x 32 after an alignment: copies have 0.976 and more, also with a text or a border
+
+
+def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
+    """Which pairs (P, 2) of thumbs (N, 3, 64, 64) may be copies: (P,)."""
+    rows, numbers = np.unique(pairs, return_inverse=True)
+    numbers = numbers.reshape(-1, 2)
+    squares = _Squares(thumbs, rows)
+    scores, starts = _best_starts(squares, numbers)
+    best = scores.max(1)
+    found = best >= SURE
+    is_open = (scores >= PLAUSIBLE) & (scores >= best[:, None] - AS_LIKELY) & ~found[:, None]
+    open_pairs, open_ways = np.nonzero(is_open)
+    for part in slices(len(open_pairs), BATCH):
+        some, ways = open_pairs[part], open_ways[part]
+        (a, b), (first_way, second_way) = numbers[some].T, np.divmod(ways, 2)
+        turns, fits = np.divmod(starts[some, ways], len(start_fits()))
+        x, y = squares.middle[second_way, b].astype(np.float32), squares.middle[first_way, a].astype(np.float32)
+        found[some[scores_aligned(x, y, turns, start_fits()[fits]) >= ALIGNED]] = True
+    return found
+
+
+class _Squares:
+    """Luminance of n thumbs as squares.
+
+    Attributes:
+        middle: (2, n, 32, 32) uint8, whole thumbs and what is inside their borders. has_border: (n,).
+    """
+
+    def __init__(self, thumbs: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+        self.middle = np.empty((2, len(rows), MIDDLE, MIDDLE), np.uint8)
+        self.has_border = np.zeros(len(rows), bool)
+        for n, row in enumerate(rows.tolist()):
+            image = Image.fromarray(np.ascontiguousarray(thumbs[row].transpose(1, 2, 0))).convert("L")
+            self.middle[:, n] = square(image, (0.0, 0.0, float(image.width), float(image.height)), MIDDLE)
+            left, top, right, bottom = content_box(np.asarray(image))
+            if (right - left, bottom - top) != image.size:  # the line beside a border is a mixture
+                width, height = image.size
+                inner = left + (left > 0), top + (top > 0), right - (right < width), bottom - (bottom < height)
+                self.middle[1, n] = square(image, inner, MIDDLE)
+                self.has_border[n] = True
+
+    def coarse(self, way: int, numbers: NDArray[np.int64]) -> Floats:
+        """(k, 16, 16) of whole thumbs (way 0) or of their content (way 1)."""
+        parts = self.middle[way, numbers].reshape(len(numbers), COARSE, MIDDLE // COARSE, COARSE, MIDDLE // COARSE)
+        means: Floats = parts.mean((2, 4), dtype=np.float32)
+        return means
+
+
+def _best_starts(squares: _Squares, numbers: Pairs) -> tuple[Floats, NDArray[np.int64]]:
+    """The best score of each pair (P, 4) and its start, for pictures with and without their borders: way 2 * first + second."""
+    scores, starts = np.full((len(numbers), 4), -1, np.float32), np.zeros((len(numbers), 4), np.int64)
+    order = np.argsort(numbers[:, 0], kind="stable")
+    firsts, begins = np.unique(numbers[order, 0], return_index=True)
+    groups = np.split(order, begins[1:])
+    for first_way in (0, 1):
+        wanted = np.arange(len(firsts)) if first_way == 0 else np.flatnonzero(squares.has_border[firsts])
+        for part in slices(len(wanted), FIRSTS):
+            laid = laid_starts(squares.coarse(first_way, firsts[wanted[part]]))
+            for n, group in enumerate(wanted[part].tolist()):
+                _add_scores(squares, numbers, groups[group], (first_way, laid[n]), scores, starts)
+    return scores, starts
+
+
+def _add_scores(
+    squares: _Squares,
+    numbers: Pairs,
+    some: NDArray[np.int64],
+    first: tuple[int, Floats],
+    scores: Floats,
+    starts: NDArray[np.int64],
+) -> None:
+    """Write the best score and start of some pairs, which have a first picture in common; it is laid in one way."""
+    first_way, laid = first
+    for second_way, chosen in ((0, some), (1, some[squares.has_border[numbers[some, 1]]])):
+        found = start_scores(squares.coarse(second_way, numbers[chosen, 1]), laid)
+        way = 2 * first_way + second_way
+        starts[chosen, way] = number = found.argmax(1)
+        scores[chosen, way] = found[np.arange(len(chosen)), number]
