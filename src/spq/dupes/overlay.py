@@ -6,6 +6,7 @@ The best few are refined by Gauss-Newton, coarse to fine. Each axis has a scale 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -20,6 +21,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 COARSE, MIDDLE, FINE = 16, 32, 64  # pixels of the squares that are compared
 FINEST = 160
 HOPELESS = {COARSE: 0.3, MIDDLE: 0.7, FINE: 0.7}  # correlation below which a start is dropped
+CLEARLY = 15  # grey levels by which squares of 32 pixels differ that are no copies
+AS_GOOD = 0.05  # less than the best correlation: a second start
 ENTRANTS = {COARSE: 5, MIDDLE: 2}  # starts that are kept for the next level
 CROPS = (0.82, 0.9, 1 / 0.9, 1 / 0.82)  # scales of the starts
 LEAST_SPREAD = 4  # squared grey levels; an empty picture has no correlation
@@ -67,14 +70,16 @@ def _uniform_lines(grey: NDArray[np.uint8]) -> int:
     return len(grey)
 
 
-def overlays(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> list[Overlay]:
-    """The most likely overlays of two grey pictures (H, W), best first; none if the pictures have nothing in common."""
+def overlays(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Iterator[Overlay]:
+    """Yield the most likely overlays of two grey pictures (H, W), best first; none if they have nothing in common."""
     pictures = Image.fromarray(first), Image.fromarray(second)
     boxes = [_boxes(picture) for picture in (first, second)]
     starts = _entrants(pictures, boxes)
     for side, steps in ((MIDDLE, 6), (FINE, 4)):
         starts = _refined(pictures, starts, side, steps)
-    return [_in_pixels(pictures, start) for start in _refined(pictures, starts[:2], FINEST, 3)]
+    for start in starts[:2]:
+        if start.score >= starts[0].score - AS_GOOD:
+            yield from (_in_pixels(pictures, finest) for finest in _refined(pictures, [start], FINEST, 3))
 
 
 @dataclass(frozen=True)
@@ -207,10 +212,17 @@ def aligned(x: Floats, y: Floats, fit: Floats, steps: int) -> Floats:
     return fit
 
 
-def scores_aligned(x: Floats, y: Floats, turns: NDArray[np.int64], fits: Floats) -> Floats:
-    """Correlations (P,) of (P, S, S) with the turned others, after an alignment that begins at `fits` (P, 6)."""
+def scores_aligned(x: Floats, y: Floats, turns: NDArray[np.int64], fits: Floats) -> tuple[Floats, Floats]:
+    """Align (P, S, S) with the turned others from `fits` (P, 6). Return correlations, and shares of pixels that differ clearly.
+
+    Pixels of a copy differ by a codec's error, except where something was added.
+    """
     laid = np.stack([turned(picture, turn) for picture, turn in zip(y, turns.tolist(), strict=True)])
-    return _scores(x, laid, aligned(x, laid, fits, 5))
+    fits = aligned(x, laid, fits, 5)
+    moved, inside = _laid(laid, fits)
+    left = np.abs(x - fits[:, 4, None, None] * moved - fits[:, 5, None, None])
+    shares = ((left > CLEARLY) & inside).sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1)
+    return _scores(x, laid, fits), shares.astype(np.float32)
 
 
 def _scores(x: Floats, y: Floats, fit: Floats) -> Floats:

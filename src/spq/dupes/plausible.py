@@ -20,6 +20,9 @@ FIRSTS = 64  # pictures that are laid in all ways at a time: 0.3 MB each
 PLAUSIBLE, SURE = 0.55, 0.97  # correlation of thumbs at 16 x 16, under the best of all turns and crops
 AS_LIKELY = 0.1  # less than the best score of a pair: with its borders or without may still be right
 ALIGNED = 0.93  # correlation at 32 x 32 after an alignment: copies have 0.976 and more, also with a text or a border
+MOST_DIFFERENT = (
+    0.22  # share of the pixels that differ clearly then: 0.18 in 99 of 100 copies, more in things alike on one ground
+)
 
 
 def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
@@ -37,7 +40,8 @@ def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
         (a, b), (first_way, second_way) = numbers[some].T, np.divmod(ways, 2)
         turns, fits = np.divmod(starts[some, ways], len(start_fits()))
         x, y = squares.middle[second_way, b].astype(np.float32), squares.middle[first_way, a].astype(np.float32)
-        found[some[scores_aligned(x, y, turns, start_fits()[fits]) >= ALIGNED]] = True
+        score, share = scores_aligned(x, y, turns, start_fits()[fits])
+        found[some[(score >= ALIGNED) & (share <= MOST_DIFFERENT)]] = True
     return found
 
 
