@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from spq.data.open import open_images
 from spq.dupes import candidates
 from spq.dupes.candidates import Neighbours, candidate_pairs, code_neighbours
+from spq.dupes.signatures import grey_thumb
 from spq.dupes.threshold import code_distances
 from spq.pq.scan import rank
 from spq.pq.tables import decode, distance_tables
@@ -45,8 +46,7 @@ def test_among_many_codes_the_nearest_are_found_in_lists(distance: str, monkeypa
 
 
 def thumbs_of(pictures: list[Image.Image]) -> np.ndarray:
-    small = [np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR)) for picture in pictures]
-    return np.stack(small).transpose(0, 3, 1, 2)
+    return np.stack([grey_thumb(picture.convert("RGB")) for picture in pictures])
 
 
 def copies_of(image: Image.Image) -> dict[str, Image.Image]:
@@ -88,11 +88,11 @@ def test_a_copy_of_any_kind_is_a_candidate_beside_its_original_and_few_others_ar
 
 
 def test_near_codes_are_candidates_whatever_the_thumbs_are() -> None:
-    thumbs = np.random.default_rng(0).integers(0, 255, (3, 3, 64, 64), np.uint8)
+    thumbs = np.random.default_rng(0).integers(0, 255, (3, 64, 64), np.uint8)
     near = Neighbours(np.array([[0, 2], [1, 1], [2, 0]]), np.zeros((3, 2), np.float32))
     assert (0, 2) in set(map(tuple, candidate_pairs(thumbs, near).pairs.tolist()))
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_no_picture_and_one_picture_have_no_candidates(count: int) -> None:
-    assert len(candidate_pairs(np.zeros((count, 3, 64, 64), np.uint8)).pairs) == 0
+    assert len(candidate_pairs(np.zeros((count, 64, 64), np.uint8)).pairs) == 0

@@ -17,11 +17,11 @@ from PIL import Image, ImageEnhance
 from spq import ImageIndex
 from spq.cli.reports.dupes_report import superfluous, text, to_json, write_csv, write_html
 from spq.config import Recipe
-from spq.data.decode import to_pixels
 from spq.data.open import open_images
 from spq.dupes.facts import Facts
 from spq.dupes.find import CONFIRMED, KINDS, Options, Report, _among_kept, _Distinct, find_duplicates
 from spq.dupes.keep import Preference
+from spq.dupes.signatures import grey_thumb
 from spq.dupes.threshold import code_distances, within
 from spq.model.model import Model
 from spq.model.network import Network
@@ -224,9 +224,7 @@ def test_a_candidate_of_a_copy_becomes_one_of_the_picture_that_is_kept() -> None
     image = large(2)
     turned, framed = image.transpose(Image.Transpose.ROTATE_90), Image.new("RGB", (224, 400))
     framed.paste(image, (0, 60))
-    thumbs = np.stack(
-        [to_pixels(each, 64) for each in (image, turned, framed, Image.radial_gradient("L").convert("RGB"))]
-    )
+    thumbs = np.stack([grey_thumb(each) for each in (image, turned, framed, Image.radial_gradient("L").convert("RGB"))])
     distinct = _Distinct(np.array([3, 1, 0, 2]), thumbs, None, [Facts(str(row), 0, 0, 64, 64, b"") for row in range(4)])
     kept = np.array([0, 1, 2, 1])  # the picture in row 3 is a copy of the turned one in row 1
     pairs = np.array([[0, 1], [0, 2], [0, 3], [2, 3]])  # numbers of thumbs

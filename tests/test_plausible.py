@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
-from spq.data.decode import to_pixels
 from spq.dupes.plausible import plausible
+from spq.dupes.signatures import grey_thumb
 
 WHOLE = (0, 0, 240, 160)
 EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -49,7 +49,7 @@ def on_ground(seed: int) -> Image.Image:
 
 
 def thumbs_of(*images: Image.Image) -> NDArray[np.uint8]:
-    return np.stack([to_pixels(image, 64) for image in images])
+    return np.stack(list(map(grey_thumb, images)))
 
 
 @pytest.mark.parametrize("how", EDITS)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.common.parallel import slices
-from spq.dupes.canvas import luminance
 from spq.dupes.nearest import EXACT_BELOW, Nearest
 from spq.dupes.overlay import TURNS, turned
 from spq.dupes.signatures import coarse, fine, trimmed, windows
@@ -62,11 +61,6 @@ class Candidates:
         return Candidates(self.pairs[which], self.is_alike[which], self.place[which])
 
 
-def _grey(thumbs: NDArray[np.uint8]) -> Floats:
-    """(N, 3, S, S) -> (N, S, S)."""
-    return luminance(thumbs.reshape(-1, *thumbs.shape[2:]).astype(np.float32))
-
-
 def code_neighbours(
     codes: NDArray[np.uint8], codebooks: Floats, distance: str, progress: Progress = lambda *_: None
 ) -> Neighbours:
@@ -99,7 +93,7 @@ def _neighbours_in_lists(codes: NDArray[np.uint8], codebooks: Floats, distance: 
 def candidate_pairs(
     thumbs: Thumbs, neighbours: Neighbours | None = None, progress: Progress = lambda *_: None
 ) -> Candidates:
-    """Pairs of N thumbs (N, 3, 64, 64) that are near by code or by thumb.
+    """Pairs of N thumbs (N, 64, 64) that are near by code or by thumb.
 
     Args:
         neighbours: by code, if there are codes.
@@ -113,7 +107,7 @@ def candidate_pairs(
     for part in slices(N, BATCH):
         progress(part.start, N)
         rows = np.arange(part.start, part.stop)
-        grey = _grey(thumbs[part])
+        grey = thumbs[part].astype(np.float32)
         keys.add(rows, *by_layout.search(whole[part], UPRIGHT[0]), UPRIGHT[1])
         keys.add(rows, *by_detail.search(detail[part], DETAILED[0]), DETAILED[1])
         for turn in range(1, TURNS):
@@ -154,7 +148,7 @@ def _described(thumbs: Thumbs) -> tuple[Floats, Floats, Floats]:
     """Signatures of all thumbs: coarse, coarse without their borders, and fine."""
     whole, content, detail = [], [], []
     for part in slices(len(thumbs), BATCH):
-        grey = _grey(thumbs[part])
+        grey = thumbs[part].astype(np.float32)
         whole.append(coarse(grey))
         content.append(whole[-1].copy())
         bordered, inside = trimmed(grey)

@@ -115,7 +115,7 @@ def find_duplicates(
 
 
 class _Distinct:
-    """Pictures of different bytes: rows (n,) of the facts, thumbs (n, 3, 64, 64), and neighbours by code, if there are codes."""
+    """Pictures of different bytes: rows (n,) of the facts, thumbs (n, 64, 64), and neighbours by code, if there are codes."""
 
     def __init__(self, rows: Rows, thumbs: NDArray[np.uint8], index: ImageIndex | None, facts: list[Facts]) -> None:
         self.rows, self.thumbs, self.index = rows, thumbs, index

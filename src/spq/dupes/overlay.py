@@ -278,9 +278,8 @@ def _laid(pictures: Floats, fit: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     side = pictures.shape[-1]
     (rows, in_rows), (columns, in_columns) = (_axis(fit[:, i], fit[:, i + 1], side) for i in (0, 2))
     if pictures.ndim == 4:
-        laid = rows[:, None] @ pictures @ columns.transpose(0, 2, 1)[:, None]
-    else:
-        laid = rows @ pictures @ columns.transpose(0, 2, 1)
+        rows, columns = rows[:, None], columns[:, None]
+    laid = np.asarray(rows @ pictures @ columns.swapaxes(-1, -2), np.float32)
     return laid, in_rows[:, :, None] & in_columns[:, None, :]
 
 

@@ -26,13 +26,13 @@ MOST_DIFFERENT = (
 
 
 def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
-    """Which pairs (P, 2) of thumbs (N, 3, 64, 64) may be copies: (P,)."""
+    """Which pairs (P, 2) of thumbs (N, 64, 64) may be copies: (P,)."""
     rows, numbers = np.unique(pairs, return_inverse=True)
     numbers = numbers.reshape(-1, 2)
     squares = _Squares(thumbs, rows)
     scores, starts = _best_starts(squares, numbers)
     best = scores.max(1)
-    found = best >= SURE
+    found: NDArray[np.bool_] = best >= SURE
     is_open = (scores >= PLAUSIBLE) & (scores >= best[:, None] - AS_LIKELY) & ~found[:, None]
     open_pairs, open_ways = np.nonzero(is_open)
     for part in slices(len(open_pairs), BATCH):
@@ -56,7 +56,7 @@ class _Squares:
         self.middle = np.empty((2, len(rows), MIDDLE, MIDDLE), np.uint8)
         self.has_border = np.zeros(len(rows), bool)
         for n, row in enumerate(rows.tolist()):
-            image = Image.fromarray(np.ascontiguousarray(thumbs[row].transpose(1, 2, 0))).convert("L")
+            image = Image.fromarray(np.ascontiguousarray(thumbs[row]))
             self.middle[:, n] = square(image, (0.0, 0.0, float(image.width), float(image.height)), MIDDLE)
             left, top, right, bottom = content_box(np.asarray(image))
             if (right - left, bottom - top) != image.size:  # the line beside a border is a mixture

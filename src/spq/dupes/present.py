@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from spq.common.files import scratch_place
 from spq.common.parallel import cores, map_in_order, slices
-from spq.data.decode import to_pixels
 from spq.data.image_set import ImageSet
 from spq.dupes.facts import Facts
 from spq.dupes.links import roots_of, with_files
-from spq.dupes.signatures import SIDE
+from spq.dupes.signatures import SIDE, grey_thumb
 from spq.errors import ImageError
 from spq.index.image_index import ImageIndex
 from spq.model.feature_store import hash_of
@@ -69,7 +68,7 @@ class Read:
     """Pictures as they were read.
 
     Attributes:
-        rows: (n,) of the pictures that are readable. thumbs: (n, 3, 64, 64), in a temporary file.
+        rows: (n,) of the pictures that are readable. thumbs: (n, 64, 64), in a temporary file.
         hashes, sizes: of the bytes, and (width, height), for each of them. failures: (row, reason).
     """
 
@@ -81,7 +80,7 @@ class Read:
 
 
 def read_thumbs(images: ImageSet, positions: Rows, rows: Rows, progress: Progress = lambda *_: None) -> Read:
-    """Read each picture once: the hash of its bytes, its size and a thumb of 12 KB, which goes to a temporary file.
+    """Read each picture once: the hash of its bytes, its size and a grey thumb of 4 KB, which goes to a temporary file.
 
     Args:
         positions: (N,) in `images`. rows: (n,) which of them.
@@ -114,14 +113,14 @@ def _read(
     try:
         data = images.read(position)
         image = images.decode(position, data, SIDE)
-        return row, hash_of(data), image.info.get("full_size", image.size), to_pixels(image, SIDE), ""
+        return row, hash_of(data), image.info.get("full_size", image.size), grey_thumb(image), ""
     except ImageError as error:
         return row, b"", (0, 0), None, str(error)
 
 
 def _room_for(count: int) -> NDArray[np.uint8]:
     """An array of thumbs in a temporary file, which is deleted with it."""
-    shape = (max(count, 1), 3, SIDE, SIDE)
+    shape = (max(count, 1), SIDE, SIDE)
     with tempfile.TemporaryFile(prefix="spq-", dir=scratch_place(int(np.prod(shape)))) as file:
         if hasattr(
             os, "posix_fallocate"

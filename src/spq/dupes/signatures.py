@@ -1,4 +1,4 @@
-"""Short descriptions of thumbs, by which copies are near each other, also after a turn, a crop or a new border.
+"""Grey thumbs, and short descriptions of them, by which copies are near each other, also after a turn, a crop or a new border.
 
 coarse  luminance at 8 x 8 without its mean, at unit length. It ignores brightness and keeps the layout.
 fine    local contrast at 32 x 32, as few numbers. It tells pages of one template apart, and ignores what is drawn over a part.
@@ -10,6 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from spq.data.decode import to_pixels
+from spq.dupes.canvas import luminance
 
 Floats = NDArray[np.float32]
 
@@ -19,6 +23,12 @@ FINE_NUMBERS = 96
 WINDOWS = tuple((side, y, x) for side in (58, 52) for y in (0.0, 0.5, 1.0) for x in (0.0, 0.5, 1.0))
 BORDER_LEVELS = 14.0  # a row of pixels belongs to a border if its pixels differ no more than this
 BATCH = 1024
+
+
+def grey_thumb(image: Image.Image) -> NDArray[np.uint8]:
+    """Luminance of a picture at (64, 64)."""
+    grey: NDArray[np.uint8] = np.rint(luminance(to_pixels(image, SIDE).astype(np.float32))[0]).astype(np.uint8)
+    return grey
 
 
 def coarse(grey: Floats) -> Floats:
