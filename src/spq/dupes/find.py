@@ -192,7 +192,7 @@ def _join_copies(grouping: Grouping, distinct: _Distinct, matching: Matching, pr
         return shots[row]
 
     copies = Copies(grouping, matching, shot_of)
-    likely = found.chosen(plausible(distinct.thumbs, found.pairs))
+    likely = found.chosen(plausible(distinct.thumbs, found.pairs, partial(progress, "laying thumbs together")))
     matching.total = len(distinct.rows)
     for first, end in NEARNESS:
         some = likely.pairs[(likely.place >= first) & (likely.place < end)]

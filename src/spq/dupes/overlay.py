@@ -25,7 +25,7 @@ CLEARLY = 15  # grey levels by which squares of 32 pixels differ that are no cop
 AS_GOOD = 0.05  # less than the best correlation: a second start
 ENTRANTS = {COARSE: 5, MIDDLE: 2}  # starts that are kept for the next level
 CROPS = (0.82, 0.9, 1 / 0.9, 1 / 0.82)  # scales of the starts
-LEAST_SPREAD = 4  # squared grey levels; an empty picture has no correlation
+LEAST_SPREAD = 1  # squared grey levels; an empty picture has no correlation
 MIN_SCALE = 0.6  # of an axis; crops keep more
 UNIFORM = 14  # grey levels by which a line of a border may differ from its colour, a codec's error at the edge
 MIN_CONTENT = 0.3  # share of each side that a border must leave
@@ -212,17 +212,18 @@ def aligned(x: Floats, y: Floats, fit: Floats, steps: int) -> Floats:
     return fit
 
 
-def scores_aligned(x: Floats, y: Floats, turns: NDArray[np.int64], fits: Floats) -> tuple[Floats, Floats]:
-    """Align (P, S, S) with the turned others from `fits` (P, 6). Return correlations, and shares of pixels that differ clearly.
+def scores_aligned(x: Floats, y: Floats, fits: Floats, steps: int) -> tuple[Floats, Floats, Floats]:
+    """Align pairs (P, S, S) from `fits` (P, 6). Return the fits, correlations, and shares of pixels that differ clearly.
 
     Pixels of a copy differ by a codec's error, except where something was added.
     """
-    laid = np.stack([turned(picture, turn) for picture, turn in zip(y, turns.tolist(), strict=True)])
-    fits = aligned(x, laid, fits, 5)
-    moved, inside = _laid(laid, fits)
+    moves = aligned(x, y, fits, steps)
+    before, after = _scores(x, y, fits), _scores(x, y, moves)
+    fits = np.where((after >= before)[:, None], moves, fits)  # a few bright points can lead an alignment astray
+    moved, inside = _laid(y, fits)
     left = np.abs(x - fits[:, 4, None, None] * moved - fits[:, 5, None, None])
     shares = ((left > CLEARLY) & inside).sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1)
-    return _scores(x, laid, fits), shares.astype(np.float32)
+    return fits, np.maximum(before, after), shares.astype(np.float32)
 
 
 def _scores(x: Floats, y: Floats, fit: Floats) -> Floats:
@@ -230,7 +231,8 @@ def _scores(x: Floats, y: Floats, fit: Floats) -> Floats:
     laid, inside = _laid(y, fit)
     count = inside.sum((1, 2)) + 1e-6
     a, b = ((v - (v * inside).sum((1, 2), keepdims=True) / count[:, None, None]) * inside for v in (x, laid))
-    spread = np.maximum(np.square(a).sum((1, 2)), 4 * count) * np.maximum(np.square(b).sum((1, 2)), 4 * count)
+    least = LEAST_SPREAD * count
+    spread = np.maximum(np.square(a).sum((1, 2)), least) * np.maximum(np.square(b).sum((1, 2)), least)
     scores: Floats = np.where(count >= 0.3 * inside[0].size, (a * b).sum((1, 2)) / np.sqrt(spread), -1)
     return scores
 

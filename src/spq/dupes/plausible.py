@@ -5,31 +5,65 @@ Each pair is laid together at 16 x 16 in all turns and crops, with and without b
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from contextlib import closing
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from spq.common.parallel import slices
-from spq.dupes.overlay import COARSE, MIDDLE, content_box, laid_starts, scores_aligned, square, start_fits, start_scores
+from spq.common.parallel import cores, map_in_order, slices
+from spq.dupes.overlay import (
+    COARSE,
+    MIDDLE,
+    content_box,
+    laid_starts,
+    scores_aligned,
+    square,
+    start_fits,
+    start_scores,
+    turned,
+)
 
 Floats = NDArray[np.float32]
 Pairs = NDArray[np.int64]  # (P, 2) rows
+Rows = NDArray[np.int64]
 
+PER_TASK = 1024  # pairs
 BATCH = 256  # pairs that are aligned at a time
 FIRSTS = 64  # pictures that are laid in all ways at a time: 0.3 MB each
 PLAUSIBLE, SURE = 0.55, 0.97  # correlation of thumbs at 16 x 16, under the best of all turns and crops
 AS_LIKELY = 0.1  # less than the best score of a pair: with its borders or without may still be right
-ALIGNED = 0.93  # correlation at 32 x 32 after an alignment: copies have 0.976 and more, also with a text or a border
+# Correlation after an alignment at 16 x 16, where copies have 0.90 and more, and at 32 x 32, where they have 0.94 and more.
+ALIGNED = {COARSE: 0.86, MIDDLE: 0.93}
 MOST_DIFFERENT = (
-    0.22  # share of the pixels that differ clearly then: 0.18 in 99 of 100 copies, more in things alike on one ground
+    0.22  # share of pixels that differ clearly then: 0.18 in 99 of 100 copies, more in things alike on one ground
 )
 
 
-def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
-    """Which pairs (P, 2) of thumbs (N, 64, 64) may be copies: (P,)."""
+def plausible(
+    thumbs: NDArray[np.uint8], pairs: Pairs, progress: Callable[[int, int], None] = lambda *_: None
+) -> NDArray[np.bool_]:
+    """Which pairs (P, 2) of thumbs (N, 64, 64) may be copies: (P,). `progress` is called with pairs done and P."""
     rows, numbers = np.unique(pairs, return_inverse=True)
     numbers = numbers.reshape(-1, 2)
     squares = _Squares(thumbs, rows)
+    found, done = np.zeros(len(pairs), bool), 0
+    order = np.argsort(numbers[:, 0], kind="stable")
+    parts = [order[part] for part in slices(len(pairs), PER_TASK)]
+    with closing(
+        map_in_order(lambda some: _laid_together(squares, numbers[some]), parts, cores(), threading.Event())
+    ) as results:
+        for some, result in zip(parts, results, strict=True):
+            found[some] = result
+            done += len(some)
+            progress(done, len(pairs))
+    return found
+
+
+def _laid_together(squares: _Squares, numbers: Pairs) -> NDArray[np.bool_]:
+    """Which pairs of squares may be copies: (P,)."""
     scores, starts = _best_starts(squares, numbers)
     best = scores.max(1)
     found: NDArray[np.bool_] = best >= SURE
@@ -37,11 +71,27 @@ def plausible(thumbs: NDArray[np.uint8], pairs: Pairs) -> NDArray[np.bool_]:
     open_pairs, open_ways = np.nonzero(is_open)
     for part in slices(len(open_pairs), BATCH):
         some, ways = open_pairs[part], open_ways[part]
-        (a, b), (first_way, second_way) = numbers[some].T, np.divmod(ways, 2)
         turns, fits = np.divmod(starts[some, ways], len(start_fits()))
-        x, y = squares.middle[second_way, b].astype(np.float32), squares.middle[first_way, a].astype(np.float32)
-        score, share = scores_aligned(x, y, turns, start_fits()[fits])
-        found[some[(score >= ALIGNED) & (share <= MOST_DIFFERENT)]] = True
+        found[some[_are_aligned(squares, numbers[some], ways, turns, start_fits()[fits])]] = True
+    return found
+
+
+def _are_aligned(squares: _Squares, numbers: Pairs, ways: Rows, turns: Rows, fits: Floats) -> NDArray[np.bool_]:
+    """Which pairs (P, 2) agree after an alignment that begins with these turns (P,) and fits (P, 6): (P,)."""
+    rest = np.arange(len(numbers))
+    for side, steps in ((COARSE, 2), (MIDDLE, 5)):
+        (a, b), (first_way, second_way) = numbers[rest].T, np.divmod(ways[rest], 2)
+        x, laid = squares.get(second_way, b, side), squares.get(first_way, a, side)
+        y = np.stack([turned(square, turn) for square, turn in zip(laid, turns[rest].tolist(), strict=True)])
+        fits, score, share = scores_aligned(x, y, fits, steps)
+        agree = score >= ALIGNED[side]
+        if side == MIDDLE:
+            agree &= share <= MOST_DIFFERENT
+        rest, fits = rest[agree], fits[agree]
+        if not len(rest):
+            break
+    found = np.zeros(len(numbers), bool)
+    found[rest] = True
     return found
 
 
@@ -52,7 +102,7 @@ class _Squares:
         middle: (2, n, 32, 32) uint8, whole thumbs and what is inside their borders. has_border: (n,).
     """
 
-    def __init__(self, thumbs: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+    def __init__(self, thumbs: NDArray[np.uint8], rows: Rows) -> None:
         self.middle = np.empty((2, len(rows), MIDDLE, MIDDLE), np.uint8)
         self.has_border = np.zeros(len(rows), bool)
         for n, row in enumerate(rows.tolist()):
@@ -65,14 +115,14 @@ class _Squares:
                 self.middle[1, n] = square(image, inner, MIDDLE)
                 self.has_border[n] = True
 
-    def coarse(self, way: int, numbers: NDArray[np.int64]) -> Floats:
-        """(k, 16, 16) of whole thumbs (way 0) or of their content (way 1)."""
-        parts = self.middle[way, numbers].reshape(len(numbers), COARSE, MIDDLE // COARSE, COARSE, MIDDLE // COARSE)
-        means: Floats = parts.mean((2, 4), dtype=np.float32)
+    def get(self, way: Rows | int, numbers: Rows, side: int) -> Floats:
+        """(k, side, side) of whole thumbs (way 0) or of their content (way 1)."""
+        step = MIDDLE // side
+        means: Floats = self.middle[way, numbers].reshape(-1, side, step, side, step).mean((2, 4), dtype=np.float32)
         return means
 
 
-def _best_starts(squares: _Squares, numbers: Pairs) -> tuple[Floats, NDArray[np.int64]]:
+def _best_starts(squares: _Squares, numbers: Pairs) -> tuple[Floats, Rows]:
     """The best score of each pair (P, 4) and its start, for pictures with and without their borders: way 2 * first + second."""
     scores, starts = np.full((len(numbers), 4), -1, np.float32), np.zeros((len(numbers), 4), np.int64)
     order = np.argsort(numbers[:, 0], kind="stable")
@@ -81,7 +131,7 @@ def _best_starts(squares: _Squares, numbers: Pairs) -> tuple[Floats, NDArray[np.
     for first_way in (0, 1):
         wanted = np.arange(len(firsts)) if first_way == 0 else np.flatnonzero(squares.has_border[firsts])
         for part in slices(len(wanted), FIRSTS):
-            laid = laid_starts(squares.coarse(first_way, firsts[wanted[part]]))
+            laid = laid_starts(squares.get(first_way, firsts[wanted[part]], COARSE))
             for n, group in enumerate(wanted[part].tolist()):
                 _add_scores(squares, numbers, groups[group], (first_way, laid[n]), scores, starts)
     return scores, starts
@@ -90,15 +140,15 @@ def _best_starts(squares: _Squares, numbers: Pairs) -> tuple[Floats, NDArray[np.
 def _add_scores(
     squares: _Squares,
     numbers: Pairs,
-    some: NDArray[np.int64],
+    some: Rows,
     first: tuple[int, Floats],
     scores: Floats,
-    starts: NDArray[np.int64],
+    starts: Rows,
 ) -> None:
     """Write the best score and start of some pairs, which have a first picture in common; it is laid in one way."""
     first_way, laid = first
     for second_way, chosen in ((0, some), (1, some[squares.has_border[numbers[some, 1]]])):
-        found = start_scores(squares.coarse(second_way, numbers[chosen, 1]), laid)
+        found = start_scores(squares.get(second_way, numbers[chosen, 1], COARSE), laid)
         way = 2 * first_way + second_way
         starts[chosen, way] = number = found.argmax(1)
         scores[chosen, way] = found[np.arange(len(chosen)), number]
