@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from spq import ImageIndex
+from spq.data import decode
 from spq.data.folder import FolderImages
 from spq.data.image_set import subset
 from spq.data.open import open_images
@@ -310,10 +312,60 @@ def test_unreadable_pictures_are_listed_and_retried_only_when_they_change(
     assert len(index) == 60
     assert [path for path, _ in index.store.unreadable()] == ["bag/broken.jpg"]
     report = index.sync(photos)
-    assert (report.unchanged, len(report.failed)) == (61, 1)
+    assert (report.unchanged, len(report.failed)) == (60, 1)
     broken.write_bytes(next(photos.rglob("*.jpg")).read_bytes())
     report = index.sync(photos)
     assert (len(report.failed), len(index)) == (0, 61)
+
+
+def test_unreadable_pictures_are_tried_again_once_by_another_version_or_with_a_higher_limit(
+    photos: Path, index: ImageIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (90, 50)).save(photos / "large.png")
+    (photos / "broken.gif").write_bytes(b"GIF89a, and no more")
+    read: list[str] = []
+    read_file = FolderImages.read
+    monkeypatch.setattr(FolderImages, "read", lambda s, n: read.append(s.ids[n]) or read_file(s, n))  # type: ignore[func-returns-value]
+    decode.set_max_pixels(4000)
+    try:
+        assert [path for path, _ in index.sync(photos).failed] == ["broken.gif", "large.png"]
+        read.clear()
+        assert (index.sync(photos).unchanged, read) == (60, [])
+    finally:
+        decode.set_max_pixels(decode.MAX_PIXELS)
+    for version in ("13.9", "14.0"):
+        monkeypatch.setattr("PIL.__version__", version)
+        report = index.sync(photos)
+        assert ([path for path, _ in report.failed], len(index)) == (["broken.gif"], 61)
+        assert "broken.gif" in read
+        read.clear()
+        assert (index.sync(photos).unchanged, read) == (61, [])
+
+
+def test_each_file_is_counted_once_also_by_a_second_run(index: ImageIndex, photos: Path, tmp_path: Path) -> None:
+    some = next(photos.rglob("*.jpg")).read_bytes()
+    outside = tmp_path / "outside.jpg"
+    outside.write_bytes(some + b"a tail")
+    for name, target in (("lost.png", "nowhere"), ("circle.jpg", "circle.jpg"), ("there.jpg", outside)):
+        (photos / name).symlink_to(target)
+    (photos / "folder.jpg").symlink_to(photos / "bag")
+    for name, content in (("empty.jpg", b""), ("half.jpg", some[:300]), ("notes.txt", b"text"), ("mail.png", b"text")):
+        (photos / name).write_bytes(content)
+    os.mkfifo(photos / "pipe.gif")
+    passed = {"lost.png", "circle.jpg", "pipe.gif"}
+    for added in (1, 0, 0):
+        report = index.sync(photos)
+        assert (report.added, report.unchanged, report.kept, len(index)) == (added, 61 - added, 0, 61)
+        assert {path for path, _ in report.failed} == {"empty.jpg", "half.jpg", "mail.png"}
+        assert sorted(path for path, _ in report.unseen) == sorted(passed)
+    outside.unlink()
+    for _ in range(2):
+        report = index.sync(photos)
+        assert (report.unchanged, report.kept, len(index), report.unmounted) == (60, 1, 61, ["there.jpg"])
+        assert sorted(path for path, _ in report.unseen) == sorted(passed | {"there.jpg"})
+    report = index.sync(photos, remove_missing=True)
+    assert (report.removed, report.unchanged, report.kept, len(index)) == (1, 60, 0, 60)
+    assert sorted(path for path, _ in report.unseen) == sorted(passed | {"there.jpg"})
 
 
 def test_a_picture_that_changes_while_it_is_encoded_is_read_again(

@@ -9,10 +9,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
@@ -117,6 +119,14 @@ def set_max_pixels(count: int) -> None:
     global _max_pixels
     _max_pixels = count
     Image.MAX_IMAGE_PIXELS = (count + 1) // 2  # Pillow raises an error above twice this number
+
+
+def decoder_version() -> str:
+    """What decides which pictures can be read: versions and limit. Where another one failed, this one may not."""
+    from spq import __version__
+
+    heif = f", pillow-heif {metadata.version('pillow-heif')}" if register_heif() else ""
+    return f"spq {__version__}, Pillow {PIL.__version__}{heif}, up to {_max_pixels} pixels"
 
 
 def to_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from spq.data.formats import NEEDS_EXTRA, NEEDS_HEIF, kind_of, needs_heif, read_
 from spq.data.image_set import ImageSet, changed_at, limited
 from spq.data.metadata import describe
 from spq.data.rules import Rules, holds_own
-from spq.data.walk import PICTURE, Aside, walk
+from spq.data.walk import BROKEN, PICTURE, Aside, walk
 from spq.errors import AbsentError, DataError, ImageError
 
 NOT_REGULAR = "not a regular file"
@@ -44,12 +44,13 @@ class FolderImages(ImageSet):
         unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in found.failed)
         unopened = [(name_to_id(name), NEEDS_HEIF) for name in found.names if name in closed]
         unopened += [(name_to_id(name), NOT_REGULAR) for name in sorted(found.irregular)]
+        unopened += [(name_to_id(name), BROKEN) for name in sorted(found.broken)]
         if _identity(name, root) != before:  # the list may be incomplete, and the rest would count as deleted
             raise DataError(f"{name} was replaced while it was listed; try again")
         if not (ids or found.left_out):
             raise AbsentError(f"no pictures in {name}; {_hint(unlisted, unopened, found.aside)}", bool(unlisted))
         self.root = root
-        told = describe(root, ids, [path for path, _ in found.aside.absent])
+        told = describe(root, ids, [path for path, _ in found.aside.absent if not suffix_of(path)])
         super().__init__(name, ids, told.labels, told.class_names, told.metadata)
         self.remarks = told.remarks
         self.unlisted, self.unopened, self.aside = unlisted, unopened, found.aside.as_ids()
@@ -136,7 +137,7 @@ def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], asid
             f"{len(unlisted)} of its folders cannot be listed, {unlisted[0][0]}: {unlisted[0][1]}; make them readable"
         )
     if unopened:
-        return NEEDS_HEIF if unopened[0][1] == NEEDS_HEIF else f"{unopened[0][0]} is {unopened[0][1]}"
+        return NEEDS_HEIF if unopened[0][1] == NEEDS_HEIF else f"{unopened[0][0]}: {unopened[0][1]}"
     if aside.other:
         return f"it has files of {', '.join(sorted(aside.other)[:3])}, which spq does not read; convert them to JPEG or PNG"
     if aside.links:

@@ -32,7 +32,8 @@ class ImageSet:
         class_names: names of the class numbers or columns.
         metadata: other columns of the tables beside the pictures, each of length N; an empty cell is "".
         unlisted: (folder, reason) of folders that cannot be listed and may have more pictures; `.` if the folder is unknown.
-        unopened: (path, reason) of files in a picture format that is not supported here, and of pipes and devices.
+        unopened: (path, reason) of files in a picture format that is not supported here, of pipes and devices, and of links
+            that lead nowhere.
         aside: what lies beside the pictures in folders: what was passed over, and folders whose disk may not be mounted.
         remarks: (file, remark) of what else was found but not used, such as a broken table.
     """

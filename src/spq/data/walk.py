@@ -15,7 +15,7 @@ from spq.data.rules import Rules, may_mount, own_folders
 
 COUNTED = 5000  # entries of skipped folders that are looked at, to say how many pictures they have
 EMPTY = "the folder is empty; if a disk belongs there, it is not mounted"
-BROKEN = "the folder that it links to is missing"
+BROKEN = "what it links to is missing"
 PICTURE, OTHER = "picture", "other picture"  # what `kind_of` returns
 ALL = ("*",)
 Entry = os.DirEntry[str]
@@ -65,7 +65,7 @@ class Listing:
     """What a walk has found, as names below the root. Bytes that are not UTF-8 are surrogates, as in Python's file functions.
 
     Attributes:
-        names: files in a picture format. irregular: such names that are no regular files.
+        names: files in a picture format. irregular: such names that are no regular files. broken: links that lead nowhere.
         failed: folders that exist but cannot be listed.
         left_out: whether patterns left out a picture or a folder.
         aside: what lies beside; its paths are names too.
@@ -73,6 +73,7 @@ class Listing:
 
     names: list[str] = field(default_factory=list)
     irregular: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
     failed: list[OSError] = field(default_factory=list)
     left_out: bool = False
     aside: Aside = field(default_factory=Aside)
@@ -188,7 +189,7 @@ class _Walk:
             device = entry.stat().st_dev
         except OSError:
             if entry.is_symlink():
-                aside.absent.append((below, BROKEN))
+                self._note_broken(below)
                 return
             device = folder.device  # the listing says why
         if device != folder.device:
@@ -204,24 +205,36 @@ class _Walk:
             return
         if kind == OTHER:
             listing.aside.other[suffix_of(entry.name)] += 1
+        elif _is_broken(entry):
+            self._note_broken(below)
         elif _is_regular(entry):
             listing.names.append(below)
         else:
             listing.irregular.append(below)
 
+    def _note_broken(self, below: str) -> None:
+        """Note a link that leads nowhere: its target may be on a disk that is not mounted."""
+        self.listing.broken.append(below)
+        self.listing.aside.absent.append((below, BROKEN))
+
 
 def _is_folder(entry: Entry) -> bool:
     """Whether an entry is a folder or a link to one. A broken link without a suffix was probably one."""
     try:
-        return entry.is_dir() or (entry.is_symlink() and not suffix_of(entry.name) and not os.path.exists(entry.path))  # noqa: PTH110 (as above)
+        return entry.is_dir() or (not suffix_of(entry.name) and _is_broken(entry))
     except OSError:
         return False
 
 
+def _is_broken(entry: Entry) -> bool:
+    """Whether an entry is a link that leads nowhere, or in a circle."""
+    return entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110 (as above)
+
+
 def _is_regular(entry: Entry) -> bool:
-    """False for pipes, sockets and devices. A broken link counts as a file, which reading will report."""
+    """False for pipes, sockets and devices."""
     try:
-        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))  # noqa: PTH110 (as above)
+        return entry.is_file()
     except OSError:
         return True
 

@@ -78,6 +78,7 @@ class Manifest:
     follow_links: bool = False  # whether linked folders are listed
     prefixes: tuple[str, ...] = ()  # with which the paths of each source begin, if they are not the usual ones
     mounts: tuple[str, ...] = ()  # folders that are on a disk of their own
+    decoder: str = ""  # versions that the last sync read pictures with; another one tries unreadable ones again
 
     @property
     def origin(self) -> Source:
@@ -140,7 +141,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest in one step. With it, a folder is an index."""
     temporary = folder / f"{_NEW}{os.getpid()}"
     with temporary.open("w", encoding="utf-8") as file:
-        content = {key: value for key, value in asdict(manifest).items() if not (value == () or value is False)}
+        content = {key: value for key, value in asdict(manifest).items() if not (value in ((), "") or value is False)}
         file.write(json.dumps(content, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())

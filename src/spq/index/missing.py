@@ -56,7 +56,7 @@ def find_missing(known: Collection[str], source: ImageSet, mounts: Iterable[str]
     Args:
         known: paths in the index. mounts: folders that were on disks of their own at the last sync.
     """
-    unchecked = {path for path, _ in [*source.unlisted, *source.unopened]}
+    unchecked = {path for path, _ in [*source.unlisted, *source.unopened]} - {path for path, _ in source.aside.absent}
     reasons = dict.fromkeys(set(mounts) - set(source.aside.mounts), OTHER_DISK) | dict(source.aside.absent)
     found = Missing(reasons=reasons)
     prefixes = sorted(prefixes_of(source.source), reverse=True)

@@ -161,11 +161,11 @@ class Store(TableReader):
     def _bytes_on_disk(self) -> int:
         return sum(file.stat().st_size for file in self.folder.glob("items.sqlite*") if file.suffix != ".sqlite-shm")
 
-    def set_origin(self, origin: Source, mounts: Iterable[str] | None = None) -> None:
-        """Record where the pictures are, and which of their folders are on disks of their own."""
+    def set_origin(self, origin: Source, mounts: Iterable[str] | None = None, decoder: str = "") -> None:
+        """Record where the pictures are, which of their folders are on disks of their own, and what has read them."""
         manifest = self.manifest.with_origin(origin)
         if mounts is not None:
-            manifest = replace(manifest, mounts=tuple(sorted(mounts)))
+            manifest = replace(manifest, mounts=tuple(sorted(mounts)), decoder=decoder)
         if manifest != self.manifest:
             self.manifest = manifest
             write_manifest(self.folder, manifest)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spq.common.files import expanded
+from spq.data.decode import decoder_version
 from spq.data.image_set import NO_LABEL, ImageSet
 from spq.data.multilabel import READERS
 from spq.data.several import prefixes_of
@@ -36,10 +37,12 @@ Progress = Callable[[int, int, int], None]
 class SyncReport:
     """What a sync did, in numbers of pictures.
 
+    Each picture with a code is in one of added, changed, renamed, unchanged and kept.
+
     Attributes:
         described: of the unchanged pictures, those with new metadata.
         recoded: of the unchanged pictures, those whose code is of another model now, from a cached feature.
-        kept: pictures whose files are missing or could not be checked.
+        kept: pictures with a code whose files are missing or could not be checked.
         failed: (path, reason) of every unreadable picture of the index, old ones included.
         unseen: folders and pictures that could not be checked, and why.
         unmounted: of these, folders that are empty or on another disk than before; their pictures are kept.
@@ -108,11 +111,13 @@ def sync(
         store.remove(gone)
         if options.remove_missing:
             missing.hidden.clear()
-        store.set_origin(now, {*source.aside.mounts, *(set(store.manifest.mounts) & set(missing.hidden))})
+        store.set_origin(
+            now, {*source.aside.mounts, *(set(store.manifest.mounts) & set(missing.hidden))}, decoder_version()
+        )
         report.unseen += missing.report()
         report.unmounted = list(missing.hidden)
         report.removed = len(gone)
-        report.kept += len(store) + len(store.unreadable()) - len(source)
+        report.kept = len(store) - report.added - report.changed - report.renamed - report.unchanged
     return _completed(report, store, source)
 
 
@@ -161,7 +166,8 @@ def _to_remove(missing: Missing, options: SyncOptions) -> list[str]:
 
 def _completed(report: SyncReport, store: Store, source: ImageSet) -> SyncReport:
     report.failed = store.unreadable()
-    report.unseen = [*source.unlisted, *source.unopened, *report.unseen]
+    told = {path for path, _ in report.unseen}
+    report.unseen = [*source.unlisted, *(each for each in source.unopened if each[0] not in told), *report.unseen]
     report.remarks = source.remarks
     return report
 
@@ -253,22 +259,25 @@ def _twins(store: Store) -> Callable[[bytes], Item | None]:
 def _changed(work: _Work, report: SyncReport) -> tuple[list[int], list[int]]:
     """Positions of pictures to encode, and of unchanged ones, by one `stat` for each picture.
 
-    If `stat` fails on a known picture (a disk error), the picture keeps its code.
+    If `stat` fails on a known picture (a disk error), the picture keeps its code. Unreadable ones are tried again if another
+    version may read them.
     """
     changed: list[int] = []
     unchanged: list[int] = []
+    unreadable = {path for path, _ in work.store.unreadable()}
+    to_retry = unreadable if work.store.manifest.decoder != decoder_version() else set[str]()
     dated: list[tuple[str, int]] = []  # pictures whose ctime the index does not know, as it is of an older format
     for position, path in enumerate(work.source.ids):
         try:
             status, known = work.source.status(position), work.known.get(path)
         except ImageError as error:
-            if path in work.known:
+            if path in work.known and path not in unreadable:
                 report.unseen.append((path, str(error)))
-                report.kept += 1
             else:
                 changed.append(position)  # it will be recorded as unreadable
             continue
-        if work.rehash or known is None or known[:2] != status[:2] or (known[2] and status[2] and known != status):
+        is_other = known is None or known[:2] != status[:2] or (known[2] and status[2] and known != status)
+        if is_other or work.rehash or path in to_retry:
             changed.append(position)
         else:
             unchanged.append(position)
@@ -276,7 +285,7 @@ def _changed(work: _Work, report: SyncReport) -> tuple[list[int], list[int]]:
                 dated.append((path, status[2]))
     if dated:
         work.store.set_ctimes(dated)
-    report.unchanged = len(unchanged)
+    report.unchanged = sum(work.source.ids[position] not in unreadable for position in unchanged)
     return changed, unchanged
 
 
