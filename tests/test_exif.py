@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from formats import drawing, encoded, raw_of
 from spq.data.open import open_images
 from spq.dupes.exif import Shot, read_shot
 
@@ -63,3 +64,33 @@ def test_shots_of_one_camera_within_seconds_belong_together(other: Shot, is_near
 def test_fractions_of_a_second_tell_shots_apart() -> None:
     assert Shot("A", 100.2, True).is_other_shot(Shot("A", 100.5, True))
     assert not Shot("A", 100.2, True).is_other_shot(Shot("A", 100.2, True))
+
+
+def test_formats_that_keep_pixels_exactly_are_known_by_their_content(tmp_path: Path) -> None:
+    photo = Image.radial_gradient("L").resize((40, 30)).convert("RGB")
+    for name, options in {
+        "1.png": {}, "2.bmp": {}, "3.ppm": {}, "4.tga": {}, "5.tif": {"compression": "tiff_lzw"}, "6.tif": {},
+        "7.webp": {"lossless": True}, "8.jpg": {"quality": 100}, "9.webp": {"quality": 100},
+        "a.tif": {"compression": "jpeg"},
+    }.items():  # fmt: skip
+        photo.save(tmp_path / name, **options)
+    photo.convert("RGBA").save(tmp_path / "b.webp", lossless=True, icc_profile=b"profile", exif=Image.Exif())
+    photo.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "c.png")  # of a photo, its best 256 colours
+    photo.save(tmp_path / "d.gif")
+    (tmp_path / "e.jpg").write_bytes((tmp_path / "1.png").read_bytes())
+    images = open_images(tmp_path)
+    found = {images.ids[n][0] for n in range(len(images)) if read_shot(images, n).is_lossless}
+    assert found == set("1234567be")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_raw_of_a_camera_is_known_and_has_no_pages(order: str, tmp_path: Path) -> None:
+    photo = drawing()
+    for name, tags in (("a.dng", {0xC612: (4, 1025)}), ("b.nef", {0x112: (3, 6)}), ("c.tif", {0xC612: (4, 1025)})):
+        (tmp_path / name).write_bytes(raw_of(photo, order, tags, encoded(photo, "JPEG")))
+    photo.save(tmp_path / "d.dng", "TIFF")
+    photo.save(tmp_path / "e.jpg")
+    images = open_images(tmp_path)
+    shots = [read_shot(images, n) for n in range(len(images))]
+    assert [shot.is_raw for shot in shots] == [True, True, True, False, False]
+    assert not any(shot.has_pages for shot in shots)

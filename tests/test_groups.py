@@ -48,6 +48,17 @@ def test_pictures_of_the_reference_are_all_kept_and_no_copies_of_each_other() ->
     assert group.why == "in the collection that is compared with"
 
 
+def test_a_picture_beside_the_raw_of_a_camera_is_never_superfluous_but_the_same_raw_is() -> None:
+    facts = [replace(GOOD, path=path, hash=path[:1].encode()) for path in ("a.dng", "a.nef", "b.jpg")]
+    grouping = Grouping(facts)
+    grouping.seen[0] = Seen(is_raw=True)
+    grouping.join_identical(range(3), set())
+    grouping.join(0, {2: Tie("re-encoded", "half the size")})
+    same, copies = grouping.sorted_groups()
+    assert [(m.path, m.keep) for m in (copies.keep, *copies.others)] == [("a.dng", "yes"), ("b.jpg", "look")]
+    assert [(m.path, m.keep) for m in (same.keep, *same.others)] == [("a.dng", "yes"), ("a.nef", "no")]
+
+
 def test_files_of_the_same_bytes_as_a_copy_join_its_group() -> None:
     grouping = Grouping([replace(GOOD, path=path, hash=path[:1].encode()) for path in ("a", "b1", "b2")])
     grouping.join_identical(range(3), set())

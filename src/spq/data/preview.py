@@ -20,15 +20,26 @@ def find_preview(data: bytes) -> tuple[bytes, int] | None:
 
     None if it is another file, or has no JPEG.
     """
-    if data[:4] not in (b"II*\0", b"MM\0*"):
-        return None
-    folders = list(_folders(data))
-    is_raw = data[8:10] == b"CR" or any(DNG in folder or _SENSOR & {*folder.get(PHOTOMETRIC, [])} for folder in folders)
-    jpegs = [jpeg for folder in folders for jpeg in _jpegs(data, folder)] if is_raw else []
+    folders = _raw_folders(data)
+    jpegs = [jpeg for folder in folders for jpeg in _jpegs(data, folder)]
     largest = max(jpegs, key=_pixels, default=b"")
     if not largest or not _pixels(largest):
         return None
     return largest, folders[0].get(ORIENTATION, [1])[0]
+
+
+def is_raw(start: bytes) -> bool:
+    """Whether a file that begins so is the raw of a camera, with TIFF inside."""
+    return bool(_raw_folders(start))
+
+
+def _raw_folders(data: bytes) -> list[Folder]:
+    """The directories of a raw file; none of another file."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return []
+    folders = list(_folders(data))
+    marked = any(DNG in folder or _SENSOR & {*folder.get(PHOTOMETRIC, [])} for folder in folders)
+    return folders if marked or data[8:10] == b"CR" else []
 
 
 def _folders(data: bytes) -> Iterator[Folder]:

@@ -17,7 +17,7 @@ from spq.dupes.blown_up import is_blown_up
 from spq.dupes.confirm import Verdict
 from spq.dupes.exif import Shot
 from spq.dupes.groups import CONFIRMED, Grouping, Pairs, Tie
-from spq.dupes.keep import Seen
+from spq.dupes.keep import Seen, seen_of
 from spq.dupes.matching import Matching, Pair
 from spq.errors import ImageError
 
@@ -56,7 +56,7 @@ class Copies:
             near[b].add(a)
         for row in near:
             shot = self.shot_of(row)
-            self.grouping.seen.setdefault(row, Seen(has_camera=bool(shot.camera), bits=shot.bits))
+            self.grouping.seen.setdefault(row, seen_of(shot))
         self.grouping.rank_again()
         is_open = self._is_kept.copy()
         while len(pairs := pairs[is_open[pairs].all(1)]):

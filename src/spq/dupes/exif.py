@@ -1,4 +1,4 @@
-"""When and with which camera a picture was taken, as its EXIF data say. Only the head of a file is read."""
+"""When and with which camera a picture was taken, and whether its pixels are exact. Only the head of a file is read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from spq.data.decode import quiet
+from spq.data.formats import read_file
 from spq.data.image_set import ImageSet
+from spq.data.preview import is_raw
 
 BITS = {"1": 1, "I": 16, "F": 16}  # by the first letter of Pillow's mode; all others have 8
+HEAD = 2**16  # bytes of a file that tell its kind
+LOSSLESS = {"BMP", "DIB", "FITS", "PNG", "PPM", "PSD", "QOI", "SGI", "TGA"}  # formats of Pillow
+FEW_COLOURS = {"1", "P", "PA"}  # modes that a photo may have been reduced to
 BURST_SECONDS = 10.0  # pictures of one camera that are taken within this time of each other may belong to a burst
 
 
@@ -21,7 +26,7 @@ class Shot:
     """camera: maker and model; empty without EXIF data. seconds: when, on the camera's own clock; None if unknown.
 
     is_exact: whether the time has a fraction of a second. bits: of a pixel's channel. has_pages: whether the file has more
-    pages or frames than one.
+    pages or frames than one. is_lossless: whether the format keeps pixels exactly. is_raw: whether it is the raw of a camera.
     """
 
     camera: str = ""
@@ -29,6 +34,8 @@ class Shot:
     is_exact: bool = False
     bits: int = 8
     has_pages: bool = False
+    is_lossless: bool = False
+    is_raw: bool = False
 
     def is_other_shot(self, other: Shot) -> bool:
         """Whether both were surely taken at different moments, shortly after each other, by the same camera."""
@@ -49,11 +56,14 @@ def read_shot(images: ImageSet, position: int) -> Shot:
     shot = Shot()
     try:
         path = images.path(position)
-        with quiet(), Image.open(path or io.BytesIO(images.read(position))) as opened:
-            pages = (
-                bool(getattr(opened, "is_animated", False)) and opened.format != "MPO"
-            )  # there, a second view for 3D
-            shot = Shot(bits=BITS.get(opened.mode[:1], 8), has_pages=pages)
+        data = b"" if path else images.read(position)
+        start = read_file(path, HEAD) if path else data[:HEAD]
+        shot = Shot(is_raw=is_raw(start))  # Pillow opens only some raw files
+        with quiet(), Image.open(path or io.BytesIO(data)) as opened:
+            has_one = opened.format == "MPO" or shot.is_raw  # further ones are a second view for 3D, and previews
+            pages = bool(getattr(opened, "is_animated", False)) and not has_one
+            bits = BITS.get(opened.mode[:1], 8)
+            shot = replace(shot, bits=bits, has_pages=pages, is_lossless=_is_lossless(opened, start))
             tags = opened.getexif()
             inner = tags.get_ifd(ExifTags.IFD.Exif)
             camera = " ".join(filter(None, (_text(tags.get(tag)) for tag in (ExifTags.Base.Make, ExifTags.Base.Model))))
@@ -63,6 +73,16 @@ def read_shot(images: ImageSet, position: int) -> Shot:
             return replace(shot, camera=camera, seconds=seconds, is_exact=is_exact)
     except Exception:  # decoders raise errors of any type
         return shot
+
+
+def _is_lossless(image: Image.Image, start: bytes) -> bool:
+    if image.mode in FEW_COLOURS:
+        return False
+    if image.format == "WEBP":
+        return b"VP8L" in start and b"VP8 " not in start
+    if image.format == "TIFF":
+        return image.info.get("compression") not in ("jpeg", "tiff_jpeg", "webp")
+    return image.format in LOSSLESS
 
 
 def _text(value: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from spq.dupes.exif import Shot
 from spq.dupes.facts import Facts
 from spq.errors import ConfigError
 
@@ -18,11 +19,13 @@ REASONS = (
     "preferred by your pattern",
     "a file, not a link",
     "",  # the choice
+    "the raw of a camera",
     "not edited",
     "has the data of a camera (EXIF)",
     "most pixels",
     "not blown up",
     "most bits of a pixel",
+    "lossless",
     "largest file",
     "oldest",
     "shortest path",
@@ -37,7 +40,7 @@ class Seen:
     Attributes:
         has_camera: its EXIF data name a camera. is_edited: it is known to be an edited copy of another one.
         pixels: as many as are real; None if that is all. is_blown_up: its other pixels are interpolated.
-        bits: of a pixel's channel.
+        bits: of a pixel's channel. is_lossless: its format keeps pixels exactly. is_raw: it is the raw of a camera.
     """
 
     has_camera: bool = False
@@ -45,6 +48,13 @@ class Seen:
     pixels: int | None = None
     is_blown_up: bool = False
     bits: int = 8
+    is_lossless: bool = False
+    is_raw: bool = False
+
+
+def seen_of(shot: Shot) -> Seen:
+    """What the head of a file shows."""
+    return Seen(bool(shot.camera), bits=shot.bits, is_lossless=shot.is_lossless, is_raw=shot.is_raw)
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,13 @@ class Preference:
             not self._is_preferred(facts),
             facts.is_link,
             self._choice(facts),
+            not seen.is_raw,
             seen.is_edited,
             not seen.has_camera,
             -(facts.pixels if seen.pixels is None else seen.pixels),
             seen.is_blown_up,
             -seen.bits,
+            not seen.is_lossless,
             -facts.size,
             facts.mtime_ns,
             len(facts.path),
