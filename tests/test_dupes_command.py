@@ -82,6 +82,11 @@ def test_new_pictures_that_a_collection_has_already_are_listed(
     )
     assert capsys.readouterr().out == f"{tmp_path / 'new' / 'again.png'}\n"
     assert (tmp_path / "d.html").read_text("utf-8").count("<img") == 2
+    assert run_spq("dupes", tmp_path, "--against", tmp_path / "old") == 0
+    said = capsys.readouterr()
+    assert f"not compared: 1 picture of {tmp_path}, files that --against has too" in said.err
+    assert f"= {tmp_path / 'old' / 'a.png'}  " in said.out
+    assert "new/again.png  " in said.out
 
 
 def test_what_is_no_picture_of_a_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from spq.dupes.find import CONFIRMED, KINDS, Options, Report, _among_kept, _Dist
 from spq.dupes.keep import Preference
 from spq.dupes.signatures import grey_thumb
 from spq.dupes.threshold import code_distances, within
+from spq.errors import DataError
 from spq.model.model import Model
 from spq.model.network import Network
 
@@ -353,6 +355,37 @@ def test_new_pictures_are_compared_with_a_reference_and_with_nothing_else(
         None, open_images(collection), Options(reference=(None, open_images(tmp_path / "new")))
     )
     assert {g.keep.path for g in turned_round.groups if g.is_confirmed} == {"same.png", "again.jpg"}
+
+
+def test_a_file_of_both_collections_belongs_to_the_reference_by_whatever_name(tmp_path: Path) -> None:
+    for name, picture in (("new/a.png", 3), ("new/b.png", 4), ("new/old/c.png", 3), ("new/old/d.png", 5)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        large(picture).save(tmp_path / name)
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    os.link(tmp_path / "new" / "old" / "d.png", tmp_path / "new" / "hard.png")
+    (tmp_path / "new" / "soft.png").symlink_to(tmp_path / "new" / "old" / "d.png")
+    new = open_images(tmp_path / "new")
+    for old in (tmp_path / "new" / "old", tmp_path / "link" / "old"):
+        report = find_duplicates(None, new, Options(reference=(None, open_images(old))))
+        assert (report.pictures, report.in_both) == (2, 4)
+        ((kept, copy),) = [(g.keep.path, g.others[0].path) for g in report.groups]
+        assert (kept, copy, [m.path for m in superfluous(report)]) == ("c.png", "a.png", ["a.png"])
+        with pytest.raises(DataError, match=r"all pictures of .*old are files of .*new too; give another collection"):
+            find_duplicates(None, open_images(old), Options(reference=(None, new)))
+    with pytest.raises(DataError, match=r"are files of .*link too"):
+        find_duplicates(None, new, Options(reference=(None, open_images(tmp_path / "link"))))
+
+
+def test_a_container_has_no_copies_in_itself(tmp_path: Path) -> None:
+    large(3).save(tmp_path / "a.png")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "a.png", "a.png")
+    (tmp_path / "b.tar").symlink_to(tmp_path / "a.tar")
+    for name in ("a.tar", "b.tar"):
+        with pytest.raises(DataError, match="are files of"):
+            find_duplicates(
+                None, open_images(tmp_path / "a.tar"), Options(reference=(None, open_images(tmp_path / name)))
+            )
 
 
 def test_pairs_that_the_user_called_no_duplicates_are_never_grouped(collection: Path) -> None:

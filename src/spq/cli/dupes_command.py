@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spq.cli.describe import listed, passed_over
+from spq.cli.describe import counted, listed, passed_over
 from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import SEED, AsJson, ContactSheet, NulPaths, PathsOnly, Threads
 from spq.cli.output import note
+from spq.common.text import printable
 from spq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ def _show(report: Report, name: str, as_json: bool, paths_only: bool, nul: bool)
         print(json.dumps({"collection": name, **dupes_report.to_json(report)}))
         return
     note(listed("left out", report.left_out))
+    if report.in_both:
+        note(f"not compared: {counted(report.in_both, 'picture')} of {printable(name)}, files that --against has too")
     if paths_only or nul:
         print_paths((member.file for member in dupes_report.superfluous(report) if member.file), nul)
     else:

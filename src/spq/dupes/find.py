@@ -31,7 +31,7 @@ from spq.dupes.keep import Preference
 from spq.dupes.links import freed_bytes
 from spq.dupes.matching import Matching, Pair
 from spq.dupes.plausible import plausible
-from spq.dupes.present import Present, Read, Unjudged, first_of_each, present, read_thumbs
+from spq.dupes.present import Present, Read, Unjudged, first_of_each, identity, present, read_thumbs
 from spq.dupes.threshold import CodedPictures, Threshold, calibrate, within
 from spq.errors import DataError
 from spq.index.image_index import ImageIndex
@@ -71,6 +71,7 @@ class Report:
         left_out: (path, reason) of pictures that could not be judged.
         crowded: pictures with more than BY_CODE others within the threshold. Only the nearest were compared.
         freed: bytes that the disk would get back without the superfluous copies.
+        in_both: pictures that are files of the reference too. They were passed over.
     """
 
     pictures: int
@@ -79,6 +80,7 @@ class Report:
     left_out: Unjudged
     crowded: int = 0
     freed: int = 0
+    in_both: int = 0
 
 
 def find_duplicates(
@@ -111,7 +113,7 @@ def find_duplicates(
     spare, rest = _split(facts, superfluous)
     pictures = sum(not facts[row].is_reference for row in readable)
     freed = freed_bytes(rest, spare)
-    return Report(pictures, groups, limit, here.left_out + failures, crowded, freed)
+    return Report(pictures, groups, limit, here.left_out + failures, crowded, freed, here.in_both)
 
 
 class _Distinct:
@@ -132,21 +134,22 @@ class _Distinct:
 
 
 def _gathered(index: ImageIndex | None, images: ImageSet, options: Options) -> tuple[ImageSet, Present]:
-    """The pictures to compare: those of the collection, and those of the reference, which has none of the collection's files."""
+    """The pictures to compare: those of the collection, and those of the reference. A file of both is of the reference."""
     here = present(index, images)
     if options.reference is None:
         return images, here
     there = present(*options.reference)
-    own = {facts.inode for facts in here.facts if facts.inode}
-    kept = [n for n, facts in enumerate(there.facts) if facts.inode not in own]
-    if not kept and there.facts:
+    reference = options.reference[1]
+    of_reference = {identity(reference, facts) for facts in there.facts}
+    own = [n for n, facts in enumerate(here.facts) if identity(images, facts) not in of_reference]
+    if not own and here.facts:
         raise DataError(
-            f"{options.reference[1].name} has no picture beside those of {images.name}; give another collection"
+            f"all pictures of {images.name} are files of {reference.name} too; give another collection, or only one of them"
         )
-    facts = here.facts + [replace(there.facts[n], is_reference=True) for n in kept]
-    positions = np.concatenate([here.positions, there.positions[kept] + len(images)])
-    both = Concatenated([images, options.reference[1]], images.name, images.ids + options.reference[1].ids, None, [])
-    return both, Present(facts, positions, here.left_out + there.left_out)
+    facts = [here.facts[n] for n in own] + [replace(facts, is_reference=True) for facts in there.facts]
+    positions = np.concatenate([here.positions[own], there.positions + len(images)])
+    both = Concatenated([images, reference], images.name, images.ids + reference.ids, None, [])
+    return both, Present(facts, positions, here.left_out + there.left_out, len(here.facts) - len(own))
 
 
 def _completed(facts: list[Facts], read: Read) -> tuple[list[Facts], list[int]]:

@@ -169,9 +169,9 @@ class Grouping:
         link = note_of_link(facts, others)
         has_less = tie.kind != "edited" or LOSSES.issuperset(tie.note.split(", "))
         only_preview = tie.kind != "identical" and self._is_raw(group[0]) and not self._is_raw(row)
-        has_less = has_less and not only_preview  # that was compared, and the raw has no pixels to look at
-        keep = LINK if link else SPARE if has_less else LOOK
-        return self._member(row, Tie(tie.kind, link or tie.note), keep)
+        keep = LINK if link else SPARE if has_less and not only_preview else LOOK
+        note = f"{tie.note}; of the raw, only its preview was compared" if only_preview else tie.note
+        return self._member(row, Tie(tie.kind, link or note), keep)
 
     def _is_raw(self, row: int) -> bool:
         return self.seen.get(row, Seen()).is_raw

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from spq.common.files import scratch_place
 from spq.common.parallel import cores, map_in_order, slices
 from spq.data.image_set import ImageSet
+from spq.data.several import place_of
 from spq.dupes.facts import Facts
 from spq.dupes.links import roots_of, with_files
 from spq.dupes.signatures import SIDE, grey_thumb
@@ -30,11 +31,17 @@ PER_TASK = 16  # pictures
 
 @dataclass(frozen=True)
 class Present:
-    """N pictures. positions: (N,) in their collection. left_out: (path, reason) of pictures that cannot be judged."""
+    """N pictures.
+
+    Attributes:
+        positions: (N,) in their collection. left_out: (path, reason) of pictures that cannot be judged.
+        in_both: how many pictures are not here because the reference has their files.
+    """
 
     facts: list[Facts]
     positions: Rows
     left_out: Unjudged
+    in_both: int = 0
 
 
 def present(index: ImageIndex | None, images: ImageSet) -> Present:
@@ -61,6 +68,11 @@ def present(index: ImageIndex | None, images: ImageSet) -> Present:
         found.append(with_files(facts, images.path(position), roots))
         positions.append(position)
     return Present(found, np.array(positions, np.int64), left_out)
+
+
+def identity(images: ImageSet, facts: Facts) -> Hashable:
+    """What two names of one picture share, also in two collections: the file, else the place in a container."""
+    return facts.inode or facts.file or (*map(place_of, images.source.names), facts.path)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import html
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from spq.data.image_set import ImageSet
 from spq.dupes.candidates import BY_CODE
 from spq.dupes.find import KINDS, Group, Member, Report
 from spq.dupes.groups import SPARE, Region
+from spq.dupes.keep import REASONS
 from spq.errors import ImageError
 
 SHOWN_GROUPS, SHOWN_OTHERS = 200, 11  # on the page: groups of each kind, and copies of each group
@@ -45,7 +46,9 @@ def text(report: Report) -> str:
         lines.append(f"{TITLES[kind]}: {_counted(groups)}")
         for group in groups:
             mark, why = ("=", f"  keep: {printable(group.why)}") if group.is_confirmed else ("-", "")
-            lines.append(f"  {mark} {_line(group.keep)}{why}")
+            is_reference = group.why == REASONS[0]  # its name may be that of a picture of the other collection
+            first = replace(group.keep, path=group.keep.file or group.keep.path) if is_reference else group.keep
+            lines.append(f"  {mark} {_line(first)}{why}")
             lines += [f"    {_line(other)}  {printable(_note(other))}" for other in group.others]
     compared = f"{counted(report.pictures, 'picture')} compared; nothing was deleted"
     lines = lines or ["no copies found"]
