@@ -35,6 +35,16 @@ SHOWN = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("done", "text"), [(3, "Comparing at full size: 3 of 1,200"), (1200, "Comparing at full size")]
+)
+def test_the_stage_of_a_search_for_copies_is_shown(page: Page, done: int, text: str) -> None:
+    answer = {"state": "computing", "stage": "comparing at full size", "done": done, "total": 1200}
+    page.route("**/api/duplicates", lambda route: route.fulfill(status=202, json=answer))
+    page.get_by_role("link", name="Copies").click()
+    expect(page.locator("#copies-work-text")).to_have_text(text)
+
+
 def test_copies_are_shown_in_groups(page: Page) -> None:
     page.get_by_role("link", name="Copies").click()
     expect(page.locator(".group").first).to_be_visible()

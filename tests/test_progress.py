@@ -61,6 +61,22 @@ def test_the_rate_does_not_count_what_an_earlier_run_has_done(clock: Time, capsy
     assert capsys.readouterr().err == "features: 5,100 of 10,000, 10/s, 2 unreadable, 8.2 minutes left\n"
 
 
+def test_a_stage_with_a_guessed_total_shows_no_time_left(clock: Time, capsys: pytest.CaptureFixture[str]) -> None:
+    (guessed,) = progress.ESTIMATED
+    with progress.Stages() as stages:
+        for done, total in ((0, 50), (40, 50), (400, 441)):
+            stages.stage(guessed, done, total)
+            clock.now += 31
+        stages.stage("reading dates", 0, 10)
+        clock.now += 3
+        stages.stage("reading dates", 5, 10)
+    assert capsys.readouterr().err.splitlines() == [
+        "comparing at full size: 40 of about 50, 1.3/s",
+        "comparing at full size: 400 of about 441, 6.5/s",
+        "reading dates: 5 of 10, 1.7/s, 3 seconds left",
+    ]
+
+
 def test_the_lines_of_a_training_show_the_time_left(clock: Time, capsys: pytest.CaptureFixture[str]) -> None:
     with progress.TrainingBar() as bar:
         for seconds in range(0, 50, 10):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
+from spq.web.server import jobs
 from spq.web.server.app import PAGE, Settings
 from web import assert_problem, client_of, png, search
 
@@ -140,7 +141,7 @@ def test_duplicates_are_found_in_the_background_and_then_kept(
         answer = client.get("/api/duplicates")
         assert answer.status_code == 202
         assert answer.json()["state"] == "computing"
-        assert {"done", "total"} < set(answer.json())
+        assert answer.json()["stage"] == "reading pictures"
         deadline = time.monotonic() + 60
         while (answer := client.get("/api/duplicates")).status_code == 202 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -152,6 +153,39 @@ def test_duplicates_are_found_in_the_background_and_then_kept(
         assert names == {"copy.png", originals[0].name}
         assert identical[0]["ids"][0] == identical[0]["keep"]
         assert len(identical[0]["reasons"]) == 2
+
+
+def test_the_stage_of_the_search_for_duplicates_is_told(
+    tiny_model: Model, tmp_path: Path, shared_photos: Path, server_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in sorted(shared_photos.rglob("*.png"))[:4]:
+        (folder / path.name).write_bytes(path.read_bytes())
+        with Image.open(path) as picture:
+            picture.convert("RGB").save(folder / f"{path.stem}.jpg", quality=90)
+    stages: dict[str, dict[str, Any]] = {}
+    find = jobs.find_duplicates
+
+    def slowly(*args: Any, progress: Any, **more: Any) -> Any:
+        def told(what: str, done: int, total: int) -> None:
+            progress(what, done, total)
+            stages.setdefault(what, client.get("/api/duplicates").json())
+
+        return find(*args, progress=told, **more)
+
+    monkeypatch.setattr(jobs, "find_duplicates", slowly)
+    with ImageIndex.build(tmp_path / "i", tiny_model, folder) as index, client_of(index, server_settings) as client:
+        deadline = time.monotonic() + 60
+        while client.get("/api/duplicates").status_code == 202 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert next(iter(stages)) == "reading pictures"
+    assert {"comparing codes", "comparing thumbs", "comparing at full size", "calibrating on altered copies"} < set(
+        stages
+    )
+    for what, answer in stages.items():
+        assert (answer["state"], answer["stage"]) == ("computing", what)
+        assert 0 <= answer["done"] <= answer["total"]
 
 
 def test_duplicates_of_a_collection_that_is_gone_are_told_and_tried_again(

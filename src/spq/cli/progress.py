@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 if TYPE_CHECKING:
     from spq.training.callbacks import TrainStatus
 
+ESTIMATED = {"comparing at full size"}  # stages whose totals are guesses, so that a time left would be wrong
 FIRST_SECONDS, LINE_SECONDS = 2.0, 30.0  # in a log: time until the first line of a stage, and between the others
 
 
@@ -43,11 +44,12 @@ class Stages:
         rate = (done - self.done_before) / max(now - self.began, 1e-9)
         facts = [f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s"]
         facts += [f"{unreadable:,} unreadable"] * bool(unreadable)
-        if rate > 0 and done < total:
+        is_guess = what in ESTIMATED
+        if rate > 0 and done < total and not is_guess:
             facts.append(f"{duration((total - done) / rate)} left")
-        shown = ", ".join(facts)
+        shown, about = ", ".join(facts), "about " if is_guess else ""
         self.bar.update(self.task, total=max(total, 1), completed=done, facts=shown)
-        self._line(f"{what}: {done:,} of {total:,}, {shown}", now, is_last=done >= total)
+        self._line(f"{what}: {done:,} of {about}{total:,}, {shown}", now, is_last=done >= total)
 
     def _begin(self, what: str, now: float) -> None:
         self.name, self.began, self.next_line = what, now, now + FIRST_SECONDS

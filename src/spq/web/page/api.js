@@ -76,7 +76,7 @@ export const api = {
     return get(`api/codewords/${m}/${k}`, params, signal);
   },
 
-  /** @returns {groups: [{kind, keep, why, ids, reasons, items}], ...}, or {state: "computing", done, total}: try again */
+  /** @returns {groups: [{kind, keep, why, ids, reasons, items}], ...}, or {state: "computing", stage, done, total}: try again */
   duplicates(signal) {
     return get("api/duplicates", {}, signal);
   },

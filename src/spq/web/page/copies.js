@@ -54,12 +54,13 @@ export class Copies {
   working(progress) {
     $("#copies-work").hidden = !progress;
     if (!progress) return;
-    const { done, total } = progress;
+    const { stage, done, total } = progress;
     const bar = $("#copies-bar");
-    const isCounted = done < total; // after that the server builds the groups
+    const isCounted = done < total; // after that the next stage begins
+    const name = stage[0].toUpperCase() + stage.slice(1);
     if (isCounted) bar.value = done / total;
     else bar.removeAttribute("value");
-    $("#copies-work-text").textContent = isCounted ? `Comparing pictures: ${number(done)} of ${number(total)}` : "Comparing pictures";
+    $("#copies-work-text").textContent = isCounted ? `${name}: ${number(done)} of ${number(total)}` : name;
   }
 
   draw() {

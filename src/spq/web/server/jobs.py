@@ -26,7 +26,7 @@ class DuplicatesJob:
 
     def __init__(self, library: Library) -> None:
         self.library = library
-        self.progress = (0, 0)
+        self.progress = (READING, 0, 0)  # stage, done, total
         self._lock = threading.Lock()
         self._report: dict[str, Any] | None = None  # the last successful one
         self._error: str | None = None  # why the last try failed
@@ -40,7 +40,7 @@ class DuplicatesJob:
         with self._lock:
             is_stale = self._generation != now or self._error is not None
             if is_stale and self._thread is None and time.monotonic() >= self._not_before:
-                self.progress, self._error = (0, 0), None
+                self.progress, self._error = (READING, 0, 0), None
                 self._thread = Background("dupes", self._work)
                 self._thread.start()
             if self._report is None:
@@ -73,8 +73,7 @@ class DuplicatesJob:
         shared = self.library.shared
 
         def progress(what: str, done: int, total: int) -> None:
-            if what == READING:
-                self.progress = (done, total)
+            self.progress = (what, done, total)
             thread.check()
 
         with ImageIndex(Store.open(shared.folder), shared.model) as index:

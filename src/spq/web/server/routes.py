@@ -176,8 +176,9 @@ def _add_index(router: APIRouter, service: Service) -> None:
             return JSONResponse(report)
         if error is not None:
             raise ProblemError(503, error, {"Retry-After": f"{RETRY_SECONDS:.0f}"})
-        done, total = service.duplicates.progress
-        return JSONResponse({"state": "computing", "done": done, "total": total}, 202, {"Retry-After": "1"})
+        stage, done, total = service.duplicates.progress
+        content = {"state": "computing", "stage": stage, "done": done, "total": total}
+        return JSONResponse(content, 202, {"Retry-After": "1"})
 
     @router.get("/api/map", tags=["index"], response_model=schemas.Map, responses=LIST_ERRORS)
     async def collection_map(where: Where = None) -> Any:

@@ -197,9 +197,10 @@ class Status(BaseModel):
 
 
 class Computing(BaseModel):
-    """Not ready yet; try again in a second."""
+    """Not ready yet; try again in a second. stage: what is done now; total: of this stage, which may grow."""
 
     state: Literal["computing"] = "computing"
+    stage: str
     done: int
     total: int
 
