@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from conftest import assert_refused
 from spq.cli import checks
 from spq.cli.checks import check_model_out
 from spq.errors import ConfigError
@@ -43,3 +45,43 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
         ):
             check("--out", path)
     checks.check_folder("--out", None)
+
+
+@pytest.mark.parametrize("check", [checks.check_folder, checks.check_file])
+def test_no_folder_is_made_above_the_place_that_is_named(check: Callable[..., None], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    for name, why in (
+        ("fotos/x.csv", f"is in a folder that does not exist: {tmp_path / 'fotos'}; make it, or check the path"),
+        ("a/b/c/x.csv", f"is in a folder that does not exist: {tmp_path / 'a'}; make it, or check the path"),
+        ("file/x.csv", f"cannot be written, as {tmp_path / 'file'} is a file; give another place"),
+        ("lost/x.csv", f"is in a folder that does not exist: {tmp_path / 'lost'}; make it, or check the path"),
+    ):
+        with pytest.raises(ConfigError, match=f"^--html {tmp_path / name} {why}$"):
+            check("--html", tmp_path / name)
+    check("--html", tmp_path / "x.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "lost"]
+
+
+NESTED = [
+    ("index {p} --model {m} --out {t}/a/b", 2, "is in a folder that does not exist"),
+    ("train {p} --out {t}/a/b", 2, "is in a folder that does not exist"),
+    ("demo {p} --out {t}/a/b", 2, "is in a folder that does not exist"),
+    ("dupes {p} --csv {t}/a/b.csv", 2, "is in a folder that does not exist"),
+    ("dupes {p} --html {t}/a/b.html", 2, "is in a folder that does not exist"),
+    ("search {i} --id 1 --html {t}/a/b.html", 2, "is in a folder that does not exist"),
+    ("info {i} --html {t}/a/b.html", 2, "is in a folder that does not exist"),
+    ("eval {m} --gallery {p} --queries {p} --plots {t}/a/b", 2, "is in a folder that does not exist"),
+    ("serve {p} --index {t}/a/b", 2, "is in a folder that does not exist"),
+    ("serve {p} --cache {t}/a/b", 2, "is in a folder that does not exist"),
+    *(
+        (f"export {{i}} --to {to} --out {{t}}/a/b{end}", 2, "is in a folder that does not exist")
+        for to, end in (("faiss", ""), ("codes", ".npz"), ("onnx", ".onnx"), ("web", ""))
+    ),
+]
+
+
+def test_every_command_refuses_a_place_below_a_missing_folder(
+    places: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert_refused(places, NESTED, capfd)

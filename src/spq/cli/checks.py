@@ -89,10 +89,19 @@ def check_folder(option: str, path: Path | None) -> None:
 
 
 def check_writable(option: str, path: Path) -> None:
-    """Refuse a path that cannot be made or written, before any work is done for it."""
-    there = next((place for place in (path, *path.absolute().parents) if place.exists()), None)
-    if there and not os.access(there if there.is_dir() else there.parent, os.W_OK):
+    """Refuse a path that cannot be made or written, before any work is done for it.
+
+    A folder above it is never made: it would hide a slip of the pen.
+    """
+    missing, there = path.absolute(), path.absolute()
+    while not there.exists() and there.parent != there:
+        missing, there = there, there.parent
+    if not os.access(there if there.is_dir() else there.parent, os.W_OK):
         raise ConfigError(f"{option} {path} cannot be written, as {there} is read-only; give another place")
+    if there != path.absolute() and not there.is_dir():
+        raise ConfigError(f"{option} {path} cannot be written, as {there} is a file; give another place")
+    if missing not in (path.absolute(), there):
+        raise ConfigError(f"{option} {path} is in a folder that does not exist: {missing}; make it, or check the path")
 
 
 def check_file(option: str, path: Path | None) -> None:

@@ -87,12 +87,15 @@ def _table(facts: dict[str, Any]) -> str:
 
 def _prepare(out: Path) -> bool:
     """Make an empty folder for the demo; returns whether `out` is new."""
+    from spq.cli.checks import check_folder
+
+    check_folder("--out", out)
     new = not out.exists()
     if not new and not (out / MARK).exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out} holds other files; give a new folder")
     for part in ("model", "index"):  # of an earlier demo
         shutil.rmtree(out / part, ignore_errors=True)
-    out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(exist_ok=True)
     (out / MARK).write_text("{}\n", "utf-8")
     return new
 

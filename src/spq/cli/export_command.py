@@ -64,10 +64,9 @@ def write_export(path: Path, to: Format, out: Path, web: Options | None = None) 
         ConfigError: `path` cannot be exported to this format, or a package is missing. ModelError, StoreError: no model
             or index at `path`.
     """
-    from spq.cli.checks import check_file
+    from spq.cli.checks import check_file, check_folder
 
-    if to != "web":
-        check_file("--out", out)
+    (check_folder if to == "web" else check_file)("--out", out)
     is_index = (path / "manifest.json").exists()
     if not path.exists():
         raise ModelError(f"nothing at {path}; give a model or an index folder")

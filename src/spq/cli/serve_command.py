@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -106,6 +107,9 @@ def _index_of(names: list[str], given: Path | None, patterns: Patterns) -> Path:
     from spq.cli.checks import check_folder
 
     folder = given or index_beside(names)
+    if not given:
+        with suppress(OSError):  # the check says why
+            folder.parent.mkdir(parents=True, exist_ok=True)
     check_folder("--index", folder)
     again = command("spq", "serve", *names, *(("--index", given) if given else ()), patterns=patterns)
     if is_index(folder):

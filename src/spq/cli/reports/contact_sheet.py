@@ -92,7 +92,6 @@ def write_html(path: Path, rows: Sequence[Row], title: str) -> None:
 
 def write_page(path: Path, title: str, body: str, style: str = "") -> None:
     """Write a page with the common style, additional style rules, and a body of sections with figures."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with Replacing(path) as temporary:
         temporary.write_text(_PAGE.format(title=escaped(title), body=body, style=style), "utf-8")
 

@@ -95,7 +95,6 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def write_csv(path: Path, report: Report) -> None:
     """One row per picture of a group; `keep` is yes, no, link or look."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with Replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
