@@ -1,17 +1,21 @@
-"""Ctrl-C: every command says in one line what is kept, and how to continue."""
+"""Ctrl-C: every command says in one line what is kept, and how to continue. Full disks are named."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import content, run_spq
-from spq.cli.failures import when_stopped
+from spq.cli.failures import explanation, when_stopped
+from spq.common.files import Replacing
 from spq.errors import StoppedError
 
 # A command line, a function in the middle of its work, and what is said when Ctrl-C comes there.
@@ -76,3 +80,62 @@ def test_a_decorated_command_keeps_its_result_and_its_errors() -> None:
         halve(0)
     with pytest.raises(StoppedError, match=r"^stopped; nothing is kept$"):
         halve(-1)
+
+
+FULL = [
+    ("dupes {p} --csv {t}/a.csv", "a.csv"),
+    ("dupes {p} --html {t}/a.html", "a.html"),
+    ("search {i} --id 1 --html {t}/a.html", "a.html"),
+    ("info {i} --html {t}/a.html", "a.html"),
+    ("export {i} --to codes --out {t}/a.npz", "a.npz"),
+    ("export {i} --to codes --out {t}/a.parquet", "a.parquet"),
+    ("export {i} --to faiss --out {t}/a", "a.json"),
+    ("export {m} --to onnx --out {t}/a.onnx", "a.onnx"),
+    ("index {p} --model {m} --out {t}/a", "a/manifest.json"),
+]
+
+
+@pytest.mark.parametrize(("command", "name"), FULL, ids=[command for command, _ in FULL])
+def test_a_full_disk_is_named_by_the_file_that_has_no_room(
+    command: str, name: str, model_folder: Path, index_folder: Path, photos: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(os, "fsync", full)
+    names = {"i": index_folder, "m": model_folder, "p": photos, "t": tmp_path}
+    assert run_spq(*(part.format(**names) for part in command.split())) == 1
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line == f"spq: the disk is full: {tmp_path / name}; free some space"
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "a"] == before
+
+
+def test_only_temporary_files_without_room_lead_to_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for code in (errno.ENOSPC, errno.EDQUOT):
+        for name, remedy in (
+            (".", ", or set TMPDIR to a folder on another disk"),
+            ("spq-x1/model.safetensors", ", or set TMPDIR to a folder on another disk"),
+            ("copies.csv", ""),
+        ):
+            error = OSError(code, "no room", str(tmp_path / name))
+            assert explanation(error) == (f"the disk is full: {tmp_path / name}; free some space{remedy}", 1)
+
+
+def test_what_torch_could_not_write_is_named(tmp_path: Path) -> None:
+    for place in (tmp_path / "last.pt", tmp_path / "model.safetensors"):
+        with pytest.raises(RuntimeError) as caught, Replacing(place):
+            raise RuntimeError("[enforce fail at inline_container.cc:595] . unexpected pos 64 vs 0")
+        assert explanation(caught.value) == (f"writing {place} failed; is the disk full?", 1)
+
+
+@pytest.mark.parametrize("command", ["--help", "--version"])
+def test_a_full_disk_below_standard_output_is_named(command: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "spq", command], stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    assert (done.returncode, done.stderr) == (1, "spq: the disk is full: standard output; free some space\n")

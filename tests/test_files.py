@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from spq.common import files
-from spq.common.files import cached_file, expanded, lasting_cache, scratch_place, set_library_caches, user_cache
+from spq.common.files import (
+    Replacing,
+    cached_file,
+    expanded,
+    lasting_cache,
+    reserve,
+    scratch_place,
+    set_library_caches,
+    user_cache,
+)
 
 
 @pytest.fixture
@@ -201,3 +212,35 @@ def test_a_container_of_an_unknown_user_indexes_searches_and_serves(
         assert said.startswith("60 pictures at http://127.0.0.1:")
     finally:
         shutil.rmtree(cache)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    target.write_text("before")
+    with (
+        largest_file(4096),
+        pytest.raises(OSError, match=f"File too large: '{target}'"),
+        Replacing(target) as temporary,
+    ):
+        temporary.write_bytes(bytes(10_000))
+    with pytest.raises(OSError, match=f"No such file or directory: '{target}'"), Replacing(target):
+        pass  # nothing was written
+    with pytest.raises(OSError, match="No such file or directory: 'other'"), Replacing(target) as temporary:
+        temporary.write_bytes(Path("other").read_bytes())
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+    with (
+        largest_file(4096),
+        pytest.raises(OSError, match=f"File too large: '{tmp_path}'"),
+        tempfile.TemporaryFile() as file,
+    ):
+        reserve(file, 10_000, tmp_path)

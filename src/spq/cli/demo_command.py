@@ -14,6 +14,7 @@ from spq.cli.describe import counted, listed
 from spq.cli.failures import when_stopped
 from spq.cli.options import SEED, AsJson, Threads
 from spq.cli.output import note
+from spq.common.files import Replacing, naming
 from spq.config import load_recipe
 from spq.errors import ConfigError, DataError
 
@@ -74,7 +75,8 @@ def run_demo(folder: str | None, out: Path, minutes: float, seed: int, say: Call
     with ImageIndex.build(out / "index", model, gallery) as index:
         facts: dict[str, Any] = {"out": str(out), "images": len(index), "bits": BITS, **_measured(model, folder, say)}
         _contact_sheet(index, gallery, None if folder else open_images("sample:test"), out, seed)
-    (out / MARK).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+    with Replacing(out / MARK) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
     say(f"view     {out / 'answers.html'}\nsearch   spq search {out / 'index'} PICTURE")
     return facts
 
@@ -96,7 +98,8 @@ def _prepare(out: Path) -> bool:
     for part in ("model", "index"):  # of an earlier demo
         shutil.rmtree(out / part, ignore_errors=True)
     out.mkdir(exist_ok=True)
-    (out / MARK).write_text("{}\n", "utf-8")
+    with naming(out / MARK):
+        (out / MARK).write_text("{}\n", "utf-8")
     return new
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from spq.common.files import is_scratch
 from spq.errors import StoppedError
 
 AGAIN, CONTINUE = "run the same command again", "run the same command to continue"
@@ -20,15 +21,17 @@ def explanation(error: Exception) -> tuple[str, int] | None:
         return f"{message}; see {command} --help", 2
     if "inline_container" in str(error) or type(error).__name__ == "SafetensorError":
         # torch and safetensors hide the system's reason when a file cannot be written
-        return "could not write the model or its checkpoint; is the disk full?", 1
+        what = next(iter(getattr(error, "__notes__", ())), "writing the model or its checkpoint")
+        return f"{what} failed; is the disk full?", 1
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch, on GPU and on CPU
         return "out of memory; close other programs, or use --device cpu", 1
     if isinstance(error, MemoryError):
         return "out of memory; use fewer pictures, or a smaller --image-size", 1
     if isinstance(error, OSError):
         place = f": {error.filename}" if error.filename else ""
-        if error.errno == errno.ENOSPC:
-            return f"the disk is full{place}; free some space, or set TMPDIR to a folder on another disk", 1
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            other = ", or set TMPDIR to a folder on another disk" if is_scratch(str(error.filename)) else ""
+            return f"the disk is full{place}; free some space{other}", 1
         return f"{error.strerror or error}{place}", 1
     return None
 

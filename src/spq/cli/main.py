@@ -77,6 +77,8 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and not error.filename and not _prints():
+            error.filename = "standard output"
         explained = explanation(error)
         if not explained:
             raise  # a bug in spq: show the whole traceback
@@ -84,6 +86,16 @@ def run(arguments: list[str]) -> int:
     if status == 130:  # newer versions of typer turn Ctrl-C into this status, without a word
         return fail("interrupted", status)
     return status if isinstance(status, int) else 0
+
+
+def _prints() -> bool:
+    """Whether stdout can be written. If not, what is still to be written is dropped: Python would fail again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 @app.callback(invoke_without_command=True)

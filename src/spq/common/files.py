@@ -6,8 +6,10 @@ import errno
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 LIBRARIES = {  # what other libraries keep below the user's cache folder, by the variable that names another place
     "HF_HOME": "huggingface",
@@ -124,6 +126,38 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def is_scratch(path: str) -> bool:
+    """Whether a path is in a folder that `scratch_place` may return."""
+    places = [user_cache()]
+    with suppress(OSError):  # none can be written
+        places.append(Path(tempfile.gettempdir()))
+    return any(path == str(place) or path.startswith(f"{place}{os.sep}spq-") for place in places)
+
+
+@contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Name the place in errors of writing to it. The system names it only if it cannot be opened."""
+    try:
+        yield
+    except Exception as error:
+        _name(error, place)
+        raise
+
+
+def _name(error: BaseException, place: Path) -> None:
+    if isinstance(error, OSError):
+        error.filename = error.filename or str(place)
+    else:
+        error.add_note(f"writing {place}")  # torch and others hide the system's reason
+
+
+def reserve(file: IO[bytes], size: int, place: Path) -> None:
+    """Take room on the disk, where the system can: if a disk is full, writing to a memory map would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with naming(place):
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 class Replacing:
     """A context that gives a temporary path beside the target. At its end the new file replaces the target.
 
@@ -137,10 +171,22 @@ class Replacing:
     def __enter__(self) -> Path:
         return self.temporary
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self.temporary.unlink(missing_ok=True)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._fail(error)
             return
-        with self.temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        self.temporary.replace(self.target)
+        try:
+            with self.temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            self.temporary.replace(self.target)
+        except OSError as failure:
+            self._fail(failure)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        """Name the target in the error, and delete what was written."""
+        if isinstance(error, OSError) and error.filename == str(self.temporary):
+            error.filename, error.filename2 = None, None
+        _name(error, self.target)
+        with suppress(OSError):
+            self.temporary.unlink()

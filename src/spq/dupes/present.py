@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.common.files import scratch_place
+from spq.common.files import reserve, scratch_place
 from spq.common.parallel import cores, map_in_order, slices
 from spq.data.image_set import ImageSet
 from spq.data.several import place_of
@@ -133,11 +132,9 @@ def _read(
 def _room_for(count: int) -> NDArray[np.uint8]:
     """An array of thumbs in a temporary file, which is deleted with it."""
     shape = (max(count, 1), SIDE, SIDE)
-    with tempfile.TemporaryFile(prefix="spq-", dir=scratch_place(int(np.prod(shape)))) as file:
-        if hasattr(
-            os, "posix_fallocate"
-        ):  # if the disk is full, this raises; writing to the map would kill the process
-            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+    place = scratch_place(int(np.prod(shape)))
+    with tempfile.TemporaryFile(prefix="spq-", dir=place) as file:
+        reserve(file, int(np.prod(shape)), place)
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 

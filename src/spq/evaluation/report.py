@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spq.common.files import Replacing
+
 
 @dataclass
 class Report:
@@ -73,6 +75,7 @@ class Report:
             axes.set(xlabel=x_label, ylabel=y_label, title=title, ylim=(0, 1))
             axes.set_xscale("log" if x_label == "N" else "linear")
             axes.grid(alpha=0.3)
-            figure.savefig(folder / name, dpi=150)
+            with Replacing(folder / name) as temporary:
+                figure.savefig(temporary, format="png", dpi=150)
             written.append(folder / name)
         return written

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from spq.common.files import sync_folder
+from spq.common.files import naming, sync_folder
 from spq.common.locks import held
 from spq.config import from_dict
 from spq.data.source import Source
@@ -140,7 +140,7 @@ def newer_format(name: str, found: int) -> str:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest in one step. With it, a folder is an index."""
     temporary = folder / f"{_NEW}{os.getpid()}"
-    with temporary.open("w", encoding="utf-8") as file:
+    with naming(folder / "manifest.json"), temporary.open("w", encoding="utf-8") as file:
         content = {key: value for key, value in asdict(manifest).items() if not (value in ((), "") or value is False)}
         file.write(json.dumps(content, indent=2) + "\n")
         file.flush()

@@ -221,7 +221,7 @@ class Model:
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the model folder; return its address."""
-        with tempfile.TemporaryDirectory(dir=scratch_place(MODEL_BYTES)) as folder:
+        with tempfile.TemporaryDirectory(prefix="spq-", dir=scratch_place(MODEL_BYTES)) as folder:
             self.save(folder)
             _hub().create_repo(repo_id, exist_ok=True)
             return str(_hub().upload_folder(repo_id=repo_id, folder_path=folder, **options))

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spq.common.files import naming
 from spq.errors import ConfigError
 from spq.training.callbacks import TrainStatus
 from spq.training.checkpoint import Phase
@@ -23,7 +24,7 @@ class TrainingLog:
 
     def write(self, status: TrainStatus) -> None:
         row = {**asdict(status), "warning": status.health.warning}
-        with self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.board:
             for key in ("loss", "lr", "images_per_second"):
