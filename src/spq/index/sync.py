@@ -276,8 +276,8 @@ def _changed(work: _Work, report: SyncReport) -> tuple[list[int], list[int]]:
             else:
                 changed.append(position)  # it will be recorded as unreadable
             continue
-        is_other = known is None or known[:2] != status[:2] or (known[2] and status[2] and known != status)
-        if is_other or work.rehash or path in to_retry:
+        again = work.rehash or path in to_retry
+        if again or known is None or known[:2] != status[:2] or (known[2] and status[2] and known != status):
             changed.append(position)
         else:
             unchanged.append(position)
