@@ -27,8 +27,8 @@ def rows() -> list[Row]:
 
 @pytest.fixture
 def page(rows: list[Row], tmp_path: Path) -> str:
-    write_html(tmp_path / "new" / "answers.html", rows, "60 pictures")
-    return (tmp_path / "new" / "answers.html").read_text("utf-8")
+    write_html(tmp_path / "answers.html", rows, "60 pictures")
+    return (tmp_path / "answers.html").read_text("utf-8")
 
 
 class Tags(HTMLParser):

@@ -98,7 +98,7 @@ def test_the_lossless_original_is_kept_over_its_smaller_and_its_lossy_copies(rep
     for group in report.groups:
         if group.kind == "re-encoded":
             assert group.keep.path.endswith(".png")
-            assert group.why == "largest file"
+            assert group.why == "lossless"
             assert {other.note for other in group.others} == {"re-encoded", "resized"}
 
 
@@ -452,9 +452,9 @@ def test_an_index_of_dot_has_the_duplicates_that_the_same_codes_have_by_squared_
 
 def test_the_table_the_csv_and_the_page_hold_every_group(report: Report, collection: Path, tmp_path: Path) -> None:
     written = text(report)
-    write_csv(tmp_path / "new" / "d.csv", report)
-    write_html(tmp_path / "new" / "d.html", report, open_images(collection))
-    with (tmp_path / "new" / "d.csv").open(newline="") as file:
+    write_csv(tmp_path / "d.csv", report)
+    write_html(tmp_path / "d.html", report, open_images(collection))
+    with (tmp_path / "d.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     members = [member.path for group in report.groups for member in (group.keep, *group.others)]
     assert sorted(row["path"] for row in rows) == sorted(members)
@@ -462,7 +462,7 @@ def test_the_table_the_csv_and_the_page_hold_every_group(report: Report, collect
     assert sum(row["keep"] == "yes" for row in rows) == len(confirmed) == written.count("  keep: ")
     assert {row["keep"] for row in rows if row["kind"] not in CONFIRMED} <= {"look"}
     assert all(Path(row["file"]).samefile(collection / row["path"]) for row in rows)
-    page = (tmp_path / "new" / "d.html").read_text("utf-8")
+    page = (tmp_path / "d.html").read_text("utf-8")
     assert page.count("<img") == sum(1 + min(len(group.others), 11) for group in report.groups)
     assert page.count("<section>") == len(report.groups)
     assert not any(outside in page for outside in ("<script", "http:", "https:", "url("))

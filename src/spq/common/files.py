@@ -186,7 +186,7 @@ class Replacing:
     def _fail(self, error: BaseException) -> None:
         """Name the target in the error, and delete what was written."""
         if isinstance(error, OSError) and error.filename == str(self.temporary):
-            error.filename, error.filename2 = None, None
+            error.filename = None
         _name(error, self.target)
         with suppress(OSError):
             self.temporary.unlink()
