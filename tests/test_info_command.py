@@ -11,6 +11,7 @@ from conftest import assert_refused, run_spq
 WRONG = [
     ("info {t}/nowhere", 1, "nothing at"),
     ("info {p}", 1, "no model at"),
+    ("info {t}/q.png", 1, "q.png is a file; give a model or an index folder"),
     ("info {t}/newer", 1, "has format 99"),
 ]
 

@@ -107,6 +107,9 @@ def test_an_incomplete_model_is_refused_with_the_reason(model: Model, tmp_path: 
     folder = tmp_path / "m"
     with pytest.raises(ModelError, match=r"no model at .*m: it has no config\.json"):
         Model.load(folder)
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(ModelError, match=r"no model at .*a\.jpg: it is a file; give the folder of a model"):
+        Model.load(tmp_path / "a.jpg")
     model.save(folder)
     edit(folder, format=99)
     with pytest.raises(ModelError, match="has format 99, this spq"):

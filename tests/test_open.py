@@ -589,6 +589,7 @@ def test_a_folder_whose_name_starts_with_a_tilde_is_opened(tmp_path: Path, monke
         ("cifar10", "cifar10 needs a part; use cifar10:train or cifar10:test"),
         ("sample:validation", "sample:validation has no such part; use sample:train or sample:test"),
         ("notes.txt", "is not a folder, Parquet file, tar or named set"),
+        ("photo.jpg", r"photo\.jpg is a single picture; give the folder that it is in"),
         ("empty", "no pictures in empty; give a folder with"),
         ("mirflickr:empty", r"mirflickr:empty lacks im1\.jpg"),
         ("nuswide:empty", r"nuswide:empty lacks Imagelist\.txt"),
@@ -598,7 +599,8 @@ def test_a_wrong_collection_is_one_line_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, reason: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "notes.txt").write_text("")
+    for name in ("notes.txt", "photo.jpg"):
+        (tmp_path / name).write_text("")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=reason) as raised:
         open_images(spec)

@@ -56,8 +56,9 @@ def facts_of(path: Path) -> dict[str, Any]:
 
         with ImageIndex.open(path) as index:
             return {**index.info(), "health": _health_of(index), "codes": _trained_codes(index)}
-    if not path.exists():
-        raise ModelError(f"nothing at {path}; give a model or an index folder")
+    if not path.is_dir():
+        what = f"{path} is a file" if path.exists() else f"nothing at {path}"
+        raise ModelError(f"{what}; give a model or an index folder")
     from spq.api import SPQ
 
     model = SPQ.load(path)

@@ -156,9 +156,9 @@ def read_file(path: str | Path, first: int | None = None, name: str = "") -> byt
 
 
 def _check_regular(status: os.stat_result, name: str) -> int:
-    """Return the size of a regular file. A folder stays what the system says about it."""
+    """Return the size of a regular file. A folder is called what the system calls it."""
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError(f"cannot read {name}: Is a directory")
+        raise ImageError(f"cannot read {name}: Is a directory; give a file with a picture")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(f"cannot read {name}: not a regular file; give a file with a picture")
     return status.st_size

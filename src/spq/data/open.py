@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spq.common.files import expanded
 from spq.data import containers, folder, multilabel, named
+from spq.data.formats import kind_of
 from spq.data.image_set import ImageSet
 from spq.data.rules import Rules, own_folders
 from spq.data.several import AbsentImages, SeveralImages, one_for_each_id, only_taken, prefixes_of
@@ -105,4 +106,6 @@ def _open(text: str, rules: Rules) -> ImageSet:
         return only_taken(containers.ParquetImages(text, files), rules)
     if suffixes == {".tar"}:
         return only_taken(containers.TarImages(text, files), rules)
+    if kind_of(files[0].name):
+        raise DataError(f"{text} is a single picture; give the folder that it is in")
     raise DataError(f"{text} is not a folder, Parquet file, tar or named set; give one of those")

@@ -266,6 +266,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except FileNotFoundError:
         raise ModelError(f"no model at {folder}: it has no config.json; train one first") from None
+    except NotADirectoryError:
+        raise ModelError(f"no model at {folder}: it is a file; give the folder of a model") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"model {folder}: config.json is unreadable ({first_line(error)}); copy it again") from None
     if not isinstance(config, dict) or "recipe" not in config or not isinstance(config.get("format"), int):
