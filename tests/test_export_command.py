@@ -13,6 +13,7 @@ from conftest import assert_refused, run_spq
 def test_export_says_what_it_wrote_and_that_faiss_ranks_by_squares(
     index_folder: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "out").mkdir()
     for path, to, name in (
         (index_folder, "faiss", "x"),
         (index_folder, "codes", "x.npz"),

@@ -122,7 +122,9 @@ def _recode(folder: Path, model: Model, source: ImageSet, progress: Progress | N
     """Make an index of another model beside the old one, and replace the old one when it is complete."""
     with locked(folder, options.wait):
         before = read_manifest(folder)
-        fresh = prepare_recoding(folder, model, replace(_manifest(model, before.origin), mounts=before.mounts))
+        fresh = prepare_recoding(
+            folder, model, replace(_manifest(model, before.origin), mounts=before.mounts, decoder=before.decoder)
+        )
         built = build(fresh, model, source, progress, options)
         built.store.close()
         replace_index(folder, fresh)
