@@ -113,6 +113,9 @@ def _png(d: Image.Image) -> Iterator[Kind]:
     bright = Image.fromarray(np.interp(wide, np.percentile(wide, (0.1, 99.9)), (0, 255)).astype(np.uint8))
     yield Kind("grey12.png", "PNG, grey, 12 bits of 16 in use", encoded(Image.fromarray(wide * 16), "PNG"), bright)
     yield Kind("rgb16.png", "PNG, RGB, 16 bits", png_of(np.asarray(d).astype(">u2") * 257, 16), d)
+    dim = np.asarray(d).astype(np.uint16) * 16
+    seen = Image.fromarray(np.interp(dim, np.percentile(dim, (0.1, 99.9)), (0, 255)).astype(np.uint8))
+    yield Kind("dim.png", "PNG, RGB, 12 bits of 16 in use", png_of(dim.astype(">u2"), 16), seen)
     yield Kind("text.png", "PNG with 3 MB of text", encoded(d, "PNG", pnginfo=text), d)
     note = _chunk(b"tEXt", b"Comment\0hello")
     yield Kind("checksum.png", "PNG, a wrong checksum of a note", png[:33] + note[:-1] + b"?" + png[33:], d)
@@ -120,6 +123,9 @@ def _png(d: Image.Image) -> Iterator[Kind]:
     yield Kind("profile-huge.png", "PNG with a profile of 80 MB", png[:33] + profile + png[33:], d)
     yield Kind("no-end.png", "PNG without its last chunk", png[:-12], d)
     yield Kind("garbage.png", "PNG with other bytes after its end", png + b"garbage" * 999, d)
+    changed = bytearray(png)
+    changed[len(png) // 2] ^= 255
+    yield Kind("changed.png", "PNG, a byte of the pixels changed", bytes(changed), None)
     yield Kind("cut.png", "PNG, the second half lost", png[: len(png) // 2], None)
     icon = Image.new("RGBA", SIZE, (255, 255, 255, 0))
     ImageDraw.Draw(icon).ellipse((10, 8, 50, 48), fill="white")
@@ -192,6 +198,8 @@ def _tiff(d: Image.Image) -> Iterator[Kind]:
     yield Kind("fax.tif", "TIFF, one bit, fax", fax, d.convert("1").convert("L"))
     wide = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
     yield Kind("grey16.tif", "TIFF, grey, 16 bits", encoded(wide, "TIFF"), grey)
+    negative = b"II*\0\x08\0\0\0" + tiff_tags(16, 0) + (65535 - np.asarray(wide)).astype("<u2").tobytes()
+    yield Kind("negative.tif", "TIFF, grey, 16 bits, 0 is white", negative, grey)
     yield Kind("float.tif", "TIFF, floats in 0..1", encoded(Image.fromarray(floats), "TIFF"), grey)
     yield Kind("holes.tif", "TIFF, floats with NaN", encoded(Image.fromarray(holes), "TIFF"), stretched, 12)
     lab = _lab(d)
@@ -206,6 +214,14 @@ def _tiff(d: Image.Image) -> Iterator[Kind]:
     )
     plain = encoded(d, "TIFF")
     yield Kind("cut.tif", "TIFF, the second half lost", plain[: len(plain) // 2], None)
+
+
+def tiff_tags(bits: int, photometric: int) -> bytes:
+    """The directory of an uncompressed TIFF in grey, which its pixels follow."""
+    values = {0x100: SIZE[0], 0x101: SIZE[1], 0x102: bits, 0x103: 1, 0x106: photometric, 0x115: 1, 0x116: SIZE[1]}
+    values |= {0x111: 8 + 2 + 9 * 12 + 4, 0x117: SIZE[0] * SIZE[1] * bits // 8}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(values.items()))
+    return struct.pack("<H", len(values)) + entries + bytes(4)
 
 
 def _lab(d: Image.Image) -> Image.Image | None:
@@ -224,6 +240,9 @@ def _other_formats(d: Image.Image) -> Iterator[Kind]:
     bmp = bytearray(encoded(d, "BMP"))
     bmp[2:6] = b"\xff\xff\xff\x7f"
     yield Kind("size-wrong.bmp", "BMP, a wrong size of the file in its header", bytes(bmp), d)
+    clear = d.convert("RGBA")
+    clear.putalpha(0)
+    yield Kind("no-alpha.tga", "TGA, its alpha zero everywhere", encoded(clear, "TGA"), d)
     yield Kind("clipboard.dib", "DIB, a BMP without its first header", encoded(d, "DIB"), d)
     square = d.resize((64, 64))
     for kind, ending in (("ICO", "ico"), ("CUR", "cur"), ("ICNS", "icns")):

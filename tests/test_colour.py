@@ -1,4 +1,4 @@
-"""Profiles to sRGB against the matrices computed here, more than 8 bits, and the ground behind transparency."""
+"""Profiles to sRGB against the matrices computed here, and the ground behind transparency."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw
 
 from spq.data import colour
-from spq.data.colour import on_ground, to_8_bits
+from spq.data.colour import on_ground
 from spq.data.decode import load_image
 
 RNG = np.random.default_rng(0)
@@ -136,37 +136,6 @@ def test_lab_is_read() -> None:
     lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
     image = ImageCms.applyTransform(Image.new("RGB", (4, 4), (200, 90, 20)), lab)
     assert np.abs(np.subtract(load_image(image).getpixel((0, 0)), (200, 90, 20))).max() <= 3
-
-
-def scaled(values: Any, kind: Any = np.uint16) -> list[int]:
-    return np.asarray(to_8_bits(Image.fromarray(np.asarray(values, kind)))).ravel().tolist()
-
-
-def test_twelve_bits_of_sixteen_are_not_almost_black() -> None:
-    scene = RNG.integers(0, 4096, (300, 300))
-    assert np.mean(scaled(scene)) == pytest.approx(127.5, abs=3)
-    hot = scene.copy()
-    hot[0, :5] = 65535  # some hot pixels
-    assert np.abs(np.subtract(scaled(hot), scaled(scene))[5:]).max() <= 1
-    assert np.mean(scaled(scene + 32768)) == pytest.approx(127.5, abs=3)  # signed values, stored with an offset
-
-
-def test_a_photo_that_uses_the_range_is_scaled_as_its_copy_in_8_bits() -> None:
-    photo = RNG.integers(20, 230, (100, 100))
-    assert scaled(photo * 257) == photo.ravel().tolist()
-    assert scaled(photo, np.int32) == photo.ravel().tolist()
-    assert scaled(photo / 255, np.float32) == photo.ravel().tolist()
-    assert scaled(photo, np.float32) == photo.ravel().tolist()
-
-
-def test_constant_pictures_nan_and_infinity_do_not_fail() -> None:
-    assert scaled(np.full((3, 3), 25700)) == [100] * 9
-    assert scaled(np.full((3, 3), 0.5), np.float32) == [128] * 9
-    assert scaled(np.full((3, 3), -7.0), np.float32) == scaled(np.full((3, 3), np.nan), np.float32)[:0] + [255] * 9
-    assert scaled(np.full((3, 3), np.nan), np.float32) == [0] * 9
-    assert scaled([[0, 0.25, 1, np.nan, np.inf, -np.inf]], np.float32) == [0, 64, 255, 0, 255, 0]
-    assert scaled([[-1e30, 1e30]], np.float32) == [0, 255]
-    assert scaled(np.arange(4)[None] * 1000 - 500, np.int32)[::3] == [0, 255]
 
 
 def icon(ink: tuple[int, int, int], shape: str = "ellipse") -> Image.Image:

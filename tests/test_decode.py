@@ -170,6 +170,30 @@ def png_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
+@pytest.mark.parametrize("options", [{}, {"exif": Image.Exif().tobytes()}, {"compress_level": 1}])
+def test_a_png_with_changed_bytes_is_an_error_not_half_a_picture(options: dict[str, Any]) -> None:
+    png = encode(NOISE.resize((200, 150), Image.Resampling.BICUBIC), "PNG", **options)
+    for place in range(len(png) // 3, len(png) - 100, len(png) // 20):
+        changed = bytearray(png)
+        changed[place] ^= 255
+        for source in (bytes(changed), Image.open(io.BytesIO(changed))):
+            with pytest.raises(ImageError, match="data stream"):
+                load_image(source)
+
+
+def test_alpha_that_is_zero_everywhere_counts_only_where_a_format_means_it() -> None:
+    clear = NOISE.convert("RGBA")
+    clear.putalpha(0)
+    body = np.asarray(clear)[::-1, :, [2, 1, 0, 3]].tobytes()
+    header = struct.pack("<IiiHHIIiiII", 108, 8, 6, 1, 32, 3, len(body), 0, 0, 0, 0)
+    header += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    bmp = b"BM" + struct.pack("<IHHI", 122 + len(body), 0, 0, 122) + header + body
+    for data in (bmp, bmp[14:], encode(clear, "TGA")):
+        assert load_image(data).tobytes() == NOISE.tobytes()
+        assert load_image(data, keep_alpha=True).getextrema()[3] == (255, 255)
+    assert load_image(encode(clear, "PNG")).getextrema() == ((255, 255),) * 3
+
+
 def test_a_decompression_bomb_is_refused_from_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
     for side in (14_000, 60_000):  # just above our limit; far above
         with pytest.raises(ImageError, match="over the limit of 178,956,970; scale it down first, or raise"):

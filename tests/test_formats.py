@@ -56,6 +56,7 @@ def test_heic_is_known_by_its_bytes(tmp_path: Path) -> None:
         (b"", "the file is empty"), (heic(), "pip install 'spq-retrieval"), (heic(b"crx "), "a camera raw file is not read"),
         (heic(b"isom"), "a film is not read"), (b"\xff\x0a" + bytes(9), "a JPEG XL picture is not read"),
         (b"\xef\xbb\xbf  <svg/>", "an SVG drawing is not read"), (b"%PDF-1.4", "a PDF document is not read"),
+        (b"\xff\xd8\xff\xc3" + bytes(9), "a JPEG of a kind that few"), (b"MM\0+\0\x08", "a TIFF without a picture"),
         (b"hello", "not a picture in a known format; save it as PNG or JPEG"),
     ],
 )  # fmt: skip

@@ -111,6 +111,18 @@ def test_notes_of_a_jpeg_do_not_matter() -> None:
         assert load_image(noted).tobytes() == whole
         assert without_notes(noted) == jpeg
         assert load_image(noted[:-2] + bytes(0)).tobytes() == whole
+    for first in (b"JFIF\0", b"JFIF\0\1"):  # cut short
+        short = jpeg[:2] + b"\xff\xe0" + struct.pack(">H", len(first) + 2) + first + jpeg[20:]
+        assert load_image(short).tobytes() == whole
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_webp_is_read_whatever_size_it_says(lossless: bool) -> None:
+    data = encode("WEBP", lossless=lossless)
+    for size in (b"\0\0\0\0", b"\xff\xff\xff\x7f", (len(data) + 100).to_bytes(4, "little")):
+        assert load_image(data[:4] + size + data[8:]).tobytes() == load_image(data).tobytes()
+        with pytest.raises(ImageError):
+            load_image((data[:4] + size + data[8:])[:-50])
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

@@ -1,4 +1,4 @@
-"""Colours as a screen shows them: sRGB, 8 bits a channel, and a ground behind transparency on which the picture is seen."""
+"""Colours as a screen shows them: sRGB, and a ground behind transparency on which the picture is seen."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import hashlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 MAX_PROFILES = 64  # transforms that are kept; a collection has few different profiles
 MAX_PROFILE = 16 * 2**20  # bytes; larger profiles are ignored
 SAME = 4  # levels of 255 that a profile may differ from sRGB and still count as sRGB
-TOPS = (1, 255, 65535)  # largest values that files use by convention
-SHARES = (0.1, 99.9)  # percentiles between which a picture is stretched
-SAMPLE = 1_000_000  # values that the percentiles are measured on
 INK = 0.98  # share of the visible ink that must be light for a dark ground
 LIGHT = 224  # the darkest channel of light ink has at least this value
 
@@ -93,44 +89,6 @@ def _changes_nothing(transform: Any, mode: str) -> bool:
     before = Image.fromarray(grid)
     after = np.asarray(_apply(before, transform)).astype(int)
     return int(np.abs(after - np.asarray(before.convert("RGB"))).max()) <= SAME
-
-
-def to_8_bits(image: Image.Image) -> Image.Image:
-    """Scale a picture of 16 bits, 32 bits or floats to 8 bits, where Pillow's convert would clip at 255.
-
-    - If the picture spans at least half of 0..1 (floats), 0..255 or 0..65535, and nothing outside, that range becomes 0..255. So
-      a photo in 16 bits looks as its copy in 8 bits.
-    - Else it is stretched: the percentiles 0.1 and 99.9 become 0 and 255. So 12 bits in a file of 16 are not almost black, and
-      single hot pixels do not make the rest dark.
-    - A picture of one value keeps its value, in the first of these ranges that has it.
-
-    NaN counts as the lowest value, and infinity as the lowest or highest one.
-    """
-    values = np.asarray(image)
-    low, high = _span(values)
-    out = np.empty(values.shape, np.uint8)
-    rows = max(1, SAMPLE // max(1, values.shape[1]))
-    for first in range(0, len(values), rows):  # in parts, because 64-bit floats of all would take much memory
-        part = values[first : first + rows].astype(np.float64)
-        scaled = (np.nan_to_num(part, nan=low, posinf=high, neginf=low) - low) / (high - low)
-        out[first : first + rows] = np.round(scaled.clip(0, 1) * 255)
-    return Image.fromarray(out)
-
-
-def _span(values: NDArray[Any]) -> tuple[float, float]:
-    """Return the values that become 0 and 255."""
-    step = int(np.ceil(np.sqrt(max(1, values.size / SAMPLE))))
-    sample = values[::step, ::step]
-    sample = sample[np.isfinite(sample)].astype(np.float64)
-    if not len(sample):
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(sample, SHARES))
-    if high <= low:  # one value, or a few pixels of others
-        low, high = float(sample.min()), float(sample.max())
-    tops = [float(top) for top in TOPS[values.dtype.kind != "f" :] if high <= top]
-    if low >= 0 and tops and (high <= low or high - low >= tops[0] / 2):
-        return 0.0, tops[0]
-    return (low, high) if high > low else (low - 1.0, low)
 
 
 def on_ground(image: Image.Image) -> Image.Image:

@@ -20,7 +20,8 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from spq.common.parallel import cores, map_in_order
-from spq.data.colour import on_ground, to_8_bits, to_srgb
+from spq.data.colour import on_ground, to_srgb
+from spq.data.deep import as_stored, is_deep, to_8_bits, with_low_bytes
 from spq.data.formats import NOT_READ, read_file, register_heif, why_unknown
 from spq.data.frames import shown_frame
 from spq.data.preview import find_preview
@@ -34,6 +35,7 @@ ImageInput: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.generic] 
 
 PER_TASK = 64  # pictures in one task of a thread; for tiny pictures, single tasks would cost more than decoding
 MAX_PIXELS = 178_956_970  # Pillow's own limit; a lower limit set in Pillow also counts
+NO_ALPHA = ("BMP", "DIB", "TGA")  # formats whose writers leave the alpha at zero if they do not mean any
 LARGE_JPEG = 8  # a JPEG may have this many times the limit, because it is decoded at a fraction of its size
 
 _UPRIGHT = {
@@ -79,7 +81,7 @@ def load_image(
 ) -> Image.Image:
     """Load a picture: upright, RGB, alpha on a ground; `info["full_size"]` is (width, height) as stored.
 
-    Content decides what it is, not the name. Colours are sRGB, more than 8 bits are scaled (`data/colour.py`), and the frame of
+    Content decides what it is, not the name. Colours are sRGB, more than 8 bits are scaled (`data/deep.py`), and the frame of
     an animation is the first that is not empty (`data/frames.py`). Defects in what is not pixels do not matter; a picture that
     lacks pixels is an error.
 
@@ -254,9 +256,10 @@ def _decode(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool, or
         width, height = image.size
         _shrink(image, size_hint, limit)
         is_smaller = image.size != (width, height)
-        own = _orientation(image)
+        loaded = with_low_bytes(image, data)
+        own = _orientation(loaded)
         orientation = own if own > 1 else orientation
-        upright = _upright(image, keep_alpha, limit, orientation)
+        upright = _upright(loaded, keep_alpha, limit, orientation)
         turned = (height, width) if orientation >= 5 else (width, height)
         upright.info["full_size"] = turned if is_smaller else upright.size
         return upright
@@ -324,11 +327,13 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
 def _upright(image: Image.Image, keep_alpha: bool, limit: int, orientation: int = 0) -> Image.Image:
     orientation = orientation or _orientation(image)
     format_, full_size = image.format, image.info.get("full_size")
-    image = shown_frame(image, limit)
+    image = as_stored(shown_frame(image, limit))
+    if format_ in NO_ALPHA and "A" in image.getbands() and not image.getchannel("A").getbbox():
+        image = image.convert("RGB")
     if orientation > 1 and format_ != "TIFF":  # Pillow rotates TIFF by itself
         image = image.transpose(_UPRIGHT[orientation])
     profile = image.info.get("icc_profile")
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if is_deep(image):
         image = to_8_bits(image)
     image = to_srgb(image, profile)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -342,7 +347,8 @@ def _upright(image: Image.Image, keep_alpha: bool, limit: int, orientation: int 
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if EXIF is damaged, where `ImageOps.exif_transpose` would raise an error."""
+    """Load a picture, and return its EXIF orientation, 1 to 8; 1 if EXIF is damaged."""
+    image.load()  # not by getexif: an error of the pixels is none of EXIF, and a second load would return half a picture
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
         return value if value in _UPRIGHT else 1

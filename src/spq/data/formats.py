@@ -40,6 +40,7 @@ NOT_READ = {
 """Formats of Pillow that are no pictures, or that only another program draws."""
 
 _SIGNS = {
+    "a JPEG of a kind that few programs open (12 bits, lossless, or damaged)": (b"\xff\xd8\xff",),
     "a JPEG XL picture": (b"\xff\x0a", b"\0\0\0\x0cJXL "),
     "a JPEG XR picture": (b"II\xbc\x01",),
     "an OpenEXR picture": (b"v/1\x01",),
@@ -117,7 +118,7 @@ def why_unknown(data: bytes) -> str:
         return NEEDS_HEIF
     if data[4:8] == b"ftyp":
         return f"{'a camera raw file' if data[8:11] == b'crx' else 'a film'} is not read; save a picture of it as JPEG"
-    if data[:4] in (b"II*\0", b"MM\0*"):
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "a TIFF without a picture that is read, perhaps the raw pixels of a camera; save it as PNG or JPEG"
     text = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
     what = next((what for what, signs in _SIGNS.items() if data.startswith(signs) or text.startswith(signs)), "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from spq.data.deep import is_deep
+
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF", "TIFF", "FLI"}  # the further pictures of MPO, ICO or PSD are something else
 MAX_FRAMES = 256  # frames that are looked at; files can hold millions
 MAX_WORK = 64_000_000  # pixels of all frames that are looked at, after the first
@@ -42,9 +44,9 @@ def shown_frame(image: Image.Image, max_pixels: int) -> Image.Image:
 
 def contrast(image: Image.Image) -> int:
     """Return how far the levels of a picture lie apart, 0 to 255, in its most different channel, without small details."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        low, high = image.getextrema()  # of one channel
-        return 255 if high > low else 0  # type: ignore[operator]
+    if is_deep(image):
+        values = np.asarray(image)
+        return 255 if values.max() > values.min() else 0
     has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
     few = image.resize((min(image.width, 512), min(image.height, 512)), Image.Resampling.NEAREST)  # quick in any mode
     small = few.convert("RGBA" if has_alpha else "RGB").resize((64, 64), Image.Resampling.BOX)

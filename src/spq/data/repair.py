@@ -13,6 +13,7 @@ _PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"IEND"}
 _FRAMES = {b"acTL", b"fcTL", b"fdAT"}
 _LOOKS = {b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"eXIf"}  # colours and orientation
 _END = b"\xff\xd9"
+JFIF = 14  # bytes of the first segment
 _AFTER = (b"", b"\x5a" * 64, b"\xa5" * 64)  # what could follow; the first bits differ
 
 
@@ -34,6 +35,8 @@ def repaired(data: bytes, max_pixels: int) -> Iterator[bytes]:
         for kept in (_PIXELS | _FRAMES | _LOOKS, _PIXELS | _LOOKS, _PIXELS):
             yield only_chunks(data, kept)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        if _is_whole_webp(data):
+            yield data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:]
         first = first_webp_frame(data)
         if first:
             yield first
@@ -104,12 +107,15 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def without_notes(data: bytes) -> bytes:
-    """Return a JPEG without EXIF, comments and notes of programs. Adobe's segment stays, because it tells the colours."""
+    """Return a JPEG without EXIF, comments and notes of programs, and without a first segment that is too short.
+
+    Adobe's segment stays, because it tells the colours.
+    """
     parts, at = [data[:2]], 2
     for kind, start, end in _segments(data):
         if kind == 0xDA:
             break
-        is_note = kind == 0xFE or (0xE1 <= kind <= 0xEF and kind != 0xEE)
+        is_note = kind == 0xFE or (0xE1 <= kind <= 0xEF and kind != 0xEE) or (kind == 0xE0 and end - start < JFIF)
         is_profile = kind == 0xE2 and data[start : start + 12] == b"ICC_PROFILE\0"
         if is_note and not is_profile:
             parts.append(data[at : start - 4])
@@ -131,6 +137,15 @@ def only_chunks(data: bytes, kept: set[bytes]) -> bytes:
                 parts.append(data[at:end])
         at = end
     return b"".join(parts)
+
+
+def _is_whole_webp(data: bytes) -> bool:
+    """Whether the parts of a WebP file fill it, whatever its first size says."""
+    at = 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    return at == len(data)
 
 
 def first_webp_frame(data: bytes) -> bytes | None:
