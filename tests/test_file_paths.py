@@ -37,3 +37,17 @@ def test_the_file_of_an_id_is_found_in_one_folder_and_in_several(tmp_path: Path)
     several = file_finder(Source((str(tmp_path / "a"), str(tmp_path / "b"))))
     assert several("b/x/1.png") == str(tmp_path / "b" / "x" / "1.png")
     assert file_finder(Source((str(tmp_path / "away"),)))("x/1.png") == ""
+
+
+def test_a_picture_below_a_folder_of_the_same_name_is_not_taken_for_another(tmp_path: Path) -> None:
+    for path in ("2024/1.png", "2024/2024/1.png", "more/1.png", "more/2024/1.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / path)
+    # the first was alone when it was indexed, so its ids have no prefix
+    added = file_finder(Source((str(tmp_path / "2024"), str(tmp_path / "more")), prefixes=("", "more")))
+    for id_, path in {
+        "1.png": "2024/1.png",
+        "2024/1.png": "2024/2024/1.png",
+        "more/2024/1.png": "more/2024/1.png",
+    }.items():
+        assert added(id_) == str(tmp_path / path)

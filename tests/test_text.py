@@ -28,7 +28,7 @@ def test_ordinary_names_are_printed_as_they_are() -> None:
 
 def test_bytes_that_are_not_utf_8_and_line_breaks_are_replaced() -> None:
     assert printable(os.fsdecode(b"caf\xe9.jpg")) == "caf?.jpg"
-    assert printable("two\nlines\r\nand three") == "two lines and three"
+    assert printable("two\nlines\r\nand three") == "two\\x0alines\\x0d\\x0aand three"
 
 
 @given(NAMES, NAMES)

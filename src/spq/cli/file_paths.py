@@ -11,7 +11,7 @@ from spq.common.files import expanded
 from spq.common.text import encodable
 from spq.data.folder import file_of
 from spq.data.open import open_images
-from spq.data.several import prefixes
+from spq.data.several import prefixes_of
 from spq.data.source import Source
 from spq.errors import DataError
 
@@ -46,8 +46,10 @@ def file_finder(origin: Source) -> Callable[[str], str]:
 
     A collection is listed only if a path cannot be told from the id.
     """
-    names = origin.names
-    roots = dict(zip((f"{p}/" for p in prefixes(names)) if len(names) > 1 else [""], map(expanded, names), strict=True))
+    beginnings = [f"{prefix}/" if prefix else "" for prefix in prefixes_of(origin)]
+    roots = dict(
+        sorted(zip(beginnings, map(expanded, origin.names), strict=True), reverse=True)
+    )  # "" fits all, so it is last
     listed: dict[str, str] = {}
 
     def find(id_: str) -> str:

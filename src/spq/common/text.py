@@ -10,21 +10,19 @@ _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 
 
 def encodable(text: str) -> str:
-    """Return `text` as one line that every encoding of a file or an answer can hold.
+    """Return `text` so that every encoding of a file or an answer can hold it: a byte that is not UTF-8 becomes `?`.
 
-    A byte that is not UTF-8 becomes `?`, a line break becomes a space.
-
-    >>> encodable("caf\\udce9.jpg"), encodable("two\\nlines")
-    ('caf?.jpg', 'two lines')
+    >>> encodable("caf\\udce9.jpg")
+    'caf?.jpg'
     """
-    return " ".join(text.encode("utf-8", "replace").decode().splitlines())
+    return text.encode("utf-8", "replace").decode()
 
 
 def printable(text: str) -> str:
     """Return `text` as one line for a terminal: characters that command it, or reorder what it shows, are spelled out.
 
-    >>> print(printable("\\x1b[2J"), printable("a\\u202egpj.exe"))
-    \\x1b[2J a\\u202egpj.exe
+    >>> print(printable("\\x1b[2J"), printable("a\\u202egpj.exe"), printable("two\\nlines"))
+    \\x1b[2J a\\u202egpj.exe two\\x0alines
     """
     line = encodable(text)
     if line.isascii() and line.isprintable():
@@ -42,7 +40,7 @@ def cell(value: object) -> object:
 
 
 def _is_command(character: str) -> bool:
-    return character in _REORDERING or unicodedata.category(character) == "Cc"
+    return character in _REORDERING or unicodedata.category(character) in ("Cc", "Zl", "Zp")
 
 
 def _spelled(character: str) -> str:
