@@ -92,6 +92,12 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
     monkeypatch.setattr(os, "stat", lambda _: there)
     with pytest.raises(ImageError, match="not a regular file"):
         read_file(tmp_path / "pipe.jpg")
+    writer = os.open(tmp_path / "pipe.jpg", os.O_RDWR | os.O_NONBLOCK)  # a pipe that is open and brings nothing
+    monkeypatch.setattr(os, "fstat", lambda _: there)  # as files of the kernel, which say that they are regular
+    for first in (None, 64):
+        with pytest.raises(ImageError, match="not a regular file"):
+            read_file(tmp_path / "pipe.jpg", first)
+    os.close(writer)
 
 
 def test_a_file_is_read_in_full_in_part_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

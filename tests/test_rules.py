@@ -16,7 +16,7 @@ SIDE = (
     "@eaDir/p.jpg/SYNOPHOTO_THUMB_XL.jpg", "#recycle/a.jpg", "#Recycle/a.jpg", "#snapshot/d/a.jpg", "~snapshot/a.jpg",
     "@Recycle/a.jpg", "@Recently-Snapshot/a.jpg", ".@__thumb/a.jpg", "$RECYCLE.BIN/S-1/a.jpg", "$Recycle.Bin/a.jpg",
     "System Volume Information/a.jpg", "lost+found/a.jpg", "__MACOSX/a.jpg", ".AppleDouble/a.jpg", "._a.jpg",
-    ".Trash-1000/files/a.jpg", ".Trashes/a.jpg", ".thumbnails/normal/a.png", "Thumbs.db/a.jpg", ".hidden.jpg",
+    ".Trash-1000/files/a.jpg", ".Trashes/a.jpg", ".thumbnails/normal/a.png", "Thumbs.db/a.jpg", "Thumbs/a.jpg", "trash/2024/a.jpg", ".hidden.jpg",
     "My Previews.lrdata/0/a.jpg", "Photos Library.photoslibrary/resources/derivatives/a.jpg",
     "old.aplibrary/Thumbnails/a.jpg", "appdata_oc1x/preview/a.jpg",
 )  # fmt: skip
@@ -25,7 +25,9 @@ OWN = (
     "recycle/a.jpg",
     "Photos Library.photoslibrary/originals/0/a.jpg",
     "resources/a.jpg",
-    "Trash/a.jpg",
+    "Trash can/a.jpg",
+    "Thumbs.jpg",
+    "@eaDir.jpg",
 )
 
 

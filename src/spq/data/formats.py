@@ -10,6 +10,7 @@ from pathlib import Path
 from spq.errors import ImageError
 
 MAX_BYTES = 2**30  # larger files are refused, because a file is read into memory
+IRREGULAR = "not a regular file; give a file with a picture"
 NEEDS_HEIF = "HEIC needs pip install 'spq-retrieval[heif]'"
 
 _COMMON = "apng avif avifs bmp dib gif jfif jpe jpeg jpeg_large jpg jpg_large mpo png tif tiff webp"
@@ -144,13 +145,13 @@ def read_file(path: str | Path, first: int | None = None, name: str = "") -> byt
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
         with os.fdopen(os.open(path, flags), "rb") as file:
             size = _check_regular(os.fstat(file.fileno()), name)
-            if first is not None:
-                return file.read(first)
-            if size <= MAX_BYTES:
-                data = file.read(MAX_BYTES + 1)
+            if first is not None or size <= MAX_BYTES:
+                data: bytes | None = file.read(MAX_BYTES + 1 if first is None else first)
+                if data is None:  # a file of the kernel, such as /proc/kmsg, that has nothing now
+                    raise ImageError(f"cannot read {name}: {IRREGULAR}")
                 size = len(data)
-            if size <= MAX_BYTES:
-                return data
+                if first is not None or size <= MAX_BYTES:
+                    return data
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
     raise ImageError(f"cannot read {name}: {size:,} bytes are over the limit of {MAX_BYTES:,}; scale it down first")
@@ -161,5 +162,5 @@ def _check_regular(status: os.stat_result, name: str) -> int:
     if stat.S_ISDIR(status.st_mode):
         raise ImageError(f"cannot read {name}: Is a directory; give a file with a picture")
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"cannot read {name}: not a regular file; give a file with a picture")
+        raise ImageError(f"cannot read {name}: {IRREGULAR}")
     return status.st_size

@@ -10,10 +10,10 @@ from functools import cached_property
 
 # Folders that systems, disks and other programs make beside pictures. Compared without case. All hidden names belong to them.
 SIDE_FOLDERS = {
-    "@eadir", "@recycle", "@recently-snapshot", "@__thumb", "@tmp", "@sharesnap",
+    "@eadir", "@recycle", "@recently-snapshot", "@__thumb", "@tmp", "@sharesnap", "@synoeastream",
     "#recycle", "#snapshot", "~snapshot", "network trash folder", "temporary items",
     "$recycle.bin", "recycler", "recycled", "system volume information", "lost+found",
-    "__macosx", "thumbs.db", "files_trashbin", "files_versions",
+    "__macosx", "thumbs.db", "thumbs", "trash", "files_trashbin", "files_versions",
 }  # fmt: skip
 SIDE_STARTS = (".", "appdata_oc")  # hidden; previews of Nextcloud
 SIDE_ENDS = (".lrdata",)  # previews of Lightroom
