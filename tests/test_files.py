@@ -156,6 +156,45 @@ def test_other_libraries_keep_their_places_where_they_can(
         assert os.environ["MPLCONFIGDIR"] == str(user_cache() / "matplotlib")
 
 
+def write(target: Path, text: str) -> None:
+    with Replacing(target) as temporary:
+        temporary.write_text(text)
+
+
+def test_what_is_no_regular_file_is_written_to_and_stays_what_it_is(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write(pipe, "through the pipe")
+    assert os.read(reader, 100) == b"through the pipe"
+    assert pipe.is_fifo()
+    os.close(reader)
+    read, written = os.pipe()
+    (tmp_path / "stdout").symlink_to(f"/proc/self/fd/{written}")
+    for stream in (tmp_path / "stdout", Path(f"/proc/self/fd/{written}")):
+        write(stream, "text")
+        assert os.read(read, 100) == b"text"
+    assert (tmp_path / "stdout").is_symlink()
+    if Path("/dev/full").is_char_device():
+        with pytest.raises(OSError, match="No space left"):
+            write(Path("/dev/full"), "text")
+        assert Path("/dev/full").is_char_device()
+
+
+def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "real.csv").write_text("old")
+    for name, target in {"link.csv": "a/real.csv", "new.csv": "a/new.csv"}.items():
+        (tmp_path / name).symlink_to(target)
+        write(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / target).read_text() == "new"
+    with pytest.raises(UnicodeEncodeError):
+        write(tmp_path / "link.csv", "half \udcff")
+    assert (tmp_path / "a" / "real.csv").read_text() == "new"
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["new.csv", "real.csv"]
+
+
 def test_a_folder_that_is_called_like_a_home_is_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("~pics", "~no such user/x"):

@@ -78,14 +78,16 @@ def test_train_index_search_eval_and_info_work_together(
 
 
 def test_no_picture_and_no_file_of_an_index_or_a_model_is_overwritten(
-    index_folder: Path, model_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+    index_folder: Path, model_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     query = min(photos.rglob("*.png"))
+    (tmp_path / "copies.csv").symlink_to(query)
     before = content(photos), content(index_folder), content(model_folder)
     for arguments, reason in [
         (("search", index_folder, query, "--html", query), "is a picture and would be overwritten"),
         (("search", index_folder, query, "--html", photos), "is a folder; give a file"),
         (("dupes", index_folder, "--csv", query), "is a picture"),
+        (("dupes", index_folder, "--csv", tmp_path / "copies.csv"), "is a picture"),
         (("export", index_folder, "--to", "faiss", "--out", index_folder / "items.sqlite"), "is a part of"),
         (
             ("export", index_folder, "--to", "onnx", "--out", index_folder / "model" / "model.safetensors"),
@@ -163,6 +165,26 @@ def test_a_closed_pipe_ends_the_command_without_an_error(tmp_path: Path) -> None
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
+@pytest.mark.parametrize(
+    ("script", "status", "said"),
+    [
+        ('"$0" -m spq --version >&-', 0, ""),
+        ('"$0" -m spq --version >&- 2>&-', 0, ""),
+        ('mkdir gone; cd gone; rmdir ../gone; "$0" -m spq --version', 1, "spq: the working directory no longer exists"),
+    ],
+)
+def test_closed_streams_and_a_deleted_working_directory_bring_no_traceback(
+    script: str, status: int, said: str, tmp_path: Path
+) -> None:
+    run = subprocess.run(
+        ["bash", "-c", script, sys.executable], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == status
+    assert "Traceback" not in run.stderr
+    assert said in run.stderr
 
 
 def test_a_model_with_distance_dot_works_in_every_command(

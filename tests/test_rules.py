@@ -16,7 +16,8 @@ SIDE = (
     "@eaDir/p.jpg/SYNOPHOTO_THUMB_XL.jpg", "#recycle/a.jpg", "#Recycle/a.jpg", "#snapshot/d/a.jpg", "~snapshot/a.jpg",
     "@Recycle/a.jpg", "@Recently-Snapshot/a.jpg", ".@__thumb/a.jpg", "$RECYCLE.BIN/S-1/a.jpg", "$Recycle.Bin/a.jpg",
     "System Volume Information/a.jpg", "lost+found/a.jpg", "__MACOSX/a.jpg", ".AppleDouble/a.jpg", "._a.jpg",
-    ".Trash-1000/files/a.jpg", ".Trashes/a.jpg", ".thumbnails/normal/a.png", "Thumbs.db/a.jpg", "Thumbs/a.jpg", "trash/2024/a.jpg", ".hidden.jpg",
+    ".Trash-1000/files/a.jpg", ".Trashes/a.jpg", ".thumbnails/normal/a.png", "Thumbs.db/a.jpg", ".hidden.jpg",
+    "Thumbs/a.jpg", "trash/2024/a.jpg",
     "My Previews.lrdata/0/a.jpg", "Photos Library.photoslibrary/resources/derivatives/a.jpg",
     "old.aplibrary/Thumbnails/a.jpg", "appdata_oc1x/preview/a.jpg",
 )  # fmt: skip
@@ -97,7 +98,7 @@ def test_exclude_wins_over_include(tmp_path: Path) -> None:
 
 
 def test_our_own_sites_caches_indexes_and_models_are_passed_over(tmp_path: Path) -> None:
-    mine = ("a.jpg", "site/mine.jpg", "thumbs/b.jpg", "config/c.jpg")
+    mine = ("a.jpg", "site/mine.jpg", "content-1/b.jpg", "config/c.jpg")
     own = (
         "site/thumbs/ab/1.jpg",
         "site/content-12/2.png",

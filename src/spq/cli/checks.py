@@ -96,7 +96,7 @@ def check_writable(option: str, path: Path) -> None:
     missing, there = path.absolute(), path.absolute()
     while not there.exists() and there.parent != there:
         missing, there = there, there.parent
-    if not os.access(there if there.is_dir() else there.parent, os.W_OK):
+    if not os.access(there.resolve().parent if there.is_file() else there, os.W_OK):
         raise ConfigError(f"{option} {path} cannot be written, as {there} is read-only; give another place")
     if there != path.absolute() and not there.is_dir():
         raise ConfigError(f"{option} {path} cannot be written, as {there} is a file; give another place")
@@ -111,11 +111,12 @@ def check_file(option: str, path: Path | None) -> None:
     if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder; give a file")
     check_writable(option, path)
-    if path.exists() and kind_of(path.name):
+    file = path.resolve()  # a link is followed
+    if file.exists() and (kind_of(path.name) or kind_of(file.name)):
         raise ConfigError(f"{option} {path} is a picture and would be overwritten; give another name")
     for parts in (INDEX_FILES, MODEL_FILES):
-        if path.name in parts and all((path.parent / part).exists() for part in parts):
-            raise ConfigError(f"{option} {path} is a part of {path.parent} and would be overwritten; give another path")
+        if file.name in parts and all((file.parent / part).exists() for part in parts):
+            raise ConfigError(f"{option} {path} is a part of {file.parent} and would be overwritten; give another path")
 
 
 def check_tensorboard() -> None:

@@ -59,9 +59,22 @@ app.command()(demo)
 
 def main() -> None:
     """Run the command line of this process, and exit with its status."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before the start
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 (open until the end)
     wait_passively()
     set_library_caches()
+    if not _has_working_directory():
+        sys.exit(fail("the working directory no longer exists; change to another folder", 1))
     sys.exit(run(sys.argv[1:]))
+
+
+def _has_working_directory() -> bool:
+    """Whether the working directory is there; without it, libraries end the process with messages of their own."""
+    try:
+        return bool(os.getcwd())  # noqa: PTH109
+    except OSError:
+        return False
 
 
 def run(arguments: list[str]) -> int:

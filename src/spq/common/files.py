@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+STREAMS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))  # stdout is a file there if it was sent to one
 LIBRARIES = {  # what other libraries keep below the user's cache folder, by the variable that names another place
     "HF_HOME": "huggingface",
     "TORCH_HOME": "torch",
@@ -159,14 +160,19 @@ def reserve(file: IO[bytes], size: int, place: Path) -> None:
 
 
 class Replacing:
-    """A context that gives a temporary path beside the target. At its end the new file replaces the target.
+    """A context that gives a temporary path. At its end the new file replaces the target, or what the target links to.
 
-    A reader sees the old file or the new one. After an error the target stays as it was.
+    A reader sees the old file or the new one. After an error the target stays as it was. What is no regular file, such as a
+    pipe or `/dev/stdout`, is not replaced: the content is written into it.
     """
 
     def __init__(self, target: Path) -> None:
-        self.target = target
-        self.temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        self.target = Path(os.path.realpath(target))
+        self.is_stream = target.exists() and (not target.is_file() or target.parent in STREAMS)
+        if self.is_stream:
+            self.target = target
+        folder = scratch_place(0) if self.is_stream else self.target.parent
+        self.temporary = folder / f".{target.name}.{os.getpid()}"
 
     def __enter__(self) -> Path:
         return self.temporary
@@ -176,12 +182,22 @@ class Replacing:
             self._fail(error)
             return
         try:
-            with self.temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            self.temporary.replace(self.target)
+            self._finish()
         except OSError as failure:
             self._fail(failure)
             raise
+
+    def _finish(self) -> None:
+        with self.temporary.open("rb") as file:
+            if self.is_stream:
+                with self.target.open("ab") as stream:
+                    shutil.copyfileobj(file, stream)
+            else:
+                os.fsync(file.fileno())
+        if self.is_stream:
+            self.temporary.unlink()
+        else:
+            self.temporary.replace(self.target)
 
     def _fail(self, error: BaseException) -> None:
         """Name the target in the error, and delete what was written."""
