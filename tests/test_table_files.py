@@ -54,6 +54,10 @@ def test_the_separator_is_decided_by_the_header_alone(tmp_path: Path) -> None:
     many = "file_name;note\n" + "a.jpg;one, two, three, four\n" * 3
     rows, _ = read(tmp_path / "t.csv", many)
     assert rows[0] == {"file_name": "a.jpg", "note": "one, two, three, four"}
+    rows, _ = read(tmp_path / "t.csv", "File_Name,LABEL,Note\na.jpg,cat,x\n")
+    assert rows == [{"file_name": "a.jpg", "label": "cat", "Note": "x"}]
+    rows, _ = read(tmp_path / "t.csv", "file_name,label,Label\na.jpg,cat,x\n")
+    assert rows == [{"file_name": "a.jpg", "label": "cat", "Label": "x"}]
     rows, _ = read(tmp_path / "t.csv", "note,File_Name\nx;y;z,a.jpg\n")
     assert rows == [{"note": "x;y;z", "file_name": "a.jpg"}]
     assert read(tmp_path / "t.csv", "file_name\na.jpg\n") == ([{"file_name": "a.jpg"}], "")

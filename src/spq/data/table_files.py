@@ -146,7 +146,10 @@ def _header(line: str, told: str) -> tuple[str, list[str]] | None:
         columns = _cells(line, separator)
         names = [name.casefold() for name in columns]
         if FILE_NAME in names:
-            columns[names.index(FILE_NAME)] = FILE_NAME
+            for name in {FILE_NAME, "label", "labels"}.intersection(names).difference(
+                columns
+            ):  # in other letters, as Label
+                columns[names.index(name)] = name
             return separator, columns
     return None
 
