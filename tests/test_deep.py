@@ -103,6 +103,8 @@ def test_colours_in_twelve_bits_of_sixteen_are_not_almost_black(write: Any) -> N
     expected = ((dim - low) / (high - low)).clip(0, 1) * 255
     assert np.abs(read(write(dim)) - expected).max() <= 1
     assert np.abs(read(write(SCENE.astype(np.uint16) * 257)) - SCENE).max() == 0
+    for least in (0, 3840):  # 8 bits, and the low bytes alone
+        assert np.abs(read(write(SCENE.astype(np.uint16) + least))[..., :3].std() - SCENE.std()) < 12
     opaque = np.dstack([dim, np.full(dim.shape[:2], 65535, np.uint16)])
     assert np.abs(read(write(opaque)) - expected).max() <= 1
 

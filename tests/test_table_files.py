@@ -136,13 +136,15 @@ def test_parquet_cells_are_text_and_nested_columns_are_named(tmp_path: Path) -> 
         "file_name": ["a.jpg", None],
         "day": [datetime.date(2024, 5, 1)] * 2,
         "image": [b"bytes"] * 2,
+        "hash": pa.array([b"16 bytes of hash"] * 2, pa.binary(16)),
+        "price": pa.array([1, 2]).cast(pa.decimal128(21, 2)),
         "boxes": [{"x": 1}] * 2,
         "label": [["sky", "sea"]] * 2,
     }
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     table = TableFile(tmp_path / "t.parquet")
-    assert list(table.rows()) == [{"file_name": "a.jpg", "day": "2024-05-01", "labels": "sky|sea"}]
-    assert table.remarks == ["columns that are nested, or there twice, are not used: image, boxes"]
+    assert list(table.rows()) == [{"file_name": "a.jpg", "day": "2024-05-01", "price": "1.00", "labels": "sky|sea"}]
+    assert table.remarks == ["columns that are nested, or there twice, are not used: image, hash, boxes"]
 
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

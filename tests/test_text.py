@@ -7,7 +7,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spq.common.text import name_to_id, printable
+from spq.common.text import cell, name_to_id, printable
 
 ANY = st.text(st.characters(exclude_categories=()))  # lone surrogates, too
 NAMES = st.binary().map(os.fsdecode)
@@ -29,6 +29,13 @@ def test_ordinary_names_are_printed_as_they_are() -> None:
 def test_bytes_that_are_not_utf_8_and_line_breaks_are_replaced() -> None:
     assert printable(os.fsdecode(b"caf\xe9.jpg")) == "caf?.jpg"
     assert printable("two\nlines\r\nand three") == "two\\x0alines\\x0d\\x0aand three"
+
+
+def test_text_that_a_spreadsheet_would_run_is_neutralised() -> None:
+    for text in ("=1+1", "+1", "-1", "@SUM(A1)", "\uff1d1+1", "\t=1", "\r=1", "\n=1"):
+        assert cell(text) == f"'{text}"
+    for value in ("a=1", " =1", "", 3, -3, 0.5, None):
+        assert cell(value) == value
 
 
 @given(NAMES, NAMES)

@@ -47,8 +47,7 @@ def to_8_bits(image: Image.Image | NDArray[Any]) -> Image.Image:
 
 def _span(values: NDArray[Any]) -> tuple[float, float]:
     """Return the values that become 0 and 255."""
-    step = int(np.ceil(np.sqrt(max(1, values.size / SAMPLE))))
-    sample = values[::step, ::step]
+    sample = _sample(values)
     sample = sample[np.isfinite(sample)].astype(np.float64)
     if not len(sample):
         return 0.0, 1.0
@@ -59,6 +58,11 @@ def _span(values: NDArray[Any]) -> tuple[float, float]:
     if low >= 0 and tops and (high <= low or high - low >= tops[0] / 2):
         return 0.0, tops[0]
     return (low, high) if high > low else (low - 1.0, low)
+
+
+def _sample(values: NDArray[Any]) -> NDArray[Any]:
+    step = int(np.ceil(np.sqrt(max(1, values.size / SAMPLE))))
+    return values[::step, ::step]
 
 
 def with_low_bytes(image: Image.Image, data: bytes) -> Image.Image:
@@ -72,7 +76,7 @@ def with_low_bytes(image: Image.Image, data: bytes) -> Image.Image:
         return image
     image.load()
     high = np.asarray(image)[..., :3]
-    if _span(high.astype(np.uint16) * 257) == (0, 65535):
+    if np.ptp(np.percentile(_sample(high), SHARES)) >= 128:  # it uses the range
         return image
     with Image.open(io.BytesIO(data)) as again:
         again.tile = other

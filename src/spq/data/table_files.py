@@ -241,7 +241,12 @@ def is_plain(kind: Any) -> bool:
 
     if types.is_dictionary(kind) or is_list(kind):
         kind = kind.value_type
-    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
+    return not (
+        types.is_nested(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_fixed_size_binary(kind)
+    )
 
 
 def is_list(kind: Any) -> bool:
