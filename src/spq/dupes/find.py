@@ -19,6 +19,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from spq.data.image_set import ImageSet
 from spq.data.several import Concatenated
@@ -103,7 +104,8 @@ def find_duplicates(
     grouping = Grouping(facts, options.preference)
     stands_for = grouping.join_identical(readable, {bytes.fromhex(*pair) for pair in options.apart if len(pair) == 1})
     distinct = _Distinct(*_of_kept(read, stands_for), index, facts)
-    _join_copies(grouping, distinct, _matching(everything, here, facts, options, progress), progress)
+    with threadpool_limits(1, "blas"):  # our threads use all cores already: those of BLAS would wait for each other
+        _join_copies(grouping, distinct, _matching(everything, here, facts, options, progress), progress)
     limit, crowded = None, 0
     if index is not None and options.reference is None:
         limit, crowded = _add_similar(grouping, distinct, (index, images, here.positions), options, progress)
