@@ -27,8 +27,11 @@ MEAN_FLOOR, MEAN_SHARE = 4.5, 0.25  # of the mean of 16 x 16 pixels, which codec
 # The limit is 3.5 times the ratio of the upper quarter, but not more than a poor codec leaves. Where there is hardly any error,
 # 2.45 times what all but 2 of 100 windows keep to is let pass: most copies of photos stay below, most changed figures do not.
 TYPICAL, STANDS_OUT, MOST_LIMIT = 0.75, 3.5, 1.0
-HIGH, ABOVE_HIGH, LEAST_LIMIT, LEAST_OF_CODECS = 0.98, 2.45, 0.16, 0.45
-BORDER_CONTRAST = 90.0
+HIGH, ABOVE_HIGH, LEAST_LIMIT, LEAST_OF_CODECS = 0.98, 2.45, 0.18, 0.45
+# Codecs keep few details of colours, also where they keep those of luminance. So an error of a colour counts if it is this many
+# times what all but 2 of 100 windows keep to, or more than a usual codec leaves.
+COLOURS_ABOVE, MOST_OF_COLOURS = 4.0, 0.5
+BORDER_CONTRAST = 150.0
 MIN_GRAIN, LEAST_GRAIN = 0.35, 1.2  # correlation; grey levels of a sensor's noise
 QUIET, QUIET_SHARE = 10.0, 0.03  # contrast of windows that show noise, and the least share of them
 INFORMATIVE = 6.0  # contrast of a window that shows something
@@ -130,11 +133,17 @@ def _rated(pairs: list[tuple[Floats, Floats]], colours: Rated, inner: tuple[bool
         rated.append((error / (FLOOR + SHARE * allowed), contrast))
         rated.append((_mean_shifts(a - b, error.shape) / (MEAN_FLOOR + MEAN_SHARE * allowed), contrast))
     height, width = (min(ratio.shape[axis] for ratio, _ in rated) for axis in (0, 1))
-    ratio = np.max([ratio[:height, :width] for ratio, _ in rated], axis=0)
+    ratios = np.stack([ratio[:height, :width] for ratio, _ in rated])
+    ratio = ratios.max(0)
     informative = np.max([contrast[:height, :width] for _, contrast in rated], axis=0) > INFORMATIVE
     typical, high = np.quantile(ratio[informative], (TYPICAL, HIGH)).tolist() if informative.any() else (0.0, 0.0)
     least = float(np.clip(ABOVE_HIGH * high, LEAST_LIMIT, LEAST_OF_CODECS))
     limit = float(np.clip(STANDS_OUT * typical, least, MOST_LIMIT))
+    if informative.any():
+        for colour in ratios[: len(colours)]:
+            usual = min(MOST_OF_COLOURS, COLOURS_ABOVE * float(np.quantile(colour[informative], HIGH)))
+            colour[colour < usual] = 0
+        ratio = ratios.max(0)
     return Differences(ratio, informative, limit, (width, height))
 
 
