@@ -62,6 +62,30 @@ def test_another_colour_of_the_same_brightness_differs() -> None:
     assert not compare(a, b).agrees
 
 
+def dotted(colour: tuple[int, int, int]) -> Image.Image:
+    """A grey page with grain, and one dot in a strong colour on it."""
+    grain = np.random.default_rng(0).normal(0, 6, (160, 240, 1))
+    image = Image.fromarray((np.asarray(page(), np.float32) * 0.8 + 20 + grain).clip(0, 255).astype(np.uint8))
+    ImageDraw.Draw(image).ellipse((181, 61, 187, 67), fill=colour)
+    return image
+
+
+@pytest.mark.parametrize("colour", [(220, 30, 40), (30, 60, 220), (240, 200, 0)])
+def test_a_codec_may_drop_what_a_small_dot_has_of_colour_but_the_dot_is_not_to_change(
+    colour: tuple[int, int, int],
+) -> None:
+    for quality in (75, 85):
+        assert compare(dotted(colour), jpeg(dotted(colour), quality)).agrees
+    other = tuple(255 - level for level in colour)
+    assert not compare(dotted(colour), jpeg(dotted(other), 85)).agrees  # type: ignore[arg-type]
+
+
+def test_without_a_codec_a_faint_colour_is_a_difference() -> None:
+    a, b = page(), page()
+    ImageDraw.Draw(b).ellipse((180, 60, 200, 80), fill=(255, 252, 225))
+    assert not compare(a, b).agrees
+
+
 def test_a_sharper_copy_is_made_equal_before_the_comparison() -> None:
     soft = page().resize((120, 80), Image.Resampling.BILINEAR)
     sharp = page().resize((120, 80), Image.Resampling.LANCZOS)

@@ -139,12 +139,9 @@ def _rated(pairs: list[tuple[Floats, Floats]], colours: Rated, inner: tuple[bool
     typical, high = np.quantile(ratio[informative], (TYPICAL, HIGH)).tolist() if informative.any() else (0.0, 0.0)
     least = float(np.clip(ABOVE_HIGH * high, LEAST_LIMIT, LEAST_OF_CODECS))
     limit = float(np.clip(STANDS_OUT * typical, least, MOST_LIMIT))
-    if informative.any():
-        for colour in ratios[: len(colours)]:
-            usual = min(MOST_OF_COLOURS, COLOURS_ABOVE * float(np.quantile(colour[informative], HIGH)))
-            colour[colour < usual] = 0
-        ratio = ratios.max(0)
-    return Differences(ratio, informative, limit, (width, height))
+    of_colours = ratios[: len(colours)]
+    of_colours[of_colours < min(MOST_OF_COLOURS, COLOURS_ABOVE * high)] = 0
+    return Differences(ratios.max(0), informative, limit, (width, height))
 
 
 def _beside_edges(contrast: Floats, inner: tuple[bool, ...]) -> Floats:
