@@ -34,6 +34,8 @@ COLOURS_ABOVE, MOST_OF_COLOURS = 4.0, 0.5
 BORDER_CONTRAST = 150.0
 MIN_GRAIN, LEAST_GRAIN = 0.35, 1.2  # correlation; grey levels of a sensor's noise
 QUIET, QUIET_SHARE = 10.0, 0.03  # contrast of windows that show noise, and the least share of them
+LEAST_NOISE, QUIET_NOISE = 0.6, 5.0  # grey levels of noise at half the size; contrast of windows that show it
+QUIETEST, FEWEST_QUIET = 0.15, 30  # share of these windows that is used; windows that are needed
 INFORMATIVE = 6.0  # contrast of a window that shows something
 _KERNEL = [(0, 1), (1, 1), (0, 2), (1, 2), (2, 2)]  # a symmetric 5 x 5 kernel has these values beside its centre
 SAMPLE = 50_000  # pixels that it is fitted on
@@ -108,7 +110,7 @@ def differences(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool] = (Fa
     found = _rated(pairs, colour, inner)
     if found.worst > LEAST_LIMIT:
         found = _rated([_same_filter(*pair) for pair in pairs], colour, inner)
-    grain = min(_shared_grain(a, b, *pair) for a, b, pair in zip(*greys, pairs, strict=True))
+    grain = min(min(_shared_grain(a, b, *pair), _shared_noise(*pair)) for a, b, pair in zip(*greys, pairs, strict=True))
     return replace(found, grain=grain, size=(x.shape[2], x.shape[1]))
 
 
@@ -168,6 +170,24 @@ def _shared_grain(x: Floats, y: Floats, smooth_x: Floats, smooth_y: Floats) -> f
     if quiet.sum() < QUIET_SHARE * quiet.size:
         return 1.0
     return float(np.median(_box_means(fine[0] * fine[1], WINDOW, WINDOW)[quiet] / least[quiet]))
+
+
+def _shared_noise(smooth_x: Floats, smooth_y: Floats) -> float:
+    """The part that two pictures (h, w) share of the noise that a codec leaves, in the quietest places; 1 without noise."""
+    halves = _half(smooth_x), _half(smooth_y)
+    if min(halves[0].shape) < 2 * WINDOW:
+        return 1.0
+    coarse = [_smooth(_smooth(values)) for values in halves]
+    noise = [values - rough for values, rough in zip(halves, coarse, strict=True)]
+    squares = [_box_means(np.square(values), WINDOW, STRIDE) for values in noise]
+    least, most = np.minimum(*squares), np.maximum(*squares)
+    contrast = np.maximum(*(_contrast(rough, WINDOW, STRIDE)[: least.shape[0], : least.shape[1]] for rough in coarse))
+    quiet = (least > LEAST_NOISE**2) & (contrast < QUIET_NOISE)
+    count = int(quiet.sum())
+    if count < FEWEST_QUIET:
+        return 1.0
+    quietest = quiet & (most <= np.quantile(most[quiet], max(QUIETEST, 0.5 * FEWEST_QUIET / count)))
+    return float(_box_means(noise[0] * noise[1], WINDOW, STRIDE)[quietest].sum() / least[quietest].sum())
 
 
 def _window_errors(x: Floats, y: Floats, window: int, stride: int) -> tuple[Floats, Floats]:

@@ -17,17 +17,20 @@ MOST_AREA = 0.3  # of the picture, of all strokes
 LEAST_FILL = 0.12  # of the box around all strokes
 STROKES = 4  # gaps between letters
 LEAST_LENGTH = 15  # length of a text, in widths of its strokes
-EXPLAINED, EXPLAINED_IF_NEW = 0.35, 0.45  # share of the change that one colour may leave; that a new one may leave
-NEW_INK, FEW = 48.0, 0.05  # grey levels; area of a new ink in the picture without the text, as a share of the text's
+EXPLAINED, EXPLAINED_IF_NEW = 0.38, 0.45  # share of the change that one colour may leave; that a new one may leave
+NEW_INK, FEW = 48.0, 0.28  # grey levels; area of a new ink in the picture without the text, as a share of the text's
 LEAST_SHARE, MOST_THICKNESS = 0.12, 0.06  # length of a text and thickness of its strokes, of the picture's longer side
 PRESENT, MOST_PRESENT = 0.4, 0.65  # share of a text's strokes that the picture without it may seem to have
-FLAT, SHADED = 0.93, 40.0  # share of a label's ground that has one colour; grey levels of the shading of a wall
+FLAT = 0.93  # share of a label's ground that has one colour
+SHADED, GOES_ON = 40.0, 0.75  # grey levels of the shading of a wall; share of it beside a text that is on it
+ONE_INK = 30.0  # grey levels by which half of the strongest pixels of a text differ from its ink
 SAME_INK, OTHER_STROKES = 24.0, 0.05  # grey levels; area of strokes on a text's line, of the text
 CLEAR_LINE = 3.0  # how much more of them there is on the line than above and below
 SMALLEST_PHOTO = 48  # pixels of a side
 MANY_SHADES, SOME_SHADES, LEAST_SHADES, MUCH_REST, MAIN_COLOURS = 70, 36, 12, 0.055, 6
 SOFT, EMPTY = (2.0, 25.0), 1.5  # contrast of a block in grey levels
 SOFT_SHARE, FEW_EMPTY = 0.42, 0.3
+MIXED_SHADES, MIXED_SOFT, MIXED_EMPTY = 40, 0.25, 0.52  # of an object on a white ground
 
 
 def is_photo(planes: Floats) -> bool:
@@ -37,7 +40,8 @@ def is_photo(planes: Floats) -> bool:
     shades, rest = colour_spread(planes)
     soft, empty = block_shares(planes)
     is_soft = soft >= SOFT_SHARE and (shades >= SOME_SHADES or empty <= FEW_EMPTY) and shades >= LEAST_SHADES
-    return shades >= MANY_SHADES or rest >= MUCH_REST or is_soft
+    is_mixed = shades >= MIXED_SHADES and soft >= MIXED_SOFT and empty <= MIXED_EMPTY
+    return shades >= MANY_SHADES or rest >= MUCH_REST or is_soft or is_mixed
 
 
 def colour_spread(planes: Floats) -> tuple[int, float]:
@@ -119,7 +123,7 @@ def _has_new_ink(plain: Floats, written: Floats, strokes: NDArray[np.bool_]) -> 
     change = np.abs(written - plain).max(0)
     core = written[:, strokes & (change >= np.quantile(change[strokes], 0.5))]
     ink = np.median(core, axis=1)
-    if float(np.median(np.abs(core - ink[:, None]).max(0))) > SAME_INK:
+    if float(np.median(np.abs(core - ink[:, None]).max(0))) > ONE_INK:
         return False
     before, after = (int((np.abs(planes - ink[:, None, None]).max(0) < NEW_INK).sum()) for planes in (plain, written))
     return before < FEW * min(after, int(strokes.sum()))
@@ -178,14 +182,13 @@ def _is_on_label(plain: Floats, strokes: NDArray[np.bool_]) -> bool:
         plain[:, max(0, top - 2 * height) : top, left:right], plain[:, bottom : bottom + 2 * height, left:right],
         plain[:, top:bottom, max(0, left - 4 * height) : left], plain[:, top:bottom, right : right + 4 * height],
     )  # fmt: skip
-    if not _has_one(inside, colour, CHANGED):
-        return False
-    return sum(_has_one(strip, colour, SHADED) for strip in strips if strip.size) <= 1
+    goes_on = [_share_of(colour, strip, SHADED) > GOES_ON for strip in strips if strip.size]
+    return _share_of(colour, inside, CHANGED) > FLAT and sum(goes_on) <= 1
 
 
-def _has_one(planes: Floats, colour: Floats, levels: float) -> bool:
-    """Whether nearly all of (3, h, w) is within some grey levels of a colour."""
-    return bool((np.abs(planes - colour).max(0) < levels).mean() > FLAT)
+def _share_of(colour: Floats, planes: Floats, levels: float) -> float:
+    """Share of the pixels of (3, h, w) that are within some grey levels of a colour."""
+    return float((np.abs(planes - colour).max(0) < levels).mean())
 
 
 def _blurred(planes: NDArray[Any], side: int) -> Floats:
