@@ -93,13 +93,13 @@ def test_a_border_is_taken_off_in_whole_pixels(width: int, colour: str) -> None:
     assert (found.kind, found.note) == ("edited", "border added")
 
 
-@pytest.mark.parametrize("format", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("codec", ["JPEG", "WEBP"])
 @pytest.mark.parametrize("total", ["19.90", "1,204.55"])
-def test_a_codec_is_worse_on_pages_but_another_figure_is_worse_still(format: str, total: str) -> None:
+def test_a_codec_is_worse_on_pages_but_another_figure_is_worse_still(codec: str, total: str) -> None:
     page, other = invoice("2024-117", total), invoice("2024-117", total[:-1] + "8")
     for quality in (50, 75):
         buffer = io.BytesIO()
-        page.save(buffer, format, quality=quality)
+        page.save(buffer, codec, quality=quality)
         copy = load_image(buffer.getvalue())
         assert verdict(page, copy).kind == "re-encoded"
         assert verdict(other, copy).kind == "almost"

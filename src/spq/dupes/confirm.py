@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spq.dupes.canvas import Canvas, canvases, laid_together, luminance
-from spq.dupes.differences import MIN_GRAIN, Differences, differences
+from spq.dupes.differences import Differences, differences
 from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
 from spq.dupes.lettering import is_photo, lettering
 from spq.dupes.overlay import (
@@ -174,7 +174,7 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
     notes += tone
     if not is_small and not found.agrees and not is_photo(x) and not is_photo(y):
         found = replace(found, limit=max(found.limit, LEAST_OF_DRAWN))
-    if found.evidence < EVIDENCE or found.grain < MIN_GRAIN:
+    if found.evidence < EVIDENCE or not found.is_one_exposure:
         return NO_COPY, 1.0
     if len(notes) > MOST_EDITS:
         return NO_COPY, 1.0
@@ -199,7 +199,7 @@ def _inner(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[bool, bool, bool, bo
 def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tuple[Differences, list[str]]:
     """Differences as they are, or of grey versions, or after a slight change of colour; and the name of the change."""
     plain = differences(x, y, inner)
-    if plain.agrees or plain.grain < MIN_GRAIN:
+    if plain.agrees or not plain.is_one_exposure:
         return plain, []
     greys = is_grey(x), is_grey(y)
     notes: list[str] = []

@@ -34,7 +34,8 @@ COLOURS_ABOVE, MOST_OF_COLOURS = 4.0, 0.5
 BORDER_CONTRAST = 150.0
 MIN_GRAIN, LEAST_GRAIN = 0.35, 1.2  # correlation; grey levels of a sensor's noise
 QUIET, QUIET_SHARE = 10.0, 0.03  # contrast of windows that show noise, and the least share of them
-LEAST_NOISE, QUIET_NOISE = 0.6, 5.0  # grey levels of noise at half the size; contrast of windows that show it
+MIN_NOISE = 0.22  # correlation of noise that a codec leaves; JPEG at quality 30 makes noise of its own
+LEAST_NOISE, QUIET_NOISE = 0.45, 5.0  # grey levels of noise at half the size; contrast of windows that show it
 QUIETEST, FEWEST_QUIET = 0.15, 30  # share of these windows that is used; windows that are needed
 INFORMATIVE = 6.0  # contrast of a window that shows something
 _KERNEL = [(0, 1), (1, 1), (0, 2), (1, 2), (2, 2)]  # a symmetric 5 x 5 kernel has these values beside its centre
@@ -48,7 +49,8 @@ class Differences:
     Attributes:
         ratio: (h, w). informative: (h, w), whether the window has contrast in either picture. limit: of a copy's ratio.
         size: (width, height) of the compared pictures. grain: how much of the finest detail they share, where both have some;
-            1 for copies, near 0 for two exposures of one view, each with the noise of its own.
+            1 for copies, near 0 for two exposures of one view, each with the noise of its own. noise: the same for coarser
+            noise, which codecs leave.
     """
 
     ratio: Floats
@@ -56,15 +58,21 @@ class Differences:
     limit: float
     size: tuple[int, int]
     grain: float = 1.0
+    noise: float = 1.0
 
     @property
     def worst(self) -> float:
         return float(self.ratio.max())
 
     @property
+    def is_one_exposure(self) -> bool:
+        """Whether the noise of both pictures, if they have any, is the same."""
+        return self.grain >= MIN_GRAIN and self.noise >= MIN_NOISE
+
+    @property
     def agrees(self) -> bool:
         """Whether no part differs."""
-        return self.worst <= self.limit and self.grain >= MIN_GRAIN
+        return self.worst <= self.limit and self.is_one_exposure
 
     @property
     def differs(self) -> NDArray[np.bool_]:
@@ -110,8 +118,9 @@ def differences(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool] = (Fa
     found = _rated(pairs, colour, inner)
     if found.worst > LEAST_LIMIT:
         found = _rated([_same_filter(*pair) for pair in pairs], colour, inner)
-    grain = min(min(_shared_grain(a, b, *pair), _shared_noise(*pair)) for a, b, pair in zip(*greys, pairs, strict=True))
-    return replace(found, grain=grain, size=(x.shape[2], x.shape[1]))
+    grain = min(_shared_grain(a, b, *pair) for a, b, pair in zip(*greys, pairs, strict=True))
+    noise = min(_shared_noise(*pair) for pair in pairs)
+    return replace(found, grain=grain, noise=noise, size=(x.shape[2], x.shape[1]))
 
 
 Rated = list[tuple[Floats, Floats]]  # ratio and contrast of each window
