@@ -85,11 +85,10 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
     are_photos = is_photo(x), is_photo(y)
     part = _around(place)
     x, y, place, strokes = x[:, *part], y[:, *part], place[part], strokes[part]
-    if any(new):
+    if new[0] != new[1]:
         plain, written = (x, y) if new[0] else (y, x)
-        if all(new) or _unexplained(plain, written, place, strokes) > EXPLAINED_IF_NEW or _is_on_label(plain, strokes):
-            return ""
-        return "text added" if new[0] else "text removed"
+        if _unexplained(plain, written, place, strokes) <= EXPLAINED_IF_NEW and not _is_on_label(plain, strokes):
+            return "text added" if new[0] else "text removed"
     if not any(are_photos):
         return ""
     left, shown = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))], _shown_before(x, y, strokes)
