@@ -16,11 +16,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 Drawer = Callable[[random.Random, int], Image.Image]  # layout, number of the variant
 Copy = Callable[[Image.Image, np.random.Generator], tuple[bytes, str]]
 VARIANTS = 4  # of each template
+UNSEEN = 8  # levels of a channel that nobody sees
 
 
 @cache
@@ -605,12 +607,14 @@ def make_documents(root: Path, count: int, seed: int) -> dict[str, str]:
     """Write at least `count` pictures to `root`, and return the truth: file name -> name of the picture that it shows.
 
     Two files are copies if their names of the picture are equal. Every sixth picture has a copy, re-encoded as JPEG or WebP.
+    A variant whose difference nobody can see, as white on white or outside of the picture, shows the picture before it.
     """
     root.mkdir(parents=True, exist_ok=True)
     truth: dict[str, str] = {}
     template = 0
     while len(truth) < count:
         for name, draw in FAMILIES.items():
+            shown: dict[str, NDArray[np.int64]] = {}
             for v in range(VARIANTS):
                 layout = random.Random(f"{seed} {name} {template}")
                 image, how = draw(layout, v), random.Random(f"{seed} {name} {template} {v}")
@@ -618,13 +622,20 @@ def make_documents(root: Path, count: int, seed: int) -> dict[str, str]:
                 jpeg = image.mode == "RGB" and how.random() < 0.4
                 file = f"{picture}.{'jpg' if jpeg else 'png'}"
                 image.save(root / file, **({"quality": how.randrange(60, 96)} if jpeg else {}))
-                truth[file] = picture
+                pixels = np.asarray(image).astype(np.int64)
+                same = [other for other, seen in shown.items() if name != "flat" and _looks_the_same(seen, pixels)]
+                shown[picture] = pixels
+                truth[file] = truth_of = same[0] if same else picture
                 if how.random() < 1 / 6 and image.mode == "RGB" and name != "flat":
                     copy = f"{picture}-copy.{how.choice(['jpg', 'webp'])}"
                     image.save(root / copy, quality=how.randrange(50, 91))
-                    truth[copy] = picture
+                    truth[copy] = truth_of
         template += 1
     return truth
+
+
+def _looks_the_same(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
+    return a.shape == b.shape and bool(np.abs(a - b).max() <= UNSEEN)
 
 
 def encoded(image: Image.Image, quality: int = 85, kind: str = "JPEG") -> tuple[bytes, str]:

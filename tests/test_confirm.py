@@ -83,6 +83,35 @@ def test_an_edited_copy_is_found_and_its_edit_is_named(note: str) -> None:
     assert (found.kind, found.note) == ("edited", note)
 
 
+@pytest.mark.parametrize("width", [7, 12, 19])
+@pytest.mark.parametrize("colour", ["white", (200, 30, 60)])
+def test_a_border_is_taken_off_in_whole_pixels(width: int, colour: str) -> None:
+    image = photo(3, (200, 260))
+    ImageDraw.Draw(image).rectangle((0, 200, 200, 260), fill=(250, 250, 250))  # a ground like the border
+    ImageDraw.Draw(image).text((20, 220), "a text on it", fill="black", font=ImageFont.load_default(16))
+    found = verdict(image, jpeg(ImageOps.expand(image, width, colour)))
+    assert (found.kind, found.note) == ("edited", "border added")
+
+
+@pytest.mark.parametrize("codec", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("total", ["19.90", "1,204.55"])
+def test_a_codec_is_worse_on_pages_but_another_figure_is_worse_still(codec: str, total: str) -> None:
+    page, other = invoice("2024-117", total), invoice("2024-117", total[:-1] + "8")
+    for quality in (50, 75):
+        buffer = io.BytesIO()
+        page.save(buffer, codec, quality=quality)
+        copy = load_image(buffer.getvalue())
+        assert verdict(page, copy).kind == "re-encoded"
+        assert verdict(other, copy).kind == "almost"
+
+
+def test_a_coloured_text_does_not_make_a_grey_picture_coloured() -> None:
+    image = photo(2).convert("L").convert("RGB")
+    copy = image.copy()
+    ImageDraw.Draw(copy).text((20, 90), "SALE 50 %", fill=(230, 40, 40), font=ImageFont.load_default(22))
+    assert verdict(image, copy).note == "text added"
+
+
 def test_invoices_of_one_template_are_almost_the_same_and_the_place_is_shown() -> None:
     found = verdict(invoice("17", "19.90"), jpeg(invoice("17", "870.00")))
     assert (found.kind, found.note) == ("almost", "differs here")

@@ -139,6 +139,21 @@ def test_pictures_that_are_almost_the_same_stay_and_are_remembered_with_their_re
     assert (found.looks[0, 1].kind, found.looks[0, 1].region) == ("almost", (0.1, 0.2, 0.3, 0.4))
 
 
+def test_what_the_first_leader_could_not_confirm_is_compared_with_the_picture_that_is_kept() -> None:
+    """0 has a border and is the largest, 2 has bars, and 1 is the original of both."""
+    told = Told({(0, 1): Verdict("edited", "border removed"), (1, 0): Verdict("edited", "border added")})
+    told.verdicts |= {(2, 1): Verdict("edited", "border removed"), (1, 2): Verdict("edited", "border added")}
+    found = run([9, 7, 8], told, [(0, 1), (0, 2), (1, 2)])
+    assert groups(found) == {"1": ["0", "2"]}
+
+
+def test_a_candidate_of_a_copy_is_one_of_the_picture_that_is_kept() -> None:
+    told = Told({(0, 1): Verdict("edited", "border removed"), (1, 0): Verdict("edited", "border added")})
+    told.verdicts |= both_ways("edited", (1, 2), note="grey")
+    found = run([9, 8, 7], told, [(0, 1), (0, 2)])  # 1 and 2 are no candidates
+    assert groups(found) == {"1": ["0", "2"]}
+
+
 def test_copies_of_a_picture_that_turns_out_to_be_a_copy_are_compared_with_the_better_one() -> None:
     told = Told(both_ways("re-encoded", (0, 1), (1, 2), (1, 3), (0, 2)))
     grouping = Grouping([Facts(str(n), 1, 1, 9 - n, 1, bytes([n])) for n in range(4)])

@@ -62,6 +62,30 @@ def test_another_colour_of_the_same_brightness_differs() -> None:
     assert not compare(a, b).agrees
 
 
+def dotted(colour: tuple[int, int, int]) -> Image.Image:
+    """A grey page with grain, and one dot in a strong colour on it."""
+    grain = np.random.default_rng(0).normal(0, 6, (160, 240, 1))
+    image = Image.fromarray((np.asarray(page(), np.float32) * 0.8 + 20 + grain).clip(0, 255).astype(np.uint8))
+    ImageDraw.Draw(image).ellipse((181, 61, 187, 67), fill=colour)
+    return image
+
+
+@pytest.mark.parametrize("colour", [(220, 30, 40), (30, 60, 220), (240, 200, 0)])
+def test_a_codec_may_drop_what_a_small_dot_has_of_colour_but_the_dot_is_not_to_change(
+    colour: tuple[int, int, int],
+) -> None:
+    for quality in (75, 85):
+        assert compare(dotted(colour), jpeg(dotted(colour), quality)).agrees
+    other = tuple(255 - level for level in colour)
+    assert not compare(dotted(colour), jpeg(dotted(other), 85)).agrees  # type: ignore[arg-type]
+
+
+def test_without_a_codec_a_faint_colour_is_a_difference() -> None:
+    a, b = page(), page()
+    ImageDraw.Draw(b).ellipse((180, 60, 200, 80), fill=(255, 252, 225))
+    assert not compare(a, b).agrees
+
+
 def test_a_sharper_copy_is_made_equal_before_the_comparison() -> None:
     soft = page().resize((120, 80), Image.Resampling.BILINEAR)
     sharp = page().resize((120, 80), Image.Resampling.LANCZOS)
@@ -75,6 +99,23 @@ def test_two_exposures_share_no_grain_and_a_copy_does() -> None:
     assert differences(first.astype(np.float32), second.astype(np.float32)).grain < 0.2
     copy = jpeg(Image.fromarray(first.transpose(1, 2, 0).astype(np.uint8)), 70)
     assert differences(first.astype(np.float32), planes(copy)).grain > 0.5
+
+
+def shot(seed: int, scene: int) -> Image.Image:
+    """A smooth view with the noise of one exposure."""
+    down, across = np.mgrid[0:200, 0:300]
+    view = 120 + 40 * np.sin(across / 60 + scene) + 30 * np.cos(down / 45 + 2 * scene)
+    noise = np.random.default_rng([seed, scene]).normal(0, 6, (200, 300, 3))
+    return Image.fromarray((view[..., None] + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("scene", range(3))
+@pytest.mark.parametrize("quality", [60, 75, 90])
+def test_two_exposures_are_no_copies_although_a_codec_has_removed_the_finest_noise(scene: int, quality: int) -> None:
+    first, second = shot(1, scene), shot(2, scene)
+    for other in (first, jpeg(first, 80)):
+        assert not compare(other, jpeg(second, quality)).is_one_exposure
+        assert compare(other, jpeg(other, quality)).is_one_exposure
 
 
 def test_a_difference_is_the_same_from_both_sides() -> None:

@@ -52,6 +52,61 @@ def test_another_text_is_not_a_text_added(texts: tuple[str, str]) -> None:
     assert note(first, second) == ""
 
 
+def drawing(ink: str) -> Image.Image:
+    """Lines and a little text on white."""
+    image = Image.new("RGB", (240, 160), "white")
+    draw = ImageDraw.Draw(image)
+    for k in range(9):
+        draw.ellipse((20 + 22 * k, 20 + 5 * k, 50 + 22 * k, 60 + 6 * k), outline=ink, width=2)
+    draw.text((12, 140), "one two three", fill=ink, font=ImageFont.load_default(13))
+    return image
+
+
+@pytest.mark.parametrize(("ink", "colour"), [("black", (220, 30, 30)), ("navy", (255, 180, 0)), ("red", (0, 90, 200))])
+def test_a_text_in_a_new_ink_is_seen_on_a_drawing_too(ink: str, colour: tuple[int, int, int]) -> None:
+    plain = drawing(ink)
+    copy = written(plain, "SALE 50 %", colour)
+    assert not is_photo(planes(plain))
+    assert note(plain, copy) == "text added"
+    assert note(copy, plain) == "text removed"
+
+
+@pytest.mark.parametrize(("ink", "colour"), [("black", (0, 0, 0)), ("navy", (0, 0, 128)), ("red", (240, 10, 10))])
+def test_a_further_line_in_the_ink_of_a_drawing_changes_what_it_says(ink: str, colour: tuple[int, int, int]) -> None:
+    assert note(drawing(ink), written(drawing(ink), "one more line", colour)) == ""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("7 pieces", "9 pieces"), ("open today", "closed"), ("SALE 20 %", "SALE")]
+)
+def test_other_words_in_a_colour_of_their_own_are_not_a_text_added(first: str, second: str) -> None:
+    for colour in ((220, 30, 30), (0, 120, 60)):
+        images = [written(drawing("black"), text, colour) for text in (first, second)]
+        assert note(*images) == note(*images[::-1]) == ""
+
+
+def test_a_text_on_a_shaded_floor_is_not_on_a_label() -> None:
+    down, across = np.mgrid[0:160, 0:240]
+    shade = 190 + 20 * np.sin(across / 40) + 12 * np.cos(down / 25)
+    floor = np.repeat(shade[..., None], 3, axis=2)
+    floor[:, ::60] = floor[::80] = 90
+    plain = Image.fromarray(floor.astype(np.uint8))
+    assert note(plain, written(plain, "SALE 50 %", (180, 40, 40))) == "text added"
+
+
+@pytest.mark.parametrize("step", [14, 22])
+def test_a_thing_that_moves_behind_branches_is_not_a_text(step: int) -> None:
+    images = []
+    for place in (90, 90 + step):
+        image = photo(6)
+        draw = ImageDraw.Draw(image)
+        draw.ellipse((place, 72, place + 26, 90), fill=(70, 100, 140))
+        for k in range(14):
+            draw.line((70 + 7 * k, 60, 74 + 7 * k, 100), fill=(40, 40, 30), width=1)
+        images.append(image)
+    assert note(*images) == ""
+
+
 def test_an_object_is_not_a_text() -> None:
     plain, other = photo(2), photo(2)
     ImageDraw.Draw(other).ellipse((60, 50, 110, 90), fill=(250, 250, 250))

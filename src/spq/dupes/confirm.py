@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spq.dupes.canvas import Canvas, canvases, laid_together, luminance
-from spq.dupes.differences import MIN_GRAIN, Differences, differences
+from spq.dupes.differences import Differences, differences
 from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
 from spq.dupes.lettering import is_photo, lettering
 from spq.dupes.overlay import (
@@ -32,6 +32,8 @@ SMALL = (
 )
 TONED = 0.96  # correlation that a slight change of colour leaves
 MOST_EDITS = 2  # that are believed together; with each more, something fits by chance
+ONE_SCALE = 0.02  # change of scale that may be an error of the fit
+LEAST_OF_DRAWN = 0.65  # limit in drawings and pages: a codec's errors are large there, and changed figures larger still
 LIKE = 0.97  # correlation of the same small picture
 FLAT = 4.0  # contrast of a picture without content, in grey levels
 
@@ -112,7 +114,7 @@ def _same_aspect(a: Canvas, b: Canvas, turn: int) -> bool:
 
 
 def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Overlay:
-    """The overlay as it was fitted, or with edges moved onto frames that are near, or at whole pixels: what fits best."""
+    """The overlay as it was fitted, or with edges moved onto frames that are near, or in whole pixels: what fits best."""
     first, second = list(overlay.first), list(overlay.second)
     frames = _whole(a), _whole(b)
     for edge in range(4):
@@ -124,7 +126,23 @@ def _snapped(overlay: Overlay, a: Canvas, b: Canvas) -> Overlay:
             first[edge], second[edge] = frames[0][edge], frames[1][edge]
     rounded = [[float(round(edge)) for edge in box] for box in (first, second)]
     tries = [Overlay(overlay.turn, tuple(p), tuple(q)) for p, q in ((first, second), rounded)]  # type: ignore[arg-type]
-    return min((*tries, overlay), key=lambda way: _misfit(a, b, way))
+    return min((*tries, *_unscaled(overlay, frames), overlay), key=lambda way: _misfit(a, b, way))
+
+
+def _unscaled(overlay: Overlay, frames: tuple[Box, Box]) -> list[Overlay]:
+    """Overlays of all that pictures of one scale share, moved by whole pixels as the edges of a fitted one say."""
+    (left, top, right, bottom), (x0, y0, x1, y1) = overlay.first, overlay.second
+    if max(abs((x1 - x0) / (right - left) - 1), abs((y1 - y0) / (bottom - top) - 1)) > ONE_SCALE:
+        return []
+    moves = {(round(x), round(y)) for x in (x0 - left, x1 - right) for y in (y0 - top, y1 - bottom)}
+    found = []
+    for across, down in sorted(moves):
+        move = across, down, across, down
+        first = [max(frames[0][k], frames[1][k] - move[k]) for k in (0, 1)]
+        first += [min(frames[0][k], frames[1][k] - move[k]) for k in (2, 3)]
+        second = [edge + step for edge, step in zip(first, move, strict=True)]
+        found.append(Overlay(overlay.turn, tuple(first), tuple(second)))  # type: ignore[arg-type]
+    return found
 
 
 def _misfit(a: Canvas, b: Canvas, overlay: Overlay) -> float:
@@ -154,7 +172,9 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
         return NO_COPY, 1.0
     found, tone = (differences(x, y, inner), []) if is_small else _compared(x, y, inner)
     notes += tone
-    if found.evidence < EVIDENCE or found.grain < MIN_GRAIN:
+    if not is_small and not found.agrees and not is_photo(x) and not is_photo(y):
+        found = replace(found, limit=max(found.limit, LEAST_OF_DRAWN))
+    if found.evidence < EVIDENCE or not found.is_one_exposure:
         return NO_COPY, 1.0
     if len(notes) > MOST_EDITS:
         return NO_COPY, 1.0
@@ -179,18 +199,21 @@ def _inner(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[bool, bool, bool, bo
 def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tuple[Differences, list[str]]:
     """Differences as they are, or of grey versions, or after a slight change of colour; and the name of the change."""
     plain = differences(x, y, inner)
-    if plain.agrees or plain.grain < MIN_GRAIN:
+    if plain.agrees or not plain.is_one_exposure:
         return plain, []
     greys = is_grey(x), is_grey(y)
     notes: list[str] = []
     if greys[0] != greys[1] and colours(y if greys[0] else x) >= MIN_COLOURS:
         notes = ["coloured" if greys[0] else "grey"]
         ways = [(grey, y) for grey in grey_versions(x)] if greys[1] else [(x, grey) for grey in grey_versions(y)]
-        x, y = min(ways, key=lambda way: float(np.minimum(np.abs(way[0][0] - way[1][0]), 40).mean()))
-        found = differences(x, y, inner)
+        p, q = min(ways, key=lambda way: float(np.minimum(np.abs(way[0][0] - way[1][0]), 40).mean()))
+        found = differences(p, q, inner)
         if found.agrees:
             return found, notes
-        plain = found if found.share < plain.share else plain
+        if found.share < 0.5 * plain.share:  # else the colour is in one place, as that of a text
+            plain, x, y = found, p, q
+        else:
+            notes = []
     if _correlation(luminance(x), luminance(y)) < TONED or not _is_all_over(x, y):
         return plain, notes
     if min(colours(x), colours(y)) < MIN_COLOURS:

@@ -47,9 +47,23 @@ class Copies:
         self._copies: dict[int, dict[int, Tie]] = {}  # kept row -> its confirmed copies
         self._is_kept = np.array([self.grouping.is_kept(row) for row in range(len(self.grouping.facts))], bool)
         self.kept = np.arange(len(self._is_kept))  # row -> the row that is kept instead of it, so far
+        self._pairs: Pairs = np.empty((0, 2), np.int64)  # all candidates so far
+        self._judged: set[Pair] = set()
 
     def join(self, pairs: Pairs) -> None:
-        """Judge candidates, pairs (P, 2) of rows. It can be called again with further ones; copies are not judged again."""
+        """Judge candidates, pairs (P, 2) of rows. It can be called again with further ones; copies are not judged again.
+
+        The picture that is kept may be another one than those that led the comparisons: then what was near to its copies is
+        compared with it too, until nothing is left.
+        """
+        self._pairs = np.unique(np.concatenate([self._pairs, pairs]), axis=0)
+        while len(pairs):
+            self._join(pairs)
+            moved = np.unique(np.sort(self.kept[self._pairs], axis=1), axis=0)
+            rows = [pair for pair in map(tuple, moved.tolist()) if pair[0] != pair[1] and pair not in self._judged]
+            pairs = np.array(rows, np.int64).reshape(-1, 2)
+
+    def _join(self, pairs: Pairs) -> None:
         near: dict[int, set[int]] = defaultdict(set)
         for a, b in pairs.tolist():
             near[a].add(b)
@@ -154,6 +168,7 @@ class Copies:
 
     def _ties(self, pairs: list[Pair]) -> list[Tie]:
         """What the second of each pair is to the first. Two shots of a burst are no copies, however alike they are."""
+        self._judged.update((min(pair), max(pair)) for pair in pairs)
         return [self._tie(*pair, verdict) for pair, verdict in zip(pairs, self.matching.judge(pairs), strict=True)]
 
     def _tie(self, first: int, second: int, verdict: Verdict) -> Tie:

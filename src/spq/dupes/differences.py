@@ -27,10 +27,16 @@ MEAN_FLOOR, MEAN_SHARE = 4.5, 0.25  # of the mean of 16 x 16 pixels, which codec
 # The limit is 3.5 times the ratio of the upper quarter, but not more than a poor codec leaves. Where there is hardly any error,
 # 2.45 times what all but 2 of 100 windows keep to is let pass: most copies of photos stay below, most changed figures do not.
 TYPICAL, STANDS_OUT, MOST_LIMIT = 0.75, 3.5, 1.0
-HIGH, ABOVE_HIGH, LEAST_LIMIT, LEAST_OF_CODECS = 0.98, 2.45, 0.16, 0.45
-BORDER_CONTRAST = 90.0
+HIGH, ABOVE_HIGH, LEAST_LIMIT, LEAST_OF_CODECS = 0.98, 2.45, 0.18, 0.45
+# Codecs keep few details of colours, also where they keep those of luminance. So an error of a colour counts if it is this many
+# times what all but 2 of 100 windows keep to, or more than a usual codec leaves.
+COLOURS_ABOVE, MOST_OF_COLOURS = 4.0, 0.5
+BORDER_CONTRAST = 150.0
 MIN_GRAIN, LEAST_GRAIN = 0.35, 1.2  # correlation; grey levels of a sensor's noise
 QUIET, QUIET_SHARE = 10.0, 0.03  # contrast of windows that show noise, and the least share of them
+MIN_NOISE = 0.22  # correlation of noise that a codec leaves; JPEG at quality 30 makes noise of its own
+LEAST_NOISE, QUIET_NOISE = 0.45, 5.0  # grey levels of noise at half the size; contrast of windows that show it
+QUIETEST, FEWEST_QUIET = 0.15, 30  # share of these windows that is used; windows that are needed
 INFORMATIVE = 6.0  # contrast of a window that shows something
 _KERNEL = [(0, 1), (1, 1), (0, 2), (1, 2), (2, 2)]  # a symmetric 5 x 5 kernel has these values beside its centre
 SAMPLE = 50_000  # pixels that it is fitted on
@@ -43,7 +49,8 @@ class Differences:
     Attributes:
         ratio: (h, w). informative: (h, w), whether the window has contrast in either picture. limit: of a copy's ratio.
         size: (width, height) of the compared pictures. grain: how much of the finest detail they share, where both have some;
-            1 for copies, near 0 for two exposures of one view, each with the noise of its own.
+            1 for copies, near 0 for two exposures of one view, each with the noise of its own. noise: the same for coarser
+            noise, which codecs leave.
     """
 
     ratio: Floats
@@ -51,15 +58,21 @@ class Differences:
     limit: float
     size: tuple[int, int]
     grain: float = 1.0
+    noise: float = 1.0
 
     @property
     def worst(self) -> float:
         return float(self.ratio.max())
 
     @property
+    def is_one_exposure(self) -> bool:
+        """Whether the noise of both pictures, if they have any, is the same."""
+        return self.grain >= MIN_GRAIN and self.noise >= MIN_NOISE
+
+    @property
     def agrees(self) -> bool:
         """Whether no part differs."""
-        return self.worst <= self.limit and self.grain >= MIN_GRAIN
+        return self.worst <= self.limit and self.is_one_exposure
 
     @property
     def differs(self) -> NDArray[np.bool_]:
@@ -106,7 +119,8 @@ def differences(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool] = (Fa
     if found.worst > LEAST_LIMIT:
         found = _rated([_same_filter(*pair) for pair in pairs], colour, inner)
     grain = min(_shared_grain(a, b, *pair) for a, b, pair in zip(*greys, pairs, strict=True))
-    return replace(found, grain=grain, size=(x.shape[2], x.shape[1]))
+    noise = min(_shared_noise(*pair) for pair in pairs)
+    return replace(found, grain=grain, noise=noise, size=(x.shape[2], x.shape[1]))
 
 
 Rated = list[tuple[Floats, Floats]]  # ratio and contrast of each window
@@ -130,12 +144,15 @@ def _rated(pairs: list[tuple[Floats, Floats]], colours: Rated, inner: tuple[bool
         rated.append((error / (FLOOR + SHARE * allowed), contrast))
         rated.append((_mean_shifts(a - b, error.shape) / (MEAN_FLOOR + MEAN_SHARE * allowed), contrast))
     height, width = (min(ratio.shape[axis] for ratio, _ in rated) for axis in (0, 1))
-    ratio = np.max([ratio[:height, :width] for ratio, _ in rated], axis=0)
+    ratios = np.stack([ratio[:height, :width] for ratio, _ in rated])
+    ratio = ratios.max(0)
     informative = np.max([contrast[:height, :width] for _, contrast in rated], axis=0) > INFORMATIVE
     typical, high = np.quantile(ratio[informative], (TYPICAL, HIGH)).tolist() if informative.any() else (0.0, 0.0)
     least = float(np.clip(ABOVE_HIGH * high, LEAST_LIMIT, LEAST_OF_CODECS))
     limit = float(np.clip(STANDS_OUT * typical, least, MOST_LIMIT))
-    return Differences(ratio, informative, limit, (width, height))
+    of_colours = ratios[: len(colours)]
+    of_colours[of_colours < min(MOST_OF_COLOURS, COLOURS_ABOVE * high)] = 0
+    return Differences(ratios.max(0), informative, limit, (width, height))
 
 
 def _beside_edges(contrast: Floats, inner: tuple[bool, ...]) -> Floats:
@@ -162,6 +179,24 @@ def _shared_grain(x: Floats, y: Floats, smooth_x: Floats, smooth_y: Floats) -> f
     if quiet.sum() < QUIET_SHARE * quiet.size:
         return 1.0
     return float(np.median(_box_means(fine[0] * fine[1], WINDOW, WINDOW)[quiet] / least[quiet]))
+
+
+def _shared_noise(smooth_x: Floats, smooth_y: Floats) -> float:
+    """The part that two pictures (h, w) share of the noise that a codec leaves, in the quietest places; 1 without noise."""
+    halves = _half(smooth_x), _half(smooth_y)
+    if min(halves[0].shape) < 2 * WINDOW:
+        return 1.0
+    coarse = [_smooth(_smooth(values)) for values in halves]
+    noise = [values - rough for values, rough in zip(halves, coarse, strict=True)]
+    squares = [_box_means(np.square(values), WINDOW, STRIDE) for values in noise]
+    least, most = np.minimum(*squares), np.maximum(*squares)
+    contrast = np.maximum(*(_contrast(rough, WINDOW, STRIDE)[: least.shape[0], : least.shape[1]] for rough in coarse))
+    quiet = (least > LEAST_NOISE**2) & (contrast < QUIET_NOISE)
+    count = int(quiet.sum())
+    if count < FEWEST_QUIET:
+        return 1.0
+    quietest = quiet & (most <= np.quantile(most[quiet], max(QUIETEST, 0.5 * FEWEST_QUIET / count)))
+    return float(_box_means(noise[0] * noise[1], WINDOW, STRIDE)[quietest].sum() / least[quietest].sum())
 
 
 def _window_errors(x: Floats, y: Floats, window: int, stride: int) -> tuple[Floats, Floats]:

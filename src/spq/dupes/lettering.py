@@ -16,17 +16,21 @@ CHANGED = 14.0  # grey levels, of a pixel that belongs to a stroke
 MOST_AREA = 0.3  # of the picture, of all strokes
 LEAST_FILL = 0.12  # of the box around all strokes
 STROKES = 4  # gaps between letters
-LEAST_LENGTH = 6  # length of a text, in widths of its strokes
-EXPLAINED = 0.35  # share of the change that one colour may leave
+LEAST_LENGTH = 15  # length of a text, in widths of its strokes
+EXPLAINED, EXPLAINED_IF_NEW = 0.38, 0.45  # share of the change that one colour may leave; that a new one may leave
+NEW_INK, FEW = 48.0, 0.28  # grey levels; area of a new ink in the picture without the text, as a share of the text's
 LEAST_SHARE, MOST_THICKNESS = 0.12, 0.06  # length of a text and thickness of its strokes, of the picture's longer side
 PRESENT, MOST_PRESENT = 0.4, 0.65  # share of a text's strokes that the picture without it may seem to have
-FLAT = 0.93  # share of one colour in the ground of a label
+FLAT = 0.93  # share of a label's ground that has one colour
+SHADED, GOES_ON = 40.0, 0.75  # grey levels of the shading of a wall; share of it beside a text that is on it
+ONE_INK = 30.0  # grey levels by which half of the strongest pixels of a text differ from its ink
 SAME_INK, OTHER_STROKES = 24.0, 0.05  # grey levels; area of strokes on a text's line, of the text
 CLEAR_LINE = 3.0  # how much more of them there is on the line than above and below
 SMALLEST_PHOTO = 48  # pixels of a side
 MANY_SHADES, SOME_SHADES, LEAST_SHADES, MUCH_REST, MAIN_COLOURS = 70, 36, 12, 0.055, 6
 SOFT, EMPTY = (2.0, 25.0), 1.5  # contrast of a block in grey levels
 SOFT_SHARE, FEW_EMPTY = 0.42, 0.3
+MIXED_SHADES, MIXED_SOFT, MIXED_EMPTY = 40, 0.25, 0.52  # of an object on a white ground
 
 
 def is_photo(planes: Floats) -> bool:
@@ -36,7 +40,8 @@ def is_photo(planes: Floats) -> bool:
     shades, rest = colour_spread(planes)
     soft, empty = block_shares(planes)
     is_soft = soft >= SOFT_SHARE and (shades >= SOME_SHADES or empty <= FEW_EMPTY) and shades >= LEAST_SHADES
-    return shades >= MANY_SHADES or rest >= MUCH_REST or is_soft
+    is_mixed = shades >= MIXED_SHADES and soft >= MIXED_SOFT and empty <= MIXED_EMPTY
+    return shades >= MANY_SHADES or rest >= MUCH_REST or is_soft or is_mixed
 
 
 def colour_spread(planes: Floats) -> tuple[int, float]:
@@ -74,11 +79,18 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
         place[row * STRIDE : row * STRIDE + WINDOW, column * STRIDE : column * STRIDE + WINDOW] = True
     change = np.abs(y - x).max(0) * place
     strokes = change > max(CHANGED, 0.3 * float(np.quantile(change[place], 0.95)))
-    are_photos = is_photo(x), is_photo(y)
-    if not any(are_photos) or not _are_letters(strokes):
+    if not _are_letters(strokes):
         return ""
+    new = [_has_new_ink(p, q, strokes) for p, q in ((x, y), (y, x))]
+    are_photos = is_photo(x), is_photo(y)
     part = _around(place)
     x, y, place, strokes = x[:, *part], y[:, *part], place[part], strokes[part]
+    if new[0] != new[1]:
+        plain, written = (x, y) if new[0] else (y, x)
+        if _unexplained(plain, written, place, strokes) <= EXPLAINED_IF_NEW and not _is_on_label(plain, strokes):
+            return "text added" if new[0] else "text removed"
+    if not any(are_photos):
+        return ""
     left, shown = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))], _shown_before(x, y, strokes)
     fits, is_added = [share <= EXPLAINED for share in left], shown < 0.5
     if not all(fits):  # one way at most
@@ -105,16 +117,27 @@ def _shown_before(x: Floats, y: Floats, strokes: NDArray[np.bool_]) -> float:
     return -float((change * detail)[:, strokes].sum() / np.square(change)[:, strokes].sum())
 
 
+def _has_new_ink(plain: Floats, written: Floats, strokes: NDArray[np.bool_]) -> bool:
+    """Whether the strokes have one colour that the whole picture without them does not have. No other text was there then."""
+    change = np.abs(written - plain).max(0)
+    core = written[:, strokes & (change >= np.quantile(change[strokes], 0.5))]
+    ink = np.median(core, axis=1)
+    if float(np.median(np.abs(core - ink[:, None]).max(0))) > ONE_INK:
+        return False
+    before, after = (int((np.abs(planes - ink[:, None, None]).max(0) < NEW_INK).sum()) for planes in (plain, written))
+    return before < FEW * min(after, int(strokes.sum()))
+
+
 def _has_such_strokes(plain: Floats, written: Floats, strokes: NDArray[np.bool_]) -> bool:
     """Whether the picture without the text has strokes of its ink beside the place, or a label made for a text there."""
-    if np.ptp(np.flatnonzero(strokes.any(1))) > np.ptp(np.flatnonzero(strokes.any(0))):  # a text from top to bottom
+    if _is_on_label(plain, strokes):
+        return True
+    if _runs_down(strokes):
         plain, written, strokes = plain.swapaxes(1, 2), written.swapaxes(1, 2), strokes.T
     rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
     height, rows = int(np.ptp(rows)) + 1, np.arange(rows[0], rows[-1] + 1)
     rest = slice(max(0, rows[0] - 2 * height), rows[-1] + 2 * height + 1)
     wide = rest, slice(max(0, columns[0] - 4 * height), columns[-1] + 4 * height + 1)
-    if _is_label(plain, rows, columns):
-        return True
     thin = _thin_ink(plain[:, *wide], written[:, *wide], strokes[wide])
     top = int(rows[0]) - rest.start
     line, near = thin[top : top + height], max(2, height // 3)
@@ -140,9 +163,17 @@ def _thin_ink(before: Floats, after: Floats, strokes: NDArray[np.bool_]) -> NDAr
     return thin
 
 
-def _is_label(plain: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> bool:
+def _runs_down(strokes: NDArray[np.bool_]) -> bool:
+    """Whether a text runs from top to bottom."""
+    return bool(np.ptp(np.flatnonzero(strokes.any(1))) > np.ptp(np.flatnonzero(strokes.any(0))))
+
+
+def _is_on_label(plain: Floats, strokes: NDArray[np.bool_]) -> bool:
     """Whether a ground of one colour around the box of a text ends near it at three sides, as that of a plate or a tag does."""
-    height = len(rows)
+    if _runs_down(strokes):
+        plain, strokes = plain.swapaxes(1, 2), strokes.T
+    rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
+    height = int(np.ptp(rows)) + 1
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     inside = plain[:, max(0, top - 2) : bottom + 2, max(0, left - 2) : right + 2]
     colour = np.median(inside, axis=(1, 2), keepdims=True)
@@ -150,12 +181,13 @@ def _is_label(plain: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp]) 
         plain[:, max(0, top - 2 * height) : top, left:right], plain[:, bottom : bottom + 2 * height, left:right],
         plain[:, top:bottom, max(0, left - 4 * height) : left], plain[:, top:bottom, right : right + 4 * height],
     )  # fmt: skip
-    return _is_flat(inside, colour) and sum(_is_flat(strip, colour) for strip in strips if strip.size) <= 1
+    goes_on = [_share_of(colour, strip, SHADED) > GOES_ON for strip in strips if strip.size]
+    return _share_of(colour, inside, CHANGED) > FLAT and sum(goes_on) <= 1
 
 
-def _is_flat(planes: Floats, colour: Floats) -> bool:
-    """Whether (3, h, w) has hardly more than one colour."""
-    return bool((np.abs(planes - colour).max(0) < CHANGED).mean() > FLAT)
+def _share_of(colour: Floats, planes: Floats, levels: float) -> float:
+    """Share of the pixels of (3, h, w) that are within some grey levels of a colour."""
+    return float((np.abs(planes - colour).max(0) < levels).mean())
 
 
 def _blurred(planes: NDArray[Any], side: int) -> Floats:
