@@ -79,6 +79,16 @@ def test_the_edited_one_of_two_is_not_kept_although_it_is_larger() -> None:
     assert (group.keep.path, group.why, group.others[0].note) == ("1", "not edited", "border added")
 
 
+@pytest.mark.parametrize("sizes", [[9, 8], [8, 9]])
+def test_the_data_of_a_camera_decide_if_a_picture_only_shows_less_than_its_copy(sizes: list[int]) -> None:
+    told = Told({(0, 1): Verdict("edited", "less cropped"), (1, 0): Verdict("edited", "cropped")})
+    (group,) = run(sizes, told, [(0, 1)], {0: Shot("Camera")}).grouping.groups
+    assert (group.keep.path, group.others[0].note, group.others[0].keep) == ("0", "less cropped", "look")
+    for shots in ({}, {0: Shot("Camera"), 1: Shot("Camera")}, {1: Shot("Camera")}):
+        (group,) = run(sizes, told, [(0, 1)], shots).grouping.groups
+        assert (group.keep.path, group.others[0].note, group.others[0].keep) == ("1", "cropped", "no")
+
+
 def test_the_picture_with_the_data_of_a_camera_is_kept_and_compared_with_the_others_again() -> None:
     told = Told(both_ways("re-encoded", (0, 1), (0, 2), (1, 2)))
     found = run([9, 8, 7], told, [(0, 1), (0, 2)], {2: Shot("Camera")})

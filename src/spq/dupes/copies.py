@@ -146,8 +146,9 @@ class Copies:
         ties = self._copies.pop(leader, {}) | ties | self._confirmed(leader, before)
         for row, tie in ties.items():
             if (is_later := _is_later(tie.note)) is not None:
-                edited = row if is_later else leader
-                seen[edited] = replace(seen[edited], is_edited=True)
+                edited, other = (row, leader) if is_later else (leader, row)
+                if not _may_be_first(tie.note, seen[edited], seen[other]):
+                    seen[edited] = replace(seen[edited], is_edited=True)
         for row in _turned_otherwise(leader, ties):
             seen[row] = replace(seen[row], is_edited=True)
         rest = sorted({leader, *ties, *before}, key=self.grouping.order)
@@ -226,6 +227,15 @@ def _is_later(note: str) -> bool | None:
     """
     words = set(note.split(", "))
     return True if words & LATER else False if words & EARLIER else None
+
+
+def _may_be_first(note: str, smaller: Seen, larger: Seen) -> bool:
+    """Whether a picture that shows less may still be the original: it alone has the data of a camera, and nothing else was done.
+
+    The rest of the larger one may be a frame or a blurred ground.
+    """
+    edits = set(note.split(", ")) & (LATER | EARLIER)
+    return edits <= {"cropped", "less cropped"} and smaller.has_camera and not larger.has_camera
 
 
 def _noted(tie: Tie, seen: Seen) -> Tie:
