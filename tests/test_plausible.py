@@ -29,7 +29,7 @@ EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 def _written_on(image: Image.Image) -> Image.Image:
     copy = image.copy()
-    ImageDraw.Draw(copy).text((20, 60), "Best wishes", fill="white", font=ImageFont.load_default(16))
+    ImageDraw.Draw(copy).text((20, 60), "Best wishes", fill="white", font=ImageFont.load_default(30))
     return copy
 
 

@@ -22,6 +22,7 @@ COARSE, MIDDLE, FINE = 16, 32, 64  # pixels of the squares that are compared
 FINEST = 160
 HOPELESS = {COARSE: 0.3, MIDDLE: 0.7, FINE: 0.7}  # correlation below which a start is dropped
 CLEARLY = 15  # grey levels by which squares of 32 pixels differ that are no copies
+FEW = 0.1  # share of pixels that a text, a sticker or a change in one place covers
 AS_GOOD = 0.05  # less than the best correlation: a second start
 ENTRANTS = {COARSE: 5, MIDDLE: 2}  # starts that are kept for the next level
 CROPS = (0.82, 0.9, 1 / 0.9, 1 / 0.82)  # scales of the starts
@@ -215,22 +216,27 @@ def aligned(x: Floats, y: Floats, fit: Floats, steps: int) -> Floats:
 def scores_aligned(x: Floats, y: Floats, fits: Floats, steps: int) -> tuple[Floats, Floats, Floats]:
     """Align pairs (P, S, S) from `fits` (P, 6). Return the fits, correlations, and shares of pixels that differ clearly.
 
-    Pixels of a copy differ by a codec's error, except where something was added.
+    Pixels of a copy differ by a codec's error, except where something was added. If these pixels are few, they do not count.
     """
     moves = aligned(x, y, fits, steps)
-    before, after = _scores(x, y, fits), _scores(x, y, moves)
+    before, after = (_correlations(x, *_laid(y, each)) for each in (fits, moves))
     fits = np.where((after >= before)[:, None], moves, fits)  # a few bright points can lead an alignment astray
     moved, inside = _laid(y, fits)
-    left = np.abs(x - fits[:, 4, None, None] * moved - fits[:, 5, None, None])
-    shares = ((left > CLEARLY) & inside).sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1)
-    return fits, np.maximum(before, after), shares.astype(np.float32)
+    differ = (np.abs(x - fits[:, 4, None, None] * moved - fits[:, 5, None, None]) > CLEARLY) & inside
+    shares = differ.sum((1, 2)) / np.maximum(inside.sum((1, 2)), 1)
+    rest = _correlations(x, moved, inside & (~differ | (shares > FEW)[:, None, None]))
+    return fits, np.maximum.reduce([before, after, rest]), shares.astype(np.float32)
 
 
 def _scores(x: Floats, y: Floats, fit: Floats) -> Floats:
     """Correlations (P,) after the overlay."""
-    laid, inside = _laid(y, fit)
+    return _correlations(x, *_laid(y, fit))
+
+
+def _correlations(x: Floats, y: Floats, inside: NDArray[np.bool_]) -> Floats:
+    """Correlations (P,) of pixels (P, S, S) inside; -1 where they are too few."""
     count = inside.sum((1, 2)) + 1e-6
-    a, b = ((v - (v * inside).sum((1, 2), keepdims=True) / count[:, None, None]) * inside for v in (x, laid))
+    a, b = ((v - (v * inside).sum((1, 2), keepdims=True) / count[:, None, None]) * inside for v in (x, y))
     least = LEAST_SPREAD * count
     spread = np.maximum(np.square(a).sum((1, 2)), least) * np.maximum(np.square(b).sum((1, 2)), least)
     scores: Floats = np.where(count >= 0.3 * inside[0].size, (a * b).sum((1, 2)) / np.sqrt(spread), -1)
