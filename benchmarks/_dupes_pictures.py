@@ -271,7 +271,8 @@ def photo(r: random.Random) -> Image.Image:
 
 @cache
 def photo_files() -> list[Path]:
-    return sorted(Path(os.environ.get("SPQ_DATA", "."), "objects").glob("gallery/*/*.jpg"))
+    """Every tenth photo: documents are drawn on these, and no collection has them beside its documents."""
+    return sorted(Path(os.environ.get("SPQ_DATA", "."), "objects").glob("gallery/*/*.jpg"))[::10]
 
 
 def burst(r: random.Random, v: int) -> Image.Image:

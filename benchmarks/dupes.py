@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from _dupes_pictures import COPIES, make_documents
+from _dupes_pictures import COPIES, make_documents, photo_files
 
 KINDS = ("bytes", "q60", "half", "grey", "text", "border", "bars", "turned 90", "mirrored", "crop 10 %")
 KNOWN = [  # photos that are the same picture, checked by eye
@@ -92,6 +92,8 @@ def make_collection(images: Path, root: Path, count: int, seed: int) -> dict[str
     shutil.rmtree(root, ignore_errors=True)
     truth = {f"documents/{name}": picture for name, picture in make_documents(root / "documents", count, seed).items()}
     files = sorted(path for name in ("clothing", "objects") for path in (images / name).rglob("*.jpg"))
+    drawn_on = {path.parts[-2:] for path in photo_files()}  # class and name
+    files = [path for path in files if path.parts[-2:] not in drawn_on]
     rng = np.random.default_rng(seed)
     for folder in ("photos", *KINDS):
         (root / folder).mkdir()
