@@ -4,7 +4,8 @@
 
 Pictures: those of CIFAR-10 (60,000), as thumbs; beyond these, the means of two of them, which are no copies of either. Every
 tenth picture is followed by a copy: brighter, mirrored, or with a border. Exponent: of the growth in CPU time from one size to
-the next; 1 is linear, 2 is the square. At full size, only pairs that are plausible are compared: their number is given.
+the next; 1 is linear, 2 is the square. At full size, only pairs that are plausible are compared: their number is given. Of more
+than 200,000 candidates, an even sample is judged by thumb, and time and number are scaled.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from spq.data.open import open_images
 from spq.dupes.candidates import candidate_pairs
 from spq.dupes.plausible import plausible
 from spq.dupes.signatures import grey_thumb
+
+SAMPLE = 200_000  # candidates
 
 
 def main() -> None:
@@ -75,22 +78,22 @@ def _copy(image: Image.Image, number: int) -> Image.Image:
 
 
 def measured(thumbs: NDArray[np.uint8], copies: NDArray[np.int64]) -> dict[str, Any]:
-    start, cpu = time.perf_counter(), time.process_time()
-    found = candidate_pairs(thumbs)
-    between = time.process_time()
-    likely = found.pairs[plausible(thumbs, found.pairs)]
-    end = time.process_time()
-    keys = set((likely[:, 0] * len(thumbs) + likely[:, 1]).tolist())
-    recall = np.mean([a * len(thumbs) + b in keys for a, b in copies.tolist()])
+    N, cpu = len(thumbs), time.process_time()
+    pairs = candidate_pairs(thumbs).pairs
+    of_candidates = time.process_time() - cpu
+    some = pairs[:: len(pairs) // SAMPLE + 1]
+    cpu = time.process_time()
+    share = float(plausible(thumbs, some).mean())
+    of_plausible = (time.process_time() - cpu) * len(pairs) / len(some)
+    are_candidates = np.isin(copies[:, 0] * N + copies[:, 1], pairs[:, 0] * N + pairs[:, 1])
     return {
-        "pictures": len(thumbs),
-        "seconds": round(time.perf_counter() - start, 1),
-        "cpu_seconds": round(end - cpu, 1),
-        "of_candidates": round(between - cpu, 1),
-        "candidates": len(found.pairs),
-        "plausible": len(likely),
+        "pictures": N,
+        "cpu_seconds": round(of_candidates + of_plausible, 1),
+        "of_candidates": round(of_candidates, 1),
+        "candidates": len(pairs),
+        "plausible": round(share * len(pairs)),
         "copies": len(copies),
-        "recall": round(float(recall), 4),
+        "recall": round(float((are_candidates & plausible(thumbs, copies)).mean()), 4),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
