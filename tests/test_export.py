@@ -73,11 +73,11 @@ def test_faiss_ranks_as_spq_does_under_the_exported_distance(
 ) -> None:
     index = build(K, M, distance)
     index.remove([open_images(index.store.manifest.source).ids[0]])  # so that ids are no row numbers
-    facts = write_export(tmp_path / "i", "faiss", tmp_path / "new" / "x.faiss")
+    facts = write_export(tmp_path / "i", "faiss", tmp_path / "x.faiss")
     stated = "dot" if distance == "dot" else "sqeuclidean"
     assert (facts["distance"], facts["index_distance"]) == (stated, distance)
 
-    found = faiss.read_index(str(tmp_path / "new" / "x.faiss"))
+    found = faiss.read_index(str(tmp_path / "x.faiss"))
     assert isinstance(faiss.downcast_index(found.index), faiss.IndexPQ)
     assert found.metric_type == getattr(faiss, facts["metric"])
     assert (facts["metric"] == "METRIC_INNER_PRODUCT") == (distance == "dot")
@@ -87,7 +87,7 @@ def test_faiss_ranks_as_spq_does_under_the_exported_distance(
     for row, near, truth in zip(ids, distances, expected(index, x, stated), strict=True):
         assert_same_ranking(row.tolist(), near, truth)
 
-    named = json.loads((tmp_path / "new" / "x.faiss.json").read_text("utf-8"))
+    named = json.loads((tmp_path / "x.faiss.json").read_text("utf-8"))
     assert {int(i): path for i, path in named["paths"].items()} == index.store.paths(ids[0].tolist())
     assert (named["model"], named["distance"], named["metric"]) == (index.model.hash, stated, facts["metric"])
 

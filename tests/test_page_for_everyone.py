@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -43,6 +45,16 @@ def test_the_stage_of_a_search_for_copies_is_shown(page: Page, done: int, text: 
     page.route("**/api/duplicates", lambda route: route.fulfill(status=202, json=answer))
     page.get_by_role("link", name="Copies").click()
     expect(page.locator("#copies-work-text")).to_have_text(text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def copies(server: str) -> None:
+    """Wait until the server has compared the pictures of the collection: half a minute, on a loaded machine some."""
+    deadline = time.monotonic() + 300
+    while (answer := httpx2.get(f"{server}api/duplicates")).status_code == 202:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert answer.json()["groups"]
 
 
 def test_copies_are_shown_in_groups(page: Page) -> None:

@@ -79,6 +79,6 @@ def test_a_hit_is_a_line_and_json_has_folded_only_when_asked_for() -> None:
 
     hit = Hit(3, 17, "a\nb.jpg", 0.5, ("c.jpg",))
     assert line(hit, True, False, lambda path: f"/d/{path}").endswith('"file": "/d/a\\nb.jpg"}')
-    assert line(hit, False, True, nowhere) == "   3      0.5000  a b.jpg  (and 1 of the same code)"
+    assert line(hit, False, True, nowhere) == "   3      0.5000  a\\x0ab.jpg  (and 1 of the same code)"
     assert line(hit, True, False, nowhere) == '{"rank": 3, "id": 17, "path": "a\\nb.jpg", "distance": 0.5}'
     assert line(hit, True, True, nowhere).endswith('"folded": ["c.jpg"]}')
