@@ -38,9 +38,10 @@ from PIL import Image
 from _dupes_pictures import COPIES, make_documents, photo_files
 
 KINDS = ("bytes", "q60", "half", "grey", "text", "border", "bars", "turned 90", "mirrored", "crop 10 %")
-KNOWN = [  # photos that are the same picture, checked by eye
-    ("637a56e4-7fa6-4f75-8859-0f8902461554", "6075b4a5-5b1a-4ce0-aea0-9dbfbca7c35c"),
-    ("b59e4d4a-a283-4868-8a81-2f24d8b9c8d8", "e6a8b33f-279c-4072-8dba-229d94205e55"),
+KNOWN = [  # photos that are the same picture, checked by eye: name and class
+    ("637a56e4-7fa6-4f75-8859-0f8902461554-skirt", "6075b4a5-5b1a-4ce0-aea0-9dbfbca7c35c-shorts"),
+    ("b59e4d4a-a283-4868-8a81-2f24d8b9c8d8-dress", "e6a8b33f-279c-4072-8dba-229d94205e55-dress"),
+    ("image_0023-lotus", "image_0033-lotus"),
 ]
 IMAGEDEDUP = """
 import json, sys
@@ -99,17 +100,17 @@ def make_collection(images: Path, root: Path, count: int, seed: int) -> dict[str
         (root / folder).mkdir()
     alias = {b: a for a, b in KNOWN}
     for place in sorted(rng.choice(len(files), count, replace=False).tolist()):
-        name = f"{alias.get(files[place].stem, files[place].stem)}-{files[place].parent.name}"
+        name = f"{files[place].stem}-{files[place].parent.name}"
         target = root / "photos" / f"{len(truth):06d}-{name}.jpg"
         shutil.copyfile(files[place], target)
-        truth[f"photos/{target.name}"] = name
+        truth[f"photos/{target.name}"] = shown = alias.get(name, name)
         with Image.open(files[place]) as opened:
             image = opened.convert("RGB")
         for kind in KINDS:
             data, suffix = (files[place].read_bytes(), ".jpg") if kind == "bytes" else COPIES[kind](image, rng)
             path = root / kind / f"{target.stem}{suffix}"
             path.write_bytes(data)
-            truth[f"{kind}/{path.name}"] = name
+            truth[f"{kind}/{path.name}"] = shown
     return truth
 
 

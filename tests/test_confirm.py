@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
+from drawn import photo
 from spq.data.decode import load_image
 from spq.data.open import open_images
 from spq.dupes.confirm import Verdict, judge
@@ -22,15 +23,6 @@ def rgba(image: Image.Image) -> NDArray[np.uint8]:
 
 def verdict(a: Image.Image, b: Image.Image) -> Verdict:
     return judge(rgba(a), rgba(b))
-
-
-def photo(seed: int = 0, size: tuple[int, int] = (240, 160)) -> Image.Image:
-    random = np.random.default_rng(seed)
-    total = np.zeros((size[1], size[0], 3))
-    for side, weight in ((3, 0.5), (12, 0.3), (50, 0.2)):
-        part = Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8))
-        total += weight * np.asarray(part.resize(size, Image.Resampling.BICUBIC))
-    return Image.fromarray(total.astype(np.uint8))
 
 
 def jpeg(image: Image.Image, quality: int = 85) -> Image.Image:

@@ -5,20 +5,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from drawn import photo
 from spq.dupes.differences import differences
 from spq.dupes.lettering import is_photo, lettering
 
 PLACE = (20, 70)
-
-
-def photo(seed: int = 0) -> Image.Image:
-    """Soft shades with some texture, as photos have."""
-    random = np.random.default_rng(seed)
-    total = np.zeros((160, 240, 3))
-    for side, weight in ((3, 0.5), (12, 0.3), (50, 0.2)):
-        part = Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8))
-        total += weight * np.asarray(part.resize((240, 160), Image.Resampling.BICUBIC))
-    return Image.fromarray(total.astype(np.uint8))
 
 
 def written(image: Image.Image, text: str, colour: tuple[int, int, int], opacity: int = 255) -> Image.Image:

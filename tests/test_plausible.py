@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
+from drawn import photo
 from spq.dupes.plausible import plausible
 from spq.dupes.signatures import grey_thumb
 
@@ -31,15 +32,6 @@ def _written_on(image: Image.Image) -> Image.Image:
     copy = image.copy()
     ImageDraw.Draw(copy).text((20, 60), "Best wishes", fill="white", font=ImageFont.load_default(30))
     return copy
-
-
-def photo(seed: int) -> Image.Image:
-    random = np.random.default_rng(seed)
-    total = np.zeros((160, 240, 3))
-    for side, weight in ((3, 0.5), (12, 0.3), (50, 0.2)):
-        part = Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8))
-        total += weight * np.asarray(part.resize((240, 160), Image.Resampling.BICUBIC))
-    return Image.fromarray(total.astype(np.uint8))
 
 
 def on_ground(seed: int) -> Image.Image:

@@ -91,7 +91,7 @@ def check_folder(option: str, path: Path | None) -> None:
 def check_writable(option: str, path: Path) -> None:
     """Refuse a path that cannot be made or written, before any work is done for it.
 
-    A folder above it is never made: it would hide a slip of the pen.
+    A folder above it is never made: its name may be a typing error.
     """
     missing, there = path.absolute(), path.absolute()
     while not there.exists() and there.parent != there:

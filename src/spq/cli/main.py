@@ -34,7 +34,7 @@ from spq.errors import SPQError
 app = typer.Typer(
     name="spq",
     help="Search your own pictures by picture, with 2-8 byte codes learned from them without labels.\n\n"
-    "A command makes the file or the folder that it is to write, but no folder above it.",
+    "A command creates its output file or folder, but no folder above it.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
