@@ -360,6 +360,9 @@ def test_a_jpeg_above_the_limit_of_pixels_is_decoded_at_a_fraction() -> None:
         shrunk = np.asarray(gradient.resize(size, Image.Resampling.BOX)).astype(int)
         assert np.abs(np.asarray(read).astype(int) - shrunk).mean() < 3
     assert load_image(data, 50, max_pixels=200_000).size == (200, 100)
+    assert load_image(data, 150, max_pixels=200_000).size == (400, 200)  # the size alone would allow 1/2
+    for hint in (300, 500, 2000):  # the size alone would need all of it
+        assert load_image(data, hint, max_pixels=200_000).size == (400, 200)
     exif = Image.Exif()
     exif[0x112] = 6
     turned = load_image(encode(gradient, "JPEG", exif=exif), max_pixels=200_000)

@@ -12,6 +12,7 @@ from torch import nn
 
 from spq.common.locks import held
 from spq.config import InputConfig
+from spq.data import decode
 from spq.model.feature_store import FeatureStore, Known, features_key, hash_of, make_room
 
 
@@ -47,6 +48,14 @@ def test_a_damaged_feature_or_file_counts_as_unknown(tmp_path: Path) -> None:
     assert store.get(known[1][0]) is None
     store.put(known)
     assert FeatureStore("key", tmp_path).get(known[1][0])
+
+
+def test_a_picture_over_the_limit_of_pixels_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = some(20)  # n x (n + 1) pixels
+    store = FeatureStore("key", tmp_path)
+    store.put(known)
+    monkeypatch.setattr(decode, "_max_pixels", 8 * 9)
+    assert [n for n, (digest, _) in enumerate(known) if store.get(digest)] == list(range(9))
 
 
 def test_without_a_folder_to_write_to_nothing_is_kept(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
 from small_training import Patches
 from spq.config import InputConfig, Recipe, TrainConfig, ViewsConfig
+from spq.data import decode
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.errors import ConfigError
@@ -152,6 +154,21 @@ def test_unreadable_pictures_are_left_out(photos: Path, backbone: Tiny, tmp_path
         assert [images.path(position) for position, _ in found.failures] == [broken]
         assert found.failures[0][0] not in found.kept
     assert found.cached
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_pictures_over_a_limit_of_pixels_are_read_once_it_is_raised_and_refused_once_it_is_lowered(
+    photos: Path, backbone: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, views: int
+) -> None:
+    Image.new("RGB", (300, 200), "red").save(photos / "large.png")
+    images = open_images(photos)
+    recipe = replace(RECIPE, train=replace(RECIPE.train, cached_views=views))
+    counts = []
+    for limit in (59_999, 60_000, 59_999):
+        monkeypatch.setattr(decode, "_max_pixels", limit)
+        found = cached_features(images, FeatureExtractor(recipe, backbone), 6, folder=tmp_path / "c")
+        counts.append(len(found.failures))
+    assert counts == [1, 0, 1]
 
 
 def test_features_are_kept_though_the_first_pictures_or_a_whole_chunk_are_unreadable(

@@ -24,6 +24,7 @@ from spq.index.build import BuildOptions, build
 from spq.model import lite0
 from spq.model.model import Model
 from spq.web.server.app import _listen
+from web import jpeg, png
 
 
 @contextmanager
@@ -55,6 +56,18 @@ def get(address: str, body: dict[str, object] | None = None, token: str = "") ->
     with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=60) as answer:
         found: dict[str, object] = json.load(answer)
         return found
+
+
+def upload(address: str, picture: bytes) -> int:
+    """The status of a search with one picture."""
+    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+    request = urllib.request.Request(address, head + picture + b"\r\n--b--\r\n")
+    request.add_header("Content-Type", "multipart/form-data; boundary=b")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> None:
@@ -108,6 +121,13 @@ def test_a_folder_is_indexed_and_served_and_the_next_start_follows_its_changes(p
     (photos / "new.png").write_bytes(min(photos.rglob("*.png")).read_bytes() + b" ")
     with serving(photos, "--cache", tmp_path / "thumbnails", preexec=patch) as (process, address):
         wait_until(lambda: get(f"{address}api/status")["images"] == 61)
+
+
+@pytest.mark.slow
+def test_max_pixels_counts_for_uploads(photo_index: Path, tmp_path: Path) -> None:
+    with serving(photo_index, "--max-pixels", 10_000, "--cache", tmp_path) as (_, address):
+        for data, status in ((png((100, 100)), 200), (jpeg((400, 150)), 200), (png((101, 100)), 422)):
+            assert upload(f"{address}api/search", data) == status
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 from spq.web.server.app import Settings, create_app
-from web import ORIGIN, assert_problem, client_of, png, search
+from web import ORIGIN, assert_problem, client_of, jpeg, png, search
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,12 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
 ) -> None:
     with client_of(open_index, replace(server_settings, max_pixels=10_000)) as client:
         assert search(client, [png((100, 100))]).status_code == 200
-        assert_problem(search(client, [png((101, 100))]), 422, "101 x 100 pixels are over the limit of 10,000")
+        told = (
+            "101 x 100 pixels are over the limit of 10,000; scale it down first, or start spq serve with a larger --max"
+        )
+        assert_problem(search(client, [png((101, 100))]), 422, told)
+        assert search(client, [jpeg((400, 200))]).status_code == 200  # decoded at a quarter of its size
+        assert_problem(search(client, [jpeg((400, 200), progressive=True)]), 422, "400 x 200 pixels are over the limit")
 
 
 def test_an_upload_over_the_limit_is_refused_by_its_length_and_by_its_bytes(

@@ -71,6 +71,12 @@ def png(size: tuple[int, int] = (40, 30), color: str = "teal") -> bytes:
     return buffer.getvalue()
 
 
+def jpeg(size: tuple[int, int], progressive: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, "teal").save(buffer, "JPEG", progressive=progressive)
+    return buffer.getvalue()
+
+
 def picture_file(collection: Path, n: int = 0) -> Path:
     """Return the file of the n-th picture of a collection."""
     return sorted((collection / "photos").rglob("*.png"))[n]

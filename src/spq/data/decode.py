@@ -123,6 +123,11 @@ def set_max_pixels(count: int) -> None:
     Image.MAX_IMAGE_PIXELS = (count + 1) // 2  # Pillow raises an error above twice this number
 
 
+def pixel_limit() -> int:
+    """Return the limit of pixels of a file, as `set_max_pixels` has set it."""
+    return _max_pixels
+
+
 def decoder_version() -> str:
     """What decides which pictures can be read: versions and limit. Where another one failed, this one may not."""
     from spq import __version__
@@ -285,18 +290,22 @@ def _shrink(image: Image.Image, size_hint: int | None, limit: int) -> None:
         ImageError: the picture is over the limit, and cannot be decoded so that it is not.
     """
     width, height = image.size
-    if size_hint and image.format in ("JPEG", "MPO"):  # MPO: many phones write it
-        image.draft("RGB", (2 * size_hint, 2 * size_hint))  # at least twice the needed size
-    if width * height <= limit:
+    error = ImageError(f"{width} x {height} pixels are {_over(limit)}")
+    is_jpeg = image.format in ("JPEG", "MPO")  # MPO: many phones write it
+    if width * height > limit:
+        is_too_large = not is_jpeg or width * height > LARGE_JPEG * limit
+        if is_too_large or "progressive" in image.info:  # all of a progressive JPEG would be in memory
+            raise error
+    if not is_jpeg:
         return
-    is_large_jpeg = image.format in ("JPEG", "MPO") and width * height <= LARGE_JPEG * limit
-    if is_large_jpeg and "progressive" not in image.info:  # all of a progressive JPEG would be in memory
-        fraction = next((n for n in (2, 4, 8) if width * height <= n * n * limit), 8)
-        if image.size == (width, height):
-            image.draft("RGB", (width // fraction, height // fraction))
-        if image.width * image.height <= limit:
-            return
-    raise ImageError(f"{width} x {height} pixels are {_over(limit)}")
+    side = 2 * (size_hint or max(width, height))  # at least twice the needed size
+    for_size = next((n for n in (8, 4, 2) if min(width, height) >= n * side), 1)
+    for_limit = next((n for n in (1, 2, 4) if -(-width // n) * -(-height // n) <= limit), 8)
+    fraction = max(for_size, for_limit)
+    if fraction > 1:  # only once: a second call has no effect
+        image.draft("RGB", (max(1, width // fraction), max(1, height // fraction)))
+    if image.width * image.height > limit:
+        raise error
 
 
 def _over(limit: int) -> str:

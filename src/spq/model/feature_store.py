@@ -26,6 +26,7 @@ from spq import __version__
 from spq.common.files import user_cache
 from spq.common.locks import held
 from spq.config import InputConfig, to_dict
+from spq.data.decode import pixel_limit
 from spq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ class FeatureStore:
         self._connection = self._open()
 
     def get(self, digest: bytes) -> Known | None:
-        """Return what is known of the picture of this hash."""
+        """Return what is known of the picture of this hash. One over the limit of pixels is unknown: it may be refused today."""
         statement = "SELECT feature, width, height, checksum FROM features WHERE hash = ?"
         with self._lock:
             try:
                 row = self._connection.execute(statement, (digest,)).fetchone() if self._connection else None
             except sqlite3.Error:
                 row = None
-        if row is None or zlib.crc32(row[0]) != row[3]:
+        if row is None or zlib.crc32(row[0]) != row[3] or row[1] * row[2] > pixel_limit():
             return None
         return Known(np.frombuffer(row[0], np.float32), row[1], row[2])
 

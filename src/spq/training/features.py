@@ -28,7 +28,7 @@ from spq.common.files import Replacing, reserve
 from spq.common.locks import held
 from spq.common.parallel import cores, map_in_order, slices
 from spq.config import InputConfig, Recipe, to_dict
-from spq.data.decode import Pixels, load_pixels, to_pixels
+from spq.data.decode import Pixels, decoder_version, load_pixels, to_pixels
 from spq.data.image_set import ImageSet
 from spq.errors import ConfigError, ImageError
 from spq.model.feature_store import (
@@ -340,6 +340,7 @@ def _key(pictures: str, extractor: FeatureExtractor) -> str:
         "input": to_dict(recipe.input),
         "views": to_dict(recipe.views),
         "train": [recipe.train.cached_views, 0, recipe.train.channels_last, precision],  # 0: the seed of the views
+        "decoder": decoder_version(),  # a file says which pictures are unreadable
     }
     digest.update(json.dumps(settings, sort_keys=True).encode())
     return digest.hexdigest()[:24]

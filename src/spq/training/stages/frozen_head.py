@@ -107,7 +107,9 @@ def _with_copies(training: Training, network: Network, features: Features) -> ND
     recipe = replace(training.recipe, train=replace(training.recipe.train, cached_views=views))
     extractor = FeatureExtractor(recipe, network.backbone, "bf16" if training.bf16 else "fp32")
     images = subset(training.images, features.kept)
-    return np.array(cached_features(images, extractor, network.feature_dim).array).reshape(-1, network.feature_dim)
+    found = cached_features(images, extractor, network.feature_dim)
+    choose_batch_size(training, len(found.array), found.failures)  # files may be missing by now
+    return np.array(found.array).reshape(-1, network.feature_dim)
 
 
 def _estimate_ending(training: Training, network: Network, features: Features) -> Ending:

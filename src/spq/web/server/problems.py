@@ -82,7 +82,8 @@ def _of_http(_: Request, error: Exception) -> Response:
 
 def _of_spq(_: Request, error: Exception) -> Response:
     if isinstance(error, ConfigError | ImageError):
-        return problem(422, _WHERE.sub("", str(error)))
+        detail = str(error).replace("raise `max_pixels`", "start spq serve with a larger --max-pixels")
+        return problem(422, _WHERE.sub("", detail))
     if isinstance(error, TimeLimitError):
         return problem(503, "the search takes too long; ask for less", {"Retry-After": "5"})
     _LOG.error("%s", error)  # it names folders, which a client should not learn
