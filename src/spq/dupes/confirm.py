@@ -224,6 +224,8 @@ def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tup
     best, best_name = plain, ""
     for p, q, name, tone in tries:
         toned = differences(p, q, inner) if tone.is_slight else plain
+        if toned.limit > plain.limit:  # with it the rest fits worse, and would hide what differs
+            continue
         if toned.agrees or toned.share < min(best.share, 0.5 * plain.share):
             best, best_name = toned, name
         if toned.agrees:
