@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from spq.data.open import open_images
 from spq.dupes.find import CONFIRMED, find_duplicates
@@ -196,6 +196,59 @@ def film(version: int) -> Image.Image:
     ImageDraw.Draw(image).ellipse((120 + 14 * version, 150, 144 + 14 * version, 190), fill=(30, 30, 30))
     noise = np.random.default_rng(version).normal(0, 3, (270, 480, 3))
     return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
+@kind
+def chat(version: int) -> Image.Image:
+    image, draw = sheet((300, 560), (17, 27, 33))
+    for row in range(8):
+        left = 20 + 110 * (row % 2)
+        draw.rounded_rectangle(
+            (left, 30 + 62 * row, left + 150, 74 + 62 * row), 10, fill=((32, 44, 51), (0, 92, 75))[row % 2]
+        )
+        said = ("See you at eight", "See you at nine")[version] if row == 5 else f"message {row}, and more"
+        write(draw, (left + 10, 42 + 62 * row), said, 13, "white")
+    return image
+
+
+@kind
+def gauge(version: int) -> Image.Image:
+    image = photo(14, (320, 240))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((90, 50, 230, 190), fill=(245, 245, 240), outline="black", width=4)
+    for tick in range(9):
+        x, y = math.cos(math.pi * tick / 8), -math.sin(math.pi * tick / 8)
+        draw.line((160 + 56 * x, 120 + 56 * y, 160 + 65 * x, 120 + 65 * y), fill="black", width=2)
+    angle = 0.8 * math.pi - 0.1 * math.pi * version
+    draw.line((160, 120, 160 + 52 * math.cos(angle), 120 - 52 * math.sin(angle)), fill=(220, 20, 20), width=2)
+    return image
+
+
+EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "grey": lambda image: jpeg(image.convert("L").convert("RGB")),
+    "grey, half": lambda image: jpeg(ImageOps.scale(image.convert("L").convert("RGB"), 0.5)),
+    "darker": lambda image: jpeg(ImageEnhance.Brightness(image).enhance(0.8)),
+    "brighter, border": lambda image: jpeg(ImageOps.expand(ImageEnhance.Brightness(image).enhance(1.15), 20, "black")),
+    "mirrored": lambda image: jpeg(ImageOps.mirror(image)),
+    "turned, bars": lambda image: jpeg(ImageOps.expand(image.transpose(Image.Transpose.ROTATE_90), (0, 40), "black")),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("name", KINDS)
+def test_two_of_a_kind_are_not_confirmed_if_one_of_them_is_edited_too(name: str, edit: str) -> None:
+    first, second = KINDS[name]()
+    found = verdict(first, EDITS[edit](second.convert("RGB")))
+    assert found.kind not in CONFIRMED, found
+
+
+@pytest.mark.parametrize("kind", [chat, table, settings, ticket, slide])
+def test_a_text_that_was_added_does_not_hide_what_else_changed(kind: Callable[[int], Image.Image]) -> None:
+    for version in (0, 1):
+        image = kind(version)
+        write(ImageDraw.Draw(image), (4, image.height - 30), "copied for you", 24, (230, 40, 150))
+        found = verdict(kind(0), jpeg(image, 92))
+        assert (found.kind in CONFIRMED) == (version == 0), (version, found)
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -170,8 +170,8 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
     is_small = _is_small(a, b)
     if is_small and _correlation(luminance(x), luminance(y)) < LIKE:
         return NO_COPY, 1.0
-    found, tone = (differences(x, y, inner), []) if is_small else _compared(x, y, inner)
-    notes += tone
+    compared = _Compared(x, y, differences(x, y, inner), []) if is_small else _compared(x, y, inner)
+    found, notes = compared.found, [*notes, *compared.notes]
     if not is_small and not found.agrees and not is_photo(x) and not is_photo(y):
         found = replace(found, limit=max(found.limit, LEAST_OF_DRAWN))
     if found.evidence < EVIDENCE or not found.is_one_exposure:
@@ -183,7 +183,7 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
     if found.share > ALMOST:
         return NO_COPY, found.share
     region = _in_first(found, a, overlay)
-    text = lettering(x, y, found) if len(x) == 3 else ""
+    text = lettering(compared.x, compared.y, found) if len(x) == 3 else ""
     if text and len(notes) < MOST_EDITS:
         return Verdict("edited", ", ".join([*notes, text]), region), 0.0
     return Verdict("almost", ", ".join([*notes, "differs here"]), region), found.share
@@ -196,41 +196,53 @@ def _inner(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[bool, bool, bool, bo
     return left, top, right, bottom
 
 
-def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> tuple[Differences, list[str]]:
-    """Differences as they are, or of grey versions, or after a slight change of colour; and the name of the change."""
-    plain = differences(x, y, inner)
-    if plain.agrees or not plain.is_one_exposure:
-        return plain, []
+@dataclass(frozen=True)
+class _Compared:
+    """Two pictures (3 or 6, h, w) after an edit of one of them, how they differ then, and the names of the edit."""
+
+    x: Floats
+    y: Floats
+    found: Differences
+    notes: list[str]
+
+
+def _compared(x: Floats, y: Floats, inner: tuple[bool, bool, bool, bool]) -> _Compared:
+    """Compare pictures as they are, or in grey, or after a slight change of colour."""
+    plain = _Compared(x, y, differences(x, y, inner), [])
+    if plain.found.agrees or not plain.found.is_one_exposure:
+        return plain
     greys = is_grey(x), is_grey(y)
-    notes: list[str] = []
     if greys[0] != greys[1] and colours(y if greys[0] else x) >= MIN_COLOURS:
-        notes = ["coloured" if greys[0] else "grey"]
         ways = [(grey, y) for grey in grey_versions(x)] if greys[1] else [(x, grey) for grey in grey_versions(y)]
         p, q = min(ways, key=lambda way: float(np.minimum(np.abs(way[0][0] - way[1][0]), 40).mean()))
-        found = differences(p, q, inner)
-        if found.agrees:
-            return found, notes
-        if found.share < 0.5 * plain.share:  # else the colour is in one place, as that of a text
-            plain, x, y = found, p, q
-        else:
-            notes = []
-    if _correlation(luminance(x), luminance(y)) < TONED or not _is_all_over(x, y):
-        return plain, notes
-    if min(colours(x), colours(y)) < MIN_COLOURS:
-        return plain, notes
+        grey = _Compared(p, q, differences(p, q, inner), ["coloured" if greys[0] else "grey"])
+        if grey.found.agrees:
+            return grey
+        if grey.found.share < 0.5 * plain.found.share:  # else the colour is in one place, as that of a text
+            plain = grey
+    if _correlation(luminance(plain.x), luminance(plain.y)) < TONED or not _is_all_over(plain.x, plain.y):
+        return plain
+    if min(colours(plain.x), colours(plain.y)) < MIN_COLOURS:
+        return plain
+    return _toned(plain, inner)
+
+
+def _toned(plain: _Compared, inner: tuple[bool, bool, bool, bool]) -> _Compared:
+    """Compare after a slight change of colour, if it explains more than none."""
+    x, y = plain.x, plain.y
     there, back = fitted_tone(x, y), fitted_tone(y, x)
     tries = [(there(x), y, there.note(x), there), (x, back(y), _opposite(back.note(y)), back)]
     tries.sort(key=lambda way: float(np.minimum(np.abs(way[0] - way[1]), 40).mean()))
-    best, best_name = plain, ""
+    best = plain
     for p, q, name, tone in tries:
-        toned = differences(p, q, inner) if tone.is_slight else plain
-        if toned.limit > plain.limit:  # with it the rest fits worse, and would hide what differs
+        found = differences(p, q, inner) if tone.is_slight else plain.found
+        if found.limit > plain.found.limit:  # with it the rest fits worse, and would hide what differs
             continue
-        if toned.agrees or toned.share < min(best.share, 0.5 * plain.share):
-            best, best_name = toned, name
-        if toned.agrees:
+        if found.agrees or found.share < min(best.found.share, 0.5 * plain.found.share):
+            best = _Compared(p, q, found, [*plain.notes, *filter(None, [name])])
+        if found.agrees:
             break
-    return best, [*notes, *filter(None, [best_name])]
+    return best
 
 
 def _is_all_over(x: Floats, y: Floats) -> bool:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from spq.dupes.canvas import luminance
 from spq.dupes.differences import STRIDE, WINDOW, Differences
+from spq.dupes.edits import grey_versions
 
 Floats = NDArray[np.float32]
 
@@ -16,6 +17,7 @@ CHANGED = 14.0  # grey levels, of a pixel that belongs to a stroke
 MOST_AREA = 0.3  # of the picture, of all strokes
 LEAST_FILL = 0.12  # of the box around all strokes
 STROKES = 4  # gaps between letters
+MOST_SOLID = 0.3  # of the strokes, that is more than twice as thick as the others
 LEAST_LENGTH = 15  # length of a text, in widths of its strokes
 EXPLAINED, EXPLAINED_IF_NEW = 0.38, 0.45  # share of the change that one colour may leave; that a new one may leave
 NEW_INK, FEW = 48.0, 0.28  # grey levels; area of a new ink in the picture without the text, as a share of the text's
@@ -23,6 +25,8 @@ LEAST_SHARE, MOST_THICKNESS = 0.12, 0.06  # length of a text and thickness of it
 PRESENT, MOST_PRESENT = 0.4, 0.65  # share of a text's strokes that the picture without it may seem to have
 FLAT = 0.93  # share of a label's ground that has one colour
 SHADED, GOES_ON = 40.0, 0.75  # grey levels of the shading of a wall; share of it beside a text that is on it
+INK_LEFT, LEAST_INK = 0.4, 0.3  # share of a change that ink may leave; share of the ink's opacity
+NEAR_INK, MOST_FAR = 6, 4  # pixels: codecs spread a text by a block
 ONE_INK = 30.0  # grey levels by which half of the strongest pixels of a text differ from its ink
 SAME_INK, OTHER_STROKES = 24.0, 0.05  # grey levels; area of strokes on a text's line, of the text
 CLEAR_LINE = 3.0  # how much more of them there is on the line than above and below
@@ -81,18 +85,21 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
     strokes = change > max(CHANGED, 0.3 * float(np.quantile(change[place], 0.95)))
     if not _are_letters(strokes):
         return ""
-    new = [_has_new_ink(p, q, strokes) for p, q in ((x, y), (y, x))]
     are_photos = is_photo(x), is_photo(y)
+    if not any(are_photos) and _is_colour_alone(x, y, strokes):
+        return ""
+    new = [_has_new_ink(p, q, strokes) for p, q in ((x, y), (y, x))]
     part = _around(place)
     x, y, place, strokes = x[:, *part], y[:, *part], place[part], strokes[part]
+    ways = [_explained(p, q, place, strokes) for p, q in ((x, y), (y, x))]
     if new[0] != new[1]:
-        plain, written = (x, y) if new[0] else (y, x)
-        if _unexplained(plain, written, place, strokes) <= EXPLAINED_IF_NEW and not _is_on_label(plain, strokes):
+        plain, (left, ink) = (x, ways[0]) if new[0] else (y, ways[1])
+        if left <= EXPLAINED_IF_NEW and not _is_on_label(plain, strokes) and _are_near(ink, strokes):
             return "text added" if new[0] else "text removed"
     if not any(are_photos):
         return ""
-    left, shown = [_unexplained(p, q, place, strokes) for p, q in ((x, y), (y, x))], _shown_before(x, y, strokes)
-    fits, is_added = [share <= EXPLAINED for share in left], shown < 0.5
+    shown = _shown_before(x, y, strokes)
+    fits, is_added = [left <= EXPLAINED and _are_near(ink, strokes) for left, ink in ways], shown < 0.5
     if not all(fits):  # one way at most
         is_added = fits[0]
     plain, written = (x, y) if is_added else (y, x)
@@ -101,6 +108,13 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
     if not are_photos[0 if is_added else 1] or _has_such_strokes(plain, written, strokes):
         return ""
     return "text added" if is_added else "text removed"
+
+
+def _is_colour_alone(x: Floats, y: Floats, strokes: NDArray[np.bool_]) -> bool:
+    """Whether the strokes of one picture are those of the other one in grey, as on a screen in a few colours."""
+    a, b = x[:, strokes][:, None], y[:, strokes][:, None]
+    left = [np.median(np.abs(grey - q).max(0)) for p, q in ((a, b), (b, a)) for grey in grey_versions(p)]
+    return bool(min(left) < CHANGED)
 
 
 def _around(place: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -156,11 +170,14 @@ def _thin_ink(before: Floats, after: Floats, strokes: NDArray[np.bool_]) -> NDAr
         return np.zeros_like(strokes)
     stands_out = np.abs(_blurred(before, 4 * width + 1) - ink).max(0) > 0.5 * np.median(change[strokes])
     is_ink = (np.abs(before - ink).max(0) < SAME_INK) & stands_out
-    thick = (
-        _blurred(_blurred(is_ink[None].astype(np.float32), width) > 0.999, width) > 0
-    )  # a square of this width fits in
-    thin: NDArray[np.bool_] = is_ink & ~thick[0]
+    thin: NDArray[np.bool_] = is_ink & ~_opened(is_ink, width)
     return thin
+
+
+def _opened(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """The parts of a mask (h, w) that squares of an odd width fit in."""
+    opened: NDArray[np.bool_] = (_blurred(_blurred(mask[None].astype(np.float32), width) > 0.999, width) > 0)[0]
+    return opened
 
 
 def _runs_down(strokes: NDArray[np.bool_]) -> bool:
@@ -218,6 +235,10 @@ def _are_letters(strokes: NDArray[np.bool_]) -> bool:
     length = max(np.ptp(rows), np.ptp(columns)) + 1
     if length < max(LEAST_SHARE * side, LEAST_LENGTH * thickness) or thickness > MOST_THICKNESS * side:
         return False
+    if (
+        _opened(strokes, 2 * int(np.ceil(thickness)) + 1).sum() > MOST_SOLID * area
+    ):  # areas, perhaps with letters cut out
+        return False
     return max(_most_crossings(strokes), _most_crossings(strokes.T)) >= STROKES
 
 
@@ -226,20 +247,36 @@ def _most_crossings(strokes: NDArray[np.bool_]) -> int:
     return int((strokes[:, 1:] & ~strokes[:, :-1]).sum(1).max())
 
 
-def _unexplained(plain: Floats, written: Floats, place: NDArray[np.bool_], strokes: NDArray[np.bool_]) -> float:
-    """Share of the change that is left if `plain` is moved towards one colour, pixel by pixel, wherever they differ."""
+def _explained(
+    plain: Floats, written: Floats, place: NDArray[np.bool_], strokes: NDArray[np.bool_]
+) -> tuple[float, NDArray[np.bool_]]:
+    """How well one colour, blended over `plain` wherever the pictures differ, explains `written`.
+
+    Returns:
+        The share of the change that it leaves, and where (h, w) it explains the change.
+    """
     change = np.abs(written - plain).max(0)
     core = strokes & (change >= np.quantile(change[strokes], 0.6))
     opaque = (0.0, np.median(written[:, core], axis=1))
     a, b = plain[:, place], written[:, place]
-    shares = [1.0]
+    size, ink = np.sqrt(np.square(b - a).sum(0)), np.zeros_like(place)
+    share = 1.0
     for kept, colour in (opaque, _one_opacity(plain[:, core], written[:, core])):
         if ((colour > -25) & (colour < 280)).all():
             towards = colour[:, None] - a
             alpha = ((b - a) * towards).sum(0) / np.maximum(np.square(towards).sum(0), 100)
-            left = b - a - alpha.clip(0, 1.1 * (1 - kept)) * towards
-            shares.append(float(np.sqrt(np.square(left).sum() / np.square(b - a).sum())))
-    return min(shares)
+            alpha = alpha.clip(0, 1.1 * (1 - kept))
+            left = np.sqrt(np.square(b - a - alpha * towards).sum(0))
+            total = float(np.sqrt(np.square(left).sum() / np.square(size).sum()))
+            if total < share:
+                share = total
+                ink[place] = (left <= INK_LEFT * size) & (alpha >= LEAST_INK * (1 - kept)) & (size > CHANGED)
+    return share, ink
+
+
+def _are_near(ink: NDArray[np.bool_], strokes: NDArray[np.bool_]) -> bool:
+    """Whether all strokes (h, w) but some pixels are near the ink. If not, something else has changed, too."""
+    return int((strokes & ~(_blurred(ink[None].astype(np.float32), 2 * NEAR_INK + 1)[0] > 0)).sum()) <= MOST_FAR
 
 
 def _one_opacity(a: Floats, b: Floats) -> tuple[float, Floats]:
