@@ -246,7 +246,7 @@ def test_two_of_a_kind_are_not_confirmed_if_one_of_them_is_edited_too(name: str,
 def test_a_text_that_was_added_does_not_hide_what_else_changed(kind: Callable[[int], Image.Image]) -> None:
     for version in (0, 1):
         image = kind(version)
-        write(ImageDraw.Draw(image), (4, image.height - 30), "copied for you", 24, (230, 40, 150))
+        write(ImageDraw.Draw(image), (4, image.height - 50), "copied for you", 40, (230, 40, 150))
         found = verdict(kind(0), jpeg(image, 92))
         assert (found.kind in CONFIRMED) == (version == 0), (version, found)
 

@@ -25,7 +25,8 @@ LEAST_SHARE, MOST_THICKNESS = 0.12, 0.06  # length of a text and thickness of it
 PRESENT, MOST_PRESENT = 0.4, 0.65  # share of a text's strokes that the picture without it may seem to have
 FLAT = 0.93  # share of a label's ground that has one colour
 SHADED, GOES_ON = 40.0, 0.75  # grey levels of the shading of a wall; share of it beside a text that is on it
-INK_LEFT, LEAST_INK = 0.4, 0.3  # share of a change that ink may leave; share of the ink's opacity
+INK_LEFT, LEAST_INK = 0.25, 0.3  # share of a change that ink may leave; share of the ink's opacity
+STRONG = 0.5  # of the strongest change
 NEAR_INK, MOST_FAR = 6, 4  # pixels: codecs spread a text by a block
 ONE_INK = 30.0  # grey levels by which half of the strongest pixels of a text differ from its ink
 SAME_INK, OTHER_STROKES = 24.0, 0.05  # grey levels; area of strokes on a text's line, of the text
@@ -82,7 +83,8 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
     for row, column in np.argwhere(found.differs).tolist():
         place[row * STRIDE : row * STRIDE + WINDOW, column * STRIDE : column * STRIDE + WINDOW] = True
     change = np.abs(y - x).max(0) * place
-    strokes = change > max(CHANGED, 0.3 * float(np.quantile(change[place], 0.95)))
+    most = float(np.quantile(change[place], 0.95))
+    strokes, strong = change > max(CHANGED, 0.3 * most), change > max(CHANGED, STRONG * most)
     if not _are_letters(strokes):
         return ""
     are_photos = is_photo(x), is_photo(y)
@@ -90,16 +92,16 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
         return ""
     new = [_has_new_ink(p, q, strokes) for p, q in ((x, y), (y, x))]
     part = _around(place)
-    x, y, place, strokes = x[:, *part], y[:, *part], place[part], strokes[part]
+    x, y, place, strokes, strong = x[:, *part], y[:, *part], place[part], strokes[part], strong[part]
     ways = [_explained(p, q, place, strokes) for p, q in ((x, y), (y, x))]
     if new[0] != new[1]:
         plain, (left, ink) = (x, ways[0]) if new[0] else (y, ways[1])
-        if left <= EXPLAINED_IF_NEW and not _is_on_label(plain, strokes) and _are_near(ink, strokes):
+        if left <= EXPLAINED_IF_NEW and not _is_on_label(plain, strokes) and _are_near(ink, strong):
             return "text added" if new[0] else "text removed"
     if not any(are_photos):
         return ""
     shown = _shown_before(x, y, strokes)
-    fits, is_added = [left <= EXPLAINED and _are_near(ink, strokes) for left, ink in ways], shown < 0.5
+    fits, is_added = [left <= EXPLAINED and _are_near(ink, strong) for left, ink in ways], shown < 0.5
     if not all(fits):  # one way at most
         is_added = fits[0]
     plain, written = (x, y) if is_added else (y, x)
@@ -274,9 +276,9 @@ def _explained(
     return share, ink
 
 
-def _are_near(ink: NDArray[np.bool_], strokes: NDArray[np.bool_]) -> bool:
-    """Whether all strokes (h, w) but some pixels are near the ink. If not, something else has changed, too."""
-    return int((strokes & ~(_blurred(ink[None].astype(np.float32), 2 * NEAR_INK + 1)[0] > 0)).sum()) <= MOST_FAR
+def _are_near(ink: NDArray[np.bool_], strong: NDArray[np.bool_]) -> bool:
+    """Whether all strong changes (h, w) but some pixels are near the ink. If not, something else has changed, too."""
+    return int((strong & ~(_blurred(ink[None].astype(np.float32), 2 * NEAR_INK + 1)[0] > 0)).sum()) <= MOST_FAR
 
 
 def _one_opacity(a: Floats, b: Floats) -> tuple[float, Floats]:
