@@ -138,10 +138,23 @@ def planar(values: np.ndarray, order: str = "<", strip: int = 0) -> bytes:
     """An uncompressed TIFF of (H, W, 3|4) in 16 bits whose channels lie one after the other."""
     height, width, count = values.shape
     strip = strip or height
-    parts = [values[y : y + strip, :, c].astype(f"{order}u2").tobytes() for c in range(count) for y in range(0, height, strip)]
+    parts = [
+        values[y : y + strip, :, c].astype(f"{order}u2").tobytes()
+        for c in range(count)
+        for y in range(0, height, strip)
+    ]
     starts = np.cumsum([8, *map(len, parts)]).tolist()
     lists = {0x102: [16] * count, 0x111: starts[:-1], 0x117: list(map(len, parts))}
-    tags = {0x100: [width], 0x101: [height], 0x103: [1], 0x106: [2], 0x115: [count], 0x116: [strip], 0x11C: [2], **lists}
+    tags = {
+        0x100: [width],
+        0x101: [height],
+        0x103: [1],
+        0x106: [2],
+        0x115: [count],
+        0x116: [strip],
+        0x11C: [2],
+        **lists,
+    }
     tags |= {0x152: [2]} if count == 4 else {}
     at, entries, more = starts[-1], b"", b""
     behind = at + 2 + 12 * len(tags) + 4
@@ -174,7 +187,8 @@ def test_grey_with_alpha_in_twelve_bits_of_sixteen_is_not_almost_black() -> None
         header = struct.pack(">IIBBBBB", GREY.shape[1], len(GREY), 16, 4, 0, 0, 0)
         chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
         data = b"\x89PNG\r\n\x1a\n" + b"".join(
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            for kind, body in chunks
         )
         assert np.abs(read(data) - GREY[..., None]).mean() <= most
 

@@ -22,8 +22,8 @@ from PIL import Image
 
 from spq.data import folder, formats, named
 from spq.data.decode import load_pixels
-from spq.data.image_set import ImageSet, subset
 from spq.data.folder import file_of
+from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.errors import DataError, ImageError
 
@@ -659,7 +659,11 @@ def test_labels_that_are_true_or_false_keep_these_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["", "train/", "__MACOSX/"])
 def test_files_that_macos_puts_into_a_tar_are_passed_over(tmp_path: Path, folder: str) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for name, data in ((f"{folder}._1.jpg", b"\0\5\x16\7"), (f"{folder}1.jpg", jpeg(7)), (f"{folder}2.jpg~", jpeg(8))):
+        for name, data in (
+            (f"{folder}._1.jpg", b"\0\5\x16\7"),
+            (f"{folder}1.jpg", jpeg(7)),
+            (f"{folder}2.jpg~", jpeg(8)),
+        ):
             member = tarfile.TarInfo(name)
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))

@@ -36,7 +36,14 @@ ImageInput: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.generic] 
 
 PER_TASK = 64  # pictures in one task of a thread; for tiny pictures, single tasks would cost more than decoding
 MAX_PIXELS = 178_956_970  # Pillow's own limit; a lower limit set in Pillow also counts
-NO_ALPHA = ("BMP", "CUR", "DIB", "ICO", "TGA", "TIFF")  # formats whose writers leave the alpha at zero if they do not mean any
+NO_ALPHA = (
+    "BMP",
+    "CUR",
+    "DIB",
+    "ICO",
+    "TGA",
+    "TIFF",
+)  # formats whose writers leave the alpha at zero if they do not mean any
 LARGE_JPEG = 8  # a JPEG may have this many times the limit, because it is decoded at a fraction of its size
 
 _UPRIGHT = {
@@ -366,5 +373,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what Pillow logs, beside our error
+logging.getLogger("PIL").setLevel(
+    logging.CRITICAL
+)  # what it logs beside an error is printed, or in the log of a server
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated picture is unreadable, even if another library allows it

@@ -101,7 +101,9 @@ def with_whole_planes(image: Image.Image) -> Image.Image:
 
 
 def with_low_bytes(image: Image.Image, data: bytes) -> Image.Image:
-    """Return a picture of `data` in 16 bits, in RGB or in grey with alpha, scaled as `to_8_bits` does, where that is not what Pillow shows.
+    """Return a picture of `data` in 16 bits, in RGB or in grey with alpha, scaled as `to_8_bits` does.
+
+    Only where that is not what Pillow shows; else the picture as it is.
 
     Pillow keeps the high byte of each value. That is right for a photo that uses the range; 12 bits in 16 would be almost black.
     Reading the file in the other order of bytes gives the low bytes.
@@ -148,7 +150,9 @@ def _without_fill(values: NDArray[Any], told: object) -> NDArray[Any]:
     except ValueError:
         return values
     is_fill = values == fill
-    return np.where(is_fill, np.nan, values.astype(np.float64)) if 0 < np.count_nonzero(is_fill) < values.size else values
+    return (
+        np.where(is_fill, np.nan, values.astype(np.float64)) if 0 < np.count_nonzero(is_fill) < values.size else values
+    )
 
 
 def as_stored(image: Image.Image) -> Image.Image:

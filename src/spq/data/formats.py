@@ -53,13 +53,21 @@ _SIGNS = {
     "a GIMP project": (b"gimp xcf",),
     "a Windows drawing": (b"\xd7\xcd\xc6\x9a",),
     "a PostScript drawing": (b"%!PS",),
-    "an SVG drawing": (b"<svg", b"<?xml"),
     "a PDF document": (b"%PDF",),
     "a DjVu document": (b"AT&TFORM",),
-    "a web page": (b"<!DOC", b"<!doc", b"<html"),
     "a ZIP archive": (b"PK\x03\x04",),
     "a film": (b"\x1aE\xdf\xa3",),
+    "a PNG that is damaged": (b"\x89PNG",),
+    "a GIF that is damaged": (b"GIF8",),
+    "a Photoshop picture of a kind that few programs open, or damaged,": (b"8BPS",),
 }
+_TEXTS = {  # in small letters
+    "an SVG drawing": (b"<svg",),
+    "a web page": (b"<!doctype html", b"<html"),
+    "an answer of a server in XML": (b"<?xml",),
+    "an answer of a server in JSON": (b"{", b"["),
+}
+_POINTER = b"version https://git-lfs"
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LETTERS = re.compile("[a-z0-9]*")
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
@@ -144,8 +152,13 @@ def why_unknown(data: bytes) -> str:
         return f"{'a camera raw file' if data[8:11] == b'crx' else 'a film'} is not read; save a picture of it as JPEG"
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "a TIFF without a picture that is read, perhaps the raw pixels of a camera; save it as PNG or JPEG"
-    text = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
-    what = next((what for what, signs in _SIGNS.items() if data.startswith(signs) or text.startswith(signs)), "")
+    if data.startswith(_POINTER):
+        return "Git LFS left a pointer in place of the file; run git lfs pull"
+    text = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    what = next((what for what, signs in _SIGNS.items() if data.startswith(signs)), "")
+    what = what or next((what for what, signs in _TEXTS.items() if text.startswith(signs)), "")
+    if text.startswith(b"<") and b"<svg" in text:
+        what = "an SVG drawing"
     return (
         f"{what} is not read; save it as PNG or JPEG"
         if what
