@@ -47,12 +47,8 @@ class FolderImages(ImageSet):
         before = _identity(name, root)
         found = walk(str(root), rules)
         found.names.sort(key=lambda name: name.split("/"))
-        maybe = (
-            []
-            if register_heif()
-            else [name for name in found.names if suffix_of(name) in NEEDS_EXTRA or may_surprise(name)]
-        )
-        closed = {name for name in maybe if needs_heif(root / name)}
+        maybe = (name for name in found.names if suffix_of(name) in NEEDS_EXTRA or may_surprise(name))
+        closed = set() if register_heif() else {name for name in maybe if needs_heif(root / name)}
         self.names = [name for name in found.names if name not in closed]
         ids = [name_to_id(name) for name in self.names]
         unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in found.failed)
