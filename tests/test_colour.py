@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -159,3 +160,41 @@ def test_other_pictures_with_alpha_stay_on_white() -> None:
     for image in (icon((200, 60, 20)), icon((0, 0, 0)), icon((250, 250, 0)), nothing, opaque, shadow):
         white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         assert on_ground(image).tobytes() == white.tobytes()
+
+
+def png_with_gamma(image: Image.Image, gamma: float, more: bytes = b"") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    data = buffer.getvalue()
+    body = b"gAMA" + round(gamma * 100_000).to_bytes(4, "big")
+    chunk = (4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    return data[:33] + chunk + more + data[33:]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
+@pytest.mark.parametrize("gamma", [1.0, 1 / 1.8])
+def test_the_gamma_of_a_png_is_followed(mode: str, gamma: float) -> None:
+    levels = np.tile(np.arange(16, dtype=np.uint8) * 17, (16, 1))
+    shown = np.asarray(load_image(png_with_gamma(Image.fromarray(levels).convert(mode), gamma)))[0, :, 0]
+    light = (levels[0] / 255) ** (1 / gamma)
+    expected = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(shown - expected).max() <= 1
+
+
+def test_a_transparent_colour_stays_transparent_under_a_gamma() -> None:
+    picture = Image.new("RGB", (8, 8), (60, 70, 80))
+    picture.paste((200, 10, 10), (0, 0, 4, 8))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", transparency=(60, 70, 80))
+    with Image.open(io.BytesIO(png_with_gamma(Image.open(buffer), 1.0))) as again:
+        assert again.info["transparency"] == (60, 70, 80)
+    alpha = load_image(png_with_gamma(Image.open(buffer), 1.0), keep_alpha=True).getchannel("A")
+    assert (alpha.getpixel((1, 1)), alpha.getpixel((6, 1))) == (255, 0)
+
+
+def test_the_gamma_of_srgb_and_of_nonsense_changes_nothing() -> None:
+    picture = Image.fromarray(np.tile(np.arange(0, 256, 5, dtype=np.uint8), (8, 1)))
+    for gamma in (0.45455, 1 / 2.2, 0, 0.00001, 40_000):
+        assert np.array_equal(np.asarray(load_image(png_with_gamma(picture, gamma)))[..., 0], np.asarray(picture))
+    srgb = b"\0\0\0\1sRGB\0" + zlib.crc32(b"sRGB\0").to_bytes(4, "big")  # it has priority
+    assert np.array_equal(np.asarray(load_image(png_with_gamma(picture, 1.0, srgb)))[..., 0], np.asarray(picture))

@@ -188,10 +188,27 @@ def test_alpha_that_is_zero_everywhere_counts_only_where_a_format_means_it() -> 
     header = struct.pack("<IiiHHIIiiII", 108, 8, 6, 1, 32, 3, len(body), 0, 0, 0, 0)
     header += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
     bmp = b"BM" + struct.pack("<IHHI", 122 + len(body), 0, 0, 122) + header + body
-    for data in (bmp, bmp[14:], encode(clear, "TGA")):
+    icon = encode(clear, "ICO", sizes=[(8, 6)])
+    for data in (bmp, bmp[14:], encode(clear, "TGA"), encode(clear, "TIFF"), icon):
         assert load_image(data).tobytes() == NOISE.tobytes()
         assert load_image(data, keep_alpha=True).getextrema()[3] == (255, 255)
     assert load_image(encode(clear, "PNG")).getextrema() == ((255, 255),) * 3
+
+
+def test_what_pillow_logs_is_not_printed_beside_the_error(tmp_path: Path) -> None:
+    import subprocess
+
+    for bands in (5, 7):
+        plain = encode(Image.new("RGB", (8, 8)), "TIFF")
+        (tmp_path / f"{bands}.tif").write_bytes(
+            plain.replace(struct.pack("<HHIH", 277, 3, 1, 3), struct.pack("<HHIH", 277, 3, 1, bands))
+        )
+    code = "import sys; from spq.data.decode import load_image\ntry: load_image(sys.argv[1])\nexcept Exception: pass"
+    for bands in (5, 7):
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / f"{bands}.tif"], capture_output=True, text=True, check=True
+        )
+        assert done.stderr == ""
 
 
 def test_a_decompression_bomb_is_refused_from_its_header(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from typing import Any
@@ -131,3 +132,86 @@ def test_a_tiff_of_any_kind_of_numbers_shows_its_picture(name: str) -> None:
 def test_a_tiff_whose_zero_is_white_is_no_negative() -> None:
     for values in (255 - GREY, 65535 - GREY.astype(np.uint16) * 257):
         assert np.abs(read(tiff(values, negative=True))[..., 0] - GREY).max() <= 1
+
+
+def planar(values: np.ndarray, order: str = "<", strip: int = 0) -> bytes:
+    """An uncompressed TIFF of (H, W, 3|4) in 16 bits whose channels lie one after the other."""
+    height, width, count = values.shape
+    strip = strip or height
+    parts = [
+        values[y : y + strip, :, c].astype(f"{order}u2").tobytes()
+        for c in range(count)
+        for y in range(0, height, strip)
+    ]
+    starts = np.cumsum([8, *map(len, parts)]).tolist()
+    lists = {0x102: [16] * count, 0x111: starts[:-1], 0x117: list(map(len, parts))}
+    tags = {
+        0x100: [width],
+        0x101: [height],
+        0x103: [1],
+        0x106: [2],
+        0x115: [count],
+        0x116: [strip],
+        0x11C: [2],
+        **lists,
+    }
+    tags |= {0x152: [2]} if count == 4 else {}
+    at, entries, more = starts[-1], b"", b""
+    behind = at + 2 + 12 * len(tags) + 4
+    for tag, numbers in sorted(tags.items()):
+        form, letter = (3, "H") if tag == 0x102 else (4, "I")
+        packed = struct.pack(f"{order}{len(numbers)}{letter}", *numbers)
+        if len(packed) > 4:
+            packed, more = struct.pack(f"{order}I", behind + len(more)), more + packed
+        entries += struct.pack(f"{order}HHI", tag, form, len(numbers)) + packed.ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", at)
+    return head + b"".join(parts) + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + more
+
+
+@pytest.mark.parametrize(("order", "strip"), [("<", 0), (">", 0), ("<", 7), (">", 20)])
+def test_colours_of_sixteen_bits_may_lie_one_after_the_other(order: str, strip: int) -> None:
+    """Pillow takes such channels for 8 bits and shows stripes."""
+    full = SCENE.astype(np.uint16) * 257
+    assert np.abs(read(planar(full, order, strip)) - SCENE).max() == 0
+    opaque = np.dstack([full, np.full(full.shape[:2], 65535, np.uint16)])
+    assert np.abs(read(planar(opaque, order, strip)) - SCENE).max() == 0
+    dim = SCENE.astype(np.uint16) * 16
+    assert np.abs(read(planar(dim, order, strip)) - read(png16(dim))).max() <= 1
+
+
+def test_grey_with_alpha_in_twelve_bits_of_sixteen_is_not_almost_black() -> None:
+    alpha = np.full(GREY.shape, 65535, np.uint16)
+    for times, most in ((16, 18), (257, 0)):  # 12 bits are stretched
+        rows = np.stack([GREY.astype(np.uint16) * times, alpha], -1).astype(">u2")
+        packed = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+        header = struct.pack(">IIBBBBB", GREY.shape[1], len(GREY), 16, 4, 0, 0, 0)
+        chunks = ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b""))
+        data = b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            for kind, body in chunks
+        )
+        assert np.abs(read(data) - GREY[..., None]).mean() <= most
+
+
+def with_tags(values: np.ndarray, tags: dict[int, str]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "TIFF", tiffinfo=tags)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("fill", [-9999.0, float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)])
+def test_what_a_map_does_not_know_does_not_make_the_rest_one_grey(fill: float) -> None:
+    heights = GREY.astype(np.float32) * 3 + 200
+    heights[:, : len(heights[0]) // 3] = fill
+    known = np.s_[:, len(heights[0]) // 3 + 1 :]
+    told = {0xA481: str(int(fill))} if fill == -9999 else {}  # the largest floats need no tag
+    shown = read(with_tags(heights, told))[..., 0]
+    assert np.corrcoef(shown[known].ravel(), GREY[known].ravel())[0, 1] > 0.99
+    assert shown[known].std() > 0.7 * GREY[known].std()
+
+
+def test_a_map_of_whole_numbers_may_tell_what_it_does_not_know() -> None:
+    heights = GREY.astype(np.uint16) + 100
+    heights[:10] = 65535
+    shown = read(with_tags(heights, {0xA481: "65535"}))[..., 0]
+    assert shown[10:].std() > 0.9 * GREY[10:].std()

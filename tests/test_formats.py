@@ -58,6 +58,12 @@ def test_heic_is_known_by_its_bytes(tmp_path: Path) -> None:
         (b"\xef\xbb\xbf  <svg/>", "an SVG drawing is not read"), (b"%PDF-1.4", "a PDF document is not read"),
         (b"\xff\xd8\xff\xc3" + bytes(9), "a JPEG of a kind that few"), (b"MM\0+\0\x08", "a TIFF without a picture"),
         (b"hello", "not a picture in a known format; save it as PNG or JPEG"),
+        (b'<?xml version="1.0"?>\n<!-- drawn -->\n<SVG width="9">', "an SVG drawing is not read"),
+        (b"<?xml version='1.0'?><Error>AccessDenied</Error>", "an answer of a server in XML is not read"),
+        (b'\n{"error": "rate limited"}', "an answer of a server in JSON"), (b"\r\n<HTML><body>", "a web page is not read"),
+        (b"\x89PNG\r\r\n\x1a", "a PNG that is damaged"), (b"GIF89a", "a GIF that is damaged"),
+        (b"\r\n\xff\xd8\xff\xe0", "not a picture in a known format"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "left a pointer in place of the file; run git lfs pull"),
     ],
 )  # fmt: skip
 def test_what_is_not_a_picture_is_named(data: bytes, reason: str) -> None:

@@ -236,3 +236,28 @@ def test_a_damaged_parquet_file_never_stops_a_folder(tmp_path: Path, damage: int
     images = open_images(tmp_path)
     assert images.ids == ["a.jpg"]
     assert all("\n" not in remark for _, remark in images.remarks)
+
+
+def test_a_table_may_write_names_in_other_capital_letters(tmp_path: Path) -> None:
+    put(tmp_path, "IMG_1.JPG", "Trip/É.png", "same.jpg")
+    Image.new("RGB", (8, 8)).save(tmp_path / "SAME.jpg")
+    found = columns_of(tmp_path, "file_name,n", "img_1.jpg,1", "trip/e\u0301.PNG,2", "Same.JPG,3", "same.jpg,4")
+    by_name = dict(zip(open_images(tmp_path).ids, found["n"], strict=True))
+    assert by_name == {"IMG_1.JPG": "1", "SAME.jpg": "", "Trip/É.png": "2", "same.jpg": "4"}
+
+
+def test_a_table_most_of_whose_rows_name_other_pictures_is_told(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "metadata.csv").write_text("file_name,n\nx/1.jpg,1\na.jpg,2\nx/2.jpg,3\n")
+    assert open_images(tmp_path).remarks == [("metadata.csv", "2 rows name no picture that is here, first x/1.jpg")]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_table_that_is_no_regular_file_is_told_and_never_opened(tmp_path: Path, name: str) -> None:
+    put(tmp_path, "a.jpg")
+    os.mkfifo(tmp_path / name)
+    assert open_images(tmp_path).remarks == [(name, "not used: it is not a regular file")]
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    assert open_images(tmp_path).remarks == [(name, "not used: it is not a regular file")]

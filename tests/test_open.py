@@ -22,6 +22,7 @@ from PIL import Image
 
 from spq.data import folder, formats, named
 from spq.data.decode import load_pixels
+from spq.data.folder import file_of
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.errors import DataError, ImageError
@@ -630,3 +631,56 @@ def test_a_subset_is_a_complete_collection(tmp_path: Path) -> None:
         tmp_path / "c.jpg",
     )
     assert len(subset(whole, [])) == 0
+
+
+@pytest.mark.parametrize("kind", [pa.binary_view(), pa.dictionary(pa.int32(), pa.binary()), pa.large_binary()])
+def test_parquet_pictures_may_be_bytes_of_any_arrow_type(tmp_path: Path, kind: Any) -> None:
+    pq.write_table(pa.table({"photo": pa.array([jpeg(10), jpeg(200)]).cast(kind)}), tmp_path / "a.parquet")
+    images = open_images(tmp_path / "a.parquet")
+    assert [round(np.asarray(images.image(i)).mean()) for i in range(2)] == [10, 200]
+    assert images.stat(1)[0] == len(jpeg(200))
+
+
+@pytest.mark.parametrize("text", [pa.large_string(), pa.string_view()])
+def test_parquet_paths_may_be_text_of_any_arrow_type(tmp_path: Path, text: Any) -> None:
+    kind = pa.struct([("bytes", pa.large_binary()), ("path", text)])
+    rows = [{"bytes": jpeg(1), "path": "a.jpg"}, {"bytes": jpeg(2), "path": "b.jpg"}]
+    pq.write_table(pa.table({"image": pa.array(rows, kind)}), tmp_path / "a.parquet")
+    assert list(open_images(tmp_path / "a.parquet").ids) == ["a.jpg", "b.jpg"]
+
+
+def test_labels_that_are_true_or_false_keep_these_names(tmp_path: Path) -> None:
+    images = open_images(parquet(tmp_path / "a.parquet", [1, 2, 3], [True, None, False]))
+    assert images.class_names == ["false", "true"]
+    assert images.labels is not None
+    assert images.labels.tolist() == [1, -1, 0]
+
+
+@pytest.mark.parametrize("folder", ["", "train/", "__MACOSX/"])
+def test_files_that_macos_puts_into_a_tar_are_passed_over(tmp_path: Path, folder: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, data in (
+            (f"{folder}._1.jpg", b"\0\5\x16\7"),
+            (f"{folder}1.jpg", jpeg(7)),
+            (f"{folder}2.jpg~", jpeg(8)),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    ids = open_images(tmp_path / "a.tar").ids
+    assert [id_.removeprefix(folder) for id_ in ids] in (["1", "2"], ["1", "2.jpg~"])
+
+
+def test_content_decides_where_a_name_says_too_little(tmp_path: Path) -> None:
+    """No suffix, the suffix of a format that is not read, or more behind the suffix."""
+    names = ["IMG_0001", "really-jpeg.jxl", "a.jpg~", "b.JPG_original", "c.jpeg (1)", "d.png!large", "e.thm"]
+    for name in names:
+        (tmp_path / name).write_bytes(jpeg(9))
+    for name in ("README", "Makefile", "empty", "drawing.svg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"" if name == "empty" else b"<svg> all: text")
+    os.mkfifo(tmp_path / "pipe")
+    images = open_images(tmp_path)
+    assert list(images.ids) == sorted(names)
+    assert dict(images.aside.other) == {".svg": 1}
+    assert images.unopened == []
+    assert {id_ for id_ in [*names, "README", "drawing.svg", "pipe"] if file_of(tmp_path, id_)} == set(names)

@@ -161,3 +161,32 @@ def test_any_bytes_are_rows_or_one_reason(tmp_path: Path, name: str, head: bytes
         said = str(error)
     assert all(row["file_name"] for row in rows)
     assert len(said.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("broken", ['a.jpg,"open', '"a.jpg,x', 'a.jpg,"x" y'])
+@pytest.mark.parametrize("after", ["b.jpg,y\nc.jpg,z\n", 'b.jpg,"y"\nc.jpg,z', 'b.jpg,"y"\r\nc.jpg,"z"\r\n'])
+def test_a_quote_that_nothing_closes_costs_its_line_alone(tmp_path: Path, broken: str, after: str) -> None:
+    rows, remarks = read(tmp_path / "t.csv", f"file_name,tag\n{broken}\n{after}")
+    assert rows == [{"file_name": "b.jpg", "tag": "y"}, {"file_name": "c.jpg", "tag": "z"}]
+    assert remarks.startswith("1 row is broken and not used, first line 2: ")
+
+
+def test_many_open_quotes_do_not_take_long(tmp_path: Path) -> None:
+    lines = [f'{n}.jpg,"open' for n in range(20_001)]
+    rows, remarks = read(tmp_path / "t.csv", "file_name,tag\n" + "\n".join(lines))
+    assert rows == []
+    assert "rows are broken and not used, first line 2" in remarks
+
+
+@pytest.mark.parametrize(("name", "cell"), [("t.csv", "a\0b"), ("t.csv", "\0ab\0"), ("t.jsonl", "a\\u0000b")])
+def test_zeros_in_cells_are_left_out(tmp_path: Path, name: str, cell: str) -> None:
+    text = f"file_name,tag\na.jpg,{cell}\n" if name == "t.csv" else f'{{"file_name": "a.jpg", "tag": "{cell}"}}\n'
+    assert read(tmp_path / name, text) == ([{"file_name": "a.jpg", "tag": "ab"}], "")
+
+
+def test_a_name_of_a_column_may_have_line_breaks_and_quotes(tmp_path: Path) -> None:
+    rows, remarks = read(tmp_path / "t.csv", 'file_name,"two\nlines","a ""b"""\na.jpg,1,2\nb.jpg,"3\n4",5,6\n')
+    assert rows == [{"file_name": "a.jpg", "two\nlines": "1", 'a "b"': "2"}]
+    assert "first line 5: more cells than columns" in remarks
+    with pytest.raises(DataError, match="no column file_name"):
+        read(tmp_path / "t.csv", 'name,"never closed\na.jpg,1\n')

@@ -11,6 +11,7 @@ from PIL import Image
 MAX_PROFILES = 64  # transforms that are kept; a collection has few different profiles
 MAX_PROFILE = 16 * 2**20  # bytes; larger profiles are ignored
 SAME = 4  # levels of 255 that a profile may differ from sRGB and still count as sRGB
+SAME_GAMMA = 0.05  # share that a gamma may differ from that of sRGB and still count as it
 INK = 0.98  # share of the visible ink that must be light for a dark ground
 LIGHT = 224  # the darkest channel of light ink has at least this value
 
@@ -42,6 +43,22 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if has_alpha:
         converted.putalpha(image.convert("RGBA").getchannel("A"))
     return converted
+
+
+def with_gamma(image: Image.Image, gamma: Any) -> Image.Image:
+    """Convert a picture of 8 bits to sRGB from the gamma that a PNG tells, such as 1.0 of a renderer's linear light.
+
+    It is returned as it is without a gamma, with one that no picture has, and with that of sRGB (1 / 2.2).
+    """
+    if not isinstance(gamma, float) or not 0.1 <= gamma <= 10 or abs(gamma * 2.2 - 1) < SAME_GAMMA:
+        return image
+    light = (np.arange(256) / 255) ** (1 / gamma)
+    shown = 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    if "transparency" in image.info:  # a colour that the curve would change
+        image = image.convert("RGBA")
+    image = image if image.mode in ("L", "LA", "RGB", "RGBA") else image.convert("RGB")
+    bands, curve = image.getbands(), shown.round().astype(int).tolist()
+    return image.point([level for band in bands for level in (range(256) if band == "A" else curve)])
 
 
 def _apply(image: Image.Image, transform: Any) -> Image.Image:

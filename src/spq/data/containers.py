@@ -12,7 +12,7 @@ import numpy as np
 
 from spq.common.text import name_to_id
 from spq.data.decode import first_line, load_image
-from spq.data.formats import EXTENSIONS
+from spq.data.formats import kind_of
 from spq.data.image_set import NO_LABEL, ImageSet, Labels, LazyColumns, changed_at, multi_hot
 from spq.data.metadata import gapped
 from spq.data.table_files import arrow_errors, as_text, listed, plain_columns
@@ -168,7 +168,8 @@ def _holds_bytes(kind: Any) -> bool:
 def _is_binary(kind: Any) -> bool:
     from pyarrow import types
 
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
 def _has_picture(file: Path, column: str) -> bool:
@@ -195,12 +196,26 @@ def _bytes_and_paths(column: Any) -> tuple[list[Any], list[str | None]]:
     import pyarrow as pa
 
     if not pa.types.is_struct(column.type):
-        return column.chunks, [None] * len(column)
+        return _plain(column).chunks, [None] * len(column)
     paths: list[str | None] = [None] * len(column)
     index = column.type.get_field_index("path")
-    if index >= 0 and pa.types.is_string(column.type.field(index).type):
+    if index >= 0 and _is_text(column.type.field(index).type):
         paths = [path for chunk in column.chunks for path in chunk.field("path").to_pylist()]
-    return [chunk.field("bytes") for chunk in column.chunks], paths
+    return [_plain(chunk.field("bytes")) for chunk in column.chunks], paths
+
+
+def _plain(pictures: Any) -> Any:
+    """Return binary values whose bytes lie one after the other, as those of a view or a dictionary do not."""
+    import pyarrow as pa
+
+    is_plain = pa.types.is_binary(pictures.type) or pa.types.is_large_binary(pictures.type)
+    return pictures if is_plain else pictures.cast(pa.large_binary())
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 class TarImages(ImageSet):
@@ -252,10 +267,10 @@ def _samples(name: str, file: Path) -> list[tuple[str, tuple[int, int], Any]]:
                 folder, _, base = member.name.rpartition("/")
                 key, dot, extension = base.partition(".")
                 key = name_to_id(f"{folder}/{key}" if folder else key)
-                if not member.isfile() or not key or not dot:
+                if not member.isfile() or not base.partition(".")[0] or not dot:  # `._a.jpg` is none
                     continue
                 suffix = extension.rpartition(".")[2]
-                if f".{suffix.lower()}" in EXTENSIONS:
+                if kind_of(base) == "picture":
                     here = key, member.name  # a repeated name replaces the first one, as in tar itself
                     id_ = key if suffix == extension and members.get(key, here) == here else name_to_id(member.name)
                     pictures[id_], members[id_] = (member.offset_data, member.size), here
@@ -281,6 +296,7 @@ def _label(extension: str, content: bytes, known: Any) -> Any:
 
 def _labels(values: list[Any]) -> tuple[Labels | None, list[str]]:
     """Return labels and class names; None, NaN and Hugging Face's -1 are no label."""
+    values = [as_text(value) if isinstance(value, bool) else value for value in values]
     has_none = [value is None or value == -1 or value != value for value in values]
     known = [value for value, is_none in zip(values, has_none, strict=True) if not is_none]
     if not known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import threading
 import warnings
@@ -20,8 +21,8 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from spq.common.parallel import cores, map_in_order
-from spq.data.colour import on_ground, to_srgb
-from spq.data.deep import as_stored, is_deep, to_8_bits, with_low_bytes
+from spq.data.colour import on_ground, to_srgb, with_gamma
+from spq.data.deep import as_stored, is_deep, to_8_bits, with_low_bytes, with_whole_planes
 from spq.data.formats import NOT_READ, read_file, register_heif, why_unknown
 from spq.data.frames import shown_frame
 from spq.data.preview import find_preview
@@ -35,7 +36,8 @@ ImageInput: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.generic] 
 
 PER_TASK = 64  # pictures in one task of a thread; for tiny pictures, single tasks would cost more than decoding
 MAX_PIXELS = 178_956_970  # Pillow's own limit; a lower limit set in Pillow also counts
-NO_ALPHA = ("BMP", "DIB", "TGA")  # formats whose writers leave the alpha at zero if they do not mean any
+# Formats whose writers leave the alpha at zero if they do not mean any.
+NO_ALPHA = ("BMP", "CUR", "DIB", "ICO", "TGA", "TIFF")
 LARGE_JPEG = 8  # a JPEG may have this many times the limit, because it is decoded at a fraction of its size
 
 _UPRIGHT = {
@@ -261,7 +263,7 @@ def _decode(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool, or
         width, height = image.size
         _shrink(image, size_hint, limit)
         is_smaller = image.size != (width, height)
-        loaded = with_low_bytes(image, data)
+        loaded = with_low_bytes(with_whole_planes(image), data)
         own = _orientation(loaded)
         orientation = own if own > 1 else orientation
         upright = _upright(loaded, keep_alpha, limit, orientation)
@@ -341,10 +343,10 @@ def _upright(image: Image.Image, keep_alpha: bool, limit: int, orientation: int 
         image = image.convert("RGB")
     if orientation > 1 and format_ != "TIFF":  # Pillow rotates TIFF by itself
         image = image.transpose(_UPRIGHT[orientation])
-    profile = image.info.get("icc_profile")
+    profile, gamma = image.info.get("icc_profile"), image.info.get("gamma") if "srgb" not in image.info else None
     if is_deep(image):
         image = to_8_bits(image)
-    image = to_srgb(image, profile)
+    image = to_srgb(image, profile) if profile else to_srgb(with_gamma(image, gamma), None)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         if not keep_alpha:
@@ -365,4 +367,5 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the error says enough; what it logs would be printed too
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated picture is unreadable, even if another library allows it

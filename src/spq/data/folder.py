@@ -8,7 +8,17 @@ from dataclasses import replace
 from pathlib import Path, PurePath, PureWindowsPath
 
 from spq.common.text import name_to_id
-from spq.data.formats import NEEDS_EXTRA, NEEDS_HEIF, kind_of, needs_heif, read_file, register_heif, suffix_of
+from spq.data.formats import (
+    NEEDS_EXTRA,
+    NEEDS_HEIF,
+    kind_of,
+    may_surprise,
+    needs_heif,
+    read_file,
+    register_heif,
+    starts_as_picture,
+    suffix_of,
+)
 from spq.data.image_set import ImageSet, changed_at, limited
 from spq.data.metadata import describe
 from spq.data.rules import Rules, holds_own
@@ -37,8 +47,8 @@ class FolderImages(ImageSet):
         before = _identity(name, root)
         found = walk(str(root), rules)
         found.names.sort(key=lambda name: name.split("/"))
-        maybe = [] if register_heif() else [name for name in found.names if suffix_of(name) in NEEDS_EXTRA]
-        closed = {name for name in maybe if needs_heif(root / name)}
+        maybe = (name for name in found.names if suffix_of(name) in NEEDS_EXTRA or may_surprise(name))
+        closed = set() if register_heif() else {name for name in maybe if needs_heif(root / name)}
         self.names = [name for name in found.names if name not in closed]
         ids = [name_to_id(name) for name in self.names]
         unlisted = sorted((_below(root, error), error.strerror or str(error)) for error in found.failed)
@@ -102,14 +112,16 @@ def file_of(root: Path, id_: str, rules: Rules | None = None) -> Path | None:
     if not is_plain or not leads_below(root, parts):
         return None
     path = root.joinpath(*parts)
-    if kind_of(path.name) != PICTURE or not rules.takes(id_):
+    if not (kind_of(path.name) == PICTURE or may_surprise(path.name)) or not rules.takes(id_):
         return None
     above = list(path.parents)[: len(parts)][::-1]  # the root first
     if any(parent.is_symlink() for parent in above[1:]):
         return None
     below = [parent.name for parent in above[1:]]
     is_own = any(holds_own(str(f), name, f == root) for f, name in zip(above, [*below, ""], strict=True))
-    return path if not is_own and path.is_file() else None
+    if is_own or not path.is_file():
+        return None
+    return path if kind_of(path.name) == PICTURE or starts_as_picture(path) else None
 
 
 def leads_below(root: PurePath, parts: Sequence[str]) -> bool:

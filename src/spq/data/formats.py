@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -13,7 +14,7 @@ MAX_BYTES = 2**30  # larger files are refused, because a file is read into memor
 IRREGULAR = "not a regular file; give a file with a picture"
 NEEDS_HEIF = "HEIC needs pip install 'spq-retrieval[heif]'"
 
-_COMMON = "apng avif avifs bmp dib gif jfif jpe jpeg jpeg_large jpg jpg_large mpo png tif tiff webp"
+_COMMON = "apng avif avifs bmp dib gif jfi jfif jif jpe jpeg jpg mpo png thm tif tiff webp"
 _MORE = (
     "blp bw cur dcx dds fit fits flc fli ftc ftu gbr icb icns ico im j2c j2k jp2 jpc jpf jpx msp pbm pcd pcx pfm pgm"
     " pnm ppm psd pxr qoi ras rgb rgba sgi tga vda vst xbm xpm"
@@ -52,24 +53,35 @@ _SIGNS = {
     "a GIMP project": (b"gimp xcf",),
     "a Windows drawing": (b"\xd7\xcd\xc6\x9a",),
     "a PostScript drawing": (b"%!PS",),
-    "an SVG drawing": (b"<svg", b"<?xml"),
     "a PDF document": (b"%PDF",),
     "a DjVu document": (b"AT&TFORM",),
-    "a web page": (b"<!DOC", b"<!doc", b"<html"),
     "a ZIP archive": (b"PK\x03\x04",),
     "a film": (b"\x1aE\xdf\xa3",),
+    "a PNG that is damaged": (b"\x89PNG",),
+    "a GIF that is damaged": (b"GIF8",),
+    "a Photoshop picture of a kind that few programs open, or damaged,": (b"8BPS",),
 }
+_TEXTS = {  # in small letters
+    "an SVG drawing": (b"<svg",),
+    "a web page": (b"<!doctype html", b"<html"),
+    "an answer of a server in XML": (b"<?xml",),
+    "an answer of a server in JSON": (b"{", b"["),
+}
+_POINTER = b"version https://git-lfs"
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LETTERS = re.compile("[a-z0-9]*")
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 
 
 def suffix_of(name: str) -> str:
-    """Return what follows the last point, in lower case and with the point.
+    """Return what follows the last point, in lower case and with the point, up to a character that is no letter or digit.
 
-    >>> suffix_of("holiday/IMG_1.JPG")
-    '.jpg'
+    >>> suffix_of("holiday/IMG_1.JPG"), suffix_of("a.jpg_large"), suffix_of("a.png~"), suffix_of("a.jpg (1)")
+    ('.jpg', '.jpg', '.png', '.jpg')
     """
     dot = name.rfind(".")
-    return name[dot:].lower() if dot >= 0 else ""
+    suffix = name[dot + 1 :].lower() if dot >= 0 else ""
+    return f".{suffix if suffix.isalnum() else _LETTERS.match(suffix)[0]}" if dot >= 0 else ""  # type: ignore[index]
 
 
 def kind_of(name: str) -> str:
@@ -82,6 +94,25 @@ def kind_of(name: str) -> str:
     if suffix in EXTENSIONS:
         return "picture"
     return "other picture" if suffix in OTHER_PICTURES else ""
+
+
+def may_surprise(name: str) -> bool:
+    """Whether only its content tells if a file is a picture that is read: it has no suffix, or one of an unread format.
+
+    >>> may_surprise("IMG_0001"), may_surprise("really-jpeg.jxl"), may_surprise("notes.txt"), may_surprise("a.jpg")
+    (True, True, False, False)
+    """
+    return "." not in name or kind_of(name) == "other picture"
+
+
+def starts_as_picture(path: str | Path) -> bool:
+    """Look into a file: does it begin as a picture that is read? False if it is no regular file, or cannot be read."""
+    try:
+        start = read_file(path, 64)
+    except ImageError:
+        return False
+    is_boxed = start[4:8] == b"ftyp" and (is_heif(start) or start[8:12] in (b"avif", b"avis"))
+    return is_boxed or start.startswith(_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
 
 
 def register_heif() -> bool:
@@ -121,8 +152,13 @@ def why_unknown(data: bytes) -> str:
         return f"{'a camera raw file' if data[8:11] == b'crx' else 'a film'} is not read; save a picture of it as JPEG"
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "a TIFF without a picture that is read, perhaps the raw pixels of a camera; save it as PNG or JPEG"
-    text = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
-    what = next((what for what, signs in _SIGNS.items() if data.startswith(signs) or text.startswith(signs)), "")
+    if data.startswith(_POINTER):
+        return "Git LFS left a pointer in place of the file; run git lfs pull"
+    text = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    what = next((what for what, signs in _SIGNS.items() if data.startswith(signs)), "")
+    what = what or next((what for what, signs in _TEXTS.items() if text.startswith(signs)), "")
+    if text.startswith(b"<") and b"<svg" in text:
+        what = "an SVG drawing"
     return (
         f"{what} is not read; save it as PNG or JPEG"
         if what

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from spq.data.deep import is_deep
+from spq.data.deep import is_deep, with_whole_planes
 
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF", "TIFF", "FLI"}  # the further pictures of MPO, ICO or PSD are something else
 MAX_FRAMES = 256  # frames that are looked at; files can hold millions
@@ -30,6 +30,7 @@ def shown_frame(image: Image.Image, max_pixels: int) -> Image.Image:
     try:
         for number in range(1, MAX_FRAMES):
             image.seek(number)
+            with_whole_planes(image)
             area = image.width * image.height
             work += area
             if work > MAX_WORK or area > max_pixels:

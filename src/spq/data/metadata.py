@@ -94,7 +94,7 @@ def _folders(ids: Iterable[str]) -> list[str]:
 
 def _tables(root: Path, folder: str) -> list[str]:
     names = (f"{folder}/{name}".lstrip("/") for name in NAMES)
-    return [name for name in names if os.path.isfile(root / name)]  # noqa: PTH113 (a Path raises where a path is too long)
+    return [name for name in names if os.path.lexists(root / name)]
 
 
 def _with_tables(root: Path, ids: Sequence[str]) -> dict[str, list[int]]:
@@ -123,6 +123,9 @@ def _rows_of_folder(root: Path, folder: str, ids: dict[str, int]) -> tuple[dict[
             remarks.append((name, f"not used, because {used} is"))
             continue
         table = TableFile(root / name)
+        if not os.path.isfile(table.path):  # noqa: PTH113 (a Path raises where a path is too long)
+            remarks.append((name, "not used: it is not a regular file"))
+            continue
         try:
             rows = pictures.rows(table)
             used = name
@@ -141,6 +144,9 @@ class _Pictures:
         self.root = root
         self.exact = {id_[len(before) :]: position for id_, position in ids.items()}
         self.composed = {_composed(name): position for name, position in self.exact.items()}
+        self.folded: dict[str, int | None] = {}  # None: several pictures whose names differ in capital letters alone
+        for name, position in self.composed.items():
+            self.folded[name.casefold()] = None if name.casefold() in self.folded else position
 
     def rows(self, table: TableFile) -> dict[int, Row]:
         """Return position -> row of the pictures that a table names; of two rows, the last one.
@@ -151,12 +157,13 @@ class _Pictures:
         found: dict[int, Row] = {}
         named: dict[int, str] = {}
         twice: dict[str, None] = {}
-        first = ""
+        first, lost = "", list[str]()
         for row in table.rows():
             name = row.pop(FILE_NAME)
             first = first or name
             position = self.position(name)
             if position is None:
+                lost.append(name)
                 continue
             if named.get(position) == name:
                 twice[name] = None
@@ -165,18 +172,24 @@ class _Pictures:
             found[position], named[position] = row, name
         if first and not found:
             raise DataError(f"it names no picture that is here, first {listed([first])}; give paths below its folder")
+        if len(lost) > len(found):  # a few may be of pictures that were deleted
+            table.remarks.append(f"{len(lost):,} rows name no picture that is here, first {listed(lost[:1])}")
         if twice:
             count = "1 picture has" if len(twice) == 1 else f"{len(twice):,} pictures have"
             table.remarks.append(f"{count} several rows, first {listed([next(iter(twice))])}; the last row is used")
         return found
 
     def position(self, name: str) -> int | None:
-        """Find a picture by its name: as it is, with other separators, with accents composed, or as an absolute path."""
-        for spelling in (name, name.strip(), *_spellings(self.root, name.strip())):
+        """Find a picture by its name: as it is, with other separators, with accents composed, or as an absolute path.
+
+        The last try is in other capital letters, as tables of systems have it that know no difference.
+        """
+        spellings = (name, name.strip(), *_spellings(self.root, name.strip()))
+        for spelling in spellings:
             position = self.exact.get(spelling, self.composed.get(_composed(spelling)))
             if position is not None:
                 return position
-        return None
+        return self.folded.get(_composed(spellings[-1]).casefold())
 
 
 def _spellings(root: Path, name: str) -> list[str]:

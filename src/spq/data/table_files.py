@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import csv
 import datetime
+import io
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,6 +19,8 @@ from spq.errors import DataError
 
 FILE_NAME = "file_name"
 LONGEST_CELL = 2**31 - 1  # characters; the csv module refuses more than 131,072 otherwise
+LONGEST_HEADER = 65536  # characters
+MAX_BACKS = 100  # times that a table is read again after a quote that nothing closes
 ROWS = 1000  # of a Parquet file that are in memory at once
 _MARKS = {  # the first bytes of a text file that tell its encoding; the longer mark first
     codecs.BOM_UTF8: "utf-8-sig",
@@ -73,6 +77,8 @@ def _csv(table: TableFile) -> Iterator[Row]:
         start, first = next(((n, line) for n, line in lines if line.strip("\r\n\t ,;")), (0, ""))
         if told := _told_separator(first):
             start, first = next(lines, (start, ""))
+        while first.count('"') % 2 and len(first) < LONGEST_HEADER and (more := next(lines, None)):
+            start, first = more[0], first + more[1]  # a line break inside a name
         header = _header(first, told)
         if not first:
             raise DataError("it is empty")
@@ -80,19 +86,59 @@ def _csv(table: TableFile) -> Iterator[Row]:
             raise _foreign(_columns(first))
         separator, columns = header
         columns = _without_twice(columns, table)
-        reader = csv.reader(file, delimiter=separator, strict=True)
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                table.skip(f"line {start + reader.line_num}: {first_line(error)}")
-                continue
+        for line, cells in _records(_Lines(file, start), separator, table):
             if any(cell.strip() for cell in cells[len(columns) :]):
-                table.skip(f"line {start + reader.line_num}: more cells than columns")
+                table.skip(f"line {line}: more cells than columns")
                 continue
-            yield {name: cell for name, cell in zip(columns, cells, strict=False) if name}
+            yield {name: cell.replace("\0", "") for name, cell in zip(columns, cells, strict=False) if name}
+
+
+class _Lines:
+    """The lines of a file.
+
+    Attributes:
+        number: of the last line that was read, from 1. record: the lines since it was emptied.
+    """
+
+    def __init__(self, lines: Iterator[str], number: int) -> None:
+        self._lines, self._again = lines, deque[str]()
+        self.number, self.record = number, list[str]()
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        self.number += 1
+        self.record.append(line)
+        return line
+
+    def back(self) -> None:
+        """Go back to the second line of the record."""
+        lines = self.record[1:]
+        self._again.extendleft(reversed(lines))
+        self.number -= len(lines)
+
+
+def _records(lines: _Lines, separator: str, table: TableFile) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number of the last line, cells) of records.
+
+    A quote that nothing closes takes all that follows into one cell. Then only the line that it is in is left out.
+    """
+    reader, backs = csv.reader(lines, delimiter=separator, strict=True), 0
+    while True:
+        lines.record.clear()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if len(lines.record) > 1 and backs < MAX_BACKS:
+                lines.back()
+                backs += 1
+            table.skip(f"line {lines.number}: {first_line(error)}")
+            continue
+        yield lines.number, cells
 
 
 def _foreign(columns: list[str]) -> DataError:
@@ -113,17 +159,17 @@ def _encoding(table: TableFile) -> str:
         for mark, name in _MARKS.items():
             if start.startswith(mark):
                 return name
-        decoder, has_zero = codecs.getincrementaldecoder("utf-8")(), False
+        decoder, has_zero = codecs.getincrementaldecoder("utf-8")(), b"\0" in file.readline(LONGEST_HEADER)
+        file.seek(0)
         try:
             while block := file.read(1 << 20):
-                has_zero = has_zero or b"\0" in block
                 decoder.decode(block)
             decoder.decode(b"", final=True)
             encoding = "utf-8"
         except UnicodeDecodeError:
             encoding = "cp1252"
             has_zero = has_zero or b"\0" in block
-    if has_zero:
+    if has_zero:  # a zero in a cell of a text is left out
         raise DataError("it is not a text file")
     if encoding == "cp1252":
         table.remarks.append("it is not UTF-8, so it was read as Windows-1252; save it as UTF-8 if letters are wrong")
@@ -155,7 +201,7 @@ def _header(line: str, told: str) -> tuple[str, list[str]] | None:
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+    return [cell.strip() for cell in next(csv.reader(io.StringIO(line, ""), delimiter=separator), [])]
 
 
 def _columns(line: str) -> list[str]:
@@ -246,6 +292,7 @@ def is_plain(kind: Any) -> bool:
         or types.is_binary(kind)
         or types.is_large_binary(kind)
         or types.is_fixed_size_binary(kind)
+        or types.is_binary_view(kind)
     )
 
 
@@ -253,7 +300,7 @@ def is_list(kind: Any) -> bool:
     """Whether the values of an Arrow type are lists."""
     from pyarrow import types
 
-    return bool(types.is_list(kind) or types.is_large_list(kind))
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def as_text(value: Any) -> str:
@@ -265,7 +312,8 @@ def as_text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = value.replace("\0", "")
+        return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list) and not any(isinstance(part, list | dict) for part in value):

@@ -1,4 +1,4 @@
-"""Walk a folder: its pictures, and what lies beside them. No file is opened; a folder costs one listing."""
+"""Walk a folder: its pictures, and what lies beside them. Only files whose name says too little are opened."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from spq.common.text import name_to_id
-from spq.data.formats import kind_of, suffix_of
+from spq.data.formats import kind_of, may_surprise, starts_as_picture, suffix_of
 from spq.data.rules import Rules, may_mount, own_folders
 
 COUNTED = 5000  # entries of skipped folders that are looked at, to say how many pictures they have
@@ -167,7 +167,7 @@ class _Walk:
                     self._pass(entry, below)
                 else:
                     self._enter(folder, entry, below)
-            elif kind := kind_of(entry.name):
+            elif kind := _kind(entry):
                 self._take(folder, entry, below, kind)
         if is_empty and folder.below:
             self.listing.aside.absent.append((folder.below, EMPTY))
@@ -216,6 +216,11 @@ class _Walk:
         """Note a link that leads nowhere: its target may be on a disk that is not mounted."""
         self.listing.broken.append(below)
         self.listing.aside.absent.append((below, BROKEN))
+
+
+def _kind(entry: Entry) -> str:
+    """As `kind_of`; a file whose name says too little is what it begins as."""
+    return PICTURE if may_surprise(entry.name) and starts_as_picture(entry.path) else kind_of(entry.name)
 
 
 def _is_folder(entry: Entry) -> bool:
