@@ -101,10 +101,10 @@ def open_collection(names: Sequence[str], patterns: Patterns, out: Path | None, 
     before = read_manifest(out).origin
     given = [found for name in names for found in folders_of(name)]
     if replace:
-        return open_images(instead_of(before, given).chosen(*patterns), known=())
+        return open_images(instead_of(before, given), *patterns, known=())
     with Store.open(out) as store:
         taken = {path.partition("/")[0] for path in store.stats()}
-    return open_images(with_more(before, given, taken).chosen(*patterns), known=before.names)
+    return open_images(with_more(before, given, taken), *patterns, known=before.names)
 
 
 def update(task: IndexTask) -> tuple[SyncReport, dict[str, Any]]:
@@ -244,6 +244,7 @@ def _note_moved(report: SyncReport, out: Path, before: Source | None, now: Sourc
     places = zip(before.names, prefixes_of(before), strict=True)
     absent = [name for name, prefix in places if (prefix or ".") in report.unmounted]
     if absent:
-        again = command("spq", "index", *new, "--out", out, "--replace")
+        there = [name for name in now.names if name not in absent]
+        again = command("spq", "index", *there, "--out", out, "--replace")
         moved = f"{', '.join(absent)} is not there; if {', '.join(new)} is what you have instead of it: {again}"
         report.note = f"{report.note}; {moved}" if report.note else moved

@@ -13,7 +13,7 @@ from spq.data.image_set import ImageSet, changed_at, limited
 from spq.data.metadata import describe
 from spq.data.rules import Rules, holds_own
 from spq.data.walk import BROKEN, PICTURE, Aside, walk
-from spq.errors import AbsentError, DataError, ImageError
+from spq.errors import AbsentError, DataError, ShutError
 
 NOT_REGULAR = "not a regular file"
 
@@ -33,7 +33,7 @@ class FolderImages(ImageSet):
     """
 
     def __init__(self, name: str, root: Path, rules: Rules | None = None) -> None:
-        rules = replace(rules or Rules(), root=root.absolute().name)
+        rules = replace(rules or Rules(), root=root.absolute().as_posix())
         before = _identity(name, root)
         found = walk(str(root), rules)
         found.names.sort(key=lambda name: name.split("/"))
@@ -50,7 +50,8 @@ class FolderImages(ImageSet):
         if not (ids or found.left_out):
             raise AbsentError(f"no pictures in {name}; {_hint(unlisted, unopened, found.aside)}", bool(unlisted))
         self.root = root
-        told = describe(root, ids, [path for path, _ in found.aside.absent if not suffix_of(path)])
+        absent = [path for path, _ in found.aside.absent if not suffix_of(path)]
+        told = describe(root, ids, [*absent, *(path for path, _ in unlisted)])
         super().__init__(name, ids, told.labels, told.class_names, told.metadata)
         self.remarks = told.remarks
         self.unlisted, self.unopened, self.aside = unlisted, unopened, found.aside.as_ids()
@@ -67,7 +68,7 @@ class FolderImages(ImageSet):
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path is slower than the call)
         except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror}") from None
+            raise ShutError(f"cannot read {path}: {error.strerror}") from None
         return status.st_size, changed_at(status), limited(status.st_ctime_ns)
 
     def path(self, position: int) -> Path | None:
@@ -96,7 +97,7 @@ def file_of(root: Path, id_: str, rules: Rules | None = None) -> Path | None:
 
     It never returns a file that the list does not have: left out by rules, outside the folder, or behind a link to a folder.
     """
-    rules = replace(rules or Rules(), root=root.absolute().name)
+    rules = replace(rules or Rules(), root=root.absolute().as_posix())
     parts = id_.split("/")
     is_plain = "\\" not in id_ and "\0" not in id_ and not any(part in ("", ".", "..") for part in parts)
     if not is_plain or not leads_below(root, parts):

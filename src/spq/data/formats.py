@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from spq.errors import ImageError
+from spq.errors import ImageError, ShutError
 
 MAX_BYTES = 2**30  # larger files are refused, because a file is read into memory
 IRREGULAR = "not a regular file; give a file with a picture"
@@ -137,7 +137,7 @@ def read_file(path: str | Path, first: int | None = None, name: str = "") -> byt
         first: how many bytes to read, by default all.
         name: used in errors; by default the path.
     Raises:
-        ImageError: it is no regular file, is larger than `MAX_BYTES`, or cannot be read.
+        ImageError: it is no regular file, or is larger than `MAX_BYTES`. ShutError: the system does not read it.
     """
     name = name or os.fspath(path)
     try:
@@ -152,8 +152,10 @@ def read_file(path: str | Path, first: int | None = None, name: str = "") -> byt
                 size = len(data)
                 if first is not None or size <= MAX_BYTES:
                     return data
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise ShutError(f"cannot read {name}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ImageError(f"cannot read {name}: {error}") from None
     raise ImageError(f"cannot read {name}: {size:,} bytes are over the limit of {MAX_BYTES:,}; scale it down first")
 
 

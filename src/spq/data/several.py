@@ -70,12 +70,13 @@ class Concatenated(ImageSet):
 
 
 class AbsentImages(ImageSet):
-    """A collection that is known, and is not there now or cannot be listed."""
+    """A collection that is known, and is not there now or cannot be opened."""
 
-    def __init__(self, name: str, error: AbsentError) -> None:
+    def __init__(self, name: str, error: DataError) -> None:
         super().__init__(name, [])
         self.reason = str(error).partition(";")[0]
-        (self.unlisted if error.is_there else self.aside.absent).append((".", self.reason))
+        is_there = isinstance(error, AbsentError) and error.is_there
+        (self.unlisted if is_there else self.aside.absent).append((".", self.reason))
 
 
 class SeveralImages(Concatenated):
