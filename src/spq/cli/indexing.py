@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from spq.cli.failures import when_stopped
 from spq.cli.output import note
 from spq.common.files import expanded, user_cache
-from spq.errors import ConfigError, WeightsError
+from spq.errors import AbsentError, ConfigError, WeightsError
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
@@ -104,7 +104,10 @@ def open_collection(names: Sequence[str], patterns: Patterns, out: Path | None, 
         return open_images(instead_of(before, given), *patterns, known=())
     with Store.open(out) as store:
         taken = {path.partition("/")[0] for path in store.stats()}
-    return open_images(with_more(before, given, taken), *patterns, known=before.names)
+    try:
+        return open_images(with_more(before, given, taken), *patterns, known=before.names)
+    except AbsentError as error:
+        raise AbsentError(f"{error}; {out} is as it was: to remove all of its pictures, delete it") from None
 
 
 def update(task: IndexTask) -> tuple[SyncReport, dict[str, Any]]:

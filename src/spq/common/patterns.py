@@ -21,8 +21,8 @@ _TOKENS = re.compile(r"(^\*\*/|/\*\*/|/\*\*$)")
 class Pattern:
     """A pattern of a name, or with a `/` of a path.
 
-    Besides `*`, `?` and `[abc]` it may have `**` for any number of folders. It also matches the text that it is, so that
-    a folder `best [of]` can be named as it is.
+    Besides `*`, `?` and `[abc]` it may have `**` for any number of folders. Brackets also stand for themselves, so that a
+    folder `best [of]` can be named as it is.
 
     Attributes:
         has_folders: whether it has a `/`, so it is one of paths. is_rooted: whether it begins with `/` or `./`.
@@ -67,7 +67,11 @@ def settled(text: str) -> str:
 
 
 def _compiled(text: str) -> re.Pattern[str]:
-    parts = _TOKENS.split(text.replace("[^", "[!"))  # `[^a]` is what regular expressions and bash have for `[!a]`
+    usual = text.replace("[^", "[!")  # `[^a]` is what regular expressions and bash have for `[!a]`
+    both = "|".join(map(_translated, (usual, text.replace("[", "[[]"))))
+    return re.compile(both, re.IGNORECASE | re.DOTALL)
+
+
+def _translated(text: str) -> str:
     # fnmatch puts `(?s:` before what it translates, and three characters behind
-    translated = "".join(_ANY_FOLDERS.get(part) or fnmatch.translate(part)[4:-3] for part in parts)
-    return re.compile(f"{translated}|{re.escape(text)}", re.IGNORECASE | re.DOTALL)
+    return "".join(_ANY_FOLDERS.get(part) or fnmatch.translate(part)[4:-3] for part in _TOKENS.split(text))

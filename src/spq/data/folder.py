@@ -48,7 +48,9 @@ class FolderImages(ImageSet):
         if _identity(name, root) != before:  # the list may be incomplete, and the rest would count as deleted
             raise DataError(f"{name} was replaced while it was listed; try again")
         if not (ids or found.left_out):
-            raise AbsentError(f"no pictures in {name}; {_hint(unlisted, unopened, found.aside)}", bool(unlisted))
+            raise AbsentError(
+                f"no pictures in {name}; {_hint(unlisted, unopened, found.aside, found.is_empty)}", bool(unlisted)
+            )
         self.root = root
         absent = [path for path, _ in found.aside.absent if not suffix_of(path)]
         told = describe(root, ids, [*absent, *(path for path, _ in unlisted)])
@@ -131,7 +133,7 @@ def _below(root: Path, error: OSError) -> str:
     return name_to_id(Path(error.filename or root).relative_to(root).as_posix())
 
 
-def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], aside: Aside) -> str:
+def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], aside: Aside, is_empty: bool) -> str:
     """What to do about a folder without pictures."""
     if unlisted:
         return (
@@ -145,4 +147,8 @@ def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], asid
         return f"it has links to folders, such as {aside.links[0]}; set `follow_links` to list them"
     if aside.skipped:
         return f"those in {min(aside.skipped)} are passed over; name it in `include` to take them"
-    return "give a folder with JPEG or PNG files"
+    return (
+        "it is empty: mount its disk, or give a folder with pictures"
+        if is_empty
+        else "give a folder with JPEG or PNG files"
+    )

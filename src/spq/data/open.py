@@ -16,7 +16,7 @@ from spq.data.several import AbsentImages, SeveralImages, one_for_each_id, only_
 from spq.data.source import Source
 from spq.errors import AbsentError, DataError
 
-NO_MATCH = "this pattern matches nothing; `*` stands for any text, and `a/b` for a path below the collection"
+NO_MATCH = "this pattern changes nothing; `*` stands for any text, and `a/b` for a path below the collection"
 
 
 def open_images(

@@ -85,7 +85,7 @@ class Rules:
             return False
         if any(self.is_excluded(name, at) for name, at in steps):
             return False
-        return is_whole or any(self.is_wanted(name, at) for name, at in steps)
+        return any(self.is_wanted(name, at) for name, at in steps) or is_whole
 
     def takes_root(self) -> tuple[bool, bool]:
         """Whether patterns leave out all of the collection by its prefix or path; and whether they take all of it."""

@@ -223,8 +223,14 @@ def _parts(name: str) -> list[str]:
 
 
 def _check_apart(names: Sequence[str]) -> None:
-    """Refuse a folder that is inside another one, because its pictures would be there twice."""
+    """Refuse a folder that is another one or inside it, because its pictures would be there twice."""
     paths = {name: expanded(name).resolve() for name in names if expanded(name).exists()}
+    seen: dict[tuple[int, int], str] = {}
+    for name, path in paths.items():
+        status = path.stat()
+        first = seen.setdefault((status.st_dev, status.st_ino), name) if status.st_ino else name
+        if first != name:
+            raise DataError(f"{name} is the same as {first}, under another name; give one of them")
     for inner, path in paths.items():
         outer = next((name for name, other in paths.items() if other in path.parents), None)
         if outer:

@@ -56,7 +56,7 @@ def note_of_link(facts: Facts, others: Sequence[Facts]) -> str:
     if facts.inode is None:
         return ""
     same = [other for other in others if other.inode == facts.inode and other.path != facts.path]
-    itself = [other for other in same if (other.target or other.file) == (facts.target or facts.file)]
+    itself = [other for other in same if _real(other) == _real(facts)]
     if facts.is_link:
         name = next((other.path for other in itself if not other.is_link), same[0].path if same else facts.target)
         return f"link to {name}"
@@ -64,6 +64,11 @@ def note_of_link(facts: Facts, others: Sequence[Facts]) -> str:
         return f"the same file as {twice[0].path}, over a linked folder"
     hard = [other for other in same if not other.is_link and other not in itself]
     return f"hard link of {hard[0].path}, frees nothing" if hard else ""
+
+
+def _real(facts: Facts) -> str:
+    """The path of the file itself."""
+    return facts.target or os.path.realpath(facts.file)
 
 
 def freed_bytes(kept: Iterable[Facts], superfluous: Iterable[Facts]) -> int:
@@ -77,7 +82,7 @@ def freed_bytes(kept: Iterable[Facts], superfluous: Iterable[Facts]) -> int:
             total += facts.size
         elif not facts.is_link:
             size[facts.inode] = facts.size if facts.inode not in held else 0
-            names.setdefault(facts.inode, set()).add(facts.target or facts.file)
+            names.setdefault(facts.inode, set()).add(_real(facts))
             if len(names[facts.inode]) == facts.names:
                 total += size[facts.inode]
     return total
