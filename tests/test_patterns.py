@@ -56,3 +56,19 @@ def test_patterns_of_the_working_directory_are_settled(tmp_path: Path, monkeypat
     assert [settled(text) for text in ("a/../b", "a..b", "*.jpg", "~me", "./a")] == ["b", "a..b", "*.jpg", "~me", "./a"]
     if os.name != "nt":
         assert settled("~/photos/raw") == "/home/me/photos/raw"
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "others"),
+    [
+        ("raw", {"raw/a.jpg", "b/RAW/c/a.jpg", "b/raw"}, {"raws/a.jpg", "b/draw/a.jpg", "raw.jpg"}),
+        ("a/raw", {"a/raw/1.jpg", "x/a/raw/1.jpg"}, {"b/raw/1.jpg", "xa/raw/1.jpg", "a/x/raw/1.jpg"}),
+        ("/a", {"a/1.jpg", "a"}, {"b/a/1.jpg", "ab/1.jpg"}),
+        ("*.png", {"x/1.PNG", "x.png/1.jpg"}, {"x/1.pngs"}),
+        ("a/**/c", {"a/c/1.jpg", "x/a/b/b/c"}, {"a/b/d", "ac"}),
+    ],
+)
+def test_a_pattern_of_a_part_matches_whole_names_that_follow_each_other(
+    text: str, parts: set[str], others: set[str]
+) -> None:
+    assert {path for path in parts | others if pattern(text).fits_part(path)} == parts

@@ -15,6 +15,7 @@ _ANY_FOLDERS = {
     "/**/": "/(?:.*/)?",
     "/**": "(?:/.*)?",
 }  # `**` stands for any number of folders, also none
+_FLAGS = re.IGNORECASE | re.DOTALL
 _TOKENS = re.compile(r"(^\*\*/|/\*\*/|/\*\*$)")
 
 
@@ -33,11 +34,18 @@ class Pattern:
         self.is_rooted = clean.startswith("/")
         self.text = composed(clean.strip("/"))
         self.has_folders = self.is_rooted or "/" in self.text
-        self._match = _compiled(self.text).fullmatch
+        both = _regex(self.text)
+        self._match = re.compile(both, _FLAGS).fullmatch
+        start = "^" if self.is_rooted else "(?:^|(?<=/))"
+        self._search = re.compile(f"{start}(?:{both})(?=/|$)", _FLAGS).search
 
     def fits(self, text: str) -> bool:
         """Whether the pattern matches a name or a path, which begins with no `/`."""
         return bool(self._match(composed(text)))
+
+    def fits_part(self, path: str) -> bool:
+        """Whether the pattern matches a folder or the file of a path, or several of them that follow each other."""
+        return bool(self._search(composed(path)))
 
 
 @lru_cache(10_000)
@@ -58,6 +66,7 @@ def settled(text: str) -> str:
     >>> settled("2024/raw"), settled("a/../b"), settled("/tmp/../photos") == os.path.abspath("/photos").replace(os.sep, "/")
     ('2024/raw', 'b', True)
     """
+    text = text.replace("\\", "/") if os.sep == "\\" else text
     if text.startswith("~/"):
         text = os.path.expanduser(text)  # noqa: PTH111 (a Path fails without a home)
     if ".." not in text.split("/"):
@@ -66,10 +75,9 @@ def settled(text: str) -> str:
     return os.path.abspath(plain).replace(os.sep, "/") if plain.startswith(("..", "/")) else plain  # noqa: PTH100
 
 
-def _compiled(text: str) -> re.Pattern[str]:
+def _regex(text: str) -> str:
     usual = text.replace("[^", "[!")  # `[^a]` is what regular expressions and bash have for `[!a]`
-    both = "|".join(map(_translated, (usual, text.replace("[", "[[]"))))
-    return re.compile(both, re.IGNORECASE | re.DOTALL)
+    return "|".join(dict.fromkeys(map(_translated, (usual, text.replace("[", "[[]")))))
 
 
 def _translated(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from spq.common.patterns import pattern
 from spq.dupes.exif import Shot
@@ -126,7 +125,6 @@ class Preference:
         return dict(zip(CHOICES, values, strict=True)).get(self.choice, 0)
 
 
-@lru_cache(200_000)
 def _matches(path: str, text: str) -> bool:
     """Whether a pattern matches a path, a part of it, or with a `/` several parts.
 
@@ -135,8 +133,4 @@ def _matches(path: str, text: str) -> bool:
     >>> _matches("/photos/a/b.jpg", "photos/a"), _matches("/photos/a/b.jpg", "/a")
     (True, False)
     """
-    wanted, parts = pattern(text), path.strip("/").split("/")
-    if not wanted.has_folders:
-        return any(map(wanted.fits, (*parts, path)))
-    starts = range(1 if wanted.is_rooted else len(parts))
-    return any(wanted.fits("/".join(parts[a:b])) for a in starts for b in range(a + 1, len(parts) + 1))
+    return pattern(text).fits_part(path.strip("/"))
