@@ -96,8 +96,10 @@ def dupes(
         with Stages() as stages:
             report = find_duplicates(index, images, options, stages.stage)
         _note_idle(options.preference, [images, *([options.reference[1]] if options.reference else [])])
-        _show(report, ", ".join(collection), as_json, paths_only, nul)  # first: a full disk does not cost the answer
-        _write(report, images, options, csv, html)
+        try:  # first: a full disk does not cost the answer
+            _show(report, ", ".join(collection), as_json, paths_only, nul)
+        finally:  # also if the reader of the answer, for example `head`, has closed the pipe
+            _write(report, images, options, csv, html)
 
 
 def _note_idle(preference: Preference, collections: list[ImageSet]) -> None:
