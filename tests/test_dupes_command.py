@@ -7,6 +7,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,19 @@ def test_dupes_refuses_in_one_line_and_writes_nothing(
     places: dict[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert_refused(places, WRONG, capfd)
+
+
+@pytest.mark.parametrize("option", ["--csv", "--html"])
+def test_files_are_written_also_if_the_reader_of_the_answer_has_gone(option: str, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.linear_gradient("L").save(tmp_path / "in" / name)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        words = [sys.executable, "-u", "-m", "spq", "dupes", str(tmp_path / "in"), option, str(tmp_path / "out")]
+        done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+    assert done.stderr == ""
+    assert "b.png" in (tmp_path / "out").read_text("utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from spq.cli.indexing import Patterns, check_same_source, command, index_beside,
 from spq.common.files import user_cache
 from spq.data.open import open_images
 from spq.data.source import Source
-from spq.errors import ConfigError
+from spq.errors import AbsentError, ConfigError
 
 
 def test_an_index_is_kept_beside_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +75,17 @@ def test_a_command_is_quoted() -> None:
         command("spq", "index", "a b", patterns=Patterns(["*.gif", ""]))
         == "spq index 'a b' --exclude '*.gif' --exclude ''"
     )
+
+
+def test_patterns_that_match_nothing_are_named_when_an_index_gets_them(index_folder: Path, photos: Path) -> None:
+    for patterns in (Patterns(["bag", "screens"]), Patterns(None, ["screens", "*"])):
+        images = open_collection([str(photos)], patterns, index_folder)
+        assert [name for name, _ in images.remarks] == ["screens"]
+
+
+def test_an_index_whose_pictures_are_gone_says_how_to_remove_them(index_folder: Path, photos: Path) -> None:
+    shutil.rmtree(photos)
+    for make in (lambda: None, photos.mkdir):
+        make()
+        with pytest.raises(AbsentError, match=r"is as it was: to remove all of its pictures, delete it"):
+            open_collection([], Patterns(), index_folder)

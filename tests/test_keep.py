@@ -73,3 +73,22 @@ def test_a_pattern_comes_before_a_choice_and_a_reference_before_a_pattern() -> N
 def test_an_unknown_choice_is_refused() -> None:
     with pytest.raises(ConfigError, match="`keep` best is unknown; use oldest, newest"):
         Preference(choice="best")
+
+
+def test_the_first_pattern_counts_most_and_idle_ones_are_named() -> None:
+    raw, sea, other = (
+        replace(GOOD, path=f"{name}/a.jpg", file=f"/d/{name}/a.jpg") for name in ("RAW", "best [sea]", "x")
+    )
+    for first, second in ((raw, sea), (sea, raw)):
+        patterns = [facts.path.split("/")[0].lower() for facts in (first, second)]
+        order = Preference((*patterns, "none")).order
+        assert sorted((other, second, first), key=order) == [first, second, other]
+    names = [(facts.path, facts.file) for facts in (raw, sea, other)]
+    assert Preference(("d/x", "/d", "raw", "/x/a", "y", "*.png")).idle(names) == ["/x/a", "y", "*.png"]
+
+
+def test_of_two_paths_to_one_file_the_one_over_no_linked_folder_is_kept() -> None:
+    behind = replace(GOOD, path="a.jpg", is_behind_link=True)
+    assert Preference().why([Preference().order(GOOD), Preference().order(behind)]) == "in no linked folder"
+    larger = replace(behind, width=99)
+    assert min((GOOD, larger), key=Preference().order) is larger  # another file: a better picture

@@ -117,6 +117,7 @@ def test_an_unknown_command_is_refused_with_a_hint(tmp_path: Path, capfd: pytest
         (OSError("a disk of its own kind"), 1, "a disk of its own kind"),
         (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 9 vs 1"), 1, "is the disk full?"),
         (MemoryError(), 1, "out of memory"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), 1, "out of memory while a library"),
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to\nallocate 2 GiB"),
             1,

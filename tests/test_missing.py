@@ -96,6 +96,28 @@ def test_most_of_an_index_does_not_vanish_at_once(index: ImageIndex, photos: Pat
     assert index.sync(photos, remove_missing=True).removed == 40
 
 
+@pytest.mark.parametrize("exclude", [["bag", "s*", "[a-f]*"], ["photos/[a-f]*", "photos/S*"], ["/[a-f]*", "/s*/"]])
+def test_new_patterns_may_leave_out_most_of_an_index_but_files_may_not_vanish_with_them(
+    exclude: list[str], index: ImageIndex, photos: Path
+) -> None:
+    (photos / "one.png").write_bytes(next((photos / "bag").iterdir()).read_bytes())
+    index.sync(photos)
+    some = open_images(photos, exclude=exclude)
+    for folder in photos.iterdir():
+        if folder.is_dir():
+            folder.rename(folder.parent.parent / folder.name)
+    few = open_images(photos, exclude=["none.jpg"])
+    with pytest.raises(LossError):
+        index.sync(few)  # the pattern is new, and leaves out none of them
+    for folder in [path for path in photos.parent.iterdir() if path.is_dir() and any(path.glob("*.png"))]:
+        if folder != photos:
+            folder.rename(photos / folder.name)
+    assert len(some) < 30
+    report = index.sync(some)
+    assert report.removed == 61 - len(some)
+    assert set(ids_of(index)) == set(some.ids)
+
+
 def test_less_than_half_or_a_few_may_vanish(index: ImageIndex, photos: Path, tiny_model: Model, tmp_path: Path) -> None:
     for path in sorted(photos.rglob("*.*g"))[:28]:
         path.unlink()

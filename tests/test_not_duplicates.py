@@ -55,3 +55,31 @@ def test_what_cannot_be_remembered_is_refused_in_one_line(
     monkeypatch.setattr("spq.cli.not_duplicates.lasting_cache", lambda: None)
     assert run_spq("dupes", folder, "--ignore", "a.png", "b.png") == 2
     assert "--ignore cannot be kept, as this user has no home" in capsys.readouterr().err
+
+
+def test_a_picture_may_be_spelled_as_any_path_to_its_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "alias").symlink_to(folder)
+    assert run_spq("dupes", "p", "--ignore", "alias/a.png", "p/../p/b.png") == 0
+    capsys.readouterr()
+    assert run_spq("dupes", "p") == 0
+    assert capsys.readouterr().out.startswith("no copies found")
+    for other in ("a.png", "alias/a.png"):
+        assert run_spq("dupes", "p", "--ignore", "p/a.png", other) == 2
+        assert "are one picture; give two" in capsys.readouterr().err
+
+
+def test_a_cache_that_is_no_folder_stops_no_report(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder.parent / "file").touch()
+    for cache in (folder.parent / "file", folder.parent / "file" / "below"):
+        monkeypatch.setenv("SPQ_CACHE", str(cache))
+        assert run_spq("dupes", folder) == 0
+        assert capsys.readouterr().out.startswith("identical files: 1 group")
+        assert run_spq("dupes", folder, "--ignore", "a.png", "b.png") == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        assert "set SPQ_CACHE to a folder" in message

@@ -591,7 +591,7 @@ def test_a_folder_whose_name_starts_with_a_tilde_is_opened(tmp_path: Path, monke
         ("sample:validation", "sample:validation has no such part; use sample:train or sample:test"),
         ("notes.txt", "is not a folder, Parquet file, tar or named set"),
         ("photo.jpg", r"photo\.jpg is a single picture; give the folder that it is in"),
-        ("empty", "no pictures in empty; give a folder with"),
+        ("empty", "no pictures in empty; it is empty: mount its disk, or give a folder with"),
         ("mirflickr:empty", r"mirflickr:empty lacks im1\.jpg"),
         ("nuswide:empty", r"nuswide:empty lacks Imagelist\.txt"),
     ],
@@ -684,3 +684,39 @@ def test_content_decides_where_a_name_says_too_little(tmp_path: Path) -> None:
     assert dict(images.aside.other) == {".svg": 1}
     assert images.unopened == []
     assert {id_ for id_ in [*names, "README", "drawing.svg", "pipe"] if file_of(tmp_path, id_)} == set(names)
+
+
+def test_patterns_that_match_nothing_are_named_when_they_are_given(tmp_path: Path) -> None:
+    put(tmp_path / "a", "raw/1.jpg", "2.png")
+    put(tmp_path / "b", "3.jpg")
+    images = open_images(
+        [tmp_path / "a", tmp_path / "b"], exclude=["raw", "{raw,2.png}", "screens"], include=["*", "b/3*"]
+    )
+    assert images.ids == ["a/2.png", "b/3.jpg"]
+    assert [pattern for pattern, _ in images.remarks] == ["{raw,2.png}", "screens"]
+    assert open_images(images.source).remarks == []  # they are remembered, and may match later
+
+
+@pytest.mark.parametrize(("exclude", "include"), [(["a"], ["a/1.jpg"]), (["*"], ["1.jpg", "b"])])
+def test_patterns_that_leave_nothing_together_are_both_named(
+    exclude: list[str], include: list[str], tmp_path: Path
+) -> None:
+    put(tmp_path, "a/1.jpg", "2.jpg")
+    with pytest.raises(DataError, match=f"`exclude` .* with `include` {include[0]}.* leaves no picture"):
+        open_images(tmp_path, exclude=exclude, include=include)
+
+
+def test_a_link_that_leads_nowhere_is_no_collection(tmp_path: Path) -> None:
+    for name, target in (("gone", tmp_path / "disk"), ("circle", tmp_path / "circle")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(DataError, match=f"{name} is a link that leads nowhere"):
+            open_images(tmp_path / name)
+
+
+@pytest.mark.parametrize("others", [(), ("@eaDir/1.jpg", ".DS_Store")])
+def test_an_empty_folder_may_be_one_whose_disk_is_not_mounted(others: tuple[str, ...], tmp_path: Path) -> None:
+    put(tmp_path, *others)
+    with pytest.raises(
+        DataError, match=r"no pictures in .*; (it is empty: mount its disk|those in @eaDir are passed over)"
+    ):
+        open_images(tmp_path)

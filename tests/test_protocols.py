@@ -271,7 +271,9 @@ def test_collections_with_different_classes_are_refused(photos: Path, tmp_path: 
     with pytest.raises(DataError, match="has the class 'hat', but the gallery does not; give both the same classes"):
         custom_protocol(photos, classes(tmp_path / "hats", "hat", "bag"))
     bare = classes(tmp_path / "bare", "bag")
-    with pytest.raises(DataError, match=r"bare has no labels; evaluation needs class subfolders or a metadata\.csv"):
+    with pytest.raises(
+        DataError, match=r"bare has no labels; evaluation needs two class subfolders or more, or a metadata\.csv"
+    ):
         custom_protocol(photos, bare)
     (bare / "metadata.csv").write_text("file_name,labels\nbag/q.png,bag|shirt\n")
     with pytest.raises(DataError, match="is multi-label; both must agree"):

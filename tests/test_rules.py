@@ -115,7 +115,7 @@ def test_our_own_sites_caches_indexes_and_models_are_passed_over(tmp_path: Path)
         (tmp_path / mark).touch()
     images = FolderImages("x", tmp_path)
     assert set(images.ids) == set(mine)
-    assert images.aside.skipped == {"thumbs": 1, "content-12": 1, "cache": 2, "x.index": 1, "x.spq": 1}
+    assert images.aside.skipped == {"exported sites": 2, "cache": 2, "x.index": 1, "x.spq": 1}
     assert {name for name in (*mine, *own) if file_of(tmp_path, name)} == set(mine)
     assert FolderImages("x", tmp_path / "cache").ids == ["12/3.jpg", "6.jpg"]  # who names it gets it
     assert file_of(tmp_path / "cache", "6.jpg") == tmp_path / "cache" / "6.jpg"
@@ -142,3 +142,28 @@ def test_a_path_alone_tells_what_a_walk_takes(
     listed = set(FolderImages("x", root, rules).ids)
     assert listed == {name for name in {*names, "keep.jpg"} if rules.takes(name)}
     assert listed == {name for name in {*names, "keep.jpg"} if file_of(root, name, rules)}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left_out"),
+    [
+        ("RAW", {"raw/a.jpg", "b/raw/c.jpg"}),
+        ("/raw", {"raw/a.jpg"}),
+        ("./raw/", {"raw/a.jpg"}),
+        ("b/**", {"b/raw/c.jpg", "b/d.JPG"}),
+        ("**/raw", {"raw/a.jpg", "b/raw/c.jpg"}),
+        ("*/raw", {"b/raw/c.jpg"}),
+        ("My Photos/raw", {"raw/a.jpg"}),
+        ("my photos/b/*.jpg", {"b/raw/c.jpg", "b/d.JPG"}),
+        ("{root}/raw", {"raw/a.jpg"}),
+        ("My Photos", set()),
+    ],
+)
+def test_a_pattern_may_begin_with_the_name_or_path_of_the_collection(
+    pattern: str, left_out: set[str], tmp_path: Path
+) -> None:
+    names = {"raw/a.jpg", "b/raw/c.jpg", "b/d.JPG", "e.png"}
+    put(tmp_path / "My Photos", *names)
+    rules = Rules((pattern.format(root=(tmp_path / "My Photos").as_posix()),))
+    assert names - set(FolderImages("x", tmp_path / "My Photos", rules).ids) == left_out
+    assert {name for name in names if file_of(tmp_path / "My Photos", name, rules) is None} == left_out

@@ -78,7 +78,9 @@ def test_wrong_weights_and_an_empty_answer_are_reported_in_one_line(
     assert run_spq("search", photo_index, query, "--where", "label = nothing") == 0
     out, err = capsys.readouterr()
     assert not out
-    assert "no pictures found" in err
+    assert err == "no pictures found; try a wider --where\n"
+    assert run_spq("search", photo_index, query, "--offset", "99", "--max-distance", "1") == 0
+    assert "try a larger --max-distance or a smaller --offset" in capsys.readouterr().err
 
 
 def test_folded_copies_are_shown_as_text_and_in_json(

@@ -157,3 +157,23 @@ def test_two_collections_with_the_same_path_show_one_picture_and_say_so(photos: 
     assert images.path(position) == more / place.removeprefix("more/")
     found = Pictures(images.source)._file(place)
     assert found == images.path(position)
+
+
+@pytest.mark.parametrize("content", [b"x", b"PAR1 damaged"])
+def test_a_known_collection_that_cannot_be_opened_stops_no_other(content: bytes, photos: Path) -> None:
+    source = open_images([photos / "bag", photos / "shirt"]).source
+    shutil.rmtree(photos / "bag")
+    (photos / "bag").write_bytes(content)
+    images = open_images(source)
+    assert {id_.split("/")[0] for id_ in images.ids} == {"shirt"}
+    assert [path for path, _ in images.aside.absent] == ["bag"]
+    with pytest.raises(DataError, match="bag is not a folder"):
+        open_images([photos / "bag", photos / "shirt"])
+
+
+@pytest.mark.parametrize("second", ["alias", "../photos/bag"])
+def test_one_folder_under_two_names_is_refused(second: str, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    (photos / "alias").symlink_to("bag")
+    with pytest.raises(DataError, match=r"under another name; give one of them|is given twice; give it once"):
+        open_images(["bag", second])

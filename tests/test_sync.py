@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -408,3 +409,47 @@ def test_a_picture_without_a_label_has_none_in_the_index(tiny_model: Model, phot
         report = index.sync(open_images(photos))
         assert [file for file, _ in report.remarks] == ["metadata.csv"]
         assert report.described == 0
+
+
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EIO])
+def test_a_known_picture_that_cannot_be_opened_now_keeps_its_code(
+    reason: int, photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_open(path: str | Path, *rest: Any, **options: Any) -> int:
+        if Path(path).name in ("new.jpg", Path(known).name):
+            raise OSError(reason, os.strerror(reason), str(path))
+        return original(path, *rest, **options)
+
+    original = os.open
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        known = open_images(photos).ids[7]
+        before = index.store.item(known)
+        os.utime(photos / known, (1, 1))
+        (photos / "new.jpg").write_bytes((photos / known).read_bytes())
+        for _ in range(2):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "open", no_open)
+                report = index.sync(photos)
+            assert [path for path, _ in report.unseen] == [known]
+            assert [path for path, _ in report.failed] == ["new.jpg"]
+            assert (report.unchanged, report.kept, report.removed) == (59, 1, 0)
+            np.testing.assert_array_equal(index.store.item(known).code, before.code)
+        report = index.sync(photos)
+        assert (report.unchanged, report.changed, report.unseen, report.failed) == (60, 1, [], [])
+        assert index.store.item(known).id == before.id
+
+
+def test_labels_stay_while_a_class_folder_cannot_be_listed(
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in photos.iterdir():
+        if path.name not in ("bag", "shirt"):
+            shutil.rmtree(path)
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        labels = index.store.metadata()
+        for folder in ("bag", "shirt"):
+            with monkeypatch.context() as patch:
+                unlistable(patch, photos / folder, PermissionError(13, "Permission denied"))
+                report = index.sync(photos)
+            assert (report.described, report.removed) == (0, 0)
+            assert index.store.metadata() == labels

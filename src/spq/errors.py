@@ -53,6 +53,10 @@ class ImageError(DataError):
     """One picture that cannot be read. A collection lists it and continues without it."""
 
 
+class ShutError(ImageError):
+    """A picture whose file the system does not open now: it may not be read, or its disk has a fault."""
+
+
 class ModelError(SPQError):
     """A model folder that this version cannot load."""
 

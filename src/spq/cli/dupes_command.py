@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,16 +14,18 @@ from spq.cli.describe import counted, listed, passed_over
 from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import SEED, AsJson, ContactSheet, NulPaths, PathsOnly, Threads
 from spq.cli.output import note
+from spq.common.patterns import settled
 from spq.common.text import printable
 from spq.errors import ConfigError
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
     from spq.dupes.find import Options, Report
+    from spq.dupes.keep import Preference
     from spq.index.image_index import ImageIndex
 
 COLLECTION = "An index, or folders, *.parquet and *.tar. With an index, similar pictures are found too."
-PREFER = "Keep pictures whose path matches, such as originals/ or '*.dng'; repeatable."
+PREFER = "Keep pictures whose path matches, such as originals/ or '*.dng'; repeatable, the first counts most."
 AGAINST = "A folder or an index. Report which pictures of COLLECTION it has already; its own are always kept."
 IGNORE = "These two pictures of COLLECTION are no duplicates: remember that. Nothing else is done."
 Keep = Literal["oldest", "newest", "largest", "smallest", "shortest-path", "most-pixels"]  # as in `spq.dupes.keep`
@@ -88,12 +91,26 @@ def dupes(
         if ignore or forget or ignored:
             _ignore(file, images, ignore, forget, as_json)
             return
-        options = Options(threshold, recall, seed, Preference(tuple(prefer or ()), keep or ""))
+        options = Options(threshold, recall, seed, Preference(tuple(map(settled, prefer or ())), keep or ""))
         options = with_reference(stack, options, file, against)
         with Stages() as stages:
             report = find_duplicates(index, images, options, stages.stage)
-        _show(report, ", ".join(collection), as_json, paths_only, nul)  # first: a full disk does not cost the answer
-        _write(report, images, options, csv, html)
+        _note_idle(options.preference, [images, *([options.reference[1]] if options.reference else [])])
+        try:  # first: a full disk does not cost the answer
+            _show(report, ", ".join(collection), as_json, paths_only, nul)
+        finally:  # also if the reader of the answer, for example `head`, has closed the pipe
+            _write(report, images, options, csv, html)
+
+
+def _note_idle(preference: Preference, collections: list[ImageSet]) -> None:
+    """Name patterns of --prefer that match nothing."""
+    names = (
+        (images.ids[n], os.fspath(images.path(n) or "").replace("\\", "/"))
+        for images in collections
+        for n in range(len(images))
+    )
+    for pattern in preference.idle(names):
+        note(f"--prefer {printable(pattern)} matches no picture; give a part of a path, such as originals/")
 
 
 def opened(stack: ExitStack, names: list[str]) -> tuple[ImageIndex | None, ImageSet]:

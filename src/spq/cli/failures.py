@@ -25,6 +25,8 @@ def explanation(error: Exception) -> tuple[str, int] | None:
         return f"{what} failed; is the disk full?", 1
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # torch, on GPU and on CPU
         return "out of memory; close other programs, or use --device cpu", 1
+    if isinstance(error, ImportError) and "failed to map segment" in str(error):  # a limit of memory, such as ulimit -v
+        return "out of memory while a library was loaded; close other programs, or raise the limit of memory", 1
     if isinstance(error, MemoryError):
         return "out of memory; use fewer pictures, or a smaller --image-size", 1
     if isinstance(error, OSError):

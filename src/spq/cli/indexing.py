@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from spq.cli.failures import when_stopped
 from spq.cli.output import note
 from spq.common.files import expanded, user_cache
-from spq.errors import ConfigError, WeightsError
+from spq.errors import AbsentError, ConfigError, WeightsError
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
@@ -101,10 +101,13 @@ def open_collection(names: Sequence[str], patterns: Patterns, out: Path | None, 
     before = read_manifest(out).origin
     given = [found for name in names for found in folders_of(name)]
     if replace:
-        return open_images(instead_of(before, given).chosen(*patterns), known=())
+        return open_images(instead_of(before, given), *patterns, known=())
     with Store.open(out) as store:
         taken = {path.partition("/")[0] for path in store.stats()}
-    return open_images(with_more(before, given, taken).chosen(*patterns), known=before.names)
+    try:
+        return open_images(with_more(before, given, taken), *patterns, known=before.names)
+    except AbsentError as error:
+        raise AbsentError(f"{error}; {out} is as it was: to remove all of its pictures, delete it") from None
 
 
 def update(task: IndexTask) -> tuple[SyncReport, dict[str, Any]]:
@@ -244,6 +247,7 @@ def _note_moved(report: SyncReport, out: Path, before: Source | None, now: Sourc
     places = zip(before.names, prefixes_of(before), strict=True)
     absent = [name for name, prefix in places if (prefix or ".") in report.unmounted]
     if absent:
-        again = command("spq", "index", *new, "--out", out, "--replace")
+        there = [name for name in now.names if name not in absent]
+        again = command("spq", "index", *there, "--out", out, "--replace")
         moved = f"{', '.join(absent)} is not there; if {', '.join(new)} is what you have instead of it: {again}"
         report.note = f"{report.note}; {moved}" if report.note else moved

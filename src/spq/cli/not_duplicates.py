@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from spq.cli.describe import counted
@@ -61,13 +62,16 @@ def _write(file: Path, pairs: list[Ignored]) -> None:
     try:
         write_ignored(file, pairs)
     except OSError as error:
-        raise ConfigError(
-            f"--ignore cannot be kept in {file.parent}: {error.strerror}; set SPQ_CACHE to a folder"
-        ) from None
+        is_index = (file.parent / "manifest.json").exists()
+        remedy = "copy the index to a place that can be written" if is_index else "set SPQ_CACHE to a folder"
+        raise ConfigError(f"--ignore cannot be kept in {file.parent}: {error.strerror}; {remedy}") from None
 
 
 def _pair(images: ImageSet, paths: tuple[str, str]) -> Ignored:
-    a, b = (hash_of(images.read(_position(images, path))).hex() for path in paths)
+    first, second = (_position(images, path) for path in paths)
+    if first == second:
+        raise ConfigError(f"{paths[0]} and {paths[1]} are one picture; give two")
+    a, b = (hash_of(images.read(position)).hex() for position in (first, second))
     return Ignored((a, b), paths)
 
 
@@ -75,9 +79,12 @@ def _position(images: ImageSet, path: str) -> int:
     """The position of a picture, by its path in the collection or by that of its file."""
     if path in images.ids:
         return images.ids.index(path)
-    wanted = Path(path).absolute()
-    found = (position for position in range(len(images)) if images.path(position) == wanted)
-    position = next(found, None)
+    files = [images.path(position) for position in range(len(images))]
+    for spelled in (os.path.abspath, os.path.realpath):  # a link in the collection is found by its own name first
+        wanted = spelled(path)
+        position = next((n for n, file in enumerate(files) if file and spelled(file) == wanted), None)
+        if position is not None:
+            break
     if position is None:
         raise DataError(f"{images.name} has no picture {path}; give its path as spq dupes prints it")
     return position

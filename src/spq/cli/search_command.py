@@ -95,12 +95,22 @@ def search(
             write_sheet(html, opened, names, request, hits)
         file_of = file_finder(opened.store.manifest.origin)
     if not hits:
-        note("no pictures found; try a wider --where, a larger --max-distance or a smaller --offset")
+        note(_nothing(where, max_distance, offset))
     if paths_only or nul:
         print_paths(filter(None, (file_of(path) for hit in hits for path in (hit.path, *hit.folded))), nul)
         return
     for hit in hits:
         print(line(hit, as_json, fold, file_of))
+
+
+def _nothing(where: str | None, max_distance: float | None, offset: int) -> str:
+    """Why there is no answer: the options that leave some out, or an index without other pictures."""
+    given = [
+        *(["a wider --where"] if where else []),
+        *(["a larger --max-distance"] if max_distance is not None else []),
+        *(["a smaller --offset"] if offset else []),
+    ]
+    return f"no pictures found; try {' or '.join(given)}" if given else "no pictures found: the index has no other"
 
 
 def _lists_text(images: int, codes: Manifest, method: str) -> str:

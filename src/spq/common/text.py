@@ -59,6 +59,11 @@ def _spelled(character: str) -> str:
     return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
 
 
+def composed(text: str) -> str:
+    """Return text with each letter and its accents as one character, so that two spellings of a name are equal."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def name_to_id(name: str) -> str:
     """Return a file's name as an id to print and to store: bytes that are not UTF-8 are spelled out, as in `caf\\xe9.jpg`.
 

@@ -23,7 +23,7 @@ from spq.data.image_set import ImageSet, changed_at, limited
 from spq.data.metadata import describe
 from spq.data.rules import Rules, holds_own
 from spq.data.walk import BROKEN, PICTURE, Aside, walk
-from spq.errors import AbsentError, DataError, ImageError
+from spq.errors import AbsentError, DataError, ShutError
 
 NOT_REGULAR = "not a regular file"
 
@@ -43,7 +43,7 @@ class FolderImages(ImageSet):
     """
 
     def __init__(self, name: str, root: Path, rules: Rules | None = None) -> None:
-        rules = replace(rules or Rules(), root=root.absolute().name)
+        rules = replace(rules or Rules(), root=root.absolute().as_posix())
         before = _identity(name, root)
         found = walk(str(root), rules)
         found.names.sort(key=lambda name: name.split("/"))
@@ -58,9 +58,12 @@ class FolderImages(ImageSet):
         if _identity(name, root) != before:  # the list may be incomplete, and the rest would count as deleted
             raise DataError(f"{name} was replaced while it was listed; try again")
         if not (ids or found.left_out):
-            raise AbsentError(f"no pictures in {name}; {_hint(unlisted, unopened, found.aside)}", bool(unlisted))
+            raise AbsentError(
+                f"no pictures in {name}; {_hint(unlisted, unopened, found.aside, found.is_empty)}", bool(unlisted)
+            )
         self.root = root
-        told = describe(root, ids, [path for path, _ in found.aside.absent if not suffix_of(path)])
+        absent = [path for path, _ in found.aside.absent if not suffix_of(path)]
+        told = describe(root, ids, [*absent, *(path for path, _ in unlisted)])
         super().__init__(name, ids, told.labels, told.class_names, told.metadata)
         self.remarks = told.remarks
         self.unlisted, self.unopened, self.aside = unlisted, unopened, found.aside.as_ids()
@@ -77,7 +80,7 @@ class FolderImages(ImageSet):
         try:
             status = os.stat(path)  # noqa: PTH116 (a Path is slower than the call)
         except OSError as error:
-            raise ImageError(f"cannot read {path}: {error.strerror}") from None
+            raise ShutError(f"cannot read {path}: {error.strerror}") from None
         return status.st_size, changed_at(status), limited(status.st_ctime_ns)
 
     def path(self, position: int) -> Path | None:
@@ -106,7 +109,7 @@ def file_of(root: Path, id_: str, rules: Rules | None = None) -> Path | None:
 
     It never returns a file that the list does not have: left out by rules, outside the folder, or behind a link to a folder.
     """
-    rules = replace(rules or Rules(), root=root.absolute().name)
+    rules = replace(rules or Rules(), root=root.absolute().as_posix())
     parts = id_.split("/")
     is_plain = "\\" not in id_ and "\0" not in id_ and not any(part in ("", ".", "..") for part in parts)
     if not is_plain or not leads_below(root, parts):
@@ -142,7 +145,7 @@ def _below(root: Path, error: OSError) -> str:
     return name_to_id(Path(error.filename or root).relative_to(root).as_posix())
 
 
-def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], aside: Aside) -> str:
+def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], aside: Aside, is_empty: bool) -> str:
     """What to do about a folder without pictures."""
     if unlisted:
         return (
@@ -156,4 +159,8 @@ def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], asid
         return f"it has links to folders, such as {aside.links[0]}; set `follow_links` to list them"
     if aside.skipped:
         return f"those in {min(aside.skipped)} are passed over; name it in `include` to take them"
-    return "give a folder with JPEG or PNG files"
+    return (
+        "it is empty: mount its disk, or give a folder with pictures"
+        if is_empty
+        else "give a folder with JPEG or PNG files"
+    )

@@ -8,7 +8,7 @@ import re
 import stat
 from pathlib import Path
 
-from spq.errors import ImageError
+from spq.errors import ImageError, ShutError
 
 MAX_BYTES = 2**30  # larger files are refused, because a file is read into memory
 IRREGULAR = "not a regular file; give a file with a picture"
@@ -20,9 +20,10 @@ _MORE = (
     " pnm ppm psd pxr qoi ras rgb rgba sgi tga vda vst xbm xpm"
 )
 _CAMERA = "3fr arw cr2 dng erf kdc mef mos nef nrw pef raw sr2 srw"  # TIFF inside, which often holds a JPEG preview
+_UNREAD_CAMERA = "cr3 crw dcr fff iiq mdc mrw orf raf rw2 rwl x3f"  # no other program writes these
 _UNREAD = (
-    "ai bpg bufr cdr cr3 crw dcm dcr djvu emf eps exr fff flif grib h5 hdf hdr heifs iiq j2h jls jng jph jxl jxr mdc"
-    " mrw nii orf pct pdf pict pict2 ps raf rw2 rwl svg svgz wbmp wdp wmf x3f xcf"
+    "ai bpg bufr cdr dcm djvu emf eps exr flif grib h5 hdf hdr heifs j2h jls jng jph jxl jxr nii pct pdf pict pict2 ps svg"
+    " svgz wbmp wdp wmf xcf"
 )
 
 
@@ -33,7 +34,10 @@ def _suffixes(names: str) -> frozenset[str]:
 NEEDS_EXTRA = _suffixes("heic heics heif hif")  # if the bytes are HEIC, too
 CAMERA = _suffixes(_CAMERA)
 EXTENSIONS = _suffixes(_COMMON) | _suffixes(_MORE) | CAMERA | NEEDS_EXTRA  # files that are opened as pictures
-OTHER_PICTURES = _suffixes(_UNREAD)  # pictures that are not read: a folder's reader counts them
+OTHER_PICTURES = _suffixes(_UNREAD) | _suffixes(
+    _UNREAD_CAMERA
+)  # pictures that are not read: a folder's reader counts them
+_SURPRISING = _suffixes(_UNREAD)
 
 NOT_READ = {
     "BUFR": "weather data", "EPS": "a PostScript drawing", "GRIB": "weather data", "HDF5": "an HDF5 file",
@@ -102,7 +106,7 @@ def may_surprise(name: str) -> bool:
     >>> may_surprise("IMG_0001"), may_surprise("really-jpeg.jxl"), may_surprise("notes.txt"), may_surprise("a.jpg")
     (True, True, False, False)
     """
-    return "." not in name or kind_of(name) == "other picture"
+    return "." not in name or suffix_of(name) in _SURPRISING
 
 
 def starts_as_picture(path: str | Path) -> bool:
@@ -173,7 +177,7 @@ def read_file(path: str | Path, first: int | None = None, name: str = "") -> byt
         first: how many bytes to read, by default all.
         name: used in errors; by default the path.
     Raises:
-        ImageError: it is no regular file, is larger than `MAX_BYTES`, or cannot be read.
+        ImageError: it is no regular file, or is larger than `MAX_BYTES`. ShutError: the system does not read it.
     """
     name = name or os.fspath(path)
     try:
@@ -188,8 +192,10 @@ def read_file(path: str | Path, first: int | None = None, name: str = "") -> byt
                 size = len(data)
                 if first is not None or size <= MAX_BYTES:
                     return data
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        raise ShutError(f"cannot read {name}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ImageError(f"cannot read {name}: {error}") from None
     raise ImageError(f"cannot read {name}: {size:,} bytes are over the limit of {MAX_BYTES:,}; scale it down first")
 
 

@@ -182,7 +182,9 @@ def labelled(images: ImageSet) -> ImageSet:
     labels = images.labels
     kept = () if labels is None else np.flatnonzero(labels != NO_LABEL) if labels.ndim == 1 else range(len(images))
     if not len(kept):
-        raise DataError(f"{images.name} has no labels; evaluation needs class subfolders or a metadata.csv")
+        raise DataError(
+            f"{images.name} has no labels; evaluation needs two class subfolders or more, or a metadata.csv"
+        )
     if len(kept) == len(images):
         return images
     rest = subset(images, kept)

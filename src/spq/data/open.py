@@ -16,6 +16,8 @@ from spq.data.several import AbsentImages, SeveralImages, one_for_each_id, only_
 from spq.data.source import Source
 from spq.errors import AbsentError, DataError
 
+NO_MATCH = "this pattern changes nothing; `*` stands for any text, and `a/b` for a path below the collection"
+
 
 def open_images(
     spec: str | Path | Sequence[str | Path] | Source,
@@ -48,8 +50,9 @@ def open_images(
     if not source.names:
         raise DataError("no collection given; give a folder of pictures")
     may_miss = set(source.names if known is None and isinstance(spec, Source) else known or ())
+    hits: set[str] = set()
     opened = [
-        _open_known(name, source.rules(prefix), name in may_miss and len(source.names) > 1)
+        _open_known(name, source.rules(prefix, hits), name in may_miss and len(source.names) > 1)
         for name, prefix in zip(source.names, prefixes_of(source), strict=True)
     ]
     images = opened[0]
@@ -58,11 +61,18 @@ def open_images(
     if len(opened) > 1 or source.prefixes:
         images = one_for_each_id(SeveralImages(source, opened))
     if not len(images):
-        patterns = source.exclude or source.include
-        name = "exclude" if source.exclude else "include"
-        raise DataError(f"`{name}` {', '.join(patterns)} leaves no picture of {images.name}; give other patterns")
+        raise DataError(f"{_named(source)} leaves no picture of {images.name}; give other patterns")
     images.source = source
+    given = [*(source.exclude if exclude else ()), *(source.include if include else ())]
+    idle = [] if any(isinstance(each, AbsentImages) for each in opened) else [p for p in given if p not in hits]
+    images.remarks = [*images.remarks, *((pattern, NO_MATCH) for pattern in idle)]
     return images
+
+
+def _named(source: Source) -> str:
+    """The patterns of a source, for an error."""
+    both = (("`exclude`", source.exclude), ("`include`", source.include))
+    return " with ".join(f"{name} {', '.join(patterns)}" for name, patterns in both if patterns)
 
 
 def folders_of(text: str) -> list[str]:
@@ -81,7 +91,7 @@ def folders_of(text: str) -> list[str]:
 def _open_known(name: str, rules: Rules, may_miss: bool) -> ImageSet:
     try:
         return _open(name, rules)
-    except AbsentError as error:
+    except DataError as error:  # a file in the place of a folder is no reason to leave the others as they are
         if not may_miss:
             raise
         return AbsentImages(name, error)
@@ -95,6 +105,8 @@ def _open(text: str, rules: Rules) -> ImageSet:
         return only_taken(multilabel.READERS[kind](expanded(rest)), rules)
     path = expanded(text)
     files = [path] if path.exists() else [Path(found) for found in sorted(glob.glob(str(path)))]  # noqa: PTH207 (no absolute patterns there)
+    if files and not files[0].exists():
+        raise AbsentError(f"{text} is a link that leads nowhere; check what it links to")
     if not files and kind in named.SETS:
         raise DataError(f"{text} needs a part; use {kind}:train or {kind}:test")
     if not files:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
+
+from spq.common.patterns import Pattern, pattern
+from spq.common.text import composed
 
 # Folders that systems, disks and other programs make beside pictures. Compared without case. All hidden names belong to them.
 SIDE_FOLDERS = {
@@ -37,7 +40,8 @@ class Rules:
 
     Attributes:
         prefix: with which the ids of this collection begin, if it is one of several; patterns may name it.
-        root: name of its folder.
+        root: absolute path of its folder; patterns may have all of it, or begin with its name.
+        hits: patterns that have matched something so far.
     """
 
     exclude: tuple[str, ...] = ()
@@ -45,6 +49,7 @@ class Rules:
     follow_links: bool = False
     prefix: str = ""
     root: str = ""
+    hits: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @cached_property
     def wanted(self) -> list[str]:
@@ -62,36 +67,38 @@ class Rules:
             library = path[: -len(name) - 1] or self.root
             if not library.lower().endswith(LIBRARIES) or name.lower() in ORIGINALS:
                 return False
-        return not (self.named and matches(self.named, name, self._paths(path)))
+        return not (self.named and self._matches(self.named, name, path))
 
     def is_excluded(self, name: str, path: str) -> bool:
         """Whether a pattern of `exclude` matches this file or folder itself."""
-        return bool(self.exclude) and matches(self.exclude, name, self._paths(path))
+        return bool(self.exclude) and self._matches(self.exclude, name, path)
 
     def is_wanted(self, name: str, path: str) -> bool:
         """Whether a pattern of `include` matches this file or folder itself, or there is none."""
-        return not self.wanted or matches(self.wanted, name, self._paths(path))
+        return not self.wanted or self._matches(self.wanted, name, path)
 
     def takes(self, path: str) -> bool:
         """Whether a picture is taken, by its path alone."""
         steps = [*_steps(path)]
-        whole = [*_steps(self.prefix), *((name, f"{self.prefix}/{at}") for name, at in steps)] if self.prefix else steps
-        if any(self.is_skipped(name, at) for name, at in steps):
+        is_left_out, is_whole = self.takes_root()
+        if is_left_out or any(self.is_skipped(name, at) for name, at in steps):
             return False
-        if self.exclude and any(matches(self.exclude, name, [at]) for name, at in (*steps, *whole)):
+        if any(self.is_excluded(name, at) for name, at in steps):
             return False
-        return not self.wanted or any(matches(self.wanted, name, [at]) for name, at in (*steps, *whole))
+        return any(self.is_wanted(name, at) for name, at in steps) or is_whole
 
     def takes_root(self) -> tuple[bool, bool]:
-        """Whether patterns leave out all of the collection by its prefix; and whether they take all of it."""
-        steps = [*_steps(self.prefix)] if self.prefix else []
+        """Whether patterns leave out all of the collection by its prefix or path; and whether they take all of it."""
+        steps = [(name, [at]) for name, at in _steps(self.prefix)] if self.prefix else []
+        steps += [("", [self.root.lstrip("/")])] if self.root else []
         return (
-            any(matches(self.exclude, name, [at]) for name, at in steps),
-            not self.wanted or any(matches(self.wanted, name, [at]) for name, at in steps),
+            any(matches(self.exclude, name, paths, hits=self.hits) for name, paths in steps),
+            not self.wanted or any(matches(self.wanted, name, paths, hits=self.hits) for name, paths in steps),
         )
 
-    def _paths(self, path: str) -> list[str]:
-        return [path, f"{self.prefix}/{path}"] if self.prefix else [path]
+    def _matches(self, patterns: Sequence[str], name: str, path: str) -> bool:
+        paths = [path, f"{self.prefix}/{path}"] if self.prefix else [path]
+        return matches(patterns, name, paths, self.root, self.hits)
 
 
 def is_side(name: str) -> bool:
@@ -130,20 +137,38 @@ def may_mount(name: str) -> bool:
     return any(part in name.lower() for part in SNAPSHOTS)
 
 
-def matches(patterns: Sequence[str], name: str, paths: Names) -> bool:
+def matches(patterns: Sequence[str], name: str, paths: Names, root: str = "", hits: set[str] | None = None) -> bool:
     """Whether a pattern matches a name, or, if it has a `/`, one of the paths.
+
+    Args:
+        root: folder of the collection; a pattern may begin with its name or path.
+        hits: each pattern that matches is added.
 
     >>> matches(["*.gif"], "b.gif", ["a/b.gif"]), matches(["a/*"], "b", ["a/b"]), matches(["b"], "b.gif", ["b/b.gif"])
     (True, True, False)
+    >>> matches(["photos/a"], "a", ["a"], "/data/photos"), matches(["/data/photos/a"], "a", ["b/a"], "/data/photos")
+    (True, False)
     """
-    for pattern in patterns:
-        wanted = pattern.strip("/")
-        if "/" in wanted:
-            if any(fnmatchcase(path, wanted) for path in paths):
-                return True
-        elif fnmatchcase(name, wanted):
-            return True
-    return False
+    found = False
+    for text in patterns:
+        if found and (hits is None or text in hits):
+            continue
+        for wanted in _readings(text, root):
+            if any(map(wanted.fits, paths if wanted.has_folders else (name,))):
+                found = True
+                if hits is not None:
+                    hits.add(text)
+    return found
+
+
+@lru_cache(10_000)
+def _readings(text: str, root: str) -> list[Pattern]:
+    """What a pattern means: itself, and what is left without the name or path of the collection at its begin."""
+    wanted = pattern(text)
+    place = composed(root.strip("/")).lower()
+    places = {place, place.rpartition("/")[2]} - {""} if wanted.has_folders else ()
+    rests = (wanted.text[len(p) :] for p in places if wanted.text.lower().startswith(f"{p}/"))
+    return [wanted, *map(pattern, rests)]
 
 
 def _names_side(pattern: str) -> bool:

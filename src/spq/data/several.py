@@ -70,12 +70,13 @@ class Concatenated(ImageSet):
 
 
 class AbsentImages(ImageSet):
-    """A collection that is known, and is not there now or cannot be listed."""
+    """A collection that is known, and is not there now or cannot be opened."""
 
-    def __init__(self, name: str, error: AbsentError) -> None:
+    def __init__(self, name: str, error: DataError) -> None:
         super().__init__(name, [])
         self.reason = str(error).partition(";")[0]
-        (self.unlisted if error.is_there else self.aside.absent).append((".", self.reason))
+        is_there = isinstance(error, AbsentError) and error.is_there
+        (self.unlisted if is_there else self.aside.absent).append((".", self.reason))
 
 
 class SeveralImages(Concatenated):
@@ -222,8 +223,14 @@ def _parts(name: str) -> list[str]:
 
 
 def _check_apart(names: Sequence[str]) -> None:
-    """Refuse a folder that is inside another one, because its pictures would be there twice."""
+    """Refuse a folder that is another one or inside it, because its pictures would be there twice."""
     paths = {name: expanded(name).resolve() for name in names if expanded(name).exists()}
+    seen: dict[tuple[int, int], str] = {}
+    for name, path in paths.items():
+        status = path.stat()
+        first = seen.setdefault((status.st_dev, status.st_ino), name) if status.st_ino else name
+        if first != name:
+            raise DataError(f"{name} is the same as {first}, under another name; give one of them")
     for inner, path in paths.items():
         outer = next((name for name, other in paths.items() if other in path.parents), None)
         if outer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from spq.common.patterns import settled
 from spq.data.rules import Rules, matches
 
 
@@ -13,7 +14,7 @@ class Source:
     """What `open_images` needs to open a collection again.
 
     A pattern is one as in a shell. Without `/` it matches the name of any file or folder, with `/` a path below the
-    collection. What is below a matching folder matches too.
+    collection, which may begin with the path of the collection itself. What is below a matching folder matches too.
 
     Attributes:
         names: one or several folders, files or named sets.
@@ -51,9 +52,9 @@ class Source:
         parts = path.split("/")
         return any(matches(self.exclude, parts[n], ["/".join(parts[: n + 1])]) for n in range(len(parts)))
 
-    def rules(self, prefix: str = "") -> Rules:
-        """What is taken of the collection with this prefix."""
-        return Rules(self.exclude, self.include, self.follow_links, prefix)
+    def rules(self, prefix: str = "", hits: set[str] | None = None) -> Rules:
+        """What is taken of the collection with this prefix. Patterns that match something are added to `hits`."""
+        return Rules(self.exclude, self.include, self.follow_links, prefix, hits=set() if hits is None else hits)
 
     def chosen(
         self,
@@ -71,4 +72,4 @@ class Source:
 
 
 def _real(patterns: Sequence[str]) -> tuple[str, ...]:
-    return tuple(pattern for pattern in patterns if pattern.strip("/"))
+    return tuple(settled(pattern) for pattern in patterns if pattern.strip("/. "))

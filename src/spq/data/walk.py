@@ -18,6 +18,7 @@ EMPTY = "the folder is empty; if a disk belongs there, it is not mounted"
 BROKEN = "what it links to is missing"
 PICTURE, OTHER = "picture", "other picture"  # what `kind_of` returns
 ALL = ("*",)
+OF_SITES = "exported sites"  # what is passed over in them
 Entry = os.DirEntry[str]
 
 
@@ -67,7 +68,7 @@ class Listing:
     Attributes:
         names: files in a picture format. irregular: such names that are no regular files. broken: links that lead nowhere.
         failed: folders that exist but cannot be listed.
-        left_out: whether patterns left out a picture or a folder.
+        left_out: whether patterns left out a picture or a folder. is_empty: whether the root holds nothing, or side folders only.
         aside: what lies beside; its paths are names too.
     """
 
@@ -76,6 +77,7 @@ class Listing:
     broken: list[str] = field(default_factory=list)
     failed: list[OSError] = field(default_factory=list)
     left_out: bool = False
+    is_empty: bool = False
     aside: Aside = field(default_factory=Aside)
 
 
@@ -158,19 +160,21 @@ class _Walk:
         is_empty = True
         for entry in entries:
             below = f"{folder.below}/{entry.name}" if folder.below else entry.name
+            if own and own != ALL and any(fnmatchcase(entry.name, pattern) for pattern in own) and _is_folder(entry):
+                self.passed.append((OF_SITES, entry))
+                is_empty = False
+                continue
             if self.rules.is_skipped(entry.name, below):
                 self._pass(entry, below)
                 continue
             is_empty = False
             if _is_folder(entry):
-                if own and own != ALL and any(fnmatchcase(entry.name, pattern) for pattern in own):
-                    self._pass(entry, below)
-                else:
-                    self._enter(folder, entry, below)
+                self._enter(folder, entry, below)
             elif kind := _kind(entry):
                 self._take(folder, entry, below, kind)
         if is_empty and folder.below:
             self.listing.aside.absent.append((folder.below, EMPTY))
+        self.listing.is_empty = self.listing.is_empty or (is_empty and not folder.below)
 
     def _pass(self, entry: Entry, below: str) -> None:
         if not entry.name.startswith("._") and not self.rules.is_excluded(entry.name, below):  # files of macOS
@@ -194,13 +198,13 @@ class _Walk:
             device = folder.device  # the listing says why
         if device != folder.device:
             aside.mounts.append(below)
-        whole = folder.whole or rules.is_wanted(entry.name, below)
+        whole = rules.is_wanted(entry.name, below) or folder.whole
         (self.linked if entry.is_symlink() else self.stack).append(_Folder(entry.path, below, whole, device))
 
     def _take(self, folder: _Folder, entry: Entry, below: str, kind: str) -> None:
         """Note a file in a picture format, unless patterns leave it out."""
         rules, listing = self.rules, self.listing
-        if rules.is_excluded(entry.name, below) or not (folder.whole or rules.is_wanted(entry.name, below)):
+        if rules.is_excluded(entry.name, below) or not (rules.is_wanted(entry.name, below) or folder.whole):
             listing.left_out = True
             return
         if kind == OTHER:

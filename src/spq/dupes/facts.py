@@ -17,7 +17,8 @@ class Facts:
         file: absolute path of its file as the system knows it; empty inside a container.
         inode: device and number of the file, which two names of one file share; None inside a container.
         names: how many names the file has on its disk (hard links).
-        is_link: whether the path leads over a symbolic link, of the file or of a folder. target: the path of the file itself.
+        is_link: whether the file is a symbolic link. is_behind_link: whether a folder on its path is one; then the file is
+            there once, and deleting it by this path deletes it. target: in both cases, the path of the file itself.
         hash: of its bytes. code: (M,) uint8; None without an index.
         is_reference: whether it belongs to the collection that new pictures are compared with, which is always kept.
     """
@@ -33,6 +34,7 @@ class Facts:
     inode: tuple[int, int] | None = None
     names: int = 1
     is_link: bool = False
+    is_behind_link: bool = False
     target: str = ""
     code: NDArray[np.uint8] | None = None
     is_reference: bool = False

@@ -34,9 +34,13 @@ def read_ignored(file: Path | None) -> list[Ignored]:
     """
     try:
         lines = file.read_text("utf-8").splitlines() if file else []
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(
+            f"cannot read {file}: {error.strerror}; make it readable, or delete it to forget its pairs"
+        ) from None
+    except UnicodeDecodeError as error:
         raise DataError(f"cannot read {file}: {error}; delete it to forget its pairs") from None
     try:
         return [_pair(json.loads(line)) for line in lines if line.strip()]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
+from spq.common.patterns import pattern
 from spq.dupes.exif import Shot
 from spq.dupes.facts import Facts
 from spq.errors import ConfigError
@@ -28,6 +28,7 @@ REASONS = (
     "lossless",
     "largest file",
     "oldest",
+    "in no linked folder",
     "shortest path",
     "first by name",
 )
@@ -62,7 +63,8 @@ class Preference:
     """What the user wants to keep.
 
     Attributes:
-        patterns: as in a shell, of paths and absolute paths; what matches is kept. choice: one of CHOICES, or empty.
+        patterns: as in a shell, of paths and absolute paths; what matches is kept, the first pattern before the second.
+        choice: one of CHOICES, or empty.
     """
 
     patterns: tuple[str, ...] = ()
@@ -78,7 +80,7 @@ class Preference:
         seen = seen or self._nothing
         return (
             not facts.is_reference,
-            not self._is_preferred(facts),
+            self._preferred(facts),
             facts.is_link,
             self._choice(facts),
             not seen.is_raw,
@@ -90,6 +92,7 @@ class Preference:
             not seen.is_lossless,
             -facts.size,
             facts.mtime_ns,
+            facts.is_behind_link,
             len(facts.path),
             facts.path,
         )
@@ -102,23 +105,32 @@ class Preference:
             return "most real pixels"
         return reason or CHOSEN.get(self.choice, self.choice)
 
-    def _is_preferred(self, facts: Facts) -> bool:
+    def idle(self, names: Iterable[Sequence[str]]) -> list[str]:
+        """Return the patterns that match no picture, each of which has one or several names."""
+        left = list(self.patterns)
+        for paths in names:
+            left = [each for each in left if not any(_matches(path, each) for path in paths)]
+            if not left:
+                break
+        return left
+
+    def _preferred(self, facts: Facts) -> int:
+        """The number of the first pattern that matches."""
         paths = [path for path in (facts.path, facts.file.replace("\\", "/")) if path]
-        return any(_matches(path, pattern) for pattern in self.patterns for path in paths)
+        found = (n for n, each in enumerate(self.patterns) if any(_matches(path, each) for path in paths))
+        return next(found, len(self.patterns))
 
     def _choice(self, facts: Facts) -> float:
         values = (facts.mtime_ns, -facts.mtime_ns, -facts.size, facts.size, len(facts.path), -facts.pixels)
         return dict(zip(CHOICES, values, strict=True)).get(self.choice, 0)
 
 
-def _matches(path: str, pattern: str) -> bool:
-    """Whether a pattern matches a path, the end of it, or one of its folders.
+def _matches(path: str, text: str) -> bool:
+    """Whether a pattern matches a path, a part of it, or with a `/` several parts.
 
-    >>> [_matches("a/2024/b.jpg", pattern) for pattern in ("2024", "2024/", "*.jpg", "a/*", "2024/b.jpg", "b", "*WA*")]
-    [True, True, True, True, True, False, False]
+    >>> [_matches("a/2024/b.jpg", text) for text in ("2024", "2024/", "*.jpg", "a/*", "2024/b.jpg", "b", "*WA*", "A/2024")]
+    [True, True, True, True, True, False, False, True]
+    >>> _matches("/photos/a/b.jpg", "photos/a"), _matches("/photos/a/b.jpg", "/a")
+    (True, False)
     """
-    wanted = pattern.strip("/") if not pattern.startswith("/") else pattern.rstrip("/")
-    parts = path.split("/")
-    ends = ["/".join(parts[start:]) for start in range(len(parts))]
-    tops = ["/".join(parts[:end]) for end in range(1, len(parts))]
-    return any(fnmatchcase(name, wanted) for name in {*parts, *ends, *tops})
+    return pattern(text).fits_part(path.strip("/"))

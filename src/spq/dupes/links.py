@@ -26,10 +26,11 @@ def with_files(facts: Facts, path: Path | None, roots: Iterable[str]) -> Facts:
         status = path.stat()
     except OSError:
         return replace(facts, file=file)
-    is_link = path.is_symlink() or _is_behind_link(os.fspath(path.parent), tuple(roots))
-    target = os.path.realpath(file) if is_link else ""
+    is_link, is_behind = path.is_symlink(), _is_behind_link(os.fspath(path.parent), tuple(roots))
+    target = os.path.realpath(file) if is_link or is_behind else ""
     inode = (status.st_dev, status.st_ino) if status.st_ino else None
-    return replace(facts, file=file, inode=inode, names=status.st_nlink, is_link=is_link, target=target)
+    found = replace(facts, file=file, inode=inode, names=status.st_nlink)
+    return replace(found, is_link=is_link, is_behind_link=is_behind and not is_link, target=target)
 
 
 def roots_of(images: ImageSet) -> list[str]:
@@ -55,13 +56,19 @@ def note_of_link(facts: Facts, others: Sequence[Facts]) -> str:
     if facts.inode is None:
         return ""
     same = [other for other in others if other.inode == facts.inode and other.path != facts.path]
+    itself = [other for other in same if _real(other) == _real(facts)]
     if facts.is_link:
-        name = next(
-            (other.path for other in same if other.file == facts.target), same[0].path if same else facts.target
-        )
+        name = next((other.path for other in itself if not other.is_link), same[0].path if same else facts.target)
         return f"link to {name}"
-    hard = [other for other in same if not other.is_link]
+    if twice := [other for other in itself if not other.is_link and (facts.is_behind_link or other is others[0])]:
+        return f"the same file as {twice[0].path}, over a linked folder"
+    hard = [other for other in same if not other.is_link and other not in itself]
     return f"hard link of {hard[0].path}, frees nothing" if hard else ""
+
+
+def _real(facts: Facts) -> str:
+    """The path of the file itself."""
+    return facts.target or os.path.realpath(facts.file)
 
 
 def freed_bytes(kept: Iterable[Facts], superfluous: Iterable[Facts]) -> int:
@@ -75,7 +82,7 @@ def freed_bytes(kept: Iterable[Facts], superfluous: Iterable[Facts]) -> int:
             total += facts.size
         elif not facts.is_link:
             size[facts.inode] = facts.size if facts.inode not in held else 0
-            names.setdefault(facts.inode, set()).add(facts.file)
+            names.setdefault(facts.inode, set()).add(_real(facts))
             if len(names[facts.inode]) == facts.names:
                 total += size[facts.inode]
     return total

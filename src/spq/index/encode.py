@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from spq.common.parallel import cores, map_in_order
 from spq.data.decode import to_pixels
 from spq.data.image_set import ImageSet
-from spq.errors import ImageError
+from spq.errors import ImageError, ShutError
 from spq.index.items import Item
 from spq.model.feature_store import FeatureStore, Known, features_key, hash_of
 
@@ -44,6 +44,7 @@ class Encoder:
     Attributes:
         precision: bf16 if the hardware is faster with it and the first pictures get the same codes, else fp32.
         note: why bf16 was not used although the hardware is faster with it; else empty.
+        shut: paths of pictures whose files the system did not open.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Encoder:
         self.workers = workers or default_workers(model)
         self.precision: Precision = "fp32"
         self.note = ""
+        self.shut: set[str] = set()
         self._features: FeatureStore | None = None
         self._recent: OrderedDict[bytes, NDArray[np.uint8]] = OrderedDict()  # hash -> code
         self._stopped = threading.Event()
@@ -150,6 +152,8 @@ class Encoder:
             status = size, mtime_ns, ctime_ns = self.source.status(position)
             data = self.source.read(position)
         except ImageError as error:
+            if isinstance(error, ShutError):
+                self.shut.add(path)
             return to_be_retried(Item(path, 0, 0, reason=str(error))), None, None
         item = Item(path, size, mtime_ns, hash_of(data), ctime_ns=ctime_ns)
         twin, known = self.twin_of(item.hash), None

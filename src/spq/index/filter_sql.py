@@ -7,6 +7,7 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.common.text import composed
 from spq.errors import ConfigError
 from spq.index.filter import (
     BUILT_IN,
@@ -24,7 +25,7 @@ from spq.index.filter import (
     period,
     to_number,
 )
-from spq.index.items import composed, text_bytes
+from spq.index.items import text_bytes
 from spq.index.store import Store
 
 MAX_VALUES = 50  # a column with more different values gets no list to choose from

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -14,10 +15,11 @@ from typing import TypeVar
 
 from spq.common.files import naming, sync_folder
 from spq.common.locks import held
+from spq.common.text import composed
 from spq.config import from_dict
 from spq.data.source import Source
 from spq.errors import ConfigError, ModelMismatchError, StoreError
-from spq.index.items import composed, text_bytes
+from spq.index.items import text_bytes
 
 C = TypeVar("C", bound=sqlite3.Connection)
 FORMAT = 3
@@ -195,6 +197,12 @@ def locked(folder: Path, wait: float = 0) -> Iterator[None]:
         except BlockingIOError:
             raise StoreError(
                 f"another process is writing to index {folder}; try again when it ends, or set `wait`"
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise StoreError(
+                f"index {folder} cannot be written: {error.strerror}; copy it to a place that can be written"
             ) from None
         yield
 

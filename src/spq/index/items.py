@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,11 +61,6 @@ def from_row(row: tuple[Any, ...]) -> Item:
 def as_json(metadata: dict[str, Any]) -> str | None:
     """Metadata as the store keeps it; None if there is none."""
     return json.dumps(metadata, separators=(",", ":")) if metadata else None
-
-
-def composed(text: str) -> str:
-    """Text with each letter and its accents as one character, so that two spellings of a name are equal."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def text_bytes(text: str) -> bytes:

@@ -7,8 +7,8 @@ or has other content. If its folder is empty, or was on another disk, the pictur
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath, PurePosixPath
 
 from spq.data.image_set import ImageSet
 from spq.data.several import place_of, prefixes_of
@@ -113,6 +113,7 @@ def check_loss(gone: Collection[str], count: int, before: Source, now: Source) -
     Raises:
         LossError: more than half would be removed, and not just a few; of other collections, also if they are few.
     """
+    gone = _vanished(gone, before, now)
     is_other = {*map(place_of, before.names)}.isdisjoint(map(place_of, now.names))
     if len(gone) <= SHARE * count or (len(gone) <= FEW and not is_other):
         return
@@ -121,6 +122,20 @@ def check_loss(gone: Collection[str], count: int, before: Source, now: Source) -
         f"{len(gone):,} of {count:,} pictures of the index are not in {', '.join(now.names)}, and nothing was removed; "
         f"{other}check the folders, or set `remove_missing` to remove them"
     )
+
+
+def _vanished(gone: Collection[str], before: Source, now: Source) -> Collection[str]:
+    """What is gone without a wish: not what new patterns leave out."""
+    if (before.exclude, before.include, before.follow_links) == (now.exclude, now.include, now.follow_links):
+        return gone
+    places = sorted(zip(prefixes_of(now), now.names, strict=True), reverse=True)
+    rules = [(prefix, replace(now.rules(prefix), root=PurePath(name).as_posix())) for prefix, name in places]
+    left = []
+    for path in gone:
+        prefix, rule = next((each for each in rules if path.startswith(f"{each[0]}/" if each[0] else "")), ("", None))
+        if rule is None or rule.takes(path[len(prefix) :].lstrip("/")):
+            left.append(path)
+    return left
 
 
 def _above(path: str, prefixes: Sequence[str]) -> list[str]:

@@ -63,7 +63,8 @@ class Store(TableReader):
                 open_writer(folder).close()
             except SQLITE_ERRORS as error:
                 raise StoreError(
-                    f"index {folder}: items.sqlite does not open ({error}); try again, or delete {folder}"
+                    f"index {folder}: items.sqlite does not open ({error}); "
+                    f"check the disk (is it full?) and try again, or delete {folder}"
                 ) from None
             if not has_index(folder):
                 write_manifest(folder, manifest)  # last: with a manifest, the index is complete

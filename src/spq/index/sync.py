@@ -205,10 +205,19 @@ def _encode(work: _Work, positions: list[int], model: Model, report: SyncReport,
             some = positions[start : start + BATCH]
             seen = zip(some, list(islice(encoded, len(some))), strict=True)
             items = [replace(item, metadata=metadata(work.source, position)) for position, (item, _) in seen]
-            unreadable += _commit(work, items, report)
+            unreadable += _commit(work, _without_shut(work.store, items, encoder.shut, report), report)
             if progress:
                 progress(start + len(some), len(positions), unreadable)
     report.note = encoder.note
+
+
+def _without_shut(store: Store, items: list[Item], shut: Collection[str], report: SyncReport) -> list[Item]:
+    """The items without those of files that the system does not open now. If they have a code, they keep it."""
+    known = {
+        item.path for item in items if item.path in shut and (old := store.item(item.path)) and old.code is not None
+    }
+    report.unseen += [(item.path, item.reason) for item in items if item.path in known]
+    return [item for item in items if item.path not in known]
 
 
 def _commit(work: _Work, items: Sequence[Item], report: SyncReport) -> int:

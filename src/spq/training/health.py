@@ -54,5 +54,5 @@ def use_and_entropy(codes: NDArray[np.uint8], codebook_size: int) -> tuple[float
     """Compute `Health.codeword_use` and `Health.entropy` of codes (N, M)."""
     counts = np.stack([np.bincount(column, minlength=codebook_size) for column in codes.T])  # (M, K)
     share = counts / max(1, len(codes))
-    entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(1).mean() / np.log(codebook_size)
+    entropy = (share * -np.log(np.where(share > 0, share, 1))).sum(1).mean() / np.log(codebook_size) + 0.0  # no -0
     return float((counts > 0).mean()), float(entropy)
