@@ -57,6 +57,12 @@ EDITS = {
 }
 
 
+@pytest.mark.parametrize(("seed", "border"), [(1, 3), (2, 4), (5, 6)])
+def test_a_thin_border_is_found_although_the_picture_without_it_nearly_fits(seed: int, border: int) -> None:
+    image = photo(seed, (480, 320))
+    assert verdict(image, jpeg(ImageOps.expand(image, border, "white"))) == Verdict("edited", "border added")
+
+
 @pytest.mark.parametrize("quality", [30, 60, 95])
 @pytest.mark.parametrize("make", [photo, lambda: invoice("17", "19.90")])
 def test_other_bytes_are_the_same_picture(make, quality: int) -> None:  # type: ignore[no-untyped-def]

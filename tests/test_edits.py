@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageFilter
 
 from spq.dupes.canvas import canvases
 from spq.dupes.edits import colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
@@ -82,3 +82,17 @@ def test_the_frame_tells_crops_from_borders_and_from_another_view() -> None:
     small[20:60, 30:90] = view[::2, ::2]
     assert notes(view, small, whole, (30, 20, 90, 60), False) is None  # a small disc is not a large one
     assert notes(view, small, whole, (30, 20, 90, 60), True) == ["border added"]
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_what_ends_at_the_edges_of_the_picture_is_a_frame_and_what_goes_on_is_content(seed: int) -> None:
+    view = np.asarray(colourful(seed).resize((240, 160), Image.Resampling.BICUBIC))
+    bars = np.asarray(Image.fromarray(view).resize((240, 320)).filter(ImageFilter.GaussianBlur(12))).copy()
+    bars[80:240] = view
+    assert notes(view, bars, (0, 0, 240, 160), (0, 80, 240, 240), True) == ["frame added"]
+    assert notes(bars, view, (0, 80, 240, 240), (0, 0, 240, 160), True) == ["frame removed"]
+    lines = np.pad(
+        np.pad(view, ((9, 9), (9, 9), (0, 0)), constant_values=0), ((20, 20), (20, 20), (0, 0)), constant_values=255
+    )
+    assert notes(view, lines, (0, 0, 240, 160), (29, 29, 269, 189), True) == ["border added"]
+    assert notes(view, view[20:140], (0, 20, 240, 140), (0, 0, 240, 120), True) == ["cropped"]

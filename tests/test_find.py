@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
+from drawn import photo
 from spq import ImageIndex
 from spq.cli.reports.dupes_report import superfluous, text, to_json, write_csv, write_html
 from spq.config import Recipe
@@ -469,3 +470,46 @@ def test_the_table_the_csv_and_the_page_hold_every_group(report: Report, collect
     assert "nothing was deleted" in written
     assert "random pairs" in written
     assert to_json(report)["pictures"] == report.pictures == 20
+
+
+def around(image: Image.Image, size: tuple[int, int], place: tuple[int, int], colour: str = "white") -> Image.Image:
+    ground = Image.new("RGB", size, colour)
+    ground.paste(image, place)
+    return ground
+
+
+def written(image: Image.Image, place: tuple[int, int], text: str, size: int, colour: str) -> Image.Image:
+    ImageDraw.Draw(image).text(place, text, fill=colour, font=ImageFont.load_default(size))
+    return image
+
+
+def between_blurred_bars(image: Image.Image) -> Image.Image:
+    ground = image.resize((480, 853)).filter(ImageFilter.GaussianBlur(16))
+    ground.paste(image, (0, 266))
+    return ground
+
+
+PUT_AROUND = {
+    "caption": lambda image: written(
+        around(image, (480, 400), (0, 80)), (12, 16), "When it works at once\nand nobody knows why", 24, "black"
+    ),
+    "caption below": lambda image: written(around(image, (480, 380), (0, 0)), (30, 336), "Summer 2019", 26, "black"),
+    "print": lambda image: written(around(image, (520, 440), (20, 20)), (150, 370), "at the lake", 30, "navy"),
+    "phone": lambda image: written(around(image, (480, 853), (0, 266), "black"), (24, 12), "9:41", 18, "white"),
+    "bars": between_blurred_bars,
+}
+
+
+@pytest.mark.parametrize("seed", [2, 7])
+@pytest.mark.parametrize("how", list(PUT_AROUND))
+def test_a_picture_with_something_put_around_it_is_found_and_the_plain_one_is_kept(
+    tmp_path: Path, how: str, seed: int
+) -> None:
+    image = photo(seed, (480, 320))
+    image.save(tmp_path / "plain.jpg", quality=92)
+    PUT_AROUND[how](image).save(tmp_path / "put.jpg", quality=85)
+    photo(seed + 20, (480, 320)).save(tmp_path / "other.jpg")
+    (group,) = find_duplicates(None, open_images(tmp_path)).groups
+    assert (group.kind, group.keep.path) == ("edited", "plain.jpg")
+    ((path, note),) = [(member.path, member.note) for member in group.others]
+    assert (path, note) in {("put.jpg", "frame added"), ("put.jpg", "border added")}

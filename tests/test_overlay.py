@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from spq.dupes.overlay import TURNS, content_box, laid_starts, overlays, start_fits, start_scores, turned
+from spq.dupes.overlay import TURNS, content_box, laid_starts, overlays, picture_box, start_fits, start_scores, turned
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (180, 120)) -> NDArray[np.uint8]:
@@ -86,3 +86,20 @@ def _bilinear(picture: NDArray[np.float32], row: float, column: float) -> float:
     above = (1 - b) * picture[top, left] + b * picture[top, right]
     below = (1 - b) * picture[bottom, left] + b * picture[bottom, right]
     return float((1 - a) * above + a * below)
+
+
+@pytest.mark.parametrize("seed", [1, 6])
+def test_what_is_put_around_a_picture_is_no_part_of_its_box(seed: int) -> None:
+    view = picture(seed, (64, 64)).astype(np.float32)
+    assert picture_box(view) == (0, 0, 64, 64)
+    captioned = np.full((64, 64), 250, np.float32)
+    captioned[16:] = view[16:] * 0.6
+    captioned[5:11, 4:60:3] = 10  # strokes
+    assert picture_box(captioned) == (0, 16, 64, 64)
+    assert picture_box(captioned.T) == (16, 0, 64, 64)
+    bars = np.asarray(Image.fromarray(view.astype(np.uint8)).filter(ImageFilter.GaussianBlur(6)), np.float32).copy()
+    bars[20:44] = np.random.default_rng(seed).integers(0, 255, (24, 64))
+    left, top, right, bottom = picture_box(bars)
+    assert (left, right) == (0, 64)
+    assert abs(top - 20) <= 1
+    assert abs(bottom - 44) <= 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spq.common.parallel import slices
 from spq.dupes.nearest import EXACT_BELOW, Nearest
 from spq.dupes.overlay import TURNS, turned
-from spq.dupes.signatures import coarse, fine, trimmed, windows
+from spq.dupes.signatures import coarse, fine, framed, trimmed, windows
 from spq.dupes.threshold import code_distances
 from spq.pq.scan import Scan
 from spq.pq.tables import between_codes, decode, distance_tables
@@ -33,7 +33,7 @@ BATCH = 1024  # pictures at a time
 
 # The nearest by thumb that are looked up, and the squared distance up to which they are candidates. 0.6 is a correlation of 0.7.
 ALIKE = 0.6
-UPRIGHT, DETAILED, TURNED, TRIMMED, PART = (16, ALIKE), (12, 1.2), (6, 0.3), (8, 0.4), (3, 0.2)
+UPRIGHT, DETAILED, TURNED, TRIMMED, FRAMED, PART = (16, ALIKE), (12, 1.2), (6, 0.3), (8, 0.4), (4, 0.4), (3, 0.2)
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,10 @@ def candidate_pairs(
         if len(bordered):
             for index in (by_layout, by_content):
                 keys.add(bordered, *index.search(content[bordered], TRIMMED[0]), TRIMMED[1])
+        found, inside = framed(grey)
+        if len(found):
+            for index in (by_layout, by_content):
+                keys.add(rows[found], *index.search(coarse(inside), FRAMED[0]), FRAMED[1])
         for window in windows(grey):
             keys.add(rows, *by_layout.search(coarse(window), PART[0]), PART[1])
     if neighbours is not None:

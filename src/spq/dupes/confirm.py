@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from spq.dupes.canvas import Canvas, canvases, laid_together, luminance
-from spq.dupes.differences import Differences, differences
+from spq.dupes.differences import MOST_LIMIT, Differences, differences
 from spq.dupes.edits import MIN_COLOURS, colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
 from spq.dupes.lettering import is_photo, lettering
 from spq.dupes.overlay import (
@@ -66,13 +67,13 @@ def judge(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Verdict:
         return Verdict("re-encoded", "the same pixels")
     best, best_share = NO_COPY, 1.0
     for overlay in _candidates(a, b):
-        verdict, share = _under(a, b.turned(overlay.turn), overlay)
+        verdict, share, is_exact = _under(a, b.turned(overlay.turn), overlay)
         if verdict.kind in ("re-encoded", "edited"):
             is_resized = verdict.kind == "re-encoded" and first.shape != second.shape
             return replace(verdict, note="resized") if is_resized else verdict
         if share < best_share:
             best, best_share = verdict, share
-        if best_share < CLEAR:  # no other overlay would be better
+        if best_share < CLEAR and is_exact:  # no other overlay would be better
             break
     return best
 
@@ -134,10 +135,13 @@ def _unscaled(overlay: Overlay, frames: tuple[Box, Box]) -> list[Overlay]:
     (left, top, right, bottom), (x0, y0, x1, y1) = overlay.first, overlay.second
     if max(abs((x1 - x0) / (right - left) - 1), abs((y1 - y0) / (bottom - top) - 1)) > ONE_SCALE:
         return []
-    moves = {(round(x), round(y)) for x in (x0 - left, x1 - right) for y in (y0 - top, y1 - bottom)}
+    across, down = (
+        {round(a), round(b), round((a + b) / 2)} for a, b in ((x0 - left, x1 - right), (y0 - top, y1 - bottom))
+    )
+    moves = set(product(across, down))
     found = []
-    for across, down in sorted(moves):
-        move = across, down, across, down
+    for x, y in sorted(moves):
+        move = x, y, x, y
         first = [max(frames[0][k], frames[1][k] - move[k]) for k in (0, 1)]
         first += [min(frames[0][k], frames[1][k] - move[k]) for k in (2, 3)]
         second = [edge + step for edge, step in zip(first, move, strict=True)]
@@ -157,36 +161,37 @@ def _misfit(a: Canvas, b: Canvas, overlay: Overlay) -> float:
     return float(np.minimum(np.abs(x - x.mean() - gain * (y - y.mean())), 40).mean())
 
 
-def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float]:
-    """The verdict under one overlay, and the share that differs; `b` is turned."""
+def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float, bool]:
+    """The verdict under one overlay, the share that differs, and whether most of the rest fits exactly; `b` is turned."""
     if min(edge for box in (overlay.first, overlay.second) for edge in (box[2] - box[0], box[3] - box[1])) < 8:
-        return NO_COPY, 1.0
+        return NO_COPY, 1.0, False
     x, y = laid_together(a, b, overlay)
     frame = frame_notes(a, b, overlay, lambda: is_photo(x) and is_photo(y))
     if frame is None:
-        return NO_COPY, 1.0
+        return NO_COPY, 1.0, False
     inner = _inner(a, b, overlay)
     notes = [note for note in (turn_note(overlay.turn), *frame) if note]
     is_small = _is_small(a, b)
     if is_small and _correlation(luminance(x), luminance(y)) < LIKE:
-        return NO_COPY, 1.0
+        return NO_COPY, 1.0, False
     compared = _Compared(x, y, differences(x, y, inner), []) if is_small else _compared(x, y, inner)
     found, notes = compared.found, [*notes, *compared.notes]
     if not is_small and not found.agrees and not is_photo(x) and not is_photo(y):
         found = replace(found, limit=max(found.limit, LEAST_OF_DRAWN))
     if found.evidence < EVIDENCE or not found.is_one_exposure:
-        return NO_COPY, 1.0
+        return NO_COPY, 1.0, False
     if len(notes) > MOST_EDITS:
-        return NO_COPY, 1.0
+        return NO_COPY, 1.0, False
     if found.agrees:
-        return (Verdict("edited", ", ".join(notes)) if notes else Verdict("re-encoded", "re-encoded")), 0.0
+        return (Verdict("edited", ", ".join(notes)) if notes else Verdict("re-encoded", "re-encoded")), 0.0, True
+    is_exact = found.limit < MOST_LIMIT
     if found.share > ALMOST:
-        return NO_COPY, found.share
+        return NO_COPY, found.share, is_exact
     region = _in_first(found, a, overlay)
     text = lettering(compared.x, compared.y, found) if len(x) == 3 else ""
     if text and len(notes) < MOST_EDITS:
-        return Verdict("edited", ", ".join([*notes, text]), region), 0.0
-    return Verdict("almost", ", ".join([*notes, "differs here"]), region), found.share
+        return Verdict("edited", ", ".join([*notes, text]), region), 0.0, True
+    return Verdict("almost", ", ".join([*notes, "differs here"]), region), found.share, is_exact
 
 
 def _inner(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[bool, bool, bool, bool]:

@@ -22,8 +22,8 @@ from spq.dupes.matching import Matching, Pair
 from spq.errors import ImageError
 
 LATER, EARLIER = (
-    {"cropped", "border added", "grey", "text added"},
-    {"less cropped", "border removed", "coloured", "text removed"},
+    {"cropped", "border added", "frame added", "grey", "text added"},
+    {"less cropped", "border removed", "frame removed", "coloured", "text removed"},
 )
 PAGES_NOTE = "the same first page or frame; further ones are not compared"
 BURST_NOTE = "taken within seconds of the first"

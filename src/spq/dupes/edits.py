@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.dupes.canvas import Canvas
-from spq.dupes.overlay import UNIFORM, Box, Overlay
+from spq.dupes.overlay import UNIFORM, Box, Overlay, content_box
 
 Floats = NDArray[np.float32]
 
@@ -17,6 +17,7 @@ GREY = 10.0  # difference of the channels of nearly all pixels of a grey picture
 MIN_COLOURS = (
     7  # colours that a picture needs before a change of colour is believed; a map of few colours explains anything
 )
+NEAR, AT_EDGE = 8, 3.0  # lines beside an edge; how much larger a change across it is, in multiples of that beside it
 COLOUR_SHARE = 0.004  # of the picture, of a colour that counts
 SAMPLE = 8_000  # pixels that a change of colour is fitted on
 _WEIGHTS = {  # how programs turn colours into grey
@@ -122,7 +123,8 @@ def frame_notes(first: Canvas, second: Canvas, overlay: Overlay, is_photo: Calla
     Only of photos it is believed that one is a cropped copy with a border: a list that is moved on by a line looks so too. And
     only a photo is believed to be scaled inside a border: a small disc on an empty ground is not a large disc.
     """
-    rests = [_rest(canvas, box) for canvas, box in ((first, overlay.first), (second, overlay.second))]
+    boxes = overlay.first, overlay.second
+    rests = [_rest(canvas, box) for canvas, box in zip((first, second), boxes, strict=True)]
     if not any(rests):
         return []
     is_a_photo = is_photo()
@@ -134,8 +136,38 @@ def frame_notes(first: Canvas, second: Canvas, overlay: Overlay, is_photo: Calla
         return None
     if "border" in rests and not is_a_photo and not 0.97 < min(scales) <= max(scales) < 1.03:
         return None
-    notes = {"content": ("cropped", "less cropped"), "border": ("border removed", "border added")}
+    if not all(rests):  # what lies around a single picture has no say in whether the two are copies
+        rests = [rest and _around(canvas, box) for rest, canvas, box in zip(rests, (first, second), boxes, strict=True)]
+    notes = {
+        "content": ("cropped", "less cropped"),
+        "border": ("border removed", "border added"),
+        "frame": ("frame removed", "frame added"),
+    }
     return [notes[rest][place] for place, rest in enumerate(rests) if rest]
+
+
+def _around(canvas: Canvas, box: Box) -> str:
+    """What lies around the box: a border, a frame that is no single colour, as a caption or blurred bars, or more content."""
+    grey, (height, width) = canvas.grey, canvas.grey.shape
+    edges = zip(box, content_box(grey), (0, 0, width, height), (width, height) * 2, strict=True)
+    if (
+        all(min(abs(a - b), abs(a - end)) <= 2 + 0.01 * side for a, b, end, side in edges)
+        or _rest(canvas, box) == "border"
+    ):
+        return "border"
+    left, top, right, bottom = (round(edge) for edge in box)
+    sides = (
+        (grey[: top + NEAR, left:right], top), (grey[::-1][: height - bottom + NEAR, left:right], height - bottom),
+        (grey.T[: left + NEAR, top:bottom], left), (grey.T[::-1][: width - right + NEAR, top:bottom], width - right),
+    )  # fmt: skip
+    return "frame" if all(at >= NEAR and _is_edge(lines, at) for lines, at in sides if at > 2) else "content"
+
+
+def _is_edge(lines: NDArray[np.uint8], at: int) -> bool:
+    """Whether (n, w) changes much more across the edge `at` than before it."""
+    values = lines.astype(np.float32)
+    before = np.abs(values[at - 3] - values[at - NEAR]).mean()
+    return bool(np.abs(values[at + 2] - values[at - 3]).mean() > AT_EDGE * (before + 1))
 
 
 def _rest(canvas: Canvas, box: Box) -> str:

@@ -18,6 +18,7 @@ from spq.errors import ImageError
 
 CACHE_BYTES = 256 * 2**20  # of decoded pictures, beside those that are in work
 QUICK_SIDE = 512  # pixels of the longer side at which large pictures are compared first
+ONE_SCALE = 1.5  # ratio of the longer sides of two pictures that may be at one scale
 NONE = Verdict("", "")
 Pair = tuple[int, int]
 Progress = Callable[[int, int], None]  # done, total
@@ -68,21 +69,26 @@ class Matching:
             return NONE
         try:
             first, second = (self._decoded.get(row) for row in pair)
-            if (
-                min(max(first.shape), max(second.shape)) > 2 * QUICK_SIDE
-                and not judge(_small(first), _small(second)).kind
-            ):
+            if min(max(first.shape), max(second.shape)) > 2 * QUICK_SIDE and not judge(*_small(first, second)).kind:
                 return NONE  # what has nothing in common at a small size has nothing in common at full size
             return judge(first, second)
         except ImageError:  # it has changed or vanished meanwhile
             return NONE
 
 
-def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture (H, W, 4) with a longer side of QUICK_SIDE, or as it is if that is shorter."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((QUICK_SIDE, QUICK_SIDE), Image.Resampling.LANCZOS)
-    return np.asarray(image)
+def _small(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Two pictures (H, W, 4) with longer sides of QUICK_SIDE; both at one scale if their sizes are similar.
+
+    A picture and the same with a border have one scale, and it is part of what shows that they are copies.
+    """
+    scales = [QUICK_SIDE / max(picture.shape) for picture in (first, second)]
+    if max(scales) <= ONE_SCALE * min(scales):
+        scales = [max(scales)] * 2
+    found = []
+    for picture, scale in zip((first, second), scales, strict=True):
+        size = [max(1, round(side * scale)) for side in (picture.shape[1], picture.shape[0])]
+        found.append(np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)))
+    return found[0], found[1]
 
 
 class _Decoded:

@@ -30,6 +30,10 @@ LEAST_SPREAD = 1  # squared grey levels; an empty picture has no correlation
 MIN_SCALE = 0.6  # of an axis; crops keep more
 UNIFORM = 14  # grey levels by which a line of a border may differ from its colour, a codec's error at the edge
 MIN_CONTENT = 0.3  # share of each side that a border must leave
+THUMB = 64  # pixels of the squares on which a ground with a text on it, and bars that are no single colour, are seen
+ON_GROUND, OFF_GROUND = 0.94, 0.35  # share of a line that has the colour of the ground, beside a picture and in it
+FAR = 0.4  # share of each side, within which a ground may end
+LEAST_BAR, QUIETER = 0.06, 1.5  # share of a bar; how much more contrast the picture between two bars has
 TURNS = 8
 
 
@@ -71,6 +75,50 @@ def _uniform_lines(grey: NDArray[np.uint8]) -> int:
     return len(grey)
 
 
+def picture_box(thumb: Floats) -> tuple[int, int, int, int]:
+    """The box of a square thumb (S, S) without what programs put around a picture; all of it if there is nothing.
+
+    That is a ground of one colour, also one with a caption or a clock on it; else two equal bars with little contrast.
+    """
+    side = len(thumb)
+    top, bottom = _ground_lines(thumb), side - _ground_lines(thumb[::-1])
+    if bottom - top < MIN_CONTENT * side:
+        top, bottom = 0, side
+    across = thumb[top:bottom].T
+    left, right = _ground_lines(across), side - _ground_lines(across[::-1])
+    if right - left < MIN_CONTENT * side:
+        left, right = 0, side
+    if (left, top, right, bottom) == (0, 0, side, side):
+        bars = _quiet_bar(thumb), _quiet_bar(thumb.T)
+        wider = int(bars[1] > bars[0])
+        left, top = (bars[1], 0) if wider else (0, bars[0])
+        right, bottom = side - left, side - top
+    return left, top, right, bottom
+
+
+def _ground_lines(grey: Floats) -> int:
+    """How many lines lie before the last one of the ground's colour, if the picture begins abruptly after it."""
+    share = (np.abs(grey - np.median(grey[0])) <= UNIFORM).mean(1)
+    if share[0] < ON_GROUND:
+        return 0
+    last = int(np.flatnonzero(share[: round(FAR * len(grey))] >= ON_GROUND)[-1]) + 1
+    return last if share[last : last + 2].min() < OFF_GROUND else 0
+
+
+def _quiet_bar(grey: Floats) -> int:
+    """The lines of each of two equal bars with little contrast, before and after those of a picture; 0 if there are none."""
+    side = len(grey)
+    across, down = np.abs(np.diff(grey, axis=1)).mean(1), np.abs(np.diff(grey, axis=0)).mean(1)
+    contrast = np.sqrt(across + (np.pad(down, (1, 0)) + np.pad(down, (0, 1))) / 2)
+    outside = np.cumsum(contrast + contrast[::-1])[: side // 2]
+    bars = np.arange(1, side // 2 + 1) * 2
+    inside = contrast.sum() - outside
+    usable = (bars >= 2 * LEAST_BAR * side) & (side - bars >= MIN_CONTENT * side)
+    means = outside / bars, inside / np.maximum(side - bars, 1)
+    between = np.where(usable & (means[1] >= QUIETER * means[0]), bars * (side - bars) * (means[1] - means[0]) ** 2, 0)
+    return int(between.argmax()) + 1 if between.any() else 0
+
+
 def overlays(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Iterator[Overlay]:
     """Yield the most likely overlays of two grey pictures (H, W), best first; none if they have nothing in common."""
     pictures = Image.fromarray(first), Image.fromarray(second)
@@ -95,8 +143,19 @@ class _Start:
 
 
 def _boxes(grey: NDArray[np.uint8]) -> list[Box]:
-    whole = (0.0, 0.0, float(grey.shape[1]), float(grey.shape[0]))
-    return list(dict.fromkeys([whole, content_box(grey)]))
+    height, width = grey.shape
+    whole = (0.0, 0.0, float(width), float(height))
+    found = list(dict.fromkeys([whole, content_box(grey)]))
+    thumb = square(Image.fromarray(grey), whole, THUMB)
+    inner = tuple(edge * size / THUMB for edge, size in zip(picture_box(thumb), (width, height) * 2, strict=True))
+    if all(_far_apart(inner, box, (width, height)) for box in found):
+        found.append(inner)
+    return found
+
+
+def _far_apart(a: tuple[float, ...], b: tuple[float, ...], size: tuple[int, int]) -> bool:
+    """Whether an edge of two boxes differs by more than the alignment mends in any case."""
+    return any(abs(p - q) > 2.5 / THUMB * side for p, q, side in zip(a, b, size * 2, strict=True))
 
 
 def square(picture: Image.Image, box: Box, side: int) -> Floats:

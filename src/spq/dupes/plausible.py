@@ -17,8 +17,10 @@ from spq.common.parallel import cores, map_in_order, slices
 from spq.dupes.overlay import (
     COARSE,
     MIDDLE,
+    Box,
     content_box,
     laid_starts,
+    picture_box,
     scores_aligned,
     square,
     start_fits,
@@ -30,6 +32,7 @@ Floats = NDArray[np.float32]
 Pairs = NDArray[np.int64]  # (P, 2) rows
 Rows = NDArray[np.int64]
 
+WAYS = 3  # in which each picture is laid: whole, without a border of one colour, without anything put around it
 PER_TASK = 1024  # pairs
 BATCH = 256  # pairs that are aligned at a time
 FIRSTS = 64  # pictures that are laid in all ways at a time: 0.3 MB each
@@ -80,7 +83,7 @@ def _are_aligned(squares: _Squares, numbers: Pairs, ways: Rows, turns: Rows, fit
     """Which pairs (P, 2) agree after an alignment that begins with these turns (P,) and fits (P, 6): (P,)."""
     rest = np.arange(len(numbers))
     for side, steps in ((COARSE, 2), (MIDDLE, 5)):
-        (a, b), (first_way, second_way) = numbers[rest].T, np.divmod(ways[rest], 2)
+        (a, b), (first_way, second_way) = numbers[rest].T, np.divmod(ways[rest], WAYS)
         x, laid = squares.get(second_way, b, side), squares.get(first_way, a, side)
         y = np.stack([turned(square, turn) for square, turn in zip(laid, turns[rest].tolist(), strict=True)])
         fits, score, share = scores_aligned(x, y, fits, steps)
@@ -99,37 +102,44 @@ class _Squares:
     """Luminance of n thumbs as squares.
 
     Attributes:
-        middle: (2, n, 32, 32) uint8, whole thumbs and what is inside their borders. has_border: (n,).
+        middle: (3, n, 32, 32) uint8, whole thumbs, what is inside their borders, and inside of anything put around them.
+        has: (3, n), which of these there are.
     """
 
     def __init__(self, thumbs: NDArray[np.uint8], rows: Rows) -> None:
-        self.middle = np.empty((2, len(rows), MIDDLE, MIDDLE), np.uint8)
-        self.has_border = np.zeros(len(rows), bool)
+        self.middle = np.empty((WAYS, len(rows), MIDDLE, MIDDLE), np.uint8)
+        self.has = np.zeros((WAYS, len(rows)), bool)
         for n, row in enumerate(rows.tolist()):
             image = Image.fromarray(np.ascontiguousarray(thumbs[row]))
-            self.middle[:, n] = square(image, (0.0, 0.0, float(image.width), float(image.height)), MIDDLE)
-            left, top, right, bottom = content_box(np.asarray(image))
-            if (right - left, bottom - top) != image.size:  # the line beside a border is a mixture
-                width, height = image.size
-                inner = left + (left > 0), top + (top > 0), right - (right < width), bottom - (bottom < height)
-                self.middle[1, n] = square(image, inner, MIDDLE)
-                self.has_border[n] = True
+            whole = 0.0, 0.0, float(image.width), float(image.height)
+            boxes = whole, _inside(content_box(thumbs[row]), image.size), picture_box(thumbs[row].astype(np.float32))
+            for way, box in enumerate(boxes):
+                if way == 0 or box not in boxes[:way]:
+                    self.middle[way, n] = square(image, box, MIDDLE)
+                    self.has[way, n] = True
 
     def get(self, way: Rows | int, numbers: Rows, side: int) -> Floats:
-        """(k, side, side) of whole thumbs (way 0) or of their content (way 1)."""
+        """(k, side, side) of whole thumbs (way 0) or of their content (way 1 or 2)."""
         step = MIDDLE // side
         means: Floats = self.middle[way, numbers].reshape(-1, side, step, side, step).mean((2, 4), dtype=np.float32)
         return means
 
 
+def _inside(box: Box, size: tuple[int, int]) -> Box:
+    """A box without the lines beside a border, which are a mixture."""
+    (left, top, right, bottom), (width, height) = box, size
+    return left + (left > 0), top + (top > 0), right - (right < width), bottom - (bottom < height)
+
+
 def _best_starts(squares: _Squares, numbers: Pairs) -> tuple[Floats, Rows]:
-    """The best score of each pair (P, 4) and its start, for pictures with and without their borders: way 2 * first + second."""
-    scores, starts = np.full((len(numbers), 4), -1, np.float32), np.zeros((len(numbers), 4), np.int64)
+    """The best score of each pair (P, 9) and its start, for pictures with and without their borders: way 3 * first + second."""
+    scores = np.full((len(numbers), WAYS**2), -1, np.float32)
+    starts = np.zeros(scores.shape, np.int64)
     order = np.argsort(numbers[:, 0], kind="stable")
     firsts, begins = np.unique(numbers[order, 0], return_index=True)
     groups = np.split(order, begins[1:])
-    for first_way in (0, 1):
-        wanted = np.arange(len(firsts)) if first_way == 0 else np.flatnonzero(squares.has_border[firsts])
+    for first_way in range(WAYS):
+        wanted = np.flatnonzero(squares.has[first_way, firsts])
         for part in slices(len(wanted), FIRSTS):
             laid = laid_starts(squares.get(first_way, firsts[wanted[part]], COARSE))
             for n, group in enumerate(wanted[part].tolist()):
@@ -147,8 +157,11 @@ def _add_scores(
 ) -> None:
     """Write the best score and start of some pairs, which have a first picture in common; it is laid in one way."""
     first_way, laid = first
-    for second_way, chosen in ((0, some), (1, some[squares.has_border[numbers[some, 1]]])):
+    for second_way in range(WAYS):
+        chosen = some[squares.has[second_way, numbers[some, 1]]]
+        if not len(chosen):
+            continue
         found = start_scores(squares.get(second_way, numbers[chosen, 1], COARSE), laid)
-        way = 2 * first_way + second_way
+        way = WAYS * first_way + second_way
         starts[chosen, way] = number = found.argmax(1)
         scores[chosen, way] = found[np.arange(len(chosen)), number]

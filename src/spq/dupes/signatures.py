@@ -14,6 +14,7 @@ from PIL import Image
 
 from spq.data.decode import to_pixels
 from spq.dupes.canvas import luminance
+from spq.dupes.overlay import picture_box
 
 Floats = NDArray[np.float32]
 
@@ -57,6 +58,17 @@ def trimmed(grey: Floats) -> tuple[NDArray[np.int64], Floats]:
         if inside.shape != grey[n].shape:
             rows.append(n)
             found.append(resized(inside[None], SIDE)[0])
+    return np.array(rows, np.int64), np.array(found, np.float32).reshape(-1, SIDE, SIDE)
+
+
+def framed(grey: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Which thumbs (N, S, S) programs put something around, as a caption or blurred bars; what is inside, (n, S, S)."""
+    rows, found = [], []
+    for n, thumb in enumerate(grey):
+        left, top, right, bottom = picture_box(thumb)
+        if right - left < SIDE or bottom - top < SIDE:
+            rows.append(n)
+            found.append(resized(thumb[None, top:bottom, left:right], SIDE)[0])
     return np.array(rows, np.int64), np.array(found, np.float32).reshape(-1, SIDE, SIDE)
 
 
