@@ -76,6 +76,20 @@ def test_other_words_in_a_colour_of_their_own_are_not_a_text_added(first: str, s
         assert note(*images) == note(*images[::-1]) == ""
 
 
+@pytest.mark.parametrize("inks", [("black", "navy"), ((20, 20, 20), (0, 70, 60)), ((90, 20, 20), (200, 20, 160))])
+def test_a_signature_in_another_ink_is_not_a_text_added(inks: tuple[object, object]) -> None:
+    images = []
+    for ink in inks:
+        image = Image.new("RGB", (500, 700), "white")
+        draw = ImageDraw.Draw(image)
+        for line in range(8):
+            draw.text((40, 40 + 50 * line), f"Field {line}: ________", fill="black", font=ImageFont.load_default(16))
+        points = np.random.default_rng(1).integers(560, 620, 18)
+        draw.line([(260 + 10 * k, int(y)) for k, y in enumerate(points)], fill=ink, width=4)  # type: ignore[arg-type]
+        images.append(image)
+    assert note(*images) == note(*images[::-1]) == ""
+
+
 def test_a_text_on_a_shaded_floor_is_not_on_a_label() -> None:
     down, across = np.mgrid[0:160, 0:240]
     shade = 190 + 20 * np.sin(across / 40) + 12 * np.cos(down / 25)

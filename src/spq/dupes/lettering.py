@@ -29,6 +29,7 @@ INK_LEFT, LEAST_INK = 0.25, 0.3  # share of a change that ink may leave; share o
 STRONG = 0.5  # of the strongest change
 NEAR_INK, MOST_FAR = 6, 4  # pixels: codecs spread a text by a block
 ONE_INK = 30.0  # grey levels by which half of the strongest pixels of a text differ from its ink
+SAME_AREA = 1.5  # of a text's ink, if it was there in another one; more is a ground that the text lies on
 SAME_INK, OTHER_STROKES = 24.0, 0.05  # grey levels; area of strokes on a text's line, of the text
 CLEAR_LINE = 3.0  # how much more of them there is on the line than above and below
 SMALLEST_PHOTO = 48  # pixels of a side
@@ -95,8 +96,9 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
     x, y, place, strokes, strong = x[:, *part], y[:, *part], place[part], strokes[part], strong[part]
     ways = [_explained(p, q, place, strokes) for p, q in ((x, y), (y, x))]
     if new[0] != new[1]:
-        plain, (left, ink) = (x, ways[0]) if new[0] else (y, ways[1])
-        if left <= EXPLAINED_IF_NEW and not _is_on_label(plain, strokes) and _are_near(ink, strong):
+        plain, written, (left, ink) = (x, y, ways[0]) if new[0] else (y, x, ways[1])
+        is_plain = not _is_on_label(plain, strokes) and not _are_recoloured(plain, written, strokes)
+        if left <= EXPLAINED_IF_NEW and is_plain and _are_near(ink, strong):
             return "text added" if new[0] else "text removed"
     if not any(are_photos):
         return ""
@@ -131,6 +133,15 @@ def _shown_before(x: Floats, y: Floats, strokes: NDArray[np.bool_]) -> float:
     width = 4 * int(np.ceil(_thickness(strokes))) + 3
     change, detail = (values - _blurred(values, width) for values in (y - x, x))
     return -float((change * detail)[:, strokes].sum() / np.square(change)[:, strokes].sum())
+
+
+def _are_recoloured(plain: Floats, written: Floats, strokes: NDArray[np.bool_]) -> bool:
+    """Whether the picture without the text has the same strokes, in another ink: a signature in blue, not in black."""
+    before = plain[:, strokes]
+    ink = np.median(before, axis=1)
+    is_one = float(np.median(np.abs(before - ink[:, None]).max(0))) <= ONE_INK
+    area = int((np.abs(plain - ink[:, None, None]).max(0) <= ONE_INK).sum())
+    return is_one and area < SAME_AREA * strokes.sum() and _shown_before(plain, written, strokes) > PRESENT
 
 
 def _has_new_ink(plain: Floats, written: Floats, strokes: NDArray[np.bool_]) -> bool:
