@@ -188,7 +188,8 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float, bool
     if found.share > ALMOST:
         return NO_COPY, found.share, is_exact
     region = _in_first(found, a, overlay)
-    text = lettering(compared.x, compared.y, found) if len(x) == 3 else ""
+    is_in_colour = len(x) == 3 and not {"grey", "coloured"} & {*compared.notes}  # in grey, one ink explains any change
+    text = lettering(compared.x, compared.y, found) if is_in_colour else ""
     if text and len(notes) < MOST_EDITS:
         return Verdict("edited", ", ".join([*notes, text]), region), 0.0, True
     return Verdict("almost", ", ".join([*notes, "differs here"]), region), found.share, is_exact
