@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,13 +32,11 @@ def test_help_is_shown_without_arguments_and_the_version_on_request(capsys: pyte
     assert capsys.readouterr().out == f"spq {cli.__version__}\n"
 
 
-def test_help_is_quick() -> None:
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "spq", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 1.0  # 0.2 s on an idle machine; test machines are not
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys; from spq.cli.main import run; run(['--help']); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "spq.cli.main" in loaded
+    assert not {"torch", "numpy", "PIL", "faiss", "fastapi"} & set(loaded)
 
 
 def test_train_index_search_eval_and_info_work_together(
