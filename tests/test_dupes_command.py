@@ -9,7 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -41,6 +44,40 @@ def test_copies_are_reported_as_text_json_csv_and_html(
     assert {group["keep"]["path"], group["others"][0]["path"]} == {f"bag/{original.name}", "bag/copy of it.png"}
     assert facts["left_out"][0][0] == "bag/broken.jpg"
     assert 0 <= facts["threshold"]["false_matches"] <= 1
+
+
+def test_paths_have_no_dots_and_are_those_of_prefer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    for name in ("a.png", "sub/b.png", "sub/c.png"):
+        Image.linear_gradient("L").save(tmp_path / "in" / name)
+    monkeypatch.chdir(tmp_path / "here")
+    for given in ("../in", "../here/../in", str(tmp_path / "here" / ".." / "in")):
+        assert run_spq("dupes", given, "--paths-only", "--prefer", tmp_path / "in" / "sub" / "c.png") == 0
+        out, err = capsys.readouterr()
+        assert "matches no picture" not in err
+        assert out.splitlines() == [str(tmp_path / "in" / name) for name in ("a.png", "sub/b.png")]
+
+
+def test_a_folder_without_permission_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root may read everything, so the calls of the system are replaced."""
+    closed, stat, scandir = tmp_path / "closed", os.stat, os.scandir
+    closed.mkdir()
+
+    def shut(call: Callable[..., Any], path: Any, *args: Any, **options: Any) -> Any:
+        name = "" if isinstance(path, int) else os.fsdecode(path)
+        if name.startswith(str(closed)) and (name != str(closed) or call is scandir):
+            raise PermissionError(13, "Permission denied", name)
+        return call(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", partial(shut, stat))
+    monkeypatch.setattr(os, "scandir", partial(shut, scandir))
+    assert run_spq("dupes", closed) == 1
+    assert capsys.readouterr().err == f"spq: cannot list {closed}: Permission denied; make the folder readable\n"
 
 
 def test_paths_of_copies_go_to_other_programs_and_formulas_do_not_run(

@@ -12,6 +12,7 @@ import typer
 
 from spq.cli.describe import counted, listed, passed_over
 from spq.cli.failures import AGAIN, when_stopped
+from spq.cli.indexing import is_index
 from spq.cli.options import SEED, AsJson, ContactSheet, NulPaths, PathsOnly, Threads
 from spq.cli.output import note
 from spq.common.patterns import settled
@@ -118,7 +119,7 @@ def opened(stack: ExitStack, names: list[str]) -> tuple[ImageIndex | None, Image
     from spq.data.open import open_images
     from spq.index.image_index import ImageIndex
 
-    indexes = [name for name in names if (Path(name) / "manifest.json").exists()]
+    indexes = [name for name in names if is_index(name)]
     if not indexes:
         images = open_images(names)
         note(passed_over(images.aside))

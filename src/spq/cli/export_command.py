@@ -11,6 +11,7 @@ import typer
 
 from spq.cli.describe import counted, listed
 from spq.cli.failures import AGAIN, CONTINUE, when_stopped
+from spq.cli.indexing import is_index
 from spq.cli.options import AsJson, Threads
 from spq.cli.output import note
 from spq.errors import ConfigError, ModelError
@@ -67,16 +68,15 @@ def write_export(path: Path, to: Format, out: Path, web: Options | None = None) 
     from spq.cli.checks import check_file, check_folder
 
     (check_folder if to == "web" else check_file)("--out", out)
-    is_index = (path / "manifest.json").exists()
     if not path.exists():
         raise ModelError(f"nothing at {path}; give a model or an index folder")
-    if to != "onnx" and not is_index and (path / "config.json").exists():
+    if to != "onnx" and not is_index(path) and (path / "config.json").exists():
         raise ConfigError(f"{path} is a model and has no codes; --to {to} needs an index, which spq index builds")
     if to == "onnx":
         from spq.model.model import Model
         from spq.model.onnx import export_onnx
 
-        return export_onnx(Model.load(path / "model" if is_index else path), out)
+        return export_onnx(Model.load(path / "model" if is_index(path) else path), out)
     if to == "web":
         from spq.cli.progress import Stages
         from spq.web.site.site import Options, export_web

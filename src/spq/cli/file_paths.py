@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
-from spq.common.files import expanded
+from spq.common.files import absolute, expanded
 from spq.common.text import encodable
 from spq.data.folder import file_of
 from spq.data.open import open_images
@@ -48,7 +48,7 @@ def file_finder(origin: Source) -> Callable[[str], str]:
     """
     beginnings = [f"{prefix}/" if prefix else "" for prefix in prefixes_of(origin)]
     roots = dict(
-        sorted(zip(beginnings, map(expanded, origin.names), strict=True), reverse=True)
+        sorted(zip(beginnings, (absolute(expanded(name)) for name in origin.names), strict=True), reverse=True)
     )  # "" fits all, so it is last
     listed: dict[str, str] = {}
 
@@ -56,7 +56,7 @@ def file_finder(origin: Source) -> Callable[[str], str]:
         prefix = next((prefix for prefix in roots if id_.startswith(prefix)), None)
         found = None if prefix is None else file_of(roots[prefix], id_.removeprefix(prefix))
         if found:
-            return os.fspath(found.absolute())
+            return os.fspath(found)
         if not listed:
             listed.update(_listed(origin))
         return listed.get(id_, "")

@@ -54,7 +54,7 @@ class IndexTask:
 
 def is_index(path: str | Path) -> bool:
     """Whether a path is an index folder. A name of a collection, such as sample:test, is none."""
-    return (Path(path) / "manifest.json").is_file()
+    return os.path.isfile(Path(path) / "manifest.json")  # noqa: PTH113 (a Path raises where it is not let in)
 
 
 class Patterns(NamedTuple):

@@ -11,6 +11,7 @@ import typer
 
 from spq.cli.describe import aligned, codes_text
 from spq.cli.failures import AGAIN, when_stopped
+from spq.cli.indexing import is_index
 from spq.cli.options import AsJson
 from spq.cli.output import note
 from spq.errors import ModelError
@@ -51,7 +52,7 @@ def facts_of(path: Path) -> dict[str, Any]:
     Raises:
         ModelError, StoreError: nothing there, or it cannot be read.
     """
-    if (path / "manifest.json").exists():
+    if is_index(path):
         from spq.index.image_index import ImageIndex
 
         with ImageIndex.open(path) as index:

@@ -101,6 +101,15 @@ def _exists(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110 (a Path raises where a folder may not be entered)
 
 
+def absolute(path: Path) -> Path:
+    """Return the absolute path, links as they are. Only where it has a `..`, links are followed, because `..` means their target.
+
+    >>> absolute(Path("/photos/2024/../new.jpg")).as_posix()
+    '/photos/new.jpg'
+    """
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
 def expanded(path: str) -> Path:
     """Return the path with `~` as the user's home. A folder that is called `~name` stays what it is.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath, PureWindowsPath
 
+from spq.common.files import absolute
 from spq.common.text import name_to_id
 from spq.data.formats import (
     NEEDS_EXTRA,
@@ -84,7 +85,7 @@ class FolderImages(ImageSet):
         return status.st_size, changed_at(status), limited(status.st_ctime_ns)
 
     def path(self, position: int) -> Path | None:
-        return (self.root / self.names[position]).absolute()
+        return absolute(self.root) / self.names[position]
 
 
 def _identity(name: str, root: Path) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.common.files import absolute
 from spq.data.decode import first_line
 from spq.data.image_set import ImageSet, changed_at
 from spq.errors import DataError, ImageError
@@ -41,7 +42,7 @@ class ListedImages(ImageSet):
         return status.st_size, changed_at(status)
 
     def path(self, position: int) -> Path | None:
-        return (self.root / self.ids[position]).absolute()
+        return absolute(self.root) / self.ids[position]
 
 
 def open_mirflickr(root: Path) -> ImageSet:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from spq.common.files import expanded
+from spq.common.files import absolute, expanded
 from spq.common.text import name_to_id
 from spq.data.image_set import ImageSet, Labels, LazyColumns, subset
 from spq.data.metadata import gapped
@@ -218,8 +218,7 @@ def _parts(name: str) -> list[str]:
     path = expanded(name)
     if not path.exists():  # a named set, or a pattern of files
         return [name_to_id(part) for part in name.split("/") if part]
-    path = path.resolve() if ".." in path.parts else path.absolute()
-    return [name_to_id(part) for part in path.parts[1:]]
+    return [name_to_id(part) for part in absolute(path).parts[1:]]
 
 
 def _check_apart(names: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from spq.common.files import expanded
+from spq.common.files import absolute, expanded
 from spq.data.image_set import ImageSet
 from spq.dupes.facts import Facts
 
@@ -35,7 +35,7 @@ def with_files(facts: Facts, path: Path | None, roots: Iterable[str]) -> Facts:
 
 def roots_of(images: ImageSet) -> list[str]:
     """The absolute paths of the folders of a collection, as they were given."""
-    return [os.fspath(expanded(name).absolute()) for name in images.source.names]
+    return [os.fspath(absolute(expanded(name))) for name in images.source.names]
 
 
 @lru_cache(100_000)
