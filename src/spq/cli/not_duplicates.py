@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from spq.cli.describe import counted
+from spq.cli.indexing import is_index
 from spq.cli.output import note
 from spq.common.files import lasting_cache
 from spq.common.text import printable
@@ -62,8 +63,8 @@ def _write(file: Path, pairs: list[Ignored]) -> None:
     try:
         write_ignored(file, pairs)
     except OSError as error:
-        is_index = (file.parent / "manifest.json").exists()
-        remedy = "copy the index to a place that can be written" if is_index else "set SPQ_CACHE to a folder"
+        of_index = is_index(file.parent)
+        remedy = "copy the index to a place that can be written" if of_index else "set SPQ_CACHE to a folder"
         raise ConfigError(f"--ignore cannot be kept in {file.parent}: {error.strerror}; {remedy}") from None
 
 

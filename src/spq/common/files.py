@@ -102,7 +102,7 @@ def _exists(path: Path) -> bool:
 
 
 def absolute(path: Path) -> Path:
-    """Return the absolute path, links as they are. Only where it has a `..`, links are followed, because `..` means their target.
+    """Return the absolute path without `..`. Links stay as they are, except in a path with `..`: there they are followed.
 
     >>> absolute(Path("/photos/2024/../new.jpg")).as_posix()
     '/photos/new.jpg'

@@ -135,21 +135,26 @@ def _shown_before(x: Floats, y: Floats, strokes: NDArray[np.bool_]) -> float:
     return -float((change * detail)[:, strokes].sum() / np.square(change)[:, strokes].sum())
 
 
+def _ink(pixels: Floats) -> tuple[Floats, float]:
+    """The median colour of pixels (3, n), and how far half of them are from it at least."""
+    ink: Floats = np.median(pixels, axis=1)
+    return ink, float(np.median(np.abs(pixels - ink[:, None]).max(0)))
+
+
 def _are_recoloured(plain: Floats, written: Floats, strokes: NDArray[np.bool_]) -> bool:
     """Whether the picture without the text has the same strokes, in another ink: a signature in blue, not in black."""
     before = plain[:, strokes]
-    ink = np.median(before, axis=1)
-    is_one = float(np.median(np.abs(before - ink[:, None]).max(0))) <= ONE_INK
+    ink, spread = _ink(before)
     area = int((np.abs(plain - ink[:, None, None]).max(0) <= ONE_INK).sum())
-    return is_one and area < SAME_AREA * strokes.sum() and _shown_before(plain, written, strokes) > PRESENT
+    return spread <= ONE_INK and area < SAME_AREA * strokes.sum() and _shown_before(plain, written, strokes) > PRESENT
 
 
 def _has_new_ink(plain: Floats, written: Floats, strokes: NDArray[np.bool_]) -> bool:
     """Whether the strokes have one colour that the whole picture without them does not have. No other text was there then."""
     change = np.abs(written - plain).max(0)
     core = written[:, strokes & (change >= np.quantile(change[strokes], 0.5))]
-    ink = np.median(core, axis=1)
-    if float(np.median(np.abs(core - ink[:, None]).max(0))) > ONE_INK:
+    ink, spread = _ink(core)
+    if spread > ONE_INK:
         return False
     before, after = (int((np.abs(planes - ink[:, None, None]).max(0) < NEW_INK).sum()) for planes in (plain, written))
     return before < FEW * min(after, int(strokes.sum()))
@@ -178,9 +183,10 @@ def _thin_ink(before: Floats, after: Floats, strokes: NDArray[np.bool_]) -> NDAr
     width = 2 * int(np.ceil(_thickness(strokes))) + 1
     change = np.abs(after - before).max(0)
     core = after[:, strokes & (change >= np.quantile(change[strokes], 0.5))]
-    ink = np.median(core, axis=1)[:, None, None]
-    if float(np.median(np.abs(core - ink[:, 0]).max(0))) > SAME_INK:
+    colour, spread = _ink(core)
+    if spread > SAME_INK:
         return np.zeros_like(strokes)
+    ink = colour[:, None, None]
     stands_out = np.abs(_blurred(before, 4 * width + 1) - ink).max(0) > 0.5 * np.median(change[strokes])
     is_ink = (np.abs(before - ink).max(0) < SAME_INK) & stands_out
     thin: NDArray[np.bool_] = is_ink & ~_opened(is_ink, width)
