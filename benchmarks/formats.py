@@ -17,15 +17,17 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, PngImagePlugin, features
 
 from spq.data.decode import load_image
-from spq.data.formats import kind_of
+from spq.data.formats import kind_of, register_heif
 from spq.errors import ImageError
 
 SIZE = (96, 64)
@@ -41,6 +43,7 @@ class Kind:
     data: bytes
     shows: Image.Image | None
     error: float = 6.0  # mean difference of levels from what it shows, at most
+    heif: bool = True  # whether pillow-heif is there when it is read
 
 
 def drawing() -> Image.Image:
@@ -59,7 +62,7 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 def kinds() -> list[Kind]:
     """All files of the table."""
-    parts = (_jpeg, _png, _gif_and_webp, _tiff, _other_formats, _raw, _refused)
+    parts = (_jpeg, _png, _gif_and_webp, _tiff, _other_formats, _heif, _raw, _refused)
     return [kind for part in parts for kind in part(drawing())]
 
 
@@ -315,6 +318,37 @@ def raw_of(d: Image.Image, order: str, tags: dict[int, tuple[int, int]], jpeg: b
     return mark + struct.pack(f"{order}I", 8) + first + below + jpeg
 
 
+def _heif(d: Image.Image) -> Iterator[Kind]:
+    register_heif()
+    import pillow_heif
+
+    turned = Image.Exif()
+    turned[0x112] = 6
+    clear = d.convert("RGBA")
+    clear.putalpha(0)
+    clear.paste(d, (20, 10))
+    ground = Image.new("RGB", SIZE, "white")
+    ground.paste(d, (20, 10))
+    deep = pillow_heif.from_bytes("RGB;16", SIZE, (np.asarray(d).astype("<u2") * 257).tobytes())
+    buffer = io.BytesIO()
+    deep.save(buffer, quality=-1)
+    heic = encoded(d, "HEIF", quality=90)
+    yield Kind("phone.heic", "HEIC", heic, d)
+    yield Kind(
+        "phone-turned.HEIC",
+        "HEIC, turned",
+        encoded(d.transpose(Image.Transpose.ROTATE_90), "HEIF", exif=turned.tobytes()),
+        d,
+    )
+    yield Kind("heic-named.jpg", "HEIC under the name .jpg", heic, d)
+    yield Kind("deep.heif", "HEIC of 10 or 12 bits", buffer.getvalue(), d)
+    yield Kind("clear.hif", "HEIC with transparency", encoded(clear, "HEIF", quality=90), ground)
+    yield Kind("cut.heic", "HEIC, the end missing", heic[:-90], None)
+    yield Kind("bare.heic", "HEIC, only its beginning", HEIC, None)
+    yield Kind("heic-none.HEIC", "HEIC, without pillow-heif", HEIC, None, heif=False)
+    yield Kind("heic-none.jpg", "HEIC under the name .jpg, without pillow-heif", HEIC, None, heif=False)
+
+
 def _raw(d: Image.Image) -> Iterator[Kind]:
     jpeg, turned = encoded(d, "JPEG"), encoded(d.transpose(Image.Transpose.ROTATE_90), "JPEG")
     yield Kind("camera.dng", "DNG with a JPEG preview", raw_of(d, "<", {0xC612: (4, 1025)}, jpeg), d)
@@ -323,8 +357,6 @@ def _raw(d: Image.Image) -> Iterator[Kind]:
 
 
 def _refused(d: Image.Image) -> Iterator[Kind]:
-    yield Kind("phone.HEIC", "HEIC, without pillow-heif", HEIC, None)
-    yield Kind("phone-renamed.jpg", "HEIC under the name .jpg, without pillow-heif", HEIC, None)
     yield Kind("new.jxl", "JPEG XL", b"\xff\x0a" + bytes(90), None)
     yield Kind("camera.cr3", "CR3 of a camera", b"\0\0\0\x18ftypcrx " + bytes(90), None)
     yield Kind("film.jpg", "MP4 under the name .jpg", b"\0\0\0\x18ftypisom" + bytes(90), None)
@@ -349,7 +381,8 @@ def decoded(kind: Kind) -> str:
         AssertionError: what is read is not what the file shows, or it shows nothing.
     """
     try:
-        picture = load_image(kind.data, name=kind.file)
+        with _installed(kind.heif):
+            picture = load_image(kind.data, name=kind.file)
     except ImageError as error:
         if kind.shows:
             raise AssertionError(f"{kind.file}: {error}") from error
@@ -361,12 +394,29 @@ def decoded(kind: Kind) -> str:
     return ""
 
 
+def _installed(heif: bool) -> AbstractContextManager[Any]:
+    """As if pillow-heif were not installed, if it shall not be."""
+    return nullcontext() if heif else mock.patch.dict(sys.modules, pillow_heif=None)
+
+
 def agreed(every: list[Kind], model: Any, folder: Path) -> dict[str, str]:
-    """Return why each file is not read (empty: it is), by its name.
+    """Return why each file is not read (empty: it is), by its name. The first file must be one that is read.
 
     Raises:
         AssertionError: index, search and upload disagree, in the reason or in the answers.
     """
+    found = {}
+    for heif in (True, False):
+        with _installed(heif):
+            (folder / str(heif)).mkdir()
+            some = [
+                kind for kind in every if kind.heif == heif or kind is every[0]
+            ]  # the first: an index of nothing is none
+            found |= _agreed(some, model, folder / str(heif))
+    return {kind.file: found[kind.file] for kind in every}
+
+
+def _agreed(every: list[Kind], model: Any, folder: Path) -> dict[str, str]:
     from fastapi.testclient import TestClient
 
     from spq.index.build import build

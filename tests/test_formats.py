@@ -10,7 +10,17 @@ import pytest
 from PIL import Image
 
 from spq.data import formats
-from spq.data.formats import EXTENSIONS, NOT_READ, OTHER_PICTURES, is_heif, kind_of, needs_heif, read_file, why_unknown
+from spq.data.formats import (
+    EXTENSIONS,
+    NOT_READ,
+    OTHER_PICTURES,
+    is_heif,
+    kind_of,
+    needs_heif,
+    read_file,
+    register_heif,
+    why_unknown,
+)
 from spq.errors import ImageError
 
 
@@ -21,6 +31,7 @@ def heic(brand: bytes = b"heic", *more: bytes) -> bytes:
 
 def test_every_suffix_that_pillow_opens_is_known() -> None:
     Image.init()
+    register_heif()
     opened = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
     not_read = {suffix for suffix, name in Image.registered_extensions().items() if name in NOT_READ}
     assert opened - not_read - EXTENSIONS == set()
@@ -53,7 +64,7 @@ def test_heic_is_known_by_its_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "the file is empty"), (heic(), "pip install 'spq-retrieval"), (heic(b"crx "), "a camera raw file is not read"),
+        (b"", "the file is empty"), (heic(), "a HEIC picture that is damaged"), (heic(b"crx "), "a camera raw file is not read"),
         (heic(b"isom"), "a film is not read"), (b"\xff\x0a" + bytes(9), "a JPEG XL picture is not read"),
         (b"\xef\xbb\xbf  <svg/>", "an SVG drawing is not read"), (b"%PDF-1.4", "a PDF document is not read"),
         (b"\xff\xd8\xff\xc3" + bytes(9), "a JPEG of a kind that few"), (b"MM\0+\0\x08", "a TIFF without a picture"),

@@ -23,7 +23,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from spq.common.parallel import cores, map_in_order
 from spq.data.colour import on_ground, to_srgb, with_gamma
 from spq.data.deep import as_stored, is_deep, to_8_bits, with_low_bytes, with_whole_planes
-from spq.data.formats import NOT_READ, read_file, register_heif, why_unknown
+from spq.data.formats import NOT_READ, is_heif, read_file, register_heif, why_unknown
 from spq.data.frames import shown_frame
 from spq.data.preview import find_preview
 from spq.data.repair import repaired, without_padding
@@ -252,6 +252,8 @@ def _load_bytes(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool
                 return _decode(other, size_hint, limit, keep_alpha)
             except Exception:  # the first error tells most
                 continue
+        if is_heif(data[:64]):
+            raise ImageError(why_unknown(data)) from error
         raise error
 
 

@@ -13,6 +13,7 @@ from spq.errors import ImageError, ShutError
 MAX_BYTES = 2**30  # larger files are refused, because a file is read into memory
 IRREGULAR = "not a regular file; give a file with a picture"
 NEEDS_HEIF = "HEIC needs pip install 'spq-retrieval[heif]'"
+BROKEN_HEIF = "a HEIC picture that is damaged, or of a kind that few programs open, is not read; save it as PNG or JPEG"
 
 _COMMON = "apng avif avifs bmp dib gif jfi jfif jif jpe jpeg jpg mpo png thm tif tiff webp"
 _MORE = (
@@ -22,7 +23,7 @@ _MORE = (
 _CAMERA = "3fr arw cr2 dng erf kdc mef mos nef nrw pef raw sr2 srw"  # TIFF inside, which often holds a JPEG preview
 _UNREAD_CAMERA = "cr3 crw dcr fff iiq mdc mrw orf raf rw2 rwl x3f"  # no other program writes these
 _UNREAD = (
-    "ai bpg bufr cdr dcm djvu emf eps exr flif grib h5 hdf hdr heifs j2h jls jng jph jxl jxr nii pct pdf pict pict2 ps svg"
+    "ai bpg bufr cdr dcm djvu emf eps exr flif grib h5 hdf hdr j2h jls jng jph jxl jxr nii pct pdf pict pict2 ps svg"
     " svgz wbmp wdp wmf xcf"
 )
 
@@ -31,7 +32,7 @@ def _suffixes(names: str) -> frozenset[str]:
     return frozenset(f".{name}" for name in names.split())
 
 
-NEEDS_EXTRA = _suffixes("heic heics heif hif")  # if the bytes are HEIC, too
+NEEDS_EXTRA = _suffixes("heic heics heif heifs hif")  # if the bytes are HEIC, too
 CAMERA = _suffixes(_CAMERA)
 EXTENSIONS = _suffixes(_COMMON) | _suffixes(_MORE) | CAMERA | NEEDS_EXTRA  # files that are opened as pictures
 OTHER_PICTURES = _suffixes(_UNREAD) | _suffixes(
@@ -119,9 +120,14 @@ def starts_as_picture(path: str | Path) -> bool:
     return is_boxed or start.startswith(_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
 
 
+def has_heif() -> bool:
+    """Whether pillow-heif is installed."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
 def register_heif() -> bool:
     """Register HEIC with Pillow, and return whether that is possible; it needs pillow-heif."""
-    if importlib.util.find_spec("pillow_heif") is None:
+    if not has_heif():
         return False
     import pillow_heif
 
@@ -151,7 +157,7 @@ def why_unknown(data: bytes) -> str:
     if not data:
         return "the file is empty"
     if is_heif(data[:64]):
-        return NEEDS_HEIF
+        return BROKEN_HEIF if has_heif() else NEEDS_HEIF
     if data[4:8] == b"ftyp":
         return f"{'a camera raw file' if data[8:11] == b'crx' else 'a film'} is not read; save a picture of it as JPEG"
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):

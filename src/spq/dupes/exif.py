@@ -62,7 +62,7 @@ def read_shot(images: ImageSet, position: int) -> Shot:
         with quiet(), Image.open(path or io.BytesIO(data)) as opened:
             has_one = opened.format == "MPO" or shot.is_raw  # further ones are a second view for 3D, and previews
             pages = bool(getattr(opened, "is_animated", False)) and not has_one
-            bits = BITS.get(opened.mode[:1], 8)
+            bits = BITS.get(opened.mode[:1], opened.info.get("bit_depth", 8))  # pillow-heif tells it
             shot = replace(shot, bits=bits, has_pages=pages, is_lossless=_is_lossless(opened, start))
             tags = opened.getexif()
             inner = tags.get_ifd(ExifTags.IFD.Exif)
