@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.dupes.canvas import Canvas
+from spq.dupes.canvas import Canvas, in_grey
 from spq.dupes.overlay import UNIFORM, Box, Overlay, content_box
 
 Floats = NDArray[np.float32]
@@ -35,7 +35,7 @@ def is_grey(planes: Floats) -> bool:
 def grey_versions(planes: Floats) -> list[Floats]:
     """(3 or 6, h, w) without colour, in the ways that programs do it."""
     parts = planes.reshape(-1, 3, *planes.shape[1:])
-    found = [np.tensordot(parts, np.array(weights, np.float32), axes=(1, 0)) for weights in _WEIGHTS.values()]
+    found = [in_grey(planes, np.array(weights, np.float32)) for weights in _WEIGHTS.values()]
     found.append((parts.max(1) + parts.min(1)) / 2)
     return [np.repeat(grey, 3, axis=0).astype(np.float32) for grey in found]
 
@@ -48,9 +48,8 @@ class Tone:
     square: Floats  # (3,)
 
     def __call__(self, planes: Floats) -> Floats:
-        scaled = planes.reshape(-1, 3, *planes.shape[1:]) / 255
-        mapped = np.tensordot(scaled, self.matrix[:, :3], axes=(1, 1)).transpose(0, 3, 1, 2)
-        mapped = mapped + self.matrix[:, 3, None, None] + self.square[:, None, None] * np.square(scaled)
+        scaled = planes.reshape(-1, 3, planes[0].size) / 255
+        mapped = self.matrix[:, :3] @ scaled + self.matrix[:, 3, None] + self.square[:, None] * np.square(scaled)
         changed: Floats = (mapped.clip(0, 1) * 255).reshape(planes.shape).astype(np.float32)
         return changed
 
