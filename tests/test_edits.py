@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from spq.dupes.canvas import canvases
 from spq.dupes.edits import colours, fitted_tone, frame_notes, grey_versions, is_grey, turn_note
@@ -95,4 +95,32 @@ def test_what_ends_at_the_edges_of_the_picture_is_a_frame_and_what_goes_on_is_co
         np.pad(view, ((9, 9), (9, 9), (0, 0)), constant_values=0), ((20, 20), (20, 20), (0, 0)), constant_values=255
     )
     assert notes(view, lines, (0, 0, 240, 160), (29, 29, 269, 189), True) == ["border added"]
+    assert notes(view, view[20:140], (0, 20, 240, 140), (0, 0, 240, 120), True) == ["cropped"]
+
+
+@pytest.mark.parametrize("ground", ["white", "black"])
+def test_a_border_with_writing_on_it_is_a_frame_also_if_it_goes_on_from_the_ground_of_the_picture(ground: str) -> None:
+    view = Image.new("RGB", (240, 160), ground)
+    view.paste(colourful().resize((120, 80)), (60, 40))
+    for sides, inside in (((0, 0, 240, 220), (0, 0, 240, 160)), ((0, 0, 340, 300), (50, 50, 290, 210))):
+        print_ = Image.new("RGB", sides[2:], ground)
+        print_.paste(view, inside[:2])
+        plain, line = print_.copy(), print_.copy()
+        ImageDraw.Draw(line).rectangle((2, 2, sides[2] - 3, sides[3] - 3), outline="grey")
+        ImageDraw.Draw(print_).text((30, sides[3] - 30), "summer 2019", fill="grey")
+        for framed, note in ((plain, "border"), (line, "border"), (print_, "frame")):
+            pair = np.asarray(view), np.asarray(framed)
+            assert notes(*pair, (0, 0, 240, 160), inside, True) == [f"{note} added"]
+            assert notes(*pair[::-1], inside, (0, 0, 240, 160), True) == [f"{note} removed"]
+
+
+def test_blurred_bars_of_nearly_the_colour_of_the_picture_are_a_frame() -> None:
+    shades = np.asarray(colourful().resize((240, 160), Image.Resampling.BICUBIC), np.float32)
+    view = (
+        (128 + (shades - 128) / 2 + np.random.default_rng(0).normal(0, 4, (160, 240, 1))).clip(0, 255).astype(np.uint8)
+    )
+    large = Image.fromarray(view).resize((240, 320), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(12))
+    bars = np.asarray(large).copy()
+    bars[80:240] = view
+    assert notes(view, bars, (0, 0, 240, 160), (0, 80, 240, 240), True) == ["frame added"]
     assert notes(view, view[20:140], (0, 20, 240, 140), (0, 0, 240, 120), True) == ["cropped"]

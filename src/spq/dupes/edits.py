@@ -18,6 +18,8 @@ MIN_COLOURS = (
     7  # colours that a picture needs before a change of colour is believed; a map of few colours explains anything
 )
 NEAR, AT_EDGE = 8, 3.0  # lines beside an edge; how much larger a change across it is, in multiples of that beside it
+SHARP, BLURRED = 2.0, 0.35  # detail at an edge, in grey levels; its share on the other side, if that is blurred
+MARK, FEWEST_MARKS = 40, 20  # grey levels and pixels of a writing on a border
 COLOUR_SHARE = 0.004  # of the picture, of a colour that counts
 SAMPLE = 8_000  # pixels that a change of colour is fitted on
 _WEIGHTS = {  # how programs turn colours into grey
@@ -146,14 +148,13 @@ def frame_notes(first: Canvas, second: Canvas, overlay: Overlay, is_photo: Calla
 
 
 def _around(canvas: Canvas, box: Box) -> str:
-    """What lies around the box: a border, a frame that is no single colour, as a caption or blurred bars, or more content."""
+    """What lies around the box: an empty border, a frame that shows something, as a caption or blurred bars, or more content."""
     grey, (height, width) = canvas.grey, canvas.grey.shape
     edges = zip(box, content_box(grey), (0, 0, width, height), (width, height) * 2, strict=True)
-    if (
-        all(min(abs(a - b), abs(a - end)) <= 2 + 0.01 * side for a, b, end, side in edges)
-        or _rest(canvas, box) == "border"
-    ):
+    if all(min(abs(a - b), abs(a - end)) <= 2 + 0.01 * side for a, b, end, side in edges):
         return "border"
+    if _rest(canvas, box) == "border":
+        return "frame" if any(map(_is_written, _strips(grey, box, NEAR))) else "border"
     left, top, right, bottom = (round(edge) for edge in box)
     sides = (
         (grey[: top + NEAR, left:right], top), (grey[::-1][: height - bottom + NEAR, left:right], height - bottom),
@@ -163,20 +164,40 @@ def _around(canvas: Canvas, box: Box) -> str:
 
 
 def _is_edge(lines: NDArray[np.uint8], at: int) -> bool:
-    """Whether (n, w) changes much more across the edge `at` than before it."""
+    """Whether what (n, w) shows ends at the line `at`: it changes much more there, is empty before it, or is blurred."""
     values = lines.astype(np.float32)
     before = np.abs(values[at - 3] - values[at - NEAR]).mean()
-    return bool(np.abs(values[at + 2] - values[at - 3]).mean() > AT_EDGE * (before + 1))
+    if np.abs(values[at + 2] - values[at - 3]).mean() > AT_EDGE * (before + 1) or _is_uniform(
+        lines[at - NEAR : at - 2]
+    ):
+        return True
+    outer, inner = (
+        float(np.abs(np.diff(part, 2, axis=1)).mean()) for part in (values[at - NEAR : at - 2], values[at + 2 :])
+    )
+    return inner > SHARP and outer < BLURRED * inner
+
+
+def _is_written(strip: NDArray[np.uint8]) -> bool:
+    """Whether a strip of one colour has something on it that is no line along it."""
+    marks = np.abs(strip - np.float32(np.median(strip))) > MARK
+    marks = marks[:, marks.mean(0) < 0.5][marks.mean(1) < 0.5] if marks.size else marks
+    return int(marks.sum()) >= FEWEST_MARKS
 
 
 def _rest(canvas: Canvas, box: Box) -> str:
     """What a picture shows outside the box: nothing, a border, or content."""
-    left, top, right, bottom = round(box[0]), round(box[1]), round(box[2]), round(box[3])
-    strips = [canvas.grey[:top], canvas.grey[bottom:], canvas.grey[top:bottom, :left], canvas.grey[top:bottom, right:]]
-    strips = [strip for strip in strips if strip.size and min(strip.shape) >= 1]
+    strips = _strips(canvas.grey, box)
     if not strips:
         return ""
-    return "border" if all(_is_uniform(strip) for strip in strips) else "content"
+    return "border" if all(map(_is_uniform, strips)) else "content"
+
+
+def _strips(grey: NDArray[np.uint8], box: Box, gap: int = 0) -> list[NDArray[np.uint8]]:
+    """What lies above, below, left and right of the box, by more than `gap` pixels."""
+    left, top, right, bottom = (round(edge) for edge in box)
+    left, top, right, bottom = max(0, left - gap), max(0, top - gap), right + gap, bottom + gap
+    strips = [grey[:top], grey[bottom:], grey[top:bottom, :left], grey[top:bottom, right:]]
+    return [strip for strip in strips if strip.size]
 
 
 def _is_uniform(strip: NDArray[np.uint8]) -> bool:
