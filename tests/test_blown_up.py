@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from spq.dupes.blown_up import is_blown_up
+from spq.dupes.blown_up import Enlargement, enlargement
 
 LANCZOS, BICUBIC = Image.Resampling.LANCZOS, Image.Resampling.BICUBIC
+
+
+def is_blown_up(large: Image.Image, small: Image.Image) -> bool:
+    return enlargement(large, small).is_certain
 
 
 def scene(seed: int, blur: float) -> Image.Image:
@@ -42,6 +46,17 @@ def test_a_real_original_is_not_blown_up_and_an_enlargement_is(share: float, blu
         for factor, how in ((2, BICUBIC), (1.5, LANCZOS), (3, BICUBIC)):
             size = round(small.width * factor), round(small.height * factor)
             assert is_blown_up(jpeg(small.resize(size, how), 95), small)
+
+
+@pytest.mark.parametrize("sharpening", [(3, 100), (2, 100), (2, 150)])
+def test_an_enlargement_that_was_sharpened_is_a_doubt_and_a_sharp_original_is_not(sharpening: tuple[int, int]) -> None:
+    for seed in range(1, 3):
+        original = scene(seed, 0.4)
+        small = jpeg(original.resize((320, 240), LANCZOS), 90)
+        enlarged = small.resize((640, 480), BICUBIC).filter(ImageFilter.UnsharpMask(*sharpening))
+        assert enlargement(jpeg(enlarged, 92), small) == Enlargement(is_likely=True)
+        sharpened = original.filter(ImageFilter.UnsharpMask(*sharpening))
+        assert enlargement(jpeg(sharpened, 92), small) == enlargement(original, small) == Enlargement()
 
 
 @pytest.mark.parametrize("quality", [60, 90])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spq.dupes import copies
-from spq.dupes.confirm import Verdict
+from spq.dupes.blown_up import Enlargement
+from spq.dupes.confirm import SAME_PIXELS, Verdict
 from spq.dupes.copies import Copies, burst_groups
 from spq.dupes.exif import Shot
 from spq.dupes.facts import Facts
@@ -104,7 +105,7 @@ def test_a_copy_of_the_largest_picture_alone_is_kept_if_it_is_no_copy_of_the_bet
 
 
 def test_a_blown_up_copy_counts_with_the_pixels_of_the_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "is_blown_up", lambda large, small: large.width == 10)  # picture 0
+    monkeypatch.setattr(copies, "enlargement", lambda large, small: Enlargement(large.width == 10))  # picture 0
     told = Told(both_ways("re-encoded", (0, 1), (0, 2), (1, 2)))
     found = run([9, 6, 3], told, [(0, 1), (0, 2)])
     (group,) = found.grouping.groups
@@ -116,7 +117,7 @@ def test_a_blown_up_copy_counts_with_the_pixels_of_the_smaller_one(monkeypatch: 
 def test_a_blown_up_copy_of_a_small_one_is_compared_with_the_original_at_the_size_that_is_real(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(copies, "is_blown_up", lambda large, small: large.width == 10)
+    monkeypatch.setattr(copies, "enlargement", lambda large, small: Enlargement(large.width == 10))
     told = Told(both_ways("re-encoded", (0, 2), (1, 2)) | both_ways("almost", (0, 1), note="differs here"))
     told.when_reduced = both_ways("re-encoded", (0, 1))
     found = run([9, 6, 3], told, [(0, 1), (0, 2), (1, 2)])
@@ -126,7 +127,7 @@ def test_a_blown_up_copy_of_a_small_one_is_compared_with_the_original_at_the_siz
 
 
 def test_what_is_almost_the_same_is_judged_again_if_it_is_blown_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "is_blown_up", lambda large, small: large.width == 10)
+    monkeypatch.setattr(copies, "enlargement", lambda large, small: Enlargement(large.width == 10))
     told = Told(both_ways("re-encoded", (1, 2)) | both_ways("almost", (0, 1), note="differs here"))
     told.when_reduced = both_ways("re-encoded", (0, 1))
     found = run([9, 6, 3], told, [(0, 1), (1, 2)], {1: Shot("Camera")})
@@ -140,6 +141,16 @@ def test_two_shots_of_a_burst_are_no_copies_however_alike_they_are() -> None:
     found = run([9, 8, 7], told, [(0, 1), (0, 2)], shots)
     assert groups(found) == {"0": ["2"]}
     assert found.looks[0, 1].kind == "burst"
+
+
+def test_what_a_camera_took_at_another_time_is_another_shot_unless_the_pixels_are_the_same() -> None:
+    told = Told(
+        both_ways("re-encoded", (0, 1), (0, 2), note="re-encoded") | both_ways("re-encoded", (0, 3), note=SAME_PIXELS)
+    )
+    shots = {0: Shot("C", 100.0), 1: Shot("C", 160.0), 2: Shot("C", 7300.0), 3: Shot("C", 160.0)}
+    found = run([9, 8, 7, 6], told, [(0, 1), (0, 2), (0, 3)], shots)
+    assert groups(found) == {"0": ["2", "3"]}  # 2 hours: a time zone
+    assert {pair: tie.note for pair, tie in found.looks.items()} == {(0, 1): copies.OTHER_SHOT_NOTE}
 
 
 def test_pictures_that_are_almost_the_same_stay_and_are_remembered_with_their_region() -> None:

@@ -78,6 +78,11 @@ def test_the_frame_tells_crops_from_borders_and_from_another_view() -> None:
     assert notes(view, view[5:, 5:], (5, 5, 120, 80), (0, 0, 115, 75), True) == ["cropped"]
     assert notes(view[5:, 5:], view, (0, 0, 115, 75), (5, 5, 120, 80), True) == ["less cropped"]
     assert notes(view[:, :100], view[:, 20:], (20, 0, 100, 80), (0, 0, 80, 80), True) is None
+    plain = np.pad(view, ((0, 0), (30, 30), (0, 0)), constant_values=250)
+    moved = notes(plain[:, :150], plain[:, 30:], (30, 0, 150, 80), (0, 0, 120, 80), True)
+    assert moved is None  # the camera moved over a plain ground
+    cropped = notes(view, np.pad(view[:, 20:], ((15, 15), (0, 0), (0, 0))), (20, 0, 120, 80), (0, 15, 100, 95), True)
+    assert cropped == ["cropped", "border added"]
     small = np.zeros_like(view)
     small[20:60, 30:90] = view[::2, ::2]
     assert notes(view, small, whole, (30, 20, 90, 60), False) is None  # a small disc is not a large one

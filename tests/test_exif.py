@@ -49,7 +49,11 @@ def test_camera_and_time_are_read_and_missing_or_damaged_data_are_no_error(tmp_p
         (Shot("A", 100.0), True, False),  # perhaps copies
         (Shot("A", 101.0), True, True),
         (Shot("A", 100.4, True), True, False),  # the fraction of one is unknown
-        (Shot("A", 111.0), False, False),  # hours apart, or a clock that was set: the pixels decide
+        (Shot("A", 111.0), False, True),
+        (Shot("A", 100.0 + 3600), False, False),  # two time zones: the pixels decide
+        (Shot("A", 100.0 - 5.5 * 3600), False, False),
+        (Shot("A", 100.0 + 3630), False, True),
+        (Shot("A", 100.0, settings=(0.01, 0.0, 100.0)), True, False),  # those of one are unknown
         (Shot("B", 101.0), False, False),
         (Shot("", 101.0), False, False),
         (Shot("A"), False, False),
@@ -64,6 +68,42 @@ def test_shots_of_one_camera_within_seconds_belong_together(other: Shot, is_near
 def test_fractions_of_a_second_tell_shots_apart() -> None:
     assert Shot("A", 100.2, True).is_other_shot(Shot("A", 100.5, True))
     assert not Shot("A", 100.2, True).is_other_shot(Shot("A", 100.2, True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_other"),
+    [
+        ((1 / 50, 8.0, 100.0), True),
+        ((1 / 100, 5.6, 100.0), True),
+        ((0.01, 8.0, 400.0), True),
+        ((0.0101, 8.0, 100.0), False),
+    ],
+)
+def test_other_settings_tell_the_shots_of_a_bracket_apart(settings: tuple[float, ...], is_other: bool) -> None:
+    for seconds in (100.0, None):
+        first, second = Shot("A", seconds, settings=(1 / 100, 8.0, 100.0)), Shot("A", seconds, settings=settings)
+        assert first.is_other_shot(second) == second.is_other_shot(first) == is_other
+    assert not Shot("", settings=(0.01, 8.0, 100.0)).is_other_shot(Shot("", settings=settings))
+
+
+def test_settings_place_and_words_are_read(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x10F], exif[0x110] = "Make", "X100"
+    inner = exif.get_ifd(0x8769)
+    inner[0x829A], inner[0x829D], inner[0x8827] = 1 / 125, 4.0, 200
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 10.0, 5.0)})
+    photo = Image.new("RGB", (40, 30), "red")
+    photo.save(tmp_path / "a.jpg", exif=exif)
+    photo.save(tmp_path / "b.jpg", xmp=b"<x:xmpmeta><dc:subject>cat</dc:subject></x:xmpmeta>")
+    rated = Image.Exif()
+    rated[0x4746] = 4
+    photo.save(tmp_path / "c.png", exif=rated)
+    photo.save(tmp_path / "d.jpg", xmp=b"<x:xmpmeta/>")
+    save(tmp_path / "e.jpg", "Make", "2024:05:01 10:00:00")
+    images = open_images(tmp_path)
+    shots = [read_shot(images, n) for n in range(5)]
+    assert shots[0].settings == pytest.approx((1 / 125, 4.0, 200.0))
+    assert [set(shot.tells) for shot in shots] == [{"place"}, {"words"}, {"words"}, set(), {"date"}]
 
 
 def test_formats_that_keep_pixels_exactly_are_known_by_their_content(tmp_path: Path) -> None:

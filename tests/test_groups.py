@@ -59,6 +59,55 @@ def test_a_picture_beside_the_raw_of_a_camera_is_never_superfluous_but_the_same_
     assert [(m.path, m.keep) for m in (same.keep, *same.others)] == [("a.dng", "yes"), ("a.nef", "no")]
 
 
+def test_a_copy_that_has_what_the_kept_picture_lacks_is_worth_a_look_unless_the_user_has_chosen() -> None:
+    large = replace(GOOD, width=99, file="/d/photos/a.jpg")
+    for more, seen, note in (
+        ({"beside": ("b.MOV",)}, Seen(), "b.MOV"),
+        ({}, Seen(tells=frozenset({"place", "date"})), "a place (GPS)"),
+        ({"beside": ("b.xmp",)}, Seen(tells=frozenset({"words"})), "b.xmp and a title, keywords or a rating"),
+    ):
+        facts = [large, replace(GOOD, path="b.jpg", hash=b"b", **more)]  # type: ignore[arg-type]
+        for preference, keep in (
+            (Preference(), "look"),
+            (Preference(("photos/",)), "no"),
+            (Preference(choice="oldest"), "look"),
+        ):
+            grouping = Grouping(facts, preference)
+            grouping.seen[1] = seen
+            grouping.join(0, {1: Tie("re-encoded", "resized")})
+            (copy,) = grouping.groups[0].others
+            assert copy.keep == keep
+            assert copy.note == ("resized" if keep == "no" else f"resized; it has {note}, which the kept one lacks")
+    grouping = Grouping([replace(large, beside=("a.mov",)), replace(GOOD, path="b.jpg", beside=("b.MOV",))])
+    grouping.join(0, {1: Tie("re-encoded", "resized")})
+    assert grouping.groups[0].others[0].keep == "no"
+
+
+def test_a_new_picture_that_is_better_than_that_of_the_reference_is_worth_a_look() -> None:
+    old = replace(GOOD, path="old", hash=b"o", is_reference=True)
+    for new, seen, note in (
+        (replace(GOOD, path="new", width=30), Seen(), "more pixels"),
+        (replace(GOOD, path="new"), Seen(has_camera=True), "the data of a camera"),
+        (replace(GOOD, path="new", width=30), Seen(pixels=200, is_blown_up=True), ""),
+        (replace(GOOD, path="new", width=21), Seen(), ""),
+    ):
+        grouping = Grouping([new, old])
+        grouping.seen[0] = seen
+        grouping.join(1, {0: Tie("re-encoded", "resized")})
+        (copy,) = grouping.groups[0].others
+        assert (copy.keep, copy.note) == (
+            ("look", f"resized; it has {note}, which the kept one lacks") if note else ("no", "resized")
+        )
+
+
+def test_nothing_is_suggested_if_the_kept_picture_may_be_an_enlargement() -> None:
+    grouping = Grouping([replace(GOOD, width=99), replace(GOOD, path="b"), replace(GOOD, path="c")])
+    grouping.doubts.add((0, 1))
+    grouping.join(0, {row: Tie("re-encoded", "resized") for row in (1, 2)})
+    assert [m.keep for m in grouping.groups[0].others] == ["look", "no"]
+    assert "enlarged and sharpened" in grouping.groups[0].others[0].note
+
+
 def test_files_of_the_same_bytes_as_a_copy_join_its_group() -> None:
     grouping = Grouping([replace(GOOD, path=path, hash=path[:1].encode()) for path in ("a", "b1", "b2")])
     grouping.join_identical(range(3), set())

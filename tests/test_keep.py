@@ -10,6 +10,7 @@ from spq.errors import ConfigError
 
 GOOD = Facts("photos/a.jpg", size=100, mtime_ns=5, width=20, height=10, file="/d/photos/a.jpg")
 PLAIN = Seen()
+MOST_DATA = "has most data, such as place or keywords"
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,8 @@ PLAIN = Seen()
         (PLAIN, (replace(GOOD, width=19, size=50), Seen(is_lossless=True)), "most pixels"),
         (Seen(is_raw=True), (replace(GOOD, width=99, size=900), Seen(has_camera=True)), "the raw of a camera"),
         (Seen(is_raw=True, is_edited=True), (replace(GOOD, size=900), PLAIN), "the raw of a camera"),
+        (Seen(tells=frozenset({"place"})), (replace(GOOD, size=500), Seen(is_lossless=True)), MOST_DATA),
+        (Seen(), (replace(GOOD, width=19, beside=("a.xmp",)), Seen(tells=frozenset({"place"}))), "most pixels"),
         (PLAIN, (replace(GOOD, path="photos/more/a.jpg"), PLAIN), "shortest path"),
         (PLAIN, (replace(GOOD, path="photos/b.jpg"), PLAIN), "first by name"),
         (PLAIN, (replace(GOOD, path="a.jpg", is_link=True), PLAIN), "a file, not a link"),
@@ -39,6 +42,13 @@ def test_the_better_one_is_kept_for_a_reason_that_is_true(good: Seen, worse: tup
     assert preference.why(orders) == why
     worst = preference.order(replace(worse[0], is_link=True, width=0), worse[1])
     assert preference.why([orders[0], worst, orders[1]]) == why  # the runner-up decides
+
+
+def test_a_picture_with_a_sidecar_is_kept_before_a_larger_file_of_the_same_size() -> None:
+    live, larger = replace(GOOD, beside=("a.mov",)), replace(GOOD, size=500)
+    orders = [Preference().order(live), Preference().order(larger, Seen(tells=frozenset({"place"})))]
+    assert orders[0] < orders[1]
+    assert Preference().why(orders) == "has a sidecar or a video beside it"
 
 
 OLD, LARGE = replace(GOOD, path="old.jpg", mtime_ns=1), replace(GOOD, path="longer/large.jpg", size=900, width=99)

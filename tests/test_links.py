@@ -66,6 +66,13 @@ def test_links_and_names_that_stay_free_no_bytes(tmp_path: Path) -> None:
     a, b, link, hard = facts_of(tmp_path, "a.png", "b.png", "l.png", "h.png")
     assert freed_bytes([a], [link]) == 0
     assert freed_bytes([a, hard], [b]) == 0
+    os.link(tmp_path / "a.png", tmp_path / "other.png")
+    (tmp_path / "alone.png").write_bytes(b"x" * 100)
+    (tmp_path / "to-alone.png").symlink_to("alone.png")
+    alone, to_alone = facts_of(tmp_path, "alone.png", "to-alone.png")
+    assert freed_bytes([a, to_alone], [alone]) == 100  # a symbolic link holds no bytes
+    assert note_of_link(to_alone, [a, alone]) == "link to alone.png, and leads nowhere without it"
+    assert note_of_link(to_alone, [alone]) == "link to alone.png"
     assert freed_bytes([a], [b]) == 0  # another name of the file is left
     assert freed_bytes([a], [b, hard, link]) == 100
     assert freed_bytes([], [Facts("in a container", 70, 0)]) == 70

@@ -55,6 +55,7 @@ class Verdict:
     region: tuple[float, float, float, float] | None = None
 
 
+SAME_PIXELS = "the same pixels"  # a note
 NO_COPY = Verdict("", "")
 
 
@@ -64,7 +65,7 @@ def judge(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Verdict:
     if min(a.grey.std(), b.grey.std()) < FLAT:
         return NO_COPY
     if first.shape == second.shape and np.array_equal(first, second):
-        return Verdict("re-encoded", "the same pixels")
+        return Verdict("re-encoded", SAME_PIXELS)
     best, best_share = NO_COPY, 1.0
     for overlay in _candidates(a, b):
         verdict, share, is_exact = _under(a, b.turned(overlay.turn), overlay)

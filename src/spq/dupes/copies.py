@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.dupes.blown_up import is_blown_up
-from spq.dupes.confirm import Verdict
+from spq.dupes.blown_up import enlargement
+from spq.dupes.confirm import SAME_PIXELS, Verdict
 from spq.dupes.exif import Shot
 from spq.dupes.groups import CONFIRMED, Grouping, Pairs, Tie
 from spq.dupes.keep import Seen, seen_of
@@ -26,6 +26,7 @@ LATER, EARLIER = (
     {"less cropped", "border removed", "frame removed", "coloured", "text removed"},
 )
 PAGES_NOTE = "the same first page or frame; further ones are not compared"
+OTHER_SHOT_NOTE = "another shot of the same view: its camera wrote another time or other settings"
 BURST_NOTE = "taken within seconds of the first"
 
 
@@ -173,12 +174,15 @@ class Copies:
         return [self._tie(*pair, verdict) for pair, verdict in zip(pairs, self.matching.judge(pairs), strict=True)]
 
     def _tie(self, first: int, second: int, verdict: Verdict) -> Tie:
-        if verdict.kind in CONFIRMED and not self.shot_of(first).is_other_shot(self.shot_of(second)):
+        is_other = verdict.note != SAME_PIXELS and self.shot_of(first).is_other_shot(self.shot_of(second))
+        if verdict.kind in CONFIRMED and not is_other:
             if self.shot_of(first).has_pages or self.shot_of(second).has_pages:
                 return Tie("almost", PAGES_NOTE)
             return Tie(verdict.kind, verdict.note)
         if verdict.kind and self.shot_of(first).is_near(self.shot_of(second)):
             return Tie("burst", BURST_NOTE)
+        if verdict.kind in CONFIRMED:
+            return Tie("almost", OTHER_SHOT_NOTE)
         return Tie(verdict.kind, verdict.note, region=verdict.region)
 
     def _look_at(self, first: int, second: int, tie: Tie) -> None:
@@ -192,7 +196,10 @@ class Copies:
         smaller = [row for row, tie in ties.items() if tie.kind == "re-encoded" and facts[row].pixels < 0.9 * pixels]
         for row in sorted(smaller, key=lambda row: -facts[row].pixels):
             try:
-                if is_blown_up(self.matching.image(large), self.matching.image(row)):
+                found = enlargement(self.matching.image(large), self.matching.image(row))
+                if found.is_likely and not seen.has_camera:
+                    self.grouping.doubts.add((large, row))
+                if found.is_certain:
                     self.grouping.seen[large] = replace(seen, pixels=facts[row].pixels, is_blown_up=True)
                     self.matching.reduce(large, (facts[row].width, facts[row].height))
                     return True

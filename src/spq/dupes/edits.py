@@ -121,8 +121,9 @@ def turn_note(turn: int) -> str:
 def frame_notes(first: Canvas, second: Canvas, overlay: Overlay, is_photo: Callable[[], bool]) -> list[str] | None:
     """How the frame changed, for the turned second picture; None if each shows something that the other one lacks.
 
-    Only of photos it is believed that one is a cropped copy with a border: a list that is moved on by a line looks so too. And
-    only a photo is believed to be scaled inside a border: a small disc on an empty ground is not a large disc.
+    Only of photos it is believed that one is a cropped copy with a border: a list that is moved on by a line looks so too. Its
+    border must be on two opposite sides: a view on a plain ground that was moved has one at the side that came in. And only a
+    photo is believed to be scaled inside a border: a small disc on an empty ground is not a large disc.
     """
     boxes = overlay.first, overlay.second
     rests = [_rest(canvas, box) for canvas, box in zip((first, second), boxes, strict=True)]
@@ -130,6 +131,8 @@ def frame_notes(first: Canvas, second: Canvas, overlay: Overlay, is_photo: Calla
         return []
     is_a_photo = is_photo()
     if all(rests) and (rests[0] == rests[1] or not is_a_photo):
+        return None
+    if all(rests) and not _is_framed((first, second)[rests.index("border")], boxes[rests.index("border")]):
         return None
     (left, top, right, bottom), (x0, y0, x1, y1) = overlay.first, overlay.second
     scales = (x1 - x0) / (right - left), (y1 - y0) / (bottom - top)
@@ -145,6 +148,12 @@ def frame_notes(first: Canvas, second: Canvas, overlay: Overlay, is_photo: Calla
         "frame": ("frame removed", "frame added"),
     }
     return [notes[rest][place] for place, rest in enumerate(rests) if rest]
+
+
+def _is_framed(canvas: Canvas, box: Box) -> bool:
+    """Whether the box leaves room at two opposite sides."""
+    height, width = canvas.grey.shape
+    return any(min(box[k], side - box[2 + k]) >= 1 for k, side in enumerate((width, height)))
 
 
 def _around(canvas: Canvas, box: Box) -> str:

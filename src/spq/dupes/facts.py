@@ -20,6 +20,7 @@ class Facts:
         is_link: whether the file is a symbolic link. is_behind_link: whether a folder on its path is one; then the file is
             there once, and deleting it by this path deletes it. target: in both cases, the path of the file itself.
         hash: of its bytes. code: (M,) uint8; None without an index.
+        beside: names of the files that belong to it, such as a sidecar.
         is_reference: whether it belongs to the collection that new pictures are compared with, which is always kept.
     """
 
@@ -36,6 +37,7 @@ class Facts:
     is_link: bool = False
     is_behind_link: bool = False
     target: str = ""
+    beside: tuple[str, ...] = ()
     code: NDArray[np.uint8] | None = None
     is_reference: bool = False
 

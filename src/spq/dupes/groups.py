@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.dupes.beside import kinds
 from spq.dupes.facts import Facts
 from spq.dupes.keep import Preference, Seen
 from spq.dupes.links import note_of_link
@@ -21,6 +22,8 @@ Region = tuple[float, float, float, float]  # x, y, width, height, as shares of 
 KINDS = ("identical", "re-encoded", "edited", "almost", "burst", "similar")
 CONFIRMED = KINDS[:3]
 LOSSES = {"grey", "cropped", "border added", "resized"}  # edits that add nothing; other copies may be the original
+MORE_PIXELS = 1.1  # times as many as a copy of the reference has
+TELLS = {"place": "a place (GPS)", "words": "a title, keywords or a rating"}  # data that are missed
 KEEP, SPARE, LINK, LOOK = "yes", "no", "link", "look"  # what to do with a picture
 
 
@@ -85,6 +88,7 @@ class Grouping:
         leader: (N,), the row that is kept instead of each row.
         groups: found so far. rank: (N,), place of each row in the order in which rows are kept.
         seen: what comparisons have shown of rows; `rank_again` takes it into account.
+        doubts: (larger, smaller) rows of copies, of which the larger may be the smaller one, enlarged and sharpened.
     """
 
     def __init__(self, facts: Sequence[Facts], preference: Preference | None = None) -> None:
@@ -92,6 +96,7 @@ class Grouping:
         self.leader = np.arange(len(facts))
         self.groups: list[Group] = []
         self.seen: dict[int, Seen] = {}
+        self.doubts: set[tuple[int, int]] = set()
         self._twins: dict[int, list[int]] = {}  # row -> superfluous rows of the same bytes
         self.rank = np.empty(len(facts), np.int64)
         self.rank_again()
@@ -168,10 +173,35 @@ class Grouping:
         facts, others = self.facts[row], [self.facts[other] for other in group]
         link = note_of_link(facts, others)
         has_less = tie.kind != "edited" or LOSSES.issuperset(tie.note.split(", "))
+        more = self._more(group[0], row)
         only_preview = tie.kind != "identical" and self._is_raw(group[0]) and not self._is_raw(row)
-        keep = LINK if link else SPARE if has_less and not only_preview else LOOK
+        in_doubt = (group[0], row) in self.doubts
+        is_spare = has_less and not only_preview and not more and not in_doubt
+        keep = LINK if link else SPARE if is_spare else LOOK
         note = f"{tie.note}; of the raw, only its preview was compared" if only_preview else tie.note
+        note += "; perhaps the kept one is this one, enlarged and sharpened" if in_doubt else ""
+        note += f"; it has {more}, which the kept one lacks" if more else ""
         return self._member(row, Tie(tie.kind, link or note), keep)
+
+    def _more(self, keep: int, row: int) -> str:
+        """What would be lost with a copy that has more than the kept picture; empty if the user has chosen between the two."""
+        first, second = self.facts[keep], self.facts[row]
+        if first.is_reference:
+            return self._better(keep, row)
+        if self.preference.is_wanted(self.order(keep), self.order(row)):
+            return ""
+        lacking = kinds(second.beside) - kinds(first.beside)
+        files = [name for name in second.beside if kinds((name,)) & lacking]
+        told = (self.seen.get(n, Seen()).tells for n in (row, keep))
+        words = [TELLS[each] for each in sorted(next(told) - next(told)) if each in TELLS]
+        return " and ".join([*files[:1], *words])
+
+    def _better(self, keep: int, row: int) -> str:
+        """What makes a copy better than the one of the reference, which is kept in any case."""
+        seen = self.seen.get(keep, Seen()), self.seen.get(row, Seen())
+        old, new = (s.pixels or self.facts[n].pixels for s, n in zip(seen, (keep, row), strict=True))
+        words = ["more pixels"] * (new > MORE_PIXELS * old)
+        return " and ".join(words + ["the data of a camera"] * (seen[1].has_camera and not seen[0].has_camera))
 
     def _is_raw(self, row: int) -> bool:
         return self.seen.get(row, Seen()).is_raw

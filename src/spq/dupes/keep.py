@@ -25,6 +25,8 @@ REASONS = (
     "most pixels",
     "not blown up",
     "most bits of a pixel",
+    "has a sidecar or a video beside it",
+    "has most data, such as place or keywords",
     "lossless",
     "largest file",
     "oldest",
@@ -32,6 +34,7 @@ REASONS = (
     "shortest path",
     "first by name",
 )
+BY_USER = (0, 1, 3)  # places of the reasons that the user gives
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Seen:
     Attributes:
         has_camera: its EXIF data name a camera. is_edited: it is known to be an edited copy of another one.
         pixels: as many as are real; None if that is all. is_blown_up: its other pixels are interpolated.
-        bits: of a pixel's channel. is_lossless: its format keeps pixels exactly. is_raw: it is the raw of a camera.
+        bits: of a pixel's channel. tells: what its data tell beside the camera: date, place, words.
+        is_lossless: its format keeps pixels exactly. is_raw: it is the raw of a camera.
     """
 
     has_camera: bool = False
@@ -49,13 +53,14 @@ class Seen:
     pixels: int | None = None
     is_blown_up: bool = False
     bits: int = 8
+    tells: frozenset[str] = frozenset()
     is_lossless: bool = False
     is_raw: bool = False
 
 
 def seen_of(shot: Shot) -> Seen:
     """What the head of a file shows."""
-    return Seen(bool(shot.camera), bits=shot.bits, is_lossless=shot.is_lossless, is_raw=shot.is_raw)
+    return Seen(bool(shot.camera), bits=shot.bits, tells=shot.tells, is_lossless=shot.is_lossless, is_raw=shot.is_raw)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class Preference:
             -(facts.pixels if seen.pixels is None else seen.pixels),
             seen.is_blown_up,
             -seen.bits,
+            not facts.beside,
+            -len(seen.tells),
             not seen.is_lossless,
             -facts.size,
             facts.mtime_ns,
@@ -96,6 +103,11 @@ class Preference:
             len(facts.path),
             facts.path,
         )
+
+    @staticmethod
+    def is_wanted(first: tuple[float | str, ...], second: tuple[float | str, ...]) -> bool:
+        """Whether the user has said which of two pictures to keep, given their orders."""
+        return any(first[n] != second[n] for n in BY_USER)
 
     def why(self, orders: Sequence[tuple[float | str, ...]]) -> str:
         """Why the first is better than the best of the others, given the orders of all."""

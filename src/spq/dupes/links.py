@@ -59,7 +59,8 @@ def note_of_link(facts: Facts, others: Sequence[Facts]) -> str:
     itself = [other for other in same if _real(other) == _real(facts)]
     if facts.is_link:
         name = next((other.path for other in itself if not other.is_link), same[0].path if same else facts.target)
-        return f"link to {name}"
+        breaks = bool(same) and others[0].inode != facts.inode  # the kept picture is another file
+        return f"link to {name}" + (", and leads nowhere without it" if breaks else "")
     if twice := [other for other in itself if not other.is_link and (facts.is_behind_link or other is others[0])]:
         return f"the same file as {twice[0].path}, over a linked folder"
     hard = [other for other in same if not other.is_link and other not in itself]
@@ -73,7 +74,9 @@ def _real(facts: Facts) -> str:
 
 def freed_bytes(kept: Iterable[Facts], superfluous: Iterable[Facts]) -> int:
     """Bytes that the disk gets back without the superfluous paths: none for a link, or for a file that has another name left."""
-    held = {facts.inode for facts in kept if facts.inode}
+    superfluous = list(superfluous)
+    gone = {_real(facts) for facts in superfluous if not facts.is_link}
+    held = {facts.inode for facts in kept if facts.inode and _real(facts) not in gone}
     size: dict[tuple[int, int], int] = {}
     names: dict[tuple[int, int], set[str]] = {}
     total = 0

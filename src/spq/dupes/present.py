@@ -15,6 +15,7 @@ from spq.common.files import reserve, scratch_place
 from spq.common.parallel import cores, map_in_order, slices
 from spq.data.image_set import ImageSet
 from spq.data.several import place_of
+from spq.dupes.beside import Beside
 from spq.dupes.facts import Facts
 from spq.dupes.links import roots_of, with_files
 from spq.dupes.signatures import SIDE, grey_thumb
@@ -49,7 +50,7 @@ def present(index: ImageIndex | None, images: ImageSet) -> Present:
     left_out = [] if index is None else index.store.unreadable()
     place = {path: position for position, path in enumerate(images.ids)}
     known = ((path, None) for path in images.ids) if index is None else ((i.path, i) for i in index.store.items())
-    roots = roots_of(images)
+    roots, beside = roots_of(images), Beside()
     for path, item in known:
         try:
             if path not in place:
@@ -61,7 +62,7 @@ def present(index: ImageIndex | None, images: ImageSet) -> Present:
         except ImageError as error:
             left_out.append((path, str(error)))
             continue
-        facts = Facts(path, size, mtime_ns)
+        facts = Facts(path, size, mtime_ns, beside=beside.of(images.path(position)))
         if item:
             facts = replace(facts, width=item.width, height=item.height, hash=item.hash, id=item.id, code=item.code)
         found.append(with_files(facts, images.path(position), roots))
