@@ -513,3 +513,38 @@ def test_a_picture_with_something_put_around_it_is_found_and_the_plain_one_is_ke
     assert (group.kind, group.keep.path) == ("edited", "plain.jpg")
     ((path, note),) = [(member.path, member.note) for member in group.others]
     assert (path, note) in {("put.jpg", "frame added"), ("put.jpg", "border added")}
+
+
+def exposed(position: int, exposure: float, path: Path) -> None:
+    """Save a shot of a scene with the data of a camera, all within one second."""
+    exif = Image.Exif()
+    exif[0x10F], exif[0x110] = "Make", "X100"
+    inner = exif.get_ifd(0x8769)
+    inner[0x9003], inner[0x829A] = "2024:05:01 10:00:00", exposure / 100
+    values = (np.asarray(photo(position), float) / 255) ** (1 / exposure**0.4) * 255
+    Image.fromarray(np.rint(values).astype(np.uint8)).save(path, quality=90, exif=exif)
+
+
+def test_the_shots_of_a_bracket_are_a_burst_and_no_edited_copies(tmp_path: Path) -> None:
+    for position in range(2):
+        for n, exposure in enumerate((1.0, 1.5)):
+            exposed(position, exposure, tmp_path / f"{position}-{n}.jpg")
+    groups = find_duplicates(None, open_images(tmp_path)).groups
+    assert [(g.kind, g.keep.path, [m.path for m in g.others]) for g in groups] == [
+        ("burst", "0-0.jpg", ["0-1.jpg"]),
+        ("burst", "1-0.jpg", ["1-1.jpg"]),
+    ]
+
+
+def test_the_picture_of_a_live_photo_or_with_a_sidecar_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "long name").mkdir()
+    for position, other in enumerate(("0.MOV", "1.jpg.xmp")):
+        photo(position).save(tmp_path / "long name" / f"{position}.jpg", quality=80)
+        photo(position).save(tmp_path / f"{position}.jpg", quality=95)
+        (tmp_path / "long name" / other).write_bytes(b"x")
+    shutil.copy(tmp_path / "long name" / "0.jpg", tmp_path / "0c.jpg")
+    report = find_duplicates(None, open_images(tmp_path))
+    assert {(g.keep.path, g.why) for g in report.groups} == {
+        (f"long name/{n}.jpg", "has a sidecar or a video beside it") for n in range(2)
+    }
+    assert sorted(m.path for m in superfluous(report)) == ["0.jpg", "0c.jpg", "1.jpg"]
