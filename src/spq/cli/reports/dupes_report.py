@@ -28,7 +28,7 @@ TITLES = {
     "identical": "identical files",
     "re-encoded": "the same picture, re-encoded or resized (confirmed at full size)",
     "edited": "edited copies (confirmed at full size)",
-    "almost": "almost the same: differs here (not copies; look at the place)",
+    "almost": "almost the same, but not copies: each line says why",
     "burst": "taken within seconds of each other (not copies)",
     "similar": "similar by code (not confirmed)",
 }
