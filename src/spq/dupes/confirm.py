@@ -35,6 +35,10 @@ TONED = 0.96  # correlation that a slight change of colour leaves
 MOST_EDITS = 2  # that are believed together; with each more, something fits by chance
 ONE_SCALE = 0.02  # change of scale that may be an error of the fit
 LEAST_OF_DRAWN = 0.65  # limit in drawings and pages: a codec's errors are large there, and changed figures larger still
+REPLACED, REPLACED_CONTRAST = (
+    2.0,
+    0.6,
+)  # times the limit; contrast of the one in places that differ, as a share of the other's
 LIKE = 0.97  # correlation of the same small picture
 FLAT = 4.0  # contrast of a picture without content, in grey levels
 
@@ -48,11 +52,13 @@ class Verdict:
             agrees), "almost" (the same but for a part), or "" (no copy).
         note: "resized", "grey", "mirrored", "turned 90", "cropped, brighter", "border added", "differs here" and so on.
         region: x, y, width, height of the most different part, as shares of the first picture.
+        is_clear: whether pictures that are almost the same would be no copies at a larger size either.
     """
 
     kind: str
     note: str
     region: tuple[float, float, float, float] | None = None
+    is_clear: bool = False
 
 
 SAME_PIXELS = "the same pixels"  # a note
@@ -193,7 +199,17 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float, bool
     text = lettering(compared.x, compared.y, found) if is_in_colour else ""
     if text and len(notes) < MOST_EDITS:
         return Verdict("edited", ", ".join([*notes, text]), region), 0.0, True
-    return Verdict("almost", ", ".join([*notes, "differs here"]), region), found.share, is_exact
+    is_clear = not notes and _is_replaced(compared.x, compared.y, found)
+    return Verdict("almost", ", ".join([*notes, "differs here"]), region, is_clear), found.share, is_exact
+
+
+def _is_replaced(x: Floats, y: Floats, found: Differences) -> bool:
+    """Whether a few places of drawings or pages clearly show something else, as another number, not something on empty ground."""
+    if found.share > CLEAR or found.worst < REPLACED * found.limit or is_photo(x) or is_photo(y):
+        return False
+    place = found.place(x.shape[1:])
+    least, most = sorted(float(luminance(planes)[0][place].std()) for planes in (x, y))
+    return least > REPLACED_CONTRAST * most
 
 
 def _inner(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[bool, bool, bool, bool]:

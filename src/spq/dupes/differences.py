@@ -90,6 +90,13 @@ class Differences:
         differs = self.differs
         return float(differs.sum() / max(1, (self.informative | differs).sum()))
 
+    def place(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """The pixels (h, w) of the windows that differ."""
+        place = np.zeros(shape, bool)
+        for row, column in np.argwhere(self.differs).tolist():
+            place[row * STRIDE : row * STRIDE + WINDOW, column * STRIDE : column * STRIDE + WINDOW] = True
+        return place
+
     def region(self) -> tuple[float, float, float, float]:
         """x, y, width and height, as shares, of the connected part around the most different window."""
         top, left, bottom, right = _connected(

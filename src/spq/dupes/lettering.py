@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.dupes.canvas import luminance
-from spq.dupes.differences import STRIDE, WINDOW, Differences
+from spq.dupes.differences import WINDOW, Differences
 from spq.dupes.edits import grey_versions
 
 Floats = NDArray[np.float32]
@@ -80,9 +80,7 @@ def lettering(x: Floats, y: Floats, found: Differences) -> str:
 
     In doubt it is empty: a changed figure of a timestamp, a plate or a scoreboard is no text over a photo.
     """
-    place = np.zeros(x.shape[1:], bool)
-    for row, column in np.argwhere(found.differs).tolist():
-        place[row * STRIDE : row * STRIDE + WINDOW, column * STRIDE : column * STRIDE + WINDOW] = True
+    place = found.place(x.shape[1:])
     change = np.abs(y - x).max(0) * place
     most = float(np.quantile(change[place], 0.95))
     strokes, strong = change > max(CHANGED, 0.3 * most), change > max(CHANGED, STRONG * most)

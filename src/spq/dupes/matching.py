@@ -21,6 +21,7 @@ QUICK_SIDE = 512  # pixels of the longer side at which large pictures are compar
 ONE_SCALE = 1.5  # ratio of the longer sides of two pictures that may be at one scale
 NONE = Verdict("", "")
 Pair = tuple[int, int]
+Size = tuple[int, int]  # width, height
 Progress = Callable[[int, int], None]  # done, total
 
 
@@ -59,7 +60,7 @@ class Matching:
         """A picture at full size. Raises: ImageError."""
         return Image.fromarray(self._decoded.get(row))
 
-    def reduce(self, row: int, size: tuple[int, int]) -> None:
+    def reduce(self, row: int, size: Size) -> None:
         """From now on, judge a blown-up picture at (width, height), at which its pixels are real."""
         self._verdicts = {pair: verdict for pair, verdict in self._verdicts.items() if row not in pair}
         self._decoded.reduce(row, size)
@@ -69,56 +70,68 @@ class Matching:
             return NONE
         try:
             first, second = (self._decoded.get(row) for row in pair)
-            if min(max(first.shape), max(second.shape)) > 2 * QUICK_SIDE and not judge(*_small(first, second)).kind:
-                return NONE  # what has nothing in common at a small size has nothing in common at full size
+            if min(max(first.shape), max(second.shape)) > 2 * QUICK_SIDE:
+                sizes = _small_sizes(first.shape, second.shape)
+                quick = judge(*map(self._decoded.small, pair, sizes))
+                if not quick.kind or quick.is_clear:
+                    return quick  # what has nothing in common at a small size has nothing in common at full size
             return judge(first, second)
         except ImageError:  # it has changed or vanished meanwhile
             return NONE
 
 
-def _small(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Two pictures (H, W, 4) with longer sides of QUICK_SIDE; both at one scale if their sizes are similar.
+def _small_sizes(first: tuple[int, ...], second: tuple[int, ...]) -> list[Size]:
+    """(width, height) at which pictures (H, W, 4) have longer sides of QUICK_SIDE; both at one scale if they are similar.
 
     A picture and the same with a border have one scale, and it is part of what shows that they are copies.
     """
-    scales = [QUICK_SIDE / max(picture.shape) for picture in (first, second)]
+    scales = [QUICK_SIDE / max(shape) for shape in (first, second)]
     if max(scales) <= ONE_SCALE * min(scales):
         scales = [max(scales)] * 2
-    found = []
-    for picture, scale in zip((first, second), scales, strict=True):
-        size = [max(1, round(side * scale)) for side in (picture.shape[1], picture.shape[0])]
-        found.append(np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)))
-    return found[0], found[1]
+    return [
+        (max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale)))
+        for shape, scale in zip((first, second), scales, strict=True)
+    ]
 
 
 class _Decoded:
-    """Pictures (H, W, 4) uint8, the least recently used ones forgotten."""
+    """Pictures (H, W, 4) uint8, also reduced; the least recently used ones are forgotten."""
 
     def __init__(self, images: ImageSet, positions: NDArray[np.int64]) -> None:
         self.images, self.positions = images, positions
-        self._sizes: dict[int, tuple[int, int]] = {}
-        self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self._sizes: dict[int, Size] = {}
+        self._kept: OrderedDict[tuple[int, Size | None], NDArray[np.uint8]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def reduce(self, row: int, size: tuple[int, int]) -> None:
+    def reduce(self, row: int, size: Size) -> None:
         with self._lock:
             self._sizes[row] = size
-            if row in self._kept:
-                self._bytes -= self._kept.pop(row).nbytes
+            for key in [key for key in self._kept if key[0] == row]:
+                self._bytes -= self._kept.pop(key).nbytes
 
     def get(self, row: int) -> NDArray[np.uint8]:
-        with self._lock:
-            if row in self._kept:
-                self._kept.move_to_end(row)
-                return self._kept[row]
+        """A picture at full size, or as reduced. Raises: ImageError."""
+        return self._kept_or(row, None, lambda: self._read(row))
+
+    def small(self, row: int, size: Size) -> NDArray[np.uint8]:
+        """A picture at (width, height). Raises: ImageError."""
+        return self._kept_or(row, size, lambda: Image.fromarray(self.get(row)).resize(size, Image.Resampling.LANCZOS))
+
+    def _read(self, row: int) -> Image.Image:
         image = self.images.rgba(int(self.positions[row]))
-        if row in self._sizes:
-            image = image.resize(self._sizes[row], Image.Resampling.LANCZOS)
-        pixels = np.asarray(image)
+        return image.resize(self._sizes[row], Image.Resampling.LANCZOS) if row in self._sizes else image
+
+    def _kept_or(self, row: int, size: Size | None, make: Callable[[], Image.Image]) -> NDArray[np.uint8]:
+        key = row, size
         with self._lock:
-            if row not in self._kept and pixels.nbytes <= CACHE_BYTES // 2:
-                self._kept[row] = pixels
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        pixels = np.asarray(make())
+        with self._lock:
+            if key not in self._kept and pixels.nbytes <= CACHE_BYTES // 2:
+                self._kept[key] = pixels
                 self._bytes += pixels.nbytes
             while self._bytes > CACHE_BYTES:
                 self._bytes -= self._kept.popitem(last=False)[1].nbytes
