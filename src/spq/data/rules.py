@@ -16,11 +16,12 @@ SIDE_FOLDERS = {
     "@eadir", "@recycle", "@recently-snapshot", "@__thumb", "@tmp", "@sharesnap", "@synoeastream",
     "#recycle", "#snapshot", "~snapshot", "network trash folder", "temporary items",
     "$recycle.bin", "recycler", "recycled", "system volume information", "lost+found",
-    "__macosx", "thumbs.db", "thumbs", "trash", "files_trashbin", "files_versions",
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r",
+    "thumbs", "trash", "files_trashbin", "files_versions",
 }  # fmt: skip
 SIDE_STARTS = (".", "appdata_oc")  # hidden; previews of Nextcloud
 SIDE_ENDS = (".lrdata",)  # previews of Lightroom
-LIBRARIES = (".photoslibrary", ".migratedphotolibrary", ".aplibrary")  # of Apple's programs
+LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")  # of Apple's programs
 ORIGINALS = {"originals", "masters"}  # folders of a library; its other folders hold smaller copies
 SNAPSHOTS = ("snap", ".zfs")  # names that have this may mount a disk as soon as they are listed
 
