@@ -68,7 +68,7 @@ def _traced(model: Model, size: int) -> bytes:
         # torch recommends its newer exporter, which needs onnxscript; and tracing warns about every constant shape
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Encoder(model).eval(), (torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device),), file,
+            _Encoder(model).eval(), (torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device),), file,  # type: ignore[arg-type]
             input_names=names[:1], output_names=names[1:], dynamic_axes={name: {0: "N"} for name in names},
             opset_version=OPSET, dynamo=False,
         )  # fmt: skip
