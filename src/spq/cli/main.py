@@ -29,7 +29,7 @@ from spq.cli.serve_command import serve
 from spq.cli.train_command import train
 from spq.cli.weights_command import weights
 from spq.common.files import set_library_caches
-from spq.common.parallel import wait_passively
+from spq.common.parallel import keep_to_quota, wait_passively
 from spq.errors import SPQError
 
 app = typer.Typer(
@@ -62,6 +62,7 @@ def main() -> None:
     """Run the command line of this process, and exit with its status."""
     _prepare_streams()
     wait_passively()
+    keep_to_quota()
     set_library_caches()
     if not _has_working_directory():
         sys.exit(fail("the working directory no longer exists; change to another folder", 1))
