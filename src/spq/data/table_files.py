@@ -240,7 +240,7 @@ def _json_lines(table: TableFile) -> Iterator[Row]:
         raise _foreign(list(columns))
     if not found:
         raise DataError(
-            "no line is a JSON object of its own; write one picture on each line" if table.broken else "it is empty"
+            "it has no line with a JSON object; write one picture on each line" if table.broken else "it is empty"
         )
 
 
