@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from spq.cli.describe import LISTED, aligned, counted, listed
+from collections import Counter
+
+from spq.cli.describe import LISTED, aligned, counted, listed, passed_over
+from spq.data.walk import Aside
 
 
 def test_numbers_have_nouns_in_the_right_number() -> None:
@@ -37,3 +40,13 @@ def test_long_lists_are_cut_and_counted() -> None:
     assert lines[LISTED:] == [f"left out: 3 more, {LISTED + 3} in total; --json lists them"]
     assert listed("left out", pictures[:LISTED]).count("\n") == LISTED - 1
     assert listed("left out", []) == ""
+
+
+def test_what_lies_beside_the_pictures_is_told_with_the_way_to_take_it() -> None:
+    assert passed_over(Aside(other=Counter({".zip": 2, ".jxl": 1}))) == "not read: 2 .zip, 1 .jxl"
+    held = passed_over(Aside(other=Counter({".tar": 1, ".parquet": 1200})))
+    assert held == "not read: 1,200 .parquet, 1 .tar; give .parquet and .tar files themselves"
+
+
+def test_facts_with_commands_of_a_terminal_are_spelled_out() -> None:
+    assert aligned({"source": "/x\x1b[31m", "more": ["a\u202eb"]}) == "source  /x\\x1b[31m\nmore    a\\u202eb"

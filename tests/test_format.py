@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 
 from reference.format_1 import make_format_1
 from spq.errors import StoreError
-from spq.index.format import FORMAT, Manifest, read_manifest, write_manifest
+from spq.index.format import FORMAT, Manifest, read_manifest, why_closed, write_manifest
 from spq.index.image_index import ImageIndex
 from spq.index.store import Item, Store
 from spq.model.model import Model
@@ -182,3 +184,28 @@ def test_a_writer_waits_for_another_for_the_given_time(tmp_path: Path) -> None:
         with first.writing(), pytest.raises(StoreError, match="another process is writing"), second.writing():
             pass
         assert time.monotonic() - start >= 0.2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("umask", [0o002, 0o077])
+def test_a_group_may_write_an_index_if_the_umask_allows_it(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with Store.create(tmp_path / "i", MANIFEST) as store, store.writing():
+            modes = {file.name: file.stat().st_mode & 0o666 for file in (tmp_path / "i").iterdir()}
+    finally:
+        os.umask(before)
+    assert {"items.sqlite", "items.sqlite-wal"} <= set(modes)
+    assert set(modes.values()) == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (sqlite3.OperationalError("locking protocol"), "keep the index on a disk of this machine"),
+        (sqlite3.OperationalError("file is not a database"), r"does not open \(file is not a database\); build it"),
+    ],
+)
+def test_the_reason_why_items_do_not_open_has_its_own_remedy(tmp_path: Path, error: Exception, reason: str) -> None:
+    (tmp_path / "items.sqlite").touch()
+    assert re.search(reason, why_closed(tmp_path, error, "build it"))

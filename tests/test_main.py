@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -171,6 +173,7 @@ def test_a_closed_pipe_ends_the_command_without_an_error(tmp_path: Path) -> None
     [
         ('"$0" -m spq --version >&-', 0, ""),
         ('"$0" -m spq --version >&- 2>&-', 0, ""),
+        ('"$0" -m spq search i - <&-', 1, "spq: no index at i"),
         ('mkdir gone; cd gone; rmdir ../gone; "$0" -m spq --version', 1, "spq: the working directory no longer exists"),
     ],
 )
@@ -234,3 +237,31 @@ def test_a_number_of_threads_is_set_before_a_command_begins(
     assert given == [3]
     assert run_spq(*words, "--threads", 0) == 2
     assert "'--threads'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_name_that_the_terminal_cannot_show_is_spelled_out(encoding: str, photo_index: Path, tmp_path: Path) -> None:
+    shutil.copytree(photo_index, tmp_path / "\u017elut\u00fd.index")
+    environment = os.environ | {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": encoding,
+    }
+    command = [sys.executable, "-m", "spq", "index", tmp_path / "\u017elut\u00fd.index", "--verify"]
+    run = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert run.stdout.endswith(b".index: no fault found\n")
+
+
+def test_notes_and_results_have_no_commands_of_a_terminal(
+    photo_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("red\x1b[31m.index", "back\u202ewards.index"):
+        shutil.copytree(photo_index, tmp_path / name)
+        assert run_spq("index", tmp_path / name, "--verify") == 0
+        assert run_spq("info", tmp_path / name, "--html", tmp_path / f"{name}.html") == 0
+        out, err = capsys.readouterr()
+        assert not {"\x1b", "\u202e"}.intersection(out + err)
+        assert "no fault found" in out

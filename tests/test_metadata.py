@@ -261,3 +261,46 @@ def test_a_table_that_is_no_regular_file_is_told_and_never_opened(tmp_path: Path
     (tmp_path / name).unlink()
     (tmp_path / name).mkdir()
     assert open_images(tmp_path).remarks == [(name, "not used: it is not a regular file")]
+
+
+@pytest.mark.parametrize("name", ["METADATA.CSV", "Metadata.csv", "sub/metadata.Csv"])
+def test_the_name_of_a_table_may_be_in_other_capital_letters(tmp_path: Path, name: str) -> None:
+    put(tmp_path, "sub/a.jpg", "sub/b.jpg")
+    path = "a.jpg" if "/" in name else "sub/a.jpg"
+    (tmp_path / name).write_text(f"file_name,n\n{path},1\n")
+    images = open_images(tmp_path)
+    assert (images.metadata, images.remarks) == ({"n": ["1", ""]}, [])
+
+
+def test_a_table_without_pictures_beside_it_is_told_unless_patterns_left_them_out(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg", "x/b.jpg")
+    for folder in ("labels", "labels/deep", "x"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "metadata.csv").write_text("file_name,n\nb.jpg,1\n")
+    told = open_images(tmp_path).remarks
+    assert [name for name, _ in told] == ["labels/metadata.csv", "labels/deep/metadata.csv"]
+    assert all(remark.startswith("not used: no picture is taken from its folder") for _, remark in told)
+    assert open_images(tmp_path, exclude=["b.jpg"]).remarks == []
+    (tmp_path / "metadata.csv").write_text("of another program\n")
+    assert next(name for name, _ in open_images(tmp_path).remarks) == "metadata.csv"
+    assert open_images(tmp_path, exclude=["metadata.csv"]).remarks == []
+
+
+@pytest.mark.parametrize("content", ["file_name,label\n", "file_name\n\n\n", "\ufefffile_name;label\r\n;x\r\n"])
+def test_a_table_without_rows_is_told(tmp_path: Path, content: str) -> None:
+    put(tmp_path, "a.jpg")
+    (tmp_path / "metadata.csv").write_text(content, "utf-8")
+    assert open_images(tmp_path).remarks == [("metadata.csv", "not used: it has no row with a file name")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+@pytest.mark.parametrize("folder", [b"f\xfcr", b"\xff\xfe", b"back\\slash"])
+def test_a_table_in_a_folder_of_any_name_is_used(tmp_path: Path, folder: bytes) -> None:
+    root = tmp_path / os.fsdecode(folder)
+    put(root, "a.jpg", "b.jpg")
+    (root / "metadata.csv").write_text("file_name,n\nb.jpg,1\n")
+    assert open_images(tmp_path).metadata == {"n": ["", "1"]}
+    (root / "metadata.csv").unlink()
+    pq.write_table(pa.table({"file_name": ["a.jpg"], "n": [2]}), tmp_path / "m.parquet")
+    (tmp_path / "m.parquet").rename(root / "metadata.parquet")
+    assert open_images(root).metadata == {"n": ["2", ""]}

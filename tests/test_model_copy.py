@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,3 +84,41 @@ def test_a_copy_that_is_missing_damaged_or_of_another_model_is_refused(
     (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "hash": "other"}))
     with pytest.raises(ModelMismatchError, match="not of other"):
         read_codebooks(tmp_path, manifest)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+@pytest.mark.parametrize("name", [b"f\xfcr.index", b"\xff\xfe"])
+def test_the_model_is_read_in_a_folder_whose_name_is_not_utf8(name: bytes, photo_index: Path, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(name)
+    shutil.copytree(photo_index, folder)
+    odd, plain = (ModelCopy(place, read_manifest(place)) for place in (folder, photo_index))
+    np.testing.assert_array_equal(odd.codebooks, plain.codebooks)
+    assert odd.model.hash == plain.model.hash
+    odd.model.save(tmp_path / os.fsdecode(name + b".spq"))
+
+
+def test_a_file_that_the_system_does_not_open_is_no_reason_to_build_again(
+    photo_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, whole = tmp_path / "i", io.open
+    shutil.copytree(photo_index, folder)
+    manifest = read_manifest(folder)
+    for shut, number, remedy in (
+        (
+            "config.json",
+            errno.EACCES,
+            "its copy of the model cannot be read: Permission denied; give yourself permission",
+        ),
+        ("config.json", errno.EIO, "its copy of the model cannot be read: Input/output error; check its disk"),
+        ("manifest.json", errno.EACCES, "manifest.json cannot be read: Permission denied; give yourself permission"),
+    ):
+
+        def opened(file: Any, *args: Any, shut: str = shut, number: int = number, **options: Any) -> Any:
+            if Path(file).name == shut:
+                raise OSError(number, os.strerror(number), str(file))
+            return whole(file, *args, **options)
+
+        monkeypatch.setattr(io, "open", opened)
+        with pytest.raises(StoreError, match=remedy) as caught:
+            read_codebooks(folder, manifest if shut == "config.json" else read_manifest(folder))
+        assert "build" not in str(caught.value)

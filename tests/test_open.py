@@ -720,3 +720,34 @@ def test_an_empty_folder_may_be_one_whose_disk_is_not_mounted(others: tuple[str,
         DataError, match=r"no pictures in .*; (it is empty: mount its disk|those in @eaDir are passed over)"
     ):
         open_images(tmp_path)
+
+
+def test_pictures_of_a_tar_that_are_links_are_named(tmp_path: Path) -> None:
+    file = tar(tmp_path / "a.tar", {"x/1.jpg": jpeg(0), "2.jpg": jpeg(1)})
+    with tarfile.open(file, "a") as archive:
+        for name, kind in (("soft.jpg", tarfile.SYMTYPE), ("x/hard.png", tarfile.LNKTYPE), ("notes", tarfile.SYMTYPE)):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, "x/1.jpg"
+            archive.addfile(link)
+    images = open_images(file)
+    assert images.ids == ["x/1", "2"]
+    assert [name for name, _ in images.unopened] == ["soft.jpg", "x/hard.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+@pytest.mark.parametrize("folder", [b"f\xfcr", b"\xff \xfe"])
+def test_containers_are_read_in_a_folder_whose_name_is_not_utf8(tmp_path: Path, folder: bytes) -> None:
+    place = tmp_path / os.fsdecode(folder)
+    place.mkdir()
+    pq.write_table(pa.table({"photo": [jpeg(0), jpeg(1)], "stars": [3, 4]}), tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").rename(place / "a.parquet")
+    images = open_images(place / "a.parquet")
+    assert images.image(1).size == (8, 8)
+    assert images.metadata["stars"] == ["3", "4"]
+
+
+def test_the_file_that_has_another_layout_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [jpeg(0)]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"url": ["x"]}), tmp_path / "2.parquet")
+    with pytest.raises(DataError, match=r"2\.parquet has no column of pictures, only url"):
+        open_images(str(tmp_path / "*.parquet"))

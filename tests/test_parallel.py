@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from spq.common import parallel
-from spq.common.parallel import AHEAD, batches, map_in_order
+from spq.common.parallel import AHEAD, THREAD_VARIABLES, batches, cpu_quota, keep_to_quota, map_in_order
 
 
 def workers_left() -> list[str]:
@@ -140,3 +142,50 @@ def test_a_given_number_of_threads_holds_for_openmp_loaded_before_or_after_and_f
     assert "OMP_NUM_THREADS = '3'" in settings
     assert printed == "3 3\n"
     assert what_openmp_reads("import faiss; use_threads(3)", OMP_NUM_THREADS="1")[1] == "3 3\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "limit"),
+    [
+        ("0::/", {"cpu.max": "250000 100000"}, 2.5),  # inside a container
+        ("0::/", {"cpu.max": "max 100000"}, math.inf),
+        ("0::/", {}, math.inf),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "300000 100000", "cpu.max": "400000 100000"}, 3),
+        (
+            "3:cpuset:/\n2:cpu,cpuacct:/docker/1",  # version 1, whose group is the top inside a container
+            {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"},
+            0.5,
+        ),
+        ("2:cpu:/x", {"cpu/x/cpu.cfs_quota_us": "-1", "cpu/x/cpu.cfs_period_us": "100000"}, math.inf),
+        ("1:cpuset:/", {"cpu.max": "100000 100000"}, math.inf),
+    ],
+)
+def test_the_limit_of_a_container_is_read(tmp_path: Path, own: str, files: dict[str, str], limit: float) -> None:
+    (tmp_path / "own").write_text(f"{own}\n")
+    for name, content in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(f"{content}\n")
+    assert cpu_quota(tmp_path / "groups", tmp_path / "own") == limit
+    assert cpu_quota(tmp_path / "groups", tmp_path / "none") == math.inf
+
+
+@pytest.mark.parametrize(
+    ("quota", "given", "set_to"), [(0.5, {}, "1"), (2.5, {}, "3"), (2.5, {"OMP_NUM_THREADS": "7"}, "7")]
+)
+def test_libraries_start_as_many_threads_as_a_container_may_use(
+    quota: float, given: dict[str, str], set_to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(parallel, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(parallel, "_visible", lambda: 64)
+    parallel._allowed.cache_clear()
+    try:
+        assert keep_to_quota() is not bool(given)
+        assert os.environ["OMP_NUM_THREADS"] == set_to
+    finally:
+        parallel._allowed.cache_clear()
+        for name in THREAD_VARIABLES:
+            os.environ.pop(name, None)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from spq.data.folder import FolderImages, file_of
+from spq.data.open import open_images
 from spq.data.rules import Rules
+from spq.data.source import Source
 
 SIDE = (
     "@eaDir/p.jpg/SYNOPHOTO_THUMB_XL.jpg", "#recycle/a.jpg", "#Recycle/a.jpg", "#snapshot/d/a.jpg", "~snapshot/a.jpg",
@@ -167,3 +169,22 @@ def test_a_pattern_may_begin_with_the_name_or_path_of_the_collection(
     rules = Rules((pattern.format(root=(tmp_path / "My Photos").as_posix()),))
     assert names - set(FolderImages("x", tmp_path / "My Photos", rules).ids) == left_out
     assert {name for name in names if file_of(tmp_path / "My Photos", name, rules) is None} == left_out
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken"),
+    [
+        ("b/photos", ["1.jpg", "raw/2.jpg"]),
+        ("B/photos/raw", ["1.jpg", "raw/2.jpg", "photos/1.jpg"]),
+        ("a/photos/raw", ["1.jpg", "photos/1.jpg", "photos/raw/2.jpg"]),
+        ("photos/raw", ["1.jpg", "photos/1.jpg"]),
+    ],
+)
+def test_a_collection_that_was_added_is_named_by_the_end_of_its_path(
+    pattern: str, taken: list[str], tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        put(tmp_path / folder / "photos", "1.jpg", "raw/2.jpg")
+    names = tuple(str(tmp_path / folder / "photos") for folder in ("a", "b"))
+    images = open_images(Source(names, (pattern,), prefixes=("", "photos")))
+    assert (images.ids, images.remarks) == (taken, [])

@@ -97,7 +97,7 @@ def test_of_two_columns_of_one_name_the_first_is_used(tmp_path: Path) -> None:
         ("t.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "it is not a text file"),
         ("t.jsonl", b"", "it is empty"),
         ("t.jsonl", b'{"image": "a.jpg"}\n', "no column file_name, only image"),
-        ("t.jsonl", b"[1, 2]\nnothing\n", "no line with a JSON object"),
+        ("t.jsonl", b"[1, 2]\nnothing\n", "no line with a JSON object; write"),
         ("t.parquet", b"PAR1 but not really PAR1", "not readable as Parquet"),
     ],
 )

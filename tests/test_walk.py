@@ -174,3 +174,50 @@ def test_odd_names_of_folders_are_walked(name: bytes, tmp_path: Path) -> None:
     assert images.read(0) == (folder / "a.jpg").read_bytes()
     assert images.aside.absent[0][0] == images.ids[0].replace("a.jpg", "empty")
     images.ids[0].encode()
+
+
+def test_archives_and_other_collections_are_counted_and_alone_they_name_the_way(tmp_path: Path) -> None:
+    for folder, names, hint in (
+        ("mixed", ("old.zip", "x/shard-0.tar", "metadata.parquet", "album.7z", "notes.gz"), ""),
+        ("packed", ("2019.zip", "2020.RAR"), r"no pictures in .*packed; it has \.rar and \.zip files; unpack them"),
+        (
+            "shards",
+            ("data/train-0.parquet", "a.zip"),
+            r"it has \.parquet files, which are collections: give these files",
+        ),
+    ):
+        for name in names:
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / name).write_bytes(b"content")
+        if hint:
+            with pytest.raises(AbsentError, match=hint):
+                FolderImages(folder, tmp_path / folder)
+    put(tmp_path / "mixed", "a.jpg")
+    assert FolderImages("x", tmp_path / "mixed").aside.other == {".zip": 1, ".tar": 1, ".7z": 1}
+
+
+def test_a_picture_that_only_a_server_has_is_named_and_not_deleted(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg", "x/both.jpg")
+    for name in (".b.HEIC.icloud", "x/.c.png.icloud", ".report.pdf.icloud", "x/.both.jpg.icloud"):
+        (tmp_path / name).touch()
+    images = FolderImages("x", tmp_path)
+    assert images.ids == ["a.jpg", "x/both.jpg"]
+    reason = "it is in iCloud and not on this disk; download it"
+    assert images.unopened == [("b.HEIC", reason), ("x/c.png", reason)]
+
+
+@pytest.mark.parametrize("left", ["desktop.ini", "Thumbs.db", ".DS_Store", "Icon\r", ".picasa.ini"])
+def test_a_folder_with_nothing_but_files_of_the_system_is_empty(tmp_path: Path, left: str) -> None:
+    put(tmp_path, "a.jpg")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / left).touch()
+    assert [path for path, _ in FolderImages("x", tmp_path).aside.absent] == ["disk"]
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg")
+    for name, target in (("self", "self"), ("one", "two"), ("two", "one"), ("x.png", "x.png")):
+        (tmp_path / name).symlink_to(target)
+    assert FolderImages("x", tmp_path).aside.links == ["one", "self", "two"]
+    followed = FolderImages("x", tmp_path, Rules(follow_links=True))
+    assert [path for path, _ in followed.unopened] == ["one", "self", "two", "x.png"]

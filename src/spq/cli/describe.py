@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spq.cli.failures import as_options
 from spq.common.text import printable
 from spq.data.rules import is_side
+from spq.data.walk import COLLECTIONS
 
 if TYPE_CHECKING:
     from spq.data.walk import Aside
@@ -60,7 +61,7 @@ def aligned(facts: dict[str, Any], indent: str = "") -> str:
             lines += [f"{indent}{key}", aligned(value, indent + "  ")]
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            lines.append(f"{indent}{key:{width}s}  {text if value or value == 0 else 'none'}")
+            lines.append(f"{indent}{key:{width}s}  {printable(text) if value or value == 0 else 'none'}")
     return "\n".join(lines)
 
 
@@ -77,7 +78,11 @@ def passed_over(aside: Aside) -> str:
     """What lies beside the pictures of a collection and was not taken; a line for each kind, empty if there is nothing."""
     lines = []
     if aside.other:
-        lines.append(f"not read: {', '.join(f'{number:,} {suffix}' for suffix, number in aside.other.most_common())}")
+        held = sorted(COLLECTIONS.intersection(aside.other))
+        hint = f"; give {' and '.join(held)} files themselves" if held else ""
+        lines.append(
+            f"not read: {', '.join(f'{number:,} {suffix}' for suffix, number in aside.other.most_common())}{hint}"
+        )
     if aside.skipped:
         where = ", ".join(f"{number:,} in {printable(name)}" for name, number in aside.skipped.most_common(NAMED))
         others = len(aside.skipped) - NAMED

@@ -14,6 +14,7 @@ from spq.cli.failures import AGAIN, CONTINUE, when_stopped
 from spq.cli.indexing import is_index
 from spq.cli.options import AsJson, Threads
 from spq.cli.output import note
+from spq.common.text import printable
 from spq.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -112,17 +113,18 @@ def web_options(to: Format, thumbnail: int | None, dupes: bool, runtime: str | N
 
 def _text(to: Format, out: Path, facts: dict[str, Any]) -> str:
     """What was written, and how to read it."""
+    name = printable(str(out))
     if to == "onnx":
         size = facts["image_size"]
-        return f"{out}: pixels (N, 3, {size}, {size}) uint8 RGB in, descriptor (N, {facts['dim']}) and code out"
-    text = f"{out}: {counted(facts['images'], 'picture')} at {facts['bits']} bits, distance {facts['distance']}"
+        return f"{name}: pixels (N, 3, {size}, {size}) uint8 RGB in, descriptor (N, {facts['dim']}) and code out"
+    text = f"{name}: {counted(facts['images'], 'picture')} at {facts['bits']} bits, distance {facts['distance']}"
     if to == "web":
         thumbnails = ", ".join(f"{count:,} {what}" for what, count in facts["thumbnails"].items())
-        return f"{text} (thumbnails: {thumbnails})\nview it with: python3 -m http.server -d {shlex.quote(str(out))} -b 127.0.0.1"
+        return f"{text} (thumbnails: {thumbnails})\nview it with: python3 -m http.server -d {shlex.quote(name)} -b 127.0.0.1"
     if to == "codes":
         return text
     own = facts["index_distance"]
     also = "" if own == facts["distance"] else f" (FAISS sums squares; the index itself ranks by {own})"
     if own == "dot":
         also = " (FAISS returns inner products, the largest first: the same ranking with the opposite sign)"
-    return f"{text}{also}; ids and paths in {facts['paths']}"
+    return f"{text}{also}; ids and paths in {printable(facts['paths'])}"

@@ -19,18 +19,20 @@ from spq.errors import DataError
 def file_fields(file: str) -> dict[str, str]:
     """An absolute path as fields of JSON and CSV; none for a picture inside a container.
 
-    A name that is not UTF-8 has `?` for each odd byte, and all of its bytes in base64 in `file_bytes`.
+    A name that is not UTF-8 has `?` for each odd byte, and all of its bytes in base64 in `file_bytes`. The encoding of the
+    system does not count: LANG=C has another one, and the names on the disk are the same.
 
     >>> file_fields("/photos/a.jpg")
     {'file': '/photos/a.jpg'}
     >>> file_fields("/caf\\udce9.jpg")
     {'file': '/caf?.jpg', 'file_bytes': 'L2NhZukuanBn'}
     """
+    data = os.fsencode(file)
     try:
-        file.encode()
-    except UnicodeEncodeError:
-        return {"file": encodable(file), "file_bytes": base64.b64encode(os.fsencode(file)).decode()}
-    return {"file": file} if file else {}
+        return {"file": data.decode()} if file else {}
+    except UnicodeDecodeError:
+        shown = encodable(data.decode("utf-8", "surrogateescape"))
+        return {"file": shown, "file_bytes": base64.b64encode(data).decode()}
 
 
 def print_paths(files: Iterable[str], with_nul: bool) -> None:

@@ -111,9 +111,9 @@ def index(
         if report:
             _print_update(out, facts, report)
         if sizes:
-            print(f"{out}: {sizes[0]:,} bytes before, {sizes[1]:,} after")
+            print(f"{printable(str(out))}: {sizes[0]:,} bytes before, {sizes[1]:,} after")
         if faults is not None:
-            print("\n".join(map(printable, faults)) or f"{out}: no fault found")
+            print("\n".join(map(printable, faults)) or f"{printable(str(out))}: no fault found")
     if faults:
         raise typer.Exit(1)
 
@@ -186,4 +186,4 @@ def _sync_text(out: Path, facts: dict[str, Any], report: SyncReport) -> str:
     done += [f"{report.recoded:,} with codes of the new model, without reading them"] * bool(report.recoded)
     done += [f"{report.described} with new metadata"] * bool(report.described)
     done += [f"{report.kept} kept without a file"] * bool(report.kept)
-    return f"{out}: {counted(facts['images'], 'picture')} at {facts['bits']} bits ({', '.join(done)})"
+    return f"{printable(str(out))}: {counted(facts['images'], 'picture')} at {facts['bits']} bits ({', '.join(done)})"

@@ -5,6 +5,7 @@ Each command has a file of its own. Heavy libraries are imported inside the func
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from functools import cache
@@ -28,7 +29,7 @@ from spq.cli.serve_command import serve
 from spq.cli.train_command import train
 from spq.cli.weights_command import weights
 from spq.common.files import set_library_caches
-from spq.common.parallel import wait_passively
+from spq.common.parallel import keep_to_quota, wait_passively
 from spq.errors import SPQError
 
 app = typer.Typer(
@@ -59,14 +60,23 @@ app.command()(demo)
 
 def main() -> None:
     """Run the command line of this process, and exit with its status."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed before the start
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 (open until the end)
+    _prepare_streams()
     wait_passively()
+    keep_to_quota()
     set_library_caches()
     if not _has_working_directory():
         sys.exit(fail("the working directory no longer exists; change to another folder", 1))
     sys.exit(run(sys.argv[1:]))
+
+
+def _prepare_streams() -> None:
+    """Replace streams that were closed before the start; characters that a stream cannot show are spelled out."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 (open until the end)
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _has_working_directory() -> bool:

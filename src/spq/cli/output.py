@@ -8,9 +8,9 @@ from spq.common.text import printable
 
 
 def note(text: str) -> None:
-    """Print a line on stderr, unless it is empty."""
+    """Print lines on stderr, unless the text is empty."""
     if text:
-        print(text, file=sys.stderr, flush=True)
+        print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 def fail(message: str, status: int) -> int:

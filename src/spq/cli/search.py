@@ -82,7 +82,7 @@ def read_request(
     read, total = count(1), len(names.images) + len(names.negative)
 
     def load(name: str, size: int | None) -> Image.Image:
-        picture = load_image(stdin if name == "-" else name, size)
+        picture = load_image(stdin, size, "standard input") if name == "-" else load_image(name, size)
         progress(next(read), total)
         return picture
 

@@ -14,6 +14,7 @@ from spq.cli.failures import AGAIN, CONTINUE
 from spq.cli.indexing import Patterns, command
 from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, MaxPixels, Threads
 from spq.cli.output import note
+from spq.common.text import printable
 from spq.config import DEFAULT, Recipe, load_recipe
 from spq.errors import ConfigError, StoppedError
 
@@ -179,7 +180,7 @@ def _text(facts: dict[str, Any]) -> str:
     """The budget that training used, and what its codes keep."""
     epochs = counted(float(facts["epochs"]), "epoch") if facts["epochs"] else "no training steps"
     return (
-        f"{facts['model']}: {counted(facts['images'], 'picture')}, {epochs}, "
+        f"{printable(facts['model'])}: {counted(facts['images'], 'picture')}, {epochs}, "
         f"{counted(float(facts['minutes']), 'minute')}\n"
         f"{codes_text(facts['codes'])}"
     )

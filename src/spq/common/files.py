@@ -43,6 +43,22 @@ def cached_file(name: str) -> Path:
     return next(iter(there), user_cache() / name)
 
 
+def has_plain_name(path: Path) -> bool:
+    """Whether libraries that know names as UTF-8 alone open this file; others read its bytes."""
+    try:
+        return os.fsencode(path) == str(path).encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def why_shut(error: Exception) -> str:
+    """Say why the system does not open a file that is there, and what to do; empty if the file itself is the reason."""
+    if not isinstance(error, OSError) or error.errno in (None, errno.ENOENT, errno.ENOTDIR):
+        return ""
+    remedy = "give yourself permission" if error.errno in (errno.EACCES, errno.EPERM) else "check its disk"
+    return f"cannot be read: {error.strerror}; {remedy}"
+
+
 def set_library_caches() -> None:
     """Give other libraries places for their caches where the usual ones are neither there nor can be made.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -53,10 +56,62 @@ def use_threads(count: int) -> None:
 def cores() -> int:
     """Return how many threads to start: the number of `use_threads`, else how many cores this process may use.
 
-    The machine can have more cores than that.
+    The machine can have more cores than that, and a container may use fewer than it sees.
     """
-    if _given:
-        return _given[0]
+    return _given[0] if _given else _allowed()
+
+
+def keep_to_quota() -> bool:
+    """Let other libraries start as many threads as a container may use; return whether that was set.
+
+    Without it they start one for each core of the machine, and the system stops all of them most of the time. They read the
+    number when they are loaded, so it must come before. A setting of the user stays.
+    """
+    if _allowed() == _visible() or any(name in os.environ for name in THREAD_VARIABLES):
+        return False
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(_allowed())))
+    return True
+
+
+def cpu_quota(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Return the time that Linux gives to this container, in cores; infinite if there is no limit.
+
+    The nearest limit of this process and of the groups above it counts: `cpu.max`, in older systems `cpu.cfs_quota_us`.
+
+    Args:
+        groups: where the groups are mounted. own: the file that names the groups of this process.
+    """
+    try:
+        lines = [line.split(":", 2) for line in own.read_text("utf-8").splitlines()]
+    except (OSError, ValueError):
+        return math.inf
+    limits = [math.inf]
+    for _, kinds, path in lines:
+        if kinds and "cpu" not in kinds.split(","):
+            continue
+        top = groups / "cpu" if kinds else groups
+        folder = top / path.strip("/")  # inside a container it may not exist, and the top is its own group
+        limits += [_limit(group) for group in (folder, *folder.parents) if top in (group, *group.parents)]
+    return min(limits)
+
+
+def _limit(group: Path) -> float:
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text("utf-8").split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text("utf-8") for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):  # ValueError: the quota is `max`
+        return math.inf
+
+
+@cache
+def _allowed() -> int:
+    return max(1, math.ceil(min(_visible(), cpu_quota())))
+
+
+def _visible() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

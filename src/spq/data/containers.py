@@ -15,10 +15,11 @@ from spq.data.decode import first_line, load_image
 from spq.data.formats import kind_of
 from spq.data.image_set import NO_LABEL, ImageSet, Labels, LazyColumns, changed_at, multi_hot
 from spq.data.metadata import gapped
-from spq.data.table_files import arrow_errors, as_text, listed, plain_columns
+from spq.data.table_files import arrow_errors, as_text, listed, mapped, plain_columns
 from spq.errors import DataError, ImageError
 
 PROBED = 20  # values of a binary column that are tried as pictures
+IN_TAR = "a link inside a tar is not read; store the picture itself"
 MAX_CLASSES = 1_000_000  # larger labels are not class numbers but names, such as customer numbers
 
 
@@ -32,7 +33,7 @@ class ParquetImages(ImageSet):
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
         try:
-            self.parts = [_Part(name, file) for file in files]
+            self.parts = [_Part(name if len(files) == 1 else str(file), file) for file in files]
             self.chunks = [chunk for part in self.parts for chunk in part.pictures]
             self.paths = [path for part in self.parts for path in part.paths]
             if not self.paths:
@@ -88,9 +89,9 @@ class _Part:
     def __init__(self, name: str, file: Path) -> None:
         import pyarrow.parquet as pq
 
-        self.file, self.schema = file, pq.read_schema(file)
+        self.file, self.schema = file, pq.read_schema(mapped(file))
         self.column = _picture_column(name, file, self.schema)
-        table = pq.read_table(file, columns=[self.column], memory_map=True)
+        table = pq.read_table(mapped(file), columns=[self.column])
         self.pictures, self.paths = _bytes_and_paths(table[self.column])
         self.plain = [column for column in plain_columns(self.schema) if column != self.column]
         self.skipped = [column for column in self.schema.names if column not in (self.column, *self.plain)]
@@ -102,7 +103,7 @@ class _Part:
         if column not in self.plain:
             return [None] * len(self.paths)
         try:
-            found: list[Any] = pq.read_table(self.file, columns=[column], memory_map=True)[column].to_pylist()
+            found: list[Any] = pq.read_table(mapped(self.file), columns=[column])[column].to_pylist()
         except arrow_errors() as error:
             raise DataError(f"{self.file} is not readable as Parquet: {first_line(error)}; save it again") from None
         if len(found) != len(self.paths):
@@ -177,7 +178,7 @@ def _has_picture(file: Path, column: str) -> bool:
     import pyarrow.parquet as pq
 
     tried = 0
-    with pq.ParquetFile(file) as opened:
+    with pq.ParquetFile(mapped(file)) as opened:
         for batch in opened.iter_batches(PROBED, columns=[column]):
             for value in filter(None, batch.column(0).to_pylist()):
                 tried += 1
@@ -230,9 +231,13 @@ class TarImages(ImageSet):
         self.members: list[tuple[int, int, int]] = []  # file, offset, size
         keys: list[str] = []
         found: list[Any] = []
+        links: list[str] = []
         for number, file in enumerate(files):
-            for key, picture, label in _samples(name, file):
-                keys.append(key if len(files) == 1 else f"{file.name}/{key}")
+            before = "" if len(files) == 1 else f"{file.name}/"
+            samples, linked = _samples(name, file)
+            links += [before + link for link in linked]
+            for key, picture, label in samples:
+                keys.append(before + key)
                 self.members.append((number, *picture))
                 found.append(label)
         if not keys:
@@ -240,6 +245,7 @@ class TarImages(ImageSet):
         labels, class_names = _labels(found)
         self.mtimes = [changed_at(file.stat()) for file in files]
         super().__init__(name, _unique(keys, len(keys)), labels, class_names)
+        self.unopened = [(link, IN_TAR) for link in links]
 
     def read(self, position: int) -> bytes:
         number, offset, size = self.members[position]
@@ -257,16 +263,20 @@ class TarImages(ImageSet):
         return size, self.mtimes[number]
 
 
-def _samples(name: str, file: Path) -> list[tuple[str, tuple[int, int], Any]]:
+def _samples(name: str, file: Path) -> tuple[list[tuple[str, tuple[int, int], Any]], list[str]]:
+    """Return (id, (offset, size), label) of the pictures of a tar, and the names of pictures that are links."""
     pictures: dict[str, tuple[int, int]] = {}
     members: dict[str, tuple[str, str]] = {}  # id -> key and name
     labels: dict[str, Any] = {}
+    links: list[str] = []
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
                 folder, _, base = member.name.rpartition("/")
                 key, dot, extension = base.partition(".")
                 key = name_to_id(f"{folder}/{key}" if folder else key)
+                if (member.issym() or member.islnk()) and kind_of(base) == "picture":
+                    links.append(name_to_id(member.name))
                 if not member.isfile() or not base.partition(".")[0] or not dot:  # `._a.jpg` is none
                     continue
                 suffix = extension.rpartition(".")[2]
@@ -280,7 +290,7 @@ def _samples(name: str, file: Path) -> list[tuple[str, tuple[int, int], Any]]:
     except (tarfile.TarError, OSError, ValueError) as error:
         reason = first_line(error)
         raise DataError(f"{name}: {file.name} is not an uncompressed tar file: {reason}; create it again") from None
-    return [(id_, pictures[id_], labels.get(members[id_][0])) for id_ in pictures]
+    return [(id_, pictures[id_], labels.get(members[id_][0])) for id_ in pictures], links
 
 
 def _label(extension: str, content: bytes, known: Any) -> Any:

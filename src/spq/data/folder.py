@@ -23,10 +23,11 @@ from spq.data.formats import (
 from spq.data.image_set import ImageSet, changed_at, limited
 from spq.data.metadata import describe
 from spq.data.rules import Rules, holds_own
-from spq.data.walk import BROKEN, PICTURE, Aside, walk
+from spq.data.walk import ARCHIVES, BROKEN, COLLECTIONS, PICTURE, Aside, walk
 from spq.errors import AbsentError, DataError, ShutError
 
 NOT_REGULAR = "not a regular file"
+REMOTE = "it is in iCloud and not on this disk; download it"
 
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # of Windows
 
@@ -56,6 +57,7 @@ class FolderImages(ImageSet):
         unopened = [(name_to_id(name), NEEDS_HEIF) for name in found.names if name in closed]
         unopened += [(name_to_id(name), NOT_REGULAR) for name in sorted(found.irregular)]
         unopened += [(name_to_id(name), BROKEN) for name in sorted(found.broken)]
+        unopened += [(name_to_id(name), REMOTE) for name in sorted(set(found.remote).difference(found.names))]
         if _identity(name, root) != before:  # the list may be incomplete, and the rest would count as deleted
             raise DataError(f"{name} was replaced while it was listed; try again")
         if not (ids or found.left_out):
@@ -64,7 +66,7 @@ class FolderImages(ImageSet):
             )
         self.root = root
         absent = [path for path, _ in found.aside.absent if not suffix_of(path)]
-        told = describe(root, ids, [*absent, *(path for path, _ in unlisted)])
+        told = describe(root, ids, found.tables, [*absent, *(path for path, _ in unlisted)], found.left_out)
         super().__init__(name, ids, told.labels, told.class_names, told.metadata)
         self.remarks = told.remarks
         self.unlisted, self.unopened, self.aside = unlisted, unopened, found.aside.as_ids()
@@ -154,6 +156,11 @@ def _hint(unlisted: list[tuple[str, str]], unopened: list[tuple[str, str]], asid
         )
     if unopened:
         return NEEDS_HEIF if unopened[0][1] == NEEDS_HEIF else f"{unopened[0][0]}: {unopened[0][1]}"
+    held = sorted(COLLECTIONS.intersection(aside.other))
+    if held:
+        return f"it has {' and '.join(held)} files, which are collections: give these files themselves"
+    if packed := sorted(ARCHIVES.intersection(aside.other)):
+        return f"it has {' and '.join(packed)} files; unpack them"
     if aside.other:
         return f"it has files of {', '.join(sorted(aside.other)[:3])}, which spq does not read; convert them to JPEG or PNG"
     if aside.links:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from spq.common.text import composed, name_to_id
 from spq.data.image_set import NO_LABEL, Labels, class_numbers, multi_hot
 from spq.data.table_files import FILE_NAME, Row, TableFile, listed
+from spq.data.walk import TABLES
 from spq.errors import DataError
 
-NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # in this order; a folder's first usable table counts
+NO_PICTURES = "not used: no picture is taken from its folder or below it; put it beside the pictures, or above"
 
 
 @dataclass
@@ -34,7 +35,9 @@ class Described:
     remarks: list[tuple[str, str]] = field(default_factory=list)
 
 
-def describe(root: Path, ids: Sequence[str], absent: Sequence[str] = ()) -> Described:
+def describe(
+    root: Path, ids: Sequence[str], tables: Sequence[str], absent: Sequence[str] = (), is_part: bool = False
+) -> Described:
     """Read what the tables in a folder and its subfolders say about its pictures, in the order of `ids`.
 
     The names of a table are relative to its folder. Column `label` is a class, and `labels` has several classes, separated by
@@ -42,12 +45,19 @@ def describe(root: Path, ids: Sequence[str], absent: Sequence[str] = ()) -> Desc
     in any table, the folders of the pictures are their labels.
 
     Args:
+        tables: names of the tables below the root, as the disk has them. Of those in one folder, the first usable one counts.
         absent: folders whose disk is not there now.
+        is_part: whether patterns leave out pictures, so that a table may have none.
     """
     cells: dict[str, list[str]] = {}
     remarks: list[tuple[str, str]] = []
-    for folder, positions in _with_tables(root, ids).items():
-        rows, said = _rows_of_folder(root, folder, {ids[position]: position for position in positions})
+    by_folder = _by_folder(tables)
+    for folder, here in _below(by_folder, ids).items():
+        names = by_folder[folder]
+        if not here:
+            remarks += [(name_to_id(name), NO_PICTURES) for name in names if not is_part]
+            continue
+        rows, said = _rows_of_folder(root, names, _Pictures(root / PurePosixPath(names[0]).parent, folder, here))
         remarks += said
         for position, row in rows.items():
             for name, value in row.items():
@@ -81,58 +91,54 @@ def gapped(names: Sequence[str], least: int = 1) -> tuple[Labels | None, list[st
     return (numbers, known) if len(known) >= least else (None, [])
 
 
-def _folders(ids: Iterable[str]) -> list[str]:
-    """Return every folder that has pictures at any depth, the outer ones first; the collection itself is ``."""
-    found = {""}
-    for id_ in ids:
-        folder = id_.rpartition("/")[0]
-        while folder not in found:
-            found.add(folder)
-            folder = folder.rpartition("/")[0]
-    return sorted(found, key=lambda folder: (folder.count("/") if folder else -1, folder))
+def _by_folder(tables: Iterable[str]) -> dict[str, list[str]]:
+    """Return folder, as an id -> names of its tables in the order of `TABLES`; the outer folders first."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(tables, key=lambda name: (name.count("/"), name)):
+        found.setdefault(name_to_id(name.rpartition("/")[0]), []).append(name)
+    for names in found.values():  # of names that differ in capital letters alone, the small ones first
+        names.sort(key=lambda name: (TABLES.index(PurePosixPath(name).name.lower()), name.swapcase()))
+    return found
 
 
-def _tables(root: Path, folder: str) -> list[str]:
-    names = (f"{folder}/{name}".lstrip("/") for name in NAMES)
-    return [name for name in names if os.path.lexists(root / name)]
-
-
-def _with_tables(root: Path, ids: Sequence[str]) -> dict[str, list[int]]:
-    """Return the folders that have a table, the outer ones first, and the positions of all pictures below each."""
-    below: dict[str, list[int]] = {folder: [] for folder in _folders(ids) if _tables(root, folder)}
+def _below(folders: Collection[str], ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return folder -> the pictures below it: id -> position."""
+    below: dict[str, dict[str, int]] = {folder: {} for folder in folders}
     for position, id_ in enumerate(ids) if below else ():
         folder = id_
         while folder:
             folder = folder.rpartition("/")[0]
             if folder in below:
-                below[folder].append(position)
+                below[folder][id_] = position
     return below
 
 
-def _rows_of_folder(root: Path, folder: str, ids: dict[str, int]) -> tuple[dict[int, Row], list[tuple[str, str]]]:
+def _rows_of_folder(
+    root: Path, names: Sequence[str], pictures: _Pictures
+) -> tuple[dict[int, Row], list[tuple[str, str]]]:
     """Read the tables of one folder: position of a picture -> its row, and remarks.
 
     Args:
-        ids: the pictures below the folder, and their positions.
+        names: the tables, in the order in which they are tried.
     """
     used, remarks = "", list[tuple[str, str]]()
     rows: dict[int, Row] = {}
-    pictures = _Pictures(root / folder, folder, ids)
-    for name in _tables(root, folder):
+    for name in names:
+        shown = name_to_id(name)
         if used:
-            remarks.append((name, f"not used, because {used} is"))
+            remarks.append((shown, f"not used, because {used} is"))
             continue
         table = TableFile(root / name)
         if not os.path.isfile(table.path):  # noqa: PTH113 (a Path raises where a path is too long)
-            remarks.append((name, "not used: it is not a regular file"))
+            remarks.append((shown, "not used: it is not a regular file"))
             continue
         try:
             rows = pictures.rows(table)
-            used = name
+            used = shown
         except DataError as error:
-            remarks.append((name, f"not used: {error}"))
+            remarks.append((shown, f"not used: {error}"))
         else:
-            remarks += [(name, "; ".join(table.remarks))] if table.remarks else []
+            remarks += [(shown, "; ".join(table.remarks))] if table.remarks else []
     return rows, remarks
 
 
@@ -143,7 +149,7 @@ class _Pictures:
         before = f"{folder}/" if folder else ""
         self.root = root
         self.exact = {id_[len(before) :]: position for id_, position in ids.items()}
-        self.composed = {_composed(name): position for name, position in self.exact.items()}
+        self.composed = {composed(name): position for name, position in self.exact.items()}
         self.folded: dict[str, int | None] = {}  # None: several pictures whose names differ in capital letters alone
         for name, position in self.composed.items():
             self.folded[name.casefold()] = None if name.casefold() in self.folded else position
@@ -170,6 +176,8 @@ class _Pictures:
             elif position in named and self.exact.get(name) != position:
                 continue  # the exact spelling has priority
             found[position], named[position] = row, name
+        if not (first or table.broken):
+            raise DataError("it has no row with a file name")
         if first and not found:
             raise DataError(f"it names no picture that is here, first {listed([first])}; give paths below its folder")
         if len(lost) > len(found):  # a few may be of pictures that were deleted
@@ -186,10 +194,10 @@ class _Pictures:
         """
         spellings = (name, name.strip(), *_spellings(self.root, name.strip()))
         for spelling in spellings:
-            position = self.exact.get(spelling, self.composed.get(_composed(spelling)))
+            position = self.exact.get(spelling, self.composed.get(composed(spelling)))
             if position is not None:
                 return position
-        return self.folded.get(_composed(spellings[-1]).casefold())
+        return self.folded.get(composed(spellings[-1]).casefold())
 
 
 def _spellings(root: Path, name: str) -> list[str]:
@@ -215,8 +223,3 @@ def _labels(cells: dict[str, list[str]]) -> tuple[Labels | None, list[str]] | No
         labels, names = multi_hot([filter(None, map(str.strip, cell)) for cell in parts])
         return (labels, names) if names else None
     return None
-
-
-def _composed(name: str) -> str:
-    """Combine letters and accents into one character; some disks store them separately."""
-    return unicodedata.normalize("NFC", name)

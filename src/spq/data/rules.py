@@ -16,11 +16,12 @@ SIDE_FOLDERS = {
     "@eadir", "@recycle", "@recently-snapshot", "@__thumb", "@tmp", "@sharesnap", "@synoeastream",
     "#recycle", "#snapshot", "~snapshot", "network trash folder", "temporary items",
     "$recycle.bin", "recycler", "recycled", "system volume information", "lost+found",
-    "__macosx", "thumbs.db", "thumbs", "trash", "files_trashbin", "files_versions",
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "icon\r",
+    "thumbs", "trash", "files_trashbin", "files_versions",
 }  # fmt: skip
 SIDE_STARTS = (".", "appdata_oc")  # hidden; previews of Nextcloud
 SIDE_ENDS = (".lrdata",)  # previews of Lightroom
-LIBRARIES = (".photoslibrary", ".migratedphotolibrary", ".aplibrary")  # of Apple's programs
+LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")  # of Apple's programs
 ORIGINALS = {"originals", "masters"}  # folders of a library; its other folders hold smaller copies
 SNAPSHOTS = ("snap", ".zfs")  # names that have this may mount a disk as soon as they are listed
 
@@ -90,7 +91,7 @@ class Rules:
     def takes_root(self) -> tuple[bool, bool]:
         """Whether patterns leave out all of the collection by its prefix or path; and whether they take all of it."""
         steps = [(name, [at]) for name, at in _steps(self.prefix)] if self.prefix else []
-        steps += [("", [self.root.lstrip("/")])] if self.root else []
+        steps += [("", [tail for tail in _tails(self.root) if "/" in tail])] if self.root else []
         return (
             any(matches(self.exclude, name, paths, hits=self.hits) for name, paths in steps),
             not self.wanted or any(matches(self.wanted, name, paths, hits=self.hits) for name, paths in steps),
@@ -163,12 +164,21 @@ def matches(patterns: Sequence[str], name: str, paths: Names, root: str = "", hi
 
 @lru_cache(10_000)
 def _readings(text: str, root: str) -> list[Pattern]:
-    """What a pattern means: itself, and what is left without the name or path of the collection at its begin."""
+    """What a pattern means: itself, and what is left without the path of the collection at its begin, or the end of it."""
     wanted = pattern(text)
-    place = composed(root.strip("/")).lower()
-    places = {place, place.rpartition("/")[2]} - {""} if wanted.has_folders else ()
+    places = _tails(composed(root).lower()) if wanted.has_folders else ()
     rests = (wanted.text[len(p) :] for p in places if wanted.text.lower().startswith(f"{p}/"))
     return [wanted, *map(pattern, rests)]
+
+
+def _tails(root: str) -> list[str]:
+    """The ways to name a folder by the end of its path.
+
+    >>> _tails("/data/b/photos")
+    ['data/b/photos', 'b/photos', 'photos']
+    """
+    parts = root.strip("/").split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts)) if parts[start]]
 
 
 def _names_side(pattern: str) -> bool:

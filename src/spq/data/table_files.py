@@ -7,6 +7,7 @@ import csv
 import datetime
 import io
 import json
+import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ class TableFile:
         Raises:
             DataError: the file cannot be read, or has no column `file_name`; the reason alone.
         """
-        read = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}[self.path.suffix]
+        read = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}[self.path.suffix.lower()]
         try:
             for row in read(self):
                 if row.get(FILE_NAME):
@@ -170,7 +171,7 @@ def _encoding(table: TableFile) -> str:
             encoding = "cp1252"
             has_zero = has_zero or b"\0" in block
     if has_zero:  # a zero in a cell of a text is left out
-        raise DataError("it is not a text file")
+        raise DataError("it is not a text file; save it as UTF-8")
     if encoding == "cp1252":
         table.remarks.append("it is not UTF-8, so it was read as Windows-1252; save it as UTF-8 if letters are wrong")
     return encoding
@@ -238,7 +239,9 @@ def _json_lines(table: TableFile) -> Iterator[Row]:
     if not found and columns:
         raise _foreign(list(columns))
     if not found:
-        raise DataError("it has no line with a JSON object" if table.broken else "it is empty")
+        raise DataError(
+            "it has no line with a JSON object; write one picture on each line" if table.broken else "it is empty"
+        )
 
 
 def _as_labels(row: dict[str, Any]) -> Row:
@@ -252,7 +255,7 @@ def _parquet(table: TableFile) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(table.path) as file:
+        with pq.ParquetFile(mapped(table.path)) as file:
             schema = file.schema_arrow
             names = plain_columns(schema)
             if FILE_NAME not in names:
@@ -267,6 +270,13 @@ def _parquet(table: TableFile) -> Iterator[Row]:
                 yield from (dict(zip(keys, cells, strict=True)) for cells in zip(*columns, strict=True))
     except arrow_errors() as error:
         raise DataError(f"it is not readable as Parquet: {first_line(error)}") from None
+
+
+def mapped(file: Path) -> Any:
+    """Open a file for Arrow, which takes the bytes of a name as they are, but text as UTF-8 alone."""
+    import pyarrow as pa
+
+    return pa.memory_map(os.fsencode(file))
 
 
 def arrow_errors() -> tuple[type[Exception], ...]:

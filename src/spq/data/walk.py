@@ -18,6 +18,10 @@ EMPTY = "the folder is empty; if a disk belongs there, it is not mounted"
 BROKEN = "what it links to is missing"
 PICTURE, OTHER = "picture", "other picture"  # what `kind_of` returns
 ALL = ("*",)
+TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # what describes pictures; other capital letters too
+COLLECTIONS = {".parquet", ".tar"}  # they may hold pictures, and are given themselves
+ARCHIVES = {".7z", ".rar", ".tgz", ".zip"}  # they may hold pictures, and are not opened
+PLACEHOLDER = ".icloud"  # `.a.jpg.icloud` stands for a.jpg, which only Apple's servers have now
 OF_SITES = "exported sites"  # what is passed over in them
 Entry = os.DirEntry[str]
 
@@ -29,7 +33,7 @@ class Aside:
     Attributes:
         skipped: pictures that were passed over, by the name of their side folder; at least as many if `more`.
         links: linked folders that were not followed.
-        other: files of picture formats that are not read, by suffix.
+        other: files that are not read and may hold pictures, by suffix.
         absent: (folder, reason) of folders with nothing in them, whose disk may not be mounted.
         mounts: folders on another device than the folder above them.
     """
@@ -67,6 +71,7 @@ class Listing:
 
     Attributes:
         names: files in a picture format. irregular: such names that are no regular files. broken: links that lead nowhere.
+        remote: pictures that are only on a server now. tables: what describes pictures, by its name.
         failed: folders that exist but cannot be listed.
         left_out: whether patterns left out a picture or a folder. is_empty: whether the root holds nothing, or side folders only.
         aside: what lies beside; its paths are names too.
@@ -75,6 +80,8 @@ class Listing:
     names: list[str] = field(default_factory=list)
     irregular: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    remote: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
     failed: list[OSError] = field(default_factory=list)
     left_out: bool = False
     is_empty: bool = False
@@ -168,16 +175,26 @@ class _Walk:
                 self._pass(entry, below)
                 continue
             is_empty = False
-            if _is_folder(entry):
-                self._enter(folder, entry, below)
-            elif kind := _kind(entry):
-                self._take(folder, entry, below, kind)
+            self._place(folder, entry, below)
         if is_empty and folder.below:
             self.listing.aside.absent.append((folder.below, EMPTY))
         self.listing.is_empty = self.listing.is_empty or (is_empty and not folder.below)
 
+    def _place(self, folder: _Folder, entry: Entry, below: str) -> None:
+        """Note an entry as what it is: a table, a folder or a picture."""
+        if entry.name.lower() in TABLES:
+            if not self.rules.is_excluded(entry.name, below):
+                self.listing.tables.append(below)
+        elif _is_folder(entry):
+            self._enter(folder, entry, below)
+        elif kind := _kind(entry):
+            self._take(folder, entry, below, kind)
+
     def _pass(self, entry: Entry, below: str) -> None:
-        if not entry.name.startswith("._") and not self.rules.is_excluded(entry.name, below):  # files of macOS
+        name = _of_placeholder(entry.name)
+        if name and kind_of(name) == PICTURE:
+            self.listing.remote.append(below[: -len(entry.name)] + name)
+        elif not entry.name.startswith("._") and not self.rules.is_excluded(entry.name, below):  # files of macOS
             self.passed.append((entry.name if _is_folder(entry) else "hidden files", entry))
 
     def _enter(self, folder: _Folder, entry: Entry, below: str) -> None:
@@ -223,16 +240,27 @@ class _Walk:
 
 
 def _kind(entry: Entry) -> str:
-    """As `kind_of`; a file whose name says too little is what it begins as."""
+    """As `kind_of`; a file whose name says too little is what it begins as, and one that holds files is another."""
+    if suffix_of(entry.name) in COLLECTIONS | ARCHIVES:
+        return OTHER
     return PICTURE if may_surprise(entry.name) and starts_as_picture(entry.path) else kind_of(entry.name)
 
 
 def _is_folder(entry: Entry) -> bool:
     """Whether an entry is a folder or a link to one. A broken link without a suffix was probably one."""
-    try:
-        return entry.is_dir() or (not suffix_of(entry.name) and _is_broken(entry))
-    except OSError:
-        return False
+    with suppress(OSError):  # a link that leads in a circle
+        if entry.is_dir():
+            return True
+    return not suffix_of(entry.name) and _is_broken(entry)
+
+
+def _of_placeholder(name: str) -> str:
+    """Return the name of the picture that a placeholder stands for; empty if it is none.
+
+    >>> _of_placeholder(".IMG_1.HEIC.icloud"), _of_placeholder(".IMG_1.HEIC")
+    ('IMG_1.HEIC', '')
+    """
+    return name[1 : -len(PLACEHOLDER)] if name.startswith(".") and name.endswith(PLACEHOLDER) else ""
 
 
 def _is_broken(entry: Entry) -> bool:

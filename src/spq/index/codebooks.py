@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.common.files import has_plain_name, why_shut
 from spq.errors import ModelMismatchError, StoreError
 from spq.index.format import Manifest
 
@@ -21,12 +22,11 @@ def read_codebooks(folder: Path, manifest: Manifest) -> Floats:
     Raises:
         ModelMismatchError: the copy is another model. StoreError: it is damaged or missing.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
         check_model(folder, manifest.model, str(_config(folder)["hash"]))
-        with safe_open(folder / "model" / "model.safetensors", framework="numpy") as tensors:
-            codebooks = np.array(tensors.get_tensor("quantizer.codebooks"), np.float32)
+        codebooks = np.array(_tensor(folder / "model" / "model.safetensors", "quantizer.codebooks"), np.float32)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise _unreadable(folder, error) from None
     if codebooks.ndim != 3 or codebooks.shape[:2] != (manifest.num_codebooks, manifest.codebook_size):
@@ -46,12 +46,24 @@ def read_input_size(folder: Path) -> int:
         raise _unreadable(folder, error) from None
 
 
+def _tensor(file: Path, name: str) -> NDArray[Any]:
+    from safetensors import safe_open
+    from safetensors.numpy import load
+
+    if not has_plain_name(file):
+        return np.asarray(load(file.read_bytes())[name])
+    with safe_open(file, framework="numpy") as tensors:
+        return np.asarray(tensors.get_tensor(name))
+
+
 def _config(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((folder / "model" / "config.json").read_text("utf-8"))
     return config
 
 
 def _unreadable(folder: Path, error: Exception) -> StoreError:
+    if shut := why_shut(error):
+        return StoreError(f"index {folder}: its copy of the model {shut}")
     return StoreError(f"index {folder}: its copy of the model does not load ({error}); build the index again")
 
 

@@ -124,4 +124,5 @@ def _write_parquet(path: Path, content: _Content) -> None:
     codes = pa.FixedSizeListArray.from_arrays(pa.array(content.codes.ravel()), content.codes.shape[1])
     table = pa.table({"id": pa.array(content.ids), "path": pa.array(names, pa.string()), "code": codes})
     facts = json.dumps({**_facts(content), "codebooks": content.codebooks.tolist()})
-    pa.parquet.write_table(table.replace_schema_metadata({"spq": facts}), path)
+    with path.open("wb") as file:  # Arrow takes names in UTF-8 alone
+        pa.parquet.write_table(table.replace_schema_metadata({"spq": facts}), file)

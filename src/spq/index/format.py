@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from spq.common.files import naming, sync_folder
+from spq.common.files import naming, sync_folder, why_shut
 from spq.common.locks import held
 from spq.common.text import composed
 from spq.config import from_dict
@@ -112,6 +112,8 @@ def read_manifest(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(f"no index at {folder}; build one first, or check the path") from None
     except (OSError, ValueError) as error:
+        if shut := why_shut(error):
+            raise StoreError(f"index {folder}: manifest.json {shut}") from None
         raise StoreError(
             f"index {folder}: manifest.json is unreadable ({error}); restore it or build the index again"
         ) from None
@@ -209,6 +211,8 @@ def locked(folder: Path, wait: float = 0) -> Iterator[None]:
 
 def open_writer(folder: Path) -> sqlite3.Connection:
     """A connection for writing. The caller holds the lock. Tables are made, or migrated to this format, in one transaction."""
+    if not (folder / "items.sqlite").exists():
+        (folder / "items.sqlite").touch()  # SQLite would keep the group from writing, whatever the umask
     connection = _connect(folder, "mode=rwc", sqlite3.Connection)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -254,6 +258,22 @@ def _files(folder: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return status.st_ino, status.st_size, status.st_mtime_ns, (folder / "items.sqlite-wal").exists()
+
+
+def why_closed(folder: Path, error: Exception, remedy: str) -> str:
+    """Say why SQLite does not open the items of an index, and what to do.
+
+    Args:
+        remedy: what helps if neither permission nor a network share is the reason.
+    """
+    try:
+        (folder / "items.sqlite").open("rb").close()
+    except OSError as shut:
+        if reason := why_shut(shut):
+            return reason
+    if "locking protocol" in str(error):  # SQLite needs locks and shared memory, which some network shares lack
+        remedy = "the disk has no locks, as some network shares; keep the index on a disk of this machine"
+    return f"does not open ({error}); {remedy}"
 
 
 @contextmanager

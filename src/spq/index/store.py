@@ -25,6 +25,7 @@ from spq.index.format import (
     open_writer,
     read_manifest,
     transaction,
+    why_closed,
     write_manifest,
 )
 from spq.index.items import Item, as_json, text_bytes, to_row
@@ -62,10 +63,8 @@ class Store(TableReader):
             try:
                 open_writer(folder).close()
             except SQLITE_ERRORS as error:
-                raise StoreError(
-                    f"index {folder}: items.sqlite does not open ({error}); "
-                    f"check the disk (is it full?) and try again, or delete {folder}"
-                ) from None
+                reason = why_closed(folder, error, f"check the disk (is it full?) and try again, or delete {folder}")
+                raise StoreError(f"index {folder}: items.sqlite {reason}") from None
             if not has_index(folder):
                 write_manifest(folder, manifest)  # last: with a manifest, the index is complete
         return cls(folder, read_manifest(folder), wait)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.errors import StoreError, TimeLimitError
-from spq.index.format import CTIME_SINCE, METADATA_SINCE, SQLITE_ERRORS, Manifest, open_reader
+from spq.index.format import CTIME_SINCE, METADATA_SINCE, SQLITE_ERRORS, Manifest, open_reader, why_closed
 from spq.index.items import COLUMNS, Item, from_row, text_bytes
 
 PAGE, ITEMS_PAGE = 100_000, 1000  # codes, and whole items, that are read at once
@@ -32,7 +32,8 @@ class TableReader:
         try:
             self._reader = open_reader(folder)
         except SQLITE_ERRORS as error:
-            raise StoreError(f"index {folder}: items.sqlite does not open ({error}); build the index again") from None
+            reason = why_closed(folder, error, "build the index again")
+            raise StoreError(f"index {folder}: items.sqlite {reason}") from None
 
     def close(self) -> None:
         self._reader.close()

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from spq import __version__
-from spq.common.files import Replacing, scratch_place
+from spq.common.files import Replacing, has_plain_name, scratch_place
+from spq.common.text import encodable
 from spq.config import Distance, InputConfig, Recipe, from_dict, to_dict
 from spq.data.decode import ImageInput, first_line, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
@@ -173,7 +174,7 @@ class Model:
         with Replacing(folder / "model.safetensors") as temporary:
             temporary.write_bytes(to_safetensors(tensors, metadata={"format": "pt"}))  # with the file mode of the umask
         with Replacing(folder / "README.md") as temporary:
-            temporary.write_text(model_card(self), "utf-8")
+            temporary.write_text(encodable(model_card(self)), "utf-8")
         with Replacing(folder / "config.json") as temporary:
             temporary.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
@@ -191,7 +192,8 @@ class Model:
         try:
             recipe = from_dict(Recipe, config["recipe"], where=f"{folder}/config.json")
             network = Network(_without_weights(recipe), backbone)
-            network.load_state_dict(load_file(folder / "model.safetensors"))
+            file = folder / "model.safetensors"
+            network.load_state_dict(load_file(file) if has_plain_name(file) else load(file.read_bytes()))
         except ConfigError as error:
             if config["recipe"].get("backbone", {}).get("name", "").startswith("given/"):
                 raise ModelError(f"model {folder}: {error}") from None

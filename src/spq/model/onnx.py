@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,8 +52,7 @@ def export_onnx(model: Model, out: Path) -> dict[str, Any]:
     facts = {"model": model.hash, "image_size": size, "bits": q.bits, "distance": q.distance, "dim": q.dim}
     out.parent.mkdir(parents=True, exist_ok=True)
     with Replacing(out) as temporary:
-        _trace(model, size, temporary)
-        graph = onnx.load(temporary)
+        graph = onnx.load_model_from_string(_traced(model, size))
         _name_codebooks(graph.graph, tuple(model.codebooks.shape))
         onnx.helper.set_model_props(graph, {f"spq_{key}": str(value) for key, value in facts.items()})
         onnx.checker.check_model(graph)
@@ -60,17 +60,19 @@ def export_onnx(model: Model, out: Path) -> dict[str, Any]:
     return facts
 
 
-def _trace(model: Model, size: int, path: Path) -> None:
+def _traced(model: Model, size: int) -> bytes:
+    file = io.BytesIO()  # torch takes names in UTF-8 alone
     device = model.network.quantizer.codebooks.device
     names = ["pixels", "descriptor", "code"]
     with warnings.catch_warnings():
         # torch recommends its newer exporter, which needs onnxscript; and tracing warns about every constant shape
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Encoder(model).eval(), (torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device),), str(path),
+            _Encoder(model).eval(), (torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device),), file,  # type: ignore[arg-type]
             input_names=names[:1], output_names=names[1:], dynamic_axes={name: {0: "N"} for name in names},
             opset_version=OPSET, dynamo=False,
         )  # fmt: skip
+    return file.getvalue()
 
 
 def _name_codebooks(graph: Any, shape: tuple[int, ...]) -> None:
