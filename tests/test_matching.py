@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
@@ -75,3 +76,37 @@ def test_a_pair_that_the_user_called_apart_and_a_picture_that_has_vanished_are_n
     pairs = Matching(images, np.arange(4), is_apart=lambda a, b: {a, b} == {0, 2})
     (tmp_path / "3.png").unlink()
     assert pairs.judge([(0, 2), (2, 0), (1, 3)]) == [NONE] * 3 == [Verdict("", "")] * 3
+
+
+def page(number: str = "318.50", line: str = "", same_rows: int = 30) -> Image.Image:
+    image = Image.new("RGB", (1100, 1400), "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default
+    for row in (row for row in range(30) if row not in (12, 13, 20, 21)):
+        lengths = np.random.default_rng(row if row < same_rows else 100 + row).integers(3, 12, 9)
+        draw.text((80, 60 + 42 * row), " ".join("abcdefghijkl"[:n] for n in lengths), fill="black", font=font(24))
+    draw.text((500, 570), number, fill="black", font=font(64))
+    draw.text((80, 910), line, fill="black", font=font(40))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "is_at_full_size"),
+    [
+        ({"number": "874.20"}, "almost", False),
+        ({"number": "Draft"}, "almost", False),
+        ({"line": "paid on the first of May"}, "almost", True),
+        ({"same_rows": 18}, "", False),
+    ],
+)
+def test_pages_that_clearly_say_something_else_are_not_compared_at_full_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], kind: str, is_at_full_size: bool
+) -> None:
+    page().save(tmp_path / "a.png")
+    page(**other).save(tmp_path / "b.png")
+    sizes: list[int] = []
+    judge = matching.judge
+    monkeypatch.setattr(matching, "judge", lambda a, b: (sizes.append(max(a.shape)), judge(a, b))[1])
+    (verdict,) = Matching(open_images(tmp_path), np.arange(2)).judge([(0, 1)])
+    assert verdict.kind == kind
+    assert (1400 in sizes) == is_at_full_size
+    assert (verdict.region is not None) == (kind == "almost")

@@ -52,12 +52,14 @@ class Verdict:
             agrees), "almost" (the same but for a part), or "" (no copy).
         note: "resized", "grey", "mirrored", "turned 90", "cropped, brighter", "border added", "differs here" and so on.
         region: x, y, width, height of the most different part, as shares of the first picture.
-        is_clear: whether pictures that are almost the same would be no copies at a larger size either.
+        share: how much of pictures that are almost the same differs. is_clear: whether these pictures would be no copies at a
+            larger size either.
     """
 
     kind: str
     note: str
     region: tuple[float, float, float, float] | None = None
+    share: float = 0.0
     is_clear: bool = False
 
 
@@ -199,13 +201,15 @@ def _under(a: Canvas, b: Canvas, overlay: Overlay) -> tuple[Verdict, float, bool
     text = lettering(compared.x, compared.y, found) if is_in_colour else ""
     if text and len(notes) < MOST_EDITS:
         return Verdict("edited", ", ".join([*notes, text]), region), 0.0, True
-    is_clear = not notes and _is_replaced(compared.x, compared.y, found)
-    return Verdict("almost", ", ".join([*notes, "differs here"]), region, is_clear), found.share, is_exact
+    is_clear = (
+        not is_photo(x) and not is_photo(y) and (found.share > CLEAR or (not notes and _is_replaced(x, y, found)))
+    )
+    return Verdict("almost", ", ".join([*notes, "differs here"]), region, found.share, is_clear), found.share, is_exact
 
 
 def _is_replaced(x: Floats, y: Floats, found: Differences) -> bool:
-    """Whether a few places of drawings or pages clearly show something else, as another number, not something on empty ground."""
-    if found.share > CLEAR or found.worst < REPLACED * found.limit or is_photo(x) or is_photo(y):
+    """Whether places clearly show something else in both pictures, as another number: it is nothing added to empty ground."""
+    if found.worst < REPLACED * found.limit:
         return False
     place = found.place(x.shape[1:])
     least, most = sorted(float(luminance(planes)[0][place].std()) for planes in (x, y))

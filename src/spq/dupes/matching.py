@@ -13,7 +13,7 @@ from PIL import Image
 
 from spq.common.parallel import cores, map_in_order
 from spq.data.image_set import ImageSet
-from spq.dupes.confirm import Verdict, judge
+from spq.dupes.confirm import CLEAR, Verdict, judge
 from spq.errors import ImageError
 
 CACHE_BYTES = 256 * 2**20  # of decoded pictures, beside those that are in work
@@ -73,8 +73,10 @@ class Matching:
             if min(max(first.shape), max(second.shape)) > 2 * QUICK_SIDE:
                 sizes = _small_sizes(first.shape, second.shape)
                 quick = judge(*map(self._decoded.small, pair, sizes))
-                if not quick.kind or quick.is_clear:
-                    return quick  # what has nothing in common at a small size has nothing in common at full size
+                if not quick.kind or (quick.is_clear and quick.share > CLEAR):
+                    return NONE  # what has nothing in common at a small size has nothing in common at full size
+                if quick.is_clear:
+                    return quick
             return judge(first, second)
         except ImageError:  # it has changed or vanished meanwhile
             return NONE
