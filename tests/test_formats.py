@@ -64,7 +64,7 @@ def test_heic_is_known_by_its_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "the file is empty"), (heic(), "a HEIC picture that is damaged"), (heic(b"crx "), "a camera raw file is not read"),
+        (b"", "the file is empty"), (heic(), "HEIC that is damaged"), (heic(b"crx "), "a camera raw file is not read"),
         (heic(b"isom"), "a film is not read"), (b"\xff\x0a" + bytes(9), "a JPEG XL picture is not read"),
         (b"\xef\xbb\xbf  <svg/>", "an SVG drawing is not read"), (b"%PDF-1.4", "a PDF document is not read"),
         (b"\xff\xd8\xff\xc3" + bytes(9), "a JPEG of a kind that few"), (b"MM\0+\0\x08", "a TIFF without a picture"),

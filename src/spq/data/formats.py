@@ -13,7 +13,9 @@ from spq.errors import ImageError, ShutError
 MAX_BYTES = 2**30  # larger files are refused, because a file is read into memory
 IRREGULAR = "not a regular file; give a file with a picture"
 NEEDS_HEIF = "HEIC needs pip install 'spq-retrieval[heif]'"
-BROKEN_HEIF = "a HEIC picture that is damaged, or of a kind that few programs open, is not read; save it as PNG or JPEG"
+BROKEN_HEIF = (
+    "HEIC that is damaged or of a newer kind is not read; pip install -U 'spq-retrieval[heif]', or save it as JPEG"
+)
 
 _COMMON = "apng avif avifs bmp dib gif jfi jfif jif jpe jpeg jpg mpo png thm tif tiff webp"
 _MORE = (
