@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +101,33 @@ def test_a_new_picture_that_is_better_than_that_of_the_reference_is_worth_a_look
         )
 
 
+@pytest.mark.parametrize(
+    ("tie", "width", "seen", "keep"),
+    [
+        (Tie("re-encoded", "resized"), 30, Seen(), "look"),
+        (Tie("edited", "grey"), 30, Seen(), "look"),
+        (Tie("edited", "cropped"), 23, Seen(), "look"),
+        (Tie("edited", "border added"), 50, Seen(), "look"),
+        (Tie("edited", "border added"), 38, Seen(), "no"),  # with the border
+        (Tie("re-encoded", "resized"), 30, Seen(pixels=200, is_blown_up=True), "no"),
+        (Tie("re-encoded", "re-encoded"), 20, Seen(), "no"),
+    ],
+)
+def test_a_copy_with_more_pixels_than_the_kept_one_is_not_superfluous(
+    tie: Tie, width: int, seen: Seen, keep: str
+) -> None:
+    facts = [replace(GOOD, path="camera.jpg"), replace(GOOD, path="large.jpg", width=width)]
+    grouping = Grouping(facts)
+    grouping.seen.update({0: Seen(has_camera=True), 1: seen})
+    grouping.join(0, {1: tie})
+    (copy,) = grouping.groups[0].others
+    assert copy.keep == keep
+    assert ("; it has more pixels, which the kept one lacks" in copy.note) == (keep == "look")
+    grouping = Grouping(facts, Preference(("camera*",)))
+    grouping.join(0, {1: tie})
+    assert grouping.groups[0].others[0].keep == "no"  # the user has chosen
+
+
 def test_nothing_is_suggested_if_the_kept_picture_may_be_an_enlargement() -> None:
     grouping = Grouping([replace(GOOD, width=99), replace(GOOD, path="b"), replace(GOOD, path="c")])
     grouping.doubts.add((0, 1))
@@ -120,7 +148,7 @@ def test_files_of_the_same_bytes_as_a_copy_join_its_group() -> None:
 
 
 def test_the_reason_is_given_for_each_kind_of_a_group() -> None:
-    facts = [GOOD, replace(GOOD, path="b", width=5), replace(GOOD, path="c", width=99)]
+    facts = [GOOD, replace(GOOD, path="b", width=5), replace(GOOD, path="c", width=38)]
     grouping = Grouping(facts, Preference())
     ties = {1: Tie("re-encoded", "resized"), 2: Tie("edited", "border added")}
     grouping.seen[2] = Seen(is_edited=True)

@@ -19,7 +19,7 @@ MIN_COLOURS = (
 )
 NEAR, AT_EDGE = 8, 3.0  # lines beside an edge; how much larger a change across it is, in multiples of that beside it
 SHARP, BLURRED = 2.0, 0.35  # detail at an edge, in grey levels; its share on the other side, if that is blurred
-MARK, FEWEST_MARKS = 40, 20  # grey levels and pixels of a writing on a border
+MARK, FEWEST_MARKS = 20, 20  # grey levels and pixels of a writing on a border
 COLOUR_SHARE = 0.004  # of the picture, of a colour that counts
 SAMPLE = 8_000  # pixels that a change of colour is fitted on
 _WEIGHTS = {  # how programs turn colours into grey

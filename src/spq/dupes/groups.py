@@ -22,7 +22,7 @@ Region = tuple[float, float, float, float]  # x, y, width, height, as shares of 
 KINDS = ("identical", "re-encoded", "edited", "almost", "burst", "similar")
 CONFIRMED = KINDS[:3]
 LOSSES = {"grey", "cropped", "border added", "resized"}  # edits that add nothing; other copies may be the original
-MORE_PIXELS = 1.1  # times as many as a copy of the reference has
+MORE_PIXELS, WITH_BORDER = 1.1, 2.0  # times as many as the kept picture has; the same if a border was added
 TELLS = {"place": "a place (GPS)", "words": "a title, keywords or a rating"}  # data that are missed
 KEEP, SPARE, LINK, LOOK = "yes", "no", "link", "look"  # what to do with a picture
 
@@ -173,7 +173,7 @@ class Grouping:
         facts, others = self.facts[row], [self.facts[other] for other in group]
         link = note_of_link(facts, others)
         has_less = tie.kind != "edited" or LOSSES.issuperset(tie.note.split(", "))
-        more = self._more(group[0], row)
+        more = self._more(group[0], row, tie.note if has_less else None)
         only_preview = tie.kind != "identical" and self._is_raw(group[0]) and not self._is_raw(row)
         in_doubt = (group[0], row) in self.doubts
         is_spare = has_less and not only_preview and not more and not in_doubt
@@ -183,25 +183,30 @@ class Grouping:
         note += f"; it has {more}, which the kept one lacks" if more else ""
         return self._member(row, Tie(tie.kind, link or note), keep)
 
-    def _more(self, keep: int, row: int) -> str:
-        """What would be lost with a copy that has more than the kept picture; empty if the user has chosen between the two."""
+    def _more(self, keep: int, row: int, note: str | None) -> str:
+        """What would be lost with a copy that has more than the kept picture; empty if the user has chosen between the two.
+
+        Args:
+            note: the edit that made it, if that adds nothing.
+        """
         first, second = self.facts[keep], self.facts[row]
         if first.is_reference:
-            return self._better(keep, row)
+            camera = self.seen.get(row, Seen()).has_camera and not self.seen.get(keep, Seen()).has_camera
+            return " and ".join([*self._more_pixels(keep, row, note), *["the data of a camera"] * camera])
         if self.preference.is_wanted(self.order(keep), self.order(row)):
             return ""
         lacking = kinds(second.beside) - kinds(first.beside)
         files = [name for name in second.beside if kinds((name,)) & lacking]
         told = (self.seen.get(n, Seen()).tells for n in (row, keep))
         words = [TELLS[each] for each in sorted(next(told) - next(told)) if each in TELLS]
-        return " and ".join([*files[:1], *words])
+        return " and ".join([*self._more_pixels(keep, row, note), *files[:1], *words])
 
-    def _better(self, keep: int, row: int) -> str:
-        """What makes a copy better than the one of the reference, which is kept in any case."""
-        seen = self.seen.get(keep, Seen()), self.seen.get(row, Seen())
-        old, new = (s.pixels or self.facts[n].pixels for s, n in zip(seen, (keep, row), strict=True))
-        words = ["more pixels"] * (new > MORE_PIXELS * old)
-        return " and ".join(words + ["the data of a camera"] * (seen[1].has_camera and not seen[0].has_camera))
+    def _more_pixels(self, keep: int, row: int, note: str | None) -> list[str]:
+        """Whether a copy shows the picture larger than the kept one, which is kept for another reason, as its camera data."""
+        old, new = (self.seen.get(n, Seen()).pixels or self.facts[n].pixels for n in (keep, row))
+        return ["more pixels"] * (
+            note is not None and new > (WITH_BORDER if "border added" in note else MORE_PIXELS) * old
+        )
 
     def _is_raw(self, row: int) -> bool:
         return self.seen.get(row, Seen()).is_raw
