@@ -139,7 +139,7 @@ def test_a_killed_process_resumes_to_the_same_weights(tmp_path: Path) -> None:
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         "[input]\nsize = 16\n[backbone]\nblocks = [1, 1]\nwidth = 16\n[quantizer]\nnum_codebooks = 4\ncodeword_dim = 8\n"
-        "[train]\nbatch_size = 256\nepochs = 2\noptimizer = 'muon'\nlr = 1e-3\ncheckpoint_minutes = 0.0\n",
+        "[train]\nbatch_size = 256\nepochs = 1\noptimizer = 'muon'\nlr = 1e-3\ncheckpoint_minutes = 0.0\n",
         "utf-8",
     )
     options = ["--recipe", str(recipe), "--device", "cpu", "--out"]
