@@ -2,19 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+LOCKED ?=# 1: the exact versions of requirements-dev.lock, with their hashes, instead of the newest that pyproject.toml admits
+LOCK := $(if $(LOCKED),requirements-dev.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench clean
+.PHONY: help setup demo test check docs bench lock oldest release clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## .venv with spq and everything that its tests need
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(LOCK)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spq needs Python 3.11 or newer; make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(if $(LOCK),$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCK),--no-deps) -e '.[dev]'
 	@touch $@
 
 demo: $(READY) ## train, index, search and measure on the shipped sample, offline, in about three minutes
@@ -34,5 +37,14 @@ docs: $(READY) ## the documentation site, in docs/_build/html
 bench: $(READY) ## the benchmarks that need no data of your own: views per second
 	$(BIN)/python benchmarks/views.py
 
+lock: ## write requirements-dev.lock again: the newest version of each dependency, for all systems, with hashes
+	tools/lock
+
+oldest: ## all tests with the oldest versions that pyproject.toml admits, in .venv-oldest
+	tools/oldest
+
+release: ## build wheel and sdist, run the demo from each in a clean environment, list their contents (SBOM), audit
+	tools/release
+
 clean: ## remove .venv, caches and the built documentation
-	rm -rf docs/_build .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf docs/_build .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis
