@@ -16,6 +16,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # `from reference import ...`
 sys.path.insert(1, str(Path(__file__).parent.parent / "benchmarks"))  # `from quality import ...`
+sys.path.insert(2, str(Path(__file__).parent.parent / "docs" / "_ext"))  # `from dependency_table import ...`
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it once; no test asks the real hub
 

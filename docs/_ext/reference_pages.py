@@ -1,4 +1,4 @@
-"""Sphinx extension: writes the reference of commands, recipes and HTTP routes from the code, as Markdown, at each build.
+"""Sphinx extension: writes the reference of commands, recipes, HTTP routes and dependencies as Markdown, at each build.
 
 Pages in docs/reference/ include the files. `python docs/_ext/reference_pages.py FOLDER` writes them without Sphinx.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import typer.main
 
+from dependency_table import table as dependencies
 from spq.cli.main import app as command_line
 from spq.config import Recipe, load_recipe, recipe_names
 
@@ -27,9 +28,10 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def write(folder: Path) -> None:
-    """Write commands.md, recipes.md and http.md into `folder`."""
+    """Write commands.md, recipes.md, http.md and dependencies.md into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("commands", commands()), ("recipes", recipes()), ("http", http(openapi()))):
+    pages = {"commands": commands(), "recipes": recipes(), "http": http(openapi()), "dependencies": dependencies()}
+    for name, text in pages.items():
         (folder / f"{name}.md").write_text(text, "utf-8")
 
 
