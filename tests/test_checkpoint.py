@@ -24,7 +24,8 @@ from spq.errors import CollapseError, ConfigError, ModelError
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.callbacks import TrainStatus
-from spq.training.checkpoint import Checkpoint, Phase, Progress, read_checkpoint
+from spq.training.checkpoint import Checkpoint, Phase, Progress
+from spq.training.checkpoint_file import read_checkpoint
 from spq.training.train import train
 
 

@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python tests/faults/artefacts.py --count 4000 --seed 0
 
-Each mutation runs in a process of its own, forked from one that has loaded torch, with at most 10 seconds and 1 GB more of
-memory. What is damaged is loaded and used: four pictures are encoded, a training resumes and ends, or features are taken from
-the cache. Right is an error of spq in one line, or the same answer as from the undamaged files. A recipe file is a user's
-text: another number in it is another recipe, so only errors, time and memory count.
+Each mutation runs in a process of its own, forked from one that has loaded torch, with at most 10 seconds of a processor and
+1 GB more of memory. What is damaged is loaded and used: four pictures are encoded, a training resumes and ends, or features are
+taken from the cache. Right is an error of spq in one line, or the same answer as from the undamaged files. A recipe file is a
+user's text: another number in it is another recipe, so only errors, time and memory count.
 
 The last line counts how the mutations ended; the exit status is 1 if any of them ended in another way than those two.
 """
@@ -49,7 +49,8 @@ from spq.model.network import Network
 from spq.training.features import FeatureExtractor, cached_features
 from spq.training.train import train
 
-SECONDS, BYTES = 10, 10**9
+SECONDS, BYTES = 10, 10**9  # of a processor, and of memory
+PATIENCE = 6  # times the seconds, for a machine that is busy with other work
 COUNT = 40  # pictures in a training
 GOOD = ("refused", "same")
 VALUES: list[Any] = [
@@ -342,16 +343,16 @@ def _spoiled_text(rng: random.Random, data: bytes) -> bytes:
 # the processes
 
 
-def in_process(work: Callable[[], object], seconds: float = SECONDS, most: int = BYTES) -> tuple[str, str, int]:
+def in_process(work: Callable[[], object], seconds: int = SECONDS, most: int = BYTES) -> tuple[str, str, int]:
     """Run in a fork; return how it ended, its answer or its error, and how many bytes of memory it took at most."""
     sys.stdout.flush()
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         os.close(reader)
-        _answer(work, writer, most)
+        _answer(work, writer, seconds, most)
     os.close(writer)
-    end, parts = time.monotonic() + seconds, []
+    end, parts = time.monotonic() + PATIENCE * seconds, []
     with os.fdopen(reader, "rb", buffering=0) as pipe:
         while select.select([pipe], [], [], max(0, end - time.monotonic()))[0]:
             if not (part := pipe.read(65536)):
@@ -362,16 +363,19 @@ def in_process(work: Callable[[], object], seconds: float = SECONDS, most: int =
             os.waitpid(child, 0)
             return "hang", f"longer than {seconds} s", 0
     status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+        return "hang", f"longer than {seconds} s of a processor", 0
     if status:
         return "killed", f"status {status}", 0
     found: tuple[str, str, int] = pickle.loads(b"".join(parts))
     return found
 
 
-def _answer(work: Callable[[], object], writer: int, most: int) -> None:
+def _answer(work: Callable[[], object], writer: int, seconds: int, most: int) -> None:
     """Run the work, write what came of it, and end this process."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         resource.setrlimit(resource.RLIMIT_AS, (used + most, used + most))

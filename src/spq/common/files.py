@@ -91,6 +91,20 @@ def check_regular(path: Path) -> None:
         raise ValueError("it is not a regular file")
 
 
+def clear_place(path: Path) -> None:
+    """Delete what is in the place of a file of a cache: a link would be followed, a pipe would be waited for.
+
+    Raises:
+        OSError: it is a folder.
+    """
+    with suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, f"{os.strerror(errno.EISDIR)}; delete it", str(path))
+        if not stat.S_ISREG(mode):
+            path.unlink()
+
+
 def set_library_caches() -> None:
     """Give other libraries places for their caches where the usual ones are neither there nor can be made.
 
