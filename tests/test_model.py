@@ -220,3 +220,40 @@ def test_saving_in_half_the_bytes_rounds_weights_but_not_buffers(tiny_recipe: Re
     del model.network.backbone.table
     model.save(tmp_path / "plain", half=True)
     assert Model.load(tmp_path / "plain").hash == model.hash
+
+
+def test_a_model_with_numbers_that_are_not_finite_is_neither_saved_nor_loaded(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.network.quantizer.codebooks.data[0, 0, 0] = torch.nan
+    with pytest.raises(ModelError, match=r"cannot save .*m: quantizer.codebooks has numbers that are not finite"):
+        model.save(tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    with monkeypatch.context() as patch:  # as versions before did
+        patch.setattr("spq.model.model.check_numbers", lambda *_: None)
+        model.save(tmp_path / "m")
+    with pytest.raises(
+        ModelError, match=r"model .*m: quantizer.codebooks has numbers that are not finite; train again"
+    ):
+        Model.load(tmp_path / "m")
+
+
+def test_descriptors_that_are_not_finite_or_all_zero_are_refused_at_the_first_batch(
+    model: Model, pixels: np.ndarray
+) -> None:
+    head = model.network.head[-1]
+    head.weight.data.zero_()
+    head.bias.data.zero_()
+    for encode in (model.embed, model.encode):
+        with pytest.raises(
+            ModelError, match="descriptors of the model are all zero; use another copy of the model, or train"
+        ):
+            encode(pixels)
+    head.bias.data.fill_(torch.nan)
+    for encode in (model.embed, model.encode):
+        with pytest.raises(
+            ModelError, match="descriptors of the model are not finite; use another copy of the model, or train"
+        ):
+            encode(pixels)
+    with pytest.raises(ModelError, match="inputs of the model are not finite"):
+        model.encode_descriptors(np.full((2, 16), np.nan, np.float32))

@@ -31,7 +31,7 @@ class Range:
         return (self.low < value if self.above else self.low <= value) and value <= self.high
 
     def __str__(self) -> str:
-        high = f"{self.high:,}" if isinstance(self.high, int) else f"{self.high:g}"
+        high = f"{self.high:,}" if isinstance(self.high, int) and self.high >= 10_000 else f"{self.high:g}"
         return f"above {self.low:g} and at most {high}" if self.above else f"from {self.low:g} to {high}"
 
 

@@ -268,7 +268,7 @@ class Model:
 
     def _chunks(self, x: NDArray[np.float32], size: int) -> list[Tensor]:
         tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(self.device)
-        _checked(x, "numbers for the quantizer")
+        _checked(x, "inputs")
         return [tensor[start : start + size] for start in range(0, len(tensor), size)]
 
 
@@ -280,10 +280,11 @@ def normalise(pixels: Tensor, config: InputConfig) -> Tensor:
 
 def _checked(x: NDArray[np.float32], what: str) -> NDArray[np.float32]:
     """Refuse numbers that are not finite, and descriptors that are all zero, which give the same code to every picture."""
-    if not np.isfinite(x).all():
-        raise ModelError(f"{what} of the model are not finite; its network is damaged, train it again")
+    fault = "" if np.isfinite(x).all() else "not finite"
     if len(x) and what == "descriptors" and not x.any():
-        raise ModelError("descriptors of the model are all zero; its network is damaged, train it again")
+        fault = "all zero"
+    if fault:
+        raise ModelError(f"{what} of the model are {fault}; use another copy of the model, or train again")
     return x
 
 

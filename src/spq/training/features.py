@@ -42,6 +42,7 @@ from spq.model.feature_store import (
     weights_digest,
 )
 from spq.model.model import normalise
+from spq.training.out_folder import check_room
 from spq.training.view_file import ViewFile
 from spq.training.views import make_views
 
@@ -165,7 +166,10 @@ def view_features(
             if progress:
                 progress(len(images))
         else:
-            make_room(folder, 4 * int(np.prod(shape)), keep=key)
+            needed = 4 * math.prod(shape)
+            make_room(folder, needed, keep=key)
+            there = file.stat().st_size if file.exists() else 0
+            check_room(folder, needed - there, "features of the pictures", "set SPQ_CACHE to a folder on another disk")
             job.fill(progress)
         os.utime(file)  # the least recently used go first
     array, failures = views.array, views.failures
@@ -338,7 +342,7 @@ def _key(pictures: str, extractor: FeatureExtractor) -> str:
 
 
 def _check_room(shape: tuple[int, int, int]) -> None:
-    needed = 4 * int(np.prod(shape)) / 1e9
+    needed = 4 * math.prod(shape) / 1e9
     if needed * 1e9 > cache_limit():
         raise ConfigError(
             f"features of {shape[0]:,} pictures x {shape[1]} views take {needed:.1f} GB, but the cache is limited to "

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spq.common.files import Replacing, check_regular, clear_place, reserve
 from spq.common.json_file import read_json
+from spq.data.decode import first_line
 
 MOST_STATE = 2**26  # bytes of the state, which lists unreadable pictures
 Failures = list[tuple[int, str]]
@@ -46,18 +47,18 @@ class ViewFile:
         except FileNotFoundError:
             return found
         except (OSError, ValueError) as error:
-            found.damage = str(error)
+            found.damage = first_line(error)
             return found
         try:
             found._take(content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            found._keep(0, str(error) or type(error).__name__)
+        except Exception as error:  # NumPy raises errors of any type for a damaged header
+            found._keep(0, first_line(error))
         return found
 
     @property
     def array(self) -> NDArray[np.float32]:
         """The whole array, which is mapped into memory."""
-        found: NDArray[np.float32] = np.load(self.file, mmap_mode="r")
+        found: NDArray[np.float32] = np.lib.format.open_memmap(self.file, "r")
         return found
 
     def restart(self) -> None:
@@ -96,7 +97,7 @@ class ViewFile:
             raise ValueError("its list of parts is damaged")
         self.failures = [(position, reason) for position, reason in content["failures"]]
         check_regular(self.file)
-        array = np.load(self.file, mmap_mode="r")
+        array = self.array
         if array.shape != self.shape or array.dtype != np.float32:
             raise ValueError("it has another shape")
         for end, checksum in content["parts"]:
