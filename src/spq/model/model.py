@@ -27,11 +27,11 @@ from spq.config import Distance, InputConfig, Recipe, to_dict
 from spq.config.ranges import shown
 from spq.data.decode import ImageInput, first_line, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
-from spq.model.facts import checked_facts
 from spq.model.hub import unreachable
 from spq.model.model_folder import FORMAT, one_saver, read_config, read_recipe, recipe_hash
 from spq.model.network import Network, check_numbers
 from spq.model.tensors_file import check_least, read_tensors
+from spq.model.training_facts import checked_facts
 
 CACHED_PIXELS = 2**17  # 32 pictures of 64 x 64; batches of 256 take 1.3 times as long, batches of 1 twice (docs/log.md)
 MODEL_BYTES = 200_000_000  # to have free for the folder of a model in training, with its checkpoints

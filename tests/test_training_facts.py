@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from spq.model.facts import CODES, checked_facts
+from spq.model.training_facts import CODES, checked_facts
 
 GOOD: dict[str, Any] = dict.fromkeys(CODES, 1)
 
