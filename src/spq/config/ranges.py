@@ -25,10 +25,11 @@ class Range:
     high: float
     above: bool = False
 
-    def __contains__(self, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    def __contains__(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):  # numbers of NumPy are such, too
             return False
-        return (self.low < value if self.above else self.low <= value) and value <= self.high
+        number: Any = value
+        return bool((self.low < number if self.above else self.low <= number) and number <= self.high)
 
     def __str__(self) -> str:
         high = f"{self.high:,}" if isinstance(self.high, int) and self.high >= 10_000 else f"{self.high:g}"

@@ -73,7 +73,7 @@ class BackboneConfig:
     @property
     def feature_dim(self) -> int:
         """Dimension F of a resnet's features."""
-        return self.width * 2 ** max((stage for stage, count in enumerate(self.blocks) if count), default=0)
+        return self.width << max((stage for stage, count in enumerate(self.blocks) if count), default=0)
 
     @property
     def parameters(self) -> int:
