@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from spq.config import BackboneConfig, load_recipe
-from spq.errors import ConfigError
+from spq.errors import ConfigError, WeightsError
 from spq.model.backbone import check_sizes, make_backbone, trained_input
 
 
@@ -87,3 +87,17 @@ def test_the_input_of_a_network_is_that_of_its_weights() -> None:
     dino = trained_input("timm/vit_small_patch14_dinov2.lvd142m")
     assert dino is not None
     assert (dino.size, dino.std) == (224, (0.229, 0.224, 0.225))
+
+
+def test_weights_that_are_not_finite_or_all_zero_are_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, _ = make_backbone(BackboneConfig(blocks=(1,), width=8))
+    config = BackboneConfig(blocks=(1,), width=8, weights=str(tmp_path / "w.safetensors"))
+    tensors = network.state_dict()
+    spoiled = {**tensors, "stem.1.running_var": torch.full((8,), torch.inf)}
+    for wrong in (spoiled, {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}):
+        save_file(wrong, tmp_path / "w.safetensors")
+        with pytest.raises(
+            WeightsError, match=r"w\.safetensors are all zero or not finite; get them again, or use others"
+        ):
+            make_backbone(config)

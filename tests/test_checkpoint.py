@@ -24,7 +24,8 @@ from spq.errors import CollapseError, ConfigError, ModelError
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.callbacks import TrainStatus
-from spq.training.checkpoint import Checkpoint, Phase, Progress, read_checkpoint
+from spq.training.checkpoint import Checkpoint, Phase, Progress
+from spq.training.checkpoint_file import read_checkpoint
 from spq.training.train import train
 
 
@@ -135,27 +136,31 @@ def test_ctrl_c_saves_a_checkpoint_first(images: ImageSet, whole: Model, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_killed_process_resumes_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_killed_process_resumes_to_the_same_weights(photos: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "r.toml"
     recipe.write_text(
-        "[input]\nsize = 16\n[backbone]\nblocks = [1, 1]\nwidth = 16\n[quantizer]\nnum_codebooks = 4\ncodeword_dim = 8\n"
-        "[train]\nbatch_size = 256\nepochs = 1\noptimizer = 'muon'\nlr = 1e-3\ncheckpoint_minutes = 0.0\n",
+        "[input]\nsize = 16\n[backbone]\nblocks = [1, 1]\nwidth = 8\n[quantizer]\nnum_codebooks = 4\ncodeword_dim = 8\n"
+        "[train]\nbatch_size = 15\nepochs = 40\noptimizer = 'muon'\nlr = 1e-3\ncheckpoint_minutes = 0.0\n",
         "utf-8",
     )
     options = ["--recipe", str(recipe), "--device", "cpu", "--out"]
-    command = [sys.executable, "-m", "spq", "train", "sample:train", *options]
+    command = [sys.executable, "-m", "spq", "train", str(photos), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
-    victim = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stderr=subprocess.DEVNULL)
+    silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    whole = subprocess.Popen([*command, str(tmp_path / "whole")], env=environment, **silent)
+    victim = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, **silent)
     checkpoint = tmp_path / "killed" / "checkpoints" / "last.pt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.005)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     assert not (tmp_path / "killed" / "config.json").exists()  # it had not ended
     subprocess.run([*command, str(tmp_path / "killed"), "--resume"], check=True, env=environment, capture_output=True)
+    assert whole.wait(300) == 0
     np.testing.assert_array_equal(weights(SPQ.load(tmp_path / "whole")), weights(SPQ.load(tmp_path / "killed")))
+    left = {path.name for path in (tmp_path / "killed").rglob(".*")}
+    assert not left  # neither locks nor parts of files
 
 
 def test_other_pictures_do_not_continue_a_training(images: ImageSet, recipe: Recipe, whole_folder: Path) -> None:

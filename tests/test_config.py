@@ -37,10 +37,10 @@ def test_the_paper_recipe_has_the_papers_numbers() -> None:
         ("[train]\noptimizer = 'sgd'", "use one of adam, muon"),
         ("[quantizer]\ndistance = 'cosine'", "use one of l2, sqeuclidean, dot"),
         ("[input]\nmean = [1.0]", "expected a list of 3"),
-        ("[train]\nlr = -1.0", "train.lr must be 0 or more, got -1.0"),
-        ("[train]\ntemperature = 0", "train.temperature must be above 0, got 0.0"),
-        ("[train]\nseed = -1", "train.seed must be from 0 to 4294967295, got -1"),
-        ("[train]\nneighbours = -1", "train.neighbours must be 0 or more, got -1"),
+        ("[train]\nlr = -1.0", "train.lr must be from 0 to 1000, got -1.0"),
+        ("[train]\ntemperature = 0", "train.temperature must be above 0 and at most 1000, got 0.0"),
+        ("[train]\nseed = -1", "train.seed must be from 0 to 4,294,967,295, got -1"),
+        ("[train]\nneighbours = -1", "train.neighbours must be from 0 to 10,000, got -1"),
         ("[train]\nwarmup = 2.0", "train.warmup must be from 0 to 1, got 2.0"),
         ("[input]\nstd = [0.2, 0.0, 0.2]", "must be above 0"),
         ("[views]\ncrop_scale = [1.0, 0.2]", "crop_scale must satisfy 0 < min <= max <= 1, got [1.0, 0.2]"),
@@ -142,7 +142,7 @@ def test_overrides_are_checked_together_not_one_by_one() -> None:
         ("train.lr=nan", "train: lr = nan; expected a finite number"),
         ("train.optimizer='sgd'", "use one of adam, muon"),
         ("input.mean=[1.0]", "expected a list of 3"),
-        ("train.lr=-1", "train.lr must be 0 or more, got -1.0"),
+        ("train.lr=-1", "train.lr must be from 0 to 1000, got -1.0"),
     ],
 )
 def test_a_wrong_override_is_refused_with_a_remedy(override: str, message: str) -> None:

@@ -275,8 +275,8 @@ def test_the_reference_of_recipes_shows_values_that_differ_from_the_default(gene
     text = generators.recipes()
     row = next(line for line in text.split("## `[quantizer]`")[1].splitlines() if line.startswith("| `num_codebooks`"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:3] == ["`num_codebooks`", "M", "`8`"]
-    assert re.search(rf"`{load_recipe('spq').quantizer.num_codebooks}` in .*\bspq\b", cells[3])
+    assert cells[:4] == ["`num_codebooks`", "M", "`8`", "from 1 to 1024"]
+    assert re.search(rf"`{load_recipe('spq').quantizer.num_codebooks}` in .*\bspq\b", cells[4])
     assert "paper" not in cells[3]  # it has the default
     (hidden,) = (line for line in text.splitlines() if line.startswith("| `hidden`"))
     assert "`0` in finetune, pq; `1536` in head" in hidden

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import assert_refused, run_spq
+from spq.common.locks import held
 
 
 def test_export_says_what_it_wrote_and_that_faiss_ranks_by_squares(
@@ -47,3 +48,17 @@ def test_export_refuses_in_one_line_and_writes_nothing(
     places: dict[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert_refused(places, WRONG, capfd)
+
+
+def test_one_process_at_a_time_writes_an_export(
+    index_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".x.npz.77-0").write_text("of a killed process")
+    with held(out / ".x.npz.lock"):
+        assert run_spq("export", index_folder, "--to", "codes", "--out", out / "x.npz") == 1
+    assert "another process exports to" in capsys.readouterr().err
+    assert not (out / "x.npz").exists()
+    assert run_spq("export", index_folder, "--to", "codes", "--out", out / "x.npz") == 0
+    assert [path.name for path in out.iterdir()] == ["x.npz"]

@@ -121,3 +121,55 @@ def test_files_of_whole_pictures_make_room_too(tmp_path: Path, monkeypatch: pyte
     FeatureStore("new", tmp_path)
     assert not (tmp_path / "old.sqlite").exists()
     assert (tmp_path / "new.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "width = 4000",
+        "height = NULL",
+        "height = 'tall'",
+        "feature = 7",
+        "feature = NULL",
+        "checksum = 'x'",
+        "(feature, width, height, checksum) = (SELECT feature, width, height, checksum FROM features WHERE width = 1)",
+    ],
+)
+def test_a_changed_row_or_that_of_another_picture_is_unknown(tmp_path: Path, change: str) -> None:
+    known = some(3)
+    FeatureStore("key", tmp_path).put(known)
+    with sqlite3.connect(tmp_path / "key.sqlite") as database:
+        database.execute(f"UPDATE features SET {change} WHERE hash = ?", (known[0][0],))
+    database.close()
+    store = FeatureStore("key", tmp_path)
+    assert store.get(known[0][0]) is None
+    assert store.damaged == 1
+    assert store.get(known[2][0])
+    store.put(known[:1])
+    assert store.get(known[0][0])
+
+
+def test_a_table_of_other_columns_or_a_page_of_zeros_is_made_again(tmp_path: Path) -> None:
+    known = some(40, dim=900)
+    FeatureStore("key", tmp_path).put(known)
+    with sqlite3.connect(tmp_path / "key.sqlite") as database:
+        database.execute("ALTER TABLE features RENAME COLUMN width TO other")
+    database.close()
+    store = FeatureStore("key", tmp_path)
+    store.put(known)
+    assert store.get(known[0][0])
+    data = (tmp_path / "key.sqlite").read_bytes()
+    (tmp_path / "key.sqlite").write_bytes(data[:4096] + bytes(len(data) - 4096))
+    store = FeatureStore("key", tmp_path)
+    assert store.get(known[0][0]) is None
+    store.put(known)
+    assert all(store.get(digest) for digest, _ in known)
+
+
+def test_a_link_in_the_cache_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "key.sqlite").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "c" / "lost.npy").symlink_to("lost.npy")
+    monkeypatch.setenv("SPQ_CACHE_GB", "1e-9")
+    FeatureStore("key", tmp_path / "c").put(some(1))
+    assert not (tmp_path / "elsewhere").exists()

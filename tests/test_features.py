@@ -19,7 +19,7 @@ from spq.config import InputConfig, Recipe, TrainConfig, ViewsConfig
 from spq.data import decode
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
-from spq.errors import ConfigError
+from spq.errors import ConfigError, ModelError
 from spq.model.model import normalise
 from spq.training import features as module
 from spq.training.features import FeatureExtractor, Features, cached_features
@@ -252,7 +252,8 @@ def test_features_beyond_the_limit_are_refused_before_any_work(
 def test_the_state_of_a_file_is_plain_json(compute: Callable[..., Features], tmp_path: Path) -> None:
     compute()
     state = next((tmp_path / "c").glob("*.json"))
-    assert json.loads(state.read_text("utf-8")) == {"done": 60, "failures": []}
+    content = json.loads(state.read_text("utf-8"))
+    assert (content["done"], content["failures"], content["parts"][0][0]) == (60, [], 60)
 
 
 @settings(max_examples=20, deadline=None)
@@ -273,3 +274,38 @@ def test_features_in_batches_equal_features_of_one_picture_at_a_time(seed: int, 
     small = FeatureExtractor(RECIPE, network, view_input=RECIPE.input.scaled(0.75)).describe(pixels, views, seed)
     np.testing.assert_array_equal(small[:, 0], features[:, 0])
     assert not views or np.abs(small[:, 1] - features[:, 1]).max() > 1e-4
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_damage_in_cached_features_is_noticed_and_named(
+    compute: Callable[..., Features], tmp_path: Path, views: int
+) -> None:
+    recipe, notes = replace(RECIPE, train=replace(RECIPE.train, cached_views=views)), list[str]()
+    expected = compute(recipe=recipe).array.copy()
+    file = next(path for path in (tmp_path / "c").iterdir() if path.suffix in (".npy", ".sqlite"))
+    data = bytearray(file.read_bytes())
+    data[data.index(expected[30, views].tobytes()) + 5] ^= 4
+    file.write_bytes(data)
+    again = compute(recipe=recipe, note=notes.append)
+    np.testing.assert_array_equal(again.array, expected)
+    assert not again.cached
+    assert len(notes) == 1
+    assert "damaged" in notes[0]
+    assert str(file) in notes[0]
+    assert compute(recipe=recipe, note=notes.append).cached
+    assert len(notes) == 1
+
+
+def test_features_that_are_not_finite_are_refused(compute: Callable[..., Features], backbone: Tiny) -> None:
+    backbone.shift = float("nan")
+    with pytest.raises(ModelError, match="features of the backbone are not finite"):
+        compute()
+
+
+def test_a_folder_in_the_place_of_cached_features_is_named(compute: Callable[..., Features], tmp_path: Path) -> None:
+    compute()
+    file = next((tmp_path / "c").glob("*.npy"))
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ConfigError, match=r"\.npy is a folder in the place of cached features; delete it"):
+        compute()

@@ -20,6 +20,7 @@ from spq.common import files
 from spq.common.files import (
     Replacing,
     cached_file,
+    clear_place,
     expanded,
     lasting_cache,
     reserve,
@@ -283,3 +284,28 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Pat
         tempfile.TemporaryFile() as file,
     ):
         reserve(file, 10_000, tmp_path)
+
+
+def test_two_threads_that_replace_a_file_do_not_mix_their_content(tmp_path: Path) -> None:
+    with Replacing(tmp_path / "a") as first, Replacing(tmp_path / "a") as second:
+        assert first != second
+        first.write_text("one")
+        second.write_text("two")
+    assert (tmp_path / "a").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_cache_keeps_regular_files_in_their_place_and_deletes_links_and_pipes(tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    clear_place(place)
+    place.write_text("x")
+    clear_place(place)
+    assert place.read_text() == "x"
+    (tmp_path / "link").symlink_to(place)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        clear_place(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match="delete it"):
+        clear_place(tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]

@@ -26,7 +26,7 @@ from spq.data.image_set import ImageSet
 from spq.errors import ConfigError
 from spq.model.model import Model
 from spq.training.callbacks import TrainStatus
-from spq.training.checkpoint import read_checkpoint
+from spq.training.checkpoint_file import read_checkpoint
 from spq.training.context import Training, TrainOptions
 from spq.training.neighbours import POOL, neighbours
 from spq.training.stages.finish import _find_neighbours

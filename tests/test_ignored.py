@@ -22,7 +22,16 @@ def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"no json", b'{"hashes": ["0g", "1"]}', b'{"hashes": ["00"], "paths": ["a", "b"]}', b"[]", b"\xff"]
+    "line",
+    [
+        b"no json",
+        b'{"hashes": ["0g", "1"]}',
+        b'{"hashes": ["00"], "paths": ["a", "b"]}',
+        b'{"hashes": ["00", "01"], "paths": [1, 2]}',
+        b"[]",
+        b"[" * 100_000,
+        b"\xff",
+    ],
 )
 def test_a_damaged_file_is_named_with_a_remedy(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "p.jsonl").write_bytes(line + b"\n")

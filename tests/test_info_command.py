@@ -25,6 +25,16 @@ def test_a_model_and_its_index_are_described_as_text(photo_index: Path, capsys: 
     assert (model["kind"], model["codebooks"], model["model"]) == ("model", "8 x 16 x 4", facts["model"])
 
 
+def test_damaged_facts_of_a_model_in_an_index_are_passed_over(
+    index_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = index_folder / "model" / "config.json"
+    for text in ("[" * 100_000, config.read_text("utf-8").replace('"training": {}', '"training": {"codes": [3]}')):
+        config.write_text(text, "utf-8")
+        assert run_spq("info", index_folder) == 0
+        assert "kind" in capsys.readouterr().out
+
+
 def test_info_refuses_in_one_line_and_writes_nothing(
     places: dict[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -115,3 +116,44 @@ def test_after_its_folder_was_replaced_the_new_file_is_locked(tmp_path: Path) ->
 def test_a_lock_in_a_folder_that_does_not_exist_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), held(tmp_path / "nowhere" / "a.lock", wait=1):
         pass
+
+
+def test_a_lock_file_may_be_removed_at_the_end_and_the_next_holder_makes_it_again(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    for _ in range(2):
+        with held(lock, stays=False):
+            assert lock.exists()
+            with pytest.raises(BlockingIOError), held(lock):
+                pass
+        assert not lock.exists()
+
+
+def test_those_who_wait_for_a_lock_file_that_is_removed_hold_it_one_after_the_other(tmp_path: Path) -> None:
+    lock, inside, most = tmp_path / "a.lock", [], []
+
+    def work() -> None:
+        for _ in range(5):
+            with held(lock, wait=60, stays=False):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.002)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert most == [1] * 15
+
+
+def test_a_pipe_or_a_link_in_the_place_of_a_lock_is_an_error_of_the_system(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("pipe", "link"):
+        with (
+            pytest.raises(OSError, match=r"no lock file: it is (not a regular file|a link); delete it"),
+            held(tmp_path / name),
+        ):
+            pass
+    assert not (tmp_path / "elsewhere").exists()

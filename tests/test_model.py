@@ -115,11 +115,14 @@ def test_an_incomplete_model_is_refused_with_the_reason(model: Model, tmp_path: 
     with pytest.raises(ModelError, match="has format 99, this spq"):
         Model.load(folder)
     edit(folder, format=1, hash="0" * 16)
-    with pytest.raises(ModelError, match="is not the saved 0000"):
+    with pytest.raises(ModelError, match="is not the saved '0000"):
         Model.load(folder)
     model.save(folder)
     recipe = json.loads((folder / "config.json").read_text("utf-8"))["recipe"]
-    edit(folder, recipe={**recipe, "quantizer": {**recipe["quantizer"], "num_codebooks": 8}})
+    edit(folder, recipe={**recipe, "train": {**recipe["train"], "channels_last": True}})
+    with pytest.raises(ModelError, match="its recipe has changed since it was saved; copy the folder again"):
+        Model.load(folder)  # with another memory layout, codes may round otherwise
+    edit(folder, recipe={**recipe, "quantizer": {**recipe["quantizer"], "num_codebooks": 8}}, recipe_hash=None)
     with pytest.raises(ModelError, match="weights do not load"):
         Model.load(folder)
     edit(folder, recipe={**recipe, "colour": 1})
@@ -217,3 +220,40 @@ def test_saving_in_half_the_bytes_rounds_weights_but_not_buffers(tiny_recipe: Re
     del model.network.backbone.table
     model.save(tmp_path / "plain", half=True)
     assert Model.load(tmp_path / "plain").hash == model.hash
+
+
+def test_a_model_with_numbers_that_are_not_finite_is_neither_saved_nor_loaded(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.network.quantizer.codebooks.data[0, 0, 0] = torch.nan
+    with pytest.raises(ModelError, match=r"cannot save .*m: quantizer.codebooks has numbers that are not finite"):
+        model.save(tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    with monkeypatch.context() as patch:  # as versions before did
+        patch.setattr("spq.model.model.check_numbers", lambda *_: None)
+        model.save(tmp_path / "m")
+    with pytest.raises(
+        ModelError, match=r"model .*m: quantizer.codebooks has numbers that are not finite; train again"
+    ):
+        Model.load(tmp_path / "m")
+
+
+def test_descriptors_that_are_not_finite_or_all_zero_are_refused_at_the_first_batch(
+    model: Model, pixels: np.ndarray
+) -> None:
+    head = model.network.head[-1]
+    head.weight.data.zero_()
+    head.bias.data.zero_()
+    for encode in (model.embed, model.encode):
+        with pytest.raises(
+            ModelError, match="descriptors of the model are all zero; use another copy of the model, or train"
+        ):
+            encode(pixels)
+    head.bias.data.fill_(torch.nan)
+    for encode in (model.embed, model.encode):
+        with pytest.raises(
+            ModelError, match="descriptors of the model are not finite; use another copy of the model, or train"
+        ):
+            encode(pixels)
+    with pytest.raises(ModelError, match="inputs of the model are not finite"):
+        model.encode_descriptors(np.full((2, 16), np.nan, np.float32))

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from small_training import Patches, small_recipe
-from spq.errors import ConfigError
-from spq.model.network import Network
+from spq.config import BackboneConfig, HeadConfig, Recipe
+from spq.errors import ConfigError, ModelError
+from spq.model.network import Network, check_numbers
 
 
 def test_forward_gives_descriptors_and_their_soft_quantizations() -> None:
@@ -57,3 +60,27 @@ def test_the_width_of_a_given_backbone_is_found_and_its_mode_kept() -> None:
 def test_a_backbone_without_features_of_two_axes_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"returns \(1, 24, 6, 6\) for one picture, not \(1, F\); add pooling"):
         Network(small_recipe(), nn.Conv2d(3, 24, 5, 2))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (
+            lambda n: n.quantizer.codebooks.data[0, 0].fill_(torch.nan),
+            "quantizer.codebooks has numbers that are not finite",
+        ),
+        (lambda n: next(n.backbone.buffers()).fill_(torch.inf), "not finite"),
+        (lambda n: n.quantizer.codebooks.data.zero_(), "all weights of quantizer.codebooks are zero"),
+        (lambda n: n.head[-1].weight.data.zero_(), r"all weights of head\.\d\.weight are zero"),
+        (lambda n: [p.data.zero_() for p in n.backbone.parameters()], "all weights of the backbone are zero"),
+    ],
+)
+def test_weights_that_are_not_finite_or_all_zero_are_refused(spoil: Callable[[Any], object], reason: str) -> None:
+    torch.manual_seed(0)
+    network = Network(Recipe(backbone=BackboneConfig(blocks=(1,), width=4), head=HeadConfig(hidden=8)))
+    check_numbers(network, "m")
+    network.head[-1].bias.data.zero_()  # a bias may be zero
+    check_numbers(network, "m")
+    spoil(network)
+    with pytest.raises(ModelError, match=f"^m: .*{reason}"):
+        check_numbers(network, "m")

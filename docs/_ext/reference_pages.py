@@ -69,8 +69,9 @@ def recipes() -> str:
             default = getattr(kind(), key.name)
             values = {name: getattr(getattr(recipe, section.name), key.name) for name, recipe in known.items()}
             others = "; ".join(_grouped({name: value for name, value in values.items() if value != default}))
-            rows.append((f"`{key.name}`", _cell(meanings.get(key.name, "")), _value(default), others))
-        lines += [*_table(("Key", "Meaning", "Default", "Other values"), rows), ""]
+            allowed = str(key.metadata.get("range", ""))
+            rows.append((f"`{key.name}`", _cell(meanings.get(key.name, "")), _value(default), allowed, others))
+        lines += [*_table(("Key", "Meaning", "Default", "Allowed", "Other values"), rows), ""]
     return "\n".join(lines)
 
 

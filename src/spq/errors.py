@@ -77,5 +77,9 @@ class ModelMismatchError(StoreError):
     """Codes or queries of one model, used with the index of another."""
 
 
+class SpaceError(SPQError):
+    """A disk without room for what a command is going to write; nothing was written yet."""
+
+
 class CollapseError(SPQError):
     """Training ended with descriptors or codes that are nearly the same for all pictures."""

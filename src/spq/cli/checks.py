@@ -42,14 +42,13 @@ def check_model_out(out: Path, resume: bool) -> None:
 def what_resume_ignores(out: Path, options: dict[str, Any]) -> str:
     """A line about options that a resumed training does not use, because it keeps the recipe that it started with."""
     from spq.api import with_options
-    from spq.config import Recipe, from_dict
-    from spq.training.checkpoint import read_checkpoint
+    from spq.training.checkpoint import Checkpoint
 
     given = {name: value for name, value in options.items() if value is not None}
-    checkpoint = read_checkpoint(out) if given else None
+    checkpoint = Checkpoint.load(out) if given else None
     if not checkpoint:
         return ""
-    original = from_dict(Recipe, checkpoint["recipe"], where=f"{out}/checkpoints")
+    original = checkpoint.recipe
     other = [name for name, value in given.items() if with_options(original, **{name: value}) != original]
     if not other:
         return ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,7 +17,7 @@ from spq.cli.indexing import is_index
 from spq.cli.options import AsJson, Threads
 from spq.cli.output import note
 from spq.common.text import printable
-from spq.errors import ConfigError, ModelError
+from spq.errors import ConfigError, ModelError, StoreError
 
 if TYPE_CHECKING:
     from spq.web.site.site import Options
@@ -73,17 +75,45 @@ def write_export(path: Path, to: Format, out: Path, web: Options | None = None) 
         raise ModelError(f"nothing at {path}; give a model or an index folder")
     if to != "onnx" and not is_index(path) and (path / "config.json").exists():
         raise ConfigError(f"{path} is a model and has no codes; --to {to} needs an index, which spq index builds")
-    if to == "onnx":
-        from spq.model.model import Model
-        from spq.model.onnx import export_onnx
-
-        return export_onnx(Model.load(path / "model" if is_index(path) else path), out)
     if to == "web":
         from spq.cli.progress import Stages
         from spq.web.site.site import Options, export_web
 
         with Stages() as stages:
             return export_web(path, out, web or Options(), stages.stage)
+    with _one_writer(out):
+        return _write_file(path, to, out)
+
+
+@contextmanager
+def _one_writer(out: Path) -> Iterator[None]:
+    """Let one process write an export of one or two files, and delete parts of files that killed ones have left.
+
+    Raises:
+        StoreError: another process writes it.
+    """
+    from spq.common.files import STREAMS, remove_stale
+    from spq.common.locks import held
+
+    if out.parent in STREAMS or (out.exists() and not out.is_file()):
+        yield
+        return
+    file = out.resolve()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(file.with_name(f".{file.name}.lock"), stays=False))
+        except BlockingIOError:
+            raise StoreError(f"another process exports to {out}; wait for it to end, or give another --out") from None
+        remove_stale(file.parent, file.name, f"{file.name}.json")
+        yield
+
+
+def _write_file(path: Path, to: Format, out: Path) -> dict[str, Any]:
+    if to == "onnx":
+        from spq.model.model import Model
+        from spq.model.onnx import export_onnx
+
+        return export_onnx(Model.load(path / "model" if is_index(path) else path), out)
     from spq.cli.progress import counting
     from spq.index.export import export_codes, export_faiss
     from spq.index.store import Store

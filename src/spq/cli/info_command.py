@@ -105,11 +105,14 @@ def _health_of(index: ImageIndex) -> dict[str, Any]:
 
 def _trained_codes(index: ImageIndex) -> list[dict[str, Any]]:
     """What training measured for codes of this length, read from the copy of the model without loading torch."""
+    from spq.model.model_folder import read_config
+    from spq.model.training_facts import checked_facts
+
     try:
-        config = json.loads((index.store.folder / "model" / "config.json").read_text("utf-8"))
-        return [codes for codes in config["training"].get("codes", []) if codes["bits"] == index.store.manifest.bits]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        facts = checked_facts(read_config(index.store.folder / "model").get("training"))
+    except (ModelError, ValueError):
         return []  # spq index --verify reports the fault
+    return [codes for codes in facts.get("codes", []) if codes["bits"] == index.store.manifest.bits]
 
 
 def _text(facts: dict[str, Any]) -> str:

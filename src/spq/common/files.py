@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+_numbers = itertools.count()  # of temporary files of this process, whose threads may replace the same file
 STREAMS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))  # stdout is a file there if it was sent to one
 LIBRARIES = {  # what other libraries keep below the user's cache folder, by the variable that names another place
     "HF_HOME": "huggingface",
@@ -57,6 +61,48 @@ def why_shut(error: Exception) -> str:
         return ""
     remedy = "give yourself permission" if error.errno in (errno.EACCES, errno.EPERM) else "check its disk"
     return f"cannot be read: {error.strerror}; {remedy}"
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Read a regular file of at most `most` bytes. A pipe could wait for ever, a device could never end.
+
+    Raises:
+        OSError: the system does not open it. ValueError: it is something else, or larger.
+    """
+    check_regular(path)  # first, because opening some devices already acts on them
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"{size:,} bytes are more than {most:,}")
+        return file.read(most)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse a folder, a pipe and a device.
+
+    Raises:
+        OSError: nothing is there, or it is a folder. ValueError: it is a pipe or a device.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise ValueError("it is not a regular file")
+
+
+def clear_place(path: Path) -> None:
+    """Delete what is in the place of a file of a cache: a link would be followed, a pipe would be waited for.
+
+    Raises:
+        OSError: it is a folder.
+    """
+    with suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, f"{os.strerror(errno.EISDIR)}; delete it", str(path))
+        if not stat.S_ISREG(mode):
+            path.unlink()
 
 
 def set_library_caches() -> None:
@@ -177,6 +223,18 @@ def _name(error: BaseException, place: Path) -> None:
         error.add_note(f"writing {place}")  # torch and others hide the system's reason
 
 
+def remove_stale(folder: Path, *names: str) -> None:
+    """Delete the parts of files that killed runs have left beside files of these names.
+
+    The caller holds the lock of the one writer of these files, so nobody else is writing them now.
+    """
+    pattern = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.(\d+)(-\d+)?")
+    with suppress(OSError):  # no folder, or one that cannot be written
+        for file in folder.iterdir():
+            if (found := pattern.fullmatch(file.name)) and int(found[2]) != os.getpid():
+                file.unlink()
+
+
 def reserve(file: IO[bytes], size: int, place: Path) -> None:
     """Take room on the disk, where the system can: if a disk is full, writing to a memory map would kill the process."""
     if hasattr(os, "posix_fallocate"):
@@ -197,9 +255,11 @@ class Replacing:
         if self.is_stream:
             self.target = target
         folder = scratch_place(0) if self.is_stream else self.target.parent
-        self.temporary = folder / f".{target.name}.{os.getpid()}"
+        self.temporary = folder / f".{target.name}.{os.getpid()}-{next(_numbers)}"  # as `remove_stale` knows them
 
     def __enter__(self) -> Path:
+        with suppress(OSError):  # a link there would be followed
+            self.temporary.unlink()
         return self.temporary
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:

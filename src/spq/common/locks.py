@@ -6,9 +6,11 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from spq.common.files import check_regular
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -17,20 +19,24 @@ POLL_SECONDS = 0.05
 
 
 @contextmanager
-def held(path: Path, wait: float = 0) -> Iterator[None]:
-    """Hold the lock of a file, which is made if it does not exist, and stays.
+def held(path: Path, wait: float = 0, stays: bool = True) -> Iterator[None]:
+    """Hold the lock of a file, which is made if it does not exist.
 
-    If the folder of the file is replaced while this waits, the new file is locked.
+    If the file or its folder is replaced while this waits, the new file is locked.
 
     Args:
         wait: seconds to wait for another process; math.inf waits without end.
+        stays: whether the file stays at the end.
     Raises:
-        BlockingIOError: another process holds it. OSError: the file cannot be written.
+        BlockingIOError: another process holds it. OSError: the file cannot be written, or the disk has no locks.
     """
     lock = _acquire(path, time.monotonic() + wait)
     try:
         yield
     finally:
+        if not stays:
+            with suppress(OSError):  # Windows removes no open file
+                path.unlink()
         lock.release()
 
 
@@ -38,8 +44,12 @@ def _acquire(path: Path, end: float) -> BaseFileLock:
     from filelock import FileLock, Timeout  # slow to import
 
     while True:
+        _check_place(path)
         path.open("ab").close()  # with the permissions that other files get, so that a group can share it
-        before = path.stat()
+        try:
+            before = path.stat()
+        except FileNotFoundError:  # its holder has just removed it
+            continue
         lock = FileLock(path, timeout=0, thread_local=False)
         try:
             lock.acquire()
@@ -48,9 +58,23 @@ def _acquire(path: Path, end: float) -> BaseFileLock:
                 raise BlockingIOError(errno.EWOULDBLOCK, "another process holds the lock", str(path)) from None
             time.sleep(POLL_SECONDS)
             continue
+        except NotImplementedError:  # a network share
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(path)) from None
         if _is_same(path, before):
             return lock
         lock.release()  # of a file that is no longer there
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a pipe, which would wait for a reader, and a link, which would make a file somewhere else."""
+    try:
+        if path.is_symlink():
+            raise ValueError("it is a link")
+        check_regular(path)
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"no lock file: {error}; delete it", str(path)) from None
 
 
 def _is_same(path: Path, before: os.stat_result) -> bool:

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from spq.config.ranges import shown
 from spq.config.sections import Recipe
 from spq.config.strict import from_dict, to_dict
 from spq.errors import ConfigError
 
+MOST_BYTES = 2**20  # of a recipe file
 DEFAULT = "spq"  # the recipe where none is given, and none is chosen by the collection
 
 
@@ -33,14 +35,14 @@ def load_recipe(name_or_file: str | Path) -> Recipe:
         source = (importlib.resources.files("spq") / "recipes" / f"{text}.toml").read_text("utf-8")
     elif text.endswith(".toml"):
         try:
-            source = Path(text).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            source = _read(Path(text))
+        except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read recipe {text}: {_reason(error)}; check the path") from None
     else:
         raise ConfigError(f"no recipe {text!r}; use one of {', '.join(recipe_names())}, or a .toml file")
     try:
         table = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of too many digits, and too many brackets
         raise ConfigError(f"recipe {text} is not TOML: {error}") from None
     return from_dict(Recipe, {"name": Path(text).stem, **table}, where=f"recipe {text}")
 
@@ -77,9 +79,19 @@ def _parse_override(text: str) -> tuple[str, str, Any]:
         raise ConfigError(f"{where}: unknown key {key!r}; use one of {', '.join(keys)}")
     try:
         (value,) = tomllib.loads(f"value = {source}").values()
-    except (tomllib.TOMLDecodeError, ValueError):
-        raise ConfigError(f'{where}: {source!r} is not a TOML value; write 1e-3, true, [1, 2] or "text"') from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f'{where}: {shown(source)} is not a TOML value; write 1e-3, true, [1, 2] or "text"') from None
     return section, key, value
+
+
+def _read(path: Path) -> str:
+    if path.exists() and not path.is_file():  # a pipe could wait for ever
+        raise ValueError("it is not a file")
+    with path.open("rb") as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+    return data.decode("utf-8")
 
 
 def _reason(error: Exception) -> str:

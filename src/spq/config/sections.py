@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
+from spq.config.ranges import check_ranges, ranged, shown
 from spq.errors import CodebookError, ConfigError
 
 # The distance of a code is a sum over the codebooks: of norms (l2, the paper's code), of squared norms (plain PQ), or of negative
 # inner products (dot), which may be below 0. Smaller is nearer.
 Distance = Literal["l2", "sqeuclidean", "dot"]
 DISTANCES: tuple[Distance, ...] = ("l2", "sqeuclidean", "dot")
+MOST_CODEBOOKS = 1024
+MOST_PARAMETERS = 200_000_000  # of a resnet with its head and codebooks: 800 MB; recipe paper has 11 million
+_HIGH = 1_000_000  # for numbers without a natural limit
 
 
 def check_distance(name: str) -> None:
@@ -30,15 +34,12 @@ def check_distance(name: str) -> None:
 class InputConfig:
     """Input of the network: `size` x `size` RGB pixels, normalized to `(pixel / 255 - mean) / std`."""
 
-    size: int = 32
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    size: int = ranged(32, 8, 1024)
+    mean: tuple[float, float, float] = ranged((0.5, 0.5, 0.5), -1000, 1000)
+    std: tuple[float, float, float] = ranged((0.25, 0.25, 0.25), 0, 1000, above=True)
 
     def __post_init__(self) -> None:
-        if not 8 <= self.size <= 1024:
-            raise ConfigError(f"`image_size` must be from 8 to 1024, got {self.size}; try 32, 64 or 224")
-        if not all(value > 0 for value in self.std):
-            raise ConfigError(f"input.std must be above 0, got {list(self.std)}; try 0.25")
+        check_ranges(self, "input")
 
     def scaled(self, scale: float) -> InputConfig:
         """The same input with a side about `scale` times as long, a multiple of 4."""
@@ -55,37 +56,59 @@ class BackboneConfig:
     """
 
     name: str = "resnet"
-    blocks: tuple[int, ...] = (2, 2, 2, 2)  # basic blocks per stage; each stage doubles the width and halves the side
-    width: int = 64  # channels of the first stage
-    stem_stride: int = 1
+    # basic blocks per stage; each stage doubles the width and halves the side
+    blocks: tuple[int, ...] = ranged((2, 2, 2, 2), 0, 100)
+    width: int = ranged(64, 1, 4096)  # channels of the first stage
+    stem_stride: int = ranged(1, 1, 8)
     pretrained: bool = False
     weights: str = ""  # a local .safetensors file; empty: no weights
 
     def __post_init__(self) -> None:
         if self.name not in ("resnet", "lite0") and not self.name.startswith(("timm/", "given/")):
             raise ConfigError(f"unknown backbone {self.name!r}; use lite0, resnet or timm/NAME, such as timm/resnet18")
+        if not 1 <= len(self.blocks) <= 8:
+            raise ConfigError(f"backbone.blocks must have 1 to 8 stages, got {len(self.blocks)}; try [1, 1, 1]")
+        check_ranges(self, "backbone")
+
+    @property
+    def feature_dim(self) -> int:
+        """Dimension F of a resnet's features."""
+        return self.width << max((stage for stage, count in enumerate(self.blocks) if count), default=0)
+
+    @property
+    def parameters(self) -> int:
+        """Number of a resnet's weights; 0 for other networks, whose name decides it."""
+        if self.name != "resnet":
+            return 0
+        total, before = 29 * self.width, self.width  # 3 x 3 x 3 filters and a normalization
+        for stage, count in enumerate(self.blocks):
+            channels = self.width * 2**stage
+            for block in range(count):
+                total += 9 * channels * (before + channels) + 4 * channels
+                total += channels * (before + 2) if before != channels or (stage and not block) else 0  # the shortcut
+                before = channels
+        return total
 
 
 @dataclass(frozen=True)
 class HeadConfig:
     """Feature -> descriptor: Linear -> ReLU -> Linear if `hidden` > 0, else one Linear."""
 
-    hidden: int = 512
+    hidden: int = ranged(512, 0, 65_536)
     batch_norm: bool = False  # after the hidden layer, as in the head of SimCLR
     # > 0: descriptors are scaled so that the root mean square length of their sub-vectors is this number. Each part between two
     # of the quantizer's prefixes is scaled separately, so that a prefix needs no numbers behind it.
-    norm: float = 0.0
+    norm: float = ranged(0.0, 0, 1000)
     unit: bool = False  # features are scaled to length 1 first
     # All but random need a frozen backbone. pq and opq: product quantization of its features, with a share of the features or of
     # their principal axes for each codebook. smooth: of features that are smoothed over the neighbours of a picture.
     start: Literal["random", "pq", "opq", "smooth"] = "random"
     # > 0: each sub-vector is a softmax of the head's numbers divided by this temperature, the soft assignment to
     # codeword_dim clusters.
-    softmax: float = 0.0
+    softmax: float = ranged(0.0, 0, 1000)
 
     def __post_init__(self) -> None:
-        if self.softmax < 0:
-            raise ConfigError(f"head.softmax must be a temperature above 0, or 0 for none, got {self.softmax}")
+        check_ranges(self, "head")
         if self.softmax and self.norm:
             raise ConfigError(f"head.softmax needs head.norm = 0, got {self.norm}; set one of them to 0")
 
@@ -94,23 +117,22 @@ class HeadConfig:
 class QuantizerConfig:
     """M codebooks of K codewords of d numbers, and the temperature of soft assignment."""
 
-    num_codebooks: int = 8  # M
-    codebook_size: int = 16  # K, a power of two
-    codeword_dim: int = 16  # d
-    temperature: float = 0.2  # tau_q is a divisor; the paper prints the factor 5 = 1/0.2
+    num_codebooks: int = ranged(8, 1, MOST_CODEBOOKS)  # M
+    codebook_size: int = ranged(16, 2, 256)  # K, a power of two
+    codeword_dim: int = ranged(16, 1, 4096)  # d
+    temperature: float = ranged(0.2, 0, 1000, above=True)  # tau_q is a divisor; the paper prints the factor 5 = 1/0.2
     distance: Distance = "l2"
-    prefixes: tuple[int, ...] = ()  # numbers of leading sub-codes that are codes too, rising to M; empty: only M
+    # numbers of leading sub-codes that are codes too, rising to M; empty: only M
+    prefixes: tuple[int, ...] = ranged((), 0, MOST_CODEBOOKS)
 
     def __post_init__(self) -> None:
+        try:
+            check_ranges(self, "quantizer")
+        except ConfigError as error:
+            raise CodebookError(str(error)) from None
         K = self.codebook_size
-        if K < 2 or K > 256 or K & (K - 1):
+        if K & (K - 1):
             raise CodebookError(f"codebook size must be a power of two up to 256, got K={K}; try 16, 64 or 256")
-        if self.num_codebooks < 1 or self.codeword_dim < 1:
-            raise CodebookError(
-                f"num_codebooks and codeword_dim must be 1 or more, got {self.num_codebooks}, {self.codeword_dim}"
-            )
-        if not self.temperature > 0:
-            raise CodebookError(f"quantizer.temperature must be above 0, got {self.temperature}; try 0.2")
         check_distance(self.distance)
         steps, M = (0, *self.prefixes), self.num_codebooks
         if self.prefixes and (self.prefixes[-1] != M or any(a >= b for a, b in pairwise(steps))):
@@ -155,6 +177,8 @@ class QuantizerConfig:
                 raise CodebookError(
                     f"`bits` must be a multiple of log2(K) = {per_codebook} bits per codebook, got {length}; try 16, 32 or 64"
                 )
+            if length > (most := MOST_CODEBOOKS * per_codebook):
+                raise CodebookError(f"`bits` must be at most {most}, got {shown(length)}; try 16, 32 or 64")
         numbers = sorted({length // per_codebook for length in bits})
         M = numbers[-1]
         shorter = numbers[:-1] if len(numbers) > 1 else [p for p in self.prefixes if p < M]
@@ -165,20 +189,21 @@ class QuantizerConfig:
 class ViewsConfig:
     """Random views of an image. All parameters are drawn for each image."""
 
-    crop_scale: tuple[float, float] = (0.08, 1.0)  # share of the area
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    jitter: float = 0.8  # probability of colour jitter
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1  # of a full turn
-    grayscale: float = 0.2
-    blur: float = 0.5
-    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels of the view
-    blur_kernel: int = 3  # pixels, odd
+    crop_scale: tuple[float, float] = ranged((0.08, 1.0), 0, 1)  # share of the area
+    crop_ratio: tuple[float, float] = ranged((3 / 4, 4 / 3), 0, 1000)
+    flip: float = ranged(0.5, 0, 1)  # probability, as jitter, grayscale and blur
+    jitter: float = ranged(0.8, 0, 1)  # of colours
+    brightness: float = ranged(0.4, 0, 1)  # strength, as the next three
+    contrast: float = ranged(0.4, 0, 1)
+    saturation: float = ranged(0.4, 0, 1)
+    hue: float = ranged(0.1, 0, 1)  # of a full turn
+    grayscale: float = ranged(0.2, 0, 1)
+    blur: float = ranged(0.5, 0, 1)
+    blur_sigma: tuple[float, float] = ranged((0.1, 2.0), 0, 1000)  # pixels of the view
+    blur_kernel: int = ranged(3, 0, 1023)  # pixels, odd
 
     def __post_init__(self) -> None:
+        check_ranges(self, "views")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ConfigError(
                 f"views.crop_scale must satisfy 0 < min <= max <= 1, got {list(self.crop_scale)}; try [0.2, 1.0]"
@@ -193,75 +218,53 @@ class ViewsConfig:
             )
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
             raise ConfigError(f"views.blur_kernel must be an odd number above 0, got {self.blur_kernel}; try 3")
-        _check_range(self, "views", 0, 1, "flip", "jitter", "grayscale", "blur")  # probabilities
-        _check_range(self, "views", 0, 1, "brightness", "contrast", "saturation", "hue")  # strengths
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Loss, optimizer, schedule and budget."""
 
-    temperature: float = 0.5  # tau of the contrastive loss
-    late_temperature: float = 0.5  # tau in the last part of the budget
-    late_share: float = 0.0  # of the budget at its end, with late_temperature
-    batch_size: int = 256
-    epochs: int = 3000  # 0, if frozen: no training steps; head and codebooks stay as they start
-    minutes: float = 0.0  # > 0: a wall-clock budget instead of `epochs`
+    temperature: float = ranged(0.5, 0, 1000, above=True)  # tau of the contrastive loss
+    late_temperature: float = ranged(0.5, 0, 1000, above=True)  # tau in the last part of the budget
+    late_share: float = ranged(0.0, 0, 1)  # of the budget at its end, with late_temperature
+    batch_size: int = ranged(256, 2, 65_536)
+    epochs: int = ranged(3000, 0, _HIGH)  # 0, if frozen: no training steps; head and codebooks stay as they start
+    minutes: float = ranged(0.0, 0, _HIGH)  # > 0: a wall-clock budget instead of `epochs`
     optimizer: Literal["adam", "muon"] = "adam"
-    lr: float = 3e-4  # learning rate of Adam
-    weight_decay: float = 1e-5
-    muon_lr: float = 0.1  # learning rate of convolutions if optimizer is muon
-    muon_momentum: float = 0.6
+    lr: float = ranged(3e-4, 0, 1000)  # learning rate of Adam
+    weight_decay: float = ranged(1e-5, 0, 1000)
+    muon_lr: float = ranged(0.1, 0, 1000)  # learning rate of convolutions if optimizer is muon
+    muon_momentum: float = ranged(0.6, 0, 1)
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = 0.0  # share of the budget with a rising learning rate
+    warmup: float = ranged(0.0, 0, 1)  # share of the budget with a rising learning rate
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     channels_last: bool = False
     compile: Literal["auto", "on", "off"] = "auto"  # with torch.compile; auto: on CUDA, for 5 minutes or more
     graph: bool = False  # on CUDA: record a step as one CUDA graph
-    checkpoint_minutes: float = 10.0
-    seed: int = 0
-    num_views: int = 2  # of each image in a batch; the loss is averaged over their pairs
+    checkpoint_minutes: float = ranged(10.0, 0, _HIGH)
+    seed: int = ranged(0, 0, 2**32 - 1)
+    num_views: int = ranged(2, 2, 64)  # of each image in a batch; the loss is averaged over their pairs
     one_pass: bool = False  # one forward pass for all views of a step, which uses a GPU better
-    target_momentum: float = (
-        0.0  # of a moving average whose descriptors are the targets; 0: views are targets of each other
-    )
-    predictor: int = 1024  # hidden units of the predictor of these targets
+    # of a moving average whose descriptors are the targets; 0: views are targets of each other
+    target_momentum: float = ranged(0.0, 0, 0.9999)
+    predictor: int = ranged(1024, 1, 65_536)  # hidden units of the predictor of these targets
     negatives: bool = True  # other pictures of the batch are negatives; false, with moving targets: views only attract
-    view_scale: float = 1.0  # side of a view divided by side of the input
-    small_share: float = 0.0  # of the budget at its start, with views of small_scale
-    small_scale: float = 0.5
-    backbone_lr_scale: float = 1.0  # factor of the backbone's learning rates: below 1 if it is pretrained
+    view_scale: float = ranged(1.0, 0, 2, above=True)  # side of a view divided by side of the input
+    small_share: float = ranged(0.0, 0, 1)  # of the budget at its start, with views of small_scale
+    small_scale: float = ranged(0.5, 0, 2, above=True)
+    # factor of the backbone's learning rates: below 1 if it is pretrained
+    backbone_lr_scale: float = ranged(1.0, 0, 1000)
     frozen: bool = False  # the backbone is not trained; head and codebooks learn from cached features
-    cached_views: int = 8  # of each picture besides the whole picture, if frozen
-    neighbours: int = 0  # pictures with similar features that are positives too; features are those at the start
+    cached_views: int = ranged(8, 0, 1000)  # of each picture besides the whole picture, if frozen
+    # pictures with similar features that are positives too; features are those at the start
+    neighbours: int = ranged(0, 0, 10_000)
     refit: bool = False  # fit the codebooks to the final descriptors at the end
 
     def __post_init__(self) -> None:
-        if self.batch_size < 2:
-            raise ConfigError(f"train.batch_size must be 2 or more, got {self.batch_size}; try 256")
-        if self.num_views < 2:
-            raise ConfigError(f"train.num_views must be 2 or more, got {self.num_views}; try 2")
-        if not (0 < self.view_scale <= 2 and 0 < self.small_scale <= 2):
-            raise ConfigError(
-                f"train.view_scale and small_scale must be above 0 and at most 2, got {self.view_scale} and {self.small_scale}; "
-                "try 0.75 and 0.5"
-            )
-        for name in ("temperature", "late_temperature"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"train.{name} must be above 0, got {getattr(self, name)}; try 0.2")
+        check_ranges(self, "train")
         if not (self.negatives or self.target_momentum):
             raise ConfigError(
                 "train.negatives = false needs moving targets, or all descriptors become equal; set train.target_momentum to 0.99"
-            )
-        _check_range(self, "train", 0, 2**32 - 1, "seed")
-        _check_range(self, "train", 0, 1, "muon_momentum", "warmup", "small_share", "late_share")
-        _check_range(self, "train", 0, 0.9999, "target_momentum")
-        _check_range(self, "train", 1, 2**16, "predictor")
-        _check_range(self, "train", 0, math.inf, "lr", "muon_lr", "weight_decay", "backbone_lr_scale")
-        _check_range(self, "train", 0, math.inf, "neighbours", "cached_views")
-        if not math.isfinite(self.minutes):
-            raise ConfigError(
-                f"`minutes` must be a finite number, got {self.minutes}; Ctrl-C ends a training at any time"
             )
         if self.epochs < 1 and self.minutes <= 0 and not self.frozen:
             raise ConfigError(
@@ -273,27 +276,17 @@ class TrainConfig:
 class FinishConfig:
     """After the backbone: train head and codebooks again on its features, with views and neighbours as positives."""
 
-    epochs: int = 0  # over the cached features; 0: no finish
-    share: float = 0.1  # of the training's minutes that is reserved for it; 0: it takes additional time
-    views: int = 3  # of each picture, besides the whole picture
-    neighbours: int = 50  # pictures that random walks over the features reach most often
-    temperature: float = 0.3
-    batch_size: int = 256
-    lr: float = 1e-2
+    epochs: int = ranged(0, 0, _HIGH)  # over the cached features; 0: no finish
+    # of the training's minutes that is reserved for it; 0: it takes additional time
+    share: float = ranged(0.1, 0, 0.99)
+    views: int = ranged(3, 0, 1000)  # of each picture, besides the whole picture
+    neighbours: int = ranged(50, 0, 10_000)  # pictures that random walks over the features reach most often
+    temperature: float = ranged(0.3, 0, 1000, above=True)
+    batch_size: int = ranged(256, 2, 65_536)
+    lr: float = ranged(1e-2, 0, 1000, above=True)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share < 1:
-            raise ConfigError(f"finish.share must satisfy 0 <= share < 1, got {self.share}; try 0.1")
-        if self.views < 0:
-            raise ConfigError(f"finish.views must be 0 or more, got {self.views}; try 3")
-        if self.epochs < 0:
-            raise ConfigError(f"finish.epochs must be 0 or more, got {self.epochs}; try 16, or 0 for no finish")
-        if self.batch_size < 2:
-            raise ConfigError(f"finish.batch_size must be 2 or more, got {self.batch_size}; try 256")
-        if not (self.temperature > 0 and self.lr > 0):
-            raise ConfigError(
-                f"finish.temperature and lr must be above 0, got {self.temperature}, {self.lr}; try 0.3, 1e-2"
-            )
+        check_ranges(self, "finish")
         if self.epochs and self.neighbours < 1:
             raise ConfigError(f"finish.neighbours must be 1 or more, got {self.neighbours}; try 50")
 
@@ -302,43 +295,36 @@ class FinishConfig:
 class ClusterConfig:
     """After the backbone: each codebook becomes a clustering of the pictures, then the network learns from its own clusters."""
 
-    share: float = 0.0  # of the training's minutes for this stage; 0: no such stage
-    clusters: int = 16  # of each head; also the length of a sub-vector
-    neighbours: int = 20  # pictures that should share the clusters of a picture
-    balance: float = 2.0  # weight of the entropy that keeps clusters in use
-    candidates: int = 3  # heads that are fitted for each that is kept
-    head_steps: int = 1000  # on frozen features
-    head_batch: int = 1024
-    head_lr: float = 3e-3
-    temperature: float = 4.0  # of the softmax whose values are quantized
-    rounds: int = 2  # of self-training, with new heads after each; 0: none, the first heads stay
-    certainty: float = 0.65  # mean largest assignment of the heads that self-training needs
-    epochs: int = 40  # of self-training at most; it also ends with the minutes
-    batch_size: int = 1024  # pictures; two views of each
-    view_scale: float = 0.75
-    confidence: float = 0.9  # a head learns from pictures above it; 0: from all, with sharpened assignments
-    sharpness: float = 4.0  # exponent of sharpened assignments
-    teacher_momentum: float = 0.99
-    own_share: float = 0.5  # of the teacher's own assignment in a target; the rest is that of the neighbours
-    contrast: float = 0.1  # weight of the contrastive loss, which continues
-    muon_lr: float = 0.02
-    lr: float = 1e-3
-    mixup: float = 0.0  # share of another picture that is mixed into each strong view, at most half of this value
-    cutout: float = 0.5  # side of the square that is cut out, as a share of the view's side
-    refresh: int = 3  # how often neighbours are computed again
+    share: float = ranged(0.0, 0, 0.99)  # of the training's minutes for this stage; 0: no such stage
+    clusters: int = ranged(16, 2, 4096)  # of each head; also the length of a sub-vector
+    neighbours: int = ranged(20, 1, 10_000)  # pictures that should share the clusters of a picture
+    balance: float = ranged(2.0, 0, 1000)  # weight of the entropy that keeps clusters in use
+    candidates: int = ranged(3, 1, 100)  # heads that are fitted for each that is kept
+    head_steps: int = ranged(1000, 1, _HIGH)  # on frozen features
+    head_batch: int = ranged(1024, 2, 65_536)
+    head_lr: float = ranged(3e-3, 0, 1000, above=True)
+    temperature: float = ranged(4.0, 0, 1000, above=True)  # of the softmax whose values are quantized
+    rounds: int = ranged(2, 0, 100)  # of self-training, with new heads after each; 0: none, the first heads stay
+    certainty: float = ranged(0.65, 0, 1)  # mean largest assignment of the heads that self-training needs
+    epochs: int = ranged(40, 1, _HIGH)  # of self-training at most; it also ends with the minutes
+    batch_size: int = ranged(1024, 2, 65_536)  # pictures; two views of each
+    view_scale: float = ranged(0.75, 0, 2, above=True)
+    # a head learns from pictures above it; 0: from all, with sharpened assignments
+    confidence: float = ranged(0.9, 0, 0.999)
+    sharpness: float = ranged(4.0, 0, 1000, above=True)  # exponent of sharpened assignments
+    teacher_momentum: float = ranged(0.99, 0, 1)
+    # of the teacher's own assignment in a target; the rest is that of the neighbours
+    own_share: float = ranged(0.5, 0, 1)
+    contrast: float = ranged(0.1, 0, 1000)  # weight of the contrastive loss, which continues
+    muon_lr: float = ranged(0.02, 0, 1000)
+    lr: float = ranged(1e-3, 0, 1000, above=True)
+    # share of another picture that is mixed into each strong view, at most half of this value
+    mixup: float = ranged(0.0, 0, 1)
+    cutout: float = ranged(0.5, 0, 1)  # side of the square that is cut out, as a share of the view's side
+    refresh: int = ranged(3, 0, _HIGH)  # how often neighbours are computed again
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share < 1:
-            raise ConfigError(f"cluster.share must satisfy 0 <= share < 1, got {self.share}; try 0.3")
-        for name in ("temperature", "view_scale", "head_lr", "lr", "sharpness"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"cluster.{name} must be above 0, got {getattr(self, name)}; omit it for its default")
-        _check_range(self, "cluster", 2, math.inf, "clusters", "batch_size", "head_batch")
-        _check_range(self, "cluster", 1, math.inf, "neighbours", "candidates", "head_steps", "epochs")
-        _check_range(self, "cluster", 0, math.inf, "balance", "contrast", "muon_lr", "refresh", "rounds")
-        _check_range(self, "cluster", 0, 1, "certainty", "own_share", "cutout", "mixup", "teacher_momentum")
-        _check_range(self, "cluster", 0, 0.999, "confidence")
-        _check_range(self, "cluster", 0, 2, "view_scale")
+        check_ranges(self, "cluster")
 
 
 @dataclass(frozen=True)
@@ -364,10 +350,23 @@ class Recipe:
                 f"`epochs` {self.train.epochs} leaves head and codebooks random; "
                 'set head.start = "pq", or train.epochs above 0'
             )
+        if self.parameters > MOST_PARAMETERS:
+            raise ConfigError(
+                f"backbone, head and codebooks have {self.parameters:,} parameters, more than {MOST_PARAMETERS:,}; "
+                "lower backbone.width, head.hidden or quantizer.codeword_dim"
+            )
         if self.views.blur_kernel // 2 >= (side := min(self.shown_sizes)):
             raise ConfigError(
                 f"views.blur_kernel {self.views.blur_kernel} is too large for views of {side} pixels; try 3"
             )
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights in backbone, head and codebooks; at least, if the name of the backbone decides its size."""
+        q, hidden = self.quantizer, self.head.hidden
+        features = self.backbone.feature_dim if self.backbone.name == "resnet" else 1
+        head = features * hidden + hidden * q.dim if hidden else features * q.dim
+        return self.backbone.parameters + head + q.dim * q.codebook_size
 
     def at_temperature(self, temperature: float) -> Recipe:
         """Return the recipe with another temperature of the loss."""
@@ -385,10 +384,3 @@ class Recipe:
         train = self.train
         scales = (train.view_scale, train.small_scale) if train.small_share else (train.view_scale,)
         return {self.input.scaled(scale).size for scale in scales}
-
-
-def _check_range(config: Any, section: str, low: float, high: float, *names: str) -> None:
-    allowed = f"{low} or more" if high == math.inf else f"from {low} to {high}"
-    for name in names:
-        if not low <= (value := getattr(config, name)) <= high:
-            raise ConfigError(f"{section}.{name} must be {allowed}, got {value}; omit it for its default")

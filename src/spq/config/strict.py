@@ -7,6 +7,7 @@ import math
 import typing
 from typing import Any, Literal, TypeVar
 
+from spq.config.ranges import shown
 from spq.config.sections import ClusterConfig
 from spq.errors import ConfigError
 
@@ -27,15 +28,15 @@ def from_dict(cls: type[T], table: Any, where: str) -> T:
         ConfigError: names the key and the expected type.
     """
     if not isinstance(table, dict):
-        raise ConfigError(f"{where}: expected a table, got {table!r}")
-    if cls is ClusterConfig and "self_training" in table:  # in models from before `rounds` existed
+        raise ConfigError(f"{where}: expected a table, got {shown(table)}")
+    if cls is ClusterConfig and isinstance(table.get("self_training"), bool):  # in models from before `rounds` existed
         table = {key: value for key, value in table.items() if key != "self_training"} | {
             "rounds": int(table["self_training"])
         }
     hints = typing.get_type_hints(cls)
-    unknown = sorted(set(table) - set(hints))
+    unknown = sorted(map(str, set(table) - set(hints)))
     if unknown:
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; use one of {', '.join(hints)}")
+        raise ConfigError(f"{where}: unknown key {shown(unknown[0])}; use one of {', '.join(hints)}")
     values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
     try:
         return cls(**values)
@@ -50,16 +51,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_dict(hint, value, where)
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{where} = {value!r}; use one of {', '.join(map(str, args))}")
+            raise ConfigError(f"{where} = {shown(value)}; use one of {', '.join(map(str, args))}")
         return value
     if origin is tuple:
         return _tuple(args, value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**300:
         return float(value)
     if not isinstance(hint, type) or not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{where} = {value!r}; expected {getattr(hint, '__name__', hint)}")
+        raise ConfigError(f"{where} = {shown(value)}; expected {getattr(hint, '__name__', hint)}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{where} = {value!r}; expected a finite number")
+        raise ConfigError(f"{where} = {shown(value)}; expected a finite number")
     return value
 
 
@@ -67,6 +68,6 @@ def _tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     """A list as a tuple, of any length if `args` ends with an ellipsis."""
     variadic = len(args) == 2 and args[1] is ...
     if not isinstance(value, list | tuple) or (not variadic and len(value) != len(args)):
-        raise ConfigError(f"{where} = {value!r}; expected a list of {'numbers' if variadic else len(args)}")
+        raise ConfigError(f"{where} = {shown(value)}; expected a list of {'numbers' if variadic else len(args)}")
     kinds = [args[0]] * len(value) if variadic else list(args)
     return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from spq.common.files import Replacing
+from spq.common.files import Replacing, read_regular
+from spq.common.json_file import parse_json
 from spq.errors import DataError
 from spq.index.format import NOT_DUPLICATES
 
 NAME = NOT_DUPLICATES
+MOST_BYTES = 2**28  # about 700,000 pairs
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,18 @@ def read_ignored(file: Path | None) -> list[Ignored]:
         DataError: the file is damaged.
     """
     try:
-        lines = file.read_text("utf-8").splitlines() if file else []
+        lines = read_regular(file, MOST_BYTES).decode("utf-8").splitlines() if file else []
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise DataError(
             f"cannot read {file}: {error.strerror}; make it readable, or delete it to forget its pairs"
         ) from None
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise DataError(f"cannot read {file}: {error}; delete it to forget its pairs") from None
     try:
-        return [_pair(json.loads(line)) for line in lines if line.strip()]
-    except (ValueError, TypeError, KeyError):
+        return [_pair(parse_json(line)) for line in lines if line.strip()]
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise DataError(f"{file} has a damaged line; delete the line, or the file to forget its pairs") from None
 
 
@@ -58,4 +60,6 @@ def write_ignored(file: Path, pairs: Iterable[Ignored]) -> None:
 def _pair(fields: dict[str, list[str]]) -> Ignored:
     (a, b), (first, second) = fields["hashes"], fields["paths"]
     bytes.fromhex(a), bytes.fromhex(b)
+    if not (isinstance(first, str) and isinstance(second, str)):
+        raise TypeError
     return Ignored((a, b), (first, second))

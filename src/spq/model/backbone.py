@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from spq.config import BackboneConfig, InputConfig
-from spq.errors import ConfigError
+from spq.data.decode import first_line
+from spq.errors import ConfigError, WeightsError
 from spq.model import lite0
+from spq.model.tensors_file import read_tensors
 from spq.model.timm_network import fit_input, timm_network
 
 # how the weights of lite0 were trained: (x - 127) / 128 on 0..255. timm states other numbers for its own copy
@@ -67,8 +69,16 @@ def make_backbone(config: BackboneConfig, size: int | None = None) -> tuple[nn.M
     Args:
         size: side of its input in pixels, for a transformer that takes one size only.
     Raises:
-        ConfigError: timm does not know the name, or weights or size do not fit. WeightsError: the weights are not at hand.
+        ConfigError: timm does not know the name, or weights or size do not fit. WeightsError: the weights are not at hand,
+            or not finite.
     """
+    module, feature_dim = _make(config, size)
+    if config.pretrained or config.weights:
+        _check_numbers(module, config)
+    return module, feature_dim
+
+
+def _make(config: BackboneConfig, size: int | None) -> tuple[nn.Module, int]:
     if config.name == "resnet":
         resnet = ResNet(config.blocks, config.width, config.stem_stride)
         return _with_weights(resnet, config), resnet.feature_dim
@@ -158,21 +168,28 @@ def check_sizes(module: nn.Module, name: str, sizes: Collection[int]) -> None:
 
 
 def _with_weights(module: nn.Module, config: BackboneConfig) -> nn.Module:
+    """Load the recipe's own file of weights, if it names one."""
     if not config.weights:
         return module
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     if Path(config.weights).suffix != ".safetensors":
         raise ConfigError(
             f"`weights` must be a .safetensors file, since pickled weights are unsafe, got {config.weights}"
         )
-    try:
-        missing, _ = module.load_state_dict(
-            load_file(config.weights), strict=False
-        )  # the file may also have a classifier
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ConfigError(f"weights {config.weights} do not fit {config.name}: {str(error).splitlines()[0]}") from None
-    if missing:
-        raise ConfigError(f"weights {config.weights} lack {len(missing)} tensors of {config.name}, first {missing[0]}")
+    counts = "num_batches_tracked"  # of batches; some files lack them
+    wanted = {name: tensor for name, tensor in module.state_dict().items() if not name.endswith(counts)}
+    try:  # the file may also have a classifier
+        module.load_state_dict(read_tensors(Path(config.weights), wanted, strict=False), strict=False)
+    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+        raise ConfigError(f"weights {config.weights} do not fit {config.name}: {first_line(error)}") from None
     return module
+
+
+def _check_numbers(module: nn.Module, config: BackboneConfig) -> None:
+    """Refuse pretrained weights that are all zero, or not finite."""
+    finite = all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
+    if not finite or not any(bool(p.any()) for p in module.parameters()):
+        raise WeightsError(
+            f"pretrained weights {config.weights or config.name} are all zero or not finite; get them again, or use others"
+        )

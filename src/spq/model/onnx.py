@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from spq.common.files import Replacing
 from spq.errors import ConfigError
 from spq.model.model import Model
+from spq.model.network import check_numbers
 
 OPSET = 17  # for onnxruntime 1.12 and newer
 
@@ -42,8 +43,9 @@ def export_onnx(model: Model, out: Path) -> dict[str, Any]:
     The initializer `codebooks` (M, K, d) has the codebooks. The metadata has facts such as the model's hash.
 
     Raises:
-        ConfigError: onnx is not installed.
+        ConfigError: onnx is not installed. ModelError: the weights are not finite.
     """
+    check_numbers(model.network, "the model")
     if find_spec("onnx") is None:
         raise ConfigError("the export to ONNX needs onnx; run pip install 'spq-retrieval[onnx]'")
     import onnx

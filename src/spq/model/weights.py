@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spq.errors import WeightsError
 from spq.model import hub, lite0
+from spq.model.tensors_file import read_shapes
 
 # the best first, by published results of nearest neighbours; the first two were trained without labels
 PREFERRED = (
@@ -108,13 +108,10 @@ def _of_hub() -> Iterator[Weights]:
 
 def _of_file(path: Path) -> Weights:
     try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 10**8)))
-        if not isinstance(header, dict):
-            raise ValueError("no table of tensors")
+        read_shapes(path)
         return Weights("timm/NAME", "file", path.stat().st_size, "unknown", "unknown", str(path))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it does not start with a table of tensors"
+        reason = getattr(error, "strerror", None) or error
         raise WeightsError(f"{path} is no .safetensors file: {reason}; give another file") from None
 
 

@@ -26,7 +26,8 @@ from spq.training.check_codes import CodeCheck, check_codes, is_safe
 from spq.training.context import TrainOptions
 from spq.training.features import FeatureExtractor, cached_features
 from spq.training.fidelity import COPY, QUERIES, evenly_spaced
-from spq.training.train import train
+from spq.training.out_folder import one_training
+from spq.training.train import train, train_in
 from spq.training.trained import FIT_IMAGES
 from spq.training.views import make_views
 
@@ -72,7 +73,17 @@ def train_checked(images: ImageSet, recipe: Recipe, out: str | Path, options: Tr
     rows = np.arange(FIT_IMAGES) * len(images) // FIT_IMAGES if len(images) > FIT_IMAGES else None
     images = images if rows is None else subset(images, rows.tolist())
     began = options.clock() if options.began is None else options.began
-    model = train(images, recipe, out, options)
+    with one_training(Path(out)):
+        model = _train_better(Path(out), images, recipe, options)
+        model.training["minutes"] = round(
+            (options.clock() - began) / 60, 2
+        )  # all of them count, also those of the check
+        model.save(out)
+    return model
+
+
+def _train_better(out: Path, images: ImageSet, recipe: Recipe, options: TrainOptions) -> Model:
+    model = train_in(out, images, recipe, options)
     floor = floor_recipe(recipe)
     quiet = replace(options, callbacks=Callbacks(on_stage=options.callbacks.on_stage), measure=False, began=None)
     with tempfile.TemporaryDirectory(prefix="spq-", dir=scratch_place(MODEL_BYTES)) as folder:
@@ -81,9 +92,7 @@ def train_checked(images: ImageSet, recipe: Recipe, out: str | Path, options: Tr
     options.callbacks.note(_report(recipe.name, *checks))
     if not is_safe(*checks):
         options.callbacks.note(f"recipe {recipe.name} loses too much, so the model is that of recipe {FLOOR}")
-        model = train(images, floor, out, replace(quiet, measure=options.measure))
-    model.training["minutes"] = round((options.clock() - began) / 60, 2)  # all of them count, also those of the check
-    model.save(out)
+        model = train_in(out, images, floor, replace(quiet, measure=options.measure))
     return model
 
 

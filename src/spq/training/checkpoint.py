@@ -1,4 +1,4 @@
-"""Checkpoints: write one, read it back, and load weights from it."""
+"""Checkpoints: what one holds, and how a training continues from it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from spq.common.files import Replacing
 from spq.config import Recipe, from_dict, to_dict
 from spq.errors import ConfigError, ModelError
 from spq.model.network import Network
+from spq.training.checkpoint_file import checkpoint_path, read_checkpoint, write_checkpoint
 
 
 class Phase(Enum):
@@ -84,12 +84,36 @@ class Checkpoint:
             recipe = from_dict(Recipe, content["recipe"], where=f"{out}/checkpoints")
             facts = content.get("trained")
             progress = Progress(content["step"], content["seconds"], facts, content.get("began", 0.0))
-            return cls(
+            found = cls(
                 recipe, _phase_of(recipe, facts), content["fingerprint"], content["near"], content["network"],
                 content["optimizers"], progress, content.get("targets"),
             )  # fmt: skip
+            found._check_types()
         except (KeyError, TypeError, AttributeError):
-            raise ModelError(f"{_path(out)} is not a checkpoint of spq; delete it to start again") from None
+            raise ModelError(f"{checkpoint_path(out)} is not a checkpoint of spq; delete it to start again") from None
+        return found
+
+    def _check_types(self) -> None:
+        """Refuse values of other types, which a checkpoint without a checksum may have.
+
+        Raises:
+            TypeError: names nothing, as the caller does.
+        """
+        progress, near = self.progress, self.neighbour_ids
+        is_valid = (
+            isinstance(progress.step, int)
+            and all(map(_is_number, (progress.step, progress.seconds, progress.began)))
+            and all(map(_is_number, (progress.network_facts or {}).values()))
+            and isinstance(self.fingerprint, str)
+            and (near is None or (isinstance(near, Tensor) and near.ndim == 2 and near.dtype == torch.int64))
+            and all(
+                isinstance(tensor, Tensor) for part in (self.network, self.targets or {}) for tensor in part.values()
+            )
+            and isinstance(self.optimizers, list)
+            and all(isinstance(state, dict) for state in self.optimizers)
+        )
+        if not is_valid:
+            raise TypeError
 
     def save(self, out: Path) -> None:
         """Replace the last checkpoint of a training; the file is never half written."""
@@ -105,8 +129,7 @@ class Checkpoint:
             "trained": self.progress.network_facts,
             "began": self.progress.began,
         }
-        with Replacing(_path(out)) as temporary:
-            torch.save(content, temporary)
+        write_checkpoint(out, content)
 
     def check_pictures(self, fingerprint: str, name: str) -> None:
         """Refuse to continue with other pictures.
@@ -120,10 +143,19 @@ class Checkpoint:
             )
 
     def restore(self, network: Network, optimizers: list[Optimizer]) -> Progress:
-        """Load network and optimizers; return where the training stands."""
+        """Load network and optimizers; return where the training stands.
+
+        Raises:
+            ConfigError: the caller's backbone has other shapes. ModelError: the state is that of other optimizers.
+        """
         load_weights(network, self.network, "checkpoint")
-        for optimizer, saved in zip(optimizers, self.optimizers, strict=True):
-            optimizer.load_state_dict(saved)
+        try:
+            for optimizer, saved in zip(optimizers, self.optimizers, strict=True):
+                optimizer.load_state_dict(saved)
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+            raise ModelError(
+                "the checkpoint has the state of other optimizers; delete `out`/checkpoints to start again"
+            ) from None
         return replace(self.progress)
 
 
@@ -136,22 +168,8 @@ def _phase_of(recipe: Recipe, network_facts: dict[str, float] | None) -> Phase:
     return Phase.CLUSTER if recipe.cluster.share else Phase.FINISH
 
 
-def read_checkpoint(out: Path) -> dict[str, Any] | None:
-    """Read the last checkpoint of a training as it is stored; None if there is none yet.
-
-    Raises:
-        ModelError: the file is damaged.
-    """
-    path = _path(out)
-    if not path.exists():
-        return None
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        raise ModelError(
-            f"checkpoint {path} is unreadable ({type(error).__name__}); delete it to start again"
-        ) from None
-    return content
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15
 
 
 def load_weights(network: Network, weights: dict[str, Any], source: str) -> None:
@@ -166,7 +184,3 @@ def load_weights(network: Network, weights: dict[str, Any], source: str) -> None
         raise ConfigError(
             f"the given `backbone` does not fit the {source}; give a backbone with the same shapes"
         ) from None
-
-
-def _path(out: Path) -> Path:
-    return Path(out) / "checkpoints" / "last.pt"

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spq.common.files import Replacing, reserve
+from spq.common.files import remove_stale
 from spq.common.locks import held
 from spq.common.parallel import cores, map_in_order, slices
 from spq.config import InputConfig, Recipe, to_dict
 from spq.data.decode import Pixels, decoder_version, load_pixels, to_pixels
 from spq.data.image_set import ImageSet
-from spq.errors import ConfigError, ImageError
+from spq.errors import ConfigError, ImageError, ModelError
 from spq.model.feature_store import (
     FeatureStore,
     Known,
@@ -42,13 +42,16 @@ from spq.model.feature_store import (
     weights_digest,
 )
 from spq.model.model import normalise
+from spq.training.out_folder import check_room
+from spq.training.view_file import ViewFile
 from spq.training.views import make_views
 
-FORMAT = 1
+FORMAT = 2  # 1 had no checksums
 CHUNK = 256  # pictures decoded, described and written at a time: at 224 pixels 39 MB
 WHOLE = 20  # whole pictures that a worker decodes and describes at a time
 PROBES = 4  # pictures whose features are computed again before a cached file is used
 Progress = Callable[[int], None]
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,12 @@ class Features:
 
 
 def whole_features(
-    images: ImageSet, extractor: FeatureExtractor, feature_dim: int, progress: Progress | None, folder: Path | None
+    images: ImageSet,
+    extractor: FeatureExtractor,
+    feature_dim: int,
+    progress: Progress | None,
+    folder: Path | None,
+    note: Note | None = None,
 ) -> Features:
     """Return the features of whole pictures, those that the cache has and those that are computed now.
 
@@ -99,6 +107,8 @@ def whole_features(
                     progress(rows.stop)
     finally:
         torch.set_num_threads(threads)  # each worker has set it for the whole process
+    if work.store.damaged and note:
+        note(f"cached features are damaged; they were computed again: {work.store.file}")
     kept = np.setdiff1d(np.arange(count), [position for position, _ in failures])
     return Features(array[kept] if failures else array, kept, failures, key, digests.hexdigest(), not new)
 
@@ -109,6 +119,7 @@ def cached_features(
     feature_dim: int,
     progress: Progress | None = None,
     folder: Path | None = None,
+    note: Note | None = None,
 ) -> Features:
     """Return the features of all pictures and of `train.cached_views` views of each, from the cache or computed now.
 
@@ -118,15 +129,21 @@ def cached_features(
         extractor: its backbone is set to evaluation mode, as in search.
         feature_dim: F of the backbone.
         progress: called with the number of pictures done. folder: by default `cache_folder()`.
+        note: called with a line about cached features that are damaged.
     Raises:
-        ConfigError: more than the cache may hold.
+        ConfigError: more than the cache may hold. ModelError: the features are not finite.
     """
     compute = view_features if extractor.recipe.train.cached_views else whole_features
-    return compute(images, extractor, feature_dim, progress, folder)
+    return compute(images, extractor, feature_dim, progress, folder, note)
 
 
 def view_features(
-    images: ImageSet, extractor: FeatureExtractor, feature_dim: int, progress: Progress | None, folder: Path | None
+    images: ImageSet,
+    extractor: FeatureExtractor,
+    feature_dim: int,
+    progress: Progress | None,
+    folder: Path | None,
+    note: Note | None = None,
 ) -> Features:
     """Return the features of pictures and of random views of each. The arguments are those of `cached_features`."""
     folder = folder or cache_folder()
@@ -138,19 +155,33 @@ def view_features(
     key = _key(pictures, extractor)
     file = folder / f"{key}.npy"
     with held(folder / f"{key}.lock", wait=math.inf):  # one process computes, a second one waits and finds it complete
-        job = _Job(images, extractor, file, shape, _State.read(folder / f"{key}.json"))
-        if job.state.done and not (file.exists() and job.is_unchanged()):
-            job.state = _State()
-        if cached := job.state.done == len(images):
+        remove_stale(folder, f"{key}.json")
+        views = _open(file, shape)
+        job = _Job(images, extractor, views)
+        if views.done and not job.is_unchanged():
+            views.restart()
+        if views.damage and note:
+            note(f"cached features are damaged ({views.damage}); they are computed again: {file}")
+        if cached := views.done == len(images):
             if progress:
                 progress(len(images))
         else:
-            make_room(folder, 4 * int(np.prod(shape)), keep=key)
+            needed = 4 * math.prod(shape)
+            make_room(folder, needed, keep=key)
+            there = file.stat().st_size if file.exists() else 0
+            check_room(folder, needed - there, "features of the pictures", "set SPQ_CACHE to a folder on another disk")
             job.fill(progress)
         os.utime(file)  # the least recently used go first
-    array, failures = np.load(file, mmap_mode="r"), job.state.failures
+    array, failures = views.array, views.failures
     kept = np.setdiff1d(np.arange(len(images)), [position for position, _ in failures])
     return Features(array if len(kept) == len(images) else array[kept], kept, failures, key, pictures, cached)
+
+
+def _open(file: Path, shape: tuple[int, int, int]) -> ViewFile:
+    try:
+        return ViewFile.open(file, shape)
+    except IsADirectoryError as error:
+        raise ConfigError(f"{error.filename} is a folder in the place of cached features; delete it") from None
 
 
 @dataclass(frozen=True)
@@ -204,26 +235,6 @@ class _Whole:
         return _Part(np.array([known.feature for known in found.values()]), list(found), failures, digests, len(new))
 
 
-@dataclass
-class _State:
-    """How many pictures of a file are done, and which of them are unreadable."""
-
-    done: int = 0
-    failures: list[tuple[int, str]] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, path: Path) -> _State:
-        try:
-            content = json.loads(path.read_text("utf-8"))
-            return cls(content["done"], [(position, reason) for position, reason in content["failures"]])
-        except (OSError, ValueError, TypeError, KeyError):
-            return cls()
-
-    def write(self, path: Path) -> None:
-        with Replacing(path) as temporary:
-            temporary.write_text(json.dumps(self.__dict__), "utf-8")
-
-
 @dataclass(frozen=True)
 class FeatureExtractor:
     """Computes features of pictures and of random views of them.
@@ -259,6 +270,8 @@ class FeatureExtractor:
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 columns = [self.backbone(images.contiguous(memory_format=layout)).float() for images in shown]
             parts.append(torch.stack(columns, 1).cpu().numpy())
+            if not np.isfinite(parts[-1]).all():
+                raise ModelError("features of the backbone are not finite; use other weights, or `precision` fp32")
         return np.concatenate(parts) if parts else np.empty((0, 1 + views, 0), np.float32)
 
     def describe_positions(
@@ -269,52 +282,34 @@ class FeatureExtractor:
         return pixels, self.describe(pixels.array, views, positions[0])
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Job:
-    """A feature file that is being computed.
-
-    Attributes:
-        shape: of the whole array, (N, 1 + V, F).
-    """
+    """A feature file that is being computed."""
 
     images: ImageSet
     extractor: FeatureExtractor
-    file: Path
-    shape: tuple[int, int, int]
-    state: _State
+    views: ViewFile
 
     def fill(self, progress: Progress | None) -> None:
-        """Compute chunk after chunk; the state is written after the features that it counts."""
-        state = self.state
-        array = np.lib.format.open_memmap(self.file, "r+" if state.done else "w+", np.float32, self.shape)
-        with self.file.open("r+b") as file:
-            reserve(file, self.file.stat().st_size, self.file)
-        while state.done < self.shape[0]:
-            positions = range(state.done, min(state.done + CHUNK, self.shape[0]))
-            pixels, features = self.extractor.describe_positions(self.images, positions, self.shape[1] - 1)
+        """Compute part after part."""
+        views, array = self.views, self.views.reserve()
+        while views.done < len(self.images):
+            positions = range(views.done, min(views.done + CHUNK, len(self.images)))
+            pixels, features = self.extractor.describe_positions(self.images, positions, views.shape[1] - 1)
             if len(features):
                 array[pixels.kept] = features
-            array.flush()
-            state.failures += pixels.failures
-            state.done = positions.stop
-            state.write(self.file.with_suffix(".json"))
+            views.add(array, positions.stop, pixels.failures)
             if progress:
-                progress(state.done)
+                progress(views.done)
 
     def is_unchanged(self) -> bool:
-        """Whether the file is complete so far, and its first pictures have the same features now."""
-        try:
-            array = np.load(self.file, mmap_mode="r")
-        except (OSError, ValueError):
-            return False
-        if array.shape != self.shape or array.dtype != np.float32:
-            return False
-        bad = {position for position, _ in self.state.failures}
-        probes = [position for position in range(self.state.done) if position not in bad][:PROBES]
+        """Whether its first pictures have the same features now."""
+        bad = {position for position, _ in self.views.failures}
+        probes = [position for position in range(self.views.done) if position not in bad][:PROBES]
         if not probes:
             return True
         pixels, now = self.extractor.describe_positions(self.images, probes, 0)
-        before = array[pixels.kept, 0]
+        before = self.views.array[pixels.kept, 0]
         if not len(now):
             return False
         scale = np.abs(now).mean()
@@ -347,7 +342,7 @@ def _key(pictures: str, extractor: FeatureExtractor) -> str:
 
 
 def _check_room(shape: tuple[int, int, int]) -> None:
-    needed = 4 * int(np.prod(shape)) / 1e9
+    needed = 4 * math.prod(shape) / 1e9
     if needed * 1e9 > cache_limit():
         raise ConfigError(
             f"features of {shape[0]:,} pictures x {shape[1]} views take {needed:.1f} GB, but the cache is limited to "

@@ -13,6 +13,7 @@ from spq.model.backbone import check_sizes
 from spq.model.network import Network
 from spq.training.checkpoint import Checkpoint, load_weights
 from spq.training.context import Training, TrainOptions
+from spq.training.out_folder import check_space
 
 
 def resolve_recipe(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint | None) -> Recipe:
@@ -65,11 +66,13 @@ def start_network(training: Training, sizes: Collection[int]) -> Network:
     Args:
         sizes: sides in pixels of the pictures that the backbone must accept.
     Raises:
-        ConfigError: a backbone that does not accept them, or does not fit the start model.
+        ConfigError: a backbone that does not accept them, or does not fit the start model. SpaceError: the disk has no
+            room for the model and its checkpoints.
     """
     recipe, options = training.recipe, training.options
     torch.manual_seed(recipe.train.seed)
     network = Network(recipe, options.backbone)
+    check_space(training.out, network, recipe, len(training.images))
     if options.start:
         load_weights(network, options.start.network.state_dict(), "model to start from")
     check_sizes(network.backbone, recipe.backbone.name, sizes)

@@ -19,6 +19,7 @@ from spq.model.network import Network
 from spq.training.budget import Budget
 from spq.training.checkpoint import Checkpoint, Phase, Progress, load_weights
 from spq.training.context import Training, TrainOptions, choose_batch_size
+from spq.training.out_folder import one_training
 from spq.training.stages.finish import finish_head
 from spq.training.stages.frozen_head import train_frozen_head
 from spq.training.stages.train_clusters import train_clusters
@@ -36,10 +37,16 @@ def train(
         options: device, start model, callbacks and so on.
         named: fields of `TrainOptions` and `Callbacks` by name, such as `device="cpu"` or `on_status=print`.
     Raises:
-        DataError: too few readable images. CollapseError: the loss is no longer finite.
-        KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
+        DataError: too few readable images. CollapseError: the loss is no longer finite. SpaceError: the disk has no room.
+        ModelError: another process trains in `out`. KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
-    training = _prepare(images, recipe, Path(out), (options or TrainOptions()).with_names(**named))
+    with one_training(Path(out)):
+        return train_in(Path(out), images, recipe, (options or TrainOptions()).with_names(**named))
+
+
+def train_in(out: Path, images: ImageSet, recipe: Recipe, options: TrainOptions) -> Model:
+    """Train, and save the model folder, which the caller holds (`one_training`)."""
+    training = _prepare(images, recipe, out, options)
     if training.recipe.train.frozen:
         return train_frozen_head(training)
     network = start_network(training, training.recipe.shown_sizes)  # before minutes are spent on reading pictures

@@ -95,7 +95,7 @@ def _read_features(training: Training, network: Network) -> Features:
         recipe = replace(recipe, train=replace(recipe.train, cached_views=0))  # only training steps use views
     extractor = FeatureExtractor(recipe, backbone, precision)
     progress = training.callbacks.loading("features", len(training.images))
-    return cached_features(training.images, extractor, network.feature_dim, progress)
+    return cached_features(training.images, extractor, network.feature_dim, progress, note=training.callbacks.note)
 
 
 def _with_copies(training: Training, network: Network, features: Features) -> NDArray[np.float32]:
