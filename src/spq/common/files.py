@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+FULL = 1 << 16  # bytes: a disk with less room than this counts as full
 STREAMS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))  # stdout is a file there if it was sent to one
 LIBRARIES = {  # what other libraries keep below the user's cache folder, by the variable that names another place
     "HF_HOME": "huggingface",
@@ -166,6 +168,8 @@ def naming(place: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if full := _full(error, place):
+            raise full from None
         _name(error, place)
         raise
 
@@ -175,6 +179,35 @@ def _name(error: BaseException, place: Path) -> None:
         error.filename = error.filename or str(place)
     else:
         error.add_note(f"writing {place}")  # torch and others hide the system's reason
+
+
+def is_full(place: Path) -> bool:
+    """Whether the disk of a path has no room left."""
+    there = next((path for path in (place, *place.absolute().parents) if _exists(path)), place)
+    try:
+        return shutil.disk_usage(there).free < FULL
+    except OSError:
+        return False
+
+
+def _full(error: BaseException, place: Path) -> OSError | None:
+    """The error of a full disk, where torch raises a RuntimeError without the system's reason."""
+    if isinstance(error, RuntimeError) and is_full(place):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
+    return None
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process runs, as far as can be known."""
+    if os.name == "nt":  # where this would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 def reserve(file: IO[bytes], size: int, place: Path) -> None:
@@ -200,11 +233,23 @@ class Replacing:
         self.temporary = folder / f".{target.name}.{os.getpid()}"
 
     def __enter__(self) -> Path:
+        self._delete_stale()
         return self.temporary
+
+    def _delete_stale(self) -> None:
+        """Delete what killed processes have left beside the target."""
+        name = re.compile(rf"\.{re.escape(self.target.name)}\.(\d+)(-\d+)?")
+        with suppress(OSError):  # the folder may not be listed
+            for entry in os.scandir(self.temporary.parent):
+                if (found := name.fullmatch(entry.name)) and not _is_running(int(found[1])):
+                    os.unlink(entry.path)  # noqa: PTH108
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is not None:
+            full = _full(error, self.target)  # before the room of what was written is free again
             self._fail(error)
+            if full:
+                raise full from None
             return
         try:
             self._finish()

@@ -26,6 +26,7 @@ from spq.index.format import (
     read_manifest,
     transaction,
     why_closed,
+    why_full,
     write_manifest,
 )
 from spq.index.items import Item, as_json, text_bytes, to_row
@@ -63,7 +64,7 @@ class Store(TableReader):
             try:
                 open_writer(folder).close()
             except SQLITE_ERRORS as error:
-                reason = why_closed(folder, error, f"check the disk (is it full?) and try again, or delete {folder}")
+                reason = why_closed(folder, error, f"check the disk and try again, or delete {folder}")
                 raise StoreError(f"index {folder}: items.sqlite {reason}") from None
             if not has_index(folder):
                 write_manifest(folder, manifest)  # last: with a manifest, the index is complete
@@ -205,7 +206,9 @@ class Store(TableReader):
         try:
             yield
         except SQLITE_ERRORS as error:
+            full = why_full(self.folder, error)
             raise StoreError(
-                f"index {self.folder}: writing failed ({error}); what was committed is kept: "
-                "check the disk (is it full?) and try again"
+                f"{full} and try again; what was committed is kept"
+                if full
+                else f"index {self.folder}: writing failed ({error}); what was committed is kept: check the disk and try again"
             ) from None

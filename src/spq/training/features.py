@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spq.common.files import Replacing, reserve
+from spq.common.files import Replacing, naming, reserve
 from spq.common.locks import held
 from spq.common.parallel import cores, map_in_order, slices
 from spq.config import InputConfig, Recipe, to_dict
@@ -286,7 +286,8 @@ class _Job:
     def fill(self, progress: Progress | None) -> None:
         """Compute chunk after chunk; the state is written after the features that it counts."""
         state = self.state
-        array = np.lib.format.open_memmap(self.file, "r+" if state.done else "w+", np.float32, self.shape)
+        with naming(self.file):
+            array = np.lib.format.open_memmap(self.file, "r+" if state.done else "w+", np.float32, self.shape)
         with self.file.open("r+b") as file:
             reserve(file, self.file.stat().st_size, self.file)
         while state.done < self.shape[0]:
