@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from conftest import content, run_spq
-from spq.cli.failures import explanation, when_stopped
+from spq.cli.failures import explanation
+from spq.cli.stopping import when_stopped
 from spq.common.files import Replacing
 from spq.errors import StoppedError
 

@@ -69,7 +69,7 @@ class Running:
                 os.close(handle)
             os.chdir(cwd)
             os.environ.update(environment)
-            status = cli.run(arguments)
+            status = getattr(cli, "run_stoppable", cli.run)(arguments)
             sys.stdout.flush()
             sys.stderr.flush()
         except SystemExit as error:
@@ -86,8 +86,11 @@ class Running:
     def wait(self) -> Ended:
         _, status = os.waitpid(self.pid, 0)
         seconds = time.monotonic() - self.start
-        out, err = ((self.log / name).read_text("utf-8", "replace") if (self.log / name).exists() else "" for name in ("out", "err"))
-        return Ended(os.waitstatus_to_exitcode(status), out, err, seconds)
+        return Ended(os.waitstatus_to_exitcode(status), self._text("out"), self._text("err"), seconds)
+
+    def _text(self, name: str) -> str:
+        file = self.log / name
+        return file.read_text("utf-8", "replace") if file.exists() else ""
 
 
 class Small:
@@ -119,7 +122,9 @@ class Small:
             "[quantizer]\nnum_codebooks = 4\ncodeword_dim = 4\n[train]\nbatch_size = 16\nepochs = 8\n"
         )
 
-    def run(self, line: str, cwd: Path | None = None, environment: dict[str, str] | None = None, **names: Path) -> Running:
+    def run(
+        self, line: str, cwd: Path | None = None, environment: dict[str, str] | None = None, **names: Path
+    ) -> Running:
         """Start a command line, in which {photos}, {m}, {other}, {i}, {tiny} and `names` are replaced by paths."""
         given = {"photos": self.base / "photos", "m": self.base / "m", "other": self.base / "other", "i": self.base / "i",
                  "tiny": self.base / "tiny.toml", **names}  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spq.cli.describe import counted
-from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.indexing import is_index
+from spq.cli.stopping import AGAIN, when_stopped
 from spq.common.text import printable
 from spq.errors import ConfigError
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from spq.common.files import is_scratch, user_cache
-from spq.errors import StoppedError
-
-AGAIN, CONTINUE = "run the same command again", "run the same command to continue"
 
 
 def explanation(error: Exception) -> tuple[str, int] | None:
@@ -46,15 +41,6 @@ def _other_place(path: str) -> str:
     if is_scratch(path):
         return ", or set TMPDIR to a folder on another disk"
     return ", or set SPQ_CACHE to a folder on another disk" if path.startswith(f"{user_cache()}{os.sep}") else ""
-
-
-@contextmanager
-def when_stopped(message: str) -> Iterator[None]:
-    """Say what is kept, and how to continue, if Ctrl-C ends the block or the decorated command."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise StoppedError(f"stopped; {message}") from None
 
 
 def as_options(message: str, options: set[str]) -> str:

@@ -11,10 +11,11 @@ import typer
 
 from spq.cli.backing_up import run_backup
 from spq.cli.describe import counted, listed, passed_over
-from spq.cli.failures import CONTINUE, as_options, when_stopped
+from spq.cli.failures import as_options
 from spq.cli.indexing import IndexTask, Patterns, command, is_index, open_collection, update
 from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, MaxPixels, ShorterBits, Threads
 from spq.cli.output import note
+from spq.cli.stopping import CONTINUE, when_stopped
 from spq.common.text import printable
 from spq.errors import ConfigError
 
