@@ -283,3 +283,15 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Pat
         tempfile.TemporaryFile() as file,
     ):
         reserve(file, 10_000, tmp_path)
+
+
+def test_what_a_killed_process_left_is_deleted_and_what_a_running_one_writes_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    for name in (f".table.csv.{dead.pid}", f".table.csv.{os.getppid()}", f".other.csv.{dead.pid}", ".table.csv.note"):
+        (tmp_path / name).touch()
+    with Replacing(target) as temporary:
+        temporary.write_text("new")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"table.csv", f".table.csv.{os.getppid()}", f".other.csv.{dead.pid}", ".table.csv.note"}

@@ -8,7 +8,8 @@ def main() -> None:
     try:
         from spq.cli.main import main as run
     except KeyboardInterrupt:
-        sys.exit("spq: stopped; the command had not begun, run the same command again")
+        print("spq: stopped; the command had not begun, run the same command again", file=sys.stderr)
+        sys.exit(130)
     run()
 
 

@@ -16,6 +16,7 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "src")]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["PYTHONPATH"] = str(TESTS.parent / "src")  # of processes that are started
 
 LIBRARIES = (
     "spq.api", "spq.index.image_index", "spq.index.backup", "spq.index.export", "spq.training.train", "spq.web.site.site",
@@ -120,6 +121,7 @@ class Small:
         (base / "tiny.toml").write_text(
             "[input]\nsize = 28\n[backbone]\nblocks = [1]\nwidth = 8\nstem_stride = 2\n"
             "[quantizer]\nnum_codebooks = 4\ncodeword_dim = 4\n[train]\nbatch_size = 16\nepochs = 8\n"
+            "checkpoint_minutes = 0.0001\n"
         )
 
     def run(

@@ -26,7 +26,7 @@ from spq.common.files import naming, sync_folder
 from spq.common.locks import held
 from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
-from spq.index.format import NOT_DUPLICATES, SQLITE_ERRORS, open_reader, read_manifest
+from spq.index.format import NOT_DUPLICATES, SQLITE_ERRORS, open_reader, read_manifest, why_full
 from spq.index.verify import faults
 
 FORMAT = 1
@@ -82,10 +82,7 @@ def back_up(folder: Path, file: Path, progress: Progress = lambda *_: None) -> C
             another model again and again.
     """
     read_manifest(folder)
-    if (
-        folder.resolve() in file.absolute().parent.resolve().parents
-        or folder.resolve() == file.absolute().parent.resolve()
-    ):
+    if file.absolute().parent.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"{file} is inside the index; give a place outside of it, best on another disk")
     _refuse_existing(file)
     with _workplace(file) as place:
@@ -194,17 +191,13 @@ def _copy(folder: Path, staged: Path, progress: Progress) -> None:
             if _copy_once(folder, staged, progress):
                 return
         except (*SQLITE_ERRORS, StoreError, FileNotFoundError) as error:
-            if _is_full(error):
+            if why_full(staged, error):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
             failure: Exception = error
         else:
             failure = StoreError("it was replaced meanwhile")
         time.sleep(WAIT)
     raise StoreError(f"index {folder} cannot be copied ({failure}); check it with `verify`, and try again")
-
-
-def _is_full(error: Exception) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _copy_once(folder: Path, staged: Path, progress: Progress) -> bool:
