@@ -76,7 +76,7 @@ def test_the_handler_of_the_program_learns_of_a_signal_after_the_checkpoint(numb
         number, lambda *given: heard.append((given[0], (tmp_path / "checkpoints" / "last.pt").exists()))
     )
     try:
-        with pytest.raises(KeyboardInterrupt), run.interruptible():
+        with pytest.raises(KeyboardInterrupt), run.interruptible():  # noqa: PT012 (what the block does is tested)
             signal.raise_signal(number)
             assert run.interrupted
             assert not heard

@@ -116,3 +116,13 @@ def test_a_stopped_benchmark_says_so_in_a_line(tmp_path: Path) -> None:
         found, out, err = run(code, str(tmp_path))
         assert (found, out) == (status, "")
         assert err == "spq: stopped; what was printed or written is complete, run the same command again\n"
+
+
+def test_a_signal_inside_of_exec_does_not_change_the_status(tmp_path: Path) -> None:
+    code = """
+    doctor_command.examine = lambda: exec("press()")
+    sys.exit(main.run_stoppable(["doctor"]))
+    """
+    (tmp_path / "program.py").write_text(START + code)
+    done = subprocess.run([sys.executable, "-m", "program"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", LINE)

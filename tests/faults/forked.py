@@ -62,7 +62,7 @@ class Running:
     def _run(self, arguments: list[str], cwd: Path, environment: dict[str, str]) -> None:
         from spq.cli import main as cli
 
-        status = 99
+        status, begun = 99, False
         try:
             for number, name in ((1, "out"), (2, "err")):
                 handle = os.open(self.log / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -70,13 +70,15 @@ class Running:
                 os.close(handle)
             os.chdir(cwd)
             os.environ.update(environment)
-            status = getattr(cli, "run_stoppable", cli.run)(arguments)
+            begun = True
+            status = cli.run_stoppable(arguments)
             sys.stdout.flush()
             sys.stderr.flush()
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            if begun or not isinstance(error, KeyboardInterrupt):  # else it came before the command
+                traceback.print_exc()
             sys.stderr.flush()
         finally:
             os._exit(status)

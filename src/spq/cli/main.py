@@ -93,9 +93,11 @@ def run_stoppable(arguments: list[str]) -> int:
     stopping.watch_signals()
     try:
         status = run(arguments)
-    except KeyboardInterrupt:
-        status = fail(stopping.message(), StoppedError.exit_status)
+    except KeyboardInterrupt:  # while an error was being printed
+        status = _say_stopped(stopping.message())
     stopping.ignore_signals()
+    if stopping.was_stopped():
+        exec("")  # forgets a signal that came inside of another exec; else Python would end by that signal
     return stopping.exit_status(status)
 
 
@@ -104,16 +106,18 @@ def run(arguments: list[str]) -> int:
     try:
         status = _command()(arguments or ["--help"], prog_name="spq", standalone_mode=False)
         sys.stdout.flush()  # raises here, and not while Python exits, if the reader has closed the pipe
+    except StoppedError as error:
+        return _say_stopped(str(error))
     except SPQError as error:
         return fail(as_options(str(error), _options()), error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
-        return fail(stopping.message(), StoppedError.exit_status)
+        return _say_stopped(stopping.message())
     except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if stopping.was_stopped():
-            return fail(stopping.message(), StoppedError.exit_status)
+            return _say_stopped(stopping.message())
         if isinstance(error, OSError) and not error.filename and not _prints():
             error.filename = "standard output"
         explained = explanation(error)
@@ -121,8 +125,15 @@ def run(arguments: list[str]) -> int:
             raise  # a bug in spq: show the whole traceback
         return fail(*explained)
     if status == 130:  # newer versions of typer turn Ctrl-C into this status, without a word
-        return fail(stopping.message(), StoppedError.exit_status)
+        return _say_stopped(stopping.message())
     return status if isinstance(status, int) else 0
+
+
+def _say_stopped(message: str) -> int:
+    """Print the line of a command that was stopped, once."""
+    if stopping.was_stopped():
+        stopping.ignore_signals()  # a second one would print it again
+    return fail(message, StoppedError.exit_status)
 
 
 def _prints() -> bool:

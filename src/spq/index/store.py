@@ -154,7 +154,7 @@ class Store(TableReader):
                 "INSERT OR REPLACE INTO removed SELECT 0, revision FROM removed ORDER BY revision DESC LIMIT 1"
             )
             writer.execute("DELETE FROM removed WHERE id > 0")
-        with self._clear_errors():
+        with self._clear_errors(", or set TMPDIR to a folder on another disk"):  # where SQLite keeps the copy
             self._writing().execute("VACUUM")
             self._writing().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return before, self._bytes_on_disk()
@@ -201,14 +201,18 @@ class Store(TableReader):
         return self._writer
 
     @contextmanager
-    def _clear_errors(self) -> Iterator[None]:
-        """Turn errors of SQLite into StoreError."""
+    def _clear_errors(self, or_else: str = "") -> Iterator[None]:
+        """Turn errors of SQLite into StoreError.
+
+        Args:
+            or_else: another remedy for a full disk.
+        """
         try:
             yield
         except SQLITE_ERRORS as error:
             full = why_full(self.folder, error)
             raise StoreError(
-                f"{full} and try again; what was committed is kept"
+                f"{full}{or_else} and try again; what was committed is kept"
                 if full
                 else f"index {self.folder}: writing failed ({error}); what was committed is kept: check the disk and try again"
             ) from None

@@ -74,7 +74,8 @@ class Run:
     def __init__(self, training: Training, part: Part, progress: Progress) -> None:
         self.training, self.part, self.progress = training, part, replace(progress)
         self.saves = part.phase is not Phase.CLUSTER  # a stopped stage `cluster` starts again
-        self.interrupted, self.signal = False, 0
+        self.interrupted = False
+        self.signal = 0  # that interrupted it
         self.recent: list[Tensor] = []
         self.loss: Tensor | None = None  # of the last step, until it is logged
         self.log = TrainingLog(training, part.phase)
@@ -213,8 +214,8 @@ class Run:
 
         handlers: dict[int, Any] = {}
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handlers[number] = signal.signal(number, stop)
+            for each in (signal.SIGINT, signal.SIGTERM):
+                handlers[each] = signal.signal(each, stop)
         except ValueError:
             pass  # not the main thread, which handles signals
         try:
