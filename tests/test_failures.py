@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from conftest import content, run_spq
-from spq.cli.failures import explanation, when_stopped
+from spq.cli.failures import explanation
+from spq.cli.stopping import when_stopped
+from spq.common import files
 from spq.common.files import Replacing
 from spq.errors import StoppedError
 
@@ -92,6 +94,8 @@ FULL = [
     ("export {i} --to faiss --out {t}/a", "a.json"),
     ("export {m} --to onnx --out {t}/a.onnx", "a.onnx"),
     ("index {p} --model {m} --out {t}/a", "a/manifest.json"),
+    ("index {i} --backup {t}/a", "a"),
+    ("train {p} --recipe fast --image-size 16 --epochs 1 --out {t}/a", "a/checkpoints/last.pt"),
 ]
 
 
@@ -110,6 +114,7 @@ def test_a_full_disk_is_named_by_the_file_that_has_no_room(
     *_, line = capsys.readouterr().err.splitlines()
     assert line == f"spq: the disk is full: {tmp_path / name}; free some space"
     assert [path for path in sorted(tmp_path.iterdir()) if path.name != "a"] == before
+    assert {path.name for path in tmp_path.glob("a/**/.*")} <= {".lock"}
 
 
 def test_only_temporary_files_without_room_lead_to_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +127,34 @@ def test_only_temporary_files_without_room_lead_to_tmpdir(tmp_path: Path, monkey
         ):
             error = OSError(code, "no room", str(tmp_path / name))
             assert explanation(error) == (f"the disk is full: {tmp_path / name}; free some space{remedy}", 1)
+
+
+def test_a_full_cache_leads_to_spq_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    for name, remedy in (("cache/features/a.npy", ", or set SPQ_CACHE to a folder on another disk"), ("cache.csv", "")):
+        error = OSError(errno.ENOSPC, "no room", str(tmp_path / name))
+        assert explanation(error) == (f"the disk is full: {tmp_path / name}; free some space{remedy}", 1)
+
+
+def test_a_copy_is_named_by_the_place_that_has_no_room() -> None:
+    error = OSError(errno.ENOSPC, "no room", "from/here.js", None, "to/there.js")
+    assert explanation(error) == ("the disk is full: to/there.js; free some space", 1)
+
+
+def test_a_limit_of_the_size_of_files_is_named() -> None:
+    error = OSError(errno.EFBIG, "File too large", "a.npz")
+    limit = "the disk, or a limit such as ulimit -f, allows no larger file: a.npz; use another place"
+    assert explanation(error) == (limit, 1)
+
+
+def test_what_torch_could_not_write_on_a_full_disk_is_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "FULL", 1 << 62)  # every disk has less room
+    with pytest.raises(OSError, match="No space left") as caught, Replacing(tmp_path / "last.pt"):
+        raise RuntimeError("[enforce fail at inline_container.cc:595] . unexpected pos 64 vs 0")
+    assert explanation(caught.value) == (f"the disk is full: {tmp_path / 'last.pt'}; free some space", 1)
 
 
 def test_what_torch_could_not_write_is_named(tmp_path: Path) -> None:

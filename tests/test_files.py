@@ -309,3 +309,15 @@ def test_a_cache_keeps_regular_files_in_their_place_and_deletes_links_and_pipes(
     with pytest.raises(IsADirectoryError, match="delete it"):
         clear_place(tmp_path / "folder")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
+
+
+def test_what_a_killed_process_left_is_deleted_and_what_a_running_one_writes_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    for name in (f".table.csv.{dead.pid}", f".table.csv.{os.getppid()}", f".other.csv.{dead.pid}", ".table.csv.note"):
+        (tmp_path / name).touch()
+    with Replacing(target) as temporary:
+        temporary.write_text("new")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"table.csv", f".table.csv.{os.getppid()}", f".other.csv.{dead.pid}", ".table.csv.note"}

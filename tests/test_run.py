@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,22 @@ def test_an_interrupted_run_gives_no_more_batches(tmp_path: Path) -> None:
         run.progress.step += 1
         run.interrupted = run.progress.step == 5
     assert run.progress.step == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_handler_of_the_program_learns_of_a_signal_after_the_checkpoint(number: int, tmp_path: Path) -> None:
+    run, heard = make_run(tmp_path, small_recipe(epochs=3)), []
+    before = signal.signal(
+        number, lambda *given: heard.append((given[0], (tmp_path / "checkpoints" / "last.pt").exists()))
+    )
+    try:
+        with pytest.raises(KeyboardInterrupt), run.interruptible():  # noqa: PT012 (what the block does is tested)
+            signal.raise_signal(number)
+            assert run.interrupted
+            assert not heard
+    finally:
+        signal.signal(number, before)
+    assert heard == [(number, True)]
 
 
 def test_the_learning_rate_follows_the_schedule(tmp_path: Path) -> None:

@@ -320,3 +320,15 @@ def test_compacting_removes_unfinished_files_of_killed_writers(store: Store) -> 
         store.compact()
     names = {path.relative_to(store.folder).as_posix() for path in store.folder.rglob("*") if "sqlite" not in path.name}
     assert names == {".lock", "manifest.json", "model", "model/config.json"}
+
+
+def test_a_full_disk_is_named_and_what_was_committed_is_kept(tmp_path: Path, store: Store) -> None:
+    with store.writing():
+        store.put([item("a", 1)])
+        pages = store._writing().execute("PRAGMA page_count").fetchone()[0]
+        store._writing().execute(f"PRAGMA max_page_count = {pages}")  # SQLite reports a full disk beyond that
+        with pytest.raises(StoreError) as caught:
+            store.put([item(f"{n} {'x' * 5000}", n) for n in range(9)])
+    file = store.folder / "items.sqlite"
+    assert str(caught.value) == f"the disk is full: {file}; free some space and try again; what was committed is kept"
+    assert set(store.stats()) == {"a"}

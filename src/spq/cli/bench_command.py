@@ -13,6 +13,25 @@ import typer
 import spq
 from spq.errors import ConfigError
 
+# Runs a script as Python does, and says in a line that Ctrl-C ended it.
+RUN = """import runpy, signal, sys
+from pathlib import Path
+
+def stop(number, frame):
+    signal.signal(number, signal.SIG_IGN)
+    stopped.append(number)
+    raise KeyboardInterrupt
+
+stopped = []
+signal.signal(signal.SIGTERM, stop)
+del sys.argv[0]
+sys.path[0] = str(Path(sys.argv[0]).parent)
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except KeyboardInterrupt:
+    print("spq: stopped; what was printed or written is complete, run the same command again", file=sys.stderr)
+    sys.exit(128 + (stopped or [signal.SIGINT])[0])
+"""
 FOLDER = Path(spq.__file__).parents[2] / "benchmarks"
 
 
@@ -61,7 +80,7 @@ def listing(folder: Path) -> str:
 
 
 def run_benchmark(name: str, arguments: list[str], folder: Path) -> NoReturn:
-    """Replace this process by the script, so that the script gets Ctrl-C and sets the exit status.
+    """Replace this process by one of the script alone, which sets the exit status.
 
     Raises:
         ConfigError: no such benchmark.
@@ -71,4 +90,4 @@ def run_benchmark(name: str, arguments: list[str], folder: Path) -> NoReturn:
         raise ConfigError(f"no benchmark {name!r}; use one of {', '.join(scripts)}")
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, str(scripts[name]), *arguments])
+    os.execv(sys.executable, [sys.executable, "-c", RUN, str(scripts[name]), *arguments])

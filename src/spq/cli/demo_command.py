@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spq.cli.describe import counted, listed
-from spq.cli.failures import when_stopped
 from spq.cli.options import SEED, AsJson, Threads
 from spq.cli.output import note
+from spq.cli.stopping import when_stopped
 from spq.common.files import Replacing, naming
 from spq.config import load_recipe
 from spq.errors import ConfigError, DataError

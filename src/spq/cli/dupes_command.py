@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spq.cli.describe import counted, listed, passed_over
-from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.indexing import is_index
 from spq.cli.options import SEED, AsJson, ContactSheet, NulPaths, PathsOnly, Threads
 from spq.cli.output import note
+from spq.cli.stopping import AGAIN, when_stopped
 from spq.common.patterns import settled
 from spq.common.text import printable
 from spq.errors import ConfigError

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from spq.cli.describe import listed
-from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import AsJson, ModelFolder, ShorterBits, Threads
 from spq.cli.output import note
+from spq.cli.stopping import AGAIN, when_stopped
 from spq.config import Distance
 from spq.errors import ConfigError
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from spq.cli.describe import counted, listed
-from spq.cli.failures import AGAIN, CONTINUE, when_stopped
 from spq.cli.indexing import is_index
 from spq.cli.options import AsJson, Threads
 from spq.cli.output import note
+from spq.cli.stopping import AGAIN, CONTINUE, when_stopped
 from spq.common.text import printable
 from spq.errors import ConfigError, ModelError, StoreError
 

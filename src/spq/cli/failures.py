@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from spq.common.files import is_scratch
-from spq.errors import StoppedError
-
-AGAIN, CONTINUE = "run the same command again", "run the same command to continue"
+from spq.common.files import is_scratch, user_cache
 
 
 def explanation(error: Exception) -> tuple[str, int] | None:
@@ -30,21 +26,21 @@ def explanation(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, MemoryError):
         return "out of memory; use fewer pictures, or a smaller --image-size", 1
     if isinstance(error, OSError):
-        place = f": {error.filename}" if error.filename else ""
+        name = error.filename2 or error.filename  # the second one, of a copy, is where it is written to
+        place = f": {name}" if name else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            other = ", or set TMPDIR to a folder on another disk" if is_scratch(str(error.filename)) else ""
-            return f"the disk is full{place}; free some space{other}", 1
+            return f"the disk is full{place}; free some space{_other_place(str(name))}", 1
+        if error.errno == errno.EFBIG:
+            return f"the disk, or a limit such as ulimit -f, allows no larger file{place}; use another place", 1
         return f"{error.strerror or error}{place}", 1
     return None
 
 
-@contextmanager
-def when_stopped(message: str) -> Iterator[None]:
-    """Say what is kept, and how to continue, if Ctrl-C ends the block or the decorated command."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise StoppedError(f"stopped; {message}") from None
+def _other_place(path: str) -> str:
+    """The variable that gives a file another place, if it is of a cache or temporary."""
+    if is_scratch(path):
+        return ", or set TMPDIR to a folder on another disk"
+    return ", or set SPQ_CACHE to a folder on another disk" if path.startswith(f"{user_cache()}{os.sep}") else ""
 
 
 def as_options(message: str, options: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""`spq index`: build or update an index, compact it, verify it."""
+"""`spq index`: build or update an index, compact it, verify it, back it up and restore it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spq.cli.backing_up import run_backup
 from spq.cli.describe import counted, listed, passed_over
-from spq.cli.failures import CONTINUE, as_options, when_stopped
+from spq.cli.failures import as_options
 from spq.cli.indexing import IndexTask, Patterns, command, is_index, open_collection, update
 from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, MaxPixels, ShorterBits, Threads
 from spq.cli.output import note
+from spq.cli.stopping import CONTINUE, when_stopped
 from spq.common.text import printable
 from spq.errors import ConfigError
 
@@ -53,6 +55,13 @@ def index(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check all of the index; exit status 1 if it has faults.")
     ] = False,
+    backup: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Back up the index to a new file; others may write to it meanwhile."),
+    ] = None,
+    restore: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Make a new index OUT of the file of a --backup.")
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -64,7 +73,7 @@ def index(
     A new index without --model takes the best pretrained network on this machine, and needs no training.
     An update adds new pictures, encodes changed ones again and removes missing ones.
     Pictures in folders that cannot be read, are empty or not mounted are kept. More IMAGES are added to those of the index.
-    An index alone, with --compact or --verify, is not updated.
+    An index alone, with --compact, --verify or --backup, is not updated.
 
     Example: spq index photos/ --out photos.index
 
@@ -75,10 +84,15 @@ def index(
     Example: spq index photos.index
 
     Example: spq index photos.index --verify
+
+    Example: spq index photos.index --backup photos.backup
     """
-    names, out = _places(images or [], out)
     patterns = Patterns(exclude, include, follow_links)
     asks_update = model or rehash or replace_ or remove_missing or patterns != Patterns()
+    if backup or restore:
+        run_backup(images or [], out, backup, restore, is_alone=not (asks_update or compact or verify), as_json=as_json)
+        return
+    names, out = _places(images or [], out)
     only_checks = (compact or verify) and (not names or is_index(names[0])) and not asks_update
     if not only_checks and not names:
         raise ConfigError("give IMAGES, or an index with --compact or --verify; see spq index --help")

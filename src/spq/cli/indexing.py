@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spq.cli.failures import when_stopped
 from spq.cli.output import note
+from spq.cli.stopping import when_stopped
 from spq.common.files import expanded, user_cache
 from spq.errors import AbsentError, ConfigError, WeightsError
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spq.cli.describe import aligned, codes_text
-from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.indexing import is_index
 from spq.cli.options import AsJson
 from spq.cli.output import note
+from spq.cli.stopping import AGAIN, when_stopped
 from spq.errors import ModelError
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from spq import __version__
+from spq.cli import stopping
 from spq.cli.bench_command import bench
 from spq.cli.demo_command import demo
 from spq.cli.doctor_command import doctor
@@ -30,7 +31,7 @@ from spq.cli.train_command import train
 from spq.cli.weights_command import weights
 from spq.common.files import set_library_caches
 from spq.common.parallel import keep_to_quota, wait_passively
-from spq.errors import SPQError
+from spq.errors import SPQError, StoppedError
 
 app = typer.Typer(
     name="spq",
@@ -66,7 +67,7 @@ def main() -> None:
     set_library_caches()
     if not _has_working_directory():
         sys.exit(fail("the working directory no longer exists; change to another folder", 1))
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run_stoppable(sys.argv[1:]))
 
 
 def _prepare_streams() -> None:
@@ -87,19 +88,36 @@ def _has_working_directory() -> bool:
         return False
 
 
+def run_stoppable(arguments: list[str]) -> int:
+    """Run one command line of this process, which Ctrl-C and SIGTERM end; returns its exit status, 143 after SIGTERM."""
+    stopping.watch_signals()
+    try:
+        status = run(arguments)
+    except KeyboardInterrupt:  # while an error was being printed
+        status = _say_stopped(stopping.message())
+    stopping.ignore_signals()
+    if stopping.was_stopped():
+        exec("")  # forgets a signal that came inside of another exec; else Python would end by that signal
+    return stopping.exit_status(status)
+
+
 def run(arguments: list[str]) -> int:
-    """Run one command line; returns its exit status: 0, 1 (failed), 2 (usage), 130 (interrupted)."""
+    """Run one command line; returns its exit status: 0, 1 (failed), 2 (usage), 130 (stopped)."""
     try:
         status = _command()(arguments or ["--help"], prog_name="spq", standalone_mode=False)
         sys.stdout.flush()  # raises here, and not while Python exits, if the reader has closed the pipe
+    except StoppedError as error:
+        return _say_stopped(str(error))
     except SPQError as error:
         return fail(as_options(str(error), _options()), error.exit_status)
     except (KeyboardInterrupt, typer.Abort):
-        return fail("interrupted", 130)
+        return _say_stopped(stopping.message())
     except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if stopping.was_stopped():
+            return _say_stopped(stopping.message())
         if isinstance(error, OSError) and not error.filename and not _prints():
             error.filename = "standard output"
         explained = explanation(error)
@@ -107,8 +125,15 @@ def run(arguments: list[str]) -> int:
             raise  # a bug in spq: show the whole traceback
         return fail(*explained)
     if status == 130:  # newer versions of typer turn Ctrl-C into this status, without a word
-        return fail("interrupted", status)
+        return _say_stopped(stopping.message())
     return status if isinstance(status, int) else 0
+
+
+def _say_stopped(message: str) -> int:
+    """Print the line of a command that was stopped, once."""
+    if stopping.was_stopped():
+        stopping.ignore_signals()  # a second one would print it again
+    return fail(message, StoppedError.exit_status)
 
 
 def _prints() -> bool:

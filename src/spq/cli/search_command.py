@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import AsJson, ContactSheet, IndexFolder, MaxPixels, NulPaths, PathsOnly, Threads
 from spq.cli.output import note
+from spq.cli.stopping import AGAIN, when_stopped
 
 if TYPE_CHECKING:
     from spq.index.format import Manifest

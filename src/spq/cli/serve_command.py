@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from spq.cli.describe import listed, passed_over
-from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.indexing import (
     IndexTask,
     Patterns,
@@ -24,6 +23,7 @@ from spq.cli.indexing import (
 )
 from spq.cli.options import SOURCES, Exclude, FollowLinks, Include, MaxPixels, Threads
 from spq.cli.output import note
+from spq.cli.stopping import AGAIN, when_stopped
 from spq.common.files import can_be_written, lasting_cache
 from spq.errors import ConfigError
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from spq.cli.describe import codes_text, counted, listed, passed_over
-from spq.cli.failures import AGAIN, CONTINUE
 from spq.cli.indexing import Patterns, command
 from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, MaxPixels, Threads
 from spq.cli.output import note
+from spq.cli.stopping import AGAIN, CONTINUE, when_stopped
 from spq.common.text import printable
 from spq.config import DEFAULT, Recipe, load_recipe
-from spq.errors import ConfigError, StoppedError
+from spq.errors import ConfigError
 
 LEAST = 16  # pictures, as in spq.training.context, which loads torch
 
@@ -85,7 +85,7 @@ def train(
         check_tensorboard()
     patterns = Patterns(exclude, include, follow_links)
     again = command("spq", "train", *images, "--out", out, "--resume", patterns=patterns)
-    try:
+    with when_stopped(lambda: _kept(again, out, config)):
         source = open_images(images, *patterns)
         note(passed_over(source.aside))
         note(listed("left out", [*source.unlisted, *source.unopened]))
@@ -94,8 +94,6 @@ def train(
         config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume)
         names = {"device": device, "resume": resume, "tensorboard": tensorboard, "began": began}
         model = _train(source, config, out, start, checked=chosen and config.train.frozen, **names)
-    except KeyboardInterrupt:
-        raise StoppedError(f"stopped; {_kept(again, out, config)}") from None
     facts = {**_facts(out, model), "remarks": source.remarks}
     print(json.dumps(facts) if as_json else _text(facts))
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import AsJson
 from spq.cli.output import note
+from spq.cli.stopping import AGAIN, when_stopped
 from spq.common.text import printable
 
 if TYPE_CHECKING:

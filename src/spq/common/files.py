@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 _numbers = itertools.count()  # of temporary files of this process, whose threads may replace the same file
+FULL = 1 << 16  # bytes: a disk with less room than this counts as full
 STREAMS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))  # stdout is a file there if it was sent to one
 LIBRARIES = {  # what other libraries keep below the user's cache folder, by the variable that names another place
     "HF_HOME": "huggingface",
@@ -212,6 +213,8 @@ def naming(place: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if full := _full(error, place):
+            raise full from None
         _name(error, place)
         raise
 
@@ -233,6 +236,35 @@ def remove_stale(folder: Path, *names: str) -> None:
         for file in folder.iterdir():
             if (found := pattern.fullmatch(file.name)) and int(found[2]) != os.getpid():
                 file.unlink()
+
+
+def is_full(place: Path) -> bool:
+    """Whether the disk of a path has no room left."""
+    there = next((path for path in (place, *place.absolute().parents) if _exists(path)), place)
+    try:
+        return shutil.disk_usage(there).free < FULL
+    except OSError:
+        return False
+
+
+def _full(error: BaseException, place: Path) -> OSError | None:
+    """The error of a full disk, where torch raises a RuntimeError without the system's reason."""
+    if isinstance(error, RuntimeError) and is_full(place):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
+    return None
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process runs, as far as can be known."""
+    if os.name == "nt":  # where this would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 def reserve(file: IO[bytes], size: int, place: Path) -> None:
@@ -258,13 +290,25 @@ class Replacing:
         self.temporary = folder / f".{target.name}.{os.getpid()}-{next(_numbers)}"  # as `remove_stale` knows them
 
     def __enter__(self) -> Path:
+        self._delete_stale()
         with suppress(OSError):  # a link there would be followed
             self.temporary.unlink()
         return self.temporary
 
+    def _delete_stale(self) -> None:
+        """Delete what killed processes have left beside the target."""
+        name = re.compile(rf"\.{re.escape(self.target.name)}\.(\d+)(-\d+)?")
+        with suppress(OSError):  # the folder may not be listed
+            for entry in os.scandir(self.temporary.parent):
+                if (found := name.fullmatch(entry.name)) and not _is_running(int(found[1])):
+                    os.unlink(entry.path)  # noqa: PTH108
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is not None:
+            full = _full(error, self.target)  # before the room of what was written is free again
             self._fail(error)
+            if full:
+                raise full from None
             return
         try:
             self._finish()

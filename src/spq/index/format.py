@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from spq.common.files import naming, sync_folder, why_shut
+from spq.common.files import Replacing, is_full, sync_folder, why_shut
 from spq.common.locks import held
 from spq.common.text import composed
 from spq.config import from_dict
@@ -143,13 +143,9 @@ def newer_format(name: str, found: int) -> str:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest in one step. With it, a folder is an index."""
-    temporary = folder / f"{_NEW}{os.getpid()}"
-    with naming(folder / "manifest.json"), temporary.open("w", encoding="utf-8") as file:
-        content = {key: value for key, value in asdict(manifest).items() if not (value in ((), "") or value is False)}
-        file.write(json.dumps(content, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / "manifest.json")
+    content = {key: value for key, value in asdict(manifest).items() if not (value in ((), "") or value is False)}
+    with Replacing(folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     sync_folder(folder)  # else a power cut may undo the rename, but not later writes
 
 
@@ -271,9 +267,19 @@ def why_closed(folder: Path, error: Exception, remedy: str) -> str:
     except OSError as shut:
         if reason := why_shut(shut):
             return reason
+    if full := why_full(folder, error):
+        return f"cannot be written; {full}"
     if "locking protocol" in str(error):  # SQLite needs locks and shared memory, which some network shares lack
         remedy = "the disk has no locks, as some network shares; keep the index on a disk of this machine"
     return f"does not open ({error}); {remedy}"
+
+
+def why_full(folder: Path, error: Exception) -> str:
+    """Say that the disk is full, if that is why SQLite does not write; else empty."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says where in SQLite
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and is_full(folder)):
+        return f"the disk is full: {folder / 'items.sqlite'}; free some space"
+    return ""
 
 
 @contextmanager

@@ -17,8 +17,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spq.common.parallel import batches
+from spq.errors import StoreError
 from spq.index.encode import open_features, to_be_retried
-from spq.index.format import NOT_DUPLICATES, Manifest, has_index, open_reader, read_manifest, write_manifest
+from spq.index.format import (
+    NOT_DUPLICATES,
+    SQLITE_ERRORS,
+    Manifest,
+    has_index,
+    open_reader,
+    read_manifest,
+    why_full,
+    write_manifest,
+)
 from spq.index.items import Item
 from spq.index.store import Store
 from spq.model.feature_store import FeatureStore
@@ -45,8 +55,12 @@ def prepare_recoding(folder: Path, model: Model, manifest: Manifest) -> Path:
         part = folder.with_name(f".{folder.name}.copied")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        _copy_items(folder, part, manifest)
-        _encode_known(part, model)
+        try:
+            _copy_items(folder, part, manifest)
+            _encode_known(part, model)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)  # it may have filled the disk
+            raise
         part.rename(fresh)
     return fresh
 
@@ -63,8 +77,12 @@ def replace_index(folder: Path, fresh: Path) -> None:
 
 
 def _copy_items(folder: Path, part: Path, manifest: Manifest) -> None:
-    with closing(open_reader(folder)) as old, closing(sqlite3.connect(part / "items.sqlite")) as new:
-        old.backup(new)
+    try:
+        with closing(open_reader(folder)) as old, closing(sqlite3.connect(part / "items.sqlite")) as new:
+            old.backup(new)
+    except SQLITE_ERRORS as error:
+        reason = why_full(part, error) or f"check it with `verify` ({error})"
+        raise StoreError(f"index {folder} cannot be copied; {reason}") from None
     write_manifest(part, manifest)
 
 

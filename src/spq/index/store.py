@@ -26,6 +26,7 @@ from spq.index.format import (
     read_manifest,
     transaction,
     why_closed,
+    why_full,
     write_manifest,
 )
 from spq.index.items import Item, as_json, text_bytes, to_row
@@ -63,7 +64,7 @@ class Store(TableReader):
             try:
                 open_writer(folder).close()
             except SQLITE_ERRORS as error:
-                reason = why_closed(folder, error, f"check the disk (is it full?) and try again, or delete {folder}")
+                reason = why_closed(folder, error, f"check the disk and try again, or delete {folder}")
                 raise StoreError(f"index {folder}: items.sqlite {reason}") from None
             if not has_index(folder):
                 write_manifest(folder, manifest)  # last: with a manifest, the index is complete
@@ -153,7 +154,7 @@ class Store(TableReader):
                 "INSERT OR REPLACE INTO removed SELECT 0, revision FROM removed ORDER BY revision DESC LIMIT 1"
             )
             writer.execute("DELETE FROM removed WHERE id > 0")
-        with self._clear_errors():
+        with self._clear_errors(", or set TMPDIR to a folder on another disk"):  # where SQLite keeps the copy
             self._writing().execute("VACUUM")
             self._writing().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return before, self._bytes_on_disk()
@@ -200,12 +201,18 @@ class Store(TableReader):
         return self._writer
 
     @contextmanager
-    def _clear_errors(self) -> Iterator[None]:
-        """Turn errors of SQLite into StoreError."""
+    def _clear_errors(self, or_else: str = "") -> Iterator[None]:
+        """Turn errors of SQLite into StoreError.
+
+        Args:
+            or_else: another remedy for a full disk.
+        """
         try:
             yield
         except SQLITE_ERRORS as error:
+            full = why_full(self.folder, error)
             raise StoreError(
-                f"index {self.folder}: writing failed ({error}); what was committed is kept: "
-                "check the disk (is it full?) and try again"
+                f"{full}{or_else} and try again; what was committed is kept"
+                if full
+                else f"index {self.folder}: writing failed ({error}); what was committed is kept: check the disk and try again"
             ) from None

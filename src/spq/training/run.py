@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -75,6 +75,7 @@ class Run:
         self.training, self.part, self.progress = training, part, replace(progress)
         self.saves = part.phase is not Phase.CLUSTER  # a stopped stage `cluster` starts again
         self.interrupted = False
+        self.signal = 0  # that interrupted it
         self.recent: list[Tensor] = []
         self.loss: Tensor | None = None  # of the last step, until it is logged
         self.log = TrainingLog(training, part.phase)
@@ -208,13 +209,13 @@ class Run:
 
         def stop(signum: int, frame: Any) -> None:
             if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
+                _pass_on(handlers[signum], signum)
+            self.interrupted, self.signal = True, signum
 
-        handlers = {}
+        handlers: dict[int, Any] = {}
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handlers[number] = signal.signal(number, stop)
+            for each in (signal.SIGINT, signal.SIGTERM):
+                handlers[each] = signal.signal(each, stop)
         except ValueError:
             pass  # not the main thread, which handles signals
         try:
@@ -227,7 +228,7 @@ class Run:
                 signal.signal(number, handler)
             self.log.close()
         if self.interrupted:
-            raise KeyboardInterrupt
+            _pass_on(handlers.get(self.signal), self.signal)
 
     def _write_status(self) -> None:
         """Log the last step, unless that was done."""
@@ -280,6 +281,13 @@ class Run:
         for optimizer in self.part.optimizers:
             for group in optimizer.param_groups:
                 set_lr(group, group["peak_lr"] * factor)
+
+
+def _pass_on(handler: Any, signum: int) -> NoReturn:
+    """Let the earlier handler of a signal know of it, and end."""
+    if callable(handler):
+        handler(signum, None)
+    raise KeyboardInterrupt
 
 
 def step_seed(seed: int, step: int) -> int:

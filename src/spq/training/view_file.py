@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.common.files import Replacing, check_regular, clear_place, reserve
+from spq.common.files import Replacing, check_regular, clear_place, naming, reserve
 from spq.common.json_file import read_json
 from spq.data.decode import first_line
 
@@ -69,9 +69,10 @@ class ViewFile:
         """Take room on the disk for all rows; return the array to write to."""
         if not self.done:
             self.file.unlink(missing_ok=True)
-        array: NDArray[np.float32] = np.lib.format.open_memmap(
-            self.file, "r+" if self.done else "w+", np.float32, self.shape
-        )
+        with naming(self.file):
+            array: NDArray[np.float32] = np.lib.format.open_memmap(
+                self.file, "r+" if self.done else "w+", np.float32, self.shape
+            )
         with self.file.open("r+b") as file:
             reserve(file, self.file.stat().st_size, self.file)
         return array

@@ -27,7 +27,11 @@ def write_page(content: Path, can: dict[str, bool]) -> str:
     if not (PAGE / "index.html").exists():
         raise DataError("this installation has no page to export; reinstall spq-retrieval")
     for source in (PAGE, BROWSER):
-        shutil.copytree(source, content, dirs_exist_ok=True, ignore=shutil.ignore_patterns("index.html", "__pycache__"))
+        for file in source.rglob("*"):  # shutil.copytree would hide that the disk is full
+            if file.is_file() and file.name != "index.html" and "__pycache__" not in file.parts:
+                target = content / file.relative_to(source)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, target)
     (content / "static_api.js").replace(content / "api.js")
     (content / "static" / "settings.js").write_text(f"export const settings = {json.dumps(can)};\n", "utf-8")
     return site_html((PAGE / "index.html").read_text("utf-8"))

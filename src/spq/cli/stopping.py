@@ -1,0 +1,80 @@
+"""Ctrl-C and SIGTERM: the first one ends a command in order, a second one at once. A line says what is kept.
+
+Every change of a file is a commit or a rename, so a process that ends at once loses no more than one that is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from spq.common.text import printable
+from spq.errors import StoppedError
+
+AGAIN, CONTINUE = "run the same command again", "run the same command to continue"
+NOT_BEGUN = f"the command had not begun, {AGAIN}"
+
+_received: list[int] = []  # signals of this process, as the system keeps one handler for it
+_kept: list[Callable[[], str]] = []  # what the commands that run say, the innermost last
+
+
+def watch_signals() -> None:
+    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt. A second one ends the process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup, or in the background of a script
+            signal.signal(number, _receive)
+
+
+def ignore_signals() -> None:
+    """Let a process end that has said all."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def was_stopped() -> bool:
+    """Whether a signal has come, also if a library has turned it into another error."""
+    return bool(_received)
+
+
+def exit_status(status: int) -> int:
+    """The status of a command that ends with `status`: 128 + SIGTERM, if that has stopped it."""
+    return 128 + signal.SIGTERM if status == StoppedError.exit_status and signal.SIGTERM in _received[:1] else status
+
+
+def message() -> str:
+    """What the innermost command says that was stopped."""
+    return f"stopped; {_kept[-1]() if _kept else NOT_BEGUN}"
+
+
+@contextmanager
+def when_stopped(kept: str | Callable[[], str]) -> Iterator[None]:
+    """Say what is kept, and how to continue, if a signal ends the block or the decorated command.
+
+    Args:
+        kept: the text, or a function that returns it then.
+    """
+    _kept.append(kept if callable(kept) else lambda: kept)
+    try:
+        yield
+    except StoppedError:
+        raise
+    except (KeyboardInterrupt, Exception) as error:
+        # a callback of SQLite, for example, turns the first into an error of its own
+        if isinstance(error, KeyboardInterrupt) or was_stopped():
+            raise StoppedError(message()) from None
+        raise
+    finally:
+        if not was_stopped():  # else a second signal says the same
+            _kept.pop()
+
+
+def _receive(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    if len(_received) == 1:
+        raise KeyboardInterrupt
+    bar = "\n\x1b[?25h" if os.isatty(2) else ""  # below a bar, whose cursor is hidden
+    os.write(2, f"{bar}spq: {printable(message())}\n".encode(errors="backslashreplace"))
+    os._exit(exit_status(StoppedError.exit_status))
