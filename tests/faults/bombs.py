@@ -143,7 +143,9 @@ def tiff_pages(count: int) -> bytes:
                       (278, 3, 1, 1), (279, 4, 1, 1))
     )  # fmt: skip
     size = len(page) + 4
-    return b"II*\0" + struct.pack("<I", 8) + b"".join(page + struct.pack("<I", 8 + size * n) for n in range(1, count + 1))
+    return (
+        b"II*\0" + struct.pack("<I", 8) + b"".join(page + struct.pack("<I", 8 + size * n) for n in range(1, count + 1))
+    )
 
 
 def icon(inner: bytes) -> bytes:
@@ -256,9 +258,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "jpeg, 300 scans": partial(jpeg_of_scans, 300, 3500),
     "jpeg, millions of filling bytes": partial(jpeg_of_parts, b"\xff", 20_000_000),
     "jpeg, a million notes": partial(jpeg_of_parts, b"\xff\xfe\0\2", 1_000_000),
-    "jpeg, a profile of 16 MB": lambda: jpeg_of_parts(
-        b"\xff\xe2\xff\xffICC_PROFILE\0\1\1" + bytes(65_519), 255
-    ),
+    "jpeg, a profile of 16 MB": lambda: jpeg_of_parts(b"\xff\xe2\xff\xffICC_PROFILE\0\1\1" + bytes(65_519), 255),
     "tiff, one strip of rgb": partial(tiff_strip, SIDE, SIDE, 8, 3, 2),
     "tiff, one strip of rgb of 16 bits": partial(tiff_strip, SIDE, SIDE, 16, 3, 2),
     "tiff, cmyk of 16 bits": partial(tiff_strip, SIDE, SIDE, 16, 4, 5),
@@ -271,8 +271,16 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         bytes(10_000_000),
     ),
     "tiff, millions of strips": lambda: tiff(
-        [(256, 4, 1, 1), (257, 4, 1, 4_000_000), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
-         (273, 4, 4_000_000, 4096), (278, 4, 1, 1), (279, 4, 4_000_000, 4096)],
+        [
+            (256, 4, 1, 1),
+            (257, 4, 1, 4_000_000),
+            (258, 3, 1, 8),
+            (259, 3, 1, 1),
+            (262, 3, 1, 1),
+            (273, 4, 4_000_000, 4096),
+            (278, 4, 1, 1),
+            (279, 4, 4_000_000, 4096),
+        ],
         bytes(16_000_000),
     ),  # fmt: skip
     "webp, a large canvas": partial(webp_canvas, SIDE, SIDE, 2),

@@ -31,7 +31,31 @@ from spq.data.decode import load_image  # noqa: E402
 from spq.data.formats import register_heif  # noqa: E402
 from spq.errors import SPQError  # noqa: E402
 
-NUMBERS = (0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 32, 127, 128, 255, 256, 4096, 13_377, 32_767, 32_768, 65_535, 2**24, 2**31 - 1, 2**32 - 1)
+NUMBERS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    15,
+    16,
+    31,
+    32,
+    127,
+    128,
+    255,
+    256,
+    4096,
+    13_377,
+    32_767,
+    32_768,
+    65_535,
+    2**24,
+    2**31 - 1,
+    2**32 - 1,
+)
 HINTS = (None, 32, 224)
 
 
@@ -212,7 +236,9 @@ def main() -> int:
     faults = [outcome for outcome in outcomes if outcome.fault]
     for outcome in faults if given.bombs is None else outcomes:
         fault = f" {outcome.fault.upper()}" if outcome.fault else ""
-        print(f"{names[outcome.number]}:{fault} {outcome.answer[:110]} ({outcome.seconds:.1f} s, {outcome.peak >> 20} MiB)")
+        print(
+            f"{names[outcome.number]}:{fault} {outcome.answer[:110]} ({outcome.seconds:.1f} s, {outcome.peak >> 20} MiB)"
+        )
         if given.save and outcome.fault:
             (given.save / f"{names[outcome.number]}.bin").write_bytes(make(outcome.number))
     print(summary(outcomes))
@@ -236,7 +262,9 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     """Say in one line how all ended."""
     read = sum(outcome.answer.endswith("read") for outcome in outcomes)
     faults = Counter(outcome.fault.partition(":")[0] for outcome in outcomes if outcome.fault)
-    slowest, largest = (max((f(outcome) for outcome in outcomes), default=0) for f in (lambda o: o.seconds, lambda o: o.peak))
+    slowest, largest = (
+        max((f(outcome) for outcome in outcomes), default=0) for f in (lambda o: o.seconds, lambda o: o.peak)
+    )
     return (
         f"{len(outcomes):,} pictures: {read:,} read, {len(outcomes) - read - sum(faults.values()):,} refused with a reason, "
         f"{sum(faults.values())} faults {dict(faults)}; at most {slowest:.1f} s and {largest >> 20} MiB"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
+import math
 import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +27,16 @@ from spq.data.formats import NOT_READ, is_heif, read_file, register_heif, why_un
 from spq.data.frames import ANIMATED, shown_frame
 from spq.data.preview import find_preview
 from spq.data.repair import repaired, without_padding
-from spq.data.work import Steps, check_tags, decoding_bytes, memory_limit, pixel_bytes, room, shared_memory
+from spq.data.work import (
+    MAX_SIDE,
+    Steps,
+    check_tags,
+    decoding_bytes,
+    memory_limit,
+    pixel_bytes,
+    room,
+    shared_memory,
+)
 from spq.errors import ImageError
 
 if TYPE_CHECKING:
@@ -39,6 +48,7 @@ PER_TASK = 64  # pictures in one task of a thread; for tiny pictures, single tas
 MAX_PIXELS = 178_956_970  # Pillow's own limit; a lower limit set in Pillow also counts
 # Formats whose writers leave the alpha at zero if they do not mean any.
 NO_ALPHA = ("BMP", "CUR", "DIB", "ICO", "TGA", "TIFF")
+MAX_REPAIRED = 50_000_000  # pixels of a damaged picture that is tried again without its defects
 MAX_SHRINK = 8  # a picture whose copies would take too much memory is divided by at most this, in width and height
 LARGE_JPEG = 8  # a JPEG may have this many times the limit, because it is decoded at a fraction of its size
 
@@ -111,6 +121,8 @@ def load_image(
             return _load_bytes(data, size_hint, limit, keep_alpha)
     except UnidentifiedImageError:
         raise ImageError(f"cannot read {name}: {why_unknown(data)}") from None
+    except MemoryError:
+        raise ImageError(f"cannot read {name}: there is not enough memory for it; scale it down first") from None
     except Image.DecompressionBombError:
         raise ImageError(f"cannot read {name}: its pixels are {_over(limit)}") from None
     except ImageError as error:
@@ -246,17 +258,30 @@ def _load_bytes(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool
             pass
     try:
         return _decode(data, size_hint, limit, keep_alpha)
-    except (ImageError, Image.DecompressionBombError):
+    except (ImageError, Image.DecompressionBombError, MemoryError):
         raise
     except Exception as error:
-        for other in repaired(data, limit):
-            try:
+        failed = error.with_traceback(None)  # it would keep what was decoded
+    tried = {data}
+    for other in repaired(data, limit) if _pixels_told(data) <= MAX_REPAIRED else ():
+        if other not in tried:
+            tried.add(other)
+            with suppress(Exception):  # the first error tells most
                 return _decode(other, size_hint, limit, keep_alpha)
-            except Exception:  # the first error tells most
-                continue
-        if is_heif(data[:64]):
-            raise ImageError(why_unknown(data)) from error
-        raise error
+    if is_heif(data[:64]):
+        raise ImageError(why_unknown(data)) from failed
+    raise failed
+
+
+def _pixels_told(data: bytes) -> int:
+    """Return the pixels of a picture as its header tells; 0 if the header is damaged."""
+    try:
+        with Image.open(Steps(data, LARGE_JPEG * MAX_REPAIRED)) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError:
+        return MAX_REPAIRED + 1
+    except Exception:  # errors of any type
+        return 0
 
 
 def _decode(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool, orientation: int = 1) -> Image.Image:
@@ -281,8 +306,11 @@ def _decode(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool, or
 
 
 def _opened(data: bytes, limit: int) -> Image.Image:
+    steps = Steps(data, limit)
     try:
-        return Image.open(Steps(data, limit))
+        image = Image.open(steps)
+        steps.expect(image)
+        return image
     except UnidentifiedImageError:  # only now, because loading pillow-heif is slow
         if not register_heif():
             raise
@@ -303,6 +331,8 @@ def _shrink(image: Image.Image, data: bytes, size_hint: int | None, limit: int, 
     is_jpeg = image.format in ("JPEG", "MPO")  # MPO: many phones write it
     if width * height > limit and not (is_jpeg and width * height <= LARGE_JPEG * limit):
         raise ImageError(f"{width} x {height} pixels are {_over(limit)}")
+    if max(full_size) > MAX_SIDE:
+        raise ImageError(f"{width} x {height} pixels: a side is over the limit of {MAX_SIDE:,}; crop it first")
     needed = decoding_bytes(image, data, full_size)
     if is_jpeg:
         side = 2 * (size_hint or max(width, height))  # at least twice the needed size
@@ -402,7 +432,9 @@ def _fraction(image: Image.Image, is_turned: bool, memory: int) -> int:
         copies = 4 * (not is_same) + 4 * is_turned + is_deep(image)
         if (own + copies / shrink**2) * area <= memory:
             return shrink
-    raise ImageError(f"{image.width} x {image.height} pixels need too much memory; scale it down first, or raise `max_pixels`")
+    raise ImageError(
+        f"{image.width} x {image.height} pixels need too much memory; scale it down first, or raise `max_pixels`"
+    )
 
 
 def _orientation(image: Image.Image) -> int:

@@ -146,11 +146,15 @@ def with_low_bytes(image: Image.Image, data: bytes, room: float = math.inf) -> I
     if np.ptp(np.percentile(high, SHARES)) >= 128:  # it uses the range
         return image
     if COPIES_OF_LOW * image.width * image.height > room:
-        raise ImageError(f"{image.width} x {image.height} dark pixels of 16 bits need too much memory; save it with 8 bits")
+        raise ImageError(
+            f"{image.width} x {image.height} dark pixels of 16 bits need too much memory; save it with 8 bits"
+        )
     with Image.open(io.BytesIO(data)) as again:
         again.tile = other
         again.load()
-        scaled = _scaled(image.size, lambda box: _both_bytes(part(image, box), part(again, box), other[0].args == "RGBA"))
+        scaled = _scaled(
+            image.size, lambda box: _both_bytes(part(image, box), part(again, box), other[0].args == "RGBA")
+        )
     scaled = scaled.convert("RGB") if scaled.mode == "L" else scaled
     if image.mode == "RGBA":
         scaled.putalpha(image.getchannel("A"))

@@ -17,8 +17,11 @@ from spq.errors import ImageError
 
 BYTES = 4.5  # of memory for each pixel of the limit
 LEAST = 2**26  # bytes that a picture may take under any limit of pixels
-READS = 12  # a file may be read in as many steps as the limit has pixels, divided by this
+MAX_SIDE = 1_000_000  # pixels of a side; each row has a cost of its own
+READS = 90  # the parts of a file may be read in as many steps as the limit has pixels, divided by this
+PIXEL_READS = 12  # the same for pixels that are decoded in Python
 LEAST_READS = 2**16
+TILE = 4300  # bytes for each component of a tile of a JPEG 2000, whatever its size
 MAX_SCANS = 4_000_000_000  # pixels of a JPEG times its scans
 MAX_PACKED = 4_000_000  # pixels of a FITS picture that is packed
 MAX_NUMBERS = 2**20  # in the tags of a page of a TIFF
@@ -44,7 +47,12 @@ class Steps(io.BytesIO):
 
     def __init__(self, data: bytes, max_pixels: int) -> None:
         super().__init__(data)
-        self._left = max(LEAST_READS, max_pixels // READS)
+        self._left, self._max_pixels = max(LEAST_READS, max_pixels // READS), max_pixels
+
+    def expect(self, image: Image.Image) -> None:
+        """Allow more steps for a picture whose format is decoded in Python, pixel by pixel; they end with the file."""
+        if _codecs(image) & set(Image.DECODERS):
+            self._left = max(LEAST_READS, self._max_pixels // PIXEL_READS)
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._count()
@@ -57,11 +65,7 @@ class Steps(io.BytesIO):
     def _count(self) -> None:
         self._left -= 1
         if self._left < 0:
-            raise TooManySteps("it consists of too many parts; save it again as PNG or JPEG, or raise `max_pixels`")
-
-
-class TooManySteps(ImageError):
-    """A file that is read in too many steps."""
+            raise ImageError("it consists of too many parts; save it again as PNG or JPEG, or raise `max_pixels`")
 
 
 def check_tags(data: bytes) -> None:
@@ -109,11 +113,15 @@ def decoding_bytes(image: Image.Image, data: bytes, size: tuple[int, int]) -> in
         return max(pixels, 16 * hidden_pixels(data))
     if image.format == "TIFF":
         return pixels + _strip_bytes(image)
-    codecs = {tile[0] for tile in getattr(image, "tile", ())}
+    codecs = _codecs(image)
     if "fits_gzip" in codecs and image.width * image.height > MAX_PACKED:
         raise ImageError(f"{image.width} x {image.height} packed pixels of FITS take too long; save it as PNG or JPEG")
     per_pixel = _IN_PYTHON if codecs & set(Image.DECODERS) else _DECODERS.get(image.format or "", 0)
     return max(pixels, image.width * image.height * per_pixel)
+
+
+def _codecs(image: Image.Image) -> set[str]:
+    return {tile[0] for tile in getattr(image, "tile", ())}
 
 
 def pixel_bytes(image: Image.Image) -> int:
@@ -148,13 +156,14 @@ def _coefficients(image: Image.Image, data: bytes, size: tuple[int, int]) -> int
 
 
 def _components(data: bytes) -> int:
-    """Return the bytes of the numbers of a JPEG 2000, those of one tile at a time."""
+    """Return the bytes of the numbers of a JPEG 2000, which are those of one tile at a time, and of what it knows of all tiles."""
     at = data.find(b"\xff\x51")
     if at < 0 or at + 40 > len(data):
         return 0
     width, height, left, top, across, down = struct.unpack_from(">IIIIII", data, at + 6)
     count = int.from_bytes(data[at + 38 : at + 40], "big")
-    return 6 * count * max(0, min(width - left, across)) * max(0, min(height - top, down))
+    tiles = -(-width // max(1, across)) * -(-height // max(1, down))
+    return count * (6 * max(0, min(width - left, across)) * max(0, min(height - top, down)) + TILE * tiles)
 
 
 def _strip_bytes(image: Image.Image) -> int:
