@@ -384,11 +384,13 @@ def test_a_jpeg_above_the_limit_of_pixels_is_decoded_at_a_fraction() -> None:
     exif[0x112] = 6
     turned = load_image(encode(gradient, "JPEG", exif=exif), max_pixels=200_000)
     assert (turned.size, turned.info["full_size"]) == ((200, 400), (800, 1600))
-    for refused in (data, encode(gradient, "JPEG", progressive=True), encode(gradient, "PNG")):
+    progressive, png = encode(gradient, "JPEG", progressive=True), encode(gradient, "PNG")
+    assert load_image(progressive, max_pixels=1_000_000).size == (800, 400)
+    for refused, limit in ((data, 100_000), (progressive, 100_000), (png, 1_000_000)):
         with pytest.raises(
             ImageError, match=r"1600 x 800 pixels are over the limit of .*; scale it down first, or raise"
         ):
-            load_image(refused, max_pixels=100_000 if refused is data else 1_000_000)
+            load_image(refused, max_pixels=limit)
 
 
 def test_the_limit_of_the_process_is_above_and_below_pillows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from spq.data.strips import by_parts, part
+
 MAX_PROFILES = 64  # transforms that are kept; a collection has few different profiles
 MAX_PROFILE = 16 * 2**20  # bytes; larger profiles are ignored
 SAME = 4  # levels of 255 that a profile may differ from sRGB and still count as sRGB
@@ -108,12 +110,48 @@ def _changes_nothing(transform: Any, mode: str) -> bool:
     return int(np.abs(after - np.asarray(before.convert("RGB"))).max()) <= SAME
 
 
-def on_ground(image: Image.Image) -> Image.Image:
-    """Put an RGBA picture on white; on black if nearly all of its ink is so light that it would vanish on white.
+def as_shown(image: Image.Image, keep_alpha: bool, has_alpha: bool = True, shrink: int = 1) -> Image.Image:
+    """Convert a picture of 8 bits to sRGB as a screen shows it: by its profile or its gamma, and its alpha on a ground.
+
+    Args:
+        keep_alpha: return RGBA, with the alpha as stored; else RGB.
+        has_alpha: whether the alpha that it may have counts.
+        shrink: width and height are divided by it.
+    """
+    mode, info = "RGBA" if keep_alpha else "RGB", image.info
+    profile, gamma = info.get("icc_profile"), info.get("gamma") if "srgb" not in info else None
+    if image.mode == mode == "RGB" and not (profile or gamma or "transparency" in info) and shrink == 1:
+        return image
+    ground = ""
+
+    def shown(some: Image.Image) -> Image.Image:
+        some = some if has_alpha or "A" not in some.getbands() else some.convert("RGB")
+        some = to_srgb(some, profile) if profile else to_srgb(with_gamma(some, gamma), None)
+        if not has_transparency(some):
+            return some.convert(mode)
+        some = some.convert("RGBA")
+        return _over(some, ground).convert(mode) if ground else some
+
+    if not keep_alpha and has_transparency(image):
+        few = image.resize((min(image.width, 256), min(image.height, 256)), Image.Resampling.NEAREST)
+        ground = ground_of(shown(few).convert("RGBA"))
+    return by_parts(image.size, lambda box: shown(part(image, box)), shrink)
+
+
+def has_transparency(image: Image.Image) -> bool:
+    """Whether a picture has a channel of alpha, or a colour or palette that is transparent."""
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def ground_of(image: Image.Image) -> str:
+    """Return the colour to put an RGBA picture on: white, or black if nearly all of its ink is so light that it would vanish.
 
     Ink is what is visible, weighted by its alpha. A picture without transparent parts, and one without ink, stays on white.
     """
-    ground = "black" if _is_light_ink(image) else "white"
+    return "black" if _is_light_ink(image) else "white"
+
+
+def _over(image: Image.Image, ground: str) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
+import math
 import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,12 +21,22 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from spq.common.parallel import cores, map_in_order
-from spq.data.colour import on_ground, to_srgb, with_gamma
-from spq.data.deep import as_stored, is_deep, to_8_bits, with_low_bytes, with_whole_planes
+from spq.data.colour import as_shown
+from spq.data.deep import is_deep, stored_in_8_bits, with_low_bytes, with_whole_planes
 from spq.data.formats import NOT_READ, is_heif, read_file, register_heif, why_unknown
-from spq.data.frames import shown_frame
+from spq.data.frames import ANIMATED, shown_frame
 from spq.data.preview import find_preview
 from spq.data.repair import repaired, without_padding
+from spq.data.work import (
+    MAX_SIDE,
+    Steps,
+    check_tags,
+    decoding_bytes,
+    memory_limit,
+    pixel_bytes,
+    room,
+    shared_memory,
+)
 from spq.errors import ImageError
 
 if TYPE_CHECKING:
@@ -38,6 +48,8 @@ PER_TASK = 64  # pictures in one task of a thread; for tiny pictures, single tas
 MAX_PIXELS = 178_956_970  # Pillow's own limit; a lower limit set in Pillow also counts
 # Formats whose writers leave the alpha at zero if they do not mean any.
 NO_ALPHA = ("BMP", "CUR", "DIB", "ICO", "TGA", "TIFF")
+MAX_REPAIRED = 50_000_000  # pixels of a damaged picture that is tried again without its defects
+MAX_SHRINK = 8  # a picture whose copies would take too much memory is divided by at most this, in width and height
 LARGE_JPEG = 8  # a JPEG may have this many times the limit, because it is decoded at a fraction of its size
 
 _UPRIGHT = {
@@ -109,6 +121,8 @@ def load_image(
             return _load_bytes(data, size_hint, limit, keep_alpha)
     except UnidentifiedImageError:
         raise ImageError(f"cannot read {name}: {why_unknown(data)}") from None
+    except MemoryError:
+        raise ImageError(f"cannot read {name}: there is not enough memory for it; scale it down first") from None
     except Image.DecompressionBombError:
         raise ImageError(f"cannot read {name}: its pixels are {_over(limit)}") from None
     except ImageError as error:
@@ -244,72 +258,118 @@ def _load_bytes(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool
             pass
     try:
         return _decode(data, size_hint, limit, keep_alpha)
-    except (ImageError, Image.DecompressionBombError):
+    except (ImageError, Image.DecompressionBombError, MemoryError):
         raise
     except Exception as error:
-        for other in repaired(data, limit):
-            try:
+        failed = error.with_traceback(None)  # it would keep what was decoded
+    tried = {data}
+    for other in repaired(data, limit) if _pixels_told(data) <= MAX_REPAIRED else ():
+        if other not in tried:
+            tried.add(other)
+            with suppress(Exception):  # the first error tells most
                 return _decode(other, size_hint, limit, keep_alpha)
-            except Exception:  # the first error tells most
-                continue
-        if is_heif(data[:64]):
-            raise ImageError(why_unknown(data)) from error
-        raise error
+    if is_heif(data[:64]):
+        raise ImageError(why_unknown(data)) from failed
+    raise failed
+
+
+def _pixels_told(data: bytes) -> int:
+    """Return the pixels of a picture as its header tells; 0 if the header is damaged."""
+    try:
+        with Image.open(Steps(data, LARGE_JPEG * MAX_REPAIRED)) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError:
+        return MAX_REPAIRED + 1
+    except Exception:  # errors of any type
+        return 0
 
 
 def _decode(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool, orientation: int = 1) -> Image.Image:
     """Load a picture from its bytes; `orientation` counts if they have none of their own."""
-    with _opened(data) as image:
+    check_tags(data)
+    with _opened(data, limit) as image:
         if image.format in NOT_READ:
             raise ImageError(f"{NOT_READ[image.format]} is not read; save it as PNG or JPEG")
-        width, height = image.size
-        _shrink(image, size_hint, limit)
-        is_smaller = image.size != (width, height)
-        loaded = with_low_bytes(with_whole_planes(image), data)
-        own = _orientation(loaded)
-        orientation = own if own > 1 else orientation
-        upright = _upright(loaded, keep_alpha, limit, orientation)
-        turned = (height, width) if orientation >= 5 else (width, height)
-        upright.info["full_size"] = turned if is_smaller else upright.size
+        full_size, memory = image.size, memory_limit(limit) - len(data)
+        needed = _shrink(image, data, size_hint, limit, memory)
+        is_smaller = image.size != full_size
+        with room.take(len(data) + min(memory, _with_copies(image, needed)), shared_memory(limit)):
+            loaded = with_low_bytes(with_whole_planes(image), data, memory)
+            is_smaller = is_smaller or (image.format == "JPEG2000" and image.size != full_size)
+            own = _orientation(loaded)
+            orientation = own if own > 1 else orientation
+            upright = _upright(loaded, keep_alpha, limit, orientation, memory)
+        if is_smaller:
+            upright.info["full_size"] = full_size[::-1] if orientation >= 5 else full_size
+        upright.info.setdefault("full_size", upright.size)
         return upright
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes, limit: int) -> Image.Image:
+    steps = Steps(data, limit)
     try:
-        return Image.open(io.BytesIO(data))
+        image = Image.open(steps)
+        steps.expect(image)
+        return image
     except UnidentifiedImageError:  # only now, because loading pillow-heif is slow
         if not register_heif():
             raise
-        return Image.open(io.BytesIO(data))
+        return Image.open(Steps(data, limit))
     except Image.DecompressionBombError:
         if not data.startswith(b"\xff\xd8\xff"):
             raise
-        return JpegImageFile(io.BytesIO(data))  # can be decoded at a fraction of its size, which `_shrink` decides
+        return JpegImageFile(Steps(data, limit))  # can be decoded at a fraction of its size, which `_shrink` decides
 
 
-def _shrink(image: Image.Image, size_hint: int | None, limit: int) -> None:
-    """Let a JPEG be decoded at a fraction of its size, for the size that is needed and for the limit.
+def _shrink(image: Image.Image, data: bytes, size_hint: int | None, limit: int, memory: int) -> int:
+    """Let a JPEG be decoded at a fraction of its size, for the size that is needed and for the limits; return the bytes it takes.
 
     Raises:
-        ImageError: the picture is over the limit, and cannot be decoded so that it is not.
+        ImageError: the picture is over a limit, and cannot be decoded so that it is not.
     """
-    width, height = image.size
-    error = ImageError(f"{width} x {height} pixels are {_over(limit)}")
+    full_size = width, height = image.size
     is_jpeg = image.format in ("JPEG", "MPO")  # MPO: many phones write it
-    if width * height > limit:
-        is_too_large = not is_jpeg or width * height > LARGE_JPEG * limit
-        if is_too_large or "progressive" in image.info:  # all of a progressive JPEG would be in memory
-            raise error
-    if not is_jpeg:
-        return
-    side = 2 * (size_hint or max(width, height))  # at least twice the needed size
-    for_size = next((n for n in (8, 4, 2) if min(width, height) >= n * side), 1)
-    for_limit = next((n for n in (1, 2, 4) if -(-width // n) * -(-height // n) <= limit), 8)
-    fraction = max(for_size, for_limit)
-    if fraction > 1:  # only once: a second call has no effect
-        image.draft("RGB", (max(1, width // fraction), max(1, height // fraction)))
+    if width * height > limit and not (is_jpeg and width * height <= LARGE_JPEG * limit):
+        raise ImageError(f"{width} x {height} pixels are {_over(limit)}")
+    if max(full_size) > MAX_SIDE:
+        raise ImageError(f"{width} x {height} pixels: a side is over the limit of {MAX_SIDE:,}; crop it first")
+    needed = decoding_bytes(image, data, full_size)
+    if is_jpeg:
+        side = 2 * (size_hint or max(width, height))  # at least twice the needed size
+        for_size = next((n for n in (8, 4, 2) if min(width, height) >= n * side), 1)
+        for_limit = next((n for n in (1, 2, 4) if _fits(image, needed, n, limit, memory)), 8)
+        fraction = max(for_size, for_limit)
+        if fraction > 1:  # only once: a second call has no effect
+            image.draft("RGB", (max(1, width // fraction), max(1, height // fraction)))
+            needed = decoding_bytes(image, data, full_size)
+    elif image.format == "JPEG2000" and needed > memory:
+        image.reduce = next((n for n in (1, 2, 3) if needed >> 2 * n <= memory), 3)  # type: ignore[assignment]
+        needed >>= 2 * image.reduce  # type: ignore[operator]
     if image.width * image.height > limit:
-        raise error
+        raise ImageError(f"{width} x {height} pixels are {_over(limit)}")
+    if needed > memory:
+        raise ImageError(f"{width} x {height} pixels of this kind need {_megabytes(needed, data, limit)}")
+    return needed
+
+
+def _fits(image: Image.Image, needed: int, fraction: int, limit: int, memory: int) -> bool:
+    """Whether a JPEG is within the limits when it is decoded at a fraction of its size."""
+    pixels = -(-image.width // fraction) * -(-image.height // fraction)
+    return pixels <= limit and needed - (image.width * image.height - pixels) * pixel_bytes(image) <= memory
+
+
+def _with_copies(image: Image.Image, needed: int) -> int:
+    """Return about how many bytes a picture takes with its copies in other colours, turned, or of other frames."""
+    copies = 16 if image.format in ANIMATED - {"PNG"} else 4 + pixel_bytes(image)
+    return max(needed, copies * image.width * image.height)
+
+
+def _megabytes(needed: int, data: bytes, limit: int) -> str:
+    million = (needed + len(data)) // 10**6
+    return (
+        f"{million:,} MB of memory, over the limit of {memory_limit(limit) // 10**6:,} MB; save it in a simpler format, "
+        "scale it down first, or raise `max_pixels`"
+    )
 
 
 def _over(limit: int) -> str:
@@ -337,26 +397,44 @@ def _from_array(array: NDArray[np.generic]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array, np.uint8))
 
 
-def _upright(image: Image.Image, keep_alpha: bool, limit: int, orientation: int = 0) -> Image.Image:
+def _upright(
+    image: Image.Image, keep_alpha: bool, limit: int, orientation: int = 0, memory: int | None = None
+) -> Image.Image:
+    """Return a picture as it is shown.
+
+    Args:
+        memory: bytes that it and its copies may take, else it is made smaller. None for a picture of the caller, which stays.
+    """
+    given, format_, full_size = image, image.format, image.info.get("full_size")
     orientation = orientation or _orientation(image)
-    format_, full_size = image.format, image.info.get("full_size")
-    image = as_stored(shown_frame(image, limit))
-    if format_ in NO_ALPHA and "A" in image.getbands() and not image.getchannel("A").getbbox():
-        image = image.convert("RGB")
-    if orientation > 1 and format_ != "TIFF":  # Pillow rotates TIFF by itself
+    frame = shown_frame(image, limit)
+    orientation = 1 if format_ == "TIFF" else orientation  # Pillow rotates TIFF by itself
+    shrink = 1 if memory is None else _fraction(frame, orientation > 1, memory)
+    if shrink > 1:
+        full_size = frame.size[::-1] if orientation >= 5 else frame.size
+    image = stored_in_8_bits(frame, shrink)
+    has_alpha = not (format_ in NO_ALPHA and "A" in image.getbands() and not image.getbbox())
+    image = as_shown(image, keep_alpha, has_alpha, shrink if image.size == frame.size else 1)
+    if orientation > 1:
         image = image.transpose(_UPRIGHT[orientation])
-    profile, gamma = image.info.get("icc_profile"), image.info.get("gamma") if "srgb" not in image.info else None
-    if is_deep(image):
-        image = to_8_bits(image)
-    image = to_srgb(image, profile) if profile else to_srgb(with_gamma(image, gamma), None)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        if not keep_alpha:
-            image = on_ground(image)
-    converted = image.convert("RGBA" if keep_alpha else "RGB")
-    converted = converted.copy() if converted is image else converted  # the caller's picture does not change
-    converted.info = {"full_size": full_size} if full_size else {}  # no EXIF, which would rotate the picture again
-    return converted
+    elif image is given and memory is None:
+        image = image.copy()
+    image.info = {"full_size": full_size} if full_size else {}  # no EXIF, which would rotate the picture again
+    return image
+
+
+def _fraction(image: Image.Image, is_turned: bool, memory: int) -> int:
+    """Return the smallest number by which to divide width and height so that a picture and its copies fit into the memory."""
+    area, own = image.width * image.height, pixel_bytes(image)
+    is_ready = image.mode == "RGB" and not {"icc_profile", "gamma", "transparency"} & set(image.info)
+    for shrink in range(1, MAX_SHRINK + 1):
+        is_same = is_ready and shrink == 1
+        copies = 4 * (not is_same) + 4 * is_turned + is_deep(image)
+        if (own + copies / shrink**2) * area <= memory:
+            return shrink
+    raise ImageError(
+        f"{image.width} x {image.height} pixels need too much memory; scale it down first, or raise `max_pixels`"
+    )
 
 
 def _orientation(image: Image.Image) -> int:

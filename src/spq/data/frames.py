@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from spq.data.deep import is_deep, with_whole_planes
+from spq.data.deep import has_contrast, is_deep, with_whole_planes
+from spq.data.work import decoding_bytes, memory_limit
 
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF", "TIFF", "FLI"}  # the further pictures of MPO, ICO or PSD are something else
 MAX_FRAMES = 256  # frames that are looked at; files can hold millions
 MAX_WORK = 64_000_000  # pixels of all frames that are looked at, after the first
+COPIES = 13  # bytes for each pixel of the first frame and of those that are looked at after it
 EMPTY = 16  # levels of 255; a frame with less contrast shows nothing
 NOISE = (0.1, 99.9)  # percentiles that the contrast lies between, so that single pixels do not count
 
@@ -26,6 +28,9 @@ def shown_frame(image: Image.Image, max_pixels: int) -> Image.Image:
     knows_count = image.format in ("PNG", "WEBP", "AVIF")  # GIF and TIFF would go through all of the file for it
     if image.format not in ANIMATED or (knows_count and image.n_frames < 2) or contrast(image) >= EMPTY:  # type: ignore[attr-defined]
         return image
+    first_bytes = COPIES * image.width * image.height
+    if first_bytes > memory_limit(max_pixels):
+        return image
     first, work = image.copy(), 0  # a copy, because looking for more frames can fail, and changes the picture
     try:
         for number in range(1, MAX_FRAMES):
@@ -33,7 +38,8 @@ def shown_frame(image: Image.Image, max_pixels: int) -> Image.Image:
             with_whole_planes(image)
             area = image.width * image.height
             work += area
-            if work > MAX_WORK or area > max_pixels:
+            needed = decoding_bytes(image, b"", image.size)
+            if work > MAX_WORK or area > max_pixels or first_bytes + needed > memory_limit(max_pixels):
                 break
             image.load()
             if contrast(image) >= EMPTY:
@@ -46,8 +52,7 @@ def shown_frame(image: Image.Image, max_pixels: int) -> Image.Image:
 def contrast(image: Image.Image) -> int:
     """Return how far the levels of a picture lie apart, 0 to 255, in its most different channel, without small details."""
     if is_deep(image):
-        values = np.asarray(image)
-        return 255 if values.max() > values.min() else 0
+        return 255 if has_contrast(image) else 0
     has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
     few = image.resize((min(image.width, 512), min(image.height, 512)), Image.Resampling.NEAREST)  # quick in any mode
     small = few.convert("RGBA" if has_alpha else "RGB").resize((64, 64), Image.Resampling.BOX)

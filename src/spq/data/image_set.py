@@ -199,8 +199,9 @@ def class_numbers(names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
     >>> class_numbers(["shoe", "hat", "shoe"])
     (array([1, 0, 1]), ['hat', 'shoe'])
     """
-    known, numbers = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)
-    return numbers.astype(np.int64), known.tolist()
+    known = sorted(set(names))
+    numbers = {name: number for number, name in enumerate(known)}
+    return np.array([numbers[name] for name in names], np.int64), known
 
 
 def multi_hot(lists: Sequence[Iterable[Any]]) -> tuple[NDArray[np.bool_], list[str]]:

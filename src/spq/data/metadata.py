@@ -11,13 +11,18 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
 
 from spq.common.text import composed, name_to_id
 from spq.data.image_set import NO_LABEL, Labels, class_numbers, multi_hot
-from spq.data.table_files import FILE_NAME, Row, TableFile, listed
+from spq.data.table_files import FILE_NAME, MAX_COLUMNS, Row, TableFile, as_cell, as_text, listed
 from spq.data.walk import TABLES
 from spq.errors import DataError
 
+MAX_CLASSES = 1_000_000  # larger labels are not class numbers but names, such as customer numbers
+MAX_MULTI_HOT = 10**9  # pictures times different labels
 NO_PICTURES = "not used: no picture is taken from its folder or below it; put it beside the pictures, or above"
 
 
@@ -61,9 +66,9 @@ def describe(
         remarks += said
         for position, row in rows.items():
             for name, value in row.items():
-                if name not in cells:
+                if name not in cells and len(cells) < MAX_COLUMNS:
                     cells[name] = [""] * len(ids)
-                if value:
+                if value and name in cells:
                     cells[name][position] = value
     labels, names = _labels(cells) or parents(ids, absent)
     return Described(labels, names, cells, remarks)
@@ -220,6 +225,35 @@ def _labels(cells: dict[str, list[str]]) -> tuple[Labels | None, list[str]] | No
     cells.pop("label", None)
     if "labels" in cells:
         parts = [re.split("[|;]", cell) for cell in cells.pop("labels")]
-        labels, names = multi_hot([filter(None, map(str.strip, cell)) for cell in parts])
+        labels, names = several_of([filter(None, map(str.strip, cell)) for cell in parts])
         return (labels, names) if names else None
     return None
+
+
+def labels_of(values: Sequence[Any]) -> tuple[Labels | None, list[str]]:
+    """Return labels and class names of what a container tells; None, NaN and Hugging Face's -1 are no label."""
+    values = [as_text(value) if isinstance(value, bool) else value for value in values]
+    has_none = [value is None or value == -1 or value != value for value in values]
+    known = [value for value, is_none in zip(values, has_none, strict=True) if not is_none]
+    if not known:
+        return None, []
+    if all(isinstance(value, int) and 0 <= value < MAX_CLASSES for value in known):
+        numbers = np.array([NO_LABEL if is_none else v for v, is_none in zip(values, has_none, strict=True)], np.int64)
+        return numbers, [str(number) for number in range(int(numbers.max()) + 1)]
+    if all(isinstance(value, list) for value in known):
+        return several_of([map(as_cell, value or ()) for value in values])
+    return gapped(["" if is_none else as_cell(value) for value, is_none in zip(values, has_none, strict=True)])
+
+
+def several_of(lists: Sequence[Iterable[str]]) -> tuple[Labels | None, list[str]]:
+    """Return (N, L) labels and their names; none if there are too many different ones to be labels."""
+    sets = [set(labels) for labels in lists]
+    count = len(set().union(*sets))
+    return multi_hot(sets) if 0 < count * len(sets) <= MAX_MULTI_HOT else (None, [])
+
+
+def unique_ids(names: Sequence[str | None], count: int) -> list[str]:
+    """Return the names if all exist and differ, else row numbers."""
+    if all(names) and len(set(names)) == count:
+        return [str(name) for name in names]
+    return [f"{position:0{len(str(count - 1))}d}" for position in range(count)]

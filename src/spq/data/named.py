@@ -21,7 +21,7 @@ from PIL import Image
 
 from spq.common.files import expanded, user_cache
 from spq.common.timeout import answer_within
-from spq.data.containers import ParquetImages
+from spq.data.parquet import ParquetImages
 from spq.data.decode import first_line, load_image
 from spq.data.image_set import ImageSet
 from spq.errors import DataError

@@ -8,12 +8,14 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from spq.common.files import expanded
-from spq.data import containers, folder, multilabel, named
+from spq.data import folder, multilabel, named
 from spq.data.formats import kind_of
 from spq.data.image_set import ImageSet
+from spq.data.parquet import ParquetImages
 from spq.data.rules import Rules, own_folders
 from spq.data.several import AbsentImages, SeveralImages, one_for_each_id, only_taken, prefixes_of
 from spq.data.source import Source
+from spq.data.tar import TarImages
 from spq.errors import AbsentError, DataError
 
 NO_MATCH = "this pattern changes nothing; `*` stands for any text, and `a/b` for a path below the collection"
@@ -115,9 +117,9 @@ def _open(text: str, rules: Rules) -> ImageSet:
         return folder.FolderImages(text, files[0], rules)
     suffixes = {file.suffix.lower() for file in files}
     if suffixes == {".parquet"}:
-        return only_taken(containers.ParquetImages(text, files), rules)
+        return only_taken(ParquetImages(text, files), rules)
     if suffixes == {".tar"}:
-        return only_taken(containers.TarImages(text, files), rules)
+        return only_taken(TarImages(text, files), rules)
     if kind_of(files[0].name):
         raise DataError(f"{text} is a single picture; give the folder that it is in")
     raise DataError(f"{text} is not a folder, Parquet file, tar or named set; give one of those")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from collections.abc import Iterator
+from functools import reduce
 
 from PIL import Image
+
+from spq.data.strips import boxes, part
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"IEND"}
 _FRAMES = {b"acTL", b"fcTL", b"fdAT"}
 _LOOKS = {b"iCCP", b"gAMA", b"cHRM", b"sRGB", b"eXIf"}  # colours and orientation
 _END = b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)  # of a segment: not pixels, filling or restarts
 JFIF = 14  # bytes of the first segment
 _AFTER = (b"", b"\x5a" * 64, b"\xa5" * 64)  # what could follow; the first bits differ
 
@@ -61,15 +66,18 @@ def with_end(data: bytes, max_pixels: int) -> bytes | None:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > max_pixels:
                 return None
-        different = {zlib.crc32(_pixels(data + after + _END)) for after in _AFTER}
+        different = {_checksum(data + after + _END) for after in _AFTER}
     except Exception:  # errors of any type: it lacks more
         return None
     return data + _END if len(different) == 1 else None
 
 
-def _pixels(data: bytes) -> bytes:
+def _checksum(data: bytes) -> int:
+    """Return a checksum of the pixels of a JPEG."""
     with Image.open(io.BytesIO(data)) as image:
-        return image.tobytes()
+        image.load()
+        parts = (part(image, box).tobytes() for box in boxes(image.size))
+        return reduce(lambda known, more: zlib.crc32(more, known), parts, 0)
 
 
 def _has_all_scans(data: bytes) -> bool:
@@ -77,13 +85,13 @@ def _has_all_scans(data: bytes) -> bool:
     components: set[int] = set()
     missing: set[tuple[int, int]] = set()
     for kind, start, end in _segments(data):
-        part = data[start:end]
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and len(part) > 5:
-            components = {part[6 + 3 * i] for i in range(part[5]) if 6 + 3 * i < len(part)}
+        body = data[start:end]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and len(body) > 5:
+            components = {body[6 + 3 * i] for i in range(body[5]) if 6 + 3 * i < len(body)}
             missing = {(component, k) for component in components for k in range(64)}
-        elif kind == 0xDA and part and len(part) >= 4 + 2 * part[0]:
-            selected = [part[1 + 2 * i] for i in range(part[0])]
-            first, last, bits = part[-3:]
+        elif kind == 0xDA and body and len(body) >= 4 + 2 * body[0]:
+            selected = [body[1 + 2 * i] for i in range(body[0])]
+            first, last, bits = body[-3:]
             if not bits & 15:
                 missing -= {(component, k) for component in selected for k in range(first, last + 1)}
     return bool(components) and not missing
@@ -92,17 +100,12 @@ def _has_all_scans(data: bytes) -> bool:
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, start, end) of the segments of a JPEG. The pixels between them are passed over."""
     at = 2
-    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
-        kind = data[at + 1]
-        if kind in (0x00, 0x01, 0xFF) or 0xD0 <= kind <= 0xD8:  # pixels, filling, restarts
-            at += 1 if kind == 0xFF else 2
-            continue
-        if kind == 0xD9:
+    while (found := _MARKER.search(data, at)) and found.end() + 2 <= len(data):
+        kind, start = data[found.end() - 1], found.end()
+        end = start + int.from_bytes(data[start : start + 2], "big")
+        if kind == 0xD9 or end > len(data):
             return
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if end > len(data):
-            return
-        yield kind, at + 4, end
+        yield kind, start + 2, end
         at = end
 
 

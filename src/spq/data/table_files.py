@@ -13,16 +13,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from spq.data.decode import first_line
+from spq.data.pages import RowGroups, check_footer, opened
 from spq.errors import DataError
 
 FILE_NAME = "file_name"
-LONGEST_CELL = 2**31 - 1  # characters; the csv module refuses more than 131,072 otherwise
+LONGEST_LINE = 2**24  # characters
+LONGEST_CELL = 2**20  # characters; a longer one is not used
+LONGEST_NAME = 4096  # characters of a file's name
 LONGEST_HEADER = 65536  # characters
+MAX_COLUMNS = 1000
 MAX_BACKS = 100  # times that a table is read again after a quote that nothing closes
-ROWS = 1000  # of a Parquet file that are in memory at once
 _MARKS = {  # the first bytes of a text file that tell its encoding; the longer mark first
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -71,10 +74,10 @@ class TableFile:
 
 
 def _csv(table: TableFile) -> Iterator[Row]:
-    csv.field_size_limit(LONGEST_CELL)
+    csv.field_size_limit(LONGEST_LINE)
     encoding = _encoding(table)
     with table.path.open(encoding=encoding, errors="replace", newline="") as file:
-        lines = enumerate(file, 1)
+        lines = enumerate(_lines(file, table), 1)
         start, first = next(((n, line) for n, line in lines if line.strip("\r\n\t ,;")), (0, ""))
         if told := _told_separator(first):
             start, first = next(lines, (start, ""))
@@ -87,11 +90,22 @@ def _csv(table: TableFile) -> Iterator[Row]:
             raise _foreign(_columns(first))
         separator, columns = header
         columns = _without_twice(columns, table)
-        for line, cells in _records(_Lines(file, start), separator, table):
+        for line, cells in _records(_Lines(_lines(file, table), start), separator, table):
             if any(cell.strip() for cell in cells[len(columns) :]):
                 table.skip(f"line {line}: more cells than columns")
                 continue
-            yield {name: cell.replace("\0", "") for name, cell in zip(columns, cells, strict=False) if name}
+            yield {name: as_cell(cell) for name, cell in zip(columns, cells, strict=False) if name}
+
+
+def _lines(file: TextIO, table: TableFile) -> Iterator[str]:
+    """Yield the lines of a file; one that is too long is counted, and its place is empty."""
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE and not line.endswith("\n"):
+            table.skip(f"one of more than {LONGEST_LINE:,} characters")
+            while (rest := file.readline(LONGEST_LINE)) and not rest.endswith("\n"):
+                pass
+            line = "\n"
+        yield line
 
 
 class _Lines:
@@ -212,6 +226,8 @@ def _columns(line: str) -> list[str]:
 
 def _without_twice(columns: list[str], table: TableFile) -> list[str]:
     """Return the columns; the second one of a name has no name, and is said in the remarks."""
+    if len(columns) > MAX_COLUMNS:
+        raise DataError(f"it has {len(columns):,} columns, and the limit is {MAX_COLUMNS:,}")
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         are = "the column is" if len(twice) == 1 else "columns are"
@@ -223,19 +239,18 @@ def _json_lines(table: TableFile) -> Iterator[Row]:
     columns: dict[str, None] = {}
     found = False
     with table.path.open(encoding=_encoding(table), errors="replace") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(_lines(file, table), 1):
             if line.isspace():
                 continue
             try:
                 row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
+                cells = _as_labels(row)
+            except (ValueError, RecursionError, AttributeError):  # AttributeError: it is no object
                 table.skip(f"line {number}")
                 continue
             found = found or FILE_NAME in row
-            columns |= dict.fromkeys(islice(row, 20))
-            yield _as_labels(row)
+            columns |= dict.fromkeys(islice(row, 20)) if len(columns) < MAX_COLUMNS else {}
+            yield cells
     if not found and columns:
         raise _foreign(list(columns))
     if not found:
@@ -247,43 +262,51 @@ def _json_lines(table: TableFile) -> Iterator[Row]:
 def _as_labels(row: dict[str, Any]) -> Row:
     """Return a row as text. A `label` that is a list is several labels."""
     several = isinstance(row.get("label"), list)
-    return {"labels" if several and name == "label" else name: as_text(value) for name, value in row.items()}
+    return {"labels" if several and name == "label" else name: as_cell(value) for name, value in row.items()}
 
 
 def _parquet(table: TableFile) -> Iterator[Row]:
     """Yield cells as text, as in a CSV file. Columns of bytes, structs and similar types are skipped."""
-    import pyarrow.parquet as pq
-
     try:
-        with pq.ParquetFile(mapped(table.path)) as file:
+        check_footer(table.path)
+        with opened(table.path) as file:
             schema = file.schema_arrow
-            names = plain_columns(schema)
-            if FILE_NAME not in names:
-                raise _foreign(schema.names)
-            if len(names) < len(schema.names):
-                others = [name for name in schema.names if name not in names]
-                table.remarks.append(f"columns that are nested, or there twice, are not used: {listed(others)}")
-            labels = "labels" if "label" in names and is_list(schema.field("label").type) else "label"
-            for batch in file.iter_batches(ROWS, columns=names):
-                columns = [map(as_text, column.to_pylist()) for column in batch.columns]
-                keys = [labels if name == "label" else name for name in batch.schema.names]
-                yield from (dict(zip(keys, cells, strict=True)) for cells in zip(*columns, strict=True))
+        names = plain_columns(schema)
+        if FILE_NAME not in names:
+            raise _foreign(schema.names)
+        if len(names) < len(schema.names):
+            others = [name for name in schema.names if name not in names]
+            table.remarks.append(f"columns that are nested, or there twice, are not used: {listed(others)}")
+        labels = "labels" if "label" in names and is_list(schema.field("label").type) else "label"
+        for block in RowGroups(table.path, names):
+            columns = [map(as_cell, values_of(column)) for column in block.columns]
+            keys = [labels if name == "label" else name for name in block.schema.names]
+            yield from (dict(zip(keys, cells, strict=True)) for cells in zip(*columns, strict=True))
     except arrow_errors() as error:
         raise DataError(f"it is not readable as Parquet: {first_line(error)}") from None
 
 
-def mapped(file: Path) -> Any:
-    """Open a file for Arrow, which takes the bytes of a name as they are, but text as UTF-8 alone."""
-    import pyarrow as pa
+def values_of(column: Any) -> list[Any]:
+    """Return the values of an Arrow array; None where Python has none, as for a date in the year 20000 or bytes that are no text."""
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except (ValueError, OverflowError, TypeError):
+        return [_value_of(value) for value in column]
 
-    return pa.memory_map(os.fsencode(file))
+
+def _value_of(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 def arrow_errors() -> tuple[type[Exception], ...]:
     """What pyarrow raises for damaged files."""
     import pyarrow as pa
 
-    return pa.ArrowException, OSError, ValueError, TypeError, KeyError
+    return pa.ArrowException, OSError, ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError
 
 
 def plain_columns(schema: Any) -> list[str]:
@@ -331,6 +354,21 @@ def as_text(value: Any) -> str:
     if isinstance(value, list | dict):
         return json.dumps(value, default=str)
     return value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
+
+
+def as_cell(value: Any) -> str:
+    """Return a value as text; nothing if it is longer than a cell may be, or too deep.
+
+    >>> as_cell("a" * (LONGEST_CELL + 1)), as_cell(7)
+    ('', '7')
+    """
+    if isinstance(value, str) and len(value) > LONGEST_CELL:
+        return ""
+    try:
+        text = as_text(value)
+    except (ValueError, RecursionError):
+        return ""
+    return text if len(text) <= LONGEST_CELL else ""
 
 
 def listed(columns: list[str]) -> str:

@@ -1,0 +1,282 @@
+"""The pages of Parquet files: their sizes, told by their headers, and their values, read block by block in a bounded memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from spq.errors import DataError
+
+MAX_PAGE = (
+    2**28
+)  # bytes of an unpacked page, which is in memory as a whole; more only where at least half is in the file
+MAX_BLOCK = 2**26  # bytes of the rows that are read at once, where pages are not larger
+MAX_ROWS = 1024  # rows that are read at once
+LEAST_ROWS = 100_000  # rows that a file may have; more only where it has a byte for each
+FEWER = "the file has fewer rows than its footer tells"
+MAX_UNPACKED = 2**32  # bytes that all rows of a column unpack to; more where the file is larger than a hundredth of it
+CACHE = 2**27  # bytes of blocks that are kept
+HEADERS = (2**12, 2**24)  # bytes in which the header of a page is looked for; the values in its statistics may be long
+MAX_FOOTER = 2**26
+_BUFFER = 2**20  # bytes that Arrow reads at once
+
+
+def check_footer(file: Path) -> None:
+    """Refuse a file whose footer is so large, or so deeply nested, that parsing it could take all memory.
+
+    Raises:
+        DataError: it is one, or is no Parquet file; the reason alone.
+    """
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - 8))
+        end = opened.read(8)
+    length = int.from_bytes(end[:4], "little")
+    if len(end) < 8 or end[4:] != b"PAR1" or length + 8 > size:
+        raise DataError("it is not readable as Parquet: it has no footer")
+    if length > MAX_FOOTER:
+        raise DataError(f"its footer of {length:,} bytes is over the limit of {MAX_FOOTER:,}")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row group of a file: the number of its first row in the file, and how many rows are read at once."""
+
+    number: int
+    first: int
+    rows: int
+    step: int
+
+
+class RowGroups:
+    """Some columns of a Parquet file, read block by block.
+
+    Args:
+        columns: their paths in the schema, such as `image.bytes`, or `image` for all below it.
+    Attributes:
+        groups: the row groups. rows: of all of them.
+    """
+
+    def __init__(self, file: Path, columns: Sequence[str]) -> None:
+        self.file, self.columns = file, list(columns)
+        check_footer(file)
+        with opened(file) as parquet:
+            metadata = parquet.metadata
+        paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+        starts = tuple(f"{column}." for column in columns)
+        wanted = [i for i, path in enumerate(paths) if f"{path}.".startswith(starts)]
+        self.groups = list(self._groups(metadata, wanted))
+        self.rows = sum(group.rows for group in self.groups)
+
+    def _groups(self, metadata: Any, columns: list[int]) -> Iterator[Group]:
+        first, size = 0, self.file.stat().st_size
+        if not 0 <= metadata.num_rows <= max(LEAST_ROWS, size):
+            raise DataError(f"its footer tells {metadata.num_rows:,} rows, which is more than it can have")
+        with self.file.open("rb") as file:
+            for number in range(metadata.num_row_groups):
+                group = metadata.row_group(number)
+                if not 0 <= group.num_rows <= metadata.num_rows - first:
+                    break
+                largest = sum(_largest_page(file, group.column(i)) for i in columns if group.num_rows)
+                yield Group(number, first, group.num_rows, max(1, min(MAX_ROWS, MAX_BLOCK // max(1, largest))))
+                first += group.num_rows
+        if first != metadata.num_rows:
+            raise DataError("its footer tells different numbers of rows")
+
+    def blocks(self, group: Group) -> Iterator[Any]:
+        """Yield record batches of a row group, each of `step` rows; the last may have fewer."""
+        with opened(self.file) as parquet:
+            yield from parquet.iter_batches(
+                group.step, row_groups=[group.number], columns=self.columns, use_threads=False
+            )
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield all blocks.
+
+        Raises:
+            DataError: they unpack to far more bytes than the file has, or have another number of rows than the footer tells.
+        """
+        total, rows, most = 0, 0, MAX_UNPACKED + 100 * self.file.stat().st_size
+        for group in self.groups:
+            for block in self.blocks(group):
+                total, rows = total + block.nbytes, rows + len(block)
+                if total > most:
+                    raise DataError(f"{listed_columns(self.columns)} unpacks to more than {most:,} bytes")
+                yield block
+        if rows != self.rows:
+            raise DataError(f"it has {rows:,} rows, and its footer tells {self.rows:,}")
+
+
+def listed_columns(columns: Sequence[str]) -> str:
+    """Return the first name of columns, for an error."""
+    return f"column {columns[0][:50]}" if columns else "it"
+
+
+def opened(file: Path) -> Any:
+    """Open a Parquet file, and close it at the end of a `with`.
+
+    It is read, not mapped: where a mapped file becomes shorter, the system ends the program. Arrow takes the bytes of a name as
+    they are, but text as UTF-8 alone.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(pa.OSFile(os.fsencode(file)), buffer_size=_BUFFER)
+
+
+def _largest_page(file: BinaryIO, column: Any) -> int:
+    """Return the bytes of the largest page of a part of a column, unpacked.
+
+    Raises:
+        DataError: it is over the limit, or the headers of the pages are damaged.
+    """
+    at, largest = column.data_page_offset, 0
+    if column.has_dictionary_page and column.dictionary_page_offset:
+        at = min(at, column.dictionary_page_offset)
+    end = at + column.total_compressed_size
+    while 0 <= at < end:
+        size, packed, length = _page_at(file, at)
+        if size > max(MAX_PAGE, 2 * packed):
+            raise DataError(
+                f"a page of {size:,} bytes is over the limit of {MAX_PAGE:,}; save it with smaller row groups"
+            )
+        largest = max(largest, size)
+        at += length + packed
+    return largest
+
+
+def _page_at(file: BinaryIO, at: int) -> tuple[int, int, int]:
+    for size in HEADERS:
+        file.seek(at)
+        with suppress(IndexError, ValueError):
+            return page_sizes(file.read(size))
+    raise DataError("a header of its pages is damaged")
+
+
+def page_sizes(header: bytes) -> tuple[int, int, int]:
+    """Return the bytes of a page, unpacked and packed, and of its header, which is a struct in Thrift's compact protocol.
+
+    Raises:
+        IndexError, ValueError: it is damaged.
+
+    >>> page_sizes(bytes([0x15, 0, 0x15, 200, 1, 0x15, 20, 0]))
+    (100, 10, 8)
+    """
+    reader = _Thrift(header)
+    sizes = reader.struct_of_integers()
+    size, packed = sizes[2], sizes[3]
+    if size < 0 or packed < 0:
+        raise ValueError("negative size")
+    return size, packed, reader.at
+
+
+class _Thrift:
+    """Reads what the headers of pages have: numbers, and structs and binary values to pass over."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def struct_of_integers(self, depth: int = 0) -> dict[int, int]:
+        """Read a struct, and return its fields that are whole numbers."""
+        if depth > 8:
+            raise ValueError("too deep")
+        number, found = 0, dict[int, int]()
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._zigzag()
+            value = self._value(head & 15, depth)
+            if value is not None:
+                found[number] = value
+        return found | {n: -1 for n in (2, 3) if depth == 0 and n not in found}
+
+    def _value(self, kind: int, depth: int) -> int | None:
+        if kind in (1, 2):  # a truth value, in the kind itself
+            return None
+        if kind in (4, 5, 6):
+            return self._zigzag()
+        if kind == 8:
+            length = self._number()
+            self.at += length
+        elif kind == 12:
+            self.struct_of_integers(depth + 1)
+        else:
+            raise ValueError(f"type {kind}")
+        return None
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def _number(self) -> int:
+        value = shift = 0
+        while (byte := self._byte()) & 128:
+            value |= (byte & 127) << shift
+            shift += 7
+        return value | byte << shift
+
+    def _zigzag(self) -> int:
+        value = self._number()
+        return value >> 1 ^ -(value & 1)
+
+
+class Blocks:
+    """The values of a column, in the order in which they are asked for or in another. Any thread may ask.
+
+    Pictures are read in order in practice. So a reader stays open where it is, and the last blocks are kept.
+
+    Args:
+        column_of: takes the array of values out of a record batch.
+    """
+
+    def __init__(self, table: RowGroups, column_of: Callable[[Any], Any]) -> None:
+        self.table, self._column_of = table, column_of
+        self._firsts = [group.first for group in table.groups]
+        self._kept: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._reader: Iterator[Any] = iter(())
+        self._next = (-1, 0)  # group and block that the reader comes to
+
+    def row(self, row: int) -> tuple[Any, int]:
+        """Return the array that has the value of a row, and its number inside.
+
+        Raises:
+            IndexError: the file has fewer rows than its footer tells.
+        """
+        number = bisect_right(self._firsts, row) - 1  # of groups without rows, the last one
+        group = self.table.groups[number]
+        block, inside = divmod(row - group.first, group.step)
+        with self._lock:
+            found = self._kept.get((number, block))
+            if found is None:
+                found = self._read(group, number, block)
+            else:
+                self._kept.move_to_end((number, block))
+        if inside >= len(found):
+            raise IndexError(FEWER)
+        return found, inside
+
+    def _read(self, group: Group, number: int, block: int) -> Any:
+        if self._next[0] != number or self._next[1] > block:
+            self._reader, self._next = self.table.blocks(group), (number, 0)
+        here = self._next[1]
+        self._next = (-1, 0)  # if the reader fails
+        for found in map(self._column_of, self._reader):
+            self._keep((number, here), found)
+            here += 1
+            if here > block:
+                self._next = (number, here)
+                return found
+        raise IndexError(FEWER)
+
+    def _keep(self, key: tuple[int, int], block: Any) -> None:
+        self._bytes += block.nbytes
+        self._kept[key] = block
+        while self._bytes > CACHE and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
