@@ -57,7 +57,9 @@ def test_a_name_that_was_bent_to_this_machine_is_not(index: ImageIndex, settings
      "localhost:", "localhost:x", "localhost:-1", "localhost:99999", "localhost:\u00b2", "localhost/", "local host",
      "localhost,evil.example", "http://localhost", "[127.0.0.1]", "[::1%25lo]", "\u017fpq"],
 )  # fmt: skip
-def test_a_malformed_host_is_refused_wherever_the_server_listens(index: ImageIndex, settings: Settings, host: str) -> None:
+def test_a_malformed_host_is_refused_wherever_the_server_listens(
+    index: ImageIndex, settings: Settings, host: str
+) -> None:
     for listens_on in ("127.0.0.1", "0.0.0.0"):
         client = client_of(index, replace(settings, host=listens_on))
         answer = client.get(CLOSED, headers=[(b"Host", host.encode())])

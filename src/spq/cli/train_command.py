@@ -13,7 +13,7 @@ from spq.cli.describe import codes_text, counted, listed, passed_over
 from spq.cli.failures import AGAIN, CONTINUE
 from spq.cli.indexing import Patterns, command
 from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, MaxPixels, Threads
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.common.text import printable
 from spq.config import DEFAULT, Recipe, load_recipe
 from spq.errors import ConfigError, StoppedError
@@ -97,7 +97,7 @@ def train(
     except KeyboardInterrupt:
         raise StoppedError(f"stopped; {_kept(again, out, config)}") from None
     facts = {**_facts(out, model), "remarks": source.remarks}
-    print(json.dumps(facts) if as_json else _text(facts))
+    show(json.dumps(facts) if as_json else _text(facts))
 
 
 def _check_count(source: ImageSet, patterns: Patterns) -> None:

@@ -61,7 +61,7 @@ def read_sealed(path: Path, name: str) -> bytes | None:
     try:
         if not _is_folder(path.parent):
             return None
-        with open(os.open(path, os.O_RDONLY | NO_LINK), "rb") as file:
+        with open(path, "rb", opener=_open_no_link) as file:  # noqa: PTH123 (a Path has no opener)
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return None
             data = file.read()
@@ -88,7 +88,7 @@ def write_thumbnail(path: Path, data: bytes, clear: bool = False) -> None:
     if clear and path.is_dir():
         remove(path)
     try:
-        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags | NO_LINK, 0o666)) as file:
+        with open(temporary, "wb", opener=_open_no_link) as file:  # noqa: PTH123
             file.write(data)
         temporary.replace(path)
     finally:
@@ -114,6 +114,10 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     with suppress(OSError), os.scandir(folder) as entries:  # another process may have deleted it
         return list(entries)
     return []
+
+
+def _open_no_link(name: str, flags: int) -> int:
+    return os.open(name, flags | NO_LINK, 0o666)
 
 
 def _is_folder(path: Path) -> bool:

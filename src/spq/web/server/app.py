@@ -26,7 +26,7 @@ from spq.errors import ConfigError, ModelMismatchError, SPQError
 from spq.index.image_index import ImageIndex
 from spq.web.server import problems, schemas
 from spq.web.server.guard import Guard
-from spq.web.server.log import ServerLog
+from spq.web.server.server_log import ServerLog
 from spq.web.server.prometheus import Metrics
 from spq.web.server.routes import api
 from spq.web.server.service import Service
@@ -94,26 +94,11 @@ def _run(app: FastAPI, listener: socket.socket, settings: Settings) -> bool:
     Raises:
         ModelError, StoreError: the network does not load.
     """
-    import uvicorn
-
-    from spq.web.server.connections import MAX_HEAD, Connections, raise_file_limit
+    from spq.web.server.connections import Connections, raise_file_limit, server_of
 
     connections = Connections(settings, raise_file_limit())
     app.state.service.connections = connections
-    config = uvicorn.Config(
-        app,
-        http=connections.new,  # type: ignore[arg-type]
-        ws="none",
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # any client can send them
-        backlog=connections.backlog,
-        h11_max_incomplete_event_size=MAX_HEAD,
-        timeout_graceful_shutdown=5,
-    )
-    server, new_model, failures = uvicorn.Server(config), threading.Event(), list[Exception]()
+    server, new_model, failures = server_of(app, connections), threading.Event(), list[Exception]()
 
     def start_again() -> None:
         new_model.set()

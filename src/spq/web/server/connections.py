@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import h11
-from starlette.types import Receive, Scope, Send
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spq.web.server.clients import origin_of
-from spq.web.server.problems import BUSY, problem
+from spq.web.server.problems import BUSY, MEDIA_TYPE, problem
 from spq.web.server.settings import Settings
 
 HEAD, BODY, WORK, ANSWER, REST = "head", "body", "work", "answer", "rest"  # what a connection does or waits for
@@ -22,11 +23,15 @@ CHECK_SECONDS = 0.5  # between two looks at all connections
 REST_SECONDS = 5.0  # for the rest of a request that is answered already
 ANSWER_SECONDS, ANSWER_RATE = 30.0, 10_000  # a client that takes longer must read so many bytes in each second
 SLOW = 1000  # bytes in a second; slower connections end when others need the room
-YOUNG = 0.25  # seconds in which nothing but an unsent head is called slow
+YOUNG = 0.25  # seconds in which a body or an answer is not called slow
 MAX_UNSENT = 128_000_000  # bytes of answers that clients have not read yet
 MAX_HEAD = 65_536  # bytes of a request's head
 FILES = 8192  # open files that the server asks the system for
 FILES_PER_CONNECTION = 4  # a socket and an upload's temporary file; the rest is for pictures, the index and new sockets
+_PROBLEM = b'{"type":"about:blank","title":"Bad Request","status":400,"detail":"the request is not valid HTTP/1.1"}'
+NOT_HTTP = b"HTTP/1.1 400 Bad Request\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+    MEDIA_TYPE.encode(), len(_PROBLEM), _PROBLEM
+)  # fmt: skip
 BACKLOG = 512  # connections that may wait to be accepted
 
 
@@ -63,14 +68,16 @@ class Connection(H11Protocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are not HTTP; if an answer has begun, only the connection can end."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # the app may still run
-            self.cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
-            self.transport.abort()
+        """Answer bytes that are not HTTP, and end the connection. (uvicorn's own method fails during an answer, and for HEAD.)"""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True  # the app may still run
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.abort()
+                return
+        self.transport.write(NOT_HTTP)
+        self.transport.close()
 
     @property
     def buffered(self) -> int:
@@ -93,11 +100,10 @@ class Connection(H11Protocol):
         return seconds > limits.get(phase, seconds)
 
     def slow_since(self, now: float) -> float | None:
-        """Return since when the client is slow, or None if it is not, or if the server itself is at work."""
+        """Return since when the server waits for a slow client; None if it does not. An honest head arrives at once."""
         phase, seconds, moved = self.speed(now)
-        if phase == WORK or (phase != HEAD and seconds < YOUNG) or moved > SLOW * seconds:
-            return None
-        return self._since
+        is_slow = phase == HEAD or (phase != WORK and seconds >= YOUNG and moved <= SLOW * seconds)
+        return self._since if is_slow else None
 
     def _phase(self) -> str:
         if self.buffered:
@@ -202,6 +208,24 @@ class Connections:
         self.ended += 1
         self.discard(connection)  # now, because the transport tells it later
         connection.transport.abort()
+
+
+def server_of(app: ASGIApp, connections: Connections) -> uvicorn.Server:
+    """Return a server of an app whose connections are limited."""
+    config = uvicorn.Config(
+        app,
+        http=connections.new,  # type: ignore[arg-type]
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # any client can send them
+        backlog=connections.backlog,
+        h11_max_incomplete_event_size=MAX_HEAD,
+        timeout_graceful_shutdown=5,
+    )
+    return uvicorn.Server(config)
 
 
 def raise_file_limit() -> int:

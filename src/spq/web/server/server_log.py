@@ -19,7 +19,9 @@ class ServerLog(logging.StreamHandler[TextIO]):
         super().__init__(stream)
         self.clock = clock
         self.setFormatter(_Printable())
-        self._kinds: dict[tuple[str, int], tuple[float, int]] = {}  # kind -> start of its minute, and messages since then
+        self._kinds: dict[
+            tuple[str, int], tuple[float, int]
+        ] = {}  # kind -> start of its minute, and messages since then
 
     def emit(self, record: logging.LogRecord) -> None:
         kind, now = (record.name, record.levelno), self.clock()
