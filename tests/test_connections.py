@@ -95,6 +95,13 @@ def answer(connection: socket.socket) -> bytes:
     return found
 
 
+def send_slowly(connection: socket.socket) -> None:
+    """Send byte by byte for a long time."""
+    for _ in range(20 * PATIENCE):
+        connection.send(b"x")
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\nX: ", GET % b"", b"\r\n"])
 def test_a_connection_without_a_whole_request_ends(start: bytes) -> None:
     with running(head_seconds=0.2) as server:
@@ -107,10 +114,8 @@ def test_bytes_that_come_one_by_one_do_not_keep_it_open() -> None:
     with running(head_seconds=0.3) as server:
         connection = server.connect(b"GET / HTTP/1.1\r\nX: ")
         connection.settimeout(0.05)
-        with pytest.raises(OSError, match="reset|pipe|aborted"):
-            for _ in range(20 * PATIENCE):
-                connection.send(b"x")
-                time.sleep(0.05)
+        with pytest.raises(OSError, match=r"reset|pipe|aborted"):
+            send_slowly(connection)
 
 
 def test_the_rest_of_an_answered_request_may_not_come_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,10 +123,8 @@ def test_the_rest_of_an_answered_request_may_not_come_for_ever(monkeypatch: pyte
     with running() as server:
         connection = server.connect(b"GET / HTTP/1.1\r\nContent-Length: 100000\r\n" + HOST + b"\r\n")
         assert connection.recv(15).startswith(b"HTTP/1.1 200")
-        with pytest.raises(OSError, match="reset|pipe|aborted"):
-            for _ in range(20 * PATIENCE):
-                connection.send(b"x")
-                time.sleep(0.05)
+        with pytest.raises(OSError, match=r"reset|pipe|aborted"):
+            send_slowly(connection)
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,8 @@ def test_too_many_at_once_get_an_answer_or_are_told_to_come_back(
             assert int(answer.headers["retry-after"]) >= 1
         assert client.get("/api/items/1").status_code == 200  # what shows pictures has threads of its own
         assert client.get("/healthz").status_code == 200
-        assert "spq_search_waiting 3" in client.get("/metrics").text
+        assert "spq_upload_waiting 3" in client.get("/metrics").text
+        assert search(client, ids=[1]).status_code == 200  # nor do searches by id wait for uploads
         release.set()
         statuses = sorted(future.result().status_code for future in asked)
         assert statuses == [200] * 4 + [503] * 16

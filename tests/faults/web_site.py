@@ -3,8 +3,8 @@
     python tests/faults/web_site.py --mutations 2000
 
 Exports an index of 60 pictures of the sample, damages files of the site (bit flips, cuts, zeroed ranges, more bytes, swaps,
-links, folders, pipes, nothing), exports again, and compares all bytes with a fresh export. Then damages a thumbnail cache in the same
-ways, asks for all thumbnails, and compares them with the undamaged ones.
+links, folders, pipes, nothing), exports again, and compares all bytes with a fresh export. Then damages a thumbnail cache in the
+same ways, asks for all thumbnails, and compares them with the undamaged ones.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def read_sealed(path: Path, name: str) -> bytes | None:
     try:
         if not _is_folder(path.parent):
             return None
-        with open(path, "rb", opener=_open_no_link) as file:  # noqa: PTH123 (a Path has no opener)
+        with open(path, "rb", opener=_open_no_link) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return None
             data = file.read()
@@ -88,7 +88,7 @@ def write_thumbnail(path: Path, data: bytes, clear: bool = False) -> None:
     if clear and path.is_dir():
         remove(path)
     try:
-        with open(temporary, "wb", opener=_open_no_link) as file:  # noqa: PTH123
+        with open(temporary, "wb", opener=_open_no_link) as file:
             file.write(data)
         temporary.replace(path)
     finally:

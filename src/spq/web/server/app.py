@@ -26,9 +26,9 @@ from spq.errors import ConfigError, ModelMismatchError, SPQError
 from spq.index.image_index import ImageIndex
 from spq.web.server import problems, schemas
 from spq.web.server.guard import Guard
-from spq.web.server.server_log import ServerLog
 from spq.web.server.prometheus import Metrics
 from spq.web.server.routes import api
+from spq.web.server.server_log import ServerLog
 from spq.web.server.service import Service
 from spq.web.server.settings import Settings
 

@@ -30,6 +30,7 @@ Since = Annotated[int | None, Query(ge=0, le=MAX_NUMBER, description="Only items
 Size = Annotated[int, Query(ge=16, le=thumbnail_cache.SIZES[-1])]
 
 DESCRIPTIONS = {
+    400: "the request is malformed",
     401: "the token is missing or wrong",
     403: "the request comes from a page of another site",
     404: "no such item",
@@ -46,7 +47,7 @@ CACHE_SECONDS = 300  # a browser shows a picture for so long without a new reque
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/Problem"}
-    every = sorted({401, 403, 421, 500, *statuses})
+    every = sorted({400, 401, 403, 421, 500, *statuses})
     return {
         status: {"description": DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in every
     }
