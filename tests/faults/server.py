@@ -210,6 +210,7 @@ def upload_together(server: Server, picture: bytes, count: int) -> dict[str, obj
         "slowest beside s": round(max((taken for _, taken in beside), default=0), 2),
         "peak MB": round(server.memory()),
         "now MB": round(server.memory("VmRSS")),
+        "of it files MB": round(server.memory("RssFile")),
     }
 
 

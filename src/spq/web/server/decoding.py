@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from PIL import Image
 
@@ -13,6 +14,7 @@ from spq.data.decode import pixel_limit, quiet
 from spq.web.server.problems import BUSY, OverloadedError
 
 WAIT_SECONDS = 5.0
+LARGE = 4_000_000  # pixels; the allocator would keep the memory of such pictures, in each thread
 
 
 class DecodeRoom:
@@ -44,9 +46,17 @@ class DecodeRoom:
         try:
             yield
         finally:
+            if pixels >= LARGE:
+                _return_memory()
             with self._changed:
                 self.used -= pixels
                 self._changed.notify_all()
+
+
+def _return_memory() -> None:
+    """Give freed memory back to the system, where the C library keeps it (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def decoded_pixels(data: bytes, size_hint: int | None, limit: int) -> int:
