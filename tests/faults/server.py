@@ -196,7 +196,12 @@ def upload_together(server: Server, picture: bytes, count: int) -> dict[str, obj
     """Send uploads at the same time, and searches by id beside them. Return figures."""
     requests = honest_requests(server.port, picture)
     statuses: list[tuple[str, float]] = []
-    threads = [threading.Thread(target=lambda: statuses.append(ask(requests[-1], 120))) for _ in range(count)]
+
+    def upload(number: int) -> None:
+        different = picture + bytes([count, number])  # bytes after the end: else the server decodes the picture once
+        statuses.append(ask(honest_requests(server.port, different)[-1], 120))
+
+    threads = [threading.Thread(target=upload, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     beside = []

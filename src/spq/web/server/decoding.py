@@ -13,7 +13,7 @@ from PIL import Image
 from spq.data.decode import pixel_limit, quiet
 from spq.web.server.problems import BUSY, OverloadedError
 
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = 10.0
 LARGE = 4_000_000  # pixels; the allocator would keep the memory of such pictures, in each thread
 
 
