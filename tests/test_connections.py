@@ -12,13 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from faults.server import KINDS, ask, hold, honest_requests
+from spq.model.model import Model
 from spq.web.server import connections as module
 from spq.web.server.connections import Connections, server_of
 from spq.web.server.settings import Settings
+from web import png, served
 
 HOST = b"Host: localhost\r\n"
 GET = b"GET /%b HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -223,3 +227,20 @@ def test_there_are_fewer_connections_where_the_system_allows_few_files() -> None
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["50", "50", "200"]
+
+
+def test_honest_requests_are_answered_beside_slow_ones_of_every_kind(
+    photo_index: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    with served(photo_index, tiny_model, tmp_path / "cache", max_connections=20) as address:
+        port = int(address.rstrip("/").rsplit(":")[-1])
+        ended = threading.Event()
+        thread = threading.Thread(target=hold, args=(port, 60, KINDS, 0.2, ended))
+        thread.start()
+        try:
+            for _ in range(3):
+                for request in honest_requests(port, png()):
+                    assert ask(request, PATIENCE)[0] == "200", request.full_url
+        finally:
+            ended.set()
+            thread.join(PATIENCE)

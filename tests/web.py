@@ -86,9 +86,9 @@ def picture_file(collection: Path, n: int = 0) -> Path:
 
 
 @contextmanager
-def served(folder: Path, model: Model, cache: Path, port: int = 0, token: str = "") -> Iterator[str]:
-    """Run a server over an index in a thread, and yield its address."""
-    settings = Settings(cache=cache, workers=2, patience=60, timeout=120, token=token)
+def served(folder: Path, model: Model, cache: Path, port: int = 0, **more: Any) -> Iterator[str]:
+    """Run a server over an index in a thread, and yield its address. more: further settings."""
+    settings = Settings(cache=cache, workers=2, patience=60, timeout=120, **more)
     listener = socket.create_server(("127.0.0.1", port))
     with ImageIndex(Store.open(folder), model) as index:
         app = create_app(index, settings)

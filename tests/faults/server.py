@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -89,8 +90,8 @@ def running(collection: Path, *options: str) -> Iterator[Server]:
             process.wait(30)
 
 
-def hold(port: int, count: int, kinds: tuple[str, ...], pause: float) -> None:
-    """Hold slow connections until this process is ended."""
+def hold(port: int, count: int, kinds: tuple[str, ...], pause: float, ended: threading.Event | None = None) -> None:
+    """Hold slow connections until this process ends, or until `ended` is set."""
 
     async def connect(n: int) -> None:
         kind, rng = kinds[n % len(kinds)], random.Random(n)
@@ -105,7 +106,12 @@ def hold(port: int, count: int, kinds: tuple[str, ...], pause: float) -> None:
             await asyncio.sleep(pause * (0.5 + rng.random()))
 
     async def all_of_them() -> None:
-        await asyncio.gather(*(connect(n) for n in range(count)))
+        tasks = [asyncio.ensure_future(connect(n)) for n in range(count)]
+        while not (ended and ended.is_set()):
+            await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(all_of_them())
 
@@ -115,7 +121,7 @@ async def _be_slow(kind: str, reader: asyncio.StreamReader, writer: asyncio.Stre
     if kind == "silent":
         await reader.read(1)
     elif kind == "reader":
-        writer.transport.get_extra_info("socket").setsockopt(1, 8, 4096)  # SO_RCVBUF
+        writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(b"GET /api/items/1/image HTTP/1.1\r\n" + start + b"\r\n")
         await asyncio.sleep(120)
