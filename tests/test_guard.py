@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -13,6 +14,7 @@ from fastapi.testclient import TestClient
 from spq.index.image_index import ImageIndex
 from spq.web.server.app import Settings, create_app
 from spq.web.server.guard import Guard
+from spq.web.server.problems import OverloadedError
 
 OPEN = "/healthz"
 CLOSED = "/api/items/1"
@@ -39,7 +41,7 @@ def test_the_names_of_this_machine_are_let_in(index: ImageIndex, settings: Setti
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.9", "", "localhost.", "[::1", "[::2]"]
+    "host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.9", "localhost.", "[::2]", "127.1", "2130706433"]
 )
 def test_a_name_that_was_bent_to_this_machine_is_not(index: ImageIndex, settings: Settings, host: str) -> None:
     for path in ("/", OPEN, CLOSED, "/openapi.json", "/assets/app.js"):
@@ -47,6 +49,123 @@ def test_a_name_that_was_bent_to_this_machine_is_not(index: ImageIndex, settings
         assert answer.status_code == 421, path
         assert "unknown host name" in answer.json()["detail"]
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "[::1", "[::1]evil.example", "[::1]:80evil", "127.0.0.1@evil.example", "evil@localhost", "localhost:80:80",
+     "localhost:", "localhost:x", "localhost:-1", "localhost:99999", "localhost:\u00b2", "localhost/", "local host",
+     "localhost,evil.example", "http://localhost", "[127.0.0.1]", "[::1%25lo]", "\u017fpq"],
+)  # fmt: skip
+def test_a_malformed_host_is_refused_wherever_the_server_listens(
+    index: ImageIndex, settings: Settings, host: str
+) -> None:
+    for listens_on in ("127.0.0.1", "0.0.0.0"):
+        client = client_of(index, replace(settings, host=listens_on))
+        answer = client.get(CLOSED, headers=[(b"Host", host.encode())])
+        assert answer.status_code == 400, host
+        assert answer.json()["detail"] == "the header Host is missing, or not a name with or without a port"
+
+
+def test_headers_that_decide_must_come_once_and_paths_must_be_paths(index: ImageIndex, settings: Settings) -> None:
+    client = client_of(index, settings)
+    for name, value in (("host", "127.0.0.1"), ("origin", "http://127.0.0.1:8765"), ("authorization", "Bearer x")):
+        answer = client.get(CLOSED, headers=[(name, value), (name, "evil.example")])
+        assert (answer.status_code, answer.json()["detail"]) == (400, f"the header {name} is sent twice")
+    assert status_of({"path": "http://evil.example/api/items/1"}) == 400
+    assert status_of({"path": "evil.example:80"}) == 400
+    assert status_of({"path": "/x"}) == 204
+
+
+def status_of(scope: dict[str, object], guard: Guard | None = None) -> int:
+    """The status of a request as an ASGI server passes it on, of an app that answers 204."""
+    sent: list[dict[str, Any]] = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    guard = guard or Guard(answer, Settings())
+    whole = {"type": "http", "method": "GET", "query_string": b"", "headers": [(b"host", b"localhost")], **scope}
+    asyncio.run(guard(whole, None, send))  # type: ignore[arg-type]
+    status: int = sent[0]["status"]
+    return status
+
+
+def test_one_client_cannot_take_all_searches_and_a_proxy_on_this_machine_can() -> None:
+    inside: list[asyncio.Event] = []
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        inside.append(asyncio.Event())
+        await inside[-1].wait()
+
+    async def ask(client: str, path: str = "/api/search") -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"host", b"localhost"), (b"x-forwarded-for", b"9.9.9.9")]  # which is not believed
+        scope = {"type": "http", "path": path, "query_string": b"", "headers": headers, "client": (client, 1)}
+        task = asyncio.ensure_future(guard({**scope, "method": "POST"}, None, send))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        tasks.append(task)
+        return sent
+
+    async def all_of_them() -> None:
+        assert [await ask("10.0.0.1") for _ in range(2)] == [[], []]
+        refused = await ask("10.0.0.1")
+        assert (refused[0]["status"], dict(refused[0]["headers"])[b"retry-after"]) == (503, b"1")
+        assert await ask("10.0.0.1", "/api/status") == []  # not a search
+        assert await ask("10.0.0.2") == []
+        assert [await ask("127.0.0.1") for _ in range(3)] == [[], [], []]
+        for event in inside:
+            event.set()
+        await asyncio.gather(*tasks)
+        assert await ask("10.0.0.1") == []
+        inside[-1].set()
+        await tasks[-1]
+
+    tasks: list[asyncio.Future[None]] = []
+    guard = Guard(slow, Settings(searches_per_client=2))
+    asyncio.run(all_of_them())
+
+
+def test_all_bodies_together_have_a_limit_which_is_free_again_afterwards() -> None:
+    held: list[asyncio.Event] = []
+
+    async def hold(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        held.append(asyncio.Event())
+        await held[-1].wait()
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"x" * 60, "more_body": False}
+
+    async def ask(client: str) -> None:
+        headers = [(b"host", b"localhost")]
+        scope = {"type": "http", "path": "/", "query_string": b"", "headers": headers, "client": (client, 1)}
+        await guard(scope, receive, None)  # type: ignore[arg-type]
+
+    async def all_of_them() -> None:
+        first = asyncio.ensure_future(ask("10.0.0.1"))
+        await asyncio.sleep(0)
+        for client in ("10.0.0.1", "127.0.0.1"):  # over half of the room, over all of it
+            other = asyncio.ensure_future(ask("127.0.0.1")) if client == "127.0.0.1" else None
+            await asyncio.sleep(0)
+            with pytest.raises(OverloadedError):
+                await ask(client)
+            if other:
+                held[-1].set()
+                await other
+        held[0].set()
+        await first
+        assert guard.uploaded.total == 0
+
+    guard = Guard(hold, Settings(max_uploaded=150))
+    asyncio.run(all_of_them())
 
 
 def test_elsewhere_addresses_and_given_names_are_let_in_and_no_others(index: ImageIndex, settings: Settings) -> None:

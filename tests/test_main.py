@@ -15,6 +15,9 @@ import torch
 
 from conftest import assert_refused, content, run_spq
 from spq.cli import main as cli
+from spq.cli.describe import aligned
+from spq.cli.output import note, show
+from spq.cli.reports.contact_sheet import escaped
 from spq.model.model import Model
 
 
@@ -253,6 +256,28 @@ def test_a_name_that_the_terminal_cannot_show_is_spelled_out(encoding: str, phot
     run = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert (run.returncode, run.stderr) == (0, b"")
     assert run.stdout.endswith(b".index: no fault found\n")
+
+
+def test_every_text_on_stdout_and_stderr_is_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    show("a\x1b[2Jb\nc\u202ed")
+    note("e\x07f")
+    assert tuple(capsys.readouterr()) == ("a\\x1b[2Jb\nc\\u202ed\n", "e\\x07f\n")
+    assert aligned({"key\x1b[31m": 1}) == "key\\x1b[31m  1"
+    assert "\u202e" not in escaped("a\u202egpj.exe")
+    assert escaped("<a href='javascript:x'>\"&") == "&lt;a href=&#x27;javascript:x&#x27;&gt;&quot;&amp;"
+
+
+@pytest.mark.parametrize(
+    "command", [["info"], ["index", "--verify"], ["search", "1"], ["dupes"], ["export", "--to", "npz"]]
+)
+def test_no_command_passes_on_what_commands_a_terminal(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = f"{tmp_path}/x\x1b]0;owned\x07\u202e"
+    assert run_spq(*command, odd) != 0
+    told = capsys.readouterr()
+    assert not {"\x1b", "\x07", "\u202e"}.intersection(told.out + told.err)
+    assert len(told.err.splitlines()) == 1
 
 
 def test_notes_and_results_have_no_commands_of_a_terminal(

@@ -35,7 +35,7 @@ def test_files_of_several_collections_are_found_by_the_name_of_the_collection(ph
         data, _ = found.original(item(images.ids[position]))
         assert data == images.read(position) or position == len(images) - 1
     with pytest.raises(ImageError, match="no longer in the collection"):
-        found.image(item("bag/../shirt/000.png"))
+        found.open(item("bag/../shirt/000.png"))
 
 
 def test_a_file_of_a_folder_is_found_without_listing_it(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,8 @@ def test_a_file_of_a_folder_is_found_without_listing_it(photos: Path, monkeypatc
         data, kind = found.original(item(name))
         assert data == (photos / name).read_bytes()
         assert kind == {".png": "image/png", ".jpg": "image/jpeg"}[Path(name).suffix]
-    assert found.image(item(names[0])).size == (56, 56)
+    with found.image(item(names[0])) as image:
+        assert image.size == (56, 56)
 
 
 def test_an_id_finds_what_the_list_has_and_nothing_else(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_collection_that_is_not_there_is_told_without_its_place(tmp_path: Path
     found = Pictures(Source((str(tmp_path / "unmounted"),)))
     for _ in range(2):
         with pytest.raises(ImageError) as caught:
-            found.image(item("a.png"))
+            found.open(item("a.png"))
         assert str(tmp_path) not in str(caught.value)
 
 
@@ -118,7 +119,7 @@ def test_a_collection_is_not_listed_again_and_again(tmp_path: Path, monkeypatch:
     found = Pictures(Source(("sample:test",)))
     for _ in range(3):
         with pytest.raises(ImageError, match="no longer in the collection"):
-            found.image(item("nothing"))
+            found.open(item("nothing"))
     assert len(listed) == 1
 
 

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from faults.http_fuzz import fuzz
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
+from spq.model.model import Model
 from spq.web.server.app import Settings, create_app
-from web import ORIGIN, assert_problem, client_of, jpeg, png, search
+from web import ORIGIN, assert_problem, client_of, jpeg, png, search, served
 
 
 @pytest.mark.parametrize(
@@ -178,11 +181,12 @@ def test_too_many_at_once_get_an_answer_or_are_told_to_come_back(
             assert int(answer.headers["retry-after"]) >= 1
         assert client.get("/api/items/1").status_code == 200  # what shows pictures has threads of its own
         assert client.get("/healthz").status_code == 200
-        assert "spq_search_waiting 3" in client.get("/metrics").text
+        assert "spq_upload_waiting 3" in client.get("/metrics").text
+        assert search(client, ids=[1]).status_code == 200  # nor do searches by id wait for uploads
         release.set()
         statuses = sorted(future.result().status_code for future in asked)
         assert statuses == [200] * 4 + [503] * 16
-        assert "spq_search_rejected_total 16" in client.get("/metrics").text
+        assert "spq_upload_rejected_total 16" in client.get("/metrics").text
 
 
 def test_a_filter_that_takes_too_long_is_given_up(
@@ -215,3 +219,16 @@ def test_who_leaves_while_sending_is_no_mistake(
     asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 499
     assert "internal error" not in caplog.text
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # Starlette: files of a form without an end
+def test_random_requests_get_an_answer_and_leave_no_traceback(
+    photo_index: Path, tiny_model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with served(photo_index, tiny_model, tmp_path / "cache") as address:
+        counts, bad = fuzz(int(address.rstrip("/").rsplit(":")[-1]), 400, seed=1)
+    assert not bad, bad[:3]
+    assert len(counts) > 6, counts  # answers of many kinds
+    assert not [record for record in caplog.records if record.exc_info]

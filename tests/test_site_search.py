@@ -193,6 +193,31 @@ def test_a_refusal_is_told_from_a_failure_and_says_what_is_wrong(site: Site, vis
     assert kinds[3].startswith("refused: ends at 8; expected a value")
 
 
+def test_damaged_files_of_a_site_are_an_error_and_never_an_answer(site: Site, visit: Callable[..., Page]) -> None:
+    content = site.out / str(site.facts["content"])
+    id_ = next(item.id for item in site.index.store.items())
+    for name, query in (
+        ("index.json", {"ids": [id_]}),
+        ("codes.bin", {"ids": [id_]}),
+        ("tables.bin", {"ids": [id_]}),
+        ("items/0/0.json", {"ids": [id_]}),
+        ("columns/1.json", {"ids": [id_], "where": "width > 1"}),
+    ):
+        whole = (content / name).read_bytes()
+        damaged = bytearray(whole)
+        damaged[whole.index(b'"') + 1 if b'"' in whole and name.endswith("json") else len(whole) // 2] ^= 1
+        (content / name).write_bytes(damaged)
+        try:
+            told = visit(site).evaluate(
+                "(query) => window.api.search({ query }).then(() => 'an answer', (error) => `${error.kind}: ${error.message}`)",
+                {**query, "top": 200},
+            )
+        finally:
+            (content / name).write_bytes(whole)
+        base = name.split("/")[-1]
+        assert told == f"gone: {base} of this site is damaged; reload the page, or export the site again"
+
+
 def test_the_page_itself_searches_marks_and_shows_every_view_below_a_sub_path(
     site: Site, visit: Callable[..., Page], tmp_path: Path
 ) -> None:

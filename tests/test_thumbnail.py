@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from spq.index.store import Item
-from spq.web.thumbnail import make_thumbnail, thumbnail_name, write_thumbnail
+from spq.web.thumbnail import make_thumbnail, read_sealed, sealed, thumbnail_name, write_thumbnail
 
 
 def item(path: str, content: bytes = b"", id_: int = 1) -> Item:
@@ -41,6 +42,43 @@ def test_many_may_write_the_same_file_at_once(tmp_path: Path) -> None:
         list(threads.map(lambda _: write_thumbnail(path, data), range(40)))
     assert path.read_bytes() == data
     assert [file.name for file in path.parent.iterdir()] == ["ab.jpg"]
+
+
+def test_a_sealed_thumbnail_is_a_jpeg_and_is_read_only_if_it_is_whole_and_in_its_place(tmp_path: Path) -> None:
+    plain = make_thumbnail(Image.new("RGB", (64, 64), "teal"), 64)
+    data, path = sealed(plain, "ab12"), tmp_path / "ab12.jpg"
+    with Image.open(io.BytesIO(data)) as kept, Image.open(io.BytesIO(plain)) as made:
+        assert kept.tobytes() == made.tobytes()
+    path.write_bytes(data)
+    assert read_sealed(path, "ab12") == data
+    assert read_sealed(path, "ab13") is None  # another picture's
+    for damaged in (plain, data[:-1], data[:10], b"", data + b"x", data.replace(b"JFIF", b"JFIG")):
+        path.write_bytes(damaged)
+        assert read_sealed(path, "ab12") is None
+    for at in range(0, len(data), 7):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
+        assert read_sealed(path, "ab12") is None, at
+
+
+def test_links_pipes_and_folders_are_no_thumbnails_and_a_site_replaces_them(tmp_path: Path) -> None:
+    data, outside = sealed(make_thumbnail(Image.new("RGB", (64, 64)), 64), "ab12"), tmp_path / "outside"
+    outside.mkdir()
+    (outside / "ab12.jpg").write_bytes(data)
+    path = tmp_path / "t" / "ab" / "ab12.jpg"
+    path.parent.mkdir(parents=True)
+    for make in (
+        lambda: path.symlink_to(outside / "ab12.jpg"),
+        lambda: os.mkfifo(path),
+        lambda: (path / "x").mkdir(parents=True),
+        lambda: (path.parent.rmdir(), path.parent.symlink_to(outside)),
+        lambda: (path.parent.rmdir(), path.parent.write_bytes(b"x")),
+    ):
+        make()
+        assert read_sealed(path, "ab12") is None
+        write_thumbnail(path, data, clear=True)
+        assert read_sealed(path, "ab12") == data
+        path.unlink()
+    assert (outside / "ab12.jpg").read_bytes() == data
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:

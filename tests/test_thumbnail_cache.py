@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from faults.web_site import drill_cache
 from spq.data.source import Source
 from spq.errors import ImageError
 from spq.index.store import Item
@@ -54,6 +55,11 @@ def bytes_of(number: int) -> bytes:
     return buffer.getvalue()
 
 
+def pixels(data: bytes) -> bytes:
+    with Image.open(io.BytesIO(data)) as image:
+        return image.tobytes()
+
+
 def item(number: int, content: bytes = b"") -> Item:
     return Item(f"{number}.png", 1, 1, content or hash_of(bytes_of(number)), 300, 200, id=number)
 
@@ -83,7 +89,7 @@ def test_a_thumbnail_of_other_bytes_than_were_indexed_is_not_kept(pictures: Coun
     thumbnails = ThumbnailCache(tmp_path / "cache", 10**6, pictures)
     file.write_bytes(bytes_of(1))  # changed since: it shows what there is now
     changed = thumbnails.get(item(0), 64)
-    assert changed == thumbnails.get(item(1), 64)
+    assert pixels(changed) == pixels(thumbnails.get(item(1), 64))
     file.write_bytes(bytes_of(0))
     assert thumbnails.get(item(0), 64) != changed
 
@@ -102,6 +108,39 @@ def test_the_least_recently_used_ones_make_room(pictures: Counted, tmp_path: Pat
     left = {path.name for path in cache.rglob("*.jpg")}
     assert left == {f"{thumbnail_name(item(number), 128)}.jpg" for number in (1, 2, 4)}
     assert sum(path.stat().st_size for path in cache.rglob("*.jpg")) <= 4 * size
+
+
+def test_damage_is_noticed_and_links_are_not_followed(photo_index: Path, tmp_path: Path) -> None:
+    counts = drill_cache(photo_index, tmp_path, 60, np.random.default_rng(0))
+    assert (counts["wrong"], counts["touched outside"]) == (0, 0)
+    assert counts["made again"] > 30
+
+
+def test_making_room_deletes_nothing_behind_a_link(pictures: Counted, tmp_path: Path) -> None:
+    other, cache = tmp_path / "mine", tmp_path / "cache"
+    (other / "ab").mkdir(parents=True)
+    (other / "ab" / "holiday.jpg").write_bytes(b"x" * 10**6)
+    thumbnails = ThumbnailCache(cache, 10_000, pictures)
+    thumbnails.get(item(0), 64)
+    for link, target in ((cache / "zz", other / "ab"), (cache / "zy", other)):
+        link.symlink_to(target)
+    for number in range(1, 6):
+        thumbnails.get(item(number), 128)
+    assert (other / "ab" / "holiday.jpg").exists()
+    assert len(list(cache.glob("??/*.jpg"))) < 6 + 1
+
+
+def test_a_link_instead_of_a_subfolder_is_not_written_through(pictures: Counted, tmp_path: Path) -> None:
+    name = thumbnail_name(item(0), 64)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "cache" / name[:2]).symlink_to(tmp_path / "mine")
+    thumbnails = ThumbnailCache(tmp_path / "cache", 10**6, pictures)
+    assert thumbnails.get(item(0), 64) == thumbnails.get(item(0), 64)
+    assert not list((tmp_path / "mine").iterdir())
+    thumbnails.get(item(1), 64)
+    thumbnails.get(item(1), 64)
+    assert thumbnails.found == 1  # the other places are still used
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from faults.web_site import drill_site
 from spq.cli.export_command import web_options
 from spq.cli.main import run
 from spq.common.parallel import AHEAD
@@ -193,7 +194,7 @@ def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monke
     with pytest.raises(ConfigError, match="is a site of format 9, this spq writes 1"):
         export_web(index, tmp_path / "newer", SMALL)
     (tmp_path / "newer" / site_folder.MARKER).write_text("[]")
-    with pytest.raises(ConfigError, match="is damaged"):
+    with pytest.raises(ConfigError, match="is damaged"):  # and there is nothing else of a site
         export_web(index, tmp_path / "newer", SMALL)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
@@ -202,6 +203,29 @@ def test_what_is_not_ours_is_not_written_into(index: Path, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     export_web(index, Path("empty"), SMALL)  # an empty one is as good as none
     assert (tmp_path / "empty" / "index.html").exists()
+
+
+def test_a_damaged_site_is_repaired_by_the_next_export(photo_index: Path, tmp_path: Path) -> None:
+    counts = drill_site(photo_index, tmp_path, mutations=60, at_once=20, rng=np.random.default_rng(0))
+    assert (counts["not repaired"], counts["touched outside"], counts["tracebacks"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["thumbs", "index.html", site_folder.MARKER, ".lock", "content", "content/ids.bin"])
+def test_links_inside_a_site_are_replaced_and_not_followed(index: Path, tmp_path: Path, name: str) -> None:
+    site, outside = tmp_path / "site", tmp_path / "outside"
+    facts = export_web(index, site, SMALL)
+    fresh = everything(site)
+    place = site / name.replace("content", facts["content"])
+    if place.exists():
+        place.rename(outside)  # so that what the link leads to is right, and only its place is not
+    else:
+        outside.write_text("mine")
+    before = everything(outside) if outside.is_dir() else outside.read_bytes()
+    place.symlink_to(outside)
+    export_web(index, site, SMALL)
+    assert not place.is_symlink()
+    assert everything(site) == fresh
+    assert before == (everything(outside) if outside.is_dir() else outside.read_bytes())
 
 
 def test_two_exports_to_one_place_are_kept_apart(index: Path, tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -30,6 +29,7 @@ from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 from spq.model.model import Model
 from spq.web.server.app import Settings, create_app
+from spq.web.server.connections import FILES, Connections, server_of
 from spq.web.site.site import Options, export_web
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -86,13 +86,14 @@ def picture_file(collection: Path, n: int = 0) -> Path:
 
 
 @contextmanager
-def served(folder: Path, model: Model, cache: Path, port: int = 0, token: str = "") -> Iterator[str]:
-    """Run a server over an index in a thread, and yield its address."""
-    settings = Settings(cache=cache, workers=2, patience=60, timeout=120, token=token)
+def served(folder: Path, model: Model, cache: Path, port: int = 0, **more: Any) -> Iterator[str]:
+    """Run a server over an index in a thread, and yield its address. more: further settings."""
+    settings = Settings(cache=cache, workers=2, patience=60, timeout=120, **more)
     listener = socket.create_server(("127.0.0.1", port))
     with ImageIndex(Store.open(folder), model) as index:
         app = create_app(index, settings)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        server = server_of(app, Connections(settings, FILES))
+        server.config.timeout_graceful_shutdown = 1
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

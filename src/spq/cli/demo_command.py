@@ -12,7 +12,7 @@ import typer
 
 from spq.cli.describe import counted, listed
 from spq.cli.options import SEED, AsJson, Threads
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.cli.stopping import when_stopped
 from spq.common.files import Replacing, naming
 from spq.config import load_recipe
@@ -49,7 +49,7 @@ def demo(
     if as_json:
         print(json.dumps(facts))
     elif "rows" in facts:
-        print(_table(facts))
+        show(_table(facts))
 
 
 def run_demo(folder: str | None, out: Path, minutes: float, seed: int, say: Callable[[str], None]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def aligned(facts: dict[str, Any], indent: str = "") -> str:
     health
       entropy  0.9
     """
+    facts = {printable(str(key)): value for key, value in facts.items()}
     width = max(map(len, facts), default=0)
     lines = []
     for key, value in facts.items():

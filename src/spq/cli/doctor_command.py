@@ -9,6 +9,7 @@ from typing import Any
 
 from spq.cli.describe import aligned
 from spq.cli.options import AsJson
+from spq.cli.output import show
 from spq.cli.stopping import AGAIN, when_stopped
 
 EXTRAS = {
@@ -26,7 +27,7 @@ def doctor(as_json: AsJson = False) -> None:
     Example: spq doctor
     """
     facts = examine()
-    print(json.dumps(facts) if as_json else aligned(facts))
+    show(json.dumps(facts) if as_json else aligned(facts))
 
 
 def examine() -> dict[str, Any]:

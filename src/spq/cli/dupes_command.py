@@ -13,7 +13,7 @@ import typer
 from spq.cli.describe import counted, listed, passed_over
 from spq.cli.indexing import is_index
 from spq.cli.options import SEED, AsJson, ContactSheet, NulPaths, PathsOnly, Threads
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, when_stopped
 from spq.common.patterns import settled
 from spq.common.text import printable
@@ -174,4 +174,4 @@ def _show(report: Report, name: str, as_json: bool, paths_only: bool, nul: bool)
     if paths_only or nul:
         print_paths((member.file for member in dupes_report.superfluous(report) if member.file), nul)
     else:
-        print(dupes_report.text(report))
+        show(dupes_report.text(report))

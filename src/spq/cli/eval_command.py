@@ -10,7 +10,7 @@ import typer
 
 from spq.cli.describe import listed
 from spq.cli.options import AsJson, ModelFolder, ShorterBits, Threads
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, when_stopped
 from spq.config import Distance
 from spq.errors import ConfigError
@@ -58,4 +58,4 @@ def evaluate(
     if plots:
         for path in report.save_plots(plots):
             note(f"wrote {path}")
-    print(json.dumps({**report.to_dict(), "remarks": remarks}) if as_json else report.table())
+    show(json.dumps({**report.to_dict(), "remarks": remarks}) if as_json else report.table())

@@ -14,7 +14,7 @@ import typer
 from spq.cli.describe import counted, listed
 from spq.cli.indexing import is_index
 from spq.cli.options import AsJson, Threads
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, CONTINUE, when_stopped
 from spq.common.text import printable
 from spq.errors import ConfigError, ModelError, StoreError
@@ -56,7 +56,7 @@ def export(
         print(json.dumps({"out": str(out), **facts}))
     else:
         note(listed("no thumbnail", facts.get("without", [])))
-        print(_text(to, out, facts))
+        show(_text(to, out, facts))
 
 
 def write_export(path: Path, to: Format, out: Path, web: Options | None = None) -> dict[str, Any]:

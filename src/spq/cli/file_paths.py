@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
+from spq.cli.output import show
 from spq.common.files import absolute, expanded
-from spq.common.text import encodable
+from spq.common.text import encodable, printable
 from spq.data.folder import file_of
 from spq.data.open import open_images
 from spq.data.several import prefixes_of
@@ -36,8 +37,15 @@ def file_fields(file: str) -> dict[str, str]:
 
 
 def print_paths(files: Iterable[str], with_nul: bool) -> None:
-    """Write paths to stdout as the system knows them, byte by byte: one on a line, or each with a zero byte after it."""
+    """Write paths to stdout as the system knows them, byte by byte: one on a line, or each with a zero byte after it.
+
+    A terminal gets names that cannot command it.
+    """
     sys.stdout.flush()
+    if sys.stdout.isatty():
+        for file in files:
+            show(printable(file))
+        return
     for file in files:
         sys.stdout.buffer.write(os.fsencode(file) + (b"\0" if with_nul else b"\n"))
     sys.stdout.buffer.flush()

@@ -14,7 +14,7 @@ from spq.cli.describe import counted, listed, passed_over
 from spq.cli.failures import as_options
 from spq.cli.indexing import IndexTask, Patterns, command, is_index, open_collection, update
 from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, MaxPixels, ShorterBits, Threads
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.cli.stopping import CONTINUE, when_stopped
 from spq.common.text import printable
 from spq.errors import ConfigError
@@ -125,9 +125,9 @@ def index(
         if report:
             _print_update(out, facts, report)
         if sizes:
-            print(f"{printable(str(out))}: {sizes[0]:,} bytes before, {sizes[1]:,} after")
+            show(f"{out}: {sizes[0]:,} bytes before, {sizes[1]:,} after")
         if faults is not None:
-            print("\n".join(map(printable, faults)) or f"{printable(str(out))}: no fault found")
+            show("\n".join(map(printable, faults)) or f"{out}: no fault found")
     if faults:
         raise typer.Exit(1)
 
@@ -190,7 +190,7 @@ def _print_update(out: Path, facts: dict[str, Any], report: SyncReport) -> None:
     note(report.note)
     note(listed("not indexed", report.failed))
     note(as_options(listed("not checked", report.unseen), {"--remove-missing"}))
-    print(_sync_text(out, facts, report))
+    show(_sync_text(out, facts, report))
 
 
 def _sync_text(out: Path, facts: dict[str, Any], report: SyncReport) -> str:

@@ -12,7 +12,7 @@ import typer
 from spq.cli.describe import aligned, codes_text
 from spq.cli.indexing import is_index
 from spq.cli.options import AsJson
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, when_stopped
 from spq.errors import ModelError
 
@@ -43,7 +43,7 @@ def info(
 
         write_codebook_page(html, path, facts)
         note(f"wrote {html}")
-    print(json.dumps(facts) if as_json else _text(facts))
+    show(json.dumps(facts) if as_json else _text(facts))
 
 
 def facts_of(path: Path) -> dict[str, Any]:

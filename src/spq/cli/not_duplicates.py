@@ -9,6 +9,7 @@ from pathlib import Path
 from spq.cli.describe import counted
 from spq.cli.indexing import is_index
 from spq.cli.output import note
+from spq.cli.output import show as show_text
 from spq.common.files import lasting_cache
 from spq.common.text import printable
 from spq.data.image_set import ImageSet
@@ -55,7 +56,7 @@ def show(file: Path | None, as_json: bool) -> None:
         print(json.dumps({"ignored": [list(each.paths) for each in known]}))
         return
     for each in known:
-        print("  ".join(map(printable, each.paths)))
+        show_text("  ".join(map(printable, each.paths)))
     note(f"{counted(len(known), 'pair')} ignored")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from spq.cli.output import note
 
 if TYPE_CHECKING:
     from spq.training.callbacks import TrainStatus
@@ -60,7 +61,7 @@ class Stages:
         is_slow = now - self.began >= FIRST_SECONDS
         if not self.console.is_terminal and (now >= self.next_line or (is_last and is_slow)):
             self.next_line = now + LINE_SECONDS
-            print(text, file=sys.stderr, flush=True)
+            note(text)
 
 
 class TrainingBar(Stages):
@@ -82,7 +83,7 @@ class TrainingBar(Stages):
         self._line(f"{what}: {status.done:.0%}, {facts}", now, is_last=status.done >= 1)
         if status.health.warning and status.health.warning != self.last_warning and status.done > 0.2:
             self.last_warning = status.health.warning
-            self.console.print(f"warning: {status.health.warning}", highlight=False)
+            self.console.print(f"warning: {status.health.warning}", highlight=False, markup=False)
 
 
 @contextmanager
@@ -107,6 +108,6 @@ def duration(seconds: float) -> str:
 
 def _bar(console: Console) -> Progress:
     """A progress bar for tasks with a field `facts`; draws nothing without a terminal."""
-    share, facts = TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.fields[facts]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn(), facts)
+    share, facts = TextColumn("{task.percentage:3.0f} %"), TextColumn("{task.fields[facts]}", markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), share, TimeElapsedColumn(), facts)
     return Progress(*columns, console=console, disable=not console.is_terminal)

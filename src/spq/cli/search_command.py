@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spq.cli.options import AsJson, ContactSheet, IndexFolder, MaxPixels, NulPaths, PathsOnly, Threads
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, when_stopped
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def search(
         print_paths(filter(None, (file_of(path) for hit in hits for path in (hit.path, *hit.folded))), nul)
         return
     for hit in hits:
-        print(line(hit, as_json, fold, file_of))
+        show(line(hit, as_json, fold, file_of))
 
 
 def _nothing(where: str | None, max_distance: float | None, offset: int) -> str:

@@ -12,7 +12,7 @@ import typer
 from spq.cli.describe import codes_text, counted, listed, passed_over
 from spq.cli.indexing import Patterns, command
 from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, MaxPixels, Threads
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, CONTINUE, when_stopped
 from spq.common.text import printable
 from spq.config import DEFAULT, Recipe, load_recipe
@@ -95,7 +95,7 @@ def train(
         names = {"device": device, "resume": resume, "tensorboard": tensorboard, "began": began}
         model = _train(source, config, out, start, checked=chosen and config.train.frozen, **names)
     facts = {**_facts(out, model), "remarks": source.remarks}
-    print(json.dumps(facts) if as_json else _text(facts))
+    show(json.dumps(facts) if as_json else _text(facts))
 
 
 def _check_count(source: ImageSet, patterns: Patterns) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spq.cli.options import AsJson
-from spq.cli.output import note
+from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, when_stopped
 from spq.common.text import printable
 
@@ -38,7 +38,7 @@ def weights(
     if as_json:
         print(json.dumps({"best": best, "weights": [dataclasses.asdict(each) for each in found]}))
     elif found:
-        print(_table(found))
+        show(_table(found))
     if best is None:
         note(f"no pretrained network that spq would choose by itself is here; run {INSTALL}")
     elif not as_json:

@@ -7,7 +7,6 @@ import csv
 import datetime
 import io
 import json
-import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -287,7 +286,7 @@ def _parquet(table: TableFile) -> Iterator[Row]:
 
 
 def values_of(column: Any) -> list[Any]:
-    """Return the values of an Arrow array; None where Python has none, as for a date in the year 20000 or bytes that are no text."""
+    """Return the values of an Arrow array; None where Python has none, as a date in the year 20000."""
     try:
         values: list[Any] = column.to_pylist()
         return values

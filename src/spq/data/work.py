@@ -156,7 +156,7 @@ def _coefficients(image: Image.Image, data: bytes, size: tuple[int, int]) -> int
 
 
 def _components(data: bytes) -> int:
-    """Return the bytes of the numbers of a JPEG 2000, which are those of one tile at a time, and of what it knows of all tiles."""
+    """Return the bytes of the numbers of a JPEG 2000, those of one tile at a time and of what is known of all."""
     at = data.find(b"\xff\x51")
     if at < 0 or at + 40 > len(data):
         return 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from spq.common.files import Replacing
+from spq.common.text import printable
 from spq.data.image_set import NO_LABEL, ImageSet
 from spq.errors import DataError, ImageError
 from spq.index.image_index import Hit
@@ -163,8 +164,8 @@ def _square(image: Image.Image, side: int) -> Image.Image:
 
 
 def escaped(value: str) -> str:
-    """Text for HTML, also inside quoted attributes. File names that are not UTF-8 are allowed."""
-    return html.escape(value.encode("utf-8", "replace").decode())
+    """Text for HTML, also inside quoted attributes. What would reorder a name, or is not UTF-8, is spelled out."""
+    return html.escape(printable(value))
 
 
 _PAGE = """<!doctype html>

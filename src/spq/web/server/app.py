@@ -28,6 +28,7 @@ from spq.web.server import problems, schemas
 from spq.web.server.guard import Guard
 from spq.web.server.prometheus import Metrics
 from spq.web.server.routes import api
+from spq.web.server.server_log import ServerLog
 from spq.web.server.service import Service
 from spq.web.server.settings import Settings
 
@@ -81,11 +82,11 @@ def serve(folder: Path, settings: Settings, open_page: bool, note: Callable[[str
                 note(f"{len(index):,} pictures at {address}  (Ctrl-C ends)")
                 if open_page:
                     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-                ended, open_page = _run(app, accepting), False
+                ended, open_page = _run(app, accepting, settings), False
             note("stopped" if ended else "the index has codes of another model now: starting again")
 
 
-def _run(app: FastAPI, listener: socket.socket) -> bool:
+def _run(app: FastAPI, listener: socket.socket, settings: Settings) -> bool:
     """Serve until Ctrl-C, or until the index has another model; return whether it was Ctrl-C.
 
     The network loads meanwhile, which takes seconds. Only a search by an uploaded picture has to wait for it.
@@ -93,12 +94,11 @@ def _run(app: FastAPI, listener: socket.socket) -> bool:
     Raises:
         ModelError, StoreError: the network does not load.
     """
-    import uvicorn
+    from spq.web.server.connections import Connections, raise_file_limit, server_of
 
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5
-    )
-    server, new_model, failures = uvicorn.Server(config), threading.Event(), list[Exception]()
+    connections = Connections(settings, raise_file_limit())
+    app.state.service.connections = connections
+    server, new_model, failures = server_of(app, connections), threading.Event(), list[Exception]()
 
     def start_again() -> None:
         new_model.set()
@@ -144,7 +144,7 @@ def check_address(settings: Settings) -> None:
 
 def _log_to_stderr() -> None:
     """Log the messages of spq, and only the warnings of libraries."""
-    logging.basicConfig(level=logging.WARNING, format="spq: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, handlers=[ServerLog()])
     logging.getLogger("spq").setLevel(logging.INFO)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import re
 import socket
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
@@ -18,7 +17,9 @@ from urllib.parse import parse_qs
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spq.web.server.problems import ProblemError, problem
+from spq.web.server.authority import parse_authority
+from spq.web.server.clients import Shares, origin_of
+from spq.web.server.problems import BUSY, OverloadedError, ProblemError, problem
 from spq.web.server.settings import Settings, is_address
 
 POLICY = (
@@ -35,6 +36,8 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 OPEN_PATHS = ("/", "/healthz", "/favicon.ico")  # open without a token, like `/assets/`
+SEARCHES = ("/api/search", "/api/explain", "/api/browse", "/api/map", "/api/codewords")  # what search threads answer
+ONCE = ("host", "origin", "sec-fetch-site", "authorization", "content-length", "content-type", "transfer-encoding")
 OTHER_SITES = ("cross-site", "same-site")  # another port of 127.0.0.1 is the same site, but another server
 
 
@@ -44,6 +47,8 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self.settings = app, settings
         self.names = _names(settings)
+        self.searches = Shares(most_each=settings.searches_per_client)
+        self.uploaded = Shares(settings.max_uploaded, settings.max_uploaded / 2)  # bytes of requests in work
         self.cookie = (
             f"spq_{_digest(settings.token, 'name')[:8]}"  # cookies ignore ports, so each token has its own cookie name
         )
@@ -59,12 +64,24 @@ class Guard:
         if refusal:
             await problem(*refusal)(scope, receive, send)
             return
-        body = _Body(receive, self.settings.max_upload, self.settings.body_seconds)
-        await self.app(scope, body.receive, send)
+        origin = origin_of((scope.get("client") or ("",))[0])
+        searches = int(scope["path"].startswith(SEARCHES))
+        if not self.searches.take(origin, searches):
+            await problem(503, BUSY, {"Retry-After": "1"})(scope, receive, send)
+            return
+        body = _Body(receive, self.settings, self.uploaded, origin)
+        try:
+            await self.app(scope, body.receive, send)
+        finally:
+            self.uploaded.give_back(origin, body.size)
+            self.searches.give_back(origin, searches)
 
     def _refusal(self, path: str, headers: Headers, query_token: str) -> tuple[int, str, dict[str, str]] | None:
-        host = _hostname(headers.get("host", ""))
-        if not self._is_this_server(host):
+        malformed = _malformed(path, headers)
+        if malformed:
+            return 400, malformed, {"Connection": "close"}
+        host = parse_authority(headers["host"])
+        if not host or not self._is_this_server(host[0]):
             detail = "unknown host name; use the address that the server printed, or start it with --allow-host NAME"
             return 421, detail, {}
         if path not in OPEN_PATHS and headers.get("sec-fetch-site") in OTHER_SITES:
@@ -88,11 +105,11 @@ class Guard:
         scheme, _, place = origin.partition("://")
         if scheme.lower() not in ("http", "https"):
             return False
-        if place == headers.get("host", ""):
+        if place.lower() == headers["host"].lower():
             return True
         # A proxy may send its own address as the host; --allow-host names the page that the browser shows. Another port is
         # another server, unless the browser says that the page is from the server that it asks.
-        name, port = _name_and_port(place)
+        name, port = parse_authority(place) or ("", "")
         allowed = {host.lower() for host in self.settings.allowed_hosts}
         is_vouched = not port or headers.get("sec-fetch-site") == "same-origin"
         return place.lower() in allowed or (bool(name) and name in allowed and is_vouched)
@@ -124,8 +141,9 @@ class Guard:
 class _Body:
     """The body of one request. It counts bytes and time while the body arrives."""
 
-    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
-        self._receive, self.limit, self.seconds = receive, limit, seconds
+    def __init__(self, receive: Receive, settings: Settings, uploaded: Shares, origin: str | None) -> None:
+        self._receive, self.limit, self.seconds = receive, settings.max_upload, settings.body_seconds
+        self._uploaded, self._origin = uploaded, origin
         self.size, self.complete = 0, False
         self._end = 0.0
 
@@ -135,14 +153,18 @@ class _Body:
         now = asyncio.get_running_loop().time()
         self._end = self._end or now + self.seconds
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, self._end - now))
+            async with asyncio.timeout_at(self._end):
+                message = await self._receive()
         except TimeoutError:
             detail = f"the request did not arrive within {self.seconds:g} s"
             raise ProblemError(408, detail, {"Connection": "close"}) from None
         self.complete = message["type"] != "http.request" or not message.get("more_body", False)
-        self.size += len(message.get("body", b""))
-        if self.size > self.limit:
+        size = len(message.get("body", b""))
+        if self.size + size > self.limit:
             raise ProblemError(*_too_large(self.limit))
+        if not self._uploaded.take(self._origin, size):
+            raise OverloadedError(BUSY)
+        self.size += size
         return message
 
 
@@ -152,30 +174,19 @@ def _too_large(limit: int) -> tuple[int, str, dict[str, str]]:
 
 
 def _names(settings: Settings) -> set[str]:
-    names = {"localhost", "127.0.0.1", "::1", settings.host.lower(), *map(_hostname, settings.allowed_hosts)}
+    given = {(parse_authority(host) or (host.lower(),))[0] for host in settings.allowed_hosts}
+    names = {"localhost", "127.0.0.1", "::1", settings.host.lower(), *given}
     return names if settings.is_local else names | {socket.gethostname().lower()}
 
 
-def _hostname(host: str) -> str:
-    """Return the name in a Host header, without its port.
-
-    >>> _hostname("Localhost:8765"), _hostname("[::1]:80"), _hostname("")
-    ('localhost', '::1', '')
-    """
-    if host.startswith("["):
-        name, closed, _ = host[1:].partition("]")
-        return name.lower() if closed else ""
-    return host.partition(":")[0].lower()
-
-
-def _name_and_port(place: str) -> tuple[str, str]:
-    """Return name and port of an origin; no name if it is not just those.
-
-    >>> _name_and_port("Photos.example:8443"), _name_and_port("photos.example:80@evil.example")
-    (('photos.example', '8443'), ('', ''))
-    """
-    found = re.fullmatch(r"([^\s:/@?#\[\]]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?", place)
-    return (found[1].lower().strip("[]"), found[2] or "") if found else ("", "")
+def _malformed(path: str, headers: Headers) -> str:
+    """Return what is wrong with a request, whoever sends it; empty if it is well-formed."""
+    twice = [name for name in ONCE if len(headers.getlist(name)) > 1]
+    if twice:
+        return f"the header {twice[0]} is sent twice"
+    if parse_authority(headers.get("host", "")) is None:
+        return "the header Host is missing, or not a name with or without a port"
+    return "" if path.startswith("/") else "the path must begin with /; this server is not a proxy"
 
 
 def _same(a: str, b: str) -> bool:

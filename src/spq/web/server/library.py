@@ -194,14 +194,17 @@ class Library:
         """The descriptor of an uploaded picture, or of a region of it."""
         data = file.read()
         key = (hash_of(data), box)
-        return self._descriptors.get(key, lambda: self._embed(self._decode(data, name, box), box))
+        return self._descriptors.get(key, lambda: self._describe(data, name, box))
 
-    def _decode(self, data: bytes, name: str, box: Box | None) -> Image.Image:
+    def _describe(self, data: bytes, name: str, box: Box | None) -> Floats:
         hint = None if box else self.shared.model.config.input.size  # a box counts the pixels of the full picture
-        return load_image(data, hint, name, self.settings.max_pixels)
+        most = self.settings.max_pixels
+        with self.pictures.room.hold(data, hint, most):
+            return self._embed(load_image(data, hint, name, most), box)
 
     def _region(self, id_: int, box: Box) -> Floats:
-        return self._embed(self.pictures.image(self.item(id_)), box)
+        with self.pictures.image(self.item(id_)) as image:
+            return self._embed(image, box)
 
     def _embed(self, image: Image.Image, box: Box | None) -> Floats:
         x: Floats = self.shared.model.embed([cut(image, box) if box else image])[0]

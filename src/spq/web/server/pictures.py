@@ -6,13 +6,14 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
 from spq.common.files import expanded
-from spq.data.decode import load_image
+from spq.data.decode import MAX_PIXELS, load_image
 from spq.data.folder import file_of
 from spq.data.formats import read_file
 from spq.data.image_set import ImageSet
@@ -21,6 +22,7 @@ from spq.data.several import prefixes_of
 from spq.data.source import Source
 from spq.errors import DataError, ImageError
 from spq.index.store import Item
+from spq.web.server.decoding import DecodeRoom
 
 SAFE = {  # formats that browsers show, and that hold nothing but pixels
     "JPEG": "image/jpeg",
@@ -40,24 +42,29 @@ class Pictures:
     """Reads originals, from any thread.
 
     A file of a folder is opened directly. For other collections, the first request lists the collection.
+
+    Attributes:
+        room: to be held while a picture is decoded.
     """
 
-    def __init__(self, origin: Source) -> None:
-        self.origin = origin
+    def __init__(self, origin: Source, room: DecodeRoom | None = None) -> None:
+        self.origin, self.room = origin, room or DecodeRoom(MAX_PIXELS)
         self._roots = dict(zip(prefixes_of(origin), map(expanded, origin.names), strict=True))
         self._lock = threading.Lock()
         self._images: ImageSet | None = None
         self._positions: dict[str, int] = {}
         self._listed = -LIST_SECONDS
 
-    def image(self, item: Item, size_hint: int | None = None) -> Image.Image:
-        """Return the picture, RGB and upright.
+    @contextmanager
+    def image(self, item: Item) -> Iterator[Image.Image]:
+        """Yield the picture, RGB and upright.
 
         Raises:
             ImageError: the picture is no longer in the collection, or cannot be read.
         """
         data, decode = self.open(item)
-        return decode(data, size_hint)
+        with self.room.hold(data):
+            yield decode(data, None)
 
     def original(self, item: Item) -> tuple[bytes, str]:
         """Return bytes and media type: as stored if browsers can show the format, else as PNG.
@@ -74,7 +81,8 @@ class Pictures:
         if kind:
             return data, kind
         buffer = io.BytesIO()
-        decode(data, None).save(buffer, "PNG", compress_level=1)
+        with self.room.hold(data):
+            decode(data, None).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue(), "image/png"
 
     def open(self, item: Item) -> tuple[bytes, Decode]:

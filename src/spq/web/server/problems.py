@@ -18,6 +18,7 @@ from spq.common.text import printable
 from spq.errors import ConfigError, ImageError, SPQError, TimeLimitError
 
 MEDIA_TYPE = "application/problem+json"
+BUSY = "the server has no room for this request now; try again in a second"
 _WHERE = re.compile(r"^(--where|`where`): ")  # the request names the filter already
 _LOG = logging.getLogger("spq.serve")
 

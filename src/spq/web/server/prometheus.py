@@ -18,7 +18,6 @@ class Metrics:
         self._requests: Counter[Labels] = Counter()
         self._buckets: dict[str, list[int]] = {}
         self._seconds: Counter[str] = Counter()
-        self.events: Counter[str] = Counter()  # name of another counter -> count
 
     def observe(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request that was answered. route: the pattern of its path, never the path itself."""

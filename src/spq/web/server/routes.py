@@ -30,6 +30,7 @@ Since = Annotated[int | None, Query(ge=0, le=MAX_NUMBER, description="Only items
 Size = Annotated[int, Query(ge=16, le=thumbnail_cache.SIZES[-1])]
 
 DESCRIPTIONS = {
+    400: "the request is malformed",
     401: "the token is missing or wrong",
     403: "the request comes from a page of another site",
     404: "no such item",
@@ -46,7 +47,7 @@ CACHE_SECONDS = 300  # a browser shows a picture for so long without a new reque
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/Problem"}
-    every = sorted({401, 403, 421, 500, *statuses})
+    every = sorted({400, 401, 403, 421, 500, *statuses})
     return {
         status: {"description": DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in every
     }
@@ -96,7 +97,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     async def search(request: Request) -> Any:
         """The items most like pictures or other items, nearest first. The items of the query are left out."""
         async with read_query(request, Ask, most) as (uploads, ask):
-            return JSONResponse(await service.run_search(library.search, uploads, ask))
+            return JSONResponse(await service.run_query(library.search, uploads, ask))
 
     @router.post(
         "/api/explain",
@@ -108,7 +109,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     async def explain_search(request: Request) -> Any:
         """What each codebook adds to the distance of item `id` from the query."""
         async with read_query(request, AskWhy, most) as (uploads, ask):
-            return JSONResponse(await service.run_search(library.explain, uploads, ask, ask.id))
+            return JSONResponse(await service.run_query(library.explain, uploads, ask, ask.id))
 
     @router.get("/api/explain", tags=["search"], response_model=schemas.Explanation, responses=ITEM_ERRORS)
     async def explain(query_id: IdAsked, id: IdAsked) -> Any:  # noqa: A002 (the API's word)
@@ -146,7 +147,7 @@ def _add_items(router: APIRouter, service: Service) -> None:
     async def image(request: Request, id_: Id) -> Response:
         """The bytes of the original, or a PNG if browsers do not show its format."""
         known = request.headers.get("if-none-match", "")
-        return await service.run_short(_picture, library.item, id_, 0, known, library.pictures.original)
+        return await service.run_original(_picture, library.item, id_, 0, known, library.pictures.original)
 
 
 def _add_index(router: APIRouter, service: Service) -> None:

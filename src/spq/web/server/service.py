@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from spq.index.image_index import ImageIndex
 from spq.index.shared import SharedIndex
+from spq.web.server.decoding import DecodeRoom
 from spq.web.server.jobs import DuplicatesJob
-from spq.web.server.library import Library
+from spq.web.server.library import Library, Uploads
 from spq.web.server.pictures import Pictures
 from spq.web.server.pool import Pool
 from spq.web.server.prometheus import Metrics
 from spq.web.server.settings import Settings
 from spq.web.server.thumbnail_cache import ThumbnailCache
 from spq.web.server.watch import Follower, Watcher
+
+if TYPE_CHECKING:
+    from spq.web.server.connections import Connections
 
 T = TypeVar("T")
 
@@ -25,19 +29,24 @@ PATIENCE_THUMBNAILS = 10.0
 class Service:
     """The library, its threads, caches and background jobs.
 
-    Searches have their own threads, so that they never wait for thumbnails.
+    Searches have their own threads, so that they never wait for thumbnails. Those by uploads, which are decoded first, have
+    others, so that they never keep the searches by id waiting.
     """
 
     def __init__(self, index: ImageIndex, settings: Settings) -> None:
         self.settings = settings
         self.shared = SharedIndex(index)
-        pictures = Pictures(index.store.manifest.origin)
+        pictures = Pictures(index.store.manifest.origin, DecodeRoom(settings.max_decoded))
         self.library = Library(self.shared, pictures, settings)
         self.thumbnails = ThumbnailCache(settings.cache, settings.cache_bytes, pictures)
         s = settings
         self.searches = Pool("search", s.workers, s.waiting, s.patience, s.timeout + 1)
+        self.uploads = Pool("upload", s.workers, s.waiting, s.patience, s.timeout + 1)
         self.pictures_pool = Pool("thumbnail", s.workers, WAITING_THUMBNAILS, PATIENCE_THUMBNAILS, s.timeout + 1)
+        self.originals = Pool("original", s.workers, s.waiting, PATIENCE_THUMBNAILS, s.timeout + 1)
+        self.pools = (self.searches, self.uploads, self.pictures_pool, self.originals)
         self.metrics = Metrics()
+        self.connections: Connections | None = None  # unless another server runs the app
         self.duplicates = DuplicatesJob(self.library)
         self.follower = Follower(self.library)
         self.watcher = Watcher(self.library, settings) if settings.watch else None
@@ -50,9 +59,22 @@ class Service:
         """
         return await self.searches.run(self._within_time, function, *arguments)
 
+    async def run_query(self, function: Callable[..., T], uploads: Uploads, *arguments: object) -> T:
+        """Run a query of the index with uploads, or without any.
+
+        Raises:
+            As `run_search`.
+        """
+        pool = self.uploads if uploads.positive or uploads.negative else self.searches
+        return await pool.run(self._within_time, function, uploads, *arguments)
+
     async def run_short(self, function: Callable[..., T], *arguments: object) -> T:
-        """Get a picture or the facts of an item. Many may run at a time, and each of them is quick."""
+        """Get a thumbnail or the facts of an item. Many may run at a time, and each of them is quick."""
         return await self.pictures_pool.run(self._within_time, function, *arguments)
+
+    async def run_original(self, function: Callable[..., T], *arguments: object) -> T:
+        """Get an original, which may be large, so that thumbnails do not wait for it."""
+        return await self.originals.run(self._within_time, function, *arguments)
 
     def _within_time(self, function: Callable[..., T], *arguments: object) -> T:
         with self.shared.of_thread().store.within(self.settings.timeout):
@@ -71,8 +93,8 @@ class Service:
         for thread in (self.watcher, self.follower):
             if thread:
                 thread.stop()
-        self.searches.close()
-        self.pictures_pool.close()
+        for pool in self.pools:
+            pool.close()
         self.shared.close()
 
     def sync_facts(self) -> dict[str, Any]:
@@ -89,12 +111,18 @@ class Service:
             "spq_thumbnails_made_total": ("Thumbnails made.", self.thumbnails.made),
             "spq_thumbnails_found_total": ("Thumbnails found on disk.", self.thumbnails.found),
         }
-        for pool in (self.searches, self.pictures_pool):
+        for pool in self.pools:
             found |= {
                 f"spq_{pool.name}_waiting": ("Requests that wait for a thread.", pool.queued),
                 f"spq_{pool.name}_running": ("Requests in work.", pool.running),
                 f"spq_{pool.name}_rejected_total": ("Requests rejected because of load.", pool.rejected),
                 f"spq_{pool.name}_timed_out_total": ("Requests that took too long.", pool.timed_out),
+            }
+        if self.connections:
+            found |= {
+                "spq_connections": ("Open connections.", len(self.connections.open)),
+                "spq_connections_ended_total": ("Connections that were too slow.", self.connections.ended),
+                "spq_connections_refused_total": ("Connections that found no room.", self.connections.refused),
             }
         if self.watcher:
             done, total, failed = self.watcher.progress or (0, 0, 0)

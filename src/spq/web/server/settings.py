@@ -36,7 +36,13 @@ class Settings:
         max_upload: bytes of a request.
         max_pictures: pictures of a request.
         max_pixels: pixels of each uploaded picture.
-        body_seconds: seconds in which a request must arrive.
+        body_seconds: seconds in which the body of a request must arrive.
+        head_seconds: seconds in which the lines before it must arrive, and that a connection may be silent.
+        max_connections: open connections; fewer if the system allows the process fewer files.
+        max_connections_per_client: those of one address. Clients on this machine have no limit of their own.
+        searches_per_client: searches that one address may have in work or waiting; the same clients have no limit.
+        max_uploaded: bytes of all requests that arrive at the same time.
+        max_decoded: pixels that are decoded at the same time, of uploads and for thumbnails.
         cache: folder of thumbnails.
         cache_bytes: its largest size.
         watch: whether the index follows changes of its collection.
@@ -56,6 +62,12 @@ class Settings:
     max_pictures: int = 16
     max_pixels: int = 50_000_000
     body_seconds: float = 30.0
+    head_seconds: float = 10.0
+    max_connections: int = 1000
+    max_connections_per_client: int = 128
+    searches_per_client: int = 16
+    max_uploaded: int = 256 * MB
+    max_decoded: int = 50_000_000
     cache: Path = field(default_factory=default_cache)
     cache_bytes: int = 1000 * MB
     watch_seconds: float = 5.0

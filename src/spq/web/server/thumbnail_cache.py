@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,15 @@ from spq.data.rules import CACHE, CACHE_SIGNATURE
 from spq.index.store import Item
 from spq.model.feature_store import hash_of
 from spq.web.server.pictures import Pictures
-from spq.web.thumbnail import make_thumbnail, thumbnail_name, thumbnail_path, write_thumbnail
+from spq.web.thumbnail import (
+    make_thumbnail,
+    read_sealed,
+    sealed,
+    thumbnail_files,
+    thumbnail_name,
+    thumbnail_path,
+    write_thumbnail,
+)
 
 SIZES = (64, 128, 256, 512, 1024)  # few, so that clients with slightly different sizes share thumbnails
 TYPE = "image/jpeg"
@@ -32,6 +41,8 @@ def round_size(size: int) -> int:
 
 class ThumbnailCache:
     """A cache in a folder. If the folder cannot be written, thumbnails are made each time. Threads and processes may share it.
+
+    A damaged thumbnail is made again. Links inside the folder are not followed.
 
     Args:
         limit: bytes; 0 keeps nothing.
@@ -56,13 +67,15 @@ class ThumbnailCache:
         name = thumbnail_name(item, size)
         path = thumbnail_path(self.folder, name)
         with self._making[hash(name) % len(self._making)]:  # several requests for one thumbnail make it once
-            with suppress(OSError):
-                data = path.read_bytes()
-                os.utime(path)  # marks it as used now
+            data = read_sealed(path, name)
+            if data is not None:
+                with suppress(OSError):
+                    os.utime(path, follow_symlinks=False)  # marks it as used now
                 self.found += 1
                 return data
             original, decode = self.pictures.open(item)
-            data = make_thumbnail(decode(original, size), size)
+            with self.pictures.room.hold(original, size):
+                data = sealed(make_thumbnail(decode(original, size), size), name)
             self.made += 1
             if not item.hash or item.hash == hash_of(original):  # else the picture has changed and the name is wrong
                 self._keep(path, data)
@@ -81,10 +94,16 @@ class ThumbnailCache:
             self._make_folder()
             write_thumbnail(path, data)
             self._shrink(len(data))
+        except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+            if not self.folder.is_dir():
+                self._stop_writing(error)  # else only this place is taken by something else
         except OSError as error:
-            self._writes = False
-            reason = error.strerror or error
-            _LOG.warning("cannot write to %s: %s; thumbnails are made again for each request", self.folder, reason)
+            self._stop_writing(error)
+
+    def _stop_writing(self, error: OSError) -> None:
+        self._writes = False
+        reason = error.strerror or error
+        _LOG.warning("cannot write to %s: %s; thumbnails are made again for each request", self.folder, reason)
 
     def _shrink(self, added: int) -> None:
         with self._lock:
@@ -106,8 +125,9 @@ class ThumbnailCache:
     def _files(self) -> list[tuple[float, int, Path]]:
         """Return (time of last use, bytes, path) of each thumbnail."""
         found = []
-        for path in self.folder.glob("??/*.jpg"):
+        for entry in thumbnail_files(self.folder):
             with suppress(OSError):
-                status = path.stat()
-                found.append((status.st_mtime, status.st_size, path))
+                status = entry.stat(follow_symlinks=False)
+                if entry.name.endswith(".jpg") and stat.S_ISREG(status.st_mode):
+                    found.append((status.st_mtime, status.st_size, Path(entry.path)))
         return found

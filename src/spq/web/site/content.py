@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class Content:
             if reason:
                 self.without.append((item.path, reason))
         number = (len(self.ids) - 1) // PAGE
-        target = self.folder / "items" / str(number // PAGES) / f"{number}.json"
+        target = self.folder / _page_name(number)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(described, separators=(",", ":")), "utf-8")
 
@@ -67,7 +68,7 @@ class Content:
             ordered = store.ids(f"SELECT id FROM items WHERE status = 0 ORDER BY {by}")
             self._write(f"order-{name}", np.searchsorted(ids, ordered).astype("<u4"))
         self._write_map(ids, codes, codebooks)
-        content = self._facts(store) | more
+        content = self._facts(store) | more | {"checksums": self._checksums()}
         (self.folder / "index.json").write_text(json.dumps(content, indent=1, sort_keys=True), "utf-8")
         return content
 
@@ -89,9 +90,23 @@ class Content:
             "pages": PAGES,
         }
 
+    def _checksums(self) -> dict[str, int]:
+        """Return the checksum of each file that answers come from, and write those of the descriptions into a file."""
+        pages = [self.folder / _page_name(number) for number in range(-(-len(self.ids) // PAGE))]
+        self._write("items", np.array([crc32(page.read_bytes()) for page in pages], "<u4"))
+        files = [file for file in self.folder.rglob("*") if file.suffix in (".bin", ".json", ".onnx")]
+        return {
+            file.relative_to(self.folder).as_posix(): crc32(file.read_bytes())
+            for file in sorted(set(files).difference(pages))
+        }
+
     def _write(self, name: str, *columns: NDArray[Any]) -> None:
         """Write columns one after the other into a file."""
         (self.folder / f"{name}.bin").write_bytes(b"".join(column.tobytes() for column in columns))
+
+
+def _page_name(number: int) -> str:
+    return f"items/{number // PAGES}/{number}.json"
 
 
 def tables_of_codewords(codebooks: Floats, distance: str) -> Floats:

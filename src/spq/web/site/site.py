@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from spq.common.parallel import batches
 from spq.data.open import open_images
@@ -77,7 +78,8 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress = l
             more: dict[str, Any] = {"runtime": None} if runtime is None else _write_model(index, site.content, runtime)
             more["duplicates"] = _write_dupes(index, images, content, progress) if options.dupes else None
             facts = content.finish(index.store, codebooks, more)
-            can = {"upload": runtime is not None, "duplicates": options.dupes}
+            checksum = crc32((site.content / "index.json").read_bytes())
+            can = {"upload": runtime is not None, "duplicates": options.dupes, "checksum": checksum}
             name = site.commit(write_page(site.content, can))
             dropped = site.drop_thumbs(names)
     returned = ("images", "bits", "distance", "model", "runtime", "duplicates")

@@ -18,11 +18,11 @@ POLICY = (
 _ASSETS = re.compile(r"""(?<=["'])\.?/?assets/""")  # how the page's index.html names its own files
 
 
-def write_page(content: Path, can: dict[str, bool]) -> str:
+def write_page(content: Path, can: dict[str, int]) -> str:
     """Write the page's files into `content`. Return its `index.html`, in which `{content}` stands for the name of that folder.
 
     Args:
-        can: what this site offers, for its api.js.
+        can: what this site offers, for its api.js, and the checksum of index.json.
     """
     if not (PAGE / "index.html").exists():
         raise DataError("this installation has no page to export; reinstall spq-retrieval")

@@ -12,7 +12,7 @@ from spq.common.parallel import cores, map_in_order
 from spq.data.image_set import ImageSet
 from spq.errors import ImageError
 from spq.index.store import Item
-from spq.web.thumbnail import make_thumbnail, thumbnail_name, thumbnail_path, write_thumbnail
+from spq.web.thumbnail import make_thumbnail, read_sealed, sealed, thumbnail_name, thumbnail_path, write_thumbnail
 
 CHANGED = "it has changed since it was indexed; update the index"
 MISSING = "it is missing; update the index"
@@ -29,7 +29,7 @@ class Written:
 
 
 class ThumbnailWriter:
-    """Writes `folder`/ab/<name>.jpg. An existing file is not made again, so an interrupted export continues.
+    """Writes `folder`/ab/<name>.jpg. A whole file is not made again, so an interrupted export continues.
 
     Args:
         images: the collection that was indexed.
@@ -54,21 +54,23 @@ class ThumbnailWriter:
                 raise CancelledError
             name, reason = thumbnail_name(item, self.size), ""
             try:
-                new += self._write_one(item, thumbnail_path(self.folder, name))
+                new += self._write_one(item, name)
             except ImageError as error:
                 name, reason = "", str(error)
             names.append(name)
             reasons.append(reason)
         return Written(items, names, reasons, new)
 
-    def _write_one(self, item: Item, path: Path) -> bool:
+    def _write_one(self, item: Item, name: str) -> bool:
         """Return whether the thumbnail is new."""
-        if path.exists() and path.stat().st_size:  # a power cut may leave an empty file
+        path = thumbnail_path(self.folder, name)
+        if read_sealed(path, name) is not None:
             return False
         position = self.positions.get(item.path)
         if position is None:
             raise ImageError(MISSING)
         if self.images.stat(position) != (item.size, item.mtime_ns):
             raise ImageError(CHANGED)
-        write_thumbnail(path, make_thumbnail(self.images.image(position, self.size), self.size))
+        data = make_thumbnail(self.images.image(position, self.size), self.size)
+        write_thumbnail(path, sealed(data, name), clear=True)
         return True

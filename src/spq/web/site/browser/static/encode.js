@@ -1,5 +1,6 @@
 // Descriptors of the visitor's own pictures. The browser decodes, onnxruntime-web runs the model. Nothing leaves the page.
 
+import { load } from "./files.js";
 import { Refusal } from "./refusal.js";
 import { draftScale, shrunk, toPlanes } from "./resize.js";
 
@@ -7,12 +8,13 @@ const MAX_PIXELS = 60_000_000; // every browser's canvas can hold these
 
 /** Runs the model. It loads runtime and model from the folder `base` (with a slash at its end). */
 export class Encoder {
-  static async load(base, size) {
+  static async load(base, { image_size, checksums }) {
+    const model = new Uint8Array(await load(`${base}model.onnx`, checksums["model.onnx"]));
     const ort = await import(`${base}ort/ort.mjs`);
     ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
     ort.env.wasm.wasmPaths = { wasm: `${base}ort/ort.wasm` };
-    const session = await ort.InferenceSession.create(`${base}model.onnx`, { executionProviders: ["wasm"] });
-    return new Encoder(ort, session, size);
+    const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+    return new Encoder(ort, session, image_size);
   }
 
   constructor(ort, session, size) {

@@ -1,5 +1,6 @@
 // The collection of a site: answers like those of the server's API, from files and from a worker that searches.
 
+import { load, loadJson } from "./files.js";
 import { Refusal } from "./refusal.js";
 
 const KEPT_PAGES = 500; // of descriptions: about 32,000 pictures
@@ -130,7 +131,7 @@ export class Source {
   /** The duplicates that the export found. */
   async duplicates() {
     if (this.facts.duplicates === null) throw new Refusal("this site was exported without a search for duplicates");
-    this.report ??= this.file("duplicates.json");
+    this.report ??= loadJson(`${this.base}duplicates.json`, this.facts.checksums["duplicates.json"]);
     const report = await this.report;
     for (const { id, thumb } of report.groups.flatMap((group) => group.items)) this.thumbs.set(id, thumb);
     return report;
@@ -165,18 +166,16 @@ export class Source {
 
   async fetchPage(number) {
     try {
-      const items = await this.file(`items/${Math.floor(number / this.facts.pages)}/${number}.json`);
+      this.sums ??= load(`${this.base}items.bin`, this.facts.checksums["items.bin"]);
+      const sum = new Uint32Array(await this.sums)[number];
+      const items = await loadJson(`${this.base}items/${Math.floor(number / this.facts.pages)}/${number}.json`, sum);
       for (const { id, thumb } of items) this.thumbs.set(id, thumb);
       return items;
     } catch (error) {
       this.pages.delete(number); // the next call tries again
+      this.sums = null;
       throw error;
     }
   }
 
-  async file(name) {
-    const answer = await fetch(this.base + name);
-    if (!answer.ok) throw new Error(`${name} does not load (${answer.status}); reload the page`);
-    return answer.json();
-  }
 }

@@ -2,6 +2,8 @@
 
 import { Ranking, bytesPerCode, distances, foldedPage, subCode, unpack } from "./scan.js";
 import { Refusal } from "./refusal.js";
+import { load, loadJson } from "./files.js";
+import { settings } from "./settings.js"; // written by the export
 import { columnsOf, evaluate, parse } from "./filter_language.js";
 import { betweenCodes, combined, explained, tableOfCode, tableOfDescriptor } from "./distance_tables.js";
 
@@ -9,10 +11,9 @@ const KEPT = 4; // cached rankings and filters; for a million pictures one is up
 
 class Index {
   static async load(base) {
-    const [facts, ids, codes, codebooks, tables] = await Promise.all([
-      fetched(`${base}index.json`).then((answer) => answer.json()),
-      ...["ids", "codes", "codebooks", "tables"].map(async (name) => (await fetched(`${base}${name}.bin`)).arrayBuffer()),
-    ]);
+    const facts = await loadJson(`${base}index.json`, settings.checksum);
+    const column = (name) => load(`${base}${name}.bin`, facts.checksums[`${name}.bin`]);
+    const [ids, codes, codebooks, tables] = await Promise.all(["ids", "codes", "codebooks", "tables"].map(column));
     const index = new Index();
     const { codebooks: M, codewords: K } = facts;
     Object.assign(index, { base, facts, M, K, N: facts.images, P: bytesPerCode(M, K), kept: new Map(), files: new Map() });
@@ -102,10 +103,14 @@ class Index {
   /** Load a JSON file once. After a failure the next call tries again. */
   file(name) {
     if (!this.files.has(name)) {
-      this.files.set(name, fetched(this.base + name).then((answer) => answer.json()));
+      this.files.set(name, loadJson(this.base + name, this.facts.checksums[name]));
       this.files.get(name).catch(() => this.files.delete(name));
     }
     return this.files.get(name);
+  }
+
+  binary(name) {
+    return load(this.base + name, this.facts.checksums[name]);
   }
 
   once(key, make) {
@@ -143,14 +148,14 @@ class Index {
 
   async order(name) {
     this.orders ??= {};
-    this.orders[name] ??= new Uint32Array(await (await fetched(`${this.base}order-${name}.bin`)).arrayBuffer());
+    this.orders[name] ??= new Uint32Array(await this.binary(`order-${name}.bin`));
     return this.orders[name];
   }
 
   /** Return the map. Its file has rows, x, y, then names of thumbnails: 8 bytes each, 0 for none. */
   async map(where) {
     const matching = where ? await this.matching(where) : null;
-    const data = await (await fetched(`${this.base}map.bin`)).arrayBuffer();
+    const data = await this.binary("map.bin");
     const count = data.byteLength / 20;
     const rows = new Uint32Array(data, 0, count);
     const shown = Uint32Array.from(rows.keys()).filter((n) => !matching || matching[rows[n]]);
@@ -218,19 +223,13 @@ class Index {
 
   /** Return the descriptor of a Blob. box: in pixels of the `full` size, if the Blob is smaller. */
   async describe({ picture, box, full }) {
-    this.encoder ??= import("./encode.js").then(({ Encoder }) => Encoder.load(this.base, this.facts.image_size));
+    this.encoder ??= import("./encode.js").then(({ Encoder }) => Encoder.load(this.base, this.facts));
     return (await this.encoder).describe(picture, box, full);
   }
 
   forgetEncoder() {
     this.encoder = null; // the next call tries again
   }
-}
-
-async function fetched(url) {
-  const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`${url.split("/").pop()} is missing on this site (${answer.status}); export it again`);
-  return answer;
 }
 
 let index;
