@@ -120,6 +120,27 @@ def test_the_recall_target_is_reached_on_the_sample_with_as_few_lists_as_can_be(
     np.testing.assert_array_equal(*both)
 
 
+def tuned_on(codes: np.ndarray, seed: int) -> list[list[int]]:
+    """The codes that `recall_target` was measured with."""
+    seen: list[np.ndarray] = []
+
+    def tables_of(sample: np.ndarray) -> np.ndarray:
+        seen.append(sample)
+        return np.random.default_rng(0).random((len(sample), codes.shape[1], 16), np.float32)
+
+    Scan(codes, 16, tables_of, seed).nprobe_for(0.9)
+    return seen[0].tolist()
+
+
+def test_the_recall_target_is_measured_with_each_code_of_a_small_gallery_and_256_of_a_large_one() -> None:
+    codes = np.random.default_rng(0).integers(0, 16, (1000, 6)).astype(np.uint8)
+    assert sorted(tuned_on(codes[:200], 0)) == sorted(codes[:200].tolist())
+    large = tuned_on(codes, 0)
+    assert len(large) == len({tuple(code) for code in large}) == 256
+    assert large == tuned_on(codes, 0)  # by the seed
+    assert large != tuned_on(codes, 1)
+
+
 def test_the_coarse_quantizer_gives_the_mean_distance_to_each_list(
     gallery: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:

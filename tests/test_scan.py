@@ -210,6 +210,28 @@ def test_a_scan_gives_back_the_codes_that_it_was_given(N: int, M: int, K: int, u
         np.testing.assert_array_equal(gallery.code(row), codes[row])
 
 
+@given(
+    N=st.integers(0, 80),
+    M=st.integers(1, 9),
+    K=st.sampled_from([2, 16, 64]),
+    used=st.sampled_from([1, 2, 256]),
+    top=st.integers(0, 90),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_search_among_some_rows_equals_a_search_of_a_gallery_of_them(
+    N: int, M: int, K: int, used: int, top: int, seed: int
+) -> None:
+    codes, tables = data(N, M, K, 2, seed, ties=True, used=used)
+    rows = np.flatnonzero(np.random.default_rng(seed).random(N) < 0.5)
+    gallery = Scan(codes, K)
+    np.testing.assert_array_equal(gallery.codes_of(rows), codes[rows])
+    distances, found = gallery.search_rows(tables, rows, top)
+    for query, answer in enumerate(adc.search(tables, codes[rows], top)):
+        assert distances[query].tolist() == [distance for distance, _ in answer]
+        assert found[query].tolist() == [rows[position] for _, position in answer]
+
+
 @pytest.mark.parametrize(
     ("codes", "M", "K", "top", "method"),
     [
@@ -297,8 +319,10 @@ def test_tables_whose_sums_are_not_finite_are_refused(method: Method, value: flo
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     codes, tables = data(10, 4, 16, 1, 0, ties=False)
-    with pytest.raises(StoreError, match=r"must have shape \(queries, 4, 16\)"):
-        Scan(codes, 16).search(tables[:, :3], 3)
+    for search in (Scan(codes, 16).search, lambda *given: Scan(codes, 16).search_rows(given[0], np.arange(5), given[1])):
+        for wrong in (tables[:, :3], tables[:, :, :8], tables[0]):
+            with pytest.raises(StoreError, match=r"must have shape \(queries, 4, 16\) for these codes, got \(.*; use"):
+                search(wrong, 3)
     with pytest.raises(StoreError, match="do not fit K=4"):
         Scan(codes, 4)
 
