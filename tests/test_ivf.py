@@ -89,6 +89,9 @@ def test_more_lists_find_more_and_a_third_of_them_find_nearly_all(
     assert found[0] > 0.05
     assert found[3] > 0.9
     assert found[4] == 1
+    np.testing.assert_array_equal(
+        searched.search(tables, 50, "ivf")[1], searched.search(tables, 50, "ivf", nprobe=64)[1]
+    )
 
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.99, 1.0])

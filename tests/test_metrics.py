@@ -112,7 +112,9 @@ def test_the_curve_is_zero_if_no_query_has_relevant_images() -> None:
     assert not recall.any()
 
 
-@pytest.mark.parametrize(("k", "points", "ranks"), [(1000, 5, [1, 6, 32, 178, 1000]), (9, 3, [1, 3, 9]), (4, 4, [1, 2, 3, 4])])
+@pytest.mark.parametrize(
+    ("k", "points", "ranks"), [(1000, 5, [1, 6, 32, 178, 1000]), (9, 3, [1, 3, 9]), (4, 4, [1, 2, 3, 4])]
+)
 def test_a_long_curve_is_drawn_at_ranks_that_are_spaced_evenly_on_a_log_scale(
     k: int, points: int, ranks: list[int]
 ) -> None:

@@ -76,7 +76,12 @@ def operators() -> list[tuple[Any, Callable[[Any], Iterable[Any]]]]:
         if isinstance(node.value, cst.Call):
             yield cst.Pass()
 
-    return [(cst.Integer, less_one), (cst.If, negated), (cst.ComparisonTarget, reversed_comparison), (cst.Expr, left_out)]
+    return [
+        (cst.Integer, less_one),
+        (cst.If, negated),
+        (cst.ComparisonTarget, reversed_comparison),
+        (cst.Expr, left_out),
+    ]
 
 
 def states() -> dict[str, dict[str, list[str]]]:
@@ -136,7 +141,11 @@ def main() -> None:
     mutators.mutation_operators += operators()
     if not options.report:
         kept = ("killed", "timeout", "segfault")
-        again = [n for part in states().values() for s, names in part.items() if s not in kept for n in names] if options.again else []
+        again = (
+            [n for part in states().values() for s, names in part.items() if s not in kept for n in names]
+            if options.again
+            else []
+        )
         cli(["run", "--max-children", "1", *again], standalone_mode=False)
     report()
 
