@@ -2,11 +2,11 @@
 
     pip install mutmut==3.8.1
     OMP_NUM_THREADS=1 python tests/faults/mutants.py --work /tmp/mutants          # about 1 s for each of 1,400 mutants
-    OMP_NUM_THREADS=1 python tests/faults/mutants.py --work /tmp/mutants --again  # only those that survived
+    OMP_NUM_THREADS=1 python tests/faults/mutants.py --work /tmp/mutants --again  # with today's tests, those not killed
 
 mutmut changes a copy of the repository in the folder `--work`, and runs each mutant with the tests that call its function. Its
 operators swap arithmetic, comparisons and and/or, add 1 to numbers, change strings, set values and arguments to None, and drop
-arguments. Four more are added here. Functions with a decorator (properties) and default values are not mutated.
+arguments. Four more are added here. Functions with a decorator (properties) are not mutated.
 
 Output: each mutant that survived, as a diff, and for each module how many were killed. A mutant that runs out of time is killed.
 """
@@ -35,6 +35,7 @@ CONFIG = """
 source_paths = ["src"]
 only_mutate = {modules}
 also_copy = ["benchmarks"]
+process_isolation = "forkserver"
 pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
 pytest_add_cli_args_test_selection = {tests}
 """
@@ -128,8 +129,8 @@ def report() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for the changed copy")
-    parser.add_argument("--again", action="store_true", help="run only mutants that survived the last run")
-    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--again", action="store_true", help="run only mutants that were not killed in the last run")
+    parser.add_argument("--report", action="store_true", help="run nothing, print the results again")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     if not options.report:
@@ -140,13 +141,12 @@ def main() -> None:
 
     mutators.mutation_operators += operators()
     if not options.report:
-        kept = ("killed", "timeout", "segfault")
-        again = (
-            [n for part in states().values() for s, names in part.items() if s not in kept for n in names]
-            if options.again
-            else []
-        )
-        cli(["run", "--max-children", "1", *again], standalone_mode=False)
+        unsettled = []
+        if options.again:
+            unsettled = [
+                name for part in states().values() for state in part if state != "killed" for name in part[state]
+            ]
+        cli(["run", "--max-children", "1", *unsettled], standalone_mode=False)
     report()
 
 
