@@ -197,3 +197,11 @@ def test_lists_take_no_more_memory_than_memory_bytes_says() -> None:
     lists = Lists(codes, 16)
     held = codes.nbytes + lists.nbytes
     assert held < memory_bytes(40_000, 16, ivf=True) < 1.4 * held
+
+
+def test_a_scan_counts_the_memory_of_its_lists() -> None:
+    codes = np.random.default_rng(0).integers(0, 16, (3000, 8)).astype(np.uint8)
+    gallery = Scan(codes, 16)
+    before = gallery.nbytes
+    gallery.search(np.zeros((1, 8, 16), np.float32), 1, "ivf", nprobe=1)
+    assert gallery.nbytes == before + Lists(pack(codes, 16), 8).nbytes

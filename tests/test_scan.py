@@ -323,6 +323,13 @@ def test_the_smallest_and_largest_options_are_taken(options: dict[str, object]) 
     same(Scan(codes, 16).search(tables, 3, **options), rank(tables, codes, 3))  # type: ignore[arg-type]
 
 
+def test_buckets_are_refused_for_17_bits() -> None:
+    with pytest.raises(
+        ConfigError, match="`method` bucket is for codes of up to 16 bits, not for 17 sub-codes below 2;"
+    ):
+        Scan(np.zeros((5, 17), np.uint8), 2).check("bucket")
+
+
 def test_lists_are_refused_for_other_than_16_codewords() -> None:
     codes, tables = data(100, 8, 32, 2, 0, ties=False)
     with pytest.raises(

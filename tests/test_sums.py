@@ -86,7 +86,9 @@ def test_tables_may_be_as_large_as_their_sums_are_finite() -> None:
     assert np.isfinite(rank(tables, np.zeros((1, 4), np.uint8), 1)[0]).all()
     for sign in (1, -1):
         tables[0, 3, 15] = sign * limit
-        with pytest.raises(StoreError, match=r"^the distances of a query are not finite; its descriptor holds NaN, inf"):
+        with pytest.raises(
+            StoreError, match=r"^the distances of a query are not finite; its descriptor holds NaN, inf"
+        ):
             check_tables(tables, 4, 16)
 
 

@@ -36,18 +36,28 @@ source_paths = ["src"]
 only_mutate = {modules}
 also_copy = ["benchmarks"]
 process_isolation = "forkserver"
-pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+timeout_constant = 5
+pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:cacheprovider", "--tb=no"]
 pytest_add_cli_args_test_selection = {tests}
+"""
+EXAMPLES = """
+from hypothesis import Phase, settings
+
+settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], derandomize=True, database=None)
+settings.load_profile("mutants")  # the same examples for each mutant, and no time spent on smaller ones
 """
 
 
 def copy_repository(work: Path) -> None:
     """Write what mutmut needs to `work`; mutants that are there already stay."""
-    for name in ("src", "tests", "benchmarks"):
-        ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
-        shutil.copytree(ROOT / name, work / name, dirs_exist_ok=True, ignore=ignore)
-        if (work / "mutants").exists() and name != "src":
-            shutil.copytree(ROOT / name, work / "mutants" / name, dirs_exist_ok=True, ignore=ignore)
+    ignore = shutil.ignore_patterns("__pycache__", ".hypothesis")
+    copies = [work, work / "mutants"] if (work / "mutants").exists() else [work]
+    shutil.copytree(ROOT / "src", work / "src", dirs_exist_ok=True, ignore=ignore)
+    for copy in copies:
+        for name in ("tests", "benchmarks"):
+            shutil.copytree(ROOT / name, copy / name, dirs_exist_ok=True, ignore=ignore)
+        with (copy / "tests/conftest.py").open("a") as file:
+            file.write(EXAMPLES)
     files = [f"src/spq/{module}" for module in MODULES]
     tests = [f"tests/{test}.py" for part in MODULES.values() for test in part] + files  # files: their doctests
     config = CONFIG.format(modules=json.dumps(files), tests=json.dumps(tests))
