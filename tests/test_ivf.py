@@ -89,6 +89,9 @@ def test_more_lists_find_more_and_a_third_of_them_find_nearly_all(
     assert found[0] > 0.05
     assert found[3] > 0.9
     assert found[4] == 1
+    np.testing.assert_array_equal(
+        searched.search(tables, 50, "ivf")[1], searched.search(tables, 50, "ivf", nprobe=64)[1]
+    )
 
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.99, 1.0])
@@ -118,6 +121,27 @@ def test_the_recall_target_is_reached_on_the_sample_with_as_few_lists_as_can_be(
         searched.search(queries[0][:5], 10, "ivf", **how)[1] for how in ({"recall_target": target}, {"nprobe": nprobe})
     ]
     np.testing.assert_array_equal(*both)
+
+
+def tuned_on(codes: np.ndarray, seed: int) -> list[list[int]]:
+    """The codes that `recall_target` was measured with."""
+    seen: list[np.ndarray] = []
+
+    def tables_of(sample: np.ndarray) -> np.ndarray:
+        seen.append(sample)
+        return np.random.default_rng(0).random((len(sample), codes.shape[1], 16), np.float32)
+
+    Scan(codes, 16, tables_of, seed).nprobe_for(0.9)
+    return seen[0].tolist()
+
+
+def test_the_recall_target_is_measured_with_each_code_of_a_small_gallery_and_256_of_a_large_one() -> None:
+    codes = np.random.default_rng(0).integers(0, 16, (1000, 6)).astype(np.uint8)
+    assert sorted(tuned_on(codes[:200], 0)) == sorted(codes[:200].tolist())
+    large = tuned_on(codes, 0)
+    assert len(large) == len({tuple(code) for code in large}) == 256
+    assert large == tuned_on(codes, 0)  # by the seed
+    assert large != tuned_on(codes, 1)
 
 
 def test_the_coarse_quantizer_gives_the_mean_distance_to_each_list(
@@ -173,3 +197,11 @@ def test_lists_take_no_more_memory_than_memory_bytes_says() -> None:
     lists = Lists(codes, 16)
     held = codes.nbytes + lists.nbytes
     assert held < memory_bytes(40_000, 16, ivf=True) < 1.4 * held
+
+
+def test_a_scan_counts_the_memory_of_its_lists() -> None:
+    codes = np.random.default_rng(0).integers(0, 16, (3000, 8)).astype(np.uint8)
+    gallery = Scan(codes, 16)
+    before = gallery.nbytes
+    gallery.search(np.zeros((1, 8, 16), np.float32), 1, "ivf", nprobe=1)
+    assert gallery.nbytes == before + Lists(pack(codes, 16), 8).nbytes

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from spq.evaluation.metrics import (
     mean_average_precision,
     precision_at,
     precision_recall,
+    query_chunks,
     relevance,
     relevant_in_gallery,
 )
@@ -48,7 +50,7 @@ def test_map_equals_the_slow_transcription_also_with_ties(seed: int, N: int, top
     else:
         query, gallery = rng.integers(0, 3, 4), rng.integers(0, 3, N)
         sets = [[{int(label)} for label in part] for part in (query, gallery)]
-    ours = mean_average_precision(relevance(query, gallery, ranked(distances, top)), chunk=3)
+    ours = mean_average_precision(relevance(query, gallery, ranked(distances, top)))
     assert ours == pytest.approx(slow.mean_average_precision(distances.tolist(), *sets, top), abs=1e-12)
 
 
@@ -110,6 +112,35 @@ def test_the_curve_is_zero_if_no_query_has_relevant_images() -> None:
     assert not recall.any()
 
 
+@pytest.mark.parametrize(
+    ("k", "points", "ranks"), [(1000, 5, [1, 6, 32, 178, 1000]), (9, 3, [1, 3, 9]), (4, 4, [1, 2, 3, 4])]
+)
+def test_a_long_curve_is_drawn_at_ranks_that_are_spaced_evenly_on_a_log_scale(
+    k: int, points: int, ranks: list[int]
+) -> None:
+    relevant = np.arange(1, k + 1)[None] % 2 == 0  # every second one
+    precision, recall = precision_recall(relevant, np.array([k]), points)
+    np.testing.assert_allclose(precision, [(rank // 2) / rank for rank in ranks])
+    np.testing.assert_allclose(recall, [(rank // 2) / k for rank in ranks])
+
+
+def test_a_curve_has_all_ranks_up_to_200_and_no_more_points_of_longer_rankings() -> None:
+    assert len(precision_recall(np.ones((1, 200), bool), np.array([200]))[0]) == 200
+    assert len(precision_recall(np.ones((1, 201), bool), np.array([201]))[0]) < 200
+
+
+def test_one_relevant_image_is_enough_for_a_query_to_count() -> None:
+    precision, recall = precision_recall(np.array([[True], [False]]), np.array([1, 1]))
+    assert (precision.tolist(), recall.tolist()) == ([0.5], [0.5])
+
+
+def test_without_queries_the_map_is_zero_and_nothing_is_relevant() -> None:
+    assert mean_average_precision(np.zeros((0, 5), bool)) == 0
+    for query, gallery in ((np.empty(0, int), np.arange(3)), (np.empty((0, 2), bool), np.ones((3, 2), bool))):
+        counted = relevant_in_gallery(query, gallery)
+        assert (counted.shape, counted.dtype) == ((0,), np.int64)
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     query, gallery = rng.random((9, 3)) < 0.3, rng.random((50, 3)) < 0.3
@@ -121,12 +152,31 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mean_average_precision(relevant) == pytest.approx(whole[0], abs=1e-12)
 
 
+def test_a_chunk_holds_a_bounded_number_of_entries_but_at_least_one_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "CELLS", 6)
+    sizes = {k: [part.stop - part.start for part in query_chunks(8, k)] for k in (0, 1, 3, 6, 7)}
+    assert sizes == {0: [6, 2], 1: [6, 2], 3: [2] * 4, 6: [1] * 8, 7: [1] * 8}
+    assert list(query_chunks(0, 3)) == []
+
+
 def test_relevant_in_the_gallery_is_counted_for_both_kinds_of_labels() -> None:
     np.testing.assert_array_equal(relevant_in_gallery(np.array([0, 2, 5]), np.array([0, 0, 2, 1])), [2, 1, 0])
     query, gallery = np.array([[1, 1], [0, 0]], bool), np.array([[1, 0], [0, 1], [0, 0]], bool)
     np.testing.assert_array_equal(relevant_in_gallery(query, gallery), [2, 0])
 
 
-def test_single_and_multi_label_do_not_compare() -> None:
-    with pytest.raises(DataError, match="do not compare"):
-        relevance(np.zeros(3, int), np.zeros((4, 2), bool), np.zeros((3, 2), int))
+def test_relevance_is_a_yes_or_no_for_both_kinds_of_labels() -> None:
+    rows = np.array([[1, 0]])
+    one = relevance(np.array([7]), np.array([7, 8]), rows)
+    several = relevance(np.array([[True, False]]), np.array([[True, True], [False, True]]), rows)
+    for relevant in (one, several):
+        assert (relevant.dtype, relevant.tolist()) == (bool, [[False, True]])
+
+
+@pytest.mark.parametrize(("query", "gallery"), [((3,), (4, 2)), ((3, 2), (4,)), ((3, 2), (4, 3))])
+def test_single_and_multi_label_or_other_numbers_of_labels_do_not_compare(
+    query: tuple[int, ...], gallery: tuple[int, ...]
+) -> None:
+    message = f"labels of shapes {query} and {gallery} do not compare; use the same classes"
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        relevance(np.zeros(query, bool), np.zeros(gallery, bool), np.zeros((3, 2), int))

@@ -127,6 +127,35 @@ def test_soft_assignment_at_a_low_temperature_is_the_hard_one() -> None:
         np.testing.assert_allclose(z, np.concatenate([C[m, k] for m, k in enumerate(code)]), atol=1e-5)
 
 
+def test_codewords_start_uniform_within_the_bound_of_xavier_over_all_codebooks() -> None:
+    codebooks = random_quantizer(8, 16, 16).codebooks
+    bound = math.sqrt(6 / (16 + 8 * 16))  # the authors draw one matrix, 16 x 128
+    assert codebooks.shape == (8, 16, 16)
+    assert 0.99 * bound < codebooks.max() <= bound
+    assert -bound <= codebooks.min() < -0.99 * bound
+    assert abs(codebooks.mean()) < 0.05 * bound
+
+
+@pytest.mark.parametrize(("K", "d", "rows"), [(256, 128, [256, 256, 88]), (256, 2**15, [1] * 600)])
+def test_many_descriptors_are_encoded_in_parts_whose_differences_need_256_mb(K: int, d: int, rows: list[int]) -> None:
+    class Recorded(Quantizer):
+        def encode(self, x: torch.Tensor) -> torch.Tensor:
+            parts.append(len(x))
+            return torch.empty(len(x), 16, dtype=torch.uint8)
+
+    parts: list[int] = []
+    with torch.device("meta"):  # nothing is computed
+        quantizer = Recorded(QuantizerConfig(num_codebooks=8, codebook_size=K, codeword_dim=d))
+        assert len(quantizer.encode_many(torch.empty(600, 8 * d))) == 600
+    assert parts == rows
+
+
+def test_many_descriptors_have_the_codes_of_each() -> None:
+    quantizer = random_quantizer(2, 4, 3)
+    x = torch.randn(7, 6, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(quantizer.encode_many(x), torch.cat([quantizer.encode(row[None]) for row in x]))
+
+
 @pytest.mark.parametrize(("M", "K", "bits"), [(4, 16, 16), (8, 16, 32), (16, 16, 64), (8, 256, 64), (6, 64, 36)])
 def test_bits_are_m_times_log2_k(M: int, K: int, bits: int) -> None:
     assert QuantizerConfig(num_codebooks=M, codebook_size=K).bits == bits

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import get_args
@@ -210,6 +211,28 @@ def test_a_scan_gives_back_the_codes_that_it_was_given(N: int, M: int, K: int, u
         np.testing.assert_array_equal(gallery.code(row), codes[row])
 
 
+@given(
+    N=st.integers(0, 80),
+    M=st.integers(1, 9),
+    K=st.sampled_from([2, 16, 64]),
+    used=st.sampled_from([1, 2, 256]),
+    top=st.integers(0, 90),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_search_among_some_rows_equals_a_search_of_a_gallery_of_them(
+    N: int, M: int, K: int, used: int, top: int, seed: int
+) -> None:
+    codes, tables = data(N, M, K, 2, seed, ties=True, used=used)
+    rows = np.flatnonzero(np.random.default_rng(seed).random(N) < 0.5)
+    gallery = Scan(codes, K)
+    np.testing.assert_array_equal(gallery.codes_of(rows), codes[rows])
+    distances, found = gallery.search_rows(tables, rows, top)
+    for query, answer in enumerate(adc.search(tables, codes[rows], top)):
+        assert distances[query].tolist() == [distance for distance, _ in answer]
+        assert found[query].tolist() == [rows[position] for _, position in answer]
+
+
 @pytest.mark.parametrize(
     ("codes", "M", "K", "top", "method"),
     [
@@ -248,6 +271,18 @@ def test_auto_uses_lists_only_for_large_galleries_with_nprobe_or_a_recall_target
     monkeypatch.setattr(scan, "IVF_FROM", 1000)
     assert gallery.choose(10) == "exact"
     assert gallery.choose(10, nprobe=3) == gallery.choose(10, recall_target=0.9) == "ivf"
+    assert gallery.choose(10, "exact", nprobe=3) == gallery.choose(0, nprobe=3) == "exact"
+    others = Scan(data(1000, 8, 64, 1, 0, ties=False)[0], 64)  # lists are of codes of 16 codewords
+    assert others.choose(10, nprobe=3) == "exact"
+
+
+def test_a_gallery_is_summed_up_to_a_number_of_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery = Scan(data(1000, 8, 16, 1, 0, ties=False)[0], 16)
+    methods = []
+    for limit in (1000, 999):
+        monkeypatch.setattr(scan, "EXACT_BELOW", limit)
+        methods.append(gallery.choose(1))
+    assert methods == ["exact", "fast"]
 
 
 @pytest.mark.parametrize("method", get_args(Method))
@@ -260,22 +295,39 @@ def test_any_method_can_be_asked_for(method: Method) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "bucket"}, "bucket is for codes of up to 16 bits, not for 8 sub-codes below 16"),
-        ({"method": "quick"}, "unknown `method` 'quick'; use auto, exact"),
-        ({"method": "fast", "nprobe": 3}, "fast searches all codes"),
-        ({"method": "exact", "recall_target": 0.5}, "exact searches all codes"),
-        ({"nprobe": 3, "recall_target": 0.5}, "give one of them"),
+        ({"method": "bucket"}, "`method` bucket is for codes of up to 16 bits, not for 8 sub-codes below 16; use auto"),
+        ({"method": "quick"}, "unknown `method` 'quick'; use auto, exact, bucket, fast, ivf"),
+        ({"method": "fast", "nprobe": 3}, "`method` fast searches all codes and has no `nprobe` or `recall_target`; use ivf"),
+        ({"method": "exact", "recall_target": 0.5},
+         "`method` exact searches all codes and has no `nprobe` or `recall_target`; use ivf"),
+        ({"nprobe": 3, "recall_target": 0.5}, "`nprobe` and `recall_target` set the same thing; give one of them"),
         ({"nprobe": 0}, "`nprobe` must be 1 or more, got 0"),
         ({"recall_target": 0.0}, "`recall_target` must be above 0 and at most 1, got 0.0"),
         ({"recall_target": 1.5}, "`recall_target` must be above 0 and at most 1, got 1.5"),
-        ({"method": "ivf", "recall_target": 0.5}, "tables_of"),
+        ({"method": "ivf", "recall_target": 0.5},
+         "`recall_target` needs a Scan with `tables_of`, which turns codes into queries; give `nprobe` instead"),
         ({"threads": 0}, "`threads` must be 1 or more, got 0"),
     ],
-)
+)  # fmt: skip
 def test_options_that_do_not_fit_are_refused(options: dict[str, object], message: str) -> None:
     codes, tables = data(100, 8, 16, 2, 0, ties=False)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         Scan(codes, 16).search(tables, 3, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options", [{"nprobe": 1}, {"recall_target": 1.0}, {"recall_target": 1e-6}, {"threads": 1}, {"method": "bucket"}]
+)
+def test_the_smallest_and_largest_options_are_taken(options: dict[str, object]) -> None:
+    codes, tables = data(100, 4, 16, 2, 0, ties=False)  # 16 bits
+    same(Scan(codes, 16).search(tables, 3, **options), rank(tables, codes, 3))  # type: ignore[arg-type]
+
+
+def test_buckets_are_refused_for_17_bits() -> None:
+    with pytest.raises(
+        ConfigError, match="`method` bucket is for codes of up to 16 bits, not for 17 sub-codes below 2;"
+    ):
+        Scan(np.zeros((5, 17), np.uint8), 2).check("bucket")
 
 
 def test_lists_are_refused_for_other_than_16_codewords() -> None:
@@ -297,10 +349,24 @@ def test_tables_whose_sums_are_not_finite_are_refused(method: Method, value: flo
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     codes, tables = data(10, 4, 16, 1, 0, ties=False)
-    with pytest.raises(StoreError, match=r"must have shape \(queries, 4, 16\)"):
-        Scan(codes, 16).search(tables[:, :3], 3)
-    with pytest.raises(StoreError, match="do not fit K=4"):
-        Scan(codes, 4)
+    for search in (
+        Scan(codes, 16).search,
+        lambda *given: Scan(codes, 16).search_rows(given[0], np.arange(5), given[1]),
+    ):
+        for wrong in (tables[:, :3], tables[:, :, :8], tables[0]):
+            with pytest.raises(StoreError, match=r"must have shape \(queries, 4, 16\) for these codes, got \(.*; use"):
+                search(wrong, 3)
+
+
+def test_codes_that_do_not_fit_are_refused() -> None:
+    for codes, words in (
+        (np.array([[0, 3], [4, 0]], np.uint8), r"\(2, 2\) with values up to 4"),
+        (np.zeros(3, np.uint8), r"\(3,\) with values up to 0"),
+        (np.empty((0, 2, 2), np.uint8), r"\(0, 2, 2\) with values up to 0"),
+    ):
+        with pytest.raises(StoreError, match=f"^codes of shape {words} do not fit K=4$"):
+            Scan(codes, 4)
+    assert Scan(np.full((2, 2), 3, np.uint8), 4).code(1).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("method", get_args(Method))

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reference import adc
+from spq.errors import StoreError
 from spq.pq import sums
-from spq.pq.sums import add_up, add_up_all, lookup, pack, places, smallest, unpack
+from spq.pq.sums import add_up, add_up_all, check_tables, for_each, lookup, pack, places, rank, smallest, unpack
 
 SHAPES = st.tuples(st.integers(1, 9), st.sampled_from([2, 4, 8, 16, 32, 64, 256]))
 
@@ -21,7 +23,9 @@ def test_packed_codes_come_back(shape: tuple[int, int], N: int, seed: int) -> No
     codes = np.random.default_rng(seed).integers(0, K, (N, M)).astype(np.uint8)
     packed = pack(codes, K)
     assert packed.shape == (N, -(-M // 2) if K <= 16 else M)
-    np.testing.assert_array_equal(unpack(packed, M, K), codes)
+    unpacked = unpack(packed, M, K)
+    assert packed.dtype == unpacked.dtype == np.uint8
+    np.testing.assert_array_equal(unpacked, codes)
 
 
 @given(shape=SHAPES, seed=st.integers(0, 99))
@@ -32,12 +36,25 @@ def test_sums_equal_the_transcription_and_do_not_depend_on_how_many_are_made(sha
     codes, table = rng.integers(0, K, (50, M)).astype(np.uint8), rng.random((M, K), np.float32)
     packed, entries = pack(codes, K), lookup(table)
     d = add_up(entries, packed)
+    assert entries.dtype == d.dtype == np.float32
     expected = {row: distance for distance, row in adc.search(table[None], codes, 50)[0]}
     np.testing.assert_allclose(d, [expected[row] for row in range(50)], rtol=1e-6)
     many = np.tile(packed, (sums.BLOCK // 20, 1))  # more than a block
+    assert add_up(entries, many).dtype == np.float32
     np.testing.assert_array_equal(add_up(entries, many), np.tile(d, sums.BLOCK // 20))
     some = np.tile(packed, (sums.FEW // 20, 1))
     np.testing.assert_array_equal(add_up(entries, some), np.tile(d, sums.FEW // 20))
+
+
+@pytest.mark.parametrize(("M", "K"), [(7, 16), (32, 16), (16, 256), (31, 64)])
+def test_a_row_has_the_same_sum_alone_as_among_others(M: int, K: int) -> None:
+    rng = np.random.default_rng(M)
+    codes, table = rng.integers(0, K, (3000, M)).astype(np.uint8), rng.normal(size=(M, K)).astype(np.float32)
+    packed, entries = pack(codes, K), lookup(table)
+    d = add_up(entries, packed)
+    for rows in (1, 2, 3, sums.FEW, sums.FEW + 1):
+        np.testing.assert_array_equal(add_up(entries, packed[:rows]), d[:rows])
+    np.testing.assert_array_equal(np.concatenate([add_up(entries, row[None]) for row in packed[:200]]), d[:200])
 
 
 @pytest.mark.parametrize(
@@ -51,8 +68,60 @@ def test_the_sums_of_all_codes_are_at_the_positions_of_places(M: int, K: int) ->
     np.testing.assert_array_equal(d[places(pack(codes, K), K)], add_up(lookup(table), pack(codes, K)))
 
 
+@example(n=3000, top=0, levels=3, seed=0)
+@example(n=3000, top=2999, levels=3, seed=0)
+@example(n=3000, top=1, levels=9, seed=0)
 @given(n=st.sampled_from([1, 5, 3000]), top=st.integers(0, 3001), levels=st.integers(1, 9), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
 def test_the_smallest_are_sorted_and_ties_go_to_the_lower_position(n: int, top: int, levels: int, seed: int) -> None:
     d = np.random.default_rng(seed).integers(0, levels, n).astype(np.float32)
     np.testing.assert_array_equal(smallest(d, top), np.argsort(d, kind="stable")[:top])
+
+
+def test_tables_may_be_as_large_as_their_sums_are_finite() -> None:
+    limit = np.finfo(np.float32).max / np.float32(4)
+    tables = np.full((1, 4, 16), np.nextafter(limit, np.float32(0)), np.float32)
+    check_tables(tables, 4, 16)
+    check_tables(-tables, 4, 16)
+    assert np.isfinite(rank(tables, np.zeros((1, 4), np.uint8), 1)[0]).all()
+    for sign in (1, -1):
+        tables[0, 3, 15] = sign * limit
+        with pytest.raises(
+            StoreError, match=r"^the distances of a query are not finite; its descriptor holds NaN, inf"
+        ):
+            check_tables(tables, 4, 16)
+
+
+def test_no_query_has_no_answers() -> None:
+    distances, rows = rank(np.empty((0, 4, 16), np.float32), np.zeros((9, 4), np.uint8), 3)
+    assert distances.shape == rows.shape == (0, 3)
+    assert (distances.dtype, rows.dtype) == (np.float32, np.int64)
+
+
+@pytest.mark.parametrize("queries", [2, 3, 7])
+def test_queries_are_answered_at_the_same_time_in_as_many_threads_as_are_given(queries: int) -> None:
+    threads = min(queries, 3)
+    together, used = threading.Barrier(threads), set()
+
+    def one(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if len(used) < threads:
+            used.add(threading.get_ident())
+            together.wait(timeout=60)  # an error if fewer threads than that come
+        return table[0, :1], np.array([7])
+
+    tables = np.arange(queries, dtype=np.float32)[:, None, None]
+    distances, rows = for_each(one, tables, 1, threads)
+    assert len(used) == threads
+    assert (distances.dtype, rows.dtype) == (np.float32, np.int64)
+    assert (distances[:, 0].tolist(), rows[:, 0].tolist()) == (list(range(queries)), [7] * queries)
+
+
+def test_with_one_thread_no_other_is_started() -> None:
+    used = set()
+
+    def one(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        used.add(threading.get_ident())
+        return table[0, :1], np.array([0])
+
+    for_each(one, np.zeros((3, 1, 1), np.float32), 1, 1)
+    assert used == {threading.get_ident()}

@@ -56,9 +56,9 @@ def average_precision_at_k(relevant: Bools) -> Floats:
     return np.asarray((precision * relevant).sum(1) / np.maximum(found, 1))
 
 
-def mean_average_precision(relevant: Bools, chunk: int | None = None) -> float:
-    """Compute mAP@k of relevance (Q, k), `chunk` queries at a time; 0 without queries."""
-    parts = [average_precision_at_k(relevant[part]) for part in query_chunks(len(relevant), relevant.shape[1], chunk)]
+def mean_average_precision(relevant: Bools) -> float:
+    """Compute mAP@k of relevance (Q, k); 0 without queries."""
+    parts = [average_precision_at_k(relevant[part]) for part in query_chunks(*relevant.shape)]
     return float(np.concatenate(parts).mean()) if parts else 0.0
 
 
@@ -103,11 +103,11 @@ def relevant_in_gallery(query_labels: NDArray[np.generic], gallery_labels: NDArr
     return out
 
 
-def query_chunks(queries: int, k: int, chunk: int | None = None) -> Iterator[slice]:
-    """Slices of queries with about `CELLS` entries of a (queries, k) array each, or with `chunk` queries.
+def query_chunks(queries: int, k: int) -> Iterator[slice]:
+    """Slices of queries with up to `CELLS` entries of a (queries, k) array each, but at least one query.
 
-    >>> list(query_chunks(5, 10, chunk=3))
-    [slice(0, 3, None), slice(3, 5, None)]
+    >>> list(query_chunks(5, 1_000_000))
+    [slice(0, 4, None), slice(4, 5, None)]
     """
-    step = chunk or max(1, CELLS // max(k, 1))
+    step = max(1, CELLS // max(k, 1))
     return (slice(start, min(start + step, queries)) for start in range(0, queries, step))
