@@ -17,8 +17,9 @@ import pytest
 
 from reference.format_1 import make_format_1
 from spq.errors import StoreError
-from spq.index.format import FORMAT, Manifest, read_manifest, why_closed, write_manifest
+from spq.index.format import why_closed
 from spq.index.image_index import ImageIndex
+from spq.index.manifest import FORMAT, Manifest, read_manifest, write_manifest
 from spq.index.store import Item, Store
 from spq.model.model import Model
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spq.common.files import Replacing
 from spq.errors import ConfigError
 from spq.index.codebooks import read_codebooks
-from spq.index.format import Manifest
+from spq.index.manifest import Manifest
 from spq.index.store import Store
 
 

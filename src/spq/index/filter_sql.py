@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,15 @@ from spq.index.filter import (
     period,
     to_number,
 )
-from spq.index.items import text_bytes
+from spq.index.items import DamagedRowError, read_metadata, text_bytes
 from spq.index.store import Store
 
 MAX_VALUES = 50  # a column with more different values gets no list to choose from
 _SQL_NAMES = {"time": "mtime_ns"}  # where the table `items` has another name than the language
-_OF_METADATA = "EXISTS (SELECT 1 FROM json_each(items.metadata) AS fact WHERE fact.key = CAST(? AS TEXT) AND ({}))"
-_OF_LABEL = "EXISTS (SELECT 1 FROM json_each(items.metadata, '$.label') AS fact WHERE {})"  # one row for each label
+_SOUND = "CASE WHEN json_valid({0}) AND json_type({0}) = 'object' THEN {0} END"  # a broken cell has no columns, and stops no query
+METADATA = _SOUND.format("items.metadata")
+_OF_METADATA = f"EXISTS (SELECT 1 FROM json_each({METADATA}) AS fact WHERE fact.key = CAST(? AS TEXT) AND ({{}}))"
+_OF_LABEL = f"EXISTS (SELECT 1 FROM json_each({METADATA}, '$.label') AS fact WHERE {{}})"  # one row for each label
 
 # Accents may be stored in letters of their own, by the disk that the picture comes from. ASCII needs no function of Python.
 _COMPOSED = (
@@ -66,7 +68,7 @@ def sql_name(column: Column) -> str:
 
 def _has_column(store: Store, name: str) -> bool:
     """Whether any item has metadata of this name. Usually one of the first items has it."""
-    tables = "items, json_each(items.metadata) AS fact"
+    tables = f"items, json_each({METADATA}) AS fact"
     return store.has_metadata() and bool(
         store.select(f"SELECT 1 FROM {tables} WHERE fact.key = CAST(? AS TEXT) LIMIT 1", text_bytes(name))
     )
@@ -77,7 +79,8 @@ def _metadata_columns(store: Store) -> list[str]:
     if not store.has_metadata():
         return []
     first = "(SELECT metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000) AS first"
-    rows = store.select(f"SELECT DISTINCT fact.key FROM {first}, json_each(first.metadata) AS fact ORDER BY 1")
+    cell = _SOUND.format("first.metadata")
+    rows = store.select(f"SELECT DISTINCT CAST(fact.key AS TEXT) FROM {first}, json_each({cell}) AS fact ORDER BY 1")
     return [str(Column(name, own=name != "label")) for (name,) in rows]
 
 
@@ -89,10 +92,11 @@ def known_columns(store: Store) -> list[tuple[str, str, list[str]]]:
     known: list[tuple[str, str, list[str]]] = [(name, kind, []) for name, kind in ITEM_COLUMNS.items()]
     facts: dict[str, list[object]] = {}
     if store.has_metadata():
-        first = "(SELECT metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000)"
-        for (text,) in store.select(f"SELECT metadata FROM {first}"):
-            for name, value in json.loads(text).items():
-                facts.setdefault(name, []).extend(value if isinstance(value, list) else [value])
+        cells = store.select("SELECT CAST(metadata AS TEXT) FROM items WHERE metadata IS NOT NULL LIMIT 1000")
+        for (text,) in cells:
+            with suppress(DamagedRowError):
+                for name, value in read_metadata(text).items():
+                    facts.setdefault(name, []).extend(value if isinstance(value, list) else [value])
     for name, values in sorted(facts.items()):
         texts = sorted({str(value) for value in values if value not in ("", None)})
         is_number = bool(texts) and all(to_number(text) is not None for text in texts)

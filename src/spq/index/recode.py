@@ -18,8 +18,9 @@ import numpy as np
 
 from spq.common.parallel import batches
 from spq.index.encode import open_features, to_be_retried
-from spq.index.format import NOT_DUPLICATES, Manifest, has_index, open_reader, read_manifest, write_manifest
+from spq.index.format import CHECKED_SINCE, NOT_DUPLICATES, format_of, has_index, open_reader
 from spq.index.items import Item
+from spq.index.manifest import Manifest, read_manifest, write_manifest
 from spq.index.store import Store
 from spq.model.feature_store import FeatureStore
 
@@ -63,9 +64,11 @@ def replace_index(folder: Path, fresh: Path) -> None:
 
 
 def _copy_items(folder: Path, part: Path, manifest: Manifest) -> None:
-    with closing(open_reader(folder)) as old, closing(sqlite3.connect(part / "items.sqlite")) as new:
+    with closing(open_reader(folder)) as old, closing(sqlite3.connect(part / "items.sqlite", isolation_level=None)) as new:
         old.backup(new)
-    write_manifest(part, manifest)
+        if format_of(new) >= CHECKED_SINCE:
+            new.execute("UPDATE contents SET model = ?", (manifest.model,))
+    write_manifest(part, replace(manifest, key=read_manifest(folder).key))
 
 
 def _encode_known(part: Path, model: Model) -> None:

@@ -16,19 +16,16 @@ from typing import Any, Self
 from spq.data.source import Source
 from spq.errors import StoreError
 from spq.index.format import (
-    FORMAT,
     SQLITE_ERRORS,
-    Manifest,
-    check_same_model,
     has_index,
     locked,
     open_writer,
-    read_manifest,
+    save_manifest,
     transaction,
     why_closed,
-    write_manifest,
 )
 from spq.index.items import Item, as_json, text_bytes, to_row
+from spq.index.manifest import FORMAT, Manifest, check_same_model, read_manifest
 from spq.index.table_reader import LAST_REVISION, TableReader
 
 __all__ = ["FORMAT", "Item", "Manifest", "Store", "read_manifest"]
@@ -38,7 +35,8 @@ _PUT = (
     "VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?) "
     "ON CONFLICT (path) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime_ns = excluded.mtime_ns, "
     "width = excluded.width, height = excluded.height, status = excluded.status, reason = excluded.reason, "
-    "code = excluded.code, metadata = excluded.metadata, ctime_ns = excluded.ctime_ns, revision = excluded.revision"
+    "code = excluded.code, metadata = excluded.metadata, ctime_ns = excluded.ctime_ns, revision = excluded.revision, "
+    '"check" = NULL'  # all of the row is new, so a wrong checksum ends here
 )
 
 
@@ -61,12 +59,10 @@ class Store(TableReader):
             folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, wait):
             try:
-                open_writer(folder).close()
+                open_writer(folder, manifest).close()
             except SQLITE_ERRORS as error:
                 reason = why_closed(folder, error, f"check the disk (is it full?) and try again, or delete {folder}")
                 raise StoreError(f"index {folder}: items.sqlite {reason}") from None
-            if not has_index(folder):
-                write_manifest(folder, manifest)  # last: with a manifest, the index is complete
         return cls(folder, read_manifest(folder), wait)
 
     @classmethod
@@ -166,9 +162,17 @@ class Store(TableReader):
         manifest = self.manifest.with_origin(origin)
         if mounts is not None:
             manifest = replace(manifest, mounts=tuple(sorted(mounts)), decoder=decoder)
+        self._save(manifest)
+
+    def set_model_checks(self, codebooks: str, model_files: str) -> None:
+        """Record the checksums of the copy of the model."""
+        self._save(replace(self.manifest, codebooks=codebooks, model_files=model_files))
+
+    def _save(self, manifest: Manifest) -> None:
         if manifest != self.manifest:
             self.manifest = manifest
-            write_manifest(self.folder, manifest)
+            with self._clear_errors():
+                save_manifest(self.folder, self._writing(), manifest)
 
     def info(self) -> dict[str, Any]:
         """Facts of the index, as `spq info` shows them."""

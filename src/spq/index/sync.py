@@ -96,7 +96,7 @@ def sync(
     if not len(source):
         raise DataError(f"no pictures in {source.name}; nothing was removed: to remove all, delete {store.folder}")
     with store.writing():
-        copy.write()
+        copy.keep(store)
         before, now = store.manifest.origin, lasting_source(source)
         if set(before.names) < set(now.names):
             store.set_origin(now)  # before its pictures come in: without it, they would count as removed
@@ -124,7 +124,7 @@ def sync(
 def add(store: Store, copy: ModelCopy, source: ImageSet) -> SyncReport:
     """Add or refresh the pictures of a collection, and leave all others as they are."""
     with store.writing():
-        copy.write()
+        copy.keep(store)
         paths = source.ids if len(source) * LOOK_UPS < len(store) else None
         report = _add_new(_Work(store, source, store.stats(paths)), copy, None)
     return _completed(report, store, source)

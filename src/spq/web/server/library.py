@@ -15,7 +15,7 @@ from PIL import Image
 
 from spq.common.text import encodable
 from spq.data.decode import load_image
-from spq.index.answers import Found
+from spq.index.answers import TRIES, Found
 from spq.index.explain import explain
 from spq.index.filter_sql import known_columns, matching
 from spq.index.gallery import Gallery, Ids, Rows
@@ -212,13 +212,14 @@ class Library:
         index = self.shared.of_thread()
         tables = index.tables(request)
         stale: Gallery | None = None
-        while True:
+        for _ in range(TRIES):
             found = index.answers(request, tables, stale)
             ids = {i for _, same_code in found.answers[0] for i in same_code[: 1 + FOLDED]}
             items = index.store.items_by_id(ids)
             if len(items) == len(ids):  # else a writer has removed one since the codes were read
                 return found, items
             stale = found.gallery
+        raise index.store.without(ids - items.keys())
 
     def _hit(self, rank: int, distance: float, ids: list[int], items: dict[int, Item]) -> Facts:
         item, folded = items[ids[0]], ids[1:]
