@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reference.format_1 import make_format_3
 from spq.errors import ConfigError
 from spq.index.filter import MAX_DEPTH, MAX_TERMS, And, Column, Comparison, Expr, In, Not, Or, parse, period
 from spq.index.filter_sql import ids_where, matching, to_sql
@@ -249,6 +250,7 @@ def test_an_unknown_column_is_refused_with_a_list_of_the_columns(store: Store) -
 def test_an_index_of_format_1_can_be_filtered_by_its_columns(tmp_path: Path) -> None:
     folder = tmp_path / "old"
     Store.create(folder, MANIFEST).close()
+    make_format_3(folder)
     database = sqlite3.connect(folder / "items.sqlite")
     database.executescript("DROP TABLE items; DROP TABLE removed; PRAGMA user_version = 0;")
     database.execute("CREATE TABLE items (id, path, hash, size, mtime_ns, width, height, status, reason, code)")

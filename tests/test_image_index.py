@@ -88,10 +88,18 @@ def test_a_damaged_index_is_refused(photos: Path, tiny_model: Model, tmp_path: P
     ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
     manifest = tmp_path / "i" / "manifest.json"
     content = json.loads(manifest.read_text("utf-8"))
+    by_hand = {key: value for key, value in content.items() if key != "check"}
     for text, message in (
+        (
+            json.dumps({**content, "bits": 64}),
+            "manifest.json is damaged: its checksum does not match; repair the index",
+        ),
         (json.dumps({**content, "format": 99}), "has format 99"),
+        ("[" * 100_000, "nested too deeply"),
+        (json.dumps({**by_hand, "num_codebooks": 2**63}), "do not make"),
+        (json.dumps({**by_hand, "distance": "cosine"}), "is not one of l2"),
         ("{", "is unreadable"),
-        (json.dumps({**content, "bits": "many"}), "expected int"),
+        (json.dumps({**by_hand, "bits": "many"}), "expected int"),
         (json.dumps({"format": 1}), "restore the file"),
     ):
         manifest.write_text(text, "utf-8")

@@ -278,12 +278,18 @@ def test_an_interrupted_creation_is_completed(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / ".manifest.123").write_text('{"format": 1', "utf-8")  # killed before the manifest was in place
     Store.create(folder, MANIFEST).close()
-    for path in folder.glob("items.sqlite*"):
-        path.unlink()  # killed before there was a database
+    (folder / "manifest.json").unlink()
+    with Store.create(folder, replace(MANIFEST, model="other")) as store:
+        assert (len(store), store.manifest.model) == (0, "other")
+
+
+def test_a_lost_database_is_not_replaced_by_an_empty_one(store: Store) -> None:
+    for path in store.folder.glob("items.sqlite*"):
+        path.unlink()
     with pytest.raises(StoreError, match=r"items\.sqlite does not open"):
-        Store.open(folder)
-    with Store.create(folder, MANIFEST) as store:
-        assert len(store) == 0
+        Store.open(store.folder)
+    with pytest.raises(StoreError, match=r"has lost its items\.sqlite; repair the index"):
+        Store.create(store.folder, MANIFEST)
 
 
 def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

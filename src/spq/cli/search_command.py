@@ -11,7 +11,7 @@ from spq.cli.options import AsJson, ContactSheet, IndexFolder, MaxPixels, NulPat
 from spq.cli.output import note
 
 if TYPE_CHECKING:
-    from spq.index.format import Manifest
+    from spq.index.manifest import Manifest
 
 METHODS = "How codes are scanned. auto picks the fastest exact method; only ivf is approximate."
 RECALL = (

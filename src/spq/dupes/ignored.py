@@ -27,25 +27,28 @@ class Ignored:
 
 
 def read_ignored(file: Path | None) -> list[Ignored]:
-    """The remembered pairs; none if there is no file yet.
+    """The remembered pairs; none if there is no file yet. Damaged lines are passed over; `damaged_lines` counts them.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: the file cannot be read.
     """
+    return [pair for line in _lines(file) if (pair := _pair(line))]
+
+
+def damaged_lines(file: Path | None) -> int:
+    """How many lines are no pair."""
+    return sum(_pair(line) is None for line in _lines(file))
+
+
+def _lines(file: Path | None) -> list[bytes]:
     try:
-        lines = file.read_text("utf-8").splitlines() if file else []
+        return [line for line in file.read_bytes().splitlines() if line.strip()] if file else []
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise DataError(
             f"cannot read {file}: {error.strerror}; make it readable, or delete it to forget its pairs"
         ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"cannot read {file}: {error}; delete it to forget its pairs") from None
-    try:
-        return [_pair(json.loads(line)) for line in lines if line.strip()]
-    except (ValueError, TypeError, KeyError):
-        raise DataError(f"{file} has a damaged line; delete the line, or the file to forget its pairs") from None
 
 
 def write_ignored(file: Path, pairs: Iterable[Ignored]) -> None:
@@ -55,7 +58,11 @@ def write_ignored(file: Path, pairs: Iterable[Ignored]) -> None:
         opened.writelines(json.dumps(asdict(pair)) + "\n" for pair in pairs)
 
 
-def _pair(fields: dict[str, list[str]]) -> Ignored:
-    (a, b), (first, second) = fields["hashes"], fields["paths"]
-    bytes.fromhex(a), bytes.fromhex(b)
-    return Ignored((a, b), (first, second))
+def _pair(line: bytes) -> Ignored | None:
+    try:
+        fields = json.loads(line)
+        (a, b), (first, second) = fields["hashes"], fields["paths"]
+        bytes.fromhex(a), bytes.fromhex(b)
+        return Ignored((a, b), (str(first), str(second)))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 CODE_BITS = 2**32 - 1  # of a checksum
 _ALL = 2**64 - 1
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # multipliers of splitmix64 (Steele et al., 2014)
-_TEXTS = ("path", "reason", "metadata")  # may hold bytes that are not UTF-8
-_FACTS = ("path", "hash", "size", "mtime_ns", "width", "height", "status", "reason", "metadata", "ctime_ns", "revision")
+TEXTS = ("path", "reason", "metadata")  # may hold bytes that are not UTF-8
+FACTS = ("path", "hash", "size", "mtime_ns", "width", "height", "status", "reason", "metadata", "ctime_ns", "revision")
 
 
 def code_checks(key: int, ids: NDArray[np.int64], codes: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -27,7 +27,7 @@ def code_checks(key: int, ids: NDArray[np.int64], codes: NDArray[np.uint8]) -> N
     N, M = codes.shape
     padded = np.zeros((N, -(-M // 8) * 8), np.uint8)
     padded[:, :M] = codes
-    state = _mixed(ids.astype(np.uint64) + np.uint64(key))
+    state = _mixed(ids.astype(np.uint64) + np.uint64(key + (M << 48)))
     for word in padded.view("<u8").T:
         state = _mixed(state ^ word)
     return (state & np.uint64(CODE_BITS)).astype(np.uint32)
@@ -40,7 +40,7 @@ def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def row_check(key: object, id_: int, code: object, *facts: object) -> int:
-    """The checksum of one row. Facts are the values of `_FACTS`; text is given as bytes.
+    """The checksum of one row. Facts are the values of `FACTS`; text is given as bytes.
 
     >>> hex(row_check(7, 1, bytes([1, 2, 3]), b"a.jpg"))[-8:], hex(code_checks(7, np.array([1]), np.uint8([[1, 2, 3]]))[0])
     ('e60bb04b', '0xe60bb04b')
@@ -52,7 +52,7 @@ def row_check(key: object, id_: int, code: object, *facts: object) -> int:
 
 def _code_check(key: int, id_: int, code: bytes) -> int:
     """`code_checks` of one row: NumPy is slow for so little."""
-    state = _mixed_one((id_ + key) & _ALL)
+    state = _mixed_one((id_ + key + (len(code) << 48)) & _ALL)
     for start in range(0, len(code), 8):
         state = _mixed_one(state ^ int.from_bytes(code[start : start + 8], "little"))
     return state & CODE_BITS
@@ -66,7 +66,7 @@ def _mixed_one(x: int) -> int:
 
 def of_row(row: str = "items") -> str:
     """An SQL expression: the checksum that a row should have. The connection needs `add_functions`."""
-    facts = [f"CAST({row}.{name} AS BLOB)" if name in _TEXTS else f"{row}.{name}" for name in _FACTS]
+    facts = [f"CAST({row}.{name} AS BLOB)" if name in TEXTS else f"{row}.{name}" for name in FACTS]
     return f"row_check((SELECT key FROM contents), {row}.id, {row}.code, {', '.join(facts)})"
 
 
@@ -105,7 +105,7 @@ TRIGGERS = (
         {_add_to_sums(new="new")}
         UPDATE items SET "check" = {of_row()} WHERE id = new.id;
     END""",
-    f"""CREATE TEMP TRIGGER changed AFTER UPDATE OF id, code, {", ".join(_FACTS)} ON main.items BEGIN
+    f"""CREATE TEMP TRIGGER changed AFTER UPDATE OF id, code, {", ".join(FACTS)} ON main.items BEGIN
         UPDATE items SET "check" = carried(new."check", {of_row("old")}, {of_row("new")}) WHERE id = new.id;
     END""",
     f"""CREATE TEMP TRIGGER counted AFTER UPDATE ON main.items BEGIN

@@ -30,10 +30,11 @@ from spq.index.store import Store
 
 MAX_VALUES = 50  # a column with more different values gets no list to choose from
 _SQL_NAMES = {"time": "mtime_ns"}  # where the table `items` has another name than the language
-_SOUND = "CASE WHEN json_valid({0}) AND json_type({0}) = 'object' THEN {0} END"  # a broken cell has no columns, and stops no query
-METADATA = _SOUND.format("items.metadata")
-_OF_METADATA = f"EXISTS (SELECT 1 FROM json_each({METADATA}) AS fact WHERE fact.key = CAST(? AS TEXT) AND ({{}}))"
-_OF_LABEL = f"EXISTS (SELECT 1 FROM json_each({METADATA}, '$.label') AS fact WHERE {{}})"  # one row for each label
+# A broken cell has no columns, and stops no query.
+METADATA = "CASE WHEN substr(items.metadata, 1, 1) = '{' AND json_valid(items.metadata) THEN items.metadata END"
+_ITEMS = f"(SELECT id, status, path, width, height, size, mtime_ns, {METADATA} AS metadata FROM items)"
+_OF_METADATA = "EXISTS (SELECT 1 FROM json_each(items.metadata) AS fact WHERE fact.key = CAST(? AS TEXT) AND ({}))"
+_OF_LABEL = "EXISTS (SELECT 1 FROM json_each(items.metadata, '$.label') AS fact WHERE {})"  # one row for each label
 
 # Accents may be stored in letters of their own, by the disk that the picture comes from. ASCII needs no function of Python.
 _COMPOSED = (
@@ -58,7 +59,8 @@ def matching(store: Store, where: str) -> NDArray[np.int64]:
 def ids_where(store: Store, expr: Expr) -> NDArray[np.int64]:
     """As `matching`, for a parsed expression whose columns exist."""
     condition, values = to_sql(expr)
-    return store.ids(f"SELECT id FROM items WHERE status = 0 AND {condition} ORDER BY id", *values)
+    items = f"{_ITEMS} AS items" if store.has_metadata() else "items"
+    return store.ids(f"SELECT id FROM {items} WHERE status = 0 AND {condition} ORDER BY id", *values)
 
 
 def sql_name(column: Column) -> str:
@@ -78,9 +80,8 @@ def _metadata_columns(store: Store) -> list[str]:
     """The metadata columns of the first items, as an expression names them."""
     if not store.has_metadata():
         return []
-    first = "(SELECT metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000) AS first"
-    cell = _SOUND.format("first.metadata")
-    rows = store.select(f"SELECT DISTINCT CAST(fact.key AS TEXT) FROM {first}, json_each({cell}) AS fact ORDER BY 1")
+    first = f"(SELECT {METADATA} AS metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000) AS first"
+    rows = store.select(f"SELECT DISTINCT fact.key FROM {first}, json_each(first.metadata) AS fact ORDER BY 1")
     return [str(Column(name, own=name != "label")) for (name,) in rows]
 
 

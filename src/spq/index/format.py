@@ -17,7 +17,7 @@ from spq.common.text import composed
 from spq.errors import ModelMismatchError, StoreError
 from spq.index import checksums
 from spq.index.items import text_bytes
-from spq.index.manifest import FORMAT, NEW, Manifest, as_text, newer_format, read_manifest, write_manifest
+from spq.index.manifest import FORMAT, NEW, Manifest, as_text, newer_format, read_manifest, regular, write_manifest
 
 C = TypeVar("C", bound=sqlite3.Connection)
 METADATA_SINCE = 2  # format from which items have metadata and revisions
@@ -42,7 +42,7 @@ _TABLES = (
         code BLOB                              -- M bytes, one sub-code each
     )""",
 )
-_TO_FORMAT_2 = (
+TO_FORMAT_2 = (
     "ALTER TABLE items ADD COLUMN metadata TEXT",  # a JSON object: the collection's columns, and its label
     "ALTER TABLE items ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",  # of the change that last wrote the row
     "DROP INDEX IF EXISTS items_by_hash",
@@ -54,11 +54,11 @@ _TO_FORMAT_2 = (
     "CREATE INDEX removed_by_revision ON removed (revision)",
     "PRAGMA user_version = 2",
 )
-_TO_FORMAT_3 = (
+TO_FORMAT_3 = (
     "ALTER TABLE items ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0",  # 0 if it is unknown
     "PRAGMA user_version = 3",
 )
-_TO_FORMAT_4 = (
+TO_FORMAT_4 = (
     'ALTER TABLE items ADD COLUMN "check" INTEGER',  # checksum of the row, see `checksums.py`
     # One row: the key of the index and the model of the codes, which the manifest names too, a copy of the manifest, and sums
     # over the items, so that a lost one is noticed.
@@ -137,17 +137,20 @@ def open_writer(folder: Path, manifest: Manifest | None = None) -> sqlite3.Conne
     Raises:
         StoreError: the manifest is damaged, or of another database.
     """
-    given = manifest if manifest and not has_index(folder) else None
-    manifest = given or read_manifest(folder)
+    is_new = manifest is not None and not has_index(folder)
+    manifest = replace(manifest, key="", codebooks="", model_files="") if manifest and is_new else read_manifest(folder)
     if manifest.format < FORMAT:
-        write_manifest(folder, replace(manifest, format=FORMAT))  # first, so that an older spq refuses the index
+        manifest = replace(manifest, format=FORMAT, key="")
+        write_manifest(folder, manifest)  # first, so that an older spq refuses the index
+    if manifest.key and not (folder / "items.sqlite").exists():
+        raise StoreError(f"index {folder} has lost its items.sqlite; {REPAIR}")
     if not (folder / "items.sqlite").exists():
         (folder / "items.sqlite").touch()  # SQLite would keep the group from writing, whatever the umask
     connection = _connect(folder, "mode=rwc", sqlite3.Connection)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # what was committed survives a power cut
-        _prepare(folder, connection, replace(manifest, format=FORMAT), is_new=bool(given))
+        _prepare(folder, connection, manifest, is_new)
     except BaseException:
         connection.close()
         raise
@@ -160,7 +163,7 @@ def _prepare(folder: Path, connection: sqlite3.Connection, manifest: Manifest, i
         check_contents(folder, connection, manifest)
     elif format_of(connection) < CHECKED_SINCE or is_new:
         with transaction(connection):
-            _migrate(connection)
+            make_tables(connection)
             connection.execute("UPDATE contents SET model = ?", (manifest.model,))
     if not manifest.key:
         check_contents(folder, connection, manifest)
@@ -192,7 +195,7 @@ def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manif
     if reason := newer_format(f"index {folder}: items.sqlite", found):
         raise StoreError(reason)
     if found < CHECKED_SINCE:
-        if manifest.key:
+        if manifest.key and manifest.format >= CHECKED_SINCE:
             raise StoreError(
                 f"index {folder}: items.sqlite has format {found}, its manifest.json {manifest.format}; {REPAIR}"
             )
@@ -222,6 +225,10 @@ def open_reader(folder: Path) -> Reader:
 
     WAL needs to write files beside the database. In a read-only folder the database is opened as immutable instead.
     """
+    try:
+        regular(folder / "items.sqlite")
+    except ValueError as error:
+        raise StoreError(f"index {folder}: items.sqlite: {error}; {REPAIR}") from None
     try:
         return _probed(_connect(folder, "mode=ro", Reader))
     except sqlite3.OperationalError:
@@ -292,10 +299,11 @@ def _composed(text: bytes) -> bytes:
     return text_bytes(composed(text.decode("utf-8", "surrogateescape")))
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables of this format, or bring older ones to it. The caller has begun a transaction."""
     is_new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchall()
     found = format_of(connection)
-    steps = {METADATA_SINCE: _TO_FORMAT_2, CTIME_SINCE: _TO_FORMAT_3, CHECKED_SINCE: _TO_FORMAT_4}
+    steps = {METADATA_SINCE: TO_FORMAT_2, CTIME_SINCE: TO_FORMAT_3, CHECKED_SINCE: TO_FORMAT_4}
     for statement in _TABLES if is_new else ():
         connection.execute(statement)
     for reached, statements in steps.items():

@@ -129,6 +129,9 @@ def _wrong_number(manifest: Manifest) -> str:
     M, K = manifest.num_codebooks, manifest.codebook_size
     if not 1 <= M <= MOST_CODEBOOKS or not 2 <= K <= 256 or manifest.bits != M * (K.bit_length() - 1):
         return f"{M} codebooks of {K} codewords do not make {manifest.bits} bits"
+    for name in ("model", "key", "codebooks", "model_files"):
+        if not (value := str(getattr(manifest, name))).isascii() or (name == "key" and value and not _is_key(value)):
+            return f"{name} {value!r} is not in hexadecimal digits"
     if manifest.distance not in DISTANCES:
         return f"distance {manifest.distance!r} is not one of {', '.join(DISTANCES)}"
     return ""
@@ -147,6 +150,10 @@ def check_same_model(folder: Path, before: str, now: str) -> None:
 def newer_format(name: str, found: int) -> str:
     """Why this version cannot read a format; empty if it can."""
     return f"{name} has format {found}, this spq reads up to {FORMAT}; update spq" if found > FORMAT else ""
+
+
+def _is_key(text: str) -> bool:
+    return len(text) == 16 and set(text) <= set("0123456789abcdef") and int(text, 16) < 2**63
 
 
 def as_text(manifest: Manifest) -> str:

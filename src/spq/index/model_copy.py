@@ -24,7 +24,11 @@ Codes = NDArray[np.uint8]
 
 
 class ModelCopy:
-    """The model of one index folder, for any number of threads."""
+    """The model of one index folder, for any number of threads.
+
+    Attributes:
+        was_written: whether `keep` has written the copy.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest, model: Model | None = None) -> None:
         self.folder, self.manifest = folder, manifest
@@ -32,6 +36,7 @@ class ModelCopy:
         self._codebooks: Floats | None = None
         self._loading = threading.Lock()
         self._is_kept = False
+        self.was_written = False
 
     @property
     def model(self) -> Model:
@@ -89,6 +94,7 @@ class ModelCopy:
         if not known or known != found:
             if self._model:
                 self._model.save(self.folder / "model")
+                self.was_written = True
             store.set_model_checks(codebooks_check(self.model.codebooks), files_check(self.folder))
         self._is_kept = True
 

@@ -64,7 +64,10 @@ def replace_index(folder: Path, fresh: Path) -> None:
 
 
 def _copy_items(folder: Path, part: Path, manifest: Manifest) -> None:
-    with closing(open_reader(folder)) as old, closing(sqlite3.connect(part / "items.sqlite", isolation_level=None)) as new:
+    with (
+        closing(open_reader(folder)) as old,
+        closing(sqlite3.connect(part / "items.sqlite", isolation_level=None)) as new,
+    ):
         old.backup(new)
         if format_of(new) >= CHECKED_SINCE:
             new.execute("UPDATE contents SET model = ?", (manifest.model,))

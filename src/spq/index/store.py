@@ -97,12 +97,12 @@ class Store(TableReader):
 
     def put(self, items: Iterable[Item]) -> None:
         """Insert items, or replace those of the same path, in one transaction. A known path keeps its id."""
-        with self._change() as (writer, revision):
+        with self.change() as (writer, revision):
             writer.executemany(_PUT, ((*to_row(item), revision) for item in items))
 
     def describe(self, metadata: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Replace the metadata of items, by path, in one transaction."""
-        with self._change() as (writer, revision):
+        with self.change() as (writer, revision):
             writer.executemany(
                 "UPDATE items SET metadata = ?, revision = ? WHERE path = CAST(? AS TEXT)",
                 ((as_json(columns), revision, text_bytes(path)) for path, columns in metadata),
@@ -110,7 +110,7 @@ class Store(TableReader):
 
     def rename(self, paths: Iterable[tuple[str, str]]) -> None:
         """Give items, by path, another path, in one transaction. They keep their ids. No item may have the other path."""
-        with self._change() as (writer, revision):
+        with self.change() as (writer, revision):
             writer.executemany(
                 "UPDATE items SET path = CAST(? AS TEXT), revision = ? WHERE path = CAST(? AS TEXT)",
                 ((text_bytes(new), revision, text_bytes(old)) for old, new in paths),
@@ -118,7 +118,7 @@ class Store(TableReader):
 
     def set_ctimes(self, ctimes: Iterable[tuple[str, int]]) -> None:
         """Record the ctime of unchanged items, by path, in one transaction. Readers have nothing to read again."""
-        with self._change() as (writer, _):
+        with self.change() as (writer, _):
             writer.executemany(
                 "UPDATE items SET ctime_ns = ? WHERE path = CAST(? AS TEXT)",
                 ((ctime_ns, text_bytes(path)) for path, ctime_ns in ctimes),
@@ -127,7 +127,7 @@ class Store(TableReader):
     def remove(self, paths: Iterable[str]) -> None:
         """Remove items by path, in one transaction."""
         names = [(text_bytes(path),) for path in paths]
-        with self._change() as (writer, revision):
+        with self.change() as (writer, revision):
             writer.executemany(
                 f"INSERT OR REPLACE INTO removed SELECT id, {revision} FROM items WHERE path = CAST(? AS TEXT)", names
             )
@@ -144,7 +144,7 @@ class Store(TableReader):
         before = self._bytes_on_disk()
         for leftover in (*self.folder.glob(".manifest.*"), *(self.folder / "model").glob(".*")):
             leftover.unlink()  # of an interrupted writer
-        with self._change() as (writer, _):
+        with self.change() as (writer, _):
             writer.execute(
                 "INSERT OR REPLACE INTO removed SELECT 0, revision FROM removed ORDER BY revision DESC LIMIT 1"
             )
@@ -170,9 +170,13 @@ class Store(TableReader):
 
     def _save(self, manifest: Manifest) -> None:
         if manifest != self.manifest:
-            self.manifest = manifest
-            with self._clear_errors():
-                save_manifest(self.folder, self._writing(), manifest)
+            self.save_manifest(manifest)
+
+    def save_manifest(self, manifest: Manifest) -> None:
+        """Write the manifest, and its copy in the database."""
+        self.manifest = manifest
+        with self._clear_errors():
+            save_manifest(self.folder, self._writing(), manifest)
 
     def info(self) -> dict[str, Any]:
         """Facts of the index, as `spq info` shows them."""
@@ -193,7 +197,7 @@ class Store(TableReader):
         }
 
     @contextmanager
-    def _change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+    def change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
         """A transaction, and the revision that it makes."""
         writer = self._writing()
         with self._clear_errors(), transaction(writer):

@@ -77,7 +77,9 @@ class TableReader:
 
     def hashes(self, paths: Collection[str]) -> dict[str, bytes]:
         """path -> hash of the bytes, of the known ones among `paths` that have one."""
-        return {path: digest for path, digest in self._select_paths(f"SELECT {_PATH}, hash FROM items", paths) if digest}
+        return {
+            path: digest for path, digest in self._select_paths(f"SELECT {_PATH}, hash FROM items", paths) if digest
+        }
 
     def metadata(self, paths: Collection[str] | None = None) -> dict[str, str]:
         """path -> metadata as JSON, of all items that have any, or of those of `paths`."""
@@ -131,7 +133,7 @@ class TableReader:
         Raises:
             StoreError: a code is not what was written, or an item is lost.
         """
-        pages, last, total = [], -1, 0
+        pages, last, total = [], 0, 0
         with self.snapshot():
             while (first := self._select("SELECT min(id) FROM items WHERE id > ?", last)[0][0]) is not None:
                 if first <= last:
@@ -170,18 +172,18 @@ class TableReader:
         if len(ids) != count or (np.diff(ids) <= 0).any():
             raise self._damaged("its ids are not in order")
         if has_checks and int(code_checks(salt, ids, codes).sum(dtype=np.int64)) != code_sum:
-            raise self._damaged(self._which_codes(ids))
+            raise self._wrong_codes(ids)
         return ids, codes, code_sum
 
-    def _which_codes(self, ids: NDArray[np.int64]) -> str:
-        """Name the items, among those of a page, whose codes are damaged."""
-        wrong = self._select(
-            f'SELECT id FROM items WHERE status = 0 AND id BETWEEN ? AND ? AND {of_row()} & {CODE_BITS} IS NOT "check" & '
-            f"{CODE_BITS} LIMIT {NAMED + 1}",
-            int(ids[0]), int(ids[-1]),
-        )  # fmt: skip
+    def _wrong_codes(self, ids: NDArray[np.int64]) -> StoreError:
+        """Say which items, among those of a page, have damaged codes."""
+        page = "FROM items WHERE status = 0 AND id BETWEEN ? AND ?", int(ids[0]), int(ids[-1])
+        if self._select(f"SELECT 1 {page[0]} AND length(code) IS NOT {self.manifest.num_codebooks}", *page[1:]):
+            return self._bad_codes()
+        condition = f'AND {of_row()} & {CODE_BITS} IS NOT "check" & {CODE_BITS} LIMIT {NAMED + 1}'
+        wrong = self._select(f"SELECT id {page[0]} {condition}", *page[1:])
         names = ", ".join(str(id_) for (id_,) in wrong[:NAMED]) + ", ..." * (len(wrong) > NAMED)
-        return f"the code of item {names} is not what was written"
+        return self._damaged(f"the code of item {names} is not what was written")
 
     def _as_codes(self, code_bytes: bytes, count: int) -> NDArray[np.uint8]:
         codes = np.frombuffer(code_bytes, np.uint8)
