@@ -116,7 +116,8 @@ def replace(index: Path, other: Path, rng: random.Random) -> str:
 
 
 VALUES: list[Any] = [
-    None, True, -1, 0, 2**31, 2**63, 10**400, 1e308, -0.5, "", "x", "../x", [], [[]], {}, {"a": 1}, "l2", "dot", [1, "a"], "\ud800",
+    None, True, -1, 0, 2**31, 2**63, 10**400, 1e308, -0.5, "", "x", "../x", [], [[]], {}, {"a": 1}, "l2", "dot", [1, "a"],
+    "\ud800",
 ]  # fmt: skip
 
 
@@ -142,7 +143,8 @@ def json_value(index: Path, _: Path, rng: random.Random) -> str:
 
 
 COLUMNS = (
-    "path", "hash", "size", "mtime_ns", "ctime_ns", "width", "height", "status", "reason", "code", "metadata", "revision", '"check"',
+    "path", "hash", "size", "mtime_ns", "ctime_ns", "width", "height", "status", "reason", "code", "metadata", "revision",
+    '"check"',
 )  # fmt: skip
 CELLS: list[Any] = [
     None,
@@ -216,11 +218,12 @@ def look(index: Path, photos: Path, truth: list[Any]) -> str:
     from spq.index.mend import repair
     from spq.index.verify import faults
 
+    said: list[str] = []
     try:
         found = answers(index)
     except SPQError as error:
-        assert "\n" not in str(error), str(error)
         found = None
+        said = [str(error)]
     named = _lines(lambda: list(faults(index)))
     if found is not None and found[:3] != truth[:3]:
         return "codes or codebooks differ, and loading said nothing"
@@ -230,7 +233,9 @@ def look(index: Path, photos: Path, truth: list[Any]) -> str:
         try:
             update_index(index, photos).store.close()
         except SPQError as error:
-            assert "\n" not in str(error), str(error)
+            said.append(str(error))
+    if any("\n" in text for text in (*said, *named)):
+        return "an error of more than one line"
     left = _lines(lambda: repair(index).left)
     if left or _lines(lambda: list(faults(index))):
         return ""
@@ -258,8 +263,7 @@ def in_child(work: Callable[[], str]) -> str:
         os.close(read)
         status = 0
         try:
-            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, size + BYTES))
+            resource.setrlimit(resource.RLIMIT_AS, (16 * BYTES, 16 * BYTES))
             signal.alarm(SECONDS)
             found = work()
         except BaseException:
@@ -269,10 +273,10 @@ def in_child(work: Callable[[], str]) -> str:
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         found = pipe.read().decode("utf-8", "replace")
-    _, status = os.waitpid(child, 0)
+    _, status, usage = os.wait4(child, 0)
     if os.WIFSIGNALED(status):
         return "hang" if os.WTERMSIG(status) == signal.SIGALRM else f"killed by signal {os.WTERMSIG(status)}"
-    return found
+    return found or ("memory" if usage.ru_maxrss * 1024 > BYTES else "")
 
 
 def prepare(root: Path) -> None:

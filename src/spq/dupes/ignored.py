@@ -10,6 +10,7 @@ from pathlib import Path
 from spq.common.files import Replacing
 from spq.errors import DataError
 from spq.index.format import NOT_DUPLICATES
+from spq.index.manifest import regular
 
 NAME = NOT_DUPLICATES
 
@@ -42,9 +43,11 @@ def damaged_lines(file: Path | None) -> int:
 
 def _lines(file: Path | None) -> list[bytes]:
     try:
-        return [line for line in file.read_bytes().splitlines() if line.strip()] if file else []
+        return [line for line in regular(file).read_bytes().splitlines() if line.strip()] if file else []
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except ValueError as error:
+        raise DataError(f"cannot read {file}: {error}; delete it to forget its pairs") from None
     except OSError as error:
         raise DataError(
             f"cannot read {file}: {error.strerror}; make it readable, or delete it to forget its pairs"

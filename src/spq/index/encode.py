@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from spq.common.parallel import cores, map_in_order
 from spq.data.decode import to_pixels
 from spq.data.image_set import ImageSet
-from spq.errors import ImageError, ModelError, ShutError
+from spq.errors import ImageError, ShutError
 from spq.index.items import Item
 from spq.model.feature_store import FeatureStore, Known, features_key, hash_of
 
@@ -126,7 +126,7 @@ class Encoder:
         elif self._features:
             codes = self._codes_by_features([seen[row][0] for row in new_rows], pixels, list(known.values()))
         else:
-            codes = self._codes(self.model.embed(pixels, precision=self.precision))
+            codes = self.model.encode(pixels, precision=self.precision)
         for row, code in zip([*new_rows, *known], codes, strict=True):
             seen[row] = replace(seen[row][0], code=code), None
         return seen
@@ -140,19 +140,7 @@ class Encoder:
         new = [(i.hash, Known(x, i.width, i.height)) for i, x in zip(items, features, strict=True) if i.hash]
         self._features.put(new)
         both = [*features, *(feature.feature for feature in known)]
-        return self._codes(self.model.project(np.array(both)))
-
-    def _codes(self, x: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The codes of descriptors (N, D).
-
-        Raises:
-            ModelError: descriptors that are no numbers, or all 0: their codes would mean nothing.
-        """
-        if not np.isfinite(x).all():
-            raise ModelError("the model gives NaN or infinity for pictures; its weights are damaged: train it again")
-        if len(x) and not x.any():
-            raise ModelError("the model gives 0 for every picture; its weights are damaged: train it again")
-        return self.model.encode_descriptors(x)
+        return self.model.encode_descriptors(self.model.project(np.array(both)))
 
     def _read(self, position: int, pixels: NDArray[np.uint8]) -> tuple[Item, Item | None, Known | None]:
         """Read one picture: its item, its twin, and its feature if the cache has it.
@@ -195,7 +183,7 @@ class Encoder:
 
     def _checked(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The fp32 codes of `pixels` (N, 3, S, S). Their comparison decides the precision for all others."""
-        codes = self._codes(self.model.embed(pixels))
+        codes = self.model.encode(pixels)
         same = float(np.mean(self.model.encode(pixels, precision="bf16") == codes))
         if same >= AGREEMENT:
             self.precision = "bf16"

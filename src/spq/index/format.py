@@ -24,7 +24,7 @@ METADATA_SINCE = 2  # format from which items have metadata and revisions
 CTIME_SINCE = 3  # format from which items have the time of last change of the file's entry
 CHECKED_SINCE = 4  # format from which rows have checksums
 REPAIR = "repair the index, or restore it from a backup"
-SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the second if SQLite's message quotes a damaged schema
+SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)  # if a damaged schema is quoted, or a number is too large
 _LOCK = ".lock"
 NOT_DUPLICATES = "not-duplicates.jsonl"  # pairs that the user said are no duplicates; it outlives a change of the model
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _COLUMNS = ("id", "code", *FACTS, "check")
 COUNT_AGAIN = f"UPDATE contents SET (items, encoded, code_sum, fact_sum) = ({SUMS})"
 KEPT = "items.sqlite.damaged"
-MOST_PROBED = 50_000_000  # ids that are tried one by one in a table that cannot be read in order
 
 
 @dataclass
@@ -85,6 +84,8 @@ def _with_manifest(folder: Path, done: Repair) -> Manifest | None:
             with closing(open_reader(folder)) as database:
                 copy = json.loads(database.execute("SELECT manifest FROM contents").fetchone()[0])
             manifest = from_content(copy, f"index {folder}", f"{folder}/items.sqlite")
+            if (folder / "manifest.json").is_dir():
+                raise error
             write_manifest(folder, manifest)
             done.mended.append("manifest.json: restored from its copy in items.sqlite")
             return manifest
@@ -154,17 +155,47 @@ def _remake(folder: Path, manifest: Manifest) -> tuple[int, int]:
 def _readable_rows(folder: Path) -> Iterator[tuple[Any, ...]]:
     """The rows of a damaged database, as far as SQLite can read them. Texts come as bytes."""
     names = ", ".join(f"CAST({name} AS BLOB)" if name in TEXTS else f'"{name}"' for name in _COLUMNS)
-    last = 0
     with suppress(StoreError, *SQLITE_ERRORS), closing(open_reader(folder)) as database:
-        with suppress(*SQLITE_ERRORS):
-            for row in database.execute(f"SELECT {names} FROM items ORDER BY id"):
-                last = max(last, row[0])
-                yield row
-            return
-        end = database.execute("SELECT max(seq) FROM sqlite_sequence").fetchone()[0] or 0
-        for id_ in range(last + 1, min(int(end), MOST_PROBED) + 1):
+        end = _last_id(database)
+        next_id = 1
+        while next_id <= end:
             with suppress(*SQLITE_ERRORS):
-                yield from database.execute(f"SELECT {names} FROM items WHERE id = ?", (id_,)).fetchall()
+                for row in database.execute(f"SELECT {names} FROM items WHERE id >= ? ORDER BY id", (next_id,)):
+                    if not isinstance(row[0], int) or row[0] < next_id:
+                        break  # out of order: this would never end
+                    next_id = row[0] + 1
+                    yield row
+                else:
+                    return
+            next_id = _after_gap(database, next_id, end)
+
+
+def _last_id(database: sqlite3.Connection) -> int:
+    """No id is larger."""
+    found = [0]
+    for query in ("SELECT max(seq) FROM sqlite_sequence", "SELECT max(id) FROM items"):
+        with suppress(*SQLITE_ERRORS):
+            found += [id_ for (id_,) in database.execute(query) if isinstance(id_, int)]
+    return max(found)
+
+
+def _after_gap(database: sqlite3.Connection, first: int, end: int) -> int:
+    """The first id from which on the table can be read again. Ids on a damaged page follow each other."""
+
+    def is_readable(id_: int) -> bool:
+        with suppress(*SQLITE_ERRORS):
+            rows = database.execute("SELECT id, hash FROM items WHERE id >= ? ORDER BY id LIMIT 1", (id_,)).fetchall()
+            return not rows or rows[0][0] >= id_
+        return False
+
+    bad, step = first, 1
+    while bad + step <= end and not is_readable(bad + step):
+        bad, step = bad + step, 2 * step
+    good = min(bad + step, end + 1)
+    while good - bad > 1:
+        middle = (bad + good) // 2
+        bad, good = (bad, middle) if is_readable(middle) else (middle, good)
+    return good
 
 
 def _mend_content(folder: Path, model: Model | None, wait: float, is_remade: bool, done: Repair) -> None:

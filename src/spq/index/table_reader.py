@@ -32,7 +32,8 @@ NAMED = 5  # damaged items that an error names
 VERIFY = "verify the index to see all faults, and repair it"
 _PATH = "ifnull(CAST(path AS TEXT), '')"  # text in any case, also of a damaged row
 LAST_REVISION = (
-    "SELECT max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0))"
+    "SELECT CAST(max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0)) "
+    "AS INTEGER)"
 )
 
 
@@ -143,7 +144,7 @@ class TableReader:
                 last, total = first + PAGE - 1, total + code_sum
             if self._format() >= CHECKED_SINCE:
                 count = sum(len(ids) for ids, _ in pages)
-                known = self._select("SELECT encoded, code_sum FROM contents")
+                known = self._select("SELECT CAST(encoded AS INTEGER), CAST(code_sum AS INTEGER) FROM contents")
                 if known != [(count, total)]:
                     raise self._damaged(f"{count:,} of {known[0][0]:,} items are there, or their sums are not right")
         M = self.manifest.num_codebooks

@@ -27,6 +27,7 @@ from spq.index.verify_pictures import picture_faults
 
 LISTED = 20  # items that are listed for each kind of fault
 
+_SUMS_WRITTEN = ", ".join(f"CAST({name} AS INTEGER)" for name in ("items", "encoded", "code_sum", "fact_sum"))
 DAMAGED = f'{of_row()} IS NOT "check"'  # an SQL condition on a row
 
 # Faults of an item: an SQL condition on its row, and the message.
@@ -118,9 +119,9 @@ def _rows_faults(folder: Path, database: sqlite3.Connection, manifest: Manifest)
     yield from (f"item {id_} ({path}) is not what was written: its checksum differs" for id_, path in unseen[:LISTED])
     if len(unseen) > LISTED:
         yield f"and {len(unseen) - LISTED} more such items"
-    known = database.execute("SELECT items, encoded, code_sum, fact_sum FROM contents").fetchone()
+    known = database.execute(f"SELECT {_SUMS_WRITTEN} FROM contents").fetchone()
     there = database.execute(SUMS).fetchone()
-    if known[:2] != there[:2] or (known != there and not damaged and not seen):
+    if known[0] != there[0] or (known != there and not damaged and not seen):
         yield (
             f"items.sqlite lists {there[0]:,} items, {there[1]:,} of them encoded; {known[0]:,} and {known[1]:,} were written"
         )
