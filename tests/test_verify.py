@@ -175,7 +175,7 @@ def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
     "statement",
     [
         "UPDATE items SET code = x'0102030405060708' WHERE id = 7",
-        'UPDATE items SET metadata = \'{"label":"bag"}\' WHERE id = 7',
+        'UPDATE items SET metadata = \'{"label":"hat"}\' WHERE id = 7',
         "UPDATE items SET mtime_ns = 5 WHERE id = 7",
         "UPDATE items SET path = 'other.jpg' WHERE id = 7",
         'UPDATE items SET "check" = "check" + 1 WHERE id = 7',

@@ -134,7 +134,7 @@ def _rows_faults(folder: Path, database: sqlite3.Connection, manifest: Manifest)
 def _database_faults(database: sqlite3.Connection) -> Iterator[str]:
     for (line,) in database.execute("PRAGMA integrity_check"):
         if line != "ok":
-            yield f"items.sqlite: {line}"
+            yield f"items.sqlite: {' '.join(str(line).split())}"  # SQLite writes some on several lines
 
 
 def _item_faults(database: sqlite3.Connection, manifest: Manifest, seen: set[int]) -> Iterator[str]:
