@@ -62,7 +62,7 @@ def test_a_damaged_row_is_left_out_and_all_else_is_shown(
         assert [item["id"] for item in client.get("/api/browse").json()["items"]] == [i for i in range(1, 61) if i != 7]
         assert client.get("/api/items/7").status_code == 404
         assert client.get("/api/browse", params={"where": "label = bag"}).status_code == 200
-    assert "item 7 is left out: its metadata is no JSON object; repair the index" in caplog.text
+    assert "item 7 is left out: the checksum of its row does not match; repair the index" in caplog.text
 
 
 def test_a_thumbnail_is_made_once_and_not_sent_to_who_has_it(client: TestClient, server_settings: Settings) -> None:

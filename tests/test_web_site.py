@@ -58,7 +58,7 @@ def test_a_damaged_row_is_left_out_of_a_site_and_reported(index: Path, tmp_path:
     database.close()
     facts = export_web(index, tmp_path / "site", Options())
     assert facts["images"] == 59
-    assert facts["without"] == [("item 7", "left out: its metadata is no JSON object")]
+    assert facts["without"] == [("item 7", "left out: the checksum of its row does not match")]
 
 
 def test_a_site_holds_each_picture_once_and_its_facts(index: Path, photos: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from spq.index.store import Store
 MAX_VALUES = 50  # a column with more different values gets no list to choose from
 _SQL_NAMES = {"time": "mtime_ns"}  # where the table `items` has another name than the language
 # A broken cell has no columns, and stops no query.
-METADATA = "CASE WHEN substr(items.metadata, 1, 1) = '{' AND json_valid(items.metadata) THEN items.metadata END"
+METADATA = "CASE WHEN substr(items.metadata, 1, 1) = char(123) AND json_valid(items.metadata) THEN items.metadata END"
 _ITEMS = f"(SELECT id, status, path, width, height, size, mtime_ns, {METADATA} AS metadata FROM items)"
 _OF_METADATA = "EXISTS (SELECT 1 FROM json_each(items.metadata) AS fact WHERE fact.key = CAST(? AS TEXT) AND ({}))"
 _OF_LABEL = "EXISTS (SELECT 1 FROM json_each(items.metadata, '$.label') AS fact WHERE {})"  # one row for each label
