@@ -7,7 +7,7 @@ files replaced by links, folders, pipes and files of another index, and wrong ty
 a child process with limits of memory and time opens the index, searches by ids, verifies it, updates it, repairs it and
 verifies it again. A run is wrong if it
 
-- ends with anything but an answer or an error of spq (traceback), runs longer than 10 s of the processor (hang), or needs more than 1 GB;
+- ends with anything but an answer or an error of spq (traceback), takes 10 s of the processor (hang), or needs more than 1 GB;
 - gives other answers than the undamaged index, unless `verify` names a fault (silently wrong);
 - holds other codes or codebooks than the undamaged index, and nothing at load says so;
 - passes `verify` after a repair that left nothing, and still answers otherwise (badly mended).
@@ -36,7 +36,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-SECONDS, BYTES, QUERIES = 10, 1 << 30, (1, 7, 23)
+SECONDS, BYTES, QUERIES = 10, 1 << 30, ("bag/023.jpg", "pullover/004.png", "shirt/056.png")
 Mutation = Callable[[Path, Path, random.Random], str]  # index, another index -> what was done
 
 
@@ -200,17 +200,22 @@ def rows(index: Path, other: Path, rng: random.Random) -> str:
 MUTATIONS: list[Mutation] = [flip, flip, flip, cut, zero, swap, splice, replace, json_value, rows, rows]
 
 
-def answers(index: Path) -> list[Any]:
-    """What a search by id answers, and the codes and codebooks that it is made of."""
+def answers(index: Path) -> dict[str, Any]:
+    """Codes and codebooks of an index, and what searches by ids answer: each hit's path and distance."""
     from spq.index.image_index import ImageIndex
 
     with ImageIndex.open(index) as opened:
         ids, codes = opened.store.codes()
-        hits = [[(hit.id, hit.path, round(hit.distance, 5)) for hit in opened.search(id_, top=10)] for id_ in QUERIES]
-        return [ids.tolist(), codes.tolist(), opened.codebooks.tolist(), hits]
+        found = {"ids": ids.tolist(), "codes": codes.tolist(), "codebooks": opened.codebooks.tolist()}
+        paths = opened.store.paths(found["ids"])
+        found["items"] = {paths[id_]: code for id_, code in zip(found["ids"], found["codes"], strict=True)}
+        first = {path: id_ for id_, path in paths.items() if path in QUERIES}
+        hits = {path: opened.search(id_, top=10) for path, id_ in first.items()}
+        found["hits"] = {path: [(hit.path, round(hit.distance, 5)) for hit in hits[path]] for path in hits}
+        return found
 
 
-def look(index: Path, photos: Path, truth: list[Any]) -> str:
+def look(index: Path, photos: Path, truth: dict[str, Any]) -> str:
     """What is wrong with the way a damaged index is handled; empty if nothing is. Runs in the child."""
     from spq.errors import SPQError
     from spq.index.build import update_index
@@ -224,7 +229,7 @@ def look(index: Path, photos: Path, truth: list[Any]) -> str:
         found = None
         said = [str(error)]
     named = _lines(lambda: list(faults(index)))
-    if found is not None and found[:3] != truth[:3]:
+    if found is not None and any(found[part] != truth[part] for part in ("ids", "codes", "codebooks")):
         return "codes or codebooks differ, and loading said nothing"
     if found is not None and found != truth and not named:
         return "silently wrong"
@@ -239,10 +244,10 @@ def look(index: Path, photos: Path, truth: list[Any]) -> str:
     if left or _lines(lambda: list(faults(index))):
         return ""
     after = answers(index)  # no fault is left, so this must work
-    paths = [sorted(hit[1:] for hit in hits) for hits in (*after[3], *truth[3])]
-    if len(after[0]) != len(truth[0]) or (after[0] == truth[0] and paths[:3] != paths[3:]):
-        return "badly mended"
-    return ""
+    if after["ids"] == truth["ids"]:
+        return "" if after == truth else f"badly mended: {[part for part in truth if after[part] != truth[part]]}"
+    distances = [[[distance for _, distance in hits] for hits in one["hits"].values()] for one in (after, truth)]
+    return "" if after["items"] == truth["items"] and distances[0] == distances[1] else "badly mended"
 
 
 def _lines(make: Callable[[], list[str]]) -> list[str]:
@@ -275,7 +280,11 @@ def in_child(work: Callable[[], str]) -> str:
         found = pipe.read().decode("utf-8", "replace")
     _, status, usage = os.wait4(child, 0)
     if os.WIFSIGNALED(status):
-        return "hang" if os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF) else f"killed by signal {os.WTERMSIG(status)}"
+        return (
+            "hang"
+            if os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF)
+            else f"killed by signal {os.WTERMSIG(status)}"
+        )
     return found or ("memory" if usage.ru_maxrss * 1024 > BYTES else "")
 
 
