@@ -36,7 +36,8 @@ _PUT = (
     "ON CONFLICT (path) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime_ns = excluded.mtime_ns, "
     "width = excluded.width, height = excluded.height, status = excluded.status, reason = excluded.reason, "
     "code = excluded.code, metadata = excluded.metadata, ctime_ns = excluded.ctime_ns, revision = excluded.revision, "
-    '"check" = NULL'  # all of the row is new, so a wrong checksum ends here
+    # all of the row is new, so a wrong checksum ends here; another path is there only if an index of the database is damaged
+    '"check" = CASE WHEN items.path = excluded.path THEN NULL ELSE items."check" END'
 )
 
 
