@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +165,16 @@ def test_the_parquet_file_holds_what_the_npz_holds(build: Callable[..., ImageInd
 
 
 @pytest.mark.parametrize(("K", "M"), [(16, 8), (256, 3)])
+def test_a_damaged_row_is_left_out_and_named(build: Callable[..., ImageIndex], tmp_path: Path) -> None:
+    store = build().store
+    database = sqlite3.connect(store.folder / "items.sqlite", isolation_level=None)
+    database.execute("UPDATE items SET path = 'x' WHERE id = 7")
+    database.close()
+    facts = export_codes(store, tmp_path / "out.npz")
+    assert (facts["images"], facts["left_out"]) == (59, [7])
+    assert np.load(tmp_path / "out.npz")["ids"].tolist() == [id_ for id_ in range(1, 61) if id_ != 7]
+
+
 def test_onnxruntime_describes_encodes_and_ranks_as_torch_does(
     build: Callable[..., ImageIndex], tmp_path: Path, K: int, M: int
 ) -> None:

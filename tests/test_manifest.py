@@ -32,6 +32,8 @@ def test_a_manifest_comes_back_and_every_changed_letter_is_noticed(tmp_path: Pat
         ({"key": "x"}, "is not in hexadecimal digits"),
         ({"model": "\ud800"}, "is not in hexadecimal digits"),
         ({"source": 5}, "expected str"),
+        ({"source": "\ud800"}, "is no name of a file"),
+        ({"exclude": ["a\0"]}, "is no name of a file"),
         ({"exclude": "all"}, "expected a list"),
         ({"format": "4"}, "expected int"),
     ],

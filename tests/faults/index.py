@@ -238,7 +238,7 @@ def look(index: Path, photos: Path, truth: dict[str, Any]) -> str:
             update_index(index, photos).store.close()
         except SPQError as error:
             said.append(str(error))
-    if any("\n" in text for text in (*said, *named)):
+    if any("\n" in text for text in said):
         return "an error of more than one line"
     left = _lines(lambda: repair(index).left)
     if left or _lines(lambda: list(faults(index))):
@@ -246,7 +246,7 @@ def look(index: Path, photos: Path, truth: dict[str, Any]) -> str:
     after = answers(index)  # no fault is left, so this must work
     if after["ids"] == truth["ids"]:
         return "" if after == truth else f"badly mended: {[part for part in truth if after[part] != truth[part]]}"
-    distances = [[[distance for _, distance in hits] for hits in one["hits"].values()] for one in (after, truth)]
+    distances = [{path: [hit[1] for hit in hits] for path, hits in one["hits"].items()} for one in (after, truth)]
     return "" if after["items"] == truth["items"] and distances[0] == distances[1] else "badly mended"
 
 

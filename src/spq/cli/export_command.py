@@ -92,6 +92,8 @@ def write_export(path: Path, to: Format, out: Path, web: Options | None = None) 
         progress(0, len(store))
         facts = (export_faiss if to == "faiss" else export_codes)(store, out)
         progress(len(store), len(store))
+        if damaged := facts.get("left_out"):
+            note(f"left out: {counted(len(damaged), 'picture')} whose rows are damaged; spq index {path} --repair")
         return facts
 
 

@@ -200,11 +200,11 @@ def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manif
                 f"index {folder}: items.sqlite has format {found}, its manifest.json {manifest.format}; {REPAIR}"
             )
         return  # not migrated yet
-    model = connection.execute("SELECT model FROM contents").fetchall()
-    if len(model) != 1 or model[0][0] != manifest.model:
-        names = ", ".join(str(row[0]) for row in model) or "no model"
+    models = [row[0] for row in connection.execute("SELECT model FROM contents LIMIT 2")]
+    if models != [manifest.model]:
+        named = f"codes of model {models[0]!r}" if len(models) == 1 else "no name of a model"
         raise ModelMismatchError(
-            f"index {folder}: items.sqlite has codes of {names}, its manifest.json names {manifest.model}; {REPAIR}"
+            f"index {folder}: items.sqlite has {named[:60]}, its manifest.json names {manifest.model}; {REPAIR}"
         )
     if manifest.key and key_of(connection) != manifest.key:
         raise StoreError(f"index {folder}: items.sqlite is of another index than its manifest.json; {REPAIR}")

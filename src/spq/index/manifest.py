@@ -97,7 +97,7 @@ def from_content(content: Any, name: str, where: str) -> Manifest:
         manifest = from_dict(Manifest, content, where=where)
     except (ConfigError, TypeError) as error:
         raise StoreError(f"{error}; {RESTORE}") from None
-    if fault := _wrong_number(manifest):
+    if fault := _wrong_value(manifest):
         raise StoreError(f"{name}: manifest.json: {fault}; {RESTORE}")
     return manifest
 
@@ -125,10 +125,14 @@ def regular(file: Path) -> Path:
     return file
 
 
-def _wrong_number(manifest: Manifest) -> str:
+def _wrong_value(manifest: Manifest) -> str:
     M, K = manifest.num_codebooks, manifest.codebook_size
     if not 1 <= M <= MOST_CODEBOOKS or not 2 <= K <= 256 or manifest.bits != M * (K.bit_length() - 1):
         return f"{M} codebooks of {K} codewords do not make {manifest.bits} bits"
+    texts = (manifest.source, *manifest.more_sources, *manifest.exclude, *manifest.include, *manifest.prefixes)
+    for text in (*texts, *manifest.mounts, manifest.decoder):
+        if "\0" in text or any("\ud800" <= character < "\udc80" for character in text):
+            return f"{text!r} is no name of a file, and no pattern"
     for name in ("model", "key", "codebooks", "model_files"):
         if not (value := str(getattr(manifest, name))).isascii() or (name == "key" and value and not _is_key(value)):
             return f"{name} {value!r} is not in hexadecimal digits"

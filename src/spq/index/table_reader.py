@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.data.decode import first_line
 from spq.errors import StoreError, TimeLimitError
 from spq.index.checksums import CODE_BITS, code_checks, of_row
 from spq.index.format import (
@@ -253,6 +254,11 @@ class TableReader:
             raise self._damaged(f"the row of item {wrong} is not what was written")
         return {id_: path for id_, path, _ in rows}
 
+    def encoded_paths(self) -> list[tuple[int, str, bool]]:
+        """(id, path, whether the row is sound) of all items that have a code, by id."""
+        rows = self._select(f"SELECT id, {_PATH}, {self._is_sound()} FROM items WHERE status = 0 ORDER BY id")
+        return [(id_, path, bool(is_sound)) for id_, path, is_sound in rows]
+
     def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
         """id -> item, of the known ids that have a code. Damaged ones are passed over."""
         id_list = json.dumps([int(i) for i in ids])
@@ -317,7 +323,7 @@ class TableReader:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> StoreError:
-        return StoreError(f"index {self.folder} could not be read ({error}); {VERIFY}")
+        return StoreError(f"index {self.folder} could not be read ({first_line(error)}); {VERIFY}")
 
     def _first(self, where: str, *values: bytes) -> Item | None:
         rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where} LIMIT 1", *values)
