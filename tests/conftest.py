@@ -349,6 +349,7 @@ def places(
     Model(other.network, other.config).save(tmp_path / "other")
     shutil.copytree(index_folder, tmp_path / "astray")
     manifest = json.loads((index_folder / "manifest.json").read_text())
+    del manifest["check"]  # so that it may be changed by hand
     (tmp_path / "astray" / "manifest.json").write_text(json.dumps({**manifest, "source": "/nowhere/photos"}))
     monkeypatch.chdir(tmp_path)
     return {"t": tmp_path, "p": photos, "m": model_folder, "i": index_folder}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from spq.cli.export_command import write_export
 from spq.config import DISTANCES, Recipe
 from spq.data.open import open_images
 from spq.errors import ConfigError
-from spq.index.export import packed
+from spq.index.export import export_codes, packed
 from spq.index.model_copy import ModelCopy
 from spq.model import onnx as onnx_file
 from spq.model.model import Model
@@ -149,6 +150,16 @@ def test_nothing_in_the_npz_is_pickled_and_names_that_are_not_utf8_survive(
     assert pq.read_table(tmp_path / "x.parquet")["path"].to_pylist()[-1] == "caf\\xe9 \\xff.png"
     write_export(tmp_path / "i", "faiss", tmp_path / "x.faiss")
     assert len(json.loads((tmp_path / "x.faiss.json").read_text("utf-8"))["paths"]) == 61
+
+
+def test_a_damaged_row_is_left_out_and_named(build: Callable[..., ImageIndex], tmp_path: Path) -> None:
+    store = build().store
+    database = sqlite3.connect(store.folder / "items.sqlite", isolation_level=None)
+    database.execute("UPDATE items SET path = 'x' WHERE id = 7")
+    database.close()
+    facts = export_codes(store, tmp_path / "out.npz")
+    assert (facts["images"], facts["left_out"]) == (59, [7])
+    assert np.load(tmp_path / "out.npz")["ids"].tolist() == [id_ for id_ in range(1, 61) if id_ != 7]
 
 
 def test_the_parquet_file_holds_what_the_npz_holds(build: Callable[..., ImageIndex], tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reference.format_1 import make_format_3
 from spq.errors import ConfigError
 from spq.index.filter import MAX_DEPTH, MAX_TERMS, And, Column, Comparison, Expr, In, Not, Or, parse, period
-from spq.index.filter_sql import ids_where, matching, to_sql
+from spq.index.filter_sql import ids_where, known_columns, matching, to_sql
 from spq.index.store import FORMAT, Item, Manifest, Store
 
 MANIFEST = Manifest(FORMAT, "0", "h", "l2", 2, 256, 16)
@@ -249,6 +250,7 @@ def test_an_unknown_column_is_refused_with_a_list_of_the_columns(store: Store) -
 def test_an_index_of_format_1_can_be_filtered_by_its_columns(tmp_path: Path) -> None:
     folder = tmp_path / "old"
     Store.create(folder, MANIFEST).close()
+    make_format_3(folder)
     database = sqlite3.connect(folder / "items.sqlite")
     database.executescript("DROP TABLE items; DROP TABLE removed; PRAGMA user_version = 0;")
     database.execute("CREATE TABLE items (id, path, hash, size, mtime_ns, width, height, status, reason, code)")
@@ -261,3 +263,19 @@ def test_an_index_of_format_1_can_be_filtered_by_its_columns(tmp_path: Path) -> 
             ConfigError, match=r"unknown column label at 1; columns are path, width, height, size, time$"
         ):
             matching(store, "label = shoe")
+
+
+@pytest.mark.parametrize("cell", ["{", "[1]", "5", '{"label": ', "x" * 50, None])
+def test_a_broken_cell_has_no_columns_and_stops_no_filter(store: Store, cell: str | None) -> None:
+    fill(store, [Item(f"{n}.jpg", 1, 1, code=CODE, metadata={"label": "shoe", "n": str(n)}) for n in (1, 2)])
+    database = sqlite3.connect(store.folder / "items.sqlite")
+    database.execute("UPDATE items SET metadata = ? WHERE path = '1.jpg'", (cell,))
+    database.commit()
+    database.close()
+    assert len(matching(store, "label = shoe")) == len(matching(store, "n = 2")) == 1
+    assert [name for name, _, _ in known_columns(store)] == ["path", "width", "height", "size", "time", "label", "n"]
+    with pytest.raises(ConfigError, match="unknown column m"):
+        matching(store, "m = 2")
+    store.damaged.clear()
+    assert [item.path for item in store.items()] == ["2.jpg"]
+    assert len(store.damaged) == 1

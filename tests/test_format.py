@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reference.format_1 import make_format_1
+from reference.format_1 import make_format_1, make_format_3
 from spq.errors import StoreError
-from spq.index.format import FORMAT, Manifest, read_manifest, why_closed, write_manifest
+from spq.index.format import why_closed
 from spq.index.image_index import ImageIndex
+from spq.index.manifest import FORMAT, Manifest, read_manifest
 from spq.index.store import Item, Store
 from spq.model.model import Model
 
@@ -63,7 +64,8 @@ def test_a_writer_migrates_format_1_and_loses_nothing(old: Path) -> None:
         with store.writing():
             pass
         assert content(store) == content(reader) == before
-        assert read_manifest(old) == store.manifest == Manifest(FORMAT, *list(asdict(MANIFEST).values())[1:])
+        assert read_manifest(old) == store.manifest == replace(MANIFEST, format=FORMAT, key=store.manifest.key)
+        assert len(store.manifest.key) == 16
         with store.writing():
             store.put([Item("e.jpg", 1, 1, b"e", code=np.zeros(2, np.uint8), metadata={"label": "bag"})])
             store.describe([("a.jpg", {"label": "hat"})])
@@ -77,12 +79,8 @@ def test_an_index_of_format_2_is_read_and_then_learns_the_ctimes(
     photos: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
     ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
-    database = sqlite3.connect(tmp_path / "i" / "items.sqlite")
-    database.execute("ALTER TABLE items DROP COLUMN ctime_ns")
-    database.execute("PRAGMA user_version = 2")
-    database.close()
     manifest = read_manifest(tmp_path / "i")
-    write_manifest(tmp_path / "i", replace(manifest, format=2))
+    make_format_3(tmp_path / "i", ctimes=False)
     with ImageIndex.open(tmp_path / "i") as index:
         assert {ctime_ns for _, _, ctime_ns in index.store.stats().values()} == {0}
         before = [(item.id, item.path) for item in index.store.items()]
@@ -91,7 +89,7 @@ def test_an_index_of_format_2_is_read_and_then_learns_the_ctimes(
         assert all(ctime_ns for _, _, ctime_ns in index.store.stats().values())
         assert [(item.id, item.path) for item in index.store.items()] == before
         assert index.store.revision() == revision  # readers have nothing to read again
-    assert read_manifest(tmp_path / "i") == manifest
+    assert replace(read_manifest(tmp_path / "i"), key=manifest.key) == manifest  # the key is a new one
 
 
 def test_migration_and_creation_end_in_the_same_tables(old: Path, tmp_path: Path) -> None:
@@ -113,14 +111,14 @@ KILLED = """if True:
     from pathlib import Path
     from spq.index import format as layout
     from spq.index.store import Store
-    steps = list(layout._TO_FORMAT_2)
+    steps = list(layout.TO_FORMAT_2)
     def statements():
         yield from steps[: int(sys.argv[2])]
         os.kill(os.getpid(), signal.SIGKILL)
     class Steps:
         def __iter__(self):
             return statements()
-    layout._TO_FORMAT_2 = Steps()
+    layout.TO_FORMAT_2 = Steps()
     with Store.open(Path(sys.argv[1])).writing():
         pass
     """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spq.dupes.ignored import Ignored, read_ignored, write_ignored
+from spq.dupes.ignored import Ignored, damaged_lines, read_ignored, write_ignored
 from spq.errors import DataError
 
 PAIRS = [Ignored(("00ff", "01"), ("a b.jpg", "é.png")), Ignored(("02", "02"), ("x", "caf\udce9.jpg"))]
@@ -33,7 +33,15 @@ def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
         b"\xff",
     ],
 )
-def test_a_damaged_file_is_named_with_a_remedy(tmp_path: Path, line: bytes) -> None:
-    (tmp_path / "p.jsonl").write_bytes(line + b"\n")
+def test_a_damaged_line_is_counted_and_passed_over(tmp_path: Path, line: bytes) -> None:
+    file = tmp_path / "p.jsonl"
+    write_ignored(file, PAIRS)
+    file.write_bytes(line + b"\n" + file.read_bytes())
+    assert read_ignored(file) == PAIRS
+    assert damaged_lines(file) == 1
+
+
+def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").mkdir()
     with pytest.raises(DataError, match="to forget its pairs"):
         read_ignored(tmp_path / "p.jsonl")

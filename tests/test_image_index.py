@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,10 +12,12 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from reference.format_1 import make_format_3
 from spq import ImageIndex
 from spq.data.image_set import subset
 from spq.data.open import open_images
 from spq.errors import ConfigError, StoreError
+from spq.index.build import build
 from spq.index.store import Store
 from spq.model.model import Model
 from spq.model.network import Network
@@ -88,10 +91,18 @@ def test_a_damaged_index_is_refused(photos: Path, tiny_model: Model, tmp_path: P
     ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
     manifest = tmp_path / "i" / "manifest.json"
     content = json.loads(manifest.read_text("utf-8"))
+    by_hand = {key: value for key, value in content.items() if key != "check"}
     for text, message in (
+        (
+            json.dumps({**content, "bits": 64}),
+            "manifest.json is damaged: its checksum does not match; repair the index",
+        ),
         (json.dumps({**content, "format": 99}), "has format 99"),
+        ("[" * 100_000, "nested too deeply"),
+        (json.dumps({**by_hand, "num_codebooks": 2**63}), "do not make"),
+        (json.dumps({**by_hand, "distance": "cosine"}), "is not one of l2"),
         ("{", "is unreadable"),
-        (json.dumps({**content, "bits": "many"}), "expected int"),
+        (json.dumps({**by_hand, "bits": "many"}), "expected int"),
         (json.dumps({"format": 1}), "restore the file"),
     ):
         manifest.write_text(text, "utf-8")
@@ -205,3 +216,69 @@ def test_file_names_that_are_not_utf8_are_indexed_found_and_removed(
         assert index.sync(photos).unchanged == 60
         index.remove([good])
         assert len(index) == 59
+
+
+def test_a_search_whose_answer_is_never_found_ends_with_an_error(index: ImageIndex) -> None:
+    """As after a flipped bit in the item table: the codes in memory have an item that no look-up finds."""
+    lost = index.search(7, top=3)[1].id
+    database = sqlite3.connect(index.store.folder / "items.sqlite", isolation_level=None)
+    database.execute("DELETE FROM items WHERE id = ?", (lost,))  # without an entry in the list of removed items
+    database.close()
+    with pytest.raises(StoreError, match=rf"item {lost} cannot be read; verify the index"):
+        index.search(7, top=3)
+
+
+def test_a_flipped_bit_of_a_code_and_a_damaged_row_of_an_answer_are_refused(index: ImageIndex) -> None:
+    folder = index.store.folder
+    near = index.search(7, top=3)[1].id
+    database = sqlite3.connect(folder / "items.sqlite", isolation_level=None)
+    database.execute("UPDATE items SET path = path || 'x' WHERE id = ?", (near,))
+    with ImageIndex.open(folder) as again, pytest.raises(StoreError, match=f"the row of item {near} is not what was"):
+        again.search(7, top=3)
+    code = bytearray(database.execute("SELECT code FROM items WHERE id = 7").fetchone()[0])
+    code[0] ^= 8
+    database.execute("UPDATE items SET code = ? WHERE id = 7", (bytes(code),))
+    database.close()
+    with (
+        ImageIndex.open(folder) as again,
+        pytest.raises(StoreError, match="the code of item 7 is not what was written"),
+    ):
+        again.search(5)
+
+
+def test_codebooks_that_are_not_the_ones_of_the_codes_are_refused(
+    index: ImageIndex, photos: Path, tiny_model: Model
+) -> None:
+    weights = index.store.folder / "model" / "model.safetensors"
+    sound = weights.read_bytes()
+    place = sound.index(tiny_model.codebooks.tobytes())
+    weights.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+    with ImageIndex.open(index.store.folder) as again:
+        with pytest.raises(StoreError, match="the codebooks of its model are not those that made its codes"):
+            again.search(7)
+        with pytest.raises(StoreError, match="its copy of the model is damaged or missing; repair the index"):
+            again.sync(photos)
+        assert again.sync(photos, model=tiny_model).unchanged == 60  # and mends it
+    assert weights.read_bytes() == sound
+
+
+def test_codebooks_of_an_older_index_that_are_nan_or_zero_are_refused(
+    photo_index: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(photo_index, tmp_path / "old")
+    make_format_3(folder)
+    weights = folder / "model" / "model.safetensors"
+    sound, books = weights.read_bytes(), tiny_model.codebooks.tobytes()
+    for bad in (np.full(tiny_model.codebooks.shape, np.nan, np.float32), np.zeros_like(tiny_model.codebooks)):
+        weights.write_bytes(sound.replace(books, bad.tobytes()))
+        with ImageIndex.open(folder) as index, pytest.raises(StoreError, match="hold NaN, infinity or zeros alone"):
+            index.search(7)
+
+
+def test_a_model_that_gives_all_pictures_one_code_is_reported(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+    collapsed = Model(Network(tiny_model.config), tiny_model.config)
+    collapsed.network.quantizer.codebooks.data.fill_(100.0)
+    collapsed.network.quantizer.codebooks.data[:, 0] = 0.5
+    store, _, report = build(tmp_path / "i", collapsed, photos)
+    store.close()
+    assert "all of 60 different pictures have the same code" in report.note

@@ -251,6 +251,25 @@ def test_index_verifies_and_compacts_without_pictures_or_model(
     assert len(json.loads(capsys.readouterr().out)["faults"]) == 2
 
 
+def test_index_repairs_what_verify_names(
+    index_folder: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sqlite3.connect(index_folder / "items.sqlite") as database:
+        database.execute("UPDATE items SET code = zeroblob(length(code)) WHERE id = 3")
+    database.close()
+    assert run_spq("search", index_folder, "--id", 5) == 1
+    assert "the code of item 3 is not what was written" in capsys.readouterr().err
+    assert run_spq("index", index_folder, "--repair") == 0
+    assert capsys.readouterr().out == "mended: items.sqlite: 1 damaged items encoded again\n"
+    assert run_spq("index", index_folder, "--verify", "--pictures") == 0
+    assert capsys.readouterr().out == f"{index_folder}: no fault found\n"
+    (index_folder / "model" / "model.safetensors").write_bytes(b"none")
+    assert run_spq("index", index_folder, "--repair", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["mended"] == []
+    assert run_spq("index", index_folder, "--repair", "--model", model_folder) == 0
+    assert capsys.readouterr().out == "mended: model: written again\n"
+
+
 def test_index_keeps_missing_pictures_on_request(
     index_folder: Path, model_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ def test_an_item_comes_back_from_its_row(
         ).fetchone()
     row = {"path": path_, "size": size_, "mtime_ns": mtime_ns, "hash": digest, "width": width, "height": height}
     row |= {"code": code_, "reason": reason, "id": 5}
-    found = from_row((*(row[column] for column in COLUMNS), ctime_ns, text))
+    found = from_row((*(row[column] for column in COLUMNS), ctime_ns, text, True))
     assert status == (1 if code is None else 0)
     assert (found.path, found.size, found.mtime_ns, found.hash, found.id) == (path, size, 7, b"h" * 16, 5)
     assert (None if found.code is None else found.code.tolist()) == code

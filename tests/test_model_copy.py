@@ -17,8 +17,9 @@ import pytest
 
 from spq.errors import ModelMismatchError, StoreError
 from spq.index.codebooks import read_codebooks, read_input_size
-from spq.index.format import read_manifest
+from spq.index.manifest import read_manifest
 from spq.index.model_copy import ModelCopy
+from spq.index.store import Store
 from spq.model.model import Model
 from spq.model.network import Network
 
@@ -56,16 +57,18 @@ def test_the_model_is_loaded_once_for_all_threads(copy: ModelCopy, tiny_model: M
 def test_a_loaded_model_is_written_once_and_another_model_is_refused(
     photo_index: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
-    manifest = read_manifest(photo_index)
-    copy = ModelCopy(tmp_path, manifest)
-    copy.write()
-    assert not (tmp_path / "model").exists()  # nothing is loaded
-    copy.use(tiny_model)
-    copy.write()
-    assert Model.load(tmp_path / "model").hash == tiny_model.hash
-    written = (tmp_path / "model" / "config.json").stat().st_mtime_ns
-    copy.write()
-    assert (tmp_path / "model" / "config.json").stat().st_mtime_ns == written
+    manifest, folder = read_manifest(photo_index), tmp_path / "i"
+    copy = ModelCopy(folder, manifest)
+    with Store.create(folder, manifest) as store, store.writing():
+        copy.keep(store)
+        assert not (folder / "model").exists()  # nothing is loaded
+        copy.use(tiny_model)
+        copy.keep(store)
+        assert Model.load(folder / "model").hash == tiny_model.hash
+        written = (folder / "model" / "config.json").stat().st_mtime_ns
+        copy.keep(store)
+        ModelCopy(folder, store.manifest, tiny_model).keep(store)
+        assert (folder / "model" / "config.json").stat().st_mtime_ns == written
     other = Model(Network(tiny_model.config), tiny_model.config)
     with pytest.raises(ModelMismatchError, match=rf"codes of model {manifest.model}, not of {other.hash}"):
         copy.use(other)

@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import re
+import shutil
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,21 @@ def test_browse_pages_through_all_items_in_four_orders(client: TestClient, open_
     since = client.get("/api/status").json()["generation"]
     assert ids(order="new", since=since) == []
     assert len(ids(order="new", since=0)) == 60
+
+
+def test_a_damaged_row_is_left_out_and_all_else_is_shown(
+    photo_index: Path, tmp_path: Path, server_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(photo_index, tmp_path / "i")
+    database = sqlite3.connect(folder / "items.sqlite", isolation_level=None)
+    database.execute("UPDATE items SET metadata = '{' WHERE id = 7")
+    database.close()
+    with ImageIndex.open(folder) as index, client_of(index, server_settings) as client:
+        assert client.get("/api/status").json()["images"] == 60
+        assert [item["id"] for item in client.get("/api/browse").json()["items"]] == [i for i in range(1, 61) if i != 7]
+        assert client.get("/api/items/7").status_code == 404
+        assert client.get("/api/browse", params={"where": "label = bag"}).status_code == 200
+    assert "item 7 is left out: the checksum of its row does not match; repair the index" in caplog.text
 
 
 def test_a_thumbnail_is_made_once_and_not_sent_to_who_has_it(client: TestClient, server_settings: Settings) -> None:

@@ -22,7 +22,8 @@ from reference.format_1 import make_format_1
 from spq.data.open import open_images
 from spq.errors import StoreError
 from spq.index import format as layout
-from spq.index.store import FORMAT, Item, Manifest, Store
+from spq.index.manifest import FORMAT, Manifest
+from spq.index.store import Item, Store
 
 MANIFEST = Manifest(FORMAT, "0", "h", "l2", 2, 256, 16)
 PATHS = st.sampled_from(["a", "old.jpg", "b/c.jpg", "b/c.png", "ü", "latin \udcff"])
@@ -244,10 +245,10 @@ def test_the_log_is_merged_into_the_database_when_a_writer_ends(store: Store) ->
     assert not log.exists() or log.stat().st_size == 0
 
 
-def test_an_item_takes_at_most_150_bytes_without_its_path(tmp_path: Path) -> None:
+def test_an_item_takes_at_most_160_bytes_without_its_path(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     paths = [f"photos/2019/{n:04d}/IMG_{n:08d}.jpg" for n in rng.permutation(10**6)[:20_000]]
-    with Store.create(tmp_path / "i", replace(MANIFEST, num_codebooks=8)) as store:
+    with Store.create(tmp_path / "i", replace(MANIFEST, num_codebooks=8, bits=64)) as store:
         with store.writing():
             for start in range(0, len(paths), 256):
                 store.put(
@@ -258,7 +259,7 @@ def test_an_item_takes_at_most_150_bytes_without_its_path(tmp_path: Path) -> Non
                 )
             before, after = store.compact()
         assert after == (store.folder / "items.sqlite").stat().st_size < before
-        assert after / len(paths) - len(paths[0]) <= 150
+        assert after / len(paths) - len(paths[0]) <= 160
     database = sqlite3.connect(tmp_path / "i" / "items.sqlite")
     for query, index in {  # a sync would read all items for each picture, a reader after each change
         "SELECT * FROM items WHERE substr(hash, 1, 8) = ? AND hash = ? AND status = 0": "items_by_hash",
@@ -277,12 +278,18 @@ def test_an_interrupted_creation_is_completed(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / ".manifest.123").write_text('{"format": 1', "utf-8")  # killed before the manifest was in place
     Store.create(folder, MANIFEST).close()
-    for path in folder.glob("items.sqlite*"):
-        path.unlink()  # killed before there was a database
+    (folder / "manifest.json").unlink()
+    with Store.create(folder, replace(MANIFEST, model="other")) as store:
+        assert (len(store), store.manifest.model) == (0, "other")
+
+
+def test_a_lost_database_is_not_replaced_by_an_empty_one(store: Store) -> None:
+    for path in store.folder.glob("items.sqlite*"):
+        path.unlink()
     with pytest.raises(StoreError, match=r"items\.sqlite does not open"):
-        Store.open(folder)
-    with Store.create(folder, MANIFEST) as store:
-        assert len(store) == 0
+        Store.open(store.folder)
+    with pytest.raises(StoreError, match=r"has lost its items\.sqlite; repair the index"):
+        Store.create(store.folder, MANIFEST)
 
 
 def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from spq.errors import DataError, ImageError, StoreError
 from spq.index import format as layout
 from spq.index import store, sync
 from spq.index.build import build
+from spq.index.manifest import Manifest
 from spq.index.verify import faults
 from spq.model.model import Model
 
@@ -197,8 +198,8 @@ def test_few_pictures_are_looked_up_without_reading_the_whole_table(
 def test_a_full_disk_gives_one_line_and_keeps_what_was_committed(
     photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def small_disk(folder: Path) -> sqlite3.Connection:
-        connection = layout.open_writer(folder)
+    def small_disk(folder: Path, manifest: Manifest | None = None) -> sqlite3.Connection:
+        connection = layout.open_writer(folder, manifest)
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
         return connection

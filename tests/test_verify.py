@@ -13,6 +13,7 @@ from spq import ImageIndex
 from spq.config import DISTANCES
 from spq.errors import StoreError
 from spq.index.format import has_index
+from spq.index.manifest import read_manifest, write_manifest
 from spq.index.store import Store
 from spq.index.verify import LISTED, faults
 from spq.model.model import Model
@@ -99,21 +100,27 @@ def test_a_damaged_database_is_a_fault(index: Path) -> None:
 def test_a_manifest_that_does_not_fit_is_a_fault(index: Path) -> None:
     manifest = index / "manifest.json"
     content = json.loads(manifest.read_text("utf-8"))
+    by_hand = {key: value for key, value in content.items() if key != "check"}
     for changed, words in (
         ({"bits": 64}, "8 codebooks of 16 codewords do not make 64 bits"),
         ({"distance": "cosine"}, "distance 'cosine' is not one of l2, sqeuclidean, dot"),
-        ({"model": "other"}, "codes of two models do not mix"),
+        ({"model": "other"}, "its manifest.json names other"),
         ({"format": 99}, "has format 99"),
         ({"num_codebooks": "8"}, "expected int"),
     ):
-        manifest.write_text(json.dumps({**content, **changed}), "utf-8")
+        manifest.write_text(json.dumps({**by_hand, **changed}), "utf-8")
         assert any(words in fault for fault in faults(index)), changed
+    manifest.write_text(json.dumps({**content, "source": "/other"}), "utf-8")
+    assert any("its checksum does not match" in fault for fault in faults(index))
+    del content["check"]
+    manifest.write_text(json.dumps({**content, "source": "/other"}), "utf-8")  # by hand, on purpose
+    assert list(faults(index)) == ["manifest.json has no checksum, and differs from its copy in items.sqlite"]
 
 
 def test_a_distance_that_is_not_the_models_is_a_fault(index: Path) -> None:
     facts = json.loads((index / "manifest.json").read_text())
     assert facts["distance"] == "l2"
-    (index / "manifest.json").write_text(json.dumps(facts | {"distance": "sqeuclidean"}))
+    write_manifest(index, replace(read_manifest(index), distance="sqeuclidean"))
     (line,) = faults(index)
     assert "distance sqeuclidean, are not the model's 32 of 16, l2" in line
 
@@ -136,13 +143,17 @@ def test_a_hash_of_another_item_is_a_fault(index: Path) -> None:
 def test_a_model_that_is_not_the_one_of_the_codes_is_a_fault(index: Path, tiny_model: Model) -> None:
     weights = index / "model" / "model.safetensors"
     sound = bytearray(weights.read_bytes())
-    sound[-1] ^= 255
+    sound[len(sound) // 2] ^= 1
     weights.write_bytes(sound)
     assert any(" is not the saved " in fault for fault in faults(index))
     other = Network(tiny_model.config)
     other.quantizer.codebooks.data.fill_(float("nan"))
     Model(other, tiny_model.config).save(index / "model")
     assert any("codes of two models do not mix" in fault for fault in faults(index))
+    config = json.loads((index / "model" / "config.json").read_text())
+    config["hash"] = read_manifest(index).model
+    (index / "model" / "config.json").write_text(json.dumps(config))
+    assert any("the codebooks of its model are not those that made its codes" in fault for fault in faults(index))
     shutil.rmtree(index / "model")
     (fault,) = faults(index)
     assert "its copy of the model does not load" in fault
@@ -158,3 +169,29 @@ def test_an_index_killed_before_the_first_picture_has_no_fault(index: Path, tmp_
 def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no index at"):
         list(faults(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE items SET code = x'0102030405060708' WHERE id = 7",
+        'UPDATE items SET metadata = \'{"label":"hat"}\' WHERE id = 7',
+        "UPDATE items SET mtime_ns = 5 WHERE id = 7",
+        "UPDATE items SET path = 'other.jpg' WHERE id = 7",
+        'UPDATE items SET "check" = "check" + 1 WHERE id = 7',
+    ],
+)
+def test_a_row_that_looks_right_and_is_not_what_was_written_is_a_fault(index: Path, statement: str) -> None:
+    change(index, statement)
+    (fault,) = faults(index)
+    assert fault.startswith("item 7 (")
+    assert "is not what was written: its checksum differs" in fault
+
+
+def test_a_lost_row_and_a_damaged_pair_are_faults(index: Path) -> None:
+    change(index, "DELETE FROM items WHERE id = 7")
+    (index / "not-duplicates.jsonl").write_text('{"hashes": ["00", "01"], "paths": ["a", "b"]}\n[]\n')
+    assert list(faults(index)) == [
+        "items.sqlite lists 59 items, 58 of them encoded; 60 and 59 were written",
+        "not-duplicates.jsonl: line 2 is no pair of pictures",
+    ]

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import tarfile
 import threading
 from collections.abc import Callable
@@ -50,6 +51,15 @@ def everything(root: Path) -> dict[str, bytes]:
 
 def thumbnails(root: Path) -> list[Path]:
     return sorted(root.glob("thumbs/??/*.jpg"))
+
+
+def test_a_damaged_row_is_left_out_of_a_site_and_reported(index: Path, tmp_path: Path) -> None:
+    database = sqlite3.connect(index / "items.sqlite", isolation_level=None)
+    database.execute("UPDATE items SET metadata = '{' WHERE id = 7")
+    database.close()
+    facts = export_web(index, tmp_path / "site", Options())
+    assert facts["images"] == 59
+    assert facts["without"] == [("item 7", "left out: the checksum of its row does not match")]
 
 
 def test_a_site_holds_each_picture_once_and_its_facts(index: Path, photos: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""An index as the first format left it."""
+"""An index as older formats left it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from spq.index.format import Manifest
+from spq.index.manifest import Manifest, read_manifest
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (
@@ -39,3 +39,17 @@ def make_format_1(folder: Path, manifest: Manifest, rows: Iterable[tuple[object,
     database.execute("DELETE FROM items WHERE id = 12")
     database.commit()
     database.close()
+
+
+def make_format_3(folder: Path, ctimes: bool = True) -> None:
+    """Take from an index what format 4 has added: checksums, and what names the model. Without ctimes, it is of format 2."""
+    database = sqlite3.connect(folder / "items.sqlite", isolation_level=None)
+    database.execute('ALTER TABLE items DROP COLUMN "check"')
+    database.execute("DROP TABLE contents")
+    if not ctimes:
+        database.execute("ALTER TABLE items DROP COLUMN ctime_ns")
+    database.execute(f"PRAGMA user_version = {3 if ctimes else 2}")
+    database.close()
+    old = replace(read_manifest(folder), format=3 if ctimes else 2, key="", codebooks="", model_files="")
+    content = {key: value for key, value in asdict(old).items() if not (value in ((), "") or value is False)}
+    (folder / "manifest.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")

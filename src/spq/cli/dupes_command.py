@@ -135,9 +135,9 @@ def with_reference(stack: ExitStack, options: Options, file: Path | None, agains
     """Add the pairs that are ignored, and the collection to compare with."""
     from dataclasses import replace
 
-    from spq.dupes.ignored import read_ignored
+    from spq.cli.not_duplicates import known_pairs
 
-    apart = frozenset(pair.key for pair in read_ignored(file))
+    apart = frozenset(pair.key for pair in known_pairs(file))
     return replace(options, apart=apart, reference=opened(stack, [against]) if against else None)
 
 

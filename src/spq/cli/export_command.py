@@ -122,6 +122,8 @@ def _write_file(path: Path, to: Format, out: Path) -> dict[str, Any]:
         progress(0, len(store))
         facts = (export_faiss if to == "faiss" else export_codes)(store, out)
         progress(len(store), len(store))
+        if damaged := facts.get("left_out"):
+            note(f"left out: {counted(len(damaged), 'picture')} whose rows are damaged; spq index {path} --repair")
         return facts
 
 

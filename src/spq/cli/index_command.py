@@ -55,6 +55,12 @@ def index(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check all of the index; exit status 1 if it has faults.")
     ] = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="With --verify: read, hash and encode all pictures again, too.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what --verify finds: encode damaged pictures again, and no others.")
+    ] = False,
     backup: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Back up the index to a new file; others may write to it meanwhile."),
@@ -73,7 +79,7 @@ def index(
     A new index without --model takes the best pretrained network on this machine, and needs no training.
     An update adds new pictures, encodes changed ones again and removes missing ones.
     Pictures in folders that cannot be read, are empty or not mounted are kept. More IMAGES are added to those of the index.
-    An index alone, with --compact, --verify or --backup, is not updated.
+    An index alone, with --compact, --verify, --repair or --backup, is not updated.
 
     Example: spq index photos/ --out photos.index
 
@@ -85,6 +91,8 @@ def index(
 
     Example: spq index photos.index --verify
 
+    Example: spq index photos.index --repair
+
     Example: spq index photos.index --backup photos.backup
     """
     patterns = Patterns(exclude, include, follow_links)
@@ -93,7 +101,10 @@ def index(
         run_backup(images or [], out, backup, restore, is_alone=not (asks_update or compact or verify), as_json=as_json)
         return
     names, out = _places(images or [], out)
-    only_checks = (compact or verify) and (not names or is_index(names[0])) and not asks_update
+    if repair:
+        _repair(out, model, wait, device, as_json)
+        return
+    only_checks = (compact or verify or pictures) and (not names or is_index(names[0])) and not asks_update
     if not only_checks and not names:
         raise ConfigError("give IMAGES, or an index with --compact or --verify; see spq index --help")
     report, facts = None, dict[str, Any]()
@@ -116,11 +127,13 @@ def index(
             )
         )
     sizes, facts = _compact(out, wait) if compact else (None, facts)
-    faults, facts = _verify(out, facts) if verify else (None, facts)
+    faults, facts = _verify(out, facts, pictures) if verify or pictures else (None, facts)
     note(listed("note", report.remarks) if report else "")
     if as_json:
         shown = {"index": str(out)} | ({} if faults else facts | (asdict(report) if report else {}))
-        print(json.dumps(shown | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if verify else {})))
+        print(
+            json.dumps(shown | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if faults is not None else {}))
+        )
     else:
         if report:
             _print_update(out, facts, report)
@@ -147,7 +160,8 @@ def _places(images: list[str], out: Path | None) -> tuple[list[str], Path]:
 def _task(names: list[str], out: Path, patterns: Patterns, replace: bool) -> IndexTask:
     """What to encode, from the command or from what the index remembers. This needs no torch."""
     from spq.cli.checks import check_folder
-    from spq.index.format import has_index, read_manifest
+    from spq.index.format import has_index
+    from spq.index.manifest import read_manifest
 
     if is_index(names[0]):
         if replace:
@@ -170,7 +184,7 @@ def _compact(out: Path, wait: float) -> tuple[tuple[int, int], dict[str, Any]]:
         return store.compact(), store.info()
 
 
-def _verify(out: Path, facts: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+def _verify(out: Path, facts: dict[str, Any], pictures: bool) -> tuple[list[str], dict[str, Any]]:
     """Check the index; returns a line for each fault, and facts of an index without faults.
 
     Args:
@@ -179,11 +193,31 @@ def _verify(out: Path, facts: dict[str, Any]) -> tuple[list[str], dict[str, Any]
     from spq.index.store import Store
     from spq.index.verify import faults
 
-    found = list(faults(out))
+    found = list(faults(out, pictures))
     if facts or found:
         return found, facts
     with Store.open(out) as store:
         return found, store.info()
+
+
+def _repair(out: Path, model: Path | None, wait: float, device: str, as_json: bool) -> None:
+    """Mend the index, and print what was mended and what is left."""
+    from spq.index.mend import repair
+
+    given = None
+    if model:
+        from spq.api import SPQ
+        from spq.model.device import resolve_device
+
+        given = SPQ.load(model, resolve_device(device))
+    done = repair(out, given, wait)
+    if as_json:
+        print(json.dumps({"index": str(out), **asdict(done)}))
+    else:
+        lines = [f"mended: {line}" for line in done.mended] + [f"left: {line}" for line in done.left]
+        print("\n".join(map(printable, lines)) or f"{printable(str(out))}: no fault found")
+    if done.left:
+        raise typer.Exit(1)
 
 
 def _print_update(out: Path, facts: dict[str, Any], report: SyncReport) -> None:

@@ -93,7 +93,7 @@ def open_collection(names: Sequence[str], patterns: Patterns, out: Path | None, 
     """
     from spq.data.open import folders_of, open_images
     from spq.data.several import instead_of, with_more
-    from spq.index.format import read_manifest
+    from spq.index.manifest import read_manifest
     from spq.index.store import Store
 
     if out is None or not is_index(out):
@@ -116,7 +116,8 @@ def update(task: IndexTask) -> tuple[SyncReport, dict[str, Any]]:
     Raises:
         StoppedError: Ctrl-C; it says what is kept.
     """
-    from spq.index.format import has_index, read_manifest
+    from spq.index.format import has_index
+    from spq.index.manifest import read_manifest
 
     before = read_manifest(task.out).origin if has_index(task.out) else None
     with (
@@ -215,7 +216,7 @@ def check_same_source(folder: Path, names: Sequence[str]) -> Source:
         ConfigError: the index is of other pictures.
     """
     from spq.data.several import place_of
-    from spq.index.format import read_manifest
+    from spq.index.manifest import read_manifest
     from spq.index.sync import lasting_name
 
     origin = read_manifest(folder).origin

@@ -90,7 +90,10 @@ def _health_of(index: ImageIndex) -> dict[str, Any]:
     last = index.store.select("SELECT coalesce(max(id), 0) FROM items")[0][0]
     ids = sorted(random.Random(0).sample(range(1, last + 1), min(last, SAMPLED)))
     found = index.store.select(
-        "SELECT code FROM items WHERE status = 0 AND id IN (SELECT value FROM json_each(?))", json.dumps(ids)
+        "SELECT code FROM items WHERE status = 0 AND id IN (SELECT value FROM json_each(?)) "
+        "AND typeof(code) = 'blob' AND length(code) = ?",
+        json.dumps(ids),
+        M,
     )
     codes = np.frombuffer(b"".join(code for (code,) in found), np.uint8).reshape(-1, M)
     use, entropy = use_and_entropy(codes, K)

@@ -13,7 +13,7 @@ from spq.cli.output import show as show_text
 from spq.common.files import lasting_cache
 from spq.common.text import printable
 from spq.data.image_set import ImageSet
-from spq.dupes.ignored import NAME, Ignored, read_ignored, write_ignored
+from spq.dupes.ignored import NAME, Ignored, damaged_lines, read_ignored, write_ignored
 from spq.errors import ConfigError, DataError
 from spq.model.feature_store import hash_of
 
@@ -26,6 +26,13 @@ def file_for(index: Path | None) -> Path | None:
     return cache / NAME if cache else None
 
 
+def known_pairs(file: Path | None) -> list[Ignored]:
+    """The remembered pairs, with a note if lines of the file are damaged."""
+    if damaged := damaged_lines(file):
+        note(f"{file}: {counted(damaged, 'damaged line')} passed over; --ignore the pairs again")
+    return read_ignored(file)
+
+
 def remember(file: Path | None, images: ImageSet, paths: tuple[str, str]) -> None:
     """Remember that two pictures are no duplicates."""
     pair = _pair(images, paths)
@@ -33,7 +40,7 @@ def remember(file: Path | None, images: ImageSet, paths: tuple[str, str]) -> Non
         raise ConfigError(
             "--ignore cannot be kept, as this user has no home; set SPQ_CACHE to a folder, or use an index"
         )
-    known = read_ignored(file)
+    known = known_pairs(file)
     if pair.key not in {each.key for each in known}:
         _write(file, [*known, pair])
     note(f"{' and '.join(map(printable, paths))} are no longer reported as duplicates")
@@ -41,7 +48,7 @@ def remember(file: Path | None, images: ImageSet, paths: tuple[str, str]) -> Non
 
 def forget(file: Path | None, images: ImageSet, paths: tuple[str, str]) -> None:
     """Report a pair again."""
-    pair, known = _pair(images, paths), read_ignored(file)
+    pair, known = _pair(images, paths), known_pairs(file)
     left = [each for each in known if each.key != pair.key]
     if file is None or len(left) == len(known):
         raise ConfigError(f"--forget {paths[0]} {paths[1]} is not an ignored pair; --ignored lists them")
@@ -51,7 +58,7 @@ def forget(file: Path | None, images: ImageSet, paths: tuple[str, str]) -> None:
 
 def show(file: Path | None, as_json: bool) -> None:
     """Print the remembered pairs."""
-    known = read_ignored(file)
+    known = known_pairs(file)
     if as_json:
         print(json.dumps({"ignored": [list(each.paths) for each in known]}))
         return

@@ -11,7 +11,7 @@ from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, when_stopped
 
 if TYPE_CHECKING:
-    from spq.index.format import Manifest
+    from spq.index.manifest import Manifest
 
 METHODS = "How codes are scanned. auto picks the fastest exact method; only ivf is approximate."
 RECALL = (

@@ -29,25 +29,30 @@ class Ignored:
 
 
 def read_ignored(file: Path | None) -> list[Ignored]:
-    """The remembered pairs; none if there is no file yet.
+    """The remembered pairs; none if there is no file yet. Damaged lines are passed over; `damaged_lines` counts them.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: the file cannot be read.
     """
+    return [pair for line in _lines(file) if (pair := _pair(line))]
+
+
+def damaged_lines(file: Path | None) -> int:
+    """How many lines are no pair."""
+    return sum(_pair(line) is None for line in _lines(file))
+
+
+def _lines(file: Path | None) -> list[bytes]:
     try:
-        lines = read_regular(file, MOST_BYTES).decode("utf-8").splitlines() if file else []
+        return [line for line in read_regular(file, MOST_BYTES).splitlines() if line.strip()] if file else []
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except ValueError as error:
+        raise DataError(f"cannot read {file}: {error}; delete it to forget its pairs") from None
     except OSError as error:
         raise DataError(
             f"cannot read {file}: {error.strerror}; make it readable, or delete it to forget its pairs"
         ) from None
-    except ValueError as error:
-        raise DataError(f"cannot read {file}: {error}; delete it to forget its pairs") from None
-    try:
-        return [_pair(parse_json(line)) for line in lines if line.strip()]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise DataError(f"{file} has a damaged line; delete the line, or the file to forget its pairs") from None
 
 
 def write_ignored(file: Path, pairs: Iterable[Ignored]) -> None:
@@ -57,9 +62,11 @@ def write_ignored(file: Path, pairs: Iterable[Ignored]) -> None:
         opened.writelines(json.dumps(asdict(pair)) + "\n" for pair in pairs)
 
 
-def _pair(fields: dict[str, list[str]]) -> Ignored:
-    (a, b), (first, second) = fields["hashes"], fields["paths"]
-    bytes.fromhex(a), bytes.fromhex(b)
-    if not (isinstance(first, str) and isinstance(second, str)):
-        raise TypeError
-    return Ignored((a, b), (first, second))
+def _pair(line: bytes) -> Ignored | None:
+    try:
+        fields = parse_json(line)
+        (a, b), (first, second) = fields["hashes"], fields["paths"]
+        bytes.fromhex(a), bytes.fromhex(b)
+        return Ignored((a, b), (str(first), str(second)))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None

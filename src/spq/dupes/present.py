@@ -67,6 +67,8 @@ def present(index: ImageIndex | None, images: ImageSet) -> Present:
             facts = replace(facts, width=item.width, height=item.height, hash=item.hash, id=item.id, code=item.code)
         found.append(with_files(facts, images.path(position), roots))
         positions.append(position)
+    if index is not None:
+        left_out += [(f"item {id_}", f"{why}; repair the index") for id_, why in index.store.damaged.items()]
     return Present(found, np.array(positions, np.int64), left_out)
 
 

@@ -13,6 +13,7 @@ from spq.index.gallery import Gallery, Ids, Rows
 from spq.index.request import SearchRequest
 from spq.pq.scan import Scan
 
+TRIES = 20  # of a search during which a writer removes answers again and again
 Floats = NDArray[np.float32]
 Answer: TypeAlias = tuple[float, list[int]]  # distance, then the id and the ids folded into it
 

@@ -13,7 +13,8 @@ from spq.data.open import open_images
 from spq.data.source import Source
 from spq.errors import ConfigError, DataError, SPQError, StoreError
 from spq.index.codebooks import check_model
-from spq.index.format import FORMAT, Manifest, has_index, locked, read_manifest
+from spq.index.format import has_index, locked
+from spq.index.manifest import FORMAT, Manifest, read_manifest
 from spq.index.model_copy import ModelCopy
 from spq.index.recode import prepare_recoding, replace_index
 from spq.index.store import Store

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.common.files import has_plain_name, why_shut
+from spq.common.json_file import read_json
 from spq.errors import ModelMismatchError, StoreError
-from spq.index.format import Manifest
+from spq.index.manifest import Manifest, regular
 
 Floats = NDArray[np.float32]
+MEND = "repair the index with its model, or build it again"
 
 
 def read_codebooks(folder: Path, manifest: Manifest) -> Floats:
@@ -27,11 +29,38 @@ def read_codebooks(folder: Path, manifest: Manifest) -> Floats:
     try:
         check_model(folder, manifest.model, str(_config(folder)["hash"]))
         codebooks = np.array(_tensor(folder / "model" / "model.safetensors", "quantizer.codebooks"), np.float32)
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError, SafetensorError) as error:
         raise _unreadable(folder, error) from None
     if codebooks.ndim != 3 or codebooks.shape[:2] != (manifest.num_codebooks, manifest.codebook_size):
-        raise StoreError(f"index {folder}: the codebooks of its model do not match its manifest; build the index again")
+        raise StoreError(f"index {folder}: the codebooks of its model do not match its manifest; {MEND}")
+    if manifest.codebooks and manifest.codebooks != codebooks_check(codebooks):
+        raise StoreError(f"index {folder}: the codebooks of its model are not those that made its codes; {MEND}")
+    if not np.isfinite(codebooks).all() or not codebooks.any():
+        raise StoreError(f"index {folder}: the codebooks of its model hold NaN, infinity or zeros alone; {MEND}")
     return codebooks
+
+
+def codebooks_check(codebooks: Floats) -> str:
+    """The checksum of codebooks (M, K, d) that a manifest records."""
+    return hashlib.sha256(np.ascontiguousarray(codebooks, "<f4").tobytes()).hexdigest()[:16]
+
+
+def files_check(folder: Path) -> str:
+    """The checksum of the files of the copy of the model in an index folder; empty if it has no copy.
+
+    Raises:
+        StoreError: the system does not open them.
+    """
+    digest = hashlib.sha256()
+    for name in ("config.json", "model.safetensors"):
+        try:
+            with regular(folder / "model" / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except (OSError, ValueError) as error:
+            raise _unreadable(folder, error) from None
+    return digest.hexdigest()[:16]
 
 
 def read_input_size(folder: Path) -> int:
@@ -42,7 +71,7 @@ def read_input_size(folder: Path) -> int:
     """
     try:
         return int(_config(folder)["recipe"]["input"]["size"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise _unreadable(folder, error) from None
 
 
@@ -50,21 +79,21 @@ def _tensor(file: Path, name: str) -> NDArray[Any]:
     from safetensors import safe_open
     from safetensors.numpy import load
 
-    if not has_plain_name(file):
+    if not has_plain_name(regular(file)):
         return np.asarray(load(file.read_bytes())[name])
     with safe_open(file, framework="numpy") as tensors:
         return np.asarray(tensors.get_tensor(name))
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((folder / "model" / "config.json").read_text("utf-8"))
+    config: dict[str, Any] = read_json(folder / "model" / "config.json")
     return config
 
 
 def _unreadable(folder: Path, error: Exception) -> StoreError:
     if shut := why_shut(error):
         return StoreError(f"index {folder}: its copy of the model {shut}")
-    return StoreError(f"index {folder}: its copy of the model does not load ({error}); build the index again")
+    return StoreError(f"index {folder}: its copy of the model does not load ({error}); {MEND}")
 
 
 def check_model(folder: Path, index_hash: str, model_hash: str) -> None:

@@ -16,19 +16,23 @@ from numpy.typing import NDArray
 from spq.common.files import Replacing
 from spq.errors import ConfigError
 from spq.index.codebooks import read_codebooks
-from spq.index.format import Manifest
+from spq.index.manifest import Manifest
 from spq.index.store import Store
 
 
 @dataclass(frozen=True)
 class _Content:
-    """Everything in an index: ids (N,) ascending, paths, codes (N, M), codebooks (M, K, d)."""
+    """Everything in an index: ids (N,) ascending, paths, codes (N, M), codebooks (M, K, d).
+
+    left_out: ids of items that are not exported, because their rows are damaged.
+    """
 
     manifest: Manifest
     ids: NDArray[np.int64]
     paths: list[str]
     codes: NDArray[np.uint8]
     codebooks: NDArray[np.float32]
+    left_out: list[int]
 
 
 def export_faiss(store: Store, out: Path) -> dict[str, Any]:
@@ -88,8 +92,11 @@ def packed(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 def _read(store: Store) -> _Content:
     with store.snapshot():
         ids, codes = store.codes()
-        paths = [path for (path,) in store.select("SELECT path FROM items WHERE status = 0 ORDER BY id")]
-    return _Content(store.manifest, ids, paths, codes, read_codebooks(store.folder, store.manifest))
+        rows = store.encoded_paths()
+    is_sound = np.array([sound for _, _, sound in rows], bool)
+    paths = [path for _, path, sound in rows if sound]
+    codebooks = read_codebooks(store.folder, store.manifest)
+    return _Content(store.manifest, ids[is_sound], paths, codes[is_sound], codebooks, ids[~is_sound].tolist())
 
 
 def _facts(content: _Content) -> dict[str, Any]:
@@ -100,6 +107,7 @@ def _facts(content: _Content) -> dict[str, Any]:
         "bits": manifest.bits,
         "distance": manifest.distance,
         "model": manifest.model,
+        **({"left_out": content.left_out} if content.left_out else {}),
     } | shape
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,14 @@ from spq.index.filter import (
     period,
     to_number,
 )
-from spq.index.items import text_bytes
+from spq.index.items import DamagedRowError, read_metadata, text_bytes
 from spq.index.store import Store
 
 MAX_VALUES = 50  # a column with more different values gets no list to choose from
 _SQL_NAMES = {"time": "mtime_ns"}  # where the table `items` has another name than the language
+# A broken cell has no columns, and stops no query.
+METADATA = "CASE WHEN substr(items.metadata, 1, 1) = char(123) AND json_valid(items.metadata) THEN items.metadata END"
+_ITEMS = f"(SELECT id, status, path, width, height, size, mtime_ns, {METADATA} AS metadata FROM items)"
 _OF_METADATA = "EXISTS (SELECT 1 FROM json_each(items.metadata) AS fact WHERE fact.key = CAST(? AS TEXT) AND ({}))"
 _OF_LABEL = "EXISTS (SELECT 1 FROM json_each(items.metadata, '$.label') AS fact WHERE {})"  # one row for each label
 
@@ -56,7 +59,8 @@ def matching(store: Store, where: str) -> NDArray[np.int64]:
 def ids_where(store: Store, expr: Expr) -> NDArray[np.int64]:
     """As `matching`, for a parsed expression whose columns exist."""
     condition, values = to_sql(expr)
-    return store.ids(f"SELECT id FROM items WHERE status = 0 AND {condition} ORDER BY id", *values)
+    items = f"{_ITEMS} AS items" if store.has_metadata() else "items"
+    return store.ids(f"SELECT id FROM {items} WHERE status = 0 AND {condition} ORDER BY id", *values)
 
 
 def sql_name(column: Column) -> str:
@@ -66,7 +70,7 @@ def sql_name(column: Column) -> str:
 
 def _has_column(store: Store, name: str) -> bool:
     """Whether any item has metadata of this name. Usually one of the first items has it."""
-    tables = "items, json_each(items.metadata) AS fact"
+    tables = f"items, json_each({METADATA}) AS fact"
     return store.has_metadata() and bool(
         store.select(f"SELECT 1 FROM {tables} WHERE fact.key = CAST(? AS TEXT) LIMIT 1", text_bytes(name))
     )
@@ -76,7 +80,7 @@ def _metadata_columns(store: Store) -> list[str]:
     """The metadata columns of the first items, as an expression names them."""
     if not store.has_metadata():
         return []
-    first = "(SELECT metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000) AS first"
+    first = f"(SELECT {METADATA} AS metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000) AS first"
     rows = store.select(f"SELECT DISTINCT fact.key FROM {first}, json_each(first.metadata) AS fact ORDER BY 1")
     return [str(Column(name, own=name != "label")) for (name,) in rows]
 
@@ -89,10 +93,11 @@ def known_columns(store: Store) -> list[tuple[str, str, list[str]]]:
     known: list[tuple[str, str, list[str]]] = [(name, kind, []) for name, kind in ITEM_COLUMNS.items()]
     facts: dict[str, list[object]] = {}
     if store.has_metadata():
-        first = "(SELECT metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000)"
-        for (text,) in store.select(f"SELECT metadata FROM {first}"):
-            for name, value in json.loads(text).items():
-                facts.setdefault(name, []).extend(value if isinstance(value, list) else [value])
+        cells = store.select("SELECT CAST(metadata AS TEXT) FROM items WHERE metadata IS NOT NULL LIMIT 1000")
+        for (text,) in cells:
+            with suppress(DamagedRowError):
+                for name, value in read_metadata(text).items():
+                    facts.setdefault(name, []).extend(value if isinstance(value, list) else [value])
     for name, values in sorted(facts.items()):
         texts = sorted({str(value) for value in values if value not in ("", None)})
         is_number = bool(texts) and all(to_number(text) is not None for text in texts)

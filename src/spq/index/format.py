@@ -1,32 +1,30 @@
-"""The files of an index folder, `manifest.json` and `items.sqlite`: their format, its migration, and the write lock."""
+"""The files of an index folder: `items.sqlite`, its format and migration, how it is opened, and the write lock."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from spq.common.files import Replacing, is_full, sync_folder, why_shut
+from spq.common.files import is_full, why_shut
 from spq.common.locks import held
 from spq.common.text import composed
-from spq.config import from_dict
-from spq.data.source import Source
-from spq.errors import ConfigError, ModelMismatchError, StoreError
+from spq.errors import ModelMismatchError, StoreError
+from spq.index import checksums
 from spq.index.items import text_bytes
+from spq.index.manifest import FORMAT, NEW, Manifest, as_text, newer_format, read_manifest, regular, write_manifest
 
 C = TypeVar("C", bound=sqlite3.Connection)
-FORMAT = 3
 METADATA_SINCE = 2  # format from which items have metadata and revisions
 CTIME_SINCE = 3  # format from which items have the time of last change of the file's entry
-SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the second if SQLite's message quotes a damaged schema
-_NEW = ".manifest."  # a manifest that is still being written begins with this
+CHECKED_SINCE = 4  # format from which rows have checksums
+REPAIR = "repair the index, or restore it from a backup"
+SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)  # if a damaged schema is quoted, or a number is too large
 _LOCK = ".lock"
 NOT_DUPLICATES = "not-duplicates.jsonl"  # pairs that the user said are no duplicates; it outlives a change of the model
 
@@ -44,7 +42,7 @@ _TABLES = (
         code BLOB                              -- M bytes, one sub-code each
     )""",
 )
-_TO_FORMAT_2 = (
+TO_FORMAT_2 = (
     "ALTER TABLE items ADD COLUMN metadata TEXT",  # a JSON object: the collection's columns, and its label
     "ALTER TABLE items ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",  # of the change that last wrote the row
     "DROP INDEX IF EXISTS items_by_hash",
@@ -56,97 +54,23 @@ _TO_FORMAT_2 = (
     "CREATE INDEX removed_by_revision ON removed (revision)",
     "PRAGMA user_version = 2",
 )
-_TO_FORMAT_3 = (
+TO_FORMAT_3 = (
     "ALTER TABLE items ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0",  # 0 if it is unknown
     "PRAGMA user_version = 3",
 )
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What kind of codes an index holds."""
-
-    format: int
-    spq_version: str
-    model: str  # hash of the model that made the codes
-    distance: str
-    num_codebooks: int
-    codebook_size: int
-    bits: int
-    source: str = ""  # of the pictures
-    more_sources: tuple[str, ...] = ()  # if there are several
-    exclude: tuple[str, ...] = ()  # patterns of pictures that are left out
-    include: tuple[str, ...] = ()  # patterns of pictures that are taken; all, if there are none
-    follow_links: bool = False  # whether linked folders are listed
-    prefixes: tuple[str, ...] = ()  # with which the paths of each source begin, if they are not the usual ones
-    mounts: tuple[str, ...] = ()  # folders that are on a disk of their own
-    decoder: str = ""  # versions that the last sync read pictures with; another one tries unreadable ones again
-
-    @property
-    def origin(self) -> Source:
-        """Where the pictures are."""
-        names = (self.source, *self.more_sources)
-        return Source(names, self.exclude, self.include, self.follow_links, self.prefixes)
-
-    def with_origin(self, origin: Source) -> Manifest:
-        """The manifest of an index of other pictures."""
-        return replace(
-            self,
-            source=origin.names[0],
-            more_sources=origin.names[1:],
-            exclude=origin.exclude,
-            include=origin.include,
-            follow_links=origin.follow_links,
-            prefixes=origin.prefixes,
-        )
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an index folder.
-
-    Raises:
-        StoreError: no index, a damaged manifest, or a newer format.
-    """
-    try:
-        content = json.loads((folder / "manifest.json").read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(f"no index at {folder}; build one first, or check the path") from None
-    except (OSError, ValueError) as error:
-        if shut := why_shut(error):
-            raise StoreError(f"index {folder}: manifest.json {shut}") from None
-        raise StoreError(
-            f"index {folder}: manifest.json is unreadable ({error}); restore it or build the index again"
-        ) from None
-    found = content.get("format") if isinstance(content, dict) else None
-    if isinstance(found, int) and (reason := newer_format(f"index {folder}", found)):
-        raise StoreError(reason)
-    try:
-        return from_dict(Manifest, content, where=f"{folder}/manifest.json")
-    except (ConfigError, TypeError) as error:
-        raise StoreError(f"{error}; restore the file or build the index again") from None
-
-
-def check_same_model(folder: Path, before: str, now: str) -> None:
-    """Refuse to go on with an index that was given another model since it was opened.
-
-    Raises:
-        ModelMismatchError: names both hashes.
-    """
-    if before != now:
-        raise ModelMismatchError(f"index {folder} has codes of model {now} now, not of {before}; open it again")
-
-
-def newer_format(name: str, found: int) -> str:
-    """Why this version cannot read a format; empty if it can."""
-    return f"{name} has format {found}, this spq reads up to {FORMAT}; update spq" if found > FORMAT else ""
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest in one step. With it, a folder is an index."""
-    content = {key: value for key, value in asdict(manifest).items() if not (value in ((), "") or value is False)}
-    with Replacing(folder / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    sync_folder(folder)  # else a power cut may undo the rename, but not later writes
+TO_FORMAT_4 = (
+    'ALTER TABLE items ADD COLUMN "check" INTEGER',  # checksum of the row, see `checksums.py`
+    # One row: the key of the index and the model of the codes, which the manifest names too, a copy of the manifest, and sums
+    # over the items, so that a lost one is noticed.
+    """CREATE TABLE contents (
+        key INTEGER NOT NULL, model TEXT NOT NULL, manifest TEXT NOT NULL,
+        items INTEGER NOT NULL, encoded INTEGER NOT NULL, code_sum INTEGER NOT NULL, fact_sum INTEGER NOT NULL
+    )""",
+    "INSERT INTO contents VALUES (abs(random() >> 1), '', '', 0, 0, 0, 0)",
+    f'UPDATE items SET "check" = {checksums.of_row()}',
+    f"UPDATE contents SET (items, encoded, code_sum, fact_sum) = ({checksums.SUMS})",
+    "PRAGMA user_version = 4",
+)
 
 
 def has_index(folder: Path) -> bool:
@@ -160,7 +84,7 @@ def has_index(folder: Path) -> bool:
     if not folder.exists():
         return False
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else [folder.name]
-    if not all(name == _LOCK or name.startswith((_NEW, "items.sqlite")) for name in names):
+    if not all(name == _LOCK or name.startswith((NEW, "items.sqlite")) for name in names):
         raise StoreError(f"{folder} exists and is not an index; give another folder")
     if "items.sqlite" in names and _holds_items(folder):
         raise StoreError(
@@ -205,20 +129,85 @@ def locked(folder: Path, wait: float = 0) -> Iterator[None]:
         yield
 
 
-def open_writer(folder: Path) -> sqlite3.Connection:
-    """A connection for writing. The caller holds the lock. Tables are made, or migrated to this format, in one transaction."""
+def open_writer(folder: Path, manifest: Manifest | None = None) -> sqlite3.Connection:
+    """A connection for writing. The caller holds the lock. Tables are made, or migrated to this format, in one transaction.
+
+    Args:
+        manifest: of an index that has none yet. It is written last: with a manifest, the index is complete.
+    Raises:
+        StoreError: the manifest is damaged, or of another database.
+    """
+    is_new = manifest is not None and not has_index(folder)
+    manifest = replace(manifest, key="", codebooks="", model_files="") if manifest and is_new else read_manifest(folder)
+    if manifest.format < FORMAT:
+        manifest = replace(manifest, format=FORMAT, key="")
+        write_manifest(folder, manifest)  # first, so that an older spq refuses the index
+    if manifest.key and not (folder / "items.sqlite").exists():
+        raise StoreError(f"index {folder} has lost its items.sqlite; {REPAIR}")
     if not (folder / "items.sqlite").exists():
         (folder / "items.sqlite").touch()  # SQLite would keep the group from writing, whatever the umask
     connection = _connect(folder, "mode=rwc", sqlite3.Connection)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # what was committed survives a power cut
-        if format_of(connection) < FORMAT:
-            _migrate(folder, connection)
+        _prepare(folder, connection, manifest, is_new)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _prepare(folder: Path, connection: sqlite3.Connection, manifest: Manifest, is_new: bool) -> None:
+    """Bring tables to this format, give the index its key, and let the connection keep the checksums in step."""
+    if manifest.key:
+        check_contents(folder, connection, manifest)
+    elif format_of(connection) < CHECKED_SINCE or is_new:
+        with transaction(connection):
+            make_tables(connection)
+            connection.execute("UPDATE contents SET model = ?", (manifest.model,))
+    if not manifest.key:
+        check_contents(folder, connection, manifest)
+        save_manifest(folder, connection, replace(manifest, key=key_of(connection)))
+    for statement in checksums.TRIGGERS:
+        connection.execute(statement)
+
+
+def save_manifest(folder: Path, connection: sqlite3.Connection, manifest: Manifest) -> None:
+    """Write the manifest, and its copy in the database."""
+    with transaction(connection):
+        connection.execute("UPDATE contents SET manifest = ?", (as_text(manifest),))
+    write_manifest(folder, manifest)
+
+
+def key_of(connection: sqlite3.Connection) -> str:
+    """The key of the index, as its manifest writes it."""
+    rows = connection.execute("SELECT key FROM contents").fetchall()
+    return f"{rows[0][0]:016x}" if len(rows) == 1 and isinstance(rows[0][0], int) else ""
+
+
+def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manifest) -> None:
+    """Refuse a database that is not the one of the manifest.
+
+    Raises:
+        StoreError: it is of another index, or of another format. ModelMismatchError: its codes are of another model.
+    """
+    found = format_of(connection)
+    if reason := newer_format(f"index {folder}: items.sqlite", found):
+        raise StoreError(reason)
+    if found < CHECKED_SINCE:
+        if manifest.key and manifest.format >= CHECKED_SINCE:
+            raise StoreError(
+                f"index {folder}: items.sqlite has format {found}, its manifest.json {manifest.format}; {REPAIR}"
+            )
+        return  # not migrated yet
+    models = [row[0] for row in connection.execute("SELECT model FROM contents LIMIT 2")]
+    if models != [manifest.model]:
+        named = f"codes of model {models[0]!r}" if len(models) == 1 else "no name of a model"
+        raise ModelMismatchError(
+            f"index {folder}: items.sqlite has {named[:60]}, its manifest.json names {manifest.model}; {REPAIR}"
+        )
+    if manifest.key and key_of(connection) != manifest.key:
+        raise StoreError(f"index {folder}: items.sqlite is of another index than its manifest.json; {REPAIR}")
 
 
 class Reader(sqlite3.Connection):
@@ -236,6 +225,10 @@ def open_reader(folder: Path) -> Reader:
 
     WAL needs to write files beside the database. In a read-only folder the database is opened as immutable instead.
     """
+    try:
+        regular(folder / "items.sqlite")
+    except ValueError as error:
+        raise StoreError(f"index {folder}: items.sqlite: {error}; {REPAIR}") from None
     try:
         return _probed(_connect(folder, "mode=ro", Reader))
     except sqlite3.OperationalError:
@@ -307,6 +300,7 @@ def _connect(folder: Path, options: str, kind: type[C]) -> C:
     )
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
     connection.create_function("composed", 1, _composed, deterministic=True)
+    checksums.add_functions(connection)
     return connection
 
 
@@ -315,13 +309,15 @@ def _composed(text: bytes) -> bytes:
     return text_bytes(composed(text.decode("utf-8", "surrogateescape")))
 
 
-def _migrate(folder: Path, connection: sqlite3.Connection) -> None:
-    if has_index(folder) and (manifest := read_manifest(folder)).format < FORMAT:
-        write_manifest(folder, replace(manifest, format=FORMAT))  # first, so that an older spq refuses the index
-    with transaction(connection):
-        is_new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchall()
-        to_2 = _TO_FORMAT_2 if format_of(connection) < METADATA_SINCE else ()
-        for statement in chain(_TABLES if is_new else (), to_2, _TO_FORMAT_3):
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables of this format, or bring older ones to it. The caller has begun a transaction."""
+    is_new = not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'items'").fetchall()
+    found = format_of(connection)
+    steps = {METADATA_SINCE: TO_FORMAT_2, CTIME_SINCE: TO_FORMAT_3, CHECKED_SINCE: TO_FORMAT_4}
+    for statement in _TABLES if is_new else ():
+        connection.execute(statement)
+    for reached, statements in steps.items():
+        for statement in statements if found < reached else ():
             connection.execute(statement)
 
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from spq.data.image_set import ImageSet
 from spq.errors import StoreError
-from spq.index.answers import Found, Hit, rank_answers, to_hits
+from spq.index.answers import TRIES, Found, Hit, rank_answers, to_hits
 from spq.index.build import BuildOptions, as_image_set, build
 from spq.index.codebooks import check_model
-from spq.index.format import read_manifest
 from spq.index.gallery import Gallery, GallerySource, OwnGallery
+from spq.index.manifest import read_manifest
 from spq.index.merge import merged_tables
 from spq.index.model_copy import ModelCopy
 from spq.index.query import known_descriptors, query_pictures
@@ -206,13 +206,14 @@ class ImageIndex:
             return []
         tables = self.tables(request)
         stale: Gallery | None = None
-        while True:
+        for _ in range(TRIES):
             found = self.answers(request, tables, stale)
             ids = {i for answers in found.answers for _, same_code in answers for i in same_code}
             paths = self.store.paths(ids)
             if len(paths) == len(ids):  # else a writer has removed one since the codes were read
                 return [to_hits(answers, request.offset, paths) for answers in found.answers]
             stale = found.gallery
+        raise self.store.without(ids - paths.keys())
 
     def tables(self, request: SearchRequest) -> Floats:
         """The distance table of each query, (Q, M, K). It raises the errors of `search`."""

@@ -20,7 +20,7 @@ COLUMNS = (
     "code",
     "reason",
     "id",
-)  # of `from_row`, without ctime_ns and metadata
+)  # of `from_row`, without ctime_ns, metadata, and whether the checksum is right
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,48 @@ def to_row(item: Item) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+class DamagedRowError(ValueError):
+    """A row that is not as it was written. The message says what is wrong."""
+
+
 def from_row(row: tuple[Any, ...]) -> Item:
-    """The item of a row of `COLUMNS`, ctime_ns and the metadata."""
-    path, size, mtime_ns, digest, width, height, code, reason, id_, ctime_ns, metadata = row
-    numbers = None if code is None else np.frombuffer(code, np.uint8)
-    columns = json.loads(metadata) if metadata else {}
-    return Item(path, size, mtime_ns, digest, width, height, numbers, reason or "", id_, columns, ctime_ns)
+    """The item of a row of `COLUMNS`, ctime_ns, the metadata, and whether the row's checksum is right.
+
+    Raises:
+        DamagedRowError: it is not, or the row is no item.
+    """
+    path, size, mtime_ns, digest, width, height, code, reason, id_, ctime_ns, metadata, is_sound = row
+    numbers = (size, mtime_ns, id_, ctime_ns, *(value for value in (width, height) if value is not None))
+    texts = (path, *(value for value in (reason, metadata) if value is not None))
+    blobs = [value for value in (digest, code) if value is not None]
+    if not (
+        all(type(value) is int for value in numbers)
+        and all(type(value) is str for value in texts)
+        and all(type(value) is bytes for value in blobs)
+    ):
+        raise DamagedRowError("its row has values of a wrong type")
+    if not is_sound:
+        raise DamagedRowError("the checksum of its row does not match")
+    numbers_of_code = None if code is None else np.frombuffer(code, np.uint8)
+    columns = read_metadata(metadata)
+    return Item(
+        path, size, mtime_ns, digest or b"", width or 0, height or 0, numbers_of_code, reason or "", id_, columns, ctime_ns
+    )  # fmt: skip
+
+
+def read_metadata(text: str | None) -> dict[str, Any]:
+    """The metadata that a row holds.
+
+    Raises:
+        DamagedRowError: it is no JSON object.
+    """
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise DamagedRowError("its metadata is no JSON object")
+    return found
 
 
 def as_json(metadata: dict[str, Any]) -> str | None:

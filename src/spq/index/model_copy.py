@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.index.codebooks import check_model, read_codebooks, read_input_size
-from spq.index.format import Manifest
+from spq.common.json_file import read_json
+from spq.errors import StoreError
+from spq.index.codebooks import MEND, check_model, codebooks_check, files_check, read_codebooks, read_input_size
+from spq.index.manifest import Manifest
+from spq.index.store import Store
 from spq.pq.scan import Scan
 from spq.pq.tables import decode, distance_tables
 
@@ -22,13 +25,19 @@ Codes = NDArray[np.uint8]
 
 
 class ModelCopy:
-    """The model of one index folder, for any number of threads."""
+    """The model of one index folder, for any number of threads.
+
+    Attributes:
+        was_written: whether `keep` has written the copy.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest, model: Model | None = None) -> None:
         self.folder, self.manifest = folder, manifest
         self._model = model
         self._codebooks: Floats | None = None
         self._loading = threading.Lock()
+        self._is_kept = False
+        self.was_written = False
 
     @property
     def model(self) -> Model:
@@ -67,10 +76,35 @@ class ModelCopy:
         check_model(self.folder, self.manifest.model, model.hash)
         self._model = self._model or model
 
-    def write(self) -> None:
-        """Write a loaded model into the index folder, if the folder has no copy yet."""
-        if self._model and not (self.folder / "model" / "config.json").exists():  # the last file that `save` writes
-            self._model.save(self.folder / "model")
+    def keep(self, store: Store) -> None:
+        """Make sure that the index folder holds the model, as it was written; record its checksums in the manifest.
+
+        A missing or damaged copy is written again if a model is loaded. An index without pictures may have none yet.
+
+        Raises:
+            StoreError, ModelError: the copy is damaged, and no model is loaded.
+        """
+        if self._is_kept:
+            return
+        known, found = store.manifest.model_files, files_check(self.folder)
+        if not self._model:
+            if not known and (not found or self._has_backbone_of_the_caller()):
+                return  # the first picture will need a model that the caller gives
+            if known and known != found:
+                raise StoreError(f"index {self.folder}: its copy of the model is damaged or missing; {MEND}")
+        if not known or known != found:
+            if self._model:
+                self._model.save(self.folder / "model")
+                self.was_written = True
+            store.set_model_checks(codebooks_check(self.model.codebooks), files_check(self.folder))
+        self._is_kept = True
+
+    def _has_backbone_of_the_caller(self) -> bool:
+        try:
+            name = read_json(self.folder / "model" / "config.json")["recipe"]["backbone"]["name"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return False
+        return str(name).startswith("given/")
 
     def tables(self, x: Floats) -> Floats:
         """Distance tables (Q, M, K) of descriptors (Q, D), in the index's distance."""

@@ -20,16 +20,16 @@ from spq.common.parallel import batches
 from spq.errors import StoreError
 from spq.index.encode import open_features, to_be_retried
 from spq.index.format import (
+    CHECKED_SINCE,
     NOT_DUPLICATES,
     SQLITE_ERRORS,
-    Manifest,
+    format_of,
     has_index,
     open_reader,
-    read_manifest,
     why_full,
-    write_manifest,
 )
 from spq.index.items import Item
+from spq.index.manifest import Manifest, read_manifest, write_manifest
 from spq.index.store import Store
 from spq.model.feature_store import FeatureStore
 
@@ -78,12 +78,17 @@ def replace_index(folder: Path, fresh: Path) -> None:
 
 def _copy_items(folder: Path, part: Path, manifest: Manifest) -> None:
     try:
-        with closing(open_reader(folder)) as old, closing(sqlite3.connect(part / "items.sqlite")) as new:
+        with (
+            closing(open_reader(folder)) as old,
+            closing(sqlite3.connect(part / "items.sqlite", isolation_level=None)) as new,
+        ):
             old.backup(new)
+            if format_of(new) >= CHECKED_SINCE:
+                new.execute("UPDATE contents SET model = ?", (manifest.model,))
     except SQLITE_ERRORS as error:
         reason = why_full(part, error) or f"check it with `verify` ({error})"
         raise StoreError(f"index {folder} cannot be copied; {reason}") from None
-    write_manifest(part, manifest)
+    write_manifest(part, replace(manifest, key=read_manifest(folder).key))
 
 
 def _encode_known(part: Path, model: Model) -> None:

@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from spq.index.format import check_same_model, read_manifest
 from spq.index.gallery import Gallery, Rows, follow
 from spq.index.image_index import ImageIndex
+from spq.index.manifest import check_same_model, read_manifest
 from spq.index.store import Store
 from spq.pq.tables import decode
 

@@ -16,20 +16,17 @@ from typing import Any, Self
 from spq.data.source import Source
 from spq.errors import StoreError
 from spq.index.format import (
-    FORMAT,
     SQLITE_ERRORS,
-    Manifest,
-    check_same_model,
     has_index,
     locked,
     open_writer,
-    read_manifest,
+    save_manifest,
     transaction,
     why_closed,
     why_full,
-    write_manifest,
 )
 from spq.index.items import Item, as_json, text_bytes, to_row
+from spq.index.manifest import FORMAT, Manifest, check_same_model, read_manifest
 from spq.index.table_reader import LAST_REVISION, TableReader
 
 __all__ = ["FORMAT", "Item", "Manifest", "Store", "read_manifest"]
@@ -39,7 +36,9 @@ _PUT = (
     "VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?) "
     "ON CONFLICT (path) DO UPDATE SET hash = excluded.hash, size = excluded.size, mtime_ns = excluded.mtime_ns, "
     "width = excluded.width, height = excluded.height, status = excluded.status, reason = excluded.reason, "
-    "code = excluded.code, metadata = excluded.metadata, ctime_ns = excluded.ctime_ns, revision = excluded.revision"
+    "code = excluded.code, metadata = excluded.metadata, ctime_ns = excluded.ctime_ns, revision = excluded.revision, "
+    # all of the row is new, so a wrong checksum ends here; another path is there only if an index of the database is damaged
+    '"check" = CASE WHEN items.path = excluded.path THEN NULL ELSE items."check" END'
 )
 
 
@@ -62,12 +61,10 @@ class Store(TableReader):
             folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, wait):
             try:
-                open_writer(folder).close()
+                open_writer(folder, manifest).close()
             except SQLITE_ERRORS as error:
                 reason = why_closed(folder, error, f"check the disk and try again, or delete {folder}")
                 raise StoreError(f"index {folder}: items.sqlite {reason}") from None
-            if not has_index(folder):
-                write_manifest(folder, manifest)  # last: with a manifest, the index is complete
         return cls(folder, read_manifest(folder), wait)
 
     @classmethod
@@ -102,12 +99,12 @@ class Store(TableReader):
 
     def put(self, items: Iterable[Item]) -> None:
         """Insert items, or replace those of the same path, in one transaction. A known path keeps its id."""
-        with self._change() as (writer, revision):
+        with self.change() as (writer, revision):
             writer.executemany(_PUT, ((*to_row(item), revision) for item in items))
 
     def describe(self, metadata: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Replace the metadata of items, by path, in one transaction."""
-        with self._change() as (writer, revision):
+        with self.change() as (writer, revision):
             writer.executemany(
                 "UPDATE items SET metadata = ?, revision = ? WHERE path = CAST(? AS TEXT)",
                 ((as_json(columns), revision, text_bytes(path)) for path, columns in metadata),
@@ -115,7 +112,7 @@ class Store(TableReader):
 
     def rename(self, paths: Iterable[tuple[str, str]]) -> None:
         """Give items, by path, another path, in one transaction. They keep their ids. No item may have the other path."""
-        with self._change() as (writer, revision):
+        with self.change() as (writer, revision):
             writer.executemany(
                 "UPDATE items SET path = CAST(? AS TEXT), revision = ? WHERE path = CAST(? AS TEXT)",
                 ((text_bytes(new), revision, text_bytes(old)) for old, new in paths),
@@ -123,7 +120,7 @@ class Store(TableReader):
 
     def set_ctimes(self, ctimes: Iterable[tuple[str, int]]) -> None:
         """Record the ctime of unchanged items, by path, in one transaction. Readers have nothing to read again."""
-        with self._change() as (writer, _):
+        with self.change() as (writer, _):
             writer.executemany(
                 "UPDATE items SET ctime_ns = ? WHERE path = CAST(? AS TEXT)",
                 ((ctime_ns, text_bytes(path)) for path, ctime_ns in ctimes),
@@ -132,7 +129,7 @@ class Store(TableReader):
     def remove(self, paths: Iterable[str]) -> None:
         """Remove items by path, in one transaction."""
         names = [(text_bytes(path),) for path in paths]
-        with self._change() as (writer, revision):
+        with self.change() as (writer, revision):
             writer.executemany(
                 f"INSERT OR REPLACE INTO removed SELECT id, {revision} FROM items WHERE path = CAST(? AS TEXT)", names
             )
@@ -149,7 +146,7 @@ class Store(TableReader):
         before = self._bytes_on_disk()
         for leftover in (*self.folder.glob(".manifest.*"), *(self.folder / "model").glob(".*")):
             leftover.unlink()  # of an interrupted writer
-        with self._change() as (writer, _):
+        with self.change() as (writer, _):
             writer.execute(
                 "INSERT OR REPLACE INTO removed SELECT 0, revision FROM removed ORDER BY revision DESC LIMIT 1"
             )
@@ -167,9 +164,21 @@ class Store(TableReader):
         manifest = self.manifest.with_origin(origin)
         if mounts is not None:
             manifest = replace(manifest, mounts=tuple(sorted(mounts)), decoder=decoder)
+        self._save(manifest)
+
+    def set_model_checks(self, codebooks: str, model_files: str) -> None:
+        """Record the checksums of the copy of the model."""
+        self._save(replace(self.manifest, codebooks=codebooks, model_files=model_files))
+
+    def _save(self, manifest: Manifest) -> None:
         if manifest != self.manifest:
-            self.manifest = manifest
-            write_manifest(self.folder, manifest)
+            self.save_manifest(manifest)
+
+    def save_manifest(self, manifest: Manifest) -> None:
+        """Write the manifest, and its copy in the database."""
+        self.manifest = manifest
+        with self._clear_errors():
+            save_manifest(self.folder, self._writing(), manifest)
 
     def info(self) -> dict[str, Any]:
         """Facts of the index, as `spq info` shows them."""
@@ -190,7 +199,7 @@ class Store(TableReader):
         }
 
     @contextmanager
-    def _change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+    def change(self) -> Iterator[tuple[sqlite3.Connection, int]]:
         """A transaction, and the revision that it makes."""
         writer = self._writing()
         with self._clear_errors(), transaction(writer):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from spq.model.model import Model
 
 BATCH = 256  # pictures that are committed together
+SEVERAL = 10  # pictures that do not have one code by chance
 LOOK_UPS = 10  # rows that a scan of the whole table reads in the time of one look-up
 Progress = Callable[[int, int, int], None]
 
@@ -96,14 +97,14 @@ def sync(
     if not len(source):
         raise DataError(f"no pictures in {source.name}; nothing was removed: to remove all, delete {store.folder}")
     with store.writing():
-        copy.write()
+        copy.keep(store)
         before, now = store.manifest.origin, lasting_source(source)
         if set(before.names) < set(now.names):
             store.set_origin(now)  # before its pictures come in: without it, they would count as removed
         known = store.stats()
         missing = find_missing(known, source, store.manifest.mounts)
         moves = None if options.keep_missing else Moves(store, missing, known)
-        report = _add_new(_Work(store, source, known, options.rehash, moves), copy, progress)
+        report = _add_new(Work(store, source, known, options.rehash, moves), copy, progress)
         missing = missing.without(moves.taken if moves else ())
         gone = _to_remove(missing, options)
         if not (options.remove_missing or options.replace):
@@ -124,9 +125,9 @@ def sync(
 def add(store: Store, copy: ModelCopy, source: ImageSet) -> SyncReport:
     """Add or refresh the pictures of a collection, and leave all others as they are."""
     with store.writing():
-        copy.write()
+        copy.keep(store)
         paths = source.ids if len(source) * LOOK_UPS < len(store) else None
-        report = _add_new(_Work(store, source, store.stats(paths)), copy, None)
+        report = _add_new(Work(store, source, store.stats(paths)), copy, None)
     return _completed(report, store, source)
 
 
@@ -173,7 +174,7 @@ def _completed(report: SyncReport, store: Store, source: ImageSet) -> SyncReport
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """known: path -> (size, mtime_ns, ctime_ns) of what the store has. rehash: read everything. moves: finds moved files."""
 
     store: Store
@@ -183,18 +184,20 @@ class _Work:
     moves: Moves | None = None
 
 
-def _add_new(work: _Work, copy: ModelCopy, progress: Progress | None) -> SyncReport:
+def _add_new(work: Work, copy: ModelCopy, progress: Progress | None) -> SyncReport:
     """Add new pictures and re-encode changed ones, batch by batch. Nothing is removed."""
     store, report = work.store, SyncReport()
     changed, unchanged = _changed(work, report)
     few = work.source.ids if len(work.known) < len(store) else None
     report.described = _describe(store, work.source, unchanged, store.metadata(few))
     if changed:
-        _encode(work, changed, copy.model, report, progress)
+        encode_into(work, changed, copy.model, report, progress)
     return report
 
 
-def _encode(work: _Work, positions: list[int], model: Model, report: SyncReport, progress: Progress | None) -> None:
+def encode_into(
+    work: Work, positions: list[int], model: Model, report: SyncReport, progress: Progress | None = None
+) -> None:
     """Encode and commit the pictures, and count them in the report."""
     unreadable = 0
     encoder = Encoder(work.source, model, _twins(work.store))
@@ -208,7 +211,19 @@ def _encode(work: _Work, positions: list[int], model: Model, report: SyncReport,
             unreadable += _commit(work, _without_shut(work.store, items, encoder.shut, report), report)
             if progress:
                 progress(start + len(some), len(positions), unreadable)
-    report.note = encoder.note
+    report.note = "; ".join(filter(None, (encoder.note, _collapse(work.store))))
+
+
+def _collapse(store: Store) -> str:
+    """A remark if all of several different pictures have one code; empty if they have not."""
+    facts = "SELECT count(DISTINCT hash), count(DISTINCT code) FROM (SELECT hash, code FROM items WHERE status = 0 LIMIT 1000)"
+    pictures, codes = store.select(facts)[0]
+    if codes > 1 or pictures < SEVERAL:
+        return ""
+    return (
+        f"all of {pictures:,} different pictures have the same code, so a search cannot tell them apart: "
+        "the model has collapsed; train it again"
+    )
 
 
 def _without_shut(store: Store, items: list[Item], shut: Collection[str], report: SyncReport) -> list[Item]:
@@ -220,7 +235,7 @@ def _without_shut(store: Store, items: list[Item], shut: Collection[str], report
     return [item for item in items if item.path not in known]
 
 
-def _commit(work: _Work, items: Sequence[Item], report: SyncReport) -> int:
+def _commit(work: Work, items: Sequence[Item], report: SyncReport) -> int:
     """Write items, and count them in the report. Returns how many are unreadable.
 
     A file that has another name now is renamed first. If this is interrupted, its item is read again by the next sync.
@@ -265,7 +280,7 @@ def _twins(store: Store) -> Callable[[bytes], Item | None]:
     return twin_of
 
 
-def _changed(work: _Work, report: SyncReport) -> tuple[list[int], list[int]]:
+def _changed(work: Work, report: SyncReport) -> tuple[list[int], list[int]]:
     """Positions of pictures to encode, and of unchanged ones, by one `stat` for each picture.
 
     If `stat` fails on a known picture (a disk error), the picture keeps its code. Unreadable ones are tried again if another

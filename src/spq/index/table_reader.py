@@ -12,28 +12,56 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.data.decode import first_line
 from spq.errors import StoreError, TimeLimitError
-from spq.index.format import CTIME_SINCE, METADATA_SINCE, SQLITE_ERRORS, Manifest, open_reader, why_closed
-from spq.index.items import COLUMNS, Item, from_row, text_bytes
+from spq.index.checksums import CODE_BITS, code_checks, of_row
+from spq.index.format import (
+    CHECKED_SINCE,
+    CTIME_SINCE,
+    METADATA_SINCE,
+    SQLITE_ERRORS,
+    check_contents,
+    open_reader,
+    why_closed,
+)
+from spq.index.items import COLUMNS, DamagedRowError, Item, from_row, text_bytes
+from spq.index.manifest import Manifest
 
 PAGE, ITEMS_PAGE = 100_000, 1000  # codes, and whole items, that are read at once
 STEPS = 100_000  # instructions of SQLite between two checks of the time: about a millisecond
+NAMED = 5  # damaged items that an error names
+VERIFY = "verify the index to see all faults, and repair it"
+_PATH = "ifnull(CAST(path AS TEXT), '')"  # text in any case, also of a damaged row
 LAST_REVISION = (
-    "SELECT max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0))"
+    "SELECT CAST(max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0)) "
+    "AS INTEGER)"
 )
 
 
 class TableReader:
-    """The items of an index folder, read at any time. Nothing is written, and the folder may be read-only."""
+    """The items of an index folder, read at any time. Nothing is written, and the folder may be read-only.
+
+    Attributes:
+        damaged: id -> reason, of items that were passed over because their row is damaged.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
+        self.damaged: dict[int, str] = {}
         self._reopened = 0
         try:
             self._reader = open_reader(folder)
         except SQLITE_ERRORS as error:
-            reason = why_closed(folder, error, "build the index again")
+            reason = why_closed(folder, error, "repair the index, or build it again")
             raise StoreError(f"index {folder}: items.sqlite {reason}") from None
+        try:
+            check_contents(folder, self._reader, manifest)
+        except SQLITE_ERRORS as error:
+            self.close()
+            raise self._unreadable(error) from None
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._reader.close()
@@ -46,16 +74,19 @@ class TableReader:
 
     def stats(self, paths: Collection[str] | None = None) -> dict[str, tuple[int, int, int]]:
         """path -> (size, mtime_ns, ctime_ns) of all items, readable or not, or of the known ones among `paths`."""
-        rows = self._select_paths(f"SELECT path, size, mtime_ns, {_ctime(self._format())} FROM items", paths)
+        rows = self._select_paths(f"SELECT {_PATH}, size, mtime_ns, {_ctime(self._format())} FROM items", paths)
         return {path: (size, mtime_ns, ctime_ns) for path, size, mtime_ns, ctime_ns in rows}
 
     def hashes(self, paths: Collection[str]) -> dict[str, bytes]:
         """path -> hash of the bytes, of the known ones among `paths` that have one."""
-        return {path: digest for path, digest in self._select_paths("SELECT path, hash FROM items", paths) if digest}
+        return {
+            path: digest for path, digest in self._select_paths(f"SELECT {_PATH}, hash FROM items", paths) if digest
+        }
 
     def metadata(self, paths: Collection[str] | None = None) -> dict[str, str]:
         """path -> metadata as JSON, of all items that have any, or of those of `paths`."""
-        rows = self._select_paths("SELECT path, metadata FROM items", paths) if self.has_metadata() else ()
+        query = f"SELECT {_PATH}, CAST(metadata AS TEXT) FROM items"
+        rows = self._select_paths(query, paths) if self.has_metadata() else ()
         return {path: metadata for path, metadata in rows if metadata}
 
     def _select_paths(self, query: str, paths: Collection[str] | None) -> Iterable[tuple[Any, ...]]:
@@ -66,52 +97,95 @@ class TableReader:
         )
 
     def items_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, Item]:
-        """One encoded item for each known hash."""
+        """One encoded item for each known hash. Damaged ones are passed over."""
         where = "substr(hash, 1, 8) = ? AND hash = ? AND status = 0"
         found = (self._first(where, value[:8], value) for value in set(hashes) if value)
-        return {item.hash: item for item in found if item}
+        return {item.hash: item for item in found if item and item.code is not None}
 
     def item(self, path: str) -> Item | None:
-        """The item of a path."""
+        """The item of a path; None if there is none, or its row is damaged."""
         return self._first("path = CAST(? AS TEXT)", text_bytes(path))
 
     def items(self) -> Iterator[Item]:
-        """All items that have a code, by id. They are read a thousand at a time."""
+        """All items that have a code, by id. They are read a thousand at a time. Damaged ones are passed over."""
         statement = f"SELECT {self._columns()} FROM items WHERE status = 0 AND id > ? ORDER BY id LIMIT {ITEMS_PAGE}"
         last = 0
         while rows := self._select(statement, last):
-            yield from map(from_row, rows)
-            last = rows[-1][COLUMNS.index("id")]
+            yield from self._sound(rows)
+            before, last = last, rows[-1][COLUMNS.index("id")]
+            if last <= before:
+                raise self._damaged("its ids are not in order")  # this would never end
+
+    def _sound(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[Item]:
+        """The items of rows. Damaged ones are noted and passed over."""
+        for row in rows:
+            try:
+                yield from_row(row)
+            except DamagedRowError as error:
+                self.damaged[row[COLUMNS.index("id")]] = str(error)
 
     def unreadable(self) -> list[tuple[str, str]]:
         """(path, reason) of the pictures that have no code."""
-        return self._select("SELECT path, reason FROM items WHERE status = 1 ORDER BY id")
+        reason = "ifnull(CAST(reason AS TEXT), '')"
+        return self._select(f"SELECT {_PATH}, {reason} FROM items WHERE status = 1 ORDER BY id")
 
     def codes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """ids (N,), ascending, and codes (N, M)."""
-        ids, codes, last = [], [], 0
-        while rows := self._code_page(last):
-            ids.append(rows[0])
-            codes.append(rows[1])
-            last = int(rows[0][-1])
+        """ids (N,), ascending, and codes (N, M), each checked.
+
+        Raises:
+            StoreError: a code is not what was written, or an item is lost.
+        """
+        pages, last, total = [], 0, 0
+        with self.snapshot():
+            while (first := self._select("SELECT min(id) FROM items WHERE id > ?", last)[0][0]) is not None:
+                if first <= last:
+                    raise self._damaged("its ids are not in order")  # this would never end
+                ids, codes, code_sum = self._code_page(first)
+                pages.append((ids, codes))
+                last, total = first + PAGE - 1, total + code_sum
+            if self._format() >= CHECKED_SINCE:
+                count = sum(len(ids) for ids, _ in pages)
+                known = self._select("SELECT CAST(encoded AS INTEGER), CAST(code_sum AS INTEGER) FROM contents")
+                if known != [(count, total)]:
+                    raise self._damaged(f"{count:,} of {known[0][0]:,} items are there, or their sums are not right")
         M = self.manifest.num_codebooks
         return (
-            np.concatenate([np.empty(0, np.int64), *ids]),
-            np.concatenate([np.empty((0, M), np.uint8), *codes]),
+            np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in pages)]),
+            np.concatenate([np.empty((0, M), np.uint8), *(codes for _, codes in pages)]),
         )
 
-    def _code_page(self, after: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]] | None:
-        """The next ids and codes. SQLite joins them into one text and one blob: four times as fast as rows in Python."""
-        count, wrong, ids, codes = self._select(
-            "SELECT count(*), total(length(code) <> ?), group_concat(id), CAST(group_concat(code, '') AS BLOB) "
-            "FROM (SELECT id, code FROM items WHERE status = 0 AND id > ? ORDER BY id LIMIT ?)",
-            self.manifest.num_codebooks, after, PAGE,
+    def _code_page(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.uint8], int]:
+        """Ids and codes from an id on, and the sum of the codes' checksums.
+
+        SQLite joins them into one text and one blob: four times as fast as rows in Python.
+        """
+        M, has_checks = self.manifest.num_codebooks, self._format() >= CHECKED_SINCE
+        check, key = (f'sum("check" & {CODE_BITS})', "(SELECT key FROM contents)") if has_checks else ("0", "0")
+        fits = "0" if has_checks else f"total(length(code) IS NOT {M})"  # a checksum says it, too
+        id_text, code_bytes, count, code_sum, wrong, salt = self._select(
+            f"SELECT group_concat(id), CAST(group_concat(code, '') AS BLOB), count(*), ifnull({check}, 0), {fits}, {key} "
+            "FROM items WHERE status = 0 AND id BETWEEN ? AND ?",
+            first, first + PAGE - 1,
         )[0]  # fmt: skip
-        if not count:
-            return None
         if wrong:
             raise self._bad_codes()
-        return np.fromstring(ids, np.int64, sep=","), self._as_codes(codes or b"", count)
+        ids = np.fromstring(id_text, np.int64, sep=",") if id_text else np.empty(0, np.int64)
+        codes = self._as_codes(code_bytes or b"", count)
+        if len(ids) != count or (np.diff(ids) <= 0).any():
+            raise self._damaged("its ids are not in order")
+        if has_checks and int(code_checks(salt, ids, codes).sum(dtype=np.int64)) != code_sum:
+            raise self._wrong_codes(ids)
+        return ids, codes, code_sum
+
+    def _wrong_codes(self, ids: NDArray[np.int64]) -> StoreError:
+        """Say which items, among those of a page, have damaged codes."""
+        page = "FROM items WHERE status = 0 AND id BETWEEN ? AND ?", int(ids[0]), int(ids[-1])
+        if self._select(f"SELECT 1 {page[0]} AND length(code) IS NOT {self.manifest.num_codebooks}", *page[1:]):
+            return self._bad_codes()
+        condition = f'AND {of_row()} & {CODE_BITS} IS NOT "check" & {CODE_BITS} LIMIT {NAMED + 1}'
+        wrong = self._select(f"SELECT id {page[0]} {condition}", *page[1:])
+        names = ", ".join(str(id_) for (id_,) in wrong[:NAMED]) + ", ..." * (len(wrong) > NAMED)
+        return self._damaged(f"the code of item {names} is not what was written")
 
     def _as_codes(self, code_bytes: bytes, count: int) -> NDArray[np.uint8]:
         codes = np.frombuffer(code_bytes, np.uint8)
@@ -122,7 +196,15 @@ class TableReader:
 
     def _bad_codes(self) -> StoreError:
         M, K = self.manifest.num_codebooks, self.manifest.codebook_size
-        return StoreError(f"index {self.folder} holds codes that are not {M} numbers below {K}; build it again")
+        return self._damaged(f"it holds codes that are not {M} numbers below {K}")
+
+    def _damaged(self, what: str) -> StoreError:
+        return StoreError(f"index {self.folder} is damaged: {what}; {VERIFY}")
+
+    def without(self, ids: Collection[int]) -> StoreError:
+        """The error for items whose codes are in memory, but which are not in the table, however often it is read again."""
+        why = next((f": {self.damaged[id_]}" for id_ in ids if id_ in self.damaged), "")
+        return self._damaged(f"item {min(ids)} cannot be read{why}")
 
     def revision(self) -> int:
         """Number of the last change; -1 in an index of format 1, which has no revisions."""
@@ -137,34 +219,59 @@ class TableReader:
         """
         if since < 0:
             return None
+        check = f'"check" & {CODE_BITS}, (SELECT key FROM contents)' if self._format() >= CHECKED_SINCE else "0, 0"
         rows = self._select(
-            "SELECT id, code FROM items WHERE revision > ? UNION ALL SELECT id, NULL FROM removed WHERE revision > ? "
-            "LIMIT ?", since, since, PAGE,
+            f"SELECT id, code, {check} FROM items WHERE revision > ? "
+            "UNION ALL SELECT id, NULL, 0, 0 FROM removed WHERE revision > ? LIMIT ?",
+            since, since, PAGE,
         )  # fmt: skip
         put = [row for row in rows if row[1] is not None]
-        removed = np.array([id_ for id_, code in rows if code is None], np.int64)
+        removed = np.array([row[0] for row in rows if row[1] is None], np.int64)
         if len(rows) == PAGE or not removed.all():  # id 0 stands for a cleared list
             return None
-        if any(len(row[1]) != self.manifest.num_codebooks for row in put):
+        if any(type(row[1]) is not bytes or len(row[1]) != self.manifest.num_codebooks for row in put):
             raise self._bad_codes()
-        codes = self._as_codes(b"".join(row[1] for row in put), len(put))
-        return np.array([row[0] for row in put], np.int64), codes, removed
+        ids, codes = np.array([row[0] for row in put], np.int64), self._as_codes(b"".join(r[1] for r in put), len(put))
+        if put and self._format() >= CHECKED_SINCE:
+            is_wrong = code_checks(put[0][3], ids, codes) != np.array([row[2] for row in put], np.uint32)
+            if is_wrong.any():
+                raise self._damaged(f"the code of item {ids[is_wrong][0]} is not what was written")
+        return ids, codes, removed
 
     def paths(self, ids: Iterable[int]) -> dict[int, str]:
-        """id -> path, of the known ids."""
-        rows = (row for i in ids for row in self._select("SELECT id, path FROM items WHERE id = ?", int(i)))
-        return dict(rows)
+        """id -> path, of the known ids.
+
+        Raises:
+            StoreError: the row of one is damaged.
+        """
+        rows = self._select(
+            f"SELECT id, {_PATH}, typeof(path) = 'text' AND {self._is_sound()} FROM items "
+            "WHERE id IN (SELECT value FROM json_each(?))",
+            json.dumps([int(i) for i in ids]),
+        )  # fmt: skip
+        wrong = next((id_ for id_, _, is_sound in rows if not is_sound), None)
+        if wrong is not None:
+            raise self._damaged(f"the row of item {wrong} is not what was written")
+        return {id_: path for id_, path, _ in rows}
+
+    def encoded_paths(self) -> list[tuple[int, str, bool]]:
+        """(id, path, whether the row is sound) of all items that have a code, by id."""
+        rows = self._select(f"SELECT id, {_PATH}, {self._is_sound()} FROM items WHERE status = 0 ORDER BY id")
+        return [(id_, path, bool(is_sound)) for id_, path, is_sound in rows]
 
     def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
-        """id -> item, of the known ids that have a code."""
+        """id -> item, of the known ids that have a code. Damaged ones are passed over."""
         id_list = json.dumps([int(i) for i in ids])
         where = "id IN (SELECT value FROM json_each(?)) AND status = 0"
         rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where}", id_list)
-        return {item.id: item for item in map(from_row, rows)}
+        return {item.id: item for item in self._sound(rows)}
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """All reads inside see the state of one moment, also while a writer writes."""
+        if self._reader.in_transaction:
+            yield
+            return
         self._select("BEGIN")
         try:
             yield
@@ -213,17 +320,23 @@ class TableReader:
         except SQLITE_ERRORS as error:
             if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
                 raise TimeLimitError(f"reading index {self.folder} took too long; search for less") from None
-            raise StoreError(
-                f"index {self.folder} could not be read ({error}); verify it to see what is wrong"
-            ) from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        return StoreError(f"index {self.folder} could not be read ({first_line(error)}); {VERIFY}")
 
     def _first(self, where: str, *values: bytes) -> Item | None:
         rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where} LIMIT 1", *values)
-        return from_row(rows[0]) if rows else None
+        return next(self._sound(rows), None)
 
     def _columns(self) -> str:
         found = self._format()
-        return f"{', '.join(COLUMNS)}, {_ctime(found)}, {'metadata' if found >= METADATA_SINCE else 'NULL'}"
+        metadata = "metadata" if found >= METADATA_SINCE else "NULL"
+        return f"{', '.join(COLUMNS)}, {_ctime(found)}, {metadata}, {self._is_sound()}"
+
+    def _is_sound(self) -> str:
+        """Whether the checksum of a row is right; always in an index of a format without checksums."""
+        return f'({of_row()} IS "check")' if self._format() >= CHECKED_SINCE else "1"
 
     def has_metadata(self) -> bool:
         """Whether items have metadata and revisions. They have none in an index of format 1 that nothing has written to since."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import math
 import time
 from collections.abc import Collection, Sequence
@@ -15,7 +16,7 @@ from PIL import Image
 
 from spq.common.text import encodable
 from spq.data.decode import load_image
-from spq.index.answers import Found
+from spq.index.answers import TRIES, Found
 from spq.index.explain import explain
 from spq.index.filter_sql import known_columns, matching
 from spq.index.gallery import Gallery, Ids, Rows
@@ -31,6 +32,7 @@ from spq.web.server.schemas import Ask
 from spq.web.server.settings import Settings
 from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label
 
+_LOG = logging.getLogger("spq.serve")
 FOLDED = 100  # ids of the same code that are listed with a hit
 KEPT = 8  # orders, counts and maps that are kept; for a million pictures, each takes up to 8 MB
 UPLOADS = 256  # descriptors of uploads that are kept
@@ -215,13 +217,14 @@ class Library:
         index = self.shared.of_thread()
         tables = index.tables(request)
         stale: Gallery | None = None
-        while True:
+        for _ in range(TRIES):
             found = index.answers(request, tables, stale)
             ids = {i for _, same_code in found.answers[0] for i in same_code[: 1 + FOLDED]}
             items = index.store.items_by_id(ids)
             if len(items) == len(ids):  # else a writer has removed one since the codes were read
                 return found, items
             stale = found.gallery
+        raise index.store.without(ids - items.keys())
 
     def _hit(self, rank: int, distance: float, ids: list[int], items: dict[int, Item]) -> Facts:
         item, folded = items[ids[0]], ids[1:]
@@ -270,7 +273,11 @@ class Library:
 
     def _items(self, ids: Sequence[int]) -> list[Facts]:
         """Facts of items in their order, without those that a writer has just removed."""
-        items = self.shared.of_thread().store.items_by_id(ids)
+        store = self.shared.of_thread().store
+        before = set(store.damaged)
+        items = store.items_by_id(ids)
+        for id_ in store.damaged.keys() - before:
+            _LOG.warning("item %d is left out: %s; repair the index", id_, store.damaged[id_])
         return [facts(items[i]) for i in ids if i in items]
 
     def _code(self, id_: int) -> NDArray[np.uint8]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from spq.index.filter import BUILT_IN, Column, columns, parse
-from spq.index.filter_sql import known_columns, sql_name
+from spq.index.filter_sql import METADATA, known_columns, sql_name
 from spq.index.store import Store
 
-_FACTS = "SELECT items.id, fact.value FROM items, json_each(items.metadata{}) AS fact WHERE items.status = 0{} ORDER BY items.id"
+_FACTS = f"SELECT items.id, fact.value FROM items, json_each({METADATA}{{}}) AS fact WHERE items.status = 0{{}} ORDER BY items.id"
 
 
 def write_columns(store: Store, ids: list[int], folder: Path) -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ class Content:
         for name in ("path", "time", "new"):
             by = ORDERS[name if name != "new" or store.revision() >= 0 else "last"]
             ordered = store.ids(f"SELECT id FROM items WHERE status = 0 ORDER BY {by}")
+            ordered = ordered[np.isin(ordered, ids)]  # without damaged items, which are passed over
             self._write(f"order-{name}", np.searchsorted(ids, ordered).astype("<u4"))
         self._write_map(ids, codes, codebooks)
         content = self._facts(store) | more | {"checksums": self._checksums()}

@@ -101,6 +101,7 @@ def _write_pictures(
             content.add(written)
             new += written.new
             progress("thumbnails", len(content.ids), len(index))
+    content.without += [(f"item {id_}", f"left out: {why}") for id_, why in index.store.damaged.items()]
     return content, new
 
 

@@ -1,0 +1,264 @@
+"""Repair an index: what was damaged is encoded again, restored from a copy, or counted again. All else stays as it is."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spq.common.files import why_shut
+from spq.data.open import open_images
+from spq.errors import ModelError, SPQError, StoreError
+from spq.index.checksums import FACTS, SUMS, TEXTS, add_functions, row_check
+from spq.index.format import SQLITE_ERRORS, check_contents, locked, make_tables, open_reader, transaction
+from spq.index.manifest import Manifest, as_text, from_content, read_manifest, regular, write_manifest
+from spq.index.missing import Missing, Moves, find_missing
+from spq.index.model_copy import ModelCopy
+from spq.index.store import Store
+from spq.index.sync import SyncReport, Work, encode_into
+from spq.index.verify import damaged_ids, faults
+
+if TYPE_CHECKING:
+    from spq.data.image_set import ImageSet
+    from spq.model.model import Model
+
+_COLUMNS = ("id", "code", *FACTS, "check")
+COUNT_AGAIN = f"UPDATE contents SET (items, encoded, code_sum, fact_sum) = ({SUMS})"
+KEPT = "items.sqlite.damaged"
+
+
+@dataclass
+class Repair:
+    """What a repair did. mended: a line for each thing. left: a line for each fault that is still there."""
+
+    mended: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def repair(folder: Path, model: Model | None = None, wait: float = 0) -> Repair:
+    """Mend what can be mended of an index.
+
+    - A damaged manifest is restored from its copy in the database.
+    - A damaged database is made again of the rows that are sound.
+    - A damaged copy of the model is written again, if the model is given.
+    - Pictures whose rows are damaged or lost are encoded again. They keep their ids, if their rows have not been lost.
+
+    Args:
+        model: the model that made the codes.
+        wait: seconds to wait while another process writes to the index.
+    Raises:
+        StoreError: there is no index, or another process writes to it. ModelMismatchError: the model is another one.
+    """
+    done = Repair()
+    if not any((folder / name).exists() for name in ("manifest.json", "items.sqlite")):
+        read_manifest(folder)  # raises
+    if not list(faults(folder) if (folder / "manifest.json").exists() else [""]):
+        return done
+    with locked(folder, wait):
+        try:
+            manifest = _with_manifest(folder, done)
+            if manifest is None:
+                return done
+            is_remade = _with_database(folder, manifest, done)
+        except SQLITE_ERRORS as error:
+            done.left.append(
+                f"items.sqlite cannot be read ({error}); restore it from a backup, or build the index again"
+            )
+            return done
+    if is_remade is not None:
+        _mend_content(folder, model, wait, is_remade, done)
+        done.left += faults(folder)
+    return done
+
+
+def _with_manifest(folder: Path, done: Repair) -> Manifest | None:
+    """The manifest, restored from its copy if it is damaged."""
+    try:
+        return read_manifest(folder)
+    except StoreError as error:
+        with suppress(StoreError, ValueError, RecursionError, TypeError, *SQLITE_ERRORS):
+            with closing(open_reader(folder)) as database:
+                copy = json.loads(database.execute("SELECT manifest FROM contents").fetchone()[0])
+            manifest = from_content(copy, f"index {folder}", f"{folder}/items.sqlite")
+            if (folder / "manifest.json").is_dir():
+                raise error
+            write_manifest(folder, manifest)
+            done.mended.append("manifest.json: restored from its copy in items.sqlite")
+            return manifest
+        done.left.append(str(error))
+        return None
+
+
+def _with_database(folder: Path, manifest: Manifest, done: Repair) -> bool | None:
+    """Make the database again if it is damaged. Returns whether it was made again; None if there is nothing to make it of."""
+    with suppress(StoreError, *SQLITE_ERRORS), closing(open_reader(folder)) as database:
+        check_contents(folder, database, manifest)
+        if database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]:
+            return False
+    if not manifest.key:
+        done.left.append(
+            "items.sqlite is damaged, and older than checksums; restore it from a backup, or build it again"
+        )
+        return None
+    try:
+        regular(folder / "items.sqlite").open("rb").close()
+    except ValueError as error:
+        done.left.append(f"items.sqlite: {error}; move it away, and repair again")
+        return None
+    except OSError as error:
+        if shut := why_shut(error):
+            done.left.append(f"items.sqlite {shut}")
+            return None
+    kept, wrong = _remake(folder, manifest)
+    if not kept and wrong:
+        done.left.append("items.sqlite has no row of this index; restore it from a backup, or build the index again")
+        return None
+    if (folder / "items.sqlite").exists():
+        (folder / "items.sqlite").replace(folder / KEPT)
+    (folder / "items.sqlite.new").replace(folder / "items.sqlite")
+    done.mended.append(f"items.sqlite: made again of {kept:,} sound rows; the damaged file is {KEPT}")
+    return True
+
+
+def _remake(folder: Path, manifest: Manifest) -> tuple[int, int]:
+    """Write `items.sqlite.new`. Returns how many rows were taken, and how many are damaged."""
+    key, kept, wrong = int(manifest.key, 16), 0, 0
+    for leftover in folder.glob("items.sqlite.new*"):
+        leftover.unlink()
+    names = ", ".join(f'"{name}"' for name in _COLUMNS)
+    places = ", ".join("CAST(? AS TEXT)" if name in TEXTS else "?" for name in _COLUMNS)
+    with closing(sqlite3.connect(folder / "items.sqlite.new", isolation_level=None)) as database:
+        add_functions(database)
+        with transaction(database):
+            make_tables(database)
+            database.execute(
+                "UPDATE contents SET key = ?, model = ?, manifest = ?", (key, manifest.model, as_text(manifest))
+            )
+            for row in _readable_rows(folder):
+                if row_check(key, *row[:-1]) == row[-1]:
+                    kept += database.execute(f"INSERT OR IGNORE INTO items ({names}) VALUES ({places})", row).rowcount
+                else:
+                    wrong += 1
+            database.execute(
+                "INSERT INTO removed SELECT 0, 1 + coalesce(max(revision), 0) FROM items"
+            )  # read all again
+            database.execute(COUNT_AGAIN)
+    for beside in ("items.sqlite-wal", "items.sqlite-shm"):
+        (folder / beside).unlink(missing_ok=True)
+    return kept, wrong
+
+
+def _readable_rows(folder: Path) -> Iterator[tuple[Any, ...]]:
+    """The rows of a damaged database, as far as SQLite can read them. Texts come as bytes."""
+    names = ", ".join(f"CAST({name} AS BLOB)" if name in TEXTS else f'"{name}"' for name in _COLUMNS)
+    with suppress(StoreError, *SQLITE_ERRORS), closing(open_reader(folder)) as database:
+        end = _last_id(database)
+        next_id = 1
+        while next_id <= end:
+            with suppress(*SQLITE_ERRORS):
+                for row in database.execute(f"SELECT {names} FROM items WHERE id >= ? ORDER BY id", (next_id,)):
+                    if not isinstance(row[0], int) or row[0] < next_id:
+                        break  # out of order: this would never end
+                    next_id = row[0] + 1
+                    yield row
+                else:
+                    return
+            next_id = _after_gap(database, next_id, end)
+
+
+def _last_id(database: sqlite3.Connection) -> int:
+    """No id is larger."""
+    found = [0]
+    for query in ("SELECT max(seq) FROM sqlite_sequence", "SELECT max(id) FROM items"):
+        with suppress(*SQLITE_ERRORS):
+            found += [id_ for (id_,) in database.execute(query) if isinstance(id_, int)]
+    return max(found)
+
+
+def _after_gap(database: sqlite3.Connection, first: int, end: int) -> int:
+    """The first id from which on the table can be read again. Ids on a damaged page follow each other."""
+
+    def is_readable(id_: int) -> bool:
+        with suppress(*SQLITE_ERRORS):
+            rows = database.execute("SELECT id, hash FROM items WHERE id >= ? ORDER BY id LIMIT 1", (id_,)).fetchall()
+            return not rows or rows[0][0] >= id_
+        return False
+
+    bad, step = first, 1
+    while bad + step <= end and not is_readable(bad + step):
+        bad, step = bad + step, 2 * step
+    good = min(bad + step, end + 1)
+    while good - bad > 1:
+        middle = (bad + good) // 2
+        bad, good = (bad, middle) if is_readable(middle) else (middle, good)
+    return good
+
+
+def _mend_content(folder: Path, model: Model | None, wait: float, is_remade: bool, done: Repair) -> None:
+    """Mend the copy of the model and the rows."""
+    with Store.open(folder, wait) as store, store.writing():
+        copy = ModelCopy(folder, store.manifest)
+        if model:
+            copy.use(model)
+        with suppress(StoreError, ModelError):  # the faults that are left say why
+            copy.keep(store)
+        done.mended += ["model: written again"] * copy.was_written
+        store.save_manifest(store.manifest)
+        _mend_lists(store)
+        _mend_rows(store, copy, is_remade, done)
+        with store.change() as (writer, _):
+            writer.execute(COUNT_AGAIN)
+
+
+def _mend_lists(store: Store) -> None:
+    """Mend what readers and the database itself note of removed items, and of ids that were given."""
+    with store.change() as (writer, _):
+        writer.execute("DELETE FROM removed WHERE id IN (SELECT id FROM items)")
+        writer.execute(
+            "UPDATE sqlite_sequence SET seq = max(seq, (SELECT max(id) FROM items)) "
+            "WHERE name = 'items' AND (SELECT count(*) FROM items)"
+        )
+        writer.execute(
+            "DELETE FROM items WHERE typeof(path) <> 'text' OR path = ''"
+        )  # nothing says which picture it was
+
+
+def _mend_rows(store: Store, copy: ModelCopy, is_remade: bool, done: Repair) -> None:
+    """Encode pictures again whose rows are damaged or lost."""
+    damaged = damaged_ids(store)
+    is_counted = store.select("SELECT items, encoded FROM contents") == store.select(
+        "SELECT count(*), ifnull(sum(status IS 0), 0) FROM items"
+    )
+    if not damaged and not is_remade and is_counted:
+        return
+    try:
+        images = open_images(store.manifest.origin)
+        again = _encode_again(store, images, copy, damaged)
+    except SPQError as error:
+        done.left.append(f"damaged or lost items are not encoded again: {error}")
+        return
+    left = damaged_ids(store)
+    gone = set(find_missing(store.stats(), images, store.manifest.mounts).gone)
+    ghosts = [id_ for id_, path in left.items() if path in gone]
+    with store.change() as (writer, _):
+        writer.executemany("DELETE FROM items WHERE id = ?", ((id_,) for id_ in ghosts))
+    mended = len(damaged) - len(left)
+    done.mended += [f"items.sqlite: {mended:,} damaged items encoded again"] * bool(mended)
+    done.mended += [f"items.sqlite: {again.added:,} items added again"] * bool(again.added)
+    done.mended += [f"items.sqlite: {len(ghosts):,} damaged items without a picture removed"] * bool(ghosts)
+
+
+def _encode_again(store: Store, images: ImageSet, copy: ModelCopy, damaged: dict[int, str]) -> SyncReport:
+    known, place = store.stats(), {path: position for position, path in enumerate(images.ids)}
+    here = [place[path] for path in damaged.values() if path in place]
+    away = [path for path in damaged.values() if path not in place]
+    unknown = [position for path, position in place.items() if path not in known]  # lost, or of another name
+    report = SyncReport()
+    work = Work(store, images, known, moves=Moves(store, Missing(gone=away), known))
+    if here or unknown:
+        encode_into(work, sorted([*here, *unknown]), copy.model, report)
+    return report
