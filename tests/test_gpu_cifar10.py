@@ -88,9 +88,9 @@ def test_one_call_ends_in_time_with_scores_and_models_in_parts(
         "--parts",
         tmp_path / "left",
         "--finish-by",
-        20,
+        30,
         "--reserve",
-        8,
+        10,
         "--part-mib",
         0.02,
     ]
@@ -102,7 +102,7 @@ def test_one_call_ends_in_time_with_scores_and_models_in_parts(
         capture_output=True,
         text=True,
     )
-    assert time.monotonic() - begun > 8  # it learned until the clock said so
+    assert time.monotonic() - begun > 10  # it learned until the clock said so
     results = json.loads((tmp_path / "left" / "results.json").read_text("utf-8"))
     names = list(results["scores"])  # how many rounds of self-training the time allows depends on the machine
     assert names[:2] + names[-2:] == ["network", "heads", "final", "final, training pictures ask"]
@@ -126,7 +126,7 @@ def test_one_call_ends_in_time_with_scores_and_models_in_parts(
         assert results["scores"]["final"][str(bits)]["map"] == pytest.approx(report.map, abs=2e-4)
         assert f"{bits}: {results['scores']['final'][str(bits)]['map']:.4f}" in done.stdout
 
-    more = ["--out", tmp_path / "more", "--start", tmp_path / "network", "--finish-by", 10, "--reserve", 6]
+    more = ["--out", tmp_path / "more", "--start", tmp_path / "network", "--finish-by", 14, "--reserve", 10]
     subprocess.run(command(recipe_file, *more), env=environment(), check=True, capture_output=True)
     assert (tmp_path / "more" / "parts" / "model.json").exists()
 
