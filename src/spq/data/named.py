@@ -21,9 +21,9 @@ from PIL import Image
 
 from spq.common.files import expanded, user_cache
 from spq.common.timeout import answer_within
-from spq.data.parquet import ParquetImages
 from spq.data.decode import first_line, load_image
 from spq.data.image_set import ImageSet
+from spq.data.parquet import ParquetImages
 from spq.errors import DataError
 
 # fmt: off
