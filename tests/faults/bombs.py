@@ -282,7 +282,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
             (279, 4, 4_000_000, 4096),
         ],
         bytes(16_000_000),
-    ),  # fmt: skip
+    ),
     "webp, a large canvas": partial(webp_canvas, SIDE, SIDE, 2),
     "webp, a canvas and 20,000 frames": partial(webp_canvas, 2000, 2000, 20_000),
     "avif, large": lambda: encoded(Image.new("L", (6000, 6000), 90), "AVIF", speed=10),

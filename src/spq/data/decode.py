@@ -21,21 +21,13 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from spq.common.parallel import cores, map_in_order
 from spq.data.colour import as_shown
-from spq.data.deep import is_deep, stored_in_8_bits, with_low_bytes, with_whole_planes
+from spq.data.deep import stored_in_8_bits, with_low_bytes, with_whole_planes
+from spq.data.fit import LARGE_JPEG, fit, fraction, over, with_copies
 from spq.data.formats import NOT_READ, is_heif, read_file, register_heif, why_unknown
-from spq.data.frames import ANIMATED, shown_frame
+from spq.data.frames import shown_frame
 from spq.data.preview import find_preview
 from spq.data.repair import repaired, without_padding
-from spq.data.work import (
-    MAX_SIDE,
-    Steps,
-    check_tags,
-    decoding_bytes,
-    memory_limit,
-    pixel_bytes,
-    room,
-    shared_memory,
-)
+from spq.data.work import Steps, check_tags, memory_limit, room, shared_memory
 from spq.errors import ImageError
 
 if TYPE_CHECKING:
@@ -48,8 +40,6 @@ MAX_PIXELS = 178_956_970  # Pillow's own limit; a lower limit set in Pillow also
 # Formats whose writers leave the alpha at zero if they do not mean any.
 NO_ALPHA = ("BMP", "CUR", "DIB", "ICO", "TGA", "TIFF")
 MAX_REPAIRED = 50_000_000  # pixels of a damaged picture that is tried again without its defects
-MAX_SHRINK = 8  # a picture whose copies would take too much memory is divided by at most this, in width and height
-LARGE_JPEG = 8  # a JPEG may have this many times the limit, because it is decoded at a fraction of its size
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -123,7 +113,7 @@ def load_image(
     except MemoryError:
         raise ImageError(f"cannot read {name}: there is not enough memory for it; scale it down first") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"cannot read {name}: its pixels are {_over(limit)}") from None
+        raise ImageError(f"cannot read {name}: its pixels are {over(limit)}") from None
     except ImageError as error:
         text = str(error)
         raise ImageError(text if text.startswith("cannot read ") else f"cannot read {name}: {text}") from None
@@ -268,8 +258,11 @@ def _load_bytes(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool
             with suppress(Exception):  # the first error tells most
                 return _decode(other, size_hint, limit, keep_alpha)
     if is_heif(data[:64]):
-        raise ImageError(why_unknown(data)) from failed
-    raise failed
+        raise ImageError(why_unknown(data)) from None
+    try:
+        raise failed
+    finally:
+        del failed  # it knows this frame, and would keep the bytes
 
 
 def _pixels_told(data: bytes) -> int:
@@ -290,9 +283,9 @@ def _decode(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool, or
         if image.format in NOT_READ:
             raise ImageError(f"{NOT_READ[image.format]} is not read; save it as PNG or JPEG")
         full_size, memory = image.size, memory_limit(limit) - len(data)
-        needed = _shrink(image, data, size_hint, limit, memory)
+        needed = fit(image, data, size_hint, limit, memory)
         is_smaller = image.size != full_size
-        with room.take(len(data) + min(memory, _with_copies(image, needed)), shared_memory(limit)):
+        with room.take(len(data) + min(memory, with_copies(image, needed)), shared_memory(limit)):
             loaded = with_low_bytes(with_whole_planes(image), data, memory)
             is_smaller = is_smaller or (image.format == "JPEG2000" and image.size != full_size)
             own = _orientation(loaded)
@@ -318,63 +311,6 @@ def _opened(data: bytes, limit: int) -> Image.Image:
         if not data.startswith(b"\xff\xd8\xff"):
             raise
         return JpegImageFile(Steps(data, limit))  # can be decoded at a fraction of its size, which `_shrink` decides
-
-
-def _shrink(image: Image.Image, data: bytes, size_hint: int | None, limit: int, memory: int) -> int:
-    """Let a JPEG be decoded at a fraction of its size, for the size that is needed and for the limits; return the bytes it takes.
-
-    Raises:
-        ImageError: the picture is over a limit, and cannot be decoded so that it is not.
-    """
-    full_size = width, height = image.size
-    is_jpeg = image.format in ("JPEG", "MPO")  # MPO: many phones write it
-    if width * height > limit and not (is_jpeg and width * height <= LARGE_JPEG * limit):
-        raise ImageError(f"{width} x {height} pixels are {_over(limit)}")
-    if max(full_size) > MAX_SIDE:
-        raise ImageError(f"{width} x {height} pixels: a side is over the limit of {MAX_SIDE:,}; crop it first")
-    needed = decoding_bytes(image, data, full_size)
-    if is_jpeg:
-        side = 2 * (size_hint or max(width, height))  # at least twice the needed size
-        for_size = next((n for n in (8, 4, 2) if min(width, height) >= n * side), 1)
-        for_limit = next((n for n in (1, 2, 4) if _fits(image, needed, n, limit, memory)), 8)
-        fraction = max(for_size, for_limit)
-        if fraction > 1:  # only once: a second call has no effect
-            image.draft("RGB", (max(1, width // fraction), max(1, height // fraction)))
-            needed = decoding_bytes(image, data, full_size)
-    elif image.format == "JPEG2000" and needed > memory:
-        image.reduce = next((n for n in (1, 2, 3) if needed >> 2 * n <= memory), 3)  # type: ignore[assignment]
-        needed >>= 2 * image.reduce  # type: ignore[operator]
-    if image.width * image.height > limit:
-        raise ImageError(f"{width} x {height} pixels are {_over(limit)}")
-    if needed > memory:
-        raise ImageError(f"{width} x {height} pixels of this kind need {_megabytes(needed, data, limit)}")
-    return needed
-
-
-def _fits(image: Image.Image, needed: int, fraction: int, limit: int, memory: int) -> bool:
-    """Whether a JPEG is within the limits when it is decoded at a fraction of its size."""
-    pixels = -(-image.width // fraction) * -(-image.height // fraction)
-    return pixels <= limit and needed - (image.width * image.height - pixels) * pixel_bytes(image) <= memory
-
-
-def _with_copies(image: Image.Image, needed: int) -> int:
-    """Return about how many bytes a picture takes with its copies in other colours, turned, or of other frames."""
-    copies = 16 if image.format in ANIMATED - {"PNG"} else 4 + pixel_bytes(image)
-    return max(needed, copies * image.width * image.height)
-
-
-def _megabytes(needed: int, data: bytes, limit: int) -> str:
-    million = (needed + len(data)) // 10**6
-    return (
-        f"{million:,} MB of memory, over the limit of {memory_limit(limit) // 10**6:,} MB; save it in a simpler format, "
-        "scale it down first, or raise `max_pixels`"
-    )
-
-
-def _over(limit: int) -> str:
-    if Image.MAX_IMAGE_PIXELS is not None:
-        limit = min(limit, 2 * Image.MAX_IMAGE_PIXELS)
-    return f"over the limit of {limit:,}; scale it down first, or raise `max_pixels`"
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:
@@ -408,7 +344,7 @@ def _upright(
     orientation = orientation or _orientation(image)
     frame = shown_frame(image, limit)
     orientation = 1 if format_ == "TIFF" else orientation  # Pillow rotates TIFF by itself
-    shrink = 1 if memory is None else _fraction(frame, orientation > 1, memory)
+    shrink = 1 if memory is None else fraction(frame, orientation > 1, memory)
     if shrink > 1:
         full_size = frame.size[::-1] if orientation >= 5 else frame.size
     image = stored_in_8_bits(frame, shrink)
@@ -420,20 +356,6 @@ def _upright(
         image = image.copy()
     image.info = {"full_size": full_size} if full_size else {}  # no EXIF, which would rotate the picture again
     return image
-
-
-def _fraction(image: Image.Image, is_turned: bool, memory: int) -> int:
-    """Return the smallest number by which to divide width and height so that a picture and its copies fit into the memory."""
-    area, own = image.width * image.height, pixel_bytes(image)
-    is_ready = image.mode == "RGB" and not {"icc_profile", "gamma", "transparency"} & set(image.info)
-    for shrink in range(1, MAX_SHRINK + 1):
-        is_same = is_ready and shrink == 1
-        copies = 4 * (not is_same) + 4 * is_turned + is_deep(image)
-        if (own + copies / shrink**2) * area <= memory:
-            return shrink
-    raise ImageError(
-        f"{image.width} x {image.height} pixels need too much memory; scale it down first, or raise `max_pixels`"
-    )
 
 
 def _orientation(image: Image.Image) -> int:

@@ -10,6 +10,7 @@ import posixpath
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -205,6 +206,12 @@ class _Pictures:
         return self.folded.get(composed(spellings[-1]).casefold())
 
 
+@lru_cache(maxsize=8)
+def _places(root: Path) -> tuple[str, str]:
+    """The ways to write the path of a folder, which a table with a million rows would ask for each."""
+    return root.absolute().as_posix(), root.resolve().as_posix()
+
+
 def _spellings(root: Path, name: str) -> list[str]:
     r"""Return the ways to read a name as a path below the folder.
 
@@ -212,7 +219,7 @@ def _spellings(root: Path, name: str) -> list[str]:
     (['a/b.jpg'], ['b.jpg'])
     """
     path = posixpath.normpath(re.sub(r"[\\/]+", "/", name))
-    for place in (root.absolute().as_posix(), root.resolve().as_posix()):
+    for place in _places(root):
         if path.startswith(f"{place}/"):
             return [path[len(place) + 1 :]]
     return [path]

@@ -133,8 +133,9 @@ class _Part:
             import pyarrow.compute as pc
 
             pictures, inside = self.blocks.row(row)
-            pictures = pictures.dictionary_decode() if hasattr(pictures, "dictionary") else pictures
-            sizes = pc.fill_null(pc.binary_length(_plain(pictures)), 0)
+            is_packed = hasattr(pictures, "dictionary")  # each different picture once
+            sizes = pc.binary_length(_plain(pictures.dictionary if is_packed else pictures))
+            sizes = pc.fill_null(sizes.take(pictures.indices) if is_packed else sizes, 0)
             self._sizes[row - inside : row - inside + len(sizes)] = sizes.to_numpy(zero_copy_only=False)
         return int(self._sizes[row])
 

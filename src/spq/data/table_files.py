@@ -73,7 +73,7 @@ class TableFile:
 
 
 def _csv(table: TableFile) -> Iterator[Row]:
-    csv.field_size_limit(LONGEST_LINE)
+    csv.field_size_limit(LONGEST_CELL)
     encoding = _encoding(table)
     with table.path.open(encoding=encoding, errors="replace", newline="") as file:
         lines = enumerate(_lines(file, table), 1)
@@ -286,7 +286,7 @@ def _parquet(table: TableFile) -> Iterator[Row]:
 
 
 def values_of(column: Any) -> list[Any]:
-    """Return the values of an Arrow array; None where Python has none, as a date in the year 20000."""
+    """Return the values of an Arrow array; None where Python has none, as for the year 20000, or bytes that are no text."""
     try:
         values: list[Any] = column.to_pylist()
         return values

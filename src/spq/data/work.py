@@ -16,8 +16,8 @@ from PIL import Image
 from spq.errors import ImageError
 
 BYTES = 4.5  # of memory for each pixel of the limit
-LEAST = 2**26  # bytes that a picture may take under any limit of pixels
-MAX_SIDE = 1_000_000  # pixels of a side; each row has a cost of its own
+MORE = 50_000_000  # bytes of memory on top, mostly for the file
+MAX_SIDE = 250_000  # pixels of a side; each row has a cost of its own, and resizing takes the square of a side
 READS = 90  # the parts of a file may be read in as many steps as the limit has pixels, divided by this
 PIXEL_READS = 12  # the same for pixels that are decoded in Python
 LEAST_READS = 2**16
@@ -36,7 +36,7 @@ _TYPES = {3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 16, 17, 18}  # of TIFF, whose values
 
 def memory_limit(max_pixels: int) -> int:
     """Return the bytes that a picture may take while it is decoded, its file included."""
-    return max(LEAST, int(BYTES * max_pixels))
+    return int(BYTES * max_pixels) + MORE
 
 
 class Steps(io.BytesIO):
@@ -112,6 +112,7 @@ def decoding_bytes(image: Image.Image, data: bytes, size: tuple[int, int]) -> in
     if image.format in ("ICO", "CUR", "ICNS", "BLP"):
         return max(pixels, 16 * hidden_pixels(data))
     if image.format == "TIFF":
+        _check_covered(image)
         return pixels + _strip_bytes(image)
     codecs = _codecs(image)
     if "fits_gzip" in codecs and image.width * image.height > MAX_PACKED:
@@ -156,7 +157,7 @@ def _coefficients(image: Image.Image, data: bytes, size: tuple[int, int]) -> int
 
 
 def _components(data: bytes) -> int:
-    """Return the bytes of the numbers of a JPEG 2000, those of one tile at a time and of what is known of all."""
+    """Return the bytes of the numbers of a JPEG 2000: those of one tile at a time, and what it knows of all tiles."""
     at = data.find(b"\xff\x51")
     if at < 0 or at + 40 > len(data):
         return 0
@@ -164,6 +165,18 @@ def _components(data: bytes) -> int:
     count = int.from_bytes(data[at + 38 : at + 40], "big")
     tiles = -(-width // max(1, across)) * -(-height // max(1, down))
     return count * (6 * max(0, min(width - left, across)) * max(0, min(height - top, down)) + TILE * tiles)
+
+
+def _check_covered(image: Image.Image) -> None:
+    """Refuse a TIFF whose strips are fewer than its height; what lacks would be black.
+
+    Raises:
+        ImageError: it is one.
+    """
+    extents = [tile[1] for tile in image.tile]  # type: ignore[attr-defined]
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in extents)
+    if covered < image.width * image.height:
+        raise ImageError("image file is truncated: it has fewer strips than its height needs")
 
 
 def _strip_bytes(image: Image.Image) -> int:
