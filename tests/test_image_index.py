@@ -98,7 +98,7 @@ def test_a_damaged_index_is_refused(photos: Path, tiny_model: Model, tmp_path: P
             "manifest.json is damaged: its checksum does not match; repair the index",
         ),
         (json.dumps({**content, "format": 99}), "has format 99"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, "nested too deep"),
         (json.dumps({**by_hand, "num_codebooks": 2**63}), "do not make"),
         (json.dumps({**by_hand, "distance": "cosine"}), "is not one of l2"),
         ("{", "is unreadable"),

@@ -53,5 +53,5 @@ def test_values_that_no_index_has_are_refused_with_one_line(
 @pytest.mark.skipif(os.name == "nt", reason="no pipes in folders there")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "manifest.json")
-    with pytest.raises(StoreError, match="it is no regular file"):
+    with pytest.raises(StoreError, match="it is not a regular file"):
         read_manifest(tmp_path)

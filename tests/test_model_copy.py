@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import shutil
@@ -103,7 +102,7 @@ def test_the_model_is_read_in_a_folder_whose_name_is_not_utf8(name: bytes, photo
 def test_a_file_that_the_system_does_not_open_is_no_reason_to_build_again(
     photo_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, whole = tmp_path / "i", io.open
+    folder, whole = tmp_path / "i", os.open
     shutil.copytree(photo_index, folder)
     manifest = read_manifest(folder)
     for shut, number, remedy in (
@@ -117,11 +116,11 @@ def test_a_file_that_the_system_does_not_open_is_no_reason_to_build_again(
     ):
 
         def opened(file: Any, *args: Any, shut: str = shut, number: int = number, **options: Any) -> Any:
-            if Path(file).name == shut:
+            if Path(os.fsdecode(file)).name == shut:
                 raise OSError(number, os.strerror(number), str(file))
             return whole(file, *args, **options)
 
-        monkeypatch.setattr(io, "open", opened)
+        monkeypatch.setattr(os, "open", opened)
         with pytest.raises(StoreError, match=remedy) as caught:
             read_codebooks(folder, manifest if shut == "config.json" else read_manifest(folder))
         assert "build" not in str(caught.value)

@@ -290,6 +290,7 @@ def in_child(work: Callable[[], str]) -> str:
 
 def prepare(root: Path) -> None:
     """An index of 60 pictures, and another index of other pictures and another model, in `root`."""
+    import spq.index.mend  # noqa: F401 (children need not load it again)
     from conftest import write_photos
     from models import tiny
     from spq.config import BackboneConfig, InputConfig, Recipe

@@ -10,10 +10,9 @@ from pathlib import Path
 from spq.common.files import Replacing, read_regular
 from spq.common.json_file import parse_json
 from spq.errors import DataError
-from spq.index.format import NOT_DUPLICATES
+from spq.index.format import NOT_DUPLICATES, PAIRS_BYTES
 
 NAME = NOT_DUPLICATES
-MOST_BYTES = 2**28  # about 700,000 pairs
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def damaged_lines(file: Path | None) -> int:
 
 def _lines(file: Path | None) -> list[bytes]:
     try:
-        return [line for line in read_regular(file, MOST_BYTES).splitlines() if line.strip()] if file else []
+        return [line for line in read_regular(file, PAIRS_BYTES).splitlines() if line.strip()] if file else []
     except (FileNotFoundError, NotADirectoryError):
         return []
     except ValueError as error:
@@ -67,6 +66,6 @@ def _pair(line: bytes) -> Ignored | None:
         fields = parse_json(line)
         (a, b), (first, second) = fields["hashes"], fields["paths"]
         bytes.fromhex(a), bytes.fromhex(b)
-        return Ignored((a, b), (str(first), str(second)))
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return None
+    return Ignored((a, b), (first, second)) if isinstance(first, str) and isinstance(second, str) else None

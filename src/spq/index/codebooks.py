@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.common.files import has_plain_name, why_shut
+from spq.common.files import check_regular, has_plain_name, why_shut
 from spq.common.json_file import read_json
 from spq.errors import ModelMismatchError, StoreError
-from spq.index.manifest import Manifest, regular
+from spq.index.manifest import Manifest
 
 Floats = NDArray[np.float32]
 MEND = "repair the index with its model, or build it again"
@@ -54,7 +54,8 @@ def files_check(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in ("config.json", "model.safetensors"):
         try:
-            with regular(folder / "model" / name).open("rb") as file:
+            check_regular(folder / "model" / name)
+            with (folder / "model" / name).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except (FileNotFoundError, NotADirectoryError):
             return ""
@@ -79,7 +80,8 @@ def _tensor(file: Path, name: str) -> NDArray[Any]:
     from safetensors import safe_open
     from safetensors.numpy import load
 
-    if not has_plain_name(regular(file)):
+    check_regular(file)
+    if not has_plain_name(file):
         return np.asarray(load(file.read_bytes())[name])
     with safe_open(file, framework="numpy") as tensors:
         return np.asarray(tensors.get_tensor(name))

@@ -6,18 +6,18 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from spq.common.files import is_full, why_shut
+from spq.common.files import check_regular, is_full, why_shut
 from spq.common.locks import held
 from spq.common.text import composed
 from spq.errors import ModelMismatchError, StoreError
 from spq.index import checksums
 from spq.index.items import text_bytes
-from spq.index.manifest import FORMAT, NEW, Manifest, as_text, newer_format, read_manifest, regular, write_manifest
+from spq.index.manifest import FORMAT, NEW, Manifest, as_text, newer_format, read_manifest, write_manifest
 
 C = TypeVar("C", bound=sqlite3.Connection)
 METADATA_SINCE = 2  # format from which items have metadata and revisions
@@ -27,6 +27,7 @@ REPAIR = "repair the index, or restore it from a backup"
 SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)  # if a damaged schema is quoted, or a number is too large
 _LOCK = ".lock"
 NOT_DUPLICATES = "not-duplicates.jsonl"  # pairs that the user said are no duplicates; it outlives a change of the model
+PAIRS_BYTES = 2**28  # that file has at most; about 700,000 pairs
 
 _TABLES = (
     """CREATE TABLE items (
@@ -226,7 +227,8 @@ def open_reader(folder: Path) -> Reader:
     WAL needs to write files beside the database. In a read-only folder the database is opened as immutable instead.
     """
     try:
-        regular(folder / "items.sqlite")
+        with suppress(OSError):  # SQLite says why
+            check_regular(folder / "items.sqlite")
     except ValueError as error:
         raise StoreError(f"index {folder}: items.sqlite: {error}; {REPAIR}") from None
     try:

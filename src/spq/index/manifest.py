@@ -102,17 +102,6 @@ def from_content(content: Any, name: str, where: str) -> Manifest:
     return manifest
 
 
-def regular(file: Path) -> Path:
-    """The file itself, if it can be read to its end: reading a pipe would wait for its writer.
-
-    Raises:
-        ValueError: it is a pipe, or another thing that is no file.
-    """
-    if file.exists() and not file.is_dir() and not file.is_file():
-        raise ValueError("it is no regular file")
-    return file
-
-
 def _wrong_value(manifest: Manifest) -> str:
     M, K = manifest.num_codebooks, manifest.codebook_size
     if not 1 <= M <= MOST_CODEBOOKS or not 2 <= K <= 256 or manifest.bits != M * (K.bit_length() - 1):

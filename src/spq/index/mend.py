@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spq.common.files import why_shut
+from spq.common.files import check_regular, why_shut
 from spq.data.open import open_images
 from spq.errors import ModelError, SPQError, StoreError
 from spq.index.checksums import FACTS, SUMS, TEXTS, add_functions, row_check
 from spq.index.format import SQLITE_ERRORS, check_contents, locked, make_tables, open_reader, transaction
-from spq.index.manifest import Manifest, as_text, from_content, read_manifest, regular, write_manifest
+from spq.index.manifest import Manifest, as_text, from_content, read_manifest, write_manifest
 from spq.index.missing import Missing, Moves, find_missing
 from spq.index.model_copy import ModelCopy
 from spq.index.store import Store
@@ -105,7 +105,8 @@ def _with_database(folder: Path, manifest: Manifest, done: Repair) -> bool | Non
         )
         return None
     try:
-        regular(folder / "items.sqlite").open("rb").close()
+        check_regular(folder / "items.sqlite")
+        (folder / "items.sqlite").open("rb").close()
     except ValueError as error:
         done.left.append(f"items.sqlite: {error}; move it away, and repair again")
         return None
@@ -117,10 +118,11 @@ def _with_database(folder: Path, manifest: Manifest, done: Repair) -> bool | Non
     if not kept and wrong:
         done.left.append("items.sqlite has no row of this index; restore it from a backup, or build the index again")
         return None
-    if (folder / "items.sqlite").exists():
+    was_there = (folder / "items.sqlite").exists()
+    if was_there:
         (folder / "items.sqlite").replace(folder / KEPT)
     (folder / "items.sqlite.new").replace(folder / "items.sqlite")
-    done.mended.append(f"items.sqlite: made again of {kept:,} sound rows; the damaged file is {KEPT}")
+    done.mended.append(f"items.sqlite: made again of {kept:,} sound rows" + f"; the damaged file is {KEPT}" * was_there)
     return True
 
 

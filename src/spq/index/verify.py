@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
-from spq.common.json_file import read_json
+from spq.common.files import read_regular
+from spq.common.json_file import parse_json, read_json
 from spq.errors import ModelError, StoreError
 from spq.index.checksums import SUMS, of_row
 from spq.index.codebooks import check_model, files_check, read_codebooks
@@ -17,12 +17,13 @@ from spq.index.format import (
     CHECKED_SINCE,
     METADATA_SINCE,
     NOT_DUPLICATES,
+    PAIRS_BYTES,
     SQLITE_ERRORS,
     check_contents,
     format_of,
     open_reader,
 )
-from spq.index.manifest import Manifest, as_text, read_manifest, regular
+from spq.index.manifest import Manifest, as_text, read_manifest
 from spq.index.store import Store
 from spq.index.verify_pictures import picture_faults
 
@@ -191,7 +192,7 @@ def _model_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
 def _pairs_faults(folder: Path) -> Iterator[str]:
     """Lines of the file of pairs that are no pair."""
     try:
-        lines = regular(folder / NOT_DUPLICATES).read_bytes().splitlines()
+        lines = read_regular(folder / NOT_DUPLICATES, PAIRS_BYTES).splitlines()
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
@@ -204,7 +205,8 @@ def _pairs_faults(folder: Path) -> Iterator[str]:
 
 def _is_pair(line: bytes) -> bool:
     try:
-        fields = json.loads(line)
-        return len(fields["paths"]) == len([bytes.fromhex(digest) for digest in fields["hashes"]]) == 2
-    except (ValueError, TypeError, KeyError, RecursionError):
+        fields = parse_json(line)
+        has_paths = len(fields["paths"]) == 2 and all(isinstance(path, str) for path in fields["paths"])
+        return has_paths and len([bytes.fromhex(digest) for digest in fields["hashes"]]) == 2
+    except (ValueError, TypeError, KeyError):
         return False
