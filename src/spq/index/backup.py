@@ -26,7 +26,8 @@ from spq.common.files import naming, sync_folder
 from spq.common.locks import held
 from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
-from spq.index.format import NOT_DUPLICATES, SQLITE_ERRORS, open_reader, read_manifest, why_full
+from spq.index.format import NOT_DUPLICATES, SQLITE_ERRORS, open_reader, why_full
+from spq.index.manifest import read_manifest
 from spq.index.verify import faults
 
 FORMAT = 1
