@@ -67,6 +67,6 @@ def _pair(line: bytes) -> Ignored | None:
         fields = parse_json(line)
         (a, b), (first, second) = fields["hashes"], fields["paths"]
         bytes.fromhex(a), bytes.fromhex(b)
-        return Ignored((a, b), (str(first), str(second)))
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return None
+    return Ignored((a, b), (first, second)) if isinstance(first, str) and isinstance(second, str) else None
