@@ -262,7 +262,7 @@ def test_the_stage_draws_from_more_pictures_than_it_learns_from(
 def test_the_last_recipe_describes_how_its_codes_are_made(recipe: Recipe) -> None:
     end = cluster_recipe(recipe)
     assert (end.head.hidden, end.head.softmax, end.quantizer.codeword_dim) == (0, 4.0, 16)
-    with pytest.raises(ConfigError, match=r"cluster.share must satisfy 0 <= share < 1, got 1.0"):
+    with pytest.raises(ConfigError, match=r"cluster.share must be from 0 to 0.99, got 1.0"):
         ClusterConfig(share=1.0)
     with pytest.raises(ConfigError, match=r"head.softmax needs head.norm = 0, got 1.0"):
         replace(recipe.head, softmax=3.0, norm=1.0)
