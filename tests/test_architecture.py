@@ -255,6 +255,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "data.multilabel": "protocols",
     "data.named": "open",
     "data.parquet": "pages",
+    "data.thrift": "pages",
     "dupes.facts": "find",
     "index.codebooks": "model_copy",
     "index.table_reader": "store",

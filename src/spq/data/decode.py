@@ -27,7 +27,7 @@ from spq.data.formats import NOT_READ, is_heif, read_file, register_heif, why_un
 from spq.data.frames import shown_frame
 from spq.data.preview import find_preview
 from spq.data.repair import repaired, without_padding
-from spq.data.work import Steps, check_tags, memory_limit, room, shared_memory
+from spq.data.work import Steps, check_tags, memory_limit, room, shared_memory, stream
 from spq.errors import ImageError
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def _load_bytes(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool
 def _pixels_told(data: bytes) -> int:
     """Return the pixels of a picture as its header tells; 0 if the header is damaged."""
     try:
-        with Image.open(Steps(data, LARGE_JPEG * MAX_REPAIRED)) as image:
+        with Image.open(stream(data, LARGE_JPEG * MAX_REPAIRED)) as image:
             return image.width * image.height
     except Image.DecompressionBombError:
         return MAX_REPAIRED + 1
@@ -298,19 +298,20 @@ def _decode(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool, or
 
 
 def _opened(data: bytes, limit: int) -> Image.Image:
-    steps = Steps(data, limit)
+    source = stream(data, limit)
     try:
-        image = Image.open(steps)
-        steps.expect(image)
+        image = Image.open(source)
+        if isinstance(source, Steps):
+            source.expect(image)
         return image
     except UnidentifiedImageError:  # only now, because loading pillow-heif is slow
         if not register_heif():
             raise
-        return Image.open(Steps(data, limit))
+        return Image.open(stream(data, limit))
     except Image.DecompressionBombError:
         if not data.startswith(b"\xff\xd8\xff"):
             raise
-        return JpegImageFile(Steps(data, limit))  # can be decoded at a fraction of its size, which `_shrink` decides
+        return JpegImageFile(stream(data, limit))  # can be decoded at a fraction of its size, which `_shrink` decides
 
 
 def _from_array(array: NDArray[np.generic]) -> Image.Image:

@@ -57,7 +57,8 @@ def _scaled(size: tuple[int, int], values_of: Callable[[Box], NDArray[Any]], shr
     def levels(values: NDArray[Any]) -> NDArray[np.uint8]:
         values = _with_infinities(values).astype(np.float64)
         scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / (high - low)
-        return np.round(scaled.clip(0, 1) * 255).astype(np.uint8)
+        rounded: NDArray[np.uint8] = np.round(scaled.clip(0, 1) * 255).astype(np.uint8)
+        return rounded
 
     table = levels(np.arange(2**16))  # quicker than arithmetic with each pixel
 

@@ -32,8 +32,9 @@ def fit(image: Image.Image, data: bytes, size_hint: int | None, limit: int, memo
         for_limit = next((n for n in (1, 2, 4) if _fits(image, needed, n, limit, memory)), 8)
         divisor = max(for_size, for_limit)
         if divisor > 1:  # only once: a second call has no effect
+            before = width * height * pixel_bytes(image)
             image.draft("RGB", (max(1, width // divisor), max(1, height // divisor)))
-            needed = decoding_bytes(image, data, full_size)
+            needed += image.width * image.height * pixel_bytes(image) - before
     elif image.format == "JPEG2000" and needed > memory:
         image.reduce = next((n for n in (1, 2, 3) if needed >> 2 * n <= memory), 3)  # type: ignore[assignment]
         needed >>= 2 * image.reduce  # type: ignore[operator]

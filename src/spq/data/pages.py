@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from spq.data.thrift import Struct, read_struct
 from spq.errors import DataError
 
 MAX_PAGE = (
@@ -29,20 +30,66 @@ _BUFFER = 2**20  # bytes that Arrow reads at once
 
 
 def check_footer(file: Path) -> None:
-    """Refuse a file whose footer is so large, or so deeply nested, that parsing it could take all memory.
+    """Refuse a file whose footer is damaged or very large.
 
     Raises:
-        DataError: it is one, or is no Parquet file; the reason alone.
+        DataError: as `read_footer`.
+    """
+    read_footer(file)
+
+
+def read_footer(file: Path) -> Footer:
+    """Read what the footer of a Parquet file tells of its rows and where they are.
+
+    Raises:
+        DataError: it is damaged, or very large; the reason alone.
     """
     with file.open("rb") as opened:
         size = opened.seek(0, os.SEEK_END)
         opened.seek(max(0, size - 8))
         end = opened.read(8)
-    length = int.from_bytes(end[:4], "little")
-    if len(end) < 8 or end[4:] != b"PAR1" or length + 8 > size:
-        raise DataError("it is not readable as Parquet: it has no footer")
-    if length > MAX_FOOTER:
-        raise DataError(f"its footer of {length:,} bytes is over the limit of {MAX_FOOTER:,}")
+        length = int.from_bytes(end[:4], "little")
+        if len(end) < 8 or end[4:] != b"PAR1" or length + 8 > size:
+            raise DataError("it is not readable as Parquet: it has no footer")
+        if length > MAX_FOOTER:
+            raise DataError(f"its footer of {length:,} bytes is over the limit of {MAX_FOOTER:,}")
+        opened.seek(size - 8 - length)
+        data = opened.read(length)
+    try:
+        told, _ = read_struct(data)
+        groups = [(_whole(group[3]), [_chunk(part) for part in group[1]]) for group in told[4]]
+        return Footer(_whole(told[3]), groups)
+    except (IndexError, ValueError, KeyError, TypeError, AttributeError):
+        raise DataError("it is not readable as Parquet: its footer is damaged") from None
+
+
+def _chunk(part: Struct) -> Chunk:
+    told = part[3]
+    path = b".".join(told[3]).decode("utf-8", "replace")
+    return Chunk(path, min(_whole(told[9]), _whole(told.get(11)) or _whole(told[9])), _whole(told[7]))
+
+
+def _whole(value: Any) -> int:
+    if value is not None and not isinstance(value, int):
+        raise ValueError("no number")
+    return value or 0
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The part of a column in a row group: the path of the column, and the place of its pages in the file."""
+
+    path: str
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a footer tells: the number of all rows, and for each row group that of its rows, and its chunks."""
+
+    rows: int
+    groups: list[tuple[int, list[Chunk]]]
 
 
 @dataclass(frozen=True)
@@ -66,28 +113,23 @@ class RowGroups:
 
     def __init__(self, file: Path, columns: Sequence[str]) -> None:
         self.file, self.columns = file, list(columns)
-        check_footer(file)
-        with opened(file) as parquet:
-            metadata = parquet.metadata
-        paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-        starts = tuple(f"{column}." for column in columns)
-        wanted = [i for i, path in enumerate(paths) if f"{path}.".startswith(starts)]
-        self.groups = list(self._groups(metadata, wanted))
+        footer = read_footer(file)
+        self.groups = list(self._groups(footer, tuple(f"{column}." for column in columns)))
         self.rows = sum(group.rows for group in self.groups)
 
-    def _groups(self, metadata: Any, columns: list[int]) -> Iterator[Group]:
+    def _groups(self, footer: Footer, starts: tuple[str, ...]) -> Iterator[Group]:
         first, size = 0, self.file.stat().st_size
-        if not 0 <= metadata.num_rows <= max(LEAST_ROWS, size):
-            raise DataError(f"its footer tells {metadata.num_rows:,} rows, which is more than it can have")
+        if not 0 <= footer.rows <= max(LEAST_ROWS, size):
+            raise DataError(f"its footer tells {footer.rows:,} rows, which is more than it can have")
         with self.file.open("rb") as file:
-            for number in range(metadata.num_row_groups):
-                group = metadata.row_group(number)
-                if not 0 <= group.num_rows <= metadata.num_rows - first:
+            for number, (rows, chunks) in enumerate(footer.groups):
+                if not 0 <= rows <= footer.rows - first:
                     break
-                largest = sum(_largest_page(file, group.column(i)) for i in columns if group.num_rows)
-                yield Group(number, first, group.num_rows, max(1, min(MAX_ROWS, MAX_BLOCK // max(1, largest))))
-                first += group.num_rows
-        if first != metadata.num_rows:
+                wanted = [chunk for chunk in chunks if f"{chunk.path}.".startswith(starts)]
+                largest = sum(_largest_page(file, chunk) for chunk in wanted if rows)
+                yield Group(number, first, rows, max(1, min(MAX_ROWS, MAX_BLOCK // max(1, largest))))
+                first += rows
+        if first != footer.rows:
             raise DataError("its footer tells different numbers of rows")
 
     def blocks(self, group: Group) -> Iterator[Any]:
@@ -131,16 +173,13 @@ def opened(file: Path) -> Any:
     return pq.ParquetFile(pa.OSFile(os.fsencode(file)), buffer_size=_BUFFER)
 
 
-def _largest_page(file: BinaryIO, column: Any) -> int:
-    """Return the bytes of the largest page of a part of a column, unpacked.
+def _largest_page(file: BinaryIO, chunk: Chunk) -> int:
+    """Return the bytes of the largest page of a chunk, unpacked.
 
     Raises:
         DataError: it is over the limit, or the headers of the pages are damaged.
     """
-    at, largest = column.data_page_offset, 0
-    if column.has_dictionary_page and column.dictionary_page_offset:
-        at = min(at, column.dictionary_page_offset)
-    end = at + column.total_compressed_size
+    at, end, largest = chunk.start, chunk.start + chunk.size, 0
     while 0 <= at < end:
         size, packed, length = _page_at(file, at)
         if size > max(MAX_PAGE, 2 * packed):
@@ -161,7 +200,7 @@ def _page_at(file: BinaryIO, at: int) -> tuple[int, int, int]:
 
 
 def page_sizes(header: bytes) -> tuple[int, int, int]:
-    """Return the bytes of a page, unpacked and packed, and of its header, which is a struct in Thrift's compact protocol.
+    """Return the bytes of a page, unpacked and packed, and of its header.
 
     Raises:
         IndexError, ValueError: it is damaged.
@@ -169,60 +208,11 @@ def page_sizes(header: bytes) -> tuple[int, int, int]:
     >>> page_sizes(bytes([0x15, 0, 0x15, 200, 1, 0x15, 20, 0]))
     (100, 10, 8)
     """
-    reader = _Thrift(header)
-    sizes = reader.struct_of_integers()
-    size, packed = sizes[2], sizes[3]
-    if size < 0 or packed < 0:
-        raise ValueError("negative size")
-    return size, packed, reader.at
-
-
-class _Thrift:
-    """Reads what the headers of pages have: numbers, and structs and binary values to pass over."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def struct_of_integers(self, depth: int = 0) -> dict[int, int]:
-        """Read a struct, and return its fields that are whole numbers."""
-        if depth > 8:
-            raise ValueError("too deep")
-        number, found = 0, dict[int, int]()
-        while head := self._byte():
-            number = number + (head >> 4) if head >> 4 else self._zigzag()
-            value = self._value(head & 15, depth)
-            if value is not None:
-                found[number] = value
-        return found | {n: -1 for n in (2, 3) if depth == 0 and n not in found}
-
-    def _value(self, kind: int, depth: int) -> int | None:
-        if kind in (1, 2):  # a truth value, in the kind itself
-            return None
-        if kind in (4, 5, 6):
-            return self._zigzag()
-        if kind == 8:
-            length = self._number()
-            self.at += length
-        elif kind == 12:
-            self.struct_of_integers(depth + 1)
-        else:
-            raise ValueError(f"type {kind}")
-        return None
-
-    def _byte(self) -> int:
-        self.at += 1
-        return self.data[self.at - 1]
-
-    def _number(self) -> int:
-        value = shift = 0
-        while (byte := self._byte()) & 128:
-            value |= (byte & 127) << shift
-            shift += 7
-        return value | byte << shift
-
-    def _zigzag(self) -> int:
-        value = self._number()
-        return value >> 1 ^ -(value & 1)
+    sizes, length = read_struct(header)
+    size, packed = sizes.get(2), sizes.get(3)
+    if not isinstance(size, int) or not isinstance(packed, int) or min(size, packed) < 0:
+        raise ValueError("sizes that are none")
+    return size, packed, length
 
 
 class Blocks:

@@ -166,9 +166,10 @@ class _Part:
         """The values of a column; None for each row if the file lacks it."""
         if column not in self.plain:
             return [None] * len(self)
+        errors: tuple[type[Exception], ...] = (DataError, *arrow_errors())
         try:
             found = [value for block in RowGroups(self.file, [column]) for value in values_of(block.column(0))]
-        except (DataError, *arrow_errors()) as error:
+        except errors as error:
             raise DataError(f"{self.file} is not readable as Parquet: {first_line(error)}; save it again") from None
         self._check_rows(found)
         return found

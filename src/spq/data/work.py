@@ -21,6 +21,7 @@ MAX_SIDE = 250_000  # pixels of a side; each row has a cost of its own, and resi
 READS = 90  # the parts of a file may be read in as many steps as the limit has pixels, divided by this
 PIXEL_READS = 12  # the same for pixels that are decoded in Python
 LEAST_READS = 2**16
+SHORT = 2**20  # bytes of a file that cannot have too many parts
 TILE = 4300  # bytes for each component of a tile of a JPEG 2000, whatever its size
 MAX_SCANS = 4_000_000_000  # pixels of a JPEG times its scans
 MAX_PACKED = 4_000_000  # pixels of a FITS picture that is packed
@@ -37,6 +38,11 @@ _TYPES = {3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 16, 17, 18}  # of TIFF, whose values
 def memory_limit(max_pixels: int) -> int:
     """Return the bytes that a picture may take while it is decoded, its file included."""
     return int(BYTES * max_pixels) + MORE
+
+
+def stream(data: bytes, max_pixels: int) -> io.BytesIO:
+    """Return the bytes of a file to read from. Only of a long one are the steps counted, which takes time itself."""
+    return Steps(data, max_pixels) if len(data) > SHORT else io.BytesIO(data)
 
 
 class Steps(io.BytesIO):
@@ -161,7 +167,8 @@ def _components(data: bytes) -> int:
     at = data.find(b"\xff\x51")
     if at < 0 or at + 40 > len(data):
         return 0
-    width, height, left, top, across, down = struct.unpack_from(">IIIIII", data, at + 6)
+    numbers: tuple[int, ...] = struct.unpack_from(">IIIIII", data, at + 6)
+    width, height, left, top, across, down = numbers
     count = int.from_bytes(data[at + 38 : at + 40], "big")
     tiles = -(-width // max(1, across)) * -(-height // max(1, down))
     return count * (6 * max(0, min(width - left, across)) * max(0, min(height - top, down)) + TILE * tiles)
