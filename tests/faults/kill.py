@@ -226,6 +226,8 @@ def main() -> None:
         for n in range(options.count):
             case = cases[n % len(cases)]
             results[case.name] += 1
+            if n % 20 == 19:
+                print(f"{n + 1} attacked, {bench.counts['killed']} kills", file=sys.stderr, flush=True)
             if found := bench.attack(case):
                 wrong[case.name] += 1
                 print(f"{case.name}, run {n}: {found}", flush=True)

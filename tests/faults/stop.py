@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only commands that contain this text")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs this in the background ignores it
     load_libraries()
     with tempfile.TemporaryDirectory(prefix="stop-") as folder:
         bench = Bench(Small(Path(folder) / "base"), options.seed)
