@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -139,3 +140,17 @@ def test_the_database_of_another_index_is_not_taken(
 def test_without_an_index_there_is_nothing_to_repair(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no index at"):
         repair(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders there")
+def test_nothing_is_written_through_a_link_or_into_a_pipe(damaged: Path, tmp_path: Path) -> None:
+    file, other = damaged / "manifest.json", tmp_path / "other.json"
+    sound = file.read_text()
+    file.unlink()
+    other.write_text("{}")
+    file.symlink_to(other)
+    assert repair(damaged).left == []
+    assert (file.is_symlink(), file.read_text(), other.read_text()) == (False, sound, "{}")
+    file.unlink()
+    os.mkfifo(file)
+    assert ["it is not a regular file" in line for line in repair(damaged).left] == [True]

@@ -124,3 +124,18 @@ def test_a_file_that_the_system_does_not_open_is_no_reason_to_build_again(
         with pytest.raises(StoreError, match=remedy) as caught:
             read_codebooks(folder, manifest if shut == "config.json" else read_manifest(folder))
         assert "build" not in str(caught.value)
+
+
+def test_a_link_in_the_copy_is_replaced_and_its_target_stays(
+    photo_index: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(photo_index, tmp_path / "i")
+    (tmp_path / "other").write_bytes(b"of another model")
+    weights = folder / "model" / "model.safetensors"
+    sound = weights.read_bytes()
+    weights.unlink()
+    weights.symlink_to(tmp_path / "other")
+    with Store.open(folder) as store, store.writing():
+        ModelCopy(folder, store.manifest, tiny_model).keep(store)
+    assert (weights.is_symlink(), weights.read_bytes()) == (False, sound)
+    assert (tmp_path / "other").read_bytes() == b"of another model"

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from spq.common.files import check_regular, has_plain_name, why_shut
 from spq.common.json_file import read_json
+from spq.data.decode import first_line
 from spq.errors import ModelMismatchError, StoreError
 from spq.index.manifest import Manifest
 
 Floats = NDArray[np.float32]
+MODEL_FILES = ("config.json", "model.safetensors")  # whose checksum a manifest records
 MEND = "repair the index with its model, or build it again"
 
 
@@ -52,7 +54,7 @@ def files_check(folder: Path) -> str:
         StoreError: the system does not open them.
     """
     digest = hashlib.sha256()
-    for name in ("config.json", "model.safetensors"):
+    for name in MODEL_FILES:
         try:
             check_regular(folder / "model" / name)
             with (folder / "model" / name).open("rb") as file:
@@ -95,7 +97,7 @@ def _config(folder: Path) -> dict[str, Any]:
 def _unreadable(folder: Path, error: Exception) -> StoreError:
     if shut := why_shut(error):
         return StoreError(f"index {folder}: its copy of the model {shut}")
-    return StoreError(f"index {folder}: its copy of the model does not load ({error}); {MEND}")
+    return StoreError(f"index {folder}: its copy of the model does not load ({first_line(error)}); {MEND}")
 
 
 def check_model(folder: Path, index_hash: str, model_hash: str) -> None:

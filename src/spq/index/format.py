@@ -14,6 +14,7 @@ from typing import TypeVar
 from spq.common.files import check_regular, is_full, why_shut
 from spq.common.locks import held
 from spq.common.text import composed
+from spq.data.decode import first_line
 from spq.errors import ModelMismatchError, StoreError
 from spq.index import checksums
 from spq.index.items import text_bytes
@@ -269,7 +270,7 @@ def why_closed(folder: Path, error: Exception, remedy: str) -> str:
         return f"cannot be written; {full}"
     if "locking protocol" in str(error):  # SQLite needs locks and shared memory, which some network shares lack
         remedy = "the disk has no locks, as some network shares; keep the index on a disk of this machine"
-    return f"does not open ({error}); {remedy}"
+    return f"does not open ({first_line(error)}); {remedy}"
 
 
 def why_full(folder: Path, error: Exception) -> str:

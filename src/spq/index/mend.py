@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spq.common.files import check_regular, why_shut
+from spq.common.json_file import parse_json
+from spq.data.decode import first_line
 from spq.data.open import open_images
 from spq.errors import ModelError, SPQError, StoreError
 from spq.index.checksums import FACTS, SUMS, TEXTS, add_functions, row_check
@@ -66,7 +67,7 @@ def repair(folder: Path, model: Model | None = None, wait: float = 0) -> Repair:
             is_remade = _with_database(folder, manifest, done)
         except SQLITE_ERRORS as error:
             done.left.append(
-                f"items.sqlite cannot be read ({error}); restore it from a backup, or build the index again"
+                f"items.sqlite cannot be read ({first_line(error)}); restore it from a backup, or build the index again"
             )
             return done
     if is_remade is not None:
@@ -80,17 +81,28 @@ def _with_manifest(folder: Path, done: Repair) -> Manifest | None:
     try:
         return read_manifest(folder)
     except StoreError as error:
-        with suppress(StoreError, ValueError, RecursionError, TypeError, *SQLITE_ERRORS):
+        with suppress(StoreError, ValueError, TypeError, OSError, *SQLITE_ERRORS):
             with closing(open_reader(folder)) as database:
-                copy = json.loads(database.execute("SELECT manifest FROM contents").fetchone()[0])
+                copy = parse_json(database.execute("SELECT manifest FROM contents").fetchone()[0])
             manifest = from_content(copy, f"index {folder}", f"{folder}/items.sqlite")
-            if (folder / "manifest.json").is_dir():
-                raise error
+            _clear(folder / "manifest.json")
             write_manifest(folder, manifest)
             done.mended.append("manifest.json: restored from its copy in items.sqlite")
             return manifest
         done.left.append(str(error))
         return None
+
+
+def _clear(file: Path) -> None:
+    """Make a place free for a new file. A link is removed, because writing would go through it.
+
+    Raises:
+        OSError, ValueError: what is there is no file.
+    """
+    if file.is_symlink():
+        file.unlink()
+    if file.exists():
+        check_regular(file)
 
 
 def _with_database(folder: Path, manifest: Manifest, done: Repair) -> bool | None:

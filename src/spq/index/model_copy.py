@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from spq.common.json_file import read_json
 from spq.errors import StoreError
-from spq.index.codebooks import MEND, check_model, codebooks_check, files_check, read_codebooks, read_input_size
+from spq.index.codebooks import (
+    MEND,
+    MODEL_FILES,
+    check_model,
+    codebooks_check,
+    files_check,
+    read_codebooks,
+    read_input_size,
+)
 from spq.index.manifest import Manifest
 from spq.index.store import Store
 from spq.pq.scan import Scan
@@ -94,6 +102,9 @@ class ModelCopy:
                 raise StoreError(f"index {self.folder}: its copy of the model is damaged or missing; {MEND}")
         if not known or known != found:
             if self._model:
+                for name in MODEL_FILES:
+                    if (self.folder / "model" / name).is_symlink():
+                        (self.folder / "model" / name).unlink()  # saving would write through it
                 self._model.save(self.folder / "model")
                 self.was_written = True
             store.set_model_checks(codebooks_check(self.model.codebooks), files_check(self.folder))

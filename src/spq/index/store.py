@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from spq.data.decode import first_line
 from spq.data.source import Source
 from spq.errors import StoreError
 from spq.index.format import (
@@ -223,5 +224,6 @@ class Store(TableReader):
             raise StoreError(
                 f"{full}{or_else} and try again; what was committed is kept"
                 if full
-                else f"index {self.folder}: writing failed ({error}); what was committed is kept: check the disk and try again"
+                else f"index {self.folder}: writing failed ({first_line(error)}); "
+                "what was committed is kept: check the disk and try again"
             ) from None

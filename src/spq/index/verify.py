@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spq.common.files import read_regular
 from spq.common.json_file import parse_json, read_json
+from spq.data.decode import first_line
 from spq.errors import ModelError, StoreError
 from spq.index.checksums import SUMS, of_row
 from spq.index.codebooks import check_model, files_check, read_codebooks
@@ -74,7 +75,7 @@ def faults(folder: Path, pictures: bool = False) -> Iterator[str]:
         yield str(error)
         return
     except SQLITE_ERRORS as error:
-        yield f"items.sqlite does not open ({error})"
+        yield f"items.sqlite does not open ({first_line(error)})"
         return
     found = 0
     with closing(database):
@@ -88,7 +89,7 @@ def faults(folder: Path, pictures: bool = False) -> Iterator[str]:
             yield str(error)
             return
         except SQLITE_ERRORS as error:
-            yield f"items.sqlite cannot be read ({error})"
+            yield f"items.sqlite cannot be read ({first_line(error)})"
             return
     if not (is_empty and not (folder / "model" / "config.json").exists()):  # else it was created, and is still empty
         yield from _model_faults(folder, manifest)
@@ -196,7 +197,7 @@ def _pairs_faults(folder: Path) -> Iterator[str]:
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        yield f"{NOT_DUPLICATES} cannot be read ({error})"
+        yield f"{NOT_DUPLICATES} cannot be read ({first_line(error)})"
         return
     for number, line in enumerate(lines, 1):
         if line.strip() and not _is_pair(line):
