@@ -85,7 +85,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
         )
         assert_problem(search(client, [png((101, 100))]), 422, told)
         assert search(client, [jpeg((400, 200))]).status_code == 200  # decoded at a quarter of its size
-        assert_problem(search(client, [jpeg((400, 200), progressive=True)]), 422, "400 x 200 pixels are over the limit")
+        assert_problem(search(client, [jpeg((401, 200), progressive=True)]), 422, "401 x 200 pixels are over the limit")
 
 
 def test_an_upload_over_the_limit_is_refused_by_its_length_and_by_its_bytes(
