@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 
 import numpy as np
@@ -92,6 +93,34 @@ def test_tables_may_be_as_large_as_their_sums_are_finite() -> None:
             check_tables(tables, 4, 16)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 16), (2, 4, 8), (4, 16), (1, 2, 4, 16)])
+def test_tables_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    message = f"tables must have shape (queries, 4, 16) for these codes, got {shape}; use the same model"
+    with pytest.raises(StoreError, match=f"^{re.escape(message)}$"):
+        check_tables(np.zeros(shape, np.float32), 4, 16)
+
+
+@pytest.mark.parametrize("threads", [1, 3, None])
+@pytest.mark.parametrize(("M", "K"), [(3, 16), (5, 4), (2, 64)])
+@pytest.mark.parametrize("queries", [1, 2, 7])
+def test_the_exact_ranking_equals_the_slow_transcription(M: int, K: int, queries: int, threads: int | None) -> None:
+    rng = np.random.default_rng(K)
+    codes, tables = rng.integers(0, K, (30, M)).astype(np.uint8), rng.integers(0, 9, (queries, M, K)).astype(np.float32)
+    for top in (1, 12, 40):
+        distances, rows = rank(tables, codes, top, threads)
+        for query, answer in enumerate(adc.search(tables, codes, top)):
+            assert list(zip(distances[query].tolist(), rows[query].tolist(), strict=True)) == answer
+
+
+def test_a_ranking_by_tables_that_do_not_fit_is_refused() -> None:
+    codes, tables = np.zeros((9, 4), np.uint8), np.zeros((1, 4, 16), np.float32)
+    with pytest.raises(StoreError, match="use the same model"):
+        rank(tables[:, :3], codes, 2)
+    tables[0, 1, 5] = np.nan
+    with pytest.raises(StoreError, match="not finite"):
+        rank(tables, codes, 2)
+
+
 def test_no_query_has_no_answers() -> None:
     distances, rows = rank(np.empty((0, 4, 16), np.float32), np.zeros((9, 4), np.uint8), 3)
     assert distances.shape == rows.shape == (0, 3)
@@ -101,9 +130,10 @@ def test_no_query_has_no_answers() -> None:
 @pytest.mark.parametrize("queries", [2, 3, 7])
 def test_queries_are_answered_at_the_same_time_in_as_many_threads_as_are_given(queries: int) -> None:
     threads = min(queries, 3)
-    together, used = threading.Barrier(threads), set()
+    together, used, calls = threading.Barrier(threads), set(), []
 
     def one(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        calls.append(float(table[0, 0]))
         if len(used) < threads:
             used.add(threading.get_ident())
             together.wait(timeout=60)  # an error if fewer threads than that come
@@ -112,6 +142,7 @@ def test_queries_are_answered_at_the_same_time_in_as_many_threads_as_are_given(q
     tables = np.arange(queries, dtype=np.float32)[:, None, None]
     distances, rows = for_each(one, tables, 1, threads)
     assert len(used) == threads
+    assert sorted(calls) == list(range(queries))  # each once
     assert (distances.dtype, rows.dtype) == (np.float32, np.int64)
     assert (distances[:, 0].tolist(), rows[:, 0].tolist()) == (list(range(queries)), [7] * queries)
 
