@@ -244,3 +244,17 @@ def test_honest_requests_are_answered_beside_slow_ones_of_every_kind(
         finally:
             ended.set()
             thread.join(PATIENCE)
+
+
+def test_a_second_ctrl_c_ends_a_server_at_once_with_a_line() -> None:
+    code = """if True:
+        import signal
+        from spq.web.server.connections import Connections, server_of
+        from spq.web.server.settings import Settings
+        server = server_of(None, Connections(Settings(), 100))
+        server.handle_exit(signal.SIGINT, None)
+        assert server.should_exit
+        server.handle_exit(signal.SIGINT, None)
+        """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "spq: stopped; the index is as it was committed\n")

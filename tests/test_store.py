@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -271,6 +273,27 @@ def test_an_item_takes_at_most_160_bytes_without_its_path(tmp_path: Path) -> Non
         plan = database.execute(f"EXPLAIN QUERY PLAN {query}", (b"",) * query.count("?")).fetchall()
         assert index in str(plan)
     database.close()
+
+
+def test_a_creation_that_was_killed_inside_of_sqlite_is_completed(tmp_path: Path) -> None:
+    """A journal of what was begun stays then, which a connection that only reads may not take back."""
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "i").mkdir()
+    with closing(sqlite3.connect(tmp_path / "begun" / "items.sqlite", isolation_level=None)) as database:
+        database.execute("CREATE TABLE other (text)")
+        database.execute("PRAGMA cache_size = 1")  # so that the change is written before it is committed
+        database.execute("BEGIN")
+        database.executemany("INSERT INTO other VALUES (?)", [("x" * 5000,)] * 50)
+        for name in ("items.sqlite", "items.sqlite-journal"):
+            shutil.copy(tmp_path / "begun" / name, tmp_path / "i" / name)
+    with (
+        closing(sqlite3.connect(f"file:{tmp_path}/i/items.sqlite?mode=ro", uri=True)) as database,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        database.execute("SELECT * FROM other")
+    assert not layout.has_index(tmp_path / "i")
+    with Store.create(tmp_path / "i", MANIFEST) as store:
+        assert len(store) == 0
 
 
 def test_an_interrupted_creation_is_completed(tmp_path: Path) -> None:

@@ -95,13 +95,16 @@ def has_index(folder: Path) -> bool:
 
 def _holds_items(folder: Path) -> bool:
     """False if a creation was interrupted before the manifest was written."""
-    with closing(_connect(folder, "mode=ro", Reader)) as connection:
-        try:
-            return bool(connection.execute("SELECT id FROM items LIMIT 1").fetchall())
-        except sqlite3.OperationalError as error:
-            return "no such table" not in str(error)
-        except SQLITE_ERRORS:
-            return True
+    error: Exception | None = None
+    for options in ("mode=ro", "mode=rw"):  # the second one takes back what a killed process had begun
+        with closing(_connect(folder, options, Reader)) as connection:
+            try:
+                return bool(connection.execute("SELECT id FROM items LIMIT 1").fetchall())
+            except SQLITE_ERRORS as failure:
+                error = failure
+        if "no such table" in str(error):
+            return False
+    return True
 
 
 @contextmanager

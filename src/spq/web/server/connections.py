@@ -5,8 +5,10 @@ uvicorn alone waits without an end for a request that does not arrive, and for a
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
 from collections.abc import Iterable
+from types import FrameType
 from typing import Any
 
 import h11
@@ -225,7 +227,17 @@ def server_of(app: ASGIApp, connections: Connections) -> uvicorn.Server:
         h11_max_incomplete_event_size=MAX_HEAD,
         timeout_graceful_shutdown=5,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """A server that a second Ctrl-C ends at once. uvicorn would print tracebacks of what it cuts off."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            os.write(2, b"spq: stopped; the index is as it was committed\n")
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
 
 
 def raise_file_limit() -> int:
