@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,10 +286,12 @@ def test_a_creation_that_was_killed_inside_of_sqlite_is_completed(tmp_path: Path
         database.executemany("INSERT INTO other VALUES (?)", [("x" * 5000,)] * 50)
         for name in ("items.sqlite", "items.sqlite-journal"):
             shutil.copy(tmp_path / "begun" / name, tmp_path / "i" / name)
-    with closing(sqlite3.connect(f"file:{tmp_path}/i/items.sqlite?mode=ro", uri=True)) as database:
-        with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            database.execute("SELECT * FROM other")
-    assert not has_index(tmp_path / "i")
+    with (
+        closing(sqlite3.connect(f"file:{tmp_path}/i/items.sqlite?mode=ro", uri=True)) as database,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        database.execute("SELECT * FROM other")
+    assert not layout.has_index(tmp_path / "i")
     with Store.create(tmp_path / "i", MANIFEST) as store:
         assert len(store) == 0
 

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from forked import Ended, Small, load_libraries
 
 MEGABYTE = 1 << 20
-SAYS = re.compile(r"^spq: .*(disk|folder).* (is )?full\b.*: ?.*/|^spq: the disk (of|is full: ?).*")
+SAYS = re.compile(r"\bfull\b|MB are free")
 REMEDY = re.compile(r"free some space|give another|TMPDIR")
 
 
@@ -177,7 +177,7 @@ class Bench:
                 return f"killed by signal {-ended.status}"
             if len(errors) != 1 or ended.line != errors[0]:
                 return f"not one line: {ended.err!r}"
-            if not (str(self.disk.place) in ended.line and "full" in ended.line and REMEDY.search(ended.line)):
+            if not (str(self.disk.place) in ended.line and SAYS.search(ended.line) and REMEDY.search(ended.line)):
                 return f"unclear: {ended.line}"
             if case.cache:
                 return f"a full cache ends the command: {ended.line}"
