@@ -12,7 +12,7 @@ import pytest
 
 from spq.data import pages
 from spq.data.open import open_images
-from spq.data.pages import Blocks, RowGroups, page_sizes
+from spq.data.pages import Blocks, Kept, RowGroups, page_sizes
 from spq.errors import DataError, ImageError
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
@@ -31,14 +31,17 @@ def test_rows_are_the_same_in_any_order_and_few_blocks_are_kept(
 ) -> None:
     monkeypatch.setattr(pages, "MAX_ROWS", 16)
     monkeypatch.setattr(pages, "CACHE", 10_000)
-    table = RowGroups(numbered(tmp_path / "a.parquet", 300, **options), ["image"])
-    blocks = Blocks(table, lambda block: block.column(0))
-    for order in (range(300), random.Random(0).sample(range(300), 300)):
+    kept = Kept()
+    files = [numbered(tmp_path / f"{n}.parquet", 300, **options) for n in range(6)]
+    several = [Blocks(RowGroups(file, ["image"]), lambda block: block.column(0), kept) for file in files]
+    rng = random.Random(0)
+    for order in (range(300), rng.sample(range(300), 300)):
         for row in order:
-            block, inside = blocks.row(row)
+            block, inside = rng.choice(several[: 6 if row % 10 == 0 else 1]).row(row)
             assert block[inside].as_py() == b"%04d" % row * 50
-    assert table.groups[0].step == 16
-    assert sum(block.nbytes for block in blocks._kept.values()) <= 10_000
+    assert several[0].table.groups[0].step == 16
+    assert kept.bytes == sum(block.nbytes for block in kept.blocks.values()) <= 10_000
+    assert len(kept.readers) == pages.READERS
 
 
 def test_pages_are_measured_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

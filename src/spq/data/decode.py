@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,7 +27,7 @@ from spq.data.formats import NOT_READ, is_heif, read_file, register_heif, why_un
 from spq.data.frames import shown_frame
 from spq.data.preview import find_preview
 from spq.data.repair import repaired, without_padding
-from spq.data.work import Steps, check_tags, memory_limit, room, shared_memory, stream
+from spq.data.work import MAX_PIXELS, Steps, check_tags, memory_limit, room, shared_memory, stream
 from spq.errors import ImageError
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 ImageInput: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.generic] | torch.Tensor"
 
 PER_TASK = 64  # pictures in one task of a thread; for tiny pictures, single tasks would cost more than decoding
-MAX_PIXELS = 178_956_970  # Pillow's own limit; a lower limit set in Pillow also counts
 # Formats whose writers leave the alpha at zero if they do not mean any.
 NO_ALPHA = ("BMP", "CUR", "DIB", "ICO", "TGA", "TIFF")
+SMALL = 2**22  # bytes of a picture that need not wait until other threads free memory
 MAX_REPAIRED = 50_000_000  # pixels of a damaged picture that is tried again without its defects
 
 _UPRIGHT = {
@@ -285,7 +285,11 @@ def _decode(data: bytes, size_hint: int | None, limit: int, keep_alpha: bool, or
         full_size, memory = image.size, memory_limit(limit) - len(data)
         needed = fit(image, data, size_hint, limit, memory)
         is_smaller = image.size != full_size
-        with room.take(len(data) + min(memory, with_copies(image, needed)), shared_memory(limit)):
+        with (
+            room.take(len(data) + min(memory, with_copies(image, needed)), shared_memory(limit))
+            if needed > SMALL
+            else nullcontext()
+        ):
             loaded = with_low_bytes(with_whole_planes(image), data, memory)
             is_smaller = is_smaller or (image.format == "JPEG2000" and image.size != full_size)
             own = _orientation(loaded)

@@ -10,6 +10,7 @@ from spq.data.work import MAX_SIDE, decoding_bytes, memory_limit, pixel_bytes
 from spq.errors import ImageError
 
 MAX_SHRINK = 8  # a picture whose copies would take too much memory is divided by at most this, in width and height
+MOST_COPIES = 9  # bytes for each pixel: turned, and in 8 bits before that
 LARGE_JPEG = 8  # a JPEG may have this many times the limit, because it is decoded at a fraction of its size
 
 
@@ -74,6 +75,8 @@ def over(limit: int) -> str:
 def fraction(image: Image.Image, is_turned: bool, memory: int) -> int:
     """Return the smallest number by which to divide width and height so that a picture and its copies fit into the memory."""
     area, own = image.width * image.height, pixel_bytes(image)
+    if (own + MOST_COPIES) * area <= memory:
+        return 1
     is_ready = image.mode == "RGB" and not {"icc_profile", "gamma", "transparency"} & set(image.info)
     for shrink in range(1, MAX_SHRINK + 1):
         is_same = is_ready and shrink == 1

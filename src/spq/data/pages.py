@@ -26,6 +26,7 @@ MAX_UNPACKED = 2**32  # bytes that all rows of a column unpack to; more where th
 CACHE = 2**27  # bytes of blocks that are kept
 HEADERS = (2**12, 2**24)  # bytes in which the header of a page is looked for; the values in its statistics may be long
 MAX_FOOTER = 2**26
+READERS = 4  # files that are open
 _BUFFER = 2**20  # bytes that Arrow reads at once
 
 
@@ -215,8 +216,32 @@ def page_sizes(header: bytes) -> tuple[int, int, int]:
     return size, packed, length
 
 
+class Kept:
+    """The last blocks of all files of a collection, and the readers that are open. Its lock is that of all of them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.blocks: OrderedDict[tuple[Blocks, int, int], Any] = OrderedDict()
+        self.readers: OrderedDict[Blocks, None] = OrderedDict()
+        self.bytes = 0
+
+    def keep(self, key: tuple[Blocks, int, int], block: Any) -> None:
+        """Keep a block, and forget those that were not used for the longest time."""
+        self.bytes += block.nbytes - (self.blocks.pop(key).nbytes if key in self.blocks else 0)
+        self.blocks[key] = block
+        while self.bytes > CACHE and len(self.blocks) > 1:
+            self.bytes -= self.blocks.popitem(last=False)[1].nbytes
+
+    def reads(self, blocks: Blocks) -> None:
+        """Keep the reader of a file open, and close the one that was not used for the longest time."""
+        self.readers[blocks] = None
+        self.readers.move_to_end(blocks)
+        if len(self.readers) > READERS:
+            self.readers.popitem(last=False)[0].close()
+
+
 class Blocks:
-    """The values of a column, in the order in which they are asked for or in another. Any thread may ask.
+    """The values of a column of a file, in the order in which they are asked for or in another. Any thread may ask.
 
     Pictures are read in order in practice. So a reader stays open where it is, and the last blocks are kept.
 
@@ -224,12 +249,13 @@ class Blocks:
         column_of: takes the array of values out of a record batch.
     """
 
-    def __init__(self, table: RowGroups, column_of: Callable[[Any], Any]) -> None:
-        self.table, self._column_of = table, column_of
+    def __init__(self, table: RowGroups, column_of: Callable[[Any], Any], kept: Kept) -> None:
+        self.table, self._column_of, self._all = table, column_of, kept
         self._firsts = [group.first for group in table.groups]
-        self._kept: OrderedDict[tuple[int, int], Any] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
+        self.close()
+
+    def close(self) -> None:
+        """Close the reader."""
         self._reader: Iterator[Any] = iter(())
         self._next = (-1, 0)  # group and block that the reader comes to
 
@@ -242,12 +268,12 @@ class Blocks:
         number = bisect_right(self._firsts, row) - 1  # of groups without rows, the last one
         group = self.table.groups[number]
         block, inside = divmod(row - group.first, group.step)
-        with self._lock:
-            found = self._kept.get((number, block))
+        with self._all.lock:
+            found = self._all.blocks.get((self, number, block))
             if found is None:
                 found = self._read(group, number, block)
             else:
-                self._kept.move_to_end((number, block))
+                self._all.blocks.move_to_end((self, number, block))
         if inside >= len(found):
             raise IndexError(FEWER)
         return found, inside
@@ -255,18 +281,13 @@ class Blocks:
     def _read(self, group: Group, number: int, block: int) -> Any:
         if self._next[0] != number or self._next[1] > block:
             self._reader, self._next = self.table.blocks(group), (number, 0)
-        here = self._next[1]
-        self._next = (-1, 0)  # if the reader fails
-        for found in map(self._column_of, self._reader):
-            self._keep((number, here), found)
+        reader, here = self._reader, self._next[1]
+        self.close()  # if it fails
+        for found in map(self._column_of, reader):
+            self._all.keep((self, number, here), found)
             here += 1
             if here > block:
-                self._next = (number, here)
+                self._reader, self._next = reader, (number, here)
+                self._all.reads(self)
                 return found
         raise IndexError(FEWER)
-
-    def _keep(self, key: tuple[int, int], block: Any) -> None:
-        self._bytes += block.nbytes
-        self._kept[key] = block
-        while self._bytes > CACHE and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes

@@ -14,7 +14,7 @@ import numpy as np
 from spq.data.decode import first_line, load_image
 from spq.data.image_set import ImageSet, Labels, LazyColumns, changed_at
 from spq.data.metadata import labels_of, unique_ids
-from spq.data.pages import Blocks, RowGroups, check_footer, opened
+from spq.data.pages import Blocks, Kept, RowGroups, check_footer, opened
 from spq.data.table_files import LONGEST_NAME, arrow_errors, as_cell, listed, plain_columns, values_of
 from spq.errors import DataError, ImageError
 
@@ -32,7 +32,8 @@ class ParquetImages(ImageSet):
     def __init__(self, name: str, files: Sequence[Path]) -> None:
         self.file_of = {file: name if len(files) == 1 else str(file) for file in files}
         with _readable(name):
-            self.parts = [_Part(self.file_of[file], file) for file in files]
+            kept = Kept()
+            self.parts = [_Part(self.file_of[file], file, kept) for file in files]
             self.ends = np.cumsum([len(part) for part in self.parts])
             if not self.ends[-1]:
                 raise DataError(f"no pictures in {name}; the table has no rows")
@@ -100,7 +101,7 @@ class _Part:
         plain: the other columns that have a text. skipped: columns that have none.
     """
 
-    def __init__(self, name: str, file: Path) -> None:
+    def __init__(self, name: str, file: Path, kept: Kept) -> None:
         try:
             check_footer(file)
             with opened(file) as parquet:
@@ -113,7 +114,7 @@ class _Part:
             raise DataError(
                 text if name in text else f"{name} is not readable as Parquet: {text}; save it again"
             ) from None
-        self.blocks = Blocks(self.table, self._bytes_of)
+        self.blocks = Blocks(self.table, self._bytes_of, kept)
         self.plain = [column for column in plain_columns(self.schema) if column != self.column]
         self.skipped = [column for column in self.schema.names if column not in (self.column, *self.plain)]
         self._sizes = np.full(len(self), -1, np.int64)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from spq.errors import ImageError
 
+MAX_PIXELS = 178_956_970  # Pillow's own limit; a lower limit set in Pillow also counts
 BYTES = 4.5  # of memory for each pixel of the limit
 MORE = 50_000_000  # bytes of memory on top, mostly for the file
 MAX_SIDE = 250_000  # pixels of a side; each row has a cost of its own, and resizing takes the square of a side
@@ -229,8 +230,12 @@ room = _Room()
 
 
 def shared_memory(max_pixels: int) -> int:
-    """Return the bytes that all pictures may take which are decoded at the same time: an eighth of the machine's memory."""
-    return max(memory_limit(max_pixels), MACHINE // 8)
+    """Return the bytes that all pictures may take which are decoded at the same time: an eighth of the machine's memory.
+
+    Under a lower limit than the default, as for uploads, they share what one may take.
+    """
+    least = memory_limit(max_pixels)
+    return least if max_pixels < MAX_PIXELS else max(least, MACHINE // 8)
 
 
 def _machine_memory() -> int:
