@@ -21,10 +21,12 @@ import pytest
 
 from conftest import content, run_spq
 from models import tiny
+from spq.common import files as common_files
 from spq.common.locks import held
 from spq.config import Recipe
 from spq.data.open import open_images
 from spq.errors import ConfigError, StoreError
+from spq.index import backup as module
 from spq.index.backup import CONTENTS, back_up, restore
 from spq.index.format import NOT_DUPLICATES
 from spq.index.image_index import ImageIndex
@@ -387,4 +389,17 @@ def test_a_wrong_command_says_how_to_write_it(
     names = {"i": photo_index, "photos": shared_photos, "t": tmp_path}
     assert run_spq(*line.format(**names).split()) != 0
     assert words.format(**names) in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_that_cannot_be_checked_for_want_of_room_is_no_fault(
+    photo_index: Path, backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite needs room beside a database, also to read it."""
+    monkeypatch.setattr(module, "faults", lambda _: iter(["items.sqlite does not open (disk I/O error)"]))
+    monkeypatch.setattr(common_files, "FULL", 1 << 62)  # every disk has less room
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'b'}'"):
+        back_up(photo_index, tmp_path / "b")
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'new'}'"):
+        restore(backup, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +27,11 @@ from spq.model.model import Model
 KILLS = int(os.environ.get("SPQ_KILLS", "5"))
 SECONDS = float(os.environ.get("SPQ_SECONDS", "5"))
 
+# Loads the libraries once. For each line on stdin, [seconds, arguments], it forks a process that runs the command, kills it after
+# these seconds, and prints [status, seconds, what was put].
 INDEX = """if True:
-    import sys
-    import spq.api  # torch: the clock starts after the seconds that it takes to load
+    import json, os, signal, sys, threading, time
+    import spq.api
     from spq.cli import main as cli
     from spq.index import sync
     from spq.index.store import Store
@@ -37,27 +39,54 @@ INDEX = """if True:
     def put_and_tell(self, items):
         items = list(items)
         put(self, items)
-        print(*(f"put {item.path}" for item in items), sep="\\n", flush=True)
+        os.write(told, "".join(f"{item.path}\\n" for item in items).encode())
     Store.put = put_and_tell
-    print("ready", flush=True)
-    cli.main()
+    for line in sys.stdin:
+        seconds, arguments = json.loads(line)
+        hear, told = os.pipe()
+        start, pid = time.monotonic(), os.fork()
+        if not pid:
+            os.dup2(2, 1)
+            os._exit(cli.run(arguments))
+        os.close(told)
+        killer = threading.Timer(seconds, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        with os.fdopen(hear) as pipe:
+            paths = pipe.read().split("\\n")[:-1]
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        killer.cancel()
+        killer.join()
+        print(json.dumps([status, time.monotonic() - start, paths]), flush=True)
     """
 
 
-def index_for(seconds: float, photos: Path, model: Path, index: Path) -> tuple[int, float, set[str]]:
-    """`spq index`, killed after some seconds; its exit status, its own seconds, and what it reported as put."""
-    command = [sys.executable, "-c", INDEX, "index", photos, "--model", model, "--out", index]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        start = time.monotonic()
-        killer = threading.Timer(seconds, process.kill)
-        killer.start()
-        out, err = process.communicate()
-        killer.cancel()
-    assert process.returncode in (0, -signal.SIGKILL), err
-    committed = {line[4:] for line in out.split("\n")[:-1] if line.startswith("put ")}
-    return process.returncode, time.monotonic() - start, committed
+class Indexing:
+    """Runs `spq index` again and again, each time in a process of its own."""
+
+    def __init__(self, photos: Path, model: Path) -> None:
+        self.arguments = ["index", str(photos), "--model", str(model), "--out"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", INDEX], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run_for(self, seconds: float, index: Path) -> tuple[int, float, set[str]]:
+        """Kill it after some seconds; its exit status, its own seconds, and what it reported as put."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps([seconds, [*self.arguments, str(index)]]) + "\n")
+        self.process.stdin.flush()
+        status, own, committed = json.loads(self.process.stdout.readline())
+        assert status in (0, -signal.SIGKILL)
+        return status, own, set(committed)
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+@pytest.fixture
+def indexing(photos: Path, model_folder: Path) -> Iterator[Indexing]:
+    with closing(Indexing(photos, model_folder)) as opened:
+        yield opened
 
 
 def disturb(photos: Path, rng: random.Random, turn: int) -> None:
@@ -76,18 +105,17 @@ def disturb(photos: Path, rng: random.Random, turn: int) -> None:
 
 @pytest.mark.slow
 def test_an_index_whose_build_is_killed_again_and_again_has_no_fault_each_time(
-    photos: Path, tiny_model: Model, tmp_path: Path
+    indexing: Indexing, photos: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
-    tiny_model.save(tmp_path / "m")
     rng, killed = random.Random(0), 0
-    _, whole, committed = index_for(600, photos, tmp_path / "m", tmp_path / "timed")
+    _, whole, committed = indexing.run_for(600, tmp_path / "timed")
     assert len(committed) == 60
     for turn in range(KILLS):
         if turn % 10 == 0:
             shutil.rmtree(tmp_path / "i", ignore_errors=True)  # also while it is created
         else:
             disturb(photos, rng, turn)
-        status, _, committed = index_for(rng.uniform(0, whole), photos, tmp_path / "m", tmp_path / "i")
+        status, _, committed = indexing.run_for(rng.uniform(0, whole), tmp_path / "i")
         killed += status != 0
         if not has_index(tmp_path / "i"):  # which refuses what `spq index` could not go on with
             assert not committed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,6 +41,14 @@ for name in ("SIGKILL", "SIGHUP", "SIGUSR1", "SIGQUIT", "SIGALRM", "SIGPIPE", "a
 """
 
 
+COMMANDS = """
+import json
+from spq.cli.main import run
+for arguments in json.loads(sys.argv[1]):
+    print("status", run(arguments))
+"""
+
+
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
@@ -64,16 +73,20 @@ def test_an_index_is_built_updated_and_searched_without_posix(model_folder: Path
     for path in sorted(photos.rglob("*.png"))[:3]:
         path.rename(few / path.name)
     (few / "metadata.csv").write_text("file_name,n\n.\\" + path.name + ",7\n")
-    code = f"{LIBRARIES}\n{BLOCKED}{LACKING}\nfrom spq.cli.main import run\nsys.exit(run(sys.argv[1:]))"
+    code = f"{LIBRARIES}\n{BLOCKED}{LACKING}\n{COMMANDS}"  # in one process, because the libraries take seconds
     out = tmp_path / "new"
-    done = run(code, "index", few, "--model", model_folder, "--out", out)
-    assert (done.returncode, "3 pictures at" in done.stdout) == (0, True), done.stderr
-    done = run(code, "index", out)
-    assert "3 unchanged" in done.stdout, done.stderr
-    done = run(code, "search", out, few / path.name, "--where", "n = 7")
-    assert done.stdout.split()[2:] == [path.name], done.stderr
-    done = run(code, "--help")
-    assert "Usage: spq" in done.stdout, done.stderr
+    commands = [
+        ["index", few, "--model", model_folder, "--out", out],
+        ["index", out],
+        ["search", out, few / path.name, "--where", "n = 7"],
+        ["--help"],
+    ]
+    done = run(code, json.dumps(commands, default=str))
+    made, updated, found, shown = done.stdout.split("status 0\n")[:-1]
+    assert "3 pictures at" in made, done.stderr
+    assert "3 unchanged" in updated, done.stderr
+    assert found.split()[2:] == [path.name], done.stderr
+    assert "Usage: spq" in shown, done.stderr
 
 
 @pytest.mark.parametrize("source", [r"C:\photos", "C:/photos", r"d:\a\b.parquet", r"\\server\share", "Z:"])

@@ -122,7 +122,7 @@ class Small:
         ImageIndex.build(base / "i", self.model, base / "photos").close()
         (base / "tiny.toml").write_text(
             "[input]\nsize = 28\n[backbone]\nblocks = [1]\nwidth = 8\nstem_stride = 2\n"
-            "[quantizer]\nnum_codebooks = 4\ncodeword_dim = 4\n[train]\nbatch_size = 16\nepochs = 8\n"
+            "[quantizer]\nnum_codebooks = 4\ncodeword_dim = 4\n[train]\nbatch_size = 16\nepochs = 3\n"
             "checkpoint_minutes = 0.0001\n"
         )
 

@@ -89,7 +89,7 @@ CASES = [
     Case("backup", "index {i} --backup {t}/b", "b", contents),
     Case("restore", "index --restore {backup} --out {t}/r", "r", items, is_index=True),
     Case("train", "train {photos} --recipe {tiny} --out {t}/t", "t", weights, resumes=True),
-    Case("train head", "train {photos} --start {m} --frozen --epochs 4 --out {t}/t", "t", weights, resumes=True),
+    Case("train head", "train {photos} --start {m} --frozen --epochs 2 --out {t}/t", "t", weights, resumes=True),
     Case("codes npz", "export {i} --to codes --out {t}/a.npz", "a.npz", contents),
     Case("codes parquet", "export {i} --to codes --out {t}/a.parquet", "a.parquet", contents),
     Case("faiss", "export {i} --to faiss --out {t}/a.faiss", "a.faiss", contents),

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from spq import __version__
-from spq.common.files import naming, sync_folder
+from spq.common.files import is_full, naming, sync_folder
 from spq.common.locks import held
 from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
@@ -250,6 +250,8 @@ def _pour(source: IO[bytes], target: IO[bytes], size: int, place: Path) -> str:
 def _check(staged: Path, what: str, name: str, progress: Progress) -> None:
     progress("checking", 0, 1)
     fault = next(faults(staged), None)
+    if fault and is_full(staged):  # SQLite writes files beside a database, also to read it
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if fault:
         shown = fault.replace(f"index {staged}", name).replace(str(staged), name)
         raise StoreError(f"{what}, for example: {shown}")
