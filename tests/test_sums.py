@@ -79,6 +79,12 @@ def test_the_smallest_are_sorted_and_ties_go_to_the_lower_position(n: int, top: 
     np.testing.assert_array_equal(smallest(d, top), np.argsort(d, kind="stable")[:top])
 
 
+@pytest.mark.parametrize("top", [0, 1, 2, 10, 1500, 2998, 2999, 3000, 3001])
+def test_the_smallest_of_different_values(top: int) -> None:
+    d = np.random.default_rng(0).permutation(3000).astype(np.float32)
+    np.testing.assert_array_equal(d[smallest(d, top)], np.arange(min(top, 3000)))
+
+
 def test_tables_may_be_as_large_as_their_sums_are_finite() -> None:
     limit = np.finfo(np.float32).max / np.float32(4)
     tables = np.full((1, 4, 16), np.nextafter(limit, np.float32(0)), np.float32)
