@@ -13,13 +13,14 @@ from pathlib import Path
 from PIL import Image
 
 from spq.common.files import expanded
-from spq.data.decode import MAX_PIXELS, load_image
+from spq.data.decode import load_image
 from spq.data.folder import file_of
 from spq.data.formats import read_file
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.data.several import prefixes_of
 from spq.data.source import Source
+from spq.data.work import MAX_PIXELS
 from spq.errors import DataError, ImageError
 from spq.index.store import Item
 from spq.web.server.decoding import DecodeRoom
