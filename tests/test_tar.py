@@ -20,7 +20,7 @@ import tables
         ("names a.tar", "a header of 3,145,728 bytes is over the limit"),
         ("chain a.tar", "maximum recursion depth"),
         ("pax a.tar", "a header of 3,000,000 bytes is over the limit"),
-        ("pax_size a.tar", "a member ends before it begins"),  # without the check it is read for ever
+        ("pax_size a.tar", "a member ends before it begins"),
         ("negative a.tar", "a member of negative size"),
     ],
 )

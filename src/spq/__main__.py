@@ -1,5 +1,7 @@
 """The program `spq`."""
 
+import os
+import signal
 import sys
 
 
@@ -8,8 +10,9 @@ def main() -> None:
     try:
         from spq.cli.main import main as run
     except KeyboardInterrupt:
-        print("spq: stopped; the command had not begun, run the same command again", file=sys.stderr)
-        sys.exit(130)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("spq: stopped; the command had not begun, run the same command again", file=sys.stderr, flush=True)
+        os._exit(130)  # else Python may end by the signal itself
     run()
 
 

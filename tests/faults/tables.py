@@ -162,7 +162,7 @@ def bombs() -> dict[str, Callable[[], bytes]]:
         ),
         "cls a.tar": lambda: tar({"0.jpg": jpeg(1), "0.cls": b"9" * 9000, "1.jpg": jpeg(2), "1.cls": b"x" * 5 * MIB}),
         "line metadata.csv": lambda: b"file_name,a\n0.jpg," + b"x" * 60 * MIB + b"\n1.jpg,y\n",
-        "quote metadata.csv": lambda: b'file_name,a\n0.jpg,"' + b"x\n" * MIB,
+        "quote metadata.csv": lambda: b'file_name,a\n0.jpg,"' + b"x\n" * (MIB // 4),
         "quotes metadata.csv": lambda: b"file_name,a\n" + b'0.jpg,"x\n' * 200_000,
         "columns metadata.csv": lambda: b"file_name," + b"a," * 5_000_000 + b"\n0.jpg,1\n",
         "cells metadata.csv": lambda: b"file_name,a\n0.jpg," + b"," * 20_000_000 + b"\n1.jpg,y\n",
