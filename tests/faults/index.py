@@ -318,6 +318,8 @@ def drill(numbers: range, seed: int, root: Path) -> Counter[str]:
     truth, wrong = answers(root / "i.index"), Counter[str]()
     for number in numbers:
         rng = random.Random(f"{seed}-{number}")
+        if number % 100 == 0:
+            print(f"at {number:,}", file=sys.stderr, flush=True)
         copy = root / "copy.index"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(root / "i.index", copy)
