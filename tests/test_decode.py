@@ -432,6 +432,16 @@ def test_an_ordinary_picture_is_what_pillow_decodes() -> None:
             assert load_image(data, hint).tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_what_is_loaded_does_not_depend_on_its_file_and_can_be_loaded_again(format_: str) -> None:
+    black, picture = Image.new("RGB", (40, 30)), Image.linear_gradient("L").resize((40, 30)).convert("RGB")
+    moving = {} if format_ == "JPEG" else {"save_all": True, "append_images": [picture]}
+    read = load_image(encode(black if moving else picture, format_, **moving))
+    assert type(read) is Image.Image
+    assert load_image(read).tobytes() == read.tobytes()
+    assert len(set(read.tobytes())) > 20  # the picture, not the black frame
+
+
 def test_a_pipe_and_a_device_are_no_pictures(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     for path in (tmp_path / "pipe.jpg", Path("/dev/zero"), "/dev/random"):

@@ -105,7 +105,7 @@ class _Worker:
 
 
 def _work(work: Callable[[int], str], numbers: Sequence[int], pipe: int) -> None:
-    limit, start = 8 * MOST, resident_bytes()
+    limit, start = _status("VmSize") + 8 * MOST, resident_bytes()
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))  # so that a mistake does not take the machine down
     for number in numbers:
         Path("/proc/self/clear_refs").write_text("5", "ascii")  # the peak counts from now

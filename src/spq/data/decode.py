@@ -357,8 +357,8 @@ def _upright(
     image = as_shown(image, keep_alpha, has_alpha, shrink if image.size == frame.size else 1)
     if orientation > 1:
         image = image.transpose(_UPRIGHT[orientation])
-    elif image is given and memory is None:
-        image = image.copy()
+    elif image is given:  # without its file, whose other frames it could show; without a copy if nobody else has it
+        image = image.copy() if memory is None else image._new(image.im)
     image.info = {"full_size": full_size} if full_size else {}  # no EXIF, which would rotate the picture again
     return image
 
