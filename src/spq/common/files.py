@@ -226,16 +226,22 @@ def _name(error: BaseException, place: Path) -> None:
         error.add_note(f"writing {place}")  # torch and others hide the system's reason
 
 
-def remove_stale(folder: Path, *names: str) -> None:
-    """Delete the parts of files that killed runs have left beside files of these names.
+def remove_stale(folder: Path, *names: str, is_locked: bool = True) -> None:
+    """Delete the parts of files that killed processes have left beside files of these names.
 
-    The caller holds the lock of the one writer of these files, so nobody else is writing them now.
+    Args:
+        is_locked: the caller holds the lock of the one writer of these files, so nobody else is writing them now. Otherwise a
+            part stays if a process with its number runs.
     """
-    pattern = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.(\d+)(-\d+)?")
-    with suppress(OSError):  # no folder, or one that cannot be written
+    part = re.compile(rf"\.({'|'.join(map(re.escape, names))})\.(\d+)(-\d+)?")
+    with suppress(OSError):  # no folder, or one that cannot be listed or written
         for file in folder.iterdir():
-            if (found := pattern.fullmatch(file.name)) and int(found[2]) != os.getpid():
+            if (found := part.fullmatch(file.name)) and not _may_be_written(int(found[2]), is_locked):
                 file.unlink()
+
+
+def _may_be_written(pid: int, is_locked: bool) -> bool:
+    return pid == os.getpid() if is_locked else _is_running(pid)
 
 
 def is_full(place: Path) -> bool:
@@ -290,18 +296,10 @@ class Replacing:
         self.temporary = folder / f".{target.name}.{os.getpid()}-{next(_numbers)}"  # as `remove_stale` knows them
 
     def __enter__(self) -> Path:
-        self._delete_stale()
+        remove_stale(self.temporary.parent, self.target.name, is_locked=False)
         with suppress(OSError):  # a link there would be followed
             self.temporary.unlink()
         return self.temporary
-
-    def _delete_stale(self) -> None:
-        """Delete what killed processes have left beside the target."""
-        name = re.compile(rf"\.{re.escape(self.target.name)}\.(\d+)(-\d+)?")
-        with suppress(OSError):  # the folder may not be listed
-            for entry in os.scandir(self.temporary.parent):
-                if (found := name.fullmatch(entry.name)) and not _is_running(int(found[1])):
-                    os.unlink(entry.path)  # noqa: PTH108
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from spq.common.json_file import parse_json
 from spq.data.decode import first_line, load_image
 from spq.data.image_set import ImageSet, Labels, LazyColumns, changed_at
 from spq.data.metadata import labels_of, unique_ids
@@ -182,9 +182,9 @@ class _Part:
     def features(self) -> dict[str, Any]:
         """What Hugging Face's datasets stores with the schema: a description of each column."""
         try:
-            stored = json.loads((self.schema.metadata or {}).get(b"huggingface", b"{}"))
+            stored = parse_json((self.schema.metadata or {}).get(b"huggingface", b"{}"))
             return dict(stored["info"]["features"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             return {}
 
     def class_names(self, column: str, labels: Labels | None) -> list[str]:

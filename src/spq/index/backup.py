@@ -23,6 +23,7 @@ from typing import IO, BinaryIO
 
 from spq import __version__
 from spq.common.files import is_full, naming, sync_folder
+from spq.common.json_file import parse_json
 from spq.common.locks import held
 from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
@@ -329,12 +330,12 @@ def _contents(source: BinaryIO, file: Path) -> Contents:
     data = source.read(size)
     source.seek(-size % tarfile.BLOCKSIZE, os.SEEK_CUR)
     try:
-        table = json.loads(data)
+        table = parse_json(data)
         found = table.get("format") if isinstance(table, dict) else None
         if type(found) is int and found > FORMAT:
             raise StoreError(f"backup {file} has format {found}, this spq reads up to {FORMAT}; update spq")
         contents = from_dict(Contents, table, where=CONTENTS)
-    except (ConfigError, ValueError, TypeError, RecursionError):
+    except (ConfigError, ValueError, TypeError):
         raise _damaged(file, CONTENTS) from None
     names = [member.name for member in contents.members]
     if names != [name for name in NAMES if name in names] or not set(names).issuperset(NEEDED):

@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from spq.common.files import Replacing
+from spq.common.json_file import read_json
 from spq.common.locks import held
 from spq.errors import ConfigError, DataError, StoreError
 from spq.web.thumbnail import remove, thumbnail_files
@@ -136,9 +137,9 @@ def _write_marker(path: Path) -> None:
 def _check_format(out: Path) -> None:
     """Refuse a site of another format. A damaged marker is written again if the rest of a site is there."""
     marker, found = out / MARKER, None
-    with suppress(OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    with suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
         if marker.is_file() and not marker.is_symlink():
-            found = int(json.loads(marker.read_bytes())["format"])
+            found = int(read_json(marker)["format"])
     if found is None and not _contents(out):
         raise ConfigError(f"`out` {out}: its {MARKER} is damaged; delete the folder, or give a new one")
     if found not in (FORMAT, None):
