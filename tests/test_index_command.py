@@ -260,7 +260,7 @@ def test_index_repairs_what_verify_names(
     assert run_spq("search", index_folder, "--id", 5) == 1
     assert "the code of item 3 is not what was written" in capsys.readouterr().err
     assert run_spq("index", index_folder, "--repair") == 0
-    assert capsys.readouterr().out == "mended: items.sqlite: 1 damaged items encoded again\n"
+    assert capsys.readouterr().out == "mended: items.sqlite: damaged items encoded again: 1\n"
     assert run_spq("index", index_folder, "--verify", "--pictures") == 0
     assert capsys.readouterr().out == f"{index_folder}: no fault found\n"
     (index_folder / "model" / "model.safetensors").write_bytes(b"none")

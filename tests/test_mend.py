@@ -48,7 +48,7 @@ def test_exactly_the_damaged_rows_are_encoded_again(damaged: Path) -> None:
     )
     done = repair(damaged)
     assert done.left == []
-    assert done.mended == ["items.sqlite: 4 damaged items encoded again"]
+    assert done.mended == ["items.sqlite: damaged items encoded again: 4"]
     assert content(damaged) == before  # with their ids
     assert list(faults(damaged)) == []
     assert repair(damaged).mended == []

@@ -11,6 +11,7 @@ import pytest
 
 START = """if True:
     import os, signal, sqlite3, sys, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run where it is ignored
     from spq.cli import doctor_command, main
     def press(number=signal.SIGINT):
         os.kill(os.getpid(), number)

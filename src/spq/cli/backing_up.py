@@ -40,6 +40,8 @@ def _back_up(names: Sequence[str], out: Path | None, file: Path) -> Contents:
     from spq.index.backup import back_up
 
     given = [*names, *([str(out)] if out else [])]
+    if len(given) == 1 and not Path(given[0]).exists():
+        raise ConfigError(f"no index at {given[0]}; check the path")
     if len(given) != 1 or not is_index(given[0]):
         raise ConfigError(f"--backup {file} needs one index: spq index INDEX --backup {file}")
     check_file("--backup", file)
@@ -67,5 +69,5 @@ def _report(contents: Contents, place: Path | None, as_json: bool) -> None:
         print(json.dumps({"out": str(place), **facts}))
     else:
         print(
-            f"{printable(str(place))}: {counted(contents.images, 'picture')}, {contents.bytes:,} bytes, checked and complete"
+            f"{printable(str(place))}: {counted(contents.images, 'item')}, {contents.bytes:,} bytes, checked and complete"
         )

@@ -216,6 +216,8 @@ def _repair(out: Path, model: Path | None, wait: float, device: str, as_json: bo
     else:
         lines = [f"mended: {line}" for line in done.mended] + [f"left: {line}" for line in done.left]
         print("\n".join(map(printable, lines)) or f"{printable(str(out))}: no fault found")
+    if not model and any("model" in line for line in done.left):
+        note("to mend its copy of the model, give the model: --repair --model MODEL")
     if done.left:
         raise typer.Exit(1)
 

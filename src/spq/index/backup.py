@@ -106,8 +106,10 @@ def restore(file: Path, folder: Path, progress: Progress = lambda *_: None) -> C
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists; give a new folder, so that nothing is replaced")
     try:
+        if not file.exists():
+            raise StoreError(f"no file {file}; check the path")
         if not file.is_file():  # a pipe would wait for its writer
-            raise StoreError(f"{file} is not a file; give a file of `backup`" if file.exists() else f"no file {file}")
+            raise StoreError(f"{file} is not a file; give a file of `backup`")
         source = file.open("rb")
     except OSError as error:
         raise StoreError(f"backup {file} cannot be read: {error.strerror}; check the path") from None
@@ -203,26 +205,35 @@ def _copy(folder: Path, staged: Path, progress: Progress) -> None:
 
 
 def _copy_once(folder: Path, staged: Path, progress: Progress) -> bool:
-    """Copy the files; returns whether all of them belong together."""
-    before = (folder / "items.sqlite").stat()
-    manifest = (folder / "manifest.json").read_bytes()
-    with closing(open_reader(folder)) as old, closing(sqlite3.connect(staged / "items.sqlite")) as new:
+    """Copy the files; returns whether all of them belong together.
+
+    The manifest and the database stay open until the end, so that a file that replaces one of them is another file: the system
+    may give it the number of a deleted one, but not of an open one.
+    """
+    with (folder / "manifest.json").open("rb") as manifest, closing(open_reader(folder)) as old:
+        before = (folder / "items.sqlite").stat()
+        (staged / "manifest.json").write_bytes(manifest.read())
         old.isolation_level = None
         old.execute("BEGIN")
         old.execute("SELECT id FROM items LIMIT 1").fetchall()  # the moment
-        if (folder / "manifest.json").read_bytes() != manifest:
+        if not _is_still(folder / "manifest.json", os.fstat(manifest.fileno())):
             return False
-        old.backup(new, pages=PAGES, progress=lambda _, left, total: progress("copying items", total - left, total))
+        with closing(sqlite3.connect(staged / "items.sqlite")) as new:
+            old.backup(new, pages=PAGES, progress=lambda _, left, total: progress("copying items", total - left, total))
         old.execute("COMMIT")
         if old.is_outdated():
             return False
-    (staged / "manifest.json").write_bytes(manifest)
-    with suppress(FileNotFoundError):
-        _copy_file(folder / NOT_DUPLICATES, staged / NOT_DUPLICATES)
-    if (folder / "model" / "config.json").exists():  # else its first writer has not come so far
-        for name in MODEL:
-            _copy_file(folder / name, staged / name)
-    return os.path.samestat(before, (folder / "items.sqlite").stat())
+        with suppress(FileNotFoundError):
+            _copy_file(folder / NOT_DUPLICATES, staged / NOT_DUPLICATES)
+        if (folder / "model" / "config.json").exists():  # else its first writer has not come so far
+            for name in MODEL:
+                _copy_file(folder / name, staged / name)
+        is_same = _is_still(folder / "items.sqlite", before)
+        return is_same and _is_still(folder / "manifest.json", os.fstat(manifest.fileno()))
+
+
+def _is_still(path: Path, before: os.stat_result) -> bool:
+    return os.path.samestat(path.stat(), before)
 
 
 def _copy_file(source: Path, target: Path) -> None:

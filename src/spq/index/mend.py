@@ -261,7 +261,7 @@ def _mend_rows(store: Store, copy: ModelCopy, is_remade: bool, done: Repair) -> 
     with store.change() as (writer, _):
         writer.executemany("DELETE FROM items WHERE id = ?", ((id_,) for id_ in ghosts))
     mended = len(damaged) - len(left)
-    done.mended += [f"items.sqlite: {mended:,} damaged items encoded again"] * bool(mended)
+    done.mended += [f"items.sqlite: damaged items encoded again: {mended:,}"] * bool(mended)
     done.mended += [f"items.sqlite: {again.added:,} items added again"] * bool(again.added)
     done.mended += [f"items.sqlite: {len(ghosts):,} damaged items without a picture removed"] * bool(ghosts)
 
