@@ -245,9 +245,12 @@ def visit(browser: Any) -> Iterator[Callable[[web.Site], web.Page]]:
         context.route(lambda url: url.startswith("http"), only_the_site)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on(
-            "console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None
-        )
+
+        def failed(message: Any) -> None:
+            if message.type in ("error", "warning"):
+                errors.append(f"{message.text} ({message.location.get('url')})")
+
+        page.on("console", failed)
         page.goto(site.address + hash_)
         page.evaluate("async (name) => { window.api = (await import(name)).api; }", f"./{site.facts['content']}/api.js")
         return page

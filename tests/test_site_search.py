@@ -215,7 +215,20 @@ def test_damaged_files_of_a_site_are_an_error_and_never_an_answer(site: Site, vi
         finally:
             (content / name).write_bytes(whole)
         base = name.split("/")[-1]
-        assert told == f"gone: {base} of this site is damaged; reload the page, or export the site again"
+        assert told == f"fault: {base} of this site is damaged; reload the page, or export the site again"
+
+
+def test_the_page_of_a_damaged_site_says_which_file_is_damaged(site: Site, visit: Callable[..., Page]) -> None:
+    file = site.out / str(site.facts["content"]) / "codes.bin"
+    whole = file.read_bytes()
+    file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    try:
+        page = visit(site)
+        for place in ("#banner-text", "#pictures-message"):
+            expect(page.locator(place)).to_contain_text("codes.bin of this site is damaged")
+        assert "server" not in page.inner_text("main")
+    finally:
+        file.write_bytes(whole)
 
 
 def test_the_page_itself_searches_marks_and_shows_every_view_below_a_sub_path(

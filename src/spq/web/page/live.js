@@ -63,7 +63,8 @@ export class Live {
     }
     this.failures++;
     const wait = Math.min(LONGEST, 1000 * 2 ** (this.failures - 1));
-    this.banner(error.kind === "busy" ? "The server is busy. The page tries again soon." : "The server does not answer. The page keeps trying.");
+    const texts = { busy: "The server is busy. The page tries again soon.", fault: error.message };
+    this.banner(texts[error.kind] ?? "The server does not answer. The page keeps trying.");
     this.timer = setTimeout(() => this.check(), wait);
   }
 

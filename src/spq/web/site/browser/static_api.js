@@ -5,7 +5,7 @@
 import { settings } from "./static/settings.js"; // written by the export: what this site offers
 import { Source } from "./static/source.js";
 
-/** kind: "refused" (the request is invalid) or "gone" (a file of the site does not load). */
+/** kind: "refused" (the request is invalid) or "fault" (a file of the site does not load). */
 export class ApiError extends Error {
   constructor(detail, kind) {
     super(detail);
@@ -26,7 +26,7 @@ async function answered(request, signal) {
     return answer;
   } catch (error) {
     if (signal?.aborted) throw signal.reason;
-    throw new ApiError(error.message, error.isRefusal ? "refused" : "gone");
+    throw new ApiError(error.message, error.isRefusal ? "refused" : "fault");
   }
 }
 
