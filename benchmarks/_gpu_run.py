@@ -135,24 +135,16 @@ def rescue_network(out: Path) -> list[str]:
 
 
 def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
-    """Measure rates of a step, train shortly or load a model, and score variants of the last stage with training pictures."""
+    """Measure rates of a step and train shortly, or load a model; then score variants of the last stage."""
     recipe = variant(arguments.recipe, arguments.bits, arguments.look_minutes, None)[0]
     recipe = replace(recipe, train=replace(recipe.train, seed=arguments.seed, checkpoint_minutes=60.0, refit=False))
     diary = Diary(out / "look.json", started, {"recipe": recipe.name, "seed": arguments.seed})
     data = Data(arguments, recipe.input.size)
     diary.mark("pictures decoded")
-    diary.content["backbone"] = eager_rates(recipe, data.device)
-    diary.content["milliseconds"] = {
-        name: [round(1000 * seconds, 2) for seconds in pair] for name, pair in pieces(recipe, data.device).items()
-    }
-    say(f"backbone: {diary.content['backbone']}\nmilliseconds: {diary.content['milliseconds']}")
-    diary.content["ways"] = ways(recipe, data.device, diary.note)
-    for name, numbers in diary.content["ways"].items():
-        say(f"a step, {name}: {numbers}")
-    diary.mark("rates")
     if arguments.start:
         model = Model.load(arguments.start)
     else:
+        measure_rates(recipe, data, diary)
         watch, first = Watch(diary, data, recipe, float("inf")), replace(recipe, cluster=ClusterConfig())
         model = train(
             data.images, first, out / "look", device=arguments.device, on_status=watch.status, on_note=diary.note
@@ -167,6 +159,19 @@ def look(arguments: argparse.Namespace, out: Path, started: float) -> None:
         last_stage(changed, model, data, diary, known, out / "look")
         diary.mark(changed.name)
     print(diary.table())
+
+
+def measure_rates(recipe: Recipe, data: Data, diary: Diary) -> None:
+    """Measure the rates of a step, in all ways to run it."""
+    diary.content["backbone"] = eager_rates(recipe, data.device)
+    diary.content["milliseconds"] = {
+        name: [round(1000 * seconds, 2) for seconds in pair] for name, pair in pieces(recipe, data.device).items()
+    }
+    say(f"backbone: {diary.content['backbone']}\nmilliseconds: {diary.content['milliseconds']}")
+    diary.content["ways"] = ways(recipe, data.device, diary.note)
+    for name, numbers in diary.content["ways"].items():
+        say(f"a step, {name}: {numbers}")
+    diary.mark("rates")
 
 
 def last_stage(recipe: Recipe, model: Model, data: Data, diary: Diary, known: dict[Any, Heads], out: Path) -> None:
