@@ -191,8 +191,9 @@ def last_stage(recipe: Recipe, model: Model, data: Data, diary: Diary, known: di
     heads = copy.deepcopy(known[key])
     stage.space.network.backbone = heads.network.backbone
     space = replace(stage.space, forward=heads.network.backbone)
+    now = training.budget.watch.seconds  # heads do not take from a variant's seconds
     try:
-        network = self_train(space, heads, (0.0, 60 * recipe.train.minutes))
+        network = self_train(space, heads, (now, now + 60 * recipe.train.minutes))
     except CollapseError as error:
         diary.note(f"{recipe.name}: {error}")
         return
@@ -211,8 +212,8 @@ class Watch:
 
     def status(self, now: TrainStatus) -> None:
         before, self.before = self.before, now
-        if before is None or before.part != now.part or now.seconds <= before.seconds:
-            return
+        if before is None or before.part != now.part or now.seconds <= before.seconds or now.views < before.views:
+            return  # the first of a part or of a round
         rate = round((now.views - before.views) / (now.seconds - before.seconds))
         row = {"seconds": self.diary.seconds, "part": now.part, "done": round(now.done, 3), "epoch": now.epoch}
         self.diary.content["rates"].append(row | {"loss": round(now.loss, 4), "views_per_second": rate})

@@ -69,6 +69,7 @@ class Case:
     Attributes:
         made: name of the result in the folder of work. state: what is compared. before: copied there first.
         resumes: whether --resume continues it. is_index: whether `--verify` has to find no fault.
+        keeps: whether it never replaces a result that is there.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Case:
     before: tuple[tuple[str, str], ...] = ()
     resumes: bool = False
     is_index: bool = False
+    keeps: bool = False
 
 
 INDEX = (("i", "i"),)
@@ -86,8 +88,8 @@ CASES = [
     Case("update", "index {photos} {more} --model {m} --out {t}/i", "i", items, INDEX, is_index=True),
     Case("new model", "index {t}/i --model {other}", "i", items, INDEX, is_index=True),
     Case("compact", "index {t}/i --compact", "i", items, (("full", "i"),), is_index=True),
-    Case("backup", "index {i} --backup {t}/b", "b", contents),
-    Case("restore", "index --restore {backup} --out {t}/r", "r", items, is_index=True),
+    Case("backup", "index {i} --backup {t}/b", "b", contents, keeps=True),
+    Case("restore", "index --restore {backup} --out {t}/r", "r", items, is_index=True, keeps=True),
     Case("train", "train {photos} --recipe {tiny} --out {t}/t", "t", weights, resumes=True),
     Case("train head", "train {photos} --start {m} --frozen --epochs 2 --out {t}/t", "t", weights, resumes=True),
     Case("codes npz", "export {i} --to codes --out {t}/a.npz", "a.npz", contents),
@@ -191,6 +193,12 @@ class Bench:
                 return f"faults after the kill: {ended.out} {ended.line}"
             if case.name != "new model" and (lost := committed - {row[0] for row in items(place)[0]}):
                 return f"lost: {len(lost)} items that were committed"
+            if not case.keeps:
+                return ""
+        if case.keeps and place.exists():  # it has its name when it is complete
+            if case.state(place) != self.expected[case.name]:
+                return "an incomplete result has the final name"
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
             return ""
         if case.state is contents and place.is_file() and contents(place) != self.expected[case.name]:
             return "a half file has the final name"
