@@ -128,6 +128,20 @@ def test_forms_that_are_no_forms_are_refused(client: TestClient) -> None:
     assert_problem(client.post("/api/search", files=[("image", (None, b"x"))]), 422, "image: not a file|no such field")
 
 
+@pytest.mark.parametrize("cut", [2, 6, 50])
+def test_a_form_that_ends_early_loses_no_picture_in_silence(client: TestClient, cut: int) -> None:
+    whole = (
+        b"".join(
+            b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + png() + b"\r\n"
+            for _ in range(2)
+        )
+        + b"--b--"
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert client.post("/api/search", content=whole, headers=headers).status_code == 200
+    assert_problem(client.post("/api/search", content=whole[:-cut], headers=headers), 422, "without its last boundary")
+
+
 @pytest.mark.parametrize(
     ("path", "status", "told"),
     [

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, BinaryIO, TypeVar
 
 from fastapi import Request
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from spq.web.server.library import Uploads
 from spq.web.server.problems import ProblemError, validation_detail
@@ -76,12 +76,31 @@ async def _json(request: Request) -> bytes:
     return b"".join(parts)
 
 
+class _Parser(MultiPartParser):
+    """Refuses a form without its last boundary: a part may be missing, and Starlette drops an incomplete one."""
+
+    complete = False
+
+    def on_end(self) -> None:
+        self.complete = True
+
+    async def parse(self) -> FormData:
+        self.stream = self._whole(self.stream)
+        return await super().parse()
+
+    async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self.complete:
+            raise MultiPartException("it ends early, without its last boundary; send all of it")
+
+
 async def _form(request: Request, max_pictures: int) -> FormData:
+    limits = {"max_files": max_pictures, "max_fields": len(TEXTS), "max_part_size": MAX_JSON}
     try:
-        return await request.form(max_files=max_pictures, max_fields=len(TEXTS), max_part_size=MAX_JSON)
-    except HTTPException as error:  # raised by Starlette for a form with too many parts, or none
-        raise ProblemError(422, f"the form cannot be read: {error.detail}") from None
-    except FormParserError as error:
+        async with aclosing(request.stream()) as stream:
+            return await _Parser(request.headers, stream, **limits).parse()
+    except (MultiPartException, FormParserError) as error:  # too many parts, or no form
         raise ProblemError(422, f"the form cannot be read: {error}") from None
 
 
