@@ -94,6 +94,49 @@ def test_a_signal_after_the_end_changes_nothing() -> None:
     assert run(code) == (0, "python  3\n", "")
 
 
+def test_a_signal_just_before_the_end_keeps_the_status() -> None:
+    code = """
+    doctor_command.examine = lambda: {"python": "3"}
+    ignore = main.stopping.ignore_signals
+    def ignore_late():
+        main.stopping.ignore_signals = ignore
+        press()
+    main.stopping.ignore_signals = ignore_late
+    sys.exit(main.run_stoppable(["doctor"]))
+    """
+    assert run(code) == (0, "python  3\n", "")
+
+
+def test_a_signal_while_a_library_loads_ends_the_process_at_once(tmp_path: Path) -> None:
+    (tmp_path / "slow_library.py").write_text(
+        "import os, signal, time\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    os.abort()  # as C++ libraries do\n"
+    )
+    code = """
+    def examine():
+        sys.path.insert(0, sys.argv[1])
+        import slow_library
+    doctor_command.examine = examine
+    sys.exit(main.run_stoppable(["doctor"]))
+    """
+    assert run(code, str(tmp_path)) == (143, "", LINE)
+
+
+def test_a_signal_in_code_that_cannot_raise_is_not_lost() -> None:
+    code = """
+    class Closing:
+        def __del__(self):
+            press()
+    def examine():
+        Closing()
+        print("not reached")
+    doctor_command.examine = examine
+    sys.exit(main.run_stoppable(["doctor"]))
+    """
+    assert run(code) == (130, "", LINE)
+
+
 def test_a_signal_that_the_parent_ignores_stays_ignored() -> None:
     code = """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a script

@@ -91,11 +91,14 @@ def _has_working_directory() -> bool:
 def run_stoppable(arguments: list[str]) -> int:
     """Run one command line of this process, which Ctrl-C and SIGTERM end; returns its exit status, 143 after SIGTERM."""
     stopping.watch_signals()
+    status = None
     try:
         status = run(arguments)
-    except KeyboardInterrupt:  # while an error was being printed
-        status = _say_stopped(stopping.message())
-    stopping.ignore_signals()
+        stopping.ignore_signals()
+    except KeyboardInterrupt:  # while an error was being printed, or after the end
+        if status is None:
+            status = _say_stopped(stopping.message())
+        stopping.ignore_signals()
     if stopping.was_stopped():
         exec("")  # forgets a signal that came inside of another exec; else Python would end by that signal
     return stopping.exit_status(status)

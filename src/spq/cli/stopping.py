@@ -1,24 +1,28 @@
 """Ctrl-C and SIGTERM: the first one ends a command in order, a second one at once. A line says what is kept.
 
-Every change of a file is a commit or a rename, so a process that ends at once loses no more than one that is killed.
+Every change of a file is a commit or a rename, so a process that ends at once loses no more than one that is killed. So it
+also ends at once where an exception does harm or is lost: while libraries load, and in code that cannot raise it.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from spq.common.text import printable
 from spq.errors import StoppedError
 
 AGAIN, CONTINUE = "run the same command again", "run the same command to continue"
 NOT_BEGUN = f"the command had not begun, {AGAIN}"
+ENDING = f"what the command finished is kept, {AGAIN}"
 
 _received: list[int] = []  # signals of this process, as the system keeps one handler for it
-_kept: list[Callable[[], str]] = []  # what the commands that run say, the innermost last
+_kept: list[Callable[[], str]] = [lambda: NOT_BEGUN]  # what the commands that run say, the innermost last
 
 
 def watch_signals() -> None:
@@ -26,6 +30,7 @@ def watch_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup, or in the background of a script
             signal.signal(number, _receive)
+    sys.unraisablehook = _end_if_stopped
 
 
 def ignore_signals() -> None:
@@ -46,7 +51,7 @@ def exit_status(status: int) -> int:
 
 def message() -> str:
     """What the innermost command says that was stopped."""
-    return f"stopped; {_kept[-1]() if _kept else NOT_BEGUN}"
+    return f"stopped; {_kept[-1]()}"
 
 
 @contextmanager
@@ -69,12 +74,33 @@ def when_stopped(kept: str | Callable[[], str]) -> Iterator[None]:
     finally:
         if not was_stopped():  # else a second signal says the same
             _kept.pop()
+            _kept[0] = lambda: ENDING
 
 
 def _receive(number: int, frame: FrameType | None) -> None:
     _received.append(number)
-    if len(_received) == 1:
+    if len(_received) == 1 and not _loads_libraries(frame):
         raise KeyboardInterrupt
+    _end()
+
+
+def _end_if_stopped(lost: sys.UnraisableHookArgs) -> None:
+    """Handle an exception in code that cannot raise it, for example in a destructor."""
+    if lost.exc_type is KeyboardInterrupt and was_stopped():
+        _end()
+    sys.__unraisablehook__(lost)
+
+
+def _loads_libraries(frame: FrameType | None) -> bool:
+    """Whether an import is on the stack: C++ libraries abort if a signal raises while they start."""
+    while frame:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _end() -> NoReturn:
     bar = "\n\x1b[?25h" if os.isatty(2) else ""  # below a bar, whose cursor is hidden
     os.write(2, f"{bar}spq: {printable(message())}\n".encode(errors="backslashreplace"))
     os._exit(exit_status(StoppedError.exit_status))
