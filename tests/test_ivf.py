@@ -136,7 +136,7 @@ def tuned_on(codes: np.ndarray, seed: int) -> list[list[int]]:
 
 
 def test_the_recall_target_is_measured_with_each_code_of_a_small_gallery_and_256_of_a_large_one() -> None:
-    codes = np.random.default_rng(0).integers(0, 16, (1000, 6)).astype(np.uint8)
+    codes = np.random.default_rng(0).integers(0, 16, (1000, 7)).astype(np.uint8)
     assert sorted(tuned_on(codes[:200], 0)) == sorted(codes[:200].tolist())
     large = tuned_on(codes, 0)
     assert len(large) == len({tuple(code) for code in large}) == 256

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import get_args
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from reference import adc
 from spq.config import DISTANCES
 from spq.errors import ConfigError, StoreError
-from spq.pq import fastscan, pairscan, scan
+from spq.pq import fastscan, ivf, pairscan, scan
 from spq.pq.scan import Method, Scan, memory_bytes, rank
 
 
@@ -276,6 +277,45 @@ def test_auto_uses_lists_only_for_large_galleries_with_nprobe_or_a_recall_target
     assert others.choose(10, nprobe=3) == "exact"
 
 
+def random_tables(codes: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(0).random((*codes.shape, 16), np.float32)
+
+
+@pytest.mark.parametrize("options", [{"nprobe": 1}, {"recall_target": 0.01}])
+def test_auto_passes_its_options_on_to_the_search_of_lists(
+    options: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes, tables = data(1000, 8, 16, 5, 0, ties=False)
+    gallery = Scan(codes, 16, random_tables)
+    exact = gallery.search(tables, 10)
+    monkeypatch.setattr(scan, "IVF_FROM", 1000)
+    lists = gallery.search(tables, 10, **options)  # type: ignore[arg-type]
+    same(lists, gallery.search(tables, 10, "ivf", **options))  # type: ignore[arg-type]
+    assert (lists[1] != exact[1]).any()
+
+
+def test_lists_are_made_once_with_the_threads_of_their_first_use() -> None:
+    codes, tables = data(1000, 8, 16, 5, 0, ties=False)
+    for tuned_first in (False, True):
+        gallery = Scan(codes, 16, random_tables)
+        with mock.patch.object(scan, "Lists", wraps=ivf.Lists) as lists:
+            if tuned_first:
+                gallery.nprobe_for(0.5, threads=2)
+            gallery.search(tables, 10, "ivf", threads=3 if tuned_first else 2)
+        assert [call.kwargs["threads"] for call in lists.call_args_list] == [2]
+
+
+def test_with_one_thread_no_other_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(threading.Thread, "start")
+    codes, tables = data(300, 4, 16, 3, 0, ties=False)
+    gallery = Scan(codes, 16, random_tables)
+    for method in get_args(Method):
+        gallery.search(tables, 3, method, threads=1)
+    gallery.search(tables, 3, "ivf", threads=1, recall_target=0.5)
+    gallery.nprobe_for(0.6, threads=1)
+    gallery.search_rows(tables, np.arange(9), 3, threads=1)
+
+
 def test_a_gallery_is_summed_up_to_a_number_of_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     gallery = Scan(data(1000, 8, 16, 1, 0, ties=False)[0], 16)
     methods = []
@@ -321,6 +361,12 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, object], message
 def test_the_smallest_and_largest_options_are_taken(options: dict[str, object]) -> None:
     codes, tables = data(100, 4, 16, 2, 0, ties=False)  # 16 bits
     same(Scan(codes, 16).search(tables, 3, **options), rank(tables, codes, 3))  # type: ignore[arg-type]
+
+
+def test_options_may_be_checked_without_a_method() -> None:
+    gallery = Scan(data(100, 8, 16, 1, 0, ties=False)[0], 16)
+    gallery.check()
+    gallery.check(nprobe=3)
 
 
 def test_buckets_are_refused_for_17_bits() -> None:
