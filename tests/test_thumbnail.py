@@ -44,6 +44,23 @@ def test_many_may_write_the_same_file_at_once(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["ab.jpg"]
 
 
+def test_a_folder_that_another_thread_makes_meanwhile_is_not_cleared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "ab" / "other.jpg"
+
+    def look_then_lose_time(path: Path) -> bool:
+        found = path.is_dir()
+        other.parent.mkdir(exist_ok=True)
+        other.write_bytes(b"theirs")
+        return found
+
+    monkeypatch.setattr("spq.web.thumbnail._is_folder", look_then_lose_time)
+    write_thumbnail(tmp_path / "ab" / "ours.jpg", b"ours", clear=True)
+    assert other.read_bytes() == b"theirs"
+    assert (tmp_path / "ab" / "ours.jpg").read_bytes() == b"ours"
+
+
 def test_a_sealed_thumbnail_is_a_jpeg_and_is_read_only_if_it_is_whole_and_in_its_place(tmp_path: Path) -> None:
     plain = make_thumbnail(Image.new("RGB", (64, 64), "teal"), 64)
     data, path = sealed(plain, "ab12"), tmp_path / "ab12.jpg"

@@ -81,7 +81,8 @@ def write_thumbnail(path: Path, data: bytes, clear: bool = False) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     if clear and not _is_folder(path.parent):
-        remove(path.parent)
+        with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+            path.parent.unlink()  # never a folder: another thread may have just made it
     path.parent.mkdir(exist_ok=True)
     if path.parent.is_symlink():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent))
