@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +79,22 @@ def test_content_that_was_changed_and_saved_again_is_noticed(out: Path) -> None:
 def test_parts_that_would_take_more_memory_than_the_file_are_refused(out: Path) -> None:
     with zipfile.ZipFile(checkpoint_path(out), "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("last/data.pkl", bytes(10**7))
-    with pytest.raises(ModelError, match="unreadable"):
+    with pytest.raises(ModelError, match="it is damaged"):
         read_checkpoint(out)
 
 
-def test_a_pipe_or_a_folder_is_no_checkpoint(out: Path) -> None:
-    path = checkpoint_path(out)
-    for make in (os.mkfifo, os.mkdir):
-        path.unlink()
-        make(path)
-        with pytest.raises(ModelError, match="unreadable"):
-            read_checkpoint(out)
-        if path.is_dir():
-            path.rmdir()
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.mkdir(), "Is a directory"),
+        (os.mkfifo, "it is damaged, or no checkpoint"),
+        (lambda path: path.write_bytes(b"PK"), "it is damaged, or no checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused_with_the_reason(
+    out: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    checkpoint_path(out).unlink()
+    make(checkpoint_path(out))
+    with pytest.raises(ModelError, match=f"cannot be read: {reason}; delete it to start again"):
+        read_checkpoint(out)

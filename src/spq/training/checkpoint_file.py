@@ -48,9 +48,8 @@ def read_checkpoint(out: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        raise ModelError(
-            f"checkpoint {path} is unreadable ({type(error).__name__}); delete it to start again"
-        ) from None
+        reason = error.strerror if isinstance(error, OSError) else "it is damaged, or no checkpoint"
+        raise ModelError(f"checkpoint {path} cannot be read: {reason}; delete it to start again") from None
     if not isinstance(content, dict):
         raise ModelError(f"{path} is not a checkpoint of spq; delete it to start again")
     if not is_whole:
