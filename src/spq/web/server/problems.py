@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from spq.common.text import printable
-from spq.errors import ConfigError, ImageError, SPQError, TimeLimitError
+from spq.errors import ConfigError, ImageError, ModelMismatchError, SPQError, TimeLimitError
 
 MEDIA_TYPE = "application/problem+json"
 BUSY = "the server has no room for this request now; try again in a second"
@@ -87,6 +87,8 @@ def _of_spq(_: Request, error: Exception) -> Response:
         return problem(422, _WHERE.sub("", detail))
     if isinstance(error, TimeLimitError):
         return problem(503, "the search takes too long; ask for less", {"Retry-After": "5"})
+    if isinstance(error, ModelMismatchError):
+        return problem(503, "the index has another model since a moment ago; try again", {"Retry-After": "1"})
     _LOG.error("%s", error)  # it names folders, which a client should not learn
     return problem(500, "the index could not be read; see the server log")
 
