@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,11 @@ LONG_NAME = f"its name has more than {LONGEST_NAME:,} characters"
 MAX_HEADER = 2**20  # bytes of a long name, or of the other headers before a member
 MAX_LABEL = 2**20  # bytes of a member with a label
 LONGEST_LABEL = 1000  # characters
+END = 2 * tarfile.BLOCKSIZE  # zeros at the end of a tar
+MAX_PADDING = 2**20  # bytes of zeros that writers add to it; GNU tar fills up 10,240
+NO_END = "its end is missing, so it may be cut off; compare it with the original"
+LONG_END = "it ends with {:,} bytes of zeros, so it may not be copied completely; compare it with the original"
+_RECORD = re.compile(rb"(\d{1,7}) [^=\n]+=")  # of a pax header
 _HEADERS = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 )  # fmt: skip
@@ -49,6 +55,13 @@ class TarImages(ImageSet):
             if content.broken:
                 count = f"{len(content.broken):,} labels are broken and not used"
                 remarks.append((name_to_id(str(file)), f"{count}, first that of {content.broken[0]}"))
+            if content.repeated:
+                repeated = (
+                    f"{len(content.repeated):,} pictures are there again under the same name; the last one is used"
+                )
+                remarks.append((name_to_id(str(file)), f"{repeated}, first {content.repeated[0]}"))
+            if content.end:
+                remarks.append((name_to_id(str(file)), content.end))
             for key, (picture, label) in content.samples().items():
                 keys.append(before + key)
                 self.members.append((number, *picture))
@@ -85,6 +98,7 @@ class _Content:
     Attributes:
         pictures: id -> (offset, size). members: id -> key and name. labels: key -> label.
         unopened: (name, reason) of pictures that are not read. broken: keys whose label is not used.
+        repeated: names of pictures that a later member replaces. end: a remark on the end of the tar, or nothing.
     """
 
     pictures: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -92,6 +106,8 @@ class _Content:
     labels: dict[str, Any] = field(default_factory=dict)
     unopened: list[tuple[str, str]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    end: str = ""
 
     def samples(self) -> dict[str, tuple[tuple[int, int], Any]]:
         """Return id -> picture and label."""
@@ -111,6 +127,8 @@ class _Content:
         if is_picture:
             here = key, member.name  # a repeated name replaces the first one, as in tar itself
             id_ = key if suffix == extension and self.members.get(key, here) == here else name_to_id(member.name)
+            if id_ in self.pictures:
+                self.repeated.append(name_to_id(member.name))
             self.pictures[id_], self.members[id_] = (member.offset_data, member.size), here
         elif extension in ("cls", "json"):
             handle = tar.extractfile(member) if member.size <= MAX_LABEL else None
@@ -135,6 +153,7 @@ def _read(name: str, file: Path) -> _Content:
         with tarfile.open(file, "r:", tarinfo=_Member) as tar:
             for member in _members(tar):
                 content.add(tar, member)
+            content.end = _end(name, file, tar.offset)
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = first_line(error)
         raise DataError(f"{name}: {file.name} is not an uncompressed tar file: {reason}; create it again") from None
@@ -152,6 +171,34 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         tar.members.clear()  # type: ignore[attr-defined]
 
 
+def _end(name: str, file: Path, at: int) -> str:
+    """Return a remark on the end of a tar, or nothing; `tarfile` takes a damaged header for the end.
+
+    Args:
+        at: byte after the last member.
+    Raises:
+        DataError: more than zeros follow.
+    """
+    zeros = 0
+    with file.open("rb") as handle:
+        handle.seek(at)
+        while chunk := handle.read(MAX_PADDING):
+            rest = chunk.lstrip(b"\0")
+            zeros += len(chunk) - len(rest)
+            if rest:
+                raise DataError(f"{name}: {file.name} {_damage(at, zeros)}; create it again")
+    return NO_END if zeros < END else LONG_END.format(zeros) if zeros > MAX_PADDING else ""
+
+
+def _damage(at: int, zeros: int) -> str:
+    """What is wrong with a tar whose members stop at a byte, by the number of zeros before more data."""
+    if zeros < tarfile.BLOCKSIZE:
+        return f"is damaged: the header at byte {at:,} is broken, so the members from there on cannot be read"
+    return (
+        f"is damaged, or several tars in one file: it ends at byte {at:,}, but more data follows at byte {at + zeros:,}"
+    )
+
+
 class _Member(tarfile.TarInfo):
     """A member whose size and headers are within limits."""
 
@@ -163,6 +210,28 @@ class _Member(tarfile.TarInfo):
         if member.type in _HEADERS and member.size > MAX_HEADER:
             raise tarfile.ReadError(f"a header of {member.size:,} bytes is over the limit of {MAX_HEADER:,}")
         return member
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """Check a header before the member, which has no checksum; `tarfile` uses what it can read of it."""
+        if self.type in _HEADERS and tar.fileobj:
+            start = tar.fileobj.tell()
+            content = tar.fileobj.read(self.size).rstrip(b"\0")
+            tar.fileobj.seek(start)
+            is_name = self.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+            if b"\0" in content if is_name else not _are_records(content):
+                raise tarfile.ReadError(f"the long header at byte {start:,} is broken")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+
+def _are_records(content: bytes) -> bool:
+    """Whether a pax header is a list of records, each with its length, as in `12 path=a/b\\n`."""
+    at = 0
+    while found := _RECORD.match(content, at):
+        at += int(found[1])
+        if at < found.end() or content[at - 1 : at] != b"\n":
+            return False
+    return at == len(content)
 
 
 def _label(extension: str, content: bytes | None, known: Any) -> Any:
