@@ -52,16 +52,7 @@ class TarImages(ImageSet):
             before = "" if len(files) == 1 else f"{file.name}/"
             content = _read(name, file)
             unopened += [(before + member, why) for member, why in content.unopened]
-            if content.broken:
-                count = f"{len(content.broken):,} labels are broken and not used"
-                remarks.append((name_to_id(str(file)), f"{count}, first that of {content.broken[0]}"))
-            if content.repeated:
-                repeated = (
-                    f"{len(content.repeated):,} pictures are there again under the same name; the last one is used"
-                )
-                remarks.append((name_to_id(str(file)), f"{repeated}, first {content.repeated[0]}"))
-            if content.end:
-                remarks.append((name_to_id(str(file)), content.end))
+            remarks += [(name_to_id(str(file)), remark) for remark in content.remarks()]
             for key, (picture, label) in content.samples().items():
                 keys.append(before + key)
                 self.members.append((number, *picture))
@@ -113,6 +104,16 @@ class _Content:
         """Return id -> picture and label."""
         return {id_: (self.pictures[id_], self.labels.get(self.members[id_][0])) for id_ in self.pictures}
 
+    def remarks(self) -> list[str]:
+        """Return what is not used, and what is strange."""
+        found = []
+        if self.broken:
+            found.append(f"{len(self.broken):,} labels are broken and not used, first that of {self.broken[0]}")
+        if self.repeated:
+            more = f", as for {len(self.repeated) - 1:,} more" if len(self.repeated) > 1 else ""
+            found.append(f"{self.repeated[0]} is in the tar again; the last one is used{more}")
+        return [*found, self.end] if self.end else found
+
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         folder, _, base = member.name.rpartition("/")
         key, dot, extension = base.partition(".")
@@ -148,15 +149,16 @@ def _why_not(member: tarfile.TarInfo) -> str:
 
 
 def _read(name: str, file: Path) -> _Content:
-    content = _Content()
+    content, begun = _Content(), -1
     try:
         with tarfile.open(file, "r:", tarinfo=_Member) as tar:
             for member in _members(tar):
+                begun = member.offset
                 content.add(tar, member)
             content.end = _end(name, file, tar.offset)
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
-        reason = first_line(error)
-        raise DataError(f"{name}: {file.name} is not an uncompressed tar file: {reason}; create it again") from None
+        what = "is not an uncompressed tar file" if begun < 0 else f"is damaged after byte {begun:,}"
+        raise DataError(f"{name}: {file.name} {what}: {first_line(error)}; create it again") from None
     return content
 
 
@@ -215,23 +217,29 @@ class _Member(tarfile.TarInfo):
         """Check a header before the member, which has no checksum; `tarfile` uses what it can read of it."""
         if self.type in _HEADERS and tar.fileobj:
             start = tar.fileobj.tell()
-            content = tar.fileobj.read(self.size).rstrip(b"\0")
+            content = tar.fileobj.read(self.size)
             tar.fileobj.seek(start)
-            is_name = self.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-            if b"\0" in content if is_name else not _are_records(content):
+            is_whole = _is_name if self.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK) else _are_records
+            if not is_whole(content):
                 raise tarfile.ReadError(f"the long header at byte {start:,} is broken")
         member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
         return member
 
 
+def _is_name(content: bytes) -> bool:
+    """Whether a long name of GNU tar is whole: one zero at most ends it, unless zeros fill up a block."""
+    name = content.rstrip(b"\0")
+    return b"\0" not in name and bool(name) and (len(content) - len(name) < 2 or not len(content) % tarfile.BLOCKSIZE)
+
+
 def _are_records(content: bytes) -> bool:
     """Whether a pax header is a list of records, each with its length, as in `12 path=a/b\\n`."""
-    at = 0
+    at, end = 0, len(content.rstrip(b"\0"))
     while found := _RECORD.match(content, at):
         at += int(found[1])
         if at < found.end() or content[at - 1 : at] != b"\n":
             return False
-    return at == len(content)
+    return at == end and (end > 0 or not content)
 
 
 def _label(extension: str, content: bytes | None, known: Any) -> Any:
