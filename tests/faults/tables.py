@@ -2,7 +2,8 @@
 
     python tests/faults/tables.py --count 2000 --seed 1
 
-A fault is: a crash, an error that is no SPQError or has several lines, more than 10 s of processor time, more than 1 GB.
+A fault is: a crash, an error that is no SPQError or has several lines, more than 10 s of processor time, more than 1 GB, and
+a tar with a damaged header that has fewer pictures than before without a remark.
 """
 
 from __future__ import annotations
@@ -60,6 +61,42 @@ def tar_of(change: Callable[[tarfile.TarInfo], None], content: bytes = b"x" * 10
         buffer.write(info.tobuf(tarfile.GNU_FORMAT))
         buffer.write(content.ljust(-(-len(content) // 512) * 512, b"\0"))
     return buffer.getvalue() + tar({"0.jpg": jpeg(9), "1.jpg": jpeg(1)})
+
+
+def headers(data: bytes) -> list[int]:
+    """Return where the blocks of a tar are that have a checksum: the headers of its members, and those before them."""
+    found = []
+    for at in range(0, len(data), tarfile.BLOCKSIZE):
+        try:
+            tarfile.TarInfo.frombuf(data[at : at + tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            continue
+        found.append(at)
+    return found
+
+
+DAMAGE: dict[str, Callable[[bytes, random.Random], bytes]] = {  # of a header
+    "a bit flipped": lambda block, rng: _flipped(block, rng.randrange(155)),
+    "zeros": lambda block, rng: bytes(len(block)),
+    "zeros from the middle on": lambda block, rng: block[:100] + bytes(len(block) - 100),
+    "random bytes": lambda block, rng: rng.randbytes(len(block)),
+    "text": lambda block, rng: b"x" * len(block),
+    "a byte missing": lambda block, rng: block[1:],
+    "a byte more": lambda block, rng: b"\0" + block,
+    "a block missing": lambda block, rng: b"",
+    "zeros before it": lambda block, rng: bytes(len(block)) + block,
+    "an end before it": lambda block, rng: bytes(10_240) + block,
+}
+
+
+def _flipped(block: bytes, at: int) -> bytes:
+    return block[:at] + bytes([block[at] ^ 1]) + block[at + 1 :]
+
+
+def with_damage(data: bytes, at: int, what: str, rng: random.Random) -> bytes:
+    """Return a tar with one damaged header."""
+    end = at + tarfile.BLOCKSIZE
+    return data[:at] + DAMAGE[what](data[at:end], rng) + data[end:]
 
 
 def _long_name(info: tarfile.TarInfo) -> None:
@@ -124,6 +161,7 @@ def seeds() -> dict[str, bytes]:
         "a.tar": tar({f"{n}.{end}": data for n in range(4) for end, data in
                       (("jpg", jpeg(n)), ("cls", b"%d" % (n % 2)), ("json", b'{"label": "x"}'))}),
         "b.tar": tar({f"{'long/' * 40}{n}.jpg": jpeg(n) for n in range(3)}, format=tarfile.PAX_FORMAT),
+        "c.tar": tar({f"{'long/' * 40}{n}.jpg": jpeg(n) for n in range(3)}, format=tarfile.GNU_FORMAT),
         "metadata.csv": b"file_name,label,text,n\n0.jpg,a,\"x, y\",1\n1.jpg,b,\"two\nlines\",2\n2.jpg,a,z,3\n",
         "metadata.jsonl": b"".join(
             b'{"file_name": "%d.jpg", "labels": ["a", "b"], "box": {"x": [1, %d]}}\n' % (n, n) for n in range(4)
@@ -233,6 +271,27 @@ def check(count: int, seed: int, workers: int) -> list[tuple[str, Outcome]]:
     return [(f"{outcome.number} {base[outcome.number % len(base)][0]}", outcome) for outcome in outcomes]
 
 
+def check_headers(seed: int, workers: int) -> list[tuple[str, Outcome]]:
+    """Open tars, each with one damaged header: they are refused, or have a remark or all of their pictures."""
+    cases = [
+        (name, data, at, what)
+        for name, data in seeds().items()
+        if name.endswith(".tar")
+        for at in headers(data)
+        for what in DAMAGE
+    ]
+    whole = {name: answer(name, data) for name, data in seeds().items()}
+
+    def work(number: int) -> str:
+        name, data, at, what = cases[number]
+        found = answer(name, with_damage(data, at, what, random.Random(f"{seed} {number}")))
+        assert found.startswith("refused: ") or found == whole[name] or not found.endswith(" 0 remarks"), found
+        return found
+
+    outcomes = sorted(run(work, range(len(cases)), workers), key=lambda outcome: outcome.number)
+    return [("{0} {2} {3}".format(*cases[outcome.number]), outcome) for outcome in outcomes]
+
+
 def check_bombs(names: Sequence[str] = ()) -> list[tuple[str, Outcome]]:
     """Open bombs, each in a process of its own. Another process makes it, so that only opening it counts."""
     made, outcomes = bombs(), []
@@ -258,12 +317,15 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
     found = check(given.count, given.seed, given.workers)
-    for name, outcome in (*((name, outcome) for name, outcome in found if outcome.fault), *(blown := check_bombs())):
+    damaged = check_headers(given.seed, given.workers)
+    faulty = [(name, outcome) for name, outcome in (*found, *damaged) if outcome.fault]
+    for name, outcome in (*faulty, *(blown := check_bombs())):
         fault = f" {outcome.fault.upper()}" if outcome.fault else ""
         print(f"{name}:{fault} {outcome.answer[:110]} ({outcome.seconds:.1f} s, {outcome.peak >> 20} MiB)")
     print(summary([outcome for _, outcome in found], "mutations"))
+    print(summary([outcome for _, outcome in damaged], "tars with a damaged header"))
     print(summary([outcome for _, outcome in blown], "bombs"))
-    return min(1, sum(bool(outcome.fault) for _, outcome in (*found, *blown)))
+    return min(1, sum(bool(outcome.fault) for _, outcome in (*found, *damaged, *blown)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,11 @@ LONG_NAME = f"its name has more than {LONGEST_NAME:,} characters"
 MAX_HEADER = 2**20  # bytes of a long name, or of the other headers before a member
 MAX_LABEL = 2**20  # bytes of a member with a label
 LONGEST_LABEL = 1000  # characters
+END = 2 * tarfile.BLOCKSIZE  # zeros at the end of a tar
+MAX_PADDING = 2**20  # bytes of zeros that writers add to it; GNU tar fills up 10,240
+NO_END = "its end is missing, so it may be cut off; compare it with the original"
+LONG_END = "it ends with {:,} bytes of zeros, so it may not be copied completely; compare it with the original"
+_RECORD = re.compile(rb"(\d{1,7}) [^=\n]+=")  # of a pax header
 _HEADERS = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 )  # fmt: skip
@@ -46,9 +52,7 @@ class TarImages(ImageSet):
             before = "" if len(files) == 1 else f"{file.name}/"
             content = _read(name, file)
             unopened += [(before + member, why) for member, why in content.unopened]
-            if content.broken:
-                count = f"{len(content.broken):,} labels are broken and not used"
-                remarks.append((name_to_id(str(file)), f"{count}, first that of {content.broken[0]}"))
+            remarks += [(name_to_id(str(file)), remark) for remark in content.remarks()]
             for key, (picture, label) in content.samples().items():
                 keys.append(before + key)
                 self.members.append((number, *picture))
@@ -85,6 +89,7 @@ class _Content:
     Attributes:
         pictures: id -> (offset, size). members: id -> key and name. labels: key -> label.
         unopened: (name, reason) of pictures that are not read. broken: keys whose label is not used.
+        repeated: names of pictures that a later member replaces. end: a remark on the end of the tar, or nothing.
     """
 
     pictures: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -92,10 +97,22 @@ class _Content:
     labels: dict[str, Any] = field(default_factory=dict)
     unopened: list[tuple[str, str]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    end: str = ""
 
     def samples(self) -> dict[str, tuple[tuple[int, int], Any]]:
         """Return id -> picture and label."""
         return {id_: (self.pictures[id_], self.labels.get(self.members[id_][0])) for id_ in self.pictures}
+
+    def remarks(self) -> list[str]:
+        """Return what is not used, and what is strange."""
+        found = []
+        if self.broken:
+            found.append(f"{len(self.broken):,} labels are broken and not used, first that of {self.broken[0]}")
+        if self.repeated:
+            more = f", as for {len(self.repeated) - 1:,} more" if len(self.repeated) > 1 else ""
+            found.append(f"{self.repeated[0]} is in the tar again; the last one is used{more}")
+        return [*found, self.end] if self.end else found
 
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         folder, _, base = member.name.rpartition("/")
@@ -111,6 +128,8 @@ class _Content:
         if is_picture:
             here = key, member.name  # a repeated name replaces the first one, as in tar itself
             id_ = key if suffix == extension and self.members.get(key, here) == here else name_to_id(member.name)
+            if id_ in self.pictures:
+                self.repeated.append(name_to_id(member.name))
             self.pictures[id_], self.members[id_] = (member.offset_data, member.size), here
         elif extension in ("cls", "json"):
             handle = tar.extractfile(member) if member.size <= MAX_LABEL else None
@@ -130,14 +149,16 @@ def _why_not(member: tarfile.TarInfo) -> str:
 
 
 def _read(name: str, file: Path) -> _Content:
-    content = _Content()
+    content, begun = _Content(), -1
     try:
         with tarfile.open(file, "r:", tarinfo=_Member) as tar:
             for member in _members(tar):
+                begun = member.offset
                 content.add(tar, member)
+            content.end = _end(name, file, tar.offset)
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
-        reason = first_line(error)
-        raise DataError(f"{name}: {file.name} is not an uncompressed tar file: {reason}; create it again") from None
+        what = "is not an uncompressed tar file" if begun < 0 else f"is damaged after byte {begun:,}"
+        raise DataError(f"{name}: {file.name} {what}: {first_line(error)}; create it again") from None
     return content
 
 
@@ -152,6 +173,34 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         tar.members.clear()  # type: ignore[attr-defined]
 
 
+def _end(name: str, file: Path, at: int) -> str:
+    """Return a remark on the end of a tar, or nothing; `tarfile` takes a damaged header for the end.
+
+    Args:
+        at: byte after the last member.
+    Raises:
+        DataError: more than zeros follow.
+    """
+    zeros = 0
+    with file.open("rb") as handle:
+        handle.seek(at)
+        while chunk := handle.read(MAX_PADDING):
+            rest = chunk.lstrip(b"\0")
+            zeros += len(chunk) - len(rest)
+            if rest:
+                raise DataError(f"{name}: {file.name} {_damage(at, zeros)}; create it again")
+    return NO_END if zeros < END else LONG_END.format(zeros) if zeros > MAX_PADDING else ""
+
+
+def _damage(at: int, zeros: int) -> str:
+    """What is wrong with a tar whose members stop at a byte, by the number of zeros before more data."""
+    if zeros < tarfile.BLOCKSIZE:
+        return f"is damaged: the header at byte {at:,} is broken, so the members from there on cannot be read"
+    return (
+        f"is damaged, or several tars in one file: it ends at byte {at:,}, but more data follows at byte {at + zeros:,}"
+    )
+
+
 class _Member(tarfile.TarInfo):
     """A member whose size and headers are within limits."""
 
@@ -163,6 +212,34 @@ class _Member(tarfile.TarInfo):
         if member.type in _HEADERS and member.size > MAX_HEADER:
             raise tarfile.ReadError(f"a header of {member.size:,} bytes is over the limit of {MAX_HEADER:,}")
         return member
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        """Check a header before the member, which has no checksum; `tarfile` uses what it can read of it."""
+        if self.type in _HEADERS and tar.fileobj:
+            start = tar.fileobj.tell()
+            content = tar.fileobj.read(self.size)
+            tar.fileobj.seek(start)
+            is_whole = _is_name if self.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK) else _are_records
+            if not is_whole(content):
+                raise tarfile.ReadError(f"the long header at byte {start:,} is broken")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+
+def _is_name(content: bytes) -> bool:
+    """Whether a long name of GNU tar is whole: one zero at most ends it, unless zeros fill up a block."""
+    name = content.rstrip(b"\0")
+    return b"\0" not in name and bool(name) and (len(content) - len(name) < 2 or not len(content) % tarfile.BLOCKSIZE)
+
+
+def _are_records(content: bytes) -> bool:
+    """Whether a pax header is a list of records, each with its length, as in `12 path=a/b\\n`."""
+    at, end = 0, len(content.rstrip(b"\0"))
+    while found := _RECORD.match(content, at):
+        at += int(found[1])
+        if at < found.end() or content[at - 1 : at] != b"\n":
+            return False
+    return at == end and (end > 0 or not content)
 
 
 def _label(extension: str, content: bytes | None, known: Any) -> Any:
