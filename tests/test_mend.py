@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from spq import ImageIndex
-from spq.errors import ModelMismatchError, StoreError
+from spq.errors import ModelError, ModelMismatchError, StoreError
 from spq.index.mend import KEPT, repair
 from spq.index.side_files import SUFFIXES
 from spq.index.store import Store
@@ -293,6 +293,21 @@ def test_a_missing_permission_is_named_and_nothing_is_made_again(
         (index / name).chmod(0o600)
         after = {file.name: file.read_bytes() for file in index.iterdir() if file.is_file() and file.name != ".lock"}
         assert after == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.skipif(os.name == "nt", reason="other permissions there")
+def test_a_copy_of_the_model_without_permission_is_not_called_missing(
+    photo_index: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repair(photo_index)  # loads libraries, which may not be allowed later
+    with tempfile.TemporaryDirectory() as place, index_of_nobody(photo_index, Path(place), monkeypatch) as index:
+        (index / "model" / name).chmod(0)
+        assert list(faults(index)) == [
+            f"index {index}: its copy of the model cannot be read: Permission denied; give yourself permission"
+        ]
+        with pytest.raises(ModelError, match=rf"{name} cannot be read: Permission denied; give yourself permission"):
+            Model.load(index / "model")
 
 
 @contextmanager
