@@ -270,12 +270,11 @@ def why_closed(folder: Path, error: Exception, remedy: str) -> str:
     Args:
         remedy: what helps if neither permission nor a network share is the reason.
     """
+    if (folder / "items.sqlite").is_symlink() and not (folder / "items.sqlite").exists():
+        return "is a link to a file that is not there; mount its disk, or delete the link and repair the index"
     try:
         check_regular(folder / "items.sqlite")
         (folder / "items.sqlite").open("rb").close()
-    except FileNotFoundError:
-        if (folder / "items.sqlite").is_symlink():
-            return "is a link to a file that is not there; mount its disk, or delete the link and repair the index"
     except IsADirectoryError:
         return f"is a folder; move it away, and {REPAIR}"
     except ValueError as odd:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spq.common.files import check_regular, why_shut
+from spq.common.files import check_regular
 from spq.common.json_file import parse_json
 from spq.data.open import open_images
 from spq.errors import ModelError, SPQError, StoreError
@@ -198,13 +198,11 @@ def _is_sound(folder: Path, manifest: Manifest) -> bool:
     """
     if not os.path.lexists(folder / "items.sqlite"):
         return False
-    with suppress(IsADirectoryError, FileNotFoundError):  # SQLite says so too
-        try:
+    try:
+        with suppress(OSError):  # SQLite says why
             check_regular(folder / "items.sqlite")
-        except ValueError as error:
-            raise StoreError(f"items.sqlite: {error}; move it away, and repair again") from None
-        except PermissionError as error:
-            raise StoreError(f"items.sqlite {why_shut(error)}") from None
+    except ValueError as error:
+        raise StoreError(f"items.sqlite: {error}; move it away, and repair again") from None
     with _damage_passed_over(), suppress(StoreError), closing(open_reader(folder)) as database:
         check_contents(folder, database, manifest)
         return database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
