@@ -91,7 +91,7 @@ def has_lost_manifest(folder: Path) -> bool:
     """
     try:
         entries = list(os.scandir(folder))
-    except OSError:
+    except (OSError, ValueError):  # no folder, or no name of one
         return False
     names = {entry.name for entry in entries}
     folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
