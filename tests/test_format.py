@@ -153,7 +153,7 @@ def test_a_manifest_of_a_newer_format_is_refused(old: Path) -> None:
 def test_an_index_without_its_manifest_is_not_mistaken_for_an_unfinished_one(old: Path) -> None:
     (old / "manifest.json").unlink()
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"has lost its manifest\.json; restore it"):
+        with pytest.raises(StoreError, match=r"has lost its manifest\.json; repair the index"):
             Store.create(old, MANIFEST)
     (old / "items.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(StoreError, match=r"has lost its manifest\.json"):

@@ -270,6 +270,73 @@ def test_index_repairs_what_verify_names(
     assert capsys.readouterr().out == "mended: model: written again\n"
 
 
+@pytest.mark.parametrize("kind", ["nothing", "pipe", "folder", "dangling link"])
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders there")
+def test_an_index_without_its_manifest_is_still_taken_for_an_index(
+    index_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    manifest = index_folder / "manifest.json"
+    sound = manifest.read_text()
+    manifest.unlink()
+    if kind == "pipe":
+        os.mkfifo(manifest)
+    elif kind == "folder":
+        manifest.mkdir()
+    elif kind == "dangling link":
+        manifest.symlink_to("/nowhere/x")
+    for command in (
+        ("index", index_folder),
+        ("index", index_folder, "--verify"),
+        ("index", "--verify", "--out", index_folder),
+        ("index", photos, "--out", index_folder),
+        ("index", index_folder, "--backup", index_folder.with_name("backup")),
+        ("search", index_folder, "--id", 5),
+        ("dupes", index_folder),
+        ("info", index_folder),
+        ("serve", index_folder),
+    ):
+        assert run_spq(*command) == 1, command
+        shown = "".join(capsys.readouterr())
+        assert shown.count("\n") == 1, command
+        assert re.search(r"manifest\.json.*; repair the index", shown), shown
+    assert run_spq("index", index_folder, "--repair") == 0
+    assert capsys.readouterr().out == "mended: manifest.json: restored from its copy in items.sqlite\n"
+    assert manifest.read_text() == sound
+    assert run_spq("index", index_folder, "--json") == 0
+    assert facts_of(capsys)["unchanged"] == 60
+
+
+def test_pictures_beside_a_file_of_the_name_of_a_database_are_pictures(
+    photos: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    (photos / "items.sqlite").write_bytes(b"of another program")
+    assert run_spq("index", photos, "--model", model_folder, "--out", tmp_path / "new") == 0
+    assert run_spq("index", photos, "--repair") == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no links there")
+def test_what_blocks_an_index_is_named_with_a_remedy(index_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = ids_of(index_folder)
+    (index_folder / ".lock").unlink()
+    (index_folder / ".lock").mkdir()
+    assert run_spq("index", index_folder) == 1
+    assert "no lock file: it is a folder; delete it" in capsys.readouterr().err
+    (index_folder / ".lock").rmdir()
+    memory = index_folder / "items.sqlite-shm"
+    memory.unlink(missing_ok=True)
+    memory.symlink_to("/nowhere/x")
+    for command in (
+        ("search", index_folder, "--id", 5),
+        ("index", index_folder),
+        ("index", index_folder, "--verify"),
+        ("index", index_folder, "--backup", index_folder.with_name("backup")),
+    ):
+        assert run_spq(*command) == 1, command
+        assert "items.sqlite-shm is not a regular file; repair the index" in "".join(capsys.readouterr())
+    assert run_spq("index", index_folder, "--repair") == 0
+    assert ids_of(index_folder) == before
+
+
 def test_index_keeps_missing_pictures_on_request(
     index_folder: Path, model_folder: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,12 +147,13 @@ def test_those_who_wait_for_a_lock_file_that_is_removed_hold_it_one_after_the_ot
     assert most == [1] * 15
 
 
-def test_a_pipe_or_a_link_in_the_place_of_a_lock_is_an_error_of_the_system(tmp_path: Path) -> None:
+def test_a_pipe_a_link_or_a_folder_in_the_place_of_a_lock_is_an_error_of_the_system(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    for name in ("pipe", "link"):
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "link", "folder"):
         with (
-            pytest.raises(OSError, match=r"no lock file: it is (not a regular file|a link); delete it"),
+            pytest.raises(OSError, match=r"no lock file: it is (not a regular file|a link|a folder); delete it"),
             held(tmp_path / name),
         ):
             pass

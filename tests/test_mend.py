@@ -2,19 +2,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from spq import ImageIndex
-from spq.errors import ModelMismatchError, StoreError
+from spq.errors import ModelError, ModelMismatchError, StoreError
 from spq.index.mend import KEPT, repair
+from spq.index.side_files import SUFFIXES
 from spq.index.store import Store
 from spq.index.verify import faults
 from spq.model.model import Model
 from spq.model.network import Network
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -28,6 +36,17 @@ def change(index: Path, *statements: str) -> None:
     for statement in statements:
         database.execute(statement)
     database.close()
+
+
+def put(file: Path, kind: str) -> None:
+    """Put something in the place of a file."""
+    file.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "dangling link":
+        file.symlink_to("/nowhere/x")
 
 
 def content(index: Path) -> dict[str, tuple[object, ...]]:
@@ -153,4 +172,156 @@ def test_nothing_is_written_through_a_link_or_into_a_pipe(damaged: Path, tmp_pat
     assert (file.is_symlink(), file.read_text(), other.read_text()) == (False, sound, "{}")
     file.unlink()
     os.mkfifo(file)
-    assert ["it is not a regular file" in line for line in repair(damaged).left] == [True]
+    assert repair(damaged).left == []
+    assert (file.is_file(), file.read_text()) == (True, sound)
+
+
+def test_the_manifest_of_another_model_is_replaced(damaged: Path, tiny_model: Model, tmp_path: Path) -> None:
+    before, sound = content(damaged), (damaged / "manifest.json").read_text()
+    other_model = Model(Network(tiny_model.config), tiny_model.config)
+    other = tmp_path / "other"
+    ImageIndex.build(other, other_model, Path(json.loads(sound)["source"]) / "bag").close()
+    shutil.copyfile(other / "manifest.json", damaged / "manifest.json")
+    assert any("its manifest.json names" in line for line in faults(damaged))
+    done = repair(damaged)
+    assert (done.left, done.mended) == ([], ["manifest.json: restored from its copy in items.sqlite"])
+    assert (damaged / "manifest.json").read_text() == sound
+    assert content(damaged) == before
+
+
+def test_the_database_of_another_model_is_not_taken(damaged: Path, tiny_model: Model, tmp_path: Path) -> None:
+    sound = (damaged / "manifest.json").read_text()
+    other_model = Model(Network(tiny_model.config), tiny_model.config)
+    other = tmp_path / "other"
+    ImageIndex.build(other, other_model, Path(json.loads(sound)["source"]) / "bag").close()
+    shutil.copyfile(other / "items.sqlite", damaged / "items.sqlite")
+    assert "has no row of this index" in repair(damaged).left[0]
+    assert (damaged / "manifest.json").read_text() == sound
+    assert (damaged / "items.sqlite").read_bytes() == (other / "items.sqlite").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["nothing", "pipe", "folder", "dangling link"])
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders there")
+def test_a_manifest_is_restored_whatever_is_in_its_place(damaged: Path, kind: str) -> None:
+    file = damaged / "manifest.json"
+    sound = file.read_text()
+    file.unlink()
+    put(file, kind)
+    assert ["manifest.json" in line and "repair the index" in line for line in faults(damaged)] == [True]
+    assert repair(damaged).mended == ["manifest.json: restored from its copy in items.sqlite"]
+    assert (file.is_symlink(), file.read_text(), list(faults(damaged))) == (False, sound, [])
+
+
+def test_without_manifest_and_copy_the_remedy_is_not_to_repair_again(damaged: Path) -> None:
+    change(damaged, "UPDATE contents SET manifest = ''")
+    (damaged / "manifest.json").unlink()
+    (line,) = repair(damaged).left
+    assert line == (
+        "manifest.json is lost or damaged, and items.sqlite has no sound copy of it; "
+        "restore it from a backup, or build the index again"
+    )
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "dangling link"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders there")
+def test_a_side_file_that_is_no_file_is_deleted_and_no_row_is_lost(damaged: Path, suffix: str, kind: str) -> None:
+    before, file = content(damaged), damaged / f"items.sqlite{suffix}"
+    put(file, kind)
+    assert list(faults(damaged)) == [f"{file.name} is not a regular file; repair the index"]
+    done = repair(damaged)
+    assert (done.left, done.mended) == ([], [f"{file.name}: deleted, as it was not a regular file"])
+    assert content(damaged) == before
+    assert not (damaged / KEPT).exists()
+
+
+def test_a_side_folder_with_files_stays_and_so_does_the_database(damaged: Path) -> None:
+    before = (damaged / "items.sqlite").read_bytes()
+    put(damaged / "items.sqlite-wal", "folder")
+    (damaged / "items.sqlite-wal" / "mine").write_text("x")
+    (line,) = repair(damaged).left
+    assert re.search(r"items\.sqlite-wal is not a regular file, and stays \(.*\); move it away", line)
+    assert (damaged / "items.sqlite-wal" / "mine").read_text() == "x"
+    assert (damaged / "items.sqlite").read_bytes() == before
+
+
+def test_what_is_not_a_file_in_the_place_of_the_database_is_named(damaged: Path) -> None:
+    file = damaged / "items.sqlite"
+    for path in damaged.glob("items.sqlite*"):
+        path.unlink()
+    file.mkdir()
+    for lines in (list(faults(damaged)), repair(damaged).left):
+        assert ["items.sqlite is a folder; move it away, and repair the index" in line for line in lines] == [True]
+    file.rmdir()
+    for target in ("/nowhere/items.sqlite", file):  # of a disk that is not mounted, and a circle
+        file.symlink_to(target)
+        for lines in (list(faults(damaged)), repair(damaged).left):
+            (line,) = lines
+            assert "items.sqlite is a link to a file that is not there; mount its disk" in line
+        assert file.is_symlink()
+        file.unlink()
+
+
+def test_a_journal_is_taken_back_and_the_database_stays(damaged: Path) -> None:
+    before = content(damaged)
+    with closing(sqlite3.connect(damaged / "items.sqlite", isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = DELETE")
+        database.execute("PRAGMA cache_size = 1")  # so that the change is written before it is committed
+        database.execute("BEGIN")
+        database.execute("UPDATE items SET path = path || '.other'")
+        copy = shutil.copytree(damaged, damaged.with_name("killed"))
+    assert repair(copy).left == []
+    assert content(copy) == before
+    assert not (copy / KEPT).exists()
+
+
+@pytest.mark.parametrize("name", ["items.sqlite", "items.sqlite-wal", "items.sqlite-shm", "manifest.json"])
+@pytest.mark.skipif(os.name == "nt", reason="other permissions there")
+def test_a_missing_permission_is_named_and_nothing_is_made_again(
+    photo_index: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repair(photo_index)  # loads libraries, which may not be allowed later
+    with tempfile.TemporaryDirectory() as place, index_of_nobody(photo_index, Path(place), monkeypatch) as index:
+        (index / name).touch()
+        before = {file.name: file.read_bytes() for file in index.iterdir() if file.is_file() and file.name != ".lock"}
+        (index / name).chmod(0)
+        with pytest.raises(StoreError, match=rf"{name}.* give yourself permission"):
+            Store.open(index)
+        for lines in (list(faults(index)), repair(index).left):
+            assert len(lines) == 1
+            assert name in lines[0]
+            assert lines[0].endswith("cannot be read: Permission denied; give yourself permission")
+        (index / name).chmod(0o600)
+        after = {file.name: file.read_bytes() for file in index.iterdir() if file.is_file() and file.name != ".lock"}
+        assert after == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.skipif(os.name == "nt", reason="other permissions there")
+def test_a_copy_of_the_model_without_permission_is_not_called_missing(
+    photo_index: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repair(photo_index)  # loads libraries, which may not be allowed later
+    with tempfile.TemporaryDirectory() as place, index_of_nobody(photo_index, Path(place), monkeypatch) as index:
+        (index / "model" / name).chmod(0)
+        assert list(faults(index)) == [
+            f"index {index}: its copy of the model cannot be read: Permission denied; give yourself permission"
+        ]
+        with pytest.raises(ModelError, match=rf"{name} cannot be read: Permission denied; give yourself permission"):
+            Model.load(index / "model")
+
+
+@contextmanager
+def index_of_nobody(source: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of an index, as a user who has no rights of root."""
+    index, is_root = shutil.copytree(source, place / "i"), os.geteuid() == 0
+    if is_root:
+        for path in (place, index, *index.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        monkeypatch.setattr(os, "access", partial(os.access, effective_ids=True))
+        os.seteuid(NOBODY)
+    try:
+        yield index
+    finally:
+        if is_root:
+            os.seteuid(0)

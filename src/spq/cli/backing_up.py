@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spq.cli.describe import counted
-from spq.cli.indexing import is_index
+from spq.cli.indexing import names_index
 from spq.cli.stopping import AGAIN, when_stopped
 from spq.common.text import printable
 from spq.errors import ConfigError
@@ -42,7 +42,7 @@ def _back_up(names: Sequence[str], out: Path | None, file: Path) -> Contents:
     given = [*names, *([str(out)] if out else [])]
     if len(given) == 1 and not Path(given[0]).exists():
         raise ConfigError(f"no index at {given[0]}; check the path")
-    if len(given) != 1 or not is_index(given[0]):
+    if len(given) != 1 or not names_index(given[0]):
         raise ConfigError(f"--backup {file} needs one index: spq index INDEX --backup {file}")
     check_file("--backup", file)
     with Stages() as stages:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spq.cli.describe import counted, listed, passed_over
-from spq.cli.indexing import is_index
+from spq.cli.indexing import names_index
 from spq.cli.options import SEED, AsJson, ContactSheet, NulPaths, PathsOnly, Threads
 from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, when_stopped
@@ -119,7 +119,7 @@ def opened(stack: ExitStack, names: list[str]) -> tuple[ImageIndex | None, Image
     from spq.data.open import open_images
     from spq.index.image_index import ImageIndex
 
-    indexes = [name for name in names if is_index(name)]
+    indexes = [name for name in names if names_index(name)]
     if not indexes:
         images = open_images(names)
         note(passed_over(images.aside))

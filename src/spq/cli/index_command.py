@@ -12,7 +12,7 @@ import typer
 from spq.cli.backing_up import run_backup
 from spq.cli.describe import counted, listed, passed_over
 from spq.cli.failures import as_options
-from spq.cli.indexing import IndexTask, Patterns, command, is_index, open_collection, update
+from spq.cli.indexing import IndexTask, Patterns, command, names_index, open_collection, update
 from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, MaxPixels, ShorterBits, Threads
 from spq.cli.output import note, show
 from spq.cli.stopping import CONTINUE, when_stopped
@@ -104,7 +104,7 @@ def index(
     if repair:
         _repair(out, model, wait, device, as_json)
         return
-    only_checks = (compact or verify or pictures) and (not names or is_index(names[0])) and not asks_update
+    only_checks = (compact or verify or pictures) and (not names or names_index(names[0])) and not asks_update
     if not only_checks and not names:
         raise ConfigError("give IMAGES, or an index with --compact or --verify; see spq index --help")
     report, facts = None, dict[str, Any]()
@@ -147,7 +147,7 @@ def index(
 
 def _places(images: list[str], out: Path | None) -> tuple[list[str], Path]:
     """The collections, or the index that stands for its own; and the index folder."""
-    indexes = [name for name in images if is_index(name)]
+    indexes = [name for name in images if names_index(name)]
     if indexes and (out is not None or len(images) > 1):
         raise ConfigError(f"{indexes[0]} is an index; give it alone to update it, or give pictures with --out INDEX")
     if not indexes and out is None:
@@ -163,7 +163,8 @@ def _task(names: list[str], out: Path, patterns: Patterns, replace: bool) -> Ind
     from spq.index.format import has_index
     from spq.index.manifest import read_manifest
 
-    if is_index(names[0]):
+    if names_index(names[0]):
+        read_manifest(out)  # raises if it is lost
         if replace:
             raise ConfigError(f"--replace needs the pictures that {out} shall have; give them with --out {out}")
         source = open_collection([], patterns, out)
@@ -216,7 +217,7 @@ def _repair(out: Path, model: Path | None, wait: float, device: str, as_json: bo
     else:
         lines = [f"mended: {line}" for line in done.mended] + [f"left: {line}" for line in done.left]
         print("\n".join(map(printable, lines)) or f"{printable(str(out))}: no fault found")
-    if not model and any("model" in line for line in done.left):
+    if not model and any("model" in line and "permission" not in line for line in done.left):
         note("to mend its copy of the model, give the model: --repair --model MODEL")
     if done.left:
         raise typer.Exit(1)

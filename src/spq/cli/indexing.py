@@ -57,6 +57,13 @@ def is_index(path: str | Path) -> bool:
     return os.path.isfile(Path(path) / "manifest.json")  # noqa: PTH113 (a Path raises where it is not let in)
 
 
+def names_index(path: str | Path) -> bool:
+    """Whether a path is an index folder, or was one: its manifest may be lost, and can be restored."""
+    from spq.index.manifest import has_lost_manifest
+
+    return is_index(path) or has_lost_manifest(Path(path))
+
+
 class Patterns(NamedTuple):
     """The options --exclude, --include and --follow-links; None stands for what an index remembers."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spq.cli.describe import aligned, codes_text
-from spq.cli.indexing import is_index
+from spq.cli.indexing import names_index
 from spq.cli.options import AsJson
 from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, when_stopped
@@ -52,7 +52,7 @@ def facts_of(path: Path) -> dict[str, Any]:
     Raises:
         ModelError, StoreError: nothing there, or it cannot be read.
     """
-    if is_index(path):
+    if names_index(path):
         from spq.index.image_index import ImageIndex
 
         with ImageIndex.open(path) as index:

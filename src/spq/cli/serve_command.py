@@ -17,6 +17,7 @@ from spq.cli.indexing import (
     command,
     index_beside,
     is_index,
+    names_index,
     open_collection,
     some_of,
     update,
@@ -72,7 +73,7 @@ def serve(
 
     check_serve(host, token, no_token)
     check_folder("--cache", cache)
-    has_own = len(images) == 1 and is_index(images[0])
+    has_own = len(images) == 1 and names_index(images[0])
     patterns = Patterns(exclude, include, follow_links)
     if has_own and (index or patterns != Patterns()):
         raise ConfigError(f"{images[0]} is an index; omit --index, --exclude and --include, or give its pictures")

@@ -58,7 +58,7 @@ def has_plain_name(path: Path) -> bool:
 
 def why_shut(error: Exception) -> str:
     """Say why the system does not open a file that is there, and what to do; empty if the file itself is the reason."""
-    if not isinstance(error, OSError) or error.errno in (None, errno.ENOENT, errno.ENOTDIR):
+    if not isinstance(error, OSError) or error.errno in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
         return ""
     remedy = "give yourself permission" if error.errno in (errno.EACCES, errno.EPERM) else "check its disk"
     return f"cannot be read: {error.strerror}; {remedy}"

@@ -66,15 +66,16 @@ def _acquire(path: Path, end: float) -> BaseFileLock:
 
 
 def _check_place(path: Path) -> None:
-    """Refuse a pipe, which would wait for a reader, and a link, which would make a file somewhere else."""
+    """Refuse a folder, a pipe, which would wait for a reader, and a link, which would make a file somewhere else."""
     try:
         if path.is_symlink():
             raise ValueError("it is a link")
         check_regular(path)
     except FileNotFoundError:
         pass
-    except ValueError as error:
-        raise OSError(errno.EINVAL, f"no lock file: {error}; delete it", str(path)) from None
+    except (ValueError, IsADirectoryError) as error:
+        what = "it is a folder" if isinstance(error, IsADirectoryError) else error
+        raise OSError(errno.EINVAL, f"no lock file: {what}; delete it", str(path)) from None
 
 
 def _is_same(path: Path, before: os.stat_result) -> bool:

@@ -29,6 +29,7 @@ from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
 from spq.index.format import NOT_DUPLICATES, SQLITE_ERRORS, open_reader, why_full
 from spq.index.manifest import read_manifest
+from spq.index.side_files import why_blocked
 from spq.index.verify import faults
 
 FORMAT = 1
@@ -201,6 +202,8 @@ def _copy(folder: Path, staged: Path, progress: Progress) -> None:
         else:
             failure = StoreError("it was replaced meanwhile")
         time.sleep(WAIT)
+    if blocked := why_blocked(folder):
+        raise StoreError(f"index {folder} cannot be copied: {blocked}")
     raise StoreError(f"index {folder} cannot be copied ({failure}); check it with `verify`, and try again")
 
 

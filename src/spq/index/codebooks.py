@@ -83,6 +83,7 @@ def _tensor(file: Path, name: str) -> NDArray[Any]:
     from safetensors.numpy import load
 
     check_regular(file)
+    file.open("rb").close()  # safetensors would say that there is no such file, also if permission is missing
     if not has_plain_name(file):
         return np.asarray(load(file.read_bytes())[name])
     with safe_open(file, framework="numpy") as tensors:

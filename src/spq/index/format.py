@@ -18,7 +18,18 @@ from spq.data.decode import first_line
 from spq.errors import ModelMismatchError, StoreError
 from spq.index import checksums
 from spq.index.items import text_bytes
-from spq.index.manifest import FORMAT, NEW, Manifest, as_text, newer_format, read_manifest, write_manifest
+from spq.index.manifest import (
+    FORMAT,
+    NEW,
+    Manifest,
+    as_text,
+    has_lost_manifest,
+    newer_format,
+    read_manifest,
+    why_lost,
+    write_manifest,
+)
+from spq.index.side_files import why_blocked
 
 C = TypeVar("C", bound=sqlite3.Connection)
 METADATA_SINCE = 2  # format from which items have metadata and revisions
@@ -86,12 +97,10 @@ def has_index(folder: Path) -> bool:
     if not folder.exists():
         return False
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else [folder.name]
+    if has_lost_manifest(folder) and _holds_items(folder):
+        raise StoreError(why_lost(folder))
     if not all(name == _LOCK or name.startswith((NEW, "items.sqlite")) for name in names):
         raise StoreError(f"{folder} exists and is not an index; give another folder")
-    if "items.sqlite" in names and _holds_items(folder):
-        raise StoreError(
-            f"index {folder} has lost its manifest.json; restore it, or delete the folder and build the index again"
-        )
     return False
 
 
@@ -261,11 +270,20 @@ def why_closed(folder: Path, error: Exception, remedy: str) -> str:
     Args:
         remedy: what helps if neither permission nor a network share is the reason.
     """
+    if (folder / "items.sqlite").is_symlink() and not (folder / "items.sqlite").exists():
+        return "is a link to a file that is not there; mount its disk, or delete the link and repair the index"
     try:
+        check_regular(folder / "items.sqlite")
         (folder / "items.sqlite").open("rb").close()
+    except IsADirectoryError:
+        return f"is a folder; move it away, and {REPAIR}"
+    except ValueError as odd:
+        return f"cannot be read: {odd}; move it away, and {REPAIR}"
     except OSError as shut:
         if reason := why_shut(shut):
             return reason
+    if blocked := why_blocked(folder):
+        return f"does not open: {blocked}"
     if full := why_full(folder, error):
         return f"cannot be written; {full}"
     if "locking protocol" in str(error):  # SQLite needs locks and shared memory, which some network shares lack

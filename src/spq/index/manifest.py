@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from spq.common.files import Replacing, sync_folder, why_shut
 from spq.common.json_file import read_json
 from spq.config import DISTANCES, from_dict
+from spq.data.decode import first_line
+from spq.data.formats import kind_of
 from spq.data.source import Source
 from spq.errors import ConfigError, ModelMismatchError, StoreError
 
@@ -66,17 +69,43 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an index folder.
 
     Raises:
-        StoreError: no index, a damaged manifest, or a newer format.
+        StoreError: no index, a lost or damaged manifest, or a newer format.
     """
     try:
         content = read_json(folder / "manifest.json")
     except (FileNotFoundError, NotADirectoryError):
+        if has_lost_manifest(folder):
+            raise StoreError(why_lost(folder)) from None
         raise StoreError(f"no index at {folder}; build one first, or check the path") from None
     except (OSError, ValueError) as error:
         if shut := why_shut(error):
             raise StoreError(f"index {folder}: manifest.json {shut}") from None
-        raise StoreError(f"index {folder}: manifest.json is unreadable ({error}); {RESTORE}") from None
+        raise StoreError(f"index {folder}: manifest.json is unreadable ({first_line(error)}); {RESTORE}") from None
     return from_content(content, f"index {folder}", f"{folder}/manifest.json")
+
+
+def has_lost_manifest(folder: Path) -> bool:
+    """Whether a folder is an index but for its manifest: it has `items.sqlite`, no picture, and no folder of others.
+
+    What is no regular file, such as a pipe in the place of the manifest, is no manifest.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except (OSError, ValueError):  # no folder, or no name of one
+        return False
+    names = {entry.name for entry in entries}
+    folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return (
+        "items.sqlite" in names
+        and not os.path.isfile(folder / "manifest.json")  # noqa: PTH113 (a Path raises where it is not let in)
+        and not any(kind_of(name) for name in names)
+        and all(name.startswith((".", "manifest.json", "model", "items.sqlite")) for name in folders)
+    )
+
+
+def why_lost(folder: Path) -> str:
+    """The line about a manifest that is lost."""
+    return f"index {folder} has lost its manifest.json; {RESTORE}"
 
 
 def from_content(content: Any, name: str, where: str) -> Manifest:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spq.common.files import check_regular, why_shut
+from spq.common.files import check_regular
 from spq.common.json_file import parse_json
-from spq.data.decode import first_line
 from spq.data.open import open_images
 from spq.errors import ModelError, SPQError, StoreError
 from spq.index.checksums import FACTS, SUMS, TEXTS, add_functions, row_check
-from spq.index.format import SQLITE_ERRORS, check_contents, locked, make_tables, open_reader, transaction
+from spq.index.codebooks import files_check, read_codebooks
+from spq.index.format import (
+    SQLITE_ERRORS,
+    check_contents,
+    locked,
+    make_tables,
+    open_reader,
+    transaction,
+    why_closed,
+)
 from spq.index.manifest import Manifest, as_text, from_content, read_manifest, write_manifest
 from spq.index.missing import Missing, Moves, find_missing
 from spq.index.model_copy import ModelCopy
+from spq.index.side_files import clear_odd, side_files
 from spq.index.store import Store
 from spq.index.sync import SyncReport, Work, encode_into
 from spq.index.verify import damaged_ids, faults
@@ -30,6 +40,13 @@ if TYPE_CHECKING:
 _COLUMNS = ("id", "code", *FACTS, "check")
 COUNT_AGAIN = f"UPDATE contents SET (items, encoded, code_sum, fact_sum) = ({SUMS})"
 KEPT = "items.sqlite.damaged"
+ELSE = "restore it from a backup, or build the index again"
+OUTSIDE = {  # what SQLite says if something else than the content of the database is the reason
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_AUTH,
+}  # fmt: skip
+SHORT = {sqlite3.SQLITE_IOERR_SHORT_READ}  # the file ends too early, which is damage
 
 
 @dataclass
@@ -55,77 +72,112 @@ def repair(folder: Path, model: Model | None = None, wait: float = 0) -> Repair:
         StoreError: there is no index, or another process writes to it. ModelMismatchError: the model is another one.
     """
     done = Repair()
-    if not any((folder / name).exists() for name in ("manifest.json", "items.sqlite")):
+    if not any(os.path.lexists(folder / name) for name in ("manifest.json", "items.sqlite")):
         read_manifest(folder)  # raises
-    if not list(faults(folder) if (folder / "manifest.json").exists() else [""]):
+    if (folder / "manifest.json").exists() and not list(faults(folder)):
         return done
     with locked(folder, wait):
-        try:
-            manifest = _with_manifest(folder, done)
-            if manifest is None:
-                return done
-            is_remade = _with_database(folder, manifest, done)
-        except SQLITE_ERRORS as error:
-            done.left.append(
-                f"items.sqlite cannot be read ({first_line(error)}); restore it from a backup, or build the index again"
-            )
-            return done
+        is_remade = _mend_files(folder, done)
     if is_remade is not None:
         _mend_content(folder, model, wait, is_remade, done)
         done.left += faults(folder)
     return done
 
 
-def _with_manifest(folder: Path, done: Repair) -> Manifest | None:
-    """The manifest, restored from its copy if it is damaged."""
+def _mend_files(folder: Path, done: Repair) -> bool | None:
+    """Mend the manifest and the database as files. Returns whether the database was made again; None if they cannot be used."""
     try:
-        return read_manifest(folder)
+        for file in side_files(folder):
+            if clear_odd(file):
+                done.mended.append(f"{file.name}: deleted, as it was not a regular file")
+        _roll_back(folder)
+        manifest = _with_manifest(folder, done)
+        return None if manifest is None else _with_database(folder, manifest, done)
     except StoreError as error:
-        with suppress(StoreError, ValueError, TypeError, OSError, *SQLITE_ERRORS):
-            with closing(open_reader(folder)) as database:
-                copy = parse_json(database.execute("SELECT manifest FROM contents").fetchone()[0])
-            manifest = from_content(copy, f"index {folder}", f"{folder}/items.sqlite")
-            _clear(folder / "manifest.json")
-            write_manifest(folder, manifest)
-            done.mended.append("manifest.json: restored from its copy in items.sqlite")
-            return manifest
         done.left.append(str(error))
+    except SQLITE_ERRORS as error:
+        done.left.append(f"items.sqlite {why_closed(folder, error, ELSE)}")
+    return None
+
+
+def _roll_back(folder: Path) -> None:
+    """Take back what a killed process had begun in a journal. A connection that only reads may not."""
+    if all((folder / name).is_file() for name in ("items.sqlite", "items.sqlite-journal")):
+        with suppress(*SQLITE_ERRORS), closing(sqlite3.connect(folder / "items.sqlite")) as database:
+            database.execute("SELECT count(*) FROM sqlite_master").fetchall()
+
+
+def _with_manifest(folder: Path, done: Repair) -> Manifest | None:
+    """The manifest, restored from its copy if it is lost, damaged, or of another index."""
+    file = folder / "manifest.json"
+    try:
+        manifest = read_manifest(folder)
+        copy = _manifest_of_database_and_model(folder)
+        if copy is None or copy.model == manifest.model:
+            return manifest
+    except StoreError as error:
+        if file.exists() and not os.access(file, os.R_OK):
+            done.left.append(str(error))
+            return None
+        copy = _manifest_of_database(folder)
+    if copy is None:
+        done.left.append(_why_not_restored(folder))
         return None
+    clear_odd(file)  # writing would go through a link, and into a pipe
+    write_manifest(folder, copy)
+    done.mended.append("manifest.json: restored from its copy in items.sqlite")
+    return copy
 
 
-def _clear(file: Path) -> None:
-    """Make a place free for a new file. A link is removed, because writing would go through it.
+def _manifest_of_database(folder: Path, is_checked: bool = False) -> Manifest | None:
+    """The copy of the manifest in the database; None if there is no sound one.
 
-    Raises:
-        OSError, ValueError: what is there is no file.
+    Args:
+        is_checked: take it only if it names the key and the model that the database has.
     """
-    if file.is_symlink():
-        file.unlink()
-    if file.exists():
-        check_regular(file)
+    with (
+        suppress(StoreError, ValueError, TypeError, OSError, *SQLITE_ERRORS),
+        closing(open_reader(folder)) as database,
+    ):
+        copy = parse_json(database.execute("SELECT manifest FROM contents").fetchone()[0])
+        manifest = from_content(copy, f"index {folder}", f"{folder}/items.sqlite")
+        if is_checked:
+            check_contents(folder, database, manifest)
+        return manifest
+    return None
+
+
+def _manifest_of_database_and_model(folder: Path) -> Manifest | None:
+    """The copy of the manifest in the database, if database and copy of the model belong together."""
+    with suppress(StoreError):
+        manifest = _manifest_of_database(folder, is_checked=True)
+        if manifest and manifest.key and files_check(folder) in (manifest.model_files, ""):
+            read_codebooks(folder, manifest)  # raises if they are of another model
+            return manifest
+    return None
+
+
+def _why_not_restored(folder: Path) -> str:
+    lost = "manifest.json is lost or damaged, and"
+    try:
+        open_reader(folder).close()
+    except StoreError as error:
+        return f"{lost} {error}"
+    except SQLITE_ERRORS as error:
+        return f"{lost} items.sqlite, which has a copy of it, {why_closed(folder, error, ELSE)}"
+    return f"{lost} items.sqlite has no sound copy of it; {ELSE}"
 
 
 def _with_database(folder: Path, manifest: Manifest, done: Repair) -> bool | None:
     """Make the database again if it is damaged. Returns whether it was made again; None if there is nothing to make it of."""
-    with suppress(StoreError, *SQLITE_ERRORS), closing(open_reader(folder)) as database:
-        check_contents(folder, database, manifest)
-        if database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]:
-            return False
+    if _is_sound(folder, manifest):
+        return False
     if not manifest.key:
         done.left.append(
             "items.sqlite is damaged, and older than checksums; restore it from a backup, or build it again"
         )
         return None
-    try:
-        check_regular(folder / "items.sqlite")
-        (folder / "items.sqlite").open("rb").close()
-    except ValueError as error:
-        done.left.append(f"items.sqlite: {error}; move it away, and repair again")
-        return None
-    except OSError as error:
-        if shut := why_shut(error):
-            done.left.append(f"items.sqlite {shut}")
-            return None
+    clear_odd(folder / KEPT)
     kept, wrong = _remake(folder, manifest)
     if not kept and wrong:
         done.left.append("items.sqlite has no row of this index; restore it from a backup, or build the index again")
@@ -138,11 +190,42 @@ def _with_database(folder: Path, manifest: Manifest, done: Repair) -> bool | Non
     return True
 
 
+def _is_sound(folder: Path, manifest: Manifest) -> bool:
+    """Whether the database is the one of the manifest, and SQLite finds no damage in it.
+
+    Raises:
+        sqlite3.Error, StoreError: it does not open, for a reason outside of its content.
+    """
+    if not os.path.lexists(folder / "items.sqlite"):
+        return False
+    try:
+        with suppress(OSError):  # SQLite says why
+            check_regular(folder / "items.sqlite")
+    except ValueError as error:
+        raise StoreError(f"items.sqlite: {error}; move it away, and repair again") from None
+    with _damage_passed_over(), suppress(StoreError), closing(open_reader(folder)) as database:
+        check_contents(folder, database, manifest)
+        return database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    return False
+
+
+@contextmanager
+def _damage_passed_over() -> Iterator[None]:
+    """Suppress an error of SQLite if it is about the content of the database. A missing permission, for example, is not."""
+    try:
+        yield
+    except SQLITE_ERRORS as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code & 0xFF in OUTSIDE and code not in SHORT:
+            raise
+
+
 def _remake(folder: Path, manifest: Manifest) -> tuple[int, int]:
     """Write `items.sqlite.new`. Returns how many rows were taken, and how many are damaged."""
     key, kept, wrong = int(manifest.key, 16), 0, 0
     for leftover in folder.glob("items.sqlite.new*"):
-        leftover.unlink()
+        if not clear_odd(leftover):
+            leftover.unlink()
     names = ", ".join(f'"{name}"' for name in _COLUMNS)
     places = ", ".join("CAST(? AS TEXT)" if name in TEXTS else "?" for name in _COLUMNS)
     with closing(sqlite3.connect(folder / "items.sqlite.new", isolation_level=None)) as database:
@@ -169,11 +252,13 @@ def _remake(folder: Path, manifest: Manifest) -> tuple[int, int]:
 def _readable_rows(folder: Path) -> Iterator[tuple[Any, ...]]:
     """The rows of a damaged database, as far as SQLite can read them. Texts come as bytes."""
     names = ", ".join(f"CAST({name} AS BLOB)" if name in TEXTS else f'"{name}"' for name in _COLUMNS)
-    with suppress(StoreError, *SQLITE_ERRORS), closing(open_reader(folder)) as database:
+    if not (folder / "items.sqlite").exists():
+        return
+    with _damage_passed_over(), closing(open_reader(folder)) as database:
         end = _last_id(database)
         next_id = 1
         while next_id <= end:
-            with suppress(*SQLITE_ERRORS):
+            with _damage_passed_over():
                 for row in database.execute(f"SELECT {names} FROM items WHERE id >= ? ORDER BY id", (next_id,)):
                     if not isinstance(row[0], int) or row[0] < next_id:
                         break  # out of order: this would never end
@@ -188,7 +273,7 @@ def _last_id(database: sqlite3.Connection) -> int:
     """No id is larger."""
     found = [0]
     for query in ("SELECT max(seq) FROM sqlite_sequence", "SELECT max(id) FROM items"):
-        with suppress(*SQLITE_ERRORS):
+        with _damage_passed_over():
             found += [id_ for (id_,) in database.execute(query) if isinstance(id_, int)]
     return max(found)
 
@@ -197,7 +282,7 @@ def _after_gap(database: sqlite3.Connection, first: int, end: int) -> int:
     """The first id from which on the table can be read again. Ids on a damaged page follow each other."""
 
     def is_readable(id_: int) -> bool:
-        with suppress(*SQLITE_ERRORS):
+        with _damage_passed_over():
             rows = database.execute("SELECT id, hash FROM items WHERE id >= ? ORDER BY id LIMIT 1", (id_,)).fetchall()
             return not rows or rows[0][0] >= id_
         return False

@@ -21,6 +21,7 @@ from spq.index.codebooks import (
     read_input_size,
 )
 from spq.index.manifest import Manifest
+from spq.index.side_files import clear_odd
 from spq.index.store import Store
 from spq.pq.scan import Scan
 from spq.pq.tables import decode, distance_tables
@@ -103,8 +104,7 @@ class ModelCopy:
         if not known or known != found:
             if self._model:
                 for name in MODEL_FILES:
-                    if (self.folder / "model" / name).is_symlink():
-                        (self.folder / "model" / name).unlink()  # saving would write through it
+                    clear_odd(self.folder / "model" / name)  # saving would write through a link, and into a pipe
                 self._model.save(self.folder / "model")
                 self.was_written = True
             store.set_model_checks(codebooks_check(self.model.codebooks), files_check(self.folder))

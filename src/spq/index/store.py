@@ -6,6 +6,7 @@ writes; a second writer is refused. Each change has a number, its revision, so t
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ from spq.index.format import (
 )
 from spq.index.items import Item, as_json, text_bytes, to_row
 from spq.index.manifest import FORMAT, Manifest, check_same_model, read_manifest
+from spq.index.side_files import why_blocked
 from spq.index.table_reader import LAST_REVISION, TableReader
 
 __all__ = ["FORMAT", "Item", "Manifest", "Store", "read_manifest"]
@@ -221,6 +223,8 @@ class Store(TableReader):
             yield
         except SQLITE_ERRORS as error:
             full = why_full(self.folder, error)
+            if blocked := "" if full else why_blocked(self.folder, os.W_OK):
+                raise StoreError(f"index {self.folder}: writing failed: {blocked}") from None
             raise StoreError(
                 f"{full}{or_else} and try again; what was committed is kept"
                 if full

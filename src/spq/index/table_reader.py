@@ -26,6 +26,7 @@ from spq.index.format import (
 )
 from spq.index.items import COLUMNS, DamagedRowError, Item, from_row, text_bytes
 from spq.index.manifest import Manifest
+from spq.index.side_files import why_blocked
 
 PAGE, ITEMS_PAGE = 100_000, 1000  # codes, and whole items, that are read at once
 STEPS = 100_000  # instructions of SQLite between two checks of the time: about a millisecond
@@ -323,6 +324,8 @@ class TableReader:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> StoreError:
+        if blocked := why_blocked(self.folder):
+            return StoreError(f"index {self.folder}: items.sqlite could not be read: {blocked}")
         return StoreError(f"index {self.folder} could not be read ({first_line(error)}); {VERIFY}")
 
     def _first(self, where: str, *values: bytes) -> Item | None:

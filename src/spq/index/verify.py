@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -23,8 +24,10 @@ from spq.index.format import (
     check_contents,
     format_of,
     open_reader,
+    why_closed,
 )
-from spq.index.manifest import Manifest, as_text, read_manifest
+from spq.index.manifest import RESTORE, Manifest, as_text, has_lost_manifest, read_manifest
+from spq.index.side_files import odd_side_files
 from spq.index.store import Store
 from spq.index.verify_pictures import picture_faults
 
@@ -66,8 +69,11 @@ def faults(folder: Path, pictures: bool = False) -> Iterator[str]:
     Raises:
         StoreError: there is no index to check.
     """
-    if not (folder / "manifest.json").exists():
+    if not os.path.lexists(folder / "manifest.json") and not has_lost_manifest(folder):
         read_manifest(folder)  # raises
+    if odd := odd_side_files(folder):  # SQLite may read without them, but not write
+        yield from (f"{file.name} is not a regular file; repair the index" for file in odd)
+        return
     try:
         manifest = read_manifest(folder)
         database = open_reader(folder)
@@ -75,7 +81,7 @@ def faults(folder: Path, pictures: bool = False) -> Iterator[str]:
         yield str(error)
         return
     except SQLITE_ERRORS as error:
-        yield f"items.sqlite does not open ({first_line(error)})"
+        yield f"items.sqlite {why_closed(folder, error, RESTORE)}"
         return
     found = 0
     with closing(database):

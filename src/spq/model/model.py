@@ -21,7 +21,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from spq import __version__
-from spq.common.files import Replacing, scratch_place
+from spq.common.files import Replacing, scratch_place, why_shut
 from spq.common.text import encodable
 from spq.config import Distance, InputConfig, Recipe, to_dict
 from spq.config.ranges import shown
@@ -212,6 +212,8 @@ class Model:
         except ConfigError as error:
             raise ModelError(f"model {folder}: {error}") from None
         except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+            if shut := why_shut(error):
+                raise ModelError(f"model {folder}: model.safetensors {shut}") from None
             raise ModelError(
                 f"model {folder}: weights do not load ({first_line(error)}); copy the folder again"
             ) from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spq import __version__
-from spq.common.files import remove_stale
+from spq.common.files import remove_stale, why_shut
 from spq.common.json_file import read_json
 from spq.common.locks import held
 from spq.config import Recipe, from_dict
@@ -36,6 +36,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     except NotADirectoryError:
         raise ModelError(f"no model at {folder}: it is a file; give the folder of a model") from None
     except (OSError, ValueError) as error:
+        if shut := why_shut(error):
+            raise ModelError(f"model {folder}: config.json {shut}") from None
         raise ModelError(f"model {folder}: config.json is unreadable ({first_line(error)}); copy it again") from None
     if not isinstance(config, dict) or "recipe" not in config or not isinstance(config.get("format"), int):
         raise ModelError(f"{folder}/config.json is not of an spq model; give a folder that spq has saved")
