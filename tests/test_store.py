@@ -23,7 +23,9 @@ from PIL import Image
 from reference.format_1 import make_format_1
 from spq.data.open import open_images
 from spq.errors import StoreError
+from spq.index import checksums
 from spq.index import format as layout
+from spq.index.filter_sql import matching
 from spq.index.manifest import FORMAT, Manifest
 from spq.index.store import Item, Store
 
@@ -231,6 +233,28 @@ def test_a_second_writer_is_refused_with_one_line(store: Store) -> None:
             pass
         with second.writing():
             second.put([item("a", 1)])
+
+
+def test_ctrl_c_in_a_function_of_the_database_is_no_fault_of_the_index(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite turns each exception of such a function into an error of its own."""
+
+    def stopped(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with store.writing():
+        store.put([item("a", 1), item("ü", 2)])
+    monkeypatch.setattr(checksums, "row_check", stopped)
+    monkeypatch.setattr(layout, "_composed", stopped)
+    with Store.open(store.folder) as second:
+        with pytest.raises(KeyboardInterrupt), second.writing():
+            second.put([item("b", 3)])
+        with pytest.raises(KeyboardInterrupt), second.writing():
+            second.rename([("ü", "c")])
+        with pytest.raises(KeyboardInterrupt):
+            matching(second, 'path = "ü"')
+    assert {found.path for found in store.items()} == {"a", "ü"}
 
 
 def test_an_open_index_cannot_be_written_outside_of_writing(store: Store) -> None:

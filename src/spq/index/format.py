@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from spq.common.files import check_regular, is_full, why_shut
 from spq.common.locks import held
@@ -31,7 +31,7 @@ from spq.index.manifest import (
 )
 from spq.index.side_files import why_blocked
 
-C = TypeVar("C", bound=sqlite3.Connection)
+C = TypeVar("C", bound="Connection")
 METADATA_SINCE = 2  # format from which items have metadata and revisions
 CTIME_SINCE = 3  # format from which items have the time of last change of the file's entry
 CHECKED_SINCE = 4  # format from which rows have checksums
@@ -160,7 +160,7 @@ def open_writer(folder: Path, manifest: Manifest | None = None) -> sqlite3.Conne
         raise StoreError(f"index {folder} has lost its items.sqlite; {REPAIR}")
     if not (folder / "items.sqlite").exists():
         (folder / "items.sqlite").touch()  # SQLite would keep the group from writing, whatever the umask
-    connection = _connect(folder, "mode=rwc", sqlite3.Connection)
+    connection = _connect(folder, "mode=rwc", Connection)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # what was committed survives a power cut
@@ -224,7 +224,43 @@ def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manif
         raise StoreError(f"index {folder}: items.sqlite is of another index than its manifest.json; {REPAIR}")
 
 
-class Reader(sqlite3.Connection):
+class _Cursor(sqlite3.Cursor):
+    """Raises KeyboardInterrupt again, which SQLite turns into an error of its own if it comes in a function of `_connect`."""
+
+    def execute(self, *arguments: Any) -> _Cursor:
+        try:
+            return super().execute(*arguments)
+        except sqlite3.OperationalError as error:
+            raise _passed_on(error) from None
+
+    def executemany(self, *arguments: Any) -> _Cursor:
+        try:
+            return super().executemany(*arguments)
+        except sqlite3.OperationalError as error:
+            raise _passed_on(error) from None
+
+    def fetchall(self) -> list[Any]:
+        try:
+            return super().fetchall()
+        except sqlite3.OperationalError as error:
+            raise _passed_on(error) from None
+
+
+def _passed_on(error: sqlite3.OperationalError) -> BaseException:
+    return KeyboardInterrupt() if str(error) == "user-defined function raised exception" else error
+
+
+class Connection(sqlite3.Connection):
+    """A connection to the items of an index."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        return self.cursor(_Cursor).execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        return self.cursor(_Cursor).executemany(*arguments)
+
+
+class Reader(Connection):
     """A connection that cannot write."""
 
     assumed: tuple[Path, tuple[int, ...]] | None = None  # folder and file facts that SQLite was told never change
