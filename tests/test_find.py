@@ -500,7 +500,7 @@ PUT_AROUND = {
 }
 
 
-@pytest.mark.parametrize("seed", [2, 7])
+@pytest.mark.parametrize("seed", [7, 8])
 @pytest.mark.parametrize("how", list(PUT_AROUND))
 def test_a_picture_with_something_put_around_it_is_found_and_the_plain_one_is_kept(
     tmp_path: Path, how: str, seed: int
