@@ -15,7 +15,7 @@ import pytest
 
 from spq import ImageIndex
 from spq.errors import ModelError, ModelMismatchError, StoreError
-from spq.index.mend import KEPT, repair
+from spq.index.mend import KEPT, Repair, repair
 from spq.index.side_files import SUFFIXES
 from spq.index.store import Store
 from spq.index.verify import faults
@@ -233,6 +233,87 @@ def test_a_side_file_that_is_no_file_is_deleted_and_no_row_is_lost(damaged: Path
     assert (done.left, done.mended) == ([], [f"{file.name}: deleted, as it was not a regular file"])
     assert content(damaged) == before
     assert not (damaged / KEPT).exists()
+
+
+@pytest.fixture
+def unmerged(damaged: Path) -> Path:
+    """A copy of an index whose last change, the removal of two items, is in `items.sqlite-wal` alone."""
+    with Store.open(damaged) as reader, reader.snapshot(), Store.open(damaged) as store:
+        len(reader)  # keeps the writer from merging
+        with store.writing():
+            store.remove([item.path for item in list(store.items())[:2]])
+        index = shutil.copytree(damaged, damaged.with_name("unmerged"), ignore=lambda *_: {"items.sqlite-shm"})
+    assert (index / "items.sqlite-wal").stat().st_size > 0
+    return index
+
+
+def files_of(index: Path) -> dict[str, bytes]:
+    return {p.relative_to(index).as_posix(): p.read_bytes() for p in index.rglob("*") if p.is_file()}
+
+
+def test_a_repair_that_mends_nothing_leaves_all_parts_of_the_database(
+    unmerged: Path, tiny_model: Model, tmp_path: Path, photos: Path
+) -> None:
+    ImageIndex.build(tmp_path / "other", tiny_model, photos).close()
+    shutil.copyfile(tmp_path / "other" / "manifest.json", mixed := unmerged / "manifest.json")
+    before = {name: data for name, data in files_of(unmerged).items() if name not in (".lock", "items.sqlite-shm")}
+    (line,) = repair(unmerged).left
+    assert line.startswith("items.sqlite has no row of this index")
+    assert mixed.exists()
+    after = {name: data for name, data in files_of(unmerged).items() if name not in (".lock", "items.sqlite-shm")}
+    assert after == before
+
+
+def test_a_damaged_database_is_kept_with_what_was_not_merged(unmerged: Path) -> None:
+    before = content(unmerged)
+    with (unmerged / "items.sqlite").open("r+b") as file:
+        file.write(bytes(100))  # its header
+    shutil.rmtree(unmerged / "items.sqlite-shm", ignore_errors=True)
+    (unmerged / f"{KEPT}-wal").write_bytes(b"of a repair before")
+    log = (unmerged / "items.sqlite-wal").read_bytes()
+    done = repair(unmerged)
+    assert done.left == []
+    assert done.mended[0].startswith("items.sqlite: made again of ")
+    assert (unmerged / f"{KEPT}-wal").read_bytes() == log
+    assert list(faults(unmerged)) == []
+    found = content(unmerged)
+    assert {path: found[path][1:] for path in before} == {path: facts[1:] for path, facts in before.items()}
+
+
+@pytest.mark.parametrize("moved", [(), ("-wal",)])
+def test_a_swap_of_databases_that_was_killed_is_taken_back(unmerged: Path, moved: tuple[str, ...]) -> None:
+    before = content(unmerged)
+    (unmerged / "items.sqlite-shm").unlink(missing_ok=True)
+    for suffix in ("", *moved):
+        (unmerged / f"items.sqlite{suffix}").rename(unmerged / f"{KEPT}{suffix}")
+    shutil.copyfile(unmerged / KEPT, unmerged / "items.sqlite.new")
+    assert repair(unmerged).left == []
+    assert content(unmerged) == before
+
+
+def test_the_file_that_a_side_link_leads_to_takes_its_place(unmerged: Path, tmp_path: Path) -> None:
+    before, link = content(unmerged), unmerged / "items.sqlite-wal"
+    (unmerged / "items.sqlite-shm").unlink(missing_ok=True)
+    data = link.read_bytes()
+    link.rename(tmp_path / "log")
+    link.symlink_to(tmp_path / "log")
+    with pytest.raises(StoreError, match=r"items\.sqlite-wal is not a regular file; repair the index$"):
+        Store.open(unmerged)
+    done = repair(unmerged)
+    assert (done.left, done.mended) == ([], ["items.sqlite-wal: the file that it linked to is in its place now"])
+    assert content(unmerged) == before
+    assert (tmp_path / "log").read_bytes() == data  # nothing was written through the link
+
+
+@pytest.mark.parametrize("kind", ["pipe", "dangling link"])
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders there")
+def test_the_copy_of_the_model_is_written_again_whatever_is_in_its_place(
+    damaged: Path, tiny_model: Model, kind: str
+) -> None:
+    shutil.rmtree(damaged / "model")
+    put(damaged / "model", kind)
+    assert repair(damaged, tiny_model) == Repair(["model: written again"])
+    assert list(faults(damaged)) == []
 
 
 def test_a_side_folder_with_files_stays_and_so_does_the_database(damaged: Path) -> None:

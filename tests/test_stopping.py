@@ -84,6 +84,29 @@ def test_a_signal_while_the_commands_load_says_so() -> None:
     assert run(code) == (130, "", "spq: stopped; the command had not begun, run the same command again\n")
 
 
+def test_a_signal_while_signals_begin_to_be_watched_says_so() -> None:
+    code = """
+    set_handler = signal.signal
+    def set_late(number, handler):
+        if number == signal.SIGTERM:
+            signal.signal = set_handler
+            press()
+        return set_handler(number, handler)
+    signal.signal = set_late
+    sys.exit(main.run_stoppable(["doctor"]))
+    """
+    assert run(code) == (130, "", "spq: stopped; the command had not begun, run the same command again\n")
+
+
+def test_a_signal_before_signals_are_watched_says_so() -> None:
+    code = """
+    main.keep_to_quota = press
+    from spq.__main__ import main as program
+    program()
+    """
+    assert run(code) == (130, "", "spq: stopped; the command had not begun, run the same command again\n")
+
+
 def test_a_signal_after_the_end_changes_nothing() -> None:
     code = """
     doctor_command.examine = lambda: {"python": "3"}

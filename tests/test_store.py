@@ -333,7 +333,7 @@ def test_an_interrupted_creation_is_completed(tmp_path: Path) -> None:
 def test_a_lost_database_is_not_replaced_by_an_empty_one(store: Store) -> None:
     for path in store.folder.glob("items.sqlite*"):
         path.unlink()
-    with pytest.raises(StoreError, match=r"items\.sqlite does not open"):
+    with pytest.raises(StoreError, match=r"items\.sqlite is lost"):
         Store.open(store.folder)
     with pytest.raises(StoreError, match=r"has lost its items\.sqlite; repair the index"):
         Store.create(store.folder, MANIFEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from conftest import content, run_spq
 from spq.data.open import open_images
 from spq.errors import DataError
 from spq.index.image_index import ImageIndex
+from spq.index.verify import faults
 from spq.model.model import Model
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
@@ -134,9 +136,20 @@ def test_a_picture_that_is_in_a_tar_twice_is_reported(tmp_path: Path) -> None:
             archive.addfile(info, io.BytesIO(tables.jpeg(value)))
     images = open_images(tmp_path / "a.tar")
     assert (images.ids, images.read(0)) == (["a", "b", "b.png"], tables.jpeg(30))
-    ((file, remark),) = images.remarks
-    assert file.endswith("a.tar")
-    assert remark == "a.jpg is in the tar again; the last one is used"
+    remark = "a.jpg is in the tar again; the last one is used"
+    assert images.remarks == [(str(tmp_path / "a.tar"), remark)]
+    (tmp_path / "b.tar").write_bytes(tables.tar({"0.jpg": tables.jpeg(7)}))
+    assert open_images(tmp_path / "*.tar").remarks == [("a.tar", remark)]
+    assert open_images([tmp_path / "a.tar", tmp_path / "b.tar"]).remarks == [("a.tar", remark)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders there")
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    for given in (tmp_path / name, tmp_path / f"*{name[1:]}"):
+        with pytest.raises(DataError, match=rf": {name}: it is not a regular file; copy what it gives into a file$"):
+            open_images(given)
 
 
 @pytest.mark.parametrize("what", tables.DAMAGE)
@@ -158,6 +171,9 @@ def test_an_update_keeps_the_pictures_of_a_damaged_tar(tmp_path: Path, tiny_mode
         report = index.sync(open_images(index.store.manifest.origin))
         assert (len(index), report.removed, report.kept) == (13, 1, 12)
         assert "a.tar is damaged" in report.unseen[0][1]
+    kept = [fault for fault in faults(tmp_path / "two", pictures=True) if "(a.tar/" in fault]
+    assert len(kept) == 12
+    assert all("it is missing: " in fault and "a.tar is damaged" in fault for fault in kept)
 
 
 def test_a_flipped_bit_in_a_tar_ends_an_update_in_one_line(

@@ -149,7 +149,9 @@ def test_a_model_that_is_not_the_one_of_the_codes_is_a_fault(index: Path, tiny_m
     other = Network(tiny_model.config)
     other.quantizer.codebooks.data.fill_(0.5)
     Model(other, tiny_model.config).save(index / "model")
-    assert any("codes of two models do not mix" in fault for fault in faults(index))
+    assert any(
+        "its copy of the model is another one; repair the index with its model" in fault for fault in faults(index)
+    )
     config = json.loads((index / "model" / "config.json").read_text())
     config["hash"] = read_manifest(index).model
     (index / "model" / "config.json").write_text(json.dumps(config))
@@ -193,5 +195,5 @@ def test_a_lost_row_and_a_damaged_pair_are_faults(index: Path) -> None:
     (index / "not-duplicates.jsonl").write_text('{"hashes": ["00", "01"], "paths": ["a", "b"]}\n[]\n')
     assert list(faults(index)) == [
         "items.sqlite lists 59 items, 58 of them encoded; 60 and 59 were written",
-        "not-duplicates.jsonl: line 2 is no pair of pictures",
+        "not-duplicates.jsonl: line 2 is no pair of pictures; delete the line",
     ]

@@ -34,8 +34,8 @@ def test_each_picture_that_is_not_what_was_encoded_is_named(index: Path, photos:
     found = {line.partition("): ")[2] for line in faults(index, pictures=True)}
     assert found == {
         "its picture has other bytes than it had, though size and time are the same; restore the file",
-        "its picture is missing; update the index",
-        "its picture has changed since it was indexed; update the index",
+        "it is missing; update the index",
+        "it has changed since it was indexed; update the index",
     }
 
 

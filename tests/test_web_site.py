@@ -28,6 +28,7 @@ from spq.cli.export_command import web_options
 from spq.cli.main import run
 from spq.common.parallel import AHEAD
 from spq.config import DISTANCES
+from spq.data import image_set
 from spq.errors import ConfigError, DataError, SPQError, StoreError
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
@@ -255,8 +256,8 @@ def test_pictures_that_are_gone_or_changed_are_named_and_stay_searchable(
     assert facts["images"] == 60
     reasons = dict(facts["without"])
     assert reasons == {
-        gone.relative_to(photos).as_posix(): thumbnail_files.MISSING,
-        changed.relative_to(photos).as_posix(): thumbnail_files.CHANGED,
+        gone.relative_to(photos).as_posix(): image_set.MISSING,
+        changed.relative_to(photos).as_posix(): image_set.CHANGED,
     }
     for path in photos.rglob("*.*"):
         path.unlink()

@@ -100,7 +100,7 @@ def index(
     if backup or restore:
         run_backup(images or [], out, backup, restore, is_alone=not (asks_update or compact or verify), as_json=as_json)
         return
-    names, out = _places(images or [], out)
+    names, out = _places(images or [], out, is_known=compact or verify or pictures or repair)
     if repair:
         _repair(out, model, wait, device, as_json)
         return
@@ -140,18 +140,22 @@ def index(
         if sizes:
             show(f"{out}: {sizes[0]:,} bytes before, {sizes[1]:,} after")
         if faults is not None:
-            show("\n".join(map(printable, faults)) or f"{out}: no fault found")
+            show("\n".join(map(printable, faults)) or f"{printable(str(out))}: no fault found")
     if faults:
         raise typer.Exit(1)
 
 
-def _places(images: list[str], out: Path | None) -> tuple[list[str], Path]:
-    """The collections, or the index that stands for its own; and the index folder."""
+def _places(images: list[str], out: Path | None, is_known: bool) -> tuple[list[str], Path]:
+    """The collections, or the index that stands for its own; and the index folder.
+
+    Args:
+        is_known: the command is about an index that exists.
+    """
     indexes = [name for name in images if names_index(name)]
     if indexes and (out is not None or len(images) > 1):
         raise ConfigError(f"{indexes[0]} is an index; give it alone to update it, or give pictures with --out INDEX")
     if not indexes and out is None:
-        if len(images) == 1 and not Path(images[0]).exists():
+        if len(images) == 1 and (is_known or not Path(images[0]).exists()):
             raise ConfigError(f"no index at {images[0]}; check the path, or give pictures with --out INDEX")
         raise ConfigError("give --out INDEX, the folder of the index; see spq index --help")
     return images, Path(indexes[0]) if indexes else out  # type: ignore[return-value]
@@ -201,6 +205,7 @@ def _verify(out: Path, facts: dict[str, Any], pictures: bool) -> tuple[list[str]
         return found, store.info()
 
 
+@when_stopped("what was mended is kept, " + CONTINUE)
 def _repair(out: Path, model: Path | None, wait: float, device: str, as_json: bool) -> None:
     """Mend the index, and print what was mended and what is left."""
     from spq.index.mend import repair

@@ -90,12 +90,12 @@ def _has_working_directory() -> bool:
 
 def run_stoppable(arguments: list[str]) -> int:
     """Run one command line of this process, which Ctrl-C and SIGTERM end; returns its exit status, 143 after SIGTERM."""
-    stopping.watch_signals()
     status = None
     try:
+        stopping.watch_signals()
         status = run(arguments)
         stopping.ignore_signals()
-    except KeyboardInterrupt:  # while an error was being printed, or after the end
+    except KeyboardInterrupt:  # before the begin, while an error was being printed, or after the end
         if status is None:
             status = _say_stopped(stopping.message())
         stopping.ignore_signals()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from spq.errors import DataError
 
 Labels = NDArray[np.int64] | NDArray[np.bool_]
 NO_LABEL = -1  # instead of a class number
+MISSING = "it is missing; update the index"  # of a picture of an index
+CHANGED = "it has changed since it was indexed; update the index"
 
 
 class ImageSet:
@@ -35,7 +38,7 @@ class ImageSet:
         unopened: (path, reason) of files in a picture format that is not supported here, of pipes and devices, and of links
             that lead nowhere.
         aside: what lies beside the pictures in folders: what was passed over, and folders whose disk may not be mounted.
-        remarks: (file, remark) of what else was found but not used, such as a broken table.
+        remarks: (file, remark) of what else was found but not used, such as a broken table; `.` is the collection itself.
     """
 
     def __init__(
@@ -56,6 +59,16 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def why_missing(self, id_: str) -> str:
+        """Say why a picture of an index is not listed, and what to do."""
+        reasons = dict([*self.unlisted, *self.unopened, *self.aside.absent])
+        if not reasons:
+            return MISSING
+        above = [id_[: match.start()] for match in re.finditer("/", id_)]
+        reason = next((reasons[path] for path in (id_, *reversed(above), ".") if path in reasons), "")
+        remedy = "" if ";" in reason else "; mend that, and try again"
+        return f"it is missing: {reason}{remedy}" if reason else MISSING
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         """Return the picture, RGB and upright.

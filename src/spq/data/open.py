@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from spq.common.files import expanded
+from spq.common.files import check_regular, expanded
 from spq.data import folder, multilabel, named
 from spq.data.formats import kind_of
 from spq.data.image_set import ImageSet
@@ -67,7 +67,8 @@ def open_images(
     images.source = source
     given = [*(source.exclude if exclude else ()), *(source.include if include else ())]
     idle = [] if any(isinstance(each, AbsentImages) for each in opened) else [p for p in given if p not in hits]
-    images.remarks = [*images.remarks, *((pattern, NO_MATCH) for pattern in idle)]
+    remarks = [(images.name if path == "." else path, remark) for path, remark in images.remarks]
+    images.remarks = [*remarks, *((pattern, NO_MATCH) for pattern in idle)]
     return images
 
 
@@ -116,10 +117,20 @@ def _open(text: str, rules: Rules) -> ImageSet:
     if len(files) == 1 and files[0].is_dir():
         return folder.FolderImages(text, files[0], rules)
     suffixes = {file.suffix.lower() for file in files}
-    if suffixes == {".parquet"}:
-        return only_taken(ParquetImages(text, files), rules)
-    if suffixes == {".tar"}:
-        return only_taken(TarImages(text, files), rules)
+    if suffixes in ({".parquet"}, {".tar"}):
+        for file in files:
+            _check_file(text, file)
+        return only_taken((TarImages if suffixes == {".tar"} else ParquetImages)(text, files), rules)
     if kind_of(files[0].name):
         raise DataError(f"{text} is a single picture; give the folder that it is in")
     raise DataError(f"{text} is not a folder, Parquet file, tar or named set; give one of those")
+
+
+def _check_file(text: str, file: Path) -> None:
+    """Refuse what is no file: a pipe could be waited for without end."""
+    try:
+        check_regular(file)
+    except ValueError as error:
+        raise DataError(f"{text}: {file.name}: {error}; copy what it gives into a file") from None
+    except OSError as error:
+        raise DataError(f"{text}: {file.name} cannot be read: {error.strerror}; check it") from None

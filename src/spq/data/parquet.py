@@ -49,7 +49,7 @@ class ParquetImages(ImageSet):
         super().__init__(name, unique_ids(paths, len(paths)), labels, class_names, facts)
         nested = dict.fromkeys(name for part in self.parts for name in part.skipped)
         if nested:
-            self.remarks = [(name, f"columns that are nested, or there twice, are not used: {listed(list(nested))}")]
+            self.remarks = [(".", f"columns that are nested, or there twice, are not used: {listed(list(nested))}")]
 
     def _column(self, name: str) -> list[Any]:
         return [value for part in self.parts for value in part.values(name)]

@@ -52,7 +52,7 @@ class TarImages(ImageSet):
             before = "" if len(files) == 1 else f"{file.name}/"
             content = _read(name, file)
             unopened += [(before + member, why) for member, why in content.unopened]
-            remarks += [(name_to_id(str(file)), remark) for remark in content.remarks()]
+            remarks += [(before[:-1] or ".", remark) for remark in content.remarks()]
             for key, (picture, label) in content.samples().items():
                 keys.append(before + key)
                 self.members.append((number, *picture))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spq.common.files import reserve, scratch_place
 from spq.common.parallel import cores, map_in_order, slices
-from spq.data.image_set import ImageSet
+from spq.data.image_set import CHANGED, ImageSet
 from spq.data.several import place_of
 from spq.dupes.beside import Beside
 from spq.dupes.facts import Facts
@@ -54,11 +54,11 @@ def present(index: ImageIndex | None, images: ImageSet) -> Present:
     for path, item in known:
         try:
             if path not in place:
-                raise ImageError("it is missing; update the index")
+                raise ImageError(images.why_missing(path))
             position = place[path]
             size, mtime_ns = images.stat(position)
             if item and (size, mtime_ns) != (item.size, item.mtime_ns):
-                raise ImageError("it has changed since it was indexed; update the index")
+                raise ImageError(CHANGED)
         except ImageError as error:
             left_out.append((path, str(error)))
             continue

@@ -18,6 +18,7 @@ from spq.index.manifest import Manifest
 Floats = NDArray[np.float32]
 MODEL_FILES = ("config.json", "model.safetensors")  # whose checksum a manifest records
 MEND = "repair the index with its model, or build it again"
+OTHER_MODEL = "codes of two models do not mix: use that model, or a new index folder"
 
 
 def read_codebooks(folder: Path, manifest: Manifest) -> Floats:
@@ -29,7 +30,7 @@ def read_codebooks(folder: Path, manifest: Manifest) -> Floats:
     from safetensors import SafetensorError
 
     try:
-        check_model(folder, manifest.model, str(_config(folder)["hash"]))
+        check_model(folder, manifest.model, str(_config(folder)["hash"]), is_copy=True)
         codebooks = np.array(_tensor(folder / "model" / "model.safetensors", "quantizer.codebooks"), np.float32)
     except (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError, SafetensorError) as error:
         raise _unreadable(folder, error) from None
@@ -101,14 +102,16 @@ def _unreadable(folder: Path, error: Exception) -> StoreError:
     return StoreError(f"index {folder}: its copy of the model does not load ({first_line(error)}); {MEND}")
 
 
-def check_model(folder: Path, index_hash: str, model_hash: str) -> None:
+def check_model(folder: Path, index_hash: str, model_hash: str, is_copy: bool = False) -> None:
     """Refuse a model that did not make the codes of an index.
 
+    Args:
+        is_copy: it is the copy that the index has.
     Raises:
         ModelMismatchError: names both hashes.
     """
     if index_hash != model_hash:
         raise ModelMismatchError(
             f"index {folder} holds codes of model {index_hash}, not of {model_hash}; "
-            "codes of two models do not mix: use that model, or a new index folder"
+            + (f"its copy of the model is another one; {MEND}" if is_copy else OTHER_MODEL)
         )

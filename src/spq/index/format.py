@@ -29,7 +29,7 @@ from spq.index.manifest import (
     why_lost,
     write_manifest,
 )
-from spq.index.side_files import why_blocked
+from spq.index.side_files import check_side_files, why_blocked
 
 C = TypeVar("C", bound="Connection")
 METADATA_SINCE = 2  # format from which items have metadata and revisions
@@ -311,6 +311,8 @@ def why_closed(folder: Path, error: Exception, remedy: str) -> str:
     try:
         check_regular(folder / "items.sqlite")
         (folder / "items.sqlite").open("rb").close()
+    except FileNotFoundError:
+        return f"is lost; {remedy}"
     except IsADirectoryError:
         return f"is a folder; move it away, and {REPAIR}"
     except ValueError as odd:
@@ -354,6 +356,7 @@ def format_of(connection: sqlite3.Connection) -> int:
 
 
 def _connect(folder: Path, options: str, kind: type[C]) -> C:
+    check_side_files(folder)
     uri = f"{(folder / 'items.sqlite').absolute().as_uri()}?{options}"
     connection: C = sqlite3.connect(
         uri, uri=True, timeout=30, check_same_thread=False, isolation_level=None, factory=kind

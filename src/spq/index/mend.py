@@ -28,7 +28,7 @@ from spq.index.format import (
 from spq.index.manifest import Manifest, as_text, from_content, read_manifest, write_manifest
 from spq.index.missing import Missing, Moves, find_missing
 from spq.index.model_copy import ModelCopy
-from spq.index.side_files import clear_odd, side_files
+from spq.index.side_files import clear_odd, mend_odd, move_database, side_files
 from spq.index.store import Store
 from spq.index.sync import SyncReport, Work, encode_into
 from spq.index.verify import damaged_ids, faults
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("id", "code", *FACTS, "check")
 COUNT_AGAIN = f"UPDATE contents SET (items, encoded, code_sum, fact_sum) = ({SUMS})"
-KEPT = "items.sqlite.damaged"
+KEPT, NEW = "items.sqlite.damaged", "items.sqlite.new"
 ELSE = "restore it from a backup, or build the index again"
 OUTSIDE = {  # what SQLite says if something else than the content of the database is the reason
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
@@ -88,9 +88,10 @@ def _mend_files(folder: Path, done: Repair) -> bool | None:
     """Mend the manifest and the database as files. Returns whether the database was made again; None if they cannot be used."""
     try:
         for file in side_files(folder):
-            if clear_odd(file):
-                done.mended.append(f"{file.name}: deleted, as it was not a regular file")
-        _roll_back(folder)
+            if what := mend_odd(file):
+                done.mended.append(f"{file.name}: {what}")
+        _continue_swap(folder)
+        _roll_back(folder, done)
         manifest = _with_manifest(folder, done)
         return None if manifest is None else _with_database(folder, manifest, done)
     except StoreError as error:
@@ -100,11 +101,13 @@ def _mend_files(folder: Path, done: Repair) -> bool | None:
     return None
 
 
-def _roll_back(folder: Path) -> None:
+def _roll_back(folder: Path, done: Repair) -> None:
     """Take back what a killed process had begun in a journal. A connection that only reads may not."""
     if all((folder / name).is_file() for name in ("items.sqlite", "items.sqlite-journal")):
         with suppress(*SQLITE_ERRORS), closing(sqlite3.connect(folder / "items.sqlite")) as database:
             database.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        if not (folder / "items.sqlite-journal").exists():
+            done.mended.append("items.sqlite-journal: removed, with what a stopped process had begun")
 
 
 def _with_manifest(folder: Path, done: Repair) -> Manifest | None:
@@ -180,14 +183,34 @@ def _with_database(folder: Path, manifest: Manifest, done: Repair) -> bool | Non
     clear_odd(folder / KEPT)
     kept, wrong = _remake(folder, manifest)
     if not kept and wrong:
+        (folder / NEW).unlink()
         done.left.append("items.sqlite has no row of this index; restore it from a backup, or build the index again")
         return None
     was_there = (folder / "items.sqlite").exists()
-    if was_there:
-        (folder / "items.sqlite").replace(folder / KEPT)
-    (folder / "items.sqlite.new").replace(folder / "items.sqlite")
-    done.mended.append(f"items.sqlite: made again of {kept:,} sound rows" + f"; the damaged file is {KEPT}" * was_there)
+    _swap(folder)
+    done.mended.append(
+        f"items.sqlite: made again of {kept:,} sound rows; other items get new ids, and are gone if their pictures are"
+        + f"; the damaged file is {KEPT}" * was_there
+    )
     return True
+
+
+def _swap(folder: Path) -> None:
+    """Put the new database in the place of the damaged one, which is kept with all its parts."""
+    if os.path.lexists(folder / "items.sqlite"):
+        move_database(folder / "items.sqlite", folder / KEPT)
+    for file in side_files(folder):  # of a database that was lost; they would change the new one
+        file.unlink(missing_ok=True)
+    (folder / NEW).replace(folder / "items.sqlite")
+
+
+def _continue_swap(folder: Path) -> None:
+    """Take back a swap that a kill has stopped in the middle."""
+    if all(os.path.lexists(folder / name) for name in (KEPT, NEW)) and not os.path.lexists(folder / "items.sqlite"):
+        left = [file for file in side_files(folder) if os.path.lexists(file)]  # not moved yet
+        for file in left:
+            file.replace(folder / file.name.replace("items.sqlite", KEPT))
+        move_database(folder / KEPT, folder / "items.sqlite")
 
 
 def _is_sound(folder: Path, manifest: Manifest) -> bool:
@@ -223,12 +246,12 @@ def _damage_passed_over() -> Iterator[None]:
 def _remake(folder: Path, manifest: Manifest) -> tuple[int, int]:
     """Write `items.sqlite.new`. Returns how many rows were taken, and how many are damaged."""
     key, kept, wrong = int(manifest.key, 16), 0, 0
-    for leftover in folder.glob("items.sqlite.new*"):
+    for leftover in folder.glob(f"{NEW}*"):
         if not clear_odd(leftover):
             leftover.unlink()
     names = ", ".join(f'"{name}"' for name in _COLUMNS)
     places = ", ".join("CAST(? AS TEXT)" if name in TEXTS else "?" for name in _COLUMNS)
-    with closing(sqlite3.connect(folder / "items.sqlite.new", isolation_level=None)) as database:
+    with closing(sqlite3.connect(folder / NEW, isolation_level=None)) as database:
         add_functions(database)
         with transaction(database):
             make_tables(database)
@@ -244,8 +267,6 @@ def _remake(folder: Path, manifest: Manifest) -> tuple[int, int]:
                 "INSERT INTO removed SELECT 0, 1 + coalesce(max(revision), 0) FROM items"
             )  # read all again
             database.execute(COUNT_AGAIN)
-    for beside in ("items.sqlite-wal", "items.sqlite-shm"):
-        (folder / beside).unlink(missing_ok=True)
     return kept, wrong
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.common.files import clear_place
 from spq.common.json_file import read_json
 from spq.errors import StoreError
 from spq.index.codebooks import (
@@ -60,7 +61,7 @@ class ModelCopy:
                 from spq.model.model import Model  # torch takes seconds to load
 
                 loaded = Model.load(self.folder / "model")
-                check_model(self.folder, self.manifest.model, loaded.hash)
+                check_model(self.folder, self.manifest.model, loaded.hash, is_copy=True)
                 self._model = loaded
             return self._model
 
@@ -103,6 +104,8 @@ class ModelCopy:
                 raise StoreError(f"index {self.folder}: its copy of the model is damaged or missing; {MEND}")
         if not known or known != found:
             if self._model:
+                if not (self.folder / "model").is_dir():
+                    clear_place(self.folder / "model")
                 for name in MODEL_FILES:
                     clear_odd(self.folder / "model" / name)  # saving would write through a link, and into a pipe
                 self._model.save(self.folder / "model")

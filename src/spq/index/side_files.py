@@ -1,9 +1,15 @@
-"""The files that SQLite keeps beside `items.sqlite`: what keeps it from opening them, and what to do about that."""
+"""The files that SQLite keeps beside `items.sqlite`: what keeps it from opening them, and what to do about that.
+
+`-wal` and `-journal` are parts of the database: they hold changes that are not in `items.sqlite` yet, or what it was before.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from spq.errors import StoreError
@@ -18,8 +24,51 @@ def side_files(folder: Path) -> list[Path]:
 
 
 def odd_side_files(folder: Path) -> list[Path]:
-    """Those that are no regular file, but a link, a pipe or a folder. Nothing in them belongs to the index."""
+    """Those that are no regular file, but a link, a pipe or a folder. SQLite would write into some of them."""
     return [file for file in side_files(folder) if _is_odd(file)]
+
+
+def check_side_files(folder: Path) -> None:
+    """Refuse to open a database beside such files.
+
+    Raises:
+        StoreError: there is one.
+    """
+    for file in odd_side_files(folder):
+        raise StoreError(f"index {folder}: {file.name} is not a regular file; repair the index")
+
+
+def mend_odd(file: Path) -> str:
+    """Put a file in the place of a link to it, and delete all else that is no regular file. Returns what was done, or nothing.
+
+    Raises:
+        StoreError: it is a folder with files in it, or it cannot be deleted.
+    """
+    if not file.name.endswith("-shm") and file.is_symlink() and file.is_file():
+        target = file.resolve()
+        try:
+            with tempfile.TemporaryDirectory(dir=file.parent, prefix=".") as place:
+                shutil.copyfile(target, copy := Path(place) / file.name)
+                copy.replace(file)
+        except OSError as error:
+            raise StoreError(f"{file} is a link to {target}, which cannot be copied: {error.strerror}") from None
+        return "the file that it linked to is in its place now"
+    return "deleted, as it was not a regular file" if clear_odd(file) else ""
+
+
+def move_database(source: Path, target: Path) -> None:
+    """Give a database another name, with the parts of it that are beside it. What had that name is replaced.
+
+    If the database is a link, its parts are beside what it links to, and stay there.
+    """
+    for suffix in SUFFIXES:
+        with suppress(FileNotFoundError):
+            Path(f"{target}{suffix}").unlink()
+    is_link = source.is_symlink()
+    source.replace(target)
+    for suffix in () if is_link else SUFFIXES:
+        with suppress(FileNotFoundError):
+            Path(f"{source}{suffix}").replace(f"{target}{suffix}")
 
 
 def _is_odd(path: Path) -> bool:

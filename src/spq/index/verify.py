@@ -20,6 +20,7 @@ from spq.index.format import (
     METADATA_SINCE,
     NOT_DUPLICATES,
     PAIRS_BYTES,
+    REPAIR,
     SQLITE_ERRORS,
     check_contents,
     format_of,
@@ -95,7 +96,7 @@ def faults(folder: Path, pictures: bool = False) -> Iterator[str]:
             yield str(error)
             return
         except SQLITE_ERRORS as error:
-            yield f"items.sqlite cannot be read ({first_line(error)})"
+            yield f"items.sqlite cannot be read ({first_line(error)}); {REPAIR}"
             return
     if not (is_empty and not (folder / "model" / "config.json").exists()):  # else it was created, and is still empty
         yield from _model_faults(folder, manifest)
@@ -181,7 +182,7 @@ def _model_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
         from spq.model.model import Model  # torch takes seconds to load
 
         model = Model.load(folder / "model")
-        check_model(folder, manifest.model, model.hash)
+        check_model(folder, manifest.model, model.hash, is_copy=True)
         q = model.config.quantizer
         if (q.distance, q.codebook_size) != (manifest.distance, manifest.codebook_size) or (
             manifest.bits not in q.lengths
@@ -203,11 +204,11 @@ def _pairs_faults(folder: Path) -> Iterator[str]:
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        yield f"{NOT_DUPLICATES} cannot be read ({first_line(error)})"
+        yield f"{NOT_DUPLICATES} cannot be read ({first_line(error)}); move it away"
         return
     for number, line in enumerate(lines, 1):
         if line.strip() and not _is_pair(line):
-            yield f"{NOT_DUPLICATES}: line {number} is no pair of pictures"
+            yield f"{NOT_DUPLICATES}: line {number} is no pair of pictures; delete the line"
 
 
 def _is_pair(line: bytes) -> bool:

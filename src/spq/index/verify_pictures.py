@@ -10,7 +10,7 @@ import numpy as np
 
 from spq.common.parallel import batches
 from spq.data.decode import to_pixels
-from spq.data.image_set import ImageSet
+from spq.data.image_set import CHANGED, ImageSet
 from spq.data.open import open_images
 from spq.errors import DataError, ImageError, ModelError, StoreError
 from spq.index.items import Item
@@ -54,10 +54,10 @@ def _faults_of(items: Sequence[Item], images: ImageSet, place: dict[str, int], m
 
 def _pixels(item: Item, images: ImageSet, place: dict[str, int], size: int) -> np.ndarray:
     if item.path not in place:
-        raise ImageError("its picture is missing; update the index")
+        raise ImageError(images.why_missing(item.path))
     position = place[item.path]
     if images.stat(position) != (item.size, item.mtime_ns):
-        raise ImageError("its picture has changed since it was indexed; update the index")
+        raise ImageError(CHANGED)
     data = images.read(position)
     if item.hash and hash_of(data) != item.hash:
         raise ImageError("its picture has other bytes than it had, though size and time are the same; restore the file")

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spq.common.parallel import cores, map_in_order
-from spq.data.image_set import ImageSet
+from spq.data.image_set import CHANGED, ImageSet
 from spq.errors import ImageError
 from spq.index.store import Item
 from spq.web.thumbnail import make_thumbnail, read_sealed, sealed, thumbnail_name, thumbnail_path, write_thumbnail
-
-CHANGED = "it has changed since it was indexed; update the index"
-MISSING = "it is missing; update the index"
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class ThumbnailWriter:
             return False
         position = self.positions.get(item.path)
         if position is None:
-            raise ImageError(MISSING)
+            raise ImageError(self.images.why_missing(item.path))
         if self.images.stat(position) != (item.size, item.mtime_ns):
             raise ImageError(CHANGED)
         data = make_thumbnail(self.images.image(position, self.size), self.size)
