@@ -280,6 +280,32 @@ def test_a_damaged_database_is_kept_with_what_was_not_merged(unmerged: Path) -> 
     assert {path: found[path][1:] for path in before} == {path: facts[1:] for path, facts in before.items()}
 
 
+@pytest.mark.parametrize("how", ["lost", "zeros", "half", "an old copy"])
+def test_a_database_without_its_last_changes_is_noticed(unmerged: Path, photo_index: Path, how: str) -> None:
+    (unmerged / "items.sqlite-shm").unlink(missing_ok=True)
+    log = unmerged / "items.sqlite-wal"
+    size = log.stat().st_size
+    if how == "zeros":
+        log.write_bytes(bytes(size))
+    elif how == "half":
+        os.truncate(log, size // 2)
+    else:
+        log.unlink()
+    if how == "an old copy":
+        shutil.copyfile(photo_index / "items.sqlite", unmerged / "items.sqlite")
+    line = (
+        f"index {unmerged}: items.sqlite is old, or without its -wal: it lacks what was written last; repair the index"
+    )
+    assert [fault.rpartition(",")[0] for fault in faults(unmerged)] == [line]
+    with pytest.raises(StoreError, match="lacks what was written last"):
+        Store.open(unmerged)
+    done = repair(unmerged)
+    assert done.left == []
+    assert done.mended[0].startswith("items.sqlite: made again of 60 sound rows")
+    assert len(content(unmerged)) == 60
+    assert repair(unmerged) == Repair()
+
+
 @pytest.mark.parametrize("moved", [(), ("-wal",)])
 def test_a_swap_of_databases_that_was_killed_is_taken_back(unmerged: Path, moved: tuple[str, ...]) -> None:
     before = content(unmerged)

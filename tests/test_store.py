@@ -373,7 +373,7 @@ def test_compacting_removes_unfinished_files_of_killed_writers(store: Store) -> 
     with store.writing():
         store.compact()
     names = {path.relative_to(store.folder).as_posix() for path in store.folder.rglob("*") if "sqlite" not in path.name}
-    assert names == {".lock", "manifest.json", "model", "model/config.json"}
+    assert names == {".lock", ".committed", "manifest.json", "model", "model/config.json"}
 
 
 def test_a_full_disk_is_named_and_what_was_committed_is_kept(tmp_path: Path, store: Store) -> None:

@@ -42,7 +42,16 @@ Mutation = Callable[[Path, Path, random.Random], str]  # index, another index ->
 
 def pick(index: Path, rng: random.Random) -> Path:
     names = ["items.sqlite"] * 6 + ["manifest.json"] * 2 + ["model/config.json", "model/model.safetensors"] * 2
+    log = index / "items.sqlite-wal"
+    if log.exists() and log.stat().st_size:
+        names += ["items.sqlite-wal"] * 6
     return index / rng.choice(names)
+
+
+def foreign(file: Path, index: Path, other: Path) -> Path:
+    """The same file of another index; it has no `-wal`."""
+    found = other / file.relative_to(index)
+    return found if found.exists() else other / "items.sqlite"
 
 
 def flip(index: Path, _: Path, rng: random.Random) -> str:
@@ -84,12 +93,12 @@ def swap(index: Path, _: Path, rng: random.Random) -> str:
 
 def splice(index: Path, other: Path, rng: random.Random) -> str:
     file = pick(index, rng)
-    foreign = (other / file.relative_to(index)).read_bytes()
+    strange = foreign(file, index, other).read_bytes()
     data = bytearray(file.read_bytes())
     start, size = rng.randrange(len(data)), rng.choice([64, 4096])
     if file.name == "items.sqlite" and size == 4096:
         start -= start % 4096
-    part = foreign[start : start + size]
+    part = strange[start : start + size]
     data[start : start + len(part)] = part
     file.write_bytes(data)
     return f"splice {file.name}"
@@ -100,9 +109,9 @@ def replace(index: Path, other: Path, rng: random.Random) -> str:
     kind = rng.choice(["other", "link", "self-link", "folder", "pipe", "empty", "gone", "noise"])
     file.unlink()
     if kind == "other":
-        shutil.copyfile(other / file.relative_to(index), file)
+        shutil.copyfile(foreign(file, index, other), file)
     elif kind == "link":
-        file.symlink_to(other / file.relative_to(index))
+        file.symlink_to(foreign(file, index, other))
     elif kind == "self-link":
         file.symlink_to(file)
     elif kind == "folder":
@@ -289,7 +298,7 @@ def in_child(work: Callable[[], str]) -> str:
 
 
 def prepare(root: Path) -> None:
-    """An index of 60 pictures, and another index of other pictures and another model, in `root`."""
+    """An index of 60 pictures, a copy with its last change in `-wal`, and one of other pictures and another model, in `root`."""
     import spq.index.mend  # noqa: F401 (children need not load it again)
     from conftest import write_photos
     from models import tiny
@@ -306,10 +315,20 @@ def prepare(root: Path) -> None:
         images = root / "i" / "photos" if name == "i" else subset(open_images("sample:train"), range(100, 160))
         with ImageIndex.build(root / f"{name}.index", tiny(recipe, K, 8), images) as index:
             if name == "i":
-                with index.store.writing():  # columns of a collection
+                with (
+                    ImageIndex.open(root / "i.index") as reader,
+                    reader.store.snapshot(),  # keeps the writer from merging
+                    index.store.writing(),
+                ):
+                    len(reader)
+                    # columns of a collection
                     index.store.describe(
                         (path, {"label": path.split("/")[0], "n": "7"}) for path in index.store.stats()
                     )
+                    shutil.copytree(root / "i.index", root / "unmerged.index")
+        if name == "i":
+            with closing(sqlite3.connect(root / "i.index" / "items.sqlite")) as database:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def drill(numbers: range, seed: int, root: Path) -> Counter[str]:
@@ -322,7 +341,7 @@ def drill(numbers: range, seed: int, root: Path) -> Counter[str]:
             print(f"at {number:,}", file=sys.stderr, flush=True)
         copy = root / "copy.index"
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(root / "i.index", copy)
+        shutil.copytree(root / ("unmerged.index" if number % 3 == 0 else "i.index"), copy)
         done = [rng.choice(MUTATIONS)(copy, root / "other.index", rng)]
         found = in_child(lambda: look(copy, root / "i" / "photos", truth))  # noqa: B023 (it runs at once)
         if found:

@@ -17,6 +17,7 @@ from spq.common.text import composed
 from spq.data.decode import first_line
 from spq.errors import ModelMismatchError, StoreError
 from spq.index import checksums
+from spq.index.committed import lacks_changes
 from spq.index.items import text_bytes
 from spq.index.manifest import (
     FORMAT,
@@ -203,7 +204,8 @@ def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manif
     """Refuse a database that is not the one of the manifest.
 
     Raises:
-        StoreError: it is of another index, or of another format. ModelMismatchError: its codes are of another model.
+        StoreError: it is of another index, or of another format, or older than the last commit.
+        ModelMismatchError: its codes are of another model.
     """
     found = format_of(connection)
     if reason := newer_format(f"index {folder}: items.sqlite", found):
@@ -222,6 +224,10 @@ def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manif
         )
     if manifest.key and key_of(connection) != manifest.key:
         raise StoreError(f"index {folder}: items.sqlite is of another index than its manifest.json; {REPAIR}")
+    if manifest.key and lacks_changes(folder, manifest.key, connection):
+        raise StoreError(
+            f"index {folder}: items.sqlite is old, or without its -wal: it lacks what was written last; {REPAIR}"
+        )
 
 
 class _Cursor(sqlite3.Cursor):

@@ -16,6 +16,7 @@ from spq.data.open import open_images
 from spq.errors import ModelError, SPQError, StoreError
 from spq.index.checksums import FACTS, SUMS, TEXTS, add_functions, row_check
 from spq.index.codebooks import files_check, read_codebooks
+from spq.index.committed import COMMITTED
 from spq.index.format import (
     SQLITE_ERRORS,
     check_contents,
@@ -201,6 +202,8 @@ def _swap(folder: Path) -> None:
         move_database(folder / "items.sqlite", folder / KEPT)
     for file in side_files(folder):  # of a database that was lost; they would change the new one
         file.unlink(missing_ok=True)
+    with suppress(OSError):
+        (folder / COMMITTED).unlink()  # what the new one lacks is encoded again
     (folder / NEW).replace(folder / "items.sqlite")
 
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 from spq.data.decode import first_line
 from spq.data.source import Source
 from spq.errors import StoreError
+from spq.index.committed import LAST_REVISION, note_committed
 from spq.index.format import (
     SQLITE_ERRORS,
     has_index,
@@ -30,7 +31,7 @@ from spq.index.format import (
 from spq.index.items import Item, as_json, text_bytes, to_row
 from spq.index.manifest import FORMAT, Manifest, check_same_model, read_manifest
 from spq.index.side_files import why_blocked
-from spq.index.table_reader import LAST_REVISION, TableReader
+from spq.index.table_reader import TableReader
 
 __all__ = ["FORMAT", "Item", "Manifest", "Store", "read_manifest"]
 
@@ -207,6 +208,7 @@ class Store(TableReader):
         writer = self._writing()
         with self._clear_errors(), transaction(writer):
             yield writer, writer.execute(LAST_REVISION).fetchone()[0] + 1
+        note_committed(self.folder, self.manifest.key, writer)
 
     def _writing(self) -> sqlite3.Connection:
         assert self._writer is not None, "outside `with store.writing()`"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from spq.data.decode import first_line
 from spq.errors import StoreError, TimeLimitError
 from spq.index.checksums import CODE_BITS, code_checks, of_row
+from spq.index.committed import LAST_REVISION
 from spq.index.format import (
     CHECKED_SINCE,
     CTIME_SINCE,
@@ -33,10 +34,6 @@ STEPS = 100_000  # instructions of SQLite between two checks of the time: about 
 NAMED = 5  # damaged items that an error names
 VERIFY = "verify the index to see all faults, and repair it"
 _PATH = "ifnull(CAST(path AS TEXT), '')"  # text in any case, also of a damaged row
-LAST_REVISION = (
-    "SELECT CAST(max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0)) "
-    "AS INTEGER)"
-)
 
 
 class TableReader:

@@ -1,0 +1,40 @@
+"""The last revision that was committed, beside the database, so that one that lacks it is noticed.
+
+SQLite takes a database without its `items.sqlite-wal` as it is, without the changes in there.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from spq.common.files import read_regular
+
+COMMITTED = ".committed"
+LAST_REVISION = (
+    "SELECT CAST(max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0)) "
+    "AS INTEGER)"
+)
+_BYTES = 64  # of the file
+_FLAGS = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def note_committed(folder: Path, key: str, writer: sqlite3.Connection) -> None:
+    """Write down the revision of an index with this key, after a commit. Without that, only a check is missing."""
+    with suppress(OSError):
+        file = os.open(folder / COMMITTED, _FLAGS, 0o666)
+        try:
+            os.write(file, f"{key} {writer.execute(LAST_REVISION).fetchone()[0]}".ljust(_BYTES - 1).encode() + b"\n")
+        finally:
+            os.close(file)
+
+
+def lacks_changes(folder: Path, key: str, reader: sqlite3.Connection) -> bool:
+    """Whether a database with this key is older than what was committed."""
+    try:
+        noted, revision = read_regular(folder / COMMITTED, _BYTES).decode().split()
+        return noted == key and int(revision) > reader.execute(LAST_REVISION).fetchone()[0]
+    except (OSError, ValueError):
+        return False
