@@ -257,6 +257,8 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "data.parquet": "pages",
     "data.thrift": "pages",
     "dupes.facts": "find",
+    "index.committed": "mend",
+    "index.connection": "store",
     "index.codebooks": "model_copy",
     "index.table_reader": "store",
     "model.onnx": "export",

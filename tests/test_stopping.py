@@ -185,6 +185,23 @@ def test_a_stopped_benchmark_says_so_in_a_line(tmp_path: Path) -> None:
         assert err == "spq: stopped; what was printed or written is complete, run the same command again\n"
 
 
+@pytest.mark.parametrize("again", ["press()", "atexit.register(press)"])
+def test_a_benchmark_that_is_stopped_twice_says_so_in_one_line(tmp_path: Path, again: str) -> None:
+    (tmp_path / "wait.py").write_text(
+        "import atexit, os, signal, time\n"
+        "def press():\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(1)\n"
+        f"try:\n    press()\nfinally:\n    {again}\n"
+    )
+    code = """
+    from pathlib import Path
+    from spq.cli import bench_command
+    bench_command.FOLDER = Path(sys.argv[1])
+    sys.exit(main.run_stoppable(["bench", "wait"]))
+    """
+    line = "spq: stopped; what was printed or written is complete, run the same command again\n"
+    assert run(code, str(tmp_path)) == (130, "", line)
+
+
 def test_a_signal_inside_of_exec_does_not_change_the_status(tmp_path: Path) -> None:
     code = """
     doctor_command.examine = lambda: exec("press()")

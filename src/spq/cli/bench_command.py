@@ -14,23 +14,21 @@ import spq
 from spq.errors import ConfigError
 
 # Runs a script as Python does, and says in a line that Ctrl-C ended it.
-RUN = """import runpy, signal, sys
+RUN = """import runpy, sys
 from pathlib import Path
+from spq.cli import stopping
+from spq.errors import StoppedError
 
-def stop(number, frame):
-    signal.signal(number, signal.SIG_IGN)
-    stopped.append(number)
-    raise KeyboardInterrupt
-
-stopped = []
-signal.signal(signal.SIGTERM, stop)
+stopping.watch_signals()
 del sys.argv[0]
 sys.path[0] = str(Path(sys.argv[0]).parent)
 try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-except KeyboardInterrupt:
-    print("spq: stopped; what was printed or written is complete, run the same command again", file=sys.stderr)
-    sys.exit(128 + (stopped or [signal.SIGINT])[0])
+    with stopping.when_stopped("what was printed or written is complete, run the same command again"):
+        runpy.run_path(sys.argv[0], run_name="__main__")
+except StoppedError as error:
+    print(f"spq: {error}", file=sys.stderr, flush=True)
+    stopping.ignore_signals()
+    sys.exit(stopping.exit_status(error.exit_status))
 """
 FOLDER = Path(spq.__file__).parents[2] / "benchmarks"
 

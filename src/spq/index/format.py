@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from spq.common.files import check_regular, is_full, why_shut
 from spq.common.locks import held
@@ -18,6 +18,7 @@ from spq.data.decode import first_line
 from spq.errors import ModelMismatchError, StoreError
 from spq.index import checksums
 from spq.index.committed import lacks_changes
+from spq.index.connection import Connection
 from spq.index.items import text_bytes
 from spq.index.manifest import (
     FORMAT,
@@ -32,7 +33,7 @@ from spq.index.manifest import (
 )
 from spq.index.side_files import check_side_files, why_blocked
 
-C = TypeVar("C", bound="Connection")
+C = TypeVar("C", bound=Connection)
 METADATA_SINCE = 2  # format from which items have metadata and revisions
 CTIME_SINCE = 3  # format from which items have the time of last change of the file's entry
 CHECKED_SINCE = 4  # format from which rows have checksums
@@ -228,42 +229,6 @@ def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manif
         raise StoreError(
             f"index {folder}: items.sqlite is old, or without its -wal: it lacks what was written last; {REPAIR}"
         )
-
-
-class _Cursor(sqlite3.Cursor):
-    """Raises KeyboardInterrupt again, which SQLite turns into an error of its own if it comes in a function of `_connect`."""
-
-    def execute(self, *arguments: Any) -> _Cursor:
-        try:
-            return super().execute(*arguments)
-        except sqlite3.OperationalError as error:
-            raise _passed_on(error) from None
-
-    def executemany(self, *arguments: Any) -> _Cursor:
-        try:
-            return super().executemany(*arguments)
-        except sqlite3.OperationalError as error:
-            raise _passed_on(error) from None
-
-    def fetchall(self) -> list[Any]:
-        try:
-            return super().fetchall()
-        except sqlite3.OperationalError as error:
-            raise _passed_on(error) from None
-
-
-def _passed_on(error: sqlite3.OperationalError) -> BaseException:
-    return KeyboardInterrupt() if str(error) == "user-defined function raised exception" else error
-
-
-class Connection(sqlite3.Connection):
-    """A connection to the items of an index."""
-
-    def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        return self.cursor(_Cursor).execute(*arguments)
-
-    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
-        return self.cursor(_Cursor).executemany(*arguments)
 
 
 class Reader(Connection):
