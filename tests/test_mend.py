@@ -9,14 +9,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spq import ImageIndex
 from spq.errors import ModelError, ModelMismatchError, StoreError
-from spq.index.mend import KEPT, Repair, repair
-from spq.index.side_files import SUFFIXES
+from spq.index import mend
+from spq.index import store as store_module
+from spq.index.mend import Repair, repair
+from spq.index.side_files import KEPT, SUFFIXES
 from spq.index.store import Store
 from spq.index.verify import faults
 from spq.model.model import Model
@@ -301,20 +305,83 @@ def test_a_database_without_its_last_changes_is_noticed(unmerged: Path, photo_in
         Store.open(unmerged)
     done = repair(unmerged)
     assert done.left == []
-    assert done.mended[0].startswith("items.sqlite: made again of 60 sound rows")
+    assert done.mended == ["items.sqlite: what it lacked is encoded again; update the index, too"]
     assert len(content(unmerged)) == 60
     assert repair(unmerged) == Repair()
 
 
-@pytest.mark.parametrize("moved", [(), ("-wal",)])
-def test_a_swap_of_databases_that_was_killed_is_taken_back(unmerged: Path, moved: tuple[str, ...]) -> None:
-    before = content(unmerged)
+class KilledError(BaseException):
+    """Nothing can be done any more, as after kill -9."""
+
+
+@contextmanager
+def killed_at(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the change of a file, or the commit, of this number fail, and all that follow."""
+    done = []
+
+    def counted(change: Any) -> Any:
+        def counting(*arguments: Any, **named: Any) -> Any:
+            done.append(change)
+            if len(done) > number:
+                raise KilledError
+            return change(*arguments, **named)
+
+        return counting
+
+    with monkeypatch.context() as patched:
+        for place, name in (
+            (Path, "replace"),
+            (Path, "unlink"),
+            (os, "open"),
+            (Store, "complete"),
+            (mend, "transaction"),
+        ):
+            patched.setattr(place, name, counted(getattr(place, name)))
+        patched.setattr(store_module, "transaction", counted(store_module.transaction))
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["lost", "old", "header", "header and an earlier repair"])
+def test_a_repair_that_is_killed_anywhere_ends_as_one_that_is_not(
+    unmerged: Path, photo_index: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    database, earlier = unmerged / "items.sqlite", unmerged / KEPT
     (unmerged / "items.sqlite-shm").unlink(missing_ok=True)
-    for suffix in ("", *moved):
-        (unmerged / f"items.sqlite{suffix}").rename(unmerged / f"{KEPT}{suffix}")
-    shutil.copyfile(unmerged / KEPT, unmerged / "items.sqlite.new")
-    assert repair(unmerged).left == []
-    assert content(unmerged) == before
+    if "earlier" in damage:
+        shutil.copyfile(photo_index / "items.sqlite", earlier)
+        Path(f"{earlier}-wal").write_bytes(b"x")
+    if damage == "lost":
+        for file in unmerged.glob("items.sqlite*"):
+            file.unlink()
+        shutil.copyfile(photo_index / "items.sqlite", earlier)
+    elif damage == "old":
+        (unmerged / "items.sqlite-wal").unlink()
+    else:
+        with database.open("r+b") as file:
+            file.write(bytes(100))
+
+    def ended(index: Path) -> tuple[object, object]:
+        assert list(faults(index)) == []
+        kept = Path(index / KEPT)
+        return content(index), [file.read_bytes() for file in (kept, Path(f"{kept}-wal")) if file.exists()]
+
+    expected = shutil.copytree(unmerged, unmerged.with_name("expected"))
+    assert repair(expected).left == []
+    index = unmerged.with_name("killed")
+    for number in count():
+        shutil.rmtree(index, ignore_errors=True)
+        shutil.copytree(unmerged, index)
+        with killed_at(number, monkeypatch):
+            try:
+                repair(index)
+                break
+            except KilledError:
+                pass
+        if list(faults(index)):  # else a search would not notice, so all must be mended
+            assert repair(index).left == []
+        assert ended(index) == ended(expected)
+    assert number > 10
 
 
 def test_the_file_that_a_side_link_leads_to_takes_its_place(unmerged: Path, tmp_path: Path) -> None:

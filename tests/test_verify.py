@@ -12,6 +12,7 @@ import pytest
 from spq import ImageIndex
 from spq.config import DISTANCES
 from spq.errors import StoreError
+from spq.index.checksums import FACTS
 from spq.index.format import has_index
 from spq.index.manifest import read_manifest, write_manifest
 from spq.index.store import Store
@@ -159,6 +160,16 @@ def test_a_model_that_is_not_the_one_of_the_codes_is_a_fault(index: Path, tiny_m
     shutil.rmtree(index / "model")
     (fault,) = faults(index)
     assert "its copy of the model does not load" in fault
+
+
+@pytest.mark.parametrize("column", [*FACTS, "code", '"check"'])
+def test_text_that_is_not_utf_8_in_any_column_is_a_fault_and_does_not_stop_a_writer(index: Path, column: str) -> None:
+    change(index, f"UPDATE items SET {column} = CAST(x'FF41' AS TEXT) WHERE id = 7")
+    found = list(faults(index))
+    assert any(fault.startswith("item 7 ") or "lacks what was written last" in fault for fault in found)
+    with Store.open(index) as store, store.writing():
+        store.remove([path for path in store.stats() if path != "\udcffA"])
+        assert len(store.stats()) <= 1
 
 
 def test_an_index_killed_before_the_first_picture_has_no_fault(index: Path, tmp_path: Path) -> None:

@@ -65,9 +65,18 @@ def _mixed_one(x: int) -> int:
 
 
 def of_row(row: str = "items") -> str:
-    """An SQL expression: the checksum that a row should have. The connection needs `add_functions`."""
-    facts = [f"CAST({row}.{name} AS BLOB)" if name in TEXTS else f"{row}.{name}" for name in FACTS]
-    return f"row_check((SELECT key FROM contents), {row}.id, {row}.code, {', '.join(facts)})"
+    """An SQL expression: the checksum that a row should have. The connection needs `add_functions`.
+
+    No text is given to the function, as SQLite fails where a damaged one is not UTF-8.
+    """
+    facts = [f"CAST({row}.{name} AS BLOB)" if name in TEXTS else _no_text(f"{row}.{name}") for name in FACTS]
+    key = "(SELECT key FROM contents WHERE typeof(key) = 'integer')"
+    return f"row_check({key}, {row}.id, {_no_text(f'{row}.code')}, {', '.join(facts)})"
+
+
+def _no_text(value: str) -> str:
+    """The value, but for text, which is always wrong there, a number that is wrong too."""
+    return f"CASE typeof({value}) WHEN 'text' THEN -1e999 ELSE {value} END"
 
 
 def add_functions(connection: sqlite3.Connection) -> None:
@@ -106,7 +115,7 @@ TRIGGERS = (
         UPDATE items SET "check" = {of_row()} WHERE id = new.id;
     END""",
     f"""CREATE TEMP TRIGGER changed AFTER UPDATE OF id, code, {", ".join(FACTS)} ON main.items BEGIN
-        UPDATE items SET "check" = carried(new."check", {of_row("old")}, {of_row("new")}) WHERE id = new.id;
+        UPDATE items SET "check" = carried({_no_text('new."check"')}, {of_row("old")}, {of_row("new")}) WHERE id = new.id;
     END""",
     f"""CREATE TEMP TRIGGER counted AFTER UPDATE ON main.items BEGIN
         {_add_to_sums("old", "new")}

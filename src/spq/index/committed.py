@@ -1,6 +1,7 @@
-"""The last revision that was committed, beside the database, so that one that lacks it is noticed.
+"""The last revision that was committed, in a file beside the database, so that a database that lacks it is noticed.
 
-SQLite takes a database without its `items.sqlite-wal` as it is, without the changes in there.
+SQLite takes a database without its `items.sqlite-wal` as it is, without the changes in there. A repair says in the file that the
+database lacks something until all is encoded again.
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ LAST_REVISION = (
     "SELECT CAST(max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0)) "
     "AS INTEGER)"
 )
+_LACKS = 2**63 - 1  # no revision is as large
 _BYTES = 64  # of the file
 _FLAGS = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def note_committed(folder: Path, key: str, writer: sqlite3.Connection) -> None:
-    """Write down the revision of an index with this key, after a commit. Without that, only a check is missing."""
+    """Write down the revision of an index with this key, after a commit. Where that fails, only a check is missing."""
     with suppress(OSError):
-        file = os.open(folder / COMMITTED, _FLAGS, 0o666)
-        try:
-            os.write(file, f"{key} {writer.execute(LAST_REVISION).fetchone()[0]}".ljust(_BYTES - 1).encode() + b"\n")
-        finally:
-            os.close(file)
+        _note(folder, key, writer.execute(LAST_REVISION).fetchone()[0])
+
+
+def note_lacking(folder: Path, key: str) -> None:
+    """Write down that the database lacks something, whatever its revision is.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _note(folder, key, _LACKS)
 
 
 def lacks_changes(folder: Path, key: str, reader: sqlite3.Connection) -> bool:
@@ -38,3 +45,12 @@ def lacks_changes(folder: Path, key: str, reader: sqlite3.Connection) -> bool:
         return noted == key and int(revision) > reader.execute(LAST_REVISION).fetchone()[0]
     except (OSError, ValueError):
         return False
+
+
+def _note(folder: Path, key: str, revision: int) -> None:
+    file = os.open(folder / COMMITTED, _FLAGS, 0o666)
+    try:
+        os.write(file, f"{key} {revision}".ljust(_BYTES - 1).encode() + b"\n")
+        os.truncate(file, _BYTES)
+    finally:
+        os.close(file)

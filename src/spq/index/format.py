@@ -17,7 +17,7 @@ from spq.common.text import composed
 from spq.data.decode import first_line
 from spq.errors import ModelMismatchError, StoreError
 from spq.index import checksums
-from spq.index.committed import lacks_changes
+from spq.index.committed import COMMITTED, lacks_changes
 from spq.index.connection import Connection
 from spq.index.items import text_bytes
 from spq.index.manifest import (
@@ -101,7 +101,7 @@ def has_index(folder: Path) -> bool:
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else [folder.name]
     if has_lost_manifest(folder) and _holds_items(folder):
         raise StoreError(why_lost(folder))
-    if not all(name == _LOCK or name.startswith((NEW, "items.sqlite")) for name in names):
+    if not all(name in (_LOCK, COMMITTED) or name.startswith((NEW, "items.sqlite")) for name in names):
         raise StoreError(f"{folder} exists and is not an index; give another folder")
     return False
 
@@ -145,7 +145,7 @@ def locked(folder: Path, wait: float = 0) -> Iterator[None]:
         yield
 
 
-def open_writer(folder: Path, manifest: Manifest | None = None) -> sqlite3.Connection:
+def open_writer(folder: Path, manifest: Manifest | None = None, may_lack: bool = False) -> sqlite3.Connection:
     """A connection for writing. The caller holds the lock. Tables are made, or migrated to this format, in one transaction.
 
     Args:
@@ -166,17 +166,17 @@ def open_writer(folder: Path, manifest: Manifest | None = None) -> sqlite3.Conne
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # what was committed survives a power cut
-        _prepare(folder, connection, manifest, is_new)
+        _prepare(folder, connection, manifest, is_new, may_lack)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _prepare(folder: Path, connection: sqlite3.Connection, manifest: Manifest, is_new: bool) -> None:
+def _prepare(folder: Path, connection: Connection, manifest: Manifest, is_new: bool, may_lack: bool) -> None:
     """Bring tables to this format, give the index its key, and let the connection keep the checksums in step."""
     if manifest.key:
-        check_contents(folder, connection, manifest)
+        check_contents(folder, connection, manifest, may_lack)
     elif format_of(connection) < CHECKED_SINCE or is_new:
         with transaction(connection):
             make_tables(connection)
@@ -201,9 +201,11 @@ def key_of(connection: sqlite3.Connection) -> str:
     return f"{rows[0][0]:016x}" if len(rows) == 1 and isinstance(rows[0][0], int) else ""
 
 
-def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manifest) -> None:
+def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manifest, may_lack: bool = False) -> None:
     """Refuse a database that is not the one of the manifest.
 
+    Args:
+        may_lack: take it also if it lacks what was committed last.
     Raises:
         StoreError: it is of another index, or of another format, or older than the last commit.
         ModelMismatchError: its codes are of another model.
@@ -225,7 +227,7 @@ def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manif
         )
     if manifest.key and key_of(connection) != manifest.key:
         raise StoreError(f"index {folder}: items.sqlite is of another index than its manifest.json; {REPAIR}")
-    if manifest.key and lacks_changes(folder, manifest.key, connection):
+    if manifest.key and not may_lack and lacks_changes(folder, manifest.key, connection):
         raise StoreError(
             f"index {folder}: items.sqlite is old, or without its -wal: it lacks what was written last; {REPAIR}"
         )

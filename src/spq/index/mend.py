@@ -16,7 +16,7 @@ from spq.data.open import open_images
 from spq.errors import ModelError, SPQError, StoreError
 from spq.index.checksums import FACTS, SUMS, TEXTS, add_functions, row_check
 from spq.index.codebooks import files_check, read_codebooks
-from spq.index.committed import COMMITTED
+from spq.index.committed import COMMITTED, lacks_changes, note_lacking
 from spq.index.format import (
     SQLITE_ERRORS,
     check_contents,
@@ -29,7 +29,7 @@ from spq.index.format import (
 from spq.index.manifest import Manifest, as_text, from_content, read_manifest, write_manifest
 from spq.index.missing import Missing, Moves, find_missing
 from spq.index.model_copy import ModelCopy
-from spq.index.side_files import clear_odd, mend_odd, move_database, side_files
+from spq.index.side_files import KEPT, NEW, clear_odd, continue_swap, mend_odd, side_files, swap
 from spq.index.store import Store
 from spq.index.sync import SyncReport, Work, encode_into
 from spq.index.verify import damaged_ids, faults
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("id", "code", *FACTS, "check")
 COUNT_AGAIN = f"UPDATE contents SET (items, encoded, code_sum, fact_sum) = ({SUMS})"
-KEPT, NEW = "items.sqlite.damaged", "items.sqlite.new"
 ELSE = "restore it from a backup, or build the index again"
 OUTSIDE = {  # what SQLite says if something else than the content of the database is the reason
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
@@ -91,7 +90,7 @@ def _mend_files(folder: Path, done: Repair) -> bool | None:
         for file in side_files(folder):
             if what := mend_odd(file):
                 done.mended.append(f"{file.name}: {what}")
-        _continue_swap(folder)
+        continue_swap(folder)
         _roll_back(folder, done)
         manifest = _with_manifest(folder, done)
         return None if manifest is None else _with_database(folder, manifest, done)
@@ -146,7 +145,7 @@ def _manifest_of_database(folder: Path, is_checked: bool = False) -> Manifest | 
         copy = parse_json(database.execute("SELECT manifest FROM contents").fetchone()[0])
         manifest = from_content(copy, f"index {folder}", f"{folder}/items.sqlite")
         if is_checked:
-            check_contents(folder, database, manifest)
+            check_contents(folder, database, manifest, may_lack=True)
         return manifest
     return None
 
@@ -175,7 +174,10 @@ def _why_not_restored(folder: Path) -> str:
 def _with_database(folder: Path, manifest: Manifest, done: Repair) -> bool | None:
     """Make the database again if it is damaged. Returns whether it was made again; None if there is nothing to make it of."""
     if _is_sound(folder, manifest):
-        return False
+        if not _is_lacking(folder, manifest):
+            return False
+        done.mended.append("items.sqlite: what it lacked is encoded again; update the index, too")
+        return True
     if not manifest.key:
         done.left.append(
             "items.sqlite is damaged, and older than checksums; restore it from a backup, or build it again"
@@ -188,32 +190,14 @@ def _with_database(folder: Path, manifest: Manifest, done: Repair) -> bool | Non
         done.left.append("items.sqlite has no row of this index; restore it from a backup, or build the index again")
         return None
     was_there = (folder / "items.sqlite").exists()
-    _swap(folder)
+    clear_odd(folder / COMMITTED)
+    note_lacking(folder, manifest.key)  # until all is encoded again, also if this is killed
+    swap(folder)
     done.mended.append(
         f"items.sqlite: made again of {kept:,} sound rows; other items get new ids, and are gone if their pictures are"
         + f"; the damaged file is {KEPT}" * was_there
     )
     return True
-
-
-def _swap(folder: Path) -> None:
-    """Put the new database in the place of the damaged one, which is kept with all its parts."""
-    if os.path.lexists(folder / "items.sqlite"):
-        move_database(folder / "items.sqlite", folder / KEPT)
-    for file in side_files(folder):  # of a database that was lost; they would change the new one
-        file.unlink(missing_ok=True)
-    with suppress(OSError):
-        (folder / COMMITTED).unlink()  # what the new one lacks is encoded again
-    (folder / NEW).replace(folder / "items.sqlite")
-
-
-def _continue_swap(folder: Path) -> None:
-    """Take back a swap that a kill has stopped in the middle."""
-    if all(os.path.lexists(folder / name) for name in (KEPT, NEW)) and not os.path.lexists(folder / "items.sqlite"):
-        left = [file for file in side_files(folder) if os.path.lexists(file)]  # not moved yet
-        for file in left:
-            file.replace(folder / file.name.replace("items.sqlite", KEPT))
-        move_database(folder / KEPT, folder / "items.sqlite")
 
 
 def _is_sound(folder: Path, manifest: Manifest) -> bool:
@@ -230,9 +214,14 @@ def _is_sound(folder: Path, manifest: Manifest) -> bool:
     except ValueError as error:
         raise StoreError(f"items.sqlite: {error}; move it away, and repair again") from None
     with _damage_passed_over(), suppress(StoreError), closing(open_reader(folder)) as database:
-        check_contents(folder, database, manifest)
+        check_contents(folder, database, manifest, may_lack=True)
         return database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     return False
+
+
+def _is_lacking(folder: Path, manifest: Manifest) -> bool:
+    with closing(open_reader(folder)) as database:
+        return bool(manifest.key) and lacks_changes(folder, manifest.key, database)
 
 
 @contextmanager
@@ -323,7 +312,7 @@ def _after_gap(database: sqlite3.Connection, first: int, end: int) -> int:
 
 def _mend_content(folder: Path, model: Model | None, wait: float, is_remade: bool, done: Repair) -> None:
     """Mend the copy of the model and the rows."""
-    with Store.open(folder, wait) as store, store.writing():
+    with Store.open(folder, wait, may_lack=True) as store, store.writing():
         copy = ModelCopy(folder, store.manifest)
         if model:
             copy.use(model)
@@ -335,6 +324,7 @@ def _mend_content(folder: Path, model: Model | None, wait: float, is_remade: boo
         _mend_rows(store, copy, is_remade, done)
         with store.change() as (writer, _):
             writer.execute(COUNT_AGAIN)
+        store.complete()
 
 
 def _mend_lists(store: Store) -> None:

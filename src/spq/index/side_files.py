@@ -15,6 +15,8 @@ from pathlib import Path
 from spq.errors import StoreError
 
 SUFFIXES = ("-wal", "-shm", "-journal")
+KEPT = "items.sqlite.damaged"
+NEW, WHOLE = "items.sqlite.new", "items.sqlite.new.whole"  # while it is made, and when it is complete
 
 
 def side_files(folder: Path) -> list[Path]:
@@ -54,21 +56,6 @@ def mend_odd(file: Path) -> str:
             raise StoreError(f"{file} is a link to {target}, which cannot be copied: {error.strerror}") from None
         return "the file that it linked to is in its place now"
     return "deleted, as it was not a regular file" if clear_odd(file) else ""
-
-
-def move_database(source: Path, target: Path) -> None:
-    """Give a database another name, with the parts of it that are beside it. What had that name is replaced.
-
-    If the database is a link, its parts are beside what it links to, and stay there.
-    """
-    for suffix in SUFFIXES:
-        with suppress(FileNotFoundError):
-            Path(f"{target}{suffix}").unlink()
-    is_link = source.is_symlink()
-    source.replace(target)
-    for suffix in () if is_link else SUFFIXES:
-        with suppress(FileNotFoundError):
-            Path(f"{source}{suffix}").replace(f"{target}{suffix}")
 
 
 def _is_odd(path: Path) -> bool:
@@ -111,3 +98,36 @@ def clear_odd(path: Path) -> bool:
     except OSError as error:
         raise StoreError(f"{path} is not a regular file, and stays ({error.strerror}); move it away") from None
     return True
+
+
+def swap(folder: Path) -> None:
+    """Put the new database in the place of the damaged one, which is kept with the files beside it.
+
+    If the damaged one is a link, these are beside what it links to, and stay there.
+    """
+    database, is_link = folder / "items.sqlite", (folder / "items.sqlite").is_symlink()
+    if not os.path.lexists(database):
+        for file in side_files(folder):  # they would change the new one
+            file.unlink(missing_ok=True)
+        (folder / NEW).replace(database)
+        return
+    for suffix in SUFFIXES:  # of an earlier one
+        (folder / f"{KEPT}{suffix}").unlink(missing_ok=True)
+    (folder / NEW).replace(folder / WHOLE)
+    database.replace(folder / KEPT)
+    if not is_link:
+        _move_side_files(folder)
+    (folder / WHOLE).replace(database)
+
+
+def continue_swap(folder: Path) -> None:
+    """Go on with a swap that was killed after the damaged database was moved."""
+    if os.path.lexists(folder / WHOLE) and not os.path.lexists(folder / "items.sqlite"):
+        _move_side_files(folder)
+        (folder / WHOLE).replace(folder / "items.sqlite")
+
+
+def _move_side_files(folder: Path) -> None:
+    for suffix in SUFFIXES:
+        with suppress(FileNotFoundError):
+            (folder / f"items.sqlite{suffix}").replace(folder / f"{KEPT}{suffix}")

@@ -49,9 +49,10 @@ _PUT = (
 class Store(TableReader):
     """One index folder, open for reading at any time. `put` and `remove` work inside `with store.writing():`."""
 
-    def __init__(self, folder: Path, manifest: Manifest, wait: float = 0) -> None:
-        super().__init__(folder, manifest)
+    def __init__(self, folder: Path, manifest: Manifest, wait: float = 0, may_lack: bool = False) -> None:
+        super().__init__(folder, manifest, may_lack)
         self.wait = wait  # seconds that `writing` waits for another writer
+        self._may_lack = may_lack
         self._writer: sqlite3.Connection | None = None
 
     @classmethod
@@ -72,13 +73,21 @@ class Store(TableReader):
         return cls(folder, read_manifest(folder), wait)
 
     @classmethod
-    def open(cls, folder: Path, wait: float = 0) -> Self:
+    def open(cls, folder: Path, wait: float = 0, may_lack: bool = False) -> Self:
         """Open an existing index for reading. Nothing is written, and the folder may be read-only.
 
+        Args:
+            may_lack: open it also if the database lacks what was committed last. It lacks it until `complete`.
         Raises:
             StoreError: no index, a damaged index, or one of a newer format.
         """
-        return cls(folder, read_manifest(folder), wait)
+        while True:
+            before = _identity(folder)
+            try:
+                return cls(folder, read_manifest(folder), wait, may_lack)
+            except StoreError:
+                if _identity(folder) == before:
+                    raise  # else another index, with the codes of another model, has just taken its place
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -89,7 +98,7 @@ class Store(TableReader):
         """
         with locked(self.folder, self.wait):
             with self._clear_errors():
-                self._writer = open_writer(self.folder)
+                self._writer = open_writer(self.folder, may_lack=self._may_lack)
             try:
                 model, self.manifest = self.manifest.model, read_manifest(self.folder)
                 check_same_model(self.folder, model, self.manifest.model)
@@ -208,7 +217,12 @@ class Store(TableReader):
         writer = self._writing()
         with self._clear_errors(), transaction(writer):
             yield writer, writer.execute(LAST_REVISION).fetchone()[0] + 1
-        note_committed(self.folder, self.manifest.key, writer)
+        if not self._may_lack:
+            self.complete()
+
+    def complete(self) -> None:
+        """Write down that the database has all that was committed."""
+        note_committed(self.folder, self.manifest.key, self._writing())
 
     def _writing(self) -> sqlite3.Connection:
         assert self._writer is not None, "outside `with store.writing()`"
@@ -233,3 +247,11 @@ class Store(TableReader):
                 else f"index {self.folder}: writing failed ({first_line(error)}); "
                 "what was committed is kept: check the disk and try again"
             ) from None
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -43,7 +43,7 @@ class TableReader:
         damaged: id -> reason, of items that were passed over because their row is damaged.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, may_lack: bool = False) -> None:
         self.folder, self.manifest = folder, manifest
         self.damaged: dict[int, str] = {}
         self._reopened = 0
@@ -53,7 +53,7 @@ class TableReader:
             reason = why_closed(folder, error, "repair the index, or build it again")
             raise StoreError(f"index {folder}: items.sqlite {reason}") from None
         try:
-            check_contents(folder, self._reader, manifest)
+            check_contents(folder, self._reader, manifest, may_lack)
         except SQLITE_ERRORS as error:
             self.close()
             raise self._unreadable(error) from None
