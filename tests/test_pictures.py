@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from spq.errors import ImageError
 from spq.index.store import Item
 from spq.web.server import pictures as module
 from spq.web.server.pictures import Pictures
+
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
+import tables
 
 
 def item(path: str) -> Item:
@@ -110,7 +114,24 @@ def test_a_collection_that_is_not_there_is_told_without_its_place(tmp_path: Path
     for _ in range(2):
         with pytest.raises(ImageError) as caught:
             found.open(item("a.png"))
-        assert str(tmp_path) not in str(caught.value)
+        assert str(caught.value) == "the collection cannot be read; see the server log"
+
+
+def test_a_damaged_tar_is_told_without_its_place_and_logged_with_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.tar", "b.tar"):
+        (tmp_path / name).write_bytes(tables.tar({"0.jpg": tables.jpeg(7), "1.jpg": tables.jpeg(90)}))
+    source = open_images([tmp_path / "a.tar", tmp_path / "b.tar"]).source
+    (tmp_path / "b.tar").write_bytes(bytes(100))
+    found = Pictures(source)
+    assert found.open(item("a.tar/0"))[0] == tables.jpeg(7)
+    with pytest.raises(ImageError, match=r"^b\.tar/0 cannot be reached; see the server log$"):
+        found.open(item("b.tar/0"))
+    with pytest.raises(ImageError, match=r"^a\.tar/9 is no longer in the collection; update the index$"):
+        found.open(item("a.tar/9"))
+    assert "b.tar: " in caplog.text
+    assert str(tmp_path) in caplog.text
 
 
 def test_a_collection_is_not_listed_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

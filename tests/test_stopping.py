@@ -69,19 +69,20 @@ def test_a_signal_before_a_command_begins_says_so() -> None:
     assert run(code) == (130, "", "spq: stopped; the command had not begun, run the same command again\n")
 
 
-def test_a_signal_while_the_commands_load_says_so() -> None:
-    code = """
+@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_the_commands_load_says_so(number: str, status: int) -> None:
+    code = f"""
     class Typer:
         def find_spec(self, name, *_):
             if name == "typer":
-                raise KeyboardInterrupt
+                press(signal.{number})
     for name in [name for name in sys.modules if name.startswith(("spq.cli", "typer"))]:
         del sys.modules[name]
     sys.meta_path.insert(0, Typer())
     from spq.__main__ import main
     main()
     """
-    assert run(code) == (130, "", "spq: stopped; the command had not begun, run the same command again\n")
+    assert run(code) == (status, "", "spq: stopped; the command had not begun, run the same command again\n")
 
 
 def test_a_signal_while_signals_begin_to_be_watched_says_so() -> None:

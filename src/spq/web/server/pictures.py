@@ -16,7 +16,7 @@ from spq.common.files import expanded
 from spq.data.decode import load_image
 from spq.data.folder import file_of
 from spq.data.formats import read_file
-from spq.data.image_set import ImageSet
+from spq.data.image_set import MISSING, ImageSet
 from spq.data.open import open_images
 from spq.data.several import prefixes_of
 from spq.data.source import Source
@@ -35,6 +35,7 @@ SAFE = {  # formats that browsers show, and that hold nothing but pixels
     "AVIF": "image/avif",
 }
 Decode = Callable[[bytes, int | None], Image.Image]
+LOGGED = 20  # folders and files that cannot be read, of one listing
 LIST_SECONDS = 10.0  # at least, between two listings of a collection in which a picture was not found
 _LOG = logging.getLogger("spq.serve")
 
@@ -55,6 +56,7 @@ class Pictures:
         self._images: ImageSet | None = None
         self._positions: dict[str, int] = {}
         self._listed = -LIST_SECONDS
+        self._is_readable = True  # as far as the last listing says
 
     @contextmanager
     def image(self, item: Item) -> Iterator[Image.Image]:
@@ -118,16 +120,24 @@ class Pictures:
             if item.path not in self._positions and time.monotonic() - self._listed >= LIST_SECONDS:
                 self._list()
             position = self._positions.get(item.path)
-            if self._images is None or position is None:
-                raise ImageError(f"{item.path} is no longer in the collection; update the index")
-            return self._images, position
+            if self._images is not None and position is not None:
+                return self._images, position
+            if not self._is_readable:
+                raise ImageError("the collection cannot be read; see the server log")
+            if self._images is not None and self._images.why_missing(item.path) != MISSING:
+                raise ImageError(f"{item.path} cannot be reached; see the server log")
+            raise ImageError(f"{item.path} is no longer in the collection; update the index")
 
     def _list(self) -> None:
-        self._listed = time.monotonic()
         try:
             self._images = open_images(self.origin)
         except DataError as error:
             _LOG.warning("%s", error)
-            raise ImageError("the collection cannot be read; see the server log") from None
+            self._is_readable = False
+            return
+        finally:
+            self._listed = time.monotonic()
+        self._is_readable = True
+        for path, reason in [*self._images.unlisted, *self._images.aside.absent][:LOGGED]:
+            _LOG.warning("%s: %s", path, reason)
         self._positions = {path: position for position, path in enumerate(self._images.ids)}
-        self._listed = time.monotonic()
