@@ -198,8 +198,8 @@ def test_few_pictures_are_looked_up_without_reading_the_whole_table(
 def test_a_full_disk_gives_one_line_and_keeps_what_was_committed(
     photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def small_disk(folder: Path, manifest: Manifest | None = None) -> sqlite3.Connection:
-        connection = layout.open_writer(folder, manifest)
+    def small_disk(folder: Path, manifest: Manifest | None = None, may_lack: bool = False) -> sqlite3.Connection:
+        connection = layout.open_writer(folder, manifest, may_lack)
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
         return connection

@@ -166,7 +166,7 @@ def test_a_model_that_is_not_the_one_of_the_codes_is_a_fault(index: Path, tiny_m
 def test_text_that_is_not_utf_8_in_any_column_is_a_fault_and_does_not_stop_a_writer(index: Path, column: str) -> None:
     change(index, f"UPDATE items SET {column} = CAST(x'FF41' AS TEXT) WHERE id = 7")
     found = list(faults(index))
-    assert any(fault.startswith("item 7 ") or "lacks what was written last" in fault for fault in found)
+    assert any(fault.startswith("item 7 ") for fault in found)
     with Store.open(index) as store, store.writing():
         store.remove([path for path in store.stats() if path != "\udcffA"])
         assert len(store.stats()) <= 1

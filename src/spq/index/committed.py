@@ -14,10 +14,8 @@ from pathlib import Path
 from spq.common.files import read_regular
 
 COMMITTED = ".committed"
-LAST_REVISION = (
-    "SELECT CAST(max(coalesce((SELECT max(revision) FROM items), 0), coalesce((SELECT max(revision) FROM removed), 0)) "
-    "AS INTEGER)"
-)
+_OF = "ifnull((SELECT max(revision) FROM {} WHERE revision < 9e18), 0)"  # text of a damaged row is above all numbers
+LAST_REVISION = f"SELECT CAST(max({_OF.format('items')}, {_OF.format('removed')}) AS INTEGER)"
 _LACKS = 2**63 - 1  # no revision is as large
 _BYTES = 64  # of the file
 _FLAGS = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
