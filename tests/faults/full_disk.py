@@ -191,7 +191,11 @@ class Bench:
         self.disk.resize(250 * MEGABYTE)
         if ended.status and (again := self._again(case, run)).status:
             return f"the next run fails: {again.line}"
-        left = [str(path) for path in self.disk.place.rglob(".*") if path.name != ".lock" and path.is_file()]
+        left = [
+            str(path)
+            for path in self.disk.place.rglob(".*")
+            if path.name not in (".lock", ".committed") and path.is_file()
+        ]
         return f"left over: {left}" if left and ended.status else ""
 
     def _again(self, case: Case, run: Callable[[], Ended]) -> Ended:

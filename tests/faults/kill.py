@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from forked import Ended, Small, load_libraries
 
-KEPT = {".lock", "items.sqlite-shm", "items.sqlite-wal"}  # files that are no leftovers
+KEPT = {".lock", ".committed", "items.sqlite-shm", "items.sqlite-wal"}  # files that are no leftovers
 
 
 def items(index: Path) -> tuple[list[Any], bytes]:

@@ -10,7 +10,8 @@ from spq.common.text import printable
 def note(text: str) -> None:
     """Print lines on stderr, unless the text is empty."""
     if text:
-        print(_lines(text), file=sys.stderr, flush=True)
+        sys.stderr.write(_lines(text) + "\n")  # in one piece, as a signal may come after it
+        sys.stderr.flush()
 
 
 def show(text: str) -> None:
