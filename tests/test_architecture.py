@@ -259,6 +259,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "dupes.facts": "find",
     "index.committed": "mend",
     "index.connection": "store",
+    "index.replacing": "recode",
     "index.codebooks": "model_copy",
     "index.table_reader": "store",
     "model.onnx": "export",

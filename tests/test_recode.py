@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import run_spq
+from spq.common.locks import held
 from spq.data.open import open_images
 from spq.errors import DataError, ModelMismatchError
 from spq.index.build import BuildOptions, build
 from spq.index.format import NOT_DUPLICATES
 from spq.index.image_index import ImageIndex
+from spq.index.replacing import finish_replacing
 from spq.index.shared import SharedIndex
 from spq.index.store import Store
 from spq.index.verify import faults
@@ -129,3 +132,34 @@ def test_a_collection_that_is_gone_changes_nothing(photos: Path, models: tuple[M
         build(tmp_path / "i", new, images, options=REPLACE)
     with Store.open(tmp_path / "i") as store:
         assert (store.manifest.model, len(store)) == (old.hash, 60)
+
+
+@pytest.mark.parametrize("killed", ["between the renames", "before the old one was deleted"])
+def test_a_replacement_that_was_killed_is_finished_by_the_next_update(
+    photos: Path, models: tuple[Model, Model], tmp_path: Path, killed: str
+) -> None:
+    old, new = models
+    folder, before = tmp_path / "i", tmp_path / ".i.replaced"
+    build(folder, old, photos).store.close()
+    folder.rename(before)
+    place = tmp_path / ".i.recoded" if killed == "between the renames" else folder
+    build(place, new, photos).store.close()
+    with held(before / ".lock"):  # by the process that is at it
+        assert run_spq("index", folder) == (2 if place != folder else 0)
+    assert before.exists()
+    assert run_spq("index", folder) == 0
+    assert not before.exists()
+    assert not (tmp_path / ".i.recoded").exists()
+    with Store.open(folder) as store:
+        assert (store.manifest.model, len(store)) == (new.hash, 60)
+
+
+def test_without_a_killed_replacement_nothing_is_finished(tmp_path: Path) -> None:
+    finish_replacing(tmp_path / "nothing")
+    finish_replacing(Path("sample:test"))
+    for name in ("model", "mine"):
+        (tmp_path / ".x.replaced" / name).mkdir(parents=True)
+        finish_replacing(tmp_path / "x")  # there is no new index, or a folder is not one of spq
+        assert (tmp_path / ".x.replaced" / name).exists()
+        (tmp_path / "x").mkdir(exist_ok=True)
+        (tmp_path / "x" / "manifest.json").touch()

@@ -95,11 +95,14 @@ def index(
 
     Example: spq index photos.index --backup photos.backup
     """
+    from spq.index.replacing import finish_replacing
+
     patterns = Patterns(exclude, include, follow_links)
     asks_update = model or rehash or replace_ or remove_missing or patterns != Patterns()
     if backup or restore:
         run_backup(images or [], out, backup, restore, is_alone=not (asks_update or compact or verify), as_json=as_json)
         return
+    finish_replacing(out or Path((images or [""])[0]))
     names, out = _places(images or [], out, is_known=compact or verify or pictures or repair)
     if repair:
         _repair(out, model, wait, device, as_json)

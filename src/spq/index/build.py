@@ -16,7 +16,8 @@ from spq.index.codebooks import check_model
 from spq.index.format import has_index, locked
 from spq.index.manifest import FORMAT, Manifest, read_manifest
 from spq.index.model_copy import ModelCopy
-from spq.index.recode import prepare_recoding, replace_index
+from spq.index.recode import prepare_recoding
+from spq.index.replacing import finish_replacing, replace_index
 from spq.index.store import Store
 from spq.index.sync import Progress, SyncOptions, SyncReport, lasting_source, sync
 
@@ -65,6 +66,7 @@ def build(
 ) -> Built:
     """Encode a collection into an index folder. `ImageIndex.build` lists the errors."""
     options = options or BuildOptions()
+    finish_replacing(folder)
     source, is_new, existed = as_image_set(images), not has_index(folder), folder.exists()
     model = _at_length(folder, model, options.bits, is_new)
     if not is_new and read_manifest(folder).model != model.hash:
@@ -95,6 +97,7 @@ def update_index(
         StoreError: there is no index. ConfigError: `options.bits` is another length than that of the index.
     """
     options = options or BuildOptions()
+    finish_replacing(folder)
     manifest = read_manifest(folder)
     if options.bits not in (None, manifest.bits):
         raise ConfigError(f"index {folder} has codes of {manifest.bits} bits; omit `bits`, or make a new index")

@@ -39,7 +39,7 @@ CTIME_SINCE = 3  # format from which items have the time of last change of the f
 CHECKED_SINCE = 4  # format from which rows have checksums
 REPAIR = "repair the index, or restore it from a backup"
 SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)  # if a damaged schema is quoted, or a number is too large
-_LOCK = ".lock"
+LOCK = ".lock"
 NOT_DUPLICATES = "not-duplicates.jsonl"  # pairs that the user said are no duplicates; it outlives a change of the model
 PAIRS_BYTES = 2**28  # that file has at most; about 700,000 pairs
 
@@ -101,7 +101,7 @@ def has_index(folder: Path) -> bool:
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else [folder.name]
     if has_lost_manifest(folder) and _holds_items(folder):
         raise StoreError(why_lost(folder))
-    if not all(name in (_LOCK, COMMITTED) or name.startswith((NEW, "items.sqlite")) for name in names):
+    if not all(name in (LOCK, COMMITTED) or name.startswith((NEW, "items.sqlite")) for name in names):
         raise StoreError(f"{folder} exists and is not an index; give another folder")
     return False
 
@@ -131,7 +131,7 @@ def locked(folder: Path, wait: float = 0) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(held(folder / _LOCK, wait))
+            stack.enter_context(held(folder / LOCK, wait))
         except BlockingIOError:
             raise StoreError(
                 f"another process is writing to index {folder}; try again when it ends, or set `wait`"

@@ -21,7 +21,6 @@ from spq.errors import StoreError
 from spq.index.encode import open_features, to_be_retried
 from spq.index.format import (
     CHECKED_SINCE,
-    NOT_DUPLICATES,
     SQLITE_ERRORS,
     format_of,
     has_index,
@@ -30,6 +29,7 @@ from spq.index.format import (
 )
 from spq.index.items import Item
 from spq.index.manifest import Manifest, read_manifest, write_manifest
+from spq.index.replacing import place_of_new
 from spq.index.store import Store
 from spq.model.feature_store import FeatureStore
 
@@ -48,7 +48,7 @@ def prepare_recoding(folder: Path, model: Model, manifest: Manifest) -> Path:
     Returns:
         the folder of the new index.
     """
-    fresh = folder.with_name(f".{folder.name}.recoded")
+    fresh = place_of_new(folder)
     if fresh.exists() and (not has_index(fresh) or read_manifest(fresh).model != manifest.model):
         shutil.rmtree(fresh)
     if not fresh.exists():
@@ -63,17 +63,6 @@ def prepare_recoding(folder: Path, model: Model, manifest: Manifest) -> Path:
             raise
         part.rename(fresh)
     return fresh
-
-
-def replace_index(folder: Path, fresh: Path) -> None:
-    """Put the new index in the place of the old one, and delete the old one."""
-    before = folder.with_name(f".{folder.name}.replaced")
-    shutil.rmtree(before, ignore_errors=True)
-    if (folder / NOT_DUPLICATES).exists():
-        shutil.copyfile(folder / NOT_DUPLICATES, fresh / NOT_DUPLICATES)
-    folder.rename(before)
-    fresh.rename(folder)
-    shutil.rmtree(before)
 
 
 def _copy_items(folder: Path, part: Path, manifest: Manifest) -> None:
