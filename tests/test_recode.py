@@ -156,7 +156,9 @@ def test_a_replacement_that_was_killed_is_finished_by_the_next_update(
 
 def test_without_a_killed_replacement_nothing_is_finished(tmp_path: Path) -> None:
     finish_replacing(tmp_path / "nothing")
-    finish_replacing(Path("sample:test"))
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for name in ("sample:test", "/", "", "x" * 250, "a\0b", str(tmp_path / "circle")):
+        finish_replacing(Path(name))
     for name in ("model", "mine"):
         (tmp_path / ".x.replaced" / name).mkdir(parents=True)
         finish_replacing(tmp_path / "x")  # there is no new index, or a folder is not one of spq

@@ -37,14 +37,18 @@ def replace_index(folder: Path, fresh: Path) -> None:
 
 
 def finish_replacing(folder: Path) -> None:
-    """Go on with a `replace_index` that was killed: a complete index gets its name, and the old one is deleted."""
-    folder = folder.resolve()
-    before = _place_of_old(folder)
-    if not before.is_dir() or not all(_is_ours(file.name) for file in before.iterdir()):
-        return
-    if not any((place / "manifest.json").is_file() for place in (folder, place_of_new(folder))):
-        return
-    with suppress(OSError), held(before / LOCK):  # else another process is at it, or this one may not write
-        if not folder.exists():
-            place_of_new(folder).rename(folder)
-        shutil.rmtree(before)
+    """Go on with a `replace_index` that was killed: a complete index gets its name, and the old one is deleted.
+
+    Nothing happens where that is not the case, another process is at it, or this one may not write.
+    """
+    with suppress(OSError, ValueError, RuntimeError):  # a name too long, the root, a circle of links
+        folder = folder.resolve()
+        before, fresh = _place_of_old(folder), place_of_new(folder)
+        if not all(_is_ours(file.name) for file in before.iterdir()):
+            return
+        if not any((place / "manifest.json").is_file() for place in (folder, fresh)):
+            return
+        with held(before / LOCK):
+            if not folder.exists():
+                fresh.rename(folder)
+            shutil.rmtree(before)
