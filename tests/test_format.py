@@ -19,7 +19,7 @@ from reference.format_1 import make_format_1, make_format_3
 from spq.errors import StoreError
 from spq.index.format import why_closed
 from spq.index.image_index import ImageIndex
-from spq.index.manifest import FORMAT, Manifest, read_manifest
+from spq.index.manifest import FORMAT, SHARDED, Manifest, read_manifest
 from spq.index.store import Item, Store
 from spq.model.model import Model
 
@@ -145,8 +145,8 @@ def test_a_killed_migration_keeps_an_older_spq_out(old: Path) -> None:
 
 def test_a_manifest_of_a_newer_format_is_refused(old: Path) -> None:
     manifest = old / "manifest.json"
-    manifest.write_text(json.dumps({**asdict(MANIFEST), "format": FORMAT + 1}), "utf-8")
-    with pytest.raises(StoreError, match=f"has format {FORMAT + 1}, this spq reads up to {FORMAT}; update spq"):
+    manifest.write_text(json.dumps({**asdict(MANIFEST), "format": SHARDED + 1}), "utf-8")
+    with pytest.raises(StoreError, match=f"has format {SHARDED + 1}, this spq reads up to {SHARDED}; update spq"):
         Store.create(old, MANIFEST)
 
 

@@ -14,7 +14,7 @@ from spq.data.open import open_images
 from spq.data.source import Source
 from spq.errors import ConfigError, LossError
 from spq.index.image_index import ImageIndex
-from spq.index.missing import OTHER_DISK, find_missing
+from spq.index.missing import OTHER_DISK, find_missing, unlisted_paths
 from spq.model.model import Model
 
 
@@ -181,14 +181,14 @@ def test_what_is_unchecked_or_absent_in_one_collection_says_nothing_about_anothe
     source = Source((str(photos / "bag"), str(photos / "shirt")), prefixes=("", "shirt"))
     images = open_images(source)
     known = [*images.ids, "gone.png", "shirt/gone.png"]
-    assert find_missing(known, images, ()).gone == ["gone.png", "shirt/gone.png"]
+    assert find_missing(unlisted_paths(known, images), images, ()).gone == ["gone.png", "shirt/gone.png"]
     shutil.rmtree(photos / "bag")
-    missing = find_missing(known, open_images(source), ())
+    missing = find_missing(unlisted_paths(known, open_images(source)), open_images(source), ())
     assert missing.gone == ["shirt/gone.png"]
     assert set(missing.hidden) == {"."}
     part = subset(images, range(len(images)))
     part.unlisted = [(".", "Input/output error")]
-    assert find_missing(known, part, ()).gone == ["shirt/gone.png"]
+    assert find_missing(unlisted_paths(known, part), part, ()).gone == ["shirt/gone.png"]
 
 
 def edit(path: Path, data: bytes) -> None:

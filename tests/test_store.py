@@ -26,7 +26,7 @@ from spq.errors import StoreError
 from spq.index import checksums
 from spq.index import format as layout
 from spq.index.filter_sql import matching
-from spq.index.manifest import FORMAT, Manifest
+from spq.index.manifest import FORMAT, SHARDED, Manifest
 from spq.index.store import Item, Store
 
 MANIFEST = Manifest(FORMAT, "0", "h", "l2", 2, 256, 16)
@@ -352,8 +352,8 @@ def test_a_newer_format_is_refused(store: Store) -> None:
     manifest = store.folder / "manifest.json"
     content = json.loads(manifest.read_text("utf-8"))
     assert content["format"] == FORMAT
-    manifest.write_text(json.dumps({**content, "format": FORMAT + 1, "new": "field"}), "utf-8")
-    with pytest.raises(StoreError, match=f"has format {FORMAT + 1}, this spq reads up to {FORMAT}; update spq"):
+    manifest.write_text(json.dumps({**content, "format": SHARDED + 1, "new": "field"}), "utf-8")
+    with pytest.raises(StoreError, match=f"has format {SHARDED + 1}, this spq reads up to {SHARDED}; update spq"):
         Store.open(store.folder)
 
 

@@ -186,13 +186,11 @@ def test_few_pictures_are_looked_up_without_reading_the_whole_table(
 ) -> None:
     images = open_images(photos)
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        original, calls = store.Store.stats, []
-        monkeypatch.setattr(
-            store.Store, "stats", lambda self, paths=None: (calls.append(paths), original(self, paths))[1]
-        )
+        original, calls = store.Store.known, []
+        monkeypatch.setattr(store.Store, "known", lambda self, paths: (calls.append(paths), original(self, paths))[1])
         assert index.add(subset(images, range(5))).unchanged == 5
         assert index.add(subset(images, range(30))).unchanged == 30
-        assert calls == [images.ids[:5], None]
+        assert calls == [images.ids[:5], images.ids[:30]]
 
 
 def test_a_full_disk_gives_one_line_and_keeps_what_was_committed(

@@ -9,9 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.index.gallery import Gallery, Ids, Rows
+from spq.index.gallery import Gallery, Rows
 from spq.index.request import SearchRequest
-from spq.pq.scan import Scan
 
 TRIES = 20  # of a search during which a writer removes answers again and again
 Floats = NDArray[np.float32]
@@ -43,43 +42,45 @@ class Found:
     answers: list[list[Answer]]
 
 
-def rank_answers(request: SearchRequest, tables: Floats, scan: Scan, ids: Ids, rows: Rows | None) -> list[list[Answer]]:
-    """The answers to each table, nearest first, ties by row.
+def rank_answers(
+    request: SearchRequest, tables: Floats, gallery: Gallery, rows: Rows | None
+) -> list[list[Answer]]:
+    """The answers to each table, nearest first, ties by id.
 
     The scan gives more and more rows, until enough are left after threshold, folding and exclusion.
 
     Args:
-        tables: (Q, M, K). ids: (N,) of the scan's rows.
+        tables: (Q, M, K).
         rows: ascending, those that may be answers; None for all.
     """
-    available = len(scan) if rows is None else len(rows)
+    scan, available = gallery.scan, len(gallery) if rows is None else len(rows)
     count = (request.offset + request.top + len(request.exclude)) * (2 if request.fold else 1)
     while True:
         if rows is None:
             ranking = scan.search(tables, count, **request.how)
         else:
             ranking = scan.search_rows(tables, rows, count, request.threads)
-        pages = [_page(request, distances, found, ids, scan) for distances, found in zip(*ranking, strict=True)]
+        pages = [_page(request, distances, found, gallery) for distances, found in zip(*ranking, strict=True)]
         if count >= available or all(is_complete for _, is_complete in pages):
             return [answers for answers, _ in pages]
         count *= 4
 
 
-def _page(request: SearchRequest, distances: Floats, rows: Rows, ids: Ids, scan: Scan) -> tuple[list[Answer], bool]:
+def _page(request: SearchRequest, distances: Floats, rows: Rows, gallery: Gallery) -> tuple[list[Answer], bool]:
     """The answers in one ranking, and whether further rows cannot change them."""
     limit = request.max_distance
     is_past_limit = limit is not None and bool((distances > limit).any())
     keep = np.ones(len(rows), bool) if limit is None else distances <= limit
     if request.exclude:
-        keep &= ~np.isin(ids[rows], list(request.exclude))
+        keep &= ~np.isin(gallery.ids_of(rows), list(request.exclude))
     kept, rows = distances[keep], rows[keep]
     end = request.offset + request.top
     if not request.fold:
         page = slice(request.offset, end)  # cut first: there may be 100,000 answers to turn into Python numbers
-        pairs = zip(kept[page].tolist(), ids[rows[page]].tolist(), strict=True)
+        pairs = zip(kept[page].tolist(), gallery.ids_of(rows[page]).tolist(), strict=True)
         return [(distance, [i]) for distance, i in pairs], is_past_limit or len(kept) >= end
-    single = [(distance, [i]) for distance, i in zip(kept.tolist(), ids[rows].tolist(), strict=True)]
-    answers = _folded(single, scan.codes_of(rows))
+    single = [(distance, [i]) for distance, i in zip(kept.tolist(), gallery.ids_of(rows).tolist(), strict=True)]
+    answers = _folded(single, gallery.scan.codes_of(rows))
     # equal codes have equal distances, so the last answer is complete when a larger distance follows
     is_complete = len(answers) >= end and distances[-1] > answers[end - 1][0]
     return answers[request.offset : end], is_past_limit or is_complete

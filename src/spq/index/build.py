@@ -14,10 +14,11 @@ from spq.data.source import Source
 from spq.errors import ConfigError, DataError, SPQError, StoreError
 from spq.index.codebooks import check_model
 from spq.index.format import has_index, locked
-from spq.index.manifest import FORMAT, Manifest, read_manifest
+from spq.index.manifest import FORMAT, Manifest, read_manifest, refuse_shards
 from spq.index.model_copy import ModelCopy
 from spq.index.recode import prepare_recoding
 from spq.index.replacing import finish_replacing, replace_index
+from spq.index.shards.open_store import open_store
 from spq.index.store import Store
 from spq.index.sync import Progress, SyncOptions, SyncReport, lasting_source, sync
 
@@ -71,9 +72,11 @@ def build(
     model = _at_length(folder, model, options.bits, is_new)
     if not is_new and read_manifest(folder).model != model.hash:
         if options.replace_model:
+            refuse_shards(folder)
             return _recode(folder.resolve(), model, source, progress, options)
         check_model(folder, read_manifest(folder).model, model.hash)  # raises
-    store = Store.create(folder, _manifest(model, lasting_source(source)), options.wait)
+    manifest = manifest_of(model, lasting_source(source))
+    store = Store.create(folder, manifest, options.wait) if is_new else open_store(folder, options.wait)
     copy = ModelCopy(folder, store.manifest, model)
     try:
         report = sync(store, copy, source, progress, options.sync)
@@ -101,7 +104,7 @@ def update_index(
     manifest = read_manifest(folder)
     if options.bits not in (None, manifest.bits):
         raise ConfigError(f"index {folder} has codes of {manifest.bits} bits; omit `bits`, or make a new index")
-    store = Store.open(folder, options.wait)
+    store = open_store(folder, options.wait)
     copy = ModelCopy(folder, manifest)
     try:
         return Built(store, copy, sync(store, copy, as_image_set(images), progress, options.sync))
@@ -127,7 +130,7 @@ def _recode(folder: Path, model: Model, source: ImageSet, progress: Progress | N
     with locked(folder, options.wait):
         before = read_manifest(folder)
         fresh = prepare_recoding(
-            folder, model, replace(_manifest(model, before.origin), mounts=before.mounts, decoder=before.decoder)
+            folder, model, replace(manifest_of(model, before.origin), mounts=before.mounts, decoder=before.decoder)
         )
         built = build(fresh, model, source, progress, options)
         built.store.close()
@@ -137,7 +140,8 @@ def _recode(folder: Path, model: Model, source: ImageSet, progress: Progress | N
     return Built(store, ModelCopy(folder, store.manifest, model), built.report)
 
 
-def _manifest(model: Model, origin: Source) -> Manifest:
+def manifest_of(model: Model, origin: Source) -> Manifest:
+    """The manifest of a new index."""
     q = model.config.quantizer
     manifest = Manifest(FORMAT, __version__, model.hash, q.distance, q.num_codebooks, q.codebook_size, q.bits)
     return manifest.with_origin(origin)

@@ -60,7 +60,8 @@ def ids_where(store: Store, expr: Expr) -> NDArray[np.int64]:
     """As `matching`, for a parsed expression whose columns exist."""
     condition, values = to_sql(expr)
     items = f"{_ITEMS} AS items" if store.has_metadata() else "items"
-    return store.ids(f"SELECT id FROM {items} WHERE status = 0 AND {condition} ORDER BY id", *values)
+    needed = {sql_name(column) if column.of_item else "metadata" for column in columns(expr)}
+    return store.ids_where(items, condition, values, needed)
 
 
 def sql_name(column: Column) -> str:
@@ -71,8 +72,11 @@ def sql_name(column: Column) -> str:
 def _has_column(store: Store, name: str) -> bool:
     """Whether any item has metadata of this name. Usually one of the first items has it."""
     tables = f"items, json_each({METADATA}) AS fact"
-    return store.has_metadata() and bool(
-        store.select(f"SELECT 1 FROM {tables} WHERE fact.key = CAST(? AS TEXT) LIMIT 1", text_bytes(name))
+    return name in store.shard_columns() or (
+        store.has_metadata()
+        and bool(
+            store.select_newer(f"SELECT 1 FROM {tables} WHERE fact.key = CAST(? AS TEXT) LIMIT 1", text_bytes(name))
+        )
     )
 
 
@@ -81,8 +85,9 @@ def _metadata_columns(store: Store) -> list[str]:
     if not store.has_metadata():
         return []
     first = f"(SELECT {METADATA} AS metadata FROM items WHERE metadata IS NOT NULL LIMIT 1000) AS first"
-    rows = store.select(f"SELECT DISTINCT fact.key FROM {first}, json_each(first.metadata) AS fact ORDER BY 1")
-    return [str(Column(name, own=name != "label")) for (name,) in rows]
+    rows = store.select_newer(f"SELECT DISTINCT fact.key FROM {first}, json_each(first.metadata) AS fact")
+    names = sorted({*store.shard_columns(), *(name for (name,) in rows)})
+    return [str(Column(name, own=name != "label")) for name in names]
 
 
 def known_columns(store: Store) -> list[tuple[str, str, list[str]]]:
@@ -93,8 +98,7 @@ def known_columns(store: Store) -> list[tuple[str, str, list[str]]]:
     known: list[tuple[str, str, list[str]]] = [(name, kind, []) for name, kind in ITEM_COLUMNS.items()]
     facts: dict[str, list[object]] = {}
     if store.has_metadata():
-        cells = store.select("SELECT CAST(metadata AS TEXT) FROM items WHERE metadata IS NOT NULL LIMIT 1000")
-        for (text,) in cells:
+        for text in store.first_metadata(1000):
             with suppress(DamagedRowError):
                 for name, value in read_metadata(text).items():
                     facts.setdefault(name, []).extend(value if isinstance(value, list) else [value])

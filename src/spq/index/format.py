@@ -334,10 +334,21 @@ def _connect(folder: Path, options: str, kind: type[C]) -> C:
     connection: C = sqlite3.connect(
         uri, uri=True, timeout=30, check_same_thread=False, isolation_level=None, factory=kind
     )
-    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-    connection.create_function("composed", 1, _composed, deterministic=True)
+    _prepare_text(connection)
     checksums.add_functions(connection)
     return connection
+
+
+def memory_database() -> Connection:
+    """An empty database in memory, which treats text as that of an index does."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=Connection)
+    _prepare_text(connection)
+    return connection
+
+
+def _prepare_text(connection: sqlite3.Connection) -> None:
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    connection.create_function("composed", 1, _composed, deterministic=True)
 
 
 def _composed(text: bytes) -> bytes:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spq.errors import StoreError
 from spq.index.filter_sql import matching
+from spq.index.shards.shard import Shard
+from spq.index.shards.sharded_store import Live, ShardedStore
 from spq.index.store import Store
+from spq.pq.parts import Part, PartedScan
 from spq.pq.scan import Scan
 
-Ids = NDArray[np.int64] | NDArray[np.uint32]
+Ids: TypeAlias = NDArray[np.int64] | NDArray[np.uint32]
 Codes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 MakeScan = Callable[[Codes], Scan]
+TRIES = 20  # of reading an index whose list of shards changes again and again
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,23 @@ class Gallery:
     version: int
     revision: int
     ids: Ids
-    scan: Scan
+    scan: Scan | PartedScan
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def ids_of(self, rows: Rows) -> Ids:
+        """The ids (n,) of rows of the scan."""
+        return self.ids[rows]
+
+    def rows_of(self, ids: Rows) -> Rows:
+        """The rows, ascending, of those ids that this gallery has."""
+        return np.flatnonzero(np.isin(self.ids, ids))
+
+    def row_of(self, item: int) -> int | None:
+        """The row of the item with this id."""
+        row = int(np.searchsorted(self.ids, item))
+        return None if row == len(self.ids) or self.ids[row] != item else row
 
     def code_of(self, item: int) -> Codes:
         """The code (M,) of the item with this id.
@@ -38,8 +58,7 @@ class Gallery:
         Raises:
             StoreError: there is none.
         """
-        row = int(np.searchsorted(self.ids, item))
-        if row == len(self.ids) or self.ids[row] != item:
+        if (row := self.row_of(item)) is None:
             raise StoreError(f"no picture with id {item} in this index; hits and items have the ids")
         return self.scan.code(row)
 
@@ -49,7 +68,32 @@ class Gallery:
         Raises:
             ConfigError: as `matching`.
         """
-        return np.flatnonzero(np.isin(self.ids, matching(store, where)))
+        return self.rows_of(matching(store, where))
+
+
+@dataclass(frozen=True, eq=False)
+class ShardedGallery(Gallery):
+    """The codes of an index with shards. `ids` are those of the database alone; a row is one of all parts, also of dead ones.
+
+    Attributes:
+        newer: the gallery of the database. shards: the parts of the other codes, by the names of shards.
+    """
+
+    scan: PartedScan
+    newer: Gallery
+    shards: dict[str, Part]
+
+    def __len__(self) -> int:
+        return len(self.scan)
+
+    def ids_of(self, rows: Rows) -> Ids:
+        return self.scan.ids_of(rows)
+
+    def rows_of(self, ids: Rows) -> Rows:
+        return self.scan.rows_of(ids)
+
+    def row_of(self, item: int) -> int | None:
+        return self.scan.row_of(item)
 
 
 class GallerySource(Protocol):
@@ -81,14 +125,60 @@ def follow(store: Store, make_scan: MakeScan, before: Gallery | None = None) -> 
     """The gallery as the store is now.
 
     It is `before` itself if nothing was written, and has the scan of `before` if no code changed.
+
+    Raises:
+        StoreError: the index was divided into shards since it was opened.
     """
     version = store.version()  # before the rest is read: a change in between is then read twice rather than missed
     if before and before.version == version:
         return before
+    store.check_kind()
+    if isinstance(store, ShardedStore):
+        return _follow_shards(store, make_scan, before if isinstance(before, ShardedGallery) else None)
+    return _followed(store, make_scan, before, version)
+
+
+def _follow_shards(store: ShardedStore, make_scan: MakeScan, before: ShardedGallery | None) -> ShardedGallery:
+    """Codes of the database and the list of shards of one moment. The parts of unchanged shards are used again."""
+    for left in reversed(range(TRIES)):
+        version = store.version()
+        try:
+            with store.snapshot():
+                live = store.live()
+                newer = _followed(store, make_scan, before.newer if before else None, version)
+            break
+        except StoreError:
+            if store.version() == version or not left:
+                raise  # else a shard was dropped meanwhile
+    known = before.shards if before else {}
+    shards = {part.shard.facts.name: known.get(part.shard.facts.name) or _part(part.shard) for part in live}
+    if before and newer.scan is before.newer.scan and _are_same(live, before, shards):
+        return replace(before, version=version, revision=newer.revision, newer=newer)
+    parts = [*shards.values(), Part(newer.scan, newer.ids)]  # type: ignore[arg-type]
+    dead = [*(part.dead for part in live), np.empty(0, np.int64)]
+    return ShardedGallery(version, newer.revision, newer.ids, PartedScan(parts, dead), newer, shards)
+
+
+def _part(shard: Shard) -> Part:
+    """A shard, ready to be searched. Its codes are compared with their checksum first."""
+    shard.check_codes()
+    facts, kind = shard.facts, shard.kind
+    return Part(Scan.of_packed(shard.codes, kind.M, kind.K, facts.distinct), shard.ids)
+
+
+def _are_same(live: tuple[Live, ...], before: ShardedGallery, shards: dict[str, Part]) -> bool:
+    """Whether the shards and their dead rows are those of an earlier gallery."""
+    return shards == before.shards and all(
+        np.array_equal(part.dead, dead) for part, dead in zip(live, before.scan.dead[:-1], strict=True)
+    )
+
+
+def _followed(store: Store, make_scan: MakeScan, before: Gallery | None, version: int) -> Gallery:
+    """The codes of the database."""
     revision = store.revision()
     changes = store.changes(before.revision) if before else None
     if before is None or changes is None:
-        ids, codes = store.codes()
+        ids, codes = store.newer()
         return Gallery(version, revision, _short(ids), make_scan(codes))
     now = replace(before, version=version, revision=revision)
     return _merged(now, make_scan, *changes) if _differ(now, *changes) else now

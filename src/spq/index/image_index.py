@@ -20,6 +20,7 @@ from spq.index.merge import merged_tables
 from spq.index.model_copy import ModelCopy
 from spq.index.query import known_descriptors, query_pictures
 from spq.index.request import Box, Query, SearchRequest
+from spq.index.shards.open_store import open_store
 from spq.index.store import Store
 from spq.index.sync import Progress, SyncOptions, SyncReport, add, sync
 from spq.pq.scan import How
@@ -88,7 +89,7 @@ class ImageIndex:
         """
         if model is not None:
             check_model(Path(folder), read_manifest(Path(folder)).model, model.hash)
-        return cls(Store.open(Path(folder)), model)
+        return cls(open_store(Path(folder)), model)
 
     @property
     def model(self) -> Model:
@@ -232,8 +233,8 @@ class ImageIndex:
         """
         gallery = self._gallery.latest(stale)
         rows = None if request.where is None else self._gallery.rows(self.store, gallery, request.where)
-        available = len(gallery.ids) if rows is None else len(rows)
-        return Found(gallery, available, rank_answers(request, tables, gallery.scan, gallery.ids, rows))
+        available = len(gallery) if rows is None else len(rows)
+        return Found(gallery, available, rank_answers(request, tables, gallery, rows))
 
     def info(self) -> dict[str, Any]:
         """Facts of the index, as `spq info` shows them."""

@@ -16,10 +16,14 @@ from spq.data.decode import first_line
 from spq.data.formats import kind_of
 from spq.data.source import Source
 from spq.errors import ConfigError, ModelMismatchError, StoreError
+from spq.index.shards.shard_facts import ShardFacts, wrong_shard
 
 FORMAT = 4
+SHARDED = 5  # format of an index with shards; without them, an index keeps FORMAT
 NEW = ".manifest."  # a manifest that is still being written begins with this
 RESTORE = "repair the index, restore the file, or build the index again"
+ALWAYS = {"format", "spq_version", "model", "distance", "num_codebooks", "codebook_size", "bits"}
+NO_SHARDS = "this is not possible with shards yet; bring its items back with `to_database` first"
 MOST_CODEBOOKS = 4096  # far more than codes that are searched have
 
 
@@ -45,6 +49,8 @@ class Manifest:
     key: str = ""  # of this index, in 16 hexadecimal digits; its database has it too
     codebooks: str = ""  # checksum of the model's codebooks
     model_files: str = ""  # checksum of the files of the copy of the model
+    generation: int = 0  # of the shards: it grows with each change of the list
+    shards: tuple[ShardFacts, ...] = ()  # of format 5; the database has the copy that counts
 
     @property
     def origin(self) -> Source:
@@ -82,6 +88,16 @@ def read_manifest(folder: Path) -> Manifest:
             raise StoreError(f"index {folder}: manifest.json {shut}") from None
         raise StoreError(f"index {folder}: manifest.json is unreadable ({first_line(error)}); {RESTORE}") from None
     return from_content(content, f"index {folder}", f"{folder}/manifest.json")
+
+
+def refuse_shards(folder: Path) -> None:
+    """Refuse an index with shards, for what works only without.
+
+    Raises:
+        StoreError: it has shards.
+    """
+    if read_manifest(folder).format >= SHARDED:
+        raise StoreError(f"index {folder} has shards, and {NO_SHARDS}")
 
 
 def has_lost_manifest(folder: Path) -> bool:
@@ -135,6 +151,8 @@ def _wrong_value(manifest: Manifest) -> str:
     M, K = manifest.num_codebooks, manifest.codebook_size
     if not 1 <= M <= MOST_CODEBOOKS or not 2 <= K <= 256 or manifest.bits != M * (K.bit_length() - 1):
         return f"{M} codebooks of {K} codewords do not make {manifest.bits} bits"
+    if fault := next(filter(None, map(wrong_shard, manifest.shards)), ""):
+        return fault
     texts = (manifest.source, *manifest.more_sources, *manifest.exclude, *manifest.include, *manifest.prefixes)
     for text in (*texts, *manifest.mounts, manifest.decoder):
         if "\0" in text or any("\ud800" <= character < "\udc80" for character in text):
@@ -159,7 +177,7 @@ def check_same_model(folder: Path, before: str, now: str) -> None:
 
 def newer_format(name: str, found: int) -> str:
     """Why this version cannot read a format; empty if it can."""
-    return f"{name} has format {found}, this spq reads up to {FORMAT}; update spq" if found > FORMAT else ""
+    return f"{name} has format {found}, this spq reads up to {SHARDED}; update spq" if found > SHARDED else ""
 
 
 def _is_key(text: str) -> bool:
@@ -168,7 +186,7 @@ def _is_key(text: str) -> bool:
 
 def as_text(manifest: Manifest) -> str:
     """The manifest as it is written: JSON with a checksum of all other fields."""
-    content = {key: value for key, value in asdict(manifest).items() if not (value in ((), "") or value is False)}
+    content = {key: value for key, value in asdict(manifest).items() if value or key in ALWAYS}
     return json.dumps(content | {"check": _digest(content)}, indent=2) + "\n"
 
 

@@ -27,7 +27,7 @@ from spq.index.format import (
     why_closed,
 )
 from spq.index.manifest import Manifest, as_text, from_content, read_manifest, write_manifest
-from spq.index.missing import Missing, Moves, find_missing
+from spq.index.missing import Missing, Moves, find_missing, unlisted_paths
 from spq.index.model_copy import ModelCopy
 from spq.index.side_files import KEPT, NEW, clear_odd, continue_swap, mend_odd, side_files, swap
 from spq.index.store import Store
@@ -355,7 +355,7 @@ def _mend_rows(store: Store, copy: ModelCopy, is_remade: bool, done: Repair) -> 
         done.left.append(f"damaged or lost items are not encoded again: {error}")
         return
     left = damaged_ids(store)
-    gone = set(find_missing(store.stats(), images, store.manifest.mounts).gone)
+    gone = set(find_missing(unlisted_paths(store.each_path(), images), images, store.manifest.mounts).gone)
     ghosts = [id_ for id_, path in left.items() if path in gone]
     with store.change() as (writer, _):
         writer.executemany("DELETE FROM items WHERE id = ?", ((id_,) for id_ in ghosts))
@@ -371,7 +371,7 @@ def _encode_again(store: Store, images: ImageSet, copy: ModelCopy, damaged: dict
     away = [path for path in damaged.values() if path not in place]
     unknown = [position for path, position in place.items() if path not in known]  # lost, or of another name
     report = SyncReport()
-    work = Work(store, images, known, moves=Moves(store, Missing(gone=away), known))
+    work = Work(store, images, moves=Moves(store, Missing(gone=away)))
     if here or unknown:
         encode_into(work, sorted([*here, *unknown]), copy.model, report)
     return report

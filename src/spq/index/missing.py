@@ -10,6 +10,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath, PurePosixPath
 
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.common.parallel import batches
 from spq.data.image_set import ImageSet
 from spq.data.several import place_of, prefixes_of
 from spq.data.source import Source
@@ -20,6 +24,7 @@ from spq.index.store import Store
 
 FEW = 10  # so many pictures may vanish at once from any collection
 SHARE = 0.5  # above this share of an index, pictures vanish at once by mistake more often than by wish
+AT_ONCE = 65_536  # paths that are compared at a time
 OTHER_DISK = "another disk was here when it was indexed"
 
 
@@ -50,17 +55,50 @@ class Missing:
         ]
 
 
-def find_missing(known: Collection[str], source: ImageSet, mounts: Iterable[str]) -> Missing:
-    """Find what the collection no longer lists. Paths that could not be checked are in neither list.
+class Listed:
+    """The ids of a collection, for asking which paths are among them: 12 to 16 bytes for each.
+
+    A Python set of all ids would take more than the ids themselves.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._ids = ids
+        keys = _keys(ids)
+        order = keys.argsort()
+        self._keys, self._positions = keys[order], order.astype(np.uint32) if len(ids) < 2**32 else order
+
+    def without(self, paths: list[str]) -> list[str]:
+        """Those of the paths that are no ids."""
+        keys = _keys(paths)
+        starts, ends = (np.searchsorted(self._keys, keys, side).tolist() for side in ("left", "right"))
+        return [path for path, *span in zip(paths, starts, ends, strict=True) if not self._has(path, *span)]
+
+    def _has(self, path: str, start: int, end: int) -> bool:
+        return any(self._ids[position] == path for position in self._positions[start:end].tolist())
+
+
+def _keys(names: Sequence[str]) -> NDArray[np.int64]:
+    """A 64-bit hash of each name, which is valid in this process only."""
+    return np.fromiter(map(hash, names), np.int64, len(names))
+
+
+def unlisted_paths(paths: Iterable[str], source: ImageSet) -> list[str]:
+    """Those of the paths of an index that a collection does not list, sorted."""
+    listed = Listed(source.ids)
+    return sorted(path for some in batches(paths, AT_ONCE) for path in listed.without(some))
+
+
+def find_missing(unlisted: Sequence[str], source: ImageSet, mounts: Iterable[str]) -> Missing:
+    """Find what has become of pictures that the collection no longer lists. Those that could not be checked are in neither list.
 
     Args:
-        known: paths in the index. mounts: folders that were on disks of their own at the last sync.
+        unlisted: their paths, see `unlisted_paths`. mounts: folders that were on disks of their own at the last sync.
     """
     unchecked = {path for path, _ in [*source.unlisted, *source.unopened]} - {path for path, _ in source.aside.absent}
     reasons = dict.fromkeys(set(mounts) - set(source.aside.mounts), OTHER_DISK) | dict(source.aside.absent)
     found = Missing(reasons=reasons)
     prefixes = sorted(prefixes_of(source.source), reverse=True)
-    for path in sorted(set(known) - set(source.ids)):
+    for path in unlisted:
         above = _above(path, prefixes)
         if not unchecked.isdisjoint(above):
             continue
@@ -81,9 +119,9 @@ class Moves:
         taken: paths of such items.
     """
 
-    def __init__(self, store: Store, missing: Missing, known: dict[str, tuple[int, int, int]]) -> None:
+    def __init__(self, store: Store, missing: Missing) -> None:
         self.taken: set[str] = set()
-        self._store, self._known = store, known
+        self._store = store
         self._gone = missing.gone
         self._emptied = {
             p for folder, paths in missing.hidden.items() if missing.reasons[folder] == EMPTY for p in paths
@@ -98,7 +136,7 @@ class Moves:
                 self._by_hash.setdefault(digest, []).append(path)
         for path in self._by_hash.get(item.hash, ()):
             # a folder that is empty now may be that of an unmounted disk, and the new file a copy: its time would differ
-            if path not in self._emptied or self._known[path][:2] == (item.size, item.mtime_ns):
+            if path not in self._emptied or self._store.stats([path])[path][:2] == (item.size, item.mtime_ns):
                 self._by_hash[item.hash].remove(path)
                 self.taken.add(path)
                 return path

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from spq.index.gallery import Gallery, Rows, follow
 from spq.index.image_index import ImageIndex
 from spq.index.manifest import check_same_model, read_manifest
+from spq.index.shards.open_store import open_store
 from spq.index.store import Store
 from spq.pq.tables import decode
 
@@ -52,7 +53,7 @@ class SharedIndex:
 
     def __init__(self, index: ImageIndex) -> None:
         self._copy, self.folder = index.model_copy, index.store.folder
-        self._store = Store.open(self.folder)  # for `refresh` only: its version numbers belong to this connection
+        self._store = open_store(self.folder)  # for `refresh` only: its version numbers belong to this connection
         self._opened: list[ImageIndex] = []
         self._local = threading.local()
         self._refreshing, self._noting = threading.Lock(), threading.Lock()
@@ -77,7 +78,7 @@ class SharedIndex:
         """The index for the calling thread: it has its own connection and shares everything else."""
         index: ImageIndex | None = getattr(self._local, "index", None)
         if index is None:
-            store = Store.open(self.folder)
+            store = open_store(self.folder)
             check_same_model(self.folder, self._copy.manifest.model, store.manifest.model)
             index = self._local.index = ImageIndex(store, self._copy, self)
             with self._noting:
@@ -109,7 +110,7 @@ class SharedIndex:
 
     def _warmed(self, gallery: Gallery) -> Gallery:
         """Prepare what the first search would otherwise have to prepare."""
-        if len(gallery.ids):
+        if len(gallery):
             x = decode(gallery.scan.code(0)[None], self._copy.codebooks)
             gallery.scan.search(self._copy.tables(x), TOP)
         return gallery

@@ -29,7 +29,7 @@ from spq.index.format import (
     why_full,
 )
 from spq.index.items import Item, as_json, text_bytes, to_row
-from spq.index.manifest import FORMAT, Manifest, check_same_model, read_manifest
+from spq.index.manifest import FORMAT, NO_SHARDS, SHARDED, Manifest, check_same_model, read_manifest
 from spq.index.side_files import why_blocked
 from spq.index.table_reader import TableReader
 
@@ -48,6 +48,8 @@ _PUT = (
 
 class Store(TableReader):
     """One index folder, open for reading at any time. `put` and `remove` work inside `with store.writing():`."""
+
+    reads_shards = False
 
     def __init__(self, folder: Path, manifest: Manifest, wait: float = 0, may_lack: bool = False) -> None:
         super().__init__(folder, manifest, may_lack)
@@ -84,7 +86,10 @@ class Store(TableReader):
         while True:
             before = _identity(folder)
             try:
-                return cls(folder, read_manifest(folder), wait, may_lack)
+                manifest = read_manifest(folder)
+                if manifest.format >= SHARDED and not cls.reads_shards:
+                    raise StoreError(f"index {folder} has shards, and {NO_SHARDS}")
+                return cls(folder, manifest, wait, may_lack)
             except StoreError:
                 if _identity(folder) == before:
                     raise  # else another index, with the codes of another model, has just taken its place
@@ -102,6 +107,7 @@ class Store(TableReader):
             try:
                 model, self.manifest = self.manifest.model, read_manifest(self.folder)
                 check_same_model(self.folder, model, self.manifest.model)
+                self.check_kind()
                 yield
             finally:
                 with suppress(sqlite3.Error):  # shrink the log if no reader has to be waited for
@@ -109,6 +115,15 @@ class Store(TableReader):
                     self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._writer.close()
                 self._writer = None
+
+    def check_kind(self) -> None:
+        """Refuse to go on with an index that was divided into shards since it was opened.
+
+        Raises:
+            StoreError: it was.
+        """
+        if self._format() >= SHARDED and not self.reads_shards:
+            raise StoreError(f"index {self.folder} has shards now; open it again")
 
     def put(self, items: Iterable[Item]) -> None:
         """Insert items, or replace those of the same path, in one transaction. A known path keeps its id."""

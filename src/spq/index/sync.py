@@ -21,16 +21,17 @@ from spq.data.source import Source
 from spq.errors import ConfigError, DataError, ImageError
 from spq.index.encode import Encoder
 from spq.index.items import Item, as_json
-from spq.index.missing import Missing, Moves, check_loss, find_missing
+from spq.index.missing import Missing, Moves, check_loss, find_missing, unlisted_paths
 from spq.index.model_copy import ModelCopy
 from spq.index.store import Store
+from spq.index.table_reader import Known
 
 if TYPE_CHECKING:
     from spq.model.model import Model
 
 BATCH = 256  # pictures that are committed together
 SEVERAL = 10  # pictures that do not have one code by chance
-LOOK_UPS = 10  # rows that a scan of the whole table reads in the time of one look-up
+AT_ONCE = 65_536  # pictures that are compared with the index at a time
 Progress = Callable[[int, int, int], None]
 
 
@@ -101,14 +102,14 @@ def sync(
         before, now = store.manifest.origin, lasting_source(source)
         if set(before.names) < set(now.names):
             store.set_origin(now)  # before its pictures come in: without it, they would count as removed
-        known = store.stats()
-        missing = find_missing(known, source, store.manifest.mounts)
-        moves = None if options.keep_missing else Moves(store, missing, known)
-        report = _add_new(Work(store, source, known, options.rehash, moves), copy, progress)
+        count = store.count()
+        missing = find_missing(unlisted_paths(store.each_path(), source), source, store.manifest.mounts)
+        moves = None if options.keep_missing else Moves(store, missing)
+        report = _add_new(Work(store, source, options.rehash, moves), copy, progress)
         missing = missing.without(moves.taken if moves else ())
         gone = _to_remove(missing, options)
         if not (options.remove_missing or options.replace):
-            check_loss(gone, len(known), before, now)
+            check_loss(gone, count, before, now)
         store.remove(gone)
         if options.remove_missing:
             missing.hidden.clear()
@@ -126,8 +127,7 @@ def add(store: Store, copy: ModelCopy, source: ImageSet) -> SyncReport:
     """Add or refresh the pictures of a collection, and leave all others as they are."""
     with store.writing():
         copy.keep(store)
-        paths = source.ids if len(source) * LOOK_UPS < len(store) else None
-        report = _add_new(Work(store, source, store.stats(paths)), copy, None)
+        report = _add_new(Work(store, source), copy, None)
     return _completed(report, store, source)
 
 
@@ -175,21 +175,18 @@ def _completed(report: SyncReport, store: Store, source: ImageSet) -> SyncReport
 
 @dataclass(frozen=True)
 class Work:
-    """known: path -> (size, mtime_ns, ctime_ns) of what the store has. rehash: read everything. moves: finds moved files."""
+    """rehash: read everything. moves: finds moved files."""
 
     store: Store
     source: ImageSet
-    known: dict[str, tuple[int, int, int]]
     rehash: bool = False
     moves: Moves | None = None
 
 
 def _add_new(work: Work, copy: ModelCopy, progress: Progress | None) -> SyncReport:
     """Add new pictures and re-encode changed ones, batch by batch. Nothing is removed."""
-    store, report = work.store, SyncReport()
-    changed, unchanged = _changed(work, report)
-    few = work.source.ids if len(work.known) < len(store) else None
-    report.described = _describe(store, work.source, unchanged, store.metadata(few))
+    report = SyncReport()
+    changed = _changed(work, report)
     if changed:
         encode_into(work, changed, copy.model, report, progress)
     return report
@@ -217,7 +214,7 @@ def encode_into(
 def _collapse(store: Store) -> str:
     """A remark if all of several different pictures have one code; empty if they have not."""
     facts = "SELECT count(DISTINCT hash), count(DISTINCT code) FROM (SELECT hash, code FROM items WHERE status = 0 LIMIT 1000)"
-    pictures, codes = store.select(facts)[0]
+    pictures, codes = store.select_newer(facts)[0]
     if codes > 1 or pictures < SEVERAL:
         return ""
     return (
@@ -240,8 +237,9 @@ def _commit(work: Work, items: Sequence[Item], report: SyncReport) -> int:
 
     A file that has another name now is renamed first. If this is interrupted, its item is read again by the next sync.
     """
-    before = {item.path: work.store.item(item.path) for item in items if item.path in work.known}
-    new = [item for item in items if item.path not in work.known and item.hash]
+    known = work.store.stats([item.path for item in items])
+    before = {path: work.store.item(path) for path in known}
+    new = [item for item in items if item.path not in known and item.hash]
     moved = [(path, item.path) for item in new if work.moves and (path := work.moves.take(item))]
     if moved:
         work.store.rename(moved)
@@ -253,7 +251,7 @@ def _commit(work: Work, items: Sequence[Item], report: SyncReport) -> int:
             unreadable += 1
         elif old and old.hash and old.hash == item.hash and old.code is not None:
             report.unchanged += 1
-        elif item.path in work.known:
+        elif item.path in known:
             report.changed += 1
         elif item.path in renamed:
             report.renamed += 1
@@ -280,43 +278,65 @@ def _twins(store: Store) -> Callable[[bytes], Item | None]:
     return twin_of
 
 
-def _changed(work: Work, report: SyncReport) -> tuple[list[int], list[int]]:
-    """Positions of pictures to encode, and of unchanged ones, by one `stat` for each picture.
+def _changed(work: Work, report: SyncReport) -> list[int]:
+    """Positions of pictures to encode, by one `stat` for each picture. New metadata of the others are written.
 
     If `stat` fails on a known picture (a disk error), the picture keeps its code. Unreadable ones are tried again if another
     version may read them.
     """
+    store, source = work.store, work.source
+    unreadable = {path for path, _ in store.unreadable()}
+    to_retry = unreadable if store.manifest.decoder != decoder_version() else set[str]()
     changed: list[int] = []
-    unchanged: list[int] = []
-    unreadable = {path for path, _ in work.store.unreadable()}
-    to_retry = unreadable if work.store.manifest.decoder != decoder_version() else set[str]()
-    dated: list[tuple[str, int]] = []  # pictures whose ctime the index does not know, as it is of an older format
-    for position, path in enumerate(work.source.ids):
-        try:
-            status, known = work.source.status(position), work.known.get(path)
-        except ImageError as error:
-            if path in work.known and path not in unreadable:
-                report.unseen.append((path, str(error)))
-            else:
-                changed.append(position)  # it will be recorded as unreadable
-            continue
-        again = work.rehash or path in to_retry
-        if again or known is None or known[:2] != status[:2] or (known[2] and status[2] and known != status):
-            changed.append(position)
-        else:
-            unchanged.append(position)
-            if status[2] and not known[2]:
-                dated.append((path, status[2]))
-    if dated:
-        work.store.set_ctimes(dated)
-    report.unchanged = sum(work.source.ids[position] not in unreadable for position in unchanged)
-    return changed, unchanged
+    for start in range(0, len(source), AT_ONCE):
+        paths = list(source.ids[start : start + AT_ONCE])
+        found = _Change(store.known(paths))
+        for position, path in enumerate(paths, start):
+            try:
+                found.note(position, path, source.status(position), work.rehash or path in to_retry)
+            except ImageError as error:
+                if path in found.known and path not in unreadable:
+                    report.unseen.append((path, str(error)))
+                else:
+                    changed.append(position)  # it will be recorded as unreadable
+        changed += found.changed
+        if found.dated:
+            store.set_ctimes(found.dated)
+        report.described += _describe(work, found)
+        report.unchanged += sum(source.ids[position] not in unreadable for position in found.unchanged)
+    return sorted(changed)
 
 
-def _describe(store: Store, source: ImageSet, positions: Collection[int], known: dict[str, str]) -> int:
+@dataclass
+class _Change:
+    """Which of some pictures have changed: positions in the collection.
+
+    Attributes:
+        known: path -> what the index knows.
+        dated: (path, ctime_ns) where the index does not know the ctime, as it is of an older format.
+    """
+
+    known: dict[str, Known]
+    changed: list[int] = field(default_factory=list)
+    unchanged: list[int] = field(default_factory=list)
+    dated: list[tuple[str, int]] = field(default_factory=list)
+
+    def note(self, position: int, path: str, status: tuple[int, int, int], again: bool) -> None:
+        """Sort one picture. again: it is to be read even if it has not changed."""
+        before = self.known[path].status if path in self.known else None
+        if again or before is None or before[:2] != status[:2] or (before[2] and status[2] and before != status):
+            self.changed.append(position)
+            return
+        self.unchanged.append(position)
+        if status[2] and not before[2]:
+            self.dated.append((path, status[2]))
+
+
+def _describe(work: Work, found: _Change) -> int:
     """Write the metadata of unchanged pictures where it differs from the store; returns for how many."""
-    columns = ((source.ids[position], metadata(source, position)) for position in positions)
-    new = [(path, values) for path, values in columns if as_json(values) != known.get(path)]
+    ids = work.source.ids
+    columns = ((ids[position], metadata(work.source, position)) for position in found.unchanged)
+    new = [(path, values) for path, values in columns if as_json(values) != (found.known[path].metadata or None)]
     if new:
-        store.describe(new)
+        work.store.describe(new)
     return len(new)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.common.parallel import batches
 from spq.data.decode import first_line
 from spq.errors import StoreError, TimeLimitError
 from spq.index.checksums import CODE_BITS, code_checks, of_row
@@ -30,10 +31,18 @@ from spq.index.manifest import Manifest
 from spq.index.side_files import why_blocked
 
 PAGE, ITEMS_PAGE = 100_000, 1000  # codes, and whole items, that are read at once
+NAMES_AT_ONCE = 1000  # paths that one statement looks up
 STEPS = 100_000  # instructions of SQLite between two checks of the time: about a millisecond
 NAMED = 5  # damaged items that an error names
 VERIFY = "verify the index to see all faults, and repair it"
 _PATH = "ifnull(CAST(path AS TEXT), '')"  # text in any case, also of a damaged row
+
+
+class Known(NamedTuple):
+    """What is known of an item: (size, mtime_ns, ctime_ns), and its metadata as JSON, if it has any."""
+
+    status: tuple[int, int, int]
+    metadata: str | None
 
 
 class TableReader:
@@ -75,6 +84,12 @@ class TableReader:
         rows = self._select_paths(f"SELECT {_PATH}, size, mtime_ns, {_ctime(self._format())} FROM items", paths)
         return {path: (size, mtime_ns, ctime_ns) for path, size, mtime_ns, ctime_ns in rows}
 
+    def known(self, paths: Collection[str]) -> dict[str, Known]:
+        """What is known of the items of `paths`, of those that there are."""
+        found = self._format()
+        query = f"SELECT {_PATH}, size, mtime_ns, {_ctime(found)}, {_metadata(found)} FROM items"
+        return {path: Known((size, mtime_ns, ctime_ns), text) for path, size, mtime_ns, ctime_ns, text in self._select_paths(query, paths)}
+
     def hashes(self, paths: Collection[str]) -> dict[str, bytes]:
         """path -> hash of the bytes, of the known ones among `paths` that have one."""
         return {
@@ -90,9 +105,11 @@ class TableReader:
     def _select_paths(self, query: str, paths: Collection[str] | None) -> Iterable[tuple[Any, ...]]:
         if paths is None:
             return self._select(query)
-        return (
-            row for path in paths for row in self._select(f"{query} WHERE path = CAST(? AS TEXT)", text_bytes(path))
-        )
+        return (row for some in batches(paths, NAMES_AT_ONCE) for row in self._select_some(query, some))
+
+    def _select_some(self, query: str, paths: list[str]) -> list[Any]:
+        places = ", ".join(["CAST(? AS TEXT)"] * len(paths))
+        return self._select(f"{query} WHERE path IN ({places})", *map(text_bytes, paths))
 
     def items_by_hash(self, hashes: Iterable[bytes]) -> dict[bytes, Item]:
         """One encoded item for each known hash. Damaged ones are passed over."""
@@ -151,6 +168,10 @@ class TableReader:
             np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in pages)]),
             np.concatenate([np.empty((0, M), np.uint8), *(codes for _, codes in pages)]),
         )
+
+    def newer(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """`codes` of the database alone, without those of shards."""
+        return TableReader.codes(self)
 
     def _code_page(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.uint8], int]:
         """Ids and codes from an id on, and the sum of the codes' checksums.
@@ -257,6 +278,20 @@ class TableReader:
         rows = self._select(f"SELECT id, {_PATH}, {self._is_sound()} FROM items WHERE status = 0 ORDER BY id")
         return [(id_, path, bool(is_sound)) for id_, path, is_sound in rows]
 
+    def each_path(self) -> Iterator[str]:
+        """The paths of all items, readable or not."""
+        last = -(2**63)
+        statement = f"SELECT CAST(id AS INTEGER), {_PATH} FROM items WHERE id > ? ORDER BY id LIMIT {PAGE}"
+        while rows := self._select(statement, last):
+            yield from (path for _, path in rows)
+            before, last = last, rows[-1][0]
+            if last <= before:
+                raise self._damaged("its ids are not in order")  # this would never end
+
+    def count(self) -> int:
+        """The number of items, readable or not."""
+        return int(self._select("SELECT count(*) FROM items")[0][0])
+
     def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
         """id -> item, of the known ids that have a code. Damaged ones are passed over."""
         id_list = json.dumps([int(i) for i in ids])
@@ -280,6 +315,28 @@ class TableReader:
         """The ids (n,) that a statement selects, in its order. SQLite joins them into one text, as in `_code_page`."""
         text = self._select(f"SELECT group_concat(id) FROM ({statement})", *values)[0][0]
         return np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
+
+    def ids_where(self, table: str, condition: str, values: Sequence[object], needed: Collection[str]) -> NDArray[np.int64]:
+        """The ids, ascending, of the encoded items that a condition is true for.
+
+        Args:
+            table: an SQL expression that has the columns of `items`. values: for the `?` of the condition.
+            needed: names of the columns that the condition reads.
+        """
+        return TableReader.ids(self, f"SELECT id FROM {table} WHERE status = 0 AND {condition} ORDER BY id", *values)
+
+    def first_metadata(self, count: int) -> list[str]:
+        """The metadata, as JSON, of the first items that have any."""
+        cells = "SELECT CAST(metadata AS TEXT) FROM items WHERE metadata IS NOT NULL LIMIT ?"
+        return [text for (text,) in self._select(cells, count)]
+
+    def shard_columns(self) -> set[str]:
+        """Names of metadata that items in shards have."""
+        return set()
+
+    def select_newer(self, statement: str, *values: object) -> list[Any]:
+        """Rows of any SELECT statement on the database alone, without the items of shards."""
+        return self._select(statement, *values)
 
     def select(self, statement: str, *values: object) -> list[Any]:
         """Rows of any SELECT statement."""
@@ -350,3 +407,8 @@ class TableReader:
 def _ctime(found: int) -> str:
     """The column of the ctime in tables of this format."""
     return "ctime_ns" if found >= CTIME_SINCE else "0"
+
+
+def _metadata(found: int) -> str:
+    """The metadata, as text in any case, in tables of this format."""
+    return "CAST(metadata AS TEXT)" if found >= METADATA_SINCE else "NULL"
