@@ -21,11 +21,17 @@ class Distinct:
         packed: (U, P) uint8, the distinct codes; the codes of all rows, if grouping them would save no memory.
     """
 
-    def __init__(self, packed: Codes) -> None:
-        self.packed = packed
+    def __init__(self, packed: Codes, distinct: int | None = None) -> None:
+        """Group equal codes.
+
+        Args:
+            packed: it may be a memory map; without groups it is used where it lies.
+            distinct: how many different codes there are, if that is known. Then nothing is sorted in vain.
+        """
+        self.packed = packed.view(np.ndarray)
         self._rows: NDArray[np.uint32] | None = None  # (N,), the rows of code 0, then of 1, ..., each ascending
         self._starts = np.empty(0, np.uint32)  # (U + 1,), where the rows of a code begin in `_rows`
-        if len(packed) < 2**32:
+        if len(packed) < 2**32 and (distinct is None or distinct < MOST_DISTINCT * len(packed)):
             order, starts = _grouped(packed)
             if len(starts) < MOST_DISTINCT * len(packed):
                 self._group(order, starts)

@@ -70,11 +70,12 @@ def suits(size: int, top: int) -> bool:
     return 0 < max(FACTOR * top, FEWEST) <= size * MOST_CANDIDATES
 
 
-def nearest(finder: Finder, gallery: Distinct, table: Floats, top: int) -> tuple[Floats, Rows]:
+def nearest(finder: Finder, gallery: Distinct, table: Floats, top: int, limit: float = np.inf) -> tuple[Floats, Rows]:
     """The exact `top` nearest rows among the codes of `finder`, sorted by (distance, row).
 
     Args:
         table: (M, 16), finite. top: from 1 to the number of rows of these codes.
+        limit: rows that are farther may be left out.
     """
     entries, floor = lookup(table), table.min(1, keepdims=True)
     ceiling, k = _usual_ceiling(table - floor), max(FACTOR * top, FEWEST)
@@ -85,13 +86,19 @@ def nearest(finder: Finder, gallery: Distinct, table: Floats, top: int) -> tuple
             break  # FAISS finds too little in tables of tiny numbers
         codes.sort()
         distances, rows = gallery.nearest(add_up(entries, gallery.packed.take(codes, 0)), top, codes)
-        if distances[-1] < -products[-1] - _error_bound(lowered, ceiling):
-            return distances, rows
+        if min(distances[-1], limit) < -products[-1] - _error_bound(lowered, ceiling):
+            return within(limit, distances, rows)
         above_floor = float(distances[-1]) - float(floor.sum())  # no entry of an answer is higher
         ceiling, k = max(1.25 * above_floor, ceiling / 32), 4 * k
     known = finder.all()
     packed = gallery.packed if known is None else gallery.packed.take(known, 0)
     return gallery.nearest(add_up(entries, packed), top, known)
+
+
+def within(limit: float, distances: Floats, rows: Rows) -> tuple[Floats, Rows]:
+    """The rows up to a distance, of rows sorted by distance."""
+    count = int(distances.searchsorted(np.float32(limit), "right"))
+    return distances[:count], rows[:count]
 
 
 def _usual_ceiling(table: Floats) -> float:

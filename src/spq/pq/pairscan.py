@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from spq.pq.distinct import Distinct
+from spq.pq.fastscan import within
 from spq.pq.sums import Codes, Floats, Rows, add_up, lookup
 
 BYTE = 256  # entries of a table for one byte; shorter tables are filled up with zeros
@@ -86,19 +87,20 @@ def suits(size: int, top: int) -> bool:
     return top + MORE <= size * MOST_ANSWERS
 
 
-def nearest(finder: PairScan, gallery: Distinct, table: Floats, top: int) -> tuple[Floats, Rows]:
+def nearest(finder: PairScan, gallery: Distinct, table: Floats, top: int, limit: float = np.inf) -> tuple[Floats, Rows]:
     """The exact `top` nearest rows, sorted by (distance, row).
 
     Args:
         table: (M, K), finite. top: from 1 to the number of rows.
+        limit: rows that are farther may be left out.
     """
     entries, k = lookup(table), top + MORE
     if k <= len(gallery):
         sums, codes = finder.find(entries, k)
         codes.sort()
         distances, rows = gallery.nearest(add_up(entries, gallery.packed.take(codes, 0)), top, codes)
-        if distances[-1] < sums[-1] - _error_bound(entries):
-            return distances, rows
+        if min(distances[-1], limit) < sums[-1] - _error_bound(entries):
+            return within(limit, distances, rows)
     return gallery.nearest(add_up(entries, gallery.packed), top)  # many codes are as far as the last answer
 
 

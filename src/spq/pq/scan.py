@@ -30,6 +30,7 @@ from spq.pq.sums import (
     for_each,
     lookup,
     pack,
+    packed_width,
     places,
     rank,
     unpack,
@@ -76,9 +77,26 @@ class Scan:
     def __init__(self, codes: Codes, K: int, tables_of: Callable[[Codes], Floats] | None = None, seed: int = 0) -> None:
         if codes.ndim != 2 or (codes.size and int(codes.max()) >= K):
             raise StoreError(f"codes of shape {codes.shape} with values up to {codes.max(initial=0)} do not fit K={K}")
-        self._N, self.M = len(codes), int(codes.shape[1])
-        self.K, self._tables_of, self._seed = K, tables_of, seed
-        self._gallery = Distinct(pack(codes, K))
+        self._take(Distinct(pack(codes, K)), len(codes), int(codes.shape[1]), K)
+        self._tables_of, self._seed = tables_of, seed
+
+    @classmethod
+    def of_packed(cls, packed: Codes, M: int, K: int, distinct: int | None = None) -> Scan:
+        """A scan of codes that are packed already, as `sums.pack` does.
+
+        Args:
+            packed: (N, P) uint8. It may be a memory map, of which nothing is copied but what FAISS needs.
+            distinct: how many different codes there are, if that is known. Then nothing is sorted in vain.
+        """
+        if packed.ndim != 2 or packed.shape[1] != packed_width(M, K):
+            raise StoreError(f"packed codes of shape {packed.shape} do not fit {M} sub-codes below {K}")
+        scan = cls.__new__(cls)
+        scan._take(Distinct(packed, distinct), len(packed), M, K)
+        scan._tables_of, scan._seed = None, 0
+        return scan
+
+    def _take(self, gallery: Distinct, N: int, M: int, K: int) -> None:
+        self._gallery, self._N, self.M, self.K = gallery, N, M, K
         self._lists: Lists | None = None
         self._nprobes: dict[float, int] = {}  # recall target -> lists
 
@@ -156,13 +174,22 @@ class Scan:
         if method == "ivf":
             self._make_lists(threads)
             nprobe = nprobe or (NPROBE if recall_target is None else self.nprobe_for(recall_target, threads))
-        searches: dict[str, Callable[[Floats], tuple[Floats, Rows]]] = {
-            "exact": lambda table: self._gallery.nearest(add_up(lookup(table), self._gallery.packed), top),
-            "bucket": lambda table: self._gallery.nearest(self._sums_of_all(table), top),
-            "fast": lambda table: self._proposed(table, top),
-            "ivf": lambda table: nearest(self._make_lists().probe(table, nprobe or 1, top), self._gallery, table, top),
-        }
-        return for_each(searches[method], tables, top, threads)
+            return for_each(lambda table: self._in_lists(table, top, nprobe or 1), tables, top, threads)
+        return for_each(lambda table: self.nearest(table, top, method), tables, top, threads)
+
+    def nearest(self, table: Floats, top: int, method: Method = "auto", limit: float = np.inf) -> tuple[Floats, Rows]:
+        """The exact `top` nearest rows of one query, sorted by (distance, row).
+
+        Args:
+            table: (M, K), finite. top: at most N. method: any but "ivf".
+            limit: rows that are farther may be left out; if one is, all farther ones are.
+        """
+        method = self.choose(top, method)
+        if method == "fast":
+            search = pairscan.nearest if isinstance(self._fast, PairScan) else nearest
+            return search(self._fast, self._gallery, table, top, limit)  # type: ignore[operator]
+        d = self._sums_of_all(table) if method == "bucket" else add_up(lookup(table), self._gallery.packed)
+        return self._gallery.nearest(d, top)
 
     def search_rows(self, tables: Floats, rows: Rows, top: int, threads: int | None = None) -> Ranking:
         """`search` among some rows only (ascending). Each of them is summed, so the answers are always exact."""
@@ -230,10 +257,8 @@ class Scan:
     def _places(self) -> Rows:
         return places(self._gallery.packed, self.K)
 
-    def _proposed(self, table: Floats, top: int) -> tuple[Floats, Rows]:
-        if isinstance(self._fast, PairScan):
-            return pairscan.nearest(self._fast, self._gallery, table, top)
-        return nearest(self._fast, self._gallery, table, top)
+    def _in_lists(self, table: Floats, top: int, nprobe: int) -> tuple[Floats, Rows]:
+        return nearest(self._make_lists().probe(table, nprobe, top), self._gallery, table, top)
 
     @cached_property
     def _fast(self) -> FastScan | PairScan:

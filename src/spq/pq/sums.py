@@ -54,10 +54,15 @@ def pack(codes: Codes, K: int) -> Codes:
     if K > 16:
         return np.ascontiguousarray(codes)
     N, M = codes.shape
-    packed = np.zeros((N, -(-M // 2)), np.uint8)
+    packed = np.zeros((N, packed_width(M, K)), np.uint8)
     np.multiply(codes[:, 1::2], np.uint8(K), out=packed[:, : M // 2])
     packed += codes[:, 0::2]
     return packed
+
+
+def packed_width(M: int, K: int) -> int:
+    """Bytes P of a packed code."""
+    return -(-M // 2) if K <= 16 else M
 
 
 def unpack(packed: Codes, M: int, K: int) -> Codes:

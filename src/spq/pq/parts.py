@@ -1,0 +1,231 @@
+"""`PartedScan`: several scans searched as one, in the order (distance, id).
+
+A large collection is kept in parts that do not change (shards), and a small one that does. Removed items stay in their part as
+dead rows: they take a place, but are never found. A new `PartedScan` of the same parts costs nothing, since the structures for
+searching belong to the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spq.common.parallel import cores
+from spq.pq import sums
+from spq.pq.scan import Method, Scan
+from spq.pq.sums import Codes, Floats, Ranking, Rows, check_tables
+
+Ids = NDArray[np.int64] | NDArray[np.uint32] | range
+SPREAD_FROM = 2_000_000  # codes: below, starting threads for one query takes longer than they save
+SPARE = 8  # rows that a part with dead ones is asked for beyond the answers
+NONE: Rows = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Codes and their ids. It does not change, and one part may belong to several `PartedScan`s.
+
+    Attributes:
+        ids: (N,) of the rows, ascending; a `range` takes no memory.
+    """
+
+    scan: Scan
+    ids: Ids
+
+    def ids_of(self, rows: Rows) -> Rows:
+        """The ids (n,) of some rows."""
+        if isinstance(self.ids, range):
+            return self.ids.start + rows.astype(np.int64) * self.ids.step
+        return self.ids[rows].astype(np.int64)
+
+    def rows_of(self, ids: Rows) -> Rows:
+        """The rows of those ids that this part has, in the order of `ids`."""
+        if isinstance(self.ids, range):
+            rows, rest = np.divmod(ids - self.ids.start, self.ids.step)
+            rows = rows[(rest == 0) & (rows >= 0) & (rows < len(self.ids))]
+            return rows
+        places = np.minimum(self.ids.searchsorted(ids), max(len(self.ids) - 1, 0))
+        return places[self.ids[places] == ids].astype(np.int64) if len(self.ids) else NONE
+
+
+@dataclass(eq=False)
+class _Best:
+    """The best rows of the parts that were searched so far: distances, ids and rows, sorted by (distance, id)."""
+
+    top: int
+    distances: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    ids: Rows = field(default_factory=lambda: NONE)
+    rows: Rows = field(default_factory=lambda: NONE)
+
+    @property
+    def limit(self) -> float:
+        """Farther rows are no answers."""
+        return float(self.distances[-1]) if len(self.distances) == self.top else np.inf
+
+    def add(self, distances: Floats, ids: Rows, rows: Rows) -> None:
+        distances = np.concatenate([self.distances, distances])
+        ids, rows = np.concatenate([self.ids, ids]), np.concatenate([self.rows, rows])
+        order = np.lexsort((ids, distances))[: self.top]
+        self.distances, self.ids, self.rows = distances[order], ids[order], rows[order]
+
+
+class PartedScan:
+    """Parts, ready to be searched. A row is a number over all parts, and counts dead rows too.
+
+    Args:
+        parts: one or more, of codes of the same shape.
+        dead: for each part, its rows (ascending) that are never found; by default none.
+    """
+
+    def __init__(self, parts: Sequence[Part], dead: Sequence[Rows] | None = None) -> None:
+        self.parts, self.dead = tuple(parts), tuple(dead) if dead is not None else (NONE,) * len(parts)
+        self.M, self.K = self.parts[0].scan.M, self.parts[0].scan.K
+        self._starts = np.cumsum([0, *(len(part.ids) for part in self.parts)])
+
+    def __len__(self) -> int:
+        return self.rows - sum(len(rows) for rows in self.dead)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows, dead ones included."""
+        return int(self._starts[-1])
+
+    @property
+    def distinct(self) -> int:
+        """The number of codes that are searched: the sum over the parts."""
+        return sum(part.scan.distinct for part in self.parts)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that codes, ids and the structures made so far hold."""
+        ids = sum(part.ids.nbytes for part in self.parts if not isinstance(part.ids, range))
+        return ids + sum(part.scan.nbytes for part in self.parts) + sum(rows.nbytes for rows in self.dead)
+
+    @property
+    def codes(self) -> Codes:
+        """The codes of all rows, dead ones included (rows, M), unpacked at each access."""
+        return np.concatenate([part.scan.codes for part in self.parts])
+
+    def code(self, row: int) -> Codes:
+        """The code (M,) of one row."""
+        number = int(self._starts.searchsorted(row, "right")) - 1
+        return self.parts[number].scan.code(row - int(self._starts[number]))
+
+    def codes_of(self, rows: Rows) -> Codes:
+        """The codes (n, M) of some rows."""
+        codes = np.empty((len(rows), self.M), np.uint8)
+        for part, _, places, local in self._split(rows):
+            codes[places] = part.scan.codes_of(local)
+        return codes
+
+    def ids_of(self, rows: Rows) -> Rows:
+        """The ids (n,) of some rows."""
+        ids = np.empty(len(rows), np.int64)
+        for part, _, places, local in self._split(rows):
+            ids[places] = part.ids_of(local)
+        return ids
+
+    def rows_of(self, ids: Rows) -> Rows:
+        """The rows, ascending, of those ids that have one. Dead rows do not count."""
+        ids = np.asarray(ids, np.int64)
+        found = []
+        for part, dead, start in zip(self.parts, self.dead, self._starts[:-1], strict=True):
+            rows = np.sort(part.rows_of(ids))
+            found.append(rows[_are_live(rows, dead)] + start)
+        return np.concatenate(found)
+
+    def row_of(self, item: int) -> int | None:
+        """The row of an id; None if there is none, or only a dead one."""
+        rows = self.rows_of(np.array([item]))
+        return int(rows[0]) if len(rows) else None
+
+    def live_rows(self) -> Rows:
+        """All rows that are not dead, ascending."""
+        return np.delete(
+            np.arange(self.rows), np.concatenate([d + s for d, s in zip(self.dead, self._starts, strict=False)])
+        )
+
+    def check(
+        self,
+        method: Method = "auto",
+        threads: int | None = None,
+        nprobe: int | None = None,
+        recall_target: float | None = None,
+    ) -> None:
+        """Check the options of a search, as `Scan.check`."""
+        self.parts[0].scan.check(method, threads, nprobe, recall_target)
+
+    def search(
+        self,
+        tables: Floats,
+        top: int,
+        method: Method = "auto",
+        threads: int | None = None,
+        nprobe: int | None = None,
+        recall_target: float | None = None,
+    ) -> Ranking:
+        """The `top` nearest live rows of each query, as `Scan.search`, but sorted by (distance, id).
+
+        The answers do not depend on the number of parts. Several threads share the queries, or the parts if there are more
+        threads than queries.
+        """
+        self.check(method, threads, nprobe, recall_target)
+        check_tables(tables, self.M, self.K)
+        top = min(top, len(self))
+        workers = threads or cores()
+        if 1 < len(tables) >= workers or workers == 1 or self.distinct < SPREAD_FROM:
+            return sums.for_each(lambda table: self._one(table, top, method, map), tables, top, threads)
+        with ThreadPoolExecutor(min(workers, len(self.parts))) as pool:
+            return sums.for_each(lambda table: self._one(table, top, method, pool.map), tables, top, 1)
+
+    def search_rows(self, tables: Floats, rows: Rows, top: int, threads: int | None = None) -> Ranking:
+        """`search` among some live rows only (ascending). Each of them is summed, so the answers are always exact."""
+        check_tables(tables, self.M, self.K)
+        rows = rows[self.ids_of(rows).argsort(kind="stable")]
+        packed = sums.pack(self.codes_of(rows), self.K)
+        distances, found = sums.nearest(tables, packed, min(top, len(rows)), threads)
+        return distances, rows[found]
+
+    def _one(self, table: Floats, top: int, method: Method, run: Callable[..., object]) -> tuple[Floats, Rows]:
+        """The answers to one query. run: `map`, or that of a pool of threads."""
+        best = _Best(top)
+        if top:
+            found = run(lambda number: self._nearest_in(number, table, best, method), range(len(self.parts)))
+            for distances, ids, rows in found:  # type: ignore[attr-defined]
+                best.add(distances, ids, rows)
+        return best.distances, best.rows
+
+    def _nearest_in(self, number: int, table: Floats, best: _Best, method: Method) -> tuple[Floats, Rows, Rows]:
+        """Distances, ids and rows of one part: its nearest live ones, at least those that are answers."""
+        part, dead, start = self.parts[number], self.dead[number], int(self._starts[number])
+        size, wanted = len(part.ids), min(best.top, len(part.ids) - len(dead))
+        count = wanted + min(len(dead), SPARE)
+        while True:
+            distances, rows = part.scan.nearest(table, count, method, best.limit)
+            is_all = len(rows) < count or count == size
+            if len(dead):
+                is_live = _are_live(rows, dead)
+                distances, rows = distances[is_live], rows[is_live]
+            if is_all or len(rows) >= wanted:
+                return distances[:wanted], part.ids_of(rows[:wanted]), rows[:wanted] + start
+            count = min(2 * count, size)
+
+    def _split(self, rows: Rows) -> list[tuple[Part, Rows, Rows, Rows]]:
+        """The parts that have some of the rows: part, dead rows, places in `rows`, and rows inside the part."""
+        numbers = self._starts.searchsorted(rows, "right") - 1
+        found = []
+        for number in np.unique(numbers):
+            places = np.flatnonzero(numbers == number)
+            found.append((self.parts[number], self.dead[number], places, rows[places] - self._starts[number]))
+        return found
+
+
+def _are_live(rows: Rows, dead: Rows) -> NDArray[np.bool_]:
+    """Whether each row is not among the dead ones, which are ascending."""
+    if not len(dead):
+        return np.ones(len(rows), bool)
+    return dead[np.minimum(dead.searchsorted(rows), len(dead) - 1)] != rows
