@@ -94,6 +94,15 @@ class Distinct:
         self._starts = np.concatenate([[0], counts.cumsum()]).astype(np.uint32)
 
 
+def count_distinct(packed: Codes) -> int:
+    """How many different codes there are among packed codes (N, P).
+
+    >>> count_distinct(np.uint8([[1, 2], [1, 2], [2, 1]]))
+    2
+    """
+    return len(_grouped(packed)[1])
+
+
 def _grouped(packed: Codes) -> tuple[Rows, Rows]:
     """Rows (N,) ordered by (code, row), and the positions (U,) at which a new code begins."""
     N, P = packed.shape
