@@ -7,14 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spq.index.filter_sql import matching
+from spq.errors import ConfigError, StoreError
+from spq.index.backup import back_up
+from spq.index.filter_sql import known_columns, matching
+from spq.index.gallery import follow
 from spq.index.items import Item
 from spq.index.manifest import FORMAT, Manifest, read_manifest
 from spq.index.shards.open_store import open_store
 from spq.index.shards.sharded_store import ShardedStore
 from spq.index.shards.sharding import to_database, to_shards
 from spq.index.store import Store
-from spq.errors import StoreError
+from spq.index.verify import faults
+from spq.pq.scan import Scan
+from spq.pq.sums import rank
 
 MANIFEST = Manifest(FORMAT, "0", "h", "l2", 4, 16, 16)
 
@@ -39,6 +44,10 @@ def facts(store: Store) -> list[tuple[object, ...]]:
     assert [item.id for item in store.items()] == ids.tolist()
     assert sorted(store.paths(ids.tolist()).items()) == [(row[0], row[2]) for row in rows]
     return rows
+
+
+def faults_of_items(folder: Path) -> list[str]:
+    return [fault for fault in faults(folder) if "copy of the model" not in fault]  # these indexes have none
 
 
 @pytest.fixture
@@ -69,3 +78,112 @@ def test_items_keep_ids_codes_and_facts_in_shards_and_back(folder: Path) -> None
         assert facts(store) == before
         assert store.stats() == stats
     assert not (folder / "shards").exists()
+
+
+def test_a_changed_item_keeps_its_id_and_a_removed_one_is_gone(folder: Path) -> None:
+    with open_store(folder) as store:
+        to_shards(store, items=20)
+    with open_store(folder) as store, store.writing():
+        old, count = store.item("f1/p7.jpg"), len(store)
+        assert old
+        store.put([picture(99, old.path), picture(300)])
+        store.rename([("f2/p8.jpg", "moved.jpg")])
+        store.describe([("f0/p9.jpg", {"n": "new"})])
+        store.remove(["f1/p10.jpg", "latin \udcff.jpg"])
+        assert store.item(old.path).id == old.id
+        assert store.item("moved.jpg").id == 8
+        assert store.item("f2/p8.jpg") is None
+        assert store.item("f0/p9.jpg").metadata == {"n": "new"}
+        assert store.item("f1/p10.jpg") is None
+        assert store.paths([10]) == {}
+        assert len(store) == count - 1
+        assert store.info()["tombstones"] == 5
+        before = facts(store)
+    assert faults_of_items(folder) == []
+    with open_store(folder) as store:
+        to_shards(store, items=1000)
+    with open_store(folder) as store:
+        assert facts(store) == before
+        assert [len(part.dead) for part in store.live()] == [0]  # joined into one
+        assert store.info()["tombstones"] == 0
+
+
+def test_filters_find_the_same_items_in_shards(folder: Path) -> None:
+    filters = ["width >= 30", "label = ü", "n = 7 or n = 8", "path ~ 'f1/*'", "not label = x", "path = ü.jpg", "size < 10 and n > 3"]
+    with open_store(folder) as store:
+        before = [matching(store, where).tolist() for where in filters]
+        columns = known_columns(store)
+        to_shards(store, items=20)
+    assert all(before)
+    with open_store(folder) as store:
+        with store.writing():
+            store.put([store.item("f1/p7.jpg")])  # one of them is in the database
+        assert [matching(store, where).tolist() for where in filters] == before
+        assert known_columns(store) == columns
+        with pytest.raises(ConfigError, match="unknown column m at 1; columns are path, .* label, n"):
+            matching(store, "m = 3")
+
+
+def test_what_needs_one_database_refuses_an_index_with_shards(folder: Path, tmp_path: Path) -> None:
+    with open_store(folder) as store:
+        to_shards(store)
+    with pytest.raises(StoreError, match="has shards, and this is not possible with shards yet"):
+        Store.open(folder)
+    with pytest.raises(StoreError, match="has shards, and this is not possible with shards yet"):
+        back_up(folder, tmp_path / "backup")
+
+
+def test_a_store_that_was_open_when_the_index_got_shards_refuses_to_go_on(folder: Path) -> None:
+    with Store.open(folder) as old:
+        gallery = follow(old, make_scan)
+        with open_store(folder) as store:
+            to_shards(store)
+        with pytest.raises(StoreError, match="has shards now; open it again"):
+            follow(old, make_scan, gallery)
+        with pytest.raises(StoreError, match="has shards now; open it again"), old.writing():
+            pass
+
+
+def make_scan(codes: np.ndarray) -> Scan:
+    return Scan(codes, 16)
+
+
+def test_a_gallery_follows_shards_and_uses_unchanged_parts_again(folder: Path) -> None:
+    with open_store(folder) as store:
+        to_shards(store, items=20)
+    tables = np.random.default_rng(0).random((5, 4, 16)).astype(np.float32)
+    with open_store(folder) as store, open_store(folder) as reader:
+        first = follow(reader, make_scan)
+        assert follow(reader, make_scan, first) is first
+        with store.writing():
+            store.remove(["f1/p10.jpg"])
+            store.put([picture(500), picture(77, "f1/p7.jpg")])
+        second = follow(reader, make_scan, first)
+        assert second.shards == first.shards
+        ids, codes = store.codes()
+        distances, rows = second.scan.search(tables, 60)
+        expected, places = rank(tables, codes, 60)
+        assert np.array_equal(distances, expected)
+        assert np.array_equal(second.ids_of(rows.ravel()), ids[places.ravel()])
+        assert len(second) == len(ids)
+        with store.writing():
+            store.set_origin(store.manifest.origin, ["x"])
+        assert follow(reader, make_scan, second).scan is second.scan
+
+
+def test_damage_in_a_shard_is_found(folder: Path) -> None:
+    with open_store(folder) as store:
+        to_shards(store, items=20)
+    shard = next((folder / "shards").iterdir())
+    for file in sorted(shard.iterdir()):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert any(file.name in fault and "checksum" in fault for fault in faults(folder)), file
+        file.write_bytes(whole[:-1])
+        with pytest.raises(StoreError, match=f"{file.name} is damaged: it has .* bytes"):
+            open_store(folder)
+        file.unlink()
+        with pytest.raises(StoreError, match=f"{file.name} is damaged"):
+            open_store(folder)
+        file.write_bytes(whole)
+    assert faults_of_items(folder) == []

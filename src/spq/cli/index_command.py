@@ -15,6 +15,7 @@ from spq.cli.failures import as_options
 from spq.cli.indexing import IndexTask, Patterns, command, names_index, open_collection, update
 from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, MaxPixels, ShorterBits, Threads
 from spq.cli.output import note, show
+from spq.cli.sharding import Sharding, run_sharding
 from spq.cli.stopping import CONTINUE, when_stopped
 from spq.common.text import printable
 from spq.errors import ConfigError
@@ -68,6 +69,15 @@ def index(
     restore: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Make a new index OUT of the file of a --backup.")
     ] = None,
+    to_shards: Annotated[
+        bool, typer.Option("--to-shards", help="Move the items of a large index into shards: files that never change.")
+    ] = False,
+    to_database: Annotated[
+        bool, typer.Option("--to-database", help="Move the items of shards back into the database.")
+    ] = False,
+    shard_items: Annotated[
+        int | None, typer.Option(metavar="N", help="With --to-shards: items of a shard, at most. [default: 5,000,000]")
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -79,7 +89,7 @@ def index(
     A new index without --model takes the best pretrained network on this machine, and needs no training.
     An update adds new pictures, encodes changed ones again and removes missing ones.
     Pictures in folders that cannot be read, are empty or not mounted are kept. More IMAGES are added to those of the index.
-    An index alone, with --compact, --verify, --repair or --backup, is not updated.
+    An index alone, with --compact, --verify, --repair, --backup, --to-shards or --to-database, is not updated.
 
     Example: spq index photos/ --out photos.index
 
@@ -94,6 +104,8 @@ def index(
     Example: spq index photos.index --repair
 
     Example: spq index photos.index --backup photos.backup
+
+    Example: spq index photos.index --to-shards
     """
     from spq.index.replacing import finish_replacing
 
@@ -103,7 +115,11 @@ def index(
         run_backup(images or [], out, backup, restore, is_alone=not (asks_update or compact or verify), as_json=as_json)
         return
     finish_replacing(out or Path((images or [""])[0]))
-    names, out = _places(images or [], out, is_known=compact or verify or pictures or repair)
+    names, out = _places(images or [], out, compact or verify or pictures or repair or to_shards or to_database)
+    if to_shards or to_database or shard_items is not None:
+        is_alone = not (asks_update or compact or verify or pictures or repair)
+        run_sharding(out, Sharding(to_shards, to_database, shard_items, is_alone and bool(names) and names_index(names[0])), wait, as_json)
+        return
     if repair:
         _repair(out, model, wait, device, as_json)
         return
@@ -186,9 +202,9 @@ def _task(names: list[str], out: Path, patterns: Patterns, replace: bool) -> Ind
 
 def _compact(out: Path, wait: float) -> tuple[tuple[int, int], dict[str, Any]]:
     """Free unused disk space; returns bytes before and after, and facts of the index."""
-    from spq.index.store import Store
+    from spq.index.shards.open_store import open_store
 
-    with Store.open(out, wait) as store, store.writing():
+    with open_store(out, wait) as store, store.writing():
         return store.compact(), store.info()
 
 
@@ -198,13 +214,13 @@ def _verify(out: Path, facts: dict[str, Any], pictures: bool) -> tuple[list[str]
     Args:
         facts: facts of the index, if they are known already.
     """
-    from spq.index.store import Store
+    from spq.index.shards.open_store import open_store
     from spq.index.verify import faults
 
     found = list(faults(out, pictures))
     if facts or found:
         return found, facts
-    with Store.open(out) as store:
+    with open_store(out) as store:
         return found, store.info()
 
 

@@ -101,7 +101,7 @@ def open_collection(names: Sequence[str], patterns: Patterns, out: Path | None, 
     from spq.data.open import folders_of, open_images
     from spq.data.several import instead_of, with_more
     from spq.index.manifest import read_manifest
-    from spq.index.store import Store
+    from spq.index.shards.open_store import open_store
 
     if out is None or not is_index(out):
         return open_images(list(names), *patterns)
@@ -109,8 +109,8 @@ def open_collection(names: Sequence[str], patterns: Patterns, out: Path | None, 
     given = [found for name in names for found in folders_of(name)]
     if replace:
         return open_images(instead_of(before, given), *patterns, known=())
-    with Store.open(out) as store:
-        taken = {path.partition("/")[0] for path in store.stats()}
+    with open_store(out) as store:
+        taken = {path.partition("/")[0] for path in store.each_path()}
     try:
         return open_images(with_more(before, given, taken), *patterns, known=before.names)
     except AbsentError as error:

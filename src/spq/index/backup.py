@@ -28,7 +28,7 @@ from spq.common.locks import held
 from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
 from spq.index.format import NOT_DUPLICATES, SQLITE_ERRORS, open_reader, why_full
-from spq.index.manifest import read_manifest
+from spq.index.manifest import read_manifest, refuse_shards
 from spq.index.side_files import why_blocked
 from spq.index.verify import faults
 
@@ -84,7 +84,7 @@ def back_up(folder: Path, file: Path, progress: Progress = lambda *_: None) -> C
         ConfigError: `file` exists, or is inside the index. StoreError: there is no index, it has faults, or it was given
             another model again and again.
     """
-    read_manifest(folder)
+    refuse_shards(folder)
     if file.absolute().parent.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"{file} is inside the index; give a place outside of it, best on another disk")
     _refuse_existing(file)

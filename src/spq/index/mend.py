@@ -30,6 +30,7 @@ from spq.index.manifest import Manifest, as_text, from_content, read_manifest, w
 from spq.index.missing import Missing, Moves, find_missing, unlisted_paths
 from spq.index.model_copy import ModelCopy
 from spq.index.side_files import KEPT, NEW, clear_odd, continue_swap, mend_odd, side_files, swap
+from spq.index.shards.shard_facts import FOLDER as SHARDS
 from spq.index.store import Store
 from spq.index.sync import SyncReport, Work, encode_into
 from spq.index.verify import damaged_ids, faults
@@ -65,6 +66,8 @@ def repair(folder: Path, model: Model | None = None, wait: float = 0) -> Repair:
     - A damaged copy of the model is written again, if the model is given.
     - Pictures whose rows are damaged or lost are encoded again. They keep their ids, if their rows have not been lost.
 
+    An index with shards is only checked.
+
     Args:
         model: the model that made the codes.
         wait: seconds to wait while another process writes to the index.
@@ -75,6 +78,9 @@ def repair(folder: Path, model: Model | None = None, wait: float = 0) -> Repair:
     if not any(os.path.lexists(folder / name) for name in ("manifest.json", "items.sqlite")):
         read_manifest(folder)  # raises
     if (folder / "manifest.json").exists() and not list(faults(folder)):
+        return done
+    if (folder / SHARDS).is_dir():
+        done.left += [*faults(folder), f"index {folder} has shards, and repairing is not possible with shards yet; restore a copy"]
         return done
     with locked(folder, wait):
         is_remade = _mend_files(folder, done)

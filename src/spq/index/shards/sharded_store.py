@@ -228,6 +228,10 @@ class ShardedStore(Store):
             found |= {item.id: item for item in part.shard.items(rows)}
         return found
 
+    def newer_paths(self, paths: Collection[str]) -> Collection[str]:
+        """Those of the paths that the database has."""
+        return super().stats(paths).keys()
+
     def each_path(self) -> Iterator[str]:
         yield from super().each_path()
         for part in self.live():
