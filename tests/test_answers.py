@@ -12,8 +12,10 @@ from spq import Hit, ImageIndex
 from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.index.answers import rank_answers
+from spq.index.gallery import Gallery, ShardedGallery
 from spq.index.request import SearchRequest
 from spq.model.model import Model
+from spq.pq.parts import Part, PartedScan
 from spq.pq.scan import Scan
 
 
@@ -62,9 +64,27 @@ def test_answers_equal_those_of_sorting_everything(
     ids = np.sort(rng.choice(2 * N, N, replace=False)).astype(np.int64)
     rows = None if share is None else np.flatnonzero(rng.random(N) < share)
     request = SearchRequest([0], top, offset=offset, fold=fold, max_distance=limit, exclude=excluded)
-    for table, found in zip(tables, rank_answers(request, tables, Scan(codes, K), ids, rows), strict=True):
-        allowed = list(range(N)) if rows is None else rows.tolist()
-        assert found == plain(request, summed(table, codes), codes, ids, allowed)
+    allowed = list(range(N)) if rows is None else rows.tolist()
+    expected = [plain(request, summed(table, codes), codes, ids, allowed) for table in tables]
+    assert rank_answers(request, tables, Gallery(0, 0, ids, Scan(codes, K)), rows) == expected
+    gallery = in_parts(codes, ids, K, rng)
+    same = None if rows is None else gallery.rows_of(ids[rows])
+    assert rank_answers(request, tables, gallery, same) == expected
+
+
+def in_parts(codes: np.ndarray, ids: np.ndarray, K: int, rng: np.random.Generator) -> ShardedGallery:
+    """The same items in three parts with interleaved ids, and further items that are dead."""
+    extra = rng.choice(2 * len(ids), len(ids) // 2, replace=False) + 3 * len(ids)
+    all_ids, all_codes = np.append(ids, extra), np.concatenate([codes, codes[: len(extra)]])
+    number = rng.integers(0, 3, len(all_ids))
+    parts, dead = [], []
+    for part in range(3):
+        mine = np.flatnonzero(number == part)
+        mine = mine[all_ids[mine].argsort()]
+        parts.append(Part(Scan(all_codes[mine], K), all_ids[mine]))
+        dead.append(np.flatnonzero(mine >= len(ids)))
+    newer = Gallery(0, 0, all_ids[:0], Scan(codes[:0], K))
+    return ShardedGallery(0, 0, newer.ids, PartedScan(parts, dead), newer, {})
 
 
 def test_pages_put_together_are_the_whole_list(index: ImageIndex, files: list[Path]) -> None:

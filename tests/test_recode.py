@@ -111,9 +111,9 @@ def test_whoever_has_the_old_index_open_writes_nothing_into_the_new_one(
     with ImageIndex.build(tmp_path / "i", old, photos) as index:
         shared = SharedIndex(index)
         try:
-            assert not shared.has_new_model()
+            assert not shared.is_another()
             build(tmp_path / "i", new, photos, options=REPLACE).store.close()
-            assert shared.has_new_model()
+            assert shared.is_another()
             assert len(index.search(next(photos.rglob("*.png")), top=3)) == 3  # the old codes still answer
             with pytest.raises(ModelMismatchError, match=f"has codes of model {new.hash} now"):
                 index.sync(open_images(photos))

@@ -39,8 +39,19 @@ def facts(store: Store) -> list[tuple[object, ...]]:
     """All that a user can see of the items."""
     ids, codes = store.codes()
     by_id = store.items_by_id(ids.tolist())
-    rows = [(i, c.tobytes(), by_id[i].path, by_id[i].size, by_id[i].metadata, by_id[i].hash, by_id[i].width, by_id[i].ctime_ns)
-            for i, c in zip(ids.tolist(), codes, strict=True)]
+    rows = [
+        (
+            i,
+            c.tobytes(),
+            by_id[i].path,
+            by_id[i].size,
+            by_id[i].metadata,
+            by_id[i].hash,
+            by_id[i].width,
+            by_id[i].ctime_ns,
+        )
+        for i, c in zip(ids.tolist(), codes, strict=True)
+    ]
     assert [item.id for item in store.items()] == ids.tolist()
     assert sorted(store.paths(ids.tolist()).items()) == [(row[0], row[2]) for row in rows]
     return rows
@@ -109,7 +120,15 @@ def test_a_changed_item_keeps_its_id_and_a_removed_one_is_gone(folder: Path) -> 
 
 
 def test_filters_find_the_same_items_in_shards(folder: Path) -> None:
-    filters = ["width >= 30", "label = ü", "n = 7 or n = 8", "path ~ 'f1/*'", "not label = x", "path = ü.jpg", "size < 10 and n > 3"]
+    filters = [
+        "width >= 30",
+        "label = ü",
+        "n = 7 or n = 8",
+        "path ~ 'f1/*'",
+        "not label = x",
+        "path = ü.jpg",
+        "size < 10 and n > 3",
+    ]
     with open_store(folder) as store:
         before = [matching(store, where).tolist() for where in filters]
         columns = known_columns(store)
@@ -120,7 +139,7 @@ def test_filters_find_the_same_items_in_shards(folder: Path) -> None:
             store.put([store.item("f1/p7.jpg")])  # one of them is in the database
         assert [matching(store, where).tolist() for where in filters] == before
         assert known_columns(store) == columns
-        with pytest.raises(ConfigError, match="unknown column m at 1; columns are path, .* label, n"):
+        with pytest.raises(ConfigError, match=r"unknown column m at 1; columns are path, .* label, n"):
             matching(store, "m = 3")
 
 
@@ -180,7 +199,7 @@ def test_damage_in_a_shard_is_found(folder: Path) -> None:
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert any(file.name in fault and "checksum" in fault for fault in faults(folder)), file
         file.write_bytes(whole[:-1])
-        with pytest.raises(StoreError, match=f"{file.name} is damaged: it has .* bytes"):
+        with pytest.raises(StoreError, match=rf"{file.name} is damaged: it has .* bytes"):
             open_store(folder)
         file.unlink()
         with pytest.raises(StoreError, match=f"{file.name} is damaged"):

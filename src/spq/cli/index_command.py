@@ -118,7 +118,8 @@ def index(
     names, out = _places(images or [], out, compact or verify or pictures or repair or to_shards or to_database)
     if to_shards or to_database or shard_items is not None:
         is_alone = not (asks_update or compact or verify or pictures or repair)
-        run_sharding(out, Sharding(to_shards, to_database, shard_items, is_alone and bool(names) and names_index(names[0])), wait, as_json)
+        is_alone = is_alone and bool(names) and names_index(names[0])
+        run_sharding(out, Sharding(to_shards, to_database, shard_items, is_alone), wait, as_json)
         return
     if repair:
         _repair(out, model, wait, device, as_json)
@@ -147,19 +148,7 @@ def index(
         )
     sizes, facts = _compact(out, wait) if compact else (None, facts)
     faults, facts = _verify(out, facts, pictures) if verify or pictures else (None, facts)
-    note(listed("note", report.remarks) if report else "")
-    if as_json:
-        shown = {"index": str(out)} | ({} if faults else facts | (asdict(report) if report else {}))
-        print(
-            json.dumps(shown | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if faults is not None else {}))
-        )
-    else:
-        if report:
-            _print_update(out, facts, report)
-        if sizes:
-            show(f"{out}: {sizes[0]:,} bytes before, {sizes[1]:,} after")
-        if faults is not None:
-            show("\n".join(map(printable, faults)) or f"{printable(str(out))}: no fault found")
+    _print_all(out, report, facts, sizes, faults, as_json)
     if faults:
         raise typer.Exit(1)
 
@@ -198,6 +187,30 @@ def _task(names: list[str], out: Path, patterns: Patterns, replace: bool) -> Ind
         read_manifest(out)  # raises if the index is damaged
     words = ("spq", "index", *names, "--out", out, *(["--replace"] if replace else ()))
     return IndexTask(out, source, again=command(*words, patterns=patterns))
+
+
+def _print_all(
+    out: Path,
+    report: SyncReport | None,
+    facts: dict[str, Any],
+    sizes: tuple[int, int] | None,
+    faults: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Print what was done. sizes: bytes before and after compacting."""
+    note(listed("note", report.remarks) if report else "")
+    if as_json:
+        shown = {"index": str(out)} | ({} if faults else facts | (asdict(report) if report else {}))
+        print(
+            json.dumps(shown | ({"bytes": sizes} if sizes else {}) | ({"faults": faults} if faults is not None else {}))
+        )
+    else:
+        if report:
+            _print_update(out, facts, report)
+        if sizes:
+            show(f"{out}: {sizes[0]:,} bytes before, {sizes[1]:,} after")
+        if faults is not None:
+            show("\n".join(map(printable, faults)) or f"{printable(str(out))}: no fault found")
 
 
 def _compact(out: Path, wait: float) -> tuple[tuple[int, int], dict[str, Any]]:

@@ -42,9 +42,7 @@ class Found:
     answers: list[list[Answer]]
 
 
-def rank_answers(
-    request: SearchRequest, tables: Floats, gallery: Gallery, rows: Rows | None
-) -> list[list[Answer]]:
+def rank_answers(request: SearchRequest, tables: Floats, gallery: Gallery, rows: Rows | None) -> list[list[Answer]]:
     """The answers to each table, nearest first, ties by id.
 
     The scan gives more and more rows, until enough are left after threshold, folding and exclusion.

@@ -43,9 +43,21 @@ class Gallery:
         """The ids (n,) of rows of the scan."""
         return self.ids[rows]
 
-    def rows_of(self, ids: Rows) -> Rows:
+    def rows_of(self, ids: Ids) -> Rows:
         """The rows, ascending, of those ids that this gallery has."""
-        return np.flatnonzero(np.isin(self.ids, ids))
+        ids = np.unique(ids)
+        rows = self.ids.searchsorted(ids)
+        is_inside = rows < len(self.ids)
+        ids, rows = ids[is_inside], rows[is_inside]
+        return np.compress(self.ids[rows] == ids, rows)
+
+    def all_ids(self) -> Ids:
+        """The ids of all pictures."""
+        return self.ids
+
+    def all_codes(self) -> Codes:
+        """The codes (N, M), in the order of `all_ids`."""
+        return self.scan.codes
 
     def row_of(self, item: int) -> int | None:
         """The row of the item with this id."""
@@ -89,11 +101,17 @@ class ShardedGallery(Gallery):
     def ids_of(self, rows: Rows) -> Ids:
         return self.scan.ids_of(rows)
 
-    def rows_of(self, ids: Rows) -> Rows:
-        return self.scan.rows_of(ids)
+    def rows_of(self, ids: Ids) -> Rows:
+        return self.scan.rows_of(np.asarray(ids, np.int64))
 
     def row_of(self, item: int) -> int | None:
         return self.scan.row_of(item)
+
+    def all_ids(self) -> Ids:
+        return self.scan.ids_of(self.scan.live_rows())
+
+    def all_codes(self) -> Codes:
+        return self.scan.codes_of(self.scan.live_rows())
 
 
 class GallerySource(Protocol):

@@ -29,8 +29,8 @@ from spq.index.format import (
 from spq.index.manifest import Manifest, as_text, from_content, read_manifest, write_manifest
 from spq.index.missing import Missing, Moves, find_missing, unlisted_paths
 from spq.index.model_copy import ModelCopy
-from spq.index.side_files import KEPT, NEW, clear_odd, continue_swap, mend_odd, side_files, swap
 from spq.index.shards.shard_facts import FOLDER as SHARDS
+from spq.index.side_files import KEPT, NEW, clear_odd, continue_swap, mend_odd, side_files, swap
 from spq.index.store import Store
 from spq.index.sync import SyncReport, Work, encode_into
 from spq.index.verify import damaged_ids, faults
@@ -80,7 +80,10 @@ def repair(folder: Path, model: Model | None = None, wait: float = 0) -> Repair:
     if (folder / "manifest.json").exists() and not list(faults(folder)):
         return done
     if (folder / SHARDS).is_dir():
-        done.left += [*faults(folder), f"index {folder} has shards, and repairing is not possible with shards yet; restore a copy"]
+        done.left += [
+            *faults(folder),
+            f"index {folder} has shards, and repairing is not possible with shards yet; restore a copy",
+        ]
         return done
     with locked(folder, wait):
         is_remade = _mend_files(folder, done)

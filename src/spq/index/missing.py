@@ -69,9 +69,16 @@ class Listed:
 
     def without(self, paths: list[str]) -> list[str]:
         """Those of the paths that are no ids."""
+        if not len(self._keys):
+            return paths
         keys = _keys(paths)
-        starts, ends = (np.searchsorted(self._keys, keys, side).tolist() for side in ("left", "right"))
-        return [path for path, *span in zip(paths, starts, ends, strict=True) if not self._has(path, *span)]
+        starts, ends = (np.searchsorted(self._keys, keys, side) for side in ("left", "right"))
+        firsts = self._positions[np.minimum(starts, len(self._keys) - 1)].tolist()
+        left = []
+        for path, first, start, end in zip(paths, firsts, starts.tolist(), ends.tolist(), strict=True):
+            if start == end or (self._ids[first] != path and not self._has(path, start + 1, end)):
+                left.append(path)
+        return left
 
     def _has(self, path: str, start: int, end: int) -> bool:
         return any(self._ids[position] == path for position in self._positions[start:end].tolist())

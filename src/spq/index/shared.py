@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from spq.index.gallery import Gallery, Rows, follow
 from spq.index.image_index import ImageIndex
-from spq.index.manifest import check_same_model, read_manifest
+from spq.index.manifest import SHARDED, check_same_model, read_manifest
 from spq.index.shards.open_store import open_store
 from spq.index.store import Store
 from spq.pq.tables import decode
@@ -70,9 +70,11 @@ class SharedIndex:
         """The model, loaded once for all threads."""
         return self._copy.model
 
-    def has_new_model(self) -> bool:
-        """Whether the folder holds an index of another model by now. Its codes need an index that is opened again."""
-        return read_manifest(self.folder).model != self._copy.manifest.model
+    def is_another(self) -> bool:
+        """Whether the index has to be opened again: it holds codes of another model by now, or was moved into shards."""
+        manifest = read_manifest(self.folder)
+        has_shards = manifest.format >= SHARDED and not self._store.reads_shards
+        return manifest.model != self._copy.manifest.model or has_shards
 
     def of_thread(self) -> ImageIndex:
         """The index for the calling thread: it has its own connection and shares everything else."""

@@ -88,7 +88,10 @@ class TableReader:
         """What is known of the items of `paths`, of those that there are."""
         found = self._format()
         query = f"SELECT {_PATH}, size, mtime_ns, {_ctime(found)}, {_metadata(found)} FROM items"
-        return {path: Known((size, mtime_ns, ctime_ns), text) for path, size, mtime_ns, ctime_ns, text in self._select_paths(query, paths)}
+        return {
+            path: Known((size, mtime_ns, ctime_ns), text)
+            for path, size, mtime_ns, ctime_ns, text in self._select_paths(query, paths)
+        }
 
     def hashes(self, paths: Collection[str]) -> dict[str, bytes]:
         """path -> hash of the bytes, of the known ones among `paths` that have one."""
@@ -316,7 +319,9 @@ class TableReader:
         text = self._select(f"SELECT group_concat(id) FROM ({statement})", *values)[0][0]
         return np.fromstring(text, np.int64, sep=",") if text else np.empty(0, np.int64)
 
-    def ids_where(self, table: str, condition: str, values: Sequence[object], needed: Collection[str]) -> NDArray[np.int64]:
+    def ids_where(
+        self, table: str, condition: str, values: Sequence[object], needed: Collection[str]
+    ) -> NDArray[np.int64]:
         """The ids, ascending, of the encoded items that a condition is true for.
 
         Args:

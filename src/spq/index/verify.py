@@ -27,9 +27,9 @@ from spq.index.format import (
     open_reader,
     why_closed,
 )
-from spq.index.manifest import RESTORE, SHARDED, Manifest, as_text, has_lost_manifest, read_manifest
-from spq.index.side_files import odd_side_files
+from spq.index.manifest import RESTORE, Manifest, as_text, has_lost_manifest, read_manifest
 from spq.index.shards.verify_shards import shard_faults
+from spq.index.side_files import odd_side_files
 from spq.index.store import Store
 from spq.index.verify_pictures import picture_faults
 
@@ -99,10 +99,7 @@ def faults(folder: Path, pictures: bool = False) -> Iterator[str]:
         except SQLITE_ERRORS as error:
             yield f"items.sqlite cannot be read ({first_line(error)}); {REPAIR}"
             return
-    if manifest.format >= SHARDED:
-        for fault in shard_faults(folder):
-            found += 1
-            yield fault
+    yield from shard_faults(folder, manifest)
     if not (is_empty and not (folder / "model" / "config.json").exists()):  # else it was created, and is still empty
         yield from _model_faults(folder, manifest)
     yield from _pairs_faults(folder)

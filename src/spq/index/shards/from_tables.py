@@ -73,7 +73,9 @@ def _prepare(folder: Path, model: Model, origin: Source) -> None:
         manifest = read_manifest(folder)
         check_model(folder, manifest.model, model.hash)
         if manifest.origin != origin:
-            raise StoreError(f"{folder} is an index of {manifest.source}, not of {origin.names[0]}; give another folder")
+            raise StoreError(
+                f"{folder} is an index of {manifest.source}, not of {origin.names[0]}; give another folder"
+            )
         if manifest.format >= SHARDED:
             return
     with Store.create(folder, manifest_of(model, origin)) as store, store.writing():

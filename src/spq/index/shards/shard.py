@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -105,9 +106,14 @@ class Shard:
     def rows_of_paths(self, paths: Sequence[str]) -> Rows:
         """The row (n,) of each path; ABSENT where there is none."""
         names = [text_bytes(path) for path in paths]
+        return self.rows_of_names(names, keys_of(names))
+
+    def rows_of_names(self, names: Sequence[bytes], keys: Keys) -> Rows:
+        """`rows_of_paths` for paths as bytes, with their keys."""
         found = np.full(len(names), ABSENT, np.int64)
-        for position, row in self._candidates("path", keys_of(names)):
-            if found[position] == ABSENT and self._names([row])[0] == names[position]:
+        positions, rows = self._candidates("path", keys)
+        for position, row, name in zip(positions.tolist(), rows.tolist(), self._names(rows), strict=True):
+            if name == names[position]:
                 found[position] = row
         return found
 
@@ -115,7 +121,7 @@ class Shard:
         """A path that two rows have, if there is one."""
         same = np.flatnonzero(self._path_keys[1:] == self._path_keys[:-1])
         for place in same.tolist():
-            first, second = self.paths(self._path_rows[place : place + 2])
+            first, second = self.paths(self._path_rows[place : place + 2].tolist())
             if first == second:
                 return first
         return None
@@ -133,18 +139,19 @@ class Shard:
 
     def rows_of_hash(self, digest: bytes) -> Rows:
         """All rows whose pictures have this hash of their bytes, ascending."""
-        rows = [row for _, row in self._candidates("hash", first_words([digest]))]
-        hashes = self.columns(rows, ("hash",))["hash"].to_pylist() if rows else []
-        return np.sort(np.array([row for row, known in zip(rows, hashes, strict=True) if known == digest], np.int64))
+        _, rows = self._candidates("hash", first_words([digest]))
+        hashes = self.columns(rows, ("hash",))["hash"].to_pylist() if len(rows) else []
+        return np.sort(rows[[known == digest for known in hashes]])
 
-    def _candidates(self, kind: str, keys: Keys) -> Iterator[tuple[int, int]]:
-        """(position in `keys`, row) for each row with one of the keys."""
+    def _candidates(self, kind: str, keys: Keys) -> tuple[Rows, Rows]:
+        """Positions (n,) in `keys`, and rows (n,) that have the key there."""
         known, rows = (self._path_keys, self._path_rows) if kind == "path" else (self._hash_keys, self._hash_rows)
         order = keys.argsort()  # neighbours in the map are looked up one after the other
         starts, ends = (np.searchsorted(known, keys[order], side) for side in ("left", "right"))
-        for i in np.flatnonzero(ends > starts).tolist():
-            for place in range(int(starts[i]), int(ends[i])):
-                yield int(order[i]), int(rows[place])
+        counts = ends - starts
+        positions = order.repeat(counts)
+        places = starts.repeat(counts) + np.arange(len(positions)) - (counts.cumsum() - counts).repeat(counts)
+        return positions, rows[places].astype(np.int64)
 
     def columns(self, rows: Sequence[int] | Rows, names: tuple[str, ...]) -> pa.Table:
         """Columns of rows, in the order of `rows`. Groups of rows are read one after the other."""
@@ -244,9 +251,9 @@ class Shard:
             raise self._damaged("items.parquet", first_line(error)) from None
 
     @cached_property
-    def _path_bytes(self) -> NDArray[np.uint8]:
-        path = self.folder / "paths.bin"
-        return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
+    def _path_bytes(self) -> memoryview:
+        with (self.folder / "paths.bin").open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     @cached_property
     def _path_ends(self) -> NDArray[np.int64]:

@@ -69,7 +69,7 @@ def write_shard(index: Path, number: int, kind: Kind, tables: Iterable[pa.Table]
     try:
         columns = _write_items(folder, kind, tables)
         facts = _write_arrays(folder, number, columns)
-        os.replace(folder, place / facts.name)
+        folder.replace(place / facts.name)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -101,10 +101,12 @@ def _write_items(folder: Path, kind: Kind, tables: Iterable[pa.Table]) -> _Colum
             columns.path_ends.append(ends)
             end = int(ends[-1]) if len(ends) else end
             columns.path_keys.append(keys_of(names))
-            columns.hash_keys.append(first_words(table["hash"].to_pylist()))
+            columns.hash_keys.append(_first_words(table["hash"].combine_chunks()))
             columns.names |= _metadata_names(table["metadata"].drop_null())
             kept = table.drop_columns(LEFT_OUT)
-            writer = writer or pq.ParquetWriter(folder / "items.parquet", kept.schema, compression="zstd", use_dictionary=False)
+            writer = writer or pq.ParquetWriter(
+                folder / "items.parquet", kept.schema, compression="zstd", use_dictionary=False
+            )
             writer.write_table(kept, row_group_size=ROWS_AT_ONCE)
     if writer is None or not sum(map(len, columns.ids)):
         raise StoreError("a shard needs at least one item with a code")
@@ -149,6 +151,17 @@ def keys_of(names: Iterable[bytes]) -> Keys:
 def first_words(hashes: Iterable[bytes]) -> Keys:
     """The first 8 bytes of each hash, as numbers."""
     return np.frombuffer(b"".join([digest[:8].ljust(8, b"\0") for digest in hashes]), "<u8").astype(np.uint64)
+
+
+def _first_words(hashes: Any) -> Keys:
+    """`first_words` of an Arrow array, which are mostly of one length."""
+    import pyarrow.compute as pc
+
+    firsts = pc.binary_slice(hashes, 0, 8)
+    if len(hashes) and pc.all(pc.equal(pc.binary_length(firsts), 8)).as_py():
+        data = np.frombuffer(firsts.buffers()[2], np.uint8)[: 8 * len(hashes)]
+        return data.view("<u8").astype(np.uint64)
+    return first_words(hashes.to_pylist())
 
 
 def _metadata_names(cells: Any) -> set[str]:

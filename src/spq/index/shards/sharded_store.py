@@ -11,7 +11,6 @@ import heapq
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
@@ -23,11 +22,11 @@ from numpy.typing import NDArray
 from spq.common.json_file import JsonError, parse_json
 from spq.common.parallel import batches
 from spq.errors import StoreError
-from spq.index.items import Item, to_row
+from spq.index.items import Item, text_bytes, to_row
 from spq.index.manifest import NO_SHARDS, SHARDED, Manifest, from_content
 from spq.index.shards.shard import ABSENT, Rows, Shard
 from spq.index.shards.shard_filter import rows_where
-from spq.index.shards.shard_writer import Kind
+from spq.index.shards.shard_writer import Kind, keys_of
 from spq.index.store import Store
 from spq.index.table_reader import Known
 
@@ -57,9 +56,9 @@ class Live:
     def are_live(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether each row has no tombstone. ABSENT is not live."""
         if not len(self.dead):
-            return rows != ABSENT
+            return np.not_equal(rows, ABSENT)
         places = np.minimum(np.searchsorted(self.dead, rows), len(self.dead) - 1)
-        return (rows != ABSENT) & (self.dead[places] != rows)
+        return np.logical_and(rows != ABSENT, self.dead[places] != rows)
 
 
 def live_rows(part: Live) -> Iterator[Rows]:
@@ -238,7 +237,9 @@ class ShardedStore(Store):
             for rows in live_rows(part):
                 yield from part.shard.paths(rows)
 
-    def ids_where(self, table: str, condition: str, values: Sequence[object], needed: Collection[str]) -> NDArray[np.int64]:
+    def ids_where(
+        self, table: str, condition: str, values: Sequence[object], needed: Collection[str]
+    ) -> NDArray[np.int64]:
         found = [super().ids_where(table, condition, values, needed)]
         for part in self.live():
             rows = rows_where(part.shard, needed, table, condition, values)
@@ -287,13 +288,20 @@ class ShardedStore(Store):
             for part in self.live():
                 yield from ((part, rows, part.shard.paths(rows)) for rows in live_rows(part))
             return
-        left = [path for path in paths if path not in found]
-        for some in batches(left, AT_ONCE):
-            for part in self.live():
-                rows = part.shard.rows_of_paths(some)
-                is_live = part.are_live(rows)
-                if is_live.any():
-                    yield part, rows[is_live], [some[i] for i in np.flatnonzero(is_live).tolist()]
+        for some in batches((path for path in list(paths) if path not in found), AT_ONCE):
+            yield from self._parts_of_some(some)
+
+    def _parts_of_some(self, paths: list[str]) -> Iterator[tuple[Live, Rows, Sequence[str]]]:
+        names = [text_bytes(path) for path in paths]
+        keys, places = keys_of(names), np.arange(len(paths))
+        for part in self.live():
+            if not len(places):
+                return
+            rows = part.shard.rows_of_names([names[i] for i in places.tolist()], keys[places])
+            is_live = part.are_live(rows)
+            if is_live.any():
+                yield part, rows[is_live], [paths[i] for i in places[is_live].tolist()]
+                places = places[~is_live]
 
     def _parts_of_ids(self, ids: Iterable[int], found: Collection[int]) -> Iterator[tuple[Live, Rows]]:
         left = np.array([i for i in ids if i not in found], np.int64)
@@ -350,5 +358,5 @@ class ShardedStore(Store):
             writer.executemany("INSERT INTO tombstones VALUES (?, ?, ?)", marks)
 
     def save_manifest(self, manifest: Manifest) -> None:
-        live = {"shards": self.manifest.shards, "generation": self.manifest.generation, "format": self.manifest.format}
-        super().save_manifest(replace(manifest, **live))
+        now = self.manifest
+        super().save_manifest(replace(manifest, shards=now.shards, generation=now.generation, format=now.format))

@@ -118,7 +118,9 @@ def add_shard(store: Store, facts: ShardFacts | None, unreadable: Sequence[Item]
             writer.execute("DELETE FROM items WHERE status = 0 AND id BETWEEN ? AND ?", span)
         writer.executemany(INSERT, ((*to_row(item), item.id, revision) for item in unreadable))
         if last_id:
-            writer.execute("INSERT INTO sqlite_sequence SELECT 'items', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence)")
+            writer.execute(
+                "INSERT INTO sqlite_sequence SELECT 'items', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence)"
+            )
             writer.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'items'", (last_id,))
         writer.execute("INSERT OR REPLACE INTO removed VALUES (0, ?)", (revision,))  # readers read all again
         writer.execute("UPDATE contents SET manifest = ?", (as_text(store.manifest),))

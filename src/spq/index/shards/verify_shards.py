@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from spq.errors import StoreError
+from spq.index.manifest import SHARDED, Manifest
 from spq.index.shards.sharded_store import Live, ShardedStore, live_rows
 
 LISTED = 20  # items that are listed for each kind of fault
 
 
-def shard_faults(folder: Path) -> Iterator[str]:
-    """A line for each fault. Files are compared with their checksums, so what is in them is as it was written."""
+def shard_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """A line for each fault; none of an index without shards.
+
+    Files are compared with their checksums, so what is in them is as it was written.
+    """
+    if manifest.format < SHARDED:
+        return
     try:
         with ShardedStore.open(folder) as store:
             live = store.live()

@@ -108,7 +108,7 @@ def _run(app: FastAPI, listener: socket.socket, settings: Settings) -> bool:
         try:
             app.state.service.library.warm()
         except (SPQError, OSError) as error:
-            if isinstance(error, ModelMismatchError) and app.state.service.shared.has_new_model():
+            if isinstance(error, ModelMismatchError) and app.state.service.shared.is_another():
                 start_again()  # the index was replaced before its network was loaded
             else:
                 failures.append(error)

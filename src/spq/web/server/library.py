@@ -69,7 +69,7 @@ class Library:
 
         return {
             **facts_of_codes(index.store),
-            "images": len(gallery.ids),
+            "images": len(gallery),
             "generation": self.shared.generation,
             **self._cache.get(("status", gallery.version), count),
         }
@@ -117,7 +117,7 @@ class Library:
         """Return how many items use each codeword."""
         gallery = self.shared.gallery
         K = self.shared.of_thread().store.manifest.codebook_size
-        counts = self._cache.get(("usage", gallery.version), lambda: codewords.usage(gallery.scan.codes, K).tolist())
+        counts = self._cache.get(("usage", gallery.version), lambda: codewords.usage(gallery.all_codes(), K).tolist())
         return {"codebooks": len(counts), "codewords": K, "counts": counts}
 
     def codeword(self, m: int, k: int, offset: int, top: int) -> Facts:
@@ -126,29 +126,32 @@ class Library:
         if m >= manifest.num_codebooks or k >= manifest.codebook_size:
             there = f"{manifest.num_codebooks} codebooks of {manifest.codebook_size} codewords"
             raise ProblemError(404, f"no codeword {k} in codebook {m}; there are {there}, counted from 0")
-        rows = self._cache.get(
-            ("members", gallery.version, m, k),
-            lambda: codewords.members(gallery.scan.codes, m, k, self._codebooks(), manifest.distance),
-        )
-        page = gallery.ids[rows[offset : offset + top]].tolist()
-        return {"m": m, "k": k, "count": len(rows), "items": self._items(page)}
+
+        def members() -> Ids:
+            rows = codewords.members(gallery.all_codes(), m, k, self._codebooks(), manifest.distance)
+            return gallery.all_ids()[rows]
+
+        ids = self._cache.get(("members", gallery.version, m, k), members)
+        page = ids[offset : offset + top].tolist()
+        return {"m": m, "k": k, "count": len(ids), "items": self._items(page)}
 
     def map(self, where: str | None) -> Facts:
         """The pictures, or a fixed sample of them, as points on a plane: all, or those that `where` matches."""
         gallery = self.shared.gallery
 
         def project() -> tuple[Rows, Floats]:
-            rows = projection.sample(gallery.ids, ON_MAP)
+            ids = gallery.all_ids()
+            rows = gallery.rows_of(ids[projection.sample(ids, ON_MAP)])
             return rows, projection.project(gallery.scan.codes_of(rows), self._codebooks())
 
         rows, points = self._cache.get(("map", gallery.version), project)
-        total = len(gallery.ids)
+        total = len(gallery)
         if where is not None:  # at the same places as on the map of all
             matched = self._rows(gallery, where)
             is_shown = np.isin(rows, matched)
             rows, points, total = rows[is_shown], points[is_shown], len(matched)
         return {
-            "ids": _base64(gallery.ids[rows], "<i4"),
+            "ids": _base64(gallery.ids_of(rows), "<i4"),
             "x": _base64(points[:, 0], "<f4"),
             "y": _base64(points[:, 1], "<f4"),
             "count": len(rows),
@@ -189,7 +192,7 @@ class Library:
             if id_ not in known:
                 raise _missing(id_)
         gallery = self.shared.gallery
-        if len(_positions_of(gallery.ids, known)) < len(known):
+        if len(gallery.rows_of(_as_ids(known))) < len(known):
             self.shared.refresh(gallery)
 
     def _descriptor(self, file: BinaryIO, name: str, box: Box | None = None) -> Floats:
@@ -244,10 +247,10 @@ class Library:
         """How many of the excluded items would otherwise have been available."""
         if not found.available:
             return 0
-        rows = _positions_of(found.gallery.ids, request.exclude)
-        return (
-            len(rows) if request.where is None else len(_positions_of(self._rows(found.gallery, request.where), rows))
-        )
+        rows = found.gallery.rows_of(_as_ids(request.exclude))
+        if request.where is not None:
+            rows = rows[np.isin(rows, self._rows(found.gallery, request.where))]
+        return len(rows)
 
     def _rows(self, gallery: Gallery, where: str) -> Rows:
         return self.shared.rows(self.shared.of_thread().store, gallery, where)
@@ -265,9 +268,10 @@ class Library:
             return found if where is None else found[np.isin(found, matching(store, where))]
 
         if order == "id" and since is None:
-            if where is None:
-                return gallery.ids
-            return gallery.ids[self._rows(gallery, where)]
+            sorted_ids: Ids = np.sort(
+                gallery.all_ids() if where is None else gallery.ids_of(self._rows(gallery, where))
+            )
+            return sorted_ids
         found: Ids = self._cache.get(("order", gallery.version, where, order, since), ids)
         return found
 
@@ -293,18 +297,9 @@ def _missing(id_: int) -> ProblemError:
     return ProblemError(404, f"no item {id_}; ids are those of hits")
 
 
-def _positions_of(ascending: NDArray[Any], values: Collection[int] | Rows) -> Rows:
-    """The positions of `values` in the ascending array, of those that are in it.
-
-    >>> _positions_of(np.array([2, 3, 7]), [7, 4, 9])
-    array([2])
-    """
-    numbers = np.fromiter(values, np.int64, len(values))
-    found = np.searchsorted(ascending, numbers)
-    is_inside = found < len(ascending)
-    found, numbers = found[is_inside], numbers[is_inside]
-    positions: Rows = found[ascending[found] == numbers]
-    return positions
+def _as_ids(values: Collection[int]) -> Rows:
+    """Ids as an array (n,)."""
+    return np.fromiter(values, np.int64, len(values))
 
 
 def _base64(values: NDArray[Any], kind: str) -> str:

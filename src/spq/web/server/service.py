@@ -106,7 +106,7 @@ class Service:
     def gauges(self) -> dict[str, tuple[str, float]]:
         """Return the current values for the metrics: name -> (help, value)."""
         found: dict[str, tuple[str, float]] = {
-            "spq_items": ("Pictures in the index.", len(self.shared.gallery.ids)),
+            "spq_items": ("Pictures in the index.", len(self.shared.gallery)),
             "spq_generation": ("Changes of the index so far.", self.shared.generation),
             "spq_thumbnails_made_total": ("Thumbnails made.", self.thumbnails.made),
             "spq_thumbnails_found_total": ("Thumbnails found on disk.", self.thumbnails.found),

@@ -15,7 +15,8 @@ from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.errors import SPQError
 from spq.index.image_index import ImageIndex
-from spq.index.store import Store, read_manifest
+from spq.index.manifest import read_manifest
+from spq.index.shards.open_store import open_store
 from spq.index.sync import SyncReport
 from spq.web.server.library import Library
 from spq.web.server.settings import Settings
@@ -98,7 +99,7 @@ class Follower(Background):
         while not self.ending.wait(pause):
             start = time.monotonic()
             try:
-                if self.on_new_model and self.library.shared.has_new_model():
+                if self.on_new_model and self.library.shared.is_another():
                     self.on_new_model()
                     return
                 self.library.shared.refresh()
@@ -162,7 +163,7 @@ class Watcher(Background):
         if state == self._known:
             return seconds
         before = shared.generation
-        with ImageIndex(Store.open(shared.folder, wait=30), shared.model) as index:
+        with ImageIndex(open_store(shared.folder, wait=30), shared.model) as index:
             self.progress = (0, 0, 0)
             report = index.sync(images, progress=self._progress)
         settled = {
