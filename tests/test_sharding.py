@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.insert(1, str(Path(__file__).parent / "faults"))
+
+import shards as drill
 
 from spq.errors import ConfigError, StoreError
 from spq.index.backup import back_up
@@ -206,3 +211,10 @@ def test_damage_in_a_shard_is_found(folder: Path) -> None:
             open_store(folder)
         file.write_bytes(whole)
     assert faults_of_items(folder) == []
+
+
+def test_kills_leave_the_index_as_it_was(tmp_path: Path) -> None:
+    """`tests/faults/shards.py` does this a hundred times."""
+    drill.make_index(tmp_path / "i", 1000)
+    for seed in range(3):
+        assert drill.kill_once(tmp_path / "i", seed) == []

@@ -330,6 +330,12 @@ class TableReader:
         """
         return TableReader.ids(self, f"SELECT id FROM {table} WHERE status = 0 AND {condition} ORDER BY id", *values)
 
+    def ids_by(self, order: str, since: int | None = None) -> NDArray[np.int64]:
+        """The ids of the encoded items in an SQL order, or of those that were written after a revision."""
+        after = "" if since is None else " AND revision > ?"
+        statement = f"SELECT id FROM items WHERE status = 0{after} ORDER BY {order}"
+        return TableReader.ids(self, statement, *(() if since is None else (since,)))
+
     def first_metadata(self, count: int) -> list[str]:
         """The metadata, as JSON, of the first items that have any."""
         cells = "SELECT CAST(metadata AS TEXT) FROM items WHERE metadata IS NOT NULL LIMIT ?"

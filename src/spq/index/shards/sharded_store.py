@@ -227,6 +227,10 @@ class ShardedStore(Store):
             found |= {item.id: item for item in part.shard.items(rows)}
         return found
 
+    def has_tombstones(self) -> bool:
+        """Whether the database has the tables of an index with shards."""
+        return self._format() >= SHARDED
+
     def newer_paths(self, paths: Collection[str]) -> Collection[str]:
         """Those of the paths that the database has."""
         return super().stats(paths).keys()
@@ -245,6 +249,16 @@ class ShardedStore(Store):
             rows = rows_where(part.shard, needed, table, condition, values)
             found.append(part.shard.ids_of(rows[part.are_live(rows)]))
         return np.sort(np.concatenate(found))
+
+    def ids_by(self, order: str, since: int | None = None) -> NDArray[np.int64]:
+        """As `TableReader.ids_by`. What is in shards was written before all revisions that are asked for, in the order of ids."""
+        newer = super().ids_by(order, since)
+        if since is not None:
+            return newer
+        if not order.endswith("id DESC") or "time" in order:
+            self.select(order)  # refuses
+        pieces = (part.shard.ids_of(rows) for part in self.live() for rows in live_rows(part))
+        return np.concatenate([newer, np.sort(np.concatenate([newer[:0], *pieces]))[::-1]])
 
     def first_metadata(self, count: int) -> list[str]:
         found = super().first_metadata(count)

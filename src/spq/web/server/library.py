@@ -261,10 +261,8 @@ class Library:
 
         def ids() -> Ids:
             has_revisions = gallery.revision >= 0  # an index of format 1 has none
-            after = " AND revision > ?" if since is not None and has_revisions else ""
             by = ORDERS[order if has_revisions or order != "new" else "last"]
-            statement = f"SELECT id FROM items WHERE status = 0{after} ORDER BY {by}"
-            found = store.ids(statement, *((since,) if after else ()))
+            found = store.ids_by(by, since if has_revisions else None)
             return found if where is None else found[np.isin(found, matching(store, where))]
 
         if order == "id" and since is None:

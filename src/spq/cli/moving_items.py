@@ -55,7 +55,7 @@ def _to_shards(out: Path, items: int | None, wait: float) -> None:
     from spq.index.shards.sharding import SHARD_ITEMS, to_shards
 
     with open_store(out, wait) as store, counting("moving into shards") as progress:
-        to_shards(store, items or SHARD_ITEMS, lambda done, total: progress(done, total, 0))
+        to_shards(store, SHARD_ITEMS if items is None else items, lambda done, total: progress(done, total, 0))
 
 
 def _to_database(out: Path, wait: float) -> None:
