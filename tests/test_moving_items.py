@@ -30,7 +30,10 @@ def test_an_index_moves_into_shards_and_back_and_is_used_meanwhile(
     query = ("search", folder, photos / "bag" / "001.jpg", "--top", 9, "--json")
     _, before, _ = run(capsys, *query)
     _, copies, _ = run(capsys, "dupes", folder)
-    assert run(capsys, "index", folder, "--to-shards", "--shard-items", 25)[:2] == (0, f"{folder}: 60 pictures in 3 shards\n")
+    assert run(capsys, "index", folder, "--to-shards", "--shard-items", 25)[:2] == (
+        0,
+        f"{folder}: 60 pictures in 3 shards\n",
+    )
     assert run(capsys, *query)[1] == before
     assert run(capsys, "index", folder, "--verify")[:2] == (0, f"{folder}: no fault found\n")
     status, out, _ = run(capsys, "index", folder, "--json")

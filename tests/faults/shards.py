@@ -57,7 +57,17 @@ def make_index(folder: Path, count: int) -> None:
 def item(number: int) -> Item:
     code = np.random.default_rng(number).integers(0, 16, 8).astype(np.uint8)
     return Item(
-        f"f{number % 7}/p{number}.jpg", number, number, number.to_bytes(16), 3, 4, code, "", 0, {"n": str(number)}, number
+        f"f{number % 7}/p{number}.jpg",
+        number,
+        number,
+        number.to_bytes(16),
+        3,
+        4,
+        code,
+        "",
+        0,
+        {"n": str(number)},
+        number,
     )
 
 
