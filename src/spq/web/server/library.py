@@ -142,6 +142,7 @@ class Library:
         def project() -> tuple[Rows, Floats]:
             ids = gallery.all_ids()
             rows = gallery.rows_of(ids[projection.sample(ids, ON_MAP)])
+            rows = rows[gallery.ids_of(rows).argsort()]
             return rows, projection.project(gallery.scan.codes_of(rows), self._codebooks())
 
         rows, points = self._cache.get(("map", gallery.version), project)
