@@ -13,9 +13,9 @@ from spq.cli.backing_up import run_backup
 from spq.cli.describe import counted, listed, passed_over
 from spq.cli.failures import as_options
 from spq.cli.indexing import IndexTask, Patterns, command, names_index, open_collection, update
+from spq.cli.moving_items import Sharding, run_sharding
 from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, MaxPixels, ShorterBits, Threads
 from spq.cli.output import note, show
-from spq.cli.moving_items import Sharding, run_sharding
 from spq.cli.stopping import CONTINUE, when_stopped
 from spq.common.text import printable
 from spq.errors import ConfigError
@@ -76,7 +76,8 @@ def index(
         bool, typer.Option("--to-database", help="Move the items of shards back into the database.")
     ] = False,
     shard_items: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="With --to-shards: items of a shard, at most. [default: 5,000,000]")
+        int | None,
+        typer.Option(metavar="N", min=1, help="With --to-shards: items of a shard, at most. [default: 5,000,000]"),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",

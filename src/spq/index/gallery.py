@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from spq.errors import StoreError
 from spq.index.filter_sql import matching
+from spq.index.shards.live import Live
 from spq.index.shards.shard import Shard
-from spq.index.shards.sharded_store import Live, ShardedStore
+from spq.index.shards.sharded_store import ShardedStore
 from spq.index.store import Store
 from spq.pq.parts import Part, PartedScan
 from spq.pq.scan import Scan

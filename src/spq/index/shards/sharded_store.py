@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
@@ -24,8 +24,10 @@ from spq.common.parallel import batches
 from spq.errors import StoreError
 from spq.index.items import Item, text_bytes, to_row
 from spq.index.manifest import NO_SHARDS, SHARDED, Manifest, from_content
-from spq.index.shards.shard import ABSENT, Rows, Shard
+from spq.index.shards.live import Live, items_of, live_rows
+from spq.index.shards.shard import Rows, Shard
 from spq.index.shards.shard_filter import rows_where
+from spq.index.shards.shard_order import sorted_ids
 from spq.index.shards.shard_writer import Kind, keys_of
 from spq.index.store import Store
 from spq.index.table_reader import Known
@@ -41,38 +43,6 @@ TABLES = (
     "CREATE INDEX tombstones_by_revision ON tombstones (revision)",
     f"PRAGMA user_version = {SHARDED}",
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Live:
-    """A shard, and its rows (n,), ascending, that have a tombstone."""
-
-    shard: Shard
-    dead: Rows
-
-    def __len__(self) -> int:
-        return len(self.shard) - len(self.dead)
-
-    def are_live(self, rows: Rows) -> NDArray[np.bool_]:
-        """Whether each row has no tombstone. ABSENT is not live."""
-        if not len(self.dead):
-            return np.not_equal(rows, ABSENT)
-        places = np.minimum(np.searchsorted(self.dead, rows), len(self.dead) - 1)
-        return np.logical_and(rows != ABSENT, self.dead[places] != rows)
-
-
-def live_rows(part: Live) -> Iterator[Rows]:
-    """The rows of a shard that have no tombstone, ascending, in arrays of at most AT_ONCE."""
-    for start in range(0, len(part.shard), AT_ONCE):
-        rows = np.arange(start, min(start + AT_ONCE, len(part.shard)))
-        if len(rows := rows[part.are_live(rows)]):
-            yield rows
-
-
-def items_of(part: Live) -> Iterator[Item]:
-    """The items of a shard that have no tombstone, by id."""
-    for rows in live_rows(part):
-        yield from part.shard.items(rows)
 
 
 class ShardedStore(Store):
@@ -255,8 +225,12 @@ class ShardedStore(Store):
         newer = super().ids_by(order, since)
         if since is not None:
             return newer
-        if not order.endswith("id DESC") or "time" in order:
-            self.select(order)  # refuses
+        if not order.endswith("id DESC"):
+            return sorted_ids(
+                lambda columns: self.select_newer(f"SELECT id, {columns} FROM items WHERE status = 0"),
+                self.live(),
+                order,
+            )
         pieces = (part.shard.ids_of(rows) for part in self.live() for rows in live_rows(part))
         return np.concatenate([newer, np.sort(np.concatenate([newer[:0], *pieces]))[::-1]])
 

@@ -19,9 +19,10 @@ from spq.errors import ConfigError, StoreError
 from spq.index.item_table import to_table
 from spq.index.items import Item, to_row
 from spq.index.manifest import FORMAT, SHARDED, Manifest, as_text, write_manifest
+from spq.index.shards.live import Live, items_of, live_rows
 from spq.index.shards.shard_facts import FOLDER, ShardFacts
 from spq.index.shards.shard_writer import Kind, remove_unfinished, write_shard
-from spq.index.shards.sharded_store import INSERT, TABLES, Live, ShardedStore, items_of, live_rows
+from spq.index.shards.sharded_store import INSERT, TABLES, ShardedStore
 from spq.index.store import Store
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import numpy as np
 
 from spq.errors import StoreError
 from spq.index.manifest import SHARDED, Manifest
-from spq.index.shards.sharded_store import Live, ShardedStore, live_rows
+from spq.index.shards.live import Live, live_rows
+from spq.index.shards.sharded_store import ShardedStore
 
 LISTED = 20  # items that are listed for each kind of fault
 
