@@ -46,11 +46,12 @@ class Gallery:
 
     def rows_of(self, ids: Ids) -> Rows:
         """The rows, ascending, of those ids that this gallery has."""
-        ids = np.unique(ids)
-        rows = self.ids.searchsorted(ids)
+        wanted = np.unique(np.asarray(ids, np.int64))
+        rows = self.ids.searchsorted(wanted)
         is_inside = rows < len(self.ids)
-        ids, rows = ids[is_inside], rows[is_inside]
-        return np.compress(self.ids[rows] == ids, rows)
+        wanted, rows = wanted[is_inside], rows[is_inside]
+        found: Rows = rows[self.ids[rows] == wanted]
+        return found
 
     def all_ids(self) -> Ids:
         """The ids of all pictures."""

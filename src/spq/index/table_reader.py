@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spq.common.parallel import batches
-from spq.data.decode import first_line
-from spq.errors import StoreError, TimeLimitError
+from spq.errors import StoreError
 from spq.index.checksums import CODE_BITS, code_checks, of_row
 from spq.index.committed import LAST_REVISION
 from spq.index.format import (
     CHECKED_SINCE,
     CTIME_SINCE,
     METADATA_SINCE,
-    SQLITE_ERRORS,
-    check_contents,
-    open_reader,
-    why_closed,
 )
 from spq.index.items import COLUMNS, DamagedRowError, Item, from_row, text_bytes
-from spq.index.manifest import Manifest
-from spq.index.side_files import why_blocked
+from spq.index.open_tables import OpenTables
 
 PAGE, ITEMS_PAGE = 100_000, 1000  # codes, and whole items, that are read at once
 NAMES_AT_ONCE = 1000  # paths that one statement looks up
-STEPS = 100_000  # instructions of SQLite between two checks of the time: about a millisecond
 NAMED = 5  # damaged items that an error names
-VERIFY = "verify the index to see all faults, and repair it"
 _PATH = "ifnull(CAST(path AS TEXT), '')"  # text in any case, also of a damaged row
 
 
@@ -45,39 +34,8 @@ class Known(NamedTuple):
     metadata: str | None
 
 
-class TableReader:
-    """The items of an index folder, read at any time. Nothing is written, and the folder may be read-only.
-
-    Attributes:
-        damaged: id -> reason, of items that were passed over because their row is damaged.
-    """
-
-    def __init__(self, folder: Path, manifest: Manifest, may_lack: bool = False) -> None:
-        self.folder, self.manifest = folder, manifest
-        self.damaged: dict[int, str] = {}
-        self._reopened = 0
-        try:
-            self._reader = open_reader(folder)
-        except SQLITE_ERRORS as error:
-            reason = why_closed(folder, error, "repair the index, or build it again")
-            raise StoreError(f"index {folder}: items.sqlite {reason}") from None
-        try:
-            check_contents(folder, self._reader, manifest, may_lack)
-        except SQLITE_ERRORS as error:
-            self.close()
-            raise self._unreadable(error) from None
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class TableReader(OpenTables):
+    """The items of an index folder, read at any time."""
 
     def stats(self, paths: Collection[str] | None = None) -> dict[str, tuple[int, int, int]]:
         """path -> (size, mtime_ns, ctime_ns) of all items, readable or not, or of the known ones among `paths`."""
@@ -220,9 +178,6 @@ class TableReader:
         M, K = self.manifest.num_codebooks, self.manifest.codebook_size
         return self._damaged(f"it holds codes that are not {M} numbers below {K}")
 
-    def _damaged(self, what: str) -> StoreError:
-        return StoreError(f"index {self.folder} is damaged: {what}; {VERIFY}")
-
     def without(self, ids: Collection[int]) -> StoreError:
         """The error for items whose codes are in memory, but which are not in the table, however often it is read again."""
         why = next((f": {self.damaged[id_]}" for id_ in ids if id_ in self.damaged), "")
@@ -302,18 +257,6 @@ class TableReader:
         rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where}", id_list)
         return {item.id: item for item in self._sound(rows)}
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """All reads inside see the state of one moment, also while a writer writes."""
-        if self._reader.in_transaction:
-            yield
-            return
-        self._select("BEGIN")
-        try:
-            yield
-        finally:
-            self._select("ROLLBACK")
-
     def ids(self, statement: str, *values: object) -> NDArray[np.int64]:
         """The ids (n,) that a statement selects, in its order. SQLite joins them into one text, as in `_code_page`."""
         text = self._select(f"SELECT group_concat(id) FROM ({statement})", *values)[0][0]
@@ -345,53 +288,10 @@ class TableReader:
         """Names of metadata that items in shards have."""
         return set()
 
-    def select_newer(self, statement: str, *values: object) -> list[Any]:
-        """Rows of any SELECT statement on the database alone, without the items of shards."""
-        return self._select(statement, *values)
-
-    def select(self, statement: str, *values: object) -> list[Any]:
-        """Rows of any SELECT statement."""
-        return self._select(statement, *values)
-
-    @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Stop reads inside that take longer than this time.
-
-        Raises:
-            TimeLimitError: the time is over.
-        """
-        end = time.monotonic() + seconds
-        self._reader.set_progress_handler(lambda: time.monotonic() > end, STEPS)
-        try:
-            yield
-        finally:
-            self._reader.set_progress_handler(None, 0)
-
-    def version(self) -> int:
-        """A number that changes with every change of the items, by any process."""
-        return int(self._select("PRAGMA data_version")[0][0]) + (self._reopened << 32)
-
     def __len__(self) -> int:
         """The number of items with a code: all items less those without, because both counts are fast."""
         count = "SELECT (SELECT count(*) FROM items) - (SELECT count(*) FROM items WHERE status = 1)"
         return int(self._select(count)[0][0])
-
-    def _select(self, statement: str, *values: object) -> list[Any]:
-        try:
-            if self._reader.is_outdated():
-                outdated, self._reader = self._reader, open_reader(self.folder)
-                outdated.close()  # after the new one opened: that may fail while somebody writes
-                self._reopened += 1
-            return self._reader.execute(statement, values).fetchall()
-        except SQLITE_ERRORS as error:
-            if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
-                raise TimeLimitError(f"reading index {self.folder} took too long; search for less") from None
-            raise self._unreadable(error) from None
-
-    def _unreadable(self, error: Exception) -> StoreError:
-        if blocked := why_blocked(self.folder):
-            return StoreError(f"index {self.folder}: items.sqlite could not be read: {blocked}")
-        return StoreError(f"index {self.folder} could not be read ({first_line(error)}); {VERIFY}")
 
     def _first(self, where: str, *values: bytes) -> Item | None:
         rows = self._select(f"SELECT {self._columns()} FROM items WHERE {where} LIMIT 1", *values)
@@ -405,14 +305,6 @@ class TableReader:
     def _is_sound(self) -> str:
         """Whether the checksum of a row is right; always in an index of a format without checksums."""
         return f'({of_row()} IS "check")' if self._format() >= CHECKED_SINCE else "1"
-
-    def has_metadata(self) -> bool:
-        """Whether items have metadata and revisions. They have none in an index of format 1 that nothing has written to since."""
-        return self._format() >= METADATA_SINCE
-
-    def _format(self) -> int:
-        """The format of the tables. It grows while they are open, if another process writes to an older index."""
-        return int(self._select("PRAGMA user_version")[0][0])
 
 
 def _ctime(found: int) -> str:

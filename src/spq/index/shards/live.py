@@ -26,10 +26,11 @@ class Live:
 
     def are_live(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether each row has no tombstone. ABSENT is not live."""
-        if not len(self.dead):
-            return np.not_equal(rows, ABSENT)
-        places = np.minimum(np.searchsorted(self.dead, rows), len(self.dead) - 1)
-        return np.logical_and(rows != ABSENT, self.dead[places] != rows)
+        is_live: NDArray[np.bool_] = rows != ABSENT
+        if len(self.dead):
+            places = np.minimum(np.searchsorted(self.dead, rows), len(self.dead) - 1)
+            is_live &= self.dead[places] != rows
+        return is_live
 
 
 def live_rows(part: Live) -> Iterator[Rows]:

@@ -267,10 +267,8 @@ class Library:
             return found if where is None else found[np.isin(found, matching(store, where))]
 
         if order == "id" and since is None:
-            sorted_ids: Ids = np.sort(
-                gallery.all_ids() if where is None else gallery.ids_of(self._rows(gallery, where))
-            )
-            return sorted_ids
+            ids_ = gallery.all_ids() if where is None else gallery.ids_of(self._rows(gallery, where))
+            return np.sort(np.asarray(ids_, np.int64))
         found: Ids = self._cache.get(("order", gallery.version, where, order, since), ids)
         return found
 

@@ -1,0 +1,119 @@
+"""The database of an index, open for reading: SQL, snapshots, time limits and errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from spq.data.decode import first_line
+from spq.errors import StoreError, TimeLimitError
+from spq.index.format import METADATA_SINCE, SQLITE_ERRORS, check_contents, open_reader, why_closed
+from spq.index.manifest import Manifest
+from spq.index.side_files import why_blocked
+
+STEPS = 100_000  # instructions of SQLite between two checks of the time: about a millisecond
+VERIFY = "verify the index to see all faults, and repair it"
+
+
+class OpenTables:
+    """The database of an index folder. Nothing is written, and the folder may be read-only.
+
+    Attributes:
+        damaged: id -> reason, of items that were passed over because their row is damaged.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, may_lack: bool = False) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.damaged: dict[int, str] = {}
+        self._reopened = 0
+        try:
+            self._reader = open_reader(folder)
+        except SQLITE_ERRORS as error:
+            reason = why_closed(folder, error, "repair the index, or build it again")
+            raise StoreError(f"index {folder}: items.sqlite {reason}") from None
+        try:
+            check_contents(folder, self._reader, manifest, may_lack)
+        except SQLITE_ERRORS as error:
+            self.close()
+            raise self._unreadable(error) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def select_newer(self, statement: str, *values: object) -> list[Any]:
+        """Rows of any SELECT statement on the database alone, without the items of shards."""
+        return self._select(statement, *values)
+
+    def select(self, statement: str, *values: object) -> list[Any]:
+        """Rows of any SELECT statement."""
+        return self._select(statement, *values)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All reads inside see the state of one moment, also while a writer writes."""
+        if self._reader.in_transaction:
+            yield
+            return
+        self._select("BEGIN")
+        try:
+            yield
+        finally:
+            self._select("ROLLBACK")
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Stop reads inside that take longer than this time.
+
+        Raises:
+            TimeLimitError: the time is over.
+        """
+        end = time.monotonic() + seconds
+        self._reader.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+        try:
+            yield
+        finally:
+            self._reader.set_progress_handler(None, 0)
+
+    def version(self) -> int:
+        """A number that changes with every change of the items, by any process."""
+        return int(self._select("PRAGMA data_version")[0][0]) + (self._reopened << 32)
+
+    def _select(self, statement: str, *values: object) -> list[Any]:
+        try:
+            if self._reader.is_outdated():
+                outdated, self._reader = self._reader, open_reader(self.folder)
+                outdated.close()  # after the new one opened: that may fail while somebody writes
+                self._reopened += 1
+            return self._reader.execute(statement, values).fetchall()
+        except SQLITE_ERRORS as error:
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
+                raise TimeLimitError(f"reading index {self.folder} took too long; search for less") from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        if blocked := why_blocked(self.folder):
+            return StoreError(f"index {self.folder}: items.sqlite could not be read: {blocked}")
+        return StoreError(f"index {self.folder} could not be read ({first_line(error)}); {VERIFY}")
+
+    def has_metadata(self) -> bool:
+        """Whether items have metadata and revisions. They have none in an index of format 1 that nothing has written to since."""
+        return self._format() >= METADATA_SINCE
+
+    def _format(self) -> int:
+        """The format of the tables. It grows while they are open, if another process writes to an older index."""
+        return int(self._select("PRAGMA user_version")[0][0])
+
+    def _damaged(self, what: str) -> StoreError:
+        return StoreError(f"index {self.folder} is damaged: {what}; {VERIFY}")
