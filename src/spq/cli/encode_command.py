@@ -51,7 +51,9 @@ def encode(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Use a Ray cluster; local starts one on this machine.")
     ] = None,
-    status: Annotated[bool, typer.Option("--status", help="Only say how far the job is; others may work on it.")] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say how far the job is; others may work on it.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = None,
     max_pixels: MaxPixels = None,

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from spq.index.items import Item
 from spq.index.sync import metadata
 from spq.scale.inputs import PictureRange, opened
 from spq.scale.job import Job, check_versions, load_model, open_job
+from spq.scale.processes import Done
 from spq.scale.urls import Place
 
 if TYPE_CHECKING:
@@ -28,21 +29,6 @@ if TYPE_CHECKING:
 ITEMS = "items"
 LEVEL = 3  # of zstd
 FACTS = b"spq"  # key of the metadata of a file: of which job and input shard it is
-
-
-@dataclass(frozen=True)
-class Done:
-    """An input shard that is finished.
-
-    Attributes:
-        name: of its file. is_new: whether it was written now, and not by another worker before.
-    """
-
-    number: int
-    name: str
-    pictures: int
-    unreadable: int
-    is_new: bool
 
 
 class ShardEncoder:
@@ -75,7 +61,9 @@ class ShardEncoder:
             with closing(encoder.encode(positions)) as encoded:
                 for position, (item, _) in zip(positions, encoded, strict=True):
                     if item.code is not None and item.size < 0:
-                        raise DataError(f"{item.path} was changed while it was read; run the job again when it is at rest")
+                        raise DataError(
+                            f"{item.path} was changed while it was read; run the job again when it is at rest"
+                        )
                     path = f"{prefix}/{item.path}" if prefix else item.path
                     yield replace(item, path=path, metadata=metadata(images, position))
 
@@ -86,9 +74,7 @@ class ShardEncoder:
         table = to_table(self.items(number), self.job.num_codebooks)
         facts = json.dumps({"job": self.job.checksum, "shard": number})
         sink = io.BytesIO()
-        pq.write_table(
-            table.replace_schema_metadata({FACTS: facts}), sink, compression="zstd", compression_level=LEVEL
-        )
+        pq.write_table(table.replace_schema_metadata({FACTS: facts}), sink, compression="zstd", compression_level=LEVEL)
         return sink.getvalue(), len(table), table.column("code").null_count
 
 

@@ -6,13 +6,12 @@ import hashlib
 import io
 import json
 import re
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from spq.errors import DataError, StoreError
+from spq.errors import DataError
 from spq.index.item_table import items_of, schema
 from spq.scale.encode_shard import FACTS, ITEMS
 from spq.scale.inputs import facts_of

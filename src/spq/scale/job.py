@@ -115,7 +115,9 @@ def open_job(url: str) -> Job:
     """
     job = read_job(Place(url))
     if job is None:
-        raise StoreError(f"no encoding job at {url}: it has no {FILE}; check the address, or give the pictures and a model")
+        raise StoreError(
+            f"no encoding job at {url}: it has no {FILE}; check the address, or give the pictures and a model"
+        )
     return job
 
 
@@ -159,7 +161,9 @@ def check_precision(job: Job, precision: str, device: str | None = None) -> None
     """
     for name, given, expected in (("precision", precision, job.precision), ("device", device, job.device)):
         if given not in (None, "auto", expected):
-            raise ConfigError(f"the job at {job.url} encodes with `{name}` {expected}, not {given}; omit it, or give another `out`")
+            raise ConfigError(
+                f"the job at {job.url} encodes with `{name}` {expected}, not {given}; omit it, or give another `out`"
+            )
 
 
 def check_inputs(job: Job, source: Source, inputs: Sequence[Input]) -> None:

@@ -16,6 +16,7 @@ from spq.scale.processes import Failed, Outcomes, Work, attempt
 
 RETRIES = 5  # of a task whose process or machine is lost
 AHEAD = 2  # tasks for each core or GPU that are submitted: this bounds the memory of the driver
+TOKEN = "set RAY_AUTH_TOKEN to its token, or RAY_AUTH_MODE=disabled if it has none"
 LOCAL = "local"  # the address that starts a cluster on this machine
 
 
@@ -78,8 +79,8 @@ def _connected(address: str, workers: int | None) -> Any:
     try:
         ray.init(address, **options)
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError, ...
-        remedy = "check the address; its token belongs in RAY_AUTH_TOKEN, a cluster without one needs RAY_AUTH_MODE=disabled"
-        raise StoreError(f"no Ray cluster at {address}: {first_line(error)}; {remedy}") from None
+        reason = first_line(error).partition(". ")[0]
+        raise StoreError(f"no Ray cluster at {address}: {reason}; check the address, and {TOKEN}") from None
     for number, handler in handlers.items():  # Ray's own would end the command without a word
         signal.signal(number, handler)
     return ray

@@ -134,4 +134,3 @@ def _below(fs: AbstractFileSystem, url: str, root: str, folder: str) -> Iterator
             yield from _below(fs, url, root, below)
         else:
             yield below, info
-

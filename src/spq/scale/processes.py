@@ -12,12 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spq.errors import ConfigError, DataError, ModelError, ModelMismatchError, SPQError
-
-if TYPE_CHECKING:
-    from spq.scale.encode_shard import Done
 
 DEATHS = 3  # of the processes that encode one shard, until it counts as failed
 AT_ONCE = (ConfigError, ModelError, ModelMismatchError)  # errors that every shard would have
@@ -25,7 +22,21 @@ DIED = (
     f"the process that encoded it died {DEATHS} times; was it out of memory? "
     "Use fewer `workers`, or smaller input shards in a job of their own"
 )
-Work = Callable[[int], "Done"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """An input shard that is finished.
+
+    Attributes:
+        name: of its file. is_new: whether it was written now, and not by another worker before.
+    """
+
+    number: int
+    name: str
+    pictures: int
+    unreadable: int
+    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,8 @@ class Failed:
     error: Exception
 
 
-Outcomes = Generator["Done | Failed", None, None]
+Work = Callable[[int], Done]
+Outcomes = Generator[Done | Failed, None, None]
 
 
 def attempt(work: Work, number: int) -> Done | Failed:
@@ -68,31 +80,32 @@ def in_processes(work: Work, numbers: Iterable[int], workers: int) -> Outcomes:
     try:
         for worker in crew:
             worker.give(waiting.popleft())
-        while busy := {worker.pipe: worker for worker in crew}:
-            for pipe in wait(list(busy)):
-                worker = busy[pipe]  # type: ignore[index]
-                answer = worker.answer()
-                if answer is None:
+        while crew:
+            by_pipe = {worker.pipe: worker for worker in crew}
+            for pipe in wait(list(by_pipe)):
+                worker = by_pipe[pipe]  # type: ignore[index]
+                outcome = worker.outcome()
+                if outcome is None:
+                    worker.end()
                     deaths[worker.number] += 1
                     if deaths[worker.number] < DEATHS:
                         waiting.appendleft(worker.number)
                     else:
-                        answer = Failed(worker.number, DataError(DIED))
-                    worker.replace()
+                        outcome = Failed(worker.number, DataError(DIED))
                 if waiting:
                     worker.give(waiting.popleft())
                 else:
                     crew.remove(worker)
                     worker.end()
-                if answer is not None:
-                    yield answer
+                if outcome is not None:
+                    yield outcome
     finally:
         for worker in crew:
             worker.end()
 
 
 class _Worker:
-    """A process that finishes one input shard after the other.
+    """A process that finishes one input shard after the other; a new one after its end.
 
     Attributes:
         number: of the shard that it has.
@@ -110,21 +123,19 @@ class _Worker:
         theirs.close()  # so that the end of the process is the end of the pipe
 
     def give(self, number: int) -> None:
+        if self.pipe.closed:
+            self._start()
         self.number = number
-        with suppress(OSError):  # it is dead, which the next answer says
+        with suppress(OSError):  # it is dead, which its outcome says
             self.pipe.send(number)
 
-    def answer(self) -> Done | Failed | None:
+    def outcome(self) -> Done | Failed | None:
         """The outcome; None if the process is dead."""
         try:
-            answer: Done | Failed = self.pipe.recv()
+            outcome: Done | Failed = self.pipe.recv()
         except (EOFError, OSError):
             return None
-        return answer
-
-    def replace(self) -> None:
-        self.end()
-        self._start()
+        return outcome
 
     def end(self) -> None:
         self.process.kill()  # files are written as a whole, so nothing half remains

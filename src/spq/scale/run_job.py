@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from spq.common.parallel import cores
 from spq.data.decode import pixel_limit
 from spq.data.open import open_images
-from spq.errors import ConfigError, DataError
-from spq.scale.encode_shard import ITEMS, Done, finish_shard
+from spq.errors import ConfigError, DataError, SPQError
+from spq.scale.encode_shard import ITEMS, finish_shard
 from spq.scale.finished import finished
 from spq.scale.inputs import Input, PictureRange, count_of, opened
 from spq.scale.job import (
@@ -29,7 +29,7 @@ from spq.scale.job import (
 )
 from spq.scale.on_ray import on_ray
 from spq.scale.plan import plan
-from spq.scale.processes import AT_ONCE, Failed, Outcomes, Work, in_processes, in_this_process
+from spq.scale.processes import AT_ONCE, Done, Failed, Outcomes, Work, in_processes, in_this_process
 from spq.scale.urls import IN_ONE_PROCESS, Place, remove_parts
 
 if TYPE_CHECKING:
@@ -164,7 +164,9 @@ def run(job: Job, options: RunOptions | None = None, progress: Progress | None =
     return report
 
 
-def _outcomes(job: Job, place: Place, numbers: list[int], options: RunOptions) -> tuple[int, Callable[[Work], Outcomes]]:
+def _outcomes(
+    job: Job, place: Place, numbers: list[int], options: RunOptions
+) -> tuple[int, Callable[[Work], Outcomes]]:
     """Threads of each worker, and a function that lets the workers work."""
     workers = max(1, min(options.workers or cores(), len(numbers)))
     if options.ray:
@@ -190,7 +192,7 @@ def _collect(outcomes: Outcomes, report: RunReport, counter: _Counter) -> list[F
                 report.pictures += outcome.pictures
                 report.unreadable += outcome.unreadable
                 counter.add(outcome, report.unreadable)
-            elif isinstance(outcome.error, AT_ONCE) or not isinstance(outcome.error, Exception):
+            elif isinstance(outcome.error, AT_ONCE) or not isinstance(outcome.error, (SPQError, OSError, MemoryError)):
                 raise outcome.error
             else:
                 failed.append(outcome)

@@ -99,6 +99,10 @@ class Place:
                     self._create(path, data)
         except FileExistsError:
             return False
+        except FileNotFoundError as error:
+            if self.is_local:
+                raise
+            raise StoreError(f"{self.url} cannot be reached: {first_line(error)}; {CHECK}") from None
         return True
 
     def _create(self, path: str, data: bytes) -> None:
