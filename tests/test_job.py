@@ -24,8 +24,8 @@ def job(photos: Path, tiny_model: Model, tmp_path: Path) -> Job:
 
 
 def other_model(model: Model) -> Model:
-    return model.truncate(16) if 16 in model.config.quantizer.lengths else Model(model.network.truncated(
-        half := replace(model.config.quantizer, num_codebooks=4, prefixes=())), replace(model.config, quantizer=half))  # fmt: skip
+    half = replace(model.config.quantizer, num_codebooks=4, prefixes=())
+    return Model(model.network.truncated(half), replace(model.config, quantizer=half))
 
 
 def test_a_job_comes_back_from_its_file_and_is_the_same_in_another_place(

@@ -160,7 +160,7 @@ def _status_text(state: JobStatus) -> str:
     facts = [f"{state.pictures:,}{of_all} pictures", f"{len(state.failed):,} unreadable"]
     if state.done < state.shards:
         facts += [f"{state.rate:,.0f}/s"] * bool(state.rate)
-        facts += [f"{duration(state.seconds_left)} left"] * (state.seconds_left is not None)
+        facts += [f"{duration(state.seconds_left)} left"] if state.seconds_left is not None else []
     return f"{printable(state.url)}: {state.done:,} of {state.shards:,} input shards, {', '.join(facts)}"
 
 

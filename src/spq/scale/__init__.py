@@ -1,1 +1,1 @@
-"""What runs on several machines: the encoding job. May import `api` and everything below it; only `cli` imports it."""
+"""What runs on several machines: encoding jobs. May import all below `api` but `training`; only `cli` imports it."""

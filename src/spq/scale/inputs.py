@@ -137,9 +137,8 @@ def opened(given: Input, place: Place, collection: ImageSet | None) -> Iterator[
         if list_name(data) != given.name:
             raise DataError(f"{place.url}/{given.name} is damaged; give another `out`")
         table = parse_json(data)
-        images = ListedImages(table["root"], [Remote(*row) for row in table["pictures"]])
-        with closing(images):
-            yield Opened(images, range(len(images)), table["prefix"])
+        with closing(ListedImages(table["root"], [Remote(*row) for row in table["pictures"]])) as listed:
+            yield Opened(listed, range(len(listed)), table["prefix"])
     else:
         with _copied(given) as file:
             images = CONTAINERS[file.suffix.lower()](given.url, [file])

@@ -1,4 +1,4 @@
-"""The file `job.json`: all that decides what a job writes. Every worker reads it, and refuses if it would write something else."""
+"""The file `job.json`: all that decides what a job writes. A worker that would write something else refuses to work."""
 
 from __future__ import annotations
 
