@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spq.errors import ConfigError
-from spq.scale.on_ray import on_ray, set_environment
+from spq.scale.on_ray import RayOptions, on_ray, set_environment
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_it_is_off_before_ray_is_imported(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "ray", raising=False)
     with pytest.raises(ConfigError) as raised:
-        next(on_ray(print, [1], "auto"))  # type: ignore[arg-type]
+        next(on_ray(print, [1], RayOptions("auto")))  # type: ignore[arg-type]
     assert str(raised.value.__context__) == "0token"
 
 
@@ -62,4 +62,4 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"Ray is not installed; run pip install 'spq-retrieval\[ray\]'"):
-        next(on_ray(print, [1], "local"))  # type: ignore[arg-type]
+        next(on_ray(print, [1], RayOptions("local")))  # type: ignore[arg-type]

@@ -137,7 +137,7 @@ def _run(job: Job, workers: int | None, part: tuple[int, int], ray: str | None, 
     from spq.common.parallel import cores
     from spq.scale.run_job import RunOptions, run
 
-    each = max(1, threads // (workers or cores())) if threads else None
+    each = threads if ray or not threads else max(1, threads // (workers or cores()))
     with Stages() as stages:
         return run(job, RunOptions(workers, each, part, ray), stages.stage)
 

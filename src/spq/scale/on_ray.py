@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,7 @@ from spq.errors import ConfigError, DataError, StoreError
 from spq.scale.processes import Failed, Outcomes, Work, attempt
 
 RETRIES = 5  # of a task whose process or machine is lost
-AHEAD = 2  # tasks for each core or GPU that are submitted: this bounds the memory of the driver
+AHEAD = 2  # tasks for each that can run at once are submitted: this bounds the memory of the driver
 TOKEN = "set RAY_AUTH_TOKEN to its token, or RAY_AUTH_MODE=disabled if it has none"
 LOCAL = "local"  # the address that starts a cluster on this machine
 
@@ -33,28 +34,45 @@ def set_environment(address: str) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-def on_ray(work: Work, numbers: Iterable[int], address: str, workers: int | None = None, gpu: bool = False) -> Outcomes:
+@dataclass(frozen=True)
+class RayOptions:
+    """A Ray cluster, and what each task takes of it.
+
+    Attributes:
+        address: auto for the cluster that runs on this machine, local to start one for this job.
+        workers: cores of a cluster that is started; by default all.
+        threads: cores of a task. gpu: whether each task needs a GPU.
+    """
+
+    address: str
+    workers: int | None = None
+    threads: int = 1
+    gpu: bool = False
+
+
+def on_ray(work: Work, numbers: Iterable[int], options: RayOptions) -> Outcomes:
     """Finish input shards on a Ray cluster, and yield the outcomes as they come.
 
-    Args:
-        address: of the cluster; auto for the one that runs on this machine, local to start one for this job.
-        workers: cores of a cluster that is started; by default all. gpu: whether each task needs a GPU.
     Raises:
         ConfigError: Ray is not installed. StoreError: the cluster cannot be reached, or is lost.
     """
-    ray = _connected(address, workers)
-    task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=RETRIES)(attempt)
+    ray = _connected(options.address, options.workers)
+    task = ray.remote(num_cpus=options.threads, num_gpus=int(options.gpu), max_retries=RETRIES)(attempt)
     left, running = iter(numbers), dict[Any, int]()
     try:
         while True:
-            room = AHEAD * max(1, int(ray.cluster_resources().get("GPU" if gpu else "CPU", 1))) - len(running)
+            found = ray.cluster_resources()
+            at_once = found.get("GPU", 1) if options.gpu else found.get("CPU", 1) // options.threads
+            room = AHEAD * max(1, int(at_once)) - len(running)
             running |= {task.remote(work, number): number for number in islice(left, max(0, room))}
             if not running:
                 return
             for done in ray.wait(list(running))[0]:
                 yield _outcome(ray, done, running.pop(done))
     except (ray.exceptions.RayError, ConnectionError) as error:
-        raise StoreError(f"the Ray cluster {address} is lost: {first_line(error)}; run the command again") from None
+        raise StoreError(
+            f"the Ray cluster {options.address} is lost: {first_line(error)}; run the command again"
+        ) from None
     finally:
         ray.shutdown()
 

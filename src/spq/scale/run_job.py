@@ -27,10 +27,10 @@ from spq.scale.job import (
     read_job,
     versions,
 )
-from spq.scale.on_ray import on_ray
+from spq.scale.on_ray import RayOptions, on_ray
 from spq.scale.plan import plan
 from spq.scale.processes import AT_ONCE, Done, Failed, Outcomes, Work, in_processes, in_this_process
-from spq.scale.urls import IN_ONE_PROCESS, Place, remove_parts
+from spq.scale.urls import IN_ONE_PROCESS, Place, is_url, remove_parts
 
 if TYPE_CHECKING:
     from spq.data.source import Source
@@ -46,7 +46,8 @@ class RunOptions:
     """How a job runs. Nothing of this changes the bytes of its files.
 
     Attributes:
-        workers: processes; by default one for each core. threads: of each process; by default the cores that each has.
+        workers: processes, or cores of a Ray cluster that is started; by default one for each core.
+        threads: of each process; by default the cores that each has, or 1 of a Ray cluster.
         part: (i, n): only every n-th input shard, from the i-th on; the first is 1.
         ray: address of a Ray cluster that is used instead of processes.
     """
@@ -91,8 +92,10 @@ def begin(
     job = read_job(place)
     if job is None and model is None:
         raise ConfigError(f"no encoding job at {out}; give a `model` to begin one")
-    if model and job:
-        check_model(job, model.hash)
+    if job:
+        check_model(job, model.hash if model else job.model)
+        if job.source != source and any(map(is_url, source.names)):
+            check_inputs(job, source, [])  # before lists are written
     size = shard_size or (job.shard_size if job else SHARD_SIZE)
     source, inputs = plan(source, size, place)
     if job is None:
@@ -170,8 +173,8 @@ def _outcomes(
     """Threads of each worker, and a function that lets the workers work."""
     workers = max(1, min(options.workers or cores(), len(numbers)))
     if options.ray:
-        gpu = job.device == "cuda"
-        return options.threads or 1, lambda work: on_ray(work, numbers, options.ray or "", options.workers, gpu)
+        cluster = RayOptions(options.ray, options.workers, options.threads or 1, gpu=job.device == "cuda")
+        return cluster.threads, lambda work: on_ray(work, numbers, cluster)
     if workers > 1 and not place.is_shared:
         if options.workers:
             raise ConfigError(f"{place.url}: other processes do not see {IN_ONE_PROCESS[0]}://; set `workers` to 1")
