@@ -82,6 +82,11 @@ def _outcome(ray: Any, done: Any, number: int) -> Any:
         return ray.get(done)
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
         return Failed(number, DataError(f"its process was lost {RETRIES + 1} times: {first_line(error)}"))
+    except ray.exceptions.RayTaskError as error:  # `attempt` raises nothing, so it could not even begin
+        reason = str(error).strip().splitlines()[-1]
+        raise ConfigError(
+            f"Ray cannot run spq: {reason}; install the same environment on all of its machines"
+        ) from None
 
 
 def _connected(address: str, workers: int | None) -> Any:

@@ -100,20 +100,10 @@ def begin(
     source, inputs = plan(source, size, place)
     if job is None:
         assert model
-        put_model(place, model)
         decided = _precision(source, inputs, model, place) if precision == "auto" else precision
-        job = Job(
-            place.url,
-            model.hash,
-            model.config.quantizer.num_codebooks,
-            decided,
-            model.device.type,
-            pixel_limit(),
-            size,
-            versions(),
-            source,
-            inputs,
-        )
+        M, device = model.config.quantizer.num_codebooks, model.device.type
+        job = Job(place.url, model.hash, M, decided, device, pixel_limit(), size, versions(), source, inputs)
+        put_model(place, model)
         if place.put(FILE, job.to_bytes()):
             return job
         job = open_job(out)  # another process was quicker
@@ -171,7 +161,9 @@ def _outcomes(
     job: Job, place: Place, numbers: list[int], options: RunOptions
 ) -> tuple[int, Callable[[Work], Outcomes]]:
     """Threads of each worker, and a function that lets the workers work."""
-    workers = max(1, min(options.workers or cores(), len(numbers)))
+    if not numbers:
+        return 1, lambda work: in_this_process(work, numbers)
+    workers = min(options.workers or cores(), len(numbers))
     if options.ray:
         cluster = RayOptions(options.ray, options.workers, options.threads or 1, gpu=job.device == "cuda")
         return cluster.threads, lambda work: on_ray(work, numbers, cluster)
