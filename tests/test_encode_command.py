@@ -60,7 +60,7 @@ def test_wrong_calls_are_one_line_and_write_nothing(places: dict[str, Path], cap
         ("encode --model {t}/other --out {t}/job", 1, "give that model, or another --out"),
         ("encode {p}/bag --model {m} --out {t}/job", 2, "is of other pictures"),
         ("encode {p} --model {m} --out s5://bucket/job", 2, "Protocol not known: s5"),
-        ("encode {p} s5://bucket --model {m} --out {t}/job", 2, "give all as URLs"),
+        ("encode {p} s5://bucket --model {m} --out {t}/new", 2, "give all as URLs"),
         ("encode --out {t}/nothing --status", 1, "no encoding job at"),
     ]
     assert_refused(places, wrong, capfd)

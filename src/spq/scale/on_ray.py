@@ -18,6 +18,7 @@ from spq.scale.processes import Failed, Outcomes, Work, attempt
 RETRIES = 5  # of a task whose process or machine is lost
 AHEAD = 2  # tasks for each that can run at once are submitted: this bounds the memory of the driver
 TOKEN = "set RAY_AUTH_TOKEN to its token, or RAY_AUTH_MODE=disabled if it has none"
+LOCAL_REMEDY = "is the machine busy? Run the command again, or without Ray"
 LOCAL = "local"  # the address that starts a cluster on this machine
 
 
@@ -103,7 +104,8 @@ def _connected(address: str, workers: int | None) -> Any:
         ray.init(address, **options)
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError, ...
         reason = first_line(error).partition(". ")[0]
-        raise StoreError(f"no Ray cluster at {address}: {reason}; check the address, and {TOKEN}") from None
+        remedy = LOCAL_REMEDY if address == LOCAL else f"check the address, and {TOKEN}"
+        raise StoreError(f"no Ray cluster at {address}: {reason}; {remedy}") from None
     for number, handler in handlers.items():  # Ray's own would end the command without a word
         signal.signal(number, handler)
     return ray
