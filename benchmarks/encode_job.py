@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 WORKERS = 2
 
@@ -101,8 +102,7 @@ def measure_driver(options: argparse.Namespace) -> dict[str, Any]:
     tars = [f"s3://bucket/collection/pictures-{number:05d}.tar" for number in range(options.shards)]
     inputs = [ContainerFile(url, 2**30, 32 * "0", 0, url.rpartition("/")[2]) for url in tars]
     source = Source(("s3://bucket/collection/*.tar",))
-    run_job.finish_shard = empty_shard  # type: ignore[assignment]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, patch.object(run_job, "finish_shard", empty_shard):
         job = Job(folder, 16 * "0", 8, "fp32", "cpu", 1, 2048, {}, source, inputs)
         Place(folder).put(FILE, job.to_bytes())
         begun = time.monotonic()
