@@ -40,6 +40,7 @@ SHOWN = {"text", "bibtex", "{toctree}", "{include}", "{eval-rst}"}  # no command
 NOT_RUN = [  # pattern of a command, and why no test runs it
     (r"make \w+", "runs all of this; the target must be in the Makefile"),
     (r"python3 -m venv .*|\.venv/bin/pip .*|\. \.venv/bin/activate|\.venv/bin/pre-commit .*", "installs"),
+    (r"spq encode .* --ray .*", "needs an object store and a cluster"),
     (r"spq serve .*|python3 -m http\.server .*", "never ends"),
     (r"npm pack .*|spq export .* --onnxruntime-web .*", "needs the network"),
     (r"spq (train|eval) .*\bcifar10.*|spq bench quality .*", "needs CIFAR-10"),

@@ -19,6 +19,7 @@ from spq.cli.bench_command import bench
 from spq.cli.demo_command import demo
 from spq.cli.doctor_command import doctor
 from spq.cli.dupes_command import dupes
+from spq.cli.encode_command import encode
 from spq.cli.eval_command import evaluate
 from spq.cli.export_command import export
 from spq.cli.failures import as_options, explanation
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(index)
+app.command()(encode)
 app.command()(search)
 app.command()(dupes)
 app.command()(serve)

@@ -241,7 +241,7 @@ def remove_stale(folder: Path, *names: str, is_locked: bool = True) -> None:
 
 
 def _may_be_written(pid: int, is_locked: bool) -> bool:
-    return pid == os.getpid() if is_locked else _is_running(pid)
+    return pid == os.getpid() if is_locked else is_running(pid)
 
 
 def is_full(place: Path) -> bool:
@@ -260,7 +260,7 @@ def _full(error: BaseException, place: Path) -> OSError | None:
     return None
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Whether a process runs, as far as can be known."""
     if os.name == "nt":  # where this would end it
         return True

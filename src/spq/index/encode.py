@@ -41,6 +41,8 @@ class Encoder:
     Args:
         twin_of: hash -> the known item of these bytes, called by all workers. A picture with a twin is not decoded.
         workers: by default as many as torch uses threads, or with a GPU as many as there are cores.
+        precision: of all pictures. If it is given, codes depend on nothing but the pictures and their order: not on the number
+            of workers, nor on cached features. Otherwise the first pictures decide it.
     Attributes:
         precision: bf16 if the hardware is faster with it and the first pictures get the same codes, else fp32.
         note: why bf16 was not used although the hardware is faster with it; else empty.
@@ -48,11 +50,17 @@ class Encoder:
     """
 
     def __init__(
-        self, source: ImageSet, model: Model, twin_of: Callable[[bytes], Item | None], workers: int | None = None
+        self,
+        source: ImageSet,
+        model: Model,
+        twin_of: Callable[[bytes], Item | None],
+        workers: int | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.source, self.model, self.twin_of = source, model, twin_of
         self.workers = workers or default_workers(model)
-        self.precision: Precision = "fp32"
+        self.precision: Precision = precision or "fp32"
+        self._is_fixed = precision is not None
         self.note = ""
         self.shut: set[str] = set()
         self._features: FeatureStore | None = None
@@ -86,11 +94,13 @@ class Encoder:
     def _in_order(self, positions: Sequence[int]) -> Generator[Seen, None, None]:
         import torch  # takes seconds, and an index in which nothing is new needs none
 
-        if self._checks_bf16(len(positions)):
-            yield from self._encode_batch(positions[:CHECKED], check=True)
-            positions = positions[CHECKED:]
-        self._features = open_features(self.model, self.precision)
-        step = max(1, min(self.model.batch_size, -(-len(positions) // self.workers)))
+        step = self.model.batch_size
+        if not self._is_fixed:
+            if self._checks_bf16(len(positions)):
+                yield from self._encode_batch(positions[:CHECKED], check=True)
+                positions = positions[CHECKED:]
+            self._features = open_features(self.model, self.precision)
+            step = max(1, min(step, -(-len(positions) // self.workers)))
         batches = (positions[start : start + step] for start in range(0, len(positions), step))
         threads = torch.get_num_threads()
         encoded = map_in_order(
@@ -174,6 +184,12 @@ class Encoder:
         pixels[:] = to_pixels(image, size)
         width, height = image.info.get("full_size", image.size)
         return replace(item, width=width, height=height)
+
+    def decide_precision(self, positions: Sequence[int], count: int) -> Precision:
+        """Compare both precisions on the first of `positions`, as `encode` does for `count` pictures; return which to use."""
+        if self._checks_bf16(count):
+            self._encode_batch(positions[:CHECKED], check=True)
+        return self.precision
 
     def _checks_bf16(self, count: int) -> bool:
         """Whether the hardware is faster with bf16, and there are enough pictures to make a check worthwhile."""
