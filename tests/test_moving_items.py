@@ -54,7 +54,7 @@ def test_an_index_moves_into_shards_and_back_and_is_used_meanwhile(
         (["--to-database"], "has no shards; nothing has to be moved"),
         (["--to-shards", "--to-database"], "contradict each other"),
         (["--to-shards", "--rehash"], "give --to-shards with an index alone"),
-        (["--shard-items", "5"], "--shard-items is for --to-shards"),
+        (["--shard-items", "5"], "--shard-items is for --to-shards and --encoded"),
         (["--to-shards", "--shard-items", "0"], "--shard-items"),
     ],
 )

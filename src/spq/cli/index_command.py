@@ -12,6 +12,7 @@ import typer
 from spq.cli.backing_up import run_backup
 from spq.cli.describe import counted, listed, passed_over
 from spq.cli.failures import as_options
+from spq.cli.from_encoded import Encoded, run_encoded
 from spq.cli.indexing import IndexTask, Patterns, command, names_index, open_collection, update
 from spq.cli.moving_items import Sharding, run_sharding
 from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, MaxPixels, ShorterBits, Threads
@@ -69,6 +70,9 @@ def index(
     restore: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Make a new index OUT of the file of a --backup.")
     ] = None,
+    encoded: Annotated[
+        str | None, typer.Option(metavar="URL", help="Make a new index OUT, with shards, of a finished spq encode job.")
+    ] = None,
     to_shards: Annotated[
         bool, typer.Option("--to-shards", help="Move the items of a large index into shards: files that never change.")
     ] = False,
@@ -77,7 +81,7 @@ def index(
     ] = False,
     shard_items: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="With --to-shards: items of a shard, at most. [default: 5,000,000]"),
+        typer.Option(metavar="N", min=1, help="Items of a shard, at most; with --to-shards or --encoded. [default: 5,000,000]"),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",
@@ -107,6 +111,8 @@ def index(
     Example: spq index photos.index --backup photos.backup
 
     Example: spq index photos.index --to-shards
+
+    Example: spq index --encoded s3://bucket/job --out photos.index
     """
     from spq.index.replacing import finish_replacing
 
@@ -114,6 +120,10 @@ def index(
     asks_update = model or rehash or replace_ or remove_missing or patterns != Patterns()
     if backup or restore:
         run_backup(images or [], out, backup, restore, is_alone=not (asks_update or compact or verify), as_json=as_json)
+        return
+    if encoded is not None:
+        is_alone = not (images or asks_update or compact or verify or pictures or repair or to_shards or to_database)
+        run_encoded(Encoded(encoded, out, shard_items, is_alone), as_json)
         return
     finish_replacing(out or Path((images or [""])[0]))
     names, out = _places(images or [], out, compact or verify or pictures or repair or to_shards or to_database)

@@ -29,7 +29,7 @@ def run_sharding(out: Path, asked: Sharding, wait: float, as_json: bool) -> None
 
     back = asked.to_database
     if asked.items is not None and not asked.to_shards:
-        raise ConfigError("--shard-items is for --to-shards; give both")
+        raise ConfigError("--shard-items is for --to-shards and --encoded; give one of them")
     if asked.to_shards and back:
         raise ConfigError("--to-shards and --to-database contradict each other; give one")
     if not asked.is_alone:
