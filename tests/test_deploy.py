@@ -77,7 +77,7 @@ def served(photo_index: Path, free_port: str, tmp_path: Path) -> Iterator[str]:
         assert any(free_port in line for line in lines), "the server ended"
         yield free_port
         process.terminate()
-        assert process.wait(30) == 143
+        assert process.wait(30) == 0
 
 
 def health(port: str) -> int:

@@ -104,7 +104,7 @@ def test_damaged_rows_are_left_out_and_lost_ones_are_an_error(index: ImageIndex,
     assert paths[-1] == "caf\\xe9.png"
     database.execute("UPDATE items SET id = -5 WHERE id = 9")
     database.close()
-    with pytest.raises(StoreError, match="is damaged: .* are lost"):
+    with pytest.raises(StoreError, match=r"is damaged: .* are lost"):
         write_export(tmp_path / "i", "vectors", tmp_path / "w", descriptors="codes")
     assert not list(tmp_path.glob("*w*"))
 

@@ -3,8 +3,8 @@
     python tests/faults/kill.py [--count 200] [--seed 0] [--only train]
 
 The commands take turns: train (network, and frozen head), index (new, updated, with another model), compact, backup, restore
-and export (NumPy, Parquet, FAISS, vectors, Lance, ONNX, site). Each is killed at a random moment of the time that it takes, sometimes
-several times in a row, and must then succeed when it is run again, with the same result:
+and export (NumPy, Parquet, FAISS, vectors, Lance, ONNX, site). Each is killed at a random moment of the time that it takes,
+sometimes several times in a row, and must then succeed when it is run again, with the same result:
 
 - index, compact: `--verify` finds no fault, and the items have the paths, codes and facts of the undisturbed run;
   what a killed run had reported as committed is there;
