@@ -168,7 +168,7 @@ def test_the_pods_of_the_job_encode_each_shard_once(photos: Path, model_folder: 
     for index in range(2):
         words = arguments_of(script.replace("/32", "/2"), tmp_path, JOB_COMPLETION_INDEX=str(index))
         given = [local.get(word, word) for word in words]
-        assert run_spq(*given, "--shard-size", "16") == 0
+        assert run_spq(*given, "--shard-size", "16", "--workers", "1") == 0
     check_finished(tmp_path / "job")
 
 
