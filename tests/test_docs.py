@@ -42,6 +42,7 @@ NOT_RUN = [  # pattern of a command, and why no test runs it
     (r"python3 -m venv .*|\.venv/bin/pip .*|\. \.venv/bin/activate|\.venv/bin/pre-commit .*", "installs"),
     (r"spq encode .* --ray .*", "needs an object store and a cluster"),
     (r"spq serve .*|python3 -m http\.server .*", "never ends"),
+    (r"(docker|kubectl|sbatch) .*|export PHOTOS=.*", "needs Docker, Kubernetes or Slurm; see test_deploy.py"),
     (r"npm pack .*|spq export .* --onnxruntime-web .*", "needs the network"),
     (r"spq (train|eval) .*\bcifar10.*|spq bench quality .*", "needs CIFAR-10"),
     (r"export PYTHONPATH=src|python benchmarks/\w+\.py .*", "needs a GPU"),
@@ -56,6 +57,7 @@ stem_stride = 2
 [quantizer]
 num_codebooks = 16
 codeword_dim = 2
+distance = "sqeuclidean"
 [train]
 batch_size = 16
 epochs = 1

@@ -116,7 +116,7 @@ class Small:
             backbone=BackboneConfig(blocks=(1, 1), width=8, stem_stride=2),
             quantizer=QuantizerConfig(num_codebooks=8, codeword_dim=4),
         )  # fmt: skip
-        self.model = tiny(recipe, 16, 8)
+        self.model = tiny(recipe, 16, 8, "sqeuclidean")
         self.model.save(base / "m")
         tiny(recipe, 16, 4).save(base / "other")
         ImageIndex.build(base / "i", self.model, base / "photos").close()

@@ -104,6 +104,8 @@ CASES = [
     Case("export {i} --to codes --out {d}/a.npz"),
     Case("export {i} --to codes --out {d}/a.parquet"),
     Case("export {i} --to faiss --out {d}/a.faiss"),
+    Case("export {i} --to vectors --out {d}/vectors"),
+    Case("export {i} --to lance --out {d}/lance"),
     Case("export {m} --to onnx --out {d}/a.onnx"),
     Case("export {i} --to web --out {d}/site"),
     Case("export {i} --to web --dupes --out {d}/site", before=(("site", "site"),)),

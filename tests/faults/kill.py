@@ -3,13 +3,13 @@
     python tests/faults/kill.py [--count 200] [--seed 0] [--only train]
 
 The commands take turns: train (network, and frozen head), index (new, updated, with another model), compact, backup, restore
-and export (NumPy, Parquet, FAISS, ONNX, site). Each is killed at a random moment of the time that it takes, sometimes
-several times in a row, and must then succeed when it is run again, with the same result:
+and export (NumPy, Parquet, FAISS, vectors, Lance, ONNX, site). Each is killed at a random moment of the time that it takes,
+sometimes several times in a row, and must then succeed when it is run again, with the same result:
 
 - index, compact: `--verify` finds no fault, and the items have the paths, codes and facts of the undisturbed run;
   what a killed run had reported as committed is there;
 - train: the same weights; after a kill before the first checkpoint, those of the same command;
-- export, backup: the same bytes; restore: the same items;
+- export, backup: the same bytes, of Lance the same rows and answers; restore: the same items;
 - and no temporary file is left.
 """
 
@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import random
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -62,6 +64,16 @@ def contents(path: Path) -> Any:
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
+def dataset(path: Path) -> Any:
+    """Rows and answers of a Lance dataset. Another process reads it, because Lance does not survive a fork."""
+    code = (
+        "import json, lance, sys; table = lance.dataset(sys.argv[1]); rows = table.to_table().to_pylist(); "
+        "nearest = {'column': 'descriptor', 'q': rows[0]['descriptor'], 'k': 20}; "
+        "print(json.dumps([rows, table.to_table(columns=['id', '_distance'], nearest=nearest).to_pylist()]))"
+    )
+    return json.loads(subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True).stdout)
+
+
 @dataclass(frozen=True)
 class Case:
     """A command, and what of its result has to be the same.
@@ -95,6 +107,8 @@ CASES = [
     Case("codes npz", "export {i} --to codes --out {t}/a.npz", "a.npz", contents),
     Case("codes parquet", "export {i} --to codes --out {t}/a.parquet", "a.parquet", contents),
     Case("faiss", "export {i} --to faiss --out {t}/a.faiss", "a.faiss", contents),
+    Case("vectors", "export {i} --to vectors --out {t}/v", "v", contents, keeps=True),
+    Case("lance", "export {i} --to lance --out {t}/l", "l", dataset, keeps=True),
     Case("onnx", "export {m} --to onnx --out {t}/a.onnx", "a.onnx", contents),
     Case("site", "export {i} --to web --out {t}/site", "site", contents),
     Case(

@@ -43,6 +43,8 @@ COMMANDS = [
     "info {i} --html {t}/a.html",
     "export {i} --to codes --out {t}/a.npz",
     "export {i} --to faiss --out {t}/a.faiss",
+    "export {i} --to vectors --out {t}/vectors",
+    "export {i} --to lance --out {t}/lance",
     "export {m} --to onnx --out {t}/a.onnx",
     "export {i} --to web --out {t}/site",
     "serve {i} --port 0 --cache {t}/cache",

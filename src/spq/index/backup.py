@@ -15,8 +15,8 @@ import shutil
 import sqlite3
 import tarfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -24,20 +24,19 @@ from typing import IO, BinaryIO
 from spq import __version__
 from spq.common.files import is_full, naming, sync_folder
 from spq.common.json_file import parse_json
-from spq.common.locks import held
 from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
 from spq.index.format import NOT_DUPLICATES, SQLITE_ERRORS, open_reader, why_full
 from spq.index.manifest import read_manifest, refuse_shards
 from spq.index.side_files import why_blocked
 from spq.index.verify import faults
+from spq.index.workplace import check_unused, give_name, workplace
 
 FORMAT = 1
 CONTENTS, CONTENTS_LIMIT = "backup.json", 1 << 16
 NEEDED = ("manifest.json", "items.sqlite")
 MODEL = ("model/model.safetensors", "model/README.md", "model/config.json")  # the last one makes it a model
 NAMES = (*NEEDED, NOT_DUPLICATES, *MODEL)
-PART = ".spq-part"  # how folders of unfinished work end
 TRIES, WAIT = 10, 0.1  # while the index is replaced by that of another model
 PAGES = 1000  # of the database, that are copied before Ctrl-C is noticed
 CHUNK = 1 << 20
@@ -88,7 +87,7 @@ def back_up(folder: Path, file: Path, progress: Progress = lambda *_: None) -> C
     if file.absolute().parent.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"{file} is inside the index; give a place outside of it, best on another disk")
     _refuse_existing(file)
-    with _workplace(file) as place:
+    with workplace(file) as place:
         _copy(folder, place / "index", progress)
         _check(place / "index", f"index {folder} has faults, so it is not backed up", f"index {folder}", progress)
         contents = _write(place / "index", place / "backup")
@@ -104,8 +103,7 @@ def restore(file: Path, folder: Path, progress: Progress = lambda *_: None) -> C
     Raises:
         ConfigError: `folder` exists and is not empty. StoreError: `file` is no backup, is damaged or of a newer format.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists; give a new folder, so that nothing is replaced")
+    check_unused(folder)
     try:
         if not file.exists():
             raise StoreError(f"no file {file}; check the path")
@@ -114,73 +112,16 @@ def restore(file: Path, folder: Path, progress: Progress = lambda *_: None) -> C
         source = file.open("rb")
     except OSError as error:
         raise StoreError(f"backup {file} cannot be read: {error.strerror}; check the path") from None
-    with source, _workplace(folder) as place:
+    with source, workplace(folder) as place:
         contents = _extract(source, file, place / "index", progress)
         _check(place / "index", f"backup {file} holds an index with faults", f"backup {file}", progress)
-        for part in (place / "index" / "model", place / "index"):
-            sync_folder(part)
-        try:
-            (place / "index").rename(folder)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise
-            raise ConfigError(f"{folder} exists; give a new folder, so that nothing is replaced") from None
-        sync_folder(folder.absolute().parent)
+        give_name(place / "index", folder)
         return contents
 
 
 def _refuse_existing(file: Path) -> None:
     if os.path.lexists(file):
         raise ConfigError(f"{file} exists and is not replaced; give a new name, for example one with the date")
-
-
-@contextmanager
-def _workplace(target: Path) -> Iterator[Path]:
-    """A folder beside the target, for one process at a time. It is deleted at the end, and so are those of killed ones.
-
-    Raises:
-        StoreError: another process makes the same target. OSError: it names the target, for example if the disk is full.
-    """
-    target = target.absolute()
-    for left in target.parent.glob(f".*{PART}"):
-        _delete_left(left)
-    place = target.with_name(f".{target.name}{PART}")
-    with ExitStack() as stack:
-        try:
-            _hold(place, stack)
-        except BlockingIOError:
-            raise StoreError(f"another process is writing {target}; wait for it to end") from None
-        try:
-            yield place
-        except OSError as error:
-            if not error.filename or str(error.filename).startswith(str(place)):
-                raise OSError(error.errno, error.strerror, str(target)) from None
-            raise
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def _hold(place: Path, stack: ExitStack) -> None:
-    """Make an empty folder and hold its lock."""
-    for last in (False, False, True):
-        with naming(place):
-            place.mkdir(exist_ok=True)
-        try:
-            stack.enter_context(held(place / ".lock", wait=1))
-        except FileNotFoundError:  # another process took it for a left one
-            if last:
-                raise
-        else:
-            break
-    for entry in place.iterdir():
-        if entry.name != ".lock":
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
-
-def _delete_left(place: Path) -> None:
-    """Delete the folder of a killed process."""
-    with suppress(OSError), held(place / ".lock"):
-        shutil.rmtree(place)
 
 
 def _copy(folder: Path, staged: Path, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spq.common.files import Replacing
 from spq.errors import ConfigError
+from spq.index.arrow_columns import list_column, path_column
 from spq.index.codebooks import read_codebooks
 from spq.index.manifest import Manifest
 from spq.index.store import Store
@@ -100,15 +101,20 @@ def _read(store: Store) -> _Content:
 
 
 def _facts(content: _Content) -> dict[str, Any]:
-    manifest, d = content.manifest, content.codebooks.shape[2]
-    shape = {"num_codebooks": manifest.num_codebooks, "codebook_size": manifest.codebook_size, "codeword_dim": d}
+    left_out = {"left_out": content.left_out} if content.left_out else {}
+    return {"images": len(content.ids), **index_facts(content.manifest, content.codebooks.shape[2]), **left_out}
+
+
+def index_facts(manifest: Manifest, codeword_dim: int) -> dict[str, Any]:
+    """What an export says about the codes of an index."""
     return {
-        "images": len(content.ids),
         "bits": manifest.bits,
         "distance": manifest.distance,
         "model": manifest.model,
-        **({"left_out": content.left_out} if content.left_out else {}),
-    } | shape
+        "num_codebooks": manifest.num_codebooks,
+        "codebook_size": manifest.codebook_size,
+        "codeword_dim": codeword_dim,
+    }
 
 
 def _write_npz(path: Path, content: _Content) -> None:
@@ -128,9 +134,7 @@ def _write_parquet(path: Path, content: _Content) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
-    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in content.paths]
-    codes = pa.FixedSizeListArray.from_arrays(pa.array(content.codes.ravel()), content.codes.shape[1])
-    table = pa.table({"id": pa.array(content.ids), "path": pa.array(names, pa.string()), "code": codes})
+    columns = {"id": pa.array(content.ids), "path": path_column(content.paths), "code": list_column(content.codes)}
     facts = json.dumps({**_facts(content), "codebooks": content.codebooks.tolist()})
     with path.open("wb") as file:  # Arrow takes names in UTF-8 alone
-        pa.parquet.write_table(table.replace_schema_metadata({"spq": facts}), file)
+        pa.parquet.write_table(pa.table(columns).replace_schema_metadata({"spq": facts}), file)

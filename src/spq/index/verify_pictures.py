@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spq.common.parallel import batches
 from spq.data.decode import to_pixels
@@ -41,7 +42,7 @@ def _faults_of(items: Sequence[Item], images: ImageSet, place: dict[str, int], m
     sound, pixels = [], []
     for item in items:
         try:
-            pixels.append(_pixels(item, images, place, size))
+            pixels.append(unchanged_pixels(item, images, place, size))
             sound.append(item)
         except ImageError as error:
             yield f"item {item.id} ({item.path}): {error}"
@@ -52,7 +53,14 @@ def _faults_of(items: Sequence[Item], images: ImageSet, place: dict[str, int], m
                 yield f"item {item.id} ({item.path}): {differing} of {len(code)} numbers of its code are not the model's"
 
 
-def _pixels(item: Item, images: ImageSet, place: dict[str, int], size: int) -> np.ndarray:
+def unchanged_pixels(item: Item, images: ImageSet, place: dict[str, int], size: int) -> NDArray[np.uint8]:
+    """Read the picture of an item, and return its pixels (3, S, S).
+
+    Args:
+        place: path -> position of all pictures.
+    Raises:
+        ImageError: it cannot be read, or is not the one that was encoded.
+    """
     if item.path not in place:
         raise ImageError(images.why_missing(item.path))
     position = place[item.path]
