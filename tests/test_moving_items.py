@@ -42,6 +42,8 @@ def test_an_index_moves_into_shards_and_back_and_is_used_meanwhile(
     status, out, err = run(capsys, "index", folder, "--backup", photos.parent / "backup")
     assert (status, out) == (1, "")
     assert "has shards, and this is not possible with shards yet" in err
+    for form, name in (("codes", "x.parquet"), ("faiss", "x.faiss")):
+        assert run(capsys, "export", folder, "--to", form, "--out", photos.parent / name)[0] == 0
     assert run(capsys, "index", folder, "--compact")[0] == 0
     assert run(capsys, "index", folder, "--to-database")[:2] == (0, f"{folder}: 60 pictures in 0 shards\n")
     assert run(capsys, *query)[1] == before

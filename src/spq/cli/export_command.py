@@ -22,6 +22,7 @@ from spq.errors import ConfigError, DataError, ModelError, StoreError
 
 if TYPE_CHECKING:
     from spq.index.described import FromPictures
+    from spq.index.store import Store
     from spq.web.site.site import Options
 
 Format = Literal["faiss", "codes", "vectors", "lance", "onnx", "web"]
