@@ -46,8 +46,7 @@ class Part:
         """The rows of those ids that this part has, in the order of `ids`."""
         if isinstance(self.ids, range):
             rows, rest = np.divmod(ids - self.ids.start, self.ids.step)
-            rows = rows[(rest == 0) & (rows >= 0) & (rows < len(self.ids))]
-            return rows
+            return rows[(rest == 0) & (rows >= 0) & (rows < len(self.ids))]
         places = np.minimum(self.ids.searchsorted(ids), max(len(self.ids) - 1, 0))
         return places[self.ids[places] == ids].astype(np.int64) if len(self.ids) else NONE
 
