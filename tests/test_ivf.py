@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from spq.data.open import open_images
 from spq.model.model import Model
-from spq.pq import fastscan, ivf, scan
+from spq.errors import StoreError
+from spq.pq import coarse, fastscan, scan
+from spq.pq.coarse import Coarse, default_nlist
 from spq.pq.distinct import Distinct
-from spq.pq.ivf import Lists
+from spq.pq.ivf import Lists, near_lists
 from spq.pq.scan import Scan, memory_bytes, rank
 from spq.pq.sums import pack
 from spq.pq.tables import decode, distance_tables
@@ -56,8 +58,11 @@ def test_reading_all_lists_is_exact(N: int, M: int, nlist: int, top: int, used: 
         tables -= np.float32(0.5)
     if kind in ("constant", "tiny"):
         tables = tables * np.float32(1e-38) if kind == "tiny" else np.full_like(tables, 0.5)
-    with mock.patch.multiple(fastscan, FEWEST=1, MOST_CANDIDATES=1), mock.patch.object(ivf, "LISTS", nlist / N**0.5):
-        distances, rows = Scan(codes, 16).search(tables, top, "ivf", nprobe=nlist)
+    with (
+        mock.patch.multiple(fastscan, FEWEST=1, MOST_CANDIDATES=1),
+        mock.patch.object(scan, "default_nlist", return_value=nlist),
+    ):
+        distances, rows = Scan(codes, 16).search(tables, top, "ivf", nprobe=1000)
     expected = rank(tables, codes, top)
     np.testing.assert_array_equal(rows, expected[1])
     np.testing.assert_array_equal(distances, expected[0])
@@ -69,11 +74,15 @@ def test_answers_are_the_nearest_of_the_lists_that_are_read(
     gallery: tuple[np.ndarray, np.ndarray, np.ndarray], nprobe: int, top: int
 ) -> None:
     codes, tables, _ = gallery
-    distances, rows = Scan(codes, 16, seed=3).search(tables, top, "ivf", nprobe=nprobe)
-    distinct = Distinct(pack(codes, 16))
-    lists = Lists(distinct.packed, 8, seed=3)  # the same lists, from the same codes and seed
+    searched = Scan(codes, 16, seed=3)
+    distances, rows = searched.search(tables, top, "ivf", nprobe=nprobe)
+    quantizer, lists, distinct = searched._coarse, searched._lists, Distinct(pack(codes, 16))
+    assert quantizer is not None
+    assert lists is not None
     for query, table in enumerate(tables):
-        in_lists = np.flatnonzero(np.isin(distinct.numbers(), lists.probe(table, nprobe, top).all()))
+        read = lists.probe(*near_lists(quantizer, lists.sizes, table, nprobe, top)).all()
+        assert nprobe > 1 or top > 1 or len(read) < len(distinct)
+        in_lists = np.flatnonzero(np.isin(distinct.numbers(), read))
         expected = rank(table[None], codes[in_lists], top)
         np.testing.assert_array_equal(rows[query], in_lists[expected[1][0]])
         np.testing.assert_array_equal(distances[query], expected[0][0])
@@ -132,7 +141,7 @@ def tuned_on(codes: np.ndarray, seed: int) -> list[list[int]]:
         return np.random.default_rng(0).random((len(sample), codes.shape[1], 16), np.float32)
 
     Scan(codes, 16, tables_of, seed).nprobe_for(0.9)
-    return seen[0].tolist()
+    return seen[-1].tolist()  # the first ones are one code for each codeword
 
 
 def test_the_recall_target_is_measured_with_each_code_of_a_small_gallery_and_256_of_a_large_one() -> None:
@@ -144,13 +153,18 @@ def test_the_recall_target_is_measured_with_each_code_of_a_small_gallery_and_256
     assert large != tuned_on(codes, 1)
 
 
+def trained(packed: np.ndarray, M: int, nlist: int = 30, seed: int = 0) -> tuple[Coarse, Lists]:
+    quantizer = Coarse.train(packed, M, nlist, seed=seed, threads=1)
+    return quantizer, Lists(packed, quantizer, *quantizer.order(packed))
+
+
 def test_the_coarse_quantizer_gives_the_mean_distance_to_each_list(
     gallery: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     codes, tables, _ = gallery
     codes = np.unique(codes, axis=0)
-    lists = Lists(pack(codes, 16), 8, nlist=30)
-    for number, mean in enumerate(lists.mean_distances(tables[0])):
+    quantizer, lists = trained(pack(codes, 16), 8)
+    for number, mean in enumerate(quantizer.mean_distances(tables[0])):
         members = lists.members(number)
         assert len(members) == lists.sizes[number]
         np.testing.assert_allclose(mean, tables[0][np.arange(8), codes[members]].sum(1).mean(), rtol=1e-4)
@@ -158,28 +172,79 @@ def test_the_coarse_quantizer_gives_the_mean_distance_to_each_list(
 
 def test_every_code_is_in_one_list(gallery: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     codes = pack(gallery[0], 16)
-    lists = Lists(codes, 8)
-    members = np.concatenate([lists.members(number) for number in range(len(lists))])
+    quantizer, lists = trained(codes, 8)
+    members = np.concatenate([lists.members(number) for number in range(len(quantizer))])
     np.testing.assert_array_equal(np.sort(members), np.arange(len(codes)))
     assert lists.sizes.min() > 0
+
+
+def test_lists_may_be_empty_in_a_part(gallery: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    codes = pack(gallery[0], 16)
+    quantizer, _ = trained(codes, 8)
+    few = Lists(codes[:3], quantizer, *quantizer.order(codes[:3]))
+    assert sorted(np.concatenate([few.members(number) for number in range(len(quantizer))])) == [0, 1, 2]
 
 
 def test_the_same_seed_gives_the_same_lists_and_another_one_others(
     gallery: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     codes = pack(gallery[0], 16)
-    first, again, other = (Lists(codes, 8, seed=seed, threads=1) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first.sizes, again.sizes)
-    for number in range(len(first)):
-        np.testing.assert_array_equal(first.members(number), again.members(number))
-    assert len(first) != len(other) or (first.sizes != other.sizes).any()
+    first, again, other = (Coarse.train(codes, 8, 30, seed=seed, threads=1) for seed in (0, 0, 1))
+    for name, array in first.to_arrays().items():
+        np.testing.assert_array_equal(array, again.to_arrays()[name])
+    assert first.shares.shape != other.shares.shape or (first.shares != other.shares).any()
+
+
+def test_a_saved_coarse_quantizer_gives_the_same_lists(gallery: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    codes, tables, _ = gallery
+    packed = pack(codes, 16)
+    quantizer = trained(packed, 8)[0].tuned(np.array([[3, 0], [7, 1]]))
+    again = Coarse.from_arrays(quantizer.to_arrays())
+    np.testing.assert_array_equal(again.assign(packed), quantizer.assign(packed))
+    np.testing.assert_array_equal(again.nearest(tables[0], 9)[1], quantizer.nearest(tables[0], 9)[1])
+    assert [again.nprobe_for(recall) for recall in (0.25, 0.26, 0.75, 1.0)] == [1, 2, 4, 8]
+
+
+def test_arrays_that_do_not_belong_together_are_refused(gallery: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    packed = pack(gallery[0], 16)
+    quantizer, _ = trained(packed, 8)
+    arrays = quantizer.to_arrays()
+    for name in ("axes", "groups", "centroids", "shares"):
+        with pytest.raises(StoreError, match="do not belong together: .*; make the lists again"):
+            Coarse.from_arrays(arrays | {name: arrays[name][:-1, :-1]})
+    order, sizes = quantizer.order(packed)
+    for wrong in ((order[:-1], sizes), (order, sizes[:-1]), (order, sizes + np.uint32(1))):
+        with pytest.raises(StoreError, match="lists of .* codes in .* lists do not fit .*; make the lists again"):
+            Scan.of_packed(packed, 8, 16, distinct=len(packed)).add_lists(quantizer, *wrong)
+
+
+def test_lists_follow_the_distances_of_codewords(
+    gallery: tuple[np.ndarray, np.ndarray, np.ndarray], distance: str
+) -> None:
+    """With them, the lists nearest to a query hold more of its nearest codes than if all codewords were equally far."""
+    codes, tables, codebooks = gallery
+    packed, truth = pack(codes, 16), rank(tables, codes, 50)[1]
+    found = []
+    for tables_of in (None, lambda some: distance_tables(decode(some, codebooks), codebooks, distance)):
+        quantizer = Coarse.train(packed, 8, 100, tables_of, threads=1)
+        found.append((quantizer.ranks_of(tables, packed[truth]) < 5).mean())
+    assert found[1] > found[0]
+
+
+def test_places_of_codewords_have_the_distances_of_tables(gallery: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    codebooks = gallery[2]
+    for distance, power in (("sqeuclidean", 1.0), ("l2", 0.5)):
+        places = coarse._places(8, lambda codes: distance_tables(decode(codes, codebooks), codebooks, distance))  # noqa: B023
+        between = np.square(places[:, :, None] - places[:, None]).sum(-1)
+        expected = np.square(codebooks[:, :, None] - codebooks[:, None]).sum(-1) ** power
+        np.testing.assert_allclose(between, expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
 def test_the_number_of_faiss_threads_is_restored() -> None:
     import faiss
 
     before = faiss.omp_get_max_threads()
-    Lists(np.arange(200, dtype=np.uint8)[:, None], 2, threads=before + 3)
+    Coarse.train(np.arange(200, dtype=np.uint8)[:, None], 2, 8, threads=before + 3)
     assert faiss.omp_get_max_threads() == before
 
 
@@ -188,14 +253,14 @@ def test_projected_codes_equal_one_hot_codes_times_the_axes() -> None:
     codes = rng.integers(0, 16, (50, 7)).astype(np.uint8)
     axes = rng.normal(size=(7 * 16, 5)).astype(np.float32)
     one_hot = np.eye(16)[codes].reshape(50, -1)
-    np.testing.assert_allclose(ivf._project(pack(codes, 16), axes, 7), one_hot @ axes, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(coarse._project(pack(codes, 16), axes, 7), one_hot @ axes, rtol=1e-4, atol=1e-5)
 
 
 def test_lists_take_no_more_memory_than_memory_bytes_says() -> None:
     rng = np.random.default_rng(0)
     codes = pack(rng.integers(0, 16, (40_000, 16)).astype(np.uint8), 16)
-    lists = Lists(codes, 16)
-    held = codes.nbytes + lists.nbytes
+    quantizer, lists = trained(codes, 16, default_nlist(len(codes)))
+    held = codes.nbytes + lists.nbytes + quantizer.nbytes
     assert held < memory_bytes(40_000, 16, ivf=True) < 1.4 * held
 
 
@@ -204,4 +269,6 @@ def test_a_scan_counts_the_memory_of_its_lists() -> None:
     gallery = Scan(codes, 16)
     before = gallery.nbytes
     gallery.search(np.zeros((1, 8, 16), np.float32), 1, "ivf", nprobe=1)
-    assert gallery.nbytes == before + Lists(pack(codes, 16), 8).nbytes
+    assert gallery._coarse is not None
+    assert gallery._lists is not None
+    assert gallery.nbytes == before + gallery._lists.nbytes + gallery._coarse.nbytes > before + 3000 * 12
