@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spq.data.open import open_images
-from spq.model.model import Model
 from spq.errors import StoreError
+from spq.model.model import Model
 from spq.pq import coarse, fastscan, scan
 from spq.pq.coarse import Coarse, default_nlist
 from spq.pq.distinct import Distinct
@@ -210,11 +210,11 @@ def test_arrays_that_do_not_belong_together_are_refused(gallery: tuple[np.ndarra
     quantizer, _ = trained(packed, 8)
     arrays = quantizer.to_arrays()
     for name in ("axes", "groups", "centroids", "shares"):
-        with pytest.raises(StoreError, match="do not belong together: .*; make the lists again"):
+        with pytest.raises(StoreError, match=r"do not belong together: .*; make the lists again"):
             Coarse.from_arrays(arrays | {name: arrays[name][:-1, :-1]})
     order, sizes = quantizer.order(packed)
     for wrong in ((order[:-1], sizes), (order, sizes[:-1]), (order, sizes + np.uint32(1))):
-        with pytest.raises(StoreError, match="lists of .* codes in .* lists do not fit .*; make the lists again"):
+        with pytest.raises(StoreError, match=r"lists of .* codes in .* lists do not fit .*; make the lists again"):
             Scan.of_packed(packed, 8, 16, distinct=len(packed)).add_lists(quantizer, *wrong)
 
 

@@ -255,6 +255,9 @@ def test_packed_codes_may_be_a_memory_map_and_are_not_sorted_in_vain(tmp_path: P
         scan = Scan.of_packed(packed, 16, 16, distinct=30_000)
     same(scan.search(tables, 50, "fast"), Scan(codes, 16).search(tables, 50, "exact"))
     assert scan.distinct == 30_000
+    assert scan.nbytes < 9 * 30_000  # FAISS's copy, but not the map
+    np.testing.assert_array_equal(scan.codes_of(np.array([29_999, 0, 77])), codes[[29_999, 0, 77]])
+    np.testing.assert_array_equal(scan.code(12_345), codes[12_345])
     repeated = Scan.of_packed(np.repeat(packed[:100], 5, 0), 16, 16, distinct=100)
     assert repeated.distinct == 100
 

@@ -18,6 +18,7 @@ from spq.pq.coarse import SAMPLE, Coarse, TablesOf, default_nlist
 from spq.pq.distinct import Distinct
 from spq.pq.fastscan import FastScan, nearest
 from spq.pq.ivf import NPROBE, Lists, near_lists
+from spq.pq.mapped import mapping, release
 from spq.pq.pairscan import PairScan
 from spq.pq.sums import (
     Codes,
@@ -125,8 +126,8 @@ class Scan:
 
     def code(self, row: int) -> Codes:
         """The code (M,) of one row."""
-        number = self._gallery.number(row)
-        code: Codes = unpack(self._gallery.packed[number : number + 1], self.M, self.K)[0]
+        number = np.array([self._gallery.number(row)])
+        code: Codes = unpack(self._gallery.take(number), self.M, self.K)[0]
         return code
 
     def check(
@@ -229,6 +230,7 @@ class Scan:
                 "lists; make the lists again"
             )
         self._lists = Lists(self._gallery.packed, coarse, order, sizes)
+        release(self._gallery.packed, order)
 
     @property
     def list_sizes(self) -> Rows | None:
@@ -293,7 +295,13 @@ class Scan:
     @cached_property
     def _fast(self) -> FastScan | PairScan:
         packed = self._gallery.packed
-        return FastScan(packed, self.M) if self.K == fastscan.K else PairScan(packed)
+        if self.K != fastscan.K:
+            return PairScan(packed)
+        finder = FastScan(packed, self.M)
+        if mapping(packed):  # from now on, no page of the map is needed
+            self._gallery.read = finder.packed_of
+            release(packed)
+        return finder
 
     def _in_lists(self, table: Floats, top: int, nprobe: int) -> tuple[Floats, Rows]:
         assert self._lists is not None
