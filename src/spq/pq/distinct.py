@@ -85,7 +85,7 @@ class Distinct:
 
     def packed_of(self, rows: Rows) -> Codes:
         """The packed codes (n, P) of some rows."""
-        return self.take(rows if self._rows is None else self.numbers()[rows])
+        return self.take(rows if self._rows is None else self.numbers()[rows].astype(np.int64))
 
     def number(self, row: int) -> int:
         """The number of one row's code."""

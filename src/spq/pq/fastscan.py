@@ -116,6 +116,8 @@ def nearest(finder: Finder, gallery: Distinct, table: Floats, top: int, limit: f
 
 def within(limit: float, distances: Floats, rows: Rows) -> tuple[Floats, Rows]:
     """The rows up to a distance, of rows sorted by distance."""
+    if limit == np.inf:
+        return distances, rows
     count = int(distances.searchsorted(np.float32(limit), "right"))
     return distances[:count], rows[:count]
 
