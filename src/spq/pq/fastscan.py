@@ -42,7 +42,7 @@ class FastScan:
         index = faiss.IndexPQ(M * K, M, 4, faiss.METRIC_INNER_PRODUCT)
         set_identity(index)
         index.add_sa_codes(packed)  # FastScan accepts no ready codes, so a plain index is filled and converted
-        self.size, self._pairs = len(packed), -(-M // 2)
+        self.size, self._pairs, self._pointer = len(packed), -(-M // 2), faiss.swig_ptr
         self._index = cast(Any, faiss).IndexPQFastScan(index, BLOCK)  # its annotations list one of the two constructors
 
     @property
@@ -65,11 +65,13 @@ class FastScan:
         pair = first[:, None] + np.arange(self._pairs) * BLOCK  # (n, P), of the even codebooks
         shift = (half * 4).astype(np.uint8)[:, None]
         low, high = blocks[pair] >> shift & 15, blocks[pair + 16] >> shift & 15
-        return low | high << 4
+        packed: Codes = low | high << 4
+        return packed
 
     def find(self, x: Floats, k: int) -> tuple[Floats, Rows]:
-        products, codes = self._index.search(x, k)  # FAISS searches a single query in the calling thread
-        return products[0], codes[0]
+        products, codes = np.empty(k, np.float32), np.empty(k, np.int64)
+        self._index.search_c(1, self._pointer(x), k, self._pointer(products), self._pointer(codes))  # in this thread
+        return products, codes
 
     def all(self) -> None:
         return None
@@ -96,7 +98,7 @@ def nearest(finder: Finder, gallery: Distinct, table: Floats, top: int, limit: f
         table: (M, 16), finite. top: from 1 to the number of rows of these codes.
         limit: rows that are farther may be left out.
     """
-    entries, floor = lookup(table), table.min(1, keepdims=True)
+    entries, floor = lookup(table), np.minimum.reduce(table, 1, keepdims=True)  # `min` takes longer
     ceiling, k = _usual_ceiling(table - floor), max(FACTOR * top, FEWEST)
     while ceiling > 0 and k <= finder.size * MOST_CANDIDATES:
         lowered = np.minimum(table, floor + ceiling)
@@ -107,7 +109,7 @@ def nearest(finder: Finder, gallery: Distinct, table: Floats, top: int, limit: f
         distances, rows = gallery.nearest(add_up(entries, gallery.take(codes)), top, codes)
         if min(distances[-1], limit) < -products[-1] - _error_bound(lowered, ceiling):
             return within(limit, distances, rows)
-        above_floor = float(distances[-1]) - float(floor.sum())  # no entry of an answer is higher
+        above_floor = min(float(distances[-1]), limit) - float(floor.sum())  # no entry of an answer is higher
         ceiling, k = max(1.25 * above_floor, ceiling / 32), 4 * k
     known = finder.all()
     packed = gallery.packed if known is None else gallery.take(known)
@@ -128,8 +130,9 @@ def _usual_ceiling(table: Floats) -> float:
     Near codes rarely have higher entries. A lower limit lets more codes of scattered galleries look near, a higher one makes the
     steps too coarse for dense galleries. Either way a second pass follows more often.
     """
-    place = table.size * 17 // 20
-    return float(np.partition(table, place, axis=None)[place]) or float(table.max())
+    place, values = table.size * 17 // 20, table.flatten()
+    values.partition(place)
+    return float(values[place]) or float(values[place:].max())
 
 
 def _error_bound(table: Floats, span: float) -> float:
@@ -139,4 +142,4 @@ def _error_bound(table: Floats, span: float) -> float:
     look nearer. The rest covers float32 sums, and spans that are too small to divide by.
     """
     M = len(table)
-    return M * (span / 510 * 1.001 + float(np.abs(table).max()) * M * 2e-7) + 1e-30
+    return M * (span / 510 * 1.001 + float(np.maximum.reduce(np.abs(table), None)) * M * 2e-7) + 1e-30

@@ -52,7 +52,8 @@ class Part:
         """The rows of those ids that this part has, in the order of `ids`."""
         if isinstance(self.ids, range):
             rows, rest = np.divmod(ids - self.ids.start, self.ids.step)
-            return rows[(rest == 0) & (rows >= 0) & (rows < len(self.ids))]
+            found: Rows = rows[(rest == 0) & (rows >= 0) & (rows < len(self.ids))]
+            return found
         places = np.minimum(self.ids.searchsorted(ids), max(len(self.ids) - 1, 0))
         return places[self.ids[places] == ids].astype(np.int64) if len(self.ids) else NONE
 
@@ -298,4 +299,5 @@ def _are_live(rows: Rows, dead: Rows) -> NDArray[np.bool_]:
     """Whether each row is not among the dead ones, which are ascending."""
     if not len(dead):
         return np.ones(len(rows), bool)
-    return dead[np.minimum(dead.searchsorted(rows), len(dead) - 1)] != rows
+    is_live: NDArray[np.bool_] = dead[np.minimum(dead.searchsorted(rows), len(dead) - 1)] != rows
+    return is_live

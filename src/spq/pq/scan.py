@@ -201,8 +201,10 @@ class Scan:
         """
         method = self.choose(top, method)
         if method == "fast":
-            search = pairscan.nearest if isinstance(self._fast, PairScan) else nearest
-            return search(self._fast, self._gallery, table, top, limit)  # type: ignore[operator]
+            finder = self._fast
+            if isinstance(finder, PairScan):
+                return pairscan.nearest(finder, self._gallery, table, top, limit)
+            return nearest(finder, self._gallery, table, top, limit)
         d = self._sums_of_all(table) if method == "bucket" else add_up(lookup(table), self._gallery.packed)
         return self._gallery.nearest(d, top)
 
