@@ -96,8 +96,9 @@ def serve(folder: Path, plan: Plan, distance: str, queries: int, checked: int, r
         lambda table: scan.search(table, TOP, "ivf", threads=1, recall_target=recall), tables
     )
     facts["lists read"] = coarse.nprobe_for(recall)
+    sizes = np.sum([part.scan.list_sizes for part in scan.parts], 0)
     facts["share of codes read"] = float(
-        np.mean([scan._sizes[coarse.nearest(table, facts["lists read"])[1]].sum() for table in tables]) / plan.rows
+        np.mean([sizes[coarse.nearest(table, facts["lists read"])[1]].sum() for table in tables]) / plan.rows
     )
     pairs = zip(exact, lists, strict=True)
     facts["recall@100 of lists"] = float(np.mean([np.isin(a[1], b[1]).mean() for a, b in pairs]))

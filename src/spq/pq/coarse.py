@@ -133,8 +133,10 @@ class Coarse:
         return assigned.argsort(kind="stable").astype(np.uint32), sizes
 
     def nearest(self, table: Floats, count: int) -> tuple[Floats, Rows]:
-        """Mean distances, negated, and numbers of the `count` nearest lists of a table, both (1, count)."""
-        products, lists = self.index.search(-table.reshape(1, -1), count)  # a batch would be summed differently
+        """Mean distances, negated, and numbers of the `count` nearest lists of a table, both (1, count); count is cut to all."""
+        products, lists = self.index.search(
+            -table.reshape(1, -1), min(count, len(self))
+        )  # a batch would be summed differently
         return products, lists
 
     def mean_distances(self, table: Floats) -> Floats:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from spq.common.parallel import cores
 from spq.pq import sums
 from spq.pq.coarse import Coarse, TablesOf
-from spq.pq.ivf import NPROBE, near_lists
+from spq.pq.ivf import NPROBE
 from spq.pq.scan import IVF_FROM, Method, Scan, tuned
 from spq.pq.sums import Codes, Floats, Ranking, Rows, check_tables, for_each
 
@@ -99,8 +100,6 @@ class PartedScan:
         self.parts, self.dead = tuple(parts), tuple(dead) if dead is not None else (NONE,) * len(parts)
         self.M, self.K = self.parts[0].scan.M, self.parts[0].scan.K
         self.coarse, self._tables_of = coarse, tables_of
-        sizes = [part.scan.list_sizes for part in self.parts if part.scan.list_sizes is not None]
-        self._sizes: Rows = np.sum(sizes, 0) if sizes else NONE  # (nlist,) codes of all parts
         self._starts = np.cumsum([0, *(len(part.ids) for part in self.parts)])
 
     def __len__(self) -> int:
@@ -252,19 +251,20 @@ class PartedScan:
     def _one(
         self, table: Floats, top: int, method: Method, nprobe: int, run: Callable[..., Iterable[_Found]]
     ) -> tuple[Floats, Rows]:
-        """The answers to one query. run: `map`, or that of a pool of threads."""
-        best, near = _Best(top), None
-        if not top:
-            return best.distances, best.rows
-        if nprobe:
-            assert self.coarse is not None
-            near = near_lists(self.coarse, self._sizes, table, nprobe, top + sum(len(rows) for rows in self.dead))
-        for found in run(lambda number: self._nearest_in(number, table, best, method, near), range(len(self.parts))):
-            best.add(*found)
-        return best.distances, best.rows
+        """The answers to one query. run: `map`, or that of a pool of threads.
+
+        If the `nprobe` nearest lists have too few live rows, further lists are read.
+        """
+        while True:
+            best, near = _Best(top), self.coarse.nearest(table, nprobe) if self.coarse and nprobe else None
+            for found in run(partial(self._nearest_in, table, best, method, near), range(len(self.parts))):
+                best.add(*found)
+            if near is None or len(best.rows) == top:
+                return best.distances, best.rows
+            nprobe *= 2
 
     def _nearest_in(
-        self, number: int, table: Floats, best: _Best, method: Method, near: tuple[Floats, Rows] | None
+        self, table: Floats, best: _Best, method: Method, near: tuple[Floats, Rows] | None, number: int
     ) -> _Found:
         """Distances, ids and rows of one part: its nearest live ones, at least those that are answers."""
         part, dead, start = self.parts[number], self.dead[number], int(self._starts[number])
