@@ -180,6 +180,7 @@ class Scan:
             self._make_lists(threads)
             nprobe = nprobe or (NPROBE if recall_target is None else self.nprobe_for(recall_target, threads))
             return for_each(lambda table: self._in_lists(table, top, nprobe or 1), tables, top, threads)
+        self.prepare(top, method)  # before threads start, which would each make them
         return for_each(lambda table: self.nearest(table, top, method), tables, top, threads)
 
     def is_ready(self, top: int, method: Method = "auto") -> bool:
