@@ -77,3 +77,10 @@ def test_tables_in_which_faiss_finds_nothing_are_answered(table: np.ndarray) -> 
     expected = rank(tables, codes, 10)
     np.testing.assert_array_equal(rows, expected[1][0])
     np.testing.assert_array_equal(distances, expected[0][0])
+
+
+@pytest.mark.parametrize("M", [1, 2, 5, 8, 15, 16, 32])
+def test_codes_are_read_back_from_the_blocks_of_faiss(M: int) -> None:
+    packed = pack(data(1000, M, 1, M)[0], 16)
+    rows = np.random.default_rng(0).permutation(1000)
+    np.testing.assert_array_equal(FastScan(packed, M).packed_of(rows), packed[rows])

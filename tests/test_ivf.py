@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spq.data.open import open_images
+from pictures_codes import CodesOfPictures, codes_of_pictures
+from spq.errors import StoreError
 from spq.model.model import Model
-from spq.pq import fastscan, ivf, scan
+from spq.pq import fastscan, scan
+from spq.pq.coarse import Coarse, default_nlist
 from spq.pq.distinct import Distinct
-from spq.pq.ivf import Lists
+from spq.pq.ivf import Lists, near_lists
 from spq.pq.scan import Scan, memory_bytes, rank
 from spq.pq.sums import pack
 from spq.pq.tables import decode, distance_tables
@@ -23,14 +25,8 @@ def distance(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def gallery(tiny_model: Model, distance: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codes (20,000, 8) of descriptors of 2,000 real pictures with a little noise, tables of 50 others, codebooks."""
-    sample, rng = open_images("sample:train"), np.random.default_rng(0)
-    x = tiny_model.embed([sample.image(i) for i in range(2050)])
-    near = np.tile(x[50:], (10, 1))
-    near += rng.normal(size=near.shape).astype(np.float32) * 0.3 * x.std()
-    tables = distance_tables(x[:50], tiny_model.codebooks, distance)
-    return tiny_model.encode_descriptors(near), tables, tiny_model.codebooks
+def gallery(tiny_model: Model, distance: str) -> CodesOfPictures:
+    return codes_of_pictures(tiny_model, distance)
 
 
 def recall(found: np.ndarray, truth: np.ndarray) -> float:
@@ -56,8 +52,11 @@ def test_reading_all_lists_is_exact(N: int, M: int, nlist: int, top: int, used: 
         tables -= np.float32(0.5)
     if kind in ("constant", "tiny"):
         tables = tables * np.float32(1e-38) if kind == "tiny" else np.full_like(tables, 0.5)
-    with mock.patch.multiple(fastscan, FEWEST=1, MOST_CANDIDATES=1), mock.patch.object(ivf, "LISTS", nlist / N**0.5):
-        distances, rows = Scan(codes, 16).search(tables, top, "ivf", nprobe=nlist)
+    with (
+        mock.patch.multiple(fastscan, FEWEST=1, MOST_CANDIDATES=1),
+        mock.patch.object(scan, "default_nlist", return_value=nlist),
+    ):
+        distances, rows = Scan(codes, 16).search(tables, top, "ivf", nprobe=1000)
     expected = rank(tables, codes, top)
     np.testing.assert_array_equal(rows, expected[1])
     np.testing.assert_array_equal(distances, expected[0])
@@ -65,22 +64,24 @@ def test_reading_all_lists_is_exact(N: int, M: int, nlist: int, top: int, used: 
 
 @pytest.mark.parametrize("nprobe", [1, 5, 40])
 @pytest.mark.parametrize("top", [1, 30, 3000])
-def test_answers_are_the_nearest_of_the_lists_that_are_read(
-    gallery: tuple[np.ndarray, np.ndarray, np.ndarray], nprobe: int, top: int
-) -> None:
+def test_answers_are_the_nearest_of_the_lists_that_are_read(gallery: CodesOfPictures, nprobe: int, top: int) -> None:
     codes, tables, _ = gallery
-    distances, rows = Scan(codes, 16, seed=3).search(tables, top, "ivf", nprobe=nprobe)
-    distinct = Distinct(pack(codes, 16))
-    lists = Lists(distinct.packed, 8, seed=3)  # the same lists, from the same codes and seed
+    searched = Scan(codes, 16, seed=3)
+    distances, rows = searched.search(tables, top, "ivf", nprobe=nprobe)
+    quantizer, lists, distinct = searched._coarse, searched._lists, Distinct(pack(codes, 16))
+    assert quantizer is not None
+    assert lists is not None
     for query, table in enumerate(tables):
-        in_lists = np.flatnonzero(np.isin(distinct.numbers(), lists.probe(table, nprobe, top).all()))
+        read = lists.probe(*near_lists(quantizer, lists.sizes, table, nprobe, top)).all()
+        assert nprobe > 1 or top > 1 or len(read) < len(distinct)
+        in_lists = np.flatnonzero(np.isin(distinct.numbers(), read))
         expected = rank(table[None], codes[in_lists], top)
         np.testing.assert_array_equal(rows[query], in_lists[expected[1][0]])
         np.testing.assert_array_equal(distances[query], expected[0][0])
 
 
 def test_more_lists_find_more_and_a_third_of_them_find_nearly_all(
-    gallery: tuple[np.ndarray, np.ndarray, np.ndarray],
+    gallery: CodesOfPictures,
 ) -> None:
     codes, tables, _ = gallery
     searched, truth = Scan(codes, 16), rank(tables, codes, 50)[0]
@@ -96,7 +97,7 @@ def test_more_lists_find_more_and_a_third_of_them_find_nearly_all(
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.99, 1.0])
 def test_the_recall_target_is_reached_on_the_sample_with_as_few_lists_as_can_be(
-    gallery: tuple[np.ndarray, np.ndarray, np.ndarray], distance: str, target: float
+    gallery: CodesOfPictures, distance: str, target: float
 ) -> None:
     codes, _, codebooks = gallery
     queries: list[np.ndarray] = []
@@ -132,7 +133,7 @@ def tuned_on(codes: np.ndarray, seed: int) -> list[list[int]]:
         return np.random.default_rng(0).random((len(sample), codes.shape[1], 16), np.float32)
 
     Scan(codes, 16, tables_of, seed).nprobe_for(0.9)
-    return seen[0].tolist()
+    return seen[-1].tolist()  # the first ones are one code for each codeword
 
 
 def test_the_recall_target_is_measured_with_each_code_of_a_small_gallery_and_256_of_a_large_one() -> None:
@@ -144,58 +145,52 @@ def test_the_recall_target_is_measured_with_each_code_of_a_small_gallery_and_256
     assert large != tuned_on(codes, 1)
 
 
+def trained(packed: np.ndarray, M: int, nlist: int = 30, seed: int = 0) -> tuple[Coarse, Lists]:
+    quantizer = Coarse.train(packed, M, nlist, seed=seed, threads=1)
+    return quantizer, Lists(packed, quantizer, *quantizer.order(packed))
+
+
 def test_the_coarse_quantizer_gives_the_mean_distance_to_each_list(
-    gallery: tuple[np.ndarray, np.ndarray, np.ndarray],
+    gallery: CodesOfPictures,
 ) -> None:
     codes, tables, _ = gallery
     codes = np.unique(codes, axis=0)
-    lists = Lists(pack(codes, 16), 8, nlist=30)
-    for number, mean in enumerate(lists.mean_distances(tables[0])):
+    quantizer, lists = trained(pack(codes, 16), 8)
+    for number, mean in enumerate(quantizer.mean_distances(tables[0])):
         members = lists.members(number)
         assert len(members) == lists.sizes[number]
         np.testing.assert_allclose(mean, tables[0][np.arange(8), codes[members]].sum(1).mean(), rtol=1e-4)
 
 
-def test_every_code_is_in_one_list(gallery: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_every_code_is_in_one_list(gallery: CodesOfPictures) -> None:
     codes = pack(gallery[0], 16)
-    lists = Lists(codes, 8)
-    members = np.concatenate([lists.members(number) for number in range(len(lists))])
+    quantizer, lists = trained(codes, 8)
+    members = np.concatenate([lists.members(number) for number in range(len(quantizer))])
     np.testing.assert_array_equal(np.sort(members), np.arange(len(codes)))
     assert lists.sizes.min() > 0
 
 
-def test_the_same_seed_gives_the_same_lists_and_another_one_others(
-    gallery: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> None:
+def test_lists_of_other_codes_are_refused(gallery: CodesOfPictures) -> None:
+    packed = pack(gallery[0], 16)
+    quantizer, _ = trained(packed, 8)
+    order, sizes = quantizer.order(packed)
+    for wrong in ((order[:-1], sizes), (order, sizes[:-1]), (order, sizes + np.uint32(1))):
+        with pytest.raises(StoreError, match=r"lists of .* codes in .* lists do not fit .*; make the lists again"):
+            Scan.of_packed(packed, 8, 16, distinct=len(packed)).add_lists(quantizer, *wrong)
+
+
+def test_lists_may_be_empty_in_a_part(gallery: CodesOfPictures) -> None:
     codes = pack(gallery[0], 16)
-    first, again, other = (Lists(codes, 8, seed=seed, threads=1) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first.sizes, again.sizes)
-    for number in range(len(first)):
-        np.testing.assert_array_equal(first.members(number), again.members(number))
-    assert len(first) != len(other) or (first.sizes != other.sizes).any()
-
-
-def test_the_number_of_faiss_threads_is_restored() -> None:
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    Lists(np.arange(200, dtype=np.uint8)[:, None], 2, threads=before + 3)
-    assert faiss.omp_get_max_threads() == before
-
-
-def test_projected_codes_equal_one_hot_codes_times_the_axes() -> None:
-    rng = np.random.default_rng(0)
-    codes = rng.integers(0, 16, (50, 7)).astype(np.uint8)
-    axes = rng.normal(size=(7 * 16, 5)).astype(np.float32)
-    one_hot = np.eye(16)[codes].reshape(50, -1)
-    np.testing.assert_allclose(ivf._project(pack(codes, 16), axes, 7), one_hot @ axes, rtol=1e-4, atol=1e-5)
+    quantizer, _ = trained(codes, 8)
+    few = Lists(codes[:3], quantizer, *quantizer.order(codes[:3]))
+    assert sorted(np.concatenate([few.members(number) for number in range(len(quantizer))])) == [0, 1, 2]
 
 
 def test_lists_take_no_more_memory_than_memory_bytes_says() -> None:
     rng = np.random.default_rng(0)
     codes = pack(rng.integers(0, 16, (40_000, 16)).astype(np.uint8), 16)
-    lists = Lists(codes, 16)
-    held = codes.nbytes + lists.nbytes
+    quantizer, lists = trained(codes, 16, default_nlist(len(codes)))
+    held = codes.nbytes + lists.nbytes + quantizer.nbytes
     assert held < memory_bytes(40_000, 16, ivf=True) < 1.4 * held
 
 
@@ -204,4 +199,6 @@ def test_a_scan_counts_the_memory_of_its_lists() -> None:
     gallery = Scan(codes, 16)
     before = gallery.nbytes
     gallery.search(np.zeros((1, 8, 16), np.float32), 1, "ivf", nprobe=1)
-    assert gallery.nbytes == before + Lists(pack(codes, 16), 8).nbytes
+    assert gallery._coarse is not None
+    assert gallery._lists is not None
+    assert gallery.nbytes == before + gallery._lists.nbytes + gallery._coarse.nbytes > before + 3000 * 12

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spq.errors import StoreError
+from spq.errors import ConfigError, StoreError
 from spq.pq import fastscan, pairscan, parts
+from spq.pq.coarse import Coarse
 from spq.pq.parts import Part, PartedScan
 from spq.pq.scan import Method, Scan
 from spq.pq.sums import Ranking, add_up, lookup, pack
@@ -183,6 +184,69 @@ def test_ties_between_parts_are_in_the_order_of_ids() -> None:
         np.testing.assert_array_equal(scan.ids_of(found), np.sort(ids)[:12])
 
 
+def clustered(N: int, M: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes near to 50 others, and tables that are small at 9 further such codes."""
+    rng = np.random.default_rng(seed)
+    centres = rng.integers(0, 16, (50, M))
+    codes = centres[rng.integers(0, 50, N + 9)]
+    codes = np.where(rng.random(codes.shape) < 0.3, rng.integers(0, 16, codes.shape), codes).astype(np.uint8)
+    tables = rng.integers(1, 4, (9, M, 16)).astype(np.float32)
+    np.put_along_axis(tables, codes[N:, :, None].astype(np.int64), 0, 2)
+    return codes[:N], tables
+
+
+def hamming(codes: np.ndarray) -> np.ndarray:
+    """Tables of the number of different sub-codes."""
+    return (np.arange(16) != codes[:, :, None]).astype(np.float32)
+
+
+@pytest.mark.parametrize("nprobe", [1, 4, 40])
+def test_lists_give_the_same_answers_in_1_4_and_16_parts(nprobe: int) -> None:
+    M, N = 12, 6000
+    codes, tables = clustered(N, M, 0)
+    rng = np.random.default_rng(1)
+    ids, is_dead = rng.permutation(3 * N)[:N], rng.random(N) < 0.05
+    quantizer = Coarse.train(pack(codes[:3000], 16), M, 60, hamming, threads=1)
+    list_of = quantizer.assign(pack(codes, 16))
+    for count in (1, 4, 16):
+        parted_scan = parted(codes, ids, 16, count, 4, is_dead)
+        for part in parted_scan.parts[: max(1, count - 1)]:
+            part.scan.add_lists(quantizer, *part.scan.order(quantizer))
+        whole = parted_scan.parts[-1].ids if count > 1 else np.empty(0)  # the last part has no lists
+        scan = PartedScan(parted_scan.parts, parted_scan.dead, quantizer)
+        with small():
+            rankings = [scan.search(tables, 30, "ivf", threads, nprobe) for threads in (1, 3)]
+        same(*rankings)
+        for query, table in enumerate(tables):
+            among, count = np.empty(0), nprobe
+            while len(among) < 30:
+                read = quantizer.nearest(table, min(count, len(quantizer)))[1][0]
+                among = np.flatnonzero((np.isin(list_of, read) | np.isin(ids, whole)) & ~is_dead)
+                count *= 2
+            distances, found = rankings[0]
+            same((distances[query][None], scan.ids_of(found[query])[None]),
+                 plain(codes[among], ids[among], 16, table[None], 30))  # fmt: skip
+
+
+def test_a_recall_target_reads_as_many_lists_as_the_codes_themselves_need() -> None:
+    codes, tables = clustered(4000, 12, 0)
+    quantizer = Coarse.train(pack(codes, 16), 12, 60, hamming, threads=1)
+    made = parted(codes, np.arange(4000), 16, 3)
+    for part in made.parts:
+        part.scan.add_lists(quantizer, *part.scan.order(quantizer))
+    scan = PartedScan(made.parts, coarse=quantizer, tables_of=hamming)
+    with mock.patch.object(parts, "IVF_FROM", 0):
+        found = scan.search(tables, 10, recall_target=0.8)
+        assert scan.coarse is not None
+        assert 1 < scan.coarse.nprobe_for(0.8) < len(quantizer)
+        same(found, scan.search(tables, 10, "ivf", nprobe=scan.coarse.nprobe_for(0.8)))
+        restored = PartedScan(made.parts, coarse=Coarse.from_arrays(scan.coarse.to_arrays()))
+        same(found, restored.search(tables, 10, recall_target=0.8))
+    same(scan.search(tables, 10, nprobe=1), scan.search(tables, 10))  # a small gallery is searched exactly
+    with pytest.raises(ConfigError, match="`recall_target` needs"):
+        PartedScan(made.parts, coarse=quantizer).search(tables, 10, "ivf", recall_target=0.8)
+
+
 def test_packed_codes_may_be_a_memory_map_and_are_not_sorted_in_vain(tmp_path: Path) -> None:
     codes, tables = data(30_000, 16, 16, 5, 0)
     np.save(tmp_path / "codes.npy", pack(codes, 16))
@@ -191,6 +255,9 @@ def test_packed_codes_may_be_a_memory_map_and_are_not_sorted_in_vain(tmp_path: P
         scan = Scan.of_packed(packed, 16, 16, distinct=30_000)
     same(scan.search(tables, 50, "fast"), Scan(codes, 16).search(tables, 50, "exact"))
     assert scan.distinct == 30_000
+    assert scan.nbytes < 9 * 30_000  # FAISS's copy, but not the map
+    np.testing.assert_array_equal(scan.codes_of(np.array([29_999, 0, 77])), codes[[29_999, 0, 77]])
+    np.testing.assert_array_equal(scan.code(12_345), codes[12_345])
     repeated = Scan.of_packed(np.repeat(packed[:100], 5, 0), 16, 16, distinct=100)
     assert repeated.distinct == 100
 

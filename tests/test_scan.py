@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from reference import adc
 from spq.config import DISTANCES
 from spq.errors import ConfigError, StoreError
-from spq.pq import fastscan, ivf, pairscan, scan
+from spq.pq import fastscan, pairscan, scan
+from spq.pq.coarse import Coarse
 from spq.pq.scan import Method, Scan, memory_bytes, rank
 
 
@@ -298,11 +299,11 @@ def test_lists_are_made_once_with_the_threads_of_their_first_use() -> None:
     codes, tables = data(1000, 8, 16, 5, 0, ties=False)
     for tuned_first in (False, True):
         gallery = Scan(codes, 16, random_tables)
-        with mock.patch.object(scan, "Lists", wraps=ivf.Lists) as lists:
+        with mock.patch.object(Coarse, "train", wraps=Coarse.train) as train:
             if tuned_first:
                 gallery.nprobe_for(0.5, threads=2)
             gallery.search(tables, 10, "ivf", threads=3 if tuned_first else 2)
-        assert [call.kwargs["threads"] for call in lists.call_args_list] == [2]
+        assert [call.args[-1] for call in train.call_args_list] == [2]
 
 
 def test_with_one_thread_no_other_is_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,12 @@ Searching the distinct codes is faster, and a code that thousands of rows share 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.pq.mapped import mapping
 from spq.pq.sums import Codes, Floats, Rows, smallest
 
 MOST_DISTINCT = 0.75  # of the rows: above, the table of shared codes takes more memory than it saves
@@ -29,6 +32,7 @@ class Distinct:
             distinct: how many different codes there are, if that is known. Then nothing is sorted in vain.
         """
         self.packed = packed.view(np.ndarray)
+        self.read: Callable[[Rows], Codes] | None = None  # another way to `take`, which loads no pages of a memory map
         self._rows: NDArray[np.uint32] | None = None  # (N,), the rows of code 0, then of 1, ..., each ascending
         self._starts = np.empty(0, np.uint32)  # (U + 1,), where the rows of a code begin in `_rows`
         if len(packed) < 2**32 and (distinct is None or distinct < MOST_DISTINCT * len(packed)):
@@ -41,8 +45,9 @@ class Distinct:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that it holds."""
-        return self.packed.nbytes + self._starts.nbytes + (0 if self._rows is None else self._rows.nbytes)
+        """Bytes of memory that it holds, without a memory map."""
+        packed = 0 if mapping(self.packed) else self.packed.nbytes
+        return packed + self._starts.nbytes + (0 if self._rows is None else self._rows.nbytes)
 
     def nearest(self, d: Floats, top: int, codes: Rows | None = None) -> tuple[Floats, Rows]:
         """The `top` nearest rows of some codes, sorted by (distance, row).
@@ -74,9 +79,13 @@ class Distinct:
         numbers[self._rows] = np.arange(len(self), dtype=np.uint32).repeat(np.diff(self._starts))
         return numbers
 
+    def take(self, codes: Rows) -> Codes:
+        """Packed codes (n, P) by their numbers."""
+        return self.read(codes) if self.read else self.packed.take(codes, 0)
+
     def packed_of(self, rows: Rows) -> Codes:
         """The packed codes (n, P) of some rows."""
-        return self.packed.take(rows if self._rows is None else self.numbers()[rows], 0)
+        return self.take(rows if self._rows is None else self.numbers()[rows].astype(np.int64))
 
     def number(self, row: int) -> int:
         """The number of one row's code."""

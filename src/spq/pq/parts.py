@@ -7,27 +7,34 @@ searching belong to the parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spq.common.parallel import cores
 from spq.pq import sums
-from spq.pq.scan import Method, Scan
-from spq.pq.sums import Codes, Floats, Ranking, Rows, check_tables
+from spq.pq.coarse import Coarse, TablesOf
+from spq.pq.ivf import NPROBE
+from spq.pq.scan import IVF_FROM, Method, Scan, tuned
+from spq.pq.sums import Codes, Floats, Ranking, Rows, check_tables, for_each
 
 Ids = NDArray[np.int64] | NDArray[np.uint32] | range
 SPREAD_FROM = 2_000_000  # codes: below, starting threads for one query takes longer than they save
 SPARE = 8  # rows that a part with dead ones is asked for beyond the answers
+_Found = tuple[Floats, Rows, Rows]  # distances, ids and rows
 NONE: Rows = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
     """Codes and their ids. It does not change, and one part may belong to several `PartedScan`s.
+
+    A part in whose scan lists were made (`Scan.add_lists`) is searched in them, if the coarse quantizer is that of the
+    `PartedScan`; any other part is searched as a whole.
 
     Attributes:
         ids: (N,) of the rows, ascending; a `range` takes no memory.
@@ -46,8 +53,8 @@ class Part:
         """The rows of those ids that this part has, in the order of `ids`."""
         if isinstance(self.ids, range):
             rows, rest = np.divmod(ids - self.ids.start, self.ids.step)
-            rows = rows[(rest == 0) & (rows >= 0) & (rows < len(self.ids))]
-            return rows
+            found: Rows = rows[(rest == 0) & (rows >= 0) & (rows < len(self.ids))]
+            return found
         places = np.minimum(self.ids.searchsorted(ids), max(len(self.ids) - 1, 0))
         return places[self.ids[places] == ids].astype(np.int64) if len(self.ids) else NONE
 
@@ -79,11 +86,20 @@ class PartedScan:
     Args:
         parts: one or more, of codes of the same shape.
         dead: for each part, its rows (ascending) that are never found; by default none.
+        coarse: of the lists of the parts. Without it, or for parts without lists, all codes are searched.
+        tables_of: codes (n, M) -> tables (n, M, K) of the decoded codes; `recall_target` needs it, unless `coarse` is tuned.
     """
 
-    def __init__(self, parts: Sequence[Part], dead: Sequence[Rows] | None = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        dead: Sequence[Rows] | None = None,
+        coarse: Coarse | None = None,
+        tables_of: TablesOf | None = None,
+    ) -> None:
         self.parts, self.dead = tuple(parts), tuple(dead) if dead is not None else (NONE,) * len(parts)
         self.M, self.K = self.parts[0].scan.M, self.parts[0].scan.K
+        self.coarse, self._tables_of = coarse, tables_of
         self._starts = np.cumsum([0, *(len(part.ids) for part in self.parts)])
 
     def __len__(self) -> int:
@@ -175,12 +191,14 @@ class PartedScan:
         """
         self.check(method, threads, nprobe, recall_target)
         check_tables(tables, self.M, self.K)
-        top = min(top, len(self))
-        workers = threads or cores()
+        top, workers = min(top, len(self)), threads or cores()
+        nprobe = self._nprobe(method, nprobe, recall_target, threads)
+        exact: Method = "auto" if method == "ivf" else method  # of parts that are searched as a whole
+        self._prepare(top, exact, bool(nprobe), workers)
         if 1 < len(tables) >= workers or workers == 1 or self.distinct < SPREAD_FROM:
-            return sums.for_each(lambda table: self._one(table, top, method, map), tables, top, threads)
+            return for_each(lambda table: self._one(table, top, exact, nprobe, map), tables, top, threads)
         with ThreadPoolExecutor(min(workers, len(self.parts))) as pool:
-            return sums.for_each(lambda table: self._one(table, top, method, pool.map), tables, top, 1)
+            return for_each(lambda table: self._one(table, top, exact, nprobe, pool.map), tables, top, 1)
 
     def search_rows(self, tables: Floats, rows: Rows, top: int, threads: int | None = None) -> Ranking:
         """`search` among some live rows only (ascending). Each of them is summed, so the answers are always exact."""
@@ -190,22 +208,75 @@ class PartedScan:
         distances, found = sums.nearest(tables, packed, min(top, len(rows)), threads)
         return distances, rows[found]
 
-    def _one(self, table: Floats, top: int, method: Method, run: Callable[..., object]) -> tuple[Floats, Rows]:
-        """The answers to one query. run: `map`, or that of a pool of threads."""
-        best = _Best(top)
-        if top:
-            found = run(lambda number: self._nearest_in(number, table, best, method), range(len(self.parts)))
-            for distances, ids, rows in found:  # type: ignore[attr-defined]
-                best.add(distances, ids, rows)
-        return best.distances, best.rows
+    def sample(self, count: int, rng: np.random.Generator) -> Codes:
+        """About `count` packed codes, by chance, from each part by its size."""
+        shares = [-(-count * part.scan.distinct // max(self.distinct, 1)) for part in self.parts]
+        return np.concatenate([part.scan.sample(share, rng) for part, share in zip(self.parts, shares, strict=True)])
 
-    def _nearest_in(self, number: int, table: Floats, best: _Best, method: Method) -> tuple[Floats, Rows, Rows]:
+    def tuned(self, threads: int | None = None) -> Coarse:
+        """The coarse quantizer, which knows how many lists a recall needs.
+
+        It is measured with codes of the gallery as queries, so each of these is searched exactly.
+
+        Raises:
+            ConfigError: without `tables_of`.
+        """
+        assert self.coarse is not None
+        return tuned(self, self.coarse, self._tables_of, np.random.default_rng(0), threads)
+
+    def _nprobe(self, method: Method, nprobe: int | None, recall_target: float | None, threads: int | None) -> int:
+        """The number of lists to read; 0 if all codes are searched."""
+        is_asked = method == "ivf" or (method == "auto" and (nprobe or recall_target) and self.distinct >= IVF_FROM)
+        if not is_asked or self.coarse is None:
+            return 0
+        if recall_target is None:
+            return nprobe or NPROBE
+        if not len(self.coarse.ranks):
+            self.coarse = self.tuned(threads)
+        return self.coarse.nprobe_for(recall_target)
+
+    def _prepare(self, top: int, method: Method, in_lists: bool, workers: int) -> None:
+        """Make the structures of all parts, each by one thread: several threads would each make one."""
+        scans = [
+            part.scan for part in self.parts if len(part.ids) and not (in_lists and part.scan.list_sizes is not None)
+        ]
+        missing = [scan for scan in scans if not scan.is_ready(top, method)]
+        if len(missing) <= 1 or workers == 1:
+            for scan in missing:
+                scan.prepare(top, method)
+            return
+        with ThreadPoolExecutor(min(workers, len(missing))) as pool:
+            list(pool.map(lambda scan: scan.prepare(top, method), missing))
+
+    def _one(
+        self, table: Floats, top: int, method: Method, nprobe: int, run: Callable[..., Iterable[_Found]]
+    ) -> tuple[Floats, Rows]:
+        """The answers to one query. run: `map`, or that of a pool of threads.
+
+        If the `nprobe` nearest lists have too few live rows, further lists are read.
+        """
+        while True:
+            best, near = _Best(top), self.coarse.nearest(table, nprobe) if self.coarse and nprobe else None
+            for found in run(partial(self._nearest_in, table, best, method, near), range(len(self.parts))):
+                best.add(*found)
+            if near is None or len(best.rows) == top:
+                return best.distances, best.rows
+            nprobe *= 2
+
+    def _nearest_in(
+        self, table: Floats, best: _Best, method: Method, near: tuple[Floats, Rows] | None, number: int
+    ) -> _Found:
         """Distances, ids and rows of one part: its nearest live ones, at least those that are answers."""
         part, dead, start = self.parts[number], self.dead[number], int(self._starts[number])
         size, wanted = len(part.ids), min(best.top, len(part.ids) - len(dead))
         count = wanted + min(len(dead), SPARE)
+        if not wanted:
+            return np.empty(0, np.float32), NONE, NONE
         while True:
-            distances, rows = part.scan.nearest(table, count, method, best.limit)
+            if near and part.scan.list_sizes is not None:
+                distances, rows = part.scan.nearest_in_lists(table, count, *near, best.limit)
+            else:
+                distances, rows = part.scan.nearest(table, count, method, best.limit)
             is_all = len(rows) < count or count == size
             if len(dead):
                 is_live = _are_live(rows, dead)
@@ -228,4 +299,5 @@ def _are_live(rows: Rows, dead: Rows) -> NDArray[np.bool_]:
     """Whether each row is not among the dead ones, which are ascending."""
     if not len(dead):
         return np.ones(len(rows), bool)
-    return dead[np.minimum(dead.searchsorted(rows), len(dead) - 1)] != rows
+    is_live: NDArray[np.bool_] = dead[np.minimum(dead.searchsorted(rows), len(dead) - 1)] != rows
+    return is_live

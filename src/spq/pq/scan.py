@@ -6,18 +6,19 @@ number of queries at a time and the number of threads. `ivf` gives the same list
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
-from math import ceil
-from typing import Literal, TypedDict, get_args
+from typing import Literal, Protocol, TypedDict, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spq.errors import ConfigError, StoreError
 from spq.pq import fastscan, pairscan, sums
+from spq.pq.coarse import SAMPLE, Coarse, TablesOf, default_nlist
 from spq.pq.distinct import Distinct
 from spq.pq.fastscan import FastScan, nearest
-from spq.pq.ivf import NPROBE, Lists, default_nlist
+from spq.pq.ivf import NPROBE, Lists, near_lists
+from spq.pq.mapped import mapping, release
 from spq.pq.pairscan import PairScan
 from spq.pq.sums import (
     Codes,
@@ -44,6 +45,10 @@ EXACT_BELOW = 20_000  # codes: up to here, summing all is as fast as FAISS, whic
 BUCKET_BITS = 16  # up to here, the sums of all possible codes are made at once
 TUNED_ON, TUNED_AT = 256, 100  # queries, and answers to each, that `nprobe` is tuned on
 IVF_FROM = 5_000_000  # codes: below, searching all of them is faster
+
+
+Unsigned = NDArray[np.unsignedinteger]
+_NO_DISTANCES, _NO_ROWS = np.empty(0, np.float32), np.empty(0, np.int64)
 
 
 class How(TypedDict, total=False):
@@ -74,7 +79,7 @@ class Scan:
         seed: of the lists of `ivf`.
     """
 
-    def __init__(self, codes: Codes, K: int, tables_of: Callable[[Codes], Floats] | None = None, seed: int = 0) -> None:
+    def __init__(self, codes: Codes, K: int, tables_of: TablesOf | None = None, seed: int = 0) -> None:
         if codes.ndim != 2 or (codes.size and int(codes.max()) >= K):
             raise StoreError(f"codes of shape {codes.shape} with values up to {codes.max(initial=0)} do not fit K={K}")
         self._take(Distinct(pack(codes, K)), len(codes), int(codes.shape[1]), K)
@@ -97,8 +102,8 @@ class Scan:
 
     def _take(self, gallery: Distinct, N: int, M: int, K: int) -> None:
         self._gallery, self._N, self.M, self.K = gallery, N, M, K
+        self._coarse: Coarse | None = None
         self._lists: Lists | None = None
-        self._nprobes: dict[float, int] = {}  # recall target -> lists
 
     def __len__(self) -> int:
         return self._N
@@ -111,8 +116,8 @@ class Scan:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that codes and the structures made so far hold."""
-        fast, lists = vars(self).get("_fast"), self._lists
-        return self._gallery.nbytes + (fast.nbytes if fast else 0) + (lists.nbytes if lists else 0)
+        made = [vars(self).get("_fast"), self._lists, self._coarse]
+        return self._gallery.nbytes + sum(structure.nbytes for structure in made if structure)
 
     @property
     def codes(self) -> Codes:
@@ -121,8 +126,8 @@ class Scan:
 
     def code(self, row: int) -> Codes:
         """The code (M,) of one row."""
-        number = self._gallery.number(row)
-        code: Codes = unpack(self._gallery.packed[number : number + 1], self.M, self.K)[0]
+        number = np.array([self._gallery.number(row)])
+        code: Codes = unpack(self._gallery.take(number), self.M, self.K)[0]
         return code
 
     def check(
@@ -175,7 +180,18 @@ class Scan:
             self._make_lists(threads)
             nprobe = nprobe or (NPROBE if recall_target is None else self.nprobe_for(recall_target, threads))
             return for_each(lambda table: self._in_lists(table, top, nprobe or 1), tables, top, threads)
+        self.prepare(top, method)  # before threads start, which would each make them
         return for_each(lambda table: self.nearest(table, top, method), tables, top, threads)
+
+    def is_ready(self, top: int, method: Method = "auto") -> bool:
+        """Whether the structures that a search for `top` rows needs are made."""
+        needed = {"fast": "_fast", "bucket": "_places"}.get(self.choose(top, method))
+        return needed is None or needed in vars(self)
+
+    def prepare(self, top: int, method: Method = "auto") -> None:
+        """Make the structures that a search for `top` rows needs."""
+        if not self.is_ready(top, method):
+            getattr(self, "_fast" if self.choose(top, method) == "fast" else "_places")
 
     def nearest(self, table: Floats, top: int, method: Method = "auto", limit: float = np.inf) -> tuple[Floats, Rows]:
         """The exact `top` nearest rows of one query, sorted by (distance, row).
@@ -186,10 +202,43 @@ class Scan:
         """
         method = self.choose(top, method)
         if method == "fast":
-            search = pairscan.nearest if isinstance(self._fast, PairScan) else nearest
-            return search(self._fast, self._gallery, table, top, limit)  # type: ignore[operator]
+            finder = self._fast
+            if isinstance(finder, PairScan):
+                return pairscan.nearest(finder, self._gallery, table, top, limit)
+            return nearest(finder, self._gallery, table, top, limit)
         d = self._sums_of_all(table) if method == "bucket" else add_up(lookup(table), self._gallery.packed)
         return self._gallery.nearest(d, top)
+
+    def nearest_in_lists(
+        self, table: Floats, top: int, products: Floats, lists: Rows, limit: float = np.inf
+    ) -> tuple[Floats, Rows]:
+        """`nearest` among the codes of some lists, as `near_lists` gives them; fewer rows if these have fewer."""
+        assert self._lists is not None
+        probe = self._lists.probe(products, lists)
+        return nearest(probe, self._gallery, table, top, limit) if probe.size else (_NO_DISTANCES, _NO_ROWS)
+
+    def order(self, coarse: Coarse, threads: int | None = None) -> tuple[Unsigned, Unsigned]:
+        """The codes by their lists, as `Coarse.order`, numbered as `distinct` counts them: by row, if none are grouped."""
+        return coarse.order(self._gallery.packed, threads)
+
+    def add_lists(self, coarse: Coarse, order: Unsigned, sizes: Unsigned) -> None:
+        """Put the codes into the lists that `order` returned, for `nearest_in_lists`.
+
+        Raises:
+            StoreError: other codes or other lists.
+        """
+        if len(order) != len(self._gallery) or len(sizes) != len(coarse) or int(sizes.sum()) != len(order):
+            raise StoreError(
+                f"lists of {len(order)} codes in {len(sizes)} lists do not fit {len(self._gallery)} codes in {len(coarse)} "
+                "lists; make the lists again"
+            )
+        self._lists = Lists(self._gallery.packed, coarse, order, sizes)
+        release(self._gallery.packed, order)
+
+    @property
+    def list_sizes(self) -> Rows | None:
+        """The number of codes of each list (nlist,), if `add_lists` was called."""
+        return self._lists.sizes if self._lists else None
 
     def search_rows(self, tables: Floats, rows: Rows, top: int, threads: int | None = None) -> Ranking:
         """`search` among some rows only (ascending). Each of them is summed, so the answers are always exact."""
@@ -225,26 +274,15 @@ class Scan:
         Raises:
             ConfigError: this scan has no `tables_of`.
         """
-        if recall_target not in self._nprobes:
-            ranks = self._ranks_of_truth(threads)
-            self._nprobes[recall_target] = int(ranks[ceil(recall_target * len(ranks)) - 1]) + 1
-        return self._nprobes[recall_target]
+        coarse = self._make_lists(threads)
+        if not len(coarse.ranks):
+            coarse = self._coarse = tuned(self, coarse, self._tables_of, np.random.default_rng(self._seed), threads)
+        return coarse.nprobe_for(recall_target)
 
-    def _ranks_of_truth(self, threads: int | None) -> Rows:
-        """For each exact answer of a sample of codes: how many lists come before the one that holds it. Ascending."""
-        if self._tables_of is None:
-            raise ConfigError(
-                "`recall_target` needs a Scan with `tables_of`, which turns codes into queries; give `nprobe` instead"
-            )
-        gallery, top = self._gallery, min(TUNED_AT, len(self))
-        sample = np.random.default_rng(self._seed).choice(len(gallery), min(TUNED_ON, len(gallery)), replace=False)
-        tables = self._tables_of(unpack(gallery.packed[sample], self.M, self.K))
-        finder = vars(self).get("_fast") or FastScan(
-            gallery.packed, self.M
-        )  # not kept: the search of lists does not need it
-        rows = for_each(lambda table: nearest(finder, gallery, table, top), tables, top, threads)[1]
-        codes = gallery.numbers()[rows].astype(np.int64)
-        return np.sort(self._make_lists(threads).ranks(tables, codes).ravel())
+    def sample(self, count: int, rng: np.random.Generator) -> Codes:
+        """At most `count` different packed codes, by chance."""
+        codes = len(self._gallery)
+        return self._gallery.packed.take(np.sort(rng.choice(codes, min(count, codes), replace=False)), 0)
 
     @property
     def _are_short(self) -> bool:
@@ -257,18 +295,64 @@ class Scan:
     def _places(self) -> Rows:
         return places(self._gallery.packed, self.K)
 
-    def _in_lists(self, table: Floats, top: int, nprobe: int) -> tuple[Floats, Rows]:
-        return nearest(self._make_lists().probe(table, nprobe, top), self._gallery, table, top)
-
     @cached_property
     def _fast(self) -> FastScan | PairScan:
         packed = self._gallery.packed
-        return FastScan(packed, self.M) if self.K == fastscan.K else PairScan(packed)
+        if self.K != fastscan.K:
+            return PairScan(packed)
+        finder = FastScan(packed, self.M)
+        if mapping(packed):  # from now on, no page of the map is needed
+            self._gallery.read = finder.packed_of
+            release(packed)
+        return finder
 
-    def _make_lists(self, threads: int | None = None) -> Lists:
-        if self._lists is None:
-            self._lists = Lists(self._gallery.packed, self.M, seed=self._seed, threads=threads)
-        return self._lists
+    def _in_lists(self, table: Floats, top: int, nprobe: int) -> tuple[Floats, Rows]:
+        assert self._lists is not None
+        assert self._coarse is not None
+        near = near_lists(self._coarse, self._lists.sizes, table, nprobe, top)
+        return self.nearest_in_lists(table, top, *near)
+
+    def _make_lists(self, threads: int | None = None) -> Coarse:
+        if self._coarse is None:
+            nlist = default_nlist(len(self._gallery))
+            sample = self.sample(SAMPLE * nlist, np.random.default_rng(self._seed))
+            coarse = Coarse.train(sample, self.M, nlist, self._tables_of, self._seed, threads)
+            self.add_lists(coarse, *self.order(coarse, threads))
+            self._coarse = coarse
+        return self._coarse
+
+
+class Searched(Protocol):
+    """A gallery on which lists can be tuned."""
+
+    M: int
+    K: int
+
+    def __len__(self) -> int: ...
+
+    def sample(self, count: int, rng: np.random.Generator) -> Codes: ...
+
+    def search(self, tables: Floats, top: int, method: Method = "auto", threads: int | None = None) -> Ranking: ...
+
+    def codes_of(self, rows: Rows) -> Codes: ...
+
+
+def tuned(
+    scan: Searched, coarse: Coarse, tables_of: TablesOf | None, rng: np.random.Generator, threads: int | None
+) -> Coarse:
+    """The same lists, with the ranks of those that hold the exact nearest codes of a sample of a gallery's own codes.
+
+    Raises:
+        ConfigError: without `tables_of`.
+    """
+    if tables_of is None:
+        raise ConfigError(
+            "`recall_target` needs a Scan with `tables_of`, which turns codes into queries; give `nprobe` instead"
+        )
+    tables = tables_of(unpack(scan.sample(TUNED_ON, rng), scan.M, scan.K))
+    rows = scan.search(tables, min(TUNED_AT, len(scan)), threads=threads)[1]
+    packed = pack(scan.codes_of(rows.ravel()), scan.K)
+    return coarse.tuned(coarse.ranks_of(tables, packed.reshape(*rows.shape, -1)))
 
 
 def _check_numbers(threads: int | None, nprobe: int | None, recall_target: float | None) -> None:
@@ -285,13 +369,13 @@ def _check_numbers(threads: int | None, nprobe: int | None, recall_target: float
 def memory_bytes(N: int, M: int, ivf: bool = False) -> int:
     """The most bytes that a `Scan` of N distinct codes of M sub-codes below 16 holds after a search.
 
-    Codes are packed for the exact sums, and again in FAISS's order. Lists add an 8-byte number for each code, their shares, and
-    FAISS's space for twice the codes. While lists are made, they need about three times as much.
+    Codes are packed for the exact sums, and again in FAISS's order. Lists add an 8-byte number for each code, their shares twice,
+    and FAISS's space for twice the codes. While lists are made, they need about three times as much.
 
     >>> memory_bytes(1_000_000, 16), memory_bytes(10_000_000, 16, ivf=True)
-    (16000000, 324209664)
+    (16000000, 323237888)
     """
     packed = -(-M // 2)
     if not ivf:
         return N * 2 * packed
-    return N * (3 * packed + 8) + default_nlist(N) * M * fastscan.K * 4
+    return N * (3 * packed + 8) + default_nlist(N) * M * fastscan.K * 8
