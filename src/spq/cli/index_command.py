@@ -79,6 +79,10 @@ def index(
     to_database: Annotated[
         bool, typer.Option("--to-database", help="Move the items of shards back into the database.")
     ] = False,
+    lists: Annotated[
+        bool,
+        typer.Option("--lists", help="Make lists of similar codes in shards, for faster searches that are not exact."),
+    ] = False,
     shard_items: Annotated[
         int | None,
         typer.Option(
@@ -124,15 +128,19 @@ def index(
         run_backup(images or [], out, backup, restore, is_alone=not (asks_update or compact or verify), as_json=as_json)
         return
     if encoded is not None:
-        is_alone = not (images or asks_update or compact or verify or pictures or repair or to_shards or to_database)
+        is_alone = not (
+            images or asks_update or compact or verify or pictures or repair or to_shards or to_database or lists
+        )
         run_encoded(Encoded(encoded, out, shard_items, is_alone), as_json)
         return
     finish_replacing(out or Path((images or [""])[0]))
-    names, out = _places(images or [], out, compact or verify or pictures or repair or to_shards or to_database)
-    if to_shards or to_database or shard_items is not None:
+    names, out = _places(
+        images or [], out, compact or verify or pictures or repair or to_shards or to_database or lists
+    )
+    if to_shards or to_database or lists or shard_items is not None:
         is_alone = not (asks_update or compact or verify or pictures or repair)
         is_alone = is_alone and bool(names) and names_index(names[0])
-        run_sharding(out, Sharding(to_shards, to_database, shard_items, is_alone), wait, as_json)
+        run_sharding(out, Sharding(to_shards, to_database, lists, shard_items, is_alone), wait, as_json)
         return
     if repair:
         _repair(out, model, wait, device, as_json)

@@ -19,6 +19,7 @@ class Sharding(NamedTuple):
 
     to_shards: bool
     to_database: bool
+    lists: bool
     items: int | None
     is_alone: bool
 
@@ -32,14 +33,20 @@ def run_sharding(out: Path, asked: Sharding, wait: float, as_json: bool) -> None
         raise ConfigError("--shard-items is for --to-shards and --encoded; give one of them")
     if asked.to_shards and back:
         raise ConfigError("--to-shards and --to-database contradict each other; give one")
+    if back and asked.lists:
+        raise ConfigError("--lists is for an index with shards, and --to-database removes them; give one")
     if not asked.is_alone:
-        raise ConfigError(f"give --to-{'database' if back else 'shards'} with an index alone, without other options")
-    again = command("spq", "index", out, "--to-database" if back else "--to-shards")
+        option = "--to-database" if back else "--to-shards" if asked.to_shards else "--lists"
+        raise ConfigError(f"give {option} with an index alone, without other options")
+    options = ("--to-database" * back, "--to-shards" * asked.to_shards, "--lists" * asked.lists)
+    again = command("spq", "index", out, *filter(None, options))
     with when_stopped(f"the index is whole, go on with: {again}"):
         if back:
             _to_database(out, wait)
-        else:
+        if asked.to_shards:
             _to_shards(out, asked.items, wait)
+        if asked.lists:
+            _make_lists(out, wait)
     with open_store(out) as store:
         facts = store.info()
     if as_json:
@@ -68,3 +75,20 @@ def _to_database(out: Path, wait: float) -> None:
         if not isinstance(store, ShardedStore):
             raise ConfigError(f"index {out} has no shards; nothing has to be moved")
         to_database(store, lambda done, total: progress(done, total, 0))
+
+
+def _make_lists(out: Path, wait: float) -> None:
+    from spq.cli.progress import counting
+    from spq.index.gallery import follow
+    from spq.index.model_copy import ModelCopy
+    from spq.index.shards.lists import make_lists
+    from spq.index.shards.open_store import open_store
+    from spq.index.shards.sharded_store import ShardedStore
+    from spq.pq.parts import PartedScan
+
+    with open_store(out, wait) as store, counting("making lists") as progress:
+        if not isinstance(store, ShardedStore):
+            raise ConfigError(f"index {out} has no shards, and --lists is for shards; give --to-shards, too")
+        scan = follow(store, ModelCopy(out, store.manifest).make_scan).scan
+        assert isinstance(scan, PartedScan)
+        make_lists(store, scan, lambda done, total: progress(done, total, 0))

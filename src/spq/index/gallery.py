@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spq.errors import StoreError
 from spq.index.filter_sql import matching
+from spq.index.shards.lists import Lists, add_lists, read_lists
 from spq.index.shards.live import Live
 from spq.index.shards.shard import Shard
 from spq.index.shards.sharded_store import ShardedStore
@@ -96,6 +97,7 @@ class ShardedGallery(Gallery):
     scan: PartedScan
     newer: Gallery
     shards: dict[str, Part]
+    lists: Lists | None = None
 
     def __len__(self) -> int:
         return len(self.scan)
@@ -174,9 +176,14 @@ def _follow_shards(store: ShardedStore, make_scan: MakeScan, before: ShardedGall
     shards = {part.shard.facts.name: known.get(part.shard.facts.name) or _part(part.shard) for part in live}
     if before and newer.scan is before.newer.scan and _are_same(live, before, shards):
         return replace(before, version=version, revision=newer.revision, newer=newer)
-    parts = [*shards.values(), Part(newer.scan, newer.ids)]  # type: ignore[arg-type]
+    lists = (before.lists if before else None) or read_lists(store.folder)
+    if lists:
+        add_lists(lists, store.folder, list(shards.values()), list(shards))
+    assert isinstance(newer.scan, Scan)
+    parts = [*shards.values(), Part(newer.scan, newer.ids)]
     dead = [*(part.dead for part in live), np.empty(0, np.int64)]
-    return ShardedGallery(version, newer.revision, newer.ids, PartedScan(parts, dead), newer, shards)
+    scan = PartedScan(parts, dead, lists.coarse if lists else None, newer.scan.tables_of)
+    return ShardedGallery(version, newer.revision, newer.ids, scan, newer, shards, lists)
 
 
 def _part(shard: Shard) -> Part:

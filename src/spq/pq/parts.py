@@ -99,8 +99,12 @@ class PartedScan:
     ) -> None:
         self.parts, self.dead = tuple(parts), tuple(dead) if dead is not None else (NONE,) * len(parts)
         self.M, self.K = self.parts[0].scan.M, self.parts[0].scan.K
-        self.coarse, self._tables_of = coarse, tables_of
+        self.coarse, self.tables_of = coarse, tables_of
         self._starts = np.cumsum([0, *(len(part.ids) for part in self.parts)])
+
+    def with_coarse(self, coarse: Coarse) -> PartedScan:
+        """The same parts, searched by their lists of this coarse quantizer where that is asked for."""
+        return PartedScan(self.parts, self.dead, coarse, self.tables_of)
 
     def __len__(self) -> int:
         return self.rows - sum(len(rows) for rows in self.dead)
@@ -222,7 +226,7 @@ class PartedScan:
             ConfigError: without `tables_of`.
         """
         assert self.coarse is not None
-        return tuned(self, self.coarse, self._tables_of, np.random.default_rng(0), threads)
+        return tuned(self, self.coarse, self.tables_of, np.random.default_rng(0), threads)
 
     def _nprobe(self, method: Method, nprobe: int | None, recall_target: float | None, threads: int | None) -> int:
         """The number of lists to read; 0 if all codes are searched."""

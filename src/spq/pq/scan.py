@@ -83,7 +83,7 @@ class Scan:
         if codes.ndim != 2 or (codes.size and int(codes.max()) >= K):
             raise StoreError(f"codes of shape {codes.shape} with values up to {codes.max(initial=0)} do not fit K={K}")
         self._take(Distinct(pack(codes, K)), len(codes), int(codes.shape[1]), K)
-        self._tables_of, self._seed = tables_of, seed
+        self.tables_of, self._seed = tables_of, seed
 
     @classmethod
     def of_packed(cls, packed: Codes, M: int, K: int, distinct: int | None = None) -> Scan:
@@ -97,7 +97,7 @@ class Scan:
             raise StoreError(f"packed codes of shape {packed.shape} do not fit {M} sub-codes below {K}")
         scan = cls.__new__(cls)
         scan._take(Distinct(packed, distinct), len(packed), M, K)
-        scan._tables_of, scan._seed = None, 0
+        scan.tables_of, scan._seed = None, 0
         return scan
 
     def _take(self, gallery: Distinct, N: int, M: int, K: int) -> None:
@@ -276,7 +276,7 @@ class Scan:
         """
         coarse = self._make_lists(threads)
         if not len(coarse.ranks):
-            coarse = self._coarse = tuned(self, coarse, self._tables_of, np.random.default_rng(self._seed), threads)
+            coarse = self._coarse = tuned(self, coarse, self.tables_of, np.random.default_rng(self._seed), threads)
         return coarse.nprobe_for(recall_target)
 
     def sample(self, count: int, rng: np.random.Generator) -> Codes:
@@ -316,7 +316,7 @@ class Scan:
         if self._coarse is None:
             nlist = default_nlist(len(self._gallery))
             sample = self.sample(SAMPLE * nlist, np.random.default_rng(self._seed))
-            coarse = Coarse.train(sample, self.M, nlist, self._tables_of, self._seed, threads)
+            coarse = Coarse.train(sample, self.M, nlist, self.tables_of, self._seed, threads)
             self.add_lists(coarse, *self.order(coarse, threads))
             self._coarse = coarse
         return self._coarse

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from operator import attrgetter
@@ -79,8 +78,7 @@ def to_database(store: ShardedStore, progress: Progress | None = None) -> None:
             store.manifest = replace(store.manifest, format=FORMAT, shards=(), generation=0)
             writer.execute("UPDATE contents SET manifest = ?", (as_text(store.manifest),))
         write_manifest(store.folder, store.manifest)
-        with suppress(OSError):
-            (store.folder / FOLDER).rmdir()
+        shutil.rmtree(store.folder / FOLDER, ignore_errors=True)
 
 
 def become_sharded(store: Store) -> None:
