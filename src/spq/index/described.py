@@ -17,8 +17,8 @@ from spq.data.image_set import ImageSet
 from spq.errors import DataError, ImageError, StoreError
 from spq.index.encode import default_workers
 from spq.index.items import Item
+from spq.index.open_tables import VERIFY
 from spq.index.store import Store
-from spq.index.table_reader import VERIFY
 from spq.index.verify_pictures import unchanged_pixels
 from spq.pq.tables import decode
 
