@@ -145,7 +145,7 @@ class Bench:
         driver = self.start(url, log)
         while kills < most:
             with suppress(subprocess.TimeoutExpired):
-                driver.wait(self.rng.uniform(0, self.seconds * (0.9 if self.ray else 0.5)))
+                driver.wait(self.rng.uniform(0, self.seconds / 2))
             if driver.poll() == 0:
                 break
             kills += self.kill_one(driver)
