@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import assert_refused, run_spq
+from spq.data.decode import pixel_limit, set_max_pixels
 from spq.index.item_table import items_of
 from spq.scale.finished import finished_tables
 
@@ -39,6 +41,15 @@ def test_a_collection_is_encoded_in_parts_and_its_status_shown(
     assert len({item.path for item in items}) == 61
 
 
+@pytest.fixture
+def _same_limit() -> Iterator[None]:
+    """Leave the limit of pixels as it is by default, after an option has set it."""
+    before = pixel_limit()
+    yield
+    set_max_pixels(before)
+
+
+@pytest.mark.usefixtures("_same_limit")
 def test_wrong_calls_are_one_line_and_write_nothing(places: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
     run_spq("encode", places["p"], "--model", places["m"], "--out", places["t"] / "job", "--workers", 1)
     capfd.readouterr()
@@ -56,6 +67,11 @@ def test_wrong_calls_are_one_line_and_write_nothing(places: dict[str, Path], cap
         (f"{begun} --precision bf16", 2, "encodes with --precision fp32, not bf16"),
         (f"{begun} --shard-size 7", 2, "has 1 input shards, and"),
         ("encode --out {t}/job --shard-size 7", 2, "has input shards of 2,048 pictures; omit --shard-size"),
+        (
+            "encode --out {t}/job --max-pixels 7000000",
+            2,
+            "reads pictures of up to 178,956,970 pixels; omit --max-pixels",
+        ),
         ("encode {p} --model {t}/other --out {t}/job", 1, "give that model, or another --out"),
         ("encode --model {t}/other --out {t}/job", 1, "give that model, or another --out"),
         ("encode {p}/bag --model {m} --out {t}/job", 2, "is of other pictures"),

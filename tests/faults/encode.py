@@ -42,6 +42,7 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "src")]
 
 HANG, LEFT = 300.0, 30.0  # seconds until a driver hangs; until workers of a dead driver have to be gone
+WORKERS = ("spawn_main", "ray::attempt", "ray::IDLE")  # processes that encode
 STARTS = 5  # of a driver that nobody kills, until the job counts as one that does not finish
 NODE = ("raylet/raylet", "gcs_server")  # processes of a Ray node
 
@@ -145,7 +146,7 @@ class Bench:
         driver = self.start(url, log)
         while kills < most:
             with suppress(subprocess.TimeoutExpired):
-                driver.wait(self.rng.uniform(0, self.seconds * (0.9 if self.ray else 0.5)))
+                driver.wait(self.rng.uniform(0, self.seconds / 2))
             if driver.poll() == 0:
                 break
             kills += self.kill_one(driver)
@@ -175,7 +176,7 @@ class Bench:
         elif kind == "node":
             pids = [pid for pid, line in below.items() if any(part in line for part in NODE)]
         else:
-            pids = [pid for pid, line in below.items() if "spawn_main" in line or "ray::" in line]
+            pids = [pid for pid, line in below.items() if any(part in line for part in WORKERS)]
         if not pids:
             return 0
         with suppress(ProcessLookupError):
@@ -183,7 +184,7 @@ class Bench:
             self.counts[kind] += 1
         if kind == "node":
             with suppress(subprocess.TimeoutExpired):
-                driver.wait(HANG / 5)
+                driver.wait(HANG / 2)
             if driver.poll() is None:
                 self.counts["drivers that outlived their node"] += 1
                 self._end(driver)
@@ -199,10 +200,13 @@ class Bench:
         self._wait_for_end(below)
 
     def _wait_for_end(self, below: dict[int, str]) -> None:
+        """Wait for the end of the workers of a dead driver. Ray's own processes that outlive it are counted, and killed."""
         end = time.monotonic() + LEFT
         while alive := [pid for pid, line in below.items() if _runs(pid, line)]:
             if time.monotonic() > end:
-                self.wrong.append(f"outlives its driver: {below[alive[0]][:80]}")
+                workers = [below[pid][:80] for pid in alive if any(part in below[pid] for part in WORKERS)]
+                self.wrong += [f"outlives its driver: {line}" for line in workers]
+                self.counts["processes of Ray that outlived their driver"] += len(alive) - len(workers)
                 for pid in alive:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)

@@ -81,6 +81,7 @@ def encode(
     given = Source(tuple(source or ()), tuple(exclude or ()), tuple(include or ()), bool(follow_links))
     with when_stopped(lambda: f"finished input shards are kept, go on with: {command('spq', 'encode', '--out', out)}"):
         job = _job(given, out, (model, bits, device), shard_size, precision)
+        _check_numbers(job, shard_size, max_pixels)
         report = _run(job, workers, _parsed(part), ray, threads)
     show(json.dumps(asdict(report)) if as_json else _report_text(report))
 
@@ -127,9 +128,15 @@ def _job(
         if model:
             jobs.check_model(job, model.hash)
     jobs.check_precision(job, precision, device)
-    if shard_size not in (None, job.shard_size):
-        raise ConfigError(f"the job at {out} has input shards of {job.shard_size:,} pictures; omit --shard-size")
     return job
+
+
+def _check_numbers(job: Job, shard_size: int | None, max_pixels: int | None) -> None:
+    """Refuse numbers that are not those that the job has begun with."""
+    if shard_size not in (None, job.shard_size):
+        raise ConfigError(f"the job at {job.url} has input shards of {job.shard_size:,} pictures; omit --shard-size")
+    if max_pixels not in (None, job.max_pixels):
+        raise ConfigError(f"the job at {job.url} reads pictures of up to {job.max_pixels:,} pixels; omit --max-pixels")
 
 
 def _run(job: Job, workers: int | None, part: tuple[int, int], ray: str | None, threads: int | None) -> RunReport:
