@@ -22,6 +22,7 @@ from spq.training.budget import LEAST_SHARE, Budget
 from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint
 from spq.training.loss import Objective
+from spq.training.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Training:
         decoded: pixels of all pictures; None for a frozen backbone, which needs features only.
         fingerprint: hash of the pictures; a checkpoint of other pictures is refused.
         budget: the time that is spent, and what is reserved for the end.
+        processes: those that train together.
     """
 
     images: ImageSet
@@ -95,6 +97,7 @@ class Training:
     decoded: Pixels | None = None
     fingerprint: str = ""
     budget: Budget = field(default_factory=Budget)
+    processes: Processes = ALONE
 
     @property
     def pixels(self) -> Pixels:

@@ -10,7 +10,7 @@ the end. And hue rotates the colour plane of YIQ instead of HSV.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 
 import torch
@@ -42,6 +42,10 @@ class ViewParams:
     order: Tensor
     grayscale: Tensor
     sigma: Tensor
+
+    def of(self, rows: Tensor) -> ViewParams:
+        """The parameters of some of the views."""
+        return ViewParams(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def draw_params(count: int, height: int, width: int, config: ViewsConfig, generator: torch.Generator) -> ViewParams:

@@ -1,0 +1,97 @@
+"""A step on two processes: loss and gradients are those of one process on the same batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from small_training import sample_images, small_recipe
+from spq.config import Recipe
+from spq.data.decode import load_pixels
+from spq.model.network import Network
+from spq.training import gathered
+from spq.training.gathered import shared_statistics
+from spq.training.loss import Outputs
+from spq.training.moving_targets import MovingTargets
+from spq.training.processes import joined
+from spq.training.stages import train_network
+from spq.training.stages.train_network import Learner, step_loss
+from together import together
+
+BATCH = 16
+
+
+def prefixed(**train: Any) -> Recipe:
+    """Three code lengths, batch normalisation in backbone and head."""
+    recipe = small_recipe(channels_last=False, **train)
+    return replace(recipe, quantizer=recipe.quantizer.with_bits(4, 8, 16))
+
+
+RECIPES = {
+    "four views in one pass": prefixed(num_views=4, one_pass=True),
+    "neighbours as positives": prefixed(neighbours=3),
+    "targets": prefixed(num_views=3, target_momentum=0.9, predictor=16),
+    "targets without negatives": prefixed(target_momentum=0.9, predictor=16, negatives=False),
+    "own objective": prefixed(num_views=3),
+}
+
+
+def with_codebooks(outputs: Outputs, network: Network, loss: Any) -> Tensor:
+    """The loss and a term on all rows and on the codebooks, which every process computes as a whole."""
+    spread = torch.cat([x for x, _ in outputs]).std(0).mean()
+    return loss(outputs) + spread + network.quantizer.codebooks.square().mean()  # type: ignore[no-any-return]
+
+
+def gradients(name: str, detached: bool = False) -> tuple[float, dict[str, np.ndarray]]:
+    """Loss, gradients, and batch statistics afterwards, of one step in float64."""
+    recipe = RECIPES[name]
+    torch.manual_seed(3)
+    network = Network(recipe).double().train()
+    targets = MovingTargets(network, recipe).double().train() if recipe.train.target_momentum else None
+    neighbours = torch.randint(32, (32, 5), generator=torch.Generator().manual_seed(1)) if recipe.train.neighbours else None
+    for module in (network.backbone, *([targets.average.backbone] if targets else [])):
+        module.register_forward_pre_hook(lambda _, views: (views[0].double(),))
+    if detached:  # each process learns from its own rows alone
+        gathered._Gather.backward = staticmethod(lambda ctx, grad: (grad[..., ctx.processes.own(BATCH), :], None))
+    with joined("cpu") as processes:
+        learner = Learner(
+            recipe, network, network.backbone, torch.from_numpy(pixels()), neighbours,
+            with_codebooks if name == "own objective" else None, False, targets, processes,
+        )  # fmt: skip
+        rows = torch.randperm(32, generator=torch.Generator().manual_seed(2))[:BATCH]
+        loss, _ = step_loss(learner, rows, torch.Generator().manual_seed(4), recipe.input, 0.3)
+        torch.autograd.backward(loss)
+        modules: list[nn.Module] = [network, *([targets.predictor] if targets else [])]
+        parameters = [p for module in modules for p in module.parameters()]
+        total = processes.sum_gradients(parameters, loss.detach())
+    found = {f"{i} {k}": p.grad.numpy() for i, m in enumerate(modules) for k, p in m.named_parameters() if p.grad is not None}
+    found |= {f"{i} {k}": b.numpy() for i, m in enumerate(modules) for k, b in m.named_buffers()}
+    return float(total), found
+
+
+def pixels() -> np.ndarray:
+    return load_pixels(sample_images(32), 16).array
+
+
+def all_gradients() -> dict[str, Any]:
+    return {name: gradients(name) for name in RECIPES}
+
+
+def furthest(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> float:
+    assert found.keys() == wanted.keys()
+    return max(float(np.abs(found[k] - wanted[k]).max() / max(np.abs(wanted[k]).max(), 1e-12)) for k in wanted)
+
+
+def test_a_step_on_two_processes_has_the_loss_gradients_and_statistics_of_one(tmp_path: Path) -> None:
+    alone = all_gradients()
+    for each in together(2, all_gradients, folder=tmp_path):
+        for name, (loss, found) in each.items():
+            assert loss == pytest.approx(alone[name][0], rel=1e-9), name
+            assert furthest(found, alone[name][1]) < 1e-9, name
