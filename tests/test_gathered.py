@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,9 @@ from spq.config import Recipe
 from spq.data.decode import load_pixels
 from spq.model.network import Network
 from spq.training import gathered
-from spq.training.gathered import shared_statistics
 from spq.training.loss import Outputs
 from spq.training.moving_targets import MovingTargets
 from spq.training.processes import joined
-from spq.training.stages import train_network
 from spq.training.stages.train_network import Learner, step_loss
 from together import together
 
@@ -55,7 +52,9 @@ def gradients(name: str, detached: bool = False) -> tuple[float, dict[str, np.nd
     torch.manual_seed(3)
     network = Network(recipe).double().train()
     targets = MovingTargets(network, recipe).double().train() if recipe.train.target_momentum else None
-    neighbours = torch.randint(32, (32, 5), generator=torch.Generator().manual_seed(1)) if recipe.train.neighbours else None
+    neighbours = (
+        torch.randint(32, (32, 5), generator=torch.Generator().manual_seed(1)) if recipe.train.neighbours else None
+    )
     for module in (network.backbone, *([targets.average.backbone] if targets else [])):
         module.register_forward_pre_hook(lambda _, views: (views[0].double(),))
     if detached:  # each process learns from its own rows alone
@@ -71,7 +70,9 @@ def gradients(name: str, detached: bool = False) -> tuple[float, dict[str, np.nd
         modules: list[nn.Module] = [network, *([targets.predictor] if targets else [])]
         parameters = [p for module in modules for p in module.parameters()]
         total = processes.sum_gradients(parameters, loss.detach())
-    found = {f"{i} {k}": p.grad.numpy() for i, m in enumerate(modules) for k, p in m.named_parameters() if p.grad is not None}
+    found = {
+        f"{i} {k}": p.grad.numpy() for i, m in enumerate(modules) for k, p in m.named_parameters() if p.grad is not None
+    }
     found |= {f"{i} {k}": b.numpy() for i, m in enumerate(modules) for k, b in m.named_buffers()}
     return float(total), found
 

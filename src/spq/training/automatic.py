@@ -23,7 +23,7 @@ from spq.model.lite0 import INSTALL
 from spq.model.model import MODEL_BYTES, Model
 from spq.training.callbacks import Callbacks
 from spq.training.check_codes import CodeCheck, check_codes, is_safe
-from spq.training.context import TrainOptions
+from spq.training.context import TrainOptions, draw_sample
 from spq.training.features import FeatureExtractor, cached_features
 from spq.training.fidelity import COPY, QUERIES, evenly_spaced
 from spq.training.out_folder import one_training
@@ -71,6 +71,7 @@ def train_checked(images: ImageSet, recipe: Recipe, out: str | Path, options: Tr
     Returns:
         the saved model; its recipe names which it is.
     """
+    images = draw_sample(images, options.sample, recipe.train.seed)
     rows = np.arange(FIT_IMAGES) * len(images) // FIT_IMAGES if len(images) > FIT_IMAGES else None
     images = images if rows is None else subset(images, rows.tolist())
     began = options.clock() if options.began is None else options.began

@@ -1,4 +1,4 @@
-"""What the pictures of a batch share when several processes compute it: the rows that they are compared with, and batch statistics.
+"""What pictures of a batch share that several processes compute: the rows they are compared with, and batch statistics.
 
 Each process computes a share of the loss; the shares add up to the loss of the whole batch. So the gradient of what all
 processes use is the sum of what each of them finds.
@@ -38,7 +38,7 @@ class _Gather(Function):
 def gather_with_gradient(outputs: Outputs, processes: Processes) -> Outputs:
     """Collect the descriptors and quantizations (b, D) of each view from all processes: (B, D), in the order of the batch."""
     flat = torch.stack([tensor for pair in outputs for tensor in pair])  # (2V, b, D)
-    parts = _Gather.apply(flat, processes).unbind(0)  # type: ignore[no-untyped-call]
+    parts = _Gather.apply(flat, processes).unbind(0)
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -63,9 +63,7 @@ class _SharedStatistics(TorchFunctionMode):
         given = call.arguments
         if not given["training"]:
             return func(*args, **(kwargs or {}))
-        out, mean, var = _Normalise.apply(  # type: ignore[no-untyped-call]
-            given["input"], given["weight"], given["bias"], given["eps"], self.processes
-        )
+        out, mean, var = _Normalise.apply(given["input"], given["weight"], given["bias"], given["eps"], self.processes)
         if given["running_mean"] is not None:
             _follow(given["running_mean"], mean, given["momentum"])
             n = self.processes.count * given["input"].numel() // len(mean)

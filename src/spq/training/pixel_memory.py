@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spq.common.files import remove_stale, reserve, user_cache
 from spq.data.decode import Pixels, load_pixels

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from spq.common.parallel import launched
 from spq.errors import ConfigError, ProcessesError
 from spq.model.device import resolve_device
 
@@ -64,7 +65,7 @@ class Processes:
         if size % self.count:
             raise ConfigError(
                 f"train.batch_size is {size}{why}, which {self.count} processes cannot share evenly; "
-                f"use a batch size or a number of processes that divides it, such as {_divisor(size, self.count)}"
+                f"set it to {max(self.count, size - size % self.count)}, or start {_divisor(size, self.count)}"
             )
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -87,8 +88,8 @@ class Processes:
             return loss
         grads = [p.grad for p in parameters if p.grad is not None]
         flat = self.sum(torch.cat([loss.reshape(1).to(grads[0].dtype), *(grad.reshape(-1) for grad in grads)]))
-        sizes = [1, *(grad.numel() for grad in grads)]
-        for grad, total in zip(grads, flat.split(sizes)[1:], strict=True):
+        totals = torch.split(flat[1:], [grad.numel() for grad in grads])
+        for grad, total in zip(grads, totals, strict=True):
             grad.copy_(total.view(grad.shape))
         return flat[0]
 
@@ -118,8 +119,14 @@ class Processes:
 
     def from_first(self, work: Callable[[], T]) -> T:
         """Do some work in the first process only, and return its result in each."""
+        if not self.several:
+            return work()
         result = work() if self.is_first else None
-        return self._from(0, result)
+        self.meet()
+        box: list[Any] = [result]
+        with _peers():
+            dist.broadcast_object_list(box, 0, group=self.control)
+        return cast(T, box[0])
 
     def on_each_machine(self, work: Callable[[], T]) -> T:
         """Do some work in one process of each machine, and return its result in those of the same machine."""
@@ -130,26 +137,10 @@ class Processes:
         results: list[Any] = [None] * self.count
         with _peers():
             dist.all_gather_object(results, result, group=self.control)
-        return results[self.rank - self.local_rank]  # type: ignore[no-any-return]
-
-    def _from(self, rank: int, result: Any) -> Any:
-        if not self.several:
-            return result
-        self.meet()
-        box = [result]
-        with _peers():
-            dist.broadcast_object_list(box, rank, group=self.control)
-        return box[0]
+        return cast(T, results[self.rank - self.local_rank])
 
 
 ALONE = Processes()
-
-
-def in_environment() -> tuple[int, int]:
-    """Return rank and number of the processes that `torchrun` has started; (0, 1) for a process of its own."""
-    if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
-        return 0, 1
-    return int(os.environ["RANK"]), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
@@ -161,7 +152,7 @@ def joined(device: str) -> Iterator[Processes]:
     Raises:
         ConfigError: fewer GPUs than processes. ProcessesError: the others do not come.
     """
-    rank, count = in_environment()
+    rank, count = launched()
     if count == 1:
         yield ALONE
         return

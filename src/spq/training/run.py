@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from spq.common.parallel import launched
 from spq.config import InputConfig, Recipe
 from spq.errors import CollapseError
 from spq.model.network import Network
@@ -231,39 +232,36 @@ class Run:
         Raises:
             KeyboardInterrupt: at the end of an interrupted loop.
         """
-        processes = self.part.processes
 
         def stop(signum: int, frame: Any) -> None:
             now = time.monotonic()
-            if self.received and not (self.training.processes.several and now - self.received_at < SAME_SIGNAL):
+            if self.received and (launched()[1] == 1 or now - self.received_at > SAME_SIGNAL):
                 _pass_on(handlers[signum], signum)
             if not self.received:
                 self.received, self.received_at = signum, now
-            if not processes.several:  # which agree on it before the next step
+            if not self.part.processes.several:  # which agree on it before the next step
                 self.interrupted, self.signal = True, self.received
 
-        handlers: dict[int, Any] = {}
         try:
-            for each in (signal.SIGINT, signal.SIGTERM):
-                handlers[each] = signal.signal(each, stop)
-        except ValueError:
-            pass  # not the main thread, which handles signals
-        try:
-            yield
-            self._decide()
-            if processes.is_first:
-                self._write_status()  # the time may have ended just after a step
-                if self.saves:
-                    self.save_checkpoint()
-            processes.meet()  # if one ended earlier, its launcher would stop the first one while that saves
+            with _handled(stop) as handlers:
+                yield
+                self._end()
         finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
             if self.log:
                 self.log.close()
         if self.interrupted or self.received:
             number = self.signal or self.received
             _pass_on(handlers.get(number), number)
+
+    def _end(self) -> None:
+        """Log the last step, and save a checkpoint."""
+        if self.part.processes.several:
+            self._decide()  # a signal may have come
+        if self.part.processes.is_first:
+            self._write_status()  # the time may have ended just after a step
+            if self.saves:
+                self.save_checkpoint()
+        self.part.processes.meet()  # if one ended earlier, its launcher would stop the first one while that saves
 
     def _write_status(self) -> None:
         """Log the last step, unless that was done."""
@@ -316,6 +314,22 @@ class Run:
         for optimizer in self.part.optimizers:
             for group in optimizer.param_groups:
                 set_lr(group, group["peak_lr"] * factor)
+
+
+@contextmanager
+def _handled(stop: Callable[[int, Any], None]) -> Iterator[dict[int, Any]]:
+    """Let a function handle Ctrl-C and SIGTERM; yields the handlers that they have otherwise."""
+    handlers: dict[int, Any] = {}
+    try:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            handlers[each] = signal.signal(each, stop)
+    except ValueError:
+        pass  # not the main thread, which handles signals
+    try:
+        yield handlers
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _pass_on(handler: Any, signum: int) -> NoReturn:

@@ -18,7 +18,7 @@ from spq.model.network import Network
 from spq.training.budget import Budget
 from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint, Phase, Progress, load_weights
-from spq.training.context import Training, TrainOptions, choose_batch_size
+from spq.training.context import Training, TrainOptions, choose_batch_size, draw_sample
 from spq.training.out_folder import one_training
 from spq.training.pixel_memory import read_pixels
 from spq.training.processes import ALONE, Processes, joined
@@ -119,6 +119,7 @@ def _prepare(images: ImageSet, recipe: Recipe, out: Path, options: TrainOptions,
     device = torch.device(resolve_device(options.device))
     if not recipe.train.frozen:
         processes.check_batch(recipe.train.batch_size)
+    images = draw_sample(images, options.sample, recipe.train.seed)
     return Training(images, recipe, out, device, options, checkpoint, budget=budget, processes=processes)
 
 

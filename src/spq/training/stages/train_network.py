@@ -52,7 +52,7 @@ class Learner:
 
         Several processes draw all of them, and each makes those of its own rows in each part.
         """
-        params = draw_params(len(rows), *self.pixels.shape[2:], self.recipe.views, generator)
+        params = draw_params(len(rows), self.pixels.shape[2], self.pixels.shape[3], self.recipe.views, generator)
         if self.processes.several:
             own = torch.arange(len(rows), device=rows.device).view(-1, count)[:, self.processes.own(count)].flatten()
             rows, params = rows[own], params.of(own)
@@ -88,7 +88,8 @@ def step_loss(
     """Compute the loss of a batch, and the descriptors (B, D) of its first views; of several processes, the own part of both.
 
     Args:
-        rows: (B,) row numbers of the pictures of the whole batch. view_input: the input at the size of the views. temperature: of the loss.
+        rows: (B,) row numbers of the pictures of the whole batch. view_input: the input at the size of the views.
+        temperature: of the loss.
     """
     recipe, num_views = learner.recipe, learner.recipe.train.num_views
     shown = positive_rows(rows, learner.neighbour_ids, num_views, generator)
