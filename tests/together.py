@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["spq.training.train", "spq.training.automatic", "torch.distributed", "conftest"])
+CONTEXT.set_forkserver_preload(["spq.training.train", "spq.training.automatic", "torch._dynamo", "conftest"])
 SECONDS = 60.0
 
 
