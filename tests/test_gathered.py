@@ -16,6 +16,7 @@ from spq.config import Recipe
 from spq.data.decode import load_pixels
 from spq.model.network import Network
 from spq.training import gathered
+from spq.training.gathered import shared_statistics
 from spq.training.loss import Outputs
 from spq.training.moving_targets import MovingTargets
 from spq.training.processes import joined
@@ -96,3 +97,40 @@ def test_a_step_on_two_processes_has_the_loss_gradients_and_statistics_of_one(tm
         for name, (loss, found) in each.items():
             assert loss == pytest.approx(alone[name][0], rel=1e-9), name
             assert furthest(found, alone[name][1]) < 1e-9, name
+
+
+def test_gradients_are_wrong_if_a_process_learns_from_its_own_rows_alone(tmp_path: Path) -> None:
+    name = "four views in one pass"
+    wanted = gradients(name)
+    loss, found = together(2, gradients, name, True, folder=tmp_path)[0]
+    assert loss == pytest.approx(wanted[0], rel=1e-9)  # so the loss alone does not tell
+    assert furthest(found, wanted[1]) > 0.1
+
+
+def normalised(dtype: torch.dtype) -> list[np.ndarray]:
+    """Output, gradients and running statistics of batch normalisation; of several processes, each has some of the rows."""
+    layer = nn.BatchNorm2d(3)
+    x = torch.randn(8, 3, 4, 5, generator=torch.Generator().manual_seed(1)) * 3 + 20
+    upstream = torch.randn(8, 3, 4, 5, generator=torch.Generator().manual_seed(2))
+    torch.nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(3))
+    with joined("cpu") as processes, shared_statistics(processes):
+        own = processes.own(8)
+        part = x[own].to(dtype).requires_grad_()
+        out = layer(part)
+        torch.autograd.backward((out.float() * upstream[own]).sum())
+        assert part.grad is not None
+        processes.sum_gradients(list(layer.parameters()), torch.zeros(()))
+    parts = [out, part.grad, layer.weight.grad, layer.bias.grad, layer.running_mean, layer.running_var]
+    assert out.dtype == dtype
+    return [tensor.detach().float().numpy() for tensor in parts]
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-5), (torch.bfloat16, 2e-2)])
+def test_batch_statistics_of_two_processes_are_those_of_the_batch(
+    dtype: torch.dtype, near: float, tmp_path: Path
+) -> None:
+    wanted = normalised(dtype)
+    found = together(2, normalised, dtype, folder=tmp_path)
+    whole = [np.concatenate([each[number] for each in found]) for number in (0, 1)] + list(found[0][2:])
+    for one, other in zip(whole, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=near, atol=near * np.abs(other).max())

@@ -15,6 +15,7 @@ import torch
 from small_training import sample_images, small_recipe, weights, with_finish
 from spq.cli import main as cli
 from spq.errors import ConfigError
+from spq.training.context import draw_sample
 from spq.training.processes import ALONE, Processes
 from spq.training.run import Run
 from spq.training.train import train
@@ -55,7 +56,12 @@ def test_two_processes_learn_what_one_learns_also_if_a_training_changes_their_nu
     assert [trained(out, resume=True, stop_after=2)] == ["stopped"]
     assert furthest(together(2, trained, out, True, folder=tmp_path)[0], wanted) < 1e-4
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [(row["part"], row["step"]) for row in lines] == [("network", 5), ("network", 10), ("network", 20), ("head and codes", 10)]
+    assert [(row["part"], row["step"]) for row in lines] == [
+        ("network", 5),
+        ("network", 10),
+        ("network", 20),
+        ("head and codes", 10),
+    ]
 
 
 def train_command(out: Path, recipe: Path, rank: int, number: int) -> None:
@@ -68,11 +74,15 @@ def train_command(out: Path, recipe: Path, rank: int, number: int) -> None:
             os.kill(os.getpid(), number)
 
     Run.after_step = signalled  # type: ignore[method-assign]
-    os._exit(cli.run_stoppable(["train", "sample:train", "--out", str(out), "--recipe", str(recipe), "--epochs", "500"]))
+    os._exit(
+        cli.run_stoppable(["train", "sample:train", "--out", str(out), "--recipe", str(recipe), "--epochs", "500"])
+    )
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_sigterm_to_any_process_ends_all_with_one_checkpoint_and_one_line(rank: int, recipe_file: Path, tmp_path: Path) -> None:
+def test_sigterm_to_any_process_ends_all_with_one_checkpoint_and_one_line(
+    rank: int, recipe_file: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "m"
     processes = start(2, train_command, out, recipe_file, rank, signal.SIGTERM, folder=tmp_path)
     assert finish(processes) == [143, 143]
@@ -96,7 +106,9 @@ def test_if_a_process_is_killed_the_other_ends_with_one_line(rank: int, recipe_f
 
 def test_a_batch_that_processes_cannot_share_is_refused() -> None:
     Processes(count=4).check_batch(16)
-    with pytest.raises(ConfigError, match=r"train.batch_size is 18, which 4 processes cannot share evenly; set it to 16, or start 3"):
+    with pytest.raises(
+        ConfigError, match=r"train.batch_size is 18, which 4 processes cannot share evenly; set it to 16, or start 3"
+    ):
         Processes(count=4).check_batch(18)
 
 
@@ -105,3 +117,13 @@ def test_one_process_shares_nothing() -> None:
     assert ALONE.sum_gradients([], loss) is loss
     assert ALONE.from_first(lambda: 5) == 5
     assert ALONE.own(7) == slice(0, 7)
+
+
+def test_a_sample_is_drawn_with_the_seed_and_recorded(tmp_path: Path) -> None:
+    images, recipe = sample_images(), small_recipe(epochs=1)
+    model = train(images, recipe, tmp_path / "a", sample=64, measure=False)
+    assert (model.training["images"], model.training["sample"]) == (64, 64)
+    again = train(images, recipe, tmp_path / "b", sample=64, measure=False)
+    assert model.hash == again.hash
+    assert draw_sample(images, 64, 1).ids != draw_sample(images, 64, 2).ids
+    assert draw_sample(images, 1000, 1) is images
