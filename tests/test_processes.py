@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from small_training import sample_images, small_recipe, weights, with_finish
+from small_training import COUNT, FROZEN, Patches, sample_images, small_recipe, weights, with_finish
 from spq.cli import main as cli
 from spq.errors import ConfigError
 from spq.training.context import draw_sample
@@ -62,6 +62,19 @@ def test_two_processes_learn_what_one_learns_also_if_a_training_changes_their_nu
         ("network", 20),
         ("head and codes", 10),
     ]
+
+
+def frozen(out: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    torch.manual_seed(int(os.environ["RANK"]))  # so each process has a backbone of its own
+    model = train(sample_images(), FROZEN, out, backbone=Patches(), measure=False)
+    return weights(model), model.training
+
+
+def test_features_are_computed_by_the_first_process_and_all_get_its_model(tmp_path: Path) -> None:
+    (first, facts), (second, same) = together(2, frozen, tmp_path / "m", folder=tmp_path)
+    np.testing.assert_array_equal(first, second)
+    assert facts == same
+    assert facts["images"] == COUNT
 
 
 def train_command(out: Path, recipe: Path, rank: int, number: int) -> None:
