@@ -25,7 +25,7 @@ from spq.training.optimizers import make_optimizers
 from spq.training.processes import ALONE, Processes
 from spq.training.run import Part, Run
 from spq.training.trained import Trained
-from spq.training.views import apply_views, draw_params
+from spq.training.views import make_views
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Learner:
 
         Several processes draw all of them, and each makes those of its own rows in each part.
         """
-        params = draw_params(len(rows), self.pixels.shape[2], self.pixels.shape[3], self.recipe.views, generator)
+        drawn = None
         if self.processes.several:
             own = torch.arange(len(rows), device=rows.device).view(-1, count)[:, self.processes.own(count)].flatten()
-            rows, params = rows[own], params.of(own)
+            rows, drawn = rows[own], (len(rows), own)
         pixels = self.pixels[rows.to(self.pixels.device)].to(rows.device)
-        views = apply_views(pixels, params, self.recipe.views, view_input)
+        views = make_views(pixels, self.recipe.views, view_input, generator, drawn)
         return views.contiguous(memory_format=torch.channels_last) if self.recipe.train.channels_last else views
 
     def describe(self, views: Tensor) -> tuple[Tensor, Tensor]:
