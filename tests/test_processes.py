@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from small_training import COUNT, FROZEN, Patches, sample_images, small_recipe, 
 from spq.cli import main as cli
 from spq.errors import ConfigError
 from spq.training.context import draw_sample
-from spq.training.processes import ALONE, Processes
+from spq.training.processes import ALONE, Processes, joined
 from spq.training.run import Run
 from spq.training.train import train
 from together import finish, printed, start, together
@@ -115,6 +116,27 @@ def test_if_a_process_is_killed_the_other_ends_with_one_line(rank: int, recipe_f
         "spq: another process of this training has ended, so this one ends too; its own message says why, and --resume "
         "continues from the last checkpoint"
     ]
+
+
+def waiting(left: Path) -> str:
+    """The first process works until the other, which waits for it and gets a signal, has left."""
+    try:
+        with joined("cpu") as processes:
+            if processes.is_first:
+                while not left.exists():
+                    time.sleep(0.01)
+            else:
+                signal.signal(signal.SIGALRM, signal.default_int_handler)
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                processes.meet()
+    except KeyboardInterrupt:
+        left.touch()
+        return "left"
+    return "worked"
+
+
+def test_a_signal_ends_a_process_that_waits(tmp_path: Path) -> None:
+    assert together(2, waiting, tmp_path / "left", folder=tmp_path) == ["worked", "left"]
 
 
 def test_a_batch_that_processes_cannot_share_is_refused() -> None:

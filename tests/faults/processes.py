@@ -73,7 +73,13 @@ def fault_free(stage: str, whom: int, number: signal.Signals) -> bool:
             os.killpg(agent.pid, number)
         else:
             os.kill(agent.pid if whom == NOBODY else workers[whom], number)
-        said = [line for line in agent.communicate()[1].splitlines() if line.startswith("spq: ")]
+        try:
+            printed = agent.communicate(timeout=2 * LIMIT)[1]
+        except subprocess.TimeoutExpired:
+            for pid in (agent.pid, *workers):
+                os.kill(pid, signal.SIGKILL)
+            printed = agent.communicate()[1]
+        said = [line for line in printed.splitlines() if line.startswith("spq: ")]
         seconds = time.monotonic() - began
         left = [pid for pid in workers if Path(f"/proc/{pid}").exists()]
         saved = (out / "checkpoints" / "last.pt").exists()

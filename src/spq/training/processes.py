@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -35,6 +35,7 @@ class Processes:
 
     Attributes:
         rank: of this process, from 0. count: of all processes. local_rank: on this machine.
+        pending: what this process waits for.
     """
 
     rank: int = 0
@@ -42,6 +43,7 @@ class Processes:
     local_rank: int = 0
     steps: Any = None
     control: Any = None
+    pending: list[Any] = field(default_factory=list)
 
     @property
     def is_first(self) -> bool:
@@ -113,8 +115,10 @@ class Processes:
         if self.several:
             with _peers():
                 work = dist.all_reduce(torch.zeros(1), group=self.control, async_op=True)
+                self.pending.append(work)  # and stays there if a signal ends the wait
                 while not work.is_completed():
                     time.sleep(POLL_SECONDS)
+                self.pending.clear()
                 work.wait()
 
     def from_first(self, work: Callable[[], T]) -> T:
@@ -166,12 +170,15 @@ def joined(device: str) -> Iterator[Processes]:
         torch.cuda.set_device(local)
     with _peers():
         dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=STEP_TIMEOUT)
+    processes = ALONE
     try:
         with _peers():
             control = dist.new_group(backend="gloo", timeout=WAIT_TIMEOUT)
-        yield Processes(rank, count, local, dist.group.WORLD, control)
+        processes = Processes(rank, count, local, dist.group.WORLD, control)
+        yield processes
     finally:
-        dist.destroy_process_group()
+        if not processes.pending:  # it would wait for them; the others notice when this process ends
+            dist.destroy_process_group()
 
 
 @contextmanager
