@@ -41,6 +41,9 @@ RECIPES = {
 }
 
 
+FIRST = next(iter(RECIPES))
+
+
 def with_codebooks(outputs: Outputs, network: Network, loss: Any) -> Tensor:
     """The loss and a term on all rows and on the codebooks, which every process computes as a whole."""
     spread = torch.cat([x for x, _ in outputs]).std(0).mean()
@@ -82,8 +85,9 @@ def pixels() -> np.ndarray:
     return load_pixels(sample_images(32), 16).array
 
 
-def all_gradients() -> dict[str, Any]:
-    return {name: gradients(name) for name in RECIPES}
+def all_gradients(also_detached: bool = False) -> dict[str, Any]:
+    found = {name: gradients(name) for name in RECIPES}
+    return found | {"detached": gradients(FIRST, detached=True)} if also_detached else found
 
 
 def furthest(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> float:
@@ -93,18 +97,13 @@ def furthest(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> flo
 
 def test_a_step_on_two_processes_has_the_loss_gradients_and_statistics_of_one(tmp_path: Path) -> None:
     alone = all_gradients()
-    for each in together(2, all_gradients, folder=tmp_path):
+    for each in together(2, all_gradients, True, folder=tmp_path):
+        loss, detached = each.pop("detached")
+        assert loss == pytest.approx(alone[FIRST][0], rel=1e-9)  # so the loss alone does not tell
+        assert furthest(detached, alone[FIRST][1]) > 0.1
         for name, (loss, found) in each.items():
             assert loss == pytest.approx(alone[name][0], rel=1e-9), name
             assert furthest(found, alone[name][1]) < 1e-9, name
-
-
-def test_gradients_are_wrong_if_a_process_learns_from_its_own_rows_alone(tmp_path: Path) -> None:
-    name = "four views in one pass"
-    wanted = gradients(name)
-    loss, found = together(2, gradients, name, True, folder=tmp_path)[0]
-    assert loss == pytest.approx(wanted[0], rel=1e-9)  # so the loss alone does not tell
-    assert furthest(found, wanted[1]) > 0.1
 
 
 def normalised(dtype: torch.dtype) -> list[np.ndarray]:
@@ -125,12 +124,14 @@ def normalised(dtype: torch.dtype) -> list[np.ndarray]:
     return [tensor.detach().float().numpy() for tensor in parts]
 
 
-@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-5), (torch.bfloat16, 2e-2)])
-def test_batch_statistics_of_two_processes_are_those_of_the_batch(
-    dtype: torch.dtype, near: float, tmp_path: Path
-) -> None:
-    wanted = normalised(dtype)
-    found = together(2, normalised, dtype, folder=tmp_path)
-    whole = [np.concatenate([each[number] for each in found]) for number in (0, 1)] + list(found[0][2:])
-    for one, other in zip(whole, wanted, strict=True):
-        np.testing.assert_allclose(one, other, rtol=near, atol=near * np.abs(other).max())
+def both_precisions() -> list[list[np.ndarray]]:
+    return [normalised(dtype) for dtype in (torch.float32, torch.bfloat16)]
+
+
+def test_batch_statistics_of_two_processes_are_those_of_the_batch(tmp_path: Path) -> None:
+    alone, several = both_precisions(), together(2, both_precisions, folder=tmp_path)
+    for number, near in enumerate((2e-5, 2e-2)):
+        found, wanted = [each[number] for each in several], alone[number]
+        whole = [np.concatenate([each[part] for each in found]) for part in (0, 1)] + list(found[0][2:])
+        for one, other in zip(whole, wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=near, atol=near * np.abs(other).max())

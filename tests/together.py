@@ -12,9 +12,12 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["spq.training.train", "spq.training.automatic", "torch._dynamo", "conftest"])
@@ -23,6 +26,9 @@ SECONDS = 60.0
 
 def start(count: int, work: Callable[..., Any], *given: Any, folder: Path) -> list[BaseProcess]:
     """Start processes that call `work(*given)`; results and what they print go to files of the folder, by rank."""
+    with pytest.MonkeyPatch.context() as patch:  # Python 3.11 does not give its path to the process that it forks from
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        forkserver.ensure_running()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -6,6 +6,8 @@ for hours while the first works alone. Sums and gathers of a step go through `st
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +19,8 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from spq.common.parallel import launched
 from spq.errors import ConfigError, ProcessesError
@@ -154,12 +158,14 @@ def joined(device: str) -> Iterator[Processes]:
     Args:
         device: auto, cpu or cuda; with CUDA, each process of a machine takes a GPU of its own.
     Raises:
-        ConfigError: fewer GPUs than processes. ProcessesError: the others do not come.
+        ConfigError: fewer GPUs than processes, or torch.distributed is in use. ProcessesError: the others do not come.
     """
     rank, count = launched()
     if count == 1:
         yield ALONE
         return
+    if dist.is_initialized():
+        raise ConfigError("torch.distributed is in use already; call `destroy_process_group` before training")
     local, kind = int(os.environ.get("LOCAL_RANK", "0")), resolve_device(device)
     if kind == "cuda":
         if local >= torch.cuda.device_count():
@@ -169,7 +175,9 @@ def joined(device: str) -> Iterator[Processes]:
             )
         torch.cuda.set_device(local)
     with _peers():
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=STEP_TIMEOUT)
+        store = PrefixStore(f"spq-{next(_trainings)}", _meeting_point())  # of its own: keys stay
+        backend = "nccl" if kind == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=STEP_TIMEOUT)
     processes = ALONE
     try:
         with _peers():
@@ -179,6 +187,16 @@ def joined(device: str) -> Iterator[Processes]:
     finally:
         if not processes.pending:  # it would wait for them; the others notice when this process ends
             dist.destroy_process_group()
+
+
+_trainings = itertools.count()  # of this process
+
+
+@functools.cache
+def _meeting_point() -> Store:
+    """The store through which processes find each other, that of `torchrun`."""
+    store: Store = next(iter(rendezvous("env://")))[0]
+    return store
 
 
 @contextmanager
