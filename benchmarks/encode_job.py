@@ -85,8 +85,8 @@ def measure_rate(options: argparse.Namespace) -> dict[str, Any]:
 def empty_shard(url: str, checksum: str, threads: int, number: int) -> Any:
     """Write a file without pictures."""
     from spq.scale.encode_shard import file_name
-    from spq.scale.processes import Done
     from spq.scale.urls import Place
+    from spq.scale.worker_processes import Done
 
     name = file_name(number, b"")
     return Done(number, name, 0, 0, Place(url).put(f"items/{name}", b""))

@@ -34,8 +34,8 @@ STOPPED = [
         "spq.index.build.sync",
         "encoded pictures are kept, go on with: spq index {p} --out {t}/x --model {m}",
     ),
-    ("demo {p} --out {t}/d", "spq.training.train.load_pixels", "not finished, the same command starts it again"),
-    ("train {p} --out {t}/x --recipe spq", "spq.training.train.load_pixels", "nothing is kept yet, run the same command again"),
+    ("demo {p} --out {t}/d", "spq.training.train.read_pixels", "not finished, the same command starts it again"),
+    ("train {p} --out {t}/x --recipe spq", "spq.training.train.read_pixels", "nothing is kept yet, run the same command again"),
     (
         "train {p} --out {t}/x --start {m} --frozen",
         "spq.training.stages.frozen_head.cached_features",

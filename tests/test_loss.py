@@ -12,6 +12,7 @@ from reference import paper
 from spq.config import QuantizerConfig, Recipe
 from spq.model.network import Network
 from spq.model.quantizer import Quantizer
+from spq.training import loss as loss_module
 from spq.training.loss import Outputs, batch_loss, cross_quantized_contrastive, multi_view, nt_xent
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "spq_reference.npz")
@@ -131,3 +132,42 @@ def test_the_loss_runs_on_the_device_of_its_inputs() -> None:
     u, v = (torch.empty(4, 6, device="meta") for _ in "uv")
     assert nt_xent(u, v, 0.5).device.type == "meta"
     assert multi_view([(u, v)] * 3, 0.5, (2, 6)).device.type == "meta"
+
+
+@pytest.mark.parametrize("own", [None, slice(0, 8), slice(2, 7)])
+def test_blocks_that_are_computed_again_have_the_same_loss_and_gradient(
+    own: slice | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = [
+        tuple(torch.randn(8, 6, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        for _ in range(3)
+    ]
+    leaves = [tensor for pair in outputs for tensor in pair]
+
+    def found() -> list[torch.Tensor]:
+        value = multi_view(outputs, 0.3, (2, 6), own)
+        return [value, *torch.autograd.grad(value, leaves)]
+
+    wanted = found()
+    blocks = 0
+    real = loss_module._block_losses
+
+    def counted(*given: object) -> torch.Tensor:
+        nonlocal blocks
+        blocks += 1
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loss_module, "_block_losses", counted)
+    monkeypatch.setattr(loss_module, "MOST_PAIRS", 3 * 3 * 8 * 3)  # three rows at a time
+    for one, other in zip(found(), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    rows = 8 if own is None else own.stop - own.start
+    assert blocks == 2 * 2 * -(-rows // 3)  # of two prefixes, each for the loss and again for the gradient
+
+
+def test_shares_of_a_batch_add_up_to_its_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = [tuple(torch.randn(9, 4, generator=generator, dtype=torch.float64) for _ in range(2)) for _ in range(4)]
+    parts = [multi_view(outputs, 0.2, (2, 4), slice(first, first + 3)) for first in (0, 3, 6)]
+    torch.testing.assert_close(sum(parts), multi_view(outputs, 0.2, (2, 4)), rtol=1e-12, atol=0)

@@ -23,9 +23,9 @@ from spq.model.model import Model
 from spq.scale import run_job
 from spq.scale.finished import finished, finished_tables
 from spq.scale.job import Job
-from spq.scale.processes import Done, Failed
 from spq.scale.run_job import RunOptions, begin, run
 from spq.scale.urls import Place
+from spq.scale.worker_processes import Done, Failed
 
 
 def job_at(out: object, photos: Path, model: Model) -> Job:

@@ -53,7 +53,7 @@ def licence(package: Distribution) -> str:
     if expression := facts.get("License-Expression"):
         return str(expression)
     text = " ".join((facts.get("License") or "").split())
-    if text and text != "UNKNOWN" and len(text) <= 40:  # else it is the whole text
+    if text and text not in ("UNKNOWN", "Dual License") and len(text) <= 40:  # else it is the whole text, or names none
         return text
     classifiers = [value for value in facts.get_all("Classifier") or [] if value.startswith("License :: ")]
     names = [value.rpartition(" :: ")[2] for value in classifiers if not value.endswith("OSI Approved")]

@@ -83,3 +83,7 @@ class SpaceError(SPQError):
 
 class CollapseError(SPQError):
     """Training ended with descriptors or codes that are nearly the same for all pictures."""
+
+
+class ProcessesError(SPQError):
+    """Training on several processes cannot go on, because another one of them has ended."""

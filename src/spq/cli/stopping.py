@@ -6,16 +6,21 @@ also ends at once where an exception does harm or is lost: while libraries load,
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, ParamSpec
 
+from spq.common.parallel import launched
 from spq.common.text import printable
 from spq.errors import StoppedError
+
+P = ParamSpec("P")
 
 AGAIN, CONTINUE = "run the same command again", "run the same command to continue"
 NOT_BEGUN = f"the command had not begun, {AGAIN}"
@@ -75,6 +80,26 @@ def when_stopped(kept: str | Callable[[], str]) -> Iterator[None]:
         if not was_stopped():  # else a second signal says the same
             _kept.pop()
             _kept[0] = lambda: ENDING
+
+
+def spoken_by_the_first(work: Callable[P, None]) -> Callable[P, None]:
+    """Let only the first of several processes print, which `torchrun` has started for the decorated command.
+
+    The others print an error of their own. When they are stopped, they end without a word.
+    """
+
+    @functools.wraps(work)
+    def quietly(*args: P.args, **kwargs: P.kwargs) -> None:
+        if launched()[0] == 0:
+            return work(*args, **kwargs)
+        try:
+            with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+                return work(*args, **kwargs)
+        except StoppedError:
+            ignore_signals()
+            raise SystemExit(exit_status(StoppedError.exit_status)) from None
+
+    return quietly
 
 
 def _receive(number: int, frame: FrameType | None) -> None:

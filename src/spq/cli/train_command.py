@@ -13,7 +13,8 @@ from spq.cli.describe import codes_text, counted, listed, passed_over
 from spq.cli.indexing import Patterns, command
 from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, MaxPixels, Threads
 from spq.cli.output import note, show
-from spq.cli.stopping import AGAIN, CONTINUE, when_stopped
+from spq.cli.stopping import AGAIN, CONTINUE, spoken_by_the_first, when_stopped
+from spq.common.parallel import launched
 from spq.common.text import printable
 from spq.config import DEFAULT, Recipe, load_recipe
 from spq.errors import ConfigError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from spq.model.model import Model
 
 
+@spoken_by_the_first
 def train(
     images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
@@ -55,11 +57,16 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in OUT.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write OUT/tensorboard.")] = False,
+    sample: Annotated[
+        int | None, typer.Option(min=LEAST, help="Train on this many pictures, drawn at random with the seed.")
+    ] = None,
     threads: Threads = None,
     max_pixels: MaxPixels = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on pictures, without labels.
+
+    Several processes, for example one for each GPU: torchrun --nproc-per-node 2 -m spq train photos/ --out photos.spq
 
     Example: spq train photos/ --out photos.spq
 
@@ -78,13 +85,15 @@ def train(
         "precision": precision, "backbone": backbone, "weights": weights, "frozen": frozen or None,
     }  # fmt: skip
     check_start(start, bits=bits, backbone=backbone, weights=weights, image_size=image_size)
-    check_model_out(out, resume)
+    if launched()[0] == 0:  # the process that writes there
+        check_model_out(out, resume)
     if config.backbone.pretrained and not (weights or start or resume):
         check_at_hand(backbone or config.backbone.name)
     if tensorboard:
         check_tensorboard()
     patterns = Patterns(exclude, include, follow_links)
-    again = command("spq", "train", *images, "--out", out, "--resume", patterns=patterns)
+    drawn = () if sample is None else ("--sample", sample)
+    again = command(*_program(), "train", *images, "--out", out, *drawn, "--resume", patterns=patterns)
     with when_stopped(lambda: _kept(again, out, config)):
         source = open_images(images, *patterns)
         note(passed_over(source.aside))
@@ -92,10 +101,18 @@ def train(
         note(listed("note", source.remarks))
         _check_count(source, patterns)
         config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume)
-        names = {"device": device, "resume": resume, "tensorboard": tensorboard, "began": began}
+        names = {
+            "device": device, "resume": resume, "sample": sample, "tensorboard": tensorboard, "began": began,
+        }  # fmt: skip
         model = _train(source, config, out, start, checked=chosen and config.train.frozen, **names)
     facts = {**_facts(out, model), "remarks": source.remarks}
     show(json.dumps(facts) if as_json else _text(facts))
+
+
+def _program() -> tuple[object, ...]:
+    """How this process was started."""
+    count = launched()[1]
+    return ("torchrun", "--nproc-per-node", count, "-m", "spq") if count > 1 else ("spq",)
 
 
 def _check_count(source: ImageSet, patterns: Patterns) -> None:

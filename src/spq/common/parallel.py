@@ -1,4 +1,4 @@
-"""How many threads to use, how they wait, and work on many inputs at once."""
+"""How many threads and processes there are, how threads wait, and work on many inputs at once."""
 
 from __future__ import annotations
 
@@ -59,6 +59,13 @@ def cores() -> int:
     The machine can have more cores than that, and a container may use fewer than it sees.
     """
     return _given[0] if _given else _allowed()
+
+
+def launched() -> tuple[int, int]:
+    """Return rank and number of the processes that `torchrun` has started together; (0, 1) for a process of its own."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def keep_to_quota() -> bool:

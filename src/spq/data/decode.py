@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from spq.common.parallel import cores, map_in_order
+from spq.common.parallel import cores, map_in_order, slices
 from spq.data.colour import as_shown
 from spq.data.deep import stored_in_8_bits, with_low_bytes, with_whole_planes
 from spq.data.fit import LARGE_JPEG, fit, fraction, over, with_copies
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ImageInput: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.generic] | torch.Tensor"
 
+PER_COPY = 4096  # pictures that are copied at a time
 PER_TASK = 64  # pictures in one task of a thread; for tiny pictures, single tasks would cost more than decoding
 # Formats whose writers leave the alpha at zero if they do not mean any.
 NO_ALPHA = ("BMP", "CUR", "DIB", "ICO", "TGA", "TIFF")
@@ -155,15 +156,17 @@ def load_pixels(
     positions: Iterable[int] | None = None,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
+    into: NDArray[np.uint8] | None = None,
 ) -> Pixels:
     """Decode a collection at training size, in threads; Pillow releases the interpreter lock while it decodes.
 
     Args:
         positions: which pictures, by default all. workers: threads, by default all cores.
         progress: called with the number of pictures so far.
+        into: (N, 3, S, S), where to write the pixels; the result is the first part of it.
     """
     wanted = np.fromiter(range(len(images)) if positions is None else positions, np.int64)
-    array = np.empty((len(wanted), 3, size, size), np.uint8)
+    array = np.empty((len(wanted), 3, size, size), np.uint8) if into is None else into
     full_sizes = np.zeros((len(wanted), 2), np.int64)
     reasons: list[str] = [""] * len(wanted)
 
@@ -185,7 +188,9 @@ def load_pixels(
     ready = getattr(images, "array", None)  # pictures in memory, perhaps of this size
     if isinstance(ready, np.ndarray) and ready.dtype == np.uint8 and ready.shape[1:] == (size, size, 3):
         full_sizes[:] = size
-        return Pixels(np.ascontiguousarray(ready[wanted].transpose(0, 3, 1, 2)), wanted, full_sizes, [])
+        for rows in slices(len(wanted), PER_COPY):
+            array[rows] = ready[wanted[rows]].transpose(0, 3, 1, 2)
+        return Pixels(array, wanted, full_sizes, [])
 
     tasks, stopped = range(0, len(wanted), PER_TASK), threading.Event()
     with closing(map_in_order(decode_some, tasks, workers or cores(), stopped)) as ends:
@@ -194,7 +199,10 @@ def load_pixels(
                 progress(end)
     good = np.array([not reason for reason in reasons], bool)
     failures = [(int(wanted[slot]), reasons[slot]) for slot in np.flatnonzero(~good)]
-    return Pixels(array if good.all() else array[good], wanted[good], full_sizes[good], failures)
+    kept = np.flatnonzero(good)
+    for rows in slices(len(kept) if failures else 0, PER_COPY):  # in place: there may be no memory for a second array
+        array[rows] = array[kept[rows]]
+    return Pixels(array[: len(kept)], wanted[good], full_sizes[good], failures)
 
 
 def first_line(error: Exception) -> str:

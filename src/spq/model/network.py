@@ -50,7 +50,7 @@ class Network(nn.Module):
     def project(self, features: Tensor) -> Tensor:
         """Compute descriptors (B, D) float32 from features (B, F)."""
         features = F.normalize(features, dim=1) if self.unit else features
-        return self.scaled(cast(Tensor, self.head(features)).float())
+        return self.scaled(wide(self.head(features)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Compute descriptors x and their soft quantizations z, both (B, D) float32, for the loss."""
@@ -87,6 +87,11 @@ class Network(nn.Module):
         sizes = [b - a for a, b in pairwise((0, *self.quantizer.config.prefix_dims))]
         parts = zip(sizes, torch.split(x, sizes, 1), strict=True)
         return torch.cat([self.norm * (size // d) ** 0.5 * F.normalize(part, dim=1) for size, part in parts], 1)
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return x in float32, or as it is if it has float64."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def check_numbers(network: Network, name: str) -> None:

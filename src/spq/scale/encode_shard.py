@@ -20,8 +20,8 @@ from spq.index.items import Item
 from spq.index.sync import metadata
 from spq.scale.inputs import PictureRange, opened
 from spq.scale.job import Job, check_versions, load_model, open_job
-from spq.scale.processes import Done
 from spq.scale.urls import Place
+from spq.scale.worker_processes import Done
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

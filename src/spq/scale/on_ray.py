@@ -13,7 +13,7 @@ from typing import Any
 
 from spq.data.decode import first_line
 from spq.errors import ConfigError, DataError, StoreError
-from spq.scale.processes import Failed, Outcomes, Work, attempt
+from spq.scale.worker_processes import Failed, Outcomes, Work, attempt
 
 RETRIES = 5  # of a task whose process or machine is lost
 AHEAD = 2  # tasks for each that can run at once are submitted: this bounds the memory of the driver

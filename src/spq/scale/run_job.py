@@ -29,8 +29,8 @@ from spq.scale.job import (
 )
 from spq.scale.on_ray import RayOptions, on_ray
 from spq.scale.plan import plan
-from spq.scale.processes import AT_ONCE, Done, Failed, Outcomes, Work, in_processes, in_this_process
 from spq.scale.urls import IN_ONE_PROCESS, Place, is_url, remove_parts
+from spq.scale.worker_processes import AT_ONCE, Done, Failed, Outcomes, Work, in_processes, in_this_process
 
 if TYPE_CHECKING:
     from spq.data.source import Source

@@ -23,11 +23,12 @@ from spq.model.lite0 import INSTALL
 from spq.model.model import MODEL_BYTES, Model
 from spq.training.callbacks import Callbacks
 from spq.training.check_codes import CodeCheck, check_codes, is_safe
-from spq.training.context import TrainOptions
+from spq.training.context import TrainOptions, draw_sample
 from spq.training.features import FeatureExtractor, cached_features
 from spq.training.fidelity import COPY, QUERIES, evenly_spaced
 from spq.training.out_folder import one_training
-from spq.training.train import train, train_in
+from spq.training.processes import joined
+from spq.training.train import share_model, train_in
 from spq.training.trained import FIT_IMAGES
 from spq.training.views import make_views
 
@@ -70,16 +71,19 @@ def train_checked(images: ImageSet, recipe: Recipe, out: str | Path, options: Tr
     Returns:
         the saved model; its recipe names which it is.
     """
+    images = draw_sample(images, options.sample, recipe.train.seed)
     rows = np.arange(FIT_IMAGES) * len(images) // FIT_IMAGES if len(images) > FIT_IMAGES else None
     images = images if rows is None else subset(images, rows.tolist())
     began = options.clock() if options.began is None else options.began
-    with one_training(Path(out)):
-        model = _train_better(Path(out), images, recipe, options)
-        model.training["minutes"] = round(
-            (options.clock() - began) / 60, 2
-        )  # all of them count, also those of the check
-        model.save(out)
-    return model
+    with joined(options.device) as processes:
+        if not processes.is_first:  # all of this works on features
+            return share_model(None, options, processes)
+        with one_training(Path(out)):
+            model = _train_better(Path(out), images, recipe, options)
+            # all minutes count, also those of the check
+            model.training["minutes"] = round((options.clock() - began) / 60, 2)
+            model.save(out)
+        return share_model(model, options, processes)
 
 
 def _train_better(out: Path, images: ImageSet, recipe: Recipe, options: TrainOptions) -> Model:
@@ -87,7 +91,7 @@ def _train_better(out: Path, images: ImageSet, recipe: Recipe, options: TrainOpt
     floor = floor_recipe(recipe)
     quiet = replace(options, callbacks=Callbacks(on_stage=options.callbacks.on_stage), measure=False, began=None)
     with tempfile.TemporaryDirectory(prefix="spq-", dir=scratch_place(MODEL_BYTES)) as folder:
-        plain = train(images, floor, folder, quiet)
+        plain = train_in(Path(folder), images, floor, quiet)
     checks = check_models(images, [plain, model], options)
     options.callbacks.note(_report(recipe.name, *checks))
     if not is_safe(*checks):

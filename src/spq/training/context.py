@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import nn
 
 from spq.config import Recipe
 from spq.data.decode import Pixels
-from spq.data.image_set import ImageSet
+from spq.data.image_set import ImageSet, subset
 from spq.errors import DataError
 from spq.model.device import resolve_precision
 from spq.model.model import Model
@@ -22,6 +23,7 @@ from spq.training.budget import LEAST_SHARE, Budget
 from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint
 from spq.training.loss import Objective
+from spq.training.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class TrainOptions:
         objective: called as `objective(outputs, network, loss)`, returns the number to minimise; `loss(outputs)` is the
             recipe's own loss. A checkpoint does not store it, so pass it again to resume.
         callbacks: functions that training calls while it runs.
+        sample: train on this many pictures of a larger collection, drawn at random with the recipe's seed.
         tensorboard: also write `out/tensorboard`.
         measure: at the end, measure what the codes keep; it takes as long as to describe 500 pictures.
         deadline: the moment of `clock` at which learning must end. It replaces the recipe's minutes.
@@ -51,6 +54,7 @@ class TrainOptions:
     start: Model | None = None
     objective: Objective | None = None
     callbacks: Callbacks = field(default_factory=Callbacks)
+    sample: int | None = None
     tensorboard: bool = False
     measure: bool = True
     deadline: float | None = None
@@ -84,6 +88,7 @@ class Training:
         decoded: pixels of all pictures; None for a frozen backbone, which needs features only.
         fingerprint: hash of the pictures; a checkpoint of other pictures is refused.
         budget: the time that is spent, and what is reserved for the end.
+        processes: those that train together.
     """
 
     images: ImageSet
@@ -95,6 +100,7 @@ class Training:
     decoded: Pixels | None = None
     fingerprint: str = ""
     budget: Budget = field(default_factory=Budget)
+    processes: Processes = ALONE
 
     @property
     def pixels(self) -> Pixels:
@@ -161,6 +167,13 @@ class Training:
 
 
 LEAST = 16  # pictures; training on fewer learns nothing
+
+
+def draw_sample(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    """Return `count` pictures at random, in their order, or all of them if there are no more."""
+    if count is None or count >= len(images):
+        return images
+    return subset(images, np.sort(np.random.default_rng(seed).permutation(len(images))[:count]))
 
 
 def choose_batch_size(training: Training, count: int, failures: list[tuple[int, str]]) -> int:

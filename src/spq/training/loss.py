@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from spq.config import Recipe
 from spq.model.network import Network
 
 Outputs = Sequence[tuple[Tensor, Tensor]]  # of each view: descriptors x and their soft quantizations z, (B, D) each
 Objective = Callable[[Outputs, Network, Callable[[Outputs], Tensor]], Tensor]
+MOST_PAIRS = 2**26  # similarities (V, V, B, B) that are kept for the gradient: 256 MB in float32
 
 
-def batch_loss(outputs: Outputs, network: Network, recipe: Recipe, objective: Objective | None) -> Tensor:
-    """Compute the loss of a batch: the recipe's, or the caller's own objective."""
+def batch_loss(
+    outputs: Outputs, network: Network, recipe: Recipe, objective: Objective | None, own: slice | None = None
+) -> Tensor:
+    """Compute the loss of a batch: the recipe's, or the caller's own objective.
 
-    def recipe_loss(outputs: Outputs) -> Tensor:
-        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims)
+    Args:
+        own: rows of this process. It computes a share of the loss; the shares of all processes add up to the loss.
+    """
 
-    return objective(outputs, network, recipe_loss) if objective else recipe_loss(outputs)
+    def recipe_loss(outputs: Outputs, own: slice | None = None) -> Tensor:
+        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims, own)
+
+    if not objective:
+        return recipe_loss(outputs, own)
+    loss = objective(outputs, network, recipe_loss)
+    return loss if own is None else loss * ((own.stop - own.start) / len(outputs[0][0]))
 
 
 def nt_xent(u: Tensor, v: Tensor, temperature: float) -> Tensor:
@@ -53,7 +65,9 @@ def cross_quantized_contrastive(x_a: Tensor, z_a: Tensor, x_b: Tensor, z_b: Tens
     return nt_xent(x_a, z_b, temperature) + nt_xent(x_b, z_a, temperature)
 
 
-def multi_view(outputs: Sequence[tuple[Tensor, Tensor]], temperature: float, dims: Sequence[int] = ()) -> Tensor:
+def multi_view(
+    outputs: Sequence[tuple[Tensor, Tensor]], temperature: float, dims: Sequence[int] = (), own: slice | None = None
+) -> Tensor:
     """Average the CQC loss over every pair of views of the same images; for two views it is the paper's loss.
 
     One pass through the network serves V - 1 pairs. So the same work teaches more with V views of fewer images
@@ -64,11 +78,14 @@ def multi_view(outputs: Sequence[tuple[Tensor, Tensor]], temperature: float, dim
         dims: lengths of prefixes. The loss is the mean over the prefixes of each length; by default only all D dimensions
             count. So each prefix becomes a good code (Kusupati et al., Matryoshka Representation Learning, 2022), and the
             network runs once for all of them.
+        own: count these rows only, against all rows; by default all rows. The sum over parts of the batch is the whole loss.
     """
     V, pairs = len(outputs), len(outputs) * (len(outputs) - 1)
     x, z = (torch.stack(part) for part in zip(*outputs, strict=True))  # (V, B, D)
     unlike = 1 - torch.eye(V, device=x.device)  # a view is compared with the others, never with itself
-    losses = [(_pair_losses(x[..., :n], z[..., :n], temperature) * unlike).sum() / pairs for n in dims or (x.shape[2],)]
+    is_small = own is None and V * V * x.shape[1] ** 2 <= MOST_PAIRS
+    compare = _pair_losses if is_small else partial(_pair_losses_of, own or slice(0, x.shape[1]))
+    losses = [(compare(x[..., :n], z[..., :n], temperature) * unlike).sum() / pairs for n in dims or (x.shape[2],)]
     return torch.stack(losses).mean()
 
 
@@ -88,3 +105,40 @@ def _pair_losses(x: Tensor, z: Tensor, temperature: float) -> Tensor:
     of_x = torch.logaddexp(among(x)[:, None], S.logsumexp(3)) - positive
     of_z = torch.logaddexp(among(z)[None], S.logsumexp(2)) - positive
     return (of_x + of_z).mean(2)
+
+
+def _pair_losses_of(own: slice, x: Tensor, z: Tensor, temperature: float) -> Tensor:
+    """Compute what some rows contribute to the (V, V) `_pair_losses`, in blocks.
+
+    The similarities of a block are computed again for the gradient, if all of them together are more than MOST_PAIRS.
+    """
+    x, z = F.normalize(x, dim=2), F.normalize(z, dim=2)
+    V, B, _ = x.shape
+    size = max(1, MOST_PAIRS // (V * V * B))
+    blocks = [
+        torch.arange(first, min(first + size, own.stop), device=x.device) for first in range(own.start, own.stop, size)
+    ]
+    if len(blocks) == 1:
+        return _block_losses(blocks[0], x, z, temperature)
+    parts = [
+        checkpoint(_block_losses, rows, x, z, temperature, use_reentrant=False, preserve_rng_state=False)
+        for rows in blocks
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def _block_losses(rows: Tensor, x: Tensor, z: Tensor, temperature: float) -> Tensor:
+    """Compute the (V, V) contributions of `rows` (b,) of unit vectors x and z (V, B, D)."""
+    B = x.shape[1]
+    itself = rows[:, None] == torch.arange(B, device=x.device)  # (b, B)
+    own_x, own_z = x[:, rows], z[:, rows]
+
+    def among(own: Tensor, every: Tensor) -> Tensor:  # (V, b): log of the sum over the other rows of the same view
+        return (own @ every.mT / temperature).masked_fill(itself, float("-inf")).logsumexp(2)
+
+    of_x = (torch.einsum("aid,bjd->abij", own_x, z) / temperature).logsumexp(3)  # (V, V, b)
+    of_z = (torch.einsum("aid,bjd->abij", x, own_z) / temperature).logsumexp(2)
+    positive = torch.einsum("aid,bid->abi", own_x, own_z) / temperature
+    of_x = torch.logaddexp(among(own_x, x)[:, None], of_x) - positive
+    of_z = torch.logaddexp(among(own_z, z)[None], of_z) - positive
+    return (of_x + of_z).sum(2) / B

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spq.config import Recipe
-from spq.model.network import Network
+from spq.model.network import Network, wide
 from spq.training.loss import Outputs
 
 
@@ -38,29 +38,30 @@ class MovingTargets(nn.Module):
         outputs: tuple[Tensor, Tensor] = self.average(views)
         return outputs
 
-    def loss(self, outputs: Outputs, seen: Outputs, temperature: float) -> Tensor:
+    def loss(self, outputs: Outputs, seen: Outputs, temperature: float, first: int = 0) -> Tensor:
         """Compute how badly each view predicts the mean of the others, averaged over views and prefixes.
 
         Args:
-            outputs: (x, z), each (B, D), of each of the V views. seen: the same, as the average sees the views.
+            outputs: (x, z), each (b, D), of each of the V views. seen: the same, as the average sees the views, but of all B
+                rows of the batch. first: the row of the batch that is the first of the outputs.
         """
         V, B = len(outputs), len(outputs[0][0])
-        x, z = (torch.stack(part) for part in zip(*outputs, strict=True))  # (V, B, D)
-        predicted = self.predictor(torch.cat([x, z]).flatten(0, 1)).float().view(2, V, B, -1)
+        x, z = (torch.stack(part) for part in zip(*outputs, strict=True))  # (V, b, D)
+        predicted = wide(self.predictor(torch.cat([x, z]).flatten(0, 1))).view(2, V, B, -1)
         of_x, of_z = (torch.stack(part) for part in zip(*seen, strict=True))
         targets = torch.stack([of_z, of_x])  # what x and what z predict
-        losses = [self._compare(predicted[..., :n], targets[..., :n], temperature) for n in self.dims]
+        losses = [self._compare(predicted[..., :n], targets[..., :n], temperature, first) for n in self.dims]
         return torch.stack(losses).mean()
 
-    def _compare(self, predicted: Tensor, targets: Tensor, temperature: float) -> Tensor:
-        """(2, V, B, n) predictions and descriptions of the views -> the loss."""
+    def _compare(self, predicted: Tensor, targets: Tensor, temperature: float, first: int) -> Tensor:
+        """(2, V, b, n) predictions and (2, V, B, n) descriptions of the views -> the loss."""
         p, t = F.normalize(predicted, dim=3), F.normalize(targets, dim=3)
         t = F.normalize(t.sum(1, keepdim=True) - t, dim=3)  # the mean of the other views
+        b = p.shape[2]
         if not self.negatives:
-            return 2 - 2 * (p * t).sum(3).mean()
-        B = p.shape[2]
-        similar = p.flatten(0, 1) @ t.flatten(0, 1).mT / temperature  # (2V, B, B)
-        rows = torch.arange(B, device=p.device).expand(len(similar), B)
+            return 2 - 2 * (p * t[:, :, first : first + b]).sum(3).mean()
+        similar = p.flatten(0, 1) @ t.flatten(0, 1).mT / temperature  # (2V, b, B)
+        rows = torch.arange(first, first + b, device=p.device).expand(len(similar), b)
         return 2 * F.cross_entropy(similar.flatten(0, 1), rows.flatten())
 
     @torch.no_grad()

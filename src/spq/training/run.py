@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from spq.common.parallel import launched
 from spq.config import InputConfig, Recipe
 from spq.errors import CollapseError
 from spq.model.network import Network
@@ -25,6 +27,7 @@ from spq.training.health import measure
 from spq.training.log import TrainingLog
 from spq.training.moving_targets import MovingTargets
 from spq.training.optimizers import lr_factor, set_lr
+from spq.training.processes import ALONE, Processes
 
 __all__ = ["Part", "Run", "Stopwatch", "step_seed"]
 
@@ -32,6 +35,7 @@ LOG_SECONDS = 10.0
 TRY_OUTS = (0.5, 0.9)  # shares of a loop after which the time for the end is estimated again
 TRY_OUT_SHARE = 0.02  # of the loop: an estimate must not take longer
 RECENT = 8  # batches whose descriptors the health of a status is measured on
+SAME_SIGNAL = 10.0  # seconds
 SHOWN_SHARE = 0.1  # of the progress, for a finish that has no share of the minutes
 
 
@@ -46,6 +50,7 @@ class Part:
         neighbour_ids: (count, n) neighbours of each picture, where they are positives.
         targets: moving targets of the network, where the recipe has them.
         shown: start and end of this loop in the progress of its phase, 0..1.
+        processes: those that take each step together. The first one decides on time, and is the only one that writes.
     """
 
     phase: Phase
@@ -58,6 +63,7 @@ class Part:
     neighbour_ids: Tensor | None = None
     shown: tuple[float, float] = (0.0, 1.0)
     targets: MovingTargets | None = None
+    processes: Processes = ALONE
 
     @property
     def steps_per_epoch(self) -> int:
@@ -76,10 +82,13 @@ class Run:
         self.saves = part.phase is not Phase.CLUSTER  # a stopped stage `cluster` starts again
         self.interrupted = False
         self.signal = 0  # that interrupted it
+        self.received, self.received_at = 0, 0.0  # the first signal to this process, and when it came
+        self.decided: float | None = None  # how much is done, where the first of several processes decides
         self.recent: list[Tensor] = []
         self.loss: Tensor | None = None  # of the last step, until it is logged
-        self.log = TrainingLog(training, part.phase)
-        (training.out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self.log = TrainingLog(training, part.phase) if part.processes.is_first else None
+        if part.processes.is_first:
+            (training.out / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.watch, self.own_watch = training.budget.watch, Stopwatch(training.options.clock)
         if not progress.step and not progress.began:
             self.progress.began = self.watch.seconds
@@ -94,6 +103,11 @@ class Run:
     @property
     def done(self) -> float:
         """Share of this loop's budget that is spent, by steps or by seconds, whichever ends first."""
+        return self._own_done if self.decided is None else self.decided
+
+    @property
+    def _own_done(self) -> float:
+        """The same by the clock of this process."""
         (start, end), train = self._span, self.part.recipe.train
         by_steps = 0.0 if train.minutes > 0 else self.progress.step / (train.epochs * self.part.steps_per_epoch)
         by_seconds = (self.watch.seconds - start) / max(end - start, 1e-9)
@@ -146,18 +160,26 @@ class Run:
         before each batch.
         """
         part, device, seed = self.part, self.training.device, self.part.recipe.train.seed
-        while self.done < 1 and not self.interrupted:
+        while self._decide() < 1 and not self.interrupted:
             epoch, position = divmod(self.progress.step, part.steps_per_epoch)
             shuffle = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
             order = torch.randperm(part.count, generator=shuffle).to(device)
             for start in range(position * part.batch_size, part.steps_per_epoch * part.batch_size, part.batch_size):
-                if (done := self.done) >= 1 or self.interrupted:
+                if (done := self._decide()) >= 1 or self.interrupted:
                     return
                 self._set_lr(done)
                 drawn = step_seed(seed, self.progress.step)
                 generator = torch.Generator(device).manual_seed(drawn)
-                _seed_layers(drawn, device)
+                _seed_layers(drawn + part.processes.rank, device)
                 yield order[start : start + part.batch_size], generator
+
+    def _decide(self) -> float:
+        """Return how much is done. Of several processes, the first one decides, and a signal to any of them stops all."""
+        if not self.part.processes.several:
+            return self.done
+        self.decided, self.signal = self.part.processes.agree(self._own_done, self.received)
+        self.interrupted = bool(self.signal)
+        return self.decided
 
     def after_step(self, loss: Tensor, x: Tensor) -> None:
         """Count a step; log, save and call back when it is time.
@@ -168,6 +190,8 @@ class Run:
             CollapseError: loss or weights are not finite.
         """
         self.progress.step += 1
+        if not self.part.processes.is_first:
+            return
         self.recent = [*self.recent[1 - RECENT :], x.detach().clone()]  # the next step may overwrite x
         self.loss, elapsed = loss.detach(), self.own_watch.elapsed
         if self.tried_out < sum(self.done >= share for share in TRY_OUTS):
@@ -203,36 +227,45 @@ class Run:
     def interruptible(self) -> Iterator[None]:
         """End the loop after the current step on Ctrl-C or SIGTERM, with a checkpoint; a second signal ends it at once.
 
+        A launcher of several processes passes a signal on to all of them, so what follows within seconds is the same one.
+
         Raises:
             KeyboardInterrupt: at the end of an interrupted loop.
         """
 
         def stop(signum: int, frame: Any) -> None:
-            if self.interrupted:
+            now = time.monotonic()
+            if self.received and (launched()[1] == 1 or now - self.received_at > SAME_SIGNAL):
                 _pass_on(handlers[signum], signum)
-            self.interrupted, self.signal = True, signum
+            if not self.received:
+                self.received, self.received_at = signum, now
+            if not self.part.processes.several:  # which agree on it before the next step
+                self.interrupted, self.signal = True, self.received
 
-        handlers: dict[int, Any] = {}
         try:
-            for each in (signal.SIGINT, signal.SIGTERM):
-                handlers[each] = signal.signal(each, stop)
-        except ValueError:
-            pass  # not the main thread, which handles signals
-        try:
-            yield
+            with _handled(stop) as handlers:
+                yield
+                self._end()
+        finally:
+            if self.log:
+                self.log.close()
+        if self.interrupted or self.received:
+            number = self.signal or self.received
+            _pass_on(handlers.get(number), number)
+
+    def _end(self) -> None:
+        """Log the last step, and save a checkpoint."""
+        if self.part.processes.several:
+            self._decide()  # a signal may have come
+        if self.part.processes.is_first:
             self._write_status()  # the time may have ended just after a step
             if self.saves:
                 self.save_checkpoint()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            self.log.close()
-        if self.interrupted:
-            _pass_on(handlers.get(self.signal), self.signal)
+        self.part.processes.meet()  # if one ended earlier, its launcher would stop the first one while that saves
 
     def _write_status(self) -> None:
         """Log the last step, unless that was done."""
-        if self.loss is not None:
+        if self.loss is not None and self.log:
             self.log.write(self._status(self.loss))
             self.loss = None
 
@@ -281,6 +314,22 @@ class Run:
         for optimizer in self.part.optimizers:
             for group in optimizer.param_groups:
                 set_lr(group, group["peak_lr"] * factor)
+
+
+@contextmanager
+def _handled(stop: Callable[[int, Any], None]) -> Iterator[dict[int, Any]]:
+    """Let a function handle Ctrl-C and SIGTERM; yields the handlers that they have otherwise."""
+    handlers: dict[int, Any] = {}
+    try:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            handlers[each] = signal.signal(each, stop)
+    except ValueError:
+        pass  # not the main thread, which handles signals
+    try:
+        yield handlers
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _pass_on(handler: Any, signum: int) -> NoReturn:

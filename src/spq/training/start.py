@@ -72,7 +72,8 @@ def start_network(training: Training, sizes: Collection[int]) -> Network:
     recipe, options = training.recipe, training.options
     torch.manual_seed(recipe.train.seed)
     network = Network(recipe, options.backbone)
-    check_space(training.out, network, recipe, len(training.images))
+    if training.processes.is_first:
+        check_space(training.out, network, recipe, len(training.images))
     if options.start:
         load_weights(network, options.start.network.state_dict(), "model to start from")
     check_sizes(network.backbone, recipe.backbone.name, sizes)

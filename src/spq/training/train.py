@@ -11,15 +11,17 @@ from typing import Any
 import torch
 
 from spq.config import Recipe
-from spq.data.decode import load_pixels
 from spq.data.image_set import ImageSet
 from spq.model.device import resolve_device
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.budget import Budget
+from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint, Phase, Progress, load_weights
-from spq.training.context import Training, TrainOptions, choose_batch_size
+from spq.training.context import Training, TrainOptions, choose_batch_size, draw_sample
 from spq.training.out_folder import one_training
+from spq.training.pixel_memory import read_pixels
+from spq.training.processes import ALONE, Processes, joined
 from spq.training.stages.finish import finish_head
 from spq.training.stages.frozen_head import train_frozen_head
 from spq.training.stages.train_clusters import train_clusters
@@ -33,20 +35,29 @@ def train(
 ) -> Model:
     """Train on images without labels, and save the model folder `out`.
 
+    If `torchrun` has started several processes, they train together. The first one writes `out`, and calls the callbacks.
+
     Args:
         options: device, start model, callbacks and so on.
         named: fields of `TrainOptions` and `Callbacks` by name, such as `device="cpu"` or `on_status=print`.
     Raises:
         DataError: too few readable images. CollapseError: the loss is no longer finite. SpaceError: the disk has no room.
         ModelError: another process trains in `out`. KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
+        ProcessesError: another process of this training has ended.
     """
-    with one_training(Path(out)):
-        return train_in(Path(out), images, recipe, (options or TrainOptions()).with_names(**named))
+    options = (options or TrainOptions()).with_names(**named)
+    with joined(options.device) as processes:
+        if processes.is_first:
+            with one_training(Path(out)):
+                model = train_in(Path(out), images, recipe, options, processes)
+        else:
+            follow(images, recipe, options, processes)
+        return share_model(model if processes.is_first else None, options, processes)
 
 
-def train_in(out: Path, images: ImageSet, recipe: Recipe, options: TrainOptions) -> Model:
+def train_in(out: Path, images: ImageSet, recipe: Recipe, options: TrainOptions, processes: Processes = ALONE) -> Model:
     """Train, and save the model folder, which the caller holds (`one_training`)."""
-    training = _prepare(images, recipe, out, options)
+    training = _prepare(images, recipe, out, options, processes)
     if training.recipe.train.frozen:
         return train_frozen_head(training)
     network = start_network(training, training.recipe.shown_sizes)  # before minutes are spent on reading pictures
@@ -68,23 +79,58 @@ def train_in(out: Path, images: ImageSet, recipe: Recipe, options: TrainOptions)
     return save_trained(training, trained)
 
 
-def _prepare(images: ImageSet, recipe: Recipe, out: Path, options: TrainOptions) -> Training:
-    checkpoint = Checkpoint.load(out) if options.resume else None
+def follow(images: ImageSet, recipe: Recipe, options: TrainOptions, processes: Processes) -> None:
+    """Take the part of a process that is not the first: the steps of stage `network`.
+
+    The other stages work on features or few pictures, and the first process computes them alone.
+    """
+    options = replace(options, callbacks=Callbacks(), tensorboard=False)
+    training = _prepare(images, recipe, Path(), options, processes)
+    if training.recipe.train.frozen:
+        return
+    network = start_network(training, training.recipe.shown_sizes)
+    training = _decode(training)
+    if not (training.checkpoint and training.checkpoint.phase.is_last):
+        train_network(training, network)
+
+
+def share_model(model: Model | None, options: TrainOptions, processes: Processes) -> Model:
+    """Return the model of the first process in all of them; they wait for it."""
+    if not processes.several:
+        assert model
+        return model
+    found = processes.from_first(lambda: model and (model.network.state_dict(), model.config, model.training))
+    if model:
+        return model
+    assert found
+    weights, recipe, facts = found
+    untrained = replace(recipe, backbone=replace(recipe.backbone, pretrained=False, weights=""))
+    network = Network(untrained, options.backbone)
+    network.load_state_dict(weights)
+    return Model(network.eval(), recipe, facts)
+
+
+def _prepare(images: ImageSet, recipe: Recipe, out: Path, options: TrainOptions, processes: Processes) -> Training:
+    checkpoint = processes.from_first(lambda: Checkpoint.load(out) if options.resume else None)
     if checkpoint:
         options = replace(options, start=None)  # the checkpoint already has its weights
     recipe = resolve_recipe(recipe, options, checkpoint)
     budget = Budget(options.clock, checkpoint.progress.seconds if checkpoint else 0.0, options.began)
     device = torch.device(resolve_device(options.device))
-    return Training(images, recipe, out, device, options, checkpoint, budget=budget)
+    if not recipe.train.frozen:
+        processes.check_batch(recipe.train.batch_size)
+    images = draw_sample(images, options.sample, recipe.train.seed)
+    return Training(images, recipe, out, device, options, checkpoint, budget=budget, processes=processes)
 
 
 def _decode(training: Training) -> Training:
     """Read all pictures, and refuse too few or others than the checkpoint's."""
-    images = training.images
+    images, processes = training.images, training.processes
     progress = training.callbacks.loading("reading pictures", len(images))
-    pixels = load_pixels(images, training.recipe.input.size, progress=progress)
-    choose_batch_size(training, len(pixels.array), pixels.failures)
-    fingerprint = hashlib.sha256(pixels.array.reshape(-1).data).hexdigest()
+    pixels = read_pixels(images, training.recipe.input.size, processes, progress)
+    size = choose_batch_size(training, len(pixels.array), pixels.failures)
+    processes.check_batch(size, f" for the {len(pixels.array):,} readable pictures")
+    fingerprint = processes.from_first(lambda: hashlib.sha256(pixels.array.reshape(-1).data).hexdigest())
     if training.checkpoint:
         training.checkpoint.check_pictures(fingerprint, images.name)
     return replace(training, decoded=pixels, fingerprint=fingerprint)

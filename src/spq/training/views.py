@@ -10,7 +10,7 @@ the end. And hue rotates the colour plane of YIQ instead of HSV.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 
 import torch
@@ -42,6 +42,10 @@ class ViewParams:
     order: Tensor
     grayscale: Tensor
     sigma: Tensor
+
+    def of(self, rows: Tensor) -> ViewParams:
+        """The parameters of some of the views."""
+        return ViewParams(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def draw_params(count: int, height: int, width: int, config: ViewsConfig, generator: torch.Generator) -> ViewParams:
@@ -111,10 +115,21 @@ def apply_views(images: Tensor, params: ViewParams, config: ViewsConfig, input_c
     return x.clamp_(0, 1).sub_(mean).div_(std).view(B, 3, S, S)
 
 
-def make_views(images: Tensor, config: ViewsConfig, input_config: InputConfig, generator: torch.Generator) -> Tensor:
-    """Make one random view of each image, (B, 3, H, W) uint8 -> (B, 3, S, S) float32."""
-    params = draw_params(len(images), images.shape[2], images.shape[3], config, generator)
-    return apply_views(images, params, config, input_config)
+def make_views(
+    images: Tensor,
+    config: ViewsConfig,
+    input_config: InputConfig,
+    generator: torch.Generator,
+    drawn: tuple[int, Tensor] | None = None,
+) -> Tensor:
+    """Make one random view of each image, (B, 3, H, W) uint8 -> (B, 3, S, S) float32.
+
+    Args:
+        drawn: for how many views parameters are drawn, and which of these the images get; by default one for each image.
+    """
+    count = drawn[0] if drawn else len(images)
+    params = draw_params(count, images.shape[2], images.shape[3], config, generator)
+    return apply_views(images, params.of(drawn[1]) if drawn else params, config, input_config)
 
 
 def _resize_matrices(start: Tensor, length: Tensor, source: int, target: int) -> Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spq.config import InputConfig, Recipe
@@ -14,11 +16,13 @@ from spq.model.network import Network
 from spq.training.checkpoint import Phase, Progress
 from spq.training.compiled import Forward, compile_backbone
 from spq.training.context import Training, choose_batch_size
+from spq.training.gathered import gather_with_gradient, shared_statistics
 from spq.training.graphed import GraphedStep, GraphedUpdate
 from spq.training.loss import Objective, Outputs, batch_loss
 from spq.training.moving_targets import MovingTargets
 from spq.training.neighbours import neighbours, positive_rows
 from spq.training.optimizers import make_optimizers
+from spq.training.processes import ALONE, Processes
 from spq.training.run import Part, Run
 from spq.training.trained import Trained
 from spq.training.views import make_views
@@ -29,7 +33,7 @@ class Learner:
     """What every step uses.
 
     Attributes:
-        pixels: (N, 3, S, S) uint8 on the device. neighbour_ids: (N, n), where neighbours are positives.
+        pixels: (N, 3, S, S) uint8, on the device if there is room. neighbour_ids: (N, n), where neighbours are positives.
         forward: the backbone, compiled or not. bf16: compute it in bfloat16.
     """
 
@@ -41,37 +45,56 @@ class Learner:
     objective: Objective | None
     bf16: bool
     targets: MovingTargets | None = None
+    processes: Processes = ALONE
+
+    def views(self, rows: Tensor, view_input: InputConfig, generator: torch.Generator, count: int) -> Tensor:
+        """Make views (B, 3, S, S) of pictures: parts of `count` rows, one after the other.
+
+        Several processes draw all of them, and each makes those of its own rows in each part.
+        """
+        drawn = None
+        if self.processes.several:
+            own = torch.arange(len(rows), device=rows.device).view(-1, count)[:, self.processes.own(count)].flatten()
+            rows, drawn = rows[own], (len(rows), own)
+        pixels = self.pixels[rows.to(self.pixels.device)].to(rows.device)
+        views = make_views(pixels, self.recipe.views, view_input, generator, drawn)
+        return views.contiguous(memory_format=torch.channels_last) if self.recipe.train.channels_last else views
 
     def describe(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) views -> descriptors and their soft quantizations, (B, D) each."""
-        with torch.autocast(views.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(views.device.type, torch.bfloat16, enabled=self.bf16), shared_statistics(self.processes):
             return self.network.quantized(self.forward(views))
 
     def loss(self, views: list[Tensor], outputs: Outputs, temperature: float) -> Tensor:
-        """Compute the loss of the views of a batch, from their descriptors and quantizations."""
+        """Compute the loss of the views of a batch, from their descriptors and quantizations.
+
+        With several processes, views and outputs are those of this one, and the result is its share of the loss.
+        """
+        several, size = self.processes.several, len(outputs[0][0]) * self.processes.count
+        own = self.processes.own(size) if several else None
         if self.targets is None:
-            return batch_loss(outputs, self.network, self.recipe.at_temperature(temperature), self.objective)
-        with torch.autocast(views[0].device.type, torch.bfloat16, enabled=self.bf16):
-            seen = [self.targets.outputs(view) for view in views]
-        return self.targets.loss(outputs, _by_view(seen, len(outputs)), temperature)
+            outputs = gather_with_gradient(outputs, self.processes) if several else outputs
+            return batch_loss(outputs, self.network, self.recipe.at_temperature(temperature), self.objective, own)
+        with shared_statistics(self.processes):
+            with torch.autocast(views[0].device.type, torch.bfloat16, enabled=self.bf16):
+                seen = _by_view([self.targets.outputs(view) for view in views], len(outputs))
+            seen = gather_with_gradient(seen, self.processes) if several else seen
+            return self.targets.loss(outputs, seen, temperature, own.start if own else 0) / self.processes.count
 
 
 def step_loss(
     learner: Learner, rows: Tensor, generator: torch.Generator, view_input: InputConfig, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Compute the loss of a batch, and the descriptors (B, D) of its first views.
+    """Compute the loss of a batch, and the descriptors (B, D) of its first views; of several processes, the own part of both.
 
     Args:
-        rows: (B,) row numbers of the pictures. view_input: the input at the size of the views. temperature: of the loss.
+        rows: (B,) row numbers of the pictures of the whole batch. view_input: the input at the size of the views.
+        temperature: of the loss.
     """
     recipe, num_views = learner.recipe, learner.recipe.train.num_views
     shown = positive_rows(rows, learner.neighbour_ids, num_views, generator)
-    batches = [learner.pixels[view_rows] for view_rows in shown]
-    if recipe.train.one_pass:
-        batches = [torch.cat(batches)]
-    views = [make_views(batch, recipe.views, view_input, generator) for batch in batches]
-    if recipe.train.channels_last:
-        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
+    batches = [torch.cat(shown)] if recipe.train.one_pass else shown
+    views = [learner.views(batch, view_input, generator, len(rows)) for batch in batches]
     outputs = _by_view([learner.describe(view) for view in views], num_views)
     return learner.loss(views, outputs, temperature), outputs[0][0]
 
@@ -93,12 +116,9 @@ def train_network(training: Training, network: Network) -> tuple[Training, Train
     training = training.with_deadline(progress.seconds)
     part = replace(part, recipe=training.recipe, seconds=(0.0, training.network_seconds))
     run = Run(training, part, progress)
-    targets, device, graph, note = (
-        part.targets,
-        training.device,
-        training.recipe.train.graph,
-        training.callbacks.on_note,
-    )
+    targets, device, note = part.targets, training.device, training.callbacks.on_note
+    on_device = learner.pixels.device.type == device.type
+    graph = training.recipe.train.graph and on_device and not training.processes.several
     modules = [network, targets] if targets else [network]
     gradients = GraphedStep(partial(step_loss, learner), modules, device, graph, on_note=note)
     follow = partial(targets.follow, network) if targets else None
@@ -106,6 +126,7 @@ def train_network(training: Training, network: Network) -> tuple[Training, Train
     with run.interruptible():
         for rows, generator in run.batches():
             loss, x = gradients(rows, generator, run.view_input, run.temperature)  # step_loss and its backward pass
+            loss = training.processes.sum_gradients(gradients.parameters, loss)
             update()
             run.after_step(loss, x)
     if targets:
@@ -117,28 +138,45 @@ def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progr
     """Set up the steps: neighbours, optimizers, weights of the checkpoint, the compiled backbone."""
     recipe, device, checkpoint, pixels = training.recipe, training.device, training.checkpoint, training.pixels
     batch_size = choose_batch_size(training, len(pixels.array), pixels.failures)
-    neighbour_ids = _find_neighbours(training, network)
+    neighbour_ids = training.processes.from_first(partial(_find_neighbours, training, network))
     targets = MovingTargets(network, recipe).to(device) if recipe.train.target_momentum else None
     optimizers = make_optimizers(network.to(device), recipe, more=[targets.predictor] if targets else [])
     progress = checkpoint.restore(network, optimizers) if checkpoint else Progress()
     if targets and checkpoint and checkpoint.targets:
         targets.load_state_dict(checkpoint.targets)
+    training.processes.copy_first(network, targets)
     network.train()
     if targets:
         targets.train()
     # a pretrained backbone keeps its batch statistics: those of small batches are worse
     network.backbone.train(recipe.train.backbone_lr_scale == 1)
     learner = Learner(
-        recipe, network, network.backbone, torch.from_numpy(pixels.array).to(device), neighbour_ids,
-        training.options.objective, training.bf16, targets,
+        recipe, network, network.backbone, _placed(pixels.array, device), neighbour_ids,
+        training.options.objective, training.bf16, targets, training.processes,
     )  # fmt: skip
-    shown = batch_size * (recipe.train.num_views if recipe.train.one_pass else 1)
-    forward = compile_backbone(network, recipe, partial(try_out, learner, shown), training.callbacks.note)
     part = Part(
         Phase.NETWORK, recipe, network, optimizers, len(pixels.array), batch_size, neighbour_ids=neighbour_ids,
-        targets=targets,
+        targets=targets, processes=training.processes,
     )  # fmt: skip
-    return replace(learner, forward=forward), part, progress
+    return replace(learner, forward=_forward(training, learner, batch_size)), part, progress
+
+
+def _placed(array: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Return pixels on the device, unless they take more than half of the free memory of a GPU."""
+    pixels = torch.from_numpy(array)
+    is_large = device.type == "cuda" and pixels.nbytes > torch.cuda.mem_get_info()[0] // 2
+    return pixels if is_large else pixels.to(device)
+
+
+def _forward(training: Training, learner: Learner, batch_size: int) -> Forward:
+    """Return the backbone, compiled where that is wanted and possible: not with sums over processes inside of it."""
+    recipe, note = training.recipe, training.callbacks.note
+    if training.processes.several:
+        if recipe.train.graph or recipe.train.compile == "on":
+            note("with several processes, steps are neither compiled nor recorded as CUDA graphs")
+        return learner.forward
+    shown = batch_size * (recipe.train.num_views if recipe.train.one_pass else 1)
+    return compile_backbone(learner.network, recipe, partial(try_out, learner, shown), note)
 
 
 def try_out(learner: Learner, count: int, forward: Forward, size: int) -> None:
