@@ -26,7 +26,9 @@ FEWEST_LISTS = 64
 SAMPLE = 60  # codes for k-means per list; FAISS recommends 39
 STEPS = 10  # of k-means
 DIMENSIONS = 32  # of points; 64 found hardly more (0.962 instead of 0.958)
-GROUPS_READ = 2  # groups in which the list of a code is looked for: 96 % get the nearest; with 4, 99 % in 1.6 times the time
+GROUPS_READ = (
+    2  # groups in which the list of a code is looked for: 96 % get the nearest; with 4, 99 % in 1.6 times the time
+)
 CHUNK = 65_536  # codes at a time
 NAMES = ("axes", "groups", "centroids", "shares", "ranks")
 
