@@ -18,6 +18,8 @@ from spq.errors import DataError, ModelMismatchError, StoreError
 from spq.index.item_table import to_table
 from spq.index.items import Item
 from spq.index.shards.from_tables import build_from_tables
+from spq.index.shards.open_store import open_store
+from spq.index.shards.sharding import to_database, to_shards
 from spq.index.sync import lasting_source
 from spq.index.verify import faults
 from spq.model.model import Model
@@ -123,3 +125,19 @@ def test_what_does_not_fit_is_refused(
         build_from_tables(tmp_path / "i", tiny_model, replace(origin, names=("other",)), tables(items, 60))
     with pytest.raises(ModelMismatchError):
         build_from_tables(tmp_path / "i", tiny(tiny_model.config, 16, 4), origin, tables(items, 60))
+
+
+def test_an_open_index_goes_on_when_its_items_are_moved(photos: Path, tiny_model: Model, tmp_path: Path) -> None:
+    query = photos / open_images(photos).ids[3]
+    ImageIndex.build(tmp_path / "i", tiny_model, photos).close()
+    with ImageIndex.open(tmp_path / "i") as index, ImageIndex.open(tmp_path / "i") as other:
+        before = index.search(query, 70)
+        with open_store(tmp_path / "i") as store:
+            to_shards(store, 25)
+        assert index.search(query, 70) == before
+        assert len(index) == len(other) == 60
+        assert other.sync(photos).unchanged == 60
+        with open_store(tmp_path / "i") as store:
+            to_database(store)
+        assert index.search(query, 70) == before
+        assert index.info()["images"] == 60

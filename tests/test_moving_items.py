@@ -36,6 +36,8 @@ def test_an_index_moves_into_shards_and_back_and_is_used_meanwhile(
     )
     assert run(capsys, *query)[1] == before
     assert run(capsys, "index", folder, "--verify")[:2] == (0, f"{folder}: no fault found\n")
+    status, out, _ = run(capsys, "info", folder, "--json")
+    assert (status, json.loads(out)["health"]["pictures"], json.loads(out)["shards"]) == (0, 60, 3)
     status, out, _ = run(capsys, "index", folder, "--json")
     assert (status, json.loads(out)["unchanged"], json.loads(out)["shards"]) == (0, 60, 3)
     assert run(capsys, "dupes", folder)[1] == copies

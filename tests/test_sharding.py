@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ sys.path.insert(1, str(Path(__file__).parent / "faults"))
 
 import shards as drill
 
-from spq.errors import ConfigError, StoreError
+from spq.errors import ConfigError, MovedError, StoreError
 from spq.index.backup import back_up
 from spq.index.filter_sql import known_columns, matching
 from spq.index.gallery import follow
@@ -207,7 +208,7 @@ def test_damage_in_a_shard_is_found(folder: Path) -> None:
         with pytest.raises(StoreError, match=rf"{file.name} is damaged: it has .* bytes"):
             open_store(folder)
         file.unlink()
-        with pytest.raises(StoreError, match=f"{file.name} is damaged"):
+        with pytest.raises(StoreError, match=f"{file.name} is missing"):
             open_store(folder)
         file.write_bytes(whole)
     assert faults_of_items(folder) == []
@@ -218,3 +219,71 @@ def test_kills_leave_the_index_as_it_was(tmp_path: Path) -> None:
     drill.make_index(tmp_path / "i", 1000)
     for seed in range(3):
         assert drill.kill_once(tmp_path / "i", seed) == []
+
+
+def test_an_old_manifest_put_back_hides_no_item_and_the_next_writer_mends_it(folder: Path) -> None:
+    old = (folder / "manifest.json").read_bytes()
+    with open_store(folder) as store:
+        before = facts(store)
+        to_shards(store, items=20)
+    new = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").write_bytes(old)
+    assert any("manifest.json is an older one that names none; update the index" in fault for fault in faults(folder))
+    with open_store(folder) as store:
+        assert facts(store) == before
+        with store.writing():
+            pass
+    assert (folder / "manifest.json").read_bytes() == new
+    (folder / "manifest.json").write_bytes(old)
+    shutil.rmtree(folder / "shards")
+    assert any("names none" in fault for fault in faults(folder))
+    with pytest.raises(StoreError, match="has shards now; open it again"):
+        open_store(folder)
+
+
+def test_tombstones_of_earlier_shards_hide_no_item_of_later_ones(folder: Path) -> None:
+    with open_store(folder) as store:
+        to_shards(store, items=20)
+    with open_store(folder) as kept:
+        with kept.writing():
+            kept.remove(["f1/p10.jpg", "f1/p13.jpg"])
+        follow(kept, make_scan)
+        for _ in range(2):
+            with open_store(folder) as store:
+                to_database(store)
+            with open_store(folder) as store:
+                to_shards(store, items=20)
+            with open_store(folder) as fresh:
+                assert facts(kept) == facts(fresh)
+                assert len(kept) == len(fresh) == len(follow(kept, make_scan))
+
+
+def test_a_writer_trusts_no_damaged_look_up_file(folder: Path) -> None:
+    with open_store(folder) as store:
+        to_shards(store, items=20)
+    first, second, _ = sorted((folder / "shards").iterdir())
+    swapped = (second / "path_rows.npy").read_bytes()
+    (second / "path_rows.npy").write_bytes((first / "path_rows.npy").read_bytes())
+    (first / "path_rows.npy").write_bytes(swapped)
+    with (
+        open_store(folder) as store,
+        pytest.raises(StoreError, match=r"path_rows.npy is damaged: its checksum does not match"),
+        store.writing(),
+    ):
+        pass
+
+
+def test_a_plain_store_gives_no_part_of_an_index_that_was_moved(folder: Path) -> None:
+    with Store.open(folder) as old:
+        with open_store(folder) as store:
+            to_shards(store)
+        for read in (
+            old.codes,
+            old.stats,
+            lambda: list(old.items()),
+            lambda: len(old),
+            old.info,
+            lambda: old.paths([1]),
+        ):
+            with pytest.raises(MovedError, match="has shards now; open it again"):
+                read()

@@ -69,6 +69,10 @@ class StoreError(SPQError):
     """An index folder that cannot be opened, or an item that is not in it."""
 
 
+class MovedError(StoreError):
+    """An index whose items were moved into shards since it was opened; it has to be opened again."""
+
+
 class TimeLimitError(StoreError):
     """A query that took longer than its time limit."""
 

@@ -87,19 +87,14 @@ def _health_of(index: ImageIndex) -> dict[str, Any]:
     from spq.training.health import use_and_entropy
 
     M, K = index.store.manifest.num_codebooks, index.store.manifest.codebook_size
-    last = index.store.select("SELECT coalesce(max(id), 0) FROM items")[0][0]
+    last = index.store.last_id()
     ids = sorted(random.Random(0).sample(range(1, last + 1), min(last, SAMPLED)))
-    found = index.store.select(
-        "SELECT code FROM items WHERE status = 0 AND id IN (SELECT value FROM json_each(?)) "
-        "AND typeof(code) = 'blob' AND length(code) = ?",
-        json.dumps(ids),
-        M,
-    )
-    codes = np.frombuffer(b"".join(code for (code,) in found), np.uint8).reshape(-1, M)
+    found = index.store.codes_of(ids)
+    codes = np.frombuffer(b"".join(found), np.uint8).reshape(-1, M)
     use, entropy = use_and_entropy(codes, K)
     return {
         "pictures": len(codes),
-        "distinct_codes": len({code for (code,) in found}),
+        "distinct_codes": len(set(found)),
         "codeword_use": use,
         "dead_codewords": round(M * K * (1 - use)),
         "entropy": entropy,

@@ -23,6 +23,7 @@ from spq.index.items import text_bytes
 from spq.index.manifest import (
     FORMAT,
     NEW,
+    SHARDED,
     Manifest,
     as_text,
     has_lost_manifest,
@@ -230,6 +231,18 @@ def check_contents(folder: Path, connection: sqlite3.Connection, manifest: Manif
     if manifest.key and not may_lack and lacks_changes(folder, manifest.key, connection):
         raise StoreError(
             f"index {folder}: items.sqlite is old, or without its -wal: it lacks what was written last; {REPAIR}"
+        )
+
+
+def check_shards_are_named(folder: Path, connection: sqlite3.Connection, manifest: Manifest) -> None:
+    """Find a manifest that says nothing of the shards that the database has.
+
+    Raises:
+        StoreError: it says nothing.
+    """
+    if manifest.format < SHARDED <= format_of(connection):
+        raise StoreError(
+            f"index {folder}: items.sqlite has shards, and manifest.json is an older one that names none; update the index"
         )
 
 

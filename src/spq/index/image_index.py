@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.data.image_set import ImageSet
-from spq.errors import StoreError
+from spq.errors import MovedError, StoreError
 from spq.index.answers import TRIES, Found, Hit, rank_answers, to_hits
 from spq.index.build import BuildOptions, as_image_set, build
 from spq.index.codebooks import check_model
@@ -136,6 +136,7 @@ class ImageIndex:
         """
         if model:
             self.model_copy.use(model)
+        self._follow_move()
         options = SyncOptions(keep_missing, remove_missing, rehash=rehash)
         return sync(self.store, self.model_copy, as_image_set(images), progress, options)
 
@@ -143,6 +144,7 @@ class ImageIndex:
         """Add or refresh the pictures of a collection, and leave all others as they are."""
         if model:
             self.model_copy.use(model)
+        self._follow_move()
         return add(self.store, self.model_copy, as_image_set(images))
 
     def remove(self, paths: Sequence[str]) -> None:
@@ -151,6 +153,7 @@ class ImageIndex:
         Raises:
             StoreError: a path that is not in the index; nothing is removed then.
         """
+        self._follow_move()
         with self.store.writing():
             known = self.store.stats(paths)
             unknown = next((path for path in paths if path not in known), None)
@@ -205,6 +208,31 @@ class ImageIndex:
         """The hits of each query of a request. It raises the errors of `search`."""
         if not request.queries:
             return []
+        try:
+            return self._hits(request)
+        except MovedError:
+            self._open_again()
+            return self._hits(request)
+
+    def _open_again(self) -> None:
+        """Go on with an index whose items were moved into shards since it was opened.
+
+        Raises:
+            MovedError: its codes in memory are those of several threads, which open it again themselves.
+        """
+        if not isinstance(self._gallery, OwnGallery):
+            raise MovedError(f"index {self.store.folder} has shards now; open it again")
+        self.store.close()
+        self.store = open_store(self.store.folder, self.store.wait)
+        self._gallery = OwnGallery(self.store, self.model_copy.make_scan)
+
+    def _follow_move(self) -> None:
+        try:
+            self.store.check_kind()
+        except MovedError:
+            self._open_again()
+
+    def _hits(self, request: SearchRequest) -> list[list[Hit]]:
         tables = self.tables(request)
         stale: Gallery | None = None
         for _ in range(TRIES):
@@ -238,12 +266,14 @@ class ImageIndex:
 
     def info(self) -> dict[str, Any]:
         """Facts of the index, as `spq info` shows them."""
+        self._follow_move()
         return self.store.info()
 
     def close(self) -> None:
         self.store.close()
 
     def __len__(self) -> int:
+        self._follow_move()
         return len(self.store)
 
     def __enter__(self) -> Self:

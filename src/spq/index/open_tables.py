@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from spq.data.decode import first_line
-from spq.errors import StoreError, TimeLimitError
+from spq.errors import MovedError, StoreError, TimeLimitError
 from spq.index.format import METADATA_SINCE, SQLITE_ERRORS, check_contents, open_reader, why_closed
-from spq.index.manifest import Manifest
+from spq.index.manifest import SHARDED, Manifest
 from spq.index.side_files import why_blocked
 
 STEPS = 100_000  # instructions of SQLite between two checks of the time: about a millisecond
@@ -22,8 +22,11 @@ class OpenTables:
     """The database of an index folder. Nothing is written, and the folder may be read-only.
 
     Attributes:
+        reads_shards: whether the items of shards are read, too. Without them, the database is only a part of the index.
         damaged: id -> reason, of items that were passed over because their row is damaged.
     """
+
+    reads_shards = False
 
     def __init__(self, folder: Path, manifest: Manifest, may_lack: bool = False) -> None:
         self.folder, self.manifest = folder, manifest
@@ -36,6 +39,7 @@ class OpenTables:
             raise StoreError(f"index {folder}: items.sqlite {reason}") from None
         try:
             check_contents(folder, self._reader, manifest, may_lack)
+            self.check_kind()
         except SQLITE_ERRORS as error:
             self.close()
             raise self._unreadable(error) from None
@@ -96,11 +100,22 @@ class OpenTables:
                 outdated, self._reader = self._reader, open_reader(self.folder)
                 outdated.close()  # after the new one opened: that may fail while somebody writes
                 self._reopened += 1
-            return self._reader.execute(statement, values).fetchall()
+            rows = self._reader.execute(statement, values).fetchall()
+            self.check_kind()  # afterwards: the items may have been moved while they were read
+            return rows
         except SQLITE_ERRORS as error:
             if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
                 raise TimeLimitError(f"reading index {self.folder} took too long; search for less") from None
             raise self._unreadable(error) from None
+
+    def check_kind(self) -> None:
+        """Refuse to go on with an index whose items were moved into shards since it was opened.
+
+        Raises:
+            MovedError: they were.
+        """
+        if not self.reads_shards and self._reader.execute("PRAGMA user_version").fetchone()[0] >= SHARDED:
+            raise MovedError(f"index {self.folder} has shards now; open it again")
 
     def _unreadable(self, error: Exception) -> StoreError:
         if blocked := why_blocked(self.folder):

@@ -30,6 +30,7 @@ from spq.index.format import (
 )
 from spq.index.items import Item, as_json, text_bytes, to_row
 from spq.index.manifest import FORMAT, NO_SHARDS, SHARDED, Manifest, check_same_model, read_manifest
+from spq.index.shards.shard_facts import FOLDER
 from spq.index.side_files import why_blocked
 from spq.index.table_reader import TableReader
 
@@ -48,8 +49,6 @@ _PUT = (
 
 class Store(TableReader):
     """One index folder, open for reading at any time. `put` and `remove` work inside `with store.writing():`."""
-
-    reads_shards = False
 
     def __init__(self, folder: Path, manifest: Manifest, wait: float = 0, may_lack: bool = False) -> None:
         super().__init__(folder, manifest, may_lack)
@@ -86,13 +85,17 @@ class Store(TableReader):
         while True:
             before = _identity(folder)
             try:
-                manifest = read_manifest(folder)
-                if manifest.format >= SHARDED and not cls.reads_shards:
-                    raise StoreError(f"index {folder} has shards, and {NO_SHARDS}")
-                return cls(folder, manifest, wait, may_lack)
+                return cls._opened(folder, wait, may_lack)
             except StoreError:
                 if _identity(folder) == before:
                     raise  # else another index, with the codes of another model, has just taken its place
+
+    @classmethod
+    def _opened(cls, folder: Path, wait: float, may_lack: bool) -> Self:
+        manifest = read_manifest(folder)
+        if not cls.reads_shards and (manifest.format >= SHARDED or (folder / FOLDER).is_dir()):
+            raise StoreError(f"index {folder} has shards, and {NO_SHARDS}")
+        return cls(folder, manifest, wait, may_lack)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -115,15 +118,6 @@ class Store(TableReader):
                     self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._writer.close()
                 self._writer = None
-
-    def check_kind(self) -> None:
-        """Refuse to go on with an index that was divided into shards since it was opened.
-
-        Raises:
-            StoreError: it was.
-        """
-        if self._format() >= SHARDED and not self.reads_shards:
-            raise StoreError(f"index {self.folder} has shards now; open it again")
 
     def put(self, items: Iterable[Item]) -> None:
         """Insert items, or replace those of the same path, in one transaction. A known path keeps its id."""

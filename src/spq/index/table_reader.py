@@ -130,6 +130,18 @@ class TableReader(OpenTables):
             np.concatenate([np.empty((0, M), np.uint8), *(codes for _, codes in pages)]),
         )
 
+    def codes_of(self, ids: Sequence[int]) -> list[bytes]:
+        """The codes of those ids that have one, unchecked but for their length."""
+        statement = (
+            "SELECT code FROM items WHERE status = 0 AND id IN (SELECT value FROM json_each(?)) "
+            "AND typeof(code) = 'blob' AND length(code) = ?"
+        )
+        return [code for (code,) in self._select(statement, json.dumps(ids), self.manifest.num_codebooks)]
+
+    def last_id(self) -> int:
+        """The highest id; 0 if there is none."""
+        return int(self._select("SELECT coalesce(max(id), 0) FROM items")[0][0])
+
     def newer(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """`codes` of the database alone, without those of shards."""
         return TableReader.codes(self)

@@ -23,6 +23,7 @@ from spq.index.format import (
     REPAIR,
     SQLITE_ERRORS,
     check_contents,
+    check_shards_are_named,
     format_of,
     open_reader,
     why_closed,
@@ -89,6 +90,7 @@ def faults(folder: Path, pictures: bool = False) -> Iterator[str]:
     with closing(database):
         try:
             check_contents(folder, database, manifest)
+            check_shards_are_named(folder, database, manifest)
             for fault in chain(_database_faults(database), _rows_faults(folder, database, manifest)):
                 found += 1
                 yield fault

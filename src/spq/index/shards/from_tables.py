@@ -58,6 +58,7 @@ def build_from_tables(
     store = ShardedStore.open(folder)
     try:
         with store.writing():
+            become_sharded(store)  # if that was interrupted
             _append(store, _Intake(tables, _last_id(store)), items, progress)
         if not len(store):
             raise DataError(f"no item for index {folder} has a code; nothing can be searched")

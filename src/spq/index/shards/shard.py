@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Rows = NDArray[np.int64]
 ABSENT = -1
 GROUPS_KEPT = 4  # of rows, read from Parquet
-REPAIR = "restore the index from a backup, or build it again"
+REPAIR = "restore a copy of the index folder, or build the index again"
 
 
 class Shard:
@@ -42,12 +42,14 @@ class Shard:
 
     def __init__(self, index: Path, facts: ShardFacts, kind: Kind) -> None:
         self.folder, self.facts, self.kind = index / FOLDER / facts.name, facts, kind
-        self._lock = Lock()
+        self._lock, self._is_checked = Lock(), False
         self._groups: OrderedDict[tuple[int, tuple[str, ...]], pa.Table] = OrderedDict()
         for file in facts.files:
             try:
                 check_regular(self.folder / file.name)
                 found = (self.folder / file.name).stat().st_size
+            except FileNotFoundError:
+                raise StoreError(f"shard {self.folder}: {file.name} is missing; {REPAIR}") from None
             except (OSError, ValueError) as error:
                 raise self._damaged(file.name, first_line(error)) from None
             if found != file.size:
@@ -204,6 +206,16 @@ class Shard:
                 continue
             if not is_same:
                 yield str(self._damaged(file.name, "its checksum does not match"))
+
+    def check_files(self) -> None:
+        """Compare all files with their checksums, once. A writer that trusts damaged ones would add items twice.
+
+        Raises:
+            StoreError: a file is not what was written.
+        """
+        if not self._is_checked and (fault := next(self.faults(), None)):
+            raise StoreError(fault)
+        self._is_checked = True
 
     def check_codes(self) -> None:
         """Compare the codes with their checksum.

@@ -23,7 +23,7 @@ from spq.common.json_file import JsonError, parse_json
 from spq.common.parallel import batches
 from spq.errors import StoreError
 from spq.index.items import Item, text_bytes, to_row
-from spq.index.manifest import NO_SHARDS, SHARDED, Manifest, from_content
+from spq.index.manifest import NO_SHARDS, SHARDED, Manifest, from_content, write_manifest
 from spq.index.shards.live import Live, items_of, live_rows
 from spq.index.shards.shard import Rows, Shard
 from spq.index.shards.shard_filter import rows_where
@@ -54,7 +54,7 @@ class ShardedStore(Store):
         super().__init__(folder, manifest, wait, may_lack)
         self._opened: dict[str, Shard] = {}
         self._seen: tuple[int, tuple[Live, ...]] | None = None
-        self._dead: tuple[int, int, dict[int, Rows]] = (-1, 0, {})  # generation, last revision, shard number -> rows
+        self._dead: tuple[int, int, dict[int, Rows]] = (-1, 0, {})  # last move, last revision, shard number -> rows
         try:
             self.live()  # all files are there
         except BaseException:
@@ -71,7 +71,7 @@ class ShardedStore(Store):
             version = self.version()
             with self.snapshot():
                 self.manifest = replace(self.manifest, **self._list_of_shards())
-                dead = self._tombstones(self.manifest.generation)
+                dead = self._tombstones()
             try:
                 self._open_shards()
             except StoreError:
@@ -94,18 +94,23 @@ class ShardedStore(Store):
     def _list_of_shards(self) -> dict[str, Any]:
         """The fields of the manifest about shards. The copy in the database counts."""
         if self._format() < SHARDED:
-            return {"shards": (), "generation": self.manifest.generation}
+            return {"shards": (), "generation": 0}
         text = self._select("SELECT CAST(manifest AS TEXT) FROM contents")[0][0]
         try:
             copy = from_content(parse_json(text), f"index {self.folder}", "the manifest in items.sqlite")
         except JsonError as error:
             raise self._damaged(f"its list of shards cannot be read ({error})") from None
-        return {"shards": copy.shards, "generation": copy.generation}
+        return {"shards": copy.shards, "generation": copy.generation, "format": SHARDED}
 
-    def _tombstones(self, generation: int) -> dict[int, Rows]:
-        """number of a shard -> rows, ascending. Only new ones are read."""
+    def _tombstones(self) -> dict[int, Rows]:
+        """number of a shard -> rows, ascending. Only new ones are read, unless the list of shards has changed."""
         known, since, dead = self._dead
-        if known != generation:
+        moved = (
+            self._select("SELECT ifnull(max(revision), 0) FROM removed WHERE id = 0")[0][0]
+            if self.has_metadata()
+            else 0
+        )
+        if known != moved:
             since, dead = -1, {}
         if self._format() >= SHARDED:
             new = self._select("SELECT shard, row, revision FROM tombstones WHERE revision > ?", since)
@@ -115,7 +120,7 @@ class ShardedStore(Store):
                 since = max(since, revision)
             none = np.empty(0, np.int64)
             dead = dead | {n: np.union1d(dead.get(n, none), np.array(rows, np.int64)) for n, rows in found.items()}
-        self._dead = generation, since, dead
+        self._dead = moved, since, dead
         return dead
 
     # Reading
@@ -178,6 +183,13 @@ class ShardedStore(Store):
         ids, codes = (np.concatenate(each) for each in zip(*pieces, strict=True))
         order = ids.argsort(kind="stable")
         return ids[order], codes[order]
+
+    def codes_of(self, ids: Sequence[int]) -> list[bytes]:
+        rest = (part.shard.codes_of(rows) for part, rows in self._parts_of_ids(ids, ()))
+        return [*super().codes_of(ids), *(code.tobytes() for codes in rest for code in codes)]
+
+    def last_id(self) -> int:
+        return max([super().last_id(), *(part.shard.facts.last_id for part in self.live())])
 
     def paths(self, ids: Iterable[int]) -> dict[int, str]:
         ids = list(ids)
@@ -303,8 +315,11 @@ class ShardedStore(Store):
     @contextmanager
     def writing(self) -> Iterator[None]:
         with super().writing():
-            self._seen = None  # the manifest that was read may be older than its copy in the database
-            self.live()
+            written, self._seen = self.manifest, None
+            for part in self.live():
+                part.shard.check_files()
+            if written != self.manifest:
+                write_manifest(self.folder, self.manifest)  # it was older than its copy in the database
             yield
 
     def put(self, items: Iterable[Item]) -> None:

@@ -57,6 +57,7 @@ def to_shards(store: Store, items: int = SHARD_ITEMS, progress: Progress | None 
                 progress(done, total)
         if isinstance(store, ShardedStore):
             written += _join_small(store, items)
+    store.reads_shards = isinstance(store, ShardedStore)
     return written
 
 
@@ -86,6 +87,7 @@ def become_sharded(store: Store) -> None:
     if store.manifest.format < SHARDED:
         store.manifest = replace(store.manifest, format=SHARDED)
         write_manifest(store.folder, store.manifest)
+    store.reads_shards = True  # it goes on with what is left in the database
     with store.change() as (writer, _):
         if int(writer.execute("PRAGMA user_version").fetchone()[0]) < SHARDED:
             for statement in TABLES:
@@ -100,7 +102,7 @@ def check_items(items: int) -> None:
         ConfigError: it is.
     """
     if not 1 <= items <= MOST_ITEMS:
-        raise ConfigError(f"`items` of a shard must be from 1 to {MOST_ITEMS:,}, got {items}")
+        raise ConfigError(f"`shard_items` must be from 1 to {MOST_ITEMS:,}, got {items}")
 
 
 def add_shard(store: Store, facts: ShardFacts | None, unreadable: Sequence[Item] = (), last_id: int = 0) -> None:
