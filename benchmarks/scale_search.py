@@ -63,13 +63,13 @@ def build(folder: Path, plan: Plan, distance: str, nlist: int, threads: int) -> 
     scan = opened(folder, plan, None, distance)
     nlist = nlist or default_nlist(plan.rows)
     sample = scan.sample(SAMPLE * nlist, np.random.default_rng(0))
-    coarse = Coarse.train(sample, plan.M, nlist, scan._tables_of, 0, threads)
+    coarse = Coarse.train(sample, plan.M, nlist, scan.tables_of, 0, threads)
     trained = time.perf_counter()
     for part, path in zip(scan.parts, part_paths(folder, plan), strict=True):
         for name, array in zip(("order", "sizes"), part.scan.order(coarse, threads), strict=True):
             np.save(list_path(path, name), array)
     ordered = time.perf_counter()
-    tuned = PartedScan(scan.parts, None, coarse, scan._tables_of).tuned(threads)
+    tuned = PartedScan(scan.parts, None, coarse, scan.tables_of).tuned(threads)
     np.savez(folder / "coarse.npz", **tuned.to_arrays())  # type: ignore[arg-type]
     return {
         "lists": len(coarse),

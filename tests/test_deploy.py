@@ -197,7 +197,7 @@ def test_the_ray_job_gives_a_command_that_spq_knows() -> None:
 def test_the_ray_cluster_has_a_token_no_telemetry_and_the_version_of_the_image() -> None:
     cluster = manifest("rayjob.yaml")["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
-    assert f"'ray[data,serve]=={cluster['rayVersion']}'" in DOCKERFILE
+    assert f"'ray[default]=={cluster['rayVersion']}'" in DOCKERFILE
     assert "RAY_USAGE_STATS_ENABLED=0" in DOCKERFILE
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         (container,) = pod_of(group["template"])["containers"]

@@ -122,6 +122,7 @@ def test_training_on_a_gpu_mixes_no_devices_and_copies_only_the_order_of_an_epoc
     make = torch.Generator
     monkeypatch.setattr(torch, "Generator", lambda device=None: make() if device is None else CudaGenerator())
     monkeypatch.setattr(torch.autograd, "backward", gradients)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**30))
     pixels = Pixels(np.zeros((16, 3, 32, 32), np.uint8), np.arange(16), np.zeros((16, 2), np.int64), [])
     options = TrainOptions().with_names(on_epoch=count, clock=lambda: 0.0)
     training = Training(sample_images(16), recipe, tmp_path, torch.device("cuda:0"), options, decoded=pixels)

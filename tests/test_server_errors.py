@@ -209,7 +209,7 @@ def test_too_many_at_once_get_an_answer_or_are_told_to_come_back(
 def test_a_filter_that_takes_too_long_is_given_up(
     open_index: ImageIndex, server_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.index.table_reader.STEPS", 1)
+    monkeypatch.setattr("spq.index.open_tables.STEPS", 1)
     with client_of(open_index, replace(server_settings, timeout=1e-4)) as client:
         answer = search(client, ids=[1], where=" or ".join(f"label = {n}" for n in range(100)))
         assert_problem(answer, 503, "takes too long")

@@ -112,7 +112,7 @@ def test_recent_values_are_made_once_and_the_oldest_are_removed() -> None:
 def test_a_read_that_takes_too_long_is_stopped_and_the_next_one_is_not(
     index: ImageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spq.index.table_reader.STEPS", 100)
+    monkeypatch.setattr("spq.index.open_tables.STEPS", 100)
     with pytest.raises(TimeLimitError, match="too long"), index.store.within(-1):
         index.store.select("SELECT count(*) FROM items AS a, items AS b, items AS c")
     assert issubclass(TimeLimitError, StoreError)

@@ -15,6 +15,7 @@ from PIL import Image
 from spq.config import DISTANCES
 from spq.data.decode import to_pixels
 from spq.index.answers import rank_answers
+from spq.index.gallery import Gallery
 from spq.index.filter import Expr
 from spq.index.request import SearchRequest
 from spq.index.store import Item, Store
@@ -100,7 +101,7 @@ def test_any_table_and_codes_are_ranked_as_by_numpy(blank: Page, K: int, M: int,
     assert near == int((d[0] <= np.float32(limit)).sum())
     assert unpacked == codes.tolist()
     request = SearchRequest([0], top, fold=True, offset=1)
-    (answers,) = rank_answers(request, table[None], Scan(codes, K), np.arange(N), None)
+    (answers,) = rank_answers(request, table[None], Gallery(0, 0, np.arange(N), Scan(codes, K)), None)
     assert [[row, *others] for row, others in zip(folded["rows"], folded["folded"], strict=True)] == [
         i for _, i in answers
     ]
