@@ -85,13 +85,13 @@ class Store(TableReader):
         while True:
             before = _identity(folder)
             try:
-                return cls._opened(folder, wait, may_lack)
+                return cls._open_once(folder, wait, may_lack)
             except StoreError:
                 if _identity(folder) == before:
                     raise  # else another index, with the codes of another model, has just taken its place
 
     @classmethod
-    def _opened(cls, folder: Path, wait: float, may_lack: bool) -> Self:
+    def _open_once(cls, folder: Path, wait: float, may_lack: bool) -> Self:
         manifest = read_manifest(folder)
         if not cls.reads_shards and (manifest.format >= SHARDED or (folder / FOLDER).is_dir()):
             raise StoreError(f"index {folder} has shards, and {NO_SHARDS}")
