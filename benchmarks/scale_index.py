@@ -3,7 +3,7 @@
     python benchmarks/scale_index.py --items 10_000_000 --place /tmp/scale
 
 The items are synthetic: paths as a camera gives them, random hashes, and codes drawn at random unless --codes names a folder of
-`*.npy` files with packed codes. Prints one JSON object, also written to --out.
+`codes-*.npy` files with packed codes. Prints one JSON object, also written to --out.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def tables(count: int, codes: Path | None) -> Iterator[pa.Table]:
 def _codes(folder: Path) -> Iterator[np.ndarray[Any, Any]]:
     """Packed codes, BATCH at a time; the rest of a file goes before the next one."""
     rest = np.empty((0, M // 2), np.uint8)
-    for file in sorted(folder.glob("*.npy")):
+    for file in sorted(folder.glob("codes-*.npy")):
         rest = np.concatenate([rest, np.load(file, mmap_mode="r")])
         for _ in range(len(rest) // BATCH):
             yield rest[:BATCH]

@@ -60,6 +60,8 @@ def test_lists_find_most_of_the_exact_answers_and_new_shards_get_theirs(folder: 
     with open_store(folder) as store:
         assert isinstance(store, ShardedStore)
         assert opened(store).scan.coarse is None
+        part = store.live()[1]  # more paths than are read one by one
+        assert part.shard.paths(np.arange(2000)) == [f"{n}.jpg" for n in range(2000, 4000)]
         assert make_lists(store, opened(store).scan) == 3
         gallery = opened(store)
         assert gallery.lists

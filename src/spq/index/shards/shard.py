@@ -19,6 +19,7 @@ from spq.errors import StoreError
 from spq.index.items import Item, text_bytes
 from spq.index.shards.shard_facts import FOLDER, ShardFacts
 from spq.index.shards.shard_writer import ROWS_AT_ONCE, Keys, Kind, check_of, first_words, keys_of
+from spq.pq.mapped import release
 from spq.pq.sums import unpack
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.int64]
 ABSENT = -1
+FEW = 1000  # paths: more are read from a memory map, whose pages are given back then
 GROUPS_KEPT = 4  # of rows, read from Parquet
 REPAIR = "restore a copy of the index folder, or build the index again"
 
@@ -100,10 +102,32 @@ class Shard:
 
     def _names(self, rows: Sequence[int] | Rows) -> list[bytes]:
         rows = np.asarray(rows, np.int64)
+        if len(rows) <= FEW:
+            return self._few_names(rows.tolist())
         ends = self._path_ends[rows].tolist()
         starts = np.where(rows > 0, self._path_ends[np.maximum(rows - 1, 0)], 0).tolist()
         data = self._path_bytes
-        return [data[start:end].tobytes() for start, end in zip(starts, ends, strict=True)]
+        names = [data[start:end].tobytes() for start, end in zip(starts, ends, strict=True)]
+        release(self._path_ends)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            data.obj.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        return names
+
+    def _few_names(self, rows: list[int]) -> list[bytes]:
+        """Some paths, read from the files one by one: a memory map would load large parts of them."""
+        first = int(self._path_ends.offset)  # type: ignore[attr-defined]
+        names = []
+        with (
+            (self.folder / "path_ends.npy").open("rb", buffering=0) as ends,
+            (self.folder / "paths.bin").open("rb", buffering=0) as paths,
+        ):
+            for row in rows:
+                ends.seek(first + 8 * max(row - 1, 0))
+                found = np.frombuffer(ends.read(16), "<i8")
+                start, end = (0, int(found[0])) if row == 0 else (int(found[0]), int(found[1]))
+                paths.seek(start)
+                names.append(paths.read(end - start))
+        return names
 
     def rows_of_paths(self, paths: Sequence[str]) -> Rows:
         """The row (n,) of each path; ABSENT where there is none."""
