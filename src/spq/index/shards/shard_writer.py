@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 
 
 class _Columns:
-    """What is kept of the items while a shard is written: some 60 bytes of each."""
+    """What is kept of the items while a shard is written: some 60 bytes of each, and more while they are sorted."""
 
     def __init__(self) -> None:
         self.codes: list[NDArray[np.uint8]] = []
