@@ -164,7 +164,9 @@ LINES = {
     "encode_hours": Line("encoding on one machine", encode_hours, hours),
     "encode_machines": Line("machines that encode it in a day", lambda N: math.ceil(encode_hours(N) / 24), whole),
     "search_ms": Line("exact search, one thread", lambda N: N / 1e6 * known("scan_ms"), milliseconds),
-    "lists_ms": Line("search through lists, one thread", lambda N: math.sqrt(N * 1e8) / 1e6 * known("lists_ms"), milliseconds),
+    "lists_ms": Line(
+        "search through lists, one thread", lambda N: math.sqrt(N * 1e8) / 1e6 * known("lists_ms"), milliseconds
+    ),
     "code_machines": Line("machines that hold the codes", lambda N: machines_for(N * known("code_bytes")), whole),
     "serve_machines": Line("machines that serve it", lambda N: machines_for(N * known("serve_memory")), whole),
 }
