@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +289,22 @@ def test_a_plain_store_gives_no_part_of_an_index_that_was_moved(folder: Path) ->
         ):
             with pytest.raises(MovedError, match="has shards now; open it again"):
                 read()
+
+
+def test_an_item_in_two_places_is_found(folder: Path) -> None:
+    with open_store(folder) as store:
+        to_shards(store, items=20)
+    with open_store(folder) as store, store.writing():
+        store.put([picture(77, "f1/p7.jpg")])  # lifted, with a tombstone
+    to_shards_of(folder, 5)
+    assert faults_of_items(folder) == []
+    with closing(sqlite3.connect(folder / "items.sqlite", isolation_level=None)) as database:
+        database.execute("DELETE FROM tombstones")
+    found = faults_of_items(folder)
+    assert any("item 7 is in two places" in fault for fault in found)
+    assert any("f1/p7.jpg is in two places" in fault for fault in found)
+
+
+def to_shards_of(folder: Path, items: int) -> None:
+    with open_store(folder) as store:
+        to_shards(store, items)

@@ -152,10 +152,15 @@ class Shard:
                 return first
         return None
 
+    def rows_with_keys_of(self, other: Shard) -> Rows:
+        """Rows whose path may be one of another shard: their keys are the same."""
+        places = np.minimum(np.searchsorted(other._path_keys, self._path_keys), len(other) - 1)
+        rows: Rows = self._path_rows[other._path_keys[places] == self._path_keys].astype(np.int64)
+        return rows
+
     def shared_path(self, other: Shard) -> str | None:
         """A path that a row of both shards has, if there is one."""
-        places = np.minimum(np.searchsorted(self._path_keys, other._path_keys), len(self) - 1)
-        maybe = other._path_rows[self._path_keys[places] == other._path_keys]
+        maybe = other.rows_with_keys_of(self)
         for some in np.array_split(maybe, -(-len(maybe) // ROWS_AT_ONCE) or 1):
             paths = other.paths(some)
             for path, row in zip(paths, self.rows_of_paths(paths), strict=True):

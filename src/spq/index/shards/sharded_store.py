@@ -213,9 +213,9 @@ class ShardedStore(Store):
         """Whether the database has the tables of an index with shards."""
         return self._format() >= SHARDED
 
-    def newer_paths(self, paths: Collection[str]) -> Collection[str]:
-        """Those of the paths that the database has."""
-        return super().stats(paths).keys()
+    def newer_each_path(self) -> Iterator[str]:
+        """The paths of all items of the database alone."""
+        return super().each_path()
 
     def each_path(self) -> Iterator[str]:
         yield from super().each_path()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from spq.common.parallel import batches
 from spq.errors import StoreError
 from spq.index.manifest import SHARDED, Manifest
-from spq.index.shards.live import Live, live_rows
+from spq.index.shards.live import AT_ONCE, Live, live_rows
 from spq.index.shards.sharded_store import ShardedStore
 
 LISTED = 20  # items that are listed for each kind of fault
@@ -56,14 +57,14 @@ def _ids_twice(store: ShardedStore, live: tuple[Live, ...]) -> Iterator[str]:
 
 
 def _paths_twice(store: ShardedStore, live: tuple[Live, ...]) -> Iterator[str]:
-    count = 0
+    found: set[str] = set()
+    for some in batches(store.newer_each_path(), AT_ONCE):
+        for part in live:
+            rows = part.shard.rows_of_paths(some)
+            found |= {some[i] for i in np.flatnonzero(part.are_live(rows)).tolist()}
     for number, part in enumerate(live):
-        for rows in live_rows(part):
-            paths = part.shard.paths(rows)
-            known = set(store.newer_paths(paths))
-            for other in live[:number]:
-                found = other.shard.rows_of_paths(paths)
-                known |= {paths[i] for i in np.flatnonzero(other.are_live(found)).tolist()}
-            for path in sorted(known)[: max(0, LISTED - count)]:
-                yield f"{path} is in two places: shards, or a shard and items.sqlite"
-            count += len(known)
+        for other in live[:number]:
+            rows = part.shard.rows_with_keys_of(other.shard)
+            paths = part.shard.paths(rows[part.are_live(rows)])
+            found |= {paths[i] for i in np.flatnonzero(other.are_live(other.shard.rows_of_paths(paths))).tolist()}
+    yield from (f"{path} is in two places: shards, or a shard and items.sqlite" for path in sorted(found)[:LISTED])
