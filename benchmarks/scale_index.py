@@ -1,4 +1,4 @@
-"""An index with shards at 1M to 100M items: build, open, serve, paths, sync. Each step is a process of its own.
+"""An index with shards at 1M to 100M items: build, open, serve, paths, filters, sync. Each step is a process of its own.
 
     python benchmarks/scale_index.py --items 10_000_000 --place /tmp/scale
 
@@ -29,7 +29,7 @@ from spq.pq.sums import pack, unpack
 
 M, K = 16, 16
 BATCH = 262_144
-STEPS = ("build", "open", "paths", "sync")
+STEPS = ("build", "open", "paths", "filter", "sync")
 
 
 def main() -> None:
@@ -133,9 +133,22 @@ def step_paths(arguments: argparse.Namespace) -> dict[str, Any]:
         return {"paths_ms": round(1000 * float(np.median(seconds)), 2), "worst_ms": round(1000 * max(seconds), 2)}
 
 
+def step_filter(arguments: argparse.Namespace) -> dict[str, Any]:
+    """A filter on the size of the pictures, and one on their paths."""
+    from spq.index.filter_sql import matching
+    from spq.index.shards.open_store import open_store
+
+    found: dict[str, Any] = {}
+    with open_store(arguments.place / "index") as store:
+        for name, where in (("size", "size < 100010"), ("path", "path ~ '*7.jpg'")):
+            before = time.perf_counter()
+            found[f"{name}_matches"] = len(matching(store, where))
+            found[f"{name}_seconds"] = round(time.perf_counter() - before, 2)
+    return found
+
+
 def step_sync(arguments: argparse.Namespace) -> dict[str, Any]:
     """A sync in which nothing has changed. The listing itself takes no memory here."""
-    from spq.index.model_copy import ModelCopy
     from spq.index.shards.open_store import open_store
     from spq.index.sync import sync
 
@@ -144,7 +157,6 @@ def step_sync(arguments: argparse.Namespace) -> dict[str, Any]:
     with open_store(arguments.place / "index") as store:
         report = sync(store, _NoModel(store.folder, store.manifest), Listing(arguments.items))
     assert (report.unchanged, report.removed, report.added) == (arguments.items, 0, 0), report
-    del ModelCopy
     return {"seconds": round(time.monotonic() - began, 1), "mib_before": before["peak_mib"]}
 
 

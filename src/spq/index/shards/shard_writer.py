@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from spq.common.files import sync_folder
 from spq.common.json_file import parse_json
 from spq.errors import StoreError
+from spq.index.arrow_columns import tables as cut
 from spq.index.shards.shard_facts import FOLDER, FileFacts, ShardFacts
 from spq.pq.distinct import count_distinct
 from spq.pq.sums import pack
@@ -88,7 +89,8 @@ def _write_items(folder: Path, kind: Kind, tables: Iterable[pa.Table]) -> _Colum
 
     columns, end, last, writer = _Columns(), 0, 0, None
     with (folder / "paths.bin").open("wb") as paths:
-        for table in _cut(tables):
+        row_groups = cut((batch for table in tables for batch in table.to_batches()), ROWS_AT_ONCE)
+        for table in (group.combine_chunks() for group in row_groups):
             ids = table["id"].to_numpy()
             if len(ids) and (ids[0] <= last or (np.diff(ids) <= 0).any()):
                 raise StoreError("the ids of items for a shard are not in ascending order, or below 1")
@@ -112,23 +114,6 @@ def _write_items(folder: Path, kind: Kind, tables: Iterable[pa.Table]) -> _Colum
         raise StoreError("a shard needs at least one item with a code")
     writer.close()
     return columns
-
-
-def _cut(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The rows in tables of one row group each, but for the last one."""
-    import pyarrow as pa
-
-    rest: list[pa.Table] = []
-    held = 0
-    for table in tables:
-        rest.append(table)
-        held += len(table)
-        while held >= ROWS_AT_ONCE:
-            whole = pa.concat_tables(rest)
-            yield whole.slice(0, ROWS_AT_ONCE).combine_chunks()
-            rest, held = [whole.slice(ROWS_AT_ONCE)], held - ROWS_AT_ONCE
-    if held:
-        yield pa.concat_tables(rest).combine_chunks()
 
 
 def _packed(codes: Any, kind: Kind) -> NDArray[np.uint8]:
