@@ -34,7 +34,8 @@ def run_encoded(asked: Encoded, as_json: bool) -> None:
     if asked.out is None or not asked.is_alone:
         raise ConfigError("give --encoded URL with --out INDEX, without pictures and other options")
     items = SHARD_ITEMS if asked.items is None else asked.items
-    again = command("spq", "index", "--encoded", asked.url, "--out", asked.out)
+    size = () if asked.items is None else ("--shard-items", asked.items)
+    again = command("spq", "index", "--encoded", asked.url, "--out", asked.out, *size)
     with when_stopped(f"whole shards are kept, go on with: {again}"), counting("writing shards") as progress:
         job = open_job(asked.url)
         total = job.pictures or 0

@@ -39,7 +39,8 @@ def run_sharding(out: Path, asked: Sharding, wait: float, as_json: bool) -> None
         option = "--to-database" if back else "--to-shards" if asked.to_shards else "--lists"
         raise ConfigError(f"give {option} with an index alone, without other options")
     options = ("--to-database" * back, "--to-shards" * asked.to_shards, "--lists" * asked.lists)
-    again = command("spq", "index", out, *filter(None, options))
+    size = () if asked.items is None else ("--shard-items", asked.items)
+    again = command("spq", "index", out, *filter(None, options), *size)
     with when_stopped(f"the index is whole, go on with: {again}"):
         if back:
             _to_database(out, wait)
