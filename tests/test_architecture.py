@@ -289,6 +289,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "training.trained": "train",
     "web.server.app": "serve",
     "web.server.asking": "server_errors",
+    "web.server.background": "watch",
     "web.server.authority": "guard",
     "web.server.clients": "guard",
     "web.server.jobs": "server_items",

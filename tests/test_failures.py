@@ -28,7 +28,7 @@ STOPPED = [
     ("eval {m} --gallery {p} --queries sample:test", "spq.evaluation.evaluate.collect", "nothing was changed, run the same"),
     ("info {i}", "spq.cli.info_command.facts_of", "nothing was changed, run the same command again"),
     ("doctor", "spq.cli.doctor_command.examine", "nothing was changed, run the same command again"),
-    ("serve {i} --port 0", "spq.web.server.app._listen", "the server had not started yet, run the same command again"),
+    ("serve {i} --port 0", "spq.web.server.app.listen", "the server had not started yet, run the same command again"),
     (
         "index {p} --model {m} --out {t}/x",
         "spq.index.build.sync",

@@ -34,11 +34,12 @@ ROUTES = [
     "GET /api/status",
     "GET /healthz",
     "GET /metrics",
+    "GET /readyz",
     "POST /api/explain",
     "POST /api/search",
 ]
 WITHOUT_VALUES = {
-    "GET /api/codewords", "GET /api/duplicates", "GET /api/status", "GET /healthz", "GET /metrics",
+    "GET /api/codewords", "GET /api/duplicates", "GET /api/status", "GET /healthz", "GET /metrics", "GET /readyz",
 }  # fmt: skip
 MORE_THAN_FORM = {
     "GET /api/browse",

@@ -23,7 +23,7 @@ from spq.cli import main as cli
 from spq.index.build import BuildOptions, build
 from spq.model import lite0
 from spq.model.model import Model
-from spq.web.server.app import _listen
+from spq.web.server.app import listen
 from web import jpeg, png
 
 
@@ -131,7 +131,7 @@ def test_max_pixels_counts_for_uploads(photo_index: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_server_starts_again_when_its_index_gets_another_model(
+def test_a_server_goes_on_with_another_model_of_its_index(
     index_folder: Path, photos: Path, tiny_model: Model, tmp_path: Path
 ) -> None:
     other = copy.deepcopy(tiny_model.network)
@@ -175,7 +175,7 @@ def test_a_port_that_is_taken_is_one_line(photo_index: Path, capsys: pytest.Capt
 
 
 def test_answers_are_sent_at_once() -> None:
-    with _listen("127.0.0.1", 0) as listener:  # asyncio looks at the protocol before it sets TCP_NODELAY
+    with listen("127.0.0.1", 0) as listener:  # asyncio looks at the protocol before it sets TCP_NODELAY
         assert (listener.type, listener.proto) == (socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 

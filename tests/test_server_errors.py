@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,8 +16,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from faults.http_fuzz import fuzz
-from models import tiny
-from spq.config import Recipe
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 from spq.model.model import Model
@@ -214,20 +211,6 @@ def test_a_filter_that_takes_too_long_is_given_up(
         answer = search(client, ids=[1], where=" or ".join(f"label = {n}" for n in range(100)))
         assert_problem(answer, 503, "takes too long")
         assert "retry-after" in answer.headers
-
-
-def test_an_index_that_has_just_got_another_model_is_busy_not_broken(
-    photo_index: Path, shared_photos: Path, tiny_model: Model, tiny_recipe: Recipe, tmp_path: Path
-) -> None:
-    shutil.copytree(photo_index, tmp_path / "i")
-    ImageIndex.build(tmp_path / "other", tiny(tiny_recipe, 16, 8, "dot"), shared_photos).close()
-    index = ImageIndex(Store.open(tmp_path / "i"), tiny_model)
-    with index, client_of(index, Settings(cache=tmp_path / "cache")) as client:
-        (tmp_path / "i").rename(tmp_path / "old")
-        (tmp_path / "other").rename(tmp_path / "i")
-        answer = client.get("/api/items/1")
-        assert_problem(answer, 503, "another model")
-        assert answer.headers["retry-after"] == "1"
 
 
 def test_who_leaves_while_sending_is_no_mistake(

@@ -223,7 +223,7 @@ def test_duplicates_of_a_collection_that_is_gone_are_told_and_tried_again(
             return answer
 
         folder.rename(tmp_path / "away")
-        job = client.app.state.service.duplicates  # type: ignore[attr-defined]
+        job = client.app.state.service.editions.now.duplicates  # type: ignore[attr-defined]
         client.get("/api/duplicates")
         while job._thread:
             time.sleep(0.01)

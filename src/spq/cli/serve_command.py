@@ -57,6 +57,7 @@ def serve(
         list[str] | None, typer.Option(metavar="NAME", help="Another host name of this server.")
     ] = None,
     threads: Threads = None,
+    replicas: Annotated[int, typer.Option(min=1, max=256, help="Processes that serve, each with its own network.")] = 1,
     max_pixels: MaxPixels = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for thumbnails. Default: in your cache folder.")] = None,
 ) -> None:
@@ -68,6 +69,8 @@ def serve(
     Example: spq serve photos/ --open
 
     Example: spq serve photos.index --open --watch
+
+    Example: spq serve photos.index --replicas 4
     """
     from spq.cli.checks import check_folder, check_serve
 
@@ -91,7 +94,12 @@ def serve(
     else:
         check_address(settings)
         folder = _index_of(images, index, patterns)
-    run_server(folder, settings, open_, note)
+    if replicas == 1:
+        run_server(folder, settings, open_, note)
+    else:
+        from spq.web.server.replicas import serve_replicas
+
+        serve_replicas(folder, settings, replicas, open_, note)
 
 
 def _without_cache(thumbnails: Path) -> str:

@@ -233,33 +233,42 @@ class ImageIndex:
             self._open_again()
 
     def _hits(self, request: SearchRequest) -> list[list[Hit]]:
-        tables = self.tables(request)
-        stale: Gallery | None = None
+        gallery = self._gallery.latest()
+        queries = self._described(request, gallery)
         for _ in range(TRIES):
-            found = self.answers(request, tables, stale)
+            found = self.answers(request, self._tables(request, queries, gallery), gallery)
             ids = {i for answers in found.answers for _, same_code in answers for i in same_code}
             paths = self.store.paths(ids)
             if len(paths) == len(ids):  # else a writer has removed one since the codes were read
                 return [to_hits(answers, request.offset, paths) for answers in found.answers]
-            stale = found.gallery
+            gallery = self._gallery.latest(gallery)
         raise self.store.without(ids - paths.keys())
 
-    def tables(self, request: SearchRequest) -> Floats:
-        """The distance table of each query, (Q, M, K). It raises the errors of `search`."""
-        gallery = self._gallery.latest()
-        gallery.scan.check(**request.how)  # before a model is loaded
-        x, pictures = known_descriptors(query_pictures(request), gallery, self.codebooks)
-        if pictures:
-            x[list(pictures)] = self.model.embed(list(pictures.values()))
-        return merged_tables(request, self.model_copy.tables(x))
-
-    def answers(self, request: SearchRequest, tables: Floats, stale: Gallery | None = None) -> Found:
-        """The answers to the tables (Q, M, K) of a request, by id.
+    def tables(self, request: SearchRequest, gallery: Gallery | None = None) -> Floats:
+        """The distance table of each query, (Q, M, K). It raises the errors of `search`.
 
         Args:
-            stale: search codes that are newer than these.
+            gallery: where the codes of ids come from; by default the codes of now.
         """
-        gallery = self._gallery.latest(stale)
+        gallery = gallery or self._gallery.latest()
+        return self._tables(request, self._described(request, gallery), gallery)
+
+    def _described(self, request: SearchRequest, gallery: Gallery) -> list[Query]:
+        """The pictures of a request as descriptors, and its ids. Each picture is read once."""
+        gallery.scan.check(**request.how)  # before a model is loaded
+        queries = query_pictures(request)
+        _, pictures = known_descriptors(queries, gallery, self.codebooks)
+        if pictures:
+            for place, x in zip(pictures, self.model.embed(list(pictures.values())), strict=True):
+                queries[place] = x
+        return queries
+
+    def _tables(self, request: SearchRequest, queries: list[Query], gallery: Gallery) -> Floats:
+        x, _ = known_descriptors(queries, gallery, self.codebooks)
+        return merged_tables(request, self.model_copy.tables(x))
+
+    def answers(self, request: SearchRequest, tables: Floats, gallery: Gallery) -> Found:
+        """The answers to the tables (Q, M, K) of a request among the codes of a gallery, by id."""
         rows = None if request.where is None else self._gallery.rows(self.store, gallery, request.where)
         available = len(gallery) if rows is None else len(rows)
         return Found(gallery, available, rank_answers(request, tables, gallery, rows))

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from spq.errors import ModelMismatchError
 from spq.index.gallery import Gallery, Rows, follow
 from spq.index.image_index import ImageIndex
 from spq.index.manifest import SHARDED, check_same_model, read_manifest
@@ -55,6 +56,7 @@ class SharedIndex:
         self._copy, self.folder = index.model_copy, index.store.folder
         self._store = open_store(self.folder)  # for `refresh` only: its version numbers belong to this connection
         self._opened: list[ImageIndex] = []
+        self._ready: list[Store] = []  # opened ahead
         self._local = threading.local()
         self._refreshing, self._noting = threading.Lock(), threading.Lock()
         self._rows: Recent[Rows] = Recent(FILTERS_KEPT)
@@ -64,6 +66,11 @@ class SharedIndex:
     def generation(self) -> int:
         """The revision of the codes in memory. It grows with every change of the index, also across restarts."""
         return max(self.gallery.revision, 0)
+
+    @property
+    def model_hash(self) -> str:
+        """The hash of the model that made the codes."""
+        return self._copy.manifest.model
 
     @property
     def model(self) -> Model:
@@ -80,12 +87,28 @@ class SharedIndex:
         """The index for the calling thread: it has its own connection and shares everything else."""
         index: ImageIndex | None = getattr(self._local, "index", None)
         if index is None:
-            store = open_store(self.folder)
-            check_same_model(self.folder, self._copy.manifest.model, store.manifest.model)
-            index = self._local.index = ImageIndex(store, self._copy, self)
+            with self._noting:
+                store = self._ready.pop() if self._ready else None
+            index = self._local.index = ImageIndex(store or self._open(), self._copy, self)
             with self._noting:
                 self._opened.append(index)
         return index
+
+    def prepare(self, threads: int) -> None:
+        """Open the store for so many threads ahead. They can read on when another index has taken the place of this one."""
+        for _ in range(threads):
+            store = self._open()
+            with self._noting:
+                self._ready.append(store)
+
+    def _open(self) -> Store:
+        store = open_store(self.folder)
+        try:
+            check_same_model(self.folder, self._copy.manifest.model, store.manifest.model)
+        except ModelMismatchError:
+            store.close()
+            raise
+        return store
 
     def refresh(self, stale: Gallery | None = None) -> bool:
         """Read what has changed in the store; returns whether anything has.
@@ -118,6 +141,6 @@ class SharedIndex:
         return gallery
 
     def close(self) -> None:
-        for index in self._opened:
-            index.close()
+        for store in (*self._ready, *(index.store for index in self._opened)):
+            store.close()
         self._store.close()

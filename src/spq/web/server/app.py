@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -22,10 +23,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spq import __version__
-from spq.errors import ConfigError, ModelMismatchError, SPQError
+from spq.errors import ConfigError, SPQError
 from spq.index.image_index import ImageIndex
 from spq.web.server import problems, schemas
+from spq.web.server.edition import Newer
 from spq.web.server.guard import Guard
+from spq.web.server.peers import Peers
 from spq.web.server.prometheus import Metrics
 from spq.web.server.routes import api
 from spq.web.server.server_log import ServerLog
@@ -39,15 +42,24 @@ ABOUT = """Search pictures by picture. Ids are those of hits; errors are problem
 this server downloads nothing."""
 
 
-def create_app(index: ImageIndex, settings: Settings | None = None) -> FastAPI:
-    """Return the ASGI app of an open index. The caller closes the index after the app has ended."""
+def create_app(
+    index: ImageIndex, settings: Settings | None = None, newer: Newer | None = None, peers: Peers | None = None
+) -> FastAPI:
+    """Return the ASGI app of an open index. The caller closes the index after the app has ended.
+
+    Args:
+        newer: as `Editions` explains it.
+        peers: of an app that is one of several replicas.
+    """
     settings = settings or Settings()
-    service = Service(index, settings)
+    service = Service(index, settings, newer, peers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
+        telling = asyncio.create_task(service.tell_peers())
         yield
+        telling.cancel()
         service.stop()
 
     app = FastAPI(title="spq", version=__version__, description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -61,60 +73,56 @@ def create_app(index: ImageIndex, settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def serve(folder: Path, settings: Settings, open_page: bool, note: Callable[[str], None]) -> None:
+def serve(
+    folder: Path, settings: Settings, open_page: bool, note: Callable[[str], None], newer: Newer | None = None
+) -> None:
     """Serve an index until Ctrl-C.
 
+    Args:
+        newer: as `Editions` explains it.
     Raises:
         ConfigError: the port is in use, or the address is not of this machine.
         StoreError, ModelError: the index or its model cannot be opened.
     """
-    _log_to_stderr()
-    _use_one_thread()
-    with _listen(settings.host, settings.port) as listener:
-        address = _address(settings, listener.getsockname()[1])
-        if not settings.is_local:
-            who = f"everyone who can reach {settings.host}{' and has the token' if settings.token else ''}"
-            note(f"warning: {who} can see all pictures of this index; the connection is not encrypted")
-        ended = False
-        while not ended:
-            with ImageIndex.open(folder) as index, listener.dup() as accepting:
-                app = create_app(index, settings)
-                note(f"{len(index):,} pictures at {address}  (Ctrl-C ends)")
-                if open_page:
-                    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-                ended, open_page = _run(app, accepting, settings), False
-            note("stopped" if ended else "the index has codes of another model now: starting again")
+    log_to_stderr()
+    with listen(settings.host, settings.port) as listener:
+        address = address_of(settings, listener.getsockname()[1])
+        note(warning_of(settings))
+        with ImageIndex.open(folder) as index:
+            app = create_app(index, settings, newer)
+            note(f"{len(index):,} pictures at {address}  (Ctrl-C ends)")
+            if open_page:
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            run(app, listener, settings)
+        note("stopped")
 
 
-def _run(app: FastAPI, listener: socket.socket, settings: Settings) -> bool:
-    """Serve until Ctrl-C, or until the index has another model; return whether it was Ctrl-C.
+def run(app: FastAPI, listener: socket.socket, settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Serve an app until Ctrl-C.
 
     The network loads meanwhile, which takes seconds. Only a search by an uploaded picture has to wait for it.
 
+    Args:
+        on_ready: called when the network is loaded.
     Raises:
         ModelError, StoreError: the network does not load.
     """
     from spq.web.server.connections import Connections, raise_file_limit, server_of
 
-    connections = Connections(settings, raise_file_limit())
-    app.state.service.connections = connections
-    server, new_model, failures = server_of(app, connections), threading.Event(), list[Exception]()
-
-    def start_again() -> None:
-        new_model.set()
-        server.should_exit = True
+    _use_one_thread()
+    service: Service = app.state.service
+    service.connections = connections = Connections(settings, raise_file_limit())
+    server, failures = server_of(app, connections, is_shared=service.peers is not None), list[Exception]()
 
     def warm() -> None:
         try:
-            app.state.service.library.warm()
+            service.warm()
+            on_ready()
         except (SPQError, OSError) as error:
-            if isinstance(error, ModelMismatchError) and app.state.service.shared.is_another():
-                start_again()  # the index was replaced before its network was loaded
-            else:
-                failures.append(error)
-                server.should_exit = True
+            failures.append(error)
+            server.should_exit = True
 
-    app.state.service.follower.on_new_model = start_again
+    service.is_warming = True
     warming = threading.Thread(target=warm, name="spq-warm", daemon=True)
     warming.start()
     with _signals_ignored():
@@ -122,7 +130,6 @@ def _run(app: FastAPI, listener: socket.socket, settings: Settings) -> bool:
         warming.join(5)
     if failures:
         raise failures[0]
-    return not new_model.is_set()
 
 
 def _use_one_thread() -> None:
@@ -139,10 +146,10 @@ def check_address(settings: Settings) -> None:
     Raises:
         ConfigError: the port is in use, or the address is not of this machine.
     """
-    _listen(settings.host, settings.port).close()
+    listen(settings.host, settings.port).close()
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
     """Log the messages of spq, and only the warnings of libraries."""
     logging.basicConfig(level=logging.WARNING, handlers=[ServerLog()])
     logging.getLogger("spq").setLevel(logging.INFO)
@@ -159,7 +166,7 @@ def _signals_ignored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Open a socket that waits for connections.
 
     Raises:
@@ -187,7 +194,15 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _address(settings: Settings, port: int) -> str:
+def warning_of(settings: Settings) -> str:
+    """A line for a server that other machines can reach."""
+    if settings.is_local:
+        return ""
+    who = f"everyone who can reach {settings.host}{' and has the token' if settings.token else ''}"
+    return f"warning: {who} can see all pictures of this index; the connection is not encrypted"
+
+
+def address_of(settings: Settings, port: int) -> str:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
     query = f"?token={quote(settings.token, safe='')}" if settings.token else ""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/{query}"

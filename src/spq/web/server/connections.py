@@ -6,6 +6,7 @@ uvicorn alone waits without an end for a request that does not arrive, and for a
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter, deque
 from collections.abc import Iterable
 from types import FrameType
@@ -212,8 +213,13 @@ class Connections:
         connection.transport.abort()
 
 
-def server_of(app: ASGIApp, connections: Connections) -> uvicorn.Server:
-    """Return a server of an app whose connections are limited."""
+def server_of(app: ASGIApp, connections: Connections, is_shared: bool = False) -> uvicorn.Server:
+    """Return a server of an app whose connections are limited.
+
+    Args:
+        is_shared: other processes accept connections of the same socket. Then it takes one at a time: asyncio would take as
+            many as may wait, and keep them from processes that are free.
+    """
     config = uvicorn.Config(
         app,
         http=connections.new,  # type: ignore[arg-type]
@@ -223,15 +229,25 @@ def server_of(app: ASGIApp, connections: Connections) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # any client can send them
-        backlog=connections.backlog,
+        backlog=1 if is_shared else connections.backlog,
+        loop="asyncio" if is_shared else "auto",
         h11_max_incomplete_event_size=MAX_HEAD,
         timeout_graceful_shutdown=5,
     )
-    return _Server(config)
+    return _Server(config, connections.backlog)
 
 
 class _Server(uvicorn.Server):
     """A server that a second Ctrl-C ends at once. uvicorn would print tracebacks of what it cuts off."""
+
+    def __init__(self, config: uvicorn.Config, backlog: int) -> None:
+        super().__init__(config)
+        self._backlog = backlog
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(self._backlog)  # asyncio has set how many may wait to how many it takes at a time
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:

@@ -35,7 +35,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-OPEN_PATHS = ("/", "/healthz", "/favicon.ico")  # open without a token, like `/assets/`
+OPEN_PATHS = ("/", "/healthz", "/readyz", "/favicon.ico")  # open without a token, like `/assets/`
 SEARCHES = ("/api/search", "/api/explain", "/api/browse", "/api/map", "/api/codewords")  # what search threads answer
 ONCE = ("host", "origin", "sec-fetch-site", "authorization", "content-length", "content-type", "transfer-encoding")
 OTHER_SITES = ("cross-site", "same-site")  # another port of 127.0.0.1 is the same site, but another server

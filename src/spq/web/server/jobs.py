@@ -10,8 +10,8 @@ from spq.data.open import open_images
 from spq.dupes.find import READING, find_duplicates
 from spq.index.image_index import ImageIndex
 from spq.index.shards.open_store import open_store
+from spq.web.server.background import Background, StoppedError, log_failure
 from spq.web.server.library import Library
-from spq.web.server.watch import Background, StoppedError, log_failure
 from spq.web.view import report_json
 
 REST = 3.0  # the pause before the next report, as a multiple of the time that the last one took

@@ -6,7 +6,7 @@ import base64
 import logging
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -28,7 +28,7 @@ from spq.model.feature_store import hash_of
 from spq.pq import codewords, projection
 from spq.web.server.pictures import Pictures
 from spq.web.server.problems import ProblemError
-from spq.web.server.schemas import Ask
+from spq.web.server.schemas import Ask, AskWhy
 from spq.web.server.settings import Settings
 from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label
 
@@ -85,13 +85,20 @@ class Library:
             "total": found.available - self._excluded(found, request),
             "seconds": round(time.perf_counter() - start, 6),
             "generation": max(found.gallery.revision, 0),
+            "model": self.shared.model_hash,
         }
 
     def explain(self, uploads: Uploads, ask: Ask, item: int) -> Facts:
         """The parts of the distance that `search` gives an item."""
-        table = self.shared.of_thread().tables(self._request(uploads, ask))[0]
-        parts = explain(table, self._code(item))
+        request = self._request(uploads, ask)
+        gallery = self._gallery_with({*request.exclude, item})
+        table = self.shared.of_thread().tables(request, gallery)[0]
+        parts = explain(table, gallery.code_of(item))
         return {"total": math.fsum(part.distance for part in parts), "parts": [asdict(part) for part in parts]}
+
+    def explain_ask(self, uploads: Uploads, ask: AskWhy) -> Facts:
+        """As `explain`, of the item that the request names."""
+        return self.explain(uploads, ask, ask.id)
 
     def item(self, id_: int) -> Item:
         """The item of an id.
@@ -163,7 +170,6 @@ class Library:
 
     def _request(self, uploads: Uploads, ask: Ask) -> SearchRequest:
         """The search request of an HTTP request. Pictures become descriptors, which are kept; a box is cut out before."""
-        self._check_ids(*ask.ids, *ask.not_ids)
         box = None if ask.box is None else (ask.box[0], ask.box[1], ask.box[2], ask.box[3])
         if box:
             check_box_count(len(uploads.positive) + len(ask.ids))
@@ -182,22 +188,25 @@ class Library:
             exclude={*ask.ids, *ask.not_ids},
         )
 
-    def _check_ids(self, *ids: int) -> None:
-        """Refuse unknown items. A new item may be in the store before its code is in memory; the codes are then read.
+    def _gallery_with(self, ids: Collection[int], stale: Gallery | None = None) -> Gallery:
+        """The codes in memory, with these items. Those of an item that was just added are read now.
 
+        Args:
+            stale: read newer codes than these.
         Raises:
-            ProblemError: 404.
+            ProblemError: 404, for an unknown item.
         """
-        known = self.shared.of_thread().store.items_by_id(ids)
+        gallery = self.shared.latest(stale)
+        if any(gallery.row_of(id_) is None for id_ in ids):
+            gallery = self.shared.latest(gallery)
         for id_ in ids:
-            if id_ not in known:
+            if gallery.row_of(id_) is None:
                 raise _missing(id_)
-        gallery = self.shared.gallery
-        if len(gallery.rows_of(_as_ids(known))) < len(known):
-            self.shared.refresh(gallery)
+        return gallery
 
     def _descriptor(self, file: BinaryIO, name: str, box: Box | None = None) -> Floats:
         """The descriptor of an uploaded picture, or of a region of it."""
+        file.seek(0)  # it may have been read for an index that was replaced meanwhile
         data = file.read()
         key = (hash_of(data), box)
         return self._descriptors.get(key, lambda: self._describe(data, name, box))
@@ -218,16 +227,15 @@ class Library:
 
     def _answers(self, request: SearchRequest) -> tuple[Found, dict[int, Item]]:
         """The answers, and the items that they name."""
-        index = self.shared.of_thread()
-        tables = index.tables(request)
-        stale: Gallery | None = None
+        index, stale = self.shared.of_thread(), None
         for _ in range(TRIES):
-            found = index.answers(request, tables, stale)
+            gallery = self._gallery_with(request.exclude, stale)
+            found = index.answers(request, index.tables(request, gallery), gallery)
             ids = {i for _, same_code in found.answers[0] for i in same_code[: 1 + FOLDED]}
             items = index.store.items_by_id(ids)
-            if len(items) == len(ids):  # else a writer has removed one since the codes were read
+            if _are_of(gallery, items, len(ids)):  # else a writer has changed one since the codes were read
                 return found, items
-            stale = found.gallery
+            stale = gallery
         raise index.store.without(ids - items.keys())
 
     def _hit(self, rank: int, distance: float, ids: list[int], items: dict[int, Item]) -> Facts:
@@ -281,13 +289,17 @@ class Library:
             _LOG.warning("item %d is left out: %s; repair the index", id_, store.damaged[id_])
         return [facts(items[i]) for i in ids if i in items]
 
-    def _code(self, id_: int) -> NDArray[np.uint8]:
-        code = self.item(id_).code
-        assert code is not None  # items_by_id gives none without
-        return code
-
     def _codebooks(self) -> Floats:
         return self.shared.of_thread().codebooks
+
+
+def _are_of(gallery: Gallery, items: Mapping[int, Item], count: int) -> bool:
+    """Whether `count` items are there, and have the codes that they have in the gallery."""
+    rows = gallery.rows_of(_as_ids(items))
+    codes = [items[id_].code for id_ in gallery.ids_of(rows).tolist()]
+    if len(items) != count or len(rows) != count or any(code is None for code in codes):
+        return False
+    return not count or np.array_equal(np.stack(codes), gallery.scan.codes_of(rows))  # type: ignore[arg-type]
 
 
 def _missing(id_: int) -> ProblemError:

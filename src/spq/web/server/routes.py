@@ -12,9 +12,10 @@ from spq.errors import ImageError
 from spq.index.store import Item
 from spq.web.server import prometheus, schemas, thumbnail_cache
 from spq.web.server.asking import openapi_body, read_query
+from spq.web.server.edition import Edition
 from spq.web.server.jobs import RETRY_SECONDS
-from spq.web.server.library import Uploads
-from spq.web.server.problems import MEDIA_TYPE, ProblemError
+from spq.web.server.library import Library, Uploads
+from spq.web.server.problems import MEDIA_TYPE, OverloadedError, ProblemError
 from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
 from spq.web.server.service import Service
 from spq.web.thumbnail import thumbnail_name
@@ -72,20 +73,27 @@ def _add_server(router: APIRouter, service: Service) -> None:
         """Whether the server is up."""
         return {"status": "ok"}
 
+    @router.get("/readyz", tags=["server"], responses=_problems(503))
+    async def readyz() -> dict[str, str]:
+        """Whether a search would be answered now. Load balancers ask it: 503 while the server starts or ends."""
+        if not service.is_ready:
+            raise OverloadedError("the server starts or ends; ask again in a second")
+        return {"status": "ready"}
+
     @router.get("/metrics", tags=["server"], response_class=PlainTextResponse, responses=_problems())
     async def metrics_text() -> Response:
         """Counts for Prometheus."""
-        return Response(service.metrics.text(service.gauges()), media_type=prometheus.TYPE)
+        return Response(service.metrics_text(), media_type=prometheus.TYPE)
 
     @router.get("/api/status", tags=["server"], response_model=schemas.Status, responses=_problems(503))
     async def status() -> Any:
         """The served index, and the state of syncs. `generation` grows with every change of the index."""
-        found = await service.run_short(service.library.status)
-        return {**found, "watching": service.watcher is not None, **service.sync_facts()}
+        found = await service.run_short(lambda edition: edition.library.status())
+        return {**found, **service.sync_facts()}
 
 
 def _add_search(router: APIRouter, service: Service) -> None:
-    library, most = service.library, service.settings.max_pictures
+    most = service.settings.max_pictures
 
     @router.post(
         "/api/search",
@@ -97,7 +105,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     async def search(request: Request) -> Any:
         """The items most like pictures or other items, nearest first. The items of the query are left out."""
         async with read_query(request, Ask, most) as (uploads, ask):
-            return JSONResponse(await service.run_query(library.search, uploads, ask))
+            return JSONResponse(await service.run_query(Library.search, uploads, ask))
 
     @router.post(
         "/api/explain",
@@ -109,23 +117,22 @@ def _add_search(router: APIRouter, service: Service) -> None:
     async def explain_search(request: Request) -> Any:
         """What each codebook adds to the distance of item `id` from the query."""
         async with read_query(request, AskWhy, most) as (uploads, ask):
-            return JSONResponse(await service.run_query(library.explain, uploads, ask, ask.id))
+            return JSONResponse(await service.run_query(Library.explain_ask, uploads, ask))
 
     @router.get("/api/explain", tags=["search"], response_model=schemas.Explanation, responses=ITEM_ERRORS)
     async def explain(query_id: IdAsked, id: IdAsked) -> Any:  # noqa: A002 (the API's word)
         """What each codebook adds to the distance of item `id` from item `query_id`."""
-        return JSONResponse(await service.run_search(library.explain, Uploads(), Ask(ids=[query_id]), id))
+        return JSONResponse(await service.run_search(Library.explain, Uploads(), Ask(ids=[query_id]), id))
 
 
 def _add_items(router: APIRouter, service: Service) -> None:
-    library = service.library
     picture: dict[str, Any] = {"tags": ["items"], "response_class": Response}
     same: dict[int | str, dict[str, Any]] = {304: {"description": "the client has it already"}}
 
     @router.get("/api/items/{id}", tags=["items"], response_model=schemas.Item, responses=ITEM_ERRORS)
     async def item(id_: Id) -> Any:
         """The facts of an item."""
-        return JSONResponse(facts(await service.run_short(library.item, id_)))
+        return JSONResponse(facts(await service.run_short(lambda edition: edition.library.item(id_))))
 
     @router.get(
         "/api/items/{id}/thumbnail",
@@ -136,23 +143,26 @@ def _add_items(router: APIRouter, service: Service) -> None:
         """The picture, upright, its longer side `size` pixels or the next larger size that the server makes."""
         made = thumbnail_cache.round_size(size)
 
-        def get(item: Item) -> tuple[bytes, str]:
-            return service.thumbnails.get(item, made), thumbnail_cache.TYPE
+        def get(edition: Edition) -> Response:
+            item = edition.library.item(id_)
+            return _picture(item, made, request, lambda: (edition.thumbnails.get(item, made), thumbnail_cache.TYPE))
 
-        return await service.run_short(_picture, library.item, id_, made, request.headers.get("if-none-match", ""), get)
+        return await service.run_short(get)
 
     @router.get(
         "/api/items/{id}/image", responses={200: {"content": {"image/*": {}}}, **same, **ITEM_ERRORS}, **picture
     )
     async def image(request: Request, id_: Id) -> Response:
         """The bytes of the original, or a PNG if browsers do not show its format."""
-        known = request.headers.get("if-none-match", "")
-        return await service.run_original(_picture, library.item, id_, 0, known, library.pictures.original)
+
+        def get(edition: Edition) -> Response:
+            item = edition.library.item(id_)
+            return _picture(item, 0, request, lambda: edition.pictures.original(item))
+
+        return await service.run_original(get)
 
 
 def _add_index(router: APIRouter, service: Service) -> None:
-    library = service.library
-
     @router.get("/api/browse", tags=["index"], response_model=schemas.Items, responses=LIST_ERRORS)
     async def browse(
         offset: Offset = 0,
@@ -162,7 +172,7 @@ def _add_index(router: APIRouter, service: Service) -> None:
         since: Since = None,
     ) -> Any:
         """A page of all items. The orders `time` and `new` (added or changed) start with the latest."""
-        return JSONResponse(await service.run_search(library.browse, offset, top, where, order, since))
+        return JSONResponse(await service.run_search(Library.browse, offset, top, where, order, since))
 
     @router.get(
         "/api/duplicates",
@@ -172,12 +182,13 @@ def _add_index(router: APIRouter, service: Service) -> None:
     )
     async def duplicates() -> Any:
         """Groups of copies, as spq dupes finds them. The server makes the report in the background, from the first request on."""
-        report, error = service.duplicates.report()
+        job = service.editions.now.duplicates
+        report, error = job.report()
         if report is not None:
             return JSONResponse(report)
         if error is not None:
             raise ProblemError(503, error, {"Retry-After": f"{RETRY_SECONDS:.0f}"})
-        stage, done, total = service.duplicates.progress
+        stage, done, total = job.progress
         content = {"state": "computing", "stage": stage, "done": done, "total": total}
         return JSONResponse(content, 202, {"Retry-After": "1"})
 
@@ -187,38 +198,34 @@ def _add_index(router: APIRouter, service: Service) -> None:
 
         With `where`, only those that match it, at the same positions.
         """
-        return JSONResponse(await service.run_search(library.map, where))
+        return JSONResponse(await service.run_search(Library.map, where))
 
 
 def _add_model(router: APIRouter, service: Service) -> None:
-    library = service.library
-
     @router.get("/api/codewords", tags=["model"], response_model=schemas.Codewords, responses=_problems(503))
     async def codewords() -> Any:
         """How many items use each codeword."""
-        return JSONResponse(await service.run_search(library.codewords))
+        return JSONResponse(await service.run_search(Library.codewords))
 
     @router.get("/api/codewords/{m}/{k}", tags=["model"], response_model=schemas.CodewordItems, responses=ITEM_ERRORS)
     async def codeword(m: Number, k: Number, offset: Offset = 0, top: Top = 100) -> Any:
         """A page of the items that use codeword k of codebook m, the most typical first."""
-        return JSONResponse(await service.run_search(library.codeword, m, k, offset, top))
+        return JSONResponse(await service.run_search(Library.codeword, m, k, offset, top))
 
 
-def _picture(
-    find: Callable[[int], Item], id_: int, size: int, known: str, get: Callable[[Item], tuple[bytes, str]]
-) -> Response:
+def _picture(item: Item, size: int, request: Request, get: Callable[[], tuple[bytes, str]]) -> Response:
     """Return a picture of an item, or 304 if the client has it already.
 
     Args:
-        known: header If-None-Match. get: returns bytes and media type.
+        get: returns bytes and media type.
     """
-    item = find(id_)
+    known = request.headers.get("if-none-match", "")
     tag = f'"{thumbnail_name(item, size)}"'
     headers = {"ETag": tag, "Cache-Control": f"private, max-age={CACHE_SECONDS}", "Content-Disposition": "inline"}
     if known.strip() == "*" or tag in [part.strip().removeprefix("W/") for part in known.split(",")]:
         return Response(status_code=304, headers=headers)
     try:
-        data, kind = get(item)
+        data, kind = get()
     except ImageError as error:
         raise ProblemError(404, str(error)) from None
     return Response(data, headers=headers, media_type=kind)

@@ -68,7 +68,10 @@ class Hit(BaseModel):
 
 
 class Hits(BaseModel):
-    """The hits of a search. total: items that could be hits: all, or those that `where` matches, without the query items."""
+    """The hits of a search, all of one state of the index: of this generation, and of the codes of this model.
+
+    total: items that could be hits: all, or those that `where` matches, without the query items.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -80,7 +83,7 @@ class Hits(BaseModel):
                             "height": 480, "folded": [], "folded_total": 0,
                         }
                     ],
-                    "total": 5000, "seconds": 0.004, "generation": 20,
+                    "total": 5000, "seconds": 0.004, "generation": 20, "model": "9f1c0c7a5e0d4b1a",
                 }
             ]
         }
@@ -90,6 +93,7 @@ class Hits(BaseModel):
     total: int
     seconds: float
     generation: int
+    model: str
 
 
 class Item(BaseModel):

@@ -2,83 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from spq.errors import SPQError, StoreError, TimeLimitError
 from spq.index.image_index import ImageIndex
-from spq.index.shared import SharedIndex
-from spq.web.server.decoding import DecodeRoom
-from spq.web.server.jobs import DuplicatesJob
+from spq.web.server.background import log_failure
+from spq.web.server.edition import Edition, Editions, Newer
 from spq.web.server.library import Library, Uploads
-from spq.web.server.pictures import Pictures
+from spq.web.server.peers import Peers
 from spq.web.server.pool import Pool
 from spq.web.server.prometheus import Metrics
+from spq.web.server.schemas import Ask
 from spq.web.server.settings import Settings
-from spq.web.server.thumbnail_cache import ThumbnailCache
 from spq.web.server.watch import Follower, Watcher
 
 if TYPE_CHECKING:
     from spq.web.server.connections import Connections
 
 T = TypeVar("T")
+A = TypeVar("A", bound=Ask)
+P = ParamSpec("P")
 
+TOLD_SECONDS = 1.0  # between two notes for other replicas
+TRIES = 3  # of an answer, when each time another index takes the place of the one that is asked
 WAITING_THUMBNAILS = 512  # a page requests a whole screen at once, and the next one while it scrolls
 PATIENCE_THUMBNAILS = 10.0
 
 
 class Service:
-    """The library, its threads, caches and background jobs.
+    """The index of now, its threads, caches and background jobs.
 
     Searches have their own threads, so that they never wait for thumbnails. Those by uploads, which are decoded first, have
     others, so that they never keep the searches by id waiting.
     """
 
-    def __init__(self, index: ImageIndex, settings: Settings) -> None:
-        self.settings = settings
-        self.shared = SharedIndex(index)
-        pictures = Pictures(index.store.manifest.origin, DecodeRoom(settings.max_decoded))
-        self.library = Library(self.shared, pictures, settings)
-        self.thumbnails = ThumbnailCache(settings.cache, settings.cache_bytes, pictures)
-        s = settings
+    def __init__(
+        self, index: ImageIndex, settings: Settings, newer: Newer | None = None, peers: Peers | None = None
+    ) -> None:
+        s = self.settings = settings
+        self.peers = peers
+        self.editions = Editions(index, settings, newer)
         self.searches = Pool("search", s.workers, s.waiting, s.patience, s.timeout + 1)
         self.uploads = Pool("upload", s.workers, s.waiting, s.patience, s.timeout + 1)
         self.pictures_pool = Pool("thumbnail", s.workers, WAITING_THUMBNAILS, PATIENCE_THUMBNAILS, s.timeout + 1)
         self.originals = Pool("original", s.workers, s.waiting, PATIENCE_THUMBNAILS, s.timeout + 1)
         self.pools = (self.searches, self.uploads, self.pictures_pool, self.originals)
         self.metrics = Metrics()
+        self.is_warming = self.is_ending = False
         self.connections: Connections | None = None  # unless another server runs the app
-        self.duplicates = DuplicatesJob(self.library)
-        self.follower = Follower(self.library)
-        self.watcher = Watcher(self.library, settings) if settings.watch else None
+        self.follower = Follower(self.editions)
+        self.watcher = Watcher(self.editions, settings) if settings.watch else None
 
-    async def run_search(self, function: Callable[..., T], *arguments: object) -> T:
+    async def run_search(self, ask: Callable[Concatenate[Library, P], T], *arguments: P.args, **named: P.kwargs) -> T:
         """Run a query of the index in a search thread.
 
         Raises:
             OverloadedError: as `Pool.run`. TimeLimitError: SQLite needed too long.
         """
-        return await self.searches.run(self._within_time, function, *arguments)
+        return await self.searches.run(lambda: self._answer(lambda of: ask(of.library, *arguments, **named)))
 
-    async def run_query(self, function: Callable[..., T], uploads: Uploads, *arguments: object) -> T:
+    async def run_query(self, ask: Callable[[Library, Uploads, A], T], uploads: Uploads, asked: A) -> T:
         """Run a query of the index with uploads, or without any.
 
         Raises:
             As `run_search`.
         """
         pool = self.uploads if uploads.positive or uploads.negative else self.searches
-        return await pool.run(self._within_time, function, uploads, *arguments)
+        return await pool.run(lambda: self._answer(lambda of: ask(of.library, uploads, asked)))
 
-    async def run_short(self, function: Callable[..., T], *arguments: object) -> T:
+    async def run_short(self, ask: Callable[[Edition], T]) -> T:
         """Get a thumbnail or the facts of an item. Many may run at a time, and each of them is quick."""
-        return await self.pictures_pool.run(self._within_time, function, *arguments)
+        return await self.pictures_pool.run(lambda: self._answer(ask))
 
-    async def run_original(self, function: Callable[..., T], *arguments: object) -> T:
+    async def run_original(self, ask: Callable[[Edition], T]) -> T:
         """Get an original, which may be large, so that thumbnails do not wait for it."""
-        return await self.originals.run(self._within_time, function, *arguments)
+        return await self.originals.run(lambda: self._answer(ask))
 
-    def _within_time(self, function: Callable[..., T], *arguments: object) -> T:
-        with self.shared.of_thread().store.within(self.settings.timeout):
-            return function(*arguments)
+    def _answer(self, ask: Callable[[Edition], T]) -> T:
+        """The answer of one edition, and of no other. If the index was replaced meanwhile, that of the new one."""
+        for left in reversed(range(TRIES)):
+            with self.editions.use() as edition:
+                try:
+                    with edition.shared.of_thread().store.within(self.settings.timeout):
+                        return ask(edition)
+                except TimeLimitError:
+                    raise
+                except StoreError:
+                    if not left or not self._is_old(edition):
+                        raise
+        raise AssertionError
+
+    def _is_old(self, edition: Edition) -> bool:
+        """Whether another edition has taken the place of this one, which is looked at now."""
+        try:
+            return self.editions.renew(edition)
+        except (SPQError, OSError) as error:
+            log_failure("following the index", error)
+            return False
+
+    def warm(self) -> None:
+        """Load the network, so that no search has to wait for it.
+
+        Raises:
+            ModelError, StoreError: it does not load, and no newer index has taken its place.
+        """
+        with self.editions.use() as edition:
+            try:
+                edition.library.warm()
+            except StoreError:
+                if not self._is_old(edition):
+                    raise
+        self.is_warming = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a search would be answered at once."""
+        return not (self.is_warming or self.is_ending)
 
     def start(self) -> None:
         self.follower.start()
@@ -86,30 +127,43 @@ class Service:
             self.watcher.start()
 
     def stop(self) -> None:
+        self.is_ending = True
         for thread in (self.watcher, self.follower):
             if thread:
                 thread.ending.set()
-        self.duplicates.stop()
         for thread in (self.watcher, self.follower):
             if thread:
                 thread.stop()
         for pool in self.pools:
             pool.close()
-        self.shared.close()
+        self.editions.close()
 
-    def sync_facts(self) -> dict[str, Any]:
+    def sync_facts(self) -> Mapping[str, Any]:
         """Return what the status says about syncs."""
         if self.watcher:
-            return self.watcher.facts()
-        return {"sync": None, "sync_error": None, "last_sync": None, "new_since": None}
+            return {"watching": True, **self.watcher.facts()}
+        told = self.peers.sync() if self.peers and self.peers.number else None
+        return told or {"watching": False, "sync": None, "sync_error": None, "last_sync": None, "new_since": None}
+
+    def metrics_text(self) -> str:
+        """Return all counts as text, those of other replicas included."""
+        own = self.metrics.text(self.gauges())
+        return self.peers.metrics(own) if self.peers else own
+
+    async def tell_peers(self) -> None:
+        """Note the counts for the other replicas, as long as the server runs."""
+        while self.peers:
+            self.peers.write(self.metrics.text(self.gauges()), self.sync_facts())
+            await asyncio.sleep(TOLD_SECONDS)
 
     def gauges(self) -> dict[str, tuple[str, float]]:
         """Return the current values for the metrics: name -> (help, value)."""
+        now = self.editions.now
         found: dict[str, tuple[str, float]] = {
-            "spq_items": ("Pictures in the index.", len(self.shared.gallery)),
-            "spq_generation": ("Changes of the index so far.", self.shared.generation),
-            "spq_thumbnails_made_total": ("Thumbnails made.", self.thumbnails.made),
-            "spq_thumbnails_found_total": ("Thumbnails found on disk.", self.thumbnails.found),
+            "spq_items": ("Pictures in the index.", len(now.shared.gallery)),
+            "spq_generation": ("Changes of the index so far.", now.shared.generation),
+            "spq_thumbnails_made_total": ("Thumbnails made.", now.thumbnails.made),
+            "spq_thumbnails_found_total": ("Thumbnails found on disk.", now.thumbnails.found),
         }
         for pool in self.pools:
             found |= {

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,8 +14,10 @@ from spq.errors import SPQError
 from spq.index.image_index import ImageIndex
 from spq.index.manifest import read_manifest
 from spq.index.shards.open_store import open_store
+from spq.index.shared import SharedIndex
 from spq.index.sync import SyncReport
-from spq.web.server.library import Library
+from spq.web.server.background import Background, StoppedError, log_failure
+from spq.web.server.edition import Editions
 from spq.web.server.settings import Settings
 
 FOLLOW_SECONDS = 0.5
@@ -27,82 +26,22 @@ DUTY = 20  # checks of the collection take at most 1/20 of the time, however lar
 _LOG = logging.getLogger("spq.serve")
 
 
-class StoppedError(Exception):
-    """The server ends. What was committed is kept."""
-
-
-class Background:
-    """A thread of lower priority. `ending` is set when the server ends."""
-
-    def __init__(self, name: str, work: Callable[[Background], None]) -> None:
-        self.ending = threading.Event()
-        self._work = work
-        self._thread = threading.Thread(target=self._run, name=f"spq-{name}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, seconds: float = 5.0) -> None:
-        self.ending.set()
-        if self._thread.is_alive():
-            self._thread.join(seconds)
-
-    def check(self) -> None:
-        """Raise an error if the server ends.
-
-        Raises:
-            StoppedError: the server ends.
-        """
-        if self.ending.is_set():
-            raise StoppedError
-
-    def _run(self) -> None:
-        with suppress(AttributeError, OSError):  # on Linux each thread has a priority, and its own threads inherit it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        with suppress(StoppedError):
-            self._work(self)
-
-
-def log_failure(what: str, error: Exception, before: str = "") -> str:
-    """Log why work in the background failed, and return the reason in one line.
-
-    An internal error does not end the work either: the next try may succeed.
-
-    Args:
-        before: the reason of the last failure. The same reason is logged only once.
-    """
-    if isinstance(error, SPQError | OSError):
-        reason = str(error) if isinstance(error, SPQError) else f"{error.strerror or error}"
-        if reason != before:
-            _LOG.warning("%s: %s", what, reason)
-        return reason
-    reason = f"internal error: {type(error).__name__}"
-    if reason != before:
-        _LOG.error("%s: internal error", what, exc_info=error)
-    return reason
-
-
 class Follower(Background):
-    """Loads what other processes write to the index, so that no search has to wait for it.
+    """Loads what other processes write to the index, so that no search has to wait for it."""
 
-    Attributes:
-        on_new_model: called if the index was replaced by one of another model, which needs another server.
-    """
-
-    def __init__(self, library: Library) -> None:
+    def __init__(self, editions: Editions) -> None:
         super().__init__("follow", self._follow)
-        self.library = library
-        self.on_new_model: Callable[[], None] | None = None
+        self.editions = editions
 
     def _follow(self, _: Background) -> None:
-        pause, reason = FOLLOW_SECONDS, ""
+        pause, reason = 0.0, ""
         while not self.ending.wait(pause):
             start = time.monotonic()
             try:
-                if self.on_new_model and self.library.shared.is_another():
-                    self.on_new_model()
-                    return
-                self.library.shared.refresh()
+                if not self.editions.renew(self.editions.now):
+                    with self.editions.use() as edition:
+                        edition.prepare()
+                        edition.shared.refresh()
                 reason = ""
             except Exception as error:
                 reason = log_failure("following the index", error, reason)
@@ -118,9 +57,9 @@ class Watcher(Background):
         since: generation before that sync.
     """
 
-    def __init__(self, library: Library, settings: Settings) -> None:
+    def __init__(self, editions: Editions, settings: Settings) -> None:
         super().__init__("watch", self._watch)
-        self.library, self.settings = library, settings
+        self.editions, self.settings = editions, settings
         self.progress: tuple[int, int, int] | None = None
         self.last: dict[str, Any] | None = None
         self.since: int | None = None
@@ -152,7 +91,11 @@ class Watcher(Background):
 
     def _check(self) -> float:
         """Sync if the collection has changed. Return the seconds that the check alone took."""
-        shared, start = self.library.shared, time.monotonic()
+        with self.editions.use() as edition:
+            return self._check_of(edition.shared)
+
+    def _check_of(self, shared: SharedIndex) -> float:
+        start = time.monotonic()
         images = open_images(read_manifest(shared.folder).origin)
         state = _state(images, self.check)
         if images.remarks != self._remarks:
@@ -175,6 +118,7 @@ class Watcher(Background):
         )  # others may be readable soon
         if report.added or report.changed or report.removed or report.renamed or report.described:
             self._note(report, before)
+            shared.refresh()
         return seconds
 
     def _progress(self, done: int, total: int, failed: int) -> None:
@@ -185,7 +129,6 @@ class Watcher(Background):
         counts = {name: getattr(report, name) for name in ("added", "changed", "removed", "renamed")}
         self.last = {**counts, "time": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")}
         self.since = before
-        self.library.shared.refresh()
         bad = f"; {len(report.failed)} unreadable, the first is {report.failed[0][0]}" if report.failed else ""
         _LOG.info("synced: %s%s", ", ".join(f"{count} {name}" for name, count in counts.items()), bad)
 

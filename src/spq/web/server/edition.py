@@ -1,0 +1,155 @@
+"""The index that requests use now, and the newer one that takes its place without a restart.
+
+An edition is an index as it was opened, with all that is made of it. Most changes of an index belong to the same edition: its
+codes are read again (`SharedIndex.refresh`). Another model, a move into shards, or another folder need another edition. It is
+opened and made ready beside the old one. Then it takes its place: requests in work end with the edition that they began with.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spq.errors import StoreError
+from spq.index.image_index import ImageIndex
+from spq.index.manifest import read_manifest
+from spq.index.shared import SharedIndex
+from spq.web.server.decoding import DecodeRoom
+from spq.web.server.jobs import DuplicatesJob
+from spq.web.server.library import Library
+from spq.web.server.pictures import Pictures
+from spq.web.server.settings import Settings
+from spq.web.server.thumbnail_cache import ThumbnailCache
+
+POOLS = 4  # of threads, each of which may read the index
+TRIES, PAUSE = 5, 0.02  # of reading a manifest, and the seconds in between
+Newer = Callable[[], Path | None]
+_LOG = logging.getLogger("spq.serve")
+
+
+class Edition:
+    """An open index, and what the server makes of it.
+
+    Attributes:
+        users: requests that use it now.
+    """
+
+    def __init__(self, index: ImageIndex, settings: Settings, room: DecodeRoom, is_own: bool = False) -> None:
+        """Args: is_own: whether `close` closes the index, too."""
+        self._index, self._is_own = index, is_own
+        self.users, self._is_prepared = 0, False
+        self._threads = POOLS * settings.workers
+        self.shared = SharedIndex(index)
+        self.pictures = Pictures(index.store.manifest.origin, room)
+        self.library = Library(self.shared, self.pictures, settings)
+        self.thumbnails = ThumbnailCache(settings.cache, settings.cache_bytes, self.pictures)
+        self.duplicates = DuplicatesJob(self.library)
+
+    def prepare(self) -> None:
+        """Make ready to read on when another index takes the place of this one."""
+        if not self._is_prepared:
+            self.shared.prepare(self._threads)
+            self._is_prepared = True
+
+    def close(self) -> None:
+        self.duplicates.stop()
+        self.shared.close()
+        if self._is_own:
+            self._index.close()
+
+
+class Editions:
+    """The edition of now, for any thread.
+
+    Args:
+        newer: returns the folder of a newer index when there is one, such as one that was fetched from elsewhere.
+    """
+
+    def __init__(self, index: ImageIndex, settings: Settings, newer: Newer | None = None) -> None:
+        self.settings, self._newer = settings, newer
+        self._room = DecodeRoom(settings.max_decoded)
+        self.now = Edition(index, settings, self._room)
+        self._open = [self.now]
+        self._renewing, self._counting = threading.Lock(), threading.Lock()
+
+    @contextmanager
+    def use(self) -> Iterator[Edition]:
+        """The edition of now, which stays open until the end of the block."""
+        with self._counting:
+            edition = self.now
+            edition.users += 1
+        try:
+            yield edition
+        finally:
+            with self._counting:
+                edition.users -= 1
+            self._close_old()
+
+    def renew(self, seen: Edition) -> bool:
+        """Open the index again if it is another one by now; returns whether `seen` is not the edition of now any more.
+
+        Raises:
+            SPQError, OSError: the newer index cannot be opened, or its network does not load. The old one stays.
+        """
+        with self._renewing:
+            if seen is self.now and (folder := self._newer_folder()):
+                edition = self._opened(folder)
+                with self._counting:
+                    self.now = edition
+                    self._open.append(edition)
+                count = len(edition.shared.gallery)
+                _LOG.info("another index is served now: %s pictures, model %s", f"{count:,}", edition.shared.model_hash)
+        self._close_old()
+        return seen is not self.now
+
+    def _newer_folder(self) -> Path | None:
+        if self._newer and (folder := self._newer()):
+            return folder
+        return self.now.shared.folder if _is_another(self.now.shared) else None
+
+    def _opened(self, folder: Path) -> Edition:
+        """An edition that answers at once. The network is not loaded again if it is the same."""
+        before = self.now.shared
+        model = before.model if read_manifest(folder).model == before.model_hash else None
+        index = ImageIndex.open(folder, model)
+        try:
+            edition = Edition(index, self.settings, self._room, is_own=True)
+        except BaseException:
+            index.close()
+            raise
+        try:
+            edition.library.warm()
+            edition.prepare()
+        except BaseException:
+            edition.close()
+            raise
+        return edition
+
+    def _close_old(self) -> None:
+        with self._counting:
+            over = [old for old in self._open if old is not self.now and not old.users]
+            self._open = [edition for edition in self._open if edition not in over]
+        for edition in over:
+            edition.close()
+
+    def close(self) -> None:
+        """Close all that is still open, at the end of the server."""
+        with self._counting:
+            left, self._open = self._open, []
+        for edition in left:
+            edition.close()
+
+
+def _is_another(shared: SharedIndex) -> bool:
+    for left in reversed(range(TRIES)):
+        try:
+            return shared.is_another()
+        except StoreError:  # while one index takes the place of another, there is none for a moment
+            if not left:
+                raise
+            time.sleep(PAUSE)
+    raise AssertionError
