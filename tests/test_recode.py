@@ -119,6 +119,8 @@ def test_whoever_has_the_old_index_open_writes_nothing_into_the_new_one(
                 index.sync(open_images(photos))
             with pytest.raises(ModelMismatchError, match="open it again"):
                 shared.of_thread()
+            with pytest.raises(ModelMismatchError, match="open it again"):
+                shared.open()  # the old model would encode pictures for it
         finally:
             shared.close()
 

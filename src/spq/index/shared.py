@@ -89,7 +89,7 @@ class SharedIndex:
         if index is None:
             with self._noting:
                 store = self._ready.pop() if self._ready else None
-            index = self._local.index = ImageIndex(store or self._open(), self._copy, self)
+            index = self._local.index = ImageIndex(store or self._open_store(), self._copy, self)
             with self._noting:
                 self._opened.append(index)
         return index
@@ -97,12 +97,22 @@ class SharedIndex:
     def prepare(self, threads: int) -> None:
         """Open the store for so many threads ahead. They can read on when another index has taken the place of this one."""
         for _ in range(threads):
-            store = self._open()
+            store = self._open_store()
             with self._noting:
                 self._ready.append(store)
 
-    def _open(self) -> Store:
-        store = open_store(self.folder)
+    def open(self, wait: float = 0) -> ImageIndex:
+        """The index with a store and codes of its own, such as to write to it. The caller closes it.
+
+        Args:
+            wait: seconds to wait while another process writes.
+        Raises:
+            ModelMismatchError: an index of another model has taken its place.
+        """
+        return ImageIndex(self._open_store(wait), self.model)
+
+    def _open_store(self, wait: float = 0) -> Store:
+        store = open_store(self.folder, wait)
         try:
             check_same_model(self.folder, self._copy.manifest.model, store.manifest.model)
         except ModelMismatchError:

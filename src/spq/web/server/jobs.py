@@ -8,8 +8,6 @@ from typing import Any
 
 from spq.data.open import open_images
 from spq.dupes.find import READING, find_duplicates
-from spq.index.image_index import ImageIndex
-from spq.index.shards.open_store import open_store
 from spq.web.server.background import Background, StoppedError, log_failure
 from spq.web.server.library import Library
 from spq.web.view import report_json
@@ -76,7 +74,7 @@ class DuplicatesJob:
             self.progress = (what, done, total)
             thread.check()
 
-        with ImageIndex(open_store(shared.folder), shared.model) as index:
+        with shared.open() as index:
             images = open_images(index.store.manifest.origin)
             report = find_duplicates(index, images, progress=progress)
             ids = {member.id for group in report.groups for member in (group.keep, *group.others)}

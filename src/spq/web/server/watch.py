@@ -11,9 +11,7 @@ from typing import Any
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.errors import SPQError
-from spq.index.image_index import ImageIndex
 from spq.index.manifest import read_manifest
-from spq.index.shards.open_store import open_store
 from spq.index.shared import SharedIndex
 from spq.index.sync import SyncReport
 from spq.web.server.background import Background, StoppedError, log_failure
@@ -106,7 +104,7 @@ class Watcher(Background):
         if state == self._known:
             return seconds
         before = shared.generation
-        with ImageIndex(open_store(shared.folder, wait=30), shared.model) as index:
+        with shared.open(wait=30) as index:
             self.progress = (0, 0, 0)
             report = index.sync(images, progress=self._progress)
         settled = {
