@@ -1,6 +1,7 @@
 """How fast does `spq serve` answer 1, 8 and 64 clients? Does it keep running, and does its memory stay constant?
 
-    python benchmarks/serve.py photos.index --images PHOTOS/ [--items 1000000] [--clients 1 8 64] [--seconds 60] [--json FILE]
+    python benchmarks/serve.py photos.index --images PHOTOS/ [--items 1000000] [--clients 1 8 64] [--replicas 1 2]
+        [--seconds 60] [--json FILE]
 
 The benchmark starts a server as a separate process. Clients are tasks of this process, each with a persistent connection.
 A client sends the next request as soon as the last one is answered, also after 503, which is more load than from people.
@@ -13,8 +14,10 @@ A client sends the next request as soon as the last one is answered, also after 
 `--items` fills a copy of the index with made-up items up to that number: decoded codes of the index with Gaussian noise of 0.1
 of the standard deviation, so that they share codewords as real ones do. They have no files.
 
+`--replicas` starts a server for each number of processes, and asks them in turn. The clients need a share of the cores, too.
+
 Times are from the first byte sent to the last byte received. p50 and p99 are of accepted requests (200). `rss` is the resident
-memory of the server, before and after (Linux).
+memory of the server with its replicas, before and after (Linux).
 """
 
 from __future__ import annotations
@@ -31,11 +34,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +64,7 @@ class Result:
     """One line of the table. ms: of accepted requests. answers: number of answers by status."""
 
     kind: str
+    replicas: int
     clients: int
     per_second: float
     p50_ms: float
@@ -94,9 +99,10 @@ def made_up(codes: np.ndarray, start: int, rng: np.random.Generator) -> Iterator
 
 
 @contextmanager
-def server(index: Path, cache: Path) -> Iterator[tuple[int, int]]:
-    """Port and process id of a server. The server ends with the block, and must end with status 0."""
+def server(index: Path, cache: Path, replicas: int) -> Iterator[tuple[int, int]]:
+    """Port and process id of a server, once all replicas are ready. It ends with the block, and must end with status 0."""
     command = [sys.executable, "-m", "spq", "serve", str(index), "--port", "0", "--cache", str(cache)]
+    command += ["--replicas", str(replicas)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr
@@ -104,6 +110,7 @@ def server(index: Path, cache: Path) -> Iterator[tuple[int, int]]:
             found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
             if not found:
                 sys.exit(line + process.stderr.read())
+            wait_until_ready(int(found[1]), replicas)
             yield int(found[1]), process.pid
         finally:
             process.send_signal(signal.SIGINT)
@@ -111,12 +118,28 @@ def server(index: Path, cache: Path) -> Iterator[tuple[int, int]]:
                 print(f"the server ended with status {process.returncode}", file=sys.stderr)
 
 
+def wait_until_ready(port: int, replicas: int) -> None:
+    """Wait until each replica counts a request of its own as answered."""
+    while True:
+        with suppress(OSError):
+            ready = urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").status == 200
+            text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+            if (
+                ready
+                and len(re.findall(r'^spq_http_requests_total.*/readyz.*status="200"', text, re.MULTILINE)) == replicas
+            ):
+                return
+        time.sleep(0.1)
+
+
 def rss_mb(process: int) -> float | None:
+    """The resident memory of a process and of its children."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     except OSError:
         return None
-    return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1000
+    return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1000 + sum(rss_mb(int(child)) or 0 for child in children)
 
 
 async def client(
@@ -149,7 +172,9 @@ async def client(
         writer.close()
 
 
-def measure(port: int, process: int, kind: str, request: Request, clients: int, seconds: float) -> Result:
+def measure(address: tuple[int, int], case: tuple[str, int, int], request: Request, seconds: float) -> Result:
+    """Args: address: port and process id. case: kind, replicas, clients."""
+    (port, process), clients = address, case[-1]
     times: list[float] = []
     answers: Counter[str] = Counter()
     numbers = count()
@@ -163,7 +188,7 @@ def measure(port: int, process: int, kind: str, request: Request, clients: int, 
     asyncio.run(run(clients, start + seconds))
     took = time.perf_counter() - start
     p50, p99, most = (1000 * np.percentile(times, [50, 99, 100])).tolist() if times else [float("nan")] * 3
-    return Result(kind, clients, len(times) / took, p50, p99, most, dict(answers), before, rss_mb(process))
+    return Result(*case, len(times) / took, p50, p99, most, dict(answers), before, rss_mb(process))
 
 
 def requests(images: ImageSet, ids: np.ndarray) -> dict[str, Request]:
@@ -205,7 +230,8 @@ def line(result: Result) -> str:
     failed = sum(result.answers.values()) - refused - result.answers.get("200", 0)
     memory = "" if result.rss_before_mb is None else f"{result.rss_before_mb:8.0f} {result.rss_after_mb:8.0f}"
     times = f"{result.p50_ms:8.1f} {result.p99_ms:8.1f} {result.max_ms:8.1f}"
-    return f"{result.kind:10s} {result.clients:7d} {result.per_second:9.1f} {times} {refused:7d} {failed:7d} {memory}"
+    case = f"{result.kind:10s} {result.replicas:8d} {result.clients:7d}"
+    return f"{case} {result.per_second:9.1f} {times} {refused:7d} {failed:7d} {memory}"
 
 
 def main() -> None:
@@ -215,6 +241,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=0, help="fill a copy of the index up to this many items")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--kinds", nargs="+", default=["upload", "id", "thumbnail"])
+    parser.add_argument("--replicas", type=int, nargs="+", default=[1])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -228,12 +255,15 @@ def main() -> None:
             ids = store.codes()[0]
         kinds = requests(images, ids)
         print(f"{len(ids):,} items, {os.cpu_count()} cores, {platform.platform()}, {arguments.seconds:g} s each")
-        print("kind       clients per_second  p50_ms   p99_ms   max_ms     503  failed rss_before  after [MB]")
-        with server(index, Path(temporary) / "cache") as (port, process):
-            for kind in arguments.kinds:
-                for clients in arguments.clients:
-                    results.append(measure(port, process, kind, kinds[kind], clients, arguments.seconds))
-                    print(line(results[-1]), flush=True)
+        print("kind       replicas clients per_second  p50_ms   p99_ms   max_ms     503  failed rss_before  after [MB]")
+        cases = product(arguments.kinds, arguments.clients)
+        with ExitStack() as stack:
+            caches = Path(temporary) / "cache"
+            servers = {n: stack.enter_context(server(index, caches, n)) for n in arguments.replicas}
+            for (kind, clients), replicas in product(cases, servers):
+                case = kind, replicas, clients
+                results.append(measure(servers[replicas], case, kinds[kind], arguments.seconds))
+                print(line(results[-1]), flush=True)
     if arguments.json:
         facts = {"items": len(ids), "cores": os.cpu_count(), "platform": platform.platform()}
         facts |= {"python": platform.python_version(), "seconds": arguments.seconds}
