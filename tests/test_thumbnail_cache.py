@@ -110,6 +110,16 @@ def test_the_least_recently_used_ones_make_room(pictures: Counted, tmp_path: Pat
     assert sum(path.stat().st_size for path in cache.rglob("*.jpg")) <= 4 * size
 
 
+def test_processes_that_share_a_cache_keep_its_limit_together(pictures: Counted, tmp_path: Path) -> None:
+    cache, sizes = tmp_path / "cache", (64, 128)
+    alone = ThumbnailCache(tmp_path / "other", 10**6, pictures)
+    limit = sum(len(alone.get(item(number), size)) for number in range(6) for size in sizes) * 6 // 10
+    several = [ThumbnailCache(cache, limit, pictures) for _ in range(3)]  # each writes a third
+    for n in range(12):
+        several[n % 3].get(item(n % 6), sizes[n // 6])
+    assert sum(path.stat().st_size for path in cache.rglob("*.jpg")) <= limit
+
+
 def test_damage_is_noticed_and_links_are_not_followed(photo_index: Path, tmp_path: Path) -> None:
     counts = drill_cache(photo_index, tmp_path, 60, np.random.default_rng(0))
     assert (counts["wrong"], counts["touched outside"]) == (0, 0)

@@ -26,6 +26,7 @@ from spq.web.thumbnail import (
 SIZES = (64, 128, 256, 512, 1024)  # few, so that clients with slightly different sizes share thumbnails
 TYPE = "image/jpeg"
 LOCKS = 64  # many, so that two different thumbnails rarely wait for each other
+RECOUNT = 0.05  # of the limit: after so many bytes all thumbnails are counted again
 SHRINK_TO = 0.8  # of the limit, when the cache has passed it
 _LOG = logging.getLogger("spq.serve")
 
@@ -54,6 +55,7 @@ class ThumbnailCache:
         self.folder, self.limit, self.pictures = folder, limit, pictures
         self.made = self.found = 0
         self._bytes: int | None = None  # counted when the first thumbnail is written
+        self._added = 0  # bytes since they were counted
         self._writes = limit > 0
         self._lock = threading.Lock()
         self._making = [threading.Lock() for _ in range(LOCKS)]
@@ -107,8 +109,9 @@ class ThumbnailCache:
 
     def _shrink(self, added: int) -> None:
         with self._lock:
-            if self._bytes is None:
-                self._bytes = sum(size for _, size, _ in self._files())
+            self._added += added
+            if self._bytes is None or self._added > RECOUNT * self.limit:  # other processes add thumbnails, too
+                self._bytes, self._added = sum(size for _, size, _ in self._files()), 0
             else:
                 self._bytes += added
             if self._bytes <= self.limit:
