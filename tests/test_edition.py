@@ -181,6 +181,18 @@ def test_a_hit_never_has_the_distance_of_an_older_picture(
         assert answer.json()["generation"] > before["generation"]
 
 
+def test_a_filter_and_codes_are_of_one_moment(index_folder: Path, tiny_model: Model, server_settings: Settings) -> None:
+    with ImageIndex(Store.open(index_folder), tiny_model) as index:
+        client = unfollowed(index, server_settings)
+        all_hits = told(search(client, ids=[3], top=60, where="width > 2"))
+        with ImageIndex.open(index_folder) as writer, writer.store.writing():
+            items = writer.store.items_by_id([8, 20])
+            writer.store.remove([items[8].path])
+            writer.store.put([replace(items[20], path="new.png", id=0)])
+        answer = search(client, ids=[3], top=60, where="width > 1")
+        assert told(answer) == hits_of(index_folder, 3) != all_hits  # neither without the removed nor without the new
+
+
 def test_an_item_that_is_gone_is_no_fault_of_the_server(
     index_folder: Path, tiny_model: Model, server_settings: Settings
 ) -> None:

@@ -34,6 +34,7 @@ from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label
 
 _LOG = logging.getLogger("spq.serve")
 FOLDED = 100  # ids of the same code that are listed with a hit
+STRICT = 3  # tries of a search with a filter, to find codes and items of one moment
 KEPT = 8  # orders, counts and maps that are kept; for a million pictures, each takes up to 8 MB
 UPLOADS = 256  # descriptors of uploads that are kept
 
@@ -228,12 +229,14 @@ class Library:
     def _answers(self, request: SearchRequest) -> tuple[Found, dict[int, Item]]:
         """The answers, and the items that they name."""
         index, stale = self.shared.of_thread(), None
-        for _ in range(TRIES):
+        for tried in range(TRIES):
             gallery = self._gallery_with(request.exclude, stale)
             found = index.answers(request, index.tables(request, gallery), gallery)
             ids = {i for _, same_code in found.answers[0] for i in same_code[: 1 + FOLDED]}
             items = index.store.items_by_id(ids)
-            if _are_of(gallery, items, len(ids)):  # else a writer has changed one since the codes were read
+            # a filter reads the store of now; a writer that never rests may be too quick for large codes
+            is_filtered_well = request.where is None or tried >= STRICT or index.store.revision() == gallery.revision
+            if is_filtered_well and _are_of(gallery, items, len(ids)):  # else a writer has changed something since
                 return found, items
             stale = gallery
         raise index.store.without(ids - items.keys())
