@@ -98,3 +98,27 @@ def test_a_reader_that_missed_removals_before_compacting_reads_everything_again(
         now = follow(reader, scan, before)
         assert now.ids.tolist() == [2, 3, 4, 6, 7, 8, 9]
         assert reader.changes(now.revision) is not None
+
+
+class Overtaken(Store):
+    """A reader that a writer overtakes as soon as it has read the revision."""
+
+    writer: Store | None = None
+
+    def revision(self) -> int:
+        found = super().revision()
+        if self.writer:
+            with self.writer.writing():
+                self.writer.remove([f"{found}.jpg"])
+        return found
+
+
+def test_the_codes_are_those_of_the_revision_that_the_gallery_names(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "i", MANIFEST) as writer, Overtaken.open(tmp_path / "i") as reader:
+        with writer.writing():
+            writer.put(item(f"{n}.jpg", 1 + n) for n in range(9))
+        reader.writer = writer
+        first = follow(reader, scan)
+        assert (first.revision, len(first)) == (1, 9)
+        second = follow(reader, scan, first)
+        assert (second.revision, len(second)) == (2, 8)

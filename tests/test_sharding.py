@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from spq.index.filter_sql import known_columns, matching
 from spq.index.gallery import follow
 from spq.index.items import Item
 from spq.index.manifest import FORMAT, Manifest, read_manifest
+from spq.index.shards.live import Live
 from spq.index.shards.open_store import open_store
 from spq.index.shards.sharded_store import ShardedStore
 from spq.index.shards.sharding import to_database, to_shards
@@ -28,6 +30,7 @@ from spq.index.store import Store
 from spq.index.verify import faults
 from spq.pq.scan import Scan
 from spq.pq.sums import rank
+from spq.web.view import ORDERS
 
 MANIFEST = Manifest(FORMAT, "0", "h", "l2", 4, 16, 16)
 
@@ -303,6 +306,41 @@ def test_an_item_in_two_places_is_found(folder: Path) -> None:
     found = faults_of_items(folder)
     assert any("item 7 is in two places" in fault for fault in found)
     assert any("f1/p7.jpg is in two places" in fault for fault in found)
+
+
+class Overtaken(ShardedStore):
+    """A reader that a writer overtakes: when it turns to the shards, all of their items move into the database."""
+
+    is_overtaken = False
+
+    def live(self) -> tuple[Live, ...]:
+        if self.is_overtaken:
+            self.is_overtaken = False
+            with open_store(self.folder) as store:
+                to_database(store)
+        return super().live()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda store: store.paths([3, 41]).keys(),
+        lambda store: store.items_by_id([3, 41]).keys(),
+        lambda store: set(matching(store, "width = 5 or width = 43")),
+        lambda store: set(store.ids_by(ORDERS["path"]).tolist()) & {3, 41},
+        lambda store: {3, 41} if len(store) == store.count() - 1 else {},
+    ],
+)
+def test_items_that_move_while_they_are_read_are_found_once(
+    folder: Path, read: Callable[[ShardedStore], set[int]]
+) -> None:
+    to_shards_of(folder, 40)
+    with Overtaken.open(folder) as store:
+        before = read(store)
+        store.is_overtaken = True
+        assert read(store) == before
+        assert before >= {3, 41}
+        assert not store.is_overtaken
 
 
 def to_shards_of(folder: Path, items: int) -> None:

@@ -159,9 +159,7 @@ async def _one(
     return Answer(name, client, sent, time.monotonic(), status, body), connection
 
 
-async def _ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
-) -> tuple[int, Any, bool]:
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, Any, bool]:
     """Return the status, the JSON of the body, and whether the connection stays open."""
     writer.write(request)
     await writer.drain()

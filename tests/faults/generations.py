@@ -102,9 +102,7 @@ def _answer_of(index: ImageIndex, search: Search, paths: Mapping[str, int]) -> A
 
     def hits(top: int, fold: bool) -> list[Hit]:
         query = [str(search.picture)] if search.picture else list(search.ids)
-        return index.search(
-            query, top, negative=list(search.not_ids), where=search.where, fold=fold, exclude=given
-        )
+        return index.search(query, top, negative=list(search.not_ids), where=search.where, fold=fold, exclude=given)
 
     found = hits(TOP, search.fold)
     return [[hit.id, hit.distance, [paths[path] for path in hit.folded]] for hit in found], len(hits(ALL, False))
@@ -152,7 +150,7 @@ def fault(answer: Answer, states: Sequence[State]) -> str:
         return ""
     if not meant:
         return "a generation that never was"
-    if not meant.intersection(current):
+    if fitting.intersection(meant):
         return f"older than {GRACE:g} s"
     return "of another generation than named" if fitting.intersection(current) else "mixed generations"
 

@@ -33,8 +33,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "faults"), str(TESTS)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from clients import Answer, ask_once, clients, get
 from generations import GRACE, Asked, Search, State, count_faults, named, record
@@ -99,7 +99,6 @@ def spq(*words: object) -> None:
 def make(place: Path, pictures: str, items: int, seed: int) -> Collection:
     """Write pictures, two models, and an index of the first one."""
     from models import tiny
-
     from spq.config import BackboneConfig, InputConfig, Recipe
     from spq.data.open import open_images
 
@@ -110,7 +109,9 @@ def make(place: Path, pictures: str, items: int, seed: int) -> Collection:
     searches |= {f"ids {n}": Search((ids[n], ids[n + 1]), not_ids=(ids[n + 2],)) for n in range(2)}
     searches |= {f"where {n}": Search((ids[n],), where="height > 70") for n in range(4)}
     searches |= {f"fold {n}": Search((ids[n],), fold=True) for n in range(4, 8)}
-    searches |= {f"upload {n}": Search(picture=file, where="height > 70" if n % 2 else None) for n, file in enumerate(uploads)}
+    searches |= {
+        f"upload {n}": Search(picture=file, where="height > 70" if n % 2 else None) for n, file in enumerate(uploads)
+    }
     asked = Asked(searches, {"browse 0": None, "browse 1": "height > 70"}, ids[:8])
     found = Collection(place, items, open_images(pictures), asked, rng)
     found.photos.mkdir()
@@ -224,7 +225,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--pause", type=float, default=0.1, help="mean seconds between two requests of a client")
+    parser.add_argument("--pause", type=float, default=0.3, help="mean seconds between two requests of a client")
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--items", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
@@ -239,7 +240,9 @@ def main() -> int:
         with running(c.index, *options) as server:
             for name, request in c.asked.requests().items():  # the network loads
                 ask_once(server.port, name, request)
-            with clients(server.port, c.asked.requests(), arguments.clients, arguments.pause, arguments.seed) as sending:
+            with clients(
+                server.port, c.asked.requests(), arguments.clients, arguments.pause, arguments.seed
+            ) as sending:
                 took = swap(c, arguments.kinds, server.port, arguments.seconds, arguments.replicas)
                 answers = sending.stop()
         return report(c, answers, took, server.log.read_text("utf-8"))

@@ -157,23 +157,24 @@ def follow(store: Store, make_scan: MakeScan, before: Gallery | None = None) -> 
     store.check_kind()
     if isinstance(store, ShardedStore):
         return _follow_shards(store, make_scan, before if isinstance(before, ShardedGallery) else None)
-    return _followed(store, make_scan, before, version)
+    with store.snapshot():  # the revision and the codes of one moment
+        return _followed(store, make_scan, before, version)
 
 
 def _follow_shards(store: ShardedStore, make_scan: MakeScan, before: ShardedGallery | None) -> ShardedGallery:
     """Codes of the database and the list of shards of one moment. The parts of unchanged shards are used again."""
+    known = before.shards if before else {}
     for left in reversed(range(TRIES)):
         version = store.version()
         try:
             with store.snapshot():
                 live = store.live()
                 newer = _followed(store, make_scan, before.newer if before else None, version)
+            shards = {part.shard.facts.name: known.get(part.shard.facts.name) or _part(part.shard) for part in live}
             break
         except StoreError:
             if store.version() == version or not left:
                 raise  # else a shard was dropped meanwhile
-    known = before.shards if before else {}
-    shards = {part.shard.facts.name: known.get(part.shard.facts.name) or _part(part.shard) for part in live}
     if before and newer.scan is before.newer.scan and _are_same(live, before, shards):
         return replace(before, version=version, revision=newer.revision, newer=newer)
     lists = (before.lists if before else None) or read_lists(store.folder)

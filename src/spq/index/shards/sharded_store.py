@@ -8,13 +8,14 @@ shards. The database also has the list of shards, so a change of the list and of
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from itertools import repeat
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,29 @@ TABLES = (
     "CREATE INDEX tombstones_by_revision ON tombstones (revision)",
     f"PRAGMA user_version = {SHARDED}",
 )
+T = TypeVar("T")
+P = ParamSpec("P")
+TRIES = 20  # of a read while shards are dropped again and again
+
+
+def _of_one_moment(
+    read: Callable[Concatenate[ShardedStore, P], T],
+) -> Callable[Concatenate[ShardedStore, P], T]:
+    """Let a method see database and shards of one moment, although a writer moves items from one to the other."""
+
+    @wraps(read)
+    def reading(self: ShardedStore, *arguments: P.args, **named: P.kwargs) -> T:
+        for left in reversed(range(TRIES)):
+            version = self.version()
+            try:
+                with self.snapshot():
+                    return read(self, *arguments, **named)
+            except (StoreError, OSError):
+                if self.version() == version or not left:
+                    raise  # else a shard was dropped meanwhile, and its files are gone
+        raise AssertionError
+
+    return reading
 
 
 class ShardedStore(Store):
@@ -191,6 +215,7 @@ class ShardedStore(Store):
     def last_id(self) -> int:
         return max([super().last_id(), *(part.shard.facts.last_id for part in self.live())])
 
+    @_of_one_moment
     def paths(self, ids: Iterable[int]) -> dict[int, str]:
         ids = list(ids)
         found = super().paths(ids)
@@ -202,6 +227,7 @@ class ShardedStore(Store):
         rest = [(item.id, item.path, True) for part in self.live() for item in items_of(part)]
         return sorted([*super().encoded_paths(), *rest])
 
+    @_of_one_moment
     def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
         ids = list(ids)
         found = super().items_by_id(ids)
@@ -223,6 +249,7 @@ class ShardedStore(Store):
             for rows in live_rows(part):
                 yield from part.shard.paths(rows)
 
+    @_of_one_moment
     def ids_where(
         self, table: str, condition: str, values: Sequence[object], needed: Collection[str]
     ) -> NDArray[np.int64]:
@@ -232,6 +259,7 @@ class ShardedStore(Store):
             found.append(part.shard.ids_of(rows[part.are_live(rows)]))
         return np.sort(np.concatenate(found))
 
+    @_of_one_moment
     def ids_by(self, order: str, since: int | None = None) -> NDArray[np.int64]:
         """As `TableReader.ids_by`. What is in shards was written before all revisions that are asked for, in the order of ids."""
         newer = super().ids_by(order, since)
@@ -246,6 +274,7 @@ class ShardedStore(Store):
         pieces = (part.shard.ids_of(rows) for part in self.live() for rows in live_rows(part))
         return np.concatenate([newer, np.sort(np.concatenate([newer[:0], *pieces]))[::-1]])
 
+    @_of_one_moment
     def first_metadata(self, count: int) -> list[str]:
         found = super().first_metadata(count)
         for part in self.live():
@@ -264,6 +293,7 @@ class ShardedStore(Store):
         self.select(statement)
         raise AssertionError
 
+    @_of_one_moment
     def info(self) -> dict[str, Any]:
         facts = super().info()
         live = self.live()
@@ -274,9 +304,11 @@ class ShardedStore(Store):
             "tombstones": sum(len(part.dead) for part in live),
         }
 
+    @_of_one_moment
     def count(self) -> int:
         return super().count() + sum(map(len, self.live()))
 
+    @_of_one_moment
     def __len__(self) -> int:
         return super().__len__() + sum(map(len, self.live()))
 
