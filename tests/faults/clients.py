@@ -1,6 +1,7 @@
 """Many clients of one server, in a process of their own: they send requests until they are told to stop, and keep every answer.
 
-Every fourth client opens a new connection for each request, the others keep theirs. No request is sent a second time.
+Every fourth client opens a new connection for each request, the others keep theirs. No request is sent a second time. A connection
+that the server has closed between two requests is noted as an answer of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 HOST = "127.0.0.1"
 PATIENCE = 30.0  # seconds that an answer may take
 CLOSES = 4  # every n-th client
+CLOSED = "closed while nothing was asked"
 Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -132,6 +134,9 @@ async def _client(
     names, connection = sorted(requests), None
     while not ended.is_set():
         name = rng.choice(names)
+        if connection and (connection[0].at_eof() or connection[0].exception()):
+            now, connection = time.monotonic(), None
+            answers.append(Answer(name, number, now, now, 0, CLOSED))
         answer, connection = await _one(name, number, port, requests[name], connection)
         answers.append(answer)
         if connection and number % CLOSES == 0:
