@@ -201,3 +201,29 @@ def test_an_item_that_is_gone_is_no_fault_of_the_server(
         with ImageIndex.open(index_folder) as writer:
             writer.remove([writer.store.items_by_id([3])[3].path, writer.store.items_by_id([9])[9].path])
         assert search(client, ids=[3], top=60).status_code == 404  # a hit is gone, so newer codes are read
+
+
+def test_a_page_of_items_is_of_the_generation_that_it_names(index: ImageIndex, server_settings: Settings) -> None:
+    client = unfollowed(index, server_settings)
+    before = client.get("/api/browse").json()
+    with Store.open(index.store.folder) as writer, writer.writing():
+        writer.remove([before["items"][0]["path"]])
+    for address in ("/api/browse", "/api/browse?where=width+>+5", "/api/browse?order=path"):
+        page = client.get(address).json()
+        assert (page["total"], len(page["items"]), page["generation"]) == (59, 59, before["generation"] + 1)
+
+
+def test_an_index_of_the_same_model_takes_its_place(
+    index_folder: Path, photos: Path, tiny_model: Model, server_settings: Settings
+) -> None:
+    with ImageIndex(Store.open(index_folder), tiny_model) as index:
+        client = unfollowed(index, server_settings)
+        assert client.get("/api/status").json()["images"] == 60
+        next(photos.rglob("*.png")).unlink()
+        ImageIndex.build(index_folder.with_name("other"), tiny_model, photos).close()
+        index_folder.rename(index_folder.with_name("old"))
+        index_folder.with_name("other").rename(index_folder)
+        service = client.app.state.service
+        assert service.editions.renew(service.editions.now)
+        assert client.get("/api/status").json()["images"] == 59
+        assert told(client.post("/api/search", json={"ids": [3], "top": 60})) == hits_of(index_folder, 3)

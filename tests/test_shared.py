@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +97,29 @@ def test_rows_of_a_filter_are_looked_up_once_and_only_the_last_few_are_kept(shar
         shared.rows(store, gallery, f"width > {10 + number}")
     again = shared.rows(store, gallery, "width > 5")
     assert again is not rows
-    assert np.array_equal(again, rows)
+    assert again.is_exact
+    assert np.array_equal(again.rows, rows.rows)
+
+
+def test_a_filter_reads_the_items_of_the_same_moment_as_the_codes(index: ImageIndex, shared: SharedIndex) -> None:
+    first, second, last = (index.store.items_by_id([id_])[id_] for id_ in (1, 2, 60))
+    with Store.open(index.store.folder) as writer, writer.writing():
+        writer.remove([first.path])
+        writer.put([replace(second, code=last.code)])
+    found = shared.of_thread().search(3, 60, where="width > 5")
+    assert found == index.search(3, 60)
+    assert len(found) == 59
+
+
+def test_an_index_in_the_place_of_this_one_is_another(index: ImageIndex, shared: SharedIndex) -> None:
+    folder = index.store.folder
+    assert not shared.is_another()
+    shutil.copytree(folder, folder.with_name("other"))
+    folder.rename(folder.with_name("old"))
+    folder.with_name("other").rename(folder)
+    assert shared.is_another()
+    with ThreadPoolExecutor(1) as pool, pytest.raises(StoreError, match="replaced by another one"):
+        pool.submit(shared.of_thread).result()
 
 
 def test_recent_values_are_made_once_and_the_oldest_are_removed() -> None:

@@ -1,7 +1,7 @@
 """Many clients of one server, in a process of their own: they send requests until they are told to stop, and keep every answer.
 
-Every fourth client opens a new connection for each request, the others keep theirs. No request is sent a second time. A connection
-that the server has closed between two requests is noted as an answer of its own.
+Every fourth client opens a new connection for each request, the others keep theirs. No request is sent a second time. If the
+server has closed a connection between two requests, this is noted as an answer of its own.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def connections_of(pid: int, port: int) -> int:
     found = 0
     for file in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            found += os.readlink(file) in inodes
+            found += str(file.readlink()) in inodes
         except OSError:  # it was closed just now
             continue
     return found
@@ -68,8 +68,11 @@ def connections_of(pid: int, port: int) -> int:
 def kill_one(server: Server, count: int, rng: random.Random) -> Killed:
     """Kill one replica, and wait until as many as before serve."""
     victim = rng.choice(replicas_of(server.process.pid))
-    killed = Killed("replica", time.monotonic(), connections_of(victim, server.port))
+    connections = connections_of(victim, server.port)
     os.kill(victim, signal.SIGKILL)
+    while is_running(victim):  # the system takes back its memory, and then closes its connections
+        time.sleep(0.001)
+    killed = Killed("replica", time.monotonic(), connections)
 
     def is_back() -> bool:
         alive = [pid for pid in replicas_of(server.process.pid) if pid != victim]
@@ -89,6 +92,13 @@ def end_all(server: Server, number: signal.Signals) -> Killed:
         return not any(Path(f"/proc/{pid}").exists() for pid in pids) and not listens(server.port)
 
     return waited(ended, have_ended, "a process is left, or the port is in use")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
 
 
 def waited(killed: Killed, is_well: Callable[[], bool], otherwise: str) -> Killed:
@@ -126,7 +136,9 @@ def judge(killed: Sequence[Killed], answers: Sequence[Answer], c: Collection) ->
             if not (is_of_victim or (is_after_end and not in_work) or cause.what == "SIGKILL"):
                 cause.faults.append(f"{cause.what}, {answer.sent - cause.time:+.2f} s: {answer}")
     for one in killed:
-        lost = [a for a in answers if not a.status and a.body != CLOSED and a.sent <= one.time + RACE <= a.received + RACE]
+        lost = [
+            a for a in answers if not a.status and a.body != CLOSED and a.sent <= one.time + RACE <= a.received + RACE
+        ]
         if one.what == "replica" and len(lost) > one.connections:
             one.faults.append(f"{len(lost)} requests failed, of {one.connections} connections")
     return seen

@@ -13,6 +13,7 @@ from spq.index.gallery import Gallery, Rows
 from spq.index.request import SearchRequest
 
 TRIES = 20  # of a search during which a writer removes answers again and again
+EXACT_TRIES = 3  # of them, of a search with a filter during which a writer writes anything; each reads codes again
 Floats = NDArray[np.float32]
 Answer: TypeAlias = tuple[float, list[int]]  # distance, then the id and the ids folded into it
 
@@ -35,11 +36,17 @@ class Hit:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Answers to each query, and the gallery that was searched. available: pictures that could have been answers."""
+    """Answers to each query, and the gallery that was searched.
+
+    Attributes:
+        available: pictures that could have been answers.
+        is_exact: whether the filter, if there was one, read the items of the same moment as the gallery.
+    """
 
     gallery: Gallery
     available: int
     answers: list[list[Answer]]
+    is_exact: bool = True
 
 
 def rank_answers(request: SearchRequest, tables: Floats, gallery: Gallery, rows: Rows | None) -> list[list[Answer]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,13 @@ Codes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 MakeScan = Callable[[Codes], Scan]
 TRIES = 20  # of reading an index whose list of shards changes again and again
+
+
+class Matched(NamedTuple):
+    """Rows, ascending, that a filter matches. is_exact: whether it read the items as they were when the codes were read."""
+
+    rows: Rows
+    is_exact: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +84,14 @@ class Gallery:
             raise StoreError(f"no picture with id {item} in this index; hits and items have the ids")
         return self.scan.code(row)
 
-    def rows_where(self, store: Store, where: str) -> Rows:
-        """Rows, ascending, that a filter matches.
+    def rows_where(self, store: Store, where: str) -> Matched:
+        """Rows that a filter matches.
 
         Raises:
             ConfigError: as `matching`.
         """
-        return self.rows_of(matching(store, where))
+        with store.snapshot():
+            return Matched(self.rows_of(matching(store, where)), store.revision() == self.revision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +132,7 @@ class GallerySource(Protocol):
     def latest(self, stale: Gallery | None = None) -> Gallery:
         """The codes in memory. They are newer than `stale`, if that is given."""
 
-    def rows(self, store: Store, gallery: Gallery, where: str) -> Rows:
+    def rows(self, store: Store, gallery: Gallery, where: str) -> Matched:
         """`Gallery.rows_where`, possibly remembered."""
 
 
@@ -139,7 +147,7 @@ class OwnGallery:
         self._gallery = follow(self._store, self._make_scan, self._gallery)
         return self._gallery
 
-    def rows(self, store: Store, gallery: Gallery, where: str) -> Rows:
+    def rows(self, store: Store, gallery: Gallery, where: str) -> Matched:
         return gallery.rows_where(store, where)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spq.data.image_set import ImageSet
 from spq.errors import MovedError, StoreError
-from spq.index.answers import TRIES, Found, Hit, rank_answers, to_hits
+from spq.index.answers import EXACT_TRIES, TRIES, Found, Hit, rank_answers, to_hits
 from spq.index.build import BuildOptions, as_image_set, build
 from spq.index.codebooks import check_model
 from spq.index.gallery import Gallery, GallerySource, OwnGallery
@@ -235,11 +235,12 @@ class ImageIndex:
     def _hits(self, request: SearchRequest) -> list[list[Hit]]:
         gallery = self._gallery.latest()
         queries = self._described(request, gallery)
-        for _ in range(TRIES):
+        for tries in range(TRIES):
             found = self.answers(request, self._tables(request, queries, gallery), gallery)
             ids = {i for answers in found.answers for _, same_code in answers for i in same_code}
             paths = self.store.paths(ids)
-            if len(paths) == len(ids):  # else a writer has removed one since the codes were read
+            is_exact = found.is_exact or tries >= EXACT_TRIES
+            if is_exact and len(paths) == len(ids):  # else a writer has removed one since the codes were read
                 return [to_hits(answers, request.offset, paths) for answers in found.answers]
             gallery = self._gallery.latest(gallery)
         raise self.store.without(ids - paths.keys())
@@ -269,9 +270,10 @@ class ImageIndex:
 
     def answers(self, request: SearchRequest, tables: Floats, gallery: Gallery) -> Found:
         """The answers to the tables (Q, M, K) of a request among the codes of a gallery, by id."""
-        rows = None if request.where is None else self._gallery.rows(self.store, gallery, request.where)
-        available = len(gallery) if rows is None else len(rows)
-        return Found(gallery, available, rank_answers(request, tables, gallery, rows))
+        if request.where is None:
+            return Found(gallery, len(gallery), rank_answers(request, tables, gallery, None))
+        rows, is_exact = self._gallery.rows(self.store, gallery, request.where)
+        return Found(gallery, len(rows), rank_answers(request, tables, gallery, rows), is_exact)
 
     def info(self) -> dict[str, Any]:
         """Facts of the index, as `spq info` shows them."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from spq.errors import ModelMismatchError
-from spq.index.gallery import Gallery, Rows, follow
+from spq.errors import StoreError
+from spq.index.gallery import Gallery, Matched, follow
 from spq.index.image_index import ImageIndex
 from spq.index.manifest import SHARDED, check_same_model, read_manifest
 from spq.index.shards.open_store import open_store
@@ -54,12 +55,13 @@ class SharedIndex:
 
     def __init__(self, index: ImageIndex) -> None:
         self._copy, self.folder = index.model_copy, index.store.folder
+        self._identity = _identity(self.folder)
         self._store = open_store(self.folder)  # for `refresh` only: its version numbers belong to this connection
         self._opened: list[ImageIndex] = []
         self._ready: list[Store] = []  # opened ahead
         self._local = threading.local()
         self._refreshing, self._noting = threading.Lock(), threading.Lock()
-        self._rows: Recent[Rows] = Recent(FILTERS_KEPT)
+        self._rows: Recent[Matched] = Recent(FILTERS_KEPT)
         self.gallery = self._warmed(follow(self._store, self._copy.make_scan))
 
     @property
@@ -78,10 +80,16 @@ class SharedIndex:
         return self._copy.model
 
     def is_another(self) -> bool:
-        """Whether the index has to be opened again: it holds codes of another model by now, or was moved into shards."""
+        """Whether the index has to be opened again.
+
+        It was replaced by another one, perhaps with codes of another model, or its items were moved into shards.
+        """
         manifest = read_manifest(self.folder)
         has_shards = manifest.format >= SHARDED and not self._store.reads_shards
-        return manifest.model != self._copy.manifest.model or has_shards
+        return manifest.model != self._copy.manifest.model or has_shards or self._is_replaced()
+
+    def _is_replaced(self) -> bool:
+        return _identity(self.folder) not in (self._identity, None)
 
     def of_thread(self) -> ImageIndex:
         """The index for the calling thread: it has its own connection and shares everything else."""
@@ -115,7 +123,9 @@ class SharedIndex:
         store = open_store(self.folder, wait)
         try:
             check_same_model(self.folder, self._copy.manifest.model, store.manifest.model)
-        except ModelMismatchError:
+            if self._is_replaced():
+                raise StoreError(f"index {self.folder} was replaced by another one; open it again")
+        except StoreError:
             store.close()
             raise
         return store
@@ -139,7 +149,7 @@ class SharedIndex:
             self.refresh(stale)
         return self.gallery
 
-    def rows(self, store: Store, gallery: Gallery, where: str) -> Rows:
+    def rows(self, store: Store, gallery: Gallery, where: str) -> Matched:
         """Rows that a filter matches; those of the last few filters are kept."""
         return self._rows.get((gallery.version, where), lambda: gallery.rows_where(store, where))
 
@@ -154,3 +164,12 @@ class SharedIndex:
         for store in (*self._ready, *(index.store for index in self._opened)):
             store.close()
         self._store.close()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What stays the same as long as the database of an index is not replaced; None while there is none."""
+    try:
+        status = (folder / "items.sqlite").stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -16,7 +16,7 @@ from PIL import Image
 
 from spq.common.text import encodable
 from spq.data.decode import load_image
-from spq.index.answers import TRIES, Found
+from spq.index.answers import EXACT_TRIES, TRIES, Found
 from spq.index.explain import explain
 from spq.index.filter_sql import known_columns, matching
 from spq.index.gallery import Gallery, Ids, Rows
@@ -34,7 +34,6 @@ from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label
 
 _LOG = logging.getLogger("spq.serve")
 FOLDED = 100  # ids of the same code that are listed with a hit
-STRICT = 3  # tries of a search with a filter, to find codes and items of one moment
 KEPT = 8  # orders, counts and maps that are kept; for a million pictures, each takes up to 8 MB
 UPLOADS = 256  # descriptors of uploads that are kept
 
@@ -71,7 +70,7 @@ class Library:
         return {
             **facts_of_codes(index.store),
             "images": len(gallery),
-            "generation": self.shared.generation,
+            "generation": max(gallery.revision, 0),
             **self._cache.get(("status", gallery.version), count),
         }
 
@@ -114,12 +113,15 @@ class Library:
 
     def browse(self, offset: int, top: int, where: str | None, order: str, since: int | None) -> Facts:
         """A page of the items that `where` matches and that were written after generation `since`; by default all."""
-        ids = self._ordered(where, order, since)
-        return {
-            "items": self._items(ids[offset : offset + top].tolist()),
-            "total": len(ids),
-            "generation": self.shared.generation,
-        }
+        gallery = self.shared.gallery
+        for _ in range(EXACT_TRIES):
+            ids, is_exact = self._ordered(gallery, where, order, since)
+            page = ids[offset : offset + top].tolist()
+            items = self._items(page)
+            if is_exact and len(items) == len(page):
+                break  # else a writer has changed something since the codes were read
+            gallery = self.shared.latest(gallery)
+        return {"items": items, "total": len(ids), "generation": max(gallery.revision, 0)}
 
     def codewords(self) -> Facts:
         """Return how many items use each codeword."""
@@ -229,14 +231,14 @@ class Library:
     def _answers(self, request: SearchRequest) -> tuple[Found, dict[int, Item]]:
         """The answers, and the items that they name."""
         index, stale = self.shared.of_thread(), None
-        for tried in range(TRIES):
+        for tries in range(TRIES):
             gallery = self._gallery_with(request.exclude, stale)
             found = index.answers(request, index.tables(request, gallery), gallery)
             ids = {i for _, same_code in found.answers[0] for i in same_code[: 1 + FOLDED]}
             items = index.store.items_by_id(ids)
             # a filter reads the store of now; a writer that never rests may be too quick for large codes
-            is_filtered_well = request.where is None or tried >= STRICT or index.store.revision() == gallery.revision
-            if is_filtered_well and _are_of(gallery, items, len(ids)):  # else a writer has changed something since
+            is_exact = found.is_exact or tries >= EXACT_TRIES
+            if is_exact and _are_of(gallery, items, len(ids)):  # else a writer has changed something since
                 return found, items
             stale = gallery
         raise index.store.without(ids - items.keys())
@@ -265,22 +267,26 @@ class Library:
         return len(rows)
 
     def _rows(self, gallery: Gallery, where: str) -> Rows:
-        return self.shared.rows(self.shared.of_thread().store, gallery, where)
+        return self.shared.rows(self.shared.of_thread().store, gallery, where).rows
 
-    def _ordered(self, where: str | None, order: str, since: int | None) -> Ids:
-        """Ids in the order of a browse, kept for its next page."""
-        gallery, store = self.shared.gallery, self.shared.of_thread().store
+    def _ordered(self, gallery: Gallery, where: str | None, order: str, since: int | None) -> tuple[Ids, bool]:
+        """Ids in the order of a browse, kept for its next page; and whether they are those of the gallery."""
+        store = self.shared.of_thread().store
 
-        def ids() -> Ids:
+        def ids() -> tuple[Ids, bool]:
             has_revisions = gallery.revision >= 0  # an index of format 1 has none
             by = ORDERS[order if has_revisions or order != "new" else "last"]
-            found = store.ids_by(by, since if has_revisions else None)
-            return found if where is None else found[np.isin(found, matching(store, where))]
+            with store.snapshot():
+                found = store.ids_by(by, since if has_revisions else None)
+                if where is not None:
+                    found = found[np.isin(found, matching(store, where))]
+                return found, store.revision() == gallery.revision
 
         if order == "id" and since is None:
-            ids_ = gallery.all_ids() if where is None else gallery.ids_of(self._rows(gallery, where))
-            return np.sort(np.asarray(ids_, np.int64))
-        found: Ids = self._cache.get(("order", gallery.version, where, order, since), ids)
+            rows, is_exact = (None, True) if where is None else self.shared.rows(store, gallery, where)
+            ids_ = gallery.all_ids() if rows is None else gallery.ids_of(rows)
+            return np.sort(np.asarray(ids_, np.int64)), is_exact
+        found: tuple[Ids, bool] = self._cache.get(("order", gallery.version, where, order, since), ids)
         return found
 
     def _items(self, ids: Sequence[int]) -> list[Facts]:
