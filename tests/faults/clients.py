@@ -74,7 +74,15 @@ def clients(
 
 def ask_once(port: int, name: str, request: bytes) -> Answer:
     """Send one request on a new connection."""
-    return asyncio.run(_one(name, -1, port, request))[0]
+
+    async def ask() -> Answer:
+        answer, connection = await _one(name, -1, port, request)
+        if connection:
+            connection[1].close()
+            await connection[1].wait_closed()
+        return answer
+
+    return asyncio.run(ask())
 
 
 def get(path: str) -> bytes:

@@ -200,12 +200,11 @@ def swap(c: Collection, kinds: Sequence[str], port: int, seconds: float, servers
             begun = time.monotonic()
             CHANGES[kind](c)
             c.record(kind, begun, follows=kind not in ANOTHER)
-            if c.rng.random() < 0.7:  # else the next one comes at once
-                took.append(wait_until_taken_over(c.states[-1], port, servers))
-                time.sleep(c.rng.random())
             if time.monotonic() > end and {state.kind for state in c.states} >= set(kinds):
+                return [*took, wait_until_taken_over(c.states[-1], port, servers)]
+            if c.rng.random() < 0.6:  # else the next one comes at once
                 took.append(wait_until_taken_over(c.states[-1], port, servers))
-                return took
+                time.sleep(min(seconds / 60, c.rng.random()))
 
 
 def wait_until_taken_over(state: State, port: int, servers: int) -> float:
@@ -221,6 +220,52 @@ def wait_until_taken_over(state: State, port: int, servers: int) -> float:
     return time.monotonic() - state.recorded
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of the command line."""
+
+    seconds: float = 60
+    clients: int = 64
+    pause: float = 0.3
+    replicas: int = 1
+    items: int = 400
+    seed: int = 0
+    kinds: Sequence[str] = KINDS
+    pictures: str = "sample:train"
+
+
+def drill(place: Path, options: Options) -> tuple[str, list[str]]:
+    """Serve an index in an empty folder, and change it under load; return a summary, and what was wrong."""
+    c = make(place, options.pictures, options.items, options.seed)
+    with running(c.index, *(("--replicas", str(options.replicas)) if options.replicas > 1 else ())) as server:
+        requests = c.asked.requests()
+        for name, request in requests.items():  # the network loads
+            ask_once(server.port, name, request)
+        with clients(server.port, requests, options.clients, options.pause, options.seed) as sending:
+            took = swap(c, options.kinds, server.port, options.seconds, options.replicas)
+            answers = sending.stop()
+    return report(c.states, answers, took, server.log.read_text("utf-8"))
+
+
+def report(
+    states: Sequence[State], answers: Sequence[Answer], took: Sequence[float], log: str
+) -> tuple[str, list[str]]:
+    """Sum up what happened."""
+    faults, busy, examples = count_faults(answers, states)
+    faults["not taken over"] = took.count(float("inf"))
+    faults["tracebacks in the log"] = log.count("Traceback")
+    faults += Counter()  # without those that are 0
+    slowest = max(answers, key=lambda answer: answer.received - answer.sent)
+    seen = {named(answer)[:2] for answer in answers if answer.status == 200} - {(None, None)}
+    summary = (
+        f"{len(answers)} requests, {len(states)} generations {dict(Counter(state.kind for state in states))}, "
+        f"{len(seen)} seen by clients, taken over after {sorted(took)[len(took) // 2]:.1f} s, at most {max(took):.1f} s; "
+        f"{sum(faults.values())} failures {dict(faults)}; {sum(busy.values())} of status 503 {dict(busy)}; "
+        f"slowest answer {slowest.received - slowest.sent:.2f} s ({slowest.name})"
+    )
+    return summary, [*examples, *faults, *dict.fromkeys(log.splitlines())] if faults else []
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
@@ -231,40 +276,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--pictures", default="sample:train", help="a collection, as `spq index` takes it")
-    arguments = parser.parse_args()
+    options = Options(**vars(parser.parse_args()))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(prefix="spq-faults-") as place:
         os.environ["SPQ_CACHE"] = str(Path(place, "cache"))
-        c = make(Path(place), arguments.pictures, arguments.items, arguments.seed)
-        options = ("--replicas", str(arguments.replicas)) if arguments.replicas > 1 else ()
-        with running(c.index, *options) as server:
-            for name, request in c.asked.requests().items():  # the network loads
-                ask_once(server.port, name, request)
-            with clients(
-                server.port, c.asked.requests(), arguments.clients, arguments.pause, arguments.seed
-            ) as sending:
-                took = swap(c, arguments.kinds, server.port, arguments.seconds, arguments.replicas)
-                answers = sending.stop()
-        return report(c, answers, took, server.log.read_text("utf-8"))
-
-
-def report(c: Collection, answers: Sequence[Answer], took: Sequence[float], log: str) -> int:
-    """Print a summary, and return the exit status."""
-    faults, busy, examples = count_faults(answers, c.states)
-    for seconds, kind in zip(took, ("not taken over",) * len(took), strict=True):
-        faults[kind] += seconds == float("inf")
-    faults["tracebacks in the log"] = log.count("Traceback")
-    faults += Counter()
-    slowest = max(answers, key=lambda answer: answer.received - answer.sent)
-    seen = {named(answer)[1] for answer in answers if answer.status == 200} - {None}
-    print("\n".join([*examples, *dict.fromkeys(log.splitlines())]) if faults else "")
-    print(
-        f"{len(answers)} requests, {len(c.states)} generations {dict(Counter(state.kind for state in c.states))}, "
-        f"{len(seen)} seen by clients, taken over after {sorted(took)[len(took) // 2]:.1f} s, at most {max(took):.1f} s; "
-        f"{sum(faults.values())} failures {dict(faults)}; {sum(busy.values())} of status 503 {dict(busy)}; "
-        f"slowest answer {slowest.received - slowest.sent:.2f} s ({slowest.name})"
-    )
-    return int(bool(faults))
+        summary, wrong = drill(Path(place), options)
+    print("\n".join([*wrong, summary]))
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":
