@@ -17,7 +17,7 @@ from generations import GRACE, State, fault
 
 @pytest.mark.slow
 def test_a_server_takes_over_all_kinds_of_changes_under_load(tmp_path: Path) -> None:
-    options = swaps.Options(seconds=2, clients=8, pause=0.1, items=100)
+    options = swaps.Options(seconds=0, clients=8, pause=0.1, items=60)
     summary, wrong = swaps.drill(tmp_path, options)
     assert not wrong, "\n".join([*wrong, summary])
     assert " 0 failures" in summary
