@@ -173,10 +173,11 @@ async def _one(
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> tuple[int, Any, bool]:
-    """Return the status, the JSON of the body, and whether the connection stays open."""
+    """Return the status, the JSON or the text of the body, and whether the connection stays open."""
     writer.write(request)
     await writer.drain()
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:-2])
     body = await reader.readexactly(int(headers["content-length"]))
-    return int(head.split()[1]), json.loads(body), headers.get("connection") != "close"
+    answer = json.loads(body) if "json" in headers.get("content-type", "") else body.decode(errors="replace")
+    return int(head.split()[1]), answer, headers.get("connection") != "close"

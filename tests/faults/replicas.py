@@ -12,6 +12,7 @@ All answers must be right; `generations.py` knows them. The exit status is 1 if 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -32,14 +33,15 @@ from server import Server, running
 from swaps import Collection, make
 
 BACK = 30.0  # seconds in which a replica must serve again, and in which all must have ended
-RACE = 0.1  # seconds before a signal in which a request may have been sent to a process that is gone when it comes
+RACE = 0.5  # seconds that a busy client may need to notice that a connection is closed
 
 
 @dataclass
 class Killed:
-    """What was done, when, and to how many connections; and the seconds until all was well again."""
+    """What was done, when, until when that took, and to how many connections; and the seconds until all was well again."""
 
     what: str
+    begun: float
     time: float
     connections: int = 0
     seconds: float = float("inf")
@@ -68,23 +70,34 @@ def connections_of(pid: int, port: int) -> int:
 def kill_one(server: Server, count: int, rng: random.Random) -> Killed:
     """Kill one replica, and wait until as many as before serve."""
     victim = rng.choice(replicas_of(server.process.pid))
-    connections = connections_of(victim, server.port)
+    connections, begun = connections_of(victim, server.port), time.monotonic()
     os.kill(victim, signal.SIGKILL)
     while is_running(victim):  # the system takes back its memory, and then closes its connections
         time.sleep(0.001)
-    killed = Killed("replica", time.monotonic(), connections)
+    killed = Killed("replica", begun, time.monotonic(), connections)
 
     def is_back() -> bool:
         alive = [pid for pid in replicas_of(server.process.pid) if pid != victim]
-        return len(alive) == count and all(connections_of(pid, server.port) for pid in alive)
+        return len(alive) == count and all_serve(alive, server.port)
 
     return waited(killed, is_back, "no other process serves in its place")
+
+
+def all_serve(pids: Sequence[int], port: int) -> bool:
+    """Open some connections at once, and look whether each process has taken one."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(6 * len(pids)):
+            probe = stack.enter_context(socket.create_connection((HOST, port), timeout=5))
+            probe.sendall(get("/readyz"))
+        time.sleep(0.2)
+        return all(connections_of(pid, port) for pid in pids)
 
 
 def end_all(server: Server, number: signal.Signals) -> Killed:
     """Send a signal to the first process, and wait until all have ended."""
     pids = [server.process.pid, *replicas_of(server.process.pid)]
-    ended = Killed(number.name, time.monotonic(), sum(connections_of(pid, server.port) for pid in pids))
+    connections, now = sum(connections_of(pid, server.port) for pid in pids), time.monotonic()
+    ended = Killed(number.name, now, now, connections)
     server.process.send_signal(number)
 
     def have_ended() -> bool:
@@ -128,17 +141,16 @@ def judge(killed: Sequence[Killed], answers: Sequence[Answer], c: Collection) ->
         elif answer.body == CLOSED:
             seen["closed while nothing was asked"] += 1
         else:
-            cause = next((k for k in reversed(killed) if k.time <= answer.received), killed[0])
+            cause = next((k for k in reversed(killed) if k.begun <= answer.received), killed[0])
             is_of_victim = cause.what == "replica" and answer.sent <= cause.time + RACE
             is_after_end = cause.what != "replica" and answer.received > cause.time
-            in_work = answer.sent < cause.time - RACE
+            in_work = answer.sent < cause.time - 0.1
             seen[f"failed after {cause.what}"] += 1
             if not (is_of_victim or (is_after_end and not in_work) or cause.what == "SIGKILL"):
                 cause.faults.append(f"{cause.what}, {answer.sent - cause.time:+.2f} s: {answer}")
     for one in killed:
-        lost = [
-            a for a in answers if not a.status and a.body != CLOSED and a.sent <= one.time + RACE <= a.received + RACE
-        ]
+        failed = (a for a in answers if not a.status and a.body != CLOSED)
+        lost = [a for a in failed if a.sent <= one.time + RACE and a.received >= one.begun]
         if one.what == "replica" and len(lost) > one.connections:
             one.faults.append(f"{len(lost)} requests failed, of {one.connections} connections")
     return seen
