@@ -32,6 +32,7 @@ HAPROXY = (DEPLOY / "haproxy.cfg").read_text("utf-8")
 COMPOSE = yaml.safe_load((DEPLOY / "compose-balanced.yaml").read_text("utf-8"))["services"]
 DEPLOYMENT, SERVICE = yaml.safe_load_all((DEPLOY / "serve.yaml").read_text("utf-8"))
 (CONTAINER,) = DEPLOYMENT["spec"]["template"]["spec"]["containers"]
+GUIDE = (DEPLOY.parent / "docs" / "guides" / "serving.md").read_text("utf-8")
 TOKEN = "a-long-random-text"
 
 
@@ -180,7 +181,7 @@ def test_the_probes_of_a_pod_are_answered_under_its_address(servers: list[int], 
 def test_the_pods_serve_with_a_command_that_spq_knows_and_a_token_of_a_secret() -> None:
     command, *words = CONTAINER["args"]
     given = typer.main.get_command(app).commands[command].make_context(command, words).params  # type: ignore[attr-defined]
-    assert given["images"] == ["s3://photos/photos.index"]
+    assert given["images"] == ["s3://photos/index"]
     assert given["host"] == "0.0.0.0"
     (token,) = CONTAINER["env"]
     assert (token["name"], token["valueFrom"]["secretKeyRef"]["name"]) == ("SPQ_TOKEN", "spq")
@@ -205,3 +206,21 @@ def test_the_pods_have_no_rights_that_they_do_not_need() -> None:
     assert rights["readOnlyRootFilesystem"]
     assert not rights["allowPrivilegeEscalation"]
     assert {mount["name"] for mount in CONTAINER["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_the_metrics_of_the_guide_exist_and_prometheus_may_read_them(servers: list[int]) -> None:
+    (config,) = (
+        yaml.safe_load(text) for text in re.findall(r"^```yaml\n(scrape_configs:.*?)^```$", GUIDE, flags=re.M | re.S)
+    )
+    (job,) = config["scrape_configs"]
+    assert job["authorization"].keys() == {"credentials_file"}  # its type is Bearer
+    (targets,) = job["static_configs"]
+    ask(servers[0], "/api/search", b'{"ids": [1]}', **{"Content-Type": "application/json"})
+    metrics = ask(servers[0], "/metrics", Host=targets["targets"][0])
+    queries = re.findall(r"^\| [^|]+ \| `(.*spq_.*)` \|$", GUIDE, flags=re.M)
+    assert len(queries) == 4
+    for name in re.findall(r"\bspq_\w+", " ".join(queries)):
+        assert re.search(rf"^{name}[ {{]", metrics, flags=re.M), name
+    for label in re.findall(r"{(.*?)}", " ".join(queries)):
+        assert label in metrics
+    assert refused(servers[0], "/metrics", Authorization="") == 401

@@ -35,7 +35,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(SITE.rglob("*.md"
 PAGES = [path for path in PAGES if path != SITE / "log.md" and SITE / "_build" not in path.parents]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 RUN = {"sh", "python", "py"}
-SHOWN = {"text", "bibtex", "{toctree}", "{include}", "{eval-rst}"}  # no commands of a user, no code
+SHOWN = {"text", "yaml", "bibtex", "{toctree}", "{include}", "{eval-rst}"}  # no commands of a user, no code
 
 NOT_RUN = [  # pattern of a command, and why no test runs it
     (r"make \w+", "runs all of this; the target must be in the Makefile"),

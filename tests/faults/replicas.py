@@ -108,8 +108,10 @@ def end_all(server: Server, number: signal.Signals) -> Killed:
 
 
 def is_running(pid: int) -> bool:
+    """Whether any thread of a process is left: the last one closes its connections."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+        is_zombie = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
+        return not is_zombie or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
     except OSError:
         return False
 
