@@ -55,7 +55,7 @@ def _of_one_moment(
     """Let a method see database and shards of one moment, although a writer moves items from one to the other."""
 
     @wraps(read)
-    def reading(self: ShardedStore, *arguments: P.args, **named: P.kwargs) -> T:
+    def reading(self: ShardedStore, /, *arguments: P.args, **named: P.kwargs) -> T:
         for left in reversed(range(TRIES)):
             version = self.version()
             try:
