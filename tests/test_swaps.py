@@ -10,14 +10,15 @@ import pytest
 
 sys.path.insert(1, str(Path(__file__).parent / "faults"))
 
+import replicas
 import swaps
-from clients import Answer
+from clients import CLOSED, Answer
 from generations import GRACE, State, fault
 
 
 @pytest.mark.slow
 def test_a_server_takes_over_all_kinds_of_changes_under_load(tmp_path: Path) -> None:
-    options = swaps.Options(seconds=0, clients=8, pause=0.1, items=60)
+    options = swaps.Options(seconds=0, clients=8, pause=0.3, items=60, grace=120)
     summary, wrong = swaps.drill(tmp_path, options)
     assert not wrong, "\n".join([*wrong, summary])
     assert " 0 failures" in summary
@@ -69,3 +70,28 @@ def test_the_drill_notices_a_status_of_two_generations() -> None:
     right = Answer("status", 0, 45, 45.1, 200, body)
     assert fault(right, STATES) == ""
     assert fault(replace(right, body={**body, "bits": 64}), STATES) == "mixed generations"
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_fault"),
+    [
+        (Answer("id", 0, 9.5, 10.1, 0, "ConnectionResetError"), False),  # in work in the replica that was killed
+        (Answer("id", 0, 11, 11.1, 0, "ConnectionResetError"), True),  # sent to another one
+        (Answer("id", 0, 10.5, 10.5, 0, CLOSED), False),
+        (Answer("id", 0, 11, 11.1, 500, {}), True),
+        (Answer("id", 0, 11, 11.1, 503, {}), False),
+        (search(11, "a", 5, (2, 0.5)), True),
+        (Answer("id", 0, 19.5, 20.2, 0, "IncompleteReadError"), True),  # in work when all were told to end
+        (Answer("id", 0, 20.1, 20.2, 0, "ConnectionRefusedError"), False),
+    ],
+)
+def test_the_drill_of_replicas_notices_what_clients_must_not_notice(answer: Answer, is_fault: bool) -> None:
+    killed = [replicas.Killed("replica", 10, 10.1, connections=5), replicas.Killed("SIGTERM", 20, 20)]
+    replicas.judge(killed, [answer], STATES)
+    assert any(one.faults for one in killed) == is_fault
+
+
+def test_more_failures_than_connections_are_a_fault() -> None:
+    killed = [replicas.Killed("replica", 10, 10.1, connections=1)]
+    replicas.judge(killed, [Answer("id", n, 9.5, 10.1, 0, "ConnectionResetError") for n in range(2)], STATES)
+    assert killed[0].faults == ["2 requests failed, of 1 connections"]

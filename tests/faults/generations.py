@@ -128,13 +128,13 @@ def named(answer: Answer) -> tuple[str | None, int | None, Answered]:
     return model, generation, (said, body["total"])
 
 
-def fault(answer: Answer, states: Sequence[State]) -> str:
+def fault(answer: Answer, states: Sequence[State], grace: float = GRACE) -> str:
     """What is wrong with an answer; empty if nothing is. Answers of status 503 are the caller's."""
     current = [
         number
         for number, state in enumerate(states)
         if state.begun <= answer.received
-        and (number + 1 == len(states) or answer.sent <= states[number + 1].recorded + GRACE)
+        and (number + 1 == len(states) or answer.sent <= states[number + 1].recorded + grace)
     ]
     if answer.status == 404:
         has_gone = any(states[number].answers[answer.name] is None for number in current)
@@ -151,7 +151,7 @@ def fault(answer: Answer, states: Sequence[State]) -> str:
     if not meant:
         return "a generation that never was"
     if fitting.intersection(meant):
-        return f"older than {GRACE:g} s"
+        return f"older than {grace:g} s"
     return "of another generation than named" if fitting.intersection(current) else "mixed generations"
 
 
@@ -168,13 +168,15 @@ def _meant(states: Sequence[State], model: str | None, generation: int) -> set[i
     return found
 
 
-def count_faults(answers: Sequence[Answer], states: Sequence[State]) -> tuple[Counter[str], Counter[str], list[str]]:
+def count_faults(
+    answers: Sequence[Answer], states: Sequence[State], grace: float
+) -> tuple[Counter[str], Counter[str], list[str]]:
     """Count faults by kind, and 503 by reason; and show the first answer with each fault."""
     faults, busy, examples = Counter[str](), Counter[str](), list[str]()
     for answer in answers:
         if answer.status == 503:
             busy[answer.body["detail"]] += 1
-        elif found := fault(answer, states):
+        elif found := fault(answer, states, grace):
             kind = f"{answer.name.split()[0]}: {found}"
             if kind not in faults:
                 examples.append(f"{kind}: {answer}")

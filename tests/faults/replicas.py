@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from clients import CLOSED, HOST, Answer, ask_once, clients, get
-from generations import fault
+from generations import State, fault
 from server import Server, running
 from swaps import Collection, make
 
@@ -131,12 +131,12 @@ def listens(port: int) -> bool:
         return client.connect_ex((HOST, port)) == 0
 
 
-def judge(killed: Sequence[Killed], answers: Sequence[Answer], c: Collection) -> Counter[str]:
+def judge(killed: Sequence[Killed], answers: Sequence[Answer], states: Sequence[State]) -> Counter[str]:
     """Count what clients noticed of each signal. What they must not notice becomes a fault of the first."""
     seen: Counter[str] = Counter()
     for answer in answers:
         if answer.status:
-            wrong = answer.status != 503 and fault(answer, c.states)
+            wrong = answer.status != 503 and fault(answer, states)
             if wrong:
                 killed[0].faults.append(f"{wrong}: {answer}")
             seen["503" if answer.status == 503 else "answered"] += 1
@@ -193,7 +193,7 @@ def main() -> int:
         c = make(Path(place), arguments.pictures, arguments.items, arguments.seed)
         for number in (signal.SIGTERM, signal.SIGKILL):
             killed, answers, log = run(c, arguments, number)
-            seen = judge(killed, answers, c)
+            seen = judge(killed, answers, c.states)
             faults = [*(text for one in killed for text in one.faults)]
             faults += ["traceback in the log"] * log.count("Traceback")
             found += faults

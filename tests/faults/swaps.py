@@ -47,6 +47,21 @@ SIDE = 96  # pixels of a picture
 SHARD = 70  # items of a shard
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of the command line. grace: seconds in which a generation must be taken over."""
+
+    seconds: float = 60
+    clients: int = 64
+    pause: float = 0.3
+    replicas: int = 1
+    items: int = 400
+    seed: int = 0
+    kinds: Sequence[str] = KINDS
+    pictures: str = "sample:train"
+    grace: float = GRACE
+
+
 @dataclass
 class Collection:
     """Pictures, an index of them, two models, and what the index was like."""
@@ -192,46 +207,32 @@ CHANGES: dict[str, Callable[[Collection], None]] = dict(
 ANOTHER = ("model", "folder")  # of which the generations before are those of another index
 
 
-def swap(c: Collection, kinds: Sequence[str], port: int, seconds: float, servers: int) -> list[float]:
+def swap(c: Collection, options: Options, port: int) -> list[float]:
     """Change the index until the time is over, and every kind was there. Return how long the server took for each generation."""
-    end, took = time.monotonic() + seconds, list[float]()
+    end, took = time.monotonic() + options.seconds, list[float]()
     while True:
-        for kind in c.rng.sample(kinds, len(kinds)):
+        for kind in c.rng.sample(options.kinds, len(options.kinds)):
             begun = time.monotonic()
             CHANGES[kind](c)
             c.record(kind, begun, follows=kind not in ANOTHER)
-            if time.monotonic() > end and {state.kind for state in c.states} >= set(kinds):
-                return [*took, wait_until_taken_over(c.states[-1], port, servers)]
+            if time.monotonic() > end and {state.kind for state in c.states} >= set(options.kinds):
+                return [*took, wait_until_taken_over(c.states[-1], port, options)]
             if c.rng.random() < 0.6:  # else the next one comes at once
-                took.append(wait_until_taken_over(c.states[-1], port, servers))
-                time.sleep(min(seconds / 60, c.rng.random()))
+                took.append(wait_until_taken_over(c.states[-1], port, options))
+                time.sleep(min(options.seconds / 60, c.rng.random()))
 
 
-def wait_until_taken_over(state: State, port: int, servers: int) -> float:
+def wait_until_taken_over(state: State, port: int, options: Options) -> float:
     """Return after how many seconds all servers named a generation; `inf` if some did not."""
     answers = 0
-    while answers < 4 * servers:  # of connections that are new, so that each server has some of them
-        if time.monotonic() > state.recorded + GRACE:
+    while answers < 4 * options.replicas:  # of connections that are new, so that each server has some of them
+        if time.monotonic() > state.recorded + options.grace:
             return float("inf")
         answer = ask_once(port, "status", get("/api/status"))
         is_right = answer.status == 200 and named(answer)[:2] == (state.model, state.generation)
         answers = answers + 1 if is_right else 0
         time.sleep(0.01 if is_right else 0.1)
     return time.monotonic() - state.recorded
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of the command line."""
-
-    seconds: float = 60
-    clients: int = 64
-    pause: float = 0.3
-    replicas: int = 1
-    items: int = 400
-    seed: int = 0
-    kinds: Sequence[str] = KINDS
-    pictures: str = "sample:train"
 
 
 def drill(place: Path, options: Options) -> tuple[str, list[str]]:
@@ -242,28 +243,29 @@ def drill(place: Path, options: Options) -> tuple[str, list[str]]:
         for name, request in requests.items():  # the network loads
             ask_once(server.port, name, request)
         with clients(server.port, requests, options.clients, options.pause, options.seed) as sending:
-            took = swap(c, options.kinds, server.port, options.seconds, options.replicas)
+            took = swap(c, options, server.port)
             answers = sending.stop()
-    return report(c.states, answers, took, server.log.read_text("utf-8"))
-
-
-def report(
-    states: Sequence[State], answers: Sequence[Answer], took: Sequence[float], log: str
-) -> tuple[str, list[str]]:
-    """Sum up what happened."""
-    faults, busy, examples = count_faults(answers, states)
+    faults, busy, examples = count_faults(answers, c.states, options.grace)
+    log = server.log.read_text("utf-8")
     faults["not taken over"] = took.count(float("inf"))
     faults["tracebacks in the log"] = log.count("Traceback")
     faults += Counter()  # without those that are 0
+    wrong = [*examples, *faults, *dict.fromkeys(log.splitlines())] if faults else []
+    return summary(c.states, answers, took, faults, busy), wrong
+
+
+def summary(
+    states: Sequence[State], answers: Sequence[Answer], took: Sequence[float], faults: Counter[str], busy: Counter[str]
+) -> str:
+    """What happened, in one line."""
     slowest = max(answers, key=lambda answer: answer.received - answer.sent)
     seen = {named(answer)[:2] for answer in answers if answer.status == 200} - {(None, None)}
-    summary = (
+    return (
         f"{len(answers)} requests, {len(states)} generations {dict(Counter(state.kind for state in states))}, "
         f"{len(seen)} seen by clients, taken over after {sorted(took)[len(took) // 2]:.1f} s, at most {max(took):.1f} s; "
         f"{sum(faults.values())} failures {dict(faults)}; {sum(busy.values())} of status 503 {dict(busy)}; "
         f"slowest answer {slowest.received - slowest.sent:.2f} s ({slowest.name})"
     )
-    return summary, [*examples, *faults, *dict.fromkeys(log.splitlines())] if faults else []
 
 
 def main() -> int:
@@ -280,8 +282,8 @@ def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(prefix="spq-faults-") as place:
         os.environ["SPQ_CACHE"] = str(Path(place, "cache"))
-        summary, wrong = drill(Path(place), options)
-    print("\n".join([*wrong, summary]))
+        line, wrong = drill(Path(place), options)
+    print("\n".join([*wrong, line]))
     return int(bool(wrong))
 
 
