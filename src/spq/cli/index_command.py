@@ -17,6 +17,7 @@ from spq.cli.indexing import IndexTask, Patterns, command, names_index, open_col
 from spq.cli.moving_items import Sharding, run_sharding
 from spq.cli.options import SOURCES, AsJson, Device, Exclude, FollowLinks, Include, MaxPixels, ShorterBits, Threads
 from spq.cli.output import note, show
+from spq.cli.publishing import run_publish
 from spq.cli.stopping import CONTINUE, when_stopped
 from spq.common.text import printable
 from spq.errors import ConfigError
@@ -89,6 +90,10 @@ def index(
             metavar="N", min=1, help="Items of a shard, at most; with --to-shards or --encoded. [default: 5,000,000]"
         ),
     ] = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Publish the index in an object store or a shared folder, for spq serve URL."),
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process writes to OUT.")] = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -100,7 +105,8 @@ def index(
     A new index without --model takes the best pretrained network on this machine, and needs no training.
     An update adds new pictures, encodes changed ones again and removes missing ones.
     Pictures in folders that cannot be read, are empty or not mounted are kept. More IMAGES are added to those of the index.
-    An index alone, with --compact, --verify, --repair, --backup, --to-shards or --to-database, is not updated.
+    An index alone, with --compact, --verify, --repair, --backup, --publish, --to-shards or --to-database, is not
+    updated.
 
     Example: spq index photos/ --out photos.index
 
@@ -119,24 +125,27 @@ def index(
     Example: spq index photos.index --to-shards
 
     Example: spq index --encoded s3://bucket/job --out photos.index
+
+    Example: spq index photos.index --publish s3://bucket/photos
     """
     from spq.index.replacing import finish_replacing
 
     patterns = Patterns(exclude, include, follow_links)
     asks_update = model or rehash or replace_ or remove_missing or patterns != Patterns()
     if backup or restore:
-        run_backup(images or [], out, backup, restore, is_alone=not (asks_update or compact or verify), as_json=as_json)
+        is_alone = not (asks_update or compact or verify or publish)
+        run_backup(images or [], out, backup, restore, is_alone=is_alone, as_json=as_json)
+        return
+    asks_more = compact or verify or pictures or repair or to_shards or to_database or lists
+    if publish is not None:
+        is_alone = not (asks_update or asks_more or out or encoded or shard_items)
+        run_publish(images or [], publish, is_alone, as_json)
         return
     if encoded is not None:
-        is_alone = not (
-            images or asks_update or compact or verify or pictures or repair or to_shards or to_database or lists
-        )
-        run_encoded(Encoded(encoded, out, shard_items, is_alone), as_json)
+        run_encoded(Encoded(encoded, out, shard_items, not (images or asks_update or asks_more)), as_json)
         return
     finish_replacing(out or Path((images or [""])[0]))
-    names, out = _places(
-        images or [], out, compact or verify or pictures or repair or to_shards or to_database or lists
-    )
+    names, out = _places(images or [], out, asks_more)
     if to_shards or to_database or lists or shard_items is not None:
         is_alone = not (asks_update or compact or verify or pictures or repair)
         is_alone = is_alone and bool(names) and names_index(names[0])

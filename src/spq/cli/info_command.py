@@ -24,7 +24,9 @@ SAMPLED = 100_000  # codes of an index in the sample
 
 @when_stopped(f"nothing was changed, {AGAIN}")
 def info(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A model or an index folder.")],
+    name: Annotated[
+        str, typer.Argument(metavar="PATH", help="A model or an index folder, or the URL of a published index.")
+    ],
     html: Annotated[Path | None, typer.Option(help="Also write a page of the pictures that share a codeword.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -35,8 +37,10 @@ def info(
     Example: spq info photos.index --html codewords.html
     """
     from spq.cli.checks import check_file
+    from spq.cli.publishing import index_folder
 
     check_file("--html", html)
+    path = index_folder(name)
     facts = facts_of(path)
     if html:
         from spq.cli.reports.codebook_page import write_codebook_page

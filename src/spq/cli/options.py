@@ -14,7 +14,7 @@ SEED = typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same res
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Images = Annotated[list[str], typer.Argument(metavar="IMAGES...", help=f"{SOURCES} Several become one collection.")]
-IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Index folder.")]
+IndexName = Annotated[str, typer.Argument(metavar="INDEX", help="Index folder, or the URL of a published index.")]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(metavar="PATTERN", help="Leave out pictures and folders, such as '*.gif' or screenshots; repeatable."),

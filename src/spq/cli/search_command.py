@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from spq.cli.options import AsJson, ContactSheet, IndexFolder, MaxPixels, NulPaths, PathsOnly, Threads
+from spq.cli.options import AsJson, ContactSheet, IndexName, MaxPixels, NulPaths, PathsOnly, Threads
 from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, when_stopped
 
@@ -32,7 +32,7 @@ Method = Literal["auto", "exact", "bucket", "fast", "ivf"]  # as in `spq.pq.scan
 
 @when_stopped(f"the index is as it was, {AGAIN}")
 def search(
-    index: IndexFolder,
+    index: IndexName,
     images: Annotated[
         list[str] | None, typer.Argument(metavar="IMAGE", help="Find pictures like these; - is stdin.")
     ] = None,
@@ -76,6 +76,7 @@ def search(
     from spq.cli.checks import check_file
     from spq.cli.file_paths import file_finder, print_paths
     from spq.cli.progress import counting
+    from spq.cli.publishing import index_folder
     from spq.cli.search import QueryNames, line, parse_box, parse_weights, read_request, write_sheet
     from spq.index.image_index import ImageIndex
 
@@ -85,7 +86,7 @@ def search(
         "fold": fold, "offset": offset, "method": method, "threads": threads, "nprobe": nprobe, "recall_target": recall_target,
     }  # fmt: skip
     check_file("--html", html)
-    with ImageIndex.open(index) as opened:
+    with ImageIndex.open(index_folder(index)) as opened:
         with counting("reading pictures") as progress:
             request = read_request(names, opened.model_copy.input_size, options, progress)
         if method == "ivf" or nprobe or recall_target:

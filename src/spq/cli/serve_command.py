@@ -34,7 +34,10 @@ FIRST = 2000  # pictures that are encoded before the page opens; the others foll
 @when_stopped(f"the server had not started yet, {AGAIN}")
 def serve(
     images: Annotated[
-        list[str], typer.Argument(metavar="INDEX|IMAGES...", help=f"Index folder, or pictures: {SOURCES}")
+        list[str],
+        typer.Argument(
+            metavar="INDEX|IMAGES...", help=f"Index folder, URL of a published index, or pictures: {SOURCES}"
+        ),
     ],
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 accepts connections from the network.")
@@ -64,6 +67,7 @@ def serve(
     """Serve a page to search the pictures, and an HTTP API. By default only this machine can reach it.
 
     With IMAGES, the first start makes an index, without training. Later starts use it again, and follow changes.
+    A published index is fetched, and newer generations of it take its place without a restart.
     Clients upload query pictures or choose them by id. The server never fetches a picture from a URL.
 
     Example: spq serve photos/ --open
@@ -71,15 +75,21 @@ def serve(
     Example: spq serve photos.index --open --watch
 
     Example: spq serve photos.index --replicas 4
+
+    Example: spq serve s3://bucket/photos
     """
     from spq.cli.checks import check_folder, check_serve
+    from spq.cli.publishing import absent_pictures, fetch, names_published
 
     check_serve(host, token, no_token)
     check_folder("--cache", cache)
-    has_own = len(images) == 1 and names_index(images[0])
+    is_published = any(map(names_published, images))
+    has_own = is_published or (len(images) == 1 and names_index(images[0]))
     patterns = Patterns(exclude, include, follow_links)
     if has_own and (index or patterns != Patterns()):
         raise ConfigError(f"{images[0]} is an index; omit --index, --exclude and --include, or give its pictures")
+    if is_published and (watch or len(images) > 1):
+        raise ConfigError(f"{images[0]} is a published index; give it alone and omit --watch: publish it again instead")
     from spq.web.server.app import Settings, check_address
     from spq.web.server.app import serve as run_server
     from spq.web.server.settings import default_cache
@@ -89,7 +99,11 @@ def serve(
     if max_pixels is not None:
         settings = replace(settings, max_pixels=max_pixels)
     note(_without_cache(settings.cache) if cache is None else "")
-    if has_own:
+    if is_published:
+        check_address(settings)
+        published, folder = fetch(images[0])
+        note(absent_pictures(folder))
+    elif has_own:
         folder = Path(images[0])
     else:
         check_address(settings)

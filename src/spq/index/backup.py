@@ -88,7 +88,7 @@ def back_up(folder: Path, file: Path, progress: Progress = lambda *_: None) -> C
         raise ConfigError(f"{file} is inside the index; give a place outside of it, best on another disk")
     _refuse_existing(file)
     with workplace(file) as place:
-        _copy(folder, place / "index", progress)
+        snapshot(folder, place / "index", progress)
         _check(place / "index", f"index {folder} has faults, so it is not backed up", f"index {folder}", progress)
         contents = _write(place / "index", place / "backup")
         _give_name(place / "backup", file)
@@ -124,11 +124,14 @@ def _refuse_existing(file: Path) -> None:
         raise ConfigError(f"{file} exists and is not replaced; give a new name, for example one with the date")
 
 
-def _copy(folder: Path, staged: Path, progress: Progress) -> None:
-    """Copy all files of an index as they are at one moment.
+def snapshot(folder: Path, staged: Path, progress: Progress) -> None:
+    """Copy all files of an index but its shards, as they are at one moment.
 
     Each change of the items is a commit, so a read transaction sees one moment. The other files change when the index is
     given another model; then all is copied again.
+
+    Raises:
+        StoreError: there is no index, or it was replaced again and again.
     """
     for _ in range(TRIES):
         shutil.rmtree(staged, ignore_errors=True)

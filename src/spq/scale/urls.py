@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 IN_ONE_PROCESS = ("memory",)  # protocols whose files other processes do not see
+CHUNK = 2**22  # bytes that are copied at a time
+UPLOADS = 2  # parts of a file that are uploaded at the same time
 CHECK = "check the address, your credentials and the network"
 
 
@@ -116,8 +119,41 @@ class Place:
                 raise FileExistsError(path) from None
             raise
 
+    def put_file(self, name: str, source: Path) -> None:
+        """Write a file that may be larger than memory, in the place of one of this name. Nobody sees a part of it."""
+        path = f"{self.root}/{name}"
+        if self.is_local:
+            _copy_over(source, Path(path))
+            return
+        options = {"max_concurrency": UPLOADS} if hasattr(self.fs, "max_concurrency") else {}  # of parts of 50 MB
+        with reaching(self.url):
+            try:
+                self.fs.put_file(str(source), path, **options)
+            except FileNotFoundError as error:
+                if not source.exists():
+                    raise
+                raise StoreError(f"{self.url} cannot be reached: {first_line(error)}; {CHECK}") from None
+
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """Return bytes `start` to `end` of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        with reaching(self.url):
+            return bytes(self.fs.cat_file(f"{self.root}/{name}", start=start, end=end))
+
+    def delete(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        with reaching(self.url), suppress(FileNotFoundError):
+            self.fs.rm_file(f"{self.root}/{name}")
+
     def list(self, folder: str) -> dict[str, dict[str, Any]]:
         """Return what is known of each file in a folder, by its name, as it is now."""
+        return {name: facts for name, facts in self.entries(folder).items() if facts["type"] == "file"}
+
+    def entries(self, folder: str = "") -> dict[str, dict[str, Any]]:
+        """Return what is known of each file and folder in a folder, as `list`. Hidden ones are left out."""
         path = f"{self.root}/{folder}".rstrip("/")
         with reaching(self.url):
             self.fs.invalidate_cache(path)
@@ -125,8 +161,13 @@ class Place:
                 found = self.fs.ls(path, detail=True)
             except (FileNotFoundError, NotADirectoryError):
                 return {}
-        names = ((str(facts["name"]).rpartition("/")[2], facts) for facts in found)
-        return {name: facts for name, facts in names if not name.startswith(".") and facts["type"] == "file"}
+        names = ((str(facts["name"]).rstrip("/").rpartition("/")[2], facts) for facts in found)
+        own = path.rpartition("/")[2]  # some object stores have an empty object in the place of a folder
+        return {
+            name: facts
+            for name, facts in names
+            if not name.startswith(".") and not (name == own and str(facts["name"]).strip("/") == path.strip("/"))
+        }
 
 
 def _protocols(fs: AbstractFileSystem) -> tuple[str, ...]:
@@ -140,7 +181,7 @@ def _link_new(path: Path, data: bytes) -> None:
         FileExistsError: there is one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}")
+    temporary = _part(path)
     with naming(path):
         try:
             with temporary.open("wb") as file:
@@ -158,6 +199,26 @@ def _link_new(path: Path, data: bytes) -> None:
             sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _copy_over(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _part(path)
+    with source.open("rb") as old, naming(path):
+        try:
+            with temporary.open("wb") as new:
+                shutil.copyfileobj(old, new, CHUNK)
+                new.flush()
+                os.fsync(new.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    """Where a file is written, as `remove_parts` knows it."""
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}")
 
 
 def remove_parts(folder: Path) -> None:
