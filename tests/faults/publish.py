@@ -46,6 +46,7 @@ from spq.scale.publish import publish  # noqa: E402
 from spq.scale.published import PublishedIndex  # noqa: E402
 from spq.scale.urls import Place  # noqa: E402
 
+MEAN = 0.6  # seconds until a process is killed, after its start
 Content = list[tuple[object, ...]]
 
 
@@ -148,7 +149,7 @@ class Drill:
             assert process.stdout
             process.stdout.readline()
         for process in rng.sample(started, 2):
-            time.sleep(rng.expovariate(1 / 0.3))
+            time.sleep(rng.expovariate(1 / MEAN))
             is_running = process.poll() is None
             process.kill()
             process.communicate()
