@@ -80,7 +80,9 @@ def answers(folder: Path) -> list[list[Any]]:
     """The hits of 100 queries: all pictures, and random descriptors."""
     with ImageIndex.open(folder) as index:
         ids = [item.id for item in index.store.items()]
-        x = np.random.default_rng(0).standard_normal((100 - len(ids), index.codebooks.shape[0] * index.codebooks.shape[2]))
+        x = np.random.default_rng(0).standard_normal(
+            (100 - len(ids), index.codebooks.shape[0] * index.codebooks.shape[2])
+        )
         return index.search_many([*ids, *x.astype(np.float32)], top=20)
 
 
@@ -116,7 +118,12 @@ def test_what_is_fetched_answers_as_the_index(
 
 
 def test_unchanged_files_are_linked_and_generations_that_nobody_uses_are_deleted(
-    index_folder: Path, url: str, opened: PublishedIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[int]
+    index_folder: Path,
+    url: str,
+    opened: PublishedIndex,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reads: list[int],
 ) -> None:
     first = opened.fetch()
     assert opened.newer(first) is None
@@ -222,7 +229,9 @@ def test_processes_of_a_machine_download_once(url: str, tmp_path: Path, reads: l
         index.close()
 
 
-def test_without_the_url_the_cache_is_served(index_folder: Path, url: str, opened: PublishedIndex, tmp_path: Path) -> None:
+def test_without_the_url_the_cache_is_served(
+    index_folder: Path, url: str, opened: PublishedIndex, tmp_path: Path
+) -> None:
     folder, notes = opened.fetch(), list[str]()
     Path(url).rename(tmp_path / "away")
     with pytest.raises(StoreError, match=f"no published index at {url}; check the address"):
@@ -357,7 +366,9 @@ def test_files_of_no_generation_are_refused(url: str, tmp_path: Path, monkeypatc
             PublishedIndex(url, tmp_path / "cache").fetch()
     file.write_bytes(whole)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))  # type: ignore[attr-defined]
-    with pytest.raises(SpaceError, match="has room for 1,000 bytes, and [0-9,]+ are to be downloaded; free some space"):
+    with pytest.raises(
+        SpaceError, match=r"has room for 1,000 bytes, and [0-9,]+ are to be downloaded; free some space"
+    ):
         PublishedIndex(url, tmp_path / "cache").fetch()
 
 

@@ -73,7 +73,8 @@ def item(number: int, seed: int) -> Item:
     import numpy as np
 
     code = np.random.default_rng([number, seed]).integers(0, 16, 8).astype(np.uint8)
-    return Item(f"f{number % 7}/p{number}.jpg", number, seed, (number, seed).__hash__().to_bytes(16, signed=True), 3, 4, code)
+    digest = number.to_bytes(8) + seed.to_bytes(8)
+    return Item(f"f{number % 7}/p{number}.jpg", number, seed, digest, 3, 4, code)
 
 
 def change(folder: Path, rng: random.Random) -> None:
@@ -193,7 +194,8 @@ class Drill:
     def leftovers(self) -> list[str]:
         known = list_generations(self.place)
         named = {file.name for number in known for file in read_generation(self.place, number, known[number]).files}
-        return [f"{name} stayed" for name in list_files(self.place).keys() ^ named] + (["too many"] if len(known) > 2 else [])
+        found = [f"{name} stayed, or is lost" for name in list_files(self.place).keys() ^ named]
+        return found + ["there are more than two generations"] * (len(known) > 2)
 
 
 def main() -> None:

@@ -6,8 +6,9 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,9 +32,6 @@ class _Piece(NamedTuple):
     end: int
 
 
-Pieces = Generator[bytes, None, None]
-
-
 def part_name(file: PublishedFile) -> str:
     """The name of a downloaded file."""
     return f"{file.check}-{file.size}"
@@ -47,13 +45,15 @@ def download(place: Place, files: Sequence[PublishedFile], folder: Path, progres
         SpaceError: the disk has too little room.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = [file for file in {part_name(file): file for file in files}.values() if not (folder / part_name(file)).exists()]
+    different = {part_name(file): file for file in files}
+    wanted = [file for name, file in different.items() if not (folder / name).exists()]
     _check_sizes(place, wanted)
     starts = [_kept_bytes(folder, file) for file in wanted]
     total, done = sum(file.size for file in wanted), sum(starts)
     _check_room(folder, total - done)
     stopped = threading.Event()
-    with closing(map_in_order(lambda piece: _read(place, piece, stopped), _pieces(wanted, starts), WORKERS, stopped)) as data:
+    read = partial(_read, place, stopped)
+    with closing(map_in_order(read, _pieces(wanted, starts), WORKERS, stopped)) as data:
         for file, start in zip(wanted, starts, strict=True):
             for size in _write(place, file, start, folder, data):
                 done += size
@@ -93,7 +93,7 @@ def _pieces(files: Sequence[PublishedFile], starts: Sequence[int]) -> Iterator[_
             yield _Piece(file, start, min(start + PIECE, file.size))
 
 
-def _read(place: Place, piece: _Piece, stopped: threading.Event) -> bytes:
+def _read(place: Place, stopped: threading.Event, piece: _Piece) -> bytes:
     """The bytes of a piece, after some tries.
 
     Raises:

@@ -178,8 +178,8 @@ def foreign_entry(place: Place) -> str:
     """A file or folder at a place that is no part of a published index; empty if there is none."""
     entries: Collection[str] = place.entries().keys() - {FILES, GENERATIONS}
     parts = ((FILES, _FILE), (GENERATIONS, _GENERATION))
-    inside = (f"{folder}/{name}" for folder, kind in parts for name in place.entries(folder) if not kind.fullmatch(name))
-    return min(entries, default="") or next(inside, "")
+    inside = ((folder, name) for folder, kind in parts for name in place.entries(folder) if not kind.fullmatch(name))
+    return min(entries, default="") or next(("/".join(names) for names in inside), "")
 
 
 def _digest(content: Any) -> str:
