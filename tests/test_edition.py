@@ -123,7 +123,7 @@ def test_an_index_that_was_fetched_takes_its_place(
     build(tmp_path / "fetched", another, photos).store.close()
     there: list[Path] = []
     with ImageIndex.open(index_folder) as index:
-        editions = Editions(index, server_settings, lambda: there.pop() if there else None)
+        editions = Editions(index, server_settings, lambda _: there.pop() if there else None)
         assert not editions.renew(editions.now)
         there.append(tmp_path / "fetched")
         assert editions.renew(editions.now)

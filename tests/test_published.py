@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -86,8 +87,7 @@ def answers(folder: Path) -> list[list[Any]]:
         return index.search_many([*ids, *x.astype(np.float32)], top=20)
 
 
-@pytest.mark.parametrize("place", ["folder", "file", "s3"])
-@pytest.mark.parametrize("has_shards", [False, True])
+@pytest.mark.parametrize(("place", "has_shards"), [("folder", False), ("folder", True), ("file", False), ("s3", True)])
 def test_what_is_fetched_answers_as_the_index(
     index_folder: Path, place: str, has_shards: bool, tmp_path: Path, s3: str
 ) -> None:
@@ -160,6 +160,16 @@ def test_a_generation_stays_for_a_while_after_it_was_served(
         assert newer
         serving = newer
     assert first.exists()
+
+
+def test_another_process_gets_a_follower_of_its_own(index_folder: Path, url: str, opened: PublishedIndex) -> None:
+    first = opened.fetch()
+    newer = pickle.loads(pickle.dumps(opened.newer))
+    assert newer(first) is None
+    remove_one(index_folder)
+    publish(index_folder, url)
+    assert answers(newer(first)) == answers(index_folder)
+    newer.__self__.close()
 
 
 def test_locks_of_killed_processes_keep_nothing(index_folder: Path, url: str, opened: PublishedIndex) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spq.cli.describe import counted
+from spq.cli.failures import as_options
 from spq.cli.indexing import command, names_index
 from spq.cli.output import note, show
 from spq.cli.stopping import when_stopped
@@ -77,7 +78,7 @@ def fetch(url: str) -> tuple[PublishedIndex, Path]:
     published = PublishedIndex(url, user_cache())
     again = "what was downloaded is kept, run the same command to continue"
     with when_stopped(again), counting("downloading bytes") as progress:
-        return published, published.fetch(note, progress)
+        return published, published.fetch(lambda text: note(as_options(text, {"--publish"})), progress)
 
 
 def index_folder(name: str) -> Path:

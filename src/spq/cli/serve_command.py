@@ -89,7 +89,9 @@ def serve(
     if has_own and (index or patterns != Patterns()):
         raise ConfigError(f"{images[0]} is an index; omit --index, --exclude and --include, or give its pictures")
     if is_published and (watch or len(images) > 1):
-        raise ConfigError(f"{images[0]} is a published index; give it alone and omit --watch: publish it again instead")
+        raise ConfigError(
+            f"{images[0]} is a published index; give it alone, without --watch, and publish it to update it"
+        )
     from spq.web.server.app import Settings, check_address
     from spq.web.server.app import serve as run_server
     from spq.web.server.settings import default_cache
@@ -99,9 +101,11 @@ def serve(
     if max_pixels is not None:
         settings = replace(settings, max_pixels=max_pixels)
     note(_without_cache(settings.cache) if cache is None else "")
+    newer = None
     if is_published:
         check_address(settings)
         published, folder = fetch(images[0])
+        newer = published.newer
         note(absent_pictures(folder))
     elif has_own:
         folder = Path(images[0])
@@ -109,11 +113,11 @@ def serve(
         check_address(settings)
         folder = _index_of(images, index, patterns)
     if replicas == 1:
-        run_server(folder, settings, open_, note)
+        run_server(folder, settings, open_, note, newer)
     else:
         from spq.web.server.replicas import serve_replicas
 
-        serve_replicas(folder, settings, replicas, open_, note)
+        serve_replicas(folder, settings, replicas, open_, note, newer)
 
 
 def _without_cache(thumbnails: Path) -> str:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Self
 
 from spq.common.files import Replacing, read_regular, sync_folder
 from spq.common.json_file import MOST_BYTES
@@ -54,12 +55,16 @@ class PublishedIndex:
     """
 
     def __init__(self, url: str, cache: Path) -> None:
+        self.url, self.cache = url, cache
         self.place = Place(url)
         self.root = cache / "published" / hashlib.sha256(self.place.url.encode()).hexdigest()[:16]
         self._next_look = 0.0
         self._used: dict[str, ExitStack] = {}
         self._served: dict[str, float] = {}  # when a generation was last seen to be served
         self._last: tuple[object, Generation] | None = None  # what was known of a file, and what it held
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, Path]]:
+        return type(self), (self.url, self.cache)  # another process has locks of its own
 
     def fetch(self, note: Note = lambda _: None, progress: Progress = lambda *_: None) -> Path:
         """Return the folder of the newest generation, fetched now if it is not in the cache.
@@ -101,6 +106,8 @@ class PublishedIndex:
         self._served[serving.name] = now
         try:
             with held(self.root / LOCK):
+                if (self.root / serving.name).is_dir():
+                    self._use(serving.name)
                 stem = self._fetch_newest(lambda *_: None, math.inf)
                 self._release(serving.name, stem, now)
                 self._tidy(stem)

@@ -88,8 +88,13 @@ class Place:
         Raises:
             FileNotFoundError: there is none.
         """
+        path = f"{self.root}/{name}"
         with reaching(self.url):
-            return bytes(self.fs.cat_file(f"{self.root}/{name}"))
+            try:
+                return bytes(self.fs.cat_file(path))
+            except FileNotFoundError:  # some services look into their last listing
+                self.fs.invalidate_cache(path)
+                return bytes(self.fs.cat_file(path))
 
     def put(self, name: str, data: bytes) -> bool:
         """Write a file, unless there is one of this name; return whether it was written."""

@@ -27,7 +27,7 @@ from spq.web.server.thumbnail_cache import ThumbnailCache
 
 POOLS = 4  # of threads, each of which may read the index
 TRIES, PAUSE = 5, 0.02  # of reading a manifest, and the seconds in between
-Newer = Callable[[], Path | None]
+Newer = Callable[[Path], Path | None]
 _LOG = logging.getLogger("spq.serve")
 
 
@@ -66,7 +66,8 @@ class Editions:
     """The edition of now, for any thread.
 
     Args:
-        newer: returns the folder of a newer index when there is one, such as one that was fetched from elsewhere.
+        newer: returns the folder of a newer index when there is one, such as one that was fetched from elsewhere. It is given
+            the folder that is served, and asked about twice a second.
     """
 
     def __init__(self, index: ImageIndex, settings: Settings, newer: Newer | None = None) -> None:
@@ -107,7 +108,7 @@ class Editions:
         return seen is not self.now
 
     def _newer_folder(self) -> Path | None:
-        if self._newer and (folder := self._newer()):
+        if self._newer and (folder := self._newer(self.now.shared.folder)):
             return folder
         return self.now.shared.folder if _is_another(self.now.shared) else None
 

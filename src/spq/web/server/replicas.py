@@ -29,6 +29,7 @@ from types import FrameType
 from spq.errors import SPQError, StoreError
 from spq.index.image_index import ImageIndex
 from spq.web.server.app import address_of, create_app, listen, log_to_stderr, run, warning_of
+from spq.web.server.background import log_failure
 from spq.web.server.edition import Newer
 from spq.web.server.peers import Peers
 from spq.web.server.settings import Settings
@@ -61,13 +62,21 @@ class Replica:
         log_to_stderr()
         settings = replace(self.settings, watch=self.settings.watch and number == 0)
         try:
-            with ImageIndex.open(self.folder) as index:
+            with ImageIndex.open(self._newest()) as index:
                 app = create_app(index, settings, self.newer, Peers(self.peers, number))
                 threading.Thread(target=_end_with_parent, daemon=True).start()
                 run(app, listener, settings, is_up.set)
         except (SPQError, OSError) as error:
             _LOG.error("replica %d: %s", number, error)
             sys.exit(1)
+
+    def _newest(self) -> Path:
+        """The folder to begin with: a replica that is started again takes no older index than the others."""
+        try:
+            return (self.newer and self.newer(self.folder)) or self.folder
+        except (SPQError, OSError) as error:
+            log_failure("following the index", error)
+            return self.folder
 
 
 def serve_replicas(

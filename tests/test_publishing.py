@@ -1,0 +1,148 @@
+"""`spq index --publish`, and commands that are given a published index."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import run_spq
+from models import tiny
+from spq.config import Recipe
+from spq.data.open import open_images
+from spq.index.build import build
+from spq.index.image_index import ImageIndex
+from spq.index.shards.open_store import open_store
+from spq.index.shards.sharding import to_shards
+from spq.scale.publish import publish
+from test_serve import get, serving, wait_until
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    status = run_spq(*words)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
+
+
+def test_an_index_is_published_and_searched_at_its_url(
+    index_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"file://{tmp_path}/at"
+    status, out, err = run(capsys, "index", index_folder, "--publish", url)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{tmp_path}/at: generation 1, 60 pictures (5 files of 5 uploaded, ")
+    assert run(capsys, "index", index_folder, "--publish", url)[1] == (
+        f"{tmp_path}/at: generation 1 is the index as it is now; nothing was uploaded\n"
+    )
+    facts = json.loads(run(capsys, "index", index_folder, "--publish", url, "--json")[1])
+    assert (facts["generation"], facts["is_new"], facts["uploaded"], facts["images"]) == (1, False, 0, 60)
+    query = (photos / "bag" / "001.jpg", "--top", 9, "--json")
+    expected = run(capsys, "search", index_folder, *query)
+    assert expected[1]
+    assert run(capsys, "search", url, *query) == expected
+    assert run(capsys, "search", tmp_path / "at", *query) == expected
+    assert json.loads(run(capsys, "info", url, "--json")[1])["images"] == 60
+    (tmp_path / "at").rename(tmp_path / "away")
+    status, out, err = run(capsys, "search", url, *query)
+    assert (status, out) == expected[:2]
+    assert err == (
+        f"warning: no published index at {tmp_path}/at; check the address, or --publish one; generation 1 of the cache is used\n"
+    )
+
+
+def test_what_does_not_go_together_is_refused(
+    index_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = tmp_path / "at"
+    publish(index_folder, str(at))
+    wrong = {
+        ("index", index_folder, "--publish", at, "--compact"): "--publish .* needs one index, and works alone",
+        ("index", photos, "--publish", at): "needs one index, and works alone: spq index INDEX --publish",
+        ("index", "--publish", at): "needs one index",
+        ("index", index_folder, "--backup", tmp_path / "b", "--publish", at): "--backup works alone",
+        ("index", index_folder, "--publish", photos): "holds something else",
+        ("serve", at, "--watch"): "is a published index; give it alone, without --watch",
+        ("serve", at, index_folder): "give it alone",
+        ("serve", at, "--exclude", "x"): "is an index; omit",
+        (
+            "serve",
+            f"file://{tmp_path}/none",
+        ): f"no published index at {tmp_path}/none; check the address, or --publish one",
+        ("search", f"file://{photos}", "--id", 1): "but something else",
+        ("info", "s5://bucket/x"): "Protocol not known: s5",
+    }
+    for words, expected in wrong.items():
+        status, out, err = run(capsys, *words)
+        assert status in (1, 2), words
+        assert out == ""
+        assert err.count("\n") == 1
+        with pytest.raises(AssertionError, match=expected):
+            raise AssertionError(err)
+
+
+def remove(folder: Path, count: int) -> None:
+    with open_store(folder) as store, store.writing():
+        store.remove(sorted(store.each_path())[:count])
+
+
+def changes(index_folder: Path, photos: Path, recipe: Recipe) -> Iterator[Path]:
+    """Three newer indexes: with other items, with shards, and of another model."""
+    remove(index_folder, 10)
+    yield index_folder
+    with open_store(index_folder) as store:
+        to_shards(store, 25)
+    remove(index_folder, 5)
+    yield index_folder
+    other = index_folder.with_name("other")
+    build(other, tiny(recipe, 16, 4), open_images(photos)).store.close()
+    yield other
+
+
+@pytest.mark.slow
+def test_a_server_takes_over_each_generation_without_a_failed_request(
+    index_folder: Path, photos: Path, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    at = tmp_path / "at"
+    publish(index_folder, str(at))
+    failures: list[str] = []
+    ending = threading.Event()
+
+    def ask(address: str) -> None:
+        while not ending.is_set():
+            try:
+                assert get(f"{address}api/search", {"ids": [50], "top": 5})["hits"]
+            except Exception as error:
+                failures.append(repr(error))
+
+    def hits(folder: Path) -> list[tuple[int, float]]:
+        with ImageIndex.open(folder) as index:
+            return [(hit.id, round(hit.distance, 5)) for hit in index.search(50, 40, exclude=[50])]
+
+    quick = "from spq.scale import published; published.LOOK_SECONDS = 0.2"
+    with serving(at, "--cache", tmp_path / "thumbnails", preexec=quick) as (_, address):
+        wait_until(lambda: get(f"{address}readyz") == {"status": "ready"})
+
+        def served() -> list[tuple[int, float]]:
+            answer = get(f"{address}api/search", {"ids": [50], "top": 40})
+            return [(hit["id"], round(hit["distance"], 5)) for hit in answer["hits"]]  # type: ignore[attr-defined]
+
+        assert served() == hits(index_folder)
+        client = threading.Thread(target=ask, args=(address,))
+        client.start()
+        try:
+            for folder in changes(index_folder, photos, tiny_recipe):
+                publish(folder, str(at))
+                expected = hits(folder)
+                wait_until(lambda expected=expected: served() == expected)
+        finally:
+            ending.set()
+            client.join()
+    assert failures == []
