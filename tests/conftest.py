@@ -96,6 +96,12 @@ def photo_index(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> 
     return root / "photos.index"
 
 
+@pytest.fixture
+def index_copy(photo_index: Path, tmp_path: Path) -> Path:
+    """A copy of `photo_index` that a test may change."""
+    return shutil.copytree(photo_index, tmp_path / "i")
+
+
 @pytest.fixture(scope="session")
 def shared_photos(photo_index: Path) -> Path:
     """The pictures of `photo_index`."""

@@ -280,6 +280,8 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "index.table_reader": "store",
     "index.workplace": "backup",
     "model.onnx": "export",
+    "scale.download": "published",
+    "scale.generation": "published",
     "scale.inputs": "plan",
     "training.callbacks": "train",
     "training.context": "train",

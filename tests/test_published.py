@@ -38,9 +38,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def url(index_folder: Path, tmp_path: Path) -> str:
+def url(index_copy: Path, tmp_path: Path) -> str:
     """Where the index is published."""
-    publish(index_folder, str(tmp_path / "at"))
+    publish(index_copy, str(tmp_path / "at"))
     return str(tmp_path / "at")
 
 
@@ -89,28 +89,28 @@ def answers(folder: Path) -> list[list[Any]]:
 
 @pytest.mark.parametrize(("place", "has_shards"), [("folder", False), ("folder", True), ("file", False), ("s3", True)])
 def test_what_is_fetched_answers_as_the_index(
-    index_folder: Path, place: str, has_shards: bool, tmp_path: Path, s3: str
+    index_copy: Path, place: str, has_shards: bool, tmp_path: Path, s3: str
 ) -> None:
     if has_shards:
-        with open_store(index_folder) as store:
+        with open_store(index_copy) as store:
             to_shards(store, 25)
-        with ImageIndex.open(index_folder) as index:
+        with ImageIndex.open(index_copy) as index:
             make_lists(index.store, index._gallery.latest().scan)  # type: ignore[arg-type]
-        remove_one(index_folder)
+        remove_one(index_copy)
     name = f"here-{has_shards}"
     url = {"folder": str(tmp_path / name), "file": f"file://{tmp_path}/{name}", "s3": f"{s3}/{name}"}[place]
-    report = publish(index_folder, url)
+    report = publish(index_copy, url)
     index = PublishedIndex(url, tmp_path / "cache")
     folder = index.fetch()
-    assert answers(folder) == answers(index_folder)
+    assert answers(folder) == answers(index_copy)
     assert list(faults(folder)) == []
     assert (folder / "shards" / "lists" / "coarse.npz").exists() == has_shards
-    assert publish(index_folder, url).is_new is False
-    remove_one(index_folder)
-    assert publish(index_folder, url).uploaded == 1
+    assert publish(index_copy, url).is_new is False
+    remove_one(index_copy)
+    assert publish(index_copy, url).uploaded == 1
     newer = index.newer(folder)
     assert newer
-    assert answers(newer) == answers(index_folder)
+    assert answers(newer) == answers(index_copy)
     assert index.newer(newer) is None
     assert not list(newer.glob("items.sqlite-*"))
     assert report.generation == 1
@@ -118,7 +118,7 @@ def test_what_is_fetched_answers_as_the_index(
 
 
 def test_unchanged_files_are_linked_and_generations_that_nobody_uses_are_deleted(
-    index_folder: Path,
+    index_copy: Path,
     url: str,
     opened: PublishedIndex,
     tmp_path: Path,
@@ -129,8 +129,8 @@ def test_unchanged_files_are_linked_and_generations_that_nobody_uses_are_deleted
     assert opened.newer(first) is None
     replica = PublishedIndex(url, tmp_path / "cache")  # as in another process: it has locks of its own
     assert replica.fetch() == first
-    remove_one(index_folder)
-    publish(index_folder, url)
+    remove_one(index_copy)
+    publish(index_copy, url)
     reads.clear()
     second = opened.newer(first)
     assert second
@@ -146,44 +146,42 @@ def test_unchanged_files_are_linked_and_generations_that_nobody_uses_are_deleted
         ".lock", second.name, f"{second.name}.json", "in-use"
     ]  # fmt: skip
     replica.close()
-    assert answers(second) == answers(index_folder)
+    assert answers(second) == answers(index_copy)
 
 
-def test_a_generation_stays_for_a_while_after_it_was_served(
-    index_folder: Path, url: str, opened: PublishedIndex
-) -> None:
+def test_a_generation_stays_for_a_while_after_it_was_served(index_copy: Path, url: str, opened: PublishedIndex) -> None:
     serving = first = opened.fetch()
     for _ in range(3):
-        remove_one(index_folder)
-        publish(index_folder, url)
+        remove_one(index_copy)
+        publish(index_copy, url)
         newer = opened.newer(serving)
         assert newer
         serving = newer
     assert first.exists()
 
 
-def test_another_process_gets_a_follower_of_its_own(index_folder: Path, url: str, opened: PublishedIndex) -> None:
+def test_another_process_gets_a_follower_of_its_own(index_copy: Path, url: str, opened: PublishedIndex) -> None:
     first = opened.fetch()
     newer = pickle.loads(pickle.dumps(opened.newer))
     assert newer(first) is None
-    remove_one(index_folder)
-    publish(index_folder, url)
-    assert answers(newer(first)) == answers(index_folder)
+    remove_one(index_copy)
+    publish(index_copy, url)
+    assert answers(newer(first)) == answers(index_copy)
     newer.__self__.close()
 
 
-def test_locks_of_killed_processes_keep_nothing(index_folder: Path, url: str, opened: PublishedIndex) -> None:
+def test_locks_of_killed_processes_keep_nothing(index_copy: Path, url: str, opened: PublishedIndex) -> None:
     first = opened.fetch()
     opened.close()
     (opened.root / "in-use" / f"{first.name}.1-0").touch()
-    remove_one(index_folder)
-    publish(index_folder, url)
+    remove_one(index_copy)
+    publish(index_copy, url)
     second = opened.fetch()
     assert [path for path in opened.root.glob("0*") if path.is_dir()] == [second]
 
 
 def test_a_download_that_was_cut_off_is_continued(
-    index_folder: Path, url: str, opened: PublishedIndex, monkeypatch: pytest.MonkeyPatch
+    index_copy: Path, url: str, opened: PublishedIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "PIECE", 5000)
     original, left, sizes = Place.read_range, [12], list[int]()
@@ -205,11 +203,11 @@ def test_a_download_that_was_cut_off_is_continued(
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert begun > 0
     assert total <= sum(sizes) <= total + 5000 * download.WORKERS * 2  # pieces that were on their way
-    assert answers(folder) == answers(index_folder)
+    assert answers(folder) == answers(index_copy)
 
 
 def test_a_piece_that_fails_is_asked_for_again(
-    index_folder: Path, opened: PublishedIndex, monkeypatch: pytest.MonkeyPatch
+    index_copy: Path, opened: PublishedIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original, failed = Place.read_range, set[tuple[str, int]]()
 
@@ -220,7 +218,7 @@ def test_a_piece_that_fails_is_asked_for_again(
         return original(place, name, start, end)
 
     monkeypatch.setattr(Place, "read_range", failing)
-    assert answers(opened.fetch()) == answers(index_folder)
+    assert answers(opened.fetch()) == answers(index_copy)
     assert failed
 
 
@@ -240,7 +238,7 @@ def test_processes_of_a_machine_download_once(url: str, tmp_path: Path, reads: l
 
 
 def test_without_the_url_the_cache_is_served(
-    index_folder: Path, url: str, opened: PublishedIndex, tmp_path: Path
+    index_copy: Path, url: str, opened: PublishedIndex, tmp_path: Path
 ) -> None:
     folder, notes = opened.fetch(), list[str]()
     Path(url).rename(tmp_path / "away")
@@ -253,8 +251,8 @@ def test_without_the_url_the_cache_is_served(
     with pytest.raises(StoreError, match="no published index"):
         PublishedIndex(url, tmp_path / "another").fetch()
     (tmp_path / "away").rename(url)
-    remove_one(index_folder)
-    publish(index_folder, url)
+    remove_one(index_copy)
+    publish(index_copy, url)
     assert opened.newer(folder)
 
 
@@ -270,11 +268,11 @@ def test_a_server_that_does_not_answer_is_not_waited_for_if_the_cache_has_an_ind
 
 
 def test_a_deleted_generation_takes_servers_back_to_the_one_before(
-    index_folder: Path, url: str, opened: PublishedIndex
+    index_copy: Path, url: str, opened: PublishedIndex
 ) -> None:
-    before = answers(index_folder)
-    remove_one(index_folder)
-    publish(index_folder, url)
+    before = answers(index_copy)
+    remove_one(index_copy)
+    publish(index_copy, url)
     second = opened.fetch()
     (Path(url) / "generations" / "00000002.json").unlink()
     first = opened.newer(second)
@@ -305,12 +303,12 @@ def lose(folder: Path, name: str) -> None:
     ],
 )
 def test_damaged_files_are_named_and_never_served(
-    index_folder: Path, url: str, opened: PublishedIndex, damage: Callable[[Path, str], None], words: str
+    index_copy: Path, url: str, opened: PublishedIndex, damage: Callable[[Path, str], None], words: str
 ) -> None:
     serving = opened.fetch()
     before = answers(serving)
-    remove_one(index_folder)
-    publish(index_folder, url)
+    remove_one(index_copy)
+    publish(index_copy, url)
     newest = json.loads((Path(url) / "generations" / "00000002.json").read_text())
     file = next(file for file in newest["files"] if file["path"] == "items.sqlite")
     name = f"{file['since']:08d}-{file['check']}"
@@ -322,10 +320,10 @@ def test_damaged_files_are_named_and_never_served(
     assert name in notes[0]
     assert answers(serving) == before
     (Path(url) / "files" / name).unlink(missing_ok=True)
-    assert publish(index_folder, url).uploaded == 1
+    assert publish(index_copy, url).uploaded == 1
     newer = opened.newer(serving)
     assert newer
-    assert answers(newer) == answers(index_folder)
+    assert answers(newer) == answers(index_copy)
 
 
 def _file(path: str) -> dict[str, Any]:
@@ -382,8 +380,10 @@ def test_files_of_no_generation_are_refused(url: str, tmp_path: Path, monkeypatc
         PublishedIndex(url, tmp_path / "cache").fetch()
 
 
-def test_a_place_with_something_else_is_no_published_index(photos: Path, tmp_path: Path, s3: str) -> None:
-    with pytest.raises(StoreError, match=f"no published index at {photos}, but something else \\(ankle boot\\); check"):
-        PublishedIndex(str(photos), tmp_path / "cache").fetch()
+def test_a_place_with_something_else_is_no_published_index(shared_photos: Path, tmp_path: Path, s3: str) -> None:
+    with pytest.raises(
+        StoreError, match=f"no published index at {shared_photos}, but something else \\(ankle boot\\); check"
+    ):
+        PublishedIndex(str(shared_photos), tmp_path / "cache").fetch()
     with pytest.raises(StoreError, match="no published index at s3://nowhere/x; check the address"):
         PublishedIndex("s3://nowhere/x", tmp_path / "cache").fetch()

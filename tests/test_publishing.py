@@ -33,19 +33,19 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_index_is_published_and_searched_at_its_url(
-    index_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    index_copy: Path, shared_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"file://{tmp_path}/at"
-    status, out, err = run(capsys, "index", index_folder, "--publish", url)
+    status, out, err = run(capsys, "index", index_copy, "--publish", url)
     assert (status, err) == (0, "")
     assert out.startswith(f"{tmp_path}/at: generation 1, 60 pictures (5 files of 5 uploaded, ")
-    assert run(capsys, "index", index_folder, "--publish", url)[1] == (
+    assert run(capsys, "index", index_copy, "--publish", url)[1] == (
         f"{tmp_path}/at: generation 1 is the index as it is now; nothing was uploaded\n"
     )
-    facts = json.loads(run(capsys, "index", index_folder, "--publish", url, "--json")[1])
+    facts = json.loads(run(capsys, "index", index_copy, "--publish", url, "--json")[1])
     assert (facts["generation"], facts["is_new"], facts["uploaded"], facts["images"]) == (1, False, 0, 60)
-    query = (photos / "bag" / "001.jpg", "--top", 9, "--json")
-    expected = run(capsys, "search", index_folder, *query)
+    query = (shared_photos / "bag" / "001.jpg", "--top", 9, "--json")
+    expected = run(capsys, "search", index_copy, *query)
     assert expected[1]
     assert run(capsys, "search", url, *query) == expected
     assert run(capsys, "search", tmp_path / "at", *query) == expected
@@ -59,24 +59,24 @@ def test_an_index_is_published_and_searched_at_its_url(
 
 
 def test_what_does_not_go_together_is_refused(
-    index_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    index_copy: Path, shared_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = tmp_path / "at"
-    publish(index_folder, str(at))
+    publish(index_copy, str(at))
     wrong = {
-        ("index", index_folder, "--publish", at, "--compact"): "--publish .* needs one index, and works alone",
-        ("index", photos, "--publish", at): "needs one index, and works alone: spq index INDEX --publish",
+        ("index", index_copy, "--publish", at, "--compact"): "--publish .* needs one index, and works alone",
+        ("index", shared_photos, "--publish", at): "needs one index, and works alone: spq index INDEX --publish",
         ("index", "--publish", at): "needs one index",
-        ("index", index_folder, "--backup", tmp_path / "b", "--publish", at): "--backup works alone",
-        ("index", index_folder, "--publish", photos): "holds something else",
+        ("index", index_copy, "--backup", tmp_path / "b", "--publish", at): "--backup works alone",
+        ("index", index_copy, "--publish", shared_photos): "holds something else",
         ("serve", at, "--watch"): "is a published index; give it alone, without --watch",
-        ("serve", at, index_folder): "give it alone",
+        ("serve", at, index_copy): "give it alone",
         ("serve", at, "--exclude", "x"): "is an index; omit",
         (
             "serve",
             f"file://{tmp_path}/none",
         ): f"no published index at {tmp_path}/none; check the address, or --publish one",
-        ("search", f"file://{photos}", "--id", 1): "but something else",
+        ("search", f"file://{shared_photos}", "--id", 1): "but something else",
         ("info", "s5://bucket/x"): "Protocol not known: s5",
     }
     for words, expected in wrong.items():
@@ -93,25 +93,25 @@ def remove(folder: Path, count: int) -> None:
         store.remove(sorted(store.each_path())[:count])
 
 
-def changes(index_folder: Path, photos: Path, recipe: Recipe) -> Iterator[Path]:
+def changes(index_copy: Path, shared_photos: Path, recipe: Recipe) -> Iterator[Path]:
     """Three newer indexes: with other items, with shards, and of another model."""
-    remove(index_folder, 10)
-    yield index_folder
-    with open_store(index_folder) as store:
+    remove(index_copy, 10)
+    yield index_copy
+    with open_store(index_copy) as store:
         to_shards(store, 25)
-    remove(index_folder, 5)
-    yield index_folder
-    other = index_folder.with_name("other")
-    build(other, tiny(recipe, 16, 4), open_images(photos)).store.close()
+    remove(index_copy, 5)
+    yield index_copy
+    other = index_copy.with_name("other")
+    build(other, tiny(recipe, 16, 4), open_images(shared_photos)).store.close()
     yield other
 
 
 @pytest.mark.slow
 def test_a_server_takes_over_each_generation_without_a_failed_request(
-    index_folder: Path, photos: Path, tiny_recipe: Recipe, tmp_path: Path
+    index_copy: Path, shared_photos: Path, tiny_recipe: Recipe, tmp_path: Path
 ) -> None:
     at = tmp_path / "at"
-    publish(index_folder, str(at))
+    publish(index_copy, str(at))
     failures: list[str] = []
     ending = threading.Event()
 
@@ -121,6 +121,7 @@ def test_a_server_takes_over_each_generation_without_a_failed_request(
                 assert get(f"{address}api/search", {"ids": [50], "top": 5})["hits"]
             except Exception as error:
                 failures.append(repr(error))
+            ending.wait(0.02)
 
     def hits(folder: Path) -> list[tuple[int, float]]:
         with ImageIndex.open(folder) as index:
@@ -134,11 +135,11 @@ def test_a_server_takes_over_each_generation_without_a_failed_request(
             answer = get(f"{address}api/search", {"ids": [50], "top": 40})
             return [(hit["id"], round(hit["distance"], 5)) for hit in answer["hits"]]  # type: ignore[attr-defined]
 
-        assert served() == hits(index_folder)
+        assert served() == hits(index_copy)
         client = threading.Thread(target=ask, args=(address,))
         client.start()
         try:
-            for folder in changes(index_folder, photos, tiny_recipe):
+            for folder in changes(index_copy, shared_photos, tiny_recipe):
                 publish(folder, str(at))
                 expected = hits(folder)
                 wait_until(lambda expected=expected: served() == expected)
