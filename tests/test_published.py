@@ -237,6 +237,23 @@ def test_processes_of_a_machine_download_once(url: str, tmp_path: Path, reads: l
         index.close()
 
 
+def test_a_generation_of_the_cache_that_lost_a_part_is_fetched_again(
+    index_copy: Path, opened: PublishedIndex, reads: list[int]
+) -> None:
+    folder = opened.fetch()
+    (folder / "model" / "README.md").unlink()
+    size = (folder / "items.sqlite").stat().st_size
+    (folder / "items.sqlite").chmod(0o644)
+    os.truncate(folder / "items.sqlite", 100)
+    reads.clear()
+    assert opened.fetch() == folder
+    assert answers(folder) == answers(index_copy)
+    assert sum(reads) == size + (folder / "model" / "README.md").stat().st_size
+    shutil.rmtree(opened.root)  # somebody empties the cache below a server
+    assert opened.newer(folder) is None
+    assert answers(folder) == answers(index_copy)
+
+
 def test_without_the_url_the_cache_is_served(
     index_copy: Path, url: str, opened: PublishedIndex, tmp_path: Path
 ) -> None:

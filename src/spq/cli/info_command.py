@@ -40,13 +40,13 @@ def info(
     from spq.cli.publishing import index_folder
 
     check_file("--html", html)
-    path = index_folder(name)
-    facts = facts_of(path)
-    if html:
-        from spq.cli.reports.codebook_page import write_codebook_page
+    with index_folder(name) as path:
+        facts = facts_of(path)
+        if html:
+            from spq.cli.reports.codebook_page import write_codebook_page
 
-        write_codebook_page(html, path, facts)
-        note(f"wrote {html}")
+            write_codebook_page(html, path, facts)
+            note(f"wrote {html}")
     show(json.dumps(facts) if as_json else _text(facts))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,9 +82,17 @@ def fetch(url: str) -> tuple[PublishedIndex, Path]:
         return published, published.fetch(lambda text: note(as_options(text, {"--publish"})), progress)
 
 
-def index_folder(name: str) -> Path:
-    """The folder of an index: the name itself, or where a published one is fetched to."""
-    return fetch(name)[1] if names_published(name) else Path(name)
+@contextmanager
+def index_folder(name: str) -> Iterator[Path]:
+    """The folder of an index: the name itself, or where a published one is fetched to, which stays there meanwhile."""
+    if not names_published(name):
+        yield Path(name)
+        return
+    published, folder = fetch(name)
+    try:
+        yield folder
+    finally:
+        published.close()
 
 
 def absent_pictures(folder: Path) -> str:

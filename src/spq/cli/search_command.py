@@ -86,7 +86,7 @@ def search(
         "fold": fold, "offset": offset, "method": method, "threads": threads, "nprobe": nprobe, "recall_target": recall_target,
     }  # fmt: skip
     check_file("--html", html)
-    with ImageIndex.open(index_folder(index)) as opened:
+    with index_folder(index) as folder, ImageIndex.open(folder) as opened:
         with counting("reading pictures") as progress:
             request = read_request(names, opened.model_copy.input_size, options, progress)
         if method == "ivf" or nprobe or recall_target:

@@ -77,19 +77,17 @@ class PublishedIndex:
             StoreError, DataError: the URL cannot be reached, has no published index, or a damaged one; and the cache has none.
         """
         self._make_root()
-        with held(self.root / LOCK, math.inf):
-            cached = self._cached()
-            try:
-                stem = self._fetch_newest(progress, ANSWER_SECONDS if cached else math.inf)
-            except (SPQError, OSError) as error:
-                if cached is None:
+        try:
+            newest = _within(ANSWER_SECONDS if self._cached() else math.inf, self._newest)
+            with held(self.root / LOCK, math.inf):
+                return self._kept(self._fetched(newest, progress))
+        except (SPQError, OSError) as error:
+            with held(self.root / LOCK, math.inf):
+                if not (cached := self._cached()):
                     raise
                 why = error if isinstance(error, SPQError) else error.strerror or error
                 note(f"warning: {why}; generation {int(cached[:8])} of the cache is used")
-                stem = cached
-            folder = self._use(stem)
-            self._tidy(stem)
-            return folder
+                return self._kept(cached)
 
     def newer(self, serving: Path) -> Path | None:
         """Return the folder of another generation than the served one, if the URL has one by now. It is complete.
@@ -104,21 +102,18 @@ class PublishedIndex:
             return None
         self._next_look = now + LOOK_SECONDS
         self._served[serving.name] = now
+        self._make_root()
+        newest = self._newest()
         try:
             with held(self.root / LOCK):
                 if (self.root / serving.name).is_dir():
                     self._use(serving.name)
-                stem = self._fetch_newest(lambda *_: None, math.inf)
+                stem = self._fetched(newest, lambda *_: None)
                 self._release(serving.name, stem, now)
-                self._tidy(stem)
-                return None if stem == serving.name else self._use(stem)
+                folder = self._kept(stem)
+                return None if stem == serving.name else folder
         except BlockingIOError:  # another process fetches it
             return None
-
-    def tidy(self) -> None:
-        """Delete generations in the cache that no process uses, but for the newest one."""
-        with held(self.root / LOCK, math.inf):
-            self._tidy(self._cached())
 
     def close(self) -> None:
         """Use none any more."""
@@ -127,28 +122,21 @@ class PublishedIndex:
         self._used.clear()
 
     def _make_root(self) -> None:
-        for folder in (self.root, self.root / PARTS, self.root / IN_USE):
-            folder.mkdir(parents=True, exist_ok=True)
+        (self.root / IN_USE).mkdir(parents=True, exist_ok=True)
 
-    def _fetch_newest(self, progress: Progress, seconds: float) -> str:
-        """The name of the newest generation, which is in the cache then. The caller holds the lock.
-
-        Args:
-            seconds: to wait for the first answer of the URL.
-        """
-        before: Generation | None = None
+    def _fetched(self, newest: Generation, progress: Progress) -> str:
+        """The name of the newest generation, which is in the cache then. The caller holds the lock."""
         for _ in range(TRIES):
-            generation = _within(seconds, self._newest)
-            if (self.root / generation.stem).is_dir():
-                return generation.stem
+            if self._is_whole(newest):
+                return newest.stem
             try:
-                self._obtain(generation, progress)
-            except FileNotFoundError as error:  # it is not the newest one any more
-                if before == generation:
+                self._obtain(newest, progress)
+            except FileNotFoundError as error:
+                before, newest = newest, self._newest()
+                if before == newest:
                     raise StoreError(str(error)) from None
-                before = generation
             else:
-                return generation.stem
+                return newest.stem
         raise StoreError(f"{self.place.url}: new generations are published faster than they can be downloaded")
 
     def _newest(self) -> Generation:
@@ -173,6 +161,11 @@ class PublishedIndex:
                 return generation
         raise StoreError(f"{self.place.url} changes all the time; try again")
 
+    def _is_whole(self, generation: Generation) -> bool:
+        """Whether the cache has all files of a generation, in their sizes."""
+        folder = self.root / generation.stem
+        return all(_has_size(folder / file.path, file.size) for file in generation.files)
+
     def _obtain(self, generation: Generation, progress: Progress) -> None:
         """Make the folder of a generation: link what the cache has, and download the rest."""
         known, parts = self._known_files(), self.root / PARTS
@@ -189,6 +182,7 @@ class PublishedIndex:
             sync_folder(Path(folder))
         with Replacing(self._facts(generation.stem)) as temporary:
             temporary.write_bytes(generation.to_bytes())
+        self._drop(generation.stem)
         new.rename(self.root / generation.stem)
         sync_folder(self.root)
         shutil.rmtree(parts, ignore_errors=True)
@@ -197,14 +191,14 @@ class PublishedIndex:
         """Refuse files that are not those of one index.
 
         Raises:
-            DataError: it does not open.
+            DataError: they do not open.
         """
         where = f"{self.place.url}/{generation.name}"
         try:
             with open_store(folder) as store:
                 model = store.manifest.model
         except StoreError as error:
-            raise DataError(f"{where} is damaged: its files are no index: {error}; {AGAIN}") from None
+            raise DataError(f"the index of {where} does not open: {error}") from None
         if model != generation.model:
             raise DataError(f"{where} is damaged: it names model {generation.model}, its index {model}; {AGAIN}")
 
@@ -216,7 +210,7 @@ class PublishedIndex:
                 facts = read_regular(self._facts(stem), MOST_BYTES)
                 for file in parse_generation(facts, int(stem[:8]), str(self._facts(stem))).files:
                     path = self.root / stem / file.path
-                    if path.stat().st_size == file.size:
+                    if _has_size(path, file.size):
                         known[file.size, file.check] = path
         return known
 
@@ -230,6 +224,12 @@ class PublishedIndex:
     def _cached(self) -> str | None:
         """The newest generation in the cache."""
         return max(self._stems(), key=lambda stem: (self.root / stem).stat().st_mtime_ns, default=None)
+
+    def _kept(self, stem: str) -> Path:
+        """The folder of a generation, which is used from now on; what nobody uses is deleted. The caller holds the lock."""
+        folder = self._use(stem)
+        self._tidy(stem)
+        return folder
 
     def _use(self, stem: str) -> Path:
         """Keep others from deleting a generation. The caller holds the lock."""
@@ -254,9 +254,14 @@ class PublishedIndex:
             if stem == newest or self._is_used(stem):
                 continue
             with suppress(OSError):  # Windows keeps what is open
+                self._drop(stem)
                 self._facts(stem).unlink(missing_ok=True)
-                (self.root / stem).rename(self.root / f"{OLD}{stem}")  # a part of it never looks whole
-                shutil.rmtree(self.root / f"{OLD}{stem}", ignore_errors=True)
+
+    def _drop(self, stem: str) -> None:
+        """Delete a generation, if it is there."""
+        if (self.root / stem).exists():
+            (self.root / stem).rename(self.root / f"{OLD}{stem}")  # a part of it never looks whole
+            shutil.rmtree(self.root / f"{OLD}{stem}", ignore_errors=True)
 
     def _is_used(self, stem: str) -> bool:
         """Whether a process uses a generation. Locks of killed ones are free, and are deleted."""
@@ -266,6 +271,13 @@ class PublishedIndex:
                     pass
             except BlockingIOError:
                 return True
+        return False
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
         return False
 
 
