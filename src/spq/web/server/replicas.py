@@ -55,14 +55,18 @@ class Replica:
     peers: Path
     newer: Newer | None = None
 
-    def serve(self, number: int, listener: socket.socket, is_up: Event) -> None:
-        """Serve in this process until SIGTERM, or until the process that started it ends."""
+    def serve(self, number: int, listener: socket.socket, is_up: Event, is_again: bool) -> None:
+        """Serve in this process until SIGTERM, or until the process that started it ends.
+
+        Args:
+            is_again: whether there was a replica of this number before.
+        """
         if hasattr(os, "setsid"):
             os.setsid()  # Ctrl-C goes to the process that started this one, which then sends SIGTERM
         log_to_stderr()
         settings = replace(self.settings, watch=self.settings.watch and number == 0)
         try:
-            with ImageIndex.open(self._newest()) as index:
+            with ImageIndex.open(self._newest() if is_again else self.folder) as index:
                 app = create_app(index, settings, self.newer, Peers(self.peers, number))
                 threading.Thread(target=_end_with_parent, daemon=True).start()
                 run(app, listener, settings, is_up.set)
@@ -140,17 +144,18 @@ class _Running:
     def __init__(self, replica: Replica, number: int, listener: socket.socket) -> None:
         self.replica, self.number, self.listener = replica, number, listener
         self.process: SpawnProcess | None = None
-        self.has_served = False
+        self.has_served, self._is_again = False, False
         self._pause, self._next = 1.0, 0.0
         self._start()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._is_up, self._started = context.Event(), time.monotonic()
-        arguments = (self.number, self.listener, self._is_up)
+        arguments = (self.number, self.listener, self._is_up, self._is_again)
         self.process = context.Process(target=self.replica.serve, args=arguments, name=f"spq-replica-{self.number}")
         with _no_interrupt():
             self.process.start()
+        self._is_again = True
 
     def look(self, has_begun: bool) -> None:
         """Start it again if it has ended.
