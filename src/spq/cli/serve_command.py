@@ -76,7 +76,7 @@ def serve(
 
     Example: spq serve photos.index --replicas 4
 
-    Example: spq serve s3://bucket/photos
+    Example: spq serve s3://bucket/photos --replicas 4
     """
     from spq.cli.checks import check_folder, check_serve
     from spq.cli.publishing import absent_pictures, fetch, names_published
