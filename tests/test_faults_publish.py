@@ -30,7 +30,7 @@ def test_killed_publishers_and_servers_leave_whole_generations(drill: ModuleType
     run = drill.Drill(tmp_path, str(tmp_path / "at"), 300, seed=3)
     run.round(0)
     assert run.wrong == []
-    name = min((tmp_path / "at" / "files").iterdir())
+    name = max((tmp_path / "at" / "files").iterdir())
     data = name.read_bytes()
     name.write_bytes(b"x" + data[1:])
     assert len(run.damaged_at_url()) == 1
