@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import s3fs
 
 from object_store import BUCKET, s3_server
 from spq.errors import DataError, SpaceError, SPQError, StoreError
@@ -395,6 +396,24 @@ def test_files_of_no_generation_are_refused(url: str, tmp_path: Path, monkeypatc
         SpaceError, match=r"has room for 1,000 bytes, and [0-9,]+ are to be downloaded; free some space"
     ):
         PublishedIndex(url, tmp_path / "cache").fetch()
+
+
+def test_what_came_after_a_listing_is_there(s3: str, index_copy: Path) -> None:
+    place = Place(f"{s3}/late")
+    other = s3fs.S3FileSystem(skip_instance_cache=True)  # as another process has it
+    other.call_s3("put_object", Bucket=BUCKET, Key="late/", Body=b"")  # some programs make folders so
+    assert place.entries() == {}
+    assert place.put("files/a", b"first")
+    assert place.list("files").keys() == {"a"}
+    other.pipe_file(f"{BUCKET}/late/files/b", b"second")
+    assert place.read("files/b") == b"second"
+    with pytest.raises(FileNotFoundError):
+        place.read("files/c")
+    place.delete("files/a")
+    place.delete("files/b")
+    place.delete("files/c")
+    assert place.list("files") == {}
+    assert publish(index_copy, place.url).is_new
 
 
 def test_a_place_with_something_else_is_no_published_index(shared_photos: Path, tmp_path: Path, s3: str) -> None:

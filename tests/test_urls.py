@@ -29,6 +29,21 @@ def test_a_file_is_written_once(place: Place) -> None:
         place.read("items/c")
 
 
+def test_a_large_file_takes_the_place_of_one_that_was_cut(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"whole")
+    place.put("files/a", b"who")
+    place.put_file("files/a", tmp_path / "source")
+    assert place.read("files/a") == b"whole"
+    assert place.read_range("files/a", 1, 3) == b"ho"
+    assert place.entries().keys() == {"files"}
+    assert place.list("files").keys() == {"a"}
+    with pytest.raises(FileNotFoundError):
+        place.put_file("files/b", tmp_path / "none")
+    place.delete("files/a")
+    place.delete("files/a")
+    assert place.entries("files") == {}
+
+
 def test_two_processes_at_once_write_a_file_once(tmp_path: Path) -> None:
     code = f"""if True:
         import sys
