@@ -66,10 +66,10 @@ def test_answers_equal_those_of_sorting_everything(
     request = SearchRequest([0], top, offset=offset, fold=fold, max_distance=limit, exclude=excluded)
     allowed = list(range(N)) if rows is None else rows.tolist()
     expected = [plain(request, summed(table, codes), codes, ids, allowed) for table in tables]
-    assert rank_answers(request, tables, Gallery(0, 0, ids, Scan(codes, K)), rows) == expected
+    assert rank_answers(request, tables, Gallery(0, 0, ids, Scan(codes, K)), rows).answers == expected
     gallery = in_parts(codes, ids, K, rng)
     same = None if rows is None else gallery.rows_of(ids[rows])
-    assert rank_answers(request, tables, gallery, same) == expected
+    assert rank_answers(request, tables, gallery, same).answers == expected
 
 
 def in_parts(codes: np.ndarray, ids: np.ndarray, K: int, rng: np.random.Generator) -> ShardedGallery:

@@ -101,7 +101,7 @@ def test_any_table_and_codes_are_ranked_as_by_numpy(blank: Page, K: int, M: int,
     assert near == int((d[0] <= np.float32(limit)).sum())
     assert unpacked == codes.tolist()
     request = SearchRequest([0], top, fold=True, offset=1)
-    (answers,) = rank_answers(request, table[None], Gallery(0, 0, np.arange(N), Scan(codes, K)), None)
+    (answers,) = rank_answers(request, table[None], Gallery(0, 0, np.arange(N), Scan(codes, K)), None).answers
     assert [[row, *others] for row, others in zip(folded["rows"], folded["folded"], strict=True)] == [
         i for _, i in answers
     ]

@@ -77,6 +77,18 @@ class TimeLimitError(StoreError):
     """A query that took longer than its time limit."""
 
 
+class ShardsMissingError(StoreError):
+    """Shards that were not searched in time, and an answer without them is not accepted.
+
+    Attributes:
+        missing: pictures in these shards that could have been answers.
+    """
+
+    def __init__(self, missing: int) -> None:
+        super().__init__(f"{missing:,} pictures could not be searched in time; try again, or accept a `partial` answer")
+        self.missing = missing
+
+
 class ModelMismatchError(StoreError):
     """Codes or queries of one model, used with the index of another."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +28,9 @@ from spq.cli.output import note
 from spq.cli.stopping import AGAIN, when_stopped
 from spq.common.files import can_be_written, lasting_cache
 from spq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spq.index.shards.placement import Holder
 
 FIRST = 2000  # pictures that are encoded before the page opens; the others follow while it is open
 
@@ -61,6 +65,16 @@ def serve(
     ] = None,
     threads: Threads = None,
     replicas: Annotated[int, typer.Option(min=1, max=256, help="Processes that serve, each with its own network.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Let processes of a Ray cluster hold the shards; local starts one here."),
+    ] = None,
+    holders: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: processes that hold the shards. Default: one per machine.")
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option(min=0.01, help="With --ray: seconds that a search waits for shards. Default: 2.")
+    ] = None,
     max_pixels: MaxPixels = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for thumbnails. Default: in your cache folder.")] = None,
 ) -> None:
@@ -77,12 +91,18 @@ def serve(
     Example: spq serve photos.index --replicas 4
 
     Example: spq serve s3://bucket/photos --replicas 4
+
+    Example: spq serve photos.index --ray auto --holders 4
     """
     from spq.cli.checks import check_folder, check_serve
     from spq.cli.publishing import absent_pictures, fetch, names_published
 
     check_serve(host, token, no_token)
     check_folder("--cache", cache)
+    if ray is None and (holders or deadline):
+        raise ConfigError(
+            "--holders and --deadline belong to --ray ADDRESS; omit them, or give the address of a Ray cluster"
+        )
     is_published = any(map(names_published, images))
     has_own = is_published or (len(images) == 1 and names_index(images[0]))
     patterns = Patterns(exclude, include, follow_links)
@@ -112,12 +132,36 @@ def serve(
     else:
         check_address(settings)
         folder = _index_of(images, index, patterns)
-    if replicas == 1:
-        run_server(folder, settings, open_, note, newer)
-    else:
-        from spq.web.server.replicas import serve_replicas
+    with _holders(folder, ray, holders) as find:
+        settings = replace(settings, find_holders=find, deadline=deadline or settings.deadline)
+        if replicas == 1:
+            run_server(folder, settings, open_, note, newer)
+        else:
+            from spq.web.server.replicas import serve_replicas
 
-        serve_replicas(folder, settings, replicas, open_, note, newer)
+            serve_replicas(folder, settings, replicas, open_, note, newer)
+
+
+@contextmanager
+def _holders(folder: Path, ray: str | None, count: int | None) -> Iterator[Callable[[], Sequence[Holder]] | None]:
+    """What finds the holders of an index, which are started; None without Ray.
+
+    Raises:
+        ConfigError: the index has no shards, or Ray is not installed. StoreError: the cluster cannot be reached.
+    """
+    if ray is None:
+        yield None
+        return
+    from spq.index.manifest import SHARDED, read_manifest
+    from spq.scale.ray_holders import started_holders
+
+    if read_manifest(folder).format < SHARDED:
+        raise ConfigError(
+            f"index {folder} has no shards for --ray; run {command('spq', 'index', folder, '--to-shards')}"
+        )
+    with started_holders(ray, count) as started:
+        note(f"{started.count} holders on the Ray cluster {started.address}")
+        yield started.find
 
 
 def _without_cache(thumbnails: Path) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spq.index.gallery import Gallery, Rows
 from spq.index.request import SearchRequest
+from spq.pq.spread import SpreadScan, SpreadSearch
 
 TRIES = 20  # of a search during which a writer removes answers again and again
 EXACT_TRIES = 3  # of them, of a search with a filter during which a writer writes anything; each reads codes again
@@ -39,17 +40,18 @@ class Found:
     """Answers to each query, and the gallery that was searched.
 
     Attributes:
-        available: pictures that could have been answers.
+        available: pictures that could have been answers. missing: those of them that were not searched.
         is_exact: whether the filter, if there was one, read the items of the same moment as the gallery.
     """
 
     gallery: Gallery
     available: int
     answers: list[list[Answer]]
+    missing: int = 0
     is_exact: bool = True
 
 
-def rank_answers(request: SearchRequest, tables: Floats, gallery: Gallery, rows: Rows | None) -> list[list[Answer]]:
+def rank_answers(request: SearchRequest, tables: Floats, gallery: Gallery, rows: Rows | None) -> Found:
     """The answers to each table, nearest first, ties by id.
 
     The scan gives more and more rows, until enough are left after threshold, folding and exclusion.
@@ -57,8 +59,11 @@ def rank_answers(request: SearchRequest, tables: Floats, gallery: Gallery, rows:
     Args:
         tables: (Q, M, K).
         rows: ascending, those that may be answers; None for all.
+    Raises:
+        ShardsMissingError: a shard was not searched in time, and the request does not accept a partial answer.
     """
-    scan, available = gallery.scan, len(gallery) if rows is None else len(rows)
+    available = len(gallery) if rows is None else len(rows)
+    scan = gallery.scan.begin(request.partial) if isinstance(gallery.scan, SpreadScan) else gallery.scan
     count = (request.offset + request.top + len(request.exclude)) * (2 if request.fold else 1)
     while True:
         if rows is None:
@@ -66,8 +71,9 @@ def rank_answers(request: SearchRequest, tables: Floats, gallery: Gallery, rows:
         else:
             ranking = scan.search_rows(tables, rows, count, request.threads)
         pages = [_page(request, distances, found, gallery) for distances, found in zip(*ranking, strict=True)]
-        if count >= available or all(is_complete for _, is_complete in pages):
-            return [answers for answers, _ in pages]
+        missing = scan.missing if isinstance(scan, SpreadSearch) else 0
+        if count >= available - missing or all(is_complete for _, is_complete in pages):
+            return Found(gallery, available, [answers for answers, _ in pages], missing)
         count *= 4
 
 

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from spq.errors import StoreError
 from spq.index.filter_sql import matching
+from spq.index.shards.holding import Of
 from spq.index.shards.lists import Lists, add_lists, read_lists
 from spq.index.shards.live import Live
-from spq.index.shards.shard import Shard
+from spq.index.shards.placement import Placement
+from spq.index.shards.shard_writer import Kind
 from spq.index.shards.sharded_store import ShardedStore
 from spq.index.store import Store
 from spq.pq.parts import Part, PartedScan
 from spq.pq.scan import Scan
+from spq.pq.spread import SpreadScan
 
 Ids: TypeAlias = NDArray[np.int64] | NDArray[np.uint32]
 Codes = NDArray[np.uint8]
@@ -151,25 +154,34 @@ class OwnGallery:
         return gallery.rows_where(store, where)
 
 
-def follow(store: Store, make_scan: MakeScan, before: Gallery | None = None) -> Gallery:
+def follow(
+    store: Store, make_scan: MakeScan, before: Gallery | None = None, placement: Placement | None = None
+) -> Gallery:
     """The gallery as the store is now.
 
     It is `before` itself if nothing was written, and has the scan of `before` if no code changed.
 
+    Args:
+        placement: of holders, which search the shards; by default they are searched here. New shards are ready there when this
+            returns, unless a holder is down.
     Raises:
-        StoreError: the index was divided into shards since it was opened.
+        StoreError: the index was divided into shards since it was opened; or it has none, and there are holders.
     """
     version = store.version()  # before the rest is read: a change in between is then read twice rather than missed
     if before and before.version == version:
         return before
     store.check_kind()
     if isinstance(store, ShardedStore):
-        return _follow_shards(store, make_scan, before if isinstance(before, ShardedGallery) else None)
+        return _follow_shards(store, make_scan, before if isinstance(before, ShardedGallery) else None, placement)
+    if placement:
+        raise StoreError(f"index {store.folder} has no shards that holders could search; give it some with `to_shards`")
     with store.snapshot():  # the revision and the codes of one moment
         return _followed(store, make_scan, before, version)
 
 
-def _follow_shards(store: ShardedStore, make_scan: MakeScan, before: ShardedGallery | None) -> ShardedGallery:
+def _follow_shards(
+    store: ShardedStore, make_scan: MakeScan, before: ShardedGallery | None, placement: Placement | None
+) -> ShardedGallery:
     """Codes of the database and the list of shards of one moment. The parts of unchanged shards are used again."""
     known = before.shards if before else {}
     for left in reversed(range(TRIES)):
@@ -178,7 +190,9 @@ def _follow_shards(store: ShardedStore, make_scan: MakeScan, before: ShardedGall
             with store.snapshot():
                 live = store.live()
                 newer = _followed(store, make_scan, before.newer if before else None, version)
-            shards = {part.shard.facts.name: known.get(part.shard.facts.name) or _part(part.shard) for part in live}
+            shards = {
+                part.shard.facts.name: known.get(part.shard.facts.name) or _part(part, placement) for part in live
+            }
             break
         except StoreError:
             if store.version() == version or not left:
@@ -186,20 +200,36 @@ def _follow_shards(store: ShardedStore, make_scan: MakeScan, before: ShardedGall
     if before and newer.scan is before.newer.scan and _are_same(live, before, shards):
         return replace(before, version=version, revision=newer.revision, newer=newer)
     lists = (before.lists if before else None) or read_lists(store.folder)
-    if lists:
+    if lists and not placement:
         add_lists(lists, store.folder, list(shards.values()), list(shards))
-    assert isinstance(newer.scan, Scan)
-    parts = [*shards.values(), Part(newer.scan, newer.ids)]
-    dead = [*(part.dead for part in live), np.empty(0, np.int64)]
-    scan = PartedScan(parts, dead, lists.coarse if lists else None, newer.scan.tables_of)
+    scan = _parted(list(shards.values()), live, newer, lists, placement)
+    if placement:
+        placement.prepare(_facts_of(store, lists), live)
     return ShardedGallery(version, newer.revision, newer.ids, scan, newer, shards, lists)
 
 
-def _part(shard: Shard) -> Part:
-    """A shard, ready to be searched. Its codes are compared with their checksum first."""
-    shard.check_codes()
-    facts, kind = shard.facts, shard.kind
-    return Part(Scan.of_packed(shard.codes, kind.M, kind.K, facts.distinct), shard.ids)
+def _parted(
+    shards: list[Part], live: tuple[Live, ...], newer: Gallery, lists: Lists | None, placement: Placement | None
+) -> PartedScan:
+    """The scan of all shards and of the database."""
+    assert isinstance(newer.scan, Scan)
+    parts = [*shards, Part(newer.scan, newer.ids)]
+    dead = [*(part.dead for part in live), np.empty(0, np.int64)]
+    coarse, tables_of = lists.coarse if lists else None, newer.scan.tables_of
+    if placement:
+        return SpreadScan(parts, dead, placement, coarse, lists.hash if lists else "", tables_of)
+    return PartedScan(parts, dead, coarse, tables_of)
+
+
+def _part(live: Live, placement: Placement | None) -> Part:
+    return live.shard.held_part() if placement else live.shard.part()
+
+
+def _facts_of(store: ShardedStore, lists: Lists | None) -> Of:
+    """What holders of this index must agree with."""
+    manifest = store.manifest
+    kind = Kind(manifest.num_codebooks, manifest.codebook_size)
+    return Of(store.folder.absolute(), manifest.key, manifest.model, kind, lists.hash if lists else "")
 
 
 def _are_same(live: tuple[Live, ...], before: ShardedGallery, shards: dict[str, Part]) -> bool:

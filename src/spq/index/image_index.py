@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -271,9 +272,9 @@ class ImageIndex:
     def answers(self, request: SearchRequest, tables: Floats, gallery: Gallery) -> Found:
         """The answers to the tables (Q, M, K) of a request among the codes of a gallery, by id."""
         if request.where is None:
-            return Found(gallery, len(gallery), rank_answers(request, tables, gallery, None))
+            return rank_answers(request, tables, gallery, None)
         rows, is_exact = self._gallery.rows(self.store, gallery, request.where)
-        return Found(gallery, len(rows), rank_answers(request, tables, gallery, rows), is_exact)
+        return replace(rank_answers(request, tables, gallery, rows), is_exact=is_exact)
 
     def info(self) -> dict[str, Any]:
         """Facts of the index, as `spq info` shows them."""

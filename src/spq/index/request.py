@@ -30,6 +30,7 @@ class SearchRequest:
     Args:
         queries: each a picture, a descriptor, an id, or a list of these that together form one query.
         method, threads, nprobe, recall_target: options of the scan, see `How`. The scan checks their values.
+        partial: accept answers without the shards that do not answer in time, where other processes hold them.
     Raises:
         ConfigError: a value out of range, or values that do not fit together.
     """
@@ -48,6 +49,7 @@ class SearchRequest:
     threads: int | None = None
     nprobe: int | None = None
     recall_target: float | None = None
+    partial: bool = False
 
     def __post_init__(self) -> None:
         if self.top < 1:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from spq.errors import StoreError
-from spq.index.gallery import Gallery, Matched, follow
+from spq.index.gallery import Gallery, Matched, ShardedGallery, follow
 from spq.index.image_index import ImageIndex
 from spq.index.manifest import SHARDED, check_same_model, read_manifest
 from spq.index.shards.open_store import open_store
+from spq.index.shards.placement import Placement, ShardCounts
 from spq.index.store import Store
+from spq.pq.spread import SpreadScan
 from spq.pq.tables import decode
 
 if TYPE_CHECKING:
@@ -51,10 +53,14 @@ class Recent(Generic[T]):
 
 
 class SharedIndex:
-    """Made from an open index. `close()` it when no thread uses it any more."""
+    """Made from an open index. `close()` it when no thread uses it any more.
 
-    def __init__(self, index: ImageIndex) -> None:
-        self._copy, self.folder = index.model_copy, index.store.folder
+    Args:
+        placement: of holders, which have the codes of shards instead of this process. It is closed with the index.
+    """
+
+    def __init__(self, index: ImageIndex, placement: Placement | None = None) -> None:
+        self._copy, self.folder, self.placement = index.model_copy, index.store.folder, placement
         self._identity = _identity(self.folder)
         self._store = open_store(self.folder)  # for `refresh` only: its version numbers belong to this connection
         self._opened: list[ImageIndex] = []
@@ -62,7 +68,11 @@ class SharedIndex:
         self._local = threading.local()
         self._refreshing, self._noting = threading.Lock(), threading.Lock()
         self._rows: Recent[Matched] = Recent(FILTERS_KEPT)
-        self.gallery = self._warmed(follow(self._store, self._copy.make_scan))
+        try:
+            self.gallery = self._warmed(follow(self._store, self._copy.make_scan, placement=placement))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def generation(self) -> int:
@@ -139,7 +149,7 @@ class SharedIndex:
         with self._refreshing:
             before = self.gallery
             if stale is None or before is stale:
-                now = follow(self._store, self._copy.make_scan, before)
+                now = follow(self._store, self._copy.make_scan, before, self.placement)
                 self.gallery = now if now.scan is before.scan else self._warmed(now)
             return self.gallery is not before
 
@@ -153,17 +163,30 @@ class SharedIndex:
         """Rows that a filter matches; those of the last few filters are kept."""
         return self._rows.get((gallery.version, where), lambda: gallery.rows_where(store, where))
 
+    def shard_counts(self) -> list[ShardCounts]:
+        """What is known of each shard; nothing of an index without shards."""
+        if self.placement:
+            return self.placement.shards()
+        gallery = self.gallery
+        if not isinstance(gallery, ShardedGallery):
+            return []
+        dead = [len(rows) for rows in gallery.scan.dead]
+        return [ShardCounts(n, len(p.ids) - d, d) for (n, p), d in zip(gallery.shards.items(), dead, strict=False)]
+
     def _warmed(self, gallery: Gallery) -> Gallery:
         """Prepare what the first search would otherwise have to prepare."""
-        if len(gallery):
-            x = decode(gallery.scan.code(0)[None], self._copy.codebooks)
-            gallery.scan.search(self._copy.tables(x), TOP)
+        scan = gallery.scan.here if isinstance(gallery.scan, SpreadScan) else gallery.scan
+        if len(scan):
+            x = decode(scan.code(0)[None], self._copy.codebooks)
+            scan.search(self._copy.tables(x), TOP)
         return gallery
 
     def close(self) -> None:
         for store in (*self._ready, *(index.store for index in self._opened)):
             store.close()
         self._store.close()
+        if self.placement:
+            self.placement.close()
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -25,7 +25,9 @@ from spq.pq.sums import Codes, Floats, Ranking, Rows, check_tables, for_each
 Ids = NDArray[np.int64] | NDArray[np.uint32] | range
 SPREAD_FROM = 2_000_000  # codes: below, starting threads for one query takes longer than they save
 SPARE = 8  # rows that a part with dead ones is asked for beyond the answers
-_Found = tuple[Floats, Rows, Rows]  # distances, ids and rows
+Near = tuple[Floats, Rows]  # mean distances and numbers of the lists that are near to a query, see `Coarse.nearest`
+Found = tuple[Floats, Rows, Rows]  # distances, ids and rows of the answers to one query
+Run = Callable[..., Iterable[Found]]
 NONE: Rows = np.empty(0, np.int64)
 
 
@@ -100,7 +102,7 @@ class PartedScan:
         self.parts, self.dead = tuple(parts), tuple(dead) if dead is not None else (NONE,) * len(parts)
         self.M, self.K = self.parts[0].scan.M, self.parts[0].scan.K
         self.coarse, self.tables_of = coarse, tables_of
-        self._starts = np.cumsum([0, *(len(part.ids) for part in self.parts)])
+        self.starts = np.cumsum([0, *(len(part.ids) for part in self.parts)])
 
     def with_coarse(self, coarse: Coarse) -> PartedScan:
         """The same parts, searched by their lists of this coarse quantizer where that is asked for."""
@@ -112,7 +114,7 @@ class PartedScan:
     @property
     def rows(self) -> int:
         """The number of rows, dead ones included."""
-        return int(self._starts[-1])
+        return int(self.starts[-1])
 
     @property
     def distinct(self) -> int:
@@ -132,8 +134,8 @@ class PartedScan:
 
     def code(self, row: int) -> Codes:
         """The code (M,) of one row."""
-        number = int(self._starts.searchsorted(row, "right")) - 1
-        return self.parts[number].scan.code(row - int(self._starts[number]))
+        number = int(self.starts.searchsorted(row, "right")) - 1
+        return self.parts[number].scan.code(row - int(self.starts[number]))
 
     def codes_of(self, rows: Rows) -> Codes:
         """The codes (n, M) of some rows."""
@@ -153,7 +155,7 @@ class PartedScan:
         """The rows, ascending, of those ids that have one. Dead rows do not count."""
         ids = np.asarray(ids, np.int64)
         found = []
-        for part, dead, start in zip(self.parts, self.dead, self._starts[:-1], strict=True):
+        for part, dead, start in zip(self.parts, self.dead, self.starts[:-1], strict=True):
             rows = np.sort(part.rows_of(ids))
             found.append(rows[_are_live(rows, dead)] + start)
         return np.concatenate(found)
@@ -166,7 +168,7 @@ class PartedScan:
     def live_rows(self) -> Rows:
         """All rows that are not dead, ascending."""
         return np.delete(
-            np.arange(self.rows), np.concatenate([d + s for d, s in zip(self.dead, self._starts, strict=False)])
+            np.arange(self.rows), np.concatenate([d + s for d, s in zip(self.dead, self.starts, strict=False)])
         )
 
     def check(
@@ -196,9 +198,9 @@ class PartedScan:
         self.check(method, threads, nprobe, recall_target)
         check_tables(tables, self.M, self.K)
         top, workers = min(top, len(self)), threads or cores()
-        nprobe = self._nprobe(method, nprobe, recall_target, threads)
+        nprobe = self.lists_to_read(method, nprobe, recall_target, threads)
         exact: Method = "auto" if method == "ivf" else method  # of parts that are searched as a whole
-        self._prepare(top, exact, bool(nprobe), workers)
+        self.prepare(top, exact, bool(nprobe), workers)
         if 1 < len(tables) >= workers or workers == 1 or self.distinct < SPREAD_FROM:
             return for_each(lambda table: self._one(table, top, exact, nprobe, map), tables, top, threads)
         with ThreadPoolExecutor(min(workers, len(self.parts))) as pool:
@@ -228,7 +230,9 @@ class PartedScan:
         assert self.coarse is not None
         return tuned(self, self.coarse, self.tables_of, np.random.default_rng(0), threads)
 
-    def _nprobe(self, method: Method, nprobe: int | None, recall_target: float | None, threads: int | None) -> int:
+    def lists_to_read(
+        self, method: Method, nprobe: int | None, recall_target: float | None, threads: int | None
+    ) -> int:
         """The number of lists to read; 0 if all codes are searched."""
         is_asked = method == "ivf" or (method == "auto" and (nprobe or recall_target) and self.distinct >= IVF_FROM)
         if not is_asked or self.coarse is None:
@@ -239,7 +243,7 @@ class PartedScan:
             self.coarse = self.tuned(threads)
         return self.coarse.nprobe_for(recall_target)
 
-    def _prepare(self, top: int, method: Method, in_lists: bool, workers: int) -> None:
+    def prepare(self, top: int, method: Method = "auto", in_lists: bool = False, workers: int = 1) -> None:
         """Make the structures of all parts, each by one thread: several threads would each make one."""
         scans = [
             part.scan for part in self.parts if len(part.ids) and not (in_lists and part.scan.list_sizes is not None)
@@ -252,26 +256,32 @@ class PartedScan:
         with ThreadPoolExecutor(min(workers, len(missing))) as pool:
             list(pool.map(lambda scan: scan.prepare(top, method), missing))
 
-    def _one(
-        self, table: Floats, top: int, method: Method, nprobe: int, run: Callable[..., Iterable[_Found]]
-    ) -> tuple[Floats, Rows]:
-        """The answers to one query. run: `map`, or that of a pool of threads.
+    def nearest(
+        self, table: Floats, top: int, method: Method = "auto", near: Near | None = None, run: Run = map
+    ) -> Found:
+        """The `top` nearest live rows of one query, sorted by (distance, id), of structures that `prepare` made.
 
-        If the `nprobe` nearest lists have too few live rows, further lists are read.
+        Args:
+            near: the lists to search in parts that have some; fewer rows if these have fewer. By default all codes are searched.
+            run: `map`, or that of a pool of threads.
         """
+        best = _Best(top)
+        for found in run(partial(self._nearest_in, table, best, method, near), range(len(self.parts))):
+            best.add(*found)
+        return best.distances, best.ids, best.rows
+
+    def _one(self, table: Floats, top: int, method: Method, nprobe: int, run: Run) -> tuple[Floats, Rows]:
+        """The answers to one query. If the `nprobe` nearest lists have too few live rows, further lists are read."""
         while True:
-            best, near = _Best(top), self.coarse.nearest(table, nprobe) if self.coarse and nprobe else None
-            for found in run(partial(self._nearest_in, table, best, method, near), range(len(self.parts))):
-                best.add(*found)
-            if near is None or len(best.rows) == top:
-                return best.distances, best.rows
+            near = self.coarse.nearest(table, nprobe) if self.coarse and nprobe else None
+            distances, _, rows = self.nearest(table, top, method, near, run)
+            if near is None or len(rows) == top:
+                return distances, rows
             nprobe *= 2
 
-    def _nearest_in(
-        self, table: Floats, best: _Best, method: Method, near: tuple[Floats, Rows] | None, number: int
-    ) -> _Found:
+    def _nearest_in(self, table: Floats, best: _Best, method: Method, near: Near | None, number: int) -> Found:
         """Distances, ids and rows of one part: its nearest live ones, at least those that are answers."""
-        part, dead, start = self.parts[number], self.dead[number], int(self._starts[number])
+        part, dead, start = self.parts[number], self.dead[number], int(self.starts[number])
         size, wanted = len(part.ids), min(best.top, len(part.ids) - len(dead))
         count = wanted + min(len(dead), SPARE)
         if not wanted:
@@ -291,11 +301,11 @@ class PartedScan:
 
     def _split(self, rows: Rows) -> list[tuple[Part, Rows, Rows, Rows]]:
         """The parts that have some of the rows: part, dead rows, places in `rows`, and rows inside the part."""
-        numbers = self._starts.searchsorted(rows, "right") - 1
+        numbers = self.starts.searchsorted(rows, "right") - 1
         found = []
         for number in np.unique(numbers):
             places = np.flatnonzero(numbers == number)
-            found.append((self.parts[number], self.dead[number], places, rows[places] - self._starts[number]))
+            found.append((self.parts[number], self.dead[number], places, rows[places] - self.starts[number]))
         return found
 
 

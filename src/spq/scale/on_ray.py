@@ -57,7 +57,7 @@ def on_ray(work: Work, numbers: Iterable[int], options: RayOptions) -> Outcomes:
     Raises:
         ConfigError: Ray is not installed. StoreError: the cluster cannot be reached, or is lost.
     """
-    ray = _connected(options.address, options.workers)
+    ray = connect(options.address, options.workers)
     task = ray.remote(num_cpus=options.threads, num_gpus=int(options.gpu), max_retries=RETRIES)(attempt)
     left, running = iter(numbers), dict[Any, int]()
     try:
@@ -90,13 +90,20 @@ def _outcome(ray: Any, done: Any, number: int) -> Any:
         ) from None
 
 
-def _connected(address: str, workers: int | None) -> Any:
+def connect(address: str, workers: int | None = None, namespace: str | None = None) -> Any:
+    """Ray, connected to a cluster.
+
+    Args:
+        workers: cores of a cluster that is started; by default all. namespace: of the names of actors.
+    Raises:
+        ConfigError: Ray is not installed. StoreError: the cluster cannot be reached.
+    """
     set_environment(address)
     try:
         import ray
     except ImportError:
         raise ConfigError("Ray is not installed; run pip install 'spq-retrieval[ray]'") from None
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": namespace}
     if address == LOCAL:
         options |= {"num_cpus": workers, "include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

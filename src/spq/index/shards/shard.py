@@ -20,6 +20,9 @@ from spq.index.items import Item, text_bytes
 from spq.index.shards.shard_facts import FOLDER, ShardFacts
 from spq.index.shards.shard_writer import ROWS_AT_ONCE, Keys, Kind, check_of, first_words, keys_of
 from spq.pq.mapped import release
+from spq.pq.parts import Part
+from spq.pq.questions import HeldPart
+from spq.pq.scan import Scan
 from spq.pq.sums import unpack
 
 if TYPE_CHECKING:
@@ -255,6 +258,20 @@ class Shard:
         known = next(file for file in self.facts.files if file.name == "codes.npy")
         if check_of(self.folder / known.name) != known.check:
             raise self._damaged(known.name, "its checksum does not match")
+
+    def part(self) -> Part:
+        """The shard, ready to be searched. Its codes are compared with their checksum first.
+
+        Raises:
+            StoreError: they are not what was written.
+        """
+        self.check_codes()
+        return Part(Scan.of_packed(self.codes, *self.kind, self.facts.distinct), self.ids)
+
+    def held_part(self) -> HeldPart:
+        """The shard, to be searched by a process that holds it. The codes are not read."""
+        scan = Scan.of_packed(self.codes, *self.kind, len(self))  # no equal codes are grouped
+        return HeldPart(scan, self.ids, self.facts.name, self.facts.distinct)
 
     def _group(self, group: int, names: tuple[str, ...]) -> pa.Table:
         key = group, names

@@ -17,6 +17,7 @@ from pathlib import Path
 from spq.errors import StoreError
 from spq.index.image_index import ImageIndex
 from spq.index.manifest import read_manifest
+from spq.index.shards.placement import Placement
 from spq.index.shared import SharedIndex
 from spq.web.server.decoding import DecodeRoom
 from spq.web.server.jobs import DuplicatesJob
@@ -42,8 +43,9 @@ class Edition:
         """Args: is_own: whether `close` closes the index, too."""
         self._index, self._is_own = index, is_own
         self.users, self._is_prepared = 0, False
-        self._threads = POOLS * settings.workers
-        self.shared = SharedIndex(index)
+        self._threads = settings.search_threads + (POOLS - 1) * settings.workers
+        placement = Placement(settings.find_holders(), settings.deadline) if settings.find_holders else None
+        self.shared = SharedIndex(index, placement)
         self.pictures = Pictures(index.store.manifest.origin, room)
         self.library = Library(self.shared, self.pictures, settings)
         self.thumbnails = ThumbnailCache(settings.cache, settings.cache_bytes, self.pictures)
@@ -122,6 +124,8 @@ class Editions:
         except BaseException:
             index.close()
             raise
+        if edition.shared.placement and before.placement:
+            edition.shared.placement.has_been_whole |= before.placement.has_been_whole
         try:
             edition.library.warm()
             edition.prepare()

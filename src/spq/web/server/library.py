@@ -86,6 +86,8 @@ class Library:
             "seconds": round(time.perf_counter() - start, 6),
             "generation": max(found.gallery.revision, 0),
             "model": self.shared.model_hash,
+            "partial": found.missing > 0,
+            "missing": found.missing,
         }
 
     def explain(self, uploads: Uploads, ask: Ask, item: int) -> Facts:
@@ -189,6 +191,7 @@ class Library:
             fold=ask.fold,
             offset=ask.offset,
             exclude={*ask.ids, *ask.not_ids},
+            partial=ask.partial,
         )
 
     def _gallery_with(self, ids: Collection[int], stale: Gallery | None = None) -> Gallery:

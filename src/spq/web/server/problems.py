@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from spq.common.text import printable
-from spq.errors import ConfigError, ImageError, ModelMismatchError, SPQError, TimeLimitError
+from spq.errors import ConfigError, ImageError, ModelMismatchError, ShardsMissingError, SPQError, TimeLimitError
 
 MEDIA_TYPE = "application/problem+json"
 BUSY = "the server has no room for this request now; try again in a second"
@@ -85,6 +85,8 @@ def _of_spq(_: Request, error: Exception) -> Response:
     if isinstance(error, ConfigError | ImageError):
         detail = str(error).replace("raise `max_pixels`", "start spq serve with a larger --max-pixels")
         return problem(422, _WHERE.sub("", detail))
+    if isinstance(error, ShardsMissingError):
+        return problem(503, str(error).replace("`partial` answer", "partial answer"), {"Retry-After": "1"})
     if isinstance(error, TimeLimitError):
         return problem(503, "the search takes too long; ask for less", {"Retry-After": "5"})
     if isinstance(error, ModelMismatchError):

@@ -9,6 +9,7 @@ BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seco
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Labels = tuple[tuple[str, str], ...]
+Value = float | Mapping[Labels, float]  # one value, or one for each set of labels
 
 
 class Metrics:
@@ -26,7 +27,7 @@ class Metrics:
         buckets[next((n for n, bound in enumerate(BOUNDS) if seconds <= bound), len(BOUNDS))] += 1
         self._seconds[route] += seconds  # type: ignore[assignment]
 
-    def text(self, gauges: Mapping[str, tuple[str, float]]) -> str:
+    def text(self, gauges: Mapping[str, tuple[str, Value]]) -> str:
         """Return all counts as text.
 
         Args:
@@ -50,10 +51,12 @@ class Metrics:
             yield f"spq_http_request_seconds_count{_label_text((('route', route),))} {total}"
 
 
-def _gauges(gauges: Mapping[str, tuple[str, float]]) -> Iterator[str]:
-    for name, (description, value) in gauges.items():
+def _gauges(gauges: Mapping[str, tuple[str, Value]]) -> Iterator[str]:
+    for name, (description, values) in gauges.items():
         yield from _head(name, description, "counter" if name.endswith("_total") else "gauge")
-        yield f"{name} {value:g}" if value != int(value) else f"{name} {int(value)}"
+        for labels, value in values.items() if isinstance(values, Mapping) else [((), values)]:
+            number = f"{value:.6f}" if name.endswith("seconds_total") else f"{value:g}"
+            yield f"{name}{_label_text(labels) if labels else ''} {number if value != int(value) else int(value)}"
 
 
 def _head(name: str, description: str, kind: str) -> Iterator[str]:

@@ -45,6 +45,10 @@ class Ask(BaseModel):
     )
     max_distance: FiniteFloat | None = Field(default=None, description="Leave out items with a larger distance.")
     fold: StrictBool = Field(default=False, description="One answer for items of the same code.")
+    partial: StrictBool = Field(
+        default=False,
+        description="Accept hits without the shards that do not answer in time; by default the answer is 503 then.",
+    )
 
 
 class AskWhy(Ask):
@@ -70,7 +74,8 @@ class Hit(BaseModel):
 class Hits(BaseModel):
     """The hits of a search, all of one state of the index: of this generation, and of the codes of this model.
 
-    total: items that could be hits: all, or those that `where` matches, without the query items.
+    total: items that could be hits: all, or those that `where` matches, without the query items. partial: whether some of
+    them were not searched, because their shards did not answer in time; missing: how many.
     """
 
     model_config = ConfigDict(
@@ -84,6 +89,7 @@ class Hits(BaseModel):
                         }
                     ],
                     "total": 5000, "seconds": 0.004, "generation": 20, "model": "9f1c0c7a5e0d4b1a",
+                    "partial": False, "missing": 0,
                 }
             ]
         }
@@ -94,6 +100,8 @@ class Hits(BaseModel):
     seconds: float
     generation: int
     model: str
+    partial: bool
+    missing: int
 
 
 class Item(BaseModel):

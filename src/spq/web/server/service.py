@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from spq.errors import SPQError, StoreError, TimeLimitError
+from spq.errors import ShardsMissingError, SPQError, StoreError, TimeLimitError
 from spq.index.image_index import ImageIndex
+from spq.index.shards.placement import ShardCounts
 from spq.web.server.background import log_failure
 from spq.web.server.edition import Edition, Editions, Newer
 from spq.web.server.library import Library, Uploads
 from spq.web.server.peers import Peers
 from spq.web.server.pool import Pool
-from spq.web.server.prometheus import Metrics
+from spq.web.server.prometheus import Metrics, Value
 from spq.web.server.schemas import Ask
 from spq.web.server.settings import Settings
 from spq.web.server.watch import Follower, Watcher
@@ -44,7 +45,7 @@ class Service:
         s = self.settings = settings
         self.peers = peers
         self.editions = Editions(index, settings, newer)
-        self.searches = Pool("search", s.workers, s.waiting, s.patience, s.timeout + 1)
+        self.searches = Pool("search", s.search_threads, s.waiting, s.patience, s.timeout + 1)
         self.uploads = Pool("upload", s.workers, s.waiting, s.patience, s.timeout + 1)
         self.pictures_pool = Pool("thumbnail", s.workers, WAITING_THUMBNAILS, PATIENCE_THUMBNAILS, s.timeout + 1)
         self.originals = Pool("original", s.workers, s.waiting, PATIENCE_THUMBNAILS, s.timeout + 1)
@@ -87,7 +88,7 @@ class Service:
                 try:
                     with edition.shared.of_thread().store.within(self.settings.timeout):
                         return ask(edition)
-                except TimeLimitError:
+                except (TimeLimitError, ShardsMissingError):
                     raise
                 except StoreError:
                     if not left or not self._is_old(edition):
@@ -118,8 +119,13 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a search would be answered at once."""
-        return not (self.is_warming or self.is_ending)
+        """Whether a search would be answered at once.
+
+        A server stays ready when shards are missing later: others would miss the same ones.
+        """
+        placement = self.editions.now.shared.placement
+        is_held = placement is None or placement.has_been_whole
+        return is_held and not (self.is_warming or self.is_ending)
 
     def start(self) -> None:
         self.follower.start()
@@ -156,10 +162,10 @@ class Service:
             self.peers.write(self.metrics.text(self.gauges()), self.sync_facts())
             await asyncio.sleep(TOLD_SECONDS)
 
-    def gauges(self) -> dict[str, tuple[str, float]]:
+    def gauges(self) -> dict[str, tuple[str, Value]]:
         """Return the current values for the metrics: name -> (help, value)."""
         now = self.editions.now
-        found: dict[str, tuple[str, float]] = {
+        found: dict[str, tuple[str, Value]] = {
             "spq_items": ("Pictures in the index.", len(now.shared.gallery)),
             "spq_generation": ("Changes of the index so far.", now.shared.generation),
             "spq_thumbnails_made_total": ("Thumbnails made.", now.thumbnails.made),
@@ -186,4 +192,30 @@ class Service:
                 "spq_sync_total": ("Pictures that the sync will check.", total),
                 "spq_sync_failed": ("Pictures that the sync could not read.", failed),
             }
-        return found
+        return found | _of_shards(now.shared.shard_counts())
+
+
+def _of_shards(shards: Sequence[ShardCounts]) -> dict[str, tuple[str, Value]]:
+    """The values of each shard; none for an index without shards. What only holders know is left out without them."""
+
+    def each(value: Callable[[ShardCounts], float]) -> Value:
+        return {(("shard", s.name), *((("holder", str(s.holder)),) if s.is_held else ())): value(s) for s in shards}
+
+    found = {
+        "spq_shard_items": (
+            "Pictures in a shard, without those that were changed or removed.",
+            each(lambda s: s.items),
+        ),
+        "spq_shard_tombstones": (
+            "Pictures of a shard that were changed or removed since.",
+            each(lambda s: s.tombstones),
+        ),
+    }
+    if any(shard.is_held for shard in shards):
+        found |= {
+            "spq_shard_up": ("1 while the holder of a shard can search it.", each(lambda s: s.is_up)),
+            "spq_shard_searches_total": ("Searches that the holder was asked for.", each(lambda s: s.searches)),
+            "spq_shard_failures_total": ("Those that it did not answer in time.", each(lambda s: s.failures)),
+            "spq_shard_seconds_total": ("Seconds until it answered, summed.", each(lambda s: s.seconds)),
+        }
+    return found if shards else {}

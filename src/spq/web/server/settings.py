@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from spq.common.files import user_cache
 from spq.common.parallel import cores
+from spq.index.shards.placement import Holder
 
 MB = 1_000_000
+HELD_THREADS = 16
 
 
 def default_workers() -> int:
@@ -47,6 +50,9 @@ class Settings:
         cache_bytes: its largest size.
         watch: whether the index follows changes of its collection.
         watch_seconds: time between two checks of the collection; longer if a check is slow.
+        find_holders: returns the processes that hold the shards of the index; by default this process has their codes. It can
+            be sent to another process.
+        deadline: seconds that a search waits for them.
     """
 
     host: str = "127.0.0.1"
@@ -71,6 +77,13 @@ class Settings:
     cache: Path = field(default_factory=default_cache)
     cache_bytes: int = 1000 * MB
     watch_seconds: float = 5.0
+    find_holders: Callable[[], Sequence[Holder]] | None = field(default=None, repr=False)
+    deadline: float = 2.0
+
+    @property
+    def search_threads(self) -> int:
+        """Threads for searches. More than `workers` if other processes do the work: most of the time they only wait."""
+        return max(self.workers, HELD_THREADS) if self.find_holders else self.workers
 
     @property
     def is_local(self) -> bool:
