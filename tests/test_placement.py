@@ -129,7 +129,7 @@ def test_without_one_holder_answers_are_those_of_all_other_items(indexes: tuple[
 
 def rows_of(shared: SharedIndex, request: SearchRequest) -> np.ndarray:
     assert request.where is not None
-    return shared.rows(shared.of_thread().store, shared.gallery, request.where)
+    return shared.rows(shared.of_thread().store, shared.gallery, request.where).rows
 
 
 def test_a_hanging_holder_costs_the_deadline_and_one_known_to_be_down_nothing(
