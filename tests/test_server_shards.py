@@ -190,7 +190,7 @@ def test_holders_have_the_shards_of_an_old_index_and_of_the_one_that_takes_its_p
     waiting = [newer]
     settings = replace(server_settings, find_holders=lambda: holders)
     with ImageIndex.open(folder) as index:
-        editions = Editions(index, settings, lambda: waiting.pop() if waiting else None)
+        editions = Editions(index, settings, lambda _: waiting.pop() if waiting else None)
         with editions.use() as old:
             before = old.shared.of_thread().search(7, 60)
             assert editions.renew(old)
