@@ -121,7 +121,7 @@ def test_each_page_is_the_same_when_others_hold_the_shards(
 def test_a_shard_that_does_not_answer_is_an_error_unless_a_partial_answer_is_accepted(
     folder: Path, server_settings: Settings, holders: list[InProcessHolder]
 ) -> None:
-    settings = replace(server_settings, find_holders=lambda: holders, deadline=0.2)
+    settings = replace(server_settings, find_holders=lambda: holders, deadline=20)
     with ImageIndex.open(folder) as index, client_of(index, settings) as client:
         whole = search(client, ids=[7], top=60).json()
         assert (whole["partial"], whole["missing"], len(whole["hits"])) == (False, 0, 58)
@@ -141,7 +141,7 @@ def test_a_shard_that_does_not_answer_is_an_error_unless_a_partial_answer_is_acc
         assert partial["total"] == whole["total"]
         found = samples(client)
         assert found[f'spq_shard_up{{shard="{lost}",holder="1"}}'] == "0"
-        assert int(found[f'spq_shard_failures_total{{shard="{lost}",holder="1"}}']) >= 1
+        assert int(found[f'spq_shard_failures_total{{shard="{lost}",holder="1"}}']) == 2
         assert found[f'spq_shard_failures_total{{shard="{names[0]}",holder="0"}}'] == "0"
         assert float(found[f'spq_shard_seconds_total{{shard="{names[0]}",holder="0"}}']) > 0
         assert client.get("/readyz").status_code == 200  # any other server would miss the same shard

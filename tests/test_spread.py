@@ -58,10 +58,14 @@ class Around:
     def __init__(self, holders: Sequence[Held], seconds: float = 0.05) -> None:
         self.holders, self.seconds = holders, seconds
         self.claimed: dict[Key, int] = {}
+        self.missed: list[Key] = []
 
     def sources(self, keys: Sequence[Key]) -> list[tuple[Source, list[int]]]:
         numbers = [[n for n, key in enumerate(keys) if self.claimed.get(key) == h] for h in range(len(self.holders))]
         return [(holder, some) for holder, some in zip(self.holders, numbers, strict=True) if some]
+
+    def miss(self, keys: Sequence[Key]) -> None:
+        self.missed += keys
 
 
 def spread(scan: PartedScan, holders: int, **lists: Any) -> tuple[SpreadScan, Around]:
@@ -133,6 +137,7 @@ def test_a_holder_that_does_not_answer_is_missing_and_everything_else_is_there(h
         _ = ours.search(tables, 30) if rows is None else ours.search_rows(tables, rows, 30)
     assert around.holders[0].notes[0] == ""
     reason = {"hang": "no answer within 0.05 s", "fail": "ConnectionError: lost"}
+    assert [key.name for key in around.missed] == (["s1", "s3"] * 2 if how == "down" else [])
     assert around.holders[1].notes == [reason[how]] * 2 if how in reason else not around.holders[1].asked
 
 

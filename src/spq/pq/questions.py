@@ -108,6 +108,9 @@ class Places(Protocol):
     def sources(self, keys: Sequence[Key]) -> list[tuple[Source, list[int]]]:
         """Holders that answer now, and the numbers of the parts that each has ready. A part is listed once at most."""
 
+    def miss(self, keys: Sequence[Key]) -> None:
+        """Record that nobody could be asked about parts."""
+
 
 def digest_of(dead: Rows) -> str:
     """A digest of the dead rows of a part; empty if there are none."""

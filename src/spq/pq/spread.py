@@ -215,7 +215,9 @@ class SpreadSearch:
         for source, places in self.scan.places.sources(self._keys(numbers)):
             some = [numbers[place] for place in places]
             sent.append(_Sent(source, some, round_.make(some), is_again))
-        self._lost |= set(numbers).difference(*(each.numbers for each in sent))
+        lost = set(numbers).difference(*(each.numbers for each in sent))
+        self.scan.places.miss(self._keys(sorted(lost)))
+        self._lost |= lost
         return sent
 
     def _replies(self, sent: list[_Sent], round_: _Round) -> Iterator[tuple[list[int], Reply]]:

@@ -190,6 +190,10 @@ class Placement:
             self._counts = {name: self._counts[name] for name in names}
             return list(self._counts.values())
 
+    def miss(self, keys: Sequence[Key]) -> None:
+        """Count shards whose holders are down as searches that failed."""
+        self.count(keys, 0.0, "its holder is down")
+
     def count(self, keys: Sequence[Key], seconds: float, failure: str) -> None:
         """Count a question."""
         with self._changed:

@@ -214,8 +214,11 @@ def _of_shards(shards: Sequence[ShardCounts]) -> dict[str, tuple[str, Value]]:
     if any(shard.is_held for shard in shards):
         found |= {
             "spq_shard_up": ("1 while the holder of a shard can search it.", each(lambda s: s.is_up)),
-            "spq_shard_searches_total": ("Searches that the holder was asked for.", each(lambda s: s.searches)),
-            "spq_shard_failures_total": ("Those that it did not answer in time.", each(lambda s: s.failures)),
-            "spq_shard_seconds_total": ("Seconds until it answered, summed.", each(lambda s: s.seconds)),
+            "spq_shard_searches_total": ("Searches of a shard, failed ones included.", each(lambda s: s.searches)),
+            "spq_shard_failures_total": (
+                "Searches that its holder did not answer in time, or was down for.",
+                each(lambda s: s.failures),
+            ),
+            "spq_shard_seconds_total": ("Seconds until its holder answered, summed.", each(lambda s: s.seconds)),
         }
     return found if shards else {}
