@@ -58,6 +58,31 @@ def test_an_index_is_published_and_searched_at_its_url(
     )
 
 
+@pytest.mark.parametrize("has_shards", [True, False])
+def test_a_published_index_is_a_backup(
+    index_copy: Path, shared_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], has_shards: bool
+) -> None:
+    at, restored = tmp_path / "at", tmp_path / "restored"
+    if has_shards:
+        with open_store(index_copy) as store:
+            to_shards(store, 25)
+        status, _, err = run(capsys, "index", index_copy, "--backup", tmp_path / "b")
+        assert (status, err.count("\n")) == (1, 1)
+        assert "has shards; --publish it to a folder instead, which --restore takes as well" in err
+    assert run(capsys, "index", index_copy, "--publish", at)[0] == 0
+    status, out, err = run(capsys, "index", "--restore", at, "--out", restored)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{restored}: 60 items, ")
+    with ImageIndex.open(index_copy) as old, ImageIndex.open(restored) as new:
+        assert new.search_many(range(1, 61), 60) == old.search_many(range(1, 61), 60)
+        assert new.info() | {"name": ""} == old.info() | {"name": ""}
+    assert run(capsys, "index", restored, "--verify")[0] == 0
+    assert run(capsys, "index", shared_photos, "--out", restored)[0] == 0  # it can be written to
+    status, _, err = run(capsys, "index", "--restore", at, "--out", restored)
+    assert status == 2
+    assert str(restored) in err
+
+
 def test_what_does_not_go_together_is_refused(
     index_copy: Path, shared_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run_backup(
-    names: Sequence[str], out: Path | None, backup: Path | None, restore: Path | None, is_alone: bool, as_json: bool
+    names: Sequence[str], out: Path | None, backup: Path | None, restore: str | None, is_alone: bool, as_json: bool
 ) -> None:
     """Back up an index, or make a new one of a backup.
 
@@ -50,16 +50,22 @@ def _back_up(names: Sequence[str], out: Path | None, file: Path) -> Contents:
 
 
 @when_stopped(f"nothing was written, {AGAIN}")
-def _restore(names: Sequence[str], file: Path, out: Path | None) -> Contents:
+def _restore(names: Sequence[str], source: str, out: Path | None) -> Contents:
     from spq.cli.checks import check_folder
     from spq.cli.progress import Stages
-    from spq.index.backup import restore
+    from spq.cli.publishing import index_folder, names_published
+    from spq.index.backup import restore, restore_folder
+    from spq.index.workplace import check_unused
 
     if names or not out:
-        raise ConfigError(f"--restore {file} needs a new folder: spq index --restore {file} --out INDEX")
+        raise ConfigError(f"--restore {source} needs a new folder: spq index --restore {source} --out INDEX")
     check_folder("--out", out)
+    if names_published(source):
+        check_unused(out)  # before it is fetched
+        with index_folder(source) as folder, Stages() as stages:
+            return restore_folder(folder, out, stages.stage)
     with Stages() as stages:
-        return restore(file, out, stages.stage)
+        return restore(Path(source), out, stages.stage)
 
 
 def _report(contents: Contents, place: Path | None, as_json: bool) -> None:

@@ -69,7 +69,8 @@ def index(
         typer.Option(metavar="FILE", help="Back up the index to a new file; others may write to it meanwhile."),
     ] = None,
     restore: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Make a new index OUT of the file of a --backup.")
+        str | None,
+        typer.Option(metavar="FILE|URL", help="Make a new index OUT of the file of a --backup, or of a --publish."),
     ] = None,
     encoded: Annotated[
         str | None, typer.Option(metavar="URL", help="Make a new index OUT, with shards, of a finished spq encode job.")

@@ -27,7 +27,8 @@ from spq.common.json_file import parse_json
 from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
 from spq.index.format import NOT_DUPLICATES, SQLITE_ERRORS, open_reader, why_full
-from spq.index.manifest import read_manifest, refuse_shards
+from spq.index.manifest import SHARDED, read_manifest
+from spq.index.shards.open_store import open_store
 from spq.index.side_files import why_blocked
 from spq.index.verify import faults
 from spq.index.workplace import check_unused, give_name, workplace
@@ -80,10 +81,11 @@ def back_up(folder: Path, file: Path, progress: Progress = lambda *_: None) -> C
     Args:
         progress: called with (what, done, total).
     Raises:
-        ConfigError: `file` exists, or is inside the index. StoreError: there is no index, it has faults, or it was given
-            another model again and again.
+        ConfigError: `file` exists, or is inside the index. StoreError: there is no index, it has faults or shards, or it was
+            given another model again and again.
     """
-    refuse_shards(folder)
+    if read_manifest(folder).format >= SHARDED:
+        raise StoreError(f"index {folder} has shards; `publish` it to a folder instead, which `restore` takes as well")
     if file.absolute().parent.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"{file} is inside the index; give a place outside of it, best on another disk")
     _refuse_existing(file)
@@ -115,6 +117,32 @@ def restore(file: Path, folder: Path, progress: Progress = lambda *_: None) -> C
     with source, workplace(folder) as place:
         contents = _extract(source, file, place / "index", progress)
         _check(place / "index", f"backup {file} holds an index with faults", f"backup {file}", progress)
+        give_name(place / "index", folder)
+        return contents
+
+
+def restore_folder(source: Path, folder: Path, progress: Progress = lambda *_: None) -> Contents:
+    """Make an index of a copy that nobody writes to, such as one that was fetched. An existing index is never changed.
+
+    Args:
+        progress: called with (what, done, total).
+    Raises:
+        ConfigError: `folder` exists and is not empty. StoreError: the copy has faults.
+    """
+    check_unused(folder)
+    with workplace(folder) as place:
+        files = sorted(file for file in source.rglob("*") if file.is_file())
+        members = []
+        for done, file in enumerate(files):
+            progress("copying files", done, len(files))
+            name = file.relative_to(source)
+            (place / "index" / name).parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as old, (place / "index" / name).open("xb") as new:
+                size = os.fstat(old.fileno()).st_size
+                members.append(Member(name.as_posix(), size, _pour(old, new, size, file)))
+        _check(place / "index", f"{source} is an index with faults", f"index {source}", progress)
+        with open_store(place / "index") as store:
+            contents = Contents(FORMAT, __version__, store.count(), store.manifest.model, tuple(members))
         give_name(place / "index", folder)
         return contents
 
