@@ -35,10 +35,19 @@ def s3_server(log: Path) -> Iterator[dict[str, str]]:
         }
         make = "import s3fs; s3fs.S3FileSystem().mkdir('bucket')"
         subprocess.run([sys.executable, "-c", make], env=os.environ | environment, check=True, timeout=SECONDS)
+        _forget_clients()
         yield environment
     finally:
+        _forget_clients()
         server.kill()
         server.wait()
+
+
+def _forget_clients() -> None:
+    """fsspec keeps clients, which know the address of a server that has ended."""
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()
 
 
 def _wait_for(server: subprocess.Popen[bytes], port: int) -> None:

@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from _in_process import InProcessHolder
-from holders import make_shards, measure, ways
+from held_shards import make_shards, measure, ways
 from spq.cli import main as cli
 from spq.index.image_index import ImageIndex
 from spq.index.shards.open_store import open_store

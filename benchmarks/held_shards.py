@@ -1,6 +1,6 @@
 """What it costs to ask holders of shards, in this process and by Ray, instead of searching the shards directly.
 
-    python benchmarks/holders.py [--millions 1 10] [--holders 1 4] [--queries 300] [--top 100] [--seed 0]
+    python benchmarks/held_shards.py [--millions 1 10] [--holders 1 4] [--queries 300] [--top 100] [--seed 0]
 
 Random codes of 64 bits in four shards, and random tables. Each query is searched by all ways in turn, on one thread for each
 holder: directly (`PartedScan`), by holders that are threads of this process, and by holders that are processes of a Ray
