@@ -274,6 +274,30 @@ def test_without_the_url_the_cache_is_served(
     assert opened.newer(folder)
 
 
+def test_a_generation_that_cannot_be_fetched_is_not_downloaded_all_the_time(
+    index_copy: Path, url: str, opened: PublishedIndex, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = opened.fetch()
+    remove_one(index_copy)
+    publish(index_copy, url)
+    (new,) = Path(url, "files").glob("00000002-*")
+    whole = new.read_bytes()
+    new.write_bytes(whole[:-4] + b"XXXX")
+    reads.clear()
+    with pytest.raises(DataError, match=new.name):
+        opened.newer(serving)
+    once = sum(reads)
+    assert [opened.newer(serving) for _ in range(20)] == [None] * 20  # told once
+    assert sum(reads) == once
+    monkeypatch.setattr(opened, "_again", 0.0)  # the pause is over
+    assert opened.newer(serving) is None
+    assert once < sum(reads) <= 2 * once
+    assert opened._pause == 2 * published.FIRST_PAUSE
+    remove_one(index_copy)
+    publish(index_copy, url)
+    assert opened.newer(serving)  # a newer one is not waited with
+
+
 def test_a_server_that_does_not_answer_is_not_waited_for_if_the_cache_has_an_index(
     opened: PublishedIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

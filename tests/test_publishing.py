@@ -83,6 +83,23 @@ def test_a_published_index_is_a_backup(
     assert str(restored) in err
 
 
+@pytest.mark.parametrize("is_mount_point", [True, False])
+def test_a_folder_that_is_gone_is_served_from_the_cache(
+    index_copy: Path, shared_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_mount_point: bool
+) -> None:
+    at, query = tmp_path / "at", (shared_photos / "bag" / "001.jpg", "--top", 9, "--json")
+    publish(index_copy, str(at))
+    expected = run(capsys, "search", at, *query)[:2]
+    at.rename(tmp_path / "away")
+    if is_mount_point:
+        at.mkdir()
+    status, out, err = run(capsys, "search", at, *query)
+    assert (status, out) == expected
+    assert err.startswith("warning: ")
+    assert err.endswith("generation 1 of the cache is used\n")
+    assert run(capsys, "search", tmp_path / "elsewhere", *query)[0] != 0
+
+
 def test_what_does_not_go_together_is_refused(
     index_copy: Path, shared_photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

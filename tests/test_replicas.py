@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -70,6 +71,28 @@ def test_replicas_end_when_the_process_that_started_them_is_killed(photo_index: 
         while any(Path("/proc", str(pid), "cmdline").exists() for pid in left):
             assert time.monotonic() < end
             time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_slow_request_does_not_keep_a_server_from_ending(photo_index: Path, tmp_path: Path, replicas: int) -> None:
+    with serving(photo_index, "--replicas", replicas, "--cache", tmp_path) as (process, address):
+        wait_until(lambda: is_ready(address))
+        port = int(address.rsplit(":", 1)[1].strip("/"))
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            head = f"POST /api/search HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+            slow.sendall(f"{head}Content-Length: 99\r\n\r\n{{".encode())
+            time.sleep(0.5)
+            process.send_signal(signal.SIGHUP if replicas > 1 else signal.SIGTERM)
+            time.sleep(1.5)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), timeout=5)
+            answer = b"".join(iter(lambda: slow.recv(65536), b""))
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert "Traceback" not in err
+    assert err.endswith("stopped\n")
 
 
 @pytest.mark.slow

@@ -386,3 +386,23 @@ def test_a_full_disk_is_named_and_what_was_committed_is_kept(tmp_path: Path, sto
     file = store.folder / "items.sqlite"
     assert str(caught.value) == f"the disk is full: {file}; free some space and try again; what was committed is kept"
     assert set(store.stats()) == {"a"}
+
+
+def test_threads_that_share_a_store_do_not_wait_for_each_other_for_ever(photo_index: Path) -> None:
+    code = f"""
+import threading, time
+from pathlib import Path
+from spq.index.store import Store
+store, end = Store.open(Path({str(photo_index)!r})), time.monotonic() + 1
+paths = [item.path for item in store.items()]
+def read():
+    while time.monotonic() < end:
+        for path in paths:
+            assert store.item(path).path == path
+threads = [threading.Thread(target=read) for _ in range(4)]
+for each in threads: each.start()
+for each in threads: each.join()
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60
+    )  # they would hold the lock of the whole process

@@ -36,6 +36,8 @@ def run_publish(names: Sequence[str], url: str, is_alone: bool, as_json: bool) -
 
     for name in names[:1]:
         finish_replacing(Path(name))
+        if not Path(name).exists():
+            raise ConfigError(f"no index at {name}; check the path")
     if not is_alone or len(names) != 1 or not names_index(names[0]):
         raise ConfigError(f"--publish {url} needs one index, and works alone: spq index INDEX --publish {url}")
     again = command("spq", "index", names[0], "--publish", url)
@@ -60,15 +62,37 @@ def _report_text(report: PublishReport) -> str:
 
 
 def names_published(name: str) -> bool:
-    """Whether a name is a URL, or a folder with a published index."""
+    """Whether a name is a URL, or a folder with a published index: also one that is gone now, if the cache has it."""
     if "://" in name:
         return True
-    if not os.path.isdir(expanded(name) / "generations") or names_index(name):  # noqa: PTH112 (a Path may raise)
+    folder = expanded(name)
+    if not os.path.isdir(folder / "generations"):  # noqa: PTH112 (a Path may raise)
+        return _is_gone(folder) and _is_cached(name)
+    if names_index(name):
         return False
     from spq.scale.generation import is_published
     from spq.scale.urls import Place
 
     return is_published(Place(name))
+
+
+def _is_gone(folder: Path) -> bool:
+    """Whether a folder is not there, or is empty, as a place where a disk is mounted."""
+    try:
+        return not os.listdir(folder)  # noqa: PTH208 (a Path may raise)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def _is_cached(name: str) -> bool:
+    """Whether the cache has what was published at a place."""
+    if not (user_cache() / "published").is_dir():
+        return False
+    from spq.scale.published import PublishedIndex
+
+    return PublishedIndex(name, user_cache()).is_cached
 
 
 def fetch(url: str) -> tuple[PublishedIndex, Path]:

@@ -126,6 +126,7 @@ def serve(
         check_address(settings)
         published, folder = fetch(images[0])
         newer = published.newer
+        settings = replace(settings, name=published.name)
         note(absent_pictures(folder))
     elif has_own:
         folder = Path(images[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ class OpenTables:
         self.folder, self.manifest = folder, manifest
         self.damaged: dict[int, str] = {}
         self._reopened = 0
+        # SQLite locks a connection while one thread reads. The functions that it calls need Python's lock, which another thread
+        # has while it waits for the connection: both would wait for ever.
+        self._reading = threading.RLock()
         try:
             self._reader = open_reader(folder)
         except SQLITE_ERRORS as error:
@@ -84,17 +88,23 @@ class OpenTables:
             TimeLimitError: the time is over.
         """
         end = time.monotonic() + seconds
-        self._reader.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+        with self._reading:
+            self._reader.set_progress_handler(lambda: time.monotonic() > end, STEPS)
         try:
             yield
         finally:
-            self._reader.set_progress_handler(None, 0)
+            with self._reading:
+                self._reader.set_progress_handler(None, 0)
 
     def version(self) -> int:
         """A number that changes with every change of the items, by any process."""
         return int(self._select("PRAGMA data_version")[0][0]) + (self._reopened << 32)
 
     def _select(self, statement: str, *values: object) -> list[Any]:
+        with self._reading:
+            return self._selected(statement, *values)
+
+    def _selected(self, statement: str, *values: object) -> list[Any]:
         try:
             if self._reader.is_outdated():
                 outdated, self._reader = self._reader, open_reader(self.folder)
@@ -114,7 +124,9 @@ class OpenTables:
         Raises:
             MovedError: they were.
         """
-        if not self.reads_shards and self._reader.execute("PRAGMA user_version").fetchone()[0] >= SHARDED:
+        with self._reading:
+            is_moved = not self.reads_shards and self._reader.execute("PRAGMA user_version").fetchall()[0][0] >= SHARDED
+        if is_moved:
             raise MovedError(f"index {self.folder} has shards now; open it again")
 
     def _unreadable(self, error: Exception) -> StoreError:

@@ -191,7 +191,12 @@ class TableReader(OpenTables):
         return self._damaged(f"it holds codes that are not {M} numbers below {K}")
 
     def without(self, ids: Collection[int]) -> StoreError:
-        """The error for items whose codes are in memory, but which are not in the table, however often it is read again."""
+        """The error for items whose codes are in memory, but which are not in the table, however often it is read again.
+
+        Without ids: all are there, but with other codes each time.
+        """
+        if not ids:
+            return StoreError(f"index {self.folder} changes faster than it can be read; try again")
         why = next((f": {self.damaged[id_]}" for id_ in ids if id_ in self.damaged), "")
         return self._damaged(f"item {min(ids)} cannot be read{why}")
 

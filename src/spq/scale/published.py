@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import math
 import os
 import shutil
@@ -39,12 +40,14 @@ from spq.scale.generation import (
 from spq.scale.urls import CHUNK, Place
 
 LOOK_SECONDS = 5.0  # between two looks for a newer generation
+FIRST_PAUSE, LAST_PAUSE = 10.0, 600.0  # before a generation that could not be fetched is tried again
 GRACE = 60.0  # seconds that a generation stays after it was used: requests may still read it
 ANSWER_SECONDS = 30.0  # that a start waits for the URL, if the cache has a generation
 TRIES = 3  # of fetching the newest generation, while others are published
 LOCK, PARTS, NEW, OLD, IN_USE = ".lock", "parts", ".new", ".old-", "in-use"
 _numbers = itertools.count()  # of the generations that this process uses
 Note = Callable[[str], None]
+_LOG = logging.getLogger("spq.serve")
 
 
 class PublishedIndex:
@@ -62,6 +65,12 @@ class PublishedIndex:
         self._used: dict[str, ExitStack] = {}
         self._served: dict[str, float] = {}  # when a generation was last seen to be served
         self._last: tuple[object, Generation] | None = None  # what was known of a file, and what it held
+        self._failure = ""  # of the last look
+        self._failed, self._again, self._pause = (
+            "",
+            0.0,
+            0.0,
+        )  # a generation that could not be fetched, when to try it again
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, Path]]:
         return type(self), (self.url, self.cache)  # another process has locks of its own
@@ -92,28 +101,59 @@ class PublishedIndex:
     def newer(self, serving: Path) -> Path | None:
         """Return the folder of another generation than the served one, if the URL has one by now. It is complete.
 
-        At most one call in `LOOK_SECONDS` asks the URL.
+        At most one call in `LOOK_SECONDS` asks the URL. A generation that cannot be fetched is tried again after longer and
+        longer pauses, since it may be large.
 
         Raises:
-            SPQError, OSError: as `fetch`; the served generation stays in the cache.
+            SPQError, OSError: as `fetch`; the served generation stays in the cache. A failure that stays the same is raised once.
         """
         now = time.monotonic()
         if now < self._next_look:
             return None
         self._next_look = now + LOOK_SECONDS
         self._served[serving.name] = now
-        self._make_root()
-        newest = self._newest()
         try:
-            with held(self.root / LOCK):
-                if (self.root / serving.name).is_dir():
-                    self._use(serving.name)
-                stem = self._fetched(newest, lambda *_: None)
-                self._release(serving.name, stem, now)
-                folder = self._kept(stem)
-                return None if stem == serving.name else folder
+            newest = self._newest()
+            if newest.stem == self._failed and now < self._again:
+                return None
+            stem = self._taken_over(serving, newest, now)
         except BlockingIOError:  # another process fetches it
             return None
+        except (SPQError, OSError) as error:
+            if self._failure == str(error):
+                return None
+            self._failure = str(error)
+            raise
+        if self._failure:
+            _LOG.info("%s can be read again", self.place.url)
+        self._failure, self._pause = "", 0.0
+        return None if stem == serving.name else self.root / stem
+
+    def _taken_over(self, serving: Path, newest: Generation, now: float) -> str:
+        """The name of the newest generation, which is fetched now if it is not in the cache, and kept."""
+        self._make_root()
+        with held(self.root / LOCK):
+            if (self.root / serving.name).is_dir():
+                self._use(serving.name)
+            try:
+                stem = self._fetched(newest, lambda *_: None)
+            except (SPQError, OSError):
+                self._pause = min(2 * self._pause or FIRST_PAUSE, LAST_PAUSE)
+                self._failed, self._again = newest.stem, time.monotonic() + self._pause
+                raise
+            self._release(serving.name, stem, now)
+            self._kept(stem)
+            return stem
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL."""
+        return self.place.url.rstrip("/").rpartition("/")[2]
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the cache has a generation, so that `fetch` does not need the URL."""
+        return self._cached() is not None
 
     def close(self) -> None:
         """Use none any more."""

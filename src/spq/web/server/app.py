@@ -36,6 +36,7 @@ from spq.web.server.service import Service
 from spq.web.server.settings import Settings
 
 __all__ = ["Settings", "create_app", "serve"]
+CLOSING = {"Connection": "close", "Retry-After": "1"}
 BACKLOG = 256  # connections that may wait
 PAGE = Path(__file__).parent.parent / "page"
 ABOUT = """Search pictures by picture. Ids are those of hits; errors are problem+json (RFC 9457). Send pictures, not addresses:
@@ -255,7 +256,7 @@ class _CountRequests:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 500
+        start, status = time.perf_counter(), 0
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -265,6 +266,12 @@ class _CountRequests:
 
         try:
             await self.app(scope, receive, sending)
+        except asyncio.CancelledError:  # the server ends, and has waited long enough
+            if not status:
+                await problems.problem(503, "the server ends; send it again", CLOSING)(scope, receive, sending)
+        except BaseException:
+            status = status or 500
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.observe(route, scope["method"], status, time.perf_counter() - start)

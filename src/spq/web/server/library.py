@@ -69,6 +69,7 @@ class Library:
 
         return {
             **facts_of_codes(index.store),
+            **({"name": self.settings.name} if self.settings.name else {}),
             "images": len(gallery),
             "generation": max(gallery.revision, 0),
             **self._cache.get(("status", gallery.version), count),

@@ -79,7 +79,7 @@ class Replica:
         try:
             return (self.newer and self.newer(self.folder)) or self.folder
         except (SPQError, OSError) as error:
-            log_failure("following the index", error)
+            log_failure("the index is served as it was", error)
             return self.folder
 
 
@@ -117,6 +117,7 @@ def serve_replicas(
             try:
                 _keep(running, stopped)
             finally:
+                listener.close()  # so that no connection waits for a process that has stopped to accept any
                 _end(running, stopped)
         note("stopped")
 
@@ -226,7 +227,10 @@ def _stop_signals() -> Iterator[list[int]]:
     def note(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield stopped
     finally:

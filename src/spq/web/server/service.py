@@ -100,7 +100,7 @@ class Service:
         try:
             return self.editions.renew(edition)
         except (SPQError, OSError) as error:
-            log_failure("following the index", error)
+            log_failure("the index is served as it was", error)
             return False
 
     def warm(self) -> None:

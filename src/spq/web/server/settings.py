@@ -48,6 +48,7 @@ class Settings:
         max_decoded: pixels that are decoded at the same time, of uploads and for thumbnails.
         cache: folder of thumbnails.
         cache_bytes: its largest size.
+        name: of the index, as the page shows it; by default that of its folder.
         watch: whether the index follows changes of its collection.
         watch_seconds: time between two checks of the collection; longer if a check is slow.
         find_holders: returns the processes that hold the shards of the index; by default this process has their codes. It can
@@ -77,6 +78,7 @@ class Settings:
     cache: Path = field(default_factory=default_cache)
     cache_bytes: int = 1000 * MB
     watch_seconds: float = 5.0
+    name: str = ""
     find_holders: Callable[[], Sequence[Holder]] | None = field(default=None, repr=False)
     deadline: float = 2.0
 

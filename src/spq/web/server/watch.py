@@ -42,7 +42,7 @@ class Follower(Background):
                         edition.shared.refresh()
                 reason = ""
             except Exception as error:
-                reason = log_failure("following the index", error, reason)
+                reason = log_failure("the index is served as it was", error, reason)
             pause = max(FOLLOW_SECONDS, 5 * (time.monotonic() - start))
 
 
