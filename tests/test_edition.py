@@ -14,6 +14,8 @@ from fastapi.testclient import TestClient
 
 from models import tiny
 from spq.config.sections import Recipe
+from spq.data.open import open_images
+from spq.data.source import Source
 from spq.errors import StoreError
 from spq.index.build import BuildOptions, build
 from spq.index.image_index import ImageIndex
@@ -191,6 +193,22 @@ def test_a_filter_and_codes_are_of_one_moment(index_folder: Path, tiny_model: Mo
             writer.store.put([replace(items[20], path="new.png", id=0)])
         answer = search(client, ids=[3], top=60, where="width > 1")
         assert told(answer) == hits_of(index_folder, 3) != all_hits  # neither without the removed nor without the new
+
+
+def test_a_collection_that_was_added_is_looked_for(
+    index_folder: Path, photos: Path, tiny_model: Model, server_settings: Settings
+) -> None:
+    with ImageIndex(Store.open(index_folder), tiny_model) as index:
+        editions = Editions(index, server_settings)
+        more = photos.parent / "more"
+        more.mkdir()
+        (more / "new.png").write_bytes(png())
+        with ImageIndex.open(index_folder) as writer:
+            writer.sync(open_images(Source((str(photos), str(more)))))
+        assert editions.renew(editions.now)
+        item = next(item for item in editions.now.shared.of_thread().store.items() if item.path.endswith("new.png"))
+        assert editions.now.pictures.original(item)[0] == png()
+        editions.close()
 
 
 def test_an_item_that_is_gone_is_no_fault_of_the_server(

@@ -43,7 +43,7 @@ def test_an_index_moves_into_shards_and_back_and_is_used_meanwhile(
     assert run(capsys, "dupes", folder)[1] == copies
     status, out, err = run(capsys, "index", folder, "--backup", photos.parent / "backup")
     assert (status, out) == (1, "")
-    assert "has shards, and this is not possible with shards yet" in err
+    assert "has shards; --publish it to a folder instead" in err
     for form, name in (("codes", "x.parquet"), ("faiss", "x.faiss")):
         assert run(capsys, "export", folder, "--to", form, "--out", photos.parent / name)[0] == 0
     assert run(capsys, "index", folder, "--compact")[0] == 0

@@ -25,6 +25,7 @@ from spq.index.shards import placement as placement_module
 from spq.index.shards.holding import Holding, Of, Wanted, needed_files
 from spq.index.shards.open_store import open_store
 from spq.index.shards.placement import Placement, assign
+from spq.index.shards.shard_facts import ShardFacts
 from spq.index.shards.sharded_store import ShardedStore
 from spq.index.shards.sharding import to_shards
 from spq.index.shared import SharedIndex
@@ -175,6 +176,39 @@ def test_a_new_list_of_shards_is_ready_at_the_holders_before_it_is_searched(fold
         fresh = index.hits(request)
     with ImageIndex.open(folder) as here:
         assert here.hits(request) == fresh
+
+
+def test_the_old_list_of_shards_is_searched_as_long_as_a_new_one_is_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holders, loading = some_holders(2), threading.Event()
+    with served(folder, holders) as shared:
+        index, request = shared.of_thread(), SearchRequest([2], top=50, partial=True)
+        old, known = index.hits(request), {each.name for each in scan_of(shared).places.shards()}
+        load = Holding._load
+
+        def slow(self: Holding, of: Of, facts: ShardFacts, shard: object) -> None:
+            if facts.name not in known:
+                loading.wait(30)
+            load(self, of, facts, shard)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Holding, "_load", slow)
+        monkeypatch.setattr(holding_module, "KEPT_SECONDS", 0.2)
+        with open_store(folder) as store:
+            with store.writing():
+                store.put(item(number + 20_000, 8) for number in range(500))
+                store.remove(list(store.paths(range(1, 1000, 50)).values()))  # new tombstones in all shards
+            to_shards(store, 500)
+        refreshing = threading.Thread(target=shared.refresh)
+        refreshing.start()
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            found = found_of(index, request)
+            assert (found.missing, index.hits(request)) == (0, old)
+        assert refreshing.is_alive()
+        loading.set()
+        refreshing.join()
+        assert scan_of(shared).places.is_whole()
 
 
 def test_new_tombstones_reach_the_holders_with_the_codes(folder: Path) -> None:

@@ -159,7 +159,7 @@ def test_what_needs_one_database_refuses_an_index_with_shards(folder: Path, tmp_
         to_shards(store)
     with pytest.raises(StoreError, match="has shards, and this is not possible with shards yet"):
         Store.open(folder)
-    with pytest.raises(StoreError, match="has shards, and this is not possible with shards yet"):
+    with pytest.raises(StoreError, match="has shards; `publish` it to a folder instead"):
         back_up(folder, tmp_path / "backup")
 
 

@@ -406,3 +406,31 @@ for each in threads: each.join()
     subprocess.run(
         [sys.executable, "-c", code], check=True, timeout=60
     )  # they would hold the lock of the whole process
+
+
+def test_a_store_may_be_closed_while_another_thread_reads(photo_index: Path) -> None:
+    code = f"""
+import threading, time
+from pathlib import Path
+from spq.errors import StoreError
+from spq.index.store import Store
+from sqlite3 import ProgrammingError
+for _ in range(20):
+    store, reading = Store.open(Path({str(photo_index)!r})), threading.Event()
+    def read():
+        try:
+            with store.within(60):
+                while True:
+                    reading.set()
+                    store.select("SELECT count(*) FROM items a, items b, items c")
+        except (StoreError, ProgrammingError):
+            pass
+    thread = threading.Thread(target=read)
+    thread.start()
+    reading.wait()
+    time.sleep(0.005)
+    store.close()
+    thread.join(30)
+    assert not thread.is_alive()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)  # SQLite would end the whole process

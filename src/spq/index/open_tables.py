@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from sqlite3 import ProgrammingError
 from typing import Any, Self
 
 from spq.data.decode import first_line
@@ -52,7 +53,9 @@ class OpenTables:
             raise
 
     def close(self) -> None:
-        self._reader.close()
+        self._reader.interrupt()  # a read of another thread; closing the connection under it would end the process
+        with self._reading:
+            self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +96,7 @@ class OpenTables:
         try:
             yield
         finally:
-            with self._reading:
+            with self._reading, suppress(ProgrammingError):  # it may be closed
                 self._reader.set_progress_handler(None, 0)
 
     def version(self) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from spq.model.model import Model
 
 TOP = 20  # answers of a usual search; for many more, the scan may take another method
+PATIENCE = 5.0  # seconds that a search waits while newer codes are read
 FILTERS_KEPT = 8  # filters whose rows are kept: each page of a result has the same filter
 T = TypeVar("T")
 
@@ -92,11 +93,12 @@ class SharedIndex:
     def is_another(self) -> bool:
         """Whether the index has to be opened again.
 
-        It was replaced by another one, perhaps with codes of another model, or its items were moved into shards.
+        It was replaced by another one, perhaps with codes of another model, its items were moved into shards, or its pictures
+        are looked for elsewhere now.
         """
-        manifest = read_manifest(self.folder)
+        manifest, known = read_manifest(self.folder), self._copy.manifest
         has_shards = manifest.format >= SHARDED and not self._store.reads_shards
-        return manifest.model != self._copy.manifest.model or has_shards or self._is_replaced()
+        return (manifest.model, manifest.origin) != (known.model, known.origin) or has_shards or self._is_replaced()
 
     def _is_replaced(self) -> bool:
         return _identity(self.folder) not in (self._identity, None)
@@ -114,7 +116,7 @@ class SharedIndex:
 
     def prepare(self, threads: int) -> None:
         """Open the store for so many threads ahead. They can read on when another index has taken the place of this one."""
-        for _ in range(threads):
+        while len(self._ready) + len(self._opened) < threads:
             store = self._open_store()
             with self._noting:
                 self._ready.append(store)
@@ -147,16 +149,22 @@ class SharedIndex:
             stale: read nothing if the codes in memory are already newer than these.
         """
         with self._refreshing:
-            before = self.gallery
-            if stale is None or before is stale:
-                now = follow(self._store, self._copy.make_scan, before, self.placement)
-                self.gallery = now if now.scan is before.scan else self._warmed(now)
-            return self.gallery is not before
+            return self._refreshed(stale)
+
+    def _refreshed(self, stale: Gallery | None) -> bool:
+        before = self.gallery
+        if stale is None or before is stale:
+            now = follow(self._store, self._copy.make_scan, before, self.placement)
+            self.gallery = now if now.scan is before.scan else self._warmed(now)
+        return self.gallery is not before
 
     def latest(self, stale: Gallery | None = None) -> Gallery:
-        """The codes in memory. They are newer than `stale`, if that is given."""
-        if stale is not None:
-            self.refresh(stale)
+        """The codes in memory. They are newer than `stale`, if that is given and nobody reads them for longer than PATIENCE."""
+        if stale is not None and self._refreshing.acquire(timeout=PATIENCE):
+            try:
+                self._refreshed(stale)
+            finally:
+                self._refreshing.release()
         return self.gallery
 
     def rows(self, store: Store, gallery: Gallery, where: str) -> Matched:

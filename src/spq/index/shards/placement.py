@@ -8,6 +8,7 @@ holders have already.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from spq.errors import StoreError
-from spq.index.shards.holding import Of, State, Wanted, needed_files
+from spq.index.shards.holding import KEPT_SECONDS, Of, State, Wanted, needed_files
 from spq.index.shards.live import Live
 from spq.index.shards.shard_facts import ShardFacts
 from spq.pq.questions import Key, Question, Reply, Source, digest_of
@@ -132,6 +133,8 @@ class Placement:
         self._changed = threading.Condition(threading.RLock())
         self._of: Of | None = None
         self._live: dict[Key, _Held] = {}
+        self._before: dict[Key, _Held] = {}  # of earlier lists, which searches may use until `_before_until`
+        self._before_until = math.inf
         self._assigned: dict[str, int] = {}
         self._counts: dict[str, ShardCounts] = {}
         self._is_ending = False
@@ -150,11 +153,13 @@ class Placement:
         if not is_first and self._of == of and keys == list(self._live):
             return
         with self._changed:
+            self._before, self._before_until = self._before | self._live, math.inf
             self._live = {key: _Held(each, part.dead) for key, each, part in zip(keys, facts, live, strict=True)}
             sizes = {each.name: each.count for each in facts}
             self._assigned |= assign(sizes, self._assigned, len(self._slots))
             self._of, self.version = of, self.version + 1
         self.probe(self._slots, PREPARE_SECONDS)
+        self._before_until = time.monotonic() + KEPT_SECONDS
         if is_first:
             self._check_first()
 
@@ -277,9 +282,12 @@ class Placement:
     def _send(self, slot: _Slot) -> None:
         with self._changed:
             assert self._of is not None
-            keys = [key for key in self._live if self._assigned[key.name] == slot.number]
-            held = [self._live[key] for key in keys]
-            dead = {key: self._live[key].dead for key in slot.state.unknown if key in self._live}
+            if time.monotonic() > self._before_until:
+                self._before = {}
+            known = self._before | self._live
+            keys = [key for key in known if self._assigned[key.name] == slot.number]
+            held = [known[key] for key in keys]
+            dead = {key: known[key].dead for key in slot.state.unknown if key in known}
             wanted = Wanted(self._of, tuple(each.facts for each in held), tuple(keys), dead)
             version, slot.is_due, slot.probed_at = self.version, False, time.monotonic()
         try:

@@ -27,6 +27,7 @@ from spq.web.server.settings import Settings
 from spq.web.server.thumbnail_cache import ThumbnailCache
 
 POOLS = 4  # of threads, each of which may read the index
+PATIENCE = 5.0  # seconds that a request waits for a newer index that is being opened
 TRIES, PAUSE = 5, 0.02  # of reading a manifest, and the seconds in between
 Newer = Callable[[Path], Path | None]
 _LOG = logging.getLogger("spq.serve")
@@ -76,7 +77,7 @@ class Editions:
         self.settings, self._newer = settings, newer
         self._room = DecodeRoom(settings.max_decoded)
         self.now = Edition(index, settings, self._room)
-        self._open = [self.now]
+        self._open, self._is_closed = [self.now], False
         self._renewing, self._counting = threading.Lock(), threading.Lock()
 
     @contextmanager
@@ -92,25 +93,38 @@ class Editions:
                 edition.users -= 1
             self._close_old()
 
-    def renew(self, seen: Edition) -> bool:
+    def renew(self, seen: Edition, is_request: bool = False) -> bool:
         """Open the index again if it is another one by now; returns whether `seen` is not the edition of now any more.
 
+        Args:
+            is_request: do not wait for long, and fetch nothing.
         Raises:
             SPQError, OSError: the newer index cannot be opened, or its network does not load. The old one stays.
         """
-        with self._renewing:
-            if seen is self.now and (folder := self._newer_folder()):
-                edition = self._opened(folder)
-                with self._counting:
-                    self.now = edition
-                    self._open.append(edition)
-                count = len(edition.shared.gallery)
-                _LOG.info("another index is served now: %s pictures, model %s", f"{count:,}", edition.shared.model_hash)
+        if not self._renewing.acquire(timeout=PATIENCE if is_request else -1):
+            return seen is not self.now
+        try:
+            if seen is self.now and (folder := self._newer_folder(is_request)):
+                self._put(self._opened(folder))
+        finally:
+            self._renewing.release()
         self._close_old()
         return seen is not self.now
 
-    def _newer_folder(self) -> Path | None:
-        if self._newer and (folder := self._newer(self.now.shared.folder)):
+    def _put(self, edition: Edition) -> None:
+        with self._counting:
+            is_late = self._is_closed
+            if not is_late:
+                self.now = edition
+                self._open.append(edition)
+        if is_late:
+            edition.close()
+            return
+        count = len(edition.shared.gallery)
+        _LOG.info("another index is served now: %s pictures, model %s", f"{count:,}", edition.shared.model_hash)
+
+    def _newer_folder(self, is_request: bool) -> Path | None:
+        if self._newer and not is_request and (folder := self._newer(self.now.shared.folder)):
             return folder
         return self.now.shared.folder if _is_another(self.now.shared) else None
 
@@ -144,7 +158,7 @@ class Editions:
     def close(self) -> None:
         """Close all that is still open, at the end of the server."""
         with self._counting:
-            left, self._open = self._open, []
+            left, self._open, self._is_closed = self._open, [], True
         for edition in left:
             edition.close()
 

@@ -31,13 +31,14 @@ class DuplicatesJob:
         self._generation = -1  # of the last try
         self._not_before = 0.0
         self._thread: Background | None = None
+        self._is_ended = False
 
     def report(self) -> tuple[dict[str, Any] | None, str | None]:
         """Return the last report or None, and, if there is no report, why the last try failed."""
         now = self.library.shared.generation
         with self._lock:
             is_stale = self._generation != now or self._error is not None
-            if is_stale and self._thread is None and time.monotonic() >= self._not_before:
+            if is_stale and not self._is_ended and self._thread is None and time.monotonic() >= self._not_before:
                 self.progress, self._error = (READING, 0, 0), None
                 self._thread = Background("dupes", self._work)
                 self._thread.start()
@@ -47,7 +48,7 @@ class DuplicatesJob:
 
     def stop(self) -> None:
         with self._lock:
-            thread = self._thread
+            thread, self._is_ended = self._thread, True
         if thread:
             thread.stop()
 

@@ -109,12 +109,13 @@ def serve_replicas(
         with ImageIndex.open(folder) as index:
             pictures = len(index)
         with _stop_signals() as stopped:
-            running = [_Running(Replica(folder, each, Path(peers), newer), n, listener) for n in range(count)]
-            address = address_of(settings, listener.getsockname()[1])
-            note(f"{pictures:,} pictures at {address}  ({count} replicas, Ctrl-C ends)")
-            if open_page:
-                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            address, running = address_of(settings, listener.getsockname()[1]), list[_Running]()
             try:
+                for number in range(count):
+                    running.append(_Running(Replica(folder, each, Path(peers), newer), number, listener))
+                note(f"{pictures:,} pictures at {address}  ({count} replicas, Ctrl-C ends)")
+                if open_page:
+                    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
                 _keep(running, stopped)
             finally:
                 listener.close()  # so that no connection waits for a process that has stopped to accept any

@@ -182,8 +182,9 @@ def _add_index(router: APIRouter, service: Service) -> None:
     )
     async def duplicates() -> Any:
         """Groups of copies, as spq dupes finds them. The server makes the report in the background, from the first request on."""
-        job = service.editions.now.duplicates
-        report, error = job.report()
+        with service.editions.use() as edition:
+            job = edition.duplicates
+            report, error = job.report()
         if report is not None:
             return JSONResponse(report)
         if error is not None:

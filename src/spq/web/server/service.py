@@ -90,7 +90,7 @@ class Service:
                         return ask(edition)
                 except (TimeLimitError, ShardsMissingError):
                     raise
-                except StoreError:
+                except (StoreError, FileNotFoundError):  # shards of an old index may be gone
                     if not left or not self._is_old(edition):
                         raise
         raise AssertionError
@@ -98,7 +98,7 @@ class Service:
     def _is_old(self, edition: Edition) -> bool:
         """Whether another edition has taken the place of this one, which is looked at now."""
         try:
-            return self.editions.renew(edition)
+            return self.editions.renew(edition, is_request=True)
         except (SPQError, OSError) as error:
             log_failure("the index is served as it was", error)
             return False

@@ -62,7 +62,8 @@ class Watcher(Background):
         self.last: dict[str, Any] | None = None
         self.since: int | None = None
         self._reason = ""  # why the last check failed
-        self._known: int | None = None
+        self._known: int | None = None  # the state of the collection that is in the index
+        self._known_to: SharedIndex | None = None
         self._remarks: list[tuple[str, str]] = []
 
     def facts(self) -> dict[str, Any]:
@@ -101,8 +102,9 @@ class Watcher(Background):
             for file, remark in images.remarks[:LOGGED]:
                 _LOG.info("note: %s: %s", file, remark)
         seconds = time.monotonic() - start
-        if state == self._known:
+        if state == self._known and shared is self._known_to:
             return seconds
+        self._known_to = shared
         before = shared.generation
         with shared.open(wait=30) as index:
             self.progress = (0, 0, 0)
