@@ -23,7 +23,7 @@ $(READY): pyproject.toml $(LOCK)
 demo: $(READY) ## train, index, search and measure on the shipped sample, offline, in about three minutes
 	$(BIN)/spq demo
 
-test: $(READY) ## all tests, on all cores, a file at a time
+test: $(READY) ## all tests, on all cores, a file at a time; SPQ_DRILLS=1 runs the longest ones, too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(READY) ## lint, format, types

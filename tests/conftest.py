@@ -397,3 +397,11 @@ def cache_in_hub(hub: Path, backbone: str, tensors: dict[str, torch.Tensor]) -> 
     path = folder / "snapshots" / "abc" / "model.safetensors"
     save_file(tensors, path)
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the longest tests unless they are asked for."""
+    skip = pytest.mark.skip(reason="takes half a minute; SPQ_DRILLS=1 runs it")
+    for each in items:
+        if each.get_closest_marker("drill") and not os.environ.get("SPQ_DRILLS"):
+            each.add_marker(skip)

@@ -147,6 +147,7 @@ def test_a_failure_after_the_training_of_the_network_leaves_the_network(
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_a_look_reports_rates_and_scores_of_each_variant(recipe_file: Path, tmp_path: Path) -> None:
     variants = [str(recipe_file), f"{recipe_file}:cluster.contrast=1.0", f"{recipe_file}:cluster.head_steps=20"]
     words = ["--look", "--look-minutes", 0.03, "--variant-seconds", 2, "--out", tmp_path, "--variants", *variants]

@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).parent / "faults" / "holders.py"
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.drill
 def test_answers_are_those_of_the_single_index_also_while_a_holder_is_killed(photo_index: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

@@ -60,7 +60,7 @@ def test_replicas_answer_at_one_address_and_one_that_is_killed_comes_back(photo_
     assert not any(Path("/proc", str(pid)).exists() for pid in left)
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_replicas_end_when_the_process_that_started_them_is_killed(photo_index: Path, tmp_path: Path) -> None:
     with serving(photo_index, "--replicas", 2, "--cache", tmp_path) as (process, address):
@@ -73,7 +73,7 @@ def test_replicas_end_when_the_process_that_started_them_is_killed(photo_index: 
             time.sleep(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_slow_request_does_not_keep_a_server_from_ending(photo_index: Path, tmp_path: Path, replicas: int) -> None:
     with serving(photo_index, "--replicas", replicas, "--cache", tmp_path) as (process, address):

@@ -17,6 +17,7 @@ from generations import GRACE, State, fault
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_a_server_takes_over_all_kinds_of_changes_under_load(tmp_path: Path) -> None:
     options = swaps.Options(seconds=0, clients=8, pause=0.3, items=60, grace=120)
     summary, wrong = swaps.drill(tmp_path, options)
