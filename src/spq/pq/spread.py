@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -53,21 +54,13 @@ class SpreadScan(PartedScan):
         """Begin the searches of one request. The time that they may take together begins too."""
         return SpreadSearch(self, is_partial)
 
-    def search(
-        self,
-        tables: Floats,
-        top: int,
-        method: Method = "auto",
-        threads: int | None = None,
-        nprobe: int | None = None,
-        recall_target: float | None = None,
-    ) -> Ranking:
-        """As `PartedScan.search`.
+    def search(self, tables: Floats, top: int, *positional: Any, **how: Any) -> Ranking:
+        """As `PartedScan.search`, with the same options.
 
         Raises:
             ShardsMissingError: a holder did not answer in time.
         """
-        return self.begin().search(tables, top, method, threads, nprobe, recall_target)
+        return self.begin().search(tables, top, *positional, **how)
 
     def search_rows(self, tables: Floats, rows: Rows, top: int, threads: int | None = None) -> Ranking:
         return self.begin().search_rows(tables, rows, top, threads)

@@ -268,7 +268,9 @@ class _CountRequests:
             await self.app(scope, receive, sending)
         except asyncio.CancelledError:  # the server ends, and has waited long enough
             if not status:
-                await problems.problem(503, "the server ends; send it again", CLOSING)(scope, receive, sending)
+                await problems.problem(503, "the server is ending; send the request again", CLOSING)(
+                    scope, receive, sending
+                )
         except BaseException:
             status = status or 500
             raise

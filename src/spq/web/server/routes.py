@@ -77,7 +77,7 @@ def _add_server(router: APIRouter, service: Service) -> None:
     async def readyz() -> dict[str, str]:
         """Whether a search would be answered now. Load balancers ask it: 503 while the server starts or ends."""
         if not service.is_ready:
-            raise OverloadedError("the server starts or ends; ask again in a second")
+            raise OverloadedError("the server is starting or ending; ask again in a second")
         return {"status": "ready"}
 
     @router.get("/metrics", tags=["server"], response_class=PlainTextResponse, responses=_problems())
