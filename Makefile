@@ -24,7 +24,7 @@ demo: $(READY) ## train, index, search and measure on the shipped sample, offlin
 	$(BIN)/spq demo
 
 test: $(READY) ## all tests, on all cores, a file at a time; SPQ_DRILLS=1 runs the longest ones, too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## lint, format, types
 	$(BIN)/ruff check

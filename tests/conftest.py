@@ -400,7 +400,9 @@ def cache_in_hub(hub: Path, backbone: str, tensors: dict[str, torch.Tensor]) -> 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the longest tests unless they are asked for."""
+    """Leave out the longest tests unless they are asked for. Files with slow ones come first, so no core waits at the end."""
+    slow = {each.path for each in items if each.get_closest_marker("slow")}
+    items.sort(key=lambda each: each.path not in slow)
     skip = pytest.mark.skip(reason="takes half a minute; SPQ_DRILLS=1 runs it")
     for each in items:
         if each.get_closest_marker("drill") and not os.environ.get("SPQ_DRILLS"):
