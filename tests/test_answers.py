@@ -17,6 +17,7 @@ from spq.index.request import SearchRequest
 from spq.model.model import Model
 from spq.pq.parts import Part, PartedScan
 from spq.pq.scan import Scan
+from spq.pq.ties import tie_keys
 
 
 def summed(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -27,7 +28,7 @@ def plain(
     request: SearchRequest, distances: np.ndarray, codes: np.ndarray, ids: np.ndarray, rows: list[int]
 ) -> list[object]:
     """Sort all, leave out, fold, cut."""
-    order = sorted(rows, key=lambda row: (distances[row], row))
+    order = sorted(rows, key=lambda row: (distances[row], tie_keys(ids[row : row + 1])[0]))
     limit = np.inf if request.max_distance is None else request.max_distance
     groups: list[tuple[float, list[int]]] = []
     for row in order:
@@ -66,7 +67,7 @@ def test_answers_equal_those_of_sorting_everything(
     request = SearchRequest([0], top, offset=offset, fold=fold, max_distance=limit, exclude=excluded)
     allowed = list(range(N)) if rows is None else rows.tolist()
     expected = [plain(request, summed(table, codes), codes, ids, allowed) for table in tables]
-    assert rank_answers(request, tables, Gallery(0, 0, ids, Scan(codes, K)), rows).answers == expected
+    assert rank_answers(request, tables, Gallery(0, 0, ids, Scan(codes, K, ids=ids)), rows).answers == expected
     gallery = in_parts(codes, ids, K, rng)
     same = None if rows is None else gallery.rows_of(ids[rows])
     assert rank_answers(request, tables, gallery, same).answers == expected
@@ -81,7 +82,7 @@ def in_parts(codes: np.ndarray, ids: np.ndarray, K: int, rng: np.random.Generato
     for part in range(3):
         mine = np.flatnonzero(number == part)
         mine = mine[all_ids[mine].argsort()]
-        parts.append(Part(Scan(all_codes[mine], K), all_ids[mine]))
+        parts.append(Part(Scan(all_codes[mine], K, ids=all_ids[mine])))
         dead.append(np.flatnonzero(mine >= len(ids)))
     newer = Gallery(0, 0, all_ids[:0], Scan(codes[:0], K))
     return ShardedGallery(0, 0, newer.ids, PartedScan(parts, dead), newer, {})

@@ -77,6 +77,8 @@ def test_the_sums_of_all_codes_are_at_the_positions_of_places(M: int, K: int) ->
 def test_the_smallest_are_sorted_and_ties_go_to_the_lower_position(n: int, top: int, levels: int, seed: int) -> None:
     d = np.random.default_rng(seed).integers(0, levels, n).astype(np.float32)
     np.testing.assert_array_equal(smallest(d, top), np.argsort(d, kind="stable")[:top])
+    keys = np.random.default_rng(seed).permutation(n)
+    np.testing.assert_array_equal(smallest(d, top, lambda places: keys[places]), np.lexsort((keys, d))[:top])
 
 
 def test_any_number_of_the_smallest_of_different_values() -> None:

@@ -16,6 +16,7 @@ from spq.data.decode import load_pixels, to_pixels
 from spq.data.image_set import ImageSet
 from spq.errors import DataError
 from spq.evaluation.baselines import unit
+from spq.pq.ties import tie_keys
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -52,12 +53,12 @@ class Collected:
 
 
 def order_of_ties(N: int) -> NDArray[np.int64]:
-    """A fixed random order of the N pictures of a gallery.
+    """The order of the N pictures of a gallery by a fixed hash of their positions, as `spq.pq.ties` makes it of ids in a search.
 
     Answers at the same distance are ranked in gallery order. In a gallery sorted by class, codes that are all equal would seem
     to find the first class.
     """
-    return np.random.default_rng(0).permutation(N)
+    return tie_keys(np.arange(N)).argsort()
 
 
 def collect(

@@ -177,7 +177,7 @@ class ImageIndex:
         exclude: Collection[int] = (),
         **how: Unpack[How],
     ) -> list[Hit]:
-        """Find the `top` most similar pictures, nearest first, ties by id.
+        """Find the `top` most similar pictures, nearest first, ties by a fixed hash of the id.
 
         Args:
             query: a picture in any form that `load_image` takes; a descriptor (D,); the id of an item, which stands for its

@@ -26,6 +26,7 @@ from spq.index.side_files import clear_odd
 from spq.index.store import Store
 from spq.pq.scan import Scan
 from spq.pq.tables import decode, distance_tables
+from spq.pq.ties import Ids
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -124,6 +125,6 @@ class ModelCopy:
         """Distance tables (Q, M, K) of descriptors (Q, D), in the index's distance."""
         return distance_tables(x, self.codebooks, self.manifest.distance)
 
-    def make_scan(self, codes: Codes) -> Scan:
-        """A scan of codes (N, M) of this index."""
-        return Scan(codes, self.manifest.codebook_size, lambda some: self.tables(decode(some, self.codebooks)))
+    def make_scan(self, codes: Codes, ids: Ids) -> Scan:
+        """A scan of codes (N, M) of this index, of items with these ids (N,)."""
+        return Scan(codes, self.manifest.codebook_size, lambda some: self.tables(decode(some, self.codebooks)), ids=ids)
