@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.data.image_set import ImageSet
-from spq.errors import MovedError, StoreError
+from spq.errors import DataError, ImageError, MovedError, StoreError
 from spq.index.answers import EXACT_TRIES, TRIES, Found, Hit, rank_answers, to_hits
 from spq.index.build import BuildOptions, as_image_set, build
 from spq.index.codebooks import check_model
@@ -19,6 +19,7 @@ from spq.index.gallery import Gallery, GallerySource, OwnGallery
 from spq.index.manifest import read_manifest
 from spq.index.merge import merged_tables
 from spq.index.model_copy import ModelCopy
+from spq.index.originals import Originals
 from spq.index.query import known_descriptors, query_pictures
 from spq.index.request import Box, Query, SearchRequest
 from spq.index.shards.open_store import open_store
@@ -27,6 +28,8 @@ from spq.index.sync import Progress, SyncOptions, SyncReport, add, sync
 from spq.pq.scan import How
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from spq.model.model import Model
 
 __all__ = ["Hit", "ImageIndex", "SyncReport"]
@@ -181,7 +184,7 @@ class ImageIndex:
 
         Args:
             query: a picture in any form that `load_image` takes; a descriptor (D,); the id of an item, which stands for its
-                code; or a list of these. Only a picture needs the model, and torch.
+                code; or a list of these. Only a picture needs the model, and torch. `like` gives the picture of an item.
             negative: pictures that the answers should not be like. `spq.index.merge` has the formula of the distance.
             weights: one for each query picture, then one for each negative; by default 1 and 0.3.
             box: (x, y, width, height) in pixels of the upright picture: search by this region of it.
@@ -200,6 +203,23 @@ class ImageIndex:
         """
         request = SearchRequest([query], top, negative, weights, box, where, max_distance, fold, offset, exclude, **how)
         return self.hits(request)[0]
+
+    def like(self, item: int, size: int | None = None) -> Image.Image | int:
+        """What finds pictures like an item: its picture, or its id if the file cannot be read or has changed since.
+
+        The id stands for the code of the item, which is less exact than the picture.
+
+        Args:
+            size: decode a large picture only so far that its sides have this many pixels; by default in full.
+        """
+        found = self.store.items_by_id([item]).get(item)
+        try:
+            if found is None:
+                return item  # the search says that there is no such item
+            data, decode = Originals(self.store.manifest.origin).unchanged(found)
+            return decode(data, size)
+        except (ImageError, DataError):
+            return item
 
     def search_many(self, queries: Sequence[Query | Sequence[Query]], top: int = 20, **options: Any) -> list[list[Hit]]:
         """`search` for several queries at once, with the same options for all."""

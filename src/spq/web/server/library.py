@@ -6,7 +6,7 @@ import base64
 import logging
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 from spq.common.text import encodable
 from spq.data.decode import load_image
+from spq.errors import ImageError
 from spq.index.answers import EXACT_TRIES, TRIES, Found
 from spq.index.explain import explain
 from spq.index.filter_sql import known_columns, matching
@@ -180,12 +181,15 @@ class Library:
         if box:
             check_box_count(len(uploads.positive) + len(ask.ids))
         query: list[Query] = [self._descriptor(file, f"image {n}", box) for n, file in enumerate(uploads.positive, 1)]
-        query += [self._region(id_, box) if box else id_ for id_ in ask.ids]
         negative: list[Query] = [self._descriptor(f, f"negative_image {n}") for n, f in enumerate(uploads.negative, 1)]
+        like: Callable[[int], Query] = self._like
+        if len(query) + len(negative) + len(ask.ids) + len(ask.not_ids) > self.settings.max_pictures:
+            like = int  # their codes
+        query += [self._region(id_, box) if box else like(id_) for id_ in ask.ids]
         return SearchRequest(
             [query],
             top=ask.top,
-            negative=[*negative, *ask.not_ids],
+            negative=[*negative, *map(like, ask.not_ids)],
             weights=ask.weights,
             where=ask.where,
             max_distance=ask.max_distance,
@@ -223,6 +227,21 @@ class Library:
         most = self.settings.max_pixels
         with self.pictures.room.hold(data, hint, most):
             return self._embed(load_image(data, hint, name, most), box)
+
+    def _like(self, id_: int) -> Query:
+        """The descriptor of an item's picture. If its file cannot be read or has changed: the id, which stands for its code."""
+        item = self.item(id_)
+
+        def describe() -> Floats:
+            data, decode = self.pictures.unchanged(item)
+            hint = self.shared.model.config.input.size
+            with self.pictures.room.hold(data, hint):
+                return self._embed(decode(data, hint), None)
+
+        try:
+            return self._descriptors.get((item.hash, None), describe)
+        except ImageError:
+            return id_
 
     def _region(self, id_: int, box: Box) -> Floats:
         with self.pictures.image(self.item(id_)) as image:
