@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spq import Hit, ImageIndex
+from spq.config import Recipe
 from spq.data.open import open_images
+from spq.data.protocols import custom_protocol
 from spq.errors import ConfigError
+from spq.evaluation.evaluate import evaluate
 from spq.index.answers import rank_answers
 from spq.index.gallery import Gallery, ShardedGallery
 from spq.index.request import SearchRequest
@@ -155,3 +159,24 @@ def test_a_hit_has_rank_id_path_and_distance(index: ImageIndex, files: list[Path
     (hit,) = index.search(files[0], 1)
     assert hit == Hit(1, hit.id, hit.path, hit.distance, ())
     assert index.store.paths([hit.id]) == {hit.id: hit.path}
+
+
+@pytest.mark.parametrize("M", [1, 4])
+def test_a_search_is_as_precise_as_the_evaluation_says_in_a_folder_sorted_by_class(
+    tiny_model: Model, tiny_recipe: Recipe, tmp_path: Path, M: int
+) -> None:
+    """With 4 and 16 bits many answers tie. The order of ties must not show one class first, in neither of the two."""
+    short = replace(tiny_recipe, quantizer=replace(tiny_recipe.quantizer, num_codebooks=M, codeword_dim=4))
+    model = Model(tiny_model.network.truncated(short.quantizer), short)
+    for name, count in (("train", 600), ("test", 100)):
+        images = open_images(f"sample:{name}")
+        for position in range(count):
+            folder = tmp_path / name / images.class_names[int(images.labels[position])]
+            folder.mkdir(parents=True, exist_ok=True)
+            images.image(position).save(folder / f"{position}.png")
+    report = evaluate(model, custom_protocol(tmp_path / "train", tmp_path / "test"), at=10)
+    queries = open_images(tmp_path / "test")
+    with ImageIndex.build(tmp_path / "i", model, tmp_path / "train") as index:
+        found = index.search_many([queries.path(position) for position in range(100)], 1)
+    right = [Path(hits[0].path).parent.name == Path(id_).parent.name for hits, id_ in zip(found, queries.ids, strict=True)]
+    assert np.mean(right) == pytest.approx(report.precision[1], abs=0.01)

@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from spq.errors import StoreError
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
 from spq.web.server.app import Settings, create_app
@@ -156,7 +157,8 @@ def test_more_like_an_item_compares_its_picture_as_long_as_it_is_the_one_of_the_
             hits = index.search(many, 60, exclude=many)
             assert told(client, ids=many) == [(hit.id, pytest.approx(hit.distance)) for hit in hits]
         assert index.like(3) == 3
-        assert index.like(777) == 777
+        with pytest.raises(StoreError, match="no picture with id 777"):
+            index.like(777)
 
 
 def test_an_unknown_item_in_a_search_is_not_found(client: TestClient) -> None:

@@ -53,12 +53,12 @@ class Collected:
 
 
 def order_of_ties(N: int) -> NDArray[np.int64]:
-    """The order of the N pictures of a gallery by a fixed hash of their positions, as `spq.pq.ties` makes it of ids in a search.
+    """The order of the N pictures of a gallery by a fixed hash of their numbers, which are the ids that a new index gives them.
 
-    Answers at the same distance are ranked in gallery order. In a gallery sorted by class, codes that are all equal would seem
-    to find the first class.
+    Answers at the same distance are ranked in this order, as by `spq.pq.ties` in a search. In the order of the collection,
+    codes that are all equal would seem to find the first class.
     """
-    return tie_keys(np.arange(N)).argsort()
+    return tie_keys(np.arange(1, N + 1)).argsort()
 
 
 def collect(

@@ -84,7 +84,7 @@ class Gallery:
             StoreError: there is none.
         """
         if (row := self.row_of(item)) is None:
-            raise StoreError(f"no picture with id {item} in this index; hits and items have the ids")
+            raise no_item(item)
         return self.scan.code(row)
 
     def rows_where(self, store: Store, where: str) -> Matched:
@@ -264,6 +264,11 @@ def _merged(gallery: Gallery, make_scan: MakeScan, ids: Ids, codes: Codes, remov
     order = np.argsort(all_ids, kind="stable")
     ids = _short(all_ids[order])
     return replace(gallery, ids=ids, scan=make_scan(all_codes[order], ids))
+
+
+def no_item(id_: int) -> StoreError:
+    """The error of an id that no item has."""
+    return StoreError(f"no picture with id {id_} in this index; hits and items have the ids")
 
 
 def _short(ids: Ids) -> Ids:

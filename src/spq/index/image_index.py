@@ -15,7 +15,7 @@ from spq.errors import DataError, ImageError, MovedError, StoreError
 from spq.index.answers import EXACT_TRIES, TRIES, Found, Hit, rank_answers, to_hits
 from spq.index.build import BuildOptions, as_image_set, build
 from spq.index.codebooks import check_model
-from spq.index.gallery import Gallery, GallerySource, OwnGallery
+from spq.index.gallery import Gallery, GallerySource, OwnGallery, no_item
 from spq.index.manifest import read_manifest
 from spq.index.merge import merged_tables
 from spq.index.model_copy import ModelCopy
@@ -211,11 +211,13 @@ class ImageIndex:
 
         Args:
             size: decode a large picture only so far that its sides have this many pixels; by default in full.
+        Raises:
+            StoreError: no such id.
         """
         found = self.store.items_by_id([item]).get(item)
+        if found is None:
+            raise no_item(item)
         try:
-            if found is None:
-                return item  # the search says that there is no such item
             data, decode = Originals(self.store.manifest.origin).unchanged(found)
             return decode(data, size)
         except (ImageError, DataError):
