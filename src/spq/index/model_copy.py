@@ -24,6 +24,7 @@ from spq.index.codebooks import (
 from spq.index.manifest import Manifest
 from spq.index.side_files import clear_odd
 from spq.index.store import Store
+from spq.model.own_parts import needed_parts
 from spq.pq.scan import Scan
 from spq.pq.tables import decode, distance_tables
 from spq.pq.ties import Ids
@@ -99,7 +100,7 @@ class ModelCopy:
             return
         known, found = store.manifest.model_files, files_check(self.folder)
         if not self._model:
-            if not known and (not found or self._has_backbone_of_the_caller()):
+            if not known and (not found or self._needs_parts_of_the_caller()):
                 return  # the first picture will need a model that the caller gives
             if known and known != found:
                 raise StoreError(f"index {self.folder}: its copy of the model is damaged or missing; {MEND}")
@@ -114,12 +115,11 @@ class ModelCopy:
             store.set_model_checks(codebooks_check(self.model.codebooks), files_check(self.folder))
         self._is_kept = True
 
-    def _has_backbone_of_the_caller(self) -> bool:
+    def _needs_parts_of_the_caller(self) -> bool:
         try:
-            name = read_json(self.folder / "model" / "config.json")["recipe"]["backbone"]["name"]
-        except (OSError, ValueError, TypeError, KeyError):
+            return bool(needed_parts(read_json(self.folder / "model" / "config.json")))
+        except (OSError, ValueError):
             return False
-        return str(name).startswith("given/")
 
     def tables(self, x: Floats) -> Floats:
         """Distance tables (Q, M, K) of descriptors (Q, D), in the index's distance."""
