@@ -194,12 +194,12 @@ class Bench:
             )  # fmt: skip
         if ablation.pq:
             finish(model, model.embed(self.data(recipe.input.size).gallery), pq=True)
-            model = Model(model.network, model.config, model.training)  # again, for the hash of these codebooks
+            model = Model(model.network, model.config, model.facts)  # again, for the hash of these codebooks
             model.save(folder)
         device = resolve_device(o.device)
         facts = {
-            "minutes_spent": model.training["minutes"], "epochs_done": model.training["epochs"],
-            "views": model.training["views"], "steps": model.training["steps"],
+            "minutes_spent": model.facts["minutes"], "epochs_done": model.facts["epochs"],
+            "views": model.facts["views"], "steps": model.facts["steps"],
             "dtype": resolve_precision(recipe.train.precision, device),
         }  # fmt: skip
         return model, facts, ablation

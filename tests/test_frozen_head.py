@@ -95,7 +95,7 @@ def test_the_backbone_does_not_change_and_the_loss_falls(
     for name, tensor in model.network.backbone.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
     assert np.mean(losses[-20:]) < np.mean(losses[:4]) - 0.1
-    assert model.training["health"]["codeword_use"] > 0.7
+    assert model.facts["health"]["codeword_use"] > 0.7
 
 
 def test_a_stopped_training_resumes_to_the_same_weights(images: ImageSet, backbone: Patches, tmp_path: Path) -> None:
@@ -198,6 +198,6 @@ def test_pictures_that_are_deleted_during_training_do_not_stop_it(
             file.unlink(missing_ok=True)
 
     model = train(open_images(photos), FROZEN, tmp_path / "m", backbone=backbone, on_epoch=vanish)
-    assert model.training["codes"][-1]["queries"] == 60 - len(gone)
-    assert 0 <= model.training["codes"][-1]["copy_at_1"] <= 1
+    assert model.facts["codes"][-1]["queries"] == 60 - len(gone)
+    assert 0 <= model.facts["codes"][-1]["copy_at_1"] <= 1
     SPQ.load(tmp_path / "m", backbone=Patches())

@@ -95,7 +95,7 @@ def test_training_from_a_model_takes_a_copy_of_its_backbone(images: ImageSet, ow
     before = weights(start)
     recipe = small_recipe(epochs=1, small_share=0.0, optimizer="adam")
     model = SPQ.train(images, recipe=recipe, start=start, device="cpu")
-    assert model.training["parts"]["backbone"]["class"] == "small_training.Patches"
+    assert model.facts["parts"]["backbone"]["class"] == "small_training.Patches"
     np.testing.assert_array_equal(weights(start), before)
     assert not np.array_equal(weights(model), before)
 
@@ -142,7 +142,7 @@ def test_a_training_resumes_with_the_same_parts_only(images: ImageSet, tmp_path:
         ConfigError, match=r"own backbone small_training\.Patches, not with test_own_parts\.Other; give that"
     ):
         train(images, recipe, out, backbone=Other(), resume=True)
-    assert train(images, recipe, out, backbone=Patches(), resume=True).training["epochs"] == 2
+    assert train(images, recipe, out, backbone=Patches(), resume=True).facts["epochs"] == 2
     with pytest.raises(StopError):
         train(images, recipe, tmp_path / "plain", on_epoch=stop)
     with pytest.raises(ConfigError, match=r"plain began with the backbone of its recipe, not with .*; omit `backbone`"):

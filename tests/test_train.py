@@ -60,7 +60,7 @@ def test_training_lowers_the_loss_and_logs_every_status(
     rows = [json.loads(line) for line in (tmp_path / "m" / "log.jsonl").read_text("utf-8").splitlines()]
     assert [row["loss"] for row in rows] == [status.loss for status in seen]
     assert rows[-1]["health"]["codeword_use"] > 0.3
-    assert SPQ.load(tmp_path / "m").training["views"] == 50 * 64
+    assert SPQ.load(tmp_path / "m").facts["views"] == 50 * 64
 
 
 def test_a_callback_that_evaluates_the_network_does_not_change_the_training(
@@ -91,7 +91,7 @@ def test_views_may_be_several_and_small_and_codebooks_are_refitted(
     recipe = small_recipe(num_views=3, view_scale=0.75, small_share=0.5, small_scale=0.5, epochs=2, refit=False)
     plain = train(images, recipe, tmp_path / "plain")
     assert sizes == 3 * 5 * [8] + 3 * 5 * [12]
-    assert plain.training["views"] == 3 * 32 * 10
+    assert plain.facts["views"] == 3 * 32 * 10
     fitted = train(images, replace(recipe, train=replace(recipe.train, refit=True)), tmp_path / "fitted")
     x = torch.from_numpy(plain.embed([images.image(i) for i in range(COUNT)]))
     errors = [model.network.quantizer.squared_distances(x).min(-1).values.sum().item() for model in (plain, fitted)]

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from spq.config import load_recipe
     from spq.data.open import open_images
     from spq.data.protocols import load_protocol
+    from spq.estimator import Estimator
     from spq.evaluation.evaluate import evaluate
     from spq.index.image_index import Hit, ImageIndex
 
 __all__ = [
-    "SPQ", "Hit", "ImageIndex", "__version__", "evaluate", "load_protocol", "load_recipe", "open_images",
+    "SPQ", "Estimator", "Hit", "ImageIndex", "__version__", "evaluate", "load_protocol", "load_recipe", "open_images",
 ]  # fmt: skip
 _MODULES = {
     "SPQ": "spq.api",
+    "Estimator": "spq.estimator",
     "Hit": "spq.index.image_index",
     "ImageIndex": "spq.index.image_index",
     "evaluate": "spq.evaluation.evaluate",

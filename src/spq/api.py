@@ -74,7 +74,7 @@ class SPQ(Model):
         else:
             with tempfile.TemporaryDirectory(prefix="spq-", dir=scratch_place(MODEL_BYTES)) as folder:
                 model = run(source, config, folder, known)
-        return cls(model.network, model.config, model.training)
+        return cls(model.network, model.config, model.facts)
 
 
 def choose(images: ImageSet, epochs: int | None = None) -> Choice:

@@ -182,8 +182,7 @@ def _facts(out: Path, model: Model) -> dict[str, Any]:
     """What `--json` prints. Unreadable pictures and warnings go to stderr."""
     from spq.training.health import Health
 
-    facts = {"model": str(out), "hash": model.hash, "bits": model.config.quantizer.bits, **model.training}
-    facts["seconds"] = round(60 * facts["minutes"], 1)
+    facts = {"model": str(out), "hash": model.hash, "bits": model.config.quantizer.bits, **model.facts}
     if facts["unreadable"]:
         note(f"unreadable and left out: {facts['unreadable']:,} of {facts['images'] + facts['unreadable']:,} pictures")
     if warning := Health(**facts["health"]).warning:

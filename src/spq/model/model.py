@@ -27,6 +27,7 @@ from spq.config import Distance, InputConfig, Recipe, to_dict
 from spq.config.ranges import shown
 from spq.data.decode import ImageInput, first_line, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
+from spq.model.evaluating import Evaluating
 from spq.model.hub import unreachable
 from spq.model.model_folder import FORMAT, one_saver, read_config, read_recipe, recipe_hash
 from spq.model.network import Network, check_numbers
@@ -41,33 +42,47 @@ Precision = Literal["fp32", "bf16"]
 Images = Sequence[ImageInput] | NDArray[np.uint8]
 
 
-class Model:
+class Model(nn.Module):
     """A network and its recipe. Images are paths, bytes, PIL images, arrays or tensors.
 
-    Several threads may call its methods at the same time.
+    It is a module of PyTorch too: `model(images)` gives descriptors with gradients, and `train`, `eval`, `to` and `parameters`
+    are as usual. `embed`, `features` and `encode` always evaluate. Several threads may call them at the same time.
 
     Attributes:
         config: the recipe it was trained with.
-        training: facts of the training for the model card: images, views, minutes, health.
+        facts: of the training, for the model card: images, views, minutes, health, environment.
     """
 
-    def __init__(self, network: Network, config: Recipe, training: dict[str, Any] | None = None) -> None:
+    def __init__(self, network: Network, config: Recipe, facts: dict[str, Any] | None = None) -> None:
+        super().__init__()
         self._layout = torch.channels_last if config.train.channels_last else torch.contiguous_format  # as in training
-        self.network = network.eval().to(memory_format=self._layout)
+        self.network = network.to(memory_format=self._layout)
         self.config = config
-        self.training = training or {}
-        self._hash = ""
+        self.facts = facts or {}
+        self._evaluating = Evaluating()
+        self.eval()
 
     @property
     def hash(self) -> str:
-        """16 hex digits of a hash over the weights and over the part of the recipe that affects codes."""
-        if not self._hash:
-            digest = hashlib.sha256(json.dumps(_identity(self.config), sort_keys=True).encode())
-            for name, tensor in sorted(self.network.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-            self._hash = digest.hexdigest()[:16]
-        return self._hash
+        """16 hex digits of a hash over the weights, as they are now, and over the part of the recipe that affects codes."""
+        digest = hashlib.sha256(json.dumps(_identity(self.config), sort_keys=True).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def forward(self, images: Images | Tensor) -> Tensor:
+        """Compute descriptors (B, D) of a batch, with gradients, in the mode that the module is in.
+
+        Args:
+            images: as for `embed`; or a tensor (B, 3, S, S) on the model's device: uint8 pixels, or floats that are normalised
+                already, `(pixel / 255 - mean) / std`.
+        """
+        if isinstance(images, Tensor) and images.is_floating_point():
+            return self.network.describe(images.contiguous(memory_format=self._layout))
+        pixels = images if isinstance(images, Tensor) and images.ndim == 4 else self._pixels(images)
+        x = normalise(pixels.to(self.device), self.config.input)
+        return self.network.describe(x.contiguous(memory_format=self._layout))
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +116,7 @@ class Model:
                 f"`bits` {bits}: this model gives {given} bits; train one with `bits` {more} for all of them"
             )
         config = replace(self.config, quantizer=q.with_bits(bits))
-        facts = {key: value for key, value in self.training.items() if key != "health"}  # health is of the whole code
+        facts = {key: value for key, value in self.facts.items() if key != "health"}  # health is of the whole code
         if "codes" in facts:
             facts["codes"] = [report for report in facts["codes"] if report["bits"] <= bits]
         facts["truncated_from"] = self.hash
@@ -129,7 +144,7 @@ class Model:
 
     def project(self, features: NDArray[np.float32], batch_size: int = 4096) -> NDArray[np.float32]:
         """Compute descriptors (N, D) float32 from features (N, F)."""
-        with torch.inference_mode():
+        with self._evaluating.of(self.network), torch.inference_mode():
             parts = [_numpy(self.network.project(chunk)) for chunk in self._chunks(features, batch_size)]
         return _checked(np.concatenate(parts), "descriptors") if parts else self.embed([])
 
@@ -169,7 +184,6 @@ class Model:
         for name, parameter in self.network.named_parameters():
             if name in rounded:
                 parameter.data.copy_(parameter.half())
-                self._hash = ""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         tensors = {name: tensor.half() if name in rounded else tensor for name, tensor in tensors.items()}
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +205,7 @@ class Model:
             "hash": self.hash,
             "recipe_hash": recipe_hash(recipe),
             "recipe": recipe,
-            "training": self.training,
+            "training": self.facts,
         }
 
     @classmethod
@@ -263,7 +277,11 @@ class Model:
         out = np.empty((len(images), dim), np.float32)
         for start in range(0, len(images), step):
             pixels = self._pixels(images[start : start + step]).to(self.device)
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            with (
+                self._evaluating.of(self.network),
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=bf16),
+            ):
                 out[start : start + len(pixels)] = _numpy(part(normalise(pixels, self.config.input)).float())
         return out
 
@@ -300,12 +318,14 @@ def _checked(x: NDArray[np.float32], what: str) -> NDArray[np.float32]:
 def model_card(model: Model) -> str:
     """Return the README.md of a model folder."""
     q, lengths = model.config.quantizer, [f"{bits}-bit" for bits in model.config.quantizer.lengths]
-    lines = [f"- {key}: {value}" for key, value in model.training.items() if key not in ("codes", "parts")]
-    lines += [f"- own {name}: `{part['class']}`" for name, part in model.training.get("parts", {}).items()]
+    lines = [f"- {key}: {value}" for key, value in model.facts.items() if key not in ("codes", "parts", "environment")]
+    made = [f"{name} {value}" for name, value in model.facts.get("environment", {}).items() if value != ""]
+    lines += [f"- environment: {', '.join(made)}"] if made else []
+    lines += [f"- own {name}: `{part['class']}`" for name, part in model.facts.get("parts", {}).items()]
     lines += [
         f"- {codes['bits']} bits keep {codes['kept']:.0%} of the 10 nearest pictures; {codes['copy_at_10']:.0%} of altered "
         f"copies find their original among 10 of {codes['pictures']:,}"
-        for codes in model.training.get("codes", [])
+        for codes in model.facts.get("codes", [])
     ]
     facts = "\n".join(lines)
     return f"""---

@@ -191,7 +191,7 @@ def check_portable(model: Model) -> None:
     Raises:
         ConfigError: it names the caller's own parts.
     """
-    if needed := [name for name in parts_of(model.training, model.config) if name in LOADED]:
+    if needed := [name for name in parts_of(model.facts, model.config) if name in LOADED]:
         raise ConfigError(
             f"the model has your own {' and '.join(needed)}, whose code the processes of a job do not have; encode with "
             "`ImageIndex.build` in one process"

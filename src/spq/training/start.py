@@ -21,7 +21,7 @@ from spq.training.out_folder import check_space
 def with_parts_of_start(options: TrainOptions) -> TrainOptions:
     """Take a copy of the caller's own backbone from the start model, unless another one is given."""
     start = options.start
-    if start is None or options.backbone is not None or "backbone" not in parts_of(start.training, start.config):
+    if start is None or options.backbone is not None or "backbone" not in parts_of(start.facts, start.config):
         return options
     return replace(options, backbone=copy.deepcopy(start.network.backbone))
 

@@ -100,7 +100,7 @@ def share_model(model: Model | None, options: TrainOptions, processes: Processes
     if not processes.several:
         assert model
         return model
-    found = processes.from_first(lambda: model and (model.network.state_dict(), model.config, model.training))
+    found = processes.from_first(lambda: model and (model.network.state_dict(), model.config, model.facts))
     if model:
         return model
     assert found

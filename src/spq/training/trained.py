@@ -18,6 +18,7 @@ from spq.model.quantizer import Quantizer
 from spq.training import fidelity
 from spq.training.budget import Ending, Stopwatch
 from spq.training.context import LEAST, Training
+from spq.training.environment import environment
 from spq.training.health import measure
 from spq.training.refit import ITERATIONS as REFIT_ITERATIONS
 from spq.training.refit import refit
@@ -180,8 +181,10 @@ def save_measured(training: Training, trained: Trained, sample: Sample, watch: S
         **({"sample": training.options.sample} if training.options.sample else {}),
         **trained.facts,
         "minutes": round(watch.seconds / 60, 2),
+        "seconds": round(watch.seconds, 1),
         "seed": recipe.train.seed,
         **({"parts": training.options.parts} if training.options.parts else {}),
+        "environment": environment(training.device, training.bf16, training.processes.count),
         "health": asdict(health),
         "codes": [asdict(report) for report in codes],
     }
