@@ -30,6 +30,7 @@ from spq.errors import ConfigError, ModelError
 from spq.model.hub import unreachable
 from spq.model.model_folder import FORMAT, one_saver, read_config, read_recipe, recipe_hash
 from spq.model.network import Network, check_numbers
+from spq.model.quantizer import codebooks_of
 from spq.model.tensors_file import check_least, read_tensors
 from spq.model.training_facts import checked_facts
 
@@ -70,7 +71,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return self.network.quantizer.codebooks.device
+        return self.network.device
 
     @property
     def batch_size(self) -> int:
@@ -79,8 +80,12 @@ class Model:
 
     @property
     def codebooks(self) -> NDArray[np.float32]:
-        """(M, K, d) float32."""
-        return _numpy(self.network.quantizer.codebooks)
+        """(M, K, d) float32.
+
+        Raises:
+            ConfigError: the caller's own quantizer has none.
+        """
+        return _numpy(codebooks_of(self.network.quantizer))
 
     def truncate(self, bits: int | None) -> Self:
         """Return the model of a shorter code length that this one was trained for; its codes are prefixes of these codes.
@@ -155,6 +160,11 @@ class Model:
             return np.concatenate(
                 [_numpy(self.network.quantizer.tables(c, distance)) for c in self._chunks(x, batch_size)]
             )
+
+    def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Reconstruct descriptors (N, D) float32 from codes (N, M) uint8."""
+        with torch.inference_mode():
+            return _numpy(self.network.quantizer.decode(torch.from_numpy(codes).to(self.device)))
 
     def save(self, folder: str | Path, half: bool = False) -> None:
         """Write the model folder. Each file is replaced atomically, the configuration last.
@@ -325,6 +335,10 @@ Method: Jang and Cho, Self-supervised Product Quantization for Deep Unsupervised
 def _identity(config: Recipe) -> dict[str, Any]:
     """Return the part of a recipe that affects codes; its name, views and schedule do not."""
     recipe = to_dict(_without_weights(config))
+    if config.quantizer.kind == "product":
+        del recipe["quantizer"]["kind"]  # older models have no such key
+    if config.quantizer.kind != "residual":
+        del recipe["quantizer"]["stages"]  # does not affect codes
     if len(config.quantizer.prefixes) < 2:
         del recipe["quantizer"]["prefixes"]  # does not affect codes, and older models have no such key
     if not config.head.batch_norm:

@@ -64,7 +64,7 @@ def export_onnx(model: Model, out: Path) -> dict[str, Any]:
 
 def _traced(model: Model, size: int) -> bytes:
     file = io.BytesIO()  # torch takes names in UTF-8 alone
-    device = model.network.quantizer.codebooks.device
+    device = model.device
     names = ["pixels", "descriptor", "code"]
     with warnings.catch_warnings():
         # torch recommends its newer exporter, which needs onnxscript; and tracing warns about every constant shape
