@@ -25,6 +25,7 @@ from spq.index.codebooks import (
 from spq.index.manifest import Manifest
 from spq.index.side_files import clear_odd
 from spq.index.store import Store
+from spq.model.own_parts import needed_parts
 from spq.pq.scan import Scan
 from spq.pq.tables import Decoder
 
@@ -103,7 +104,7 @@ class ModelCopy:
             return
         known, found = store.manifest.model_files, files_check(self.folder)
         if not self._model:
-            if not known and (not found or self._has_parts_of_the_caller()):
+            if not known and (not found or self._needs_parts_of_the_caller()):
                 return  # the first picture will need a model that the caller gives
             if known and known != found:
                 raise StoreError(f"index {self.folder}: its copy of the model is damaged or missing; {MEND}")
@@ -118,13 +119,11 @@ class ModelCopy:
             store.set_model_checks(codebooks_check(decoder_of(self.model)), files_check(self.folder))
         self._is_kept = True
 
-    def _has_parts_of_the_caller(self) -> bool:
+    def _needs_parts_of_the_caller(self) -> bool:
         try:
-            recipe = read_json(self.folder / "model" / "config.json")["recipe"]
-            names = recipe["backbone"]["name"], recipe["quantizer"].get("kind")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return bool(needed_parts(read_json(self.folder / "model" / "config.json")))
+        except (OSError, ValueError):
             return False
-        return any(str(name).startswith("given/") for name in names)
 
     def tables(self, x: Floats) -> Floats:
         """Distance tables (Q, M, K) of descriptors (Q, D), in the index's distance."""

@@ -30,6 +30,7 @@ from spq.errors import ConfigError, ModelError
 from spq.model.hub import unreachable
 from spq.model.model_folder import FORMAT, one_saver, read_config, read_recipe, recipe_hash
 from spq.model.network import Network, check_numbers
+from spq.model.own_parts import check_loaded, parts_of
 from spq.model.quantizer import codebooks_of
 from spq.model.tensors_file import check_least, read_tensors
 from spq.model.training_facts import checked_facts
@@ -210,11 +211,13 @@ class Model:
         Args:
             backbone: the caller's module that it was trained with, if any; its weights are replaced.
         Raises:
-            ModelError: the model is missing, damaged, of a newer format, or changed since it was saved.
+            ModelError: the model is missing, damaged, of a newer format, or changed since it was saved; or it needs a part of
+                the caller's that is not given.
         """
         folder = Path(folder)
         config = read_config(folder)
         recipe, file = read_recipe(folder, config), folder / "model.safetensors"
+        check_loaded(str(folder), parts_of(config.get("training"), recipe), {"backbone": backbone})
         try:
             check_least(file, recipe.parameters)
             network = Network(_without_weights(recipe), backbone)
@@ -240,15 +243,19 @@ class Model:
         return model
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, **options: Any) -> Self:
-        """Load a model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`)."""
+    def from_pretrained(cls, name_or_folder: str | Path, backbone: nn.Module | None = None, **options: Any) -> Self:
+        """Load a model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`).
+
+        Args:
+            backbone: as in `load`. options: of the download.
+        """
         if Path(name_or_folder).is_dir():
-            return cls.load(name_or_folder)
+            return cls.load(name_or_folder, backbone=backbone)
         download, name, reason = _hub().snapshot_download, str(name_or_folder), ""
         try:
             if reason := unreachable(name, "config.json"):  # the cache may still have it
                 options["local_files_only"] = True
-            return cls.load(download(name, **options))
+            return cls.load(download(name, **options), backbone=backbone)
         except (OSError, ValueError) as error:
             raise ModelError(f"no model {name!r} here or on the hub: {reason or first_line(error)}") from None
 
@@ -303,7 +310,8 @@ def _checked(x: NDArray[np.float32], what: str) -> NDArray[np.float32]:
 def model_card(model: Model) -> str:
     """Return the README.md of a model folder."""
     q, lengths = model.config.quantizer, [f"{bits}-bit" for bits in model.config.quantizer.lengths]
-    lines = [f"- {key}: {value}" for key, value in model.training.items() if key != "codes"]
+    lines = [f"- {key}: {value}" for key, value in model.training.items() if key not in ("codes", "parts")]
+    lines += [f"- own {name}: `{part['class']}`" for name, part in model.training.get("parts", {}).items()]
     lines += [
         f"- {codes['bits']} bits keep {codes['kept']:.0%} of the 10 nearest pictures; {codes['copy_at_10']:.0%} of altered "
         f"copies find their original among 10 of {codes['pictures']:,}"

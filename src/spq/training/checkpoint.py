@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from spq.config import Recipe, from_dict, to_dict
 from spq.errors import ConfigError, ModelError
 from spq.model.network import Network
+from spq.model.own_parts import Parts, checked_parts
 from spq.training.checkpoint_file import checkpoint_path, read_checkpoint, write_checkpoint
 
 
@@ -59,6 +60,7 @@ class Checkpoint:
     Attributes:
         neighbour_ids: (N, count) neighbours of each picture, where they are positives.
         network, optimizers: their state dicts. targets: that of the moving targets, where the recipe has them.
+        parts: those of the caller; None in checkpoints from before they were recorded.
     """
 
     recipe: Recipe
@@ -69,6 +71,7 @@ class Checkpoint:
     optimizers: list[dict[str, Any]]
     progress: Progress
     targets: dict[str, Any] | None = None
+    parts: Parts | None = None
 
     @classmethod
     def load(cls, out: Path) -> Checkpoint | None:
@@ -83,13 +86,14 @@ class Checkpoint:
         try:
             recipe = from_dict(Recipe, content["recipe"], where=f"{out}/checkpoints")
             facts = content.get("trained")
+            parts = checked_parts(content["parts"]) if "parts" in content else None
             progress = Progress(content["step"], content["seconds"], facts, content.get("began", 0.0))
             found = cls(
                 recipe, _phase_of(recipe, facts), content["fingerprint"], content["near"], content["network"],
-                content["optimizers"], progress, content.get("targets"),
+                content["optimizers"], progress, content.get("targets"), parts,
             )  # fmt: skip
             found._check_types()
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise ModelError(f"{checkpoint_path(out)} is not a checkpoint of spq; delete it to start again") from None
         return found
 
@@ -124,6 +128,7 @@ class Checkpoint:
             "network": self.network,
             "optimizers": self.optimizers,
             "targets": self.targets,
+            **({} if self.parts is None else {"parts": self.parts}),
             "step": self.progress.step,
             "seconds": self.progress.seconds,
             "trained": self.progress.network_facts,

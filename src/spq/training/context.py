@@ -19,6 +19,7 @@ from spq.data.image_set import ImageSet, subset
 from spq.errors import DataError
 from spq.model.device import resolve_precision
 from spq.model.model import Model
+from spq.model.own_parts import Parts, recorded
 from spq.training.budget import LEAST_SHARE, Budget
 from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint
@@ -60,6 +61,11 @@ class TrainOptions:
     deadline: float | None = None
     clock: Callable[[], float] = time.monotonic
     began: float | None = None
+
+    @property
+    def parts(self) -> Parts:
+        """The caller's own parts, as model and checkpoint record them."""
+        return recorded(loss=self.objective, backbone=self.backbone)
 
     def with_names(self, **named: Any) -> Self:
         """Return options with some values replaced; callbacks are given by their own names, such as `on_status`.

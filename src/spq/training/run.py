@@ -221,6 +221,7 @@ class Run:
             training.recipe, part.phase, training.fingerprint, part.neighbour_ids, part.network.state_dict(),
             [optimizer.state_dict() for optimizer in part.optimizers],
             replace(self.progress, seconds=self.watch.seconds), part.targets.state_dict() if part.targets else None,
+            training.options.parts,
         ).save(training.out)  # fmt: skip
 
     @contextmanager

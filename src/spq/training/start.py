@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -11,9 +12,18 @@ from spq.config import Recipe
 from spq.errors import ConfigError
 from spq.model.backbone import check_sizes
 from spq.model.network import Network
+from spq.model.own_parts import parts_of
 from spq.training.checkpoint import Checkpoint, load_weights
 from spq.training.context import Training, TrainOptions
 from spq.training.out_folder import check_space
+
+
+def with_parts_of_start(options: TrainOptions) -> TrainOptions:
+    """Take a copy of the caller's own backbone from the start model, unless another one is given."""
+    start = options.start
+    if start is None or options.backbone is not None or "backbone" not in parts_of(start.training, start.config):
+        return options
+    return replace(options, backbone=copy.deepcopy(start.network.backbone))
 
 
 def resolve_recipe(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint | None) -> Recipe:

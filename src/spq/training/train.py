@@ -15,6 +15,7 @@ from spq.data.image_set import ImageSet
 from spq.model.device import resolve_device
 from spq.model.model import Model
 from spq.model.network import Network
+from spq.model.own_parts import check_resumed
 from spq.training.budget import Budget
 from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint, Phase, Progress, load_weights
@@ -26,7 +27,7 @@ from spq.training.stages.finish import finish_head
 from spq.training.stages.frozen_head import train_frozen_head
 from spq.training.stages.train_clusters import train_clusters
 from spq.training.stages.train_network import train_network
-from spq.training.start import resolve_recipe, start_network
+from spq.training.start import resolve_recipe, start_network, with_parts_of_start
 from spq.training.trained import Trained, estimate_ending, save_trained
 
 
@@ -45,7 +46,7 @@ def train(
         ModelError: another process trains in `out`. KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
         ProcessesError: another process of this training has ended.
     """
-    options = (options or TrainOptions()).with_names(**named)
+    options = with_parts_of_start((options or TrainOptions()).with_names(**named))
     with joined(options.device) as processes:
         if processes.is_first:
             with one_training(Path(out)):
@@ -113,6 +114,8 @@ def share_model(model: Model | None, options: TrainOptions, processes: Processes
 def _prepare(images: ImageSet, recipe: Recipe, out: Path, options: TrainOptions, processes: Processes) -> Training:
     checkpoint = processes.from_first(lambda: Checkpoint.load(out) if options.resume else None)
     if checkpoint:
+        if checkpoint.parts is not None:
+            check_resumed(checkpoint.parts, options.parts, str(out))
         options = replace(options, start=None)  # the checkpoint already has its weights
     recipe = resolve_recipe(recipe, options, checkpoint)
     budget = Budget(options.clock, checkpoint.progress.seconds if checkpoint else 0.0, options.began)
@@ -149,4 +152,6 @@ def _save_before_clusters(training: Training, trained: Trained) -> None:
     """Save a checkpoint from which stage `cluster` can start; that stage saves none of its own."""
     progress = Progress(int(trained.facts["steps"]), trained.seconds, trained.facts)
     weights = trained.network.state_dict()
-    Checkpoint(training.recipe, Phase.CLUSTER, training.fingerprint, None, weights, [], progress).save(training.out)
+    Checkpoint(
+        training.recipe, Phase.CLUSTER, training.fingerprint, None, weights, [], progress, parts=training.options.parts
+    ).save(training.out)

@@ -181,6 +181,7 @@ def save_measured(training: Training, trained: Trained, sample: Sample, watch: S
         **trained.facts,
         "minutes": round(watch.seconds / 60, 2),
         "seed": recipe.train.seed,
+        **({"parts": training.options.parts} if training.options.parts else {}),
         "health": asdict(health),
         "codes": [asdict(report) for report in codes],
     }
