@@ -5,8 +5,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from spq.pq.projection import project, sample
-from spq.pq.tables import Codebooks
-from spq.pq.tables import decode
+from spq.pq.tables import Codebooks, decode
 
 
 def test_the_map_equals_scikit_learns_pca_of_decoded_codes() -> None:

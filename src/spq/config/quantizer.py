@@ -89,6 +89,20 @@ class QuantizerConfig:
         return self.kind.removeprefix("given/")
 
     @property
+    def described(self) -> str:
+        """Sizes in words."""
+        M, K, d = self.num_codebooks, self.codebook_size, self.codeword_dim
+        if self.is_given:
+            return f"quantizer {self.name}: {M} sub-codes below {K} of {self.dim} numbers"
+        text = f"{M} codebooks of {K} codewords of {d} numbers"
+        return text if self.sharing == 1 else f"{text} in {self.sharing} stages"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """M, K and D."""
+        return self.num_codebooks, self.codebook_size, self.dim
+
+    @property
     def sharing(self) -> int:
         """How many codebooks share each number of a descriptor: 1 of a product quantizer, all of a given one."""
         return {"product": 1, "residual": self.stages}.get(self.kind, self.num_codebooks)

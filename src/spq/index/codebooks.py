@@ -30,12 +30,21 @@ OTHER_MODEL = "codes of two models do not mix: use that model, or a new index fo
 
 
 class ModelDecoder:
-    """The decoder of a model with the caller's own quantizer, which runs in torch."""
+    """The decoder of a model with the caller's own quantizer, which runs in torch.
+
+    Raises:
+        ConfigError: its tables do not add up to distances to its decoded codes.
+    """
 
     def __init__(self, model: Model) -> None:
+        from spq.model.given_quantizer import GivenQuantizer, check_outputs  # torch takes seconds to load
+
         q, quantizer = model.config.quantizer, model.network.quantizer
         self.model, self.codebook_size, self.dim = model, q.codebook_size, q.dim
-        self.parts, self.distances = q.num_codebooks, quantizer.distances
+        assert isinstance(quantizer, GivenQuantizer)
+        check_outputs(quantizer)  # with the weights that it has learned
+        self.distances: tuple[str, ...] = quantizer.distances
+        self.parts = q.num_codebooks if "l2" in self.distances else 1
 
     def decode(self, codes: NDArray[np.uint8]) -> Floats:
         return self.model.decode(codes)

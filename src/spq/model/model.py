@@ -205,11 +205,17 @@ class Model:
         }
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", backbone: nn.Module | None = None) -> Self:
+    def load(
+        cls,
+        folder: str | Path,
+        device: str = "cpu",
+        backbone: nn.Module | None = None,
+        quantizer: nn.Module | None = None,
+    ) -> Self:
         """Read a model folder.
 
         Args:
-            backbone: the caller's module that it was trained with, if any; its weights are replaced.
+            backbone, quantizer: the caller's modules that it was trained with, if any; their weights are replaced.
         Raises:
             ModelError: the model is missing, damaged, of a newer format, or changed since it was saved; or it needs a part of
                 the caller's that is not given.
@@ -217,10 +223,12 @@ class Model:
         folder = Path(folder)
         config = read_config(folder)
         recipe, file = read_recipe(folder, config), folder / "model.safetensors"
-        check_loaded(str(folder), parts_of(config.get("training"), recipe), {"backbone": backbone})
+        check_loaded(
+            str(folder), parts_of(config.get("training"), recipe), {"backbone": backbone, "quantizer": quantizer}
+        )
         try:
             check_least(file, recipe.parameters)
-            network = Network(_without_weights(recipe), backbone)
+            network = Network(_without_weights(recipe), backbone, quantizer)
             network.load_state_dict(read_tensors(file, network.state_dict()))
         except ConfigError as error:
             raise ModelError(f"model {folder}: {error}") from None
@@ -243,19 +251,25 @@ class Model:
         return model
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, backbone: nn.Module | None = None, **options: Any) -> Self:
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        backbone: nn.Module | None = None,
+        quantizer: nn.Module | None = None,
+        **options: Any,
+    ) -> Self:
         """Load a model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`).
 
         Args:
-            backbone: as in `load`. options: of the download.
+            backbone, quantizer: as in `load`. options: of the download.
         """
         if Path(name_or_folder).is_dir():
-            return cls.load(name_or_folder, backbone=backbone)
+            return cls.load(name_or_folder, backbone=backbone, quantizer=quantizer)
         download, name, reason = _hub().snapshot_download, str(name_or_folder), ""
         try:
             if reason := unreachable(name, "config.json"):  # the cache may still have it
                 options["local_files_only"] = True
-            return cls.load(download(name, **options), backbone=backbone)
+            return cls.load(download(name, **options), backbone=backbone, quantizer=quantizer)
         except (OSError, ValueError) as error:
             raise ModelError(f"no model {name!r} here or on the hub: {reason or first_line(error)}") from None
 
@@ -325,7 +339,7 @@ tags: [image-retrieval, product-quantization, self-supervised]
 # An spq model
 
 Finds similar pictures by {" or ".join(lengths)} codes (up to {q.bytes} bytes a picture), learned without labels: recipe
-`{model.config.name}`, {q.num_codebooks} codebooks of {q.codebook_size} codewords of {q.codeword_dim} numbers, input
+`{model.config.name}`, {q.described}, input
 {model.config.input.size}x{model.config.input.size}, distance `{q.distance}`, hash `{model.hash}`.
 
 {facts or "- training: not recorded"}

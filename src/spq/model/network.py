@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spq.config import QuantizerConfig, Recipe
-from spq.errors import ModelError
+from spq.errors import ConfigError, ModelError
 from spq.model.backbone import given_feature_dim, make_backbone
+from spq.model.given_quantizer import GivenQuantizer, given_config
 from spq.model.quantizer import CodebookQuantizer, ProductQuantizer, Quantizer, codebooks_of
 from spq.model.residual import ResidualQuantizer
 
@@ -25,9 +26,10 @@ class Network(nn.Module):
     Args:
         config: its `backbone`, `head` and `quantizer` set the shapes.
         backbone: any module (B, 3, S, S) -> (B, F), instead of the configured one.
+        quantizer: the caller's own, which the configuration names.
     """
 
-    def __init__(self, config: Recipe, backbone: nn.Module | None = None) -> None:
+    def __init__(self, config: Recipe, backbone: nn.Module | None = None, quantizer: nn.Module | None = None) -> None:
         super().__init__()
         if backbone is None:
             self.backbone, self.feature_dim = make_backbone(config.backbone, config.input.size)
@@ -44,7 +46,7 @@ class Network(nn.Module):
         nn.init.xavier_uniform_(last.weight)
         self.head = nn.Sequential(*layers, last)
         self.norm, self.softmax, self.unit = config.head.norm, config.head.softmax, config.head.unit
-        self.quantizer: Quantizer = SHIPPED[config.quantizer.kind](config.quantizer)
+        self.quantizer = _make_quantizer(config.quantizer, quantizer)
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +97,25 @@ class Network(nn.Module):
         sizes = [b - a for a, b in pairwise((0, *self.quantizer.config.prefix_dims))]
         parts = zip(sizes, torch.split(x, sizes, 1), strict=True)
         return torch.cat([self.norm * (size // d) ** 0.5 * F.normalize(part, dim=1) for size, part in parts], 1)
+
+
+def _make_quantizer(config: QuantizerConfig, module: nn.Module | None) -> Quantizer:
+    """Make the quantizer of a recipe, or take the caller's module.
+
+    Raises:
+        ConfigError: the module does not make codes of these shapes.
+    """
+    if not config.is_given:
+        return SHIPPED[config.kind](config)
+    if module is None:
+        raise ConfigError(f"the model needs your own quantizer {config.name}; give it as `quantizer`")
+    found = given_config(module, config)
+    if found.shape != config.shape:
+        raise ConfigError(
+            f"your quantizer {found.name} makes {found.num_codebooks} sub-codes below {found.codebook_size} of {found.dim} numbers, "
+            f"and the model has {config.num_codebooks} below {config.codebook_size} of {config.dim}; make it with those sizes"
+        )
+    return GivenQuantizer(module, config)
 
 
 def wide(x: Tensor) -> Tensor:

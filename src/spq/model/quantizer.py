@@ -88,7 +88,9 @@ class CodebookQuantizer(Quantizer):
         q = self.config
         m = torch.arange(q.num_codebooks, device=codes.device)
         words = self.codebooks[m, codes.long()]  # (B, M, d)
-        return words.flatten(1) if q.sharing == 1 else words.view(-1, q.parts, q.sharing, q.codeword_dim).sum(2).flatten(1)
+        return (
+            words.flatten(1) if q.sharing == 1 else words.view(-1, q.parts, q.sharing, q.codeword_dim).sum(2).flatten(1)
+        )
 
     def inner_products(self, x: Tensor) -> Tensor:
         """Compute x_p . c_mk (B, M, K) of each codebook m of sub-vector p."""
