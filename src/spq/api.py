@@ -50,8 +50,8 @@ class SPQ(Model):
                 that gives safer codes; else `spq`, from scratch. Options that need a recipe, such as `start`, take `spq`.
             image_size, epochs, minutes, seed: values that replace those of the recipe.
             out: model folder, with checkpoints and log; by default the model is only returned.
-            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, quantizer, start, objective, sample,
-                tensorboard, measure, deadline, on_load, on_status, on_epoch, on_note, on_part.
+            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, quantizer, start, objective,
+                sample, tensorboard, measure, deadline, on_load, on_status, on_epoch, on_note, on_part.
         Raises:
             ConfigError: an option out of range. DataError: too few readable pictures.
         """
@@ -60,9 +60,7 @@ class SPQ(Model):
         from spq.training.train import train
 
         if bits is not None and options.get("quantizer"):
-            raise ConfigError(
-                "`bits` and `quantizer` exclude each other: your quantizer has codes of its own length; omit `bits`"
-            )
+            raise ConfigError("your `quantizer` has codes of a length of its own; omit `bits`")
         source = open_images(images) if isinstance(images, str | Path) else images
         is_given = recipe or any(options.get(name) for name in NEEDS_RECIPE)
         choice = None if is_given else choose(source, epochs)

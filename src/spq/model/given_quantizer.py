@@ -29,10 +29,10 @@ CLOSE = 1e-3  # relative difference of a sum of table entries to the distance th
 class GivenQuantizer(Quantizer):
     """The caller's module as a quantizer."""
 
-    def __init__(self, module: nn.Module, config: QuantizerConfig) -> None:
+    def __init__(self, module: Any, config: QuantizerConfig) -> None:
         super().__init__()
-        self.module: Any = module
-        self.config, self.distances = config, tuple(self.module.distances)
+        self.module = module
+        self.config, self.distances = config, tuple(module.distances)
 
     def soft_assign(self, x: Tensor) -> Tensor:
         found: Tensor = self.module.soft_assign(x)

@@ -112,8 +112,7 @@ def _make_quantizer(config: QuantizerConfig, module: nn.Module | None) -> Quanti
     found = given_config(module, config)
     if found.shape != config.shape:
         raise ConfigError(
-            f"your quantizer {found.name} makes {found.num_codebooks} sub-codes below {found.codebook_size} of {found.dim} numbers, "
-            f"and the model has {config.num_codebooks} below {config.codebook_size} of {config.dim}; make it with those sizes"
+            f"the model has {config.described}, and yours is {found.described}; make it with the sizes of the model"
         )
     return GivenQuantizer(module, config)
 

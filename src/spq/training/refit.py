@@ -49,13 +49,13 @@ def refit(
         if starts is not None:
             C.copy_(rest[starts].transpose(0, 1))
         for done in range(iterations):
-            _step(C, rest)
+            lloyd_step(C, rest)
             if progress:
                 progress((number * iterations + done + 1) // sharing)
         for _ in range(iterations):
             if not _revive(C, rest):
                 break
-            _step(C, rest)
+            lloyd_step(C, rest)
         rest = rest - words_of(_nearest(C, rest)[0], C)
     if error < math.inf and _error(quantizer, x) > error:  # training had fitted the stages to each other
         quantizer.codebooks.copy_(before)
@@ -70,7 +70,7 @@ def assigned(quantizer: CodebookQuantizer, x: Tensor) -> Tensor:
     return torch.stack(found, 2).flatten(1)
 
 
-def _step(C: Tensor, parts: Tensor) -> None:
+def lloyd_step(C: Tensor, parts: Tensor) -> None:
     """Move each codeword (P, K, d) to the mean of its sub-vectors (N, P, d), in place. One without any stays."""
     P, K, d = C.shape
     slots = (_nearest(C, parts)[0] + K * torch.arange(P, device=C.device)).flatten()
