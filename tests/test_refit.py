@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from spq.config import QuantizerConfig
 from spq.data.open import open_images
 from spq.model.model import Model
-from spq.model.quantizer import Quantizer
+from spq.model.quantizer import ProductQuantizer
 from spq.training.refit import refit
 
 
@@ -18,13 +18,13 @@ def descriptors(model: Model, count: int) -> torch.Tensor:
     return torch.from_numpy(model.embed([sample.image(position) for position in range(count)]))
 
 
-def error(quantizer: Quantizer, x: torch.Tensor) -> float:
+def error(quantizer: ProductQuantizer, x: torch.Tensor) -> float:
     return quantizer.squared_distances(x).min(-1).values.sum().item()
 
 
-def started(x: torch.Tensor) -> Quantizer:
+def started(x: torch.Tensor) -> ProductQuantizer:
     """Codewords that are sub-vectors of real pictures."""
-    quantizer = Quantizer(QuantizerConfig(num_codebooks=8, codebook_size=16, codeword_dim=4))
+    quantizer = ProductQuantizer(QuantizerConfig(num_codebooks=8, codebook_size=16, codeword_dim=4))
     quantizer.codebooks.data.copy_(x[:16].view(16, 8, 4).transpose(0, 1))
     return quantizer
 

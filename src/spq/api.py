@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SPQ"]
 
-NEEDS_RECIPE = ("start", "resume", "backbone", "objective")
+NEEDS_RECIPE = ("start", "resume", "backbone", "objective", "quantizer")
 
 
 class SPQ(Model):
@@ -50,8 +50,8 @@ class SPQ(Model):
                 that gives safer codes; else `spq`, from scratch. Options that need a recipe, such as `start`, take `spq`.
             image_size, epochs, minutes, seed: values that replace those of the recipe.
             out: model folder, with checkpoints and log; by default the model is only returned.
-            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, start, objective, sample,
-                tensorboard, measure, deadline, on_load, on_status, on_epoch, on_note, on_part.
+            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, quantizer, start, objective,
+                sample, tensorboard, measure, deadline, on_load, on_status, on_epoch, on_note, on_part.
         Raises:
             ConfigError: an option out of range. DataError: too few readable pictures.
         """
@@ -59,6 +59,8 @@ class SPQ(Model):
         from spq.training.context import TrainOptions
         from spq.training.train import train
 
+        if bits is not None and options.get("quantizer"):
+            raise ConfigError("your `quantizer` has codes of a length of its own; omit `bits`")
         source = open_images(images) if isinstance(images, str | Path) else images
         is_given = recipe or any(options.get(name) for name in NEEDS_RECIPE)
         choice = None if is_given else choose(source, epochs)

@@ -55,7 +55,8 @@ def export_onnx(model: Model, out: Path) -> dict[str, Any]:
     out.parent.mkdir(parents=True, exist_ok=True)
     with Replacing(out) as temporary:
         graph = onnx.load_model_from_string(_traced(model, size))
-        _name_codebooks(graph.graph, tuple(model.codebooks.shape))
+        if not q.is_given:
+            _name_codebooks(graph.graph, tuple(model.codebooks.shape))
         onnx.helper.set_model_props(graph, {f"spq_{key}": str(value) for key, value in facts.items()})
         onnx.checker.check_model(graph)
         temporary.write_bytes(graph.SerializeToString())
@@ -64,7 +65,7 @@ def export_onnx(model: Model, out: Path) -> dict[str, Any]:
 
 def _traced(model: Model, size: int) -> bytes:
     file = io.BytesIO()  # torch takes names in UTF-8 alone
-    device = model.network.quantizer.codebooks.device
+    device = model.device
     names = ["pixels", "descriptor", "code"]
     with warnings.catch_warnings():
         # torch recommends its newer exporter, which needs onnxscript; and tracing warns about every constant shape

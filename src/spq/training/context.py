@@ -37,6 +37,8 @@ class TrainOptions:
             is no checkpoint.
         backbone: any module (B, 3, S, S) -> (B, F) instead of the recipe's backbone. Training changes this module itself, not
             a copy. Loading the model needs it again.
+        quantizer: any module with the methods of a `spq.model.quantizer.Quantizer`, instead of the recipe's; as with `backbone`,
+            training changes the module itself.
         start: a model whose weights training starts from. Its input, backbone, head and quantizer replace the recipe's.
         objective: called as `objective(outputs, network, loss)`, returns the number to minimise; `loss(outputs)` is the
             recipe's own loss. A checkpoint does not store it, so pass it again to resume.
@@ -52,6 +54,7 @@ class TrainOptions:
     device: str = "auto"
     resume: bool = False
     backbone: nn.Module | None = None
+    quantizer: nn.Module | None = None
     start: Model | None = None
     objective: Objective | None = None
     callbacks: Callbacks = field(default_factory=Callbacks)
@@ -65,7 +68,7 @@ class TrainOptions:
     @property
     def parts(self) -> Parts:
         """The caller's own parts, as model and checkpoint record them."""
-        return recorded(loss=self.objective, backbone=self.backbone)
+        return recorded(loss=self.objective, backbone=self.backbone, quantizer=self.quantizer)
 
     def with_names(self, **named: Any) -> Self:
         """Return options with some values replaced; callbacks are given by their own names, such as `on_status`.
