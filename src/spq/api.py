@@ -15,6 +15,7 @@ from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.model.model import MODEL_BYTES, Model
+from spq.model.on_class import on_class
 
 if TYPE_CHECKING:
     from spq.training.automatic import Choice
@@ -27,8 +28,8 @@ NEEDS_RECIPE = ("start", "resume", "backbone", "objective", "quantizer")
 class SPQ(Model):
     """A trained model with `embed`, `encode` and `save`; get one from `train`, `load` or `from_pretrained`."""
 
-    @classmethod
-    def train(
+    @on_class  # `model.train()` is that of `nn.Module`
+    def train(  # type: ignore[override]
         cls,
         images: str | Path | ImageSet,
         *,
