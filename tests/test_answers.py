@@ -178,5 +178,7 @@ def test_a_search_is_as_precise_as_the_evaluation_says_in_a_folder_sorted_by_cla
     queries = open_images(tmp_path / "test")
     with ImageIndex.build(tmp_path / "i", model, tmp_path / "train") as index:
         found = index.search_many([queries.path(position) for position in range(100)], 1)
-    right = [Path(hits[0].path).parent.name == Path(id_).parent.name for hits, id_ in zip(found, queries.ids, strict=True)]
+    right = [
+        Path(hits[0].path).parent.name == Path(id_).parent.name for hits, id_ in zip(found, queries.ids, strict=True)
+    ]
     assert np.mean(right) == pytest.approx(report.precision[1], abs=0.01)

@@ -10,7 +10,9 @@ import typer
 from spq.common.parallel import use_threads
 
 SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
-SEED = typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same result on one machine with one number of threads.")
+SEED = typer.Option(
+    min=0, max=2**31 - 1, help="The same seed gives the same result on one machine with one number of threads."
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Images = Annotated[list[str], typer.Argument(metavar="IMAGES...", help=f"{SOURCES} Several become one collection.")]

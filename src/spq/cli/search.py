@@ -98,7 +98,9 @@ def read_request(
     items = [index.like(id_, None if in_full else size) for id_ in names.ids]
     for id_ in items:
         if isinstance(id_, int):
-            on_note(f"--id {id_}: its picture cannot be read or has changed, so spq compares its code; update the index")
+            on_note(
+                f"--id {id_}: its picture cannot be read or has changed, so spq compares its code; update the index"
+            )
     return SearchRequest([[*pictures, *items]], negative=negative, exclude=names.ids, **options)
 
 

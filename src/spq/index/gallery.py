@@ -244,8 +244,8 @@ def _followed(store: Store, make_scan: MakeScan, before: Gallery | None, version
     revision = store.revision()
     changes = store.changes(before.revision) if before else None
     if before is None or changes is None:
-        ids, codes = store.newer()
-        ids = _short(ids)
+        stored, codes = store.newer()
+        ids = _short(stored)
         return Gallery(version, revision, ids, make_scan(codes, ids))
     now = replace(before, version=version, revision=revision)
     return _merged(now, make_scan, *changes) if _differ(now, *changes) else now

@@ -29,6 +29,7 @@ from spq.data.decode import ImageInput, first_line, load_image, to_pixels
 from spq.errors import ConfigError, ModelError
 from spq.model.evaluating import Evaluating
 from spq.model.hub import unreachable
+from spq.model.model_card import model_card
 from spq.model.model_folder import FORMAT, one_saver, read_config, read_recipe, recipe_hash
 from spq.model.network import Network, check_numbers
 from spq.model.own_parts import check_loaded, parts_of
@@ -81,7 +82,7 @@ class Model(nn.Module):
         """
         if isinstance(images, Tensor) and images.is_floating_point():
             return self.network.describe(images.contiguous(memory_format=self._layout))
-        pixels = images if isinstance(images, Tensor) and images.ndim == 4 else self._pixels(images)
+        pixels = images if isinstance(images, Tensor) else self._pixels(images)
         x = normalise(pixels.to(self.device), self.config.input)
         return self.network.describe(x.contiguous(memory_format=self._layout))
 
@@ -337,41 +338,6 @@ def _checked(x: NDArray[np.float32], what: str) -> NDArray[np.float32]:
     if fault:
         raise ModelError(f"{what} of the model are {fault}; use another copy of the model, or train again")
     return x
-
-
-def model_card(model: Model) -> str:
-    """Return the README.md of a model folder."""
-    q, lengths = model.config.quantizer, [f"{bits}-bit" for bits in model.config.quantizer.lengths]
-    lines = [f"- {key}: {value}" for key, value in model.facts.items() if key not in ("codes", "parts", "environment")]
-    made = [f"{name} {value}" for name, value in model.facts.get("environment", {}).items() if value != ""]
-    lines += [f"- environment: {', '.join(made)}"] if made else []
-    lines += [f"- own {name}: `{part['class']}`" for name, part in model.facts.get("parts", {}).items()]
-    lines += [
-        f"- {codes['bits']} bits keep {codes['kept']:.0%} of the 10 nearest pictures; {codes['copy_at_10']:.0%} of altered "
-        f"copies find their original among 10 of {codes['pictures']:,}"
-        for codes in model.facts.get("codes", [])
-    ]
-    facts = "\n".join(lines)
-    return f"""---
-library_name: spq-retrieval
-tags: [image-retrieval, product-quantization, self-supervised]
----
-# An spq model
-
-Finds similar pictures by {" or ".join(lengths)} codes (up to {q.bytes} bytes a picture), learned without labels: recipe
-`{model.config.name}`, {q.described}, input
-{model.config.input.size}x{model.config.input.size}, distance `{q.distance}`, hash `{model.hash}`.
-
-{facts or "- training: not recorded"}
-
-```python
-from spq import SPQ
-
-codes = SPQ.load("this folder").encode(["a.jpg", "b.jpg"])  # (2, {q.num_codebooks}) uint8
-```
-
-Method: Jang and Cho, Self-supervised Product Quantization for Deep Unsupervised Image Retrieval, ICCV 2021.
-"""
 
 
 def _identity(config: Recipe) -> dict[str, Any]:

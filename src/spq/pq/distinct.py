@@ -35,7 +35,9 @@ class Distinct:
         """
         self.packed, self.ids = packed.view(np.ndarray), ids
         self.read: Callable[[Rows], Codes] | None = None  # another way to `take`, which loads no pages of a memory map
-        self._rows: NDArray[np.uint32] | None = None  # (N,), the rows of code 0, then of 1, ..., each in the order of ties
+        self._rows: NDArray[np.uint32] | None = (
+            None  # (N,), the rows of code 0, then of 1, ..., each in the order of ties
+        )
         self._starts = np.empty(0, np.uint32)  # (U + 1,), where the rows of a code begin in `_rows`
         if len(packed) < 2**32 and (distinct is None or distinct < MOST_DISTINCT * len(packed)):
             order, starts = _grouped(packed)

@@ -20,7 +20,9 @@ Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 Ranking = tuple[Floats, Rows]  # distances and rows, each (Q, top), sorted by distance; ties by row, or as `ties` says
-KeysOf = Callable[[Rows], NDArray[np.integer]]  # positions (n,) -> keys (n,); of equal values, the lower key comes first
+KeysOf = Callable[
+    [Rows], NDArray[np.integer]
+]  # positions (n,) -> keys (n,); of equal values, the lower key comes first
 
 FEW = 1000  # rows: up to here, the number of calls to NumPy decides the time
 BLOCK = 16_384  # rows that are summed at a time, so that they stay in the cache

@@ -30,11 +30,13 @@ def tie_keys(ids: NDArray[np.integer]) -> Keys:
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
     x ^= x >> np.uint32(16)
-    return (x.astype(np.uint64) << np.uint64(32)) | (whole & np.uint64(0xFFFFFFFF))
+    keys: Keys = (x.astype(np.uint64) << np.uint64(32)) | (whole & np.uint64(0xFFFFFFFF))
+    return keys
 
 
-def ids_at(ids: Ids, rows: Rows) -> Rows:
+def ids_at(ids: Ids, rows: NDArray[np.integer]) -> Rows:
     """The ids (n,) of some rows (n,)."""
     if isinstance(ids, range):
         return ids.start + rows.astype(np.int64) * ids.step
-    return ids[rows].astype(np.int64)
+    found: Rows = ids[rows].astype(np.int64)
+    return found
