@@ -146,6 +146,7 @@ def _write_npz(path: Path, content: _Content) -> None:
         np.savez_compressed(
             file, ids=content.ids, paths=text, path_offsets=offsets, codes=content.codes, codebooks=content.codebooks.words,
             distance=np.array(content.manifest.distance), model=np.array(content.manifest.model),
+            **({"stages": np.array(content.codebooks.sharing)} if content.codebooks.sharing > 1 else {}),
         )  # fmt: skip
 
 
