@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spq.config.quantizer import DISTANCES, Distance, QuantizerConfig, check_distance
+from spq.config.quantizer_config import DISTANCES, Distance, QuantizerConfig, check_distance
 from spq.config.recipe_files import DEFAULT, load_recipe, recipe_names, with_overrides
 from spq.config.sections import (
     BackboneConfig,

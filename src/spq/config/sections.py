@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from spq.config.quantizer import QuantizerConfig
+from spq.config.quantizer_config import QuantizerConfig
 from spq.config.ranges import check_ranges, ranged
 from spq.errors import ConfigError
 

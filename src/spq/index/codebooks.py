@@ -59,6 +59,16 @@ def decoder_of(model: Model) -> Decoder:
     return ModelDecoder(model) if q.is_given else Codebooks(model.codebooks, q.sharing)
 
 
+def check_copy(folder: Path, manifest: Manifest) -> None:
+    """Refuse a copy of the model in an index folder that is another one, or whose codebooks do not fit the codes.
+
+    Raises:
+        ModelMismatchError, StoreError: as `read_codebooks`; but the caller's own quantizer is no fault.
+    """
+    if not _checked_config(folder, manifest).is_given:
+        read_codebooks(folder, manifest)
+
+
 def read_codebooks(folder: Path, manifest: Manifest) -> Codebooks:
     """The codebooks from the copy of the model in an index folder.
 
@@ -67,23 +77,12 @@ def read_codebooks(folder: Path, manifest: Manifest) -> Codebooks:
     """
     from safetensors import SafetensorError
 
+    q = _checked_config(folder, manifest)
+    if q.is_given:
+        raise StoreError(f"index {folder} has codes of your own quantizer {q.name}; {GIVE_MODEL}")
     try:
-        config = _config(folder)
-        check_model(folder, manifest.model, str(config["hash"]), is_copy=True)
-        q = from_dict(QuantizerConfig, config["recipe"]["quantizer"], "quantizer")
-        if q.is_given:
-            raise StoreError(f"index {folder} has codes of your own quantizer {q.name}; {GIVE_MODEL}")
         codebooks = np.array(_tensor(folder / "model" / "model.safetensors", "quantizer.codebooks"), np.float32)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        OverflowError,
-        MemoryError,
-        SafetensorError,
-        ConfigError,
-    ) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError, SafetensorError) as error:
         raise _unreadable(folder, error) from None
     if codebooks.ndim != 3 or codebooks.shape[:2] != (manifest.num_codebooks, manifest.codebook_size):
         raise StoreError(f"index {folder}: the codebooks of its model do not match its manifest; {MEND}")
@@ -142,6 +141,16 @@ def _tensor(file: Path, name: str) -> NDArray[Any]:
         return np.asarray(load(file.read_bytes())[name])
     with safe_open(file, framework="numpy") as tensors:
         return np.asarray(tensors.get_tensor(name))
+
+
+def _checked_config(folder: Path, manifest: Manifest) -> QuantizerConfig:
+    """The section `quantizer` in the copy of the model, which is that of the index."""
+    try:
+        config = _config(folder)
+        check_model(folder, manifest.model, str(config["hash"]), is_copy=True)
+        return from_dict(QuantizerConfig, config["recipe"]["quantizer"], "quantizer")
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError, ConfigError) as error:
+        raise _unreadable(folder, error) from None
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -142,10 +142,12 @@ def _write_npz(path: Path, content: _Content) -> None:
     names = [name.encode("utf-8", "surrogateescape") for name in content.paths]
     offsets = np.cumsum([0, *map(len, names)], dtype=np.int64)
     text = np.frombuffer(b"".join(names), np.uint8)
+    stages: dict[str, Any] = {"stages": content.codebooks.sharing} if content.codebooks.sharing > 1 else {}
     with path.open("wb") as file:  # NumPy would add a suffix to a name
         np.savez_compressed(
             file, ids=content.ids, paths=text, path_offsets=offsets, codes=content.codes, codebooks=content.codebooks.words,
             distance=np.array(content.manifest.distance), model=np.array(content.manifest.model),
+            **stages,
         )  # fmt: skip
 
 

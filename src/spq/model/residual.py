@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spq.config import Distance
-from spq.config.quantizer import CROSS_TERMS
+from spq.config.quantizer_config import CROSS_TERMS
 from spq.model.quantizer import (
     CodebookQuantizer,
     closeness,

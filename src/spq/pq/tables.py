@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.config import DISTANCES, check_distance
-from spq.config.quantizer import CROSS_TERMS
+from spq.config.quantizer_config import CROSS_TERMS
 from spq.errors import ConfigError
 
 Floats = NDArray[np.float32]
