@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SPQ"]
 
-NEEDS_RECIPE = ("start", "resume", "backbone", "objective")
+NEEDS_RECIPE = ("start", "resume", "backbone", "loss")
 
 
 class SPQ(Model):
@@ -50,7 +50,7 @@ class SPQ(Model):
                 that gives safer codes; else `spq`, from scratch. Options that need a recipe, such as `start`, take `spq`.
             image_size, epochs, minutes, seed: values that replace those of the recipe.
             out: model folder, with checkpoints and log; by default the model is only returned.
-            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, start, objective, sample,
+            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, start, loss, sample,
                 tensorboard, measure, deadline, on_load, on_status, on_epoch, on_note, on_part.
         Raises:
             ConfigError: an option out of range. DataError: too few readable pictures.
