@@ -17,6 +17,7 @@ from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.checkpoint import Checkpoint, Phase, Progress
 from spq.training.context import Training, TrainOptions
+from spq.training.losses import NTXent
 from spq.training.start import resolve_recipe, start_network
 
 
@@ -85,6 +86,6 @@ def test_a_frozen_backbone_needs_weights() -> None:
         (small_recipe(graph=True), "train.graph"),
     ],
 )
-def test_an_objective_is_refused_where_it_would_not_be_used(recipe: Recipe, setting: str) -> None:
-    with pytest.raises(ConfigError, match=rf"has {setting}, which does not work with `objective`; set it to"):
-        resolve(recipe, objective=lambda outputs, network, loss: loss(outputs))
+def test_a_loss_is_refused_where_it_would_not_be_used(recipe: Recipe, setting: str) -> None:
+    with pytest.raises(ConfigError, match=rf"has {setting}, which does not work with `loss`; set it to"):
+        resolve(recipe, loss=NTXent())

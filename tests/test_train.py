@@ -21,6 +21,7 @@ from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.callbacks import TrainStatus
 from spq.training.context import TrainOptions
+from spq.training.losses import Criterion
 from spq.training.stages import train_network as network_stage
 from spq.training.train import train
 
@@ -106,7 +107,9 @@ def test_views_in_one_pass_have_the_loss_of_views_in_several(images: ImageSet, t
         recipe = small_recipe(one_pass=one_pass, epochs=1, backbone_lr_scale=0.1, channels_last=False, optimizer="adam")
         pixels = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
         network = Network(recipe).eval()
-        learner = network_stage.Learner(recipe, network, network.backbone, pixels, None, None, False)
+        learner = network_stage.Learner(
+            recipe, network, network.backbone, pixels, None, Criterion(None, network, 8), False
+        )
         whole = replace(recipe.views, crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
         learner = replace(learner, recipe=replace(recipe, views=whole))
         generator = torch.Generator().manual_seed(0)
@@ -153,19 +156,6 @@ def test_an_unknown_option_is_refused_with_the_known_ones(images: ImageSet, reci
     assert not (tmp_path / "m").exists()
 
 
-def test_the_callers_objective_gets_the_recipes_loss(images: ImageSet, trained: Model, tmp_path: Path) -> None:
-    values: list[float] = []
-
-    def objective(outputs: object, network: Network, loss: object) -> Tensor:
-        value: Tensor = loss(outputs)  # type: ignore[operator]
-        values.append(value.item())
-        return value
-
-    model = train(images, small_recipe(), tmp_path / "m", objective=objective)
-    np.testing.assert_array_equal(weights(model), weights(trained))
-    assert len(values) == 15
-
-
 class FixedSize(nn.Module):
     """A backbone that accepts pictures of 16 pixels only."""
 
@@ -195,6 +185,4 @@ def test_too_few_pictures_are_refused(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_training(images: ImageSet, tmp_path: Path) -> None:
     with pytest.raises(CollapseError, match="lower the learning rate"):
-        train(
-            images, small_recipe(), tmp_path / "m", objective=lambda outputs, network, loss: loss(outputs) * torch.inf
-        )
+        train(images, small_recipe(), tmp_path / "m", loss=lambda x, z, rows: (x * z).mean() * torch.inf)

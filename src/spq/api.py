@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SPQ"]
 
-NEEDS_RECIPE = ("start", "resume", "backbone", "objective", "quantizer")
+NEEDS_RECIPE = ("start", "resume", "backbone", "loss", "quantizer")
 
 
 class SPQ(Model):
@@ -51,8 +51,8 @@ class SPQ(Model):
                 that gives safer codes; else `spq`, from scratch. Options that need a recipe, such as `start`, take `spq`.
             image_size, epochs, minutes, seed: values that replace those of the recipe.
             out: model folder, with checkpoints and log; by default the model is only returned.
-            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, quantizer, start, objective,
-                sample, tensorboard, measure, deadline, on_load, on_status, on_epoch, on_note, on_part.
+            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, quantizer, start, loss, sample,
+                tensorboard, measure, deadline, on_load, on_status, on_epoch, on_note, on_part.
         Raises:
             ConfigError: an option out of range. DataError: too few readable pictures.
         """

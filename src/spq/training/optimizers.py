@@ -15,7 +15,12 @@ from spq.training.muon import Muon
 
 
 def make_optimizers(
-    network: Network, recipe: Recipe, *, backbone: bool = True, more: Sequence[nn.Module] = ()
+    network: Network,
+    recipe: Recipe,
+    *,
+    backbone: bool = True,
+    more: Sequence[nn.Module] = (),
+    of_loss: Sequence[nn.Parameter] = (),
 ) -> list[Optimizer]:
     """Make Adam for all parameters, or Muon for the convolutions and Adam for the rest. Each group stores its `peak_lr`.
 
@@ -23,6 +28,7 @@ def make_optimizers(
 
     Args:
         backbone: whether its parameters learn. more: modules that learn at the rate of the head.
+        of_loss: parameters of the loss, a group of Adam without weight decay.
     """
     config = recipe.train
     excluded = set() if backbone else {id(p) for p in network.backbone.parameters()}
@@ -36,6 +42,8 @@ def make_optimizers(
         if groups := _groups(filters, network, config.muon_lr, config.backbone_lr_scale):
             optimizers.append(Muon(groups, lr=config.muon_lr, momentum=config.muon_momentum))
     groups = _groups(params, network, config.lr, config.backbone_lr_scale)
+    if of_loss:
+        groups.append({"params": list(of_loss), "lr": config.lr, "weight_decay": 0.0})
     optimizers.append(Adam(groups, lr=config.lr, weight_decay=config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:

@@ -17,6 +17,7 @@ from spq.model.network import Network
 from spq.model.own_parts import parts_of
 from spq.training.checkpoint import Checkpoint, load_weights
 from spq.training.context import Training, TrainOptions
+from spq.training.losses import check_loss
 from spq.training.out_folder import check_space
 
 
@@ -55,9 +56,7 @@ def resolve_recipe(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint
         recipe = replace(recipe, backbone=replace(recipe.backbone, name=f"given/{type(options.backbone).__name__}"))
     if options.quantizer is not None:
         recipe = _with_given_quantizer(recipe, options.quantizer)
-    if options.objective and (recipe.cluster.share or recipe.train.graph):
-        setting, off = ("cluster.share", "0") if recipe.cluster.share else ("train.graph", "false")
-        raise ConfigError(f"recipe {recipe.name} has {setting}, which does not work with `objective`; set it to {off}")
+    check_loss(options.loss, recipe)
     return recipe
 
 

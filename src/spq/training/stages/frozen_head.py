@@ -24,6 +24,7 @@ from spq.training.checkpoint import Phase, Progress, load_weights
 from spq.training.context import LEAST, Training, choose_batch_size
 from spq.training.features import FeatureExtractor, Features, cached_features
 from spq.training.head_loop import learn_head
+from spq.training.losses import Criterion
 from spq.training.neighbours import POOL, neighbours
 from spq.training.optimizers import make_optimizers
 from spq.training.pq_start import START_STEPS
@@ -70,8 +71,9 @@ def train_frozen_head(training: Training) -> Model:
 def _learn(training: Training, network: Network, features: Features, batch_size: int) -> Trained:
     """Train head and codebooks with the loss, from the start or from the checkpoint."""
     recipe, checkpoint, array = training.recipe, training.checkpoint, features.array
-    optimizers = make_optimizers(network, recipe, backbone=False)
-    progress = checkpoint.restore(network, optimizers) if checkpoint else Progress()
+    criterion = Criterion(training.options.loss, network, len(array))
+    optimizers = make_optimizers(network, recipe, backbone=False, of_loss=criterion.parameters())
+    progress = checkpoint.restore(network, optimizers, criterion) if checkpoint else Progress()
     if checkpoint and checkpoint.neighbour_ids is not None:  # another device or precision could find other neighbours
         neighbour_ids: Tensor | None = checkpoint.neighbour_ids.to(training.device)
     else:
@@ -82,7 +84,17 @@ def _learn(training: Training, network: Network, features: Features, batch_size:
     if training.counts_ending:
         training.budget.plan_ending(partial(_estimate_ending, training, network, features))
     seconds = 0.0, training.network_seconds
-    part = Part(Phase.FROZEN_HEAD, recipe, network, optimizers, len(array), batch_size, seconds, neighbour_ids)
+    part = Part(
+        Phase.FROZEN_HEAD,
+        recipe,
+        network,
+        optimizers,
+        len(array),
+        batch_size,
+        seconds,
+        neighbour_ids,
+        criterion=criterion,
+    )
     run = Run(training, part, progress)
     learn_head(run, array)
     return Trained(network, run.network_facts, run.watch.seconds)
