@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,30 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Protocol:
-    """Queries, the gallery that they search, the pictures to train on, and the N of mAP@N."""
+    """Queries, the gallery that they search, the pictures to train on, and the N of mAP@N.
+
+    Attributes:
+        split_seed: of a split that is drawn; None for a fixed one.
+    """
 
     name: str
     queries: ImageSet
     gallery: ImageSet
     training: ImageSet
     map_at: int
+    split_seed: int | None = None
+
+    @cached_property
+    def split(self) -> str:
+        """16 hex digits of a hash over ids and labels of queries, gallery and training pictures."""
+        digest = hashlib.sha256()
+        for images in (self.queries, self.gallery, self.training):
+            digest.update(f"{len(images)}\n".encode())
+            for id_ in images.ids:
+                digest.update(f"{len(id_)} {id_}\n".encode("utf-8", "surrogatepass"))
+            if images is not self.training and images.labels is not None:
+                digest.update(np.ascontiguousarray(images.labels).tobytes())
+        return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

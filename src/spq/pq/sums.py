@@ -129,7 +129,20 @@ def smallest(d: Floats, top: int) -> Rows:
     if FEW < len(d) > top:
         candidates = np.flatnonzero(d <= np.partition(d, top - 1)[top - 1]) if top else np.empty(0, np.int64)
         return candidates[d[candidates].argsort(kind="stable")[:top]]
-    return d.argsort(kind="stable")[:top]
+    return in_order(d)[:top]
+
+
+def in_order(d: Floats) -> Rows:
+    """All positions sorted by (value, position): `d.argsort(kind="stable")` of finite values, several times as fast.
+
+    Value and position become one whole number each, and NumPy sorts those with vector instructions.
+    """
+    bits = (d + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0
+    rising = (bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).astype(np.int64)  # negative values fall where others rise
+    keys = (rising << 32) + np.arange(len(d))
+    keys.sort()
+    rows: Rows = keys & 0xFFFFFFFF
+    return rows
 
 
 def nearest(tables: Floats, packed: Codes, top: int, threads: int | None = None) -> Ranking:
