@@ -12,16 +12,23 @@ if TYPE_CHECKING:
     from spq.config import load_recipe
     from spq.data.open import open_images
     from spq.data.protocols import load_protocol
+    from spq.evaluation.compare import compare
     from spq.evaluation.evaluate import evaluate
+    from spq.evaluation.rankings import Rankings
+    from spq.evaluation.report import Report
     from spq.index.image_index import Hit, ImageIndex
 
 __all__ = [
-    "SPQ", "Hit", "ImageIndex", "__version__", "evaluate", "load_protocol", "load_recipe", "open_images",
+    "SPQ", "Hit", "ImageIndex", "Rankings", "Report", "__version__", "compare", "evaluate", "load_protocol", "load_recipe",
+    "open_images",
 ]  # fmt: skip
 _MODULES = {
     "SPQ": "spq.api",
     "Hit": "spq.index.image_index",
     "ImageIndex": "spq.index.image_index",
+    "Rankings": "spq.evaluation.rankings",
+    "Report": "spq.evaluation.report",
+    "compare": "spq.evaluation.compare",
     "evaluate": "spq.evaluation.evaluate",
     "load_protocol": "spq.data.protocols",
     "load_recipe": "spq.config",

@@ -18,14 +18,22 @@ def as_text(comparison: Comparison) -> str:
     head = f"{comparison.protocol}: {comparison.queries:,} queries, {comparison.gallery:,} in the gallery"
     rows = [["", "bits", "seeds", comparison.metric, "95 % interval", *_others(comparison)]]
     rows += [
-        [m.name, str(m.bits), str(m.seeds), _mean(m), _interval(m.interval), *(f"{m.others[o]:.4f}" for o in _others(comparison))]
+        [
+            m.name,
+            str(m.bits),
+            str(m.seeds),
+            _mean(m),
+            _interval(m.interval),
+            *(f"{m.others[o]:.4f}" for o in _others(comparison)),
+        ]
         for m in comparison.methods
     ]
     lines = [head, *_aligned(rows)]
     if comparison.differences:
         rows = [["minus " + comparison.differences[0].reference, "difference", "95 % interval", "p", "p (Holm)"]]
         rows += [
-            [d.name, f"{d.difference:+.4f}", _interval(d.interval, "+"), _p(d.p), _p(d.p_holm)] for d in comparison.differences
+            [d.name, f"{d.difference:+.4f}", _interval(d.interval, "+"), _p(d.p), _p(d.p_holm)]
+            for d in comparison.differences
         ]
         lines += ["", *_aligned(rows)]
     lines += [
@@ -45,7 +53,15 @@ def as_csv(comparison: Comparison) -> str:
     table.writerow([*names, *found, "difference", "difference_low", "difference_high", "p", "p_holm"])
     differences = {d.name: d for d in comparison.differences}
     for m in comparison.methods:
-        about = [m.name, comparison.protocol, comparison.split, comparison.queries, comparison.gallery, m.bits, m.distance]
+        about = [
+            m.name,
+            comparison.protocol,
+            comparison.split,
+            comparison.queries,
+            comparison.gallery,
+            m.bits,
+            m.distance,
+        ]
         d = differences.get(m.name)
         last = [d.difference, *d.interval, d.p, d.p_holm] if d else [""] * 5
         std = "" if m.std is None else m.std

@@ -75,7 +75,7 @@ class Rankings:
             DataError: there is none, it is damaged, or it has another format.
         """
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as content:
                 facts = json.loads(str(content["facts"]))
                 found = cls(**{name: content[name] for name in ARRAYS}, facts=facts)
             if facts.pop("format") != FORMAT:
@@ -84,7 +84,16 @@ class Rankings:
             return found
         except FileNotFoundError:
             raise DataError(f"no rankings at {path}; check the path") from None
-        except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            EOFError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise DataError(f"{path} holds no rankings of spq ({first_line(error)}); evaluate again") from None
 
     def _check(self) -> None:
