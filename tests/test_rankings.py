@@ -12,6 +12,7 @@ from spq.data.protocols import Protocol
 from spq.errors import ConfigError, DataError
 from spq.evaluation.evaluate import evaluate
 from spq.evaluation.rankings import Rankings
+from spq.evaluation.report import Report
 from spq.model.model import Model
 
 
@@ -26,12 +27,12 @@ def test_stored_rankings_score_as_the_evaluation_did(tiny_model: Model, protocol
     assert report.rankings
     report.rankings.save(tmp_path / "r.npz")
     stored = Rankings.load(tmp_path / "r.npz")
-    again = stored.score()
+    again = Report.from_rankings(stored)
     report.seconds = again.seconds
     assert again == report
     for name, values in report.per_query.items():
         np.testing.assert_array_equal(values, again.per_query[name])
-    assert stored.score(at=7).map == pytest.approx(evaluate(tiny_model, protocol, at=7).map)
+    assert Report.from_rankings(stored, at=7).map == pytest.approx(evaluate(tiny_model, protocol, at=7).map)
 
 
 def test_rows_are_positions_in_the_collection_in_order_of_distance(tiny_model: Model, protocol: Protocol) -> None:
@@ -49,14 +50,14 @@ def test_rows_are_positions_in_the_collection_in_order_of_distance(tiny_model: M
 def test_short_rankings_have_what_they_can_tell(tiny_model: Model, protocol: Protocol) -> None:
     report = evaluate(tiny_model, protocol, rankings=60)
     assert report.rankings
-    short = report.rankings.score()
+    short = Report.from_rankings(report.rankings)
     assert (short.map, short.map_at) == (report.map, 50)
     assert (short.map_all, short.pr_curve["ranks"][-1]) == (None, 60)
     assert short.precision == {n: report.precision[n] for n in (1, 10, 50)}
     assert short.recall == {n: report.recall[n] for n in (1, 10, 50)}
     for at in (0, 61):
         with pytest.raises(ConfigError, match=f"`at` must be between 1 and 60, .* got {at}"):
-            report.rankings.score(at=at)
+            Report.from_rankings(report.rankings, at)
 
 
 def test_rankings_of_unreadable_pictures_leave_them_out(tiny_model: Model, protocol: Protocol) -> None:
@@ -66,7 +67,7 @@ def test_rankings_of_unreadable_pictures_leave_them_out(tiny_model: Model, proto
     report = evaluate(tiny_model, Protocol("p", protocol.queries, broken, broken, 20), rankings=90)
     assert report.rankings
     assert report.rankings.gallery_ids.tolist() == [broken.ids[position] for position in range(100) if position % 10]
-    assert report.rankings.score().map == report.map
+    assert Report.from_rankings(report.rankings).map == report.map
 
 
 def test_a_damaged_file_of_rankings_is_refused(tiny_model: Model, protocol: Protocol, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def _loaded(path: Path, at: int | None) -> Report:
     from spq.evaluation.rankings import Rankings
     from spq.evaluation.report import Report
 
-    return Rankings.load(path).score(at) if path.suffix == ".npz" else Report.load(path)
+    return Report.from_rankings(Rankings.load(path), at) if path.suffix == ".npz" else Report.load(path)
 
 
 def print_comparison(groups: dict[str, list[Report]], metric: Metric, out: Path | None, as_json: bool) -> None:

@@ -133,10 +133,10 @@ def mismatch(model: str, trained: Any, protocol: Protocol) -> str:
     """One line if a model was trained on the training part of another protocol or split, else ""."""
     if not isinstance(trained, dict) or protocol.name == "custom" or trained.get("split") == protocol.split:
         return ""
-    seeds = [
-        f" (split seed {seed})" if seed is not None else "" for seed in (trained.get("split_seed"), protocol.split_seed)
-    ]
-    return (
-        f"warning: {model} was trained on the training part of {trained.get('name')}{seeds[0]}, not of "
-        f"{protocol.name}{seeds[1]}; it may have seen these queries"
-    )
+    here, there = (protocol.name, protocol.split_seed), (trained.get("name"), trained.get("split_seed"))
+    if here == there:
+        what = f"on other pictures, or other lists, of {protocol.name}"
+    else:
+        named = (f"{name}, split seed {seed}" if seed is not None else str(name) for name, seed in (there, here))
+        what = "for {}, not for {}".format(*named)
+    return f"warning: {model} was trained {what}; it may have seen these queries"

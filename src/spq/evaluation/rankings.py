@@ -1,4 +1,7 @@
-"""Stored rankings: the answers of each query, to be scored again without the model. One .npz file without pickle."""
+"""Stored rankings: the answers of each query, to be scored again without the model (`Report.from_rankings`).
+
+They are one .npz file without pickle.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,7 @@ from numpy.typing import NDArray
 
 from spq.common.files import Replacing
 from spq.data.decode import first_line
-from spq.errors import ConfigError, DataError
-from spq.evaluation.metrics import query_chunks, relevance, relevant_in_gallery
-from spq.evaluation.report import Report
-from spq.evaluation.scorer import Scorer
+from spq.errors import DataError
 
 FORMAT = 1
 ARRAYS = ("rows", "distances", "query_labels", "gallery_labels", "query_ids", "gallery_ids")
@@ -41,25 +41,6 @@ class Rankings:
     query_ids: NDArray[np.str_]
     gallery_ids: NDArray[np.str_]
     facts: dict[str, Any]
-
-    def score(self, at: int | None = None) -> Report:
-        """Score the rankings; where they are not of the whole gallery, mAP@all is None, and the curve ends where they do.
-
-        Args:
-            at: the N of mAP@N, by default that of the evaluation, at most the length of the rankings.
-        Raises:
-            ConfigError: `at` is below 1 or above the length of the rankings.
-        """
-        top = self.rows.shape[1]
-        at = min(self.facts["map_at"], top) if at is None else at
-        if not 1 <= at <= top:
-            raise ConfigError(f"`at` must be between 1 and {top}, the answers that are stored for each query; got {at}")
-        scorer = Scorer(at, top, len(self.gallery_labels))
-        total = relevant_in_gallery(self.query_labels, self.gallery_labels)
-        for part in query_chunks(*self.rows.shape):
-            scorer.add(relevance(self.query_labels[part], self.gallery_labels, self.rows[part]), total[part])
-        facts = {name: value for name, value in self.facts.items() if name != "map_at"}
-        return Report.of(scorer, **facts, seconds=0.0)
 
     def save(self, path: str | Path) -> None:
         """Write an .npz file: the arrays of this class by name, and the facts as JSON."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from spq.common.files import Replacing
 from spq.common.json_file import read_json
 from spq.data.decode import first_line
-from spq.errors import DataError
+from spq.errors import ConfigError, DataError
 from spq.evaluation.collect import TIES
+from spq.evaluation.metrics import query_chunks, relevance, relevant_in_gallery
+from spq.evaluation.rankings import Rankings
 from spq.evaluation.scorer import Scorer
-
-if TYPE_CHECKING:
-    from spq.evaluation.rankings import Rankings
 
 FORMAT = 1
 CURVE = ("ranks", "precision", "recall")
@@ -90,6 +89,25 @@ class Report:
             per_query=scores,
             **facts,
         )
+
+    @classmethod
+    def from_rankings(cls, rankings: Rankings, at: int | None = None) -> Self:
+        """Score stored rankings. Where they are not of the whole gallery, `map_all` is None, and the curve ends where they do.
+
+        Args:
+            at: the N of mAP@N, by default that of the evaluation; at most the length of the rankings.
+        Raises:
+            ConfigError: `at` is below 1 or above the length of the rankings.
+        """
+        top, labels = rankings.rows.shape[1], rankings.gallery_labels
+        at = min(rankings.facts["map_at"], top) if at is None else at
+        if not 1 <= at <= top:
+            raise ConfigError(f"`at` must be between 1 and {top}, the answers that are stored for each query; got {at}")
+        scorer, total = Scorer(at, top, len(labels)), relevant_in_gallery(rankings.query_labels, labels)
+        for part in query_chunks(*rankings.rows.shape):
+            scorer.add(relevance(rankings.query_labels[part], labels, rankings.rows[part]), total[part])
+        facts = {name: value for name, value in rankings.facts.items() if name != "map_at"}
+        return cls.of(scorer, **facts, seconds=0.0)
 
     def to_dict(self, per_query: bool = False) -> dict[str, Any]:
         """The report as JSON types.
