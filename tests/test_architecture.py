@@ -264,6 +264,8 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "data.parquet": "pages",
     "data.thrift": "pages",
     "dupes.facts": "find",
+    "evaluation.comparison_tables": "compare",
+    "evaluation.curves": "compare",
     "index.arrow_columns": "export_vectors",
     "index.committed": "mend",
     "index.connection": "store",

@@ -107,6 +107,16 @@ def test_options_that_a_resumed_training_ignores_are_reported(
 
 WRONG = [
     ("train {p}", 2, "--out"),
+    ("train --out {t}/new", 2, "give either IMAGES or --protocol NAME"),
+    ("train {p} --protocol coco --out {t}/new", 2, "give either IMAGES or --protocol NAME"),
+    ("train --protocol coco --exclude *.gif --out {t}/new", 2, "takes no patterns"),
+    ("train {p} --split-seed 1 --out {t}/new", 2, "--root and --split-seed belong to --protocol NAME"),
+    (
+        "train --protocol coco --out {t}/new",
+        2,
+        "protocol coco needs --root, the folder with its pictures and the lists",
+    ),
+    ("train --protocol nothing --out {t}/new", 2, "no protocol 'nothing'; there are cifar10-spq"),
     ("train {p} --out {t}/new --colour", 2, "--colour"),
     ("train {t}/nowhere --out {t}/new", 1, "no such folder or file"),
     ("train {t}/empty --out {t}/new", 1, "no pictures"),

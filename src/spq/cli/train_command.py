@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +12,19 @@ import typer
 
 from spq.cli.describe import codes_text, counted, listed, passed_over
 from spq.cli.indexing import Patterns, command
-from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, MaxPixels, Threads
+from spq.cli.options import (
+    SEED,
+    SOURCES,
+    AsJson,
+    Device,
+    Exclude,
+    FollowLinks,
+    Include,
+    MaxPixels,
+    ProtocolName,
+    Root,
+    Threads,
+)
 from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, CONTINUE, spoken_by_the_first, when_stopped
 from spq.common.parallel import launched
@@ -28,8 +41,13 @@ if TYPE_CHECKING:
 
 @spoken_by_the_first
 def train(
-    images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="IMAGES...", help=f"{SOURCES} Or give --protocol.")
+    ] = None,
+    protocol: ProtocolName = None,
+    root: Root = None,
+    split_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the protocol's split. Default: 0.")] = None,
     exclude: Exclude = None,
     include: Include = None,
     follow_links: FollowLinks = None,
@@ -71,12 +89,15 @@ def train(
     Example: spq train photos/ --out photos.spq
 
     Example: spq train photos/ --out photos.spq --recipe spq --bits 64 --minutes 30
+
+    Example: spq train --protocol cifar10-ii --out cifar.spq --bits 32 --seed 1
     """
     began = time.monotonic()  # the minutes include the seconds in which libraries load
     from spq.cli.checks import check_model_out, check_start, check_tensorboard, parse_lengths
-    from spq.data.open import open_images
     from spq.model.weights import check_at_hand
 
+    patterns = Patterns(exclude, include, follow_links)
+    trained_on = _Pictures(tuple(images or ()), patterns, protocol, root, split_seed)
     given = backbone or weights or frozen
     chosen = not (recipe or start or resume or given)
     config = load_recipe(recipe or ("head" if given and not (start or resume) else DEFAULT))
@@ -91,11 +112,10 @@ def train(
         check_at_hand(backbone or config.backbone.name)
     if tensorboard:
         check_tensorboard()
-    patterns = Patterns(exclude, include, follow_links)
     drawn = () if sample is None else ("--sample", sample)
-    again = command(*_program(), "train", *images, "--out", out, *drawn, "--resume", patterns=patterns)
+    again = command(*_program(), "train", *trained_on.words(), "--out", out, *drawn, "--resume", patterns=patterns)
     with when_stopped(lambda: _kept(again, out, config)):
-        source = open_images(images, *patterns)
+        source = trained_on.open()
         note(passed_over(source.aside))
         note(listed("left out", [*source.unlisted, *source.unopened]))
         note(listed("note", source.remarks))
@@ -107,6 +127,36 @@ def train(
         model = _train(source, config, out, start, checked=chosen and config.train.frozen, **names)
     facts = {**_facts(out, model), "remarks": source.remarks}
     show(json.dumps(facts) if as_json else _text(facts))
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """What is trained on: collections, or the training part of a protocol."""
+
+    images: tuple[str, ...]
+    patterns: Patterns
+    protocol: str | None
+    root: Path | None
+    split_seed: int | None
+
+    def __post_init__(self) -> None:
+        if bool(self.images) == bool(self.protocol) or (self.protocol and any(self.patterns)):
+            raise ConfigError("give either IMAGES or --protocol NAME, which takes no patterns; see spq train --help")
+        if not self.protocol and not (self.root is None and self.split_seed is None):
+            raise ConfigError("--root and --split-seed belong to --protocol NAME; omit them, or give a protocol")
+
+    def words(self) -> list[object]:
+        """The words of a command line that name them."""
+        given = {"--protocol": self.protocol, "--root": self.root, "--split-seed": self.split_seed}
+        return [*self.images, *(word for pair in given.items() if pair[1] is not None for word in pair)]
+
+    def open(self) -> ImageSet:
+        from spq.data.open import open_images
+        from spq.data.protocols import load_protocol
+
+        if not self.protocol:
+            return open_images(self.images, *self.patterns)
+        return load_protocol(self.protocol, root=self.root, seed=self.split_seed or 0).training
 
 
 def _program() -> tuple[object, ...]:

@@ -39,6 +39,7 @@ class ImageSet:
             that lead nowhere.
         aside: what lies beside the pictures in folders: what was passed over, and folders whose disk may not be mounted.
         remarks: (file, remark) of what else was found but not used, such as a broken table; `.` is the collection itself.
+        protocol: name, split and split_seed of the protocol whose training part this is; a model records them.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ImageSet:
         self.unopened: list[tuple[str, str]] = []
         self.aside = Aside()
         self.remarks: list[tuple[str, str]] = []
+        self.protocol: dict[str, str | int] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -158,6 +160,7 @@ class Subset(ImageSet):
         self.unlisted, self.unopened, self.aside = images.unlisted, images.unopened, images.aside
         self.source = images.source
         self.remarks = images.remarks
+        self.protocol = images.protocol
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         return self.images.image(int(self.positions[position]), size_hint)

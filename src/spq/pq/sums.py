@@ -140,8 +140,23 @@ def smallest(d: Floats, top: int, keys_of: KeysOf | None = None) -> Rows:
             missing = top - int((d[best] < last).sum())
             tied = tied[keys_of(tied).argpartition(missing - 1)[:missing]]
             best = np.concatenate([best[d[best] < last], tied])
+    elif not keys_of:
+        return in_order(d)[:top]
     order = np.lexsort((keys_of(best), d[best])) if keys_of else d[best].argsort(kind="stable")
     return best[order[:top]]
+
+
+def in_order(d: Floats) -> Rows:
+    """All positions sorted by (value, position): `d.argsort(kind="stable")` of finite values, several times as fast.
+
+    Value and position become one whole number each, and NumPy sorts those with vector instructions.
+    """
+    bits = (d + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0
+    rising = (bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).astype(np.int64)  # negative values fall where others rise
+    keys = (rising << 32) + np.arange(len(d))
+    keys.sort()
+    rows: Rows = keys & 0xFFFFFFFF
+    return rows
 
 
 def nearest(

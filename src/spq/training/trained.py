@@ -180,6 +180,7 @@ def save_measured(training: Training, trained: Trained, sample: Sample, watch: S
         "images": sample.images,
         "unreadable": sample.unreadable,
         "source": training.images.name,
+        **({"protocol": training.images.protocol} if training.images.protocol else {}),
         **({"sample": training.options.sample} if training.options.sample else {}),
         **trained.facts,
         "minutes": round(watch.seconds / 60, 2),
