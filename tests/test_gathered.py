@@ -21,6 +21,7 @@ from spq.training.loss import Outputs
 from spq.training.moving_targets import MovingTargets
 from spq.training.processes import joined
 from spq.training.stages.train_network import Learner, step_loss
+from spq.training.view_source import ViewSource
 from together import together
 
 BATCH = 16
@@ -65,7 +66,7 @@ def gradients(name: str, detached: bool = False) -> tuple[float, dict[str, np.nd
         gathered._Gather.backward = staticmethod(lambda ctx, grad: (grad[..., ctx.processes.own(BATCH), :], None))
     with joined("cpu") as processes:
         learner = Learner(
-            recipe, network, network.backbone, torch.from_numpy(pixels()), neighbours,
+            recipe, network, network.backbone, ViewSource(torch.from_numpy(pixels()), None), neighbours,
             with_codebooks if name == "own objective" else None, False, targets, processes,
         )  # fmt: skip
         rows = torch.randperm(32, generator=torch.Generator().manual_seed(2))[:BATCH]
