@@ -108,7 +108,12 @@ def test_a_training_with_a_finish_resumes_from_any_stage(
     for _ in range(2):  # a training that ended also resumes, and has nothing more to learn
         resumed = train(images, with_finish(recipe), tmp_path, resume=True)
         np.testing.assert_array_equal(weights(resumed), weights(finished))
-        assert {**resumed.facts, "minutes": 0, "seconds": 0, "codes": 0} == {**finished.facts, "minutes": 0, "seconds": 0, "codes": 0}
+        assert {**resumed.facts, "minutes": 0, "seconds": 0, "codes": 0} == {
+            **finished.facts,
+            "minutes": 0,
+            "seconds": 0,
+            "codes": 0,
+        }
 
 
 def test_a_resumed_training_ignores_the_model_to_start_from(

@@ -66,9 +66,13 @@ def main() -> int:
         copies(arguments.images, folder, arguments.count)
         begun = time.monotonic()
         words = [str(folder), f"{scratch}/model", str(arguments.size), str(arguments.gigabytes)]
-        done = subprocess.run([sys.executable, "-c", TRAINING, *words], env={**os.environ, "SPQ_CACHE": str(cache)}, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", TRAINING, *words], env={**os.environ, "SPQ_CACHE": str(cache)}, check=False
+        )
         left = [path.name for path in (cache / "pixels").glob("*")] if (cache / "pixels").exists() else []
-        print(f"ended with {done.returncode} after {time.monotonic() - begun:.0f} s; left in the cache: {left or 'nothing'}")
+        print(
+            f"ended with {done.returncode} after {time.monotonic() - begun:.0f} s; left in the cache: {left or 'nothing'}"
+        )
         return done.returncode or bool(left)
 
 

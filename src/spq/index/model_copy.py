@@ -84,6 +84,11 @@ class ModelCopy:
         """The side of the pictures that the network sees, in pixels, without loading torch."""
         return self._model.config.input.size if self._model else read_input_size(self.folder)
 
+    @property
+    def can_embed(self) -> bool:
+        """Whether pictures can be described: not without a part of the model that only its user has."""
+        return self._model is not None or not self._needs_parts_of_the_caller()
+
     def use(self, model: Model) -> None:
         """Take a model that is loaded already.
 

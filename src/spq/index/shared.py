@@ -89,6 +89,11 @@ class SharedIndex:
         """The model, loaded once for all threads."""
         return self._copy.model
 
+    @property
+    def can_embed(self) -> bool:
+        """Whether pictures can be described, see `ModelCopy.can_embed`."""
+        return self._copy.can_embed
+
     def is_another(self) -> bool:
         """Whether the index has to be opened again.
 

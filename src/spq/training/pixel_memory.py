@@ -28,7 +28,9 @@ from spq.training.processes import Processes
 
 NAME = "pixels"
 SHARE = 0.5  # of the memory that is free: with more, pixels lie in a file
-LARGER = 2  # largest side that is kept, divided by the side of the input: views are then as sharp as those of the originals
+LARGER = (
+    2  # largest side that is kept, divided by the side of the input: views are then as sharp as those of the originals
+)
 PROBED = 100  # pictures whose size decides the side that is kept
 MOST_SIDES = 0.9  # share of these pictures that are not larger than the side that is kept
 CHUNK_BYTES = 2**27  # decoded before they are written to the file
@@ -224,7 +226,9 @@ def _written(count: int) -> str:
 
 
 def _free(folder: Path) -> int:
-    return shutil.disk_usage(next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())).free
+    return shutil.disk_usage(
+        next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    ).free
 
 
 @contextmanager

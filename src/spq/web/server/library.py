@@ -232,6 +232,8 @@ class Library:
     def _like(self, id_: int) -> Query:
         """The descriptor of an item's picture. If its file cannot be read or has changed: the id, which stands for its code."""
         item = self.item(id_)
+        if not self.shared.can_embed:
+            return id_
 
         def describe() -> Floats:
             data, decode = self.pictures.unchanged(item)
