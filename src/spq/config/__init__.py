@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spq.config.recipe_files import DEFAULT, load_recipe, recipe_names, with_overrides
+from spq.config.recipe_files import DEFAULT, Overrides, load_recipe, recipe_names, split_recipe, with_overrides
 from spq.config.sections import (
     DISTANCES,
     BackboneConfig,
@@ -28,6 +28,7 @@ __all__ = [
     "FinishConfig",
     "HeadConfig",
     "InputConfig",
+    "Overrides",
     "QuantizerConfig",
     "Recipe",
     "TrainConfig",
@@ -36,6 +37,7 @@ __all__ = [
     "from_dict",
     "load_recipe",
     "recipe_names",
+    "split_recipe",
     "to_dict",
     "with_overrides",
 ]
