@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spq.api import with_options
-from spq.config import Recipe, load_recipe, to_dict, with_overrides
+from spq.config import Recipe, load_recipe, split_recipe, to_dict, with_overrides
 from spq.errors import ConfigError
 from spq.model.network import Network
 from spq.training.losses import CrossQuantized
@@ -89,26 +89,14 @@ ABLATIONS = {
 
 def variant(text: str, bits: int, minutes: float | None, epochs: int | None) -> tuple[Recipe, Ablation]:
     """`fast+hard:train.batch_size=128,views.blur=0` -> the recipe with these values, and its ablation."""
-    name, _, changes = text.partition(":")
+    name, changes = split_recipe(text)
     base, plus, ablation = name.rpartition("+")
     if plus and ablation not in ABLATIONS:
         raise ConfigError(f"no ablation {ablation!r}; use one of {', '.join(ABLATIONS)}")
     found = ABLATIONS[ablation] if plus else Ablation()
     recipe = with_options(load_recipe(base if plus else name), bits=bits, minutes=minutes, epochs=epochs)
-    changed = with_overrides(found.change(recipe), [change for change in _split(changes) if change])
+    changed = with_overrides(found.change(recipe), changes)
     return replace(changed, name=text), found
-
-
-def _split(changes: str) -> list[str]:
-    """Split at commas outside of brackets."""
-    parts, depth = [""], 0
-    for character in changes:
-        depth += (character == "[") - (character == "]")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
 
 
 def fingerprint(recipe: Recipe) -> str:

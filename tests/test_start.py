@@ -49,7 +49,7 @@ def test_the_network_starts_with_the_seed_or_with_the_weights_of_the_start_model
     def first_weights(**named: Any) -> dict[str, torch.Tensor]:
         options = TrainOptions().with_names(**named)
         training = Training(sample_images(16), recipe, tmp_path, torch.device("cpu"), options)
-        return start_network(training, recipe.shown_sizes).state_dict()
+        return start_network(training).state_dict()
 
     torch.testing.assert_close(first_weights(), first_weights(), rtol=0, atol=0)
     torch.testing.assert_close(first_weights(start=start), start.network.state_dict(), rtol=0, atol=0)

@@ -23,6 +23,7 @@ from spq.training.budget import LEAST_SHARE, Budget
 from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint
 from spq.training.losses import Loss
+from spq.training.own_views import Views
 from spq.training.pixel_memory import Pictures
 from spq.training.processes import ALONE, Processes
 
@@ -42,6 +43,8 @@ class TrainOptions:
         start: a model whose weights training starts from. Its input, backbone, head and quantizer replace the recipe's.
         loss: called as `loss(x, z, rows)`, instead of the recipe's loss; see `spq.training.losses`. Training changes this
             module itself, not a copy. Resuming needs it again.
+        views: called as `views(pixels, generator)`, instead of the recipe's views; see `spq.training.own_views`. Resuming needs
+            them again.
         callbacks: functions that training calls while it runs.
         sample: train on this many pictures of a larger collection, drawn at random with the recipe's seed.
         tensorboard: also write `out/tensorboard`.
@@ -57,6 +60,7 @@ class TrainOptions:
     quantizer: nn.Module | None = None
     start: Model | None = None
     loss: Loss | None = None
+    views: Views | None = None
     callbacks: Callbacks = field(default_factory=Callbacks)
     sample: int | None = None
     tensorboard: bool = False
@@ -68,7 +72,7 @@ class TrainOptions:
     @property
     def parts(self) -> Parts:
         """The caller's own parts, as model and checkpoint record them."""
-        return recorded(loss=self.loss, backbone=self.backbone, quantizer=self.quantizer)
+        return recorded(loss=self.loss, backbone=self.backbone, views=self.views, quantizer=self.quantizer)
 
     def with_names(self, **named: Any) -> Self:
         """Return options with some values replaced; callbacks are given by their own names, such as `on_status`.

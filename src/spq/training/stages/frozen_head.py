@@ -23,6 +23,7 @@ from spq.training.budget import Ending, Stopwatch
 from spq.training.checkpoint import Phase, Progress, load_weights
 from spq.training.context import LEAST, Training, choose_batch_size
 from spq.training.features import FeatureExtractor, Features, cached_features
+from spq.training.fresh_features import fresh_features
 from spq.training.head_loop import learn_head
 from spq.training.losses import Criterion
 from spq.training.neighbours import POOL, neighbours
@@ -39,7 +40,7 @@ COPIES = 128  # altered copies that codes are fitted to beside a few pictures
 def train_frozen_head(training: Training) -> Model:
     """Train head and codebooks, and save the model."""
     recipe, checkpoint = training.recipe, training.checkpoint
-    network = start_network(training, {recipe.input.size})
+    network = start_network(training)
     if checkpoint:
         load_weights(network, checkpoint.network, "checkpoint")  # the features are those of its backbone
     starts_new = not checkpoint and not training.options.start and recipe.head.start != "random"
@@ -105,8 +106,10 @@ def _read_features(training: Training, network: Network) -> Features:
     recipe = training.recipe
     if not recipe.train.epochs:
         recipe = replace(recipe, train=replace(recipe.train, cached_views=0))  # only training steps use views
-    extractor = FeatureExtractor(recipe, backbone, precision)
+    extractor = FeatureExtractor(recipe, backbone, precision, own_views=training.options.views)
     progress = training.callbacks.loading("features", len(training.images))
+    if extractor.own_views and recipe.train.cached_views:
+        return fresh_features(training.images, extractor, network.feature_dim, progress)
     return cached_features(training.images, extractor, network.feature_dim, progress, note=training.callbacks.note)
 
 

@@ -21,6 +21,7 @@ from spq.training.losses import Criterion
 from spq.training.moving_targets import MovingTargets
 from spq.training.neighbours import neighbours, positive_rows
 from spq.training.optimizers import make_optimizers
+from spq.training.own_views import Views, call_views
 from spq.training.processes import ALONE, Processes
 from spq.training.run import Part, Run
 from spq.training.trained import Trained
@@ -35,6 +36,7 @@ class Learner:
     Attributes:
         source: what views are cut from. neighbour_ids: (N, n), where neighbours are positives.
         forward: the backbone, compiled or not. bf16: compute it in bfloat16.
+        own_views: those of the caller, instead of the recipe's.
     """
 
     recipe: Recipe
@@ -46,6 +48,7 @@ class Learner:
     bf16: bool
     targets: MovingTargets | None = None
     processes: Processes = ALONE
+    own_views: Views | None = None
 
     def views(self, rows: Tensor, view_input: InputConfig, generator: torch.Generator, count: int) -> Tensor:
         """Make views (B, 3, S, S) of pictures: parts of `count` rows, one after the other.
@@ -56,7 +59,11 @@ class Learner:
         if self.processes.several:
             own = torch.arange(len(rows), device=rows.device).view(-1, count)[:, self.processes.own(count)].flatten()
             rows, drawn = rows[own], (len(rows), own)
-        views = make_views(self.source.take(rows), self.recipe.views, view_input, generator, drawn, frames)
+        pixels = self.source.take(rows)
+        if self.own_views:
+            views = call_views(self.own_views, pixels, generator, view_input, self.processes.rank)
+        else:
+            views = make_views(pixels, self.recipe.views, view_input, generator, drawn, frames)
         return views.contiguous(memory_format=torch.channels_last) if self.recipe.train.channels_last else views
 
     def describe(self, views: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,7 +169,7 @@ def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progr
     network.backbone.train(recipe.train.backbone_lr_scale == 1)
     learner = Learner(
         recipe, network, network.backbone, view_source(pixels, device), neighbour_ids,
-        criterion, training.bf16, targets, training.processes,
+        criterion, training.bf16, targets, training.processes, training.options.views,
     )  # fmt: skip
     part = Part(
         Phase.NETWORK, recipe, network, optimizers, len(pixels.array), batch_size, neighbour_ids=neighbour_ids,
