@@ -48,6 +48,7 @@ class SPQ(Model):
         loss: Loss | None = None,
         backbone: nn.Module | str | None = None,
         views: Views | None = None,
+        quantizer: nn.Module | None = None,
         out: str | Path | None = None,
         **options: Any,
     ) -> Self:
@@ -64,8 +65,9 @@ class SPQ(Model):
             loss: called as `loss(x, z, rows)` instead of the recipe's loss; see `spq.training.losses`.
             backbone: any module (B, 3, S, S) -> (B, F), or a name such as timm/resnet18.
             views: called as `views(pixels, generator)` instead of the recipe's views; see `spq.training.own_views`.
-            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, quantizer, start, sample, tensorboard,
-                measure, deadline, on_load, on_status, on_epoch, on_note, on_part.
+            quantizer: any module with the methods of a `spq.model.quantizer.Quantizer`, instead of the recipe's.
+            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, start, sample, tensorboard, measure,
+                deadline, on_load, on_status, on_epoch, on_note, on_part.
         Raises:
             ConfigError: an option out of range. DataError: too few readable pictures.
         """
@@ -73,13 +75,13 @@ class SPQ(Model):
         from spq.training.context import TrainOptions
         from spq.training.train import train
 
-        if bits is not None and options.get("quantizer"):
+        if bits is not None and quantizer is not None:
             raise ConfigError("your `quantizer` has codes of a length of its own; omit `bits`")
         source = open_images(images) if isinstance(images, str | Path) else images
         named = backbone if isinstance(backbone, str) else None
-        parts = {"loss": loss, "backbone": None if named else backbone, "views": views}
+        parts = {"loss": loss, "backbone": None if named else backbone, "views": views, "quantizer": quantizer}
         options |= {name: part for name, part in parts.items() if part is not None}
-        is_given = recipe or named or overrides or any(options.get(name) is not None for name in NEEDS_RECIPE)
+        is_given = recipe or named or overrides or any(options.get(name) not in (None, False) for name in NEEDS_RECIPE)
         choice = None if is_given else choose(source, epochs)
         usual = choice.recipe if choice else "head" if named else DEFAULT
         config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or usual)
