@@ -94,7 +94,7 @@ def test_dead_codewords_move_to_where_the_others_are_far_away(tiny_model: Model)
     spread=st.sampled_from([0.0, 0.1, 3.0]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_moved_codewords_never_make_the_error_larger(N: int, distinct: int, K: int, spread: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(distinct, (N,), generator=generator)
