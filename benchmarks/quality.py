@@ -188,8 +188,9 @@ class Bench:
                 bar.update(status)
                 new_point(folder)
 
+            loss = ablation.loss() if ablation.loss else None
             model = train(
-                self.protocol.training, recipe, folder, resume=True, device=o.device, objective=ablation.objective,
+                self.protocol.training, recipe, folder, resume=True, device=o.device, loss=loss,
                 on_stage=bar.stage, on_status=on_status,
             )  # fmt: skip
         if ablation.pq:

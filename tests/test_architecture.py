@@ -288,6 +288,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "scale.inputs": "plan",
     "training.callbacks": "train",
     "training.context": "train",
+    "training.fresh_features": "own_views",
     "training.log": "run",
     "training.stages.self_training": "train_clusters",
     "training.stages.train_network": "train",

@@ -77,7 +77,11 @@ def test_a_backbone_is_refused_where_the_model_has_none_of_its_own(images: Image
 
 @pytest.mark.parametrize(
     "command",
-    [["info"], ["eval", "--gallery", "PHOTOS", "--queries", "sample:test"], ["index", "PHOTOS", "--out", "OUT", "--model"]],
+    [
+        ["info"],
+        ["eval", "--gallery", "PHOTOS", "--queries", "sample:test"],
+        ["index", "PHOTOS", "--out", "OUT", "--model"],
+    ],
 )
 def test_the_command_line_says_that_python_opens_it(
     own: Path, photos: Path, tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]

@@ -21,7 +21,7 @@ from spq.index.build import build
 from spq.index.export import export_faiss
 from spq.model.model import Model
 from spq.model.network import Network
-from spq.training import loss as loss_module
+from spq.training import losses
 from spq.training.refit import refit
 from spq.training.train import train
 
@@ -152,8 +152,8 @@ def test_a_nested_training_measures_every_length_and_a_truncated_model_keeps_its
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    plain = loss_module.multi_view
-    monkeypatch.setattr(loss_module, "multi_view", lambda *args: seen.append(args[2]) or plain(*args))
+    plain = losses.multi_view
+    monkeypatch.setattr(losses, "multi_view", lambda *args: seen.append(args[2]) or plain(*args))
     recipe = replace(
         tiny_recipe,
         quantizer=tiny_recipe.quantizer.with_bits(8, 16, 32),

@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     from spq.data.protocols import load_protocol
     from spq.evaluation.evaluate import evaluate
     from spq.index.image_index import Hit, ImageIndex
+    from spq.training.losses import CrossQuantized, NTXent
 
 __all__ = [
-    "SPQ", "Hit", "ImageIndex", "__version__", "evaluate", "load_protocol", "load_recipe", "open_images",
+    "SPQ", "CrossQuantized", "Hit", "ImageIndex", "NTXent", "__version__", "evaluate", "load_protocol", "load_recipe",
+    "open_images",
 ]  # fmt: skip
 _MODULES = {
     "SPQ": "spq.api",
+    "CrossQuantized": "spq.training.losses",
     "Hit": "spq.index.image_index",
     "ImageIndex": "spq.index.image_index",
+    "NTXent": "spq.training.losses",
     "evaluate": "spq.evaluation.evaluate",
     "load_protocol": "spq.data.protocols",
     "load_recipe": "spq.config",

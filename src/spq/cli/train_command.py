@@ -16,7 +16,7 @@ from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, CONTINUE, spoken_by_the_first, when_stopped
 from spq.common.parallel import launched
 from spq.common.text import printable
-from spq.config import DEFAULT, Recipe, load_recipe
+from spq.config import DEFAULT, Recipe, load_recipe, with_overrides
 from spq.errors import ConfigError
 
 LEAST = 16  # pictures, as in spq.training.context, which loads torch
@@ -39,6 +39,14 @@ def train(
         typer.Option(
             help="spq, fast, paper, gpu, pq, head, finetune or a FILE.toml. Default: head where pretrained weights are on "
             "this machine, else spq."
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="Replace a value of the recipe, such as train.lr=1e-3; repeatable. Also after its name: fast:train.lr=1e-3.",
         ),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="lite0 or timm/NAME, instead of the recipe's backbone.")] = None,
@@ -73,17 +81,20 @@ def train(
     Example: spq train photos/ --out photos.spq --recipe spq --bits 64 --minutes 30
     """
     began = time.monotonic()  # the minutes include the seconds in which libraries load
+    from spq.api import check_overrides
     from spq.cli.checks import check_model_out, check_start, check_tensorboard, parse_lengths
     from spq.data.open import open_images
     from spq.model.weights import check_at_hand
 
     given = backbone or weights or frozen
-    chosen = not (recipe or start or resume or given)
+    chosen = not (recipe or start or resume or given or overrides)
     config = load_recipe(recipe or ("head" if given and not (start or resume) else DEFAULT))
+    config = with_overrides(config, overrides or ())
     options: dict[str, Any] = {
         "bits": parse_lengths(bits), "image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed,
         "precision": precision, "backbone": backbone, "weights": weights, "frozen": frozen or None,
     }  # fmt: skip
+    check_overrides(overrides, has_start=start is not None)
     check_start(start, bits=bits, backbone=backbone, weights=weights, image_size=image_size)
     if launched()[0] == 0:  # the process that writes there
         check_model_out(out, resume)
@@ -100,7 +111,7 @@ def train(
         note(listed("left out", [*source.unlisted, *source.unopened]))
         note(listed("note", source.remarks))
         _check_count(source, patterns)
-        config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume)
+        config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume, overrides)
         names = {
             "device": device, "resume": resume, "sample": sample, "tensorboard": tensorboard, "began": began,
         }  # fmt: skip
@@ -141,14 +152,16 @@ def _chosen(source: ImageSet, options: dict[str, Any], device: str) -> Recipe:
     return recipe
 
 
-def _with_options(recipe: Recipe, options: dict[str, Any], out: Path, resume: bool) -> Recipe:
+def _with_options(
+    recipe: Recipe, options: dict[str, Any], out: Path, resume: bool, overrides: list[str] | None
+) -> Recipe:
     """The recipe with the values that options give; says which of them a resumed training does not use."""
     from spq.api import with_options  # loads torch
     from spq.cli.checks import what_resume_ignores
 
     changed = with_options(recipe, **options)
     if resume:
-        note(what_resume_ignores(out, options))
+        note(what_resume_ignores(out, {**options, "set": overrides}))
     return changed
 
 

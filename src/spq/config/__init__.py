@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spq.config.quantizer_config import DISTANCES, Distance, QuantizerConfig, check_distance
-from spq.config.recipe_files import DEFAULT, load_recipe, recipe_names, with_overrides
+from spq.config.recipe_files import DEFAULT, Overrides, load_recipe, recipe_names, split_recipe, with_overrides
 from spq.config.sections import (
     BackboneConfig,
     ClusterConfig,
@@ -25,6 +25,7 @@ __all__ = [
     "FinishConfig",
     "HeadConfig",
     "InputConfig",
+    "Overrides",
     "QuantizerConfig",
     "Recipe",
     "TrainConfig",
@@ -33,6 +34,7 @@ __all__ = [
     "from_dict",
     "load_recipe",
     "recipe_names",
+    "split_recipe",
     "to_dict",
     "with_overrides",
 ]

@@ -284,10 +284,6 @@ class Recipe:
         head = features * hidden + hidden * q.dim if hidden else features * q.dim
         return self.backbone.parameters + head + q.parameters
 
-    def at_temperature(self, temperature: float) -> Recipe:
-        """Return the recipe with another temperature of the loss."""
-        return replace(self, train=replace(self.train, temperature=temperature))
-
     @property
     def shown_sizes(self) -> set[int]:
         """Sides in pixels of everything that the backbone sees: views, views of stage `cluster`, whole pictures."""

@@ -34,7 +34,7 @@ def full_name(part: object) -> str:
     while isinstance(part, functools.partial):
         part = part.func
     named = part if hasattr(part, "__qualname__") else type(part)
-    return f"{named.__module__}.{named.__qualname__}"  # type: ignore[attr-defined]
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _described(part: object) -> str:

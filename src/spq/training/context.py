@@ -23,7 +23,8 @@ from spq.model.own_parts import Parts, recorded
 from spq.training.budget import LEAST_SHARE, Budget
 from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint
-from spq.training.loss import Objective
+from spq.training.losses import Loss
+from spq.training.own_views import Views
 from spq.training.processes import ALONE, Processes
 
 
@@ -40,8 +41,10 @@ class TrainOptions:
         quantizer: any module with the methods of a `spq.model.quantizer.Quantizer`, instead of the recipe's; as with `backbone`,
             training changes the module itself.
         start: a model whose weights training starts from. Its input, backbone, head and quantizer replace the recipe's.
-        objective: called as `objective(outputs, network, loss)`, returns the number to minimise; `loss(outputs)` is the
-            recipe's own loss. A checkpoint does not store it, so pass it again to resume.
+        loss: called as `loss(x, z, rows)`, instead of the recipe's loss; see `spq.training.losses`. Training changes this
+            module itself, not a copy. Resuming needs it again.
+        views: called as `views(pixels, generator)`, instead of the recipe's views; see `spq.training.own_views`. Resuming needs
+            them again.
         callbacks: functions that training calls while it runs.
         sample: train on this many pictures of a larger collection, drawn at random with the recipe's seed.
         tensorboard: also write `out/tensorboard`.
@@ -56,7 +59,8 @@ class TrainOptions:
     backbone: nn.Module | None = None
     quantizer: nn.Module | None = None
     start: Model | None = None
-    objective: Objective | None = None
+    loss: Loss | None = None
+    views: Views | None = None
     callbacks: Callbacks = field(default_factory=Callbacks)
     sample: int | None = None
     tensorboard: bool = False
@@ -68,7 +72,7 @@ class TrainOptions:
     @property
     def parts(self) -> Parts:
         """The caller's own parts, as model and checkpoint record them."""
-        return recorded(loss=self.objective, backbone=self.backbone, quantizer=self.quantizer)
+        return recorded(loss=self.loss, backbone=self.backbone, views=self.views, quantizer=self.quantizer)
 
     def with_names(self, **named: Any) -> Self:
         """Return options with some values replaced; callbacks are given by their own names, such as `on_status`.

@@ -43,6 +43,7 @@ from spq.model.feature_store import (
 )
 from spq.model.model import normalise
 from spq.training.out_folder import check_room
+from spq.training.own_views import Views, call_views
 from spq.training.view_file import ViewFile
 from spq.training.views import make_views
 
@@ -148,10 +149,10 @@ def view_features(
     """Return the features of pictures and of random views of each. The arguments are those of `cached_features`."""
     folder = folder or cache_folder()
     shape = (len(images), 1 + extractor.recipe.train.cached_views, feature_dim)
-    _check_room(shape)
+    check_cache_room(shape)
     folder.mkdir(parents=True, exist_ok=True)
     extractor.backbone.eval()
-    pictures = _hash_of(images)
+    pictures = pictures_hash(images)
     key = _key(pictures, extractor)
     file = folder / f"{key}.npy"
     with held(folder / f"{key}.lock", wait=math.inf):  # one process computes, a second one waits and finds it complete
@@ -244,12 +245,14 @@ class FeatureExtractor:
         backbone: in evaluation mode, on the device to compute on.
         precision: fp32 or bf16.
         view_input: the input at the size of the views; by default the recipe's input.
+        own_views: those of the caller, instead of the recipe's.
     """
 
     recipe: Recipe
     backbone: nn.Module
     precision: str = "fp32"
     view_input: InputConfig | None = None
+    own_views: Views | None = None
 
     @property
     def device(self) -> torch.device:
@@ -266,7 +269,12 @@ class FeatureExtractor:
         for start in range(0, len(pixels), step):
             batch = torch.from_numpy(pixels[start : start + step]).to(device)
             shown = [normalise(batch, recipe.input)]
-            shown += [make_views(batch, recipe.views, self.view_input or recipe.input, generator) for _ in range(views)]
+            if self.own_views:
+                shown += [call_views(self.own_views, batch, generator, recipe.input) for _ in range(views)]
+            else:
+                shown += [
+                    make_views(batch, recipe.views, self.view_input or recipe.input, generator) for _ in range(views)
+                ]
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 columns = [self.backbone(images.contiguous(memory_format=layout)).float() for images in shown]
             parts.append(torch.stack(columns, 1).cpu().numpy())
@@ -316,7 +324,7 @@ class _Job:
         return bool(np.abs(now[:, 0] - before).mean() <= 0.01 * scale)  # other thread counts change the last digits
 
 
-def _hash_of(images: ImageSet) -> str:
+def pictures_hash(images: ImageSet) -> str:
     digest = hashlib.sha256()
     for position in range(len(images)):
         try:
@@ -341,7 +349,7 @@ def _key(pictures: str, extractor: FeatureExtractor) -> str:
     return digest.hexdigest()[:24]
 
 
-def _check_room(shape: tuple[int, int, int]) -> None:
+def check_cache_room(shape: tuple[int, int, int]) -> None:
     needed = 4 * math.prod(shape) / 1e9
     if needed * 1e9 > cache_limit():
         raise ConfigError(

@@ -27,7 +27,7 @@ from spq.training.stages.finish import finish_head
 from spq.training.stages.frozen_head import train_frozen_head
 from spq.training.stages.train_clusters import train_clusters
 from spq.training.stages.train_network import train_network
-from spq.training.start import resolve_recipe, start_network, with_parts_of_start
+from spq.training.start import resolve_recipe, start_network, with_parts_of_start, with_view_sizes
 from spq.training.trained import Trained, estimate_ending, save_trained
 
 
@@ -61,7 +61,8 @@ def train_in(out: Path, images: ImageSet, recipe: Recipe, options: TrainOptions,
     training = _prepare(images, recipe, out, options, processes)
     if training.recipe.train.frozen:
         return train_frozen_head(training)
-    network = start_network(training, training.recipe.shown_sizes)  # before minutes are spent on reading pictures
+    network = start_network(training)  # before minutes are spent on reading pictures
+    training = with_view_sizes(training, network)
     training = _decode(training)
     training.note_late_start("reading pictures")
     if training.counts_ending:
@@ -89,7 +90,8 @@ def follow(images: ImageSet, recipe: Recipe, options: TrainOptions, processes: P
     training = _prepare(images, recipe, Path(), options, processes)
     if training.recipe.train.frozen:
         return
-    network = start_network(training, training.recipe.shown_sizes)
+    network = start_network(training)
+    training = with_view_sizes(training, network)
     training = _decode(training)
     if not (training.checkpoint and training.checkpoint.phase.is_last):
         train_network(training, network)

@@ -7,17 +7,19 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.model.quantizer import Quantizer
 from spq.training import fidelity
 from spq.training.budget import Ending, Stopwatch
-from spq.training.context import LEAST, Training
+from spq.training.context import LEAST, Training, TrainOptions
 from spq.training.health import measure
 from spq.training.refit import ITERATIONS as REFIT_ITERATIONS
 from spq.training.refit import refit
@@ -181,13 +183,21 @@ def save_measured(training: Training, trained: Trained, sample: Sample, watch: S
         **trained.facts,
         "minutes": round(watch.seconds / 60, 2),
         "seed": recipe.train.seed,
-        **({"parts": training.options.parts} if training.options.parts else {}),
+        **_own_facts(training.options),
         "health": asdict(health),
         "codes": [asdict(report) for report in codes],
     }
     model = Model(network, recipe, facts)
     model.save(training.out)
     return model
+
+
+def _own_facts(options: TrainOptions) -> dict[str, Any]:
+    """The caller's own parts, and single numbers that its loss has learned, such as a temperature."""
+    named = options.loss.named_parameters() if isinstance(options.loss, nn.Module) else ()
+    numbers = {name: round(p.item(), 6) for name, p in named if p.numel() == 1}
+    facts = {"parts": options.parts, "loss_parameters": numbers}
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def _altered_copies(

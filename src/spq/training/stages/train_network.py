@@ -18,10 +18,12 @@ from spq.training.compiled import Forward, compile_backbone
 from spq.training.context import Training, choose_batch_size
 from spq.training.gathered import gather_with_gradient, shared_statistics
 from spq.training.graphed import GraphedStep, GraphedUpdate
-from spq.training.loss import Objective, Outputs, batch_loss
+from spq.training.loss import Outputs
+from spq.training.losses import Criterion
 from spq.training.moving_targets import MovingTargets
 from spq.training.neighbours import neighbours, positive_rows
 from spq.training.optimizers import make_optimizers
+from spq.training.own_views import Views, call_views
 from spq.training.processes import ALONE, Processes
 from spq.training.run import Part, Run
 from spq.training.trained import Trained
@@ -35,6 +37,7 @@ class Learner:
     Attributes:
         pixels: (N, 3, S, S) uint8, on the device if there is room. neighbour_ids: (N, n), where neighbours are positives.
         forward: the backbone, compiled or not. bf16: compute it in bfloat16.
+        own_views: those of the caller, instead of the recipe's.
     """
 
     recipe: Recipe
@@ -42,10 +45,11 @@ class Learner:
     forward: Forward
     pixels: Tensor
     neighbour_ids: Tensor | None
-    objective: Objective | None
+    criterion: Criterion
     bf16: bool
     targets: MovingTargets | None = None
     processes: Processes = ALONE
+    own_views: Views | None = None
 
     def views(self, rows: Tensor, view_input: InputConfig, generator: torch.Generator, count: int) -> Tensor:
         """Make views (B, 3, S, S) of pictures: parts of `count` rows, one after the other.
@@ -57,7 +61,10 @@ class Learner:
             own = torch.arange(len(rows), device=rows.device).view(-1, count)[:, self.processes.own(count)].flatten()
             rows, drawn = rows[own], (len(rows), own)
         pixels = self.pixels[rows.to(self.pixels.device)].to(rows.device)
-        views = make_views(pixels, self.recipe.views, view_input, generator, drawn)
+        if self.own_views:
+            views = call_views(self.own_views, pixels, generator, view_input, self.processes.rank)
+        else:
+            views = make_views(pixels, self.recipe.views, view_input, generator, drawn)
         return views.contiguous(memory_format=torch.channels_last) if self.recipe.train.channels_last else views
 
     def describe(self, views: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,20 +72,26 @@ class Learner:
         with torch.autocast(views.device.type, torch.bfloat16, enabled=self.bf16), shared_statistics(self.processes):
             return self.network.quantized(self.forward(views))
 
-    def loss(self, views: list[Tensor], outputs: Outputs, temperature: float) -> Tensor:
+    def loss(self, rows: Tensor, views: list[Tensor], outputs: Outputs, temperature: float) -> Tensor:
         """Compute the loss of the views of a batch, from their descriptors and quantizations.
 
         With several processes, views and outputs are those of this one, and the result is its share of the loss.
+
+        Args:
+            rows: (B,) of the whole batch.
         """
         several, size = self.processes.several, len(outputs[0][0]) * self.processes.count
         own = self.processes.own(size) if several else None
         if self.targets is None:
             outputs = gather_with_gradient(outputs, self.processes) if several else outputs
-            return batch_loss(outputs, self.network, self.recipe.at_temperature(temperature), self.objective, own)
+            return self.criterion(outputs, rows, temperature, own)
         with shared_statistics(self.processes):
             with torch.autocast(views[0].device.type, torch.bfloat16, enabled=self.bf16):
                 seen = _by_view([self.targets.outputs(view) for view in views], len(outputs))
             seen = gather_with_gradient(seen, self.processes) if several else seen
+            if self.criterion.is_own:
+                outputs = gather_with_gradient(outputs, self.processes) if several else outputs
+                return self.criterion(outputs, rows, temperature, own, seen)
             return self.targets.loss(outputs, seen, temperature, own.start if own else 0) / self.processes.count
 
 
@@ -96,7 +109,7 @@ def step_loss(
     batches = [torch.cat(shown)] if recipe.train.one_pass else shown
     views = [learner.views(batch, view_input, generator, len(rows)) for batch in batches]
     outputs = _by_view([learner.describe(view) for view in views], num_views)
-    return learner.loss(views, outputs, temperature), outputs[0][0]
+    return learner.loss(rows, views, outputs, temperature), outputs[0][0]
 
 
 def _by_view(outputs: Outputs, num_views: int) -> Outputs:
@@ -119,7 +132,11 @@ def train_network(training: Training, network: Network) -> tuple[Training, Train
     targets, device, note = part.targets, training.device, training.callbacks.on_note
     on_device = learner.pixels.device.type == device.type
     graph = training.recipe.train.graph and on_device and not training.processes.several
-    modules = [network, targets] if targets else [network]
+    modules = [
+        network,
+        *([targets] if targets else []),
+        *([learner.criterion.module] if learner.criterion.is_own else []),
+    ]
     gradients = GraphedStep(partial(step_loss, learner), modules, device, graph, on_note=note)
     follow = partial(targets.follow, network) if targets else None
     update = GraphedUpdate(part.optimizers, follow, device, graph, note)
@@ -140,11 +157,13 @@ def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progr
     batch_size = choose_batch_size(training, len(pixels.array), pixels.failures)
     neighbour_ids = training.processes.from_first(partial(_find_neighbours, training, network))
     targets = MovingTargets(network, recipe).to(device) if recipe.train.target_momentum else None
-    optimizers = make_optimizers(network.to(device), recipe, more=[targets.predictor] if targets else [])
-    progress = checkpoint.restore(network, optimizers) if checkpoint else Progress()
+    criterion = Criterion(training.options.loss, network.to(device), len(pixels.array))
+    more = [targets.predictor] if targets and not criterion.is_own else []
+    optimizers = make_optimizers(network, recipe, more=more, of_loss=criterion.parameters())
+    progress = checkpoint.restore(network, optimizers, criterion) if checkpoint else Progress()
     if targets and checkpoint and checkpoint.targets:
         targets.load_state_dict(checkpoint.targets)
-    training.processes.copy_first(network, targets)
+    training.processes.copy_first(network, targets, criterion.module)
     network.train()
     if targets:
         targets.train()
@@ -152,11 +171,11 @@ def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progr
     network.backbone.train(recipe.train.backbone_lr_scale == 1)
     learner = Learner(
         recipe, network, network.backbone, _placed(pixels.array, device), neighbour_ids,
-        training.options.objective, training.bf16, targets, training.processes,
+        criterion, training.bf16, targets, training.processes, training.options.views,
     )  # fmt: skip
     part = Part(
         Phase.NETWORK, recipe, network, optimizers, len(pixels.array), batch_size, neighbour_ids=neighbour_ids,
-        targets=targets, processes=training.processes,
+        targets=targets, criterion=criterion, processes=training.processes,
     )  # fmt: skip
     return replace(learner, forward=_forward(training, learner, batch_size)), part, progress
 
