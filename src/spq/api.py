@@ -65,7 +65,7 @@ class SPQ(Model):
             loss: called as `loss(x, z, rows)` instead of the recipe's loss; see `spq.training.losses`.
             backbone: any module (B, 3, S, S) -> (B, F), or a name such as timm/resnet18.
             views: called as `views(pixels, generator)` instead of the recipe's views; see `spq.training.own_views`.
-            quantizer: any module with the methods of a `spq.model.quantizer.Quantizer`, instead of the recipe's.
+            quantizer: any module with the methods of a `spq.model.quantizer.Quantizer` instead of the recipe's quantizer.
             options: fields of `TrainOptions` and `Callbacks` by name: device, resume, start, sample, tensorboard, measure,
                 deadline, on_load, on_status, on_epoch, on_note, on_part.
         Raises:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from spq.common.files import check_regular, has_plain_name, why_shut
 from spq.common.json_file import read_json
+from spq.common.parallel import slices
 from spq.config import Distance, QuantizerConfig, from_dict
 from spq.data.decode import first_line
 from spq.errors import ConfigError, ModelMismatchError, StoreError
 from spq.index.manifest import Manifest
-from spq.pq.tables import Codebooks, Decoder
+from spq.pq.tables import AT_ONCE, Codebooks, Decoder
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -48,6 +49,10 @@ class ModelDecoder:
 
     def decode(self, codes: NDArray[np.uint8]) -> Floats:
         return self.model.decode(codes)
+
+    def mean(self, codes: NDArray[np.uint8]) -> Floats:
+        total = sum(self.decode(codes[some]).sum(0, dtype=np.float64) for some in slices(len(codes), AT_ONCE))
+        return np.asarray(total / len(codes), np.float32)
 
     def tables(self, x: Floats, distance: str) -> Floats:
         return self.model.tables(x, cast(Distance, distance))

@@ -36,10 +36,7 @@ def members(codes: Codes, m: int, k: int, decoder: Decoder, distance: str) -> ND
     if not len(rows):
         return rows
     member_codes = codes[rows]
-    centre = np.zeros((1, decoder.dim))
-    for part in slices(len(rows), CHUNK):
-        centre += decoder.decode(member_codes[part]).sum(0, dtype=np.float64) / len(rows)
-    mean, between = centre.astype(np.float32), between_codes(distance)
+    mean, between = decoder.mean(member_codes)[None], between_codes(distance)
     if between in decoder.distances:
         d = add_up(lookup(decoder.tables(mean, between)[0]), pack(member_codes, decoder.codebook_size))
     else:

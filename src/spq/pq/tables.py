@@ -36,6 +36,9 @@ class Decoder(Protocol):
     def decode(self, codes: NDArray[np.uint8]) -> Floats:
         """Descriptors (N, dim) of codes (N, M)."""
 
+    def mean(self, codes: NDArray[np.uint8]) -> Floats:
+        """The mean (dim,) of the descriptors of codes (N, M)."""
+
     def tables(self, x: Floats, distance: str) -> Floats:
         """Tables (Q, M, K) of descriptors (Q, dim); sums of their entries are distances to decoded codes."""
 
@@ -74,6 +77,13 @@ class Codebooks:
             return x
         summed: Floats = x.reshape(len(x), self.parts, self.sharing, -1).sum(2).reshape(len(x), self.dim)
         return summed
+
+    def mean(self, codes: NDArray[np.uint8]) -> Floats:
+        """The mean (dim,) of the descriptors of codes (N, M), from the shares of the codewords."""
+        counts = np.stack([np.bincount(column, minlength=self.codebook_size) for column in codes.T])  # (M, K)
+        means = np.einsum("mk,mkd->md", counts / len(codes), self.words)
+        mean: Floats = means.reshape(self.parts, self.sharing, -1).sum(1).ravel().astype(np.float32)
+        return mean
 
     def tables(self, x: Floats, distance: str) -> Floats:
         """Distance tables (Q, M, K) of descriptors (Q, dim).
