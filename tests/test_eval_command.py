@@ -139,6 +139,11 @@ def test_a_model_records_its_protocol_and_another_one_is_warned_of(
     out, err = capsys.readouterr()
     assert (json.loads(out)["split"], json.loads(out)["queries"], "warning" in err) == (record["split"], 20, False)
 
+    (listed / "train.txt").write_text((listed / "train.txt").read_text().partition("\n")[0] + "\n")
+    assert run_spq("eval", model, "--protocol", "nuswide21", "--root", listed) == 0
+    warning = f"warning: {model} was trained for flickr25k, not for nuswide21; its training pictures are others"
+    assert warning in capsys.readouterr().err.splitlines()
+
     (listed / "test.txt").write_text((listed / "test.txt").read_text().partition("\n")[0] + "\n")
     assert run_spq("eval", model, "--protocol", "flickr25k", "--root", listed) == 0
     warning = (

@@ -131,7 +131,10 @@ class _Run:
 
 def mismatch(model: str, trained: Any, protocol: Protocol) -> str:
     """One line if a model was trained on the training part of another protocol or split, else ""."""
-    if not isinstance(trained, dict) or protocol.name == "custom" or trained.get("split") == protocol.split:
+    if not isinstance(trained, dict) or protocol.name == "custom":
+        return ""
+    same_split = trained.get("split") == protocol.split
+    if same_split and trained.get("training") == protocol.training_hash:
         return ""
     here, there = (protocol.name, protocol.split_seed), (trained.get("name"), trained.get("split_seed"))
     if here == there:
@@ -139,4 +142,5 @@ def mismatch(model: str, trained: Any, protocol: Protocol) -> str:
     else:
         named = (f"{name}, split seed {seed}" if seed is not None else str(name) for name, seed in (there, here))
         what = "for {}, not for {}".format(*named)
-    return f"warning: {model} was trained {what}; it may have seen these queries"
+    danger = "its training pictures are others" if same_split else "it may have seen these queries"
+    return f"warning: {model} was trained {what}; {danger}"

@@ -39,7 +39,7 @@ class ImageSet:
             that lead nowhere.
         aside: what lies beside the pictures in folders: what was passed over, and folders whose disk may not be mounted.
         remarks: (file, remark) of what else was found but not used, such as a broken table; `.` is the collection itself.
-        protocol: name, split and split_seed of the protocol whose training part this is; a model records them.
+        protocol: facts of the protocol whose training part this is (name, hashes, seed of the split); a model records them.
     """
 
     def __init__(

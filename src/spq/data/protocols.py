@@ -38,15 +38,13 @@ class Protocol:
 
     @cached_property
     def split(self) -> str:
-        """16 hex digits of a hash over ids and labels of queries, gallery and training pictures."""
-        digest = hashlib.sha256()
-        for images in (self.queries, self.gallery, self.training):
-            digest.update(f"{len(images)}\n".encode())
-            for id_ in images.ids:
-                digest.update(f"{len(id_)} {id_}\n".encode("utf-8", "surrogatepass"))
-            if images is not self.training and images.labels is not None:
-                digest.update(np.ascontiguousarray(images.labels).tobytes())
-        return digest.hexdigest()[:16]
+        """16 hex digits of a hash over ids and labels of queries and gallery."""
+        return _hash(self.queries, self.gallery)
+
+    @cached_property
+    def training_hash(self) -> str:
+        """The same of the training pictures."""
+        return _hash(self.training)
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def load_protocol(name: str, *, root: str | Path | None = None, seed: int = 0) -
         raise DataError(f"{root} has no lists of {name}; put test.txt, database.txt and train.txt there")
     else:
         protocol = _drawn(name, kind, _pool(name, kind, folder), seed)
-    record = {"name": name, "split": protocol.split}
+    record = {"name": name, "split": protocol.split, "training": protocol.training_hash}
     protocol.training.protocol = record if protocol.split_seed is None else {**record, "split_seed": seed}
     return protocol
 
@@ -218,6 +216,17 @@ _PROTOCOLS: dict[str, _Kind] = {
     "coco": _Kind("", None, 5000, _LISTS, (5000, 117_218, 10_000)),
 }
 PROTOCOLS = list(_PROTOCOLS)
+
+
+def _hash(*parts: ImageSet) -> str:
+    digest = hashlib.sha256()
+    for images in parts:
+        digest.update(f"{len(images)}\n".encode())
+        for id_ in images.ids:
+            digest.update(f"{len(id_)} {id_}\n".encode("utf-8", "surrogatepass"))
+        if images.labels is not None:
+            digest.update(np.ascontiguousarray(images.labels).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:

@@ -39,7 +39,7 @@ class Report:
         notes: remarks on how the methods compare.
         map_all: mAP over the whole ranking. map_r: MAP@R (Musgrave et al., ECCV 2020). None where a stored ranking is too short.
         without_relevant: queries without a relevant picture in the gallery; they score 0 in each metric.
-        split: hash of the pictures and labels of the protocol. split_seed: of a split that is drawn.
+        split: hash of the queries and the gallery of the protocol, ids and labels. split_seed: of a split that is drawn.
         ties: how answers at the same distance are ranked.
         per_query: (Q,) by metric, in the order of the queries: `map` is AP@`map_at`; also `map_all`, `map_r`, `precision@N`,
             `recall@N`, and `relevant`, the number of relevant pictures in the gallery.
