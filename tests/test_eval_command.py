@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from conftest import assert_refused, run_spq
+from spq.cli.eval_command import mismatch
+from spq.data.image_set import subset
 from spq.data.open import open_images
-from spq.data.protocols import _PROTOCOLS, split_flickr25k
+from spq.data.protocols import _PROTOCOLS, Protocol, split_flickr25k
 from spq.model.model import Model
 
 TINY = """
@@ -150,6 +152,19 @@ def test_a_model_records_its_protocol_and_another_one_is_warned_of(
         f"warning: {model} was trained on other pictures, or other lists, of flickr25k; it may have seen these queries"
     )
     assert warning in capsys.readouterr().err
+
+
+def test_a_model_of_a_collection_that_has_the_queries_is_warned_of() -> None:
+    gallery = subset(open_images("sample:train"), range(40))
+    queries = subset(open_images("sample:test"), range(10))
+    protocol, pool = Protocol("p", queries, gallery, gallery, 5), subset(queries, range(10))
+    pool.ids = [f"sample:test/{id_}" for id_ in queries.ids]  # as in a pool of several collections
+    for source, other, warned in (
+        ("sample:test", protocol, True), ("sample:test", replace(protocol, queries=pool), True),
+        ("sample:train", protocol, False), ("", protocol, False),
+    ):  # fmt: skip
+        expected = f"warning: m was trained on {source}, which has these queries" if warned else ""
+        assert mismatch("m", {"source": source}, other) == expected
 
 
 def test_the_split_is_that_of_training_unless_a_seed_is_given(

@@ -116,7 +116,7 @@ class _Run:
         from spq.evaluation.evaluate import evaluate as run_evaluation
 
         model = SPQ.load(folder).truncate(self.bits)
-        note(mismatch(str(folder), model.training.get("protocol"), self.protocol))
+        note(mismatch(str(folder), model.training, self.protocol))
         with Stages() as stages:
             report = run_evaluation(model, self.protocol, **self.options, progress=note, on_stage=stages.stage)
         if self.out:
@@ -129,9 +129,13 @@ class _Run:
         return report
 
 
-def mismatch(model: str, trained: Any, protocol: Protocol) -> str:
-    """One line if a model was trained on the training part of another protocol or split, else ""."""
-    if not isinstance(trained, dict) or protocol.name == "custom":
+def mismatch(model: str, training: dict[str, Any], protocol: Protocol) -> str:
+    """One line if a model was trained under another protocol or split, or on a collection that has the queries; else ""."""
+    trained, source, queries = training.get("protocol"), training.get("source"), protocol.queries
+    if not isinstance(trained, dict):
+        has_queries = source == queries.name or any(id_.startswith(f"{source}/") for id_ in queries.ids)
+        return f"warning: {model} was trained on {source}, which has these queries" if source and has_queries else ""
+    if protocol.name == "custom":
         return ""
     same_split = trained.get("split") == protocol.split
     if same_split and trained.get("training") == protocol.training_hash:
