@@ -105,7 +105,7 @@ PARTS = [
     ),
     Part(
         "authors", "README and results.md: the rows of the authors' code",
-        [f"{QUALITY} authors --official {{official}} --images sample:train --queries 200 --epochs 1"],
+        [f"{QUALITY} authors --official {{official}} --images sample:train --queries 200 --minutes 1"],
         [f"{QUALITY} authors --official {{official}} --minutes 30"],
         needs=[CIFAR, OFFICIAL], fast_needs=[OFFICIAL],
     ),
