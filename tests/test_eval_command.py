@@ -104,6 +104,14 @@ def test_several_models_are_compared_and_stored(
     stored = json.loads((tmp_path / "out" / "a-1.json").read_text())
     assert len(stored["per_query"]["map"]) == stored["queries"] == 500
 
+    assert run_spq("eval", tmp_path / "one", *command[4:], "--baselines", "--out", tmp_path / "more") == 0
+    capsys.readouterr()
+    rivals = [tmp_path / "more" / f"one{name}.json" for name in ("", "-ITQ-same-descriptors", "-float-cosine-no-code")]
+    assert run_spq("compare", *rivals) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:4]] == [
+        ["one", "32"], ["one-ITQ-same-descriptors", "32"],
+    ]  # fmt: skip
+
     # the stored reports compare as the models did, and stored rankings are scored with another N
     reports = (f"a={tmp_path}/out/a-*.json", f"b={tmp_path}/out/b.json")
     assert run_spq("compare", *reports) == 0

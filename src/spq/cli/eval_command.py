@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -121,8 +122,10 @@ class _Run:
             report = run_evaluation(model, self.protocol, **self.options, progress=note, on_stage=stages.stage)
         if self.out:
             self.out.mkdir(exist_ok=True)
-            report.save(self.out / f"{name}.json")
-            note(f"wrote {self.out / f'{name}.json'}")
+            named = {f"{name}-{re.sub(r'[^A-Za-z0-9]+', '-', each)}": rival for each, rival in report.baselines.items()}
+            for file, each in {name: report, **named}.items():
+                each.save(self.out / f"{file}.json")
+                note(f"wrote {self.out / f'{file}.json'}")
         if self.out and report.rankings:
             report.rankings.save(self.out / f"{name}.npz")
             note(f"wrote {self.out / f'{name}.npz'}")
