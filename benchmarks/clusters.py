@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from _authors import commit_of
-from _scoring import entrance, machine, parser_of
+from _entrance import entrance, parser_of
+from _scoring import machine
 from spq.config import ClusterConfig, FinishConfig, QuantizerConfig, Recipe, load_recipe
 from spq.data.image_set import ImageSet, labelled, subset
 from spq.data.open import open_images

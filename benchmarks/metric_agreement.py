@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from _scoring import entrance, machine, parser_of
+from _entrance import entrance, parser_of
+from _scoring import machine
 from spq.evaluation.metrics import matching
 from spq.evaluation.scorer import Scorer
 from spq.evaluation.significance import bootstrap_interval, paired_p_value

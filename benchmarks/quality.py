@@ -39,8 +39,9 @@ from pathlib import Path
 from typing import Any
 
 from _authors import Authors, as_model, commit_of
+from _entrance import entrance, parser_of
 from _plots import save_plots
-from _scoring import Data, choose_protocol, entrance, finish, load_data, machine, measure, new_point, parser_of, points
+from _scoring import Data, choose_protocol, finish, load_data, machine, measure, new_point, points
 from _variants import Ablation, fingerprint, variant
 from official import train_within
 from spq.cli.progress import TrainingBar

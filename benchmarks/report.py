@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from _entrance import entrance, parser_of
 from _plots import save_plots
-from _scoring import entrance, parser_of
 from _variants import ABLATIONS
 from quality import as_text
 from spq.cli.describe import counted
@@ -245,7 +245,8 @@ def main() -> None:
 
 
 def write_page(rows: list[Row], page: Path) -> None:
-    """Write the tables of some rows alone, and print them; the docs stay as they are."""
+    """Write the tables of some rows alone, and print them, and plots beside them; the docs stay as they are."""
+    save_plots([row for row in rows if "+" not in row["variant"] and row["bits"] == PLOTTED], page.parent)
     text = "\n\n".join(f"# {name}\n\n{report(rows, name)}" for name in dict.fromkeys(row["protocol"] for row in rows))
     with Replacing(page) as temporary:
         temporary.write_text(text + "\n", "utf-8")

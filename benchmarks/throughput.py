@@ -22,7 +22,8 @@ from pathlib import Path
 from torch import Tensor
 
 from _authors import Authors, BudgetSpent, Training
-from _scoring import entrance, machine, parser_of
+from _entrance import entrance, parser_of
+from _scoring import machine
 from _variants import variant
 from spq.data.decode import load_pixels
 from spq.data.image_set import ImageSet, subset

@@ -82,7 +82,7 @@ def test_two_runs_of_the_same_method_do_not_differ() -> None:
         (replace(THEIRS, queries=81), "queries 80 and 81"),
         (replace(THEIRS, gallery=121), "gallery 120 and 121"),
         (replace(THEIRS, ties="by path"), "ties answers at the same distance"),
-        (replace(THEIRS, per_query={}), "a report of b has no map of each query; evaluate again"),
+        (replace(THEIRS, per_query={}), "a report of b has no map of each query; compare another metric"),
     ],
 )
 def test_other_queries_or_another_protocol_are_refused(other: Report, message: str) -> None:

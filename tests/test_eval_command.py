@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from conftest import assert_refused, run_spq
+from spq.cli.eval_command import mismatch
+from spq.data.image_set import subset
 from spq.data.open import open_images
-from spq.data.protocols import _PROTOCOLS, split_flickr25k
+from spq.data.protocols import _PROTOCOLS, Protocol, split_flickr25k
 from spq.model.model import Model
 
 TINY = """
@@ -102,6 +104,14 @@ def test_several_models_are_compared_and_stored(
     stored = json.loads((tmp_path / "out" / "a-1.json").read_text())
     assert len(stored["per_query"]["map"]) == stored["queries"] == 500
 
+    assert run_spq("eval", tmp_path / "one", *command[4:], "--baselines", "--out", tmp_path / "more") == 0
+    capsys.readouterr()
+    rivals = [tmp_path / "more" / f"one{name}.json" for name in ("", "-ITQ-same-descriptors", "-float-cosine-no-code")]
+    assert run_spq("compare", *rivals) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:4]] == [
+        ["one", "32"], ["one-ITQ-same-descriptors", "32"],
+    ]  # fmt: skip
+
     # the stored reports compare as the models did, and stored rankings are scored with another N
     reports = (f"a={tmp_path}/out/a-*.json", f"b={tmp_path}/out/b.json")
     assert run_spq("compare", *reports) == 0
@@ -139,12 +149,30 @@ def test_a_model_records_its_protocol_and_another_one_is_warned_of(
     out, err = capsys.readouterr()
     assert (json.loads(out)["split"], json.loads(out)["queries"], "warning" in err) == (record["split"], 20, False)
 
+    (listed / "train.txt").write_text((listed / "train.txt").read_text().partition("\n")[0] + "\n")
+    assert run_spq("eval", model, "--protocol", "nuswide21", "--root", listed) == 0
+    warning = f"warning: {model} was trained for flickr25k, not for nuswide21; its training pictures are others"
+    assert warning in capsys.readouterr().err.splitlines()
+
     (listed / "test.txt").write_text((listed / "test.txt").read_text().partition("\n")[0] + "\n")
     assert run_spq("eval", model, "--protocol", "flickr25k", "--root", listed) == 0
     warning = (
         f"warning: {model} was trained on other pictures, or other lists, of flickr25k; it may have seen these queries"
     )
     assert warning in capsys.readouterr().err
+
+
+def test_a_model_of_a_collection_that_has_the_queries_is_warned_of() -> None:
+    gallery = subset(open_images("sample:train"), range(40))
+    queries = subset(open_images("sample:test"), range(10))
+    protocol, pool = Protocol("p", queries, gallery, gallery, 5), subset(queries, range(10))
+    pool.ids = [f"sample:test/{id_}" for id_ in queries.ids]  # as in a pool of several collections
+    for source, other, warned in (
+        ("sample:test", protocol, True), ("sample:test", replace(protocol, queries=pool), True),
+        ("sample:train", protocol, False), ("", protocol, False),
+    ):  # fmt: skip
+        expected = f"warning: m was trained on {source}, which has these queries" if warned else ""
+        assert mismatch("m", {"source": source}, other) == expected
 
 
 def test_the_split_is_that_of_training_unless_a_seed_is_given(

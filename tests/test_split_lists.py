@@ -49,7 +49,8 @@ def test_each_protocol_takes_the_split_of_lists(name: str, root: Path) -> None:
     assert protocol.gallery.image(2).getpixel((0, 0)) == (100, 0, 0)
     assert protocol.split_seed is None  # the lists decide
     assert protocol.map_at == {"cifar10-all": 9, "flickr25k": 5000, "nuswide21": 5000, "coco": 5000}.get(name, 1000)
-    assert protocol.training.protocol == {"name": name, "split": protocol.split}
+    record = {"name": name, "split": protocol.split, "training": protocol.training_hash}
+    assert protocol.training.protocol == record
     remarks = [remark for _, remark in protocol.queries.remarks]
     assert remarks[0] == "the split is that of the lists test.txt, database.txt, train.txt"
     sizes = {"imagenet100": "5,000, 128,503, 13,000", "coco": "5,000, 117,218, 10,000"}
@@ -143,7 +144,8 @@ def test_flickr25k_is_drawn_from_a_listed_pool(pool: Callable[[int], Path]) -> N
     folder = pool(7100)
     protocol = load_protocol("flickr25k", root=folder, seed=3)
     assert (len(protocol.queries), len(protocol.gallery), len(protocol.training)) == (2000, 5100, 5000)
-    assert protocol.training.protocol == {"name": "flickr25k", "split": protocol.split, "split_seed": 3}
+    record = {"name": "flickr25k", "split": protocol.split, "training": protocol.training_hash, "split_seed": 3}
+    assert protocol.training.protocol == record
     assert protocol.split == load_protocol("flickr25k", root=folder, seed=3).split
     assert protocol.split != load_protocol("flickr25k", root=folder, seed=4).split
     found = find_pool(folder)
@@ -176,6 +178,7 @@ def test_cifar10_all_has_the_queries_of_cifar10_ii_and_ranks_all(monkeypatch: py
 
     monkeypatch.setattr(protocols, "open_images", fake_cifar10)
     everything, first_thousand = load_protocol("cifar10-all", seed=2), load_protocol("cifar10-ii", seed=2)
-    assert everything.split == first_thousand.split
+    assert everything.split == first_thousand.split == load_protocol("cifar10-i", seed=2).split
+    assert everything.training_hash == first_thousand.training_hash != load_protocol("cifar10-i", seed=2).training_hash
     assert (everything.map_at, len(everything.queries), len(everything.training)) == (50_000, 10_000, 5000)
     assert np.bincount(everything.queries.labels).tolist() == [1000] * 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,22 +117,31 @@ class _Run:
         from spq.evaluation.evaluate import evaluate as run_evaluation
 
         model = SPQ.load(folder).truncate(self.bits)
-        note(mismatch(str(folder), model.training.get("protocol"), self.protocol))
+        note(mismatch(str(folder), model.training, self.protocol))
         with Stages() as stages:
             report = run_evaluation(model, self.protocol, **self.options, progress=note, on_stage=stages.stage)
         if self.out:
             self.out.mkdir(exist_ok=True)
-            report.save(self.out / f"{name}.json")
-            note(f"wrote {self.out / f'{name}.json'}")
+            named = {f"{name}-{re.sub(r'[^A-Za-z0-9]+', '-', each)}": rival for each, rival in report.baselines.items()}
+            for file, each in {name: report, **named}.items():
+                each.save(self.out / f"{file}.json")
+                note(f"wrote {self.out / f'{file}.json'}")
         if self.out and report.rankings:
             report.rankings.save(self.out / f"{name}.npz")
             note(f"wrote {self.out / f'{name}.npz'}")
         return report
 
 
-def mismatch(model: str, trained: Any, protocol: Protocol) -> str:
-    """One line if a model was trained on the training part of another protocol or split, else ""."""
-    if not isinstance(trained, dict) or protocol.name == "custom" or trained.get("split") == protocol.split:
+def mismatch(model: str, training: dict[str, Any], protocol: Protocol) -> str:
+    """One line if a model was trained under another protocol or split, or on a collection that has the queries; else ""."""
+    trained, source, queries = training.get("protocol"), training.get("source"), protocol.queries
+    if not isinstance(trained, dict):
+        has_queries = source == queries.name or any(id_.startswith(f"{source}/") for id_ in queries.ids)
+        return f"warning: {model} was trained on {source}, which has these queries" if source and has_queries else ""
+    if protocol.name == "custom":
+        return ""
+    same_split = trained.get("split") == protocol.split
+    if same_split and trained.get("training") == protocol.training_hash:
         return ""
     here, there = (protocol.name, protocol.split_seed), (trained.get("name"), trained.get("split_seed"))
     if here == there:
@@ -139,4 +149,5 @@ def mismatch(model: str, trained: Any, protocol: Protocol) -> str:
     else:
         named = (f"{name}, split seed {seed}" if seed is not None else str(name) for name, seed in (there, here))
         what = "for {}, not for {}".format(*named)
-    return f"warning: {model} was trained {what}; it may have seen these queries"
+    danger = "its training pictures are others" if same_split else "it may have seen these queries"
+    return f"warning: {model} was trained {what}; {danger}"

@@ -34,12 +34,12 @@ class ImageSet:
             them.
         class_names: names of the class numbers or columns.
         metadata: other columns of the tables beside the pictures, each of length N; an empty cell is "".
+        protocol: facts of the protocol whose training part this is (name, hashes, seed of the split); a model records them.
         unlisted: (folder, reason) of folders that cannot be listed and may have more pictures; `.` if the folder is unknown.
         unopened: (path, reason) of files in a picture format that is not supported here, of pipes and devices, and of links
             that lead nowhere.
         aside: what lies beside the pictures in folders: what was passed over, and folders whose disk may not be mounted.
         remarks: (file, remark) of what else was found but not used, such as a broken table; `.` is the collection itself.
-        protocol: name, split and split_seed of the protocol whose training part this is; a model records them.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class ImageSet:
         self.name, self.ids, self.labels = name, list(ids), labels
         self.source = Source((name,))
         self.class_names, self.metadata = list(class_names), metadata or {}
+        self.protocol: dict[str, str | int] = {}
         self.unlisted: list[tuple[str, str]] = []
         self.unopened: list[tuple[str, str]] = []
         self.aside = Aside()
         self.remarks: list[tuple[str, str]] = []
-        self.protocol: dict[str, str | int] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -156,11 +156,10 @@ class Subset(ImageSet):
             images.class_names,
             LazyColumns(list(images.metadata), lambda name: [images.metadata[name][p] for p in positions]),
         )
-        self.images, self.positions = images, positions
+        self.images, self.positions, self.protocol = images, positions, images.protocol
         self.unlisted, self.unopened, self.aside = images.unlisted, images.unopened, images.aside
         self.source = images.source
         self.remarks = images.remarks
-        self.protocol = images.protocol
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         return self.images.image(int(self.positions[position]), size_hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,15 +39,13 @@ class Protocol:
 
     @cached_property
     def split(self) -> str:
-        """16 hex digits of a hash over ids and labels of queries, gallery and training pictures."""
-        digest = hashlib.sha256()
-        for images in (self.queries, self.gallery, self.training):
-            digest.update(f"{len(images)}\n".encode())
-            for id_ in images.ids:
-                digest.update(f"{len(id_)} {id_}\n".encode("utf-8", "surrogatepass"))
-            if images is not self.training and images.labels is not None:
-                digest.update(np.ascontiguousarray(images.labels).tobytes())
-        return digest.hexdigest()[:16]
+        """16 hex digits of a hash over ids and labels of queries and gallery."""
+        return _hash(self.queries, self.gallery)
+
+    @cached_property
+    def training_hash(self) -> str:
+        """The same of the training pictures."""
+        return _hash(self.training)
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def load_protocol(name: str, *, root: str | Path | None = None, seed: int = 0) -
     kind = _PROTOCOLS[name]
     if root is None and kind.files != "cifar10":
         raise ConfigError(f"protocol {name} needs `root`, the folder with {kind.needs}")
-    folder = None if root is None else expanded(root)
+    folder = None if root is None else expanded(os.fspath(root))
     lists = folder and find_split(folder)
     if lists:
         protocol = _listed(name, kind, lists)
@@ -92,8 +91,11 @@ def load_protocol(name: str, *, root: str | Path | None = None, seed: int = 0) -
         raise DataError(f"{root} has no lists of {name}; put test.txt, database.txt and train.txt there")
     else:
         protocol = _drawn(name, kind, _pool(name, kind, folder), seed)
-    record = {"name": name, "split": protocol.split}
-    protocol.training.protocol = record if protocol.split_seed is None else {**record, "split_seed": seed}
+    record = protocol.training.protocol = {
+        "name": name, "split": protocol.split, "training": protocol.training_hash
+    }  # fmt: skip
+    if protocol.split_seed is not None:
+        record["split_seed"] = protocol.split_seed
     return protocol
 
 
@@ -113,8 +115,8 @@ def _drawn(name: str, kind: _Kind, pool: ImageSet, seed: int) -> Protocol:
         raise DataError(f"{pool.name} has no labels; a protocol needs them")
     assert kind.splitter is not None
     split = kind.splitter(pool.labels, np.random.default_rng(seed))
-    parts = (subset(pool, positions) for positions in (split.queries, split.gallery, split.training))
-    return Protocol(name, *parts, map_at=kind.map_at or len(split.gallery), split_seed=seed)
+    queries, gallery, training = (subset(pool, rows) for rows in (split.queries, split.gallery, split.training))
+    return Protocol(name, queries, gallery, training, kind.map_at or len(gallery), seed)
 
 
 def _pool(name: str, kind: _Kind, root: Path | None) -> ImageSet:
@@ -218,6 +220,17 @@ _PROTOCOLS: dict[str, _Kind] = {
     "coco": _Kind("", None, 5000, _LISTS, (5000, 117_218, 10_000)),
 }
 PROTOCOLS = list(_PROTOCOLS)
+
+
+def _hash(*parts: ImageSet) -> str:
+    digest = hashlib.sha256()
+    for images in parts:
+        digest.update(f"{len(images)}\n".encode())
+        for id_ in images.ids:
+            digest.update(f"{len(id_)} {id_}\n".encode("utf-8", "surrogatepass"))
+        if images.labels is not None:
+            digest.update(np.ascontiguousarray(images.labels).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:

@@ -165,8 +165,8 @@ def _numbered(file: Path) -> list[tuple[int, str]]:
 
 def _check_apart(lines: dict[str, list[_Line]]) -> None:
     """Refuse queries that are in the gallery or in the training set, and pictures that a list has twice."""
-    for part in lines.values():
-        _check_once(part)
+    for listed in lines.values():
+        _check_once(listed)
     queries = {line.path: line for line in lines[QUERIES]}
     for part in (GALLERY, TRAINING):
         both = next((line for line in lines[part] if line.path in queries), None)

@@ -162,7 +162,7 @@ def _scores(name: str, group: Sequence[Report], metric: str) -> Floats:
     """(Q,) the metric of each query, as a mean over the seeds."""
     if any(len(report.per_query.get(metric, ())) != report.queries for report in group):
         raise DataError(
-            f"a report of {name} has no {metric} of each query; evaluate again and save it with `Report.save`"
+            f"a report of {name} has no {metric} of each query; compare another metric, or evaluate again with whole rankings"
         )
     return np.asarray(np.mean([report.per_query[metric] for report in group], axis=0))
 

@@ -74,8 +74,8 @@ def evaluate(
     }  # fmt: skip
     report = Report.of(ranked.score(at or protocol.map_at, rankings, on_stage), seconds=0.0, **facts)
     if rankings:
-        ids = (_readable_ids(images, part) for images, part in ((query_set, queries), (gallery_set, gallery)))
-        report.rankings = ranked.rankings(*ids, {**facts, "map_at": report.map_at})
+        query_ids, gallery_ids = _readable_ids(query_set, queries), _readable_ids(gallery_set, gallery)
+        report.rankings = ranked.rankings(query_ids, gallery_ids, {**facts, "map_at": report.map_at})
     if baselines:
         add_baselines(report, model, queries, gallery, seed, progress)
     report.seconds = round(time.perf_counter() - start, 2)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,9 @@ Floats = NDArray[np.float64]
 CELLS = 4_000_000  # entries of an array (queries, k) that are in work at once, which bounds the memory
 
 
-def relevance(query_labels: NDArray[np.generic], gallery_labels: NDArray[np.generic], rows: NDArray[np.int64]) -> Bools:
+def relevance(
+    query_labels: NDArray[np.generic], gallery_labels: NDArray[np.generic], rows: NDArray[np.signedinteger[Any]]
+) -> Bools:
     """Compute which ranked gallery images are relevant to their query.
 
     Args:

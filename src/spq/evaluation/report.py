@@ -22,6 +22,7 @@ from spq.evaluation.scorer import Scorer
 
 FORMAT = 1
 CURVE = ("ranks", "precision", "recall")
+APART = ("per_query", "rankings", "baselines")  # not in the report as JSON types
 PER_QUERY = ("map", "map_all", "map_r", "precision@1")  # what a saved report keeps of each query
 
 
@@ -39,11 +40,13 @@ class Report:
         notes: remarks on how the methods compare.
         map_all: mAP over the whole ranking. map_r: MAP@R (Musgrave et al., ECCV 2020). None where a stored ranking is too short.
         without_relevant: queries without a relevant picture in the gallery; they score 0 in each metric.
-        split: hash of the pictures and labels of the protocol. split_seed: of a split that is drawn.
+        split: hash of the queries and the gallery of the protocol, ids and labels. split_seed: of a split that is drawn.
         ties: how answers at the same distance are ranked.
         per_query: (Q,) by metric, in the order of the queries: `map` is AP@`map_at`; also `map_all`, `map_r`, `precision@N`,
             `recall@N`, and `relevant`, the number of relevant pictures in the gallery.
         rankings: the answers of each query, if they were asked for.
+        baselines: a report of each method of `rows` but the model's own, down to rank `map_at`, to `compare` with; the codes of
+            floats count 32 bits a number.
     """
 
     protocol: str
@@ -69,6 +72,7 @@ class Report:
     ties: str = TIES
     per_query: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
     rankings: Rankings | None = field(default=None, repr=False, compare=False)
+    baselines: dict[str, Report] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, scorer: Scorer, **facts: Any) -> Self:
@@ -115,7 +119,7 @@ class Report:
         Args:
             per_query: also the scores of each query, in `per_query`.
         """
-        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("per_query", "rankings")}
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in APART}
         if per_query:
             content["per_query"] = {name: self.per_query[name].tolist() for name in PER_QUERY if name in self.per_query}
         return content
@@ -179,7 +183,7 @@ def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError, TypeError, KeyError: it lacks something, or has another type.
     """
-    known = {f.name for f in fields(Report)}
+    known = {f.name for f in fields(Report)} - {"rankings", "baselines"}
     facts = {name: value for name, value in content.items() if name in known}
     for name in ("precision", "recall"):
         facts[name] = {int(n): float(value) for n, value in content[name].items()}
