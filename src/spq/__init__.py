@@ -10,18 +10,20 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from spq.api import SPQ
     from spq.config import load_recipe
+    from spq.data.image_set import ImageSet
     from spq.data.open import open_images
     from spq.data.protocols import load_protocol
     from spq.evaluation.evaluate import evaluate
     from spq.index.image_index import Hit, ImageIndex
 
 __all__ = [
-    "SPQ", "Hit", "ImageIndex", "__version__", "evaluate", "load_protocol", "load_recipe", "open_images",
+    "SPQ", "Hit", "ImageIndex", "ImageSet", "__version__", "evaluate", "load_protocol", "load_recipe", "open_images",
 ]  # fmt: skip
 _MODULES = {
     "SPQ": "spq.api",
     "Hit": "spq.index.image_index",
     "ImageIndex": "spq.index.image_index",
+    "ImageSet": "spq.data.image_set",
     "evaluate": "spq.evaluation.evaluate",
     "load_protocol": "spq.data.protocols",
     "load_recipe": "spq.config",

@@ -30,7 +30,7 @@ class SPQ(Model):
     @classmethod
     def train(
         cls,
-        images: str | Path | ImageSet,
+        images: Any,
         *,
         bits: int | Sequence[int] | None = None,
         recipe: str | Path | Recipe | None = None,
@@ -44,7 +44,8 @@ class SPQ(Model):
         """Train without labels.
 
         Args:
-            images: a folder, Parquet file, tar, named set or `ImageSet`.
+            images: what `open_images` takes: a folder, Parquet file, tar or named set, a list of paths or pictures, an array, a
+                torch or Hugging Face dataset, or an `ImageSet`.
             bits: length of a code, or several lengths that the model gives.
             recipe: a name, a TOML file or a `Recipe`. By default `head` if pretrained weights are on this machine, and `pq` if
                 that gives safer codes; else `spq`, from scratch. Options that need a recipe, such as `start`, take `spq`.
@@ -59,7 +60,7 @@ class SPQ(Model):
         from spq.training.context import TrainOptions
         from spq.training.train import train
 
-        source = open_images(images) if isinstance(images, str | Path) else images
+        source = open_images(images)
         is_given = recipe or any(options.get(name) for name in NEEDS_RECIPE)
         choice = None if is_given else choose(source, epochs)
         config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or (choice.recipe if choice else DEFAULT))
