@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from spq.api import SPQ
     from spq.config import load_recipe
+    from spq.data.image_set import ImageSet
     from spq.data.open import open_images
     from spq.data.protocols import load_protocol
     from spq.estimator import Estimator
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from spq.training.losses import CrossQuantized, NTXent
 
 __all__ = [
-    "SPQ", "CrossQuantized", "Estimator", "Hit", "ImageIndex", "NTXent", "Rankings", "Report", "__version__", "compare",
-    "evaluate", "load_protocol", "load_recipe", "open_images",
+    "SPQ", "CrossQuantized", "Estimator", "Hit", "ImageIndex", "ImageSet", "NTXent", "Rankings", "Report", "__version__",
+    "compare", "evaluate", "load_protocol", "load_recipe", "open_images",
 ]  # fmt: skip
 _MODULES = {
     "SPQ": "spq.api",
@@ -30,6 +31,7 @@ _MODULES = {
     "Estimator": "spq.estimator",
     "Hit": "spq.index.image_index",
     "ImageIndex": "spq.index.image_index",
+    "ImageSet": "spq.data.image_set",
     "NTXent": "spq.training.losses",
     "Rankings": "spq.evaluation.rankings",
     "Report": "spq.evaluation.report",

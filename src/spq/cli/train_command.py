@@ -162,11 +162,11 @@ class _Pictures:
         return [*self.images, *(word for pair in given.items() if pair[1] is not None for word in pair)]
 
     def open(self) -> ImageSet:
-        from spq.data.open import open_images
+        from spq.data.open import open_collections
         from spq.data.protocols import load_protocol
 
         if not self.protocol:
-            return open_images(self.images, *self.patterns)
+            return open_collections(self.images, *self.patterns)
         return load_protocol(self.protocol, root=self.root, seed=self.split_seed or 0).training
 
 

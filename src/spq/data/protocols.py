@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,9 +133,11 @@ def _pool(name: str, kind: _Kind, root: Path | None) -> ImageSet:
     return open_images(f"{kind.files}:{root}")
 
 
-def custom_protocol(gallery: str | Path, queries: str | Path, map_at: int = 1000) -> Protocol:
+def custom_protocol(gallery: Any, queries: Any, map_at: int = 1000) -> Protocol:
     """Make a protocol of any two labelled collections; they do not affect what a model was trained on.
 
+    Args:
+        gallery, queries: what `open_images` takes, with labels.
     Raises:
         DataError: a collection is missing, they have pictures in common, or their classes differ.
     """
@@ -243,7 +246,8 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
 
 def _check_apart(gallery: ImageSet, queries: ImageSet) -> None:
     """Refuse collections with the same name or with common files; copies under other names are not found."""
-    if gallery.name == queries.name:
+    at_hand = gallery.given is not None  # different datasets may have the same name
+    if gallery.given is queries.given if at_hand else gallery.name == queries.name:
         raise DataError(f"gallery and queries are the same: {gallery.name}; every query would find itself")
     files = [{path.resolve() for i in range(len(s)) if (path := s.path(i))} for s in (gallery, queries)]
     if files[0] & files[1]:
