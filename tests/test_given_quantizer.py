@@ -85,7 +85,7 @@ def test_its_own_parameters_learn_and_are_saved(folder: Path, model: Model) -> N
     assert (length - 0.1).abs().max() > 1e-4
     q = model.config.quantizer
     assert (q.kind, q.bits, q.dim, q.distance, q.prefixes) == ("given/Signs", 24, 24, "sqeuclidean", ())
-    assert model.training["codes"][0]["bits"] == 24
+    assert model.facts["codes"][0]["bits"] == 24
     assert "quantizer Signs: 24 sub-codes below 2 of 24 numbers" in (folder / "README.md").read_text("utf-8")
 
 
@@ -260,7 +260,7 @@ def test_a_training_resumes_with_it_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"began with your own quantizer test_given_quantizer\.Signs; continue it in"):
         train(sample_images(), recipe, tmp_path / "m", resume=True)
     model = train(sample_images(), recipe, tmp_path / "m", quantizer=Signs(), resume=True)
-    assert model.training["epochs"] == 2
+    assert model.facts["epochs"] == 2
 
 
 def test_a_refit_and_a_finish_call_its_own_methods(tmp_path: Path) -> None:

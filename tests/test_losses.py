@@ -101,7 +101,7 @@ class Learned(nn.Module):
 def test_a_learned_temperature_moves_and_is_saved_and_resumes(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
     once, loss = replace(recipe, train=replace(recipe.train, checkpoint_minutes=0.0)), Learned()
     whole = train(images, once, tmp_path / "whole", loss=loss)
-    learned = whole.training["loss_parameters"]["log_temperature"]
+    learned = whole.facts["loss_parameters"]["log_temperature"]
     assert learned == pytest.approx(loss.log_temperature.item(), abs=1e-5)
     assert abs(learned + 0.7) > 1e-3
     assert json.loads((tmp_path / "whole" / "config.json").read_text())["training"]["loss_parameters"]

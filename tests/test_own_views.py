@@ -85,7 +85,7 @@ def test_a_training_uses_them_and_records_and_resumes_with_them(images: ImageSet
     recipe, views = small_recipe(epochs=2, small_share=0.5, small_scale=0.5, checkpoint_minutes=0.0), Crops(12)
     whole = train(images, recipe, tmp_path / "whole", views=views)
     assert len(views.calls) == 1 + 2 * 2 * 5  # one before pictures are read, then two views in each of ten steps
-    assert whole.training["parts"]["views"]["class"] == "test_own_views.Crops"
+    assert whole.facts["parts"]["views"]["class"] == "test_own_views.Crops"
     assert (whole.config.train.view_scale, whole.config.train.small_share) == (1.0, 0.0)
 
     def stop(epoch: int, network: object) -> None:
@@ -114,7 +114,7 @@ def test_the_finish_and_a_frozen_backbone_use_them_too(images: ImageSet, tmp_pat
     once = replace(FROZEN, train=replace(FROZEN.train, epochs=1, cached_views=3))
     models = [train(images, once, tmp_path / f"{n}", views=views, backbone=Patches()) for n in range(2)]
     assert len(views.calls) == 2 * (1 + 3)  # computed again, since their code may have changed
-    assert models[0].training["images"] == len(images)
+    assert models[0].facts["images"] == len(images)
 
 
 @pytest.mark.parametrize(

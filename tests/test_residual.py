@@ -188,10 +188,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def test_training_moves_all_stages_and_measures_the_codes(model: Model) -> None:
-    (report,) = model.training["codes"]
+    (report,) = model.facts["codes"]
     assert report["bits"] == 32
     assert 0 < report["error"] < 0.5
-    assert model.training["health"]["dead_codewords"] == 0
+    assert model.facts["health"]["dead_codewords"] == 0
     torch.manual_seed(model.config.train.seed)
     assert (model.codebooks - Network(model.config).quantizer.codebooks.detach().numpy()).any((1, 2)).all()
 

@@ -117,7 +117,7 @@ class _Run:
         from spq.evaluation.evaluate import evaluate as run_evaluation
 
         model = SPQ.load(folder).truncate(self.bits)
-        note(mismatch(str(folder), model.training, self.protocol))
+        note(mismatch(str(folder), model.facts, self.protocol))
         with Stages() as stages:
             report = run_evaluation(model, self.protocol, **self.options, progress=note, on_stage=stages.stage)
         if self.out:

@@ -100,7 +100,9 @@ def _describe(training: Training, network: Network, rows: NDArray[np.int64], sec
     """Compute features (n, 1 + V, F) of the first CHUNK pictures of `rows`, and of more while the seconds last."""
     recipe, precision = training.recipe, "bf16" if training.bf16 else "fp32"
     view_input = recipe.input.scaled(recipe.train.view_scale)
-    extractor = FeatureExtractor(recipe, network.backbone.eval(), precision, view_input, training.options.views)
+    extractor = FeatureExtractor(
+        recipe, network.backbone.eval(), precision, view_input, own_views=training.options.views
+    )
     parts: list[NDArray[np.float32]] = []
     watch, progress = Stopwatch(training.options.clock), training.callbacks.stage("features", len(rows))
     for start in range(0, len(rows), CHUNK):
