@@ -74,7 +74,7 @@ def test_the_loss_of_the_recipe_given_by_hand_trains_the_same_model(
     config = with_finish(recipe) if finish else recipe
     models = [train(images, config, tmp_path / str(loss), loss=loss) for loss in (None, CrossQuantized())]
     np.testing.assert_array_equal(weights(models[0]), weights(models[1]))
-    assert models[1].training["parts"]["loss"]["class"] == "spq.training.losses.CrossQuantized"
+    assert models[1].facts["parts"]["loss"]["class"] == "spq.training.losses.CrossQuantized"
 
 
 class Learned(nn.Module):

@@ -97,7 +97,7 @@ def read_request(
     negative = [load(name, size) for name in names.negative]
     items = [index.like(id_, None if in_full else size) for id_ in names.ids]
     for id_ in items:
-        if isinstance(id_, int):
+        if isinstance(id_, int) and index.model_copy.can_embed:
             on_note(
                 f"--id {id_}: its picture cannot be read or has changed, so spq compares its code; update the index"
             )

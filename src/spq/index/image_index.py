@@ -208,7 +208,8 @@ class ImageIndex:
     def like(self, item: int, size: int | None = None) -> Image.Image | int:
         """What finds pictures like an item: its picture, or its id if the file cannot be read or has changed since.
 
-        It is the id, too, if the model has a part of your own that was not given to `open`. The id stands for the code of the item, which is less exact than the picture.
+        It is the id, too, if the model has a part of your own that was not given to `open`. The id stands for the code of the
+        item, which is less exact than the picture.
 
         Args:
             size: decode a large picture only so far that its sides have this many pixels; by default in full.

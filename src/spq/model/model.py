@@ -205,7 +205,7 @@ class Model(nn.Module):
                 # Python's own writing gives it the file mode of the umask
                 temporary.write_bytes(to_safetensors(tensors, metadata={"format": "pt"}))
             with Replacing(folder / "README.md") as temporary:
-                temporary.write_text(encodable(model_card(self)), "utf-8")
+                temporary.write_text(encodable(model_card(self.config, self.facts, self.hash)), "utf-8")
             with Replacing(folder / "config.json") as temporary:
                 temporary.write_text(json.dumps(self._content(), indent=2) + "\n", "utf-8")
 

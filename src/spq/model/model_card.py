@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from spq.model.model import Model
+from spq.config import Recipe
 
 
-def model_card(model: Model) -> str:
-    """Return the README.md of a model folder."""
-    q, lengths = model.config.quantizer, [f"{bits}-bit" for bits in model.config.quantizer.lengths]
-    lines = [f"- {key}: {value}" for key, value in model.facts.items() if key not in ("codes", "parts", "environment")]
-    made = [f"{name} {value}" for name, value in model.facts.get("environment", {}).items() if value != ""]
+def model_card(config: Recipe, training: dict[str, Any], hash_: str) -> str:
+    """Return the README.md of a model folder.
+
+    Args:
+        training: facts of it. hash_: of the model.
+    """
+    q, lengths = config.quantizer, [f"{bits}-bit" for bits in config.quantizer.lengths]
+    lines = [f"- {key}: {value}" for key, value in training.items() if key not in ("codes", "parts", "environment")]
+    made = [f"{name} {value}" for name, value in training.get("environment", {}).items() if value != ""]
     lines += [f"- environment: {', '.join(made)}"] if made else []
-    lines += [f"- own {name}: `{part['class']}`" for name, part in model.facts.get("parts", {}).items()]
+    lines += [f"- own {name}: `{part['class']}`" for name, part in training.get("parts", {}).items()]
     lines += [
         f"- {codes['bits']} bits keep {codes['kept']:.0%} of the 10 nearest pictures; {codes['copy_at_10']:.0%} of altered "
         f"copies find their original among 10 of {codes['pictures']:,}"
-        for codes in model.facts.get("codes", [])
+        for codes in training.get("codes", [])
     ]
     facts = "\n".join(lines)
     return f"""---
@@ -28,8 +31,8 @@ tags: [image-retrieval, product-quantization, self-supervised]
 # An spq model
 
 Finds similar pictures by {" or ".join(lengths)} codes (up to {q.bytes} bytes a picture), learned without labels: recipe
-`{model.config.name}`, {q.described}, input
-{model.config.input.size}x{model.config.input.size}, distance `{q.distance}`, hash `{model.hash}`.
+`{config.name}`, {q.described}, input
+{config.input.size}x{config.input.size}, distance `{q.distance}`, hash `{hash_}`.
 
 {facts or "- training: not recorded"}
 
