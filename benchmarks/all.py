@@ -48,6 +48,7 @@ class Part:
         tables: what it makes. fast, full: its commands; {out} is the output folder, {official} the authors' checkout,
             {data} the folder $SPQ_DATA.
         needs, fast_needs: of NEEDS, for --full and for --fast.
+        again: whether it is run also if it was done before, as it writes what others measured.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Part:
     full: Sequence[str]
     needs: Sequence[str] = ()
     fast_needs: Sequence[str] = ()
+    again: bool = False
 
     def commands(self, mode: str, out: Path, official: Path | None) -> list[list[str]]:
         lines = self.fast if mode == "fast" else self.full
@@ -113,6 +115,7 @@ PARTS = [
         "report", "the tables of results.md, from what `quality` and `authors` measured",
         ["spq bench report --rows {out}/quality.json --page {out}/results.md"],
         ["spq bench report --rows {out}/quality.json --page {out}/results.md"],
+        again=True,
     ),
     Part(
         "agreement", "log: the authors' training and ours, step by step",
@@ -198,7 +201,8 @@ class Runner:
         """Run a part; returns False if it failed."""
         commands = part.commands(self.mode, self.out, self.official)
         shown = " && ".join(map(shlex.join, commands))
-        if (known := self.done.get(part.name)) and known["command"] == shown:
+        known = None if part.again else self.done.get(part.name)
+        if known and known["command"] == shown:
             print(f"{part.name:12s} {'done before':12s} {known['seconds']:6.0f} s  {part.tables}: {shown}", flush=True)
             return True
         needs = part.fast_needs if self.mode == "fast" else part.needs

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,11 @@ def test_a_failure_stops_no_other_part_and_is_all_that_is_repeated(
     assert lines[1].split()[1:3] == ["done", "before"]
     assert (tmp_path / "count").read_text() == "x"
     assert (tmp_path / "logs" / "bad.txt").read_text() == "numbers\n"
+    Runner(tmp_path, "fast", None).run([replace(parts[2], again=True)])
+    assert (tmp_path / "count").read_text() == "xx"
     parts[2] = Part("count", "another table", [COUNT[0].replace("x", "y")], OK)  # another command is not done yet
     Runner(tmp_path, "fast", None).run(parts[2:3])
-    assert (tmp_path / "count").read_text() == "xy"
+    assert (tmp_path / "count").read_text() == "xxy"
 
 
 def test_a_stopped_call_ends_its_part_and_keeps_what_is_done(tmp_path: Path) -> None:
