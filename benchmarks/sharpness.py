@@ -54,7 +54,9 @@ def of_originals(images: ImageSet, params: ViewParams, size: int) -> float:
     found = []
     for position, (top, left, height, width) in enumerate(params.box.tolist()):
         original = torch.from_numpy(np.array(images.image(position))).permute(2, 0, 1)
-        found.append(F.resized_crop(original, top, left, height, width, [size, size], antialias=True)[None].float() / 255)
+        found.append(
+            F.resized_crop(original, top, left, height, width, [size, size], antialias=True)[None].float() / 255
+        )
     return gradient(torch.cat(found))
 
 
@@ -71,7 +73,10 @@ def sharpness(images: ImageSet, pictures: Pictures, recipe: Recipe, rounds: int)
     for seed in range(rounds):
         params = draw_params(frame, plain, torch.Generator().manual_seed(seed))
         wanted = of_originals(images, params, size)
-        made = [torch.cat([apply_views(some[at], params.of(at), plain, raw) for at in rows.split(64)]) for some in (whole, cut.pixels)]
+        made = [
+            torch.cat([apply_views(some[at], params.of(at), plain, raw) for at in rows.split(64)])
+            for some in (whole, cut.pixels)
+        ]
         ratios.append([gradient(views) / wanted for views in made])
     before, now = np.mean(ratios, 0)
     return float(before), float(now)
@@ -88,7 +93,9 @@ def seconds(pictures: Pictures, recipe: Recipe, batch: int, rounds: int) -> tupl
     for step in range(rounds + 1):
         for learner, times in zip(learners, found, strict=True):
             start = time.process_time()
-            loss, _ = step_loss(learner, rows, torch.Generator().manual_seed(step), view_input, recipe.train.temperature)
+            loss, _ = step_loss(
+                learner, rows, torch.Generator().manual_seed(step), view_input, recipe.train.temperature
+            )
             torch.autograd.backward(loss)
             times.append(time.process_time() - start)
     return statistics.median(found[0][1:]), statistics.median(found[1][1:])
@@ -111,7 +118,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 224])
     parser.add_argument("--recipe", default="spq")
     parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=32, help="pictures of a step; a large one takes minutes at 224 pixels")
+    parser.add_argument(
+        "--batch", type=int, default=32, help="pictures of a step; a large one takes minutes at 224 pixels"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()

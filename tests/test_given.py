@@ -33,7 +33,7 @@ class Pairs(Dataset[Any]):
     def __init__(self, pictures: Any = RGB, labels: Any = LABELS, counts_labels: bool = False) -> None:
         self.pictures, self.labels_of, self.asked = pictures, labels, 0
         if counts_labels:
-            self.targets, self.classes = [int(label) for label in labels], [f"kind {n}" for n in range(10)]
+            self.targets, self.classes = [int(label) for label in labels], NAMES
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -43,8 +43,12 @@ class Pairs(Dataset[Any]):
         return self.pictures[position], int(self.labels_of[position])
 
 
+NAMES = [f"kind {n}" for n in range(10)]
+
+
 class ClassLabel:
-    names = [f"kind {n}" for n in range(10)]
+    def __init__(self) -> None:
+        self.names = NAMES
 
 
 class HuggingFace:
@@ -179,7 +183,10 @@ class Stream(IterableDataset[Any]):
         (np.zeros((2, 3, 4, 5, 6), np.uint8), "is no collection of pictures"),
         (RGB.astype(np.int64), "pixels of type int64 are ambiguous"),
         (RGB / 127.5 - 1, r"float pixels must lie in 0..1, got -1..1; undo the normalisation"),
-        (Pairs(torch.from_numpy(RGB).permute(0, 3, 1, 2) / 127.5 - 1), r"item 0 of Pairs .*must lie in 0..1; .*`Normalize`"),
+        (
+            Pairs(torch.from_numpy(RGB).permute(0, 3, 1, 2) / 127.5 - 1),
+            r"item 0 of Pairs .*must lie in 0..1; .*`Normalize`",
+        ),
         (Stream(), r"Stream gives its items in one order only; give a map-style dataset, or `list` of its items"),
         (iter(RGB), "gives its items in one order only"),
         (DataLoader(Pairs()), r"a DataLoader gives batches; give its dataset, `loader.dataset`"),
@@ -189,7 +196,10 @@ class Stream(IterableDataset[Any]):
         ([3, 4], "its first item is int, not a picture"),
         ([{"pixels": 1}], "its items have no `image`, but pixels"),
         (HuggingFace({"text": ["a"]}, {"text": feature("Value")}), "has no column of pictures"),
-        (HuggingFace({"a": [1], "b": [2]}, {"a": feature("Image"), "b": feature("Image")}), r"several .*\(a, b\); keep one"),
+        (
+            HuggingFace({"a": [1], "b": [2]}, {"a": feature("Image"), "b": feature("Image")}),
+            r"several .*\(a, b\); keep one",
+        ),
     ],
 )
 def test_what_is_no_collection_is_refused_with_the_remedy(given: Any, message: str) -> None:
@@ -213,7 +223,9 @@ def test_an_image_set_without_a_method_names_it(tmp_path: Path, tiny_model: Mode
         def __init__(self) -> None:
             pass
 
-    with pytest.raises(DataError, match=r"your image set Noise has no method `stat`\(position\); define it, as `def stat"):
+    with pytest.raises(
+        DataError, match=r"your image set Noise has no method `stat`\(position\); define it, as `def stat"
+    ):
         ImageIndex.build(tmp_path / "index", tiny_model, Noise())
     with pytest.raises(DataError, match=r"your image set Nothing has no method `read`\(position\)"):
         SPQ.train(Nothing("nothing", ["a"]), recipe=small_recipe(epochs=1))
@@ -247,7 +259,7 @@ def test_training_embedding_index_and_evaluation_take_them(tmp_path: Path) -> No
 
 def test_a_real_hugging_face_dataset_is_opened(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=ClassLabel.names)})
+    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=NAMES)})
     table = {"picture": [Image.fromarray(array) for array in RGB], "kind": LABELS.tolist()}
     dataset = datasets.Dataset.from_dict(table, features=features)
     images = open_images(dataset.select(range(59, -1, -1)))

@@ -82,7 +82,9 @@ def test_a_file_that_does_not_fit_on_the_disk_is_refused_in_one_line(
     monkeypatch.setenv("SPQ_CACHE", str(tmp_path))
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(pixel_memory.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(SpaceError, match=r"160 decoded pictures need 0.5 MB in .*, and 0.0 MB are free; free .*SPQ_CACHE"):
+    with pytest.raises(
+        SpaceError, match=r"160 decoded pictures need 0.5 MB in .*, and 0.0 MB are free; free .*SPQ_CACHE"
+    ):
         read_pixels(sample_images(), 32, ALONE, nothing)
     usage.free = 40_000_000_000
     million, notes = Many(sample_images(), 1_000_000), list[str]()

@@ -195,7 +195,9 @@ def read_file(path: str | Path, first: int | None = None, name: str = "") -> byt
         with os.fdopen(os.open(path, flags), "rb") as file:
             size = _check_regular(os.fstat(file.fileno()), name)
             if first is not None or size <= MAX_BYTES:
-                wanted = max(size, READ_AT_ONCE) + 1 if first is None else first  # Python takes the memory for all of it
+                wanted = (
+                    max(size, READ_AT_ONCE) + 1 if first is None else first
+                )  # Python takes the memory for all of it
                 data: bytes | None = file.read(wanted)
                 if data is None:  # a file of the kernel, such as /proc/kmsg, that has nothing now
                     raise ImageError(f"cannot read {name}: {IRREGULAR}")

@@ -185,7 +185,9 @@ def given_images(given: Any) -> ImageSet:
         raise DataError(f"a {kind} gives batches; give its dataset, `loader.dataset`")
     if not (hasattr(type(given), "__len__") and hasattr(type(given), "__getitem__")):
         if hasattr(type(given), "__iter__"):
-            raise DataError(f"{kind} gives its items in one order only; give a map-style dataset, or `list` of its items")
+            raise DataError(
+                f"{kind} gives its items in one order only; give a map-style dataset, or `list` of its items"
+            )
         raise DataError(f"{kind} is not a collection; give {KINDS}")
     if isinstance(given, Mapping):
         raise DataError(f"{kind} is not a collection; give its part with the pictures, such as `datasets['train']`")
@@ -203,13 +205,15 @@ def _from_array(array: NDArray[Any]) -> ImageSet:
     shape = array.shape
     if array.dtype.kind in "OUS":
         return given_images(array.tolist())
-    is_one = array.ndim == 2 or (array.ndim == 3 and (shape[2] in (3, 4) or (shape[0] in (3, 4) and shape[2] not in (3, 4))))
+    is_one = array.ndim == 2 or (
+        array.ndim == 3 and (shape[2] in (3, 4) or (shape[0] in (3, 4) and shape[2] not in (3, 4)))
+    )
     if is_one or array.ndim not in (3, 4) or (array.ndim == 4 and not {1, 3, 4} & {shape[1], shape[3]}):
         one = "one picture" if is_one else "no collection of pictures"
         raise DataError(f"an array of shape {shape} is {one}; give (N, H, W), (N, H, W, 3) or (N, 3, H, W)")
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
-        if not (0 <= low and high <= 1):
+        if not (low >= 0 and high <= 1):
             raise DataError(
                 f"float pixels must lie in 0..1, got {low:.4g}..{high:.4g}; undo the normalisation, or divide by 255"
             )
@@ -238,7 +242,12 @@ def _from_items(given: Any) -> ImageSet:
     class_names = names if isinstance(names, list | tuple) and all(isinstance(each, str) for each in names) else ()
     has_label = layout.label is not None
     return ItemImages(
-        name, given, given.__getitem__, layout, (lambda: _known_labels(given)) if has_label else lambda: None, class_names
+        name,
+        given,
+        given.__getitem__,
+        layout,
+        (lambda: _known_labels(given)) if has_label else lambda: None,
+        class_names,
     )
 
 
@@ -256,8 +265,7 @@ def _from_columns(name: str, given: Any) -> ImageSet:
     encoded = given.cast_column(picture, type(given.features[picture])(decode=False))  # the bytes as stored
     rows = encoded.select_columns([picture])
     labels: Callable[[], Sequence[Any] | None] = (lambda: list(given[label])) if label else (lambda: None)
-    images = ItemImages(name, given, lambda position: rows[position], _Layout(picture, label), labels, names or ())
-    return images
+    return ItemImages(name, given, lambda position: rows[position], _Layout(picture, label), labels, names or ())
 
 
 def _layout_of(name: str, item: Any) -> _Layout:
@@ -265,7 +273,9 @@ def _layout_of(name: str, item: Any) -> _Layout:
         picture = next((key for key in PICTURE_KEYS if key in item), None)
         if picture is None:
             keys = ", ".join(map(str, item))
-            raise DataError(f"{name}: its items have no `image`, but {keys or 'nothing'}; give items that are pictures or pairs")
+            raise DataError(
+                f"{name}: its items have no `image`, but {keys or 'nothing'}; give items that are pictures or pairs"
+            )
         return _Layout(picture, next((key for key in LABEL_KEYS if key in item), None))
     if isinstance(item, tuple | list):
         if not item:
@@ -277,7 +287,7 @@ def _layout_of(name: str, item: Any) -> _Layout:
 def _check_first(name: str, item: Any, layout: _Layout) -> None:
     """Refuse a dataset whose first item is no picture: most likely the others are none either."""
     picture = item if layout.picture is None else item[layout.picture]
-    if isinstance(picture, str | Path | bytes | Mapping) or isinstance(picture, Image.Image):
+    if isinstance(picture, str | Path | bytes | Mapping | Image.Image):
         return
     if not hasattr(picture, "__array__"):
         raise DataError(f"{name}: its first item is {type(picture).__name__}, not a picture; give {KINDS}")

@@ -65,7 +65,9 @@ def at_positions(images: Any, size: int) -> Any:
     """
     is_text = isinstance(images, str | Path)
     is_sequence = isinstance(images, Sequence) or hasattr(images, "shape")
-    is_dataset = isinstance(getattr(images, "features", None), Mapping)  # of Hugging Face, whose shape is that of a table
+    is_dataset = isinstance(
+        getattr(images, "features", None), Mapping
+    )  # of Hugging Face, whose shape is that of a table
     if not is_text and is_sequence and not is_dataset:
         return images
     return _Positions(open_images(images), size)

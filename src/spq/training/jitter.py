@@ -71,9 +71,7 @@ def _turn_hue(x: Tensor, hue: Tensor) -> Tensor:
     chroma = value - low
     safe = torch.where(chroma == 0, 1.0, chroma)
     r, g, b = ((value - x) / safe).unbind(1)
-    sector = torch.where(
-        x[:, 0] == value[:, 0], b - g, torch.where(x[:, 1] == value[:, 0], 2 + r - b, 4 + g - r)
-    )
+    sector = torch.where(x[:, 0] == value[:, 0], b - g, torch.where(x[:, 1] == value[:, 0], 2 + r - b, 4 + g - r))
     sector = (sector + 6 * hue[:, None, None]) % 6
     # each channel is `low` plus its share of the chroma, a trapezium over the hue
     offsets = as_vector((5.0, 3.0, 1.0), x.device)[:, None, None]

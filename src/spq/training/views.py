@@ -75,7 +75,9 @@ def _draw_boxes(frame: Tensor, config: ViewsConfig, generator: torch.Generator) 
     If none fits, the box is the centre of the picture, as much of it as the aspect ratios allow. torchvision does the same.
     """
     (height, width), shape, device = frame.T, (len(frame), 10), generator.device
-    area = torch.empty(shape, device=device).uniform_(*config.crop_scale, generator=generator) * (height * width)[:, None]
+    area = (
+        torch.empty(shape, device=device).uniform_(*config.crop_scale, generator=generator) * (height * width)[:, None]
+    )
     low, high = (math.log(ratio) for ratio in config.crop_ratio)
     ratio = torch.empty(shape, device=device).uniform_(low, high, generator=generator).exp()
     w, h = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()

@@ -177,7 +177,7 @@ class ClusterStage:
     def _describe_views(self) -> Tensor:
         """Compute features (N, F) of a random view of each picture."""
         parts, size = [], self.recipe.input.scaled(self.config.view_scale)
-        for rows in torch.arange(len(self.space.pixels), device=self.training.device).split(1000):
+        for rows in torch.split(torch.arange(len(self.space.pixels), device=self.training.device), 1000):
             pixels, frames = self.space.source.cut(rows)
             views = make_views(pixels, self.recipe.views, size, self.generator, frame=frames)
             with self.space.autocast():
