@@ -33,7 +33,7 @@ class Pairs(Dataset[Any]):
     def __init__(self, pictures: Any = RGB, labels: Any = LABELS, counts_labels: bool = False) -> None:
         self.pictures, self.labels_of, self.asked = pictures, labels, 0
         if counts_labels:
-            self.targets, self.classes = [int(label) for label in labels], [f"kind {n}" for n in range(10)]
+            self.targets, self.classes = [int(label) for label in labels], NAMES
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -43,8 +43,12 @@ class Pairs(Dataset[Any]):
         return self.pictures[position], int(self.labels_of[position])
 
 
+NAMES = [f"kind {n}" for n in range(10)]
+
+
 class ClassLabel:
-    names = [f"kind {n}" for n in range(10)]
+    def __init__(self) -> None:
+        self.names = NAMES
 
 
 class HuggingFace:
@@ -255,7 +259,7 @@ def test_training_embedding_index_and_evaluation_take_them(tmp_path: Path) -> No
 
 def test_a_real_hugging_face_dataset_is_opened(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=ClassLabel.names)})
+    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=NAMES)})
     table = {"picture": [Image.fromarray(array) for array in RGB], "kind": LABELS.tolist()}
     dataset = datasets.Dataset.from_dict(table, features=features)
     images = open_images(dataset.select(range(59, -1, -1)))

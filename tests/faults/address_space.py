@@ -2,8 +2,8 @@
 
     python tests/faults/address_space.py $SPQ_DATA/clothing/train [--count 20000] [--size 224] [--gigabytes 4]
 
-Copies of the pictures are made in a scratch folder. A process of its own loads torch, limits its address space to what it has then
-and some gigabytes more, and trains a small network for an epoch, up to the saved model. The last line says what it took.
+Copies of the pictures are made in a scratch folder. A process of its own loads torch, limits its address space to what it has
+then and some gigabytes more, and trains a small network for an epoch, up to the saved model. The last line says what it took.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ recipe = replace(
 model = SPQ.train(folder, recipe=recipe, epochs=1, out=out, on_note=lambda text: print("note:", text, flush=True))
 words = dict(line.split(":", 1) for line in open("/proc/self/status"))
 peak = int(words["VmPeak"].split()[0]) * 1024 - used
-print(f"{model.facts['images']:,} pictures at {size} px: {model.facts['steps']} steps, {model.facts['minutes']} minutes; "
+facts = model.facts
+print(f"{facts['images']:,} pictures at {size} px: {facts['steps']} steps, {facts['minutes']} minutes; "
       f"address space {peak / 1e9:.2f} GB beyond torch's {used / 1e9:.2f} GB, memory {words['VmHWM'].split()[0][:-3]} MB")
 """
 

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import PIL
@@ -144,12 +144,10 @@ def decoder_version() -> str:
     return f"spq {__version__}, Pillow {PIL.__version__}{heif}, up to {_max_pixels} pixels"
 
 
-def to_pixels(
-    image: Image.Image, size: int, resampling: Image.Resampling = Image.Resampling.BILINEAR
-) -> NDArray[np.uint8]:
+def to_pixels(image: Image.Image, size: int, resampling: int = Image.Resampling.BILINEAR) -> NDArray[np.uint8]:
     """Resize the whole picture to a square, with antialiasing: (3, size, size) uint8."""
     if image.size != (size, size):
-        image = image.resize((size, size), resampling)
+        image = image.resize((size, size), Image.Resampling(resampling))
     return np.asarray(image).transpose(2, 0, 1)
 
 
@@ -167,8 +165,7 @@ def load_pixels(
     Args:
         positions: which pictures, by default all. workers: threads, by default all cores.
         progress: called with the number of pictures so far.
-        large: also keep each picture at this side, at most twice `size`, for views that are cut from it. It is resized with
-            Lanczos, which keeps what a second, bilinear resize would otherwise blur.
+        large: also keep each picture at this side, at most twice `size`. Lanczos keeps what a second resize would blur.
     """
     wanted = np.fromiter(range(len(images)) if positions is None else positions, np.int64)
     array = np.empty((len(wanted), 3, size, size), np.uint8)
@@ -193,9 +190,9 @@ def load_pixels(
             slot += 1
         return end
 
-    ready = getattr(images, "array", None)  # pictures in memory, perhaps of this size
-    is_ready = isinstance(ready, np.ndarray) and ready.dtype == np.uint8 and ready.shape[1:] == (size, size, 3)
-    if is_ready and not large:
+    ready: Any = getattr(images, "array", None)  # pictures in memory, perhaps of this size
+    is_array = isinstance(ready, np.ndarray) and not large
+    if is_array and ready.dtype == np.uint8 and ready.shape[1:] == (size, size, 3):
         full_sizes[:] = size
         for rows in slices(len(wanted), PER_COPY):
             array[rows] = ready[wanted[rows]].transpose(0, 3, 1, 2)
@@ -207,7 +204,7 @@ def load_pixels(
             if progress:
                 progress(end)
     good = np.array([not reason for reason in reasons], bool)
-    failures = [(int(wanted[slot]), reasons[slot]) for slot in np.flatnonzero(~good)]
+    failures = [(int(wanted[slot]), reason) for slot, reason in enumerate(reasons) if reason]
     found = Pixels(array, wanted[good], full_sizes[good], failures, larger)
     return _without_failed(found, np.flatnonzero(good)) if failures else found
 

@@ -213,7 +213,7 @@ def _from_array(array: NDArray[Any]) -> ImageSet:
         raise DataError(f"an array of shape {shape} is {one}; give (N, H, W), (N, H, W, 3) or (N, 3, H, W)")
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
-        if not (0 <= low and high <= 1):
+        if not (low >= 0 and high <= 1):
             raise DataError(
                 f"float pixels must lie in 0..1, got {low:.4g}..{high:.4g}; undo the normalisation, or divide by 255"
             )
@@ -265,8 +265,7 @@ def _from_columns(name: str, given: Any) -> ImageSet:
     encoded = given.cast_column(picture, type(given.features[picture])(decode=False))  # the bytes as stored
     rows = encoded.select_columns([picture])
     labels: Callable[[], Sequence[Any] | None] = (lambda: list(given[label])) if label else (lambda: None)
-    images = ItemImages(name, given, lambda position: rows[position], _Layout(picture, label), labels, names or ())
-    return images
+    return ItemImages(name, given, lambda position: rows[position], _Layout(picture, label), labels, names or ())
 
 
 def _layout_of(name: str, item: Any) -> _Layout:
@@ -288,7 +287,7 @@ def _layout_of(name: str, item: Any) -> _Layout:
 def _check_first(name: str, item: Any, layout: _Layout) -> None:
     """Refuse a dataset whose first item is no picture: most likely the others are none either."""
     picture = item if layout.picture is None else item[layout.picture]
-    if isinstance(picture, str | Path | bytes | Mapping) or isinstance(picture, Image.Image):
+    if isinstance(picture, str | Path | bytes | Mapping | Image.Image):
         return
     if not hasattr(picture, "__array__"):
         raise DataError(f"{name}: its first item is {type(picture).__name__}, not a picture; give {KINDS}")

@@ -37,7 +37,7 @@ class PixelFile:
 
     def read(self, offset: int, row: NDArray[np.uint8]) -> None:
         """Fill a contiguous array with the bytes from `offset` on."""
-        view, done = memoryview(row.reshape(-1)), 0
+        view, done = row.reshape(-1).data, 0
         with self._lock:
             self._file.seek(offset)
             while done < len(view):
@@ -48,7 +48,7 @@ class PixelFile:
 
     def write(self, offset: int, rows: NDArray[np.uint8]) -> None:
         """Write an array from `offset` on."""
-        view, done = memoryview(np.ascontiguousarray(rows).reshape(-1)), 0
+        view, done = np.ascontiguousarray(rows).reshape(-1).data, 0
         with self._lock:
             self._file.seek(offset)
             while done < len(view):

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -120,11 +121,10 @@ def larger_side(images: ImageSet, size: int) -> int:
 
     It is that of most pictures, by some of them, but not above `LARGER` times the input.
     """
-    positions = np.unique(np.linspace(0, len(images) - 1, min(PROBED, len(images))).astype(int)) if len(images) else []
     sides = []
-    for position in positions:
+    for position in np.linspace(0, len(images) - 1, min(PROBED, len(images))).astype(int).tolist():
         with suppress(ImageError):
-            image = images.image(int(position), size)
+            image = images.image(position, size)
             sides.append(max(image.info.get("full_size", image.size)))
     most = int(np.quantile(sides, MOST_SIDES, method="lower")) if sides else 0
     return min(most, LARGER * size) if most > size else 0
@@ -188,10 +188,9 @@ def _fill(images: ImageSet, file: PixelFile, plan: _Plan, progress: Progress) ->
     whole, large = plan.open(file, plan.count)
     end = 0
     for rows in slices(plan.count, max(1, CHUNK_BYTES // plan.bytes_each)):
+        part_progress = partial(_report_from, progress, rows.start)
         positions = range(rows.start, rows.stop)
-        found = load_pixels(
-            images, plan.size, positions=positions, large=plan.large, progress=lambda done, at=rows.start: progress(at + done)
-        )  # fmt: skip
+        found = load_pixels(images, plan.size, positions=positions, large=plan.large, progress=part_progress)
         file.write(whole.offset + end * whole.row_bytes, found.array)
         if large and found.large is not None:
             file.write(large.offset + end * large.row_bytes, found.large)
@@ -199,6 +198,10 @@ def _fill(images: ImageSet, file: PixelFile, plan: _Plan, progress: Progress) ->
         parts.append(replace(found, array=np.empty(0, np.uint8), large=None))
     kept, sizes = (np.concatenate([getattr(part, name) for part in parts]) for name in ("kept", "full_sizes"))
     return Pixels(np.empty(0, np.uint8), kept, sizes, [failure for part in parts for failure in part.failures])
+
+
+def _report_from(progress: Progress, start: int, done: int) -> None:
+    progress(start + done)
 
 
 def _check_room(folder: Path, plan: _Plan) -> None:
