@@ -18,7 +18,11 @@ from spq.config import ClusterConfig, InputConfig, Recipe
 from spq.data.image_set import ImageSet
 from spq.errors import ConfigError
 from spq.model.model import normalise
+from spq.model.network import Network
+from spq.training.losses import Criterion
 from spq.training.own_views import call_views, check_own_views
+from spq.training.processes import Processes
+from spq.training.stages.train_network import Learner
 from spq.training.train import train
 
 PIXELS = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -97,6 +101,18 @@ def test_a_training_uses_them_and_records_and_resumes_with_them(images: ImageSet
         train(images, recipe, tmp_path / "m", resume=True)
     resumed = train(images, recipe, tmp_path / "m", views=Crops(12), resume=True)
     np.testing.assert_array_equal(weights(resumed), weights(whole))
+
+
+def test_each_of_several_processes_makes_the_views_of_its_own_rows() -> None:
+    recipe = small_recipe(channels_last=False)
+    network = Network(recipe)
+    learner = Learner(
+        recipe, network, network.backbone, PIXELS, None, Criterion(None, network, 4), False,
+        processes=Processes(rank=1, count=2), own_views=lambda pixels, generator: pixels,
+    )  # fmt: skip
+    rows = torch.tensor([3, 1, 0, 2, 2, 0, 1, 3])  # of two views, one after the other
+    views = learner.views(rows, recipe.input, torch.Generator().manual_seed(0), 4)
+    torch.testing.assert_close(views, normalise(PIXELS[[0, 2, 1, 3]], recipe.input))
 
 
 def test_views_that_are_none_are_refused_before_pictures_are_read(images: ImageSet, tmp_path: Path) -> None:

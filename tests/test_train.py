@@ -174,7 +174,11 @@ def test_a_backbone_of_one_size_gets_views_of_this_size(images: ImageSet, tmp_pa
     smaller = small_recipe(view_scale=0.75, small_share=0.5, epochs=1)
     model = train(images, smaller, tmp_path / "m", backbone=FixedSize(), on_note=notes.append)
     assert (model.config.train.view_scale, model.config.train.small_share) == (1.0, 0.0)
-    assert [note for note in notes if "given/FixedSize takes pictures of 16 x 16 pixels only, so all views" in note]
+    assert [
+        note
+        for note in notes
+        if "given/FixedSize takes no views of 8 or 12 pixels, so all views have 16 x 16: " in note
+    ]
 
 
 def test_a_backbone_of_another_size_is_refused_before_pictures_are_read(images: ImageSet, tmp_path: Path) -> None:

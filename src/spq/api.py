@@ -85,7 +85,7 @@ class SPQ(Model):
         usual = choice.recipe if choice else "head" if named else DEFAULT
         config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or usual)
         check_overrides(overrides, has_start=options.get("start") is not None)
-        changes = {"image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed}
+        changes: dict[str, Any] = {"image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed}
         changes |= {"bits": bits, "backbone": choice.backbone if choice else named}
         config = with_options(with_overrides(config, overrides or ()), **changes)
         known = TrainOptions().with_names(**options)

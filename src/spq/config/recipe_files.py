@@ -124,7 +124,7 @@ def _known_key(name: str) -> tuple[str, str]:
     known = [f"{each}.{key}" for each, names in keys.items() for key in names]
     same = [full for full in known if full.endswith(f".{key}")]  # the key of another section
     close = [f"{section}.{near}" for near in difflib.get_close_matches(key, keys.get(section, ()), 1)]
-    nearest = (close or same or difflib.get_close_matches(name, known, 1, 0.7) or [""])[0]
+    nearest = (same or close or difflib.get_close_matches(name, known, 1, 0.7) or [""])[0]
     hint = f"did you mean {nearest}? " if nearest else ""
     what, names = ("key", keys[section]) if section in keys else ("section", list(keys))
     wrong = key if section in keys else section

@@ -117,7 +117,9 @@ class Criterion:
 
     def parameters(self) -> list[nn.Parameter]:
         """Its own parameters that learn, without those of the network that it holds."""
-        return [p for _, p in self._own(self.module.named_parameters()) if p.requires_grad]
+        return [
+            p for _, p in self._own(self.module.named_parameters()) if isinstance(p, nn.Parameter) and p.requires_grad
+        ]
 
     def state(self) -> dict[str, Any]:
         """Its own parameters and buffers, for the checkpoint."""

@@ -119,8 +119,9 @@ def with_view_sizes(training: Training, network: Network) -> Training:
         check_sizes(network.backbone, recipe.backbone.name, recipe.shown_sizes)
     except ConfigError:
         size = recipe.input.size
+        others = " or ".join(map(str, sorted(recipe.shown_sizes - {size})))
         training.callbacks.note(
-            f"backbone {recipe.backbone.name} takes pictures of {size} x {size} pixels only, so all views have this size: "
+            f"backbone {recipe.backbone.name} takes no views of {others} pixels, so all views have {size} x {size}: "
             "train.view_scale = 1.0, train.small_share = 0.0"
         )
         cluster = replace(recipe.cluster, view_scale=1.0)
