@@ -251,6 +251,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "cli.reports.dupes_report": "dupes_command",
     "cli.serve_command": "serve",
     "common.timeout": "hub",
+    "config.quantizer_config": "quantizer",
     "config.recipe_files": "config",
     "config.sections": "config",
     "config.strict": "config",

@@ -20,7 +20,7 @@ from spq.errors import ConfigError
 from spq.evaluation import on_gpu
 from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
-from spq.model.quantizer import Quantizer
+from spq.model.quantizer import ProductQuantizer
 from spq.training import views
 from spq.training.context import Training, TrainOptions
 from spq.training.refit import refit
@@ -145,7 +145,7 @@ def test_the_counter_notices_numbers_that_the_host_sends_or_reads(fake_gpu: None
 
 def test_codes_tables_refitting_and_ranking_mix_no_devices(fake_gpu: None) -> None:
     with torch.device("cuda:0"):
-        quantizer = Quantizer(QuantizerConfig())
+        quantizer = ProductQuantizer(QuantizerConfig())
     x = torch.zeros(100, 128, device="cuda:0")
     refit(quantizer, x, iterations=2)
     codes = quantizer.encode(x)

@@ -8,7 +8,7 @@ import torch
 
 from reference import paper
 from spq.config import QuantizerConfig
-from spq.model.quantizer import Quantizer
+from spq.model.quantizer import ProductQuantizer
 from spq.training import loss as loss_module
 from spq.training.loss import cross_quantized_contrastive, multi_view, nt_xent
 
@@ -17,7 +17,7 @@ GOLDEN = np.load(Path(__file__).parent / "golden" / "spq_reference.npz")
 
 def test_loss_and_gradients_equal_the_authors_code() -> None:
     x_a, x_b = (torch.from_numpy(GOLDEN[name]).requires_grad_() for name in ("Xa", "Xb"))
-    quantizer = Quantizer(QuantizerConfig())
+    quantizer = ProductQuantizer(QuantizerConfig())
     quantizer.codebooks.data.copy_(torch.from_numpy(GOLDEN["C"]).view(16, 8, 16).transpose(0, 1))
     loss = cross_quantized_contrastive(x_a, quantizer(x_a), x_b, quantizer(x_b), 0.5)
     loss.backward()

@@ -83,7 +83,7 @@ def answers(folder: Path) -> list[list[Any]]:
     with ImageIndex.open(folder) as index:
         ids = [item.id for item in index.store.items()]
         x = np.random.default_rng(0).standard_normal(
-            (100 - len(ids), index.codebooks.shape[0] * index.codebooks.shape[2])
+            (100 - len(ids), index.decoder.dim)
         )
         return index.search_many([*ids, *x.astype(np.float32)], top=20)
 

@@ -175,7 +175,7 @@ def test_a_site_of_dot_says_why_and_what_is_typical_as_the_index_does(
     assert approximately([asdict(part) for part in parts]) == told_parts["parts"]
     for m, k in ((0, int(codes[0, 0])), (3, int(codes[7, 3]))):
         found = answer(page, f"window.api.codeword({m}, {k}, {{top: 200}})")
-        expected = ids[members(codes, m, k, index.codebooks, "dot")].tolist()
+        expected = ids[members(codes, m, k, index.decoder, "dot")].tolist()
         assert [item["id"] for item in found["items"]] == expected
 
 

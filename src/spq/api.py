@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SPQ"]
 
-NEEDS_RECIPE = ("start", "resume", "backbone", "loss", "views")
+NEEDS_RECIPE = ("start", "resume", "backbone", "loss", "views", "quantizer")
 OF_START = ("input", "backbone", "head", "quantizer")  # sections that are those of the start model
 
 
@@ -47,6 +47,7 @@ class SPQ(Model):
         loss: Loss | None = None,
         backbone: nn.Module | str | None = None,
         views: Views | None = None,
+        quantizer: nn.Module | None = None,
         out: str | Path | None = None,
         **options: Any,
     ) -> Self:
@@ -63,6 +64,7 @@ class SPQ(Model):
             loss: called as `loss(x, z, rows)` instead of the recipe's loss; see `spq.training.losses`.
             backbone: any module (B, 3, S, S) -> (B, F), or a name such as timm/resnet18.
             views: called as `views(pixels, generator)` instead of the recipe's views; see `spq.training.own_views`.
+            quantizer: any module with the methods of a `spq.model.quantizer.Quantizer` instead of the recipe's quantizer.
             options: fields of `TrainOptions` and `Callbacks` by name: device, resume, start, sample, tensorboard, measure,
                 deadline, on_load, on_status, on_epoch, on_note, on_part.
         Raises:
@@ -72,9 +74,11 @@ class SPQ(Model):
         from spq.training.context import TrainOptions
         from spq.training.train import train
 
+        if bits is not None and quantizer is not None:
+            raise ConfigError("your `quantizer` has codes of a length of its own; omit `bits`")
         source = open_images(images) if isinstance(images, str | Path) else images
         named = backbone if isinstance(backbone, str) else None
-        parts = {"loss": loss, "backbone": None if named else backbone, "views": views}
+        parts = {"loss": loss, "backbone": None if named else backbone, "views": views, "quantizer": quantizer}
         options |= {name: part for name, part in parts.items() if part is not None}
         is_given = recipe or named or overrides or any(options.get(name) is not None for name in NEEDS_RECIPE)
         choice = None if is_given else choose(source, epochs)

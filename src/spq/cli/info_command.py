@@ -80,6 +80,7 @@ def facts_of(path: Path) -> dict[str, Any]:
         "image_size": model.config.input.size,
         "backbone": model.config.backbone.name,
         "codebooks": f"{q.num_codebooks} x {q.codebook_size} x {q.codeword_dim}",
+        **({} if q.kind == "product" else {"quantizer": q.described}),
         "training": model.training,
     }
 

@@ -25,6 +25,7 @@ from spq.index.shards.open_store import open_store
 from spq.index.store import Store
 from spq.index.sync import Progress, SyncOptions, SyncReport, add, sync
 from spq.pq.scan import How
+from spq.pq.tables import Decoder
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -102,9 +103,9 @@ class ImageIndex:
         return self.model_copy.model
 
     @property
-    def codebooks(self) -> Floats:
-        """(M, K, d), without loading torch."""
-        return self.model_copy.codebooks
+    def decoder(self) -> Decoder:
+        """What decodes the codes, see `ModelCopy.decoder`."""
+        return self.model_copy.decoder
 
     def sync(
         self,
@@ -259,14 +260,14 @@ class ImageIndex:
         """The pictures of a request as descriptors, and its ids. Each picture is read once."""
         gallery.scan.check(**request.how)  # before a model is loaded
         queries = query_pictures(request)
-        _, pictures = known_descriptors(queries, gallery, self.codebooks)
+        _, pictures = known_descriptors(queries, gallery, self.decoder)
         if pictures:
             for place, x in zip(pictures, self.model.embed(list(pictures.values())), strict=True):
                 queries[place] = x
         return queries
 
     def _tables(self, request: SearchRequest, queries: list[Query], gallery: Gallery) -> Floats:
-        x, _ = known_descriptors(queries, gallery, self.codebooks)
+        x, _ = known_descriptors(queries, gallery, self.decoder)
         return merged_tables(request, self.model_copy.tables(x))
 
     def answers(self, request: SearchRequest, tables: Floats, gallery: Gallery) -> Found:

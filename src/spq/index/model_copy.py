@@ -1,4 +1,4 @@
-"""The copy of its model inside an index: codebooks at once, the network only when a picture has to be encoded."""
+"""The copy of its model inside an index: decoder at once, the network only when a picture has to be encoded."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from spq.index.codebooks import (
     MODEL_FILES,
     check_model,
     codebooks_check,
+    decoder_of,
     files_check,
     read_codebooks,
     read_input_size,
@@ -26,7 +27,7 @@ from spq.index.side_files import clear_odd
 from spq.index.store import Store
 from spq.model.own_parts import needed_parts
 from spq.pq.scan import Scan
-from spq.pq.tables import decode, distance_tables
+from spq.pq.tables import Decoder
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -45,7 +46,7 @@ class ModelCopy:
     def __init__(self, folder: Path, manifest: Manifest, model: Model | None = None) -> None:
         self.folder, self.manifest = folder, manifest
         self._model = model
-        self._codebooks: Floats | None = None
+        self._decoder: Decoder | None = None
         self._loading = threading.Lock()
         self._is_kept = False
         self.was_written = False
@@ -67,11 +68,15 @@ class ModelCopy:
             return self._model
 
     @property
-    def codebooks(self) -> Floats:
-        """(M, K, d), without loading torch."""
-        if self._codebooks is None:
-            self._codebooks = self._model.codebooks if self._model else read_codebooks(self.folder, self.manifest)
-        return self._codebooks
+    def decoder(self) -> Decoder:
+        """What decodes codes and makes tables, without loading torch, unless the model has the caller's own quantizer.
+
+        Raises:
+            StoreError: such a model is not given.
+        """
+        if self._decoder is None:
+            self._decoder = decoder_of(self._model) if self._model else read_codebooks(self.folder, self.manifest)
+        return self._decoder
 
     @property
     def input_size(self) -> int:
@@ -111,7 +116,7 @@ class ModelCopy:
                     clear_odd(self.folder / "model" / name)  # saving would write through a link, and into a pipe
                 self._model.save(self.folder / "model")
                 self.was_written = True
-            store.set_model_checks(codebooks_check(self.model.codebooks), files_check(self.folder))
+            store.set_model_checks(codebooks_check(decoder_of(self.model)), files_check(self.folder))
         self._is_kept = True
 
     def _needs_parts_of_the_caller(self) -> bool:
@@ -122,8 +127,8 @@ class ModelCopy:
 
     def tables(self, x: Floats) -> Floats:
         """Distance tables (Q, M, K) of descriptors (Q, D), in the index's distance."""
-        return distance_tables(x, self.codebooks, self.manifest.distance)
+        return self.decoder.tables(x, self.manifest.distance)
 
     def make_scan(self, codes: Codes) -> Scan:
         """A scan of codes (N, M) of this index."""
-        return Scan(codes, self.manifest.codebook_size, lambda some: self.tables(decode(some, self.codebooks)))
+        return Scan(codes, self.manifest.codebook_size, lambda some: self.tables(self.decoder.decode(some)))

@@ -14,7 +14,7 @@ from spq.common.json_file import parse_json, read_json
 from spq.data.decode import first_line
 from spq.errors import ModelError, StoreError
 from spq.index.checksums import SUMS, of_row
-from spq.index.codebooks import check_model, files_check, read_codebooks
+from spq.index.codebooks import check_copy, check_model, files_check
 from spq.index.format import (
     CHECKED_SINCE,
     METADATA_SINCE,
@@ -185,7 +185,7 @@ def _item_faults(database: sqlite3.Connection, manifest: Manifest, seen: set[int
 def _model_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
     """The copy of the model, and the codebooks that the codes point into."""
     try:
-        read_codebooks(folder, manifest)
+        check_copy(folder, manifest)
         from spq.model.model import Model  # torch takes seconds to load
 
         if needed_parts(read_config(folder / "model")):  # the caller's own code, which only Python has

@@ -31,6 +31,7 @@ from spq.model.hub import unreachable
 from spq.model.model_folder import FORMAT, one_saver, read_config, read_recipe, recipe_hash
 from spq.model.network import Network, check_numbers
 from spq.model.own_parts import check_loaded, parts_of
+from spq.model.quantizer import codebooks_of
 from spq.model.tensors_file import check_least, read_tensors
 from spq.model.training_facts import checked_facts
 
@@ -71,7 +72,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return self.network.quantizer.codebooks.device
+        return self.network.device
 
     @property
     def batch_size(self) -> int:
@@ -80,8 +81,12 @@ class Model:
 
     @property
     def codebooks(self) -> NDArray[np.float32]:
-        """(M, K, d) float32."""
-        return _numpy(self.network.quantizer.codebooks)
+        """(M, K, d) float32.
+
+        Raises:
+            ConfigError: the caller's own quantizer has none.
+        """
+        return _numpy(codebooks_of(self.network.quantizer))
 
     def truncate(self, bits: int | None) -> Self:
         """Return the model of a shorter code length that this one was trained for; its codes are prefixes of these codes.
@@ -157,6 +162,11 @@ class Model:
                 [_numpy(self.network.quantizer.tables(c, distance)) for c in self._chunks(x, batch_size)]
             )
 
+    def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Reconstruct descriptors (N, D) float32 from codes (N, M) uint8."""
+        with torch.inference_mode():
+            return _numpy(self.network.quantizer.decode(torch.from_numpy(codes).to(self.device)))
+
     def save(self, folder: str | Path, half: bool = False) -> None:
         """Write the model folder. Each file is replaced atomically, the configuration last.
 
@@ -195,11 +205,17 @@ class Model:
         }
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", backbone: nn.Module | None = None) -> Self:
+    def load(
+        cls,
+        folder: str | Path,
+        device: str = "cpu",
+        backbone: nn.Module | None = None,
+        quantizer: nn.Module | None = None,
+    ) -> Self:
         """Read a model folder.
 
         Args:
-            backbone: the caller's module that it was trained with, if any; its weights are replaced.
+            backbone, quantizer: the caller's modules that it was trained with, if any; their weights are replaced.
         Raises:
             ModelError: the model is missing, damaged, of a newer format, or changed since it was saved; or it needs a part of
                 the caller's that is not given.
@@ -207,10 +223,12 @@ class Model:
         folder = Path(folder)
         config = read_config(folder)
         recipe, file = read_recipe(folder, config), folder / "model.safetensors"
-        check_loaded(str(folder), parts_of(config.get("training"), recipe), {"backbone": backbone})
+        check_loaded(
+            str(folder), parts_of(config.get("training"), recipe), {"backbone": backbone, "quantizer": quantizer}
+        )
         try:
             check_least(file, recipe.parameters)
-            network = Network(_without_weights(recipe), backbone)
+            network = Network(_without_weights(recipe), backbone, quantizer)
             network.load_state_dict(read_tensors(file, network.state_dict()))
         except ConfigError as error:
             raise ModelError(f"model {folder}: {error}") from None
@@ -233,19 +251,25 @@ class Model:
         return model
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, backbone: nn.Module | None = None, **options: Any) -> Self:
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        backbone: nn.Module | None = None,
+        quantizer: nn.Module | None = None,
+        **options: Any,
+    ) -> Self:
         """Load a model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`).
 
         Args:
-            backbone: as in `load`. options: of the download.
+            backbone, quantizer: as in `load`. options: of the download.
         """
         if Path(name_or_folder).is_dir():
-            return cls.load(name_or_folder, backbone=backbone)
+            return cls.load(name_or_folder, backbone=backbone, quantizer=quantizer)
         download, name, reason = _hub().snapshot_download, str(name_or_folder), ""
         try:
             if reason := unreachable(name, "config.json"):  # the cache may still have it
                 options["local_files_only"] = True
-            return cls.load(download(name, **options), backbone=backbone)
+            return cls.load(download(name, **options), backbone=backbone, quantizer=quantizer)
         except (OSError, ValueError) as error:
             raise ModelError(f"no model {name!r} here or on the hub: {reason or first_line(error)}") from None
 
@@ -315,7 +339,7 @@ tags: [image-retrieval, product-quantization, self-supervised]
 # An spq model
 
 Finds similar pictures by {" or ".join(lengths)} codes (up to {q.bytes} bytes a picture), learned without labels: recipe
-`{model.config.name}`, {q.num_codebooks} codebooks of {q.codebook_size} codewords of {q.codeword_dim} numbers, input
+`{model.config.name}`, {q.described}, input
 {model.config.input.size}x{model.config.input.size}, distance `{q.distance}`, hash `{model.hash}`.
 
 {facts or "- training: not recorded"}
@@ -333,6 +357,10 @@ Method: Jang and Cho, Self-supervised Product Quantization for Deep Unsupervised
 def _identity(config: Recipe) -> dict[str, Any]:
     """Return the part of a recipe that affects codes; its name, views and schedule do not."""
     recipe = to_dict(_without_weights(config))
+    if config.quantizer.kind == "product":
+        del recipe["quantizer"]["kind"]  # older models have no such key
+    if config.quantizer.kind != "residual":
+        del recipe["quantizer"]["stages"]  # does not affect codes
     if len(config.quantizer.prefixes) < 2:
         del recipe["quantizer"]["prefixes"]  # does not affect codes, and older models have no such key
     if not config.head.batch_norm:

@@ -14,7 +14,7 @@ from spq.errors import ConfigError, ModelError
 
 PARTS = ("loss", "backbone", "views", "quantizer")
 LOADED = ("backbone", "quantizer")  # a model works only with them
-OWN = "given/"  # before its class, in `backbone.name` of the recipe
+OWN = "given/"  # before its class, in `backbone.name` and `quantizer.kind` of the recipe
 MOST = 200  # characters of a description
 Parts = dict[str, dict[str, str]]  # of each part that is the caller's: its "class" and "description"
 
@@ -66,8 +66,9 @@ def checked_parts(found: Any) -> Parts:
 def needed_parts(config: Any) -> list[str]:
     """Return the names of the parts without which a model does not load, by the content of its `config.json`."""
     try:
-        name, facts = str(config["recipe"]["backbone"]["name"]), config.get("training") or {}
-        found = {*(facts.get("parts") or {}), *(["backbone"] if name.startswith(OWN) else [])}
+        recipe, facts = config["recipe"], config.get("training") or {}
+        names = {"backbone": str(recipe["backbone"]["name"]), "quantizer": str(recipe["quantizer"].get("kind"))}
+        found = {*(facts.get("parts") or {}), *(part for part, name in names.items() if name.startswith(OWN))}
     except (TypeError, KeyError, AttributeError):
         return []
     return [part for part in LOADED if part in found]
@@ -76,15 +77,16 @@ def needed_parts(config: Any) -> list[str]:
 def parts_of(facts: Any, recipe: Recipe) -> Parts:
     """Return the parts that are recorded in the facts of a training, or {}; damaged facts are reported elsewhere.
 
-    The recipe names a backbone of the caller's too, as models from before they were recorded do.
+    The recipe names backbone and quantizer of the caller's too, as models from before they were recorded do.
     """
     found = facts.get("parts") if isinstance(facts, dict) else None
     try:
         parts = checked_parts(found)
     except ValueError:
         parts = {}
-    own = recipe.backbone.name.removeprefix(OWN)
-    return parts if own == recipe.backbone.name else {"backbone": {"class": own, "description": ""}, **parts}
+    names = {"backbone": recipe.backbone.name, "quantizer": recipe.quantizer.kind}
+    own = {part: name.removeprefix(OWN) for part, name in names.items() if name.startswith(OWN)}
+    return {part: {"class": name, "description": ""} for part, name in own.items()} | parts
 
 
 def check_loaded(model: str, parts: Parts, given: Mapping[str, object]) -> None:

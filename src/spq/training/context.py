@@ -38,6 +38,8 @@ class TrainOptions:
             is no checkpoint.
         backbone: any module (B, 3, S, S) -> (B, F) instead of the recipe's backbone. Training changes this module itself, not
             a copy. Loading the model needs it again.
+        quantizer: any module with the methods of a `spq.model.quantizer.Quantizer`, instead of the recipe's; as with `backbone`,
+            training changes the module itself.
         start: a model whose weights training starts from. Its input, backbone, head and quantizer replace the recipe's.
         loss: called as `loss(x, z, rows)`, instead of the recipe's loss; see `spq.training.losses`. Training changes this
             module itself, not a copy. Resuming needs it again.
@@ -55,6 +57,7 @@ class TrainOptions:
     device: str = "auto"
     resume: bool = False
     backbone: nn.Module | None = None
+    quantizer: nn.Module | None = None
     start: Model | None = None
     loss: Loss | None = None
     views: Views | None = None
@@ -69,7 +72,7 @@ class TrainOptions:
     @property
     def parts(self) -> Parts:
         """The caller's own parts, as model and checkpoint record them."""
-        return recorded(loss=self.loss, backbone=self.backbone, views=self.views)
+        return recorded(loss=self.loss, backbone=self.backbone, views=self.views, quantizer=self.quantizer)
 
     def with_names(self, **named: Any) -> Self:
         """Return options with some values replaced; callbacks are given by their own names, such as `on_status`.

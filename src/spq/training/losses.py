@@ -93,7 +93,7 @@ class Criterion:
         for part in self.module.modules():
             if callable(prepare := getattr(part, "prepare", None)):
                 prepare(network, count)
-        self.module.to(network.quantizer.codebooks.device).train()
+        self.module.to(network.device).train()
 
     def __call__(
         self, outputs: Outputs, rows: Tensor, temperature: float, own: slice | None = None, seen: Outputs | None = None

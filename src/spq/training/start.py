@@ -6,10 +6,12 @@ import copy
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from spq.config import Recipe
 from spq.errors import ConfigError
 from spq.model.backbone import check_sizes
+from spq.model.given_quantizer import GivenQuantizer, given_config
 from spq.model.network import Network
 from spq.model.own_parts import parts_of
 from spq.training.checkpoint import Checkpoint, load_weights
@@ -20,11 +22,16 @@ from spq.training.own_views import check_own_views, view_size, with_own_views
 
 
 def with_parts_of_start(options: TrainOptions) -> TrainOptions:
-    """Take a copy of the caller's own backbone from the start model, unless another one is given."""
+    """Take copies of the caller's own backbone and quantizer from the start model, unless others are given."""
     start = options.start
-    if start is None or options.backbone is not None or "backbone" not in parts_of(start.training, start.config):
+    if start is None:
         return options
-    return replace(options, backbone=copy.deepcopy(start.network.backbone))
+    parts, quantizer = parts_of(start.training, start.config), start.network.quantizer
+    if "backbone" in parts and options.backbone is None:
+        options = replace(options, backbone=copy.deepcopy(start.network.backbone))
+    if isinstance(quantizer, GivenQuantizer) and options.quantizer is None:
+        options = replace(options, quantizer=copy.deepcopy(quantizer.module))
+    return options
 
 
 def resolve_recipe(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint | None) -> Recipe:
@@ -47,11 +54,21 @@ def resolve_recipe(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint
         recipe = replace(recipe, backbone=replace(recipe.backbone, pretrained=False, weights=""))
     if options.backbone is not None:
         recipe = replace(recipe, backbone=replace(recipe.backbone, name=f"given/{type(options.backbone).__name__}"))
+    if options.quantizer is not None:
+        recipe = _with_given_quantizer(recipe, options.quantizer)
     check_loss(options.loss, recipe)
     check_own_views(options.views, recipe)
     if options.views is not None:
         recipe = with_own_views(recipe)
     return recipe
+
+
+def _with_given_quantizer(recipe: Recipe, module: nn.Module) -> Recipe:
+    """The recipe with the shapes of the caller's own quantizer."""
+    if recipe.train.graph or recipe.head.start != "random":
+        setting, off = ("train.graph", "false") if recipe.train.graph else ("head.start", '"random"')
+        raise ConfigError(f"recipe {recipe.name} has {setting}, which does not work with `quantizer`; set it to {off}")
+    return replace(recipe, quantizer=given_config(module, recipe.quantizer))
 
 
 def _check_pretrained(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint | None) -> None:
@@ -81,7 +98,7 @@ def start_network(training: Training) -> Network:
     """
     recipe, options = training.recipe, training.options
     torch.manual_seed(recipe.train.seed)
-    network = Network(recipe, options.backbone)
+    network = Network(recipe, options.backbone, options.quantizer)
     if training.processes.is_first:
         check_space(training.out, network, recipe, len(training.images))
     if options.start:

@@ -14,9 +14,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from spq.config import Recipe, TrainConfig
+from spq.model.given_quantizer import GivenQuantizer
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.budget import LEAST_SHARE, Stopwatch
@@ -46,7 +47,7 @@ def finish_head(training: Training, trained: Trained) -> Model:
     """
     recipe, checkpoint, watch = training.recipe, training.checkpoint, training.budget.watch
     torch.manual_seed(recipe.train.seed + 1)
-    network = Network(recipe, trained.network.backbone).to(training.device)
+    network = Network(recipe, trained.network.backbone, _reset(trained.network)).to(training.device)
     own_recipe = replace(recipe, train=_own_settings(recipe))
     criterion = Criterion(training.options.loss, network, len(training.pixels.array))
     optimizers = make_optimizers(network, own_recipe, backbone=False, of_loss=criterion.parameters())
@@ -73,6 +74,16 @@ def finish_head(training: Training, trained: Trained) -> Model:
     run = Run(training, part, progress)
     learn_head(run, features, torch.from_numpy(order).to(training.device))
     return save_trained(training, Trained(network, run.network_facts, run.watch.seconds))
+
+
+def _reset(network: Network) -> nn.Module | None:
+    """The caller's own quantizer, with new weights if it has torch's usual method for that; None if the quantizer is shipped."""
+    if not isinstance(network.quantizer, GivenQuantizer):
+        return None
+    module: nn.Module = network.quantizer.module
+    if callable(reset := getattr(module, "reset_parameters", None)):
+        reset()
+    return module
 
 
 def _own_settings(recipe: Recipe) -> TrainConfig:

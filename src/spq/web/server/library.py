@@ -26,6 +26,7 @@ from spq.index.request import Box, Query, SearchRequest, check_box_count
 from spq.index.shared import Recent, SharedIndex
 from spq.model.feature_store import hash_of
 from spq.pq import codewords, projection
+from spq.pq.tables import Decoder
 from spq.web.server.pictures import Pictures
 from spq.web.server.problems import ProblemError
 from spq.web.server.schemas import Ask, AskWhy
@@ -141,7 +142,7 @@ class Library:
             raise ProblemError(404, f"no codeword {k} in codebook {m}; there are {there}, counted from 0")
 
         def members() -> Ids:
-            rows = codewords.members(gallery.all_codes(), m, k, self._codebooks(), manifest.distance)
+            rows = codewords.members(gallery.all_codes(), m, k, self._decoder(), manifest.distance)
             return gallery.all_ids()[rows]
 
         ids = self._cache.get(("members", gallery.version, m, k), members)
@@ -156,7 +157,7 @@ class Library:
             ids = gallery.all_ids()
             rows = gallery.rows_of(ids[projection.sample(ids, ON_MAP)])
             rows = rows[gallery.ids_of(rows).argsort()]
-            return rows, projection.project(gallery.scan.codes_of(rows), self._codebooks())
+            return rows, projection.project(gallery.scan.codes_of(rows), self._decoder())
 
         rows, points = self._cache.get(("map", gallery.version), project)
         total = len(gallery)
@@ -302,8 +303,8 @@ class Library:
             _LOG.warning("item %d is left out: %s; repair the index", id_, store.damaged[id_])
         return [facts(items[i]) for i in ids if i in items]
 
-    def _codebooks(self) -> Floats:
-        return self.shared.of_thread().codebooks
+    def _decoder(self) -> Decoder:
+        return self.shared.of_thread().decoder
 
 
 def _are_of(gallery: Gallery, items: Mapping[int, Item], count: int) -> bool:
