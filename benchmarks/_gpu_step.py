@@ -21,6 +21,7 @@ from spq.training.loss import multi_view
 from spq.training.losses import Criterion
 from spq.training.optimizers import make_optimizers
 from spq.training.stages.train_network import Learner, step_loss, try_out
+from spq.training.view_source import ViewSource
 from spq.training.views import make_views
 
 STEPS = 6  # timed, after the same number of steps that are not
@@ -44,7 +45,7 @@ def pieces(recipe: Recipe, device: torch.device) -> dict[str, tuple[float, float
     rows = torch.arange(train.batch_size, device=device)
     optimizers = make_optimizers(step.network, recipe)
     view_input = recipe.input.scaled(train.view_scale)
-    views = make_views(step.pixels[rows].repeat(train.num_views, 1, 1, 1), recipe.views, view_input, generator)
+    views = make_views(step.source.take(rows).repeat(train.num_views, 1, 1, 1), recipe.views, view_input, generator)
     views = views.contiguous(memory_format=torch.channels_last)
     x, z = (part.detach().requires_grad_() for part in step.describe(views))
 
@@ -58,7 +59,7 @@ def pieces(recipe: Recipe, device: torch.device) -> dict[str, tuple[float, float
 
     work: dict[str, Callable[[], Any]] = {
         "views": lambda: make_views(
-            step.pixels[rows].repeat(train.num_views, 1, 1, 1), recipe.views, view_input, generator
+            step.source.take(rows).repeat(train.num_views, 1, 1, 1), recipe.views, view_input, generator
         ),
         "backbone": lambda: backbone(step, views),
         "loss": loss,
@@ -113,7 +114,9 @@ def new_step(recipe: Recipe, device: torch.device) -> Learner:
     S = recipe.input.size
     data = torch.randint(0, 256, (recipe.train.batch_size, 3, S, S), dtype=torch.uint8, device=device)
     bf16 = resolve_precision(recipe.train.precision, device.type) == "bf16"
-    return Learner(recipe, network, network.backbone, data, None, Criterion(None, network, len(data)), bf16)
+    return Learner(
+        recipe, network, network.backbone, ViewSource(data, None), None, Criterion(None, network, len(data)), bf16
+    )
 
 
 def backbone(step: Learner, x: Tensor) -> None:

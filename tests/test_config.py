@@ -47,7 +47,7 @@ def test_the_paper_recipe_has_the_papers_numbers() -> None:
         ("[views]\ncrop_scale = [1.0, 0.2]", "crop_scale must satisfy 0 < min <= max <= 1, got [1.0, 0.2]"),
         ("[views]\ncrop_ratio = [0.0, 1.0]", "crop_ratio must satisfy 0 < min <= max, got [0.0, 1.0]"),
         ("[views]\nblur_sigma = [2.0, 1.0]", "blur_sigma must satisfy 0 < min <= max, got [2.0, 1.0]"),
-        ("[views]\nblur_kernel = 4", "blur_kernel must be an odd number above 0, got 4"),
+        ("[views]\nblur_kernel = 4", "blur_kernel must be 0 or an odd number, got 4"),
         ("[views]\nblur_kernel = 65", "blur_kernel 65 is too large for views of 32 pixels"),
         ("[views]\nflip = 1.5", "views.flip must be from 0 to 1, got 1.5"),
         ("[views]\nhue = -0.1", "views.hue must be from 0 to 1, got -0.1"),

@@ -15,14 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from small_training import StopError, sample_images
 from spq.config import DISTANCES, BackboneConfig, QuantizerConfig, load_recipe
-from spq.data.decode import Pixels
 from spq.errors import ConfigError
 from spq.evaluation import on_gpu
 from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
 from spq.model.quantizer import ProductQuantizer
-from spq.training import views
+from spq.training import jitter
 from spq.training.context import Training, TrainOptions
+from spq.training.pixel_memory import Pictures
 from spq.training.refit import refit
 from spq.training.stages.train_network import train_network
 
@@ -82,14 +82,14 @@ class Transfers(TorchDispatchMode):
 @pytest.fixture
 def fake_gpu() -> Iterator[None]:
     """Tensors with shapes and devices but no numbers: an operation that mixes devices, or reads a number, raises."""
-    views._vector.cache_clear(), views._yiq.cache_clear()
+    jitter.as_vector.cache_clear(), jitter._yiq.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True):
         try:
             torch.zeros(1, device="cuda:0").new_tensor([1.0])
         except RuntimeError as error:
             pytest.skip(f"fake tensors of this torch need a real GPU: {str(error).splitlines()[0]}")
         yield
-    views._vector.cache_clear(), views._yiq.cache_clear()
+    jitter.as_vector.cache_clear(), jitter._yiq.cache_clear()
 
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
@@ -123,7 +123,7 @@ def test_training_on_a_gpu_mixes_no_devices_and_copies_only_the_order_of_an_epoc
     monkeypatch.setattr(torch, "Generator", lambda device=None: make() if device is None else CudaGenerator())
     monkeypatch.setattr(torch.autograd, "backward", gradients)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**30))
-    pixels = Pixels(np.zeros((16, 3, 32, 32), np.uint8), np.arange(16), np.zeros((16, 2), np.int64), [])
+    pixels = Pictures(np.zeros((16, 3, 32, 32), np.uint8), np.arange(16), np.zeros((16, 2), np.int64), [])
     options = TrainOptions().with_names(on_epoch=count, clock=lambda: 0.0)
     training = Training(sample_images(16), recipe, tmp_path, torch.device("cuda:0"), options, decoded=pixels)
     with pytest.raises(StopError), Transfers() as transfers:

@@ -21,6 +21,7 @@ from spq.training.losses import Criterion, CrossQuantized
 from spq.training.moving_targets import MovingTargets
 from spq.training.processes import joined
 from spq.training.stages.train_network import Learner, step_loss
+from spq.training.view_source import ViewSource
 from together import together
 
 BATCH = 16
@@ -90,7 +91,7 @@ def gradients(name: str, detached: bool = False) -> tuple[float, dict[str, np.nd
     criterion = Criterion(OWN[name]() if name in OWN else None, network, 32)
     with joined("cpu") as processes:
         learner = Learner(
-            recipe, network, network.backbone, torch.from_numpy(pixels()), neighbours,
+            recipe, network, network.backbone, ViewSource(torch.from_numpy(pixels()), None), neighbours,
             criterion, False, targets, processes,
         )  # fmt: skip
         rows = torch.randperm(32, generator=torch.Generator().manual_seed(2))[:BATCH]

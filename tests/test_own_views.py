@@ -24,6 +24,7 @@ from spq.training.own_views import call_views, check_own_views
 from spq.training.processes import Processes
 from spq.training.stages.train_network import Learner
 from spq.training.train import train
+from spq.training.view_source import ViewSource
 
 PIXELS = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -107,7 +108,7 @@ def test_each_of_several_processes_makes_the_views_of_its_own_rows() -> None:
     recipe = small_recipe(channels_last=False)
     network = Network(recipe)
     learner = Learner(
-        recipe, network, network.backbone, PIXELS, None, Criterion(None, network, 4), False,
+        recipe, network, network.backbone, ViewSource(PIXELS, None), None, Criterion(None, network, 4), False,
         processes=Processes(rank=1, count=2), own_views=lambda pixels, generator: pixels,
     )  # fmt: skip
     rows = torch.tensor([3, 1, 0, 2, 2, 0, 1, 3])  # of two views, one after the other

@@ -25,6 +25,7 @@ from spq.training.context import TrainOptions
 from spq.training.losses import Criterion
 from spq.training.stages import train_network as network_stage
 from spq.training.train import train
+from spq.training.view_source import ViewSource
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +109,9 @@ def test_views_in_one_pass_have_the_loss_of_views_in_several(images: ImageSet, t
         recipe = small_recipe(one_pass=one_pass, epochs=1, backbone_lr_scale=0.1, channels_last=False, optimizer="adam")
         pixels = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
         network = Network(recipe).eval()
+        criterion = Criterion(None, network, 8)
         learner = network_stage.Learner(
-            recipe, network, network.backbone, pixels, None, Criterion(None, network, 8), False
+            recipe, network, network.backbone, ViewSource(pixels, None), None, criterion, False
         )
         whole = replace(recipe.views, crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
         learner = replace(learner, recipe=replace(recipe, views=whole))

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from spq.api import SPQ
     from spq.config import load_recipe
+    from spq.data.image_set import ImageSet
     from spq.data.open import open_images
     from spq.data.protocols import load_protocol
     from spq.evaluation.evaluate import evaluate
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from spq.training.losses import CrossQuantized, NTXent
 
 __all__ = [
-    "SPQ", "CrossQuantized", "Hit", "ImageIndex", "NTXent", "__version__", "evaluate", "load_protocol", "load_recipe",
-    "open_images",
+    "SPQ", "CrossQuantized", "Hit", "ImageIndex", "ImageSet", "NTXent", "__version__", "evaluate", "load_protocol",
+    "load_recipe", "open_images",
 ]  # fmt: skip
 _MODULES = {
     "SPQ": "spq.api",
@@ -26,6 +27,7 @@ _MODULES = {
     "Hit": "spq.index.image_index",
     "ImageIndex": "spq.index.image_index",
     "NTXent": "spq.training.losses",
+    "ImageSet": "spq.data.image_set",
     "evaluate": "spq.evaluation.evaluate",
     "load_protocol": "spq.data.protocols",
     "load_recipe": "spq.config",

@@ -35,7 +35,7 @@ class SPQ(Model):
     @classmethod
     def train(
         cls,
-        images: str | Path | ImageSet,
+        images: Any,
         *,
         bits: int | Sequence[int] | None = None,
         recipe: str | Path | Recipe | None = None,
@@ -54,7 +54,8 @@ class SPQ(Model):
         """Train without labels.
 
         Args:
-            images: a folder, Parquet file, tar, named set or `ImageSet`.
+            images: what `open_images` takes: a folder, Parquet file, tar or named set, a list of paths or pictures, an array, a
+                torch or Hugging Face dataset, or an `ImageSet`.
             bits: length of a code, or several lengths that the model gives.
             recipe: a name, a TOML file or a `Recipe`. By default `head` if pretrained weights are on this machine, and `pq` if
                 that gives safer codes; else `spq`, from scratch. Options that need a recipe, such as `start`, take `spq`.
@@ -76,7 +77,7 @@ class SPQ(Model):
 
         if bits is not None and quantizer is not None:
             raise ConfigError("your `quantizer` has codes of a length of its own; omit `bits`")
-        source = open_images(images) if isinstance(images, str | Path) else images
+        source = open_images(images)
         named = backbone if isinstance(backbone, str) else None
         parts = {"loss": loss, "backbone": None if named else backbone, "views": views, "quantizer": quantizer}
         options |= {name: part for name, part in parts.items() if part is not None}

@@ -116,12 +116,12 @@ def _note_idle(preference: Preference, collections: list[ImageSet]) -> None:
 
 def opened(stack: ExitStack, names: list[str]) -> tuple[ImageIndex | None, ImageSet]:
     """The index, if one is given, and the pictures of a collection."""
-    from spq.data.open import open_images
+    from spq.data.open import open_collections, open_images
     from spq.index.image_index import ImageIndex
 
     indexes = [name for name in names if names_index(name)]
     if not indexes:
-        images = open_images(names)
+        images = open_collections(names)
         note(passed_over(images.aside))
         note(listed("left out", [*images.unlisted, *images.unopened]))
         return None, images

@@ -98,13 +98,13 @@ def open_collection(names: Sequence[str], patterns: Patterns, out: Path | None, 
         patterns: those that are None are taken from the index.
         replace: take only what the command names; the index then forgets its other collections.
     """
-    from spq.data.open import folders_of, open_images
+    from spq.data.open import folders_of, open_collections, open_images
     from spq.data.several import instead_of, with_more
     from spq.index.manifest import read_manifest
     from spq.index.shards.open_store import open_store
 
     if out is None or not is_index(out):
-        return open_images(list(names), *patterns)
+        return open_collections(list(names), *patterns)
     before = read_manifest(out).origin
     given = [found for name in names for found in folders_of(name)]
     if replace:

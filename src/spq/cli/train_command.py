@@ -83,7 +83,7 @@ def train(
     began = time.monotonic()  # the minutes include the seconds in which libraries load
     from spq.api import check_overrides
     from spq.cli.checks import check_model_out, check_start, check_tensorboard, parse_lengths
-    from spq.data.open import open_images
+    from spq.data.open import open_collections
     from spq.model.weights import check_at_hand
 
     given = backbone or weights or frozen
@@ -106,7 +106,7 @@ def train(
     drawn = () if sample is None else ("--sample", sample)
     again = command(*_program(), "train", *images, "--out", out, *drawn, "--resume", patterns=patterns)
     with when_stopped(lambda: _kept(again, out, config)):
-        source = open_images(images, *patterns)
+        source = open_collections(images, *patterns)
         note(passed_over(source.aside))
         note(listed("left out", [*source.unlisted, *source.unopened]))
         note(listed("note", source.remarks))

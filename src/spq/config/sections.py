@@ -111,7 +111,9 @@ class ViewsConfig:
     grayscale: float = ranged(0.2, 0, 1)
     blur: float = ranged(0.5, 0, 1)
     blur_sigma: tuple[float, float] = ranged((0.1, 2.0), 0, 1000)  # pixels of the view
-    blur_kernel: int = ranged(3, 0, 1023)  # pixels, odd
+    blur_kernel: int = ranged(0, 0, 1023)  # pixels, odd; 0: a tenth of the view's side, as in SimCLR, at least 3
+    # how colours change. hsv: as torchvision does. matrix: in one product, which is faster and nearly the same
+    colour: Literal["hsv", "matrix"] = "matrix"
 
     def __post_init__(self) -> None:
         check_ranges(self, "views")
@@ -127,8 +129,16 @@ class ViewsConfig:
             raise ConfigError(
                 f"views.blur_sigma must satisfy 0 < min <= max, got {list(self.blur_sigma)}; try [0.1, 2.0]"
             )
-        if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
-            raise ConfigError(f"views.blur_kernel must be an odd number above 0, got {self.blur_kernel}; try 3")
+        if self.blur_kernel and self.blur_kernel % 2 == 0:
+            raise ConfigError(f"views.blur_kernel must be 0 or an odd number, got {self.blur_kernel}; try 0 or 3")
+
+    def kernel_for(self, side: int) -> int:
+        """Return the side of the blur kernel for views of a side.
+
+        >>> [ViewsConfig().kernel_for(side) for side in (16, 32, 64, 224)]
+        [3, 3, 7, 23]
+        """
+        return self.blur_kernel or max(3, side // 10 // 2 * 2 + 1)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import PIL
@@ -68,12 +68,14 @@ class Pixels:
         array: (N, 3, S, S) uint8. kept: (N,) their positions in the collection.
         full_sizes: (N, 2) width and height of the upright picture as stored.
         failures: (position, reason) of the unreadable pictures.
+        large: (N, 3, C, C) uint8, the same pictures at a larger side, if that was wanted.
     """
 
     array: NDArray[np.uint8]
     kept: NDArray[np.int64]
     full_sizes: NDArray[np.int64]
     failures: list[tuple[int, str]]
+    large: NDArray[np.uint8] | None = None
 
 
 def load_image(
@@ -142,10 +144,10 @@ def decoder_version() -> str:
     return f"spq {__version__}, Pillow {PIL.__version__}{heif}, up to {_max_pixels} pixels"
 
 
-def to_pixels(image: Image.Image, size: int) -> NDArray[np.uint8]:
+def to_pixels(image: Image.Image, size: int, resampling: int = Image.Resampling.BILINEAR) -> NDArray[np.uint8]:
     """Resize the whole picture to a square, with antialiasing: (3, size, size) uint8."""
     if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
+        image = image.resize((size, size), Image.Resampling(resampling))
     return np.asarray(image).transpose(2, 0, 1)
 
 
@@ -156,17 +158,18 @@ def load_pixels(
     positions: Iterable[int] | None = None,
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
-    into: NDArray[np.uint8] | None = None,
+    large: int = 0,
 ) -> Pixels:
     """Decode a collection at training size, in threads; Pillow releases the interpreter lock while it decodes.
 
     Args:
         positions: which pictures, by default all. workers: threads, by default all cores.
         progress: called with the number of pictures so far.
-        into: (N, 3, S, S), where to write the pixels; the result is the first part of it.
+        large: also keep each picture at this side, at most twice `size`. Lanczos keeps what a second resize would blur.
     """
     wanted = np.fromiter(range(len(images)) if positions is None else positions, np.int64)
-    array = np.empty((len(wanted), 3, size, size), np.uint8) if into is None else into
+    array = np.empty((len(wanted), 3, size, size), np.uint8)
+    larger = np.empty((len(wanted), 3, large, large), np.uint8) if large else None
     full_sizes = np.zeros((len(wanted), 2), np.int64)
     reasons: list[str] = [""] * len(wanted)
 
@@ -175,6 +178,8 @@ def load_pixels(
             image = images.image(int(wanted[slot]), size)
             full_sizes[slot] = image.info.get("full_size", image.size)
             array[slot] = to_pixels(image, size)
+            if larger is not None:
+                larger[slot] = to_pixels(image, large, Image.Resampling.LANCZOS)
         except ImageError as error:
             reasons[slot] = str(error)
 
@@ -185,8 +190,9 @@ def load_pixels(
             slot += 1
         return end
 
-    ready = getattr(images, "array", None)  # pictures in memory, perhaps of this size
-    if isinstance(ready, np.ndarray) and ready.dtype == np.uint8 and ready.shape[1:] == (size, size, 3):
+    ready: Any = getattr(images, "array", None)  # pictures in memory, perhaps of this size
+    is_array = isinstance(ready, np.ndarray) and not large
+    if is_array and ready.dtype == np.uint8 and ready.shape[1:] == (size, size, 3):
         full_sizes[:] = size
         for rows in slices(len(wanted), PER_COPY):
             array[rows] = ready[wanted[rows]].transpose(0, 3, 1, 2)
@@ -198,11 +204,19 @@ def load_pixels(
             if progress:
                 progress(end)
     good = np.array([not reason for reason in reasons], bool)
-    failures = [(int(wanted[slot]), reasons[slot]) for slot in np.flatnonzero(~good)]
-    kept = np.flatnonzero(good)
-    for rows in slices(len(kept) if failures else 0, PER_COPY):  # in place: there may be no memory for a second array
-        array[rows] = array[kept[rows]]
-    return Pixels(array[: len(kept)], wanted[good], full_sizes[good], failures)
+    failures = [(int(wanted[slot]), reason) for slot, reason in enumerate(reasons) if reason]
+    found = Pixels(array, wanted[good], full_sizes[good], failures, larger)
+    return _without_failed(found, np.flatnonzero(good)) if failures else found
+
+
+def _without_failed(found: Pixels, kept: NDArray[np.int64]) -> Pixels:
+    """Move the rows that are kept to the front, in place: there may be no memory for a second array."""
+    for array in (found.array, found.large):
+        for rows in slices(len(kept), PER_COPY):
+            if array is not None:
+                array[rows] = array[kept[rows]]
+    large = None if found.large is None else found.large[: len(kept)]
+    return replace(found, array=found.array[: len(kept)], large=large)
 
 
 def first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from spq.errors import ImageError, ShutError
 
 MAX_BYTES = 2**30  # larger files are refused, because a file is read into memory
+READ_AT_ONCE = 2**16  # bytes, of a file whose size the system does not say
 IRREGULAR = "not a regular file; give a file with a picture"
 NEEDS_HEIF = "HEIC needs pip install 'spq-retrieval[heif]'"
 BROKEN_HEIF = (
@@ -194,9 +195,14 @@ def read_file(path: str | Path, first: int | None = None, name: str = "") -> byt
         with os.fdopen(os.open(path, flags), "rb") as file:
             size = _check_regular(os.fstat(file.fileno()), name)
             if first is not None or size <= MAX_BYTES:
-                data: bytes | None = file.read(MAX_BYTES + 1 if first is None else first)
+                wanted = (
+                    max(size, READ_AT_ONCE) + 1 if first is None else first
+                )  # Python takes the memory for all of it
+                data: bytes | None = file.read(wanted)
                 if data is None:  # a file of the kernel, such as /proc/kmsg, that has nothing now
                     raise ImageError(f"cannot read {name}: {IRREGULAR}")
+                if first is None and len(data) == wanted:  # it is longer than the system says
+                    data += file.read(MAX_BYTES + 1 - wanted) or b""
                 size = len(data)
                 if first is not None or size <= MAX_BYTES:
                     return data

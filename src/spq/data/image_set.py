@@ -21,6 +21,10 @@ Labels = NDArray[np.int64] | NDArray[np.bool_]
 NO_LABEL = -1  # instead of a class number
 MISSING = "it is missing; update the index"  # of a picture of an index
 CHANGED = "it has changed since it was indexed; update the index"
+METHODS = {  # what an image set of one's own must have; `stat` only for an index
+    "read": "def read(self, position: int) -> bytes",
+    "stat": "def stat(self, position: int) -> tuple[int, int]",
+}
 
 
 class ImageSet:
@@ -39,7 +43,10 @@ class ImageSet:
             that lead nowhere.
         aside: what lies beside the pictures in folders: what was passed over, and folders whose disk may not be mounted.
         remarks: (file, remark) of what else was found but not used, such as a broken table; `.` is the collection itself.
+        given: what the caller gave, of a collection that cannot be opened again by its name; else None.
     """
+
+    given: Any = None
 
     def __init__(
         self,
@@ -88,7 +95,7 @@ class ImageSet:
 
     def read(self, position: int) -> bytes:
         """Return its bytes as stored; equal bytes mean the same picture."""
-        raise NotImplementedError
+        raise self._lacks("read")
 
     def decode(self, position: int, data: bytes, size_hint: int | None = None) -> Image.Image:
         """Decode bytes from `read`, for callers that need bytes and picture."""
@@ -96,7 +103,11 @@ class ImageSet:
 
     def stat(self, position: int) -> tuple[int, int]:
         """Return (size in bytes, time of last change in ns); if both are the same, the picture counts as unchanged."""
-        raise NotImplementedError
+        raise self._lacks("stat")
+
+    def _lacks(self, method: str) -> DataError:
+        kind = type(self).__name__
+        return DataError(f"your image set {kind} has no method `{method}`(position); define it, as `{METHODS[method]}`")
 
     def status(self, position: int) -> tuple[int, int, int]:
         """Return `stat`, and the time of last change of the file's entry (ctime) in ns, or 0 if there is none.
@@ -108,6 +119,19 @@ class ImageSet:
     def path(self, position: int) -> Path | None:
         """Return the path of the picture's file; None inside a container."""
         return None
+
+
+def check_image_set(images: ImageSet) -> None:
+    """Refuse an image set of the caller that lacks a part, before any work.
+
+    Raises:
+        DataError: names the class and the part.
+    """
+    kind = type(images)
+    if not hasattr(images, "ids"):
+        raise DataError(f"your image set {kind.__name__} has no ids; call super().__init__(name, ids) in its __init__")
+    if kind.read is ImageSet.read and kind.image is ImageSet.image:
+        raise images._lacks("read")
 
 
 def changed_at(status: os.stat_result) -> int:
@@ -157,7 +181,7 @@ class Subset(ImageSet):
         self.images, self.positions = images, positions
         self.unlisted, self.unopened, self.aside = images.unlisted, images.unopened, images.aside
         self.source = images.source
-        self.remarks = images.remarks
+        self.remarks, self.given = images.remarks, images.given
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         return self.images.image(int(self.positions[position]), size_hint)

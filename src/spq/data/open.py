@@ -1,27 +1,109 @@
-"""Open any collection of pictures by its name or path: folder, Parquet, tar, named set or the shipped sample."""
+"""Open any collection of pictures: folder, Parquet, tar, named set, the shipped sample, or what the caller has at hand."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from spq.common.files import check_regular, expanded
 from spq.data import folder, multilabel, named
 from spq.data.formats import kind_of
-from spq.data.image_set import ImageSet
+from spq.data.given import given_images
+from spq.data.image_set import ImageSet, check_image_set
 from spq.data.parquet import ParquetImages
 from spq.data.rules import Rules, own_folders
 from spq.data.several import AbsentImages, SeveralImages, one_for_each_id, only_taken, prefixes_of
 from spq.data.source import Source
 from spq.data.tar import TarImages
+from spq.data.walk import PICTURE
 from spq.errors import AbsentError, DataError
 
 NO_MATCH = "this pattern changes nothing; `*` stands for any text, and `a/b` for a path below the collection"
 
 
 def open_images(
+    spec: Any,
+    exclude: Sequence[str] | None = None,
+    include: Sequence[str] | None = None,
+    follow_links: bool | None = None,
+    known: Collection[str] | None = None,
+) -> ImageSet:
+    """Open any collection: by its name or path, or one that the caller has at hand.
+
+    Args:
+        spec: a name or path, or several of collections, or a `Source`, as in `open_collections`; a list of paths of pictures; a
+            list of PIL images, arrays or tensors; an array or tensor (N, H, W), (N, H, W, 3) or (N, 3, H, W), uint8 or float in
+            0..1; a map-style torch `Dataset` with pictures or pairs of picture and label; a Hugging Face `datasets.Dataset`; or
+            an `ImageSet`, which is returned.
+        exclude, include, follow_links, known: as in `open_collections`; pictures at hand have ids that patterns may match.
+    Raises:
+        DataError: it does not exist, is empty, is damaged, or is no collection.
+    """
+    if names_collections(spec):
+        return open_collections(spec, exclude, include, follow_links, known)
+    images = spec if isinstance(spec, ImageSet) else given_images(spec)
+    check_image_set(images)
+    if not (exclude or include):
+        return images
+    rest = only_taken(images, Source((images.name,)).chosen(exclude, include).rules())
+    if not len(rest):
+        raise DataError(f"the patterns leave no picture of {images.name}; give other patterns")
+    return rest
+
+
+def at_positions(images: Any, size: int) -> Any:
+    """Return something whose slices are pictures: a sequence or an array as it is, any other collection opened.
+
+    Args:
+        size: the shorter side that is needed of a picture.
+    """
+    is_text = isinstance(images, str | Path)
+    is_sequence = isinstance(images, Sequence) or hasattr(images, "shape")
+    is_dataset = isinstance(
+        getattr(images, "features", None), Mapping
+    )  # of Hugging Face, whose shape is that of a table
+    if not is_text and is_sequence and not is_dataset:
+        return images
+    return _Positions(open_images(images), size)
+
+
+@dataclass(frozen=True)
+class _Positions:
+    """The pictures of a collection, decoded when a slice asks for them."""
+
+    images: ImageSet
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice) -> list[Image.Image]:
+        return [self.images.image(position, self.size) for position in range(*rows.indices(len(self)))]
+
+
+def names_collections(spec: Any) -> bool:
+    """Whether a value names collections, and not pictures: a path, a `Source`, or a list that does not begin with a picture."""
+    if isinstance(spec, str | Path | Source):
+        return True
+    is_list = isinstance(spec, list | tuple) and len(spec) > 0 and isinstance(spec[0], str | Path)
+    return is_list and not names_picture(spec[0])
+
+
+def names_picture(name: str | Path) -> bool:
+    """Whether a path is that of a picture: by its suffix, or because it is a file that is no collection."""
+    path = Path(name)
+    if path.is_dir():
+        return False
+    return kind_of(path.name) == PICTURE or (path.is_file() and path.suffix.lower() not in (".parquet", ".tar"))
+
+
+def open_collections(
     spec: str | Path | Sequence[str | Path] | Source,
     exclude: Sequence[str] | None = None,
     include: Sequence[str] | None = None,

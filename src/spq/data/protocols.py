@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,9 +72,11 @@ def load_protocol(name: str, *, root: str | Path | None = None, seed: int = 0) -
     )
 
 
-def custom_protocol(gallery: str | Path, queries: str | Path, map_at: int = 1000) -> Protocol:
+def custom_protocol(gallery: Any, queries: Any, map_at: int = 1000) -> Protocol:
     """Make a protocol of any two labelled collections; they do not affect what a model was trained on.
 
+    Args:
+        gallery, queries: what `open_images` takes, with labels.
     Raises:
         DataError: a collection is missing, they have pictures in common, or their classes differ.
     """
@@ -145,7 +148,8 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
 
 def _check_apart(gallery: ImageSet, queries: ImageSet) -> None:
     """Refuse collections with the same name or with common files; copies under other names are not found."""
-    if gallery.name == queries.name:
+    at_hand = gallery.given is not None  # different datasets may have the same name
+    if gallery.given is queries.given if at_hand else gallery.name == queries.name:
         raise DataError(f"gallery and queries are the same: {gallery.name}; every query would find itself")
     files = [{path.resolve() for i in range(len(s)) if (path := s.path(i))} for s in (gallery, queries)]
     if files[0] & files[1]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spq import __version__
 from spq.data.image_set import ImageSet
@@ -61,7 +61,7 @@ class Built(NamedTuple):
 def build(
     folder: Path,
     model: Model,
-    images: str | Path | ImageSet,
+    images: Any,
     progress: Progress | None = None,
     options: BuildOptions | None = None,
 ) -> Built:
@@ -92,7 +92,7 @@ def build(
 
 
 def update_index(
-    folder: Path, images: str | Path | ImageSet, progress: Progress | None = None, options: BuildOptions | None = None
+    folder: Path, images: Any, progress: Progress | None = None, options: BuildOptions | None = None
 ) -> Built:
     """Bring an existing index up to date with its own copy of the model, which is loaded only if a picture is new.
 
@@ -113,9 +113,16 @@ def update_index(
         raise
 
 
-def as_image_set(images: str | Path | ImageSet) -> ImageSet:
-    """A collection, opened if only its name is given."""
-    return open_images(images) if isinstance(images, str | Path) else images
+def as_image_set(images: Any) -> ImageSet:
+    """A collection that can be indexed, opened if it is not yet.
+
+    Raises:
+        DataError: an image set of the caller without `stat`.
+    """
+    found = open_images(images)
+    if type(found).stat is ImageSet.stat:
+        found.stat(0)  # raises
+    return found
 
 
 def _at_length(folder: Path, model: Model, bits: int | None, is_new: bool) -> Model:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.data.image_set import ImageSet
 from spq.errors import MovedError, StoreError
 from spq.index.answers import EXACT_TRIES, TRIES, Found, Hit, rank_answers, to_hits
 from spq.index.build import BuildOptions, as_image_set, build
@@ -54,7 +53,7 @@ class ImageIndex:
         cls,
         folder: str | Path,
         model: Model,
-        images: str | Path | ImageSet,
+        images: Any,
         progress: Progress | None = None,
         keep_missing: bool = False,
         wait: float = 0,
@@ -66,6 +65,7 @@ class ImageIndex:
         `spq.index.build.build` also returns the report of what was done.
 
         Args:
+            images: what `open_images` takes. An index of pictures at hand, such as an array, has no files to show.
             progress: as in `sync`.
             keep_missing, remove_missing: as in `sync`.
             wait: seconds to wait while another process writes to the index.
@@ -109,7 +109,7 @@ class ImageIndex:
 
     def sync(
         self,
-        images: str | Path | ImageSet,
+        images: Any,
         model: Model | None = None,
         progress: Progress | None = None,
         keep_missing: bool = False,
@@ -142,7 +142,7 @@ class ImageIndex:
         options = SyncOptions(keep_missing, remove_missing, rehash=rehash)
         return sync(self.store, self.model_copy, as_image_set(images), progress, options)
 
-    def add(self, images: str | Path | ImageSet, model: Model | None = None) -> SyncReport:
+    def add(self, images: Any, model: Model | None = None) -> SyncReport:
         """Add or refresh the pictures of a collection, and leave all others as they are."""
         if model:
             self.model_copy.use(model)

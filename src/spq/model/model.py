@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -25,7 +25,8 @@ from spq.common.files import Replacing, scratch_place, why_shut
 from spq.common.text import encodable
 from spq.config import Distance, InputConfig, Recipe, to_dict
 from spq.config.ranges import shown
-from spq.data.decode import ImageInput, first_line, load_image, to_pixels
+from spq.data.decode import first_line, load_image, to_pixels
+from spq.data.open import at_positions
 from spq.errors import ConfigError, ModelError
 from spq.model.hub import unreachable
 from spq.model.model_folder import FORMAT, one_saver, read_config, read_recipe, recipe_hash
@@ -39,7 +40,7 @@ CACHED_PIXELS = 2**17  # 32 pictures of 64 x 64; batches of 256 take 1.3 times a
 MODEL_BYTES = 200_000_000  # to have free for the folder of a model in training, with its checkpoints
 LARGE = 4096  # numbers; smaller tensors are never rounded
 Precision = Literal["fp32", "bf16"]
-Images = Sequence[ImageInput] | NDArray[np.uint8]
+Images = Any  # Sequence[ImageInput], pixels (N, 3, S, S), or what `open_images` takes
 
 
 class Model:
@@ -118,6 +119,7 @@ class Model:
         """Compute descriptors (N, D) float32 of images, or of pixels (N, 3, S, S) uint8 at the model's input size.
 
         Args:
+            images: a sequence of pictures, or any collection that `open_images` takes, in the order of its ids.
             batch_size: by default `self.batch_size`.
             precision: bf16 is faster on some hardware; `spq.index.encode` checks whether it gives the same codes.
         Raises:
@@ -283,6 +285,7 @@ class Model:
     def _forward(
         self, part: Callable[[Tensor], Tensor], dim: int, images: Images, batch_size: int | None, precision: Precision
     ) -> NDArray[np.float32]:
+        images = at_positions(images, self.config.input.size)
         step, bf16 = batch_size or self.batch_size, precision == "bf16"
         out = np.empty((len(images), dim), np.float32)
         for start in range(0, len(images), step):

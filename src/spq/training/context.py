@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from spq.config import Recipe
-from spq.data.decode import Pixels
 from spq.data.image_set import ImageSet, subset
 from spq.errors import DataError
 from spq.model.device import resolve_precision
@@ -25,6 +24,7 @@ from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint
 from spq.training.losses import Loss
 from spq.training.own_views import Views
+from spq.training.pixel_memory import Pictures
 from spq.training.processes import ALONE, Processes
 
 
@@ -110,13 +110,13 @@ class Training:
     device: torch.device
     options: TrainOptions
     checkpoint: Checkpoint | None = None
-    decoded: Pixels | None = None
+    decoded: Pictures | None = None
     fingerprint: str = ""
     budget: Budget = field(default_factory=Budget)
     processes: Processes = ALONE
 
     @property
-    def pixels(self) -> Pixels:
+    def pixels(self) -> Pictures:
         assert self.decoded is not None, "a stage that needs pixels runs after they are decoded"
         return self.decoded
 

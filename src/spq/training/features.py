@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ from spq.model.feature_store import (
 from spq.model.model import normalise
 from spq.training.out_folder import check_room
 from spq.training.own_views import Views, call_views
+from spq.training.pixel_memory import larger_side
 from spq.training.view_file import ViewFile
 from spq.training.views import make_views
 
@@ -53,6 +54,7 @@ WHOLE = 20  # whole pictures that a worker decodes and describes at a time
 PROBES = 4  # pictures whose features are computed again before a cached file is used
 Progress = Callable[[int], None]
 Note = Callable[[str], None]
+Cut = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def view_features(
 ) -> Features:
     """Return the features of pictures and of random views of each. The arguments are those of `cached_features`."""
     folder = folder or cache_folder()
+    extractor = replace(extractor, large=larger_side(images, extractor.recipe.input.size))
     shape = (len(images), 1 + extractor.recipe.train.cached_views, feature_dim)
     check_cache_room(shape)
     folder.mkdir(parents=True, exist_ok=True)
@@ -246,6 +249,7 @@ class FeatureExtractor:
         precision: fp32 or bf16.
         view_input: the input at the size of the views; by default the recipe's input.
         own_views: those of the caller, instead of the recipe's.
+        large: side of the pictures that views are cut from; 0: the input's.
     """
 
     recipe: Recipe
@@ -253,13 +257,18 @@ class FeatureExtractor:
     precision: str = "fp32"
     view_input: InputConfig | None = None
     own_views: Views | None = None
+    large: int = 0
 
     @property
     def device(self) -> torch.device:
         return next((p.device for p in self.backbone.parameters()), torch.device("cpu"))
 
-    def describe(self, pixels: NDArray[np.uint8], views: int, seed: int) -> NDArray[np.float32]:
-        """Compute features (n, 1 + views, F) of pictures (n, 3, S, S) and of random views of each."""
+    def describe(self, pixels: NDArray[np.uint8], views: int, seed: int, cut: Cut | None = None) -> NDArray[np.float32]:
+        """Compute features (n, 1 + views, F) of pictures (n, 3, S, S) and of random views of each.
+
+        Args:
+            cut: the same pictures larger (n, 3, C, C), and their width and height as stored (n, 2); views are cut from these.
+        """
         recipe, bf16 = self.recipe, self.precision == "bf16"
         device = self.device
         layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
@@ -268,13 +277,15 @@ class FeatureExtractor:
         step = max(8, 2**19 // recipe.input.size**2)  # pictures: what a CPU's caches hold
         for start in range(0, len(pixels), step):
             batch = torch.from_numpy(pixels[start : start + step]).to(device)
-            shown = [normalise(batch, recipe.input)]
+            shown, frame = [normalise(batch, recipe.input)], None
+            if cut:
+                batch = torch.from_numpy(cut[0][start : start + step]).to(device)
+                frame = torch.from_numpy(np.ascontiguousarray(cut[1][start : start + step, ::-1])).to(device)
+            view_input = self.view_input or recipe.input
             if self.own_views:
                 shown += [call_views(self.own_views, batch, generator, recipe.input) for _ in range(views)]
             else:
-                shown += [
-                    make_views(batch, recipe.views, self.view_input or recipe.input, generator) for _ in range(views)
-                ]
+                shown += [make_views(batch, recipe.views, view_input, generator, frame=frame) for _ in range(views)]
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 columns = [self.backbone(images.contiguous(memory_format=layout)).float() for images in shown]
             parts.append(torch.stack(columns, 1).cpu().numpy())
@@ -286,8 +297,9 @@ class FeatureExtractor:
         self, images: ImageSet, positions: Sequence[int], views: int
     ) -> tuple[Pixels, NDArray[np.float32]]:
         """Decode pictures; return their pixels, and features (n, 1 + views, F) of those that are readable."""
-        pixels = load_pixels(images, self.recipe.input.size, positions=positions)
-        return pixels, self.describe(pixels.array, views, positions[0])
+        pixels = load_pixels(images, self.recipe.input.size, positions=positions, large=self.large if views else 0)
+        cut = None if pixels.large is None else (pixels.large, pixels.full_sizes)
+        return pixels, self.describe(pixels.array, views, positions[0], cut)
 
 
 @dataclass(frozen=True)
@@ -343,6 +355,7 @@ def _key(pictures: str, extractor: FeatureExtractor) -> str:
         "input": to_dict(recipe.input),
         "views": to_dict(recipe.views),
         "train": [recipe.train.cached_views, 0, recipe.train.channels_last, precision],  # 0: the seed of the views
+        **({"large": extractor.large} if extractor.large else {}),
         "decoder": decoder_version(),  # a file says which pictures are unreadable
     }
     digest.update(json.dumps(settings, sort_keys=True).encode())

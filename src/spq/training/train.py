@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from spq.common.parallel import slices
 from spq.config import Recipe
 from spq.data.image_set import ImageSet
 from spq.model.device import resolve_device
@@ -21,6 +23,7 @@ from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint, Phase, Progress, load_weights
 from spq.training.context import Training, TrainOptions, choose_batch_size, draw_sample
 from spq.training.out_folder import one_training
+from spq.training.pixel_file import Rows
 from spq.training.pixel_memory import read_pixels
 from spq.training.processes import ALONE, Processes, joined
 from spq.training.stages.finish import finish_head
@@ -132,13 +135,20 @@ def _decode(training: Training) -> Training:
     """Read all pictures, and refuse too few or others than the checkpoint's."""
     images, processes = training.images, training.processes
     progress = training.callbacks.loading("reading pictures", len(images))
-    pixels = read_pixels(images, training.recipe.input.size, processes, progress)
+    pixels = read_pixels(images, training.recipe.input.size, processes, progress, training.callbacks.on_note)
     size = choose_batch_size(training, len(pixels.array), pixels.failures)
     processes.check_batch(size, f" for the {len(pixels.array):,} readable pictures")
-    fingerprint = processes.from_first(lambda: hashlib.sha256(pixels.array.reshape(-1).data).hexdigest())
+    fingerprint = processes.from_first(lambda: _hash_of(pixels.array))
     if training.checkpoint:
         training.checkpoint.check_pictures(fingerprint, images.name)
     return replace(training, decoded=pixels, fingerprint=fingerprint)
+
+
+def _hash_of(array: Rows) -> str:
+    digest = hashlib.sha256()
+    for rows in slices(len(array), 1024):
+        digest.update(np.ascontiguousarray(array[rows]).data)
+    return digest.hexdigest()
 
 
 def _resume_last_stage(training: Training, network: Network, checkpoint: Checkpoint) -> tuple[Training, Trained]:

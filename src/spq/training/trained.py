@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from spq.common.parallel import slices
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.model.quantizer import Quantizer
@@ -66,11 +67,11 @@ class Sample:
 def save_trained(training: Training, trained: Trained) -> Model:
     """Measure the model on the pictures themselves, not on views, and save it."""
     array = training.pixels.array
-    sample = array[:: _sample_step(training, training.budget.ending)]
+    sample = np.arange(0, len(array), _sample_step(training, training.budget.ending))
     x = _describe(training, trained.network, sample)
 
     def read_pixels(rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        return sample[rows], np.ones(len(rows), bool)
+        return array[sample[rows]], np.ones(len(rows), bool)
 
     found = Sample(x, read_pixels, len(array), len(training.pixels.failures))
     return save_measured(training, trained, found, training.budget.watch)
@@ -87,13 +88,13 @@ def _sample_step(training: Training, ending: Ending) -> int:
     return step
 
 
-def _describe(training: Training, network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Compute descriptors (N, D) of whole pictures, on the device that trained."""
-    model, progress = Model(network, training.recipe), training.callbacks.stage("describing pictures", len(pixels))
+def _describe(training: Training, network: Network, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Compute descriptors (N, D) of the whole pictures at some rows, on the device that trained."""
+    model, progress = Model(network, training.recipe), training.callbacks.stage("describing pictures", len(rows))
     parts = []
-    for start in range(0, len(pixels), step := 4 * model.batch_size):
-        parts.append(model.embed(pixels[start : start + step]))
-        progress(min(start + step, len(pixels)))
+    for part in slices(len(rows), 4 * model.batch_size):
+        parts.append(model.embed(training.pixels.array[rows[part]]))
+        progress(part.stop)
     return np.concatenate(parts)
 
 

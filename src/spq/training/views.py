@@ -1,46 +1,38 @@
 """Random views of a batch of images on their device; each image has its own random parameters.
 
 A view is one matrix per axis and one colour matrix. Crop, resize, flip and Gaussian blur are linear along each axis. Their
-product is one (S, H) matrix for the rows and one (S, W) matrix for the columns. Brightness, contrast, saturation, hue and
-greyscale are affine in (r, g, b). Their product is one 3x3 matrix and an offset. So a batch of views costs two batched matrix
-products and one colour product. There are two differences from torchvision. It clips after every colour step, spq clips once at
-the end. And hue rotates the colour plane of YIQ instead of HSV.
+product is one (S, H) matrix for the rows and one (S, W) matrix for the columns. Colours are one 3x3 matrix and an offset
+(`jitter.py`). So a batch of views costs two batched matrix products and one colour product. With `views.colour = "hsv"`, the
+colour steps and the blur follow one after the other, as in torchvision.
+
+Crops are drawn in the picture as it is stored. The images that they are cut from may have other sides, such as a square.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from spq.config import InputConfig, ViewsConfig
-
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as torchvision and Pillow
-_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+from spq.training.jitter import ColourParams, as_vector, colour_transforms, jitter_in_steps
 
 
 @dataclass(frozen=True)
-class ViewParams:
+class ViewParams(ColourParams):
     """Random parameters of B views, all on one device.
 
     Attributes:
-        box: (B, 4) int64 top, left, height, width of the crop in pixels. flip: (B,) bool.
-        brightness, contrast, saturation: (B,) factors; 1 changes nothing. hue: (B,) in turns; 0 changes nothing.
-        order: (B, 4) in which order the four colour steps are applied. grayscale: (B,) bool.
+        frame: (B, 2) int64 height and width of the pictures that the crops are drawn in.
+        box: (B, 4) int64 top, left, height, width of the crop, in pixels of the frame. flip: (B,) bool.
         sigma: (B,) of the blur in pixels of the view; 0: no blur.
     """
 
+    frame: Tensor
     box: Tensor
     flip: Tensor
-    brightness: Tensor
-    contrast: Tensor
-    saturation: Tensor
-    hue: Tensor
-    order: Tensor
-    grayscale: Tensor
     sigma: Tensor
 
     def of(self, rows: Tensor) -> ViewParams:
@@ -48,8 +40,9 @@ class ViewParams:
         return ViewParams(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-def draw_params(count: int, height: int, width: int, config: ViewsConfig, generator: torch.Generator) -> ViewParams:
-    """Draw parameters of `count` views of height x width images, on the generator's device."""
+def draw_params(frame: Tensor, config: ViewsConfig, generator: torch.Generator) -> ViewParams:
+    """Draw parameters of B views of pictures with heights and widths `frame` (B, 2), on the generator's device."""
+    count = len(frame)
 
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(count, device=generator.device).uniform_(low, high, generator=generator)
@@ -63,7 +56,8 @@ def draw_params(count: int, height: int, width: int, config: ViewsConfig, genera
         return torch.where(jitter, uniform(max(0.0, 1 - strength), 1 + strength), 1.0)
 
     return ViewParams(
-        box=_draw_boxes(count, height, width, config, generator),
+        frame=frame,
+        box=_draw_boxes(frame, config, generator),
         flip=chance(config.flip),
         brightness=factor(config.brightness),
         contrast=factor(config.contrast),
@@ -75,20 +69,27 @@ def draw_params(count: int, height: int, width: int, config: ViewsConfig, genera
     )
 
 
-def _draw_boxes(count: int, height: int, width: int, config: ViewsConfig, generator: torch.Generator) -> Tensor:
-    """Draw boxes (B, 4) by share of the area and log-uniform aspect ratio: the first of ten that fits, else the whole image."""
-    shape, device = (count, 10), generator.device
-    area = torch.empty(shape, device=device).uniform_(*config.crop_scale, generator=generator) * (height * width)
+def _draw_boxes(frame: Tensor, config: ViewsConfig, generator: torch.Generator) -> Tensor:
+    """Draw boxes (B, 4) by share of the area and log-uniform aspect ratio: the first of ten that fits.
+
+    If none fits, the box is the centre of the picture, as much of it as the aspect ratios allow. torchvision does the same.
+    """
+    (height, width), shape, device = frame.T, (len(frame), 10), generator.device
+    area = (
+        torch.empty(shape, device=device).uniform_(*config.crop_scale, generator=generator) * (height * width)[:, None]
+    )
     low, high = (math.log(ratio) for ratio in config.crop_ratio)
     ratio = torch.empty(shape, device=device).uniform_(low, high, generator=generator).exp()
     w, h = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    fits = (w > 0) & (w <= width[:, None]) & (h > 0) & (h <= height[:, None])
     first = fits.int().argmax(1, keepdim=True)  # argmax of all-False is 0, replaced below
     any_fits = fits.any(1)
-    h = torch.where(any_fits, h.gather(1, first)[:, 0], height)
-    w = torch.where(any_fits, w.gather(1, first)[:, 0], width)
-    position = torch.rand(2, count, generator=generator, device=device)
+    narrow, wide = config.crop_ratio
+    h = torch.where(any_fits, h.gather(1, first)[:, 0], (width / narrow).round().long().clamp(min=1).minimum(height))
+    w = torch.where(any_fits, w.gather(1, first)[:, 0], (height * wide).round().long().clamp(min=1).minimum(width))
+    position = torch.rand(2, len(frame), generator=generator, device=device)
     top, left = (position[0] * (height - h + 1)).long(), (position[1] * (width - w + 1)).long()
+    top, left = torch.where(any_fits, top, (height - h) // 2), torch.where(any_fits, left, (width - w) // 2)
     return torch.stack([top, left, h, w], 1)
 
 
@@ -96,23 +97,31 @@ def apply_views(images: Tensor, params: ViewParams, config: ViewsConfig, input_c
     """Make views of images with given parameters.
 
     Args:
-        images: (B, 3, H, W) uint8.
+        images: (B, 3, H, W) uint8: whole pictures, whatever the sides of their frames are.
     Returns:
         (B, 3, S, S) float32, `(pixel / 255 - mean) / std`.
     """
     B, _, H, W = images.shape
-    S = input_config.size
-    blur = _blur_matrices(params.sigma, S, config.blur_kernel)
-    rows = blur @ _resize_matrices(params.box[:, 0], params.box[:, 2], H, S)  # (B, S, H)
-    columns = _resize_matrices(params.box[:, 1], params.box[:, 3], W, S)
-    columns = blur @ torch.where(params.flip[:, None, None], columns.flip(1), columns)  # (B, S, W)
+    S, exact = input_config.size, config.colour == "hsv"
+    blur = _blur_matrices(params.sigma, S, config.kernel_for(S))
+    tops, lefts, heights, widths = params.box.T
+    tops, heights = (side * (H / params.frame[:, 0]) for side in (tops, heights))
+    lefts, widths = (side * (W / params.frame[:, 1]) for side in (lefts, widths))
+    rows = _resize_matrices(tops, heights, H, S)  # (B, S, H)
+    columns = _resize_matrices(lefts, widths, W, S)
+    columns = torch.where(params.flip[:, None, None], columns.flip(1), columns)  # (B, S, W)
+    rows, columns = (rows, columns) if exact else (blur @ rows, blur @ columns)
     x = images.permute(0, 2, 1, 3).float().div_(255)  # (B, H, 3, W): one product serves the three channels
     x = torch.bmm(rows, x.reshape(B, H, 3 * W)).view(B, S * 3, W)
     x = torch.bmm(x, columns.transpose(1, 2)).view(B, S, 3, S)
-    matrix, offset = _colour_transforms(params, x.mean((1, 3)))
-    x = torch.baddbmm(offset[:, :, None], matrix, x.transpose(1, 2).reshape(B, 3, S * S))
-    mean, std = (_vector(v, x.device)[:, None] for v in (input_config.mean, input_config.std))
-    return x.clamp_(0, 1).sub_(mean).div_(std).view(B, 3, S, S)
+    if exact:
+        x = jitter_in_steps(x.transpose(1, 2), params)
+        x = blur[:, None] @ x @ blur[:, None].transpose(2, 3)
+    else:
+        matrix, offset = colour_transforms(params, x.mean((1, 3)))
+        x = torch.baddbmm(offset[:, :, None], matrix, x.transpose(1, 2).reshape(B, 3, S * S))
+    mean, std = (as_vector(v, x.device)[:, None] for v in (input_config.mean, input_config.std))
+    return x.reshape(B, 3, S * S).clamp_(0, 1).sub_(mean).div_(std).view(B, 3, S, S)
 
 
 def make_views(
@@ -121,24 +130,30 @@ def make_views(
     input_config: InputConfig,
     generator: torch.Generator,
     drawn: tuple[int, Tensor] | None = None,
+    frame: Tensor | None = None,
 ) -> Tensor:
     """Make one random view of each image, (B, 3, H, W) uint8 -> (B, 3, S, S) float32.
 
     Args:
         drawn: for how many views parameters are drawn, and which of these the images get; by default one for each image.
+        frame: heights and widths (count, 2) of the pictures for which parameters are drawn; by default those of the images.
     """
-    count = drawn[0] if drawn else len(images)
-    params = draw_params(count, images.shape[2], images.shape[3], config, generator)
+    if frame is None:
+        count = drawn[0] if drawn else len(images)
+        frame = torch.stack([torch.full((count,), side, device=generator.device) for side in images.shape[2:]], 1)
+    params = draw_params(frame, config, generator)
     return apply_views(images, params.of(drawn[1]) if drawn else params, config, input_config)
 
 
 def _resize_matrices(start: Tensor, length: Tensor, source: int, target: int) -> Tensor:
-    """Make (B, target, source) matrices: bilinear with antialiasing, within pixels start..start+length-1 (as Pillow does)."""
+    """Make (B, target, source) matrices: bilinear with antialiasing, within start..start+length in pixels (as Pillow does)."""
+    length = length.clamp(min=1)  # of a very long picture that was made square, a crop may be less than a pixel
+    start = start.minimum(source - length)
     scale = (length / target)[:, None, None]
     i, j = torch.arange(target, device=start.device) + 0.5, torch.arange(source, device=start.device) + 0.5
     centre = start[:, None, None] + i[None, :, None] * scale
     weight = (1 - (j - centre).abs() / scale.clamp(min=1)).clamp(min=0)
-    inside = (j > start[:, None, None]) & (j < (start + length)[:, None, None])
+    inside = (j >= start[:, None, None]) & (j < (start + length)[:, None, None])
     weight = weight * inside
     return weight / weight.sum(2, keepdim=True)
 
@@ -154,60 +169,3 @@ def _blur_matrices(sigma: Tensor, size: int, kernel: int) -> Tensor:
     band = torch.zeros(kernel, size, size, device=sigma.device)
     band.scatter_(2, at.T[:, :, None], 1.0)
     return (weight @ band.view(kernel, -1)).view(-1, size, size)
-
-
-def _colour_transforms(params: ViewParams, mean_colour: Tensor) -> tuple[Tensor, Tensor]:
-    """Make matrix (B, 3, 3) and offset (B, 3) that apply the four colour steps in each image's order, then greyscale.
-
-    Contrast blends with the current mean grey of the image. Affine maps transform the mean as they transform pixels, so it is
-    known without the pixels.
-    """
-    B, device = len(params.flip), mean_colour.device
-    eye = torch.eye(3, device=device)
-    luma = _vector(_LUMA, device)
-    grey = luma.expand(3, 3)  # each output channel is the luma
-
-    def blend(factor: Tensor) -> Tensor:  # factor * x + (1 - factor) * grey(x)
-        f = factor[:, None, None]
-        return f * eye + (1 - f) * grey
-
-    steps = torch.stack(  # (B, 4, 3, 3): brightness, contrast (its matrix part), saturation, hue
-        [
-            params.brightness[:, None, None] * eye,
-            params.contrast[:, None, None] * eye,
-            blend(params.saturation),
-            _hue_rotations(params.hue),
-        ],
-        1,
-    )
-    matrix, offset = eye.expand(B, 3, 3), torch.zeros(B, 3, device=device)
-    row = torch.arange(B, device=device)
-    for position in range(4):
-        step = params.order[:, position]
-        current_mean = (matrix @ mean_colour[:, :, None])[:, :, 0] + offset
-        pull = torch.where(step == 1, (1 - params.contrast) * (current_mean @ luma), 0.0)
-        A = steps[row, step]
-        matrix, offset = A @ matrix, (A @ offset[:, :, None])[:, :, 0] + pull[:, None]
-    to_grey = blend(1 - params.grayscale.float())
-    return to_grey @ matrix, (to_grey @ offset[:, :, None])[:, :, 0]
-
-
-def _hue_rotations(hue: Tensor) -> Tensor:
-    """Make (B, 3, 3) rotations of the chroma plane by `hue` turns; the luma does not change."""
-    to_yiq, from_yiq = _yiq(hue.device)
-    angle = -2 * math.pi * hue  # I-Q turns in the opposite direction of HSV's hue
-    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros_like(hue), torch.ones_like(hue)
-    rotation = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    return from_yiq @ rotation @ to_yiq
-
-
-@cache  # otherwise each step would copy it to the GPU, and the host would wait
-def _vector(values: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values).to(device)
-
-
-@cache
-def _yiq(device: torch.device) -> tuple[Tensor, Tensor]:
-    """RGB -> YIQ and back, each (3, 3)."""
-    to_yiq = torch.tensor(_TO_YIQ)
-    return to_yiq.to(device), torch.linalg.inv(to_yiq).to(device)

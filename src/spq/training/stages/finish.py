@@ -106,8 +106,11 @@ def _describe(training: Training, network: Network, rows: NDArray[np.int64], sec
     for start in range(0, len(rows), CHUNK):
         if parts and watch.elapsed * (len(parts) + 1) / len(parts) > seconds:  # one more would take too long
             break
-        pixels = training.pixels.array[rows[start : start + CHUNK]]
-        parts.append(extractor.describe(pixels, recipe.finish.views, step_seed(recipe.train.seed, start)))
+        part = rows[start : start + CHUNK]
+        large, sizes = training.pixels.large, training.pixels.full_sizes[part]
+        cut = None if large is None else (large[part], sizes)
+        seed = step_seed(recipe.train.seed, start)
+        parts.append(extractor.describe(training.pixels.array[part], recipe.finish.views, seed, cut))
         progress(min(start + CHUNK, len(rows)))
     return np.concatenate(parts)
 

@@ -31,6 +31,7 @@ from spq.training.loss import multi_view
 from spq.training.optimizers import make_optimizers
 from spq.training.run import Part, Run
 from spq.training.signs import Signs
+from spq.training.view_source import ViewSource
 from spq.training.views import make_views
 
 WATCH_STEPS = 100  # between two reports of the signs
@@ -55,13 +56,14 @@ class Workspace:
 
     Attributes:
         network: the one that stage `network` trained; its backbone changes, its head serves the contrastive loss.
-        pixels: (N, 3, S, S) uint8 on the device, in random order.
+        pixels: (N, 3, S, S) uint8 on the device, in random order. source: what views of the same pictures are cut from.
         forward: the backbone, compiled where that is possible.
     """
 
     training: Training
     network: Network
     pixels: Tensor
+    source: ViewSource
     forward: Callable[[Tensor], Tensor]
 
     @property
@@ -114,9 +116,11 @@ def step_loss(learner: Learner, rows: Tensor, generator: torch.Generator) -> tup
         rows: (B,) row numbers of the pictures.
     """
     space, config, recipe = learner.space, learner.space.config, learner.space.recipe
-    images = space.pixels[rows]
-    weak = make_views(images, WEAK, recipe.input, generator)
-    strong = make_views(images.repeat(2, 1, 1, 1), recipe.views, recipe.input.scaled(config.view_scale), generator)
+    images, frames = space.source.cut(rows)
+    weak = make_views(images, WEAK, recipe.input, generator, frame=frames)
+    images, frames = images.repeat(2, 1, 1, 1), None if frames is None else frames.repeat(2, 1)
+    small = recipe.input.scaled(config.view_scale)
+    strong = make_views(images, recipe.views, small, generator, frame=frames)
     strong = cut_out(strong, config.cutout, generator)
     strong, share = mix_up(strong, config.mixup, generator) if config.mixup else (strong, None)
     with space.autocast():
@@ -147,7 +151,8 @@ def self_train(space: Workspace, heads: Heads, span: tuple[float, float], number
     space.set_train_mode(heads.network)
     space.network.head.train()
     teacher, signs = learner.teacher, learner.signs
-    device, graph, note = space.training.device, space.recipe.train.graph, space.training.callbacks.on_note
+    device, note = space.training.device, space.training.callbacks.on_note
+    graph = space.recipe.train.graph and space.source.is_on(device)
     gradients = GraphedStep(
         partial(step_loss, learner), [heads.network, *_contrast_modules(space)], device, graph,
         [*teacher.network.buffers(), teacher.assignments, teacher.prior, signs.totals], note,

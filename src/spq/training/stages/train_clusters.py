@@ -21,6 +21,7 @@ from spq.training.refit import refit
 from spq.training.run import Stopwatch
 from spq.training.stages.self_training import Heads, Workspace, self_train
 from spq.training.trained import Trained, save_trained
+from spq.training.view_source import ViewSource, view_source
 from spq.training.views import make_views
 
 PICTURES = 50_000  # the stage learns from at most so many, drawn at random
@@ -95,7 +96,10 @@ class ClusterStage:
         forward = (
             trained.network.backbone if trained.forward is None else trained.forward
         )  # a compiled one has no truth value
-        self.space = Workspace(training, trained.network, torch.from_numpy(pixels[drawn]).to(training.device), forward)
+        whole = torch.from_numpy(pixels[drawn]).to(training.device)
+        is_larger = training.pixels.large is not None
+        source = view_source(training.pixels, training.device, drawn) if is_larger else ViewSource(whole, None)
+        self.space = Workspace(training, trained.network, whole, source, forward)
         self.generator = torch.Generator(training.device).manual_seed(recipe.train.seed + 1)
 
     def make_heads(self) -> Heads:
@@ -176,8 +180,9 @@ class ClusterStage:
     def _describe_views(self) -> Tensor:
         """Compute features (N, F) of a random view of each picture."""
         parts, size = [], self.recipe.input.scaled(self.config.view_scale)
-        for chunk in torch.split(self.space.pixels, 1000):
-            views = make_views(chunk, self.recipe.views, size, self.generator)
+        for rows in torch.split(torch.arange(len(self.space.pixels), device=self.training.device), 1000):
+            pixels, frames = self.space.source.cut(rows)
+            views = make_views(pixels, self.recipe.views, size, self.generator, frame=frames)
             with self.space.autocast():
                 features = self.space.network.backbone(views.contiguous(memory_format=torch.channels_last))
             parts.append(features.float())

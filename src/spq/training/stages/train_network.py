@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from spq.config import InputConfig, Recipe
@@ -27,6 +25,7 @@ from spq.training.own_views import Views, call_views
 from spq.training.processes import ALONE, Processes
 from spq.training.run import Part, Run
 from spq.training.trained import Trained
+from spq.training.view_source import ViewSource, view_source
 from spq.training.views import make_views
 
 
@@ -35,7 +34,7 @@ class Learner:
     """What every step uses.
 
     Attributes:
-        pixels: (N, 3, S, S) uint8, on the device if there is room. neighbour_ids: (N, n), where neighbours are positives.
+        source: what views are cut from. neighbour_ids: (N, n), where neighbours are positives.
         forward: the backbone, compiled or not. bf16: compute it in bfloat16.
         own_views: those of the caller, instead of the recipe's.
     """
@@ -43,7 +42,7 @@ class Learner:
     recipe: Recipe
     network: Network
     forward: Forward
-    pixels: Tensor
+    source: ViewSource
     neighbour_ids: Tensor | None
     criterion: Criterion
     bf16: bool
@@ -56,15 +55,15 @@ class Learner:
 
         Several processes draw all of them, and each makes those of its own rows in each part.
         """
-        drawn = None
+        drawn, frames = None, self.source.frames_of(rows)
         if self.processes.several:
             own = torch.arange(len(rows), device=rows.device).view(-1, count)[:, self.processes.own(count)].flatten()
             rows, drawn = rows[own], (len(rows), own)
-        pixels = self.pixels[rows.to(self.pixels.device)].to(rows.device)
+        pixels = self.source.take(rows)
         if self.own_views:
             views = call_views(self.own_views, pixels, generator, view_input, self.processes.rank)
         else:
-            views = make_views(pixels, self.recipe.views, view_input, generator, drawn)
+            views = make_views(pixels, self.recipe.views, view_input, generator, drawn, frames)
         return views.contiguous(memory_format=torch.channels_last) if self.recipe.train.channels_last else views
 
     def describe(self, views: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,8 +129,7 @@ def train_network(training: Training, network: Network) -> tuple[Training, Train
     part = replace(part, recipe=training.recipe, seconds=(0.0, training.network_seconds))
     run = Run(training, part, progress)
     targets, device, note = part.targets, training.device, training.callbacks.on_note
-    on_device = learner.pixels.device.type == device.type
-    graph = training.recipe.train.graph and on_device and not training.processes.several
+    graph = training.recipe.train.graph and learner.source.is_on(device) and not training.processes.several
     modules = [
         network,
         *([targets] if targets else []),
@@ -170,7 +168,7 @@ def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progr
     # a pretrained backbone keeps its batch statistics: those of small batches are worse
     network.backbone.train(recipe.train.backbone_lr_scale == 1)
     learner = Learner(
-        recipe, network, network.backbone, _placed(pixels.array, device), neighbour_ids,
+        recipe, network, network.backbone, view_source(pixels, device), neighbour_ids,
         criterion, training.bf16, targets, training.processes, training.options.views,
     )  # fmt: skip
     part = Part(
@@ -178,13 +176,6 @@ def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progr
         targets=targets, criterion=criterion, processes=training.processes,
     )  # fmt: skip
     return replace(learner, forward=_forward(training, learner, batch_size)), part, progress
-
-
-def _placed(array: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Return pixels on the device, unless they take more than half of the free memory of a GPU."""
-    pixels = torch.from_numpy(array)
-    is_large = device.type == "cuda" and pixels.nbytes > torch.cuda.mem_get_info()[0] // 2
-    return pixels if is_large else pixels.to(device)
 
 
 def _forward(training: Training, learner: Learner, batch_size: int) -> Forward:
@@ -200,7 +191,7 @@ def _forward(training: Training, learner: Learner, batch_size: int) -> Forward:
 
 def try_out(learner: Learner, count: int, forward: Forward, size: int) -> None:
     """Run a forward and a backward pass of a backbone on `count` random views of a size."""
-    views = torch.rand(count, 3, size, size, device=learner.pixels.device)
+    views = torch.rand(count, 3, size, size, device=learner.network.quantizer.codebooks.device)
     if learner.recipe.train.channels_last:
         views = views.contiguous(memory_format=torch.channels_last)
     x, z = replace(learner, forward=forward).describe(views)
