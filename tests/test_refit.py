@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
+import dead_codewords
 from spq.config import QuantizerConfig
+from spq.data.image_set import subset
 from spq.data.open import open_images
 from spq.model.model import Model
 from spq.model.quantizer import ProductQuantizer
@@ -122,3 +124,15 @@ def test_health_counts_codewords_that_no_picture_has(tiny_model: Model) -> None:
     after = measure(quantizer.encode(x).numpy(), x.numpy(), 16)
     assert (before.dead_codewords, after.dead_codewords) == (14, 0)
     assert (before.codeword_use, after.codeword_use) == (1 - 14 / 128, 1.0)
+
+
+def test_the_bench_tells_moved_codewords_from_k_means_alone(tiny_model: Model) -> None:
+    young = copy.deepcopy(tiny_model)
+    young.network.quantizer.codebooks.data[6, 2:] = 1000.0
+    images, queries = (
+        subset(open_images(f"sample:{part}"), range(count)) for part, count in (("train", 150), ("test", 20))
+    )
+    trained, k_means, refitted = dead_codewords.rows_of(young, images, queries)
+    assert [row["dead"] for row in (trained, k_means, refitted)] == [14, 14, 0]
+    assert refitted["error"] < k_means["error"] < trained["error"]
+    assert refitted["distinct codes"] > k_means["distinct codes"]

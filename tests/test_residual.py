@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import quantizers
 from conftest import TINY_RECIPE, run_spq
 from reference import residual
 from small_training import sample_images, small_recipe
@@ -202,6 +203,13 @@ def index(model: Model, photos: Path, tmp_path: Path) -> Any:
         yield index
 
 
+def test_the_manifest_names_the_quantizer_so_that_versions_without_it_refuse_the_index(
+    index: ImageIndex, photo_index: Path
+) -> None:
+    assert json.loads((index.store.folder / "manifest.json").read_text("utf-8"))["quantizer"] == "residual"
+    assert "quantizer" not in json.loads((photo_index / "manifest.json").read_text("utf-8"))
+
+
 def test_a_search_ranks_by_inner_products_with_decoded_codes(model: Model, index: ImageIndex) -> None:
     ids, codes = index.store.codes()
     decoded = model.decode(codes)
@@ -285,3 +293,13 @@ def test_the_command_line_trains_indexes_searches_and_evaluates(
         source = m if export == "onnx" else i
         assert run_spq("export", source, "--to", export, "--out", tmp_path / out) == 0
     assert run_spq("info", i, "--html", tmp_path / "codes.html") == 0
+
+
+def test_the_bench_compares_greedy_codes_with_a_beam(model: Model) -> None:
+    x = model.embed(pictures(40))
+    coded = model.decode(model.encode_descriptors(x))
+    greedy, beam = (quantizers.error(x, decoded) for decoded in (coded, quantizers.beam_decoded(model, x)))
+    assert 0 < beam <= greedy * (1 + 1e-5)
+    assert quantizers.with_beam(model, x, sample_images(40), sample_images(8)).startswith(
+        f"greedy error {greedy:.4f}, mAP "
+    )

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 MODEL_FILES = ("config.json", "model.safetensors")  # whose checksum a manifest records
-GIVE_MODEL = (
-    "open it in Python, with `model`; what needs its codewords without the model, such as an export, is not possible"
-)
+GIVE_MODEL = "and its code is not in the folder; search it in Python: ImageIndex.open(folder, model)"
 MEND = "repair the index with its model, or build it again"
 OTHER_MODEL = "codes of two models do not mix: use that model, or a new index folder"
 
@@ -84,7 +82,7 @@ def read_codebooks(folder: Path, manifest: Manifest) -> Codebooks:
 
     q = _checked_config(folder, manifest)
     if q.is_given:
-        raise StoreError(f"index {folder} has codes of your own quantizer {q.name}; {GIVE_MODEL}")
+        raise StoreError(f"index {folder} has codes of your own quantizer {q.name}, {GIVE_MODEL}")
     try:
         codebooks = np.array(_tensor(folder / "model" / "model.safetensors", "quantizer.codebooks"), np.float32)
     except (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError, SafetensorError) as error:

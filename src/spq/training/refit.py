@@ -53,7 +53,7 @@ def refit(
             if progress:
                 progress((number * iterations + done + 1) // sharing)
         for _ in range(iterations):
-            if not _revive(C, rest):
+            if not revive(C, rest):
                 break
             lloyd_step(C, rest)
         rest = rest - words_of(_nearest(C, rest)[0], C)
@@ -86,24 +86,32 @@ def _nearest(C: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([each.indices for each in found]), parts.square().sum(-1) - near
 
 
-def _revive(C: Tensor, parts: Tensor) -> bool:
+def revive(C: Tensor, parts: Tensor) -> Tensor:
     """Move dead codewords (P, K, d) to sub-vectors (N, P, d) drawn with their error as weight, in place.
 
     Returns:
-        whether any codeword moved. None does if all are in use, or if the others represent all sub-vectors exactly.
+        whether any codeword moved (a scalar). None does if all are in use, or if the others represent all sub-vectors exactly.
     """
     codes, errors = _nearest(C, parts)
-    errors = torch.where(errors > ROUNDING * parts.square().sum(-1), errors, 0).double().cpu()
+    errors = torch.where(errors > ROUNDING * parts.square().sum(-1), errors, 0).cpu().double()
     # the same for each codebook, so that codebooks of a prefix are those of a model that has the prefix alone
     chances = torch.rand(len(errors), 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    keys = chances.log() / errors  # the largest n are a sample without replacement (Efraimidis and Spirakis, 2006)
-    moved = False
-    for p in range(len(C)):
-        dead = (torch.bincount(codes[:, p], minlength=C.shape[1]) == 0).nonzero()[:, 0]
-        rows = keys[:, p].topk(min(len(dead), int((errors[:, p] > 0).sum()))).indices.to(C.device)
-        C[p, dead[: len(rows)]] = parts[rows, p]
-        moved = moved or len(rows) > 0
-    return moved
+    # the largest n of these keys are a sample of n without replacement (Efraimidis and Spirakis, 2006)
+    rows = (chances.log() / errors).topk(min(len(errors), C.shape[1]), dim=0).indices.T.to(C.device)  # (P, n)
+    is_dead = _counts(codes, C.shape[1]) == 0  # (P, K)
+    place = is_dead.cumsum(1) - 1  # of a dead codeword among those of its codebook
+    moves = is_dead & (place < (errors > 0).sum(0).to(C.device)[:, None].clamp(max=rows.shape[1]))
+    drawn = parts.transpose(0, 1).gather(
+        1, rows.gather(1, place.clamp(0, rows.shape[1] - 1))[..., None].expand(C.shape)
+    )
+    C.copy_(torch.where(moves[..., None], drawn, C))
+    return moves.any()
+
+
+def _counts(codes: Tensor, K: int) -> Tensor:
+    """Count how many of the codes (N, P) have each number below K: (P, K)."""
+    counts = torch.zeros(codes.shape[1], K, dtype=torch.long, device=codes.device)
+    return counts.scatter_add_(1, codes.T, torch.ones_like(codes.T))
 
 
 def _error(quantizer: CodebookQuantizer, x: Tensor) -> float:
