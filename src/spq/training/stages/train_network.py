@@ -191,7 +191,7 @@ def _forward(training: Training, learner: Learner, batch_size: int) -> Forward:
 
 def try_out(learner: Learner, count: int, forward: Forward, size: int) -> None:
     """Run a forward and a backward pass of a backbone on `count` random views of a size."""
-    views = torch.rand(count, 3, size, size, device=learner.network.quantizer.codebooks.device)
+    views = torch.rand(count, 3, size, size, device=learner.network.device)
     if learner.recipe.train.channels_last:
         views = views.contiguous(memory_format=torch.channels_last)
     x, z = replace(learner, forward=forward).describe(views)
