@@ -20,13 +20,21 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Protocol:
-    """Queries, the gallery that they search, the pictures to train on, and the N of mAP@N."""
+    """Queries, the gallery that they search, the pictures to train on, and the N of mAP@N.
+
+    Collections may be anything that `open_images` takes.
+    """
 
     name: str
     queries: ImageSet
     gallery: ImageSet
     training: ImageSet
     map_at: int
+
+    def __post_init__(self) -> None:
+        for part in ("queries", "gallery", "training"):
+            if not isinstance(images := getattr(self, part), ImageSet):
+                object.__setattr__(self, part, open_images(images))
 
 
 @dataclass(frozen=True)
