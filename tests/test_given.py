@@ -17,7 +17,8 @@ from conftest import write_photos
 from small_training import sample_images, small_recipe
 from spq import SPQ, ImageIndex, ImageSet, evaluate, open_images
 from spq.data.decode import load_pixels
-from spq.data.protocols import custom_protocol
+from spq.data.image_set import subset
+from spq.data.protocols import Protocol, custom_protocol
 from spq.errors import DataError
 from spq.model.model import Model
 
@@ -150,7 +151,11 @@ def test_a_dataset_is_read_only_when_a_picture_is_needed() -> None:
     assert images.class_names[3] == "kind 3"
     assert dataset.asked == 1
     slow = Pairs()
-    assert open_images(slow).labels is not None
+    some = subset(open_images(slow), [5, 2])
+    assert slow.asked == 1
+    assert some.labels is not None
+    assert slow.asked == 61
+    assert (some.labels.tolist(), some.class_names) == ([LABELS[5], LABELS[2]], [str(n) for n in range(10)])
     assert slow.asked == 61
 
 
@@ -177,7 +182,7 @@ class Stream(IterableDataset[Any]):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "list is empty; give at least one picture"),
+        ([], "no collection given; give a folder of pictures"),
         (np.empty((0, 8, 8, 3), np.uint8), "ndarray is empty"),
         (RGB[0], r"an array of shape \(28, 28, 3\) is one picture; give \(N, H, W\)"),
         (np.zeros((2, 3, 4, 5, 6), np.uint8), "is no collection of pictures"),
@@ -257,6 +262,8 @@ def test_training_embedding_index_and_evaluation_take_them(tmp_path: Path) -> No
         assert any(np.array_equal(other.pictures[int(path)], 255 - RGB[40]) for path in found)
     report = evaluate(model, custom_protocol(Pairs(), Pairs(RGB[:20], LABELS[:20]), map_at=10))
     assert 0 < report.map <= 1
+    same = evaluate(model, Protocol("own", Pairs(RGB[:20], LABELS[:20]), rows(), RGB, map_at=10))  # type: ignore[arg-type]
+    assert same.map == report.map
     both = Pairs()
     with pytest.raises(DataError, match="gallery and queries are the same"):
         custom_protocol(both, both)

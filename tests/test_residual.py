@@ -203,6 +203,13 @@ def index(model: Model, photos: Path, tmp_path: Path) -> Any:
         yield index
 
 
+def test_the_manifest_names_the_quantizer_so_that_versions_without_it_refuse_the_index(
+    index: ImageIndex, photo_index: Path
+) -> None:
+    assert json.loads((index.store.folder / "manifest.json").read_text("utf-8"))["quantizer"] == "residual"
+    assert "quantizer" not in json.loads((photo_index / "manifest.json").read_text("utf-8"))
+
+
 def test_a_search_ranks_by_inner_products_with_decoded_codes(model: Model, index: ImageIndex) -> None:
     ids, codes = index.store.codes()
     decoded = model.decode(codes)

@@ -36,8 +36,8 @@ class PathImages(ImageSet):
     """Files with pictures, in a given order; the id of a picture is its path as given."""
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
-        self.files = [Path(path) for path in paths]
-        ids = [name_to_id(file.as_posix()) for file in self.files]
+        self.files = [os.fspath(path) for path in paths]
+        ids = [name_to_id(file.replace(os.sep, "/")) for file in self.files]
         if len(set(ids)) < len(ids):
             twice = next(id_ for id_, seen in zip(sorted(ids), sorted(ids)[1:], strict=False) if id_ == seen)
             raise DataError(f"{twice} is listed twice; give each picture once")
@@ -53,13 +53,13 @@ class PathImages(ImageSet):
 
     def status(self, position: int) -> tuple[int, int, int]:
         try:
-            status = self.files[position].stat()
+            status = os.stat(self.files[position])  # noqa: PTH116 (a Path is slower than the call)
         except OSError as error:
             raise ShutError(f"cannot read {self.files[position]}: {error.strerror}") from None
         return status.st_size, changed_at(status), limited(status.st_ctime_ns)
 
     def path(self, position: int) -> Path | None:
-        return absolute(self.files[position])
+        return absolute(Path(self.files[position]))
 
 
 class GivenArray(ArrayImages):

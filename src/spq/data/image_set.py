@@ -170,20 +170,44 @@ class LazyColumns(Mapping[str, Sequence[str]]):
 
 
 class Subset(ImageSet):
-    """Some pictures of another collection, in a given order."""
+    """Some pictures of another collection, in a given order.
+
+    Its labels are taken from the other collection when they are used, as that one may have to read them.
+    """
 
     def __init__(self, images: ImageSet, positions: NDArray[np.int64], name: str | None = None) -> None:
+        self.images, self.positions = images, positions
         super().__init__(
             name or images.name,
             [images.ids[p] for p in positions],
-            None if images.labels is None else images.labels[positions],
-            images.class_names,
-            LazyColumns(list(images.metadata), lambda name: [images.metadata[name][p] for p in positions]),
+            metadata=LazyColumns(list(images.metadata), lambda name: [images.metadata[name][p] for p in positions]),
         )
-        self.images, self.positions, self.protocol = images, positions, images.protocol
+        self._labels: Labels | None = None
+        self._class_names: list[str] | None = None
+        self._has_labels = False
+        self.protocol = images.protocol
         self.unlisted, self.unopened, self.aside = images.unlisted, images.unopened, images.aside
         self.source = images.source
         self.remarks, self.given = images.remarks, images.given
+
+    @property
+    def labels(self) -> Labels | None:
+        if not self._has_labels:
+            labels = self.images.labels
+            self.labels = None if labels is None else labels[self.positions]
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: Labels | None) -> None:
+        self._has_labels, self._labels = True, labels
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.images.class_names if self._class_names is None else self._class_names
+
+    @class_names.setter
+    def class_names(self, names: list[str]) -> None:
+        self._class_names = names
 
     def image(self, position: int, size_hint: int | None = None) -> Image.Image:
         return self.images.image(int(self.positions[position]), size_hint)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from spq.common.files import check_regular, expanded
 from spq.data import folder, multilabel, named
-from spq.data.formats import kind_of
+from spq.data.formats import kind_of, starts_as_picture
 from spq.data.given import given_images
 from spq.data.image_set import ImageSet, check_image_set
 from spq.data.parquet import ParquetImages
@@ -91,16 +91,15 @@ def names_collections(spec: Any) -> bool:
     """Whether a value names collections, and not pictures: a path, a `Source`, or a list that does not begin with a picture."""
     if isinstance(spec, str | Path | Source):
         return True
-    is_list = isinstance(spec, list | tuple) and len(spec) > 0 and isinstance(spec[0], str | Path)
-    return is_list and not names_picture(spec[0])
+    if not isinstance(spec, list | tuple):
+        return False
+    return not spec or (isinstance(spec[0], str | Path) and not names_picture(spec[0]))
 
 
 def names_picture(name: str | Path) -> bool:
-    """Whether a path is that of a picture: by its suffix, or because it is a file that is no collection."""
+    """Whether a path is that of a picture, by its suffix or by how the file begins."""
     path = Path(name)
-    if path.is_dir():
-        return False
-    return kind_of(path.name) == PICTURE or (path.is_file() and path.suffix.lower() not in (".parquet", ".tar"))
+    return not path.is_dir() and (kind_of(path.name) == PICTURE or starts_as_picture(path))
 
 
 def open_collections(

@@ -27,6 +27,8 @@ Indices = NDArray[np.int64]
 class Protocol:
     """Queries, the gallery that they search, the pictures to train on, and the N of mAP@N.
 
+    Collections may be anything that `open_images` takes.
+
     Attributes:
         split_seed: of a split that is drawn; None for a fixed one.
     """
@@ -47,6 +49,11 @@ class Protocol:
     def training_hash(self) -> str:
         """The same of the training pictures."""
         return _hash(self.training)
+
+    def __post_init__(self) -> None:
+        for part in ("queries", "gallery", "training"):
+            if not isinstance(images := getattr(self, part), ImageSet):
+                object.__setattr__(self, part, open_images(images))
 
 
 @dataclass(frozen=True)

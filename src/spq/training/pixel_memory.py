@@ -101,6 +101,8 @@ def read_pixels(
     plan = _Plan(len(images), size, processes.from_first(lambda: larger_side(images, size)))
     in_memory = not processes.several and plan.needed <= memory_limit()
     folder = user_cache() / NAME
+    if not in_memory:
+        processes.on_each_machine(lambda: _make_room(folder, plan))
     if note and plan.needed >= STATED:
         place = "memory" if in_memory else f"{folder}, where {_written(_free(folder))} are free"
         note(f"{plan.count:,} decoded pictures take {_written(plan.needed)} in {place}")
@@ -170,8 +172,6 @@ def _free_addresses() -> float:
 def _decode(images: ImageSet, folder: Path, plan: _Plan, progress: Progress) -> tuple[Path, Pixels]:
     """Decode pictures into a new file; the result has no pixels."""
     folder.mkdir(parents=True, exist_ok=True)
-    remove_stale(folder, NAME, is_locked=False)
-    _check_room(folder, plan)
     path = folder / f".{NAME}.{os.getpid()}"  # as `remove_stale` knows them
     try:
         with path.open("w+b") as empty:
@@ -204,12 +204,13 @@ def _report_from(progress: Progress, start: int, done: int) -> None:
     progress(start + done)
 
 
-def _check_room(folder: Path, plan: _Plan) -> None:
-    """Refuse more pictures than the disk has room for.
+def _make_room(folder: Path, plan: _Plan) -> None:
+    """Delete what killed processes have left, and refuse more pictures than the disk has room for.
 
     Raises:
         SpaceError: names the folder, what is needed and what is free.
     """
+    remove_stale(folder, NAME, is_locked=False)
     if (free := _free(folder)) < plan.needed:
         fewer = int(SAFE * free / plan.bytes_each)
         sample = f"give `sample` {fewer:,} or less, " if fewer >= LEAST else ""
