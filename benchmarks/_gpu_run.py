@@ -99,7 +99,7 @@ def one_call(arguments: argparse.Namespace, out: Path, started: float) -> None:
         write_parts(arguments, out, rescue_network(out))
         raise
     diary.mark("learned")
-    diary.content["training"] = model.training
+    diary.content["training"] = model.facts
     diary.content["signs"] = [json.loads(line) for line in lines_of(out / "model" / "clusters.jsonl")]
     model.save(out / "model", half=True)
     model.network.to(data.device)

@@ -18,6 +18,7 @@ from spq.model.network import Network
 from spq.training.compiled import compile_backbone
 from spq.training.graphed import GraphedStep
 from spq.training.loss import multi_view
+from spq.training.losses import Criterion
 from spq.training.optimizers import make_optimizers
 from spq.training.stages.train_network import Learner, step_loss, try_out
 from spq.training.view_source import ViewSource
@@ -113,7 +114,8 @@ def new_step(recipe: Recipe, device: torch.device) -> Learner:
     S = recipe.input.size
     data = torch.randint(0, 256, (recipe.train.batch_size, 3, S, S), dtype=torch.uint8, device=device)
     bf16 = resolve_precision(recipe.train.precision, device.type) == "bf16"
-    return Learner(recipe, network, network.backbone, ViewSource(data, None), None, None, bf16)
+    source, criterion = ViewSource(data, None), Criterion(None, network, len(data))
+    return Learner(recipe, network, network.backbone, source, None, criterion, bf16)
 
 
 def backbone(step: Learner, x: Tensor) -> None:

@@ -1,16 +1,14 @@
-"""Shared by the quality benchmarks: protocols, scores of a model, points of a training, and the entry point of a benchmark."""
+"""Shared by the quality benchmarks: protocols, scores of a model, and points of a training."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +19,6 @@ from spq.data.decode import load_pixels
 from spq.data.image_set import subset
 from spq.data.open import open_images
 from spq.data.protocols import Protocol, custom_protocol, load_protocol
-from spq.errors import SPQError
 from spq.evaluation.baselines import Search, descriptor_baselines, float_cosine, train_codebooks, unit
 from spq.evaluation.evaluate import order_of_ties
 from spq.evaluation.metrics import (
@@ -198,25 +195,6 @@ def machine(device: str = "cpu") -> str:
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{torch.get_num_threads()} threads, {(names or [platform.processor() or platform.machine()])[0]}"
-
-
-def parser_of(name: str, about: str | None) -> argparse.ArgumentParser:
-    """An argument parser whose help is the docstring of the benchmark."""
-    style = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=f"spq bench {name}", description=about, formatter_class=style)
-
-
-def entrance(name: str, main: Callable[[], None]) -> NoReturn:
-    """Run a benchmark, and show errors of spq as one line."""
-    try:
-        main()
-    except SPQError as error:
-        print(f"spq bench {name}: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print(f"spq bench {name}: stopped; if it has written results, the same command continues", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(0)
 
 
 def _rounded(value: float) -> float:

@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spq.api import with_options
-from spq.config import Recipe, load_recipe, to_dict, with_overrides
+from spq.config import Recipe, load_recipe, split_recipe, to_dict, with_overrides
 from spq.errors import ConfigError
 from spq.model.network import Network
-from spq.training.loss import Objective, Outputs
+from spq.training.losses import CrossQuantized
 
 DIVERSITY = 1.0  # weight of the penalty of +diversity
-Loss = Callable[[Outputs], Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,24 +25,41 @@ class Ablation:
 
     title: str = ""
     change: Callable[[Recipe], Recipe] = lambda recipe: recipe
-    objective: Objective | None = None
+    loss: Callable[[], CrossQuantized] | None = None
     pq: bool = False
 
 
-def _descriptors_alone(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
-    return loss([(x, x) for x, _ in outputs])  # two times NT-Xent of the descriptors
+class DescriptorsAlone(CrossQuantized):
+    """Two times NT-Xent of the descriptors."""
+
+    def forward(self, x: Tensor, z: Tensor, rows: Tensor, own: slice | None = None) -> Tensor:
+        return super().forward(x, x, rows, own)
 
 
-def _hard(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
-    quantizer = network.quantizer
-    return loss([(x, z + (quantizer.decode(quantizer.encode(x)) - z).detach()) for x, z in outputs])
+class Hard(CrossQuantized):
+    """The nearest codeword, with the gradient of the soft quantization."""
+
+    def prepare(self, network: Network, count: int) -> None:
+        super().prepare(network, count)
+        self.quantizer = network.quantizer
+
+    def forward(self, x: Tensor, z: Tensor, rows: Tensor, own: slice | None = None) -> Tensor:
+        hard = self.quantizer.decode(self.quantizer.encode(x.flatten(0, 1))).view_as(z)
+        return super().forward(x, z + (hard - z).detach(), rows, own)
 
 
-def _diverse(outputs: Outputs, network: Network, loss: Loss) -> Tensor:
-    C = F.normalize(network.quantizer.codebooks, dim=2)  # (M, K, d)
-    K = C.shape[1]
-    pairs = (C.sum(1).square().sum(1) - K) / (K * (K - 1))  # mean cosine of different codewords, of each codebook
-    return loss(outputs) + DIVERSITY * pairs.mean()
+class Diverse(CrossQuantized):
+    """A penalty on the mean cosine of different codewords of each codebook."""
+
+    def prepare(self, network: Network, count: int) -> None:
+        super().prepare(network, count)
+        self.codebooks = network.quantizer.codebooks
+
+    def forward(self, x: Tensor, z: Tensor, rows: Tensor, own: slice | None = None) -> Tensor:
+        C = F.normalize(self.codebooks, dim=2)  # (M, K, d)
+        K = C.shape[1]
+        pairs = (C.sum(1).square().sum(1) - K) / (K * (K - 1))
+        return super().forward(x, z, rows, own) + DIVERSITY * pairs.mean()
 
 
 def _unit_length(recipe: Recipe) -> Recipe:
@@ -63,36 +79,24 @@ def _codebooks(M: int, K: int) -> Callable[[Recipe], Recipe]:
 
 
 ABLATIONS = {
-    "simclr": Ablation("no cross-quantization: SimCLR, then PQ", _unit_length, _descriptors_alone, pq=True),
-    "hard": Ablation("hard quantization, straight-through", objective=_hard),
+    "simclr": Ablation("no cross-quantization: SimCLR, then PQ", _unit_length, DescriptorsAlone, pq=True),
+    "hard": Ablation("hard quantization, straight-through", loss=Hard),
     "vq": Ablation("plain VQ: 256 codewords, 8 bits", _codebooks(1, 256)),
     "8bits": Ablation("2 codebooks of 16, 8 bits", _codebooks(2, 16)),
-    "diversity": Ablation(f"with codeword diversity ({DIVERSITY})", objective=_diverse),
+    "diversity": Ablation(f"with codeword diversity ({DIVERSITY})", loss=Diverse),
 }
 
 
 def variant(text: str, bits: int, minutes: float | None, epochs: int | None) -> tuple[Recipe, Ablation]:
     """`fast+hard:train.batch_size=128,views.blur=0` -> the recipe with these values, and its ablation."""
-    name, _, changes = text.partition(":")
+    name, changes = split_recipe(text)
     base, plus, ablation = name.rpartition("+")
     if plus and ablation not in ABLATIONS:
         raise ConfigError(f"no ablation {ablation!r}; use one of {', '.join(ABLATIONS)}")
     found = ABLATIONS[ablation] if plus else Ablation()
     recipe = with_options(load_recipe(base if plus else name), bits=bits, minutes=minutes, epochs=epochs)
-    changed = with_overrides(found.change(recipe), [change for change in _split(changes) if change])
+    changed = with_overrides(found.change(recipe), changes)
     return replace(changed, name=text), found
-
-
-def _split(changes: str) -> list[str]:
-    """Split at commas outside of brackets."""
-    parts, depth = [""], 0
-    for character in changes:
-        depth += (character == "[") - (character == "]")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
 
 
 def fingerprint(recipe: Recipe) -> str:

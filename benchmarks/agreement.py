@@ -16,7 +16,6 @@ import tempfile
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -25,7 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from _authors import Authors, BudgetSpent, Training, our_state
-from _scoring import entrance, machine, parser_of
+from _entrance import entrance, parser_of
+from _scoring import machine
 from spq.api import with_options
 from spq.config import Recipe, load_recipe
 from spq.data.decode import load_pixels
@@ -33,6 +33,7 @@ from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.model.network import Network
 from spq.training.loss import multi_view
+from spq.training.losses import CrossQuantized
 from spq.training.train import train
 
 State = dict[str, Tensor]
@@ -103,17 +104,18 @@ def ours(images: ImageSet, recipe: Recipe, initial: State, views: list[Tensor]) 
         network.load_state_dict(initial)
         return network
 
-    def objective(outputs: Any, network: Network, loss: Any) -> Tensor:
-        value: Tensor = loss(outputs)
-        losses.append(value.item())
-        return value
+    class Watched(CrossQuantized):
+        def forward(self, x: Tensor, z: Tensor, rows: Tensor, own: slice | None = None) -> Tensor:
+            value = super().forward(x, z, rows, own)
+            losses.append(value.item())
+            return value
 
     with (
         mock.patch("spq.training.start.Network", network_of),
         mock.patch("spq.training.stages.train_network.make_views", side_effect=views),
         tempfile.TemporaryDirectory(prefix="spq-agreement-") as folder,
     ):
-        train(images, recipe, folder, device="cpu", objective=objective)
+        train(images, recipe, folder, device="cpu", loss=Watched())
     return losses
 
 

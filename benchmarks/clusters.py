@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from _authors import commit_of
-from _scoring import entrance, machine, parser_of
+from _entrance import entrance, parser_of
+from _scoring import machine
 from spq.config import ClusterConfig, FinishConfig, QuantizerConfig, Recipe, load_recipe
 from spq.data.image_set import ImageSet, labelled, subset
 from spq.data.open import open_images
@@ -44,7 +45,7 @@ from spq.evaluation.evaluate import order_of_ties
 from spq.evaluation.metrics import mean_average_precision, precision_at, relevance
 from spq.model.backbone import make_backbone
 from spq.model.model import Model
-from spq.model.quantizer import Quantizer
+from spq.model.quantizer import ProductQuantizer
 from spq.pq.scan import rank
 from spq.training.cluster_heads import choose_heads, fit_heads
 from spq.training.features import FeatureExtractor, cached_features
@@ -227,7 +228,7 @@ def cluster_codes(x: Tensor, q: Tensor, clusters: int, seed: int) -> tuple[NDArr
     Returns:
         codes (N, M) of the nearest codewords, and dot tables (Q, M, K).
     """
-    quantizer = Quantizer(QuantizerConfig(x.shape[1] // clusters, codeword_dim=clusters, distance="dot"))
+    quantizer = ProductQuantizer(QuantizerConfig(x.shape[1] // clusters, codeword_dim=clusters, distance="dot"))
     generator = torch.Generator().manual_seed(seed)
     for book, parts in zip(quantizer.codebooks, quantizer.split(x).unbind(1), strict=True):
         book.copy_(parts[torch.randint(len(x), (len(book),), generator=generator)])

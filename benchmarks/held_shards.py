@@ -59,7 +59,7 @@ def by_holders(folder: Path, live: Sequence[Live], holders: Sequence[Holder], to
     stack.callback(placement.close)
     placement.prepare(Of(folder, KEY, "random", KIND), live)
     none = np.empty(0, np.int64)
-    empty = Part(Scan(np.empty((0, KIND.M), np.uint8), KIND.K), none)
+    empty = Part(Scan(np.empty((0, KIND.M), np.uint8), KIND.K, ids=none))
     parts = [*(part.shard.held_part() for part in live), empty]
     scan = SpreadScan(parts, [*(part.dead for part in live), none], placement)
     return lambda table: scan.search(table, top, threads=1)

@@ -32,7 +32,8 @@ import torch
 from numpy.typing import NDArray
 
 from _authors import Authors, BudgetSpent, Training, as_model
-from _scoring import Data, choose_protocol, entrance, load_data, map_of, new_point, parser_of, points
+from _entrance import entrance, parser_of
+from _scoring import Data, choose_protocol, load_data, map_of, new_point, points
 from spq.common.files import Replacing
 from spq.model.model import Model
 

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from _scoring import entrance, machine, parser_of
+from _entrance import entrance, parser_of
+from _scoring import machine
 from spq.api import with_options
 from spq.config import Recipe, load_recipe
 from spq.data.decode import load_pixels

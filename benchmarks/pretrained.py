@@ -133,7 +133,7 @@ def head_row(text: str, bits: int, seed: int, data: Data, arguments: argparse.Na
     with tempfile.TemporaryDirectory(prefix="spq-pretrained-") as folder:
         model = train(data.gallery.images[0], recipe, folder)
     x, q = model.project(data.gallery.features), model.project(data.queries.features)
-    return {**scores(model, x, q, data), "minutes": model.training["minutes"]}
+    return {**scores(model, x, q, data), "minutes": model.facts["minutes"]}
 
 
 def model_row(path: str, data: Data) -> dict[str, float]:
@@ -143,7 +143,7 @@ def model_row(path: str, data: Data) -> dict[str, float]:
         np.concatenate([model.embed([images.image(i) for i in range(len(images))]) for images in side.images])
         for side in (data.gallery, data.queries)
     )
-    return {**scores(model, x, q, data), "minutes": model.training["minutes"]}
+    return {**scores(model, x, q, data), "minutes": model.facts["minutes"]}
 
 
 def scores(model: Model, x: Floats, q: Floats, data: Data) -> dict[str, float]:

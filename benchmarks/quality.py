@@ -39,8 +39,9 @@ from pathlib import Path
 from typing import Any
 
 from _authors import Authors, as_model, commit_of
+from _entrance import entrance, parser_of
 from _plots import save_plots
-from _scoring import Data, choose_protocol, entrance, finish, load_data, machine, measure, new_point, parser_of, points
+from _scoring import Data, choose_protocol, finish, load_data, machine, measure, new_point, points
 from _variants import Ablation, fingerprint, variant
 from official import train_within
 from spq.cli.progress import TrainingBar
@@ -188,18 +189,19 @@ class Bench:
                 bar.update(status)
                 new_point(folder)
 
+            loss = ablation.loss() if ablation.loss else None
             model = train(
-                self.protocol.training, recipe, folder, resume=True, device=o.device, objective=ablation.objective,
+                self.protocol.training, recipe, folder, resume=True, device=o.device, loss=loss,
                 on_stage=bar.stage, on_status=on_status,
             )  # fmt: skip
         if ablation.pq:
             finish(model, model.embed(self.data(recipe.input.size).gallery), pq=True)
-            model = Model(model.network, model.config, model.training)  # again, for the hash of these codebooks
+            model = Model(model.network, model.config, model.facts)  # again, for the hash of these codebooks
             model.save(folder)
         device = resolve_device(o.device)
         facts = {
-            "minutes_spent": model.training["minutes"], "epochs_done": model.training["epochs"],
-            "views": model.training["views"], "steps": model.training["steps"],
+            "minutes_spent": model.facts["minutes"], "epochs_done": model.facts["epochs"],
+            "views": model.facts["views"], "steps": model.facts["steps"],
             "dtype": resolve_precision(recipe.train.precision, device),
         }  # fmt: skip
         return model, facts, ablation

@@ -3,6 +3,7 @@
     spq bench report                      # write the tables between two markers in docs/results.md, and the plots of 32 bits
     spq bench report --check              # exit status 1 if docs/results.md is not up to date
     spq bench report --add QUALITY.json   # add its rows, replace older rows of the same runs, and write the tables
+    spq bench report --rows QUALITY.json --page PAGE.md   # its tables alone, of any protocol, in a page of their own
 
 All numbers are from benchmarks/results/quality.json, except those of the paper.
 """
@@ -16,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from _entrance import entrance, parser_of
 from _plots import save_plots
-from _scoring import entrance, parser_of
 from _variants import ABLATIONS
 from quality import as_text
 from spq.cli.describe import counted
@@ -42,34 +43,34 @@ PLOTS, PLOTTED = "docs/images", 32  # bits
 Row = dict[str, Any]
 
 
-def report(rows: list[Row]) -> str:
-    """Markdown of all rows of the final protocol."""
-    final = [row for row in rows if row["protocol"] == PROTOCOL]
-    parts = [main_table(in_first_table(rows))]
+def report(rows: list[Row], protocol: str = PROTOCOL) -> str:
+    """Markdown of all rows of a protocol."""
+    final = [row for row in rows if row["protocol"] == protocol]
+    parts = [main_table(in_first_table(rows, protocol), with_published=protocol == PROTOCOL)]
     compared = [row for row in final if "others" in row]
     if whole := [row for row in compared if "+" not in row["variant"]]:
         parts.append(comparison(whole))
     parts += [ablations(group) for group in grouped_by_base(compared)]
-    if (ROOT / PLOTS / f"map-over-time-{PLOTTED}.png").exists():
+    if protocol == PROTOCOL and (ROOT / PLOTS / f"map-over-time-{PLOTTED}.png").exists():
         words = "mAP over the minutes of training, one panel for each method"
         parts.append(f"![{words}](images/map-over-time-{PLOTTED}.png)")
     return "\n\n".join(parts)
 
 
-def in_first_table(rows: list[Row]) -> list[Row]:
-    """Rows of complete methods under the final protocol, without ablations."""
-    return [row for row in rows if row["protocol"] == PROTOCOL and "+" not in row["variant"]]
+def in_first_table(rows: list[Row], protocol: str = PROTOCOL) -> list[Row]:
+    """Rows of complete methods under a protocol, without ablations."""
+    return [row for row in rows if row["protocol"] == protocol and "+" not in row["variant"]]
 
 
-def main_table(rows: list[Row]) -> str:
+def main_table(rows: list[Row], with_published: bool = True) -> str:
     """One line for each method, budget and machine, and one column for each length."""
     lines = [
         "| method | 16 bits | 32 bits | 64 bits | budget | seeds | machine, date |",
         "|---|---|---|---|---|---|---|",
-        "| SPQ, as published | "
-        + " | ".join(f"{PUBLISHED[bits]:.3f}" for bits in LENGTHS)
-        + " | thousands of epochs | | |",
     ]
+    if with_published:
+        published = " | ".join(f"{PUBLISHED[bits]:.3f}" for bits in LENGTHS)
+        lines.append(f"| SPQ, as published | {published} | thousands of epochs | | |")
     nested = [row for row in rows if "lengths" in row]
     apart = [row for row in rows if "lengths" not in row]
     for group in [*grouped(apart, GROUP), *grouped(nested, (*GROUP, "fingerprint"))]:
@@ -221,7 +222,11 @@ def main() -> None:
         "--add", type=Path, nargs="+", default=[], metavar="FILE", help="written by spq bench quality --test"
     )
     parser.add_argument("--check", action="store_true", help="only check whether docs/results.md is up to date")
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="with --page: written by spq bench quality")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="with --rows: the page to write")
     options = parser.parse_args()
+    if options.rows and options.page:
+        return write_page(json.loads(options.rows.read_text("utf-8")), options.page)
     page, rows = PAGE.read_text("utf-8"), json.loads(RESULTS.read_text("utf-8"))
     for path in options.add:
         rows = added(rows, json.loads(path.read_text("utf-8")))
@@ -236,6 +241,16 @@ def main() -> None:
     if wanted != page:
         PAGE.write_text(wanted, "utf-8")
     print("docs/results.md is up to date")
+    return None
+
+
+def write_page(rows: list[Row], page: Path) -> None:
+    """Write the tables of some rows alone, and print them, and plots beside them; the docs stay as they are."""
+    save_plots([row for row in rows if "+" not in row["variant"] and row["bits"] == PLOTTED], page.parent)
+    text = "\n\n".join(f"# {name}\n\n{report(rows, name)}" for name in dict.fromkeys(row["protocol"] for row in rows))
+    with Replacing(page) as temporary:
+        temporary.write_text(text + "\n", "utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

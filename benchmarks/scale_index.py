@@ -100,7 +100,7 @@ def step_open(arguments: argparse.Namespace) -> dict[str, Any]:
 
     began = time.monotonic()
     with open_store(arguments.place / "index") as store:
-        gallery = follow(store, lambda codes: Scan(codes, K))
+        gallery = follow(store, lambda codes, ids: Scan(codes, K, ids=ids))
         tables_ = np.random.default_rng(1).random((101, M, K), dtype=np.float32)
         gallery.scan.search(tables_[:1], 100, threads=1)
         opened = time.monotonic() - began

@@ -44,11 +44,11 @@ def opened(folder: Path, plan: Plan, coarse: Coarse | None, distance: str) -> Pa
     books, parts, start = np.load(folder / "books.npy"), [], 0
     for path in part_paths(folder, plan):
         packed = np.load(path, mmap_mode="r")
-        scan = Scan.of_packed(packed, plan.M, 16, distinct=len(packed))
+        scan = Scan.of_packed(packed, plan.M, 16, distinct=len(packed), ids=range(start, start + len(packed)))
         if coarse is not None:
             order, sizes = (np.load(list_path(path, name), mmap_mode="r") for name in ("order", "sizes"))
             scan.add_lists(coarse, order, sizes)
-        parts.append(Part(scan, range(start, start + len(packed))))
+        parts.append(Part(scan))
         start += len(packed)
     return PartedScan(parts, None, coarse, lambda codes: distance_tables(decode(codes, books), books, distance))
 

@@ -49,7 +49,7 @@ CONSTANTS = {
         147.3, "bytes a picture on disk, without its path", "benchmarks/store.py --rounds 2", "2026-11-25"
     ),
     "sync_bytes_sqlite": Constant(
-        388, "bytes a picture in memory, while an index in SQLite is brought up to date", "scratch script", "2026-11-28"
+        388, "bytes a picture in memory, while an index in SQLite is brought up to date", "history", "2026-11-28"
     ),
     "shard_bytes": Constant(
         93.6, "bytes a picture on disk in a shard: items, codes and derived files; 31 of them are the path",

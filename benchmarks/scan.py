@@ -45,10 +45,10 @@ def raw_index(packed: NDArray[np.uint8], M: int) -> Any:
 
 def searched(packed: NDArray[np.uint8], M: int, parts: int) -> Scan | PartedScan:
     if parts == 1:
-        return Scan.of_packed(packed, M, 16, distinct=len(packed))
+        return Scan.of_packed(packed, M, 16, len(packed), range(len(packed)))
     made, start = [], 0
     for some in np.array_split(packed, parts):
-        made.append(Part(Scan.of_packed(some, M, 16, distinct=len(some)), range(start, start + len(some))))
+        made.append(Part(Scan.of_packed(some, M, 16, len(some), range(start, start + len(some)))))
         start += len(some)
     return PartedScan(made)
 

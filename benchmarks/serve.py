@@ -80,7 +80,7 @@ def filled(source: Path, folder: Path, items: int) -> Path:
     shutil.copytree(source, folder)
     rng = np.random.default_rng(0)
     with ImageIndex.open(folder) as index, index.store.writing():
-        codes, books = index.store.codes()[1], index.codebooks
+        codes, books = index.store.codes()[1], index.model.codebooks
         base = decode(codes, books)
         scale = np.float32(NOISE * base.std())
         for start in range(len(codes), items, CHUNK):

@@ -18,17 +18,17 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from _authors import Authors, BudgetSpent, Training
-from _scoring import entrance, machine, parser_of
+from _entrance import entrance, parser_of
+from _scoring import machine
 from _variants import variant
 from spq.data.decode import load_pixels
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
-from spq.model.network import Network
+from spq.training.losses import CrossQuantized
 from spq.training.train import train
 
 OURS = ["paper", "paper:train.precision='bf16',train.channels_last=true"]
@@ -53,15 +53,16 @@ def ours(text: str, images: ImageSet, batch_size: int, device: str) -> list[floa
     """The same for our `train`, for one epoch of the images."""
     times: list[float] = []
 
-    def objective(outputs: Any, network: Network, loss: Any) -> Tensor:
-        value: Tensor = loss(outputs)
-        times.append(_now(value))
-        return value
+    class Timed(CrossQuantized):
+        def forward(self, x: Tensor, z: Tensor, rows: Tensor, own: slice | None = None) -> Tensor:
+            value = super().forward(x, z, rows, own)
+            times.append(_now(value))
+            return value
 
     recipe = variant(text, 32, None, 1)[0]
     recipe = replace(recipe, train=replace(recipe.train, batch_size=batch_size))
     with tempfile.TemporaryDirectory(prefix="spq-throughput-") as folder:
-        train(images, recipe, folder, device=device, objective=objective)
+        train(images, recipe, folder, device=device, loss=Timed())
     return [b - a for a, b in pairwise(times)]
 
 

@@ -63,7 +63,7 @@ def test_the_better_of_two_models_is_saved(tmp_path: Path, monkeypatch: pytest.M
     assert notes[-1] == "recipe head loses too much, so the model is that of recipe pq"
     assert worse.config.name == Model.load(tmp_path / "worse").config.name == "pq"
     assert worse.config.quantizer.bits == 16
-    assert worse.training["minutes"] == Model.load(tmp_path / "worse").training["minutes"] > 0
+    assert worse.facts["minutes"] == Model.load(tmp_path / "worse").facts["minutes"] > 0
 
     checks.reverse()
     better = automatic.train_checked(images, recipe, tmp_path / "better", options)

@@ -51,7 +51,7 @@ def run(out: Path, recipe: Recipe, backbone: Busy, **options: Any) -> tuple[list
     recipe = replace(recipe, train=replace(recipe.train, minutes=MINUTES, epochs=1))
     images, clock = sample_images(), backbone.clock
     model = train(images, recipe, out, backbone=backbone, clock=clock, on_status=seen.append, device="cpu", **options)
-    return seen, model.training
+    return seen, model.facts
 
 
 def test_learning_ends_early_enough_to_measure_and_save_the_model(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_head_and_codes_on_features_end_in_time(tmp_path: Path, monkeypatch: pyt
         sample_images(), recipe, tmp_path / "m", backbone=backbone, clock=backbone.clock, device="cpu", on_status=pass_time
     )  # fmt: skip
     assert 0.9 * LIMIT <= backbone.now <= 1.1 * LIMIT
-    assert model.training["minutes"] == pytest.approx(MINUTES, rel=0.1)
+    assert model.facts["minutes"] == pytest.approx(MINUTES, rel=0.1)
 
 
 def test_estimating_the_end_does_not_change_the_training(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from spq.dupes.candidates import Neighbours, candidate_pairs, code_neighbours
 from spq.dupes.signatures import grey_thumb
 from spq.dupes.threshold import code_distances
 from spq.pq.scan import rank
-from spq.pq.tables import decode, distance_tables
+from spq.pq.tables import Codebooks, decode, distance_tables
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,12 @@ from spq.pq.tables import decode, distance_tables
 def test_neighbours_by_code_and_distances_of_codes_agree_with_an_exact_ranking(distance: str, between: str) -> None:
     rng = np.random.default_rng(0)
     codebooks, codes = rng.normal(size=(4, 16, 3)).astype(np.float32), rng.integers(0, 16, (80, 4), np.uint8)
-    near = code_neighbours(codes, codebooks, distance)
+    near = code_neighbours(codes, Codebooks(codebooks), distance)
     expected, rows = rank(distance_tables(decode(codes, codebooks), codebooks, between), codes, near.rows.shape[1])
     np.testing.assert_array_equal(near.rows, rows)
     a = np.repeat(np.arange(80), rows.shape[1])
     np.testing.assert_allclose(
-        code_distances(codes[a], codes[rows.ravel()], codebooks, distance), expected.ravel(), atol=1e-4
+        code_distances(codes[a], codes[rows.ravel()], Codebooks(codebooks), distance), expected.ravel(), atol=1e-4
     )
 
 
@@ -35,10 +35,10 @@ def test_among_many_codes_the_nearest_are_found_in_lists(distance: str, monkeypa
     centres = rng.integers(0, 16, (100, 4), np.uint8)
     codes = np.where(rng.random((2000, 4)) < 0.1, rng.integers(0, 16, (2000, 4)), centres[rng.integers(100, size=2000)])
     codes = codes.astype(np.uint8)
-    exact = code_neighbours(codes, codebooks, distance)
+    exact = code_neighbours(codes, Codebooks(codebooks), distance)
     monkeypatch.setattr(candidates, "EXACT_BELOW", 1000)
     monkeypatch.setattr("spq.dupes.nearest.EXACT_BELOW", 1000)
-    found = code_neighbours(codes, codebooks, distance)
+    found = code_neighbours(codes, Codebooks(codebooks), distance)
     assert found.rows.shape == exact.rows.shape
     near = exact.distances[:, :10]
     assert (found.distances[:, :10] <= near + 1e-4).mean() > 0.9

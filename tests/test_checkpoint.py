@@ -108,7 +108,12 @@ def test_a_training_with_a_finish_resumes_from_any_stage(
     for _ in range(2):  # a training that ended also resumes, and has nothing more to learn
         resumed = train(images, with_finish(recipe), tmp_path, resume=True)
         np.testing.assert_array_equal(weights(resumed), weights(finished))
-        assert {**resumed.training, "minutes": 0, "codes": 0} == {**finished.training, "minutes": 0, "codes": 0}
+        assert {**resumed.facts, "minutes": 0, "seconds": 0, "codes": 0} == {
+            **finished.facts,
+            "minutes": 0,
+            "seconds": 0,
+            "codes": 0,
+        }
 
 
 def test_a_resumed_training_ignores_the_model_to_start_from(
@@ -125,7 +130,7 @@ def test_a_resumed_training_that_ended_keeps_its_facts(
     images: ImageSet, recipe: Recipe, whole: Model, whole_folder: Path
 ) -> None:
     again = train(images, recipe, whole_folder, resume=True)
-    assert {**again.training, "minutes": 0} == {**whole.training, "minutes": 0}
+    assert {**again.facts, "minutes": 0, "seconds": 0} == {**whole.facts, "minutes": 0, "seconds": 0}
 
 
 def test_ctrl_c_saves_a_checkpoint_first(images: ImageSet, whole: Model, tmp_path: Path) -> None:
@@ -185,11 +190,18 @@ def test_a_file_of_other_content_is_no_checkpoint(images: ImageSet, recipe: Reci
             train(images, recipe, tmp_path, resume=True)
 
 
-def test_another_backbone_than_the_checkpoints_is_refused(images: ImageSet, recipe: Recipe, whole_folder: Path) -> None:
+def test_a_backbone_of_other_shapes_than_the_checkpoints_is_refused(
+    images: ImageSet, recipe: Recipe, tmp_path: Path
+) -> None:
+    def small(width: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(3, width, 5, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    with pytest.raises(StopError):
+        train(images, recipe, tmp_path, backbone=small(12), on_epoch=stop_after_epoch_2)
     with pytest.raises(
         ConfigError, match="`backbone` does not fit the checkpoint; give a backbone with the same shapes"
     ):
-        train(images, recipe, whole_folder, resume=True, backbone=nn.Sequential(nn.Flatten()))
+        train(images, recipe, tmp_path, resume=True, backbone=small(8))
 
 
 def test_weights_that_are_not_finite_do_not_replace_the_checkpoint(
@@ -210,7 +222,9 @@ def test_weights_that_are_not_finite_do_not_replace_the_checkpoint(
     train(images, recipe, tmp_path, resume=True)
 
 
-KEYS = {"recipe", "fingerprint", "near", "network", "optimizers", "step", "seconds", "trained", "began", "targets"}
+KEYS = {
+    "recipe", "fingerprint", "near", "network", "optimizers", "step", "seconds", "trained", "began", "targets", "parts", "loss",
+}  # fmt: skip
 
 
 def test_the_keys_of_the_file_stay_so_that_old_checkpoints_resume(whole_folder: Path) -> None:
@@ -219,7 +233,7 @@ def test_the_keys_of_the_file_stay_so_that_old_checkpoints_resume(whole_folder: 
 
 def test_a_checkpoint_from_before_the_finish_existed_is_read(whole_folder: Path, tmp_path: Path) -> None:
     content = read_checkpoint(whole_folder) or {}
-    del content["trained"], content["began"], content["targets"]
+    del content["trained"], content["began"], content["targets"], content["parts"], content["loss"]
     (tmp_path / "checkpoints").mkdir()
     torch.save(content, tmp_path / "checkpoints" / "last.pt")
     checkpoint = Checkpoint.load(tmp_path)

@@ -4,6 +4,7 @@ import numpy as np
 
 from spq.config import DISTANCES
 from spq.pq.codewords import members, usage
+from spq.pq.tables import Codebooks
 
 
 def codes_and_codebooks(N: int = 300, M: int = 5, K: int = 16, d: int = 3):
@@ -23,7 +24,7 @@ def test_usage_counts_every_picture_once_in_each_codebook() -> None:
 def test_members_are_all_that_use_a_codeword_nearest_to_their_mean_first() -> None:
     codes, codebooks = codes_and_codebooks()
     for distance in DISTANCES:
-        rows = members(codes, 1, 4, codebooks, distance)
+        rows = members(codes, 1, 4, Codebooks(codebooks), distance)
         assert sorted(rows.tolist()) == [row for row, code in enumerate(codes) if code[1] == 4]
         decoded = np.stack([codebooks[np.arange(5), code] for code in codes[rows]])  # (n, M, d)
         apart = np.square(decoded - decoded.mean(0)).sum(2)
@@ -35,5 +36,5 @@ def test_members_are_all_that_use_a_codeword_nearest_to_their_mean_first() -> No
 def test_a_codeword_that_nobody_uses_has_no_members_and_ties_go_by_row() -> None:
     codes = np.zeros((4, 5), np.uint8)
     _, codebooks = codes_and_codebooks()
-    assert members(codes, 0, 3, codebooks, "l2").tolist() == []
-    assert members(codes, 0, 0, codebooks, "l2").tolist() == [0, 1, 2, 3]
+    assert members(codes, 0, 3, Codebooks(codebooks), "l2").tolist() == []
+    assert members(codes, 0, 0, Codebooks(codebooks), "l2").tolist() == [0, 1, 2, 3]

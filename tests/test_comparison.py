@@ -14,6 +14,7 @@ from spq.data.protocols import Protocol
 from spq.evaluation import metrics
 from spq.evaluation.baselines import descriptor_baselines, float_cosine
 from spq.evaluation.collect import Collected
+from spq.evaluation.compare import compare
 from spq.evaluation.comparison import add_baselines, better_method
 from spq.evaluation.evaluate import evaluate
 from spq.evaluation.report import Report
@@ -32,6 +33,21 @@ def test_baselines_have_the_expected_order(tiny_model: Model, protocol: Protocol
     assert rows["raw-pixel PQ"] > 2 * rows["random codes"]
     for name in descriptor_baselines(tiny_model.config.quantizer.bits):
         assert rows["random codes"] + 0.1 < rows[f"{name}, same descriptors"] < rows["float cosine, no code"] + 0.1
+
+
+def test_each_baseline_has_a_report_to_compare_with(tiny_model: Model, protocol: Protocol) -> None:
+    report = evaluate(tiny_model, protocol, baselines=True)
+    assert {name: rival.map for name, rival in report.baselines.items()} == {
+        name: value for name, value in report.rows.items() if not name.startswith("SPQ")
+    }
+    comparison = compare({"spq": report, **report.baselines}, resamples=500)
+    found = {difference.name: difference for difference in comparison.differences}
+    chance = found["random codes"]
+    assert (chance.difference, chance.p < 0.01) == (pytest.approx(report.rows["random codes"] - report.map), True)
+    assert comparison.methods[0].others.keys() >= {"MAP@R", "P@1"}
+    dim = tiny_model.config.quantizer.dim
+    assert {rival.bits for rival in report.baselines.values()} == {32, 32 * dim}
+    assert "baselines" not in report.to_dict()
 
 
 def test_notes_name_baselines_with_other_bits(tiny_model: Model) -> None:

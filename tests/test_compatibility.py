@@ -49,7 +49,8 @@ def test_an_index_of_before_gives_the_same_hits(images: ImageSet, tmp_path: Path
             np.testing.assert_allclose(
                 [hit.distance for hit in hits], [distance for _, distance in expected], atol=1e-3
             )
-            assert {hit.path for hit in hits[:1]} == {expected[0][0]}
+            # which of the nearest comes first is another one, if several are at the same distance
+            assert hits[0].path in {path for path, distance in expected if distance == expected[0][1]}
     finally:
         index.close()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,35 @@ def test_overrides_change_their_values_and_nothing_else() -> None:
     assert with_overrides(fast, []) == fast
 
 
+def test_overrides_by_name_are_those_in_text() -> None:
+    fast = load_recipe("fast")
+    by_name = with_overrides(fast, {"train.lr": 2, "backbone.blocks": (1, 2), "train.optimizer": "adam"})
+    assert by_name == with_overrides(fast, ["train.lr=2", "backbone.blocks=[1,2]", "train.optimizer='adam'"])
+    for wrong, message in (
+        ({"train.learnrate": 1.0}, "override 'train.learnrate': unknown key 'learnrate'"),
+        ({"lr": 1.0}, "override 'lr': unknown section 'lr'; use one of input"),
+        ({"train.lr": "1"}, "recipe fast with train.lr = '1': train: lr = '1'; expected float"),
+        ({"train.lr": -1.0}, "train.lr must be from 0 to 1000, got -1.0"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            with_overrides(fast, wrong)
+
+
+def test_a_recipe_may_have_changes_after_a_colon(tmp_path: Path) -> None:
+    assert load_recipe("fast:train.lr=2,backbone.blocks=[1, 2]") == with_overrides(
+        load_recipe("fast"), {"train.lr": 2.0, "backbone.blocks": [1, 2]}
+    )
+    (tmp_path / "a:b.toml").write_text("[train]\nepochs = 7\n")
+    assert load_recipe(f"{tmp_path}/a:b.toml").train.epochs == 7
+    assert load_recipe(f"{tmp_path}/a:b.toml:train.epochs=8").train.epochs == 8
+    for wrong, message in (
+        ("fast:lr", "override 'lr' is not section.key=value"),
+        ("fats:train.lr=1", "no recipe 'fats'; use one of"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_recipe(wrong)
+
+
 def test_overrides_are_checked_together_not_one_by_one() -> None:
     fast = load_recipe("fast")
     changed = with_overrides(fast, ["quantizer.num_codebooks=8", "quantizer.prefixes=[4, 8]"])
@@ -148,8 +178,16 @@ def test_overrides_are_checked_together_not_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trian.lr=1", "override 'trian.lr=1': unknown section 'trian'; use one of input, backbone, head"),
-        ("train.learning_rate=1", "unknown key 'learning_rate'; use one of temperature, late_temperature"),
+        (
+            "trian.lr=1",
+            "override 'trian.lr': unknown section 'trian'; did you mean train.lr? use one of input, backbone, head",
+        ),
+        ("train.learning_rate=1", "override 'train.learning_rate': unknown key 'learning_rate'; "),
+        ("train.batchsize=1", "unknown key 'batchsize'; did you mean train.batch_size? use one of temperature, late"),
+        (
+            "views.lr=1",
+            "override 'views.lr': unknown key 'lr'; did you mean train.lr? use one of crop_scale, crop_ratio",
+        ),
         ("train.lr", "override 'train.lr' is not section.key=value; for example train.lr=1e-3"),
         ("lr=1", "is not section.key=value"),
         ("name='x'", "is not section.key=value"),

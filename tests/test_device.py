@@ -19,11 +19,11 @@ from spq.errors import ConfigError
 from spq.evaluation import on_gpu
 from spq.model.device import resolve_compile, resolve_device, resolve_precision
 from spq.model.network import Network
-from spq.model.quantizer import Quantizer
+from spq.model.quantizer import ProductQuantizer
 from spq.training import jitter
 from spq.training.context import Training, TrainOptions
 from spq.training.pixel_memory import Pictures
-from spq.training.refit import refit
+from spq.training.refit import assigned, lloyd_step, revive
 from spq.training.stages.train_network import train_network
 
 
@@ -145,9 +145,12 @@ def test_the_counter_notices_numbers_that_the_host_sends_or_reads(fake_gpu: None
 
 def test_codes_tables_refitting_and_ranking_mix_no_devices(fake_gpu: None) -> None:
     with torch.device("cuda:0"):
-        quantizer = Quantizer(QuantizerConfig())
+        quantizer = ProductQuantizer(QuantizerConfig())
     x = torch.zeros(100, 128, device="cuda:0")
-    refit(quantizer, x, iterations=2)
+    with torch.no_grad():
+        lloyd_step(quantizer.stages[0], quantizer.split(x))
+        assert revive(quantizer.stages[0], quantizer.split(x)).device.type == "cuda"
+    assert assigned(quantizer, x).device.type == "cuda"
     codes = quantizer.encode(x)
     assert quantizer.decode(codes).device.type == "cuda"
     for distance in DISTANCES:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spq.pq.distinct import Distinct
+from spq.pq.ties import tie_keys
 
 
 def gallery(N: int, P: int, values: int, seed: int) -> np.ndarray:
@@ -18,24 +19,27 @@ def gallery(N: int, P: int, values: int, seed: int) -> np.ndarray:
     values=st.sampled_from([1, 2, 3, 256]),
     top=st.integers(0, 130),
     levels=st.integers(1, 5),
+    has_ids=st.sampled_from([None, True, False]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_the_nearest_rows_follow_from_distances_of_distinct_codes(
-    N: int, P: int, values: int, top: int, levels: int, seed: int
+    N: int, P: int, values: int, top: int, levels: int, has_ids: bool | None, seed: int
 ) -> None:
     packed = gallery(N, P, values, seed)
-    codes = Distinct(packed)
+    ids = None if has_ids is None else range(7, 7 + 3 * N, 3) if not has_ids else np.arange(N, dtype=np.uint32) * 5
+    codes = Distinct(packed, ids=ids)
     d = np.random.default_rng(seed).integers(0, levels, len(codes)).astype(np.float32)
     by_row = d[codes.numbers()]
-    expected = np.argsort(by_row, kind="stable")[:top]
+    keys = np.arange(N) if ids is None else tie_keys(np.asarray(ids))
+    expected = np.lexsort((keys, by_row))[:top]
     distances, rows = codes.nearest(d, top)
     np.testing.assert_array_equal(rows, expected)
     np.testing.assert_array_equal(distances, by_row[expected])
 
     some = np.flatnonzero(np.arange(len(codes)) % 2)
     there = np.flatnonzero(np.isin(codes.numbers(), some))
-    expected = there[np.argsort(by_row[there], kind="stable")[:top]]
+    expected = there[np.lexsort((keys[there], by_row[there]))[:top]]
     np.testing.assert_array_equal(codes.nearest(d[some], top, some)[1], expected)
 
 

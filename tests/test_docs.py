@@ -45,6 +45,7 @@ NOT_RUN = [  # pattern of a command, and why no test runs it
     (r"(docker|kubectl|sbatch) .*|export PHOTOS=.*", "needs Docker, Kubernetes or Slurm; see test_deploy.py"),
     (r"npm pack .*|spq export .* --onnxruntime-web .*", "needs the network"),
     (r"spq (train|eval) .*\bcifar10.*|spq bench quality .*", "needs CIFAR-10"),
+    (r"spq bench all .*", "makes every table, in hours"),
     (r"export PYTHONPATH=src|python benchmarks/\w+\.py .*", "needs a GPU"),
 ]
 TINY = """
@@ -160,8 +161,8 @@ def parse_only(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPQ_DATA", os.environ.get("SPQ_DATA", ""))  # one of the parsers sets it
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:.*## ", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
-    elif words[:3] == ["spq", "bench", "quality"]:
-        benchmark("quality").parse(words[3:])
+    elif words[:2] == ["spq", "bench"]:
+        benchmark(words[2]).parse(words[3:])
     elif words[0] == "spq":
         COMMANDS[words[1]].make_context(words[1], words[2:]).close()
     elif words[:2] == ["python", "benchmarks/gpu_cifar10.py"]:

@@ -63,7 +63,7 @@ def unfollowed(index: ImageIndex, settings: Settings, **more: Any) -> TestClient
 
 def hits_of(folder: Path, query: int) -> list[tuple[int, float]]:
     with ImageIndex.open(folder) as index:
-        return [(hit.id, hit.distance) for hit in index.search(query, 60, exclude=[query])]
+        return [(hit.id, hit.distance) for hit in index.search(index.like(query), 60, exclude=[query])]
 
 
 def told(answer: Any) -> list[tuple[int, float]]:

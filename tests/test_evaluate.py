@@ -45,6 +45,44 @@ def test_the_distance_can_be_chosen(tiny_model: Model, protocol: Protocol) -> No
     assert evaluate(tiny_model, protocol, at=10**6).map_at == 1000
 
 
+def test_the_curve_covers_the_whole_gallery_whatever_n_is(tiny_model: Model, protocol: Protocol) -> None:
+    few, many = (evaluate(tiny_model, protocol, at=at) for at in (10, 1000))
+    assert few.pr_curve == many.pr_curve
+    assert (few.pr_curve["ranks"][-1], few.pr_curve["recall"][-1]) == (1000, pytest.approx(1))
+    assert few.precision[100] == many.precision[100]
+    assert (few.map_all, few.map_r) == (many.map_all, many.map_r)
+    assert many.map == many.map_all
+    assert few.map > many.map > many.map_r > 0
+
+
+def test_the_report_has_the_scores_of_each_query(tiny_model: Model, protocol: Protocol) -> None:
+    report = evaluate(tiny_model, protocol)
+    scores = report.per_query
+    assert {len(values) for values in scores.values()} == {100}
+    assert (scores["map"].mean(), scores["map_all"].mean()) == (report.map, report.map_all)
+    assert {n: scores[f"recall@{n}"].mean() for n in report.recall} == report.recall
+    counts = [np.sum(protocol.gallery.labels == label) for label in protocol.queries.labels]
+    assert scores["relevant"].tolist() == counts
+    one = evaluate(tiny_model, replace(protocol, queries=subset(protocol.queries, [7])))
+    assert one.map == pytest.approx(scores["map"][7], abs=1e-3)  # in another batch, sums round differently
+    assert "per_query" not in report.to_dict()
+    assert len(report.to_dict(per_query=True)["per_query"]["map"]) == 100
+
+
+def test_the_report_says_how_ties_are_ranked_and_which_pictures_it_is_of(tiny_model: Model, protocol: Protocol) -> None:
+    report = evaluate(tiny_model, protocol)
+    assert f"ties: {collect.TIES}" in report.table().splitlines()
+    assert (report.split, report.split_seed) == (protocol.split, None)
+    others = [replace(protocol, queries=subset(protocol.queries, range(1, 100)))]
+    renamed = subset(protocol.queries, range(100))
+    renamed.labels = np.roll(renamed.labels, 1)
+    others.append(replace(protocol, queries=renamed))
+    assert len({protocol.split, *(other.split for other in others)}) == 3
+    fewer = replace(protocol, training=subset(protocol.gallery, range(50)))
+    assert (fewer.split == protocol.split, fewer.training_hash == protocol.training_hash) == (True, False)
+    assert replace(protocol, map_at=5, name="other").split == protocol.split
+
+
 def test_at_below_one_is_refused(tiny_model: Model, protocol: Protocol) -> None:
     with pytest.raises(ConfigError, match="`at` must be 1 or more, got 0"):
         evaluate(tiny_model, protocol, at=0)
@@ -73,8 +111,10 @@ def test_the_report_equals_a_plain_sort_of_the_distances(
     assert report.distance == distance
     # the model's inner products are nearly all alike, so that sums in another order swap some of the nearest
     assert report.map == pytest.approx(expected, abs=1e-5 if distance == "dot" else 1e-6)
-    assert report.precision == {1: hits[:, 0].mean(), 10: hits[:, :10].mean(), 100: pytest.approx(hits.mean())}
-    assert report.pr_curve["precision"][-1] == pytest.approx(report.precision[100])
+    share = np.mean(gallery.labels == protocol.queries.labels[:, None])
+    assert report.precision == pytest.approx(
+        {1: hits[:, 0].mean(), 10: hits[:, :10].mean(), 100: hits.mean(), 1000: share}
+    )
 
 
 def test_small_batches_and_chunks_change_nothing(

@@ -78,6 +78,12 @@ def test_a_backbone_of_ones_own_is_loaded_again(printed: Printed, photos: Path, 
     assert line.startswith("given/Sequential: 16 sub-codes, hash ")
 
 
+def test_views_of_ones_own_are_named_in_the_model(printed: Printed, photos: Path, recipe: Path) -> None:
+    size = ("--image-size", 16)
+    (line,) = printed("own_views.py", photos, "--recipe", recipe, *size, "--epochs", 1, "--out", "own-views.spq")
+    assert line.endswith(".Views")
+
+
 def test_numpy_alone_ranks_as_spq_does(printed: Printed, photo_index: Path, tmp_path: Path) -> None:
     assert run(["export", str(photo_index), "--to", "codes", "--out", str(tmp_path / "photos.npz")]) == 0
     with ImageIndex.open(photo_index) as index:

@@ -86,7 +86,7 @@ def test_lance_gives_our_distances_and_all_of_our_nearest(
 def test_the_columns_hold_codes_and_their_codewords(shared: Store, tmp_path: Path) -> None:
     export_lance(shared, tmp_path / "x.lance")
     ids, codes = shared.codes()
-    codebooks = read_codebooks(shared.folder, shared.manifest)
+    codebooks = read_codebooks(shared.folder, shared.manifest).words
     table = lance.dataset(tmp_path / "x.lance").to_table()
     assert table["id"].to_pylist() == ids.tolist()
     np.testing.assert_array_equal(table["code"].to_pylist(), codes)

@@ -18,7 +18,6 @@ from spq.cli.export_command import write_export
 from spq.data.open import open_images
 from spq.errors import DataError, StoreError
 from spq.index import export_vectors as exporter
-from spq.pq.tables import decode
 
 
 def read(folder: Path) -> tuple[list[int], list[str], Any, dict[str, Any]]:
@@ -53,7 +52,7 @@ def test_vectors_of_codes_are_their_codewords_and_need_no_pictures(
     ids, _, vectors, _ = read(tmp_path / "v")
     known, codes = index.store.codes()
     assert ids == known.tolist()
-    np.testing.assert_array_equal(vectors, decode(codes, index.codebooks))
+    np.testing.assert_array_equal(vectors, index.decoder.decode(codes))
 
 
 def test_pictures_that_changed_or_vanished_are_left_out_by_name(

@@ -8,7 +8,7 @@ from spq.config import DISTANCES, QuantizerConfig
 from spq.data.decode import load_pixels
 from spq.data.open import open_images
 from spq.model.model import Model
-from spq.model.quantizer import Quantizer
+from spq.model.quantizer import ProductQuantizer
 from spq.training.fidelity import describe_copies, evenly_spaced, in_top, measure_fidelity
 
 
@@ -27,7 +27,7 @@ def slow_distance(query: np.ndarray, other: np.ndarray, M: int, distance: str) -
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_every_value_equals_slow_loops(tiny_model: Model, pixels: np.ndarray, distance: str) -> None:
     config = QuantizerConfig(num_codebooks=8, codeword_dim=4, distance=distance, prefixes=(2, 8))
-    quantizer = Quantizer(config)
+    quantizer = ProductQuantizer(config)
     quantizer.codebooks.data.copy_(tiny_model.network.quantizer.codebooks)
     x, originals = tiny_model.embed(pixels), evenly_spaced(120, 15)
     copies = describe_copies(tiny_model.network, pixels[originals], tiny_model.config.input, 4).numpy()
@@ -73,7 +73,7 @@ def test_equal_codes_find_copies_only_by_chance() -> None:
 
 def test_lossless_codes_keep_every_ranking() -> None:
     x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
-    quantizer = Quantizer(QuantizerConfig(num_codebooks=1, codebook_size=64, codeword_dim=2))
+    quantizer = ProductQuantizer(QuantizerConfig(num_codebooks=1, codebook_size=64, codeword_dim=2))
     quantizer.codebooks.data[0, :40] = x
     quantizer.codebooks.data[0, 40:] = 100.0
     report = measure_fidelity(x, x[:5] + 1e-4, np.arange(5), quantizer)[0]

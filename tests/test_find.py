@@ -26,6 +26,7 @@ from spq.dupes.keep import Preference
 from spq.dupes.signatures import grey_thumb
 from spq.dupes.threshold import code_distances, within
 from spq.errors import DataError
+from spq.index.codebooks import decoder_of
 from spq.model.model import Model
 from spq.model.network import Network
 
@@ -144,7 +145,7 @@ def test_similar_pictures_lie_within_the_threshold_of_the_one_that_is_kept(repor
     for group in (group for group in report.groups if group.kind == "similar"):
         for other in group.others:
             pair = [np.array([code[member.path]]) for member in (group.keep, other)]
-            distance = code_distances(pair[0], pair[1], model.codebooks, "l2")
+            distance = code_distances(pair[0], pair[1], decoder_of(model), "l2")
             assert other.distance == pytest.approx(distance[0], rel=1e-4, abs=1e-5)
             assert within(distance, report.threshold.distance).all()
 

@@ -60,8 +60,8 @@ def test_the_finish_learns_a_new_head_and_leaves_the_backbone(images: ImageSet, 
     for name, tensor in plain.network.backbone.state_dict().items():
         torch.testing.assert_close(whole.network.backbone.state_dict()[name], tensor, rtol=0, atol=0)
     assert not torch.equal(whole.network.head[-1].weight, plain.network.head[-1].weight)
-    assert {key: whole.training[key] for key in ("steps", "views", "epochs")} == {
-        key: plain.training[key] for key in ("steps", "views", "epochs")
+    assert {key: whole.facts[key] for key in ("steps", "views", "epochs")} == {
+        key: plain.facts[key] for key in ("steps", "views", "epochs")
     }
     parts = [status.part for status in seen]
     assert parts == parts.count("network") * ["network"] + parts.count("head and codes") * ["head and codes"]
@@ -119,7 +119,7 @@ def test_a_finish_of_some_of_the_pictures_resumes_to_the_same_weights(
     whole = train(images, with_finish(recipe), tmp_path / "whole", on_status=seen.append)
     batch = min(32, 100 // 4)
     assert (seen[-1].part, seen[-1].step, seen[-1].epoch) == ("head and codes", 4 * (100 // batch), 4)
-    assert whole.training["images"] == 160
+    assert whole.facts["images"] == 160
     with pytest.raises(StopError):
         train(images, with_finish(recipe), tmp_path / "stopped", on_status=stop_in_the_finish)
     resumed = train(images, with_finish(recipe), tmp_path / "stopped", resume=True)

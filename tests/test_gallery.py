@@ -12,6 +12,7 @@ from spq.index.format import FORMAT
 from spq.index.gallery import follow
 from spq.index.store import Item, Manifest, Store
 from spq.pq.scan import Scan
+from spq.pq.ties import Ids
 
 MANIFEST = Manifest(FORMAT, "0", "h", "l2", 2, 256, 16)
 PATHS = st.sampled_from([f"{n}.jpg" for n in range(12)])
@@ -27,8 +28,8 @@ CHANGES = st.lists(
 )
 
 
-def scan(codes: np.ndarray) -> Scan:
-    return Scan(codes, 256)
+def scan(codes: np.ndarray, ids: Ids) -> Scan:
+    return Scan(codes, 256, ids=ids)
 
 
 def item(path: str, value: int) -> Item:

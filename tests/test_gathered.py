@@ -17,7 +17,7 @@ from spq.data.decode import load_pixels
 from spq.model.network import Network
 from spq.training import gathered
 from spq.training.gathered import shared_statistics
-from spq.training.loss import Outputs
+from spq.training.losses import Criterion, CrossQuantized
 from spq.training.moving_targets import MovingTargets
 from spq.training.processes import joined
 from spq.training.stages.train_network import Learner, step_loss
@@ -38,17 +38,41 @@ RECIPES = {
     "neighbours as positives": prefixed(neighbours=3),
     "targets": prefixed(num_views=3, target_momentum=0.9, predictor=16),
     "targets without negatives": prefixed(target_momentum=0.9, predictor=16, negatives=False),
-    "own objective": prefixed(num_views=3),
+    "own loss": prefixed(num_views=3),
+    "own loss against targets": prefixed(target_momentum=0.9, predictor=16),
 }
 
 
 FIRST = next(iter(RECIPES))
 
 
-def with_codebooks(outputs: Outputs, network: Network, loss: Any) -> Tensor:
-    """The loss and a term on all rows and on the codebooks, which every process computes as a whole."""
-    spread = torch.cat([x for x, _ in outputs]).std(0).mean()
-    return loss(outputs) + spread + network.quantizer.codebooks.square().mean()  # type: ignore[no-any-return]
+class WithCodebooks(CrossQuantized):
+    """The loss and a term on all rows, codebooks and an own parameter, which every process computes as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+
+    def prepare(self, network: Network, count: int) -> None:
+        super().prepare(network, count)
+        self.codebooks = network.quantizer.codebooks
+
+    def forward(self, x: Tensor, z: Tensor, rows: Tensor, own: slice | None = None) -> Tensor:
+        spread = x.flatten(0, 1).std(0).mean() + (rows.double() @ x[0]).mean() / 1000
+        return super().forward(x, z, rows, own) + self.weight.square() * spread + self.codebooks.square().mean()
+
+
+class ToTargets(CrossQuantized):
+    """A loss of its own against the moving average."""
+
+    def forward(self, x: Tensor, z: Tensor, rows: Tensor, *targets: Tensor | slice | None) -> Tensor:
+        target_x, target_z = targets
+        assert isinstance(target_x, Tensor)
+        assert isinstance(target_z, Tensor)
+        return super().forward(x, z, rows) + (x - target_x.flip(0)).square().mean() + (z * target_z).mean()
+
+
+OWN = {"own loss": WithCodebooks, "own loss against targets": ToTargets}
 
 
 def gradients(name: str, detached: bool = False) -> tuple[float, dict[str, np.ndarray]]:
@@ -64,15 +88,17 @@ def gradients(name: str, detached: bool = False) -> tuple[float, dict[str, np.nd
         module.register_forward_pre_hook(lambda _, views: (views[0].double(),))
     if detached:  # each process learns from its own rows alone
         gathered._Gather.backward = staticmethod(lambda ctx, grad: (grad[..., ctx.processes.own(BATCH), :], None))
+    criterion = Criterion(OWN[name]() if name in OWN else None, network, 32)
     with joined("cpu") as processes:
         learner = Learner(
             recipe, network, network.backbone, ViewSource(torch.from_numpy(pixels()), None), neighbours,
-            with_codebooks if name == "own objective" else None, False, targets, processes,
+            criterion, False, targets, processes,
         )  # fmt: skip
         rows = torch.randperm(32, generator=torch.Generator().manual_seed(2))[:BATCH]
         loss, _ = step_loss(learner, rows, torch.Generator().manual_seed(4), recipe.input, 0.3)
         torch.autograd.backward(loss)
-        modules: list[nn.Module] = [network, *([targets.predictor] if targets else [])]
+        more = [*([targets.predictor] if targets else []), *([criterion.module] if name == "own loss" else [])]
+        modules: list[nn.Module] = [network, *more]
         parameters = [p for module in modules for p in module.parameters()]
         total = processes.sum_gradients(parameters, loss.detach())
     found = {

@@ -239,6 +239,12 @@ def test_an_image_set_without_a_method_names_it(tmp_path: Path, tiny_model: Mode
     assert not (tmp_path / "index").exists()
 
 
+def nearest(index: ImageIndex, picture: np.ndarray) -> list[str]:
+    """Paths of all pictures at the smallest distance: those of the same code."""
+    hits = index.search(Image.fromarray(picture), top=60)
+    return [hit.path for hit in hits if hit.distance == hits[0].distance]
+
+
 def test_training_embedding_index_and_evaluation_take_them(tmp_path: Path) -> None:
     recipe = small_recipe(epochs=1)
     models = [SPQ.train(some, recipe=recipe, measure=False) for some in (RGB, Pairs(), rows())]
@@ -249,12 +255,11 @@ def test_training_embedding_index_and_evaluation_take_them(tmp_path: Path) -> No
         np.testing.assert_allclose(model.embed(some), wanted, atol=1e-5)
     with ImageIndex.build(tmp_path / "index", model, Pairs(counts_labels=True)) as index:
         assert len(index) == 60
-        hit = index.search(Image.fromarray(RGB[9]), top=1)[0]
-        assert np.array_equal(RGB[int(hit.path)], RGB[9])
+        assert any(np.array_equal(RGB[int(path)], RGB[9]) for path in nearest(index, RGB[9]))
     other = Pairs(np.concatenate([RGB[:30], 255 - RGB[30:]]))
     with ImageIndex.build(tmp_path / "index", model, other) as index:  # the same number and sizes, other pictures
-        hit = index.search(Image.fromarray(255 - RGB[40]), top=1)[0]
-        assert np.array_equal(other.pictures[int(hit.path)], 255 - RGB[40])
+        found = nearest(index, 255 - RGB[40])
+        assert any(np.array_equal(other.pictures[int(path)], 255 - RGB[40]) for path in found)
     report = evaluate(model, custom_protocol(Pairs(), Pairs(RGB[:20], LABELS[:20]), map_at=10))
     assert 0 < report.map <= 1
     same = evaluate(model, Protocol("own", Pairs(RGB[:20], LABELS[:20]), rows(), RGB, map_at=10))  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from spq.index.shards.sharding import to_shards
 from spq.index.store import Store
 from spq.pq.scan import Scan
 from spq.pq.tables import decode, distance_tables
+from spq.pq.ties import Ids
 
 N, M, K = 6000, 8, 16
 RNG = np.random.default_rng(0)
@@ -28,8 +29,8 @@ def tables_of(codes: np.ndarray) -> np.ndarray:
     return distance_tables(decode(codes, BOOKS), BOOKS, "sqeuclidean")
 
 
-def make_scan(codes: np.ndarray) -> Scan:
-    return Scan(codes, K, tables_of)
+def make_scan(codes: np.ndarray, ids: Ids) -> Scan:
+    return Scan(codes, K, tables_of, ids=ids)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,6 @@ def test_lists_need_sixteen_codewords(tmp_path: Path) -> None:
         to_shards(store)
     with open_store(tmp_path / "i") as store:
         assert isinstance(store, ShardedStore)
-        scan = follow(store, lambda codes: Scan(codes, 256)).scan
+        scan = follow(store, lambda codes, ids: Scan(codes, 256, ids=ids)).scan
         with pytest.raises(ConfigError, match="lists are for 16 codewords"):
             make_lists(store, scan)

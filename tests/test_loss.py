@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +7,17 @@ import pytest
 import torch
 
 from reference import paper
-from spq.config import QuantizerConfig, Recipe
-from spq.model.network import Network
-from spq.model.quantizer import Quantizer
+from spq.config import QuantizerConfig
+from spq.model.quantizer import ProductQuantizer
 from spq.training import loss as loss_module
-from spq.training.loss import Outputs, batch_loss, cross_quantized_contrastive, multi_view, nt_xent
+from spq.training.loss import cross_quantized_contrastive, multi_view, nt_xent
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "spq_reference.npz")
 
 
 def test_loss_and_gradients_equal_the_authors_code() -> None:
     x_a, x_b = (torch.from_numpy(GOLDEN[name]).requires_grad_() for name in ("Xa", "Xb"))
-    quantizer = Quantizer(QuantizerConfig())
+    quantizer = ProductQuantizer(QuantizerConfig())
     quantizer.codebooks.data.copy_(torch.from_numpy(GOLDEN["C"]).view(16, 8, 16).transpose(0, 1))
     loss = cross_quantized_contrastive(x_a, quantizer(x_a), x_b, quantizer(x_b), 0.5)
     loss.backward()
@@ -99,32 +96,6 @@ def test_later_dimensions_are_not_moved_by_a_shorter_prefix() -> None:
     for vector in (v for pair in outputs for v in pair):
         assert vector.grad[:, :3].abs().min() > 0
         assert vector.grad[:, 3:].abs().max() == 0
-
-
-def test_a_batch_has_the_loss_of_the_papers_loop_at_the_temperature_and_prefixes_of_the_recipe(
-    tiny_recipe: Recipe,
-) -> None:
-    recipe = replace(
-        tiny_recipe,
-        quantizer=replace(tiny_recipe.quantizer, num_codebooks=3, codeword_dim=4, prefixes=(1, 3)),
-        train=replace(tiny_recipe.train, temperature=0.3),
-    )
-    outputs = views(2, 5, 12)
-    arrays = [v.detach().numpy() for pair in outputs for v in pair]
-    expected = np.mean([paper.cqc_loss(*(v[:, :n] for v in arrays), 0.3) for n in (4, 12)])
-    assert batch_loss(outputs, Network(recipe), recipe, None).item() == pytest.approx(expected, rel=1e-9)
-
-
-def test_an_own_objective_gets_the_outputs_the_network_and_the_loss_of_the_recipe(tiny_recipe: Recipe) -> None:
-    network, outputs = Network(tiny_recipe), views(2, 5, 32)
-
-    def doubled(given: Outputs, its_network: Network, recipe_loss: Callable[[Outputs], torch.Tensor]) -> torch.Tensor:
-        assert given is outputs
-        assert its_network is network
-        return 2 * recipe_loss(given)
-
-    plain = batch_loss(outputs, network, tiny_recipe, None)
-    assert torch.equal(batch_loss(outputs, network, tiny_recipe, doubled), 2 * plain)
 
 
 def test_the_loss_runs_on_the_device_of_its_inputs() -> None:

@@ -29,7 +29,7 @@ def copy(photo_index: Path) -> ModelCopy:
 
 
 def test_codebooks_input_size_and_tables_are_the_models(copy: ModelCopy, tiny_model: Model) -> None:
-    np.testing.assert_array_equal(copy.codebooks, tiny_model.codebooks)
+    np.testing.assert_array_equal(copy.decoder.words, tiny_model.codebooks)
     assert copy.input_size == tiny_model.config.input.size == 28
     x = np.random.default_rng(0).normal(size=(5, 32)).astype(np.float32)
     np.testing.assert_allclose(copy.tables(x), tiny_model.tables(x), rtol=1e-5, atol=1e-6)
@@ -39,7 +39,7 @@ def test_codebooks_need_no_torch(photo_index: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from spq.index.model_copy import ModelCopy; "
         "from spq.index.format import read_manifest; folder = Path(sys.argv[1]); "
-        "copy = ModelCopy(folder, read_manifest(folder)); copy.codebooks, copy.input_size; print('torch' in sys.modules)"
+        "copy = ModelCopy(folder, read_manifest(folder)); copy.decoder, copy.input_size; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(photo_index)], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
@@ -94,7 +94,7 @@ def test_the_model_is_read_in_a_folder_whose_name_is_not_utf8(name: bytes, photo
     folder = tmp_path / os.fsdecode(name)
     shutil.copytree(photo_index, folder)
     odd, plain = (ModelCopy(place, read_manifest(place)) for place in (folder, photo_index))
-    np.testing.assert_array_equal(odd.codebooks, plain.codebooks)
+    np.testing.assert_array_equal(odd.decoder.words, plain.decoder.words)
     assert odd.model.hash == plain.model.hash
     odd.model.save(tmp_path / os.fsdecode(name + b".spq"))
 

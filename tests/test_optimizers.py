@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from small_training import Patches, small_recipe
+from spq.config import InputConfig
 from spq.model.network import Network
 from spq.training.muon import Muon
-from spq.training.optimizers import lr_factor, make_optimizers
+from spq.training.optimizers import lr_factor, make_optimizers, normalised_filters
 
 
 def peak_rates(network: Network, optimizers: list[Any]) -> dict[int, float]:
@@ -27,6 +30,31 @@ def test_muon_moves_the_filters_and_adam_the_rest() -> None:
     assert len(moved) == len({id(p) for p in moved}) == len(list(network.parameters()))
     (only,) = make_optimizers(network, small_recipe(optimizer="adam"))
     assert isinstance(only, torch.optim.Adam)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("resnet18", {}, 20),  # all
+        ("vit_tiny_patch16_224", {"depth": 1}, 0),  # the patch embedding meets no normalisation
+        (
+            "convnext_atto",
+            {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)},
+            5,
+        ),  # of the stem and before each block's first LayerNorm
+        ("efficientnet_b0", {}, 49),  # but not those of squeeze-and-excitation
+    ],
+)
+def test_muon_takes_filters_before_a_normalisation_only(name: str, options: dict[str, Any], expected: int) -> None:
+    backbone: nn.Module = timm.create_model(name, num_classes=0, **options)
+    taken = normalised_filters(backbone)
+    names = [name for name, p in backbone.named_parameters() if id(p) in taken]
+    assert len(names) == expected, names
+    assert not [name for name in names if "se." in name or "embed" in name]
+    network = Network(replace(small_recipe(), input=InputConfig(size=32)), backbone)
+    made = make_optimizers(network, small_recipe(optimizer="muon"))
+    moved = [p for each in made for group in each.param_groups for p in group["params"]]
+    assert len(moved) == len(list(network.parameters()))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])

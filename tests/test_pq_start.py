@@ -96,7 +96,7 @@ def test_without_epochs_the_model_is_the_start(images: ImageSet, backbone: Patch
     recipe = replace(FROZEN, head=replace(FROZEN.head, start="opq"))
     recipe = replace(recipe, train=replace(recipe.train, epochs=0, cached_views=0))
     model = train(images, recipe, tmp_path / "m", backbone=backbone)
-    assert (model.training["epochs"], model.training["images"]) == (0, 300)
+    assert (model.facts["epochs"], model.facts["images"]) == (0, 300)
     network = Network(recipe, backbone)
     pixels = load_pixels(images, 16).array
     start_at_pq(network, model.features(pixels), "opq")

@@ -68,7 +68,7 @@ def test_two_processes_learn_what_one_learns_also_if_a_training_changes_their_nu
 def frozen(out: Path) -> tuple[np.ndarray, dict[str, Any]]:
     torch.manual_seed(int(os.environ["RANK"]))  # so each process has a backbone of its own
     model = train(sample_images(), FROZEN, out, backbone=Patches(), measure=False)
-    return weights(model), model.training
+    return weights(model), model.facts
 
 
 def test_features_are_computed_by_the_first_process_and_all_get_its_model(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_one_process_shares_nothing() -> None:
 def test_a_sample_is_drawn_with_the_seed_and_recorded(tmp_path: Path) -> None:
     images, recipe = sample_images(), small_recipe(epochs=1)
     model = train(images, recipe, tmp_path / "a", sample=64, measure=False)
-    assert (model.training["images"], model.training["sample"]) == (64, 64)
+    assert (model.facts["images"], model.facts["sample"]) == (64, 64)
     again = train(images, recipe, tmp_path / "b", sample=64, measure=False)
     assert model.hash == again.hash
     assert draw_sample(images, 64, 1).ids != draw_sample(images, 64, 2).ids

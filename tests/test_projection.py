@@ -5,14 +5,14 @@ import pytest
 from sklearn.decomposition import PCA
 
 from spq.pq.projection import project, sample
-from spq.pq.tables import decode
+from spq.pq.tables import Codebooks, decode
 
 
 def test_the_map_equals_scikit_learns_pca_of_decoded_codes() -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(16, size=(9000, 4)).astype(np.uint8)  # more than a chunk
     codebooks = (rng.standard_normal((4, 16, 3)) * np.array([5, 2, 1, 0.5])[:, None, None] + 3).astype(np.float32)
-    ours = project(codes, codebooks)
+    ours = project(codes, Codebooks(codebooks))
     reference = PCA(2, svd_solver="full").fit_transform(decode(codes, codebooks))
     signs = np.sign((ours * reference).sum(0))
     np.testing.assert_allclose(ours, reference * signs, atol=1e-3)
@@ -23,7 +23,7 @@ def test_the_map_equals_scikit_learns_pca_of_decoded_codes() -> None:
 @pytest.mark.parametrize(("N", "M", "d"), [(0, 2, 2), (1, 2, 2), (5, 1, 1)])
 def test_few_pictures_and_few_numbers_have_a_map_too(N: int, M: int, d: int) -> None:
     codebooks = np.arange(M * 4 * d, dtype=np.float32).reshape(M, 4, d)
-    points = project(np.zeros((N, M), np.uint8), codebooks)
+    points = project(np.zeros((N, M), np.uint8), Codebooks(codebooks))
     assert points.shape == (N, 2)
     assert np.allclose(points, 0)  # all at one place
 
@@ -31,7 +31,7 @@ def test_few_pictures_and_few_numbers_have_a_map_too(N: int, M: int, d: int) -> 
 def test_the_same_codes_give_the_same_map() -> None:
     rng = np.random.default_rng(1)
     codes, codebooks = rng.integers(16, size=(500, 4)).astype(np.uint8), rng.standard_normal((4, 16, 3), np.float32)
-    assert np.array_equal(project(codes, codebooks), project(codes, codebooks))
+    assert np.array_equal(project(codes, Codebooks(codebooks)), project(codes, Codebooks(codebooks)))
 
 
 def test_a_sample_keeps_its_pictures_when_others_are_added() -> None:

@@ -231,13 +231,15 @@ def test_a_split_with_overlapping_parts_is_refused() -> None:
 
 def test_an_unknown_protocol_or_one_without_its_files_is_a_usage_error() -> None:
     with pytest.raises(
-        ConfigError, match="no protocol 'cifar'; there are cifar10-spq, cifar10-i, cifar10-ii, flickr25k"
+        ConfigError, match="no protocol 'cifar'; there are cifar10-spq, cifar10-i, cifar10-ii, cifar10-all, flickr25k"
     ):
         load_protocol("cifar")
     for name in ("flickr25k", "nuswide21"):
         with pytest.raises(ConfigError, match=f"protocol {name} needs `root`"):
             load_protocol(name)
-    assert PROTOCOLS == ["cifar10-spq", "cifar10-i", "cifar10-ii", "flickr25k", "nuswide21"]
+    assert PROTOCOLS == [
+        "cifar10-spq", "cifar10-i", "cifar10-ii", "cifar10-all", "flickr25k", "nuswide21", "imagenet100", "coco",
+    ]  # fmt: skip
 
 
 def test_a_custom_protocol_of_two_named_sets() -> None:

@@ -82,9 +82,7 @@ def answers(folder: Path) -> list[list[Any]]:
     """The hits of 100 queries: all pictures, and random descriptors."""
     with ImageIndex.open(folder) as index:
         ids = [item.id for item in index.store.items()]
-        x = np.random.default_rng(0).standard_normal(
-            (100 - len(ids), index.codebooks.shape[0] * index.codebooks.shape[2])
-        )
+        x = np.random.default_rng(0).standard_normal((100 - len(ids), index.decoder.dim))
         return index.search_many([*ids, *x.astype(np.float32)], top=20)
 
 

@@ -167,7 +167,7 @@ def test_a_server_takes_over_each_generation_without_a_failed_request(
 
     def hits(folder: Path) -> list[tuple[int, float]]:
         with ImageIndex.open(folder) as index:
-            return [(hit.id, round(hit.distance, 5)) for hit in index.search(50, 40, exclude=[50])]
+            return [(hit.id, round(hit.distance, 5)) for hit in index.search(index.like(50), 40, exclude=[50])]
 
     quick = "from spq.scale import published; published.LOOK_SECONDS = 0.2"
     with serving(at, "--cache", tmp_path / "thumbnails", preexec=quick) as (_, address):

@@ -4,21 +4,24 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 import quality
 from _scoring import choose_protocol, load_data, map_of, measure
-from _variants import ABLATIONS, DIVERSITY, fingerprint, variant
+from _variants import ABLATIONS, DIVERSITY, Hard, fingerprint, variant
 from spq.config import Recipe, load_recipe, to_dict
 from spq.data.open import open_images
 from spq.errors import CollapseError, ConfigError
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.loss import multi_view, nt_xent
+from spq.training.losses import Criterion
 from spq.training.train import train
 
 TINY = """
@@ -42,10 +45,6 @@ batch_size = 32
 def tiny(tmp_path: Path) -> str:
     (tmp_path / "tiny.toml").write_text(TINY, "utf-8")
     return str(tmp_path / "tiny.toml")
-
-
-def loss(outputs: Any) -> torch.Tensor:
-    return multi_view(outputs, 0.5)
 
 
 @pytest.fixture
@@ -77,20 +76,30 @@ def test_an_invalid_variant_is_refused(text: str) -> None:
         variant(text, 32, 1.0, None)
 
 
+def loss_of(name: str, network: Network, outputs: Any, loss: Any = None) -> Tensor:
+    """The loss of an ablation, as training calls it."""
+    made = loss or ABLATIONS[name].loss
+    assert made
+    return Criterion(made(), network, 6)(outputs, torch.arange(6), 0.5)
+
+
 def test_without_cross_quantization_the_loss_is_that_of_simclr(network: Network, outputs: Any) -> None:
-    objective = ABLATIONS["simclr"].objective
-    assert objective
     (x_a, _), (x_b, _) = outputs
-    torch.testing.assert_close(objective(outputs, network, loss), 2 * nt_xent(x_a, x_b, 0.5))
+    torch.testing.assert_close(loss_of("simclr", network, outputs), 2 * nt_xent(x_a, x_b, 0.5))
 
 
 def test_hard_quantization_compares_with_codewords_and_learns_through_soft_ones(network: Network, outputs: Any) -> None:
-    objective = ABLATIONS["hard"].objective
-    assert objective
-    seen: list[Any] = []
-    objective(outputs, network, lambda given: seen.extend(given) or loss(given))
+    seen: list[Tensor] = []
+
+    class Shown(Hard):
+        def forward(self, x: Tensor, z: Tensor, rows: Tensor, own: slice | None = None) -> Tensor:
+            module = mock.Mock(side_effect=lambda pairs, *_: seen.extend(z for _, z in pairs) or pairs[0][0].sum())
+            with mock.patch("spq.training.losses.multi_view", module):
+                return super().forward(x, z, rows, own)
+
+    loss_of("hard", network, outputs, Shown)
     q = network.quantizer
-    for (x, z), (_, soft) in zip(seen, outputs, strict=True):
+    for z, (x, soft) in zip(seen, outputs, strict=True):
         torch.testing.assert_close(z, q.decode(q.encode(x)))
         weight = torch.arange(z.numel(), dtype=torch.float32).view_as(z)
         hard, own = (torch.autograd.grad((t * weight).sum(), q.codebooks, retain_graph=True)[0] for t in (z, soft))
@@ -98,13 +107,11 @@ def test_hard_quantization_compares_with_codewords_and_learns_through_soft_ones(
 
 
 def test_diversity_adds_the_mean_cosine_of_codewords(network: Network, outputs: Any) -> None:
-    objective = ABLATIONS["diversity"].objective
-    assert objective
     cosines = []
     for codebook in network.quantizer.codebooks.detach():
         c = F.normalize(codebook, dim=1)
         cosines += [float(c[i] @ c[j]) for i in range(len(c)) for j in range(len(c)) if i != j]
-    added = objective(outputs, network, loss) - loss(outputs)
+    added = loss_of("diversity", network, outputs) - multi_view(outputs, 0.5)
     assert added.item() == pytest.approx(DIVERSITY * np.mean(cosines), abs=1e-5)
 
 

@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from reference import paper
 from spq.config import DISTANCES, QuantizerConfig
 from spq.errors import CodebookError, ConfigError
-from spq.model.quantizer import Quantizer
+from spq.model.quantizer import ProductQuantizer
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "spq_reference.npz")  # outputs of the authors' public code
 
 
-def golden_quantizer() -> Quantizer:
-    quantizer = Quantizer(QuantizerConfig(num_codebooks=8, codebook_size=16, codeword_dim=16))
+def golden_quantizer() -> ProductQuantizer:
+    quantizer = ProductQuantizer(QuantizerConfig(num_codebooks=8, codebook_size=16, codeword_dim=16))
     C = torch.from_numpy(GOLDEN["C"]).view(16, 8, 16).transpose(0, 1)  # K x (M*d) -> (M, K, d)
     quantizer.codebooks.data.copy_(C)
     return quantizer
 
 
-def random_quantizer(M: int, K: int, d: int, tau_q: float = 0.2) -> Quantizer:
+def random_quantizer(M: int, K: int, d: int, tau_q: float = 0.2) -> ProductQuantizer:
     torch.manual_seed(M * 1000 + K)
-    return Quantizer(QuantizerConfig(num_codebooks=M, codebook_size=K, codeword_dim=d, temperature=tau_q))
+    return ProductQuantizer(QuantizerConfig(num_codebooks=M, codebook_size=K, codeword_dim=d, temperature=tau_q))
 
 
 @pytest.mark.parametrize("view", ["a", "b"])
@@ -77,14 +77,14 @@ def test_tables_add_up_to_the_distances_of_plain_loops(M: int, bits: int, d: int
 
 
 @pytest.fixture
-def by_hand() -> Quantizer:
+def by_hand() -> ProductQuantizer:
     """Two codebooks of two codewords of one number: 0 and 2, and -1 and 1."""
-    quantizer = Quantizer(QuantizerConfig(num_codebooks=2, codebook_size=2, codeword_dim=1, temperature=0.5))
+    quantizer = ProductQuantizer(QuantizerConfig(num_codebooks=2, codebook_size=2, codeword_dim=1, temperature=0.5))
     quantizer.codebooks.data.copy_(torch.tensor([[[0.0], [2.0]], [[-1.0], [1.0]]]))
     return quantizer
 
 
-def test_known_values(by_hand: Quantizer) -> None:
+def test_known_values(by_hand: ProductQuantizer) -> None:
     x = torch.tensor([[0.5, 3.0]])
     assert by_hand.encode(x).tolist() == [[0, 1]]
     assert by_hand.decode(torch.tensor([[0, 1], [1, 0]])).tolist() == [[0, 1], [2, -1]]
@@ -96,10 +96,10 @@ def test_known_values(by_hand: Quantizer) -> None:
     assert by_hand.tables(x, "dot").tolist() == [[[0.0, -1.0], [3.0, -3.0]]]
 
 
-def test_the_distance_of_the_configuration_is_the_default(by_hand: Quantizer) -> None:
+def test_the_distance_of_the_configuration_is_the_default(by_hand: ProductQuantizer) -> None:
     x, expected = torch.tensor([[0.5, 3.0]]), {"l2": 4.0, "sqeuclidean": 16.0, "dot": 3.0}
     for distance in DISTANCES:
-        quantizer = Quantizer(replace(by_hand.config, distance=distance))
+        quantizer = ProductQuantizer(replace(by_hand.config, distance=distance))
         quantizer.load_state_dict(by_hand.state_dict())
         assert quantizer.tables(x)[0, 1, 0].item() == expected[distance]
         assert quantizer.encode(x).tolist() == [[0, 1]]  # codes do not depend on it
@@ -138,7 +138,7 @@ def test_codewords_start_uniform_within_the_bound_of_xavier_over_all_codebooks()
 
 @pytest.mark.parametrize(("M", "d", "rows"), [(8, 128, [256, 256, 88]), (128, 4096, [1] * 600)])
 def test_many_descriptors_are_encoded_in_parts_whose_differences_need_256_mb(M: int, d: int, rows: list[int]) -> None:
-    class Recorded(Quantizer):
+    class Recorded(ProductQuantizer):
         def encode(self, x: torch.Tensor) -> torch.Tensor:
             parts.append(len(x))
             return torch.empty(len(x), 16, dtype=torch.uint8)

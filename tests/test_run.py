@@ -117,7 +117,7 @@ def test_a_budget_of_minutes_ends_the_training(images: ImageSet, tmp_path: Path)
     assert seen[-1].done == 1.0
     assert 4.5 <= seen[-1].seconds < 6  # the rest is for the end: tests/test_budget.py
     assert seen[-1].step > 3  # it did not end by its epochs, nor at once
-    assert model.training["minutes"] == pytest.approx(0.1, abs=0.03)
+    assert model.facts["minutes"] == pytest.approx(0.1, abs=0.03)
 
 
 def test_a_deadline_replaces_the_minutes(images: ImageSet, tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from spq import ImageIndex
 from spq.cli import main as cli
 from spq.cli.search import QueryNames, line, read_request
 from spq.data.formats import read_file
@@ -18,29 +20,48 @@ from spq.index.answers import Hit
 OPTIONS = {"box": None, "weights": None, "top": 5}
 
 
-def test_pictures_come_before_ids_and_ids_are_left_out_of_the_answers(photos: Path) -> None:
+@pytest.fixture
+def index(photo_index: Path) -> Iterator[ImageIndex]:
+    with ImageIndex.open(photo_index) as opened:
+        yield opened
+
+
+def test_pictures_come_before_items_and_items_are_left_out_of_the_answers(index: ImageIndex, photos: Path) -> None:
     a, b = map(str, sorted(photos.rglob("*.png"))[:2])
-    request = read_request(QueryNames([a], [7], [b]), 28, OPTIONS)
-    ((picture, id_),) = request.groups
+    notes: list[str] = []
+    request = read_request(QueryNames([a], [7], [b]), index, OPTIONS, on_note=notes.append)
+    ((picture, item),) = request.groups
     assert isinstance(picture, Image.Image)
-    assert (id_, list(request.exclude), len(request.negative), request.top) == (7, [7], 1, 5)
+    assert isinstance(item, Image.Image)
+    assert (list(request.exclude), len(request.negative), request.top, notes) == ([7], 1, 5, [])
 
 
-def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size_unless_a_box_needs_all_pixels(tmp_path: Path) -> None:
+def test_an_item_without_its_picture_is_compared_by_its_code(index_folder: Path, photos: Path) -> None:
+    notes: list[str] = []
+    with ImageIndex.open(index_folder) as index:
+        (photos / index.store.items_by_id([7])[7].path).unlink()
+        ((item,),) = read_request(QueryNames([], [7], []), index, OPTIONS, on_note=notes.append).groups
+    assert item == 7
+    assert notes == ["--id 7: its picture cannot be read or has changed, so spq compares its code; update the index"]
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size_unless_a_box_needs_all_pixels(
+    index: ImageIndex, tmp_path: Path
+) -> None:
     Image.new("RGB", (800, 400), "red").save(tmp_path / "a.jpg")
     names = QueryNames([str(tmp_path / "a.jpg")], [], [])
-    (reduced,) = read_request(names, 28, OPTIONS).groups[0]
-    (whole,) = read_request(names, 28, {**OPTIONS, "box": (0, 0, 10, 10)}).groups[0]
+    (reduced,) = read_request(names, index, OPTIONS).groups[0]
+    (whole,) = read_request(names, index, {**OPTIONS, "box": (0, 0, 10, 10)}).groups[0]
     assert isinstance(reduced, Image.Image)
     assert isinstance(whole, Image.Image)
     assert reduced.size == (200, 100)
     assert whole.size == (800, 400)
 
 
-def test_stdin_is_read_for_a_dash(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stdin_is_read_for_a_dash(index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = min(photos.rglob("*.png")).read_bytes()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
-    (picture,) = read_request(QueryNames(["-"], [], []), 28, OPTIONS).groups[0]
+    (picture,) = read_request(QueryNames(["-"], [], []), index, OPTIONS).groups[0]
     assert isinstance(picture, Image.Image)
     assert picture.size == (56, 56)
 
@@ -64,13 +85,13 @@ def test_each_query_picture_is_opened_once(
     assert (opened[str(a)], opened[str(b)]) == (1, 1)
 
 
-def test_names_that_are_no_search_are_refused() -> None:
+def test_names_that_are_no_search_are_refused(index: ImageIndex) -> None:
     with pytest.raises(ConfigError, match="no query; give an IMAGE"):
         QueryNames([], [], ["a.jpg"])
     with pytest.raises(ConfigError, match="stdin can be read once"):
         QueryNames(["-"], [], ["-"])
     with pytest.raises(ImageError, match="nowhere"):
-        read_request(QueryNames(["nowhere.jpg"], [], []), 28, OPTIONS)
+        read_request(QueryNames(["nowhere.jpg"], [], []), index, OPTIONS)
 
 
 def test_a_hit_is_a_line_and_json_has_folded_only_when_asked_for() -> None:

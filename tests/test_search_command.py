@@ -50,8 +50,9 @@ def test_every_option_gives_the_answers_of_the_python_api(
             ((a, "--fold"), a, {"fold": True}),
             ((a, b, "--not", c, "--weights", "2,1,0.5"), [a, b], {"negative": [c], "weights": [2, 1, 0.5]}),
             ((a, "--offset", 10, "--top", 5), a, {"offset": 10, "top": 5}),
-            (("--id", id_), id_, {"exclude": [id_]}),
-            ((b, "--id", id_, "--not", c), [b, id_], {"negative": [c], "exclude": [id_]}),
+            (("--id", id_), a, {"exclude": [id_]}),
+            (("--id", id_, "--box", "5,6,20,30"), a, {"box": (5, 6, 20, 30), "exclude": [id_]}),
+            ((b, "--id", id_, "--not", c), [b, a], {"negative": [c], "exclude": [id_]}),
         ]:  # fmt: skip
             found = answers(capsys, photo_index, *arguments)
             expected = opened.search(query, **{"top": 10, **options})
@@ -162,7 +163,7 @@ WRONG = [
     ("search {i} {p}/bag/001.jpg --box 1,2,3", 2, "--box 1,2,3 is not x,y,width,height"),
     ("search {i} {p}/bag/001.jpg --box 0,0,57,56", 2, "not inside the picture of 56 x 56 pixels"),
     ("search {i} {p}/bag/001.jpg {p}/bag/011.jpg --box 0,0,5,5", 2, "--box belongs to one picture"),
-    ("search {i} --id 1 --box 0,0,5,5", 2, "--box belongs to one picture"),
+    ("search {i} --id 1 --id 2 --box 0,0,5,5", 2, "--box belongs to one picture"),
     ("search {i} --id 1 --where label=", 2, "--where: ends at 7; expected a value"),
     ("search {i} --id 1 --where colour=red", 2, "--where: unknown column colour at 1; columns are path, width"),
     ("search {i} --id 1 --where width=wide", 2, "--where: width is a number"),

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
+from spq.errors import StoreError
 from spq.index.image_index import ImageIndex
+from spq.model.model import Model
 from spq.web.server.app import Settings, create_app
 from web import ORIGIN, assert_problem, client_of, png, search
 
@@ -34,7 +37,8 @@ def test_an_upload_finds_what_the_index_finds_for_the_same_picture(
 
 def test_more_like_these_and_not_like_those_leaves_all_of_them_out(client: TestClient, open_index: ImageIndex) -> None:
     answer = search(client, ids=[3, 4], not_ids=[9], top=60).json()
-    truth = open_index.search([3, 4], 60, negative=[9], exclude=[3, 4, 9])
+    like = open_index.like
+    truth = open_index.search([like(3), like(4)], 60, negative=[like(9)], exclude=[3, 4, 9])
     assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in truth]
     assert answer["total"] == len(truth) == 57
 
@@ -45,7 +49,7 @@ def test_pictures_and_ids_with_weights_go_together(
     one, other = sorted(shared_photos.rglob("*.png"))[:2]
     weights = [1, 2, 0.5]
     answer = search(client, [one.read_bytes()], [other.read_bytes()], ids=[7], weights=weights, top=10)
-    truth = open_index.search([one, 7], 10, negative=[other], weights=weights, exclude=[7])
+    truth = open_index.search([one, open_index.like(7)], 10, negative=[other], weights=weights, exclude=[7])
     assert [hit["id"] for hit in answer.json()["hits"]] == [hit.id for hit in truth]
 
 
@@ -125,7 +129,36 @@ def test_an_item_that_has_just_come_is_searched_with(
         new = max(item.id for item in copy.store.items())
         hits = search(client, ids=[new], top=5).json()["hits"]
         assert hits[0]["id"] == 3
-        assert hits[0]["distance"] == pytest.approx(0, abs=1e-6)
+        assert hits[0]["distance"] == pytest.approx(0, abs=1e-6)  # its file is not there, so its code is compared
+
+
+def test_more_like_an_item_compares_its_picture_as_long_as_it_is_the_one_of_the_code(
+    photos: Path, tiny_model: Model, server_settings: Settings, tmp_path: Path
+) -> None:
+    with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
+        by_code = [(hit.id, pytest.approx(hit.distance)) for hit in index.search(3, 60, exclude=[3])]
+        path = photos / index.store.items_by_id([3])[3].path
+        by_picture = [(hit.id, pytest.approx(hit.distance)) for hit in index.search(path, 60, exclude=[3])]
+        assert by_picture != by_code
+
+        def told(client: TestClient, **options: object) -> list[tuple[int, float]]:
+            return [(hit["id"], hit["distance"]) for hit in search(client, top=60, **options).json()["hits"]]
+
+        with client_of(index, server_settings) as client:
+            assert told(client, ids=[3]) == by_picture
+            assert isinstance(index.like(3), Image.Image)
+        path.write_bytes(png())
+        with client_of(index, server_settings) as client:
+            assert told(client, ids=[3]) == by_code
+        path.unlink()
+        with client_of(index, server_settings) as client:
+            assert told(client, ids=[3]) == by_code
+            many = [3, *range(20, 20 + server_settings.max_pictures)]  # so many are compared by their codes
+            hits = index.search(many, 60, exclude=many)
+            assert told(client, ids=many) == [(hit.id, pytest.approx(hit.distance)) for hit in hits]
+        assert index.like(3) == 3
+        with pytest.raises(StoreError, match="no picture with id 777"):
+            index.like(777)
 
 
 def test_an_unknown_item_in_a_search_is_not_found(client: TestClient) -> None:

@@ -30,6 +30,7 @@ from spq.index.store import Store
 from spq.index.verify import faults
 from spq.pq.scan import Scan
 from spq.pq.sums import rank
+from spq.pq.ties import Ids
 from spq.web.view import ORDERS
 
 MANIFEST = Manifest(FORMAT, "0", "h", "l2", 4, 16, 16)
@@ -174,8 +175,8 @@ def test_a_store_that_was_open_when_the_index_got_shards_refuses_to_go_on(folder
             pass
 
 
-def make_scan(codes: np.ndarray) -> Scan:
-    return Scan(codes, 16)
+def make_scan(codes: np.ndarray, ids: Ids) -> Scan:
+    return Scan(codes, 16, ids=ids)
 
 
 def test_a_gallery_follows_shards_and_uses_unchanged_parts_again(folder: Path) -> None:

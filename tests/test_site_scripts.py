@@ -21,6 +21,7 @@ from spq.index.request import SearchRequest
 from spq.index.store import Item, Store
 from spq.pq.scan import Scan, rank
 from spq.pq.tables import distance_tables
+from spq.pq.ties import tie_keys
 from spq.web.site.columns import write_columns
 from test_filter_sql import ITEMS, MANIFEST, TREES, fill, holds
 from web import NEEDS_BROWSER, PATIENCE, Page, Site
@@ -83,26 +84,29 @@ def test_any_table_and_codes_are_ranked_as_by_numpy(blank: Page, K: int, M: int,
 
     packed, top = pack(codes, K), int(rng.integers(1, N + 1))
     limit = float(d[0, rng.integers(N)])
+    ids = np.sort(rng.choice(2**32, N, replace=False)) if N % 2 else np.arange(N)
     found = blank.evaluate(
-        """([table, packed, N, M, K, top, limit]) => {
+        """([table, packed, N, M, K, top, limit, ids]) => {
             const bytes = Uint8Array.from(packed), P = window.scan.bytesPerCode(M, K);
             const d = window.scan.distances(Float32Array.from(table), bytes, N, M, K);
             const all = new window.scan.Ranking(d), near = new window.scan.Ranking(d, null, limit);
             const codes = Array.from({length: N}, (_, row) => [...window.scan.unpack(bytes, row, M, K)]);
-            const fold = window.scan.foldedPage(all, bytes, P, 1, top);
-            return [[...all.first(top).subarray(0, top)], [...all.first(N)], [...d], near.count, codes, fold];
+            const ties = window.scan.tieKeys(Uint32Array.from(ids)), tied = new window.scan.Ranking(d, null, Infinity, ties);
+            const fold = window.scan.foldedPage(tied, bytes, P, 1, top);
+            return [[...all.first(top).subarray(0, top)], [...all.first(N)], [...d], near.count, codes, fold, [...ties]];
         }""",
-        [table.ravel().tolist(), packed.ravel().tolist(), N, M, K, top, limit],
+        [table.ravel().tolist(), packed.ravel().tolist(), N, M, K, top, limit, ids.tolist()],
     )
-    first, everything, distances, near, unpacked, folded = found
+    first, everything, distances, near, unpacked, folded, ties = found
+    assert ties == (tie_keys(ids) >> np.uint64(32)).tolist()
     assert first == rows[0, :top].tolist()
     assert everything == rows[0].tolist()
     assert np.float32(distances)[rows[0]].tolist() == d[0].tolist()
     assert near == int((d[0] <= np.float32(limit)).sum())
     assert unpacked == codes.tolist()
     request = SearchRequest([0], top, fold=True, offset=1)
-    (answers,) = rank_answers(request, table[None], Gallery(0, 0, np.arange(N), Scan(codes, K)), None).answers
-    assert [[row, *others] for row, others in zip(folded["rows"], folded["folded"], strict=True)] == [
+    (answers,) = rank_answers(request, table[None], Gallery(0, 0, ids, Scan(codes, K, ids=ids)), None).answers
+    assert [ids[[row, *others]].tolist() for row, others in zip(folded["rows"], folded["folded"], strict=True)] == [
         i for _, i in answers
     ]
 

@@ -111,7 +111,7 @@ def test_a_model_is_trained_and_loads_again(tmp_path: Path, monkeypatch: pytest.
     again = Model.load(tmp_path / "m", backbone=Patches())
     np.testing.assert_array_equal(again.encode(pictures), model.encode(pictures))
     assert again.hash == model.hash
-    assert model.training["codes"][-1]["copy_at_10"] > 0.3
+    assert model.facts["codes"][-1]["copy_at_10"] > 0.3
 
 
 @pytest.mark.parametrize("head", [{"hidden": 0}, {"unit": False}, {"batch_norm": True}])

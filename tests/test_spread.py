@@ -73,7 +73,7 @@ def spread(scan: PartedScan, holders: int, **lists: Any) -> tuple[SpreadScan, Ar
     around = Around([Held() for _ in range(holders)])
     held: list[Part] = []
     for number, (part, dead) in enumerate(zip(scan.parts[:-1], scan.dead[:-1], strict=True)):
-        held.append(HeldPart(part.scan, part.ids, f"s{number}", part.scan.distinct))
+        held.append(HeldPart(part.scan, f"s{number}", part.scan.distinct))
         key = Key(f"s{number}", digest_of(dead))
         around.holders[number % holders].parts[key] = (part, dead)
         around.claimed[key] = number % holders

@@ -17,6 +17,7 @@ from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.checkpoint import Checkpoint, Phase, Progress
 from spq.training.context import Training, TrainOptions
+from spq.training.losses import NTXent
 from spq.training.start import resolve_recipe, start_network
 
 
@@ -48,7 +49,7 @@ def test_the_network_starts_with_the_seed_or_with_the_weights_of_the_start_model
     def first_weights(**named: Any) -> dict[str, torch.Tensor]:
         options = TrainOptions().with_names(**named)
         training = Training(sample_images(16), recipe, tmp_path, torch.device("cpu"), options)
-        return start_network(training, recipe.shown_sizes).state_dict()
+        return start_network(training).state_dict()
 
     torch.testing.assert_close(first_weights(), first_weights(), rtol=0, atol=0)
     torch.testing.assert_close(first_weights(start=start), start.network.state_dict(), rtol=0, atol=0)
@@ -85,6 +86,6 @@ def test_a_frozen_backbone_needs_weights() -> None:
         (small_recipe(graph=True), "train.graph"),
     ],
 )
-def test_an_objective_is_refused_where_it_would_not_be_used(recipe: Recipe, setting: str) -> None:
-    with pytest.raises(ConfigError, match=rf"has {setting}, which does not work with `objective`; set it to"):
-        resolve(recipe, objective=lambda outputs, network, loss: loss(outputs))
+def test_a_loss_is_refused_where_it_would_not_be_used(recipe: Recipe, setting: str) -> None:
+    with pytest.raises(ConfigError, match=rf"has {setting}, which does not work with `loss`; set it to"):
+        resolve(recipe, loss=NTXent())

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from reference import adc
 from spq.errors import StoreError
 from spq.pq import sums
-from spq.pq.sums import add_up, add_up_all, check_tables, for_each, lookup, pack, places, rank, smallest, unpack
+from spq.pq.sums import (
+    add_up,
+    add_up_all,
+    check_tables,
+    for_each,
+    in_order,
+    lookup,
+    pack,
+    places,
+    rank,
+    smallest,
+    unpack,
+)
 
 SHAPES = st.tuples(st.integers(1, 9), st.sampled_from([2, 4, 8, 16, 17, 32, 64, 256]))
 
@@ -77,6 +89,8 @@ def test_the_sums_of_all_codes_are_at_the_positions_of_places(M: int, K: int) ->
 def test_the_smallest_are_sorted_and_ties_go_to_the_lower_position(n: int, top: int, levels: int, seed: int) -> None:
     d = np.random.default_rng(seed).integers(0, levels, n).astype(np.float32)
     np.testing.assert_array_equal(smallest(d, top), np.argsort(d, kind="stable")[:top])
+    keys = np.random.default_rng(seed).permutation(n)
+    np.testing.assert_array_equal(smallest(d, top, lambda places: keys[places]), np.lexsort((keys, d))[:top])
 
 
 def test_any_number_of_the_smallest_of_different_values() -> None:
@@ -160,3 +174,13 @@ def test_no_thread_is_started_for_one_thread_or_one_query(
     monkeypatch.delattr(threading.Thread, "start")
     tables = np.zeros((queries, 2, 16), np.float32)
     assert rank(tables, np.zeros((5, 2), np.uint8), 2, threads)[1].tolist() == [[0, 1]] * queries
+
+
+@given(N=st.integers(0, 60), values=st.integers(1, 40), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_all_rows_are_in_order_of_value_and_then_of_position(N: int, values: int, seed: int) -> None:
+    d = (np.random.default_rng(seed).integers(-values, values, N) / 7).astype(np.float32)
+    d[::5] = -0.0  # is 0.0
+    np.testing.assert_array_equal(in_order(d), d.argsort(kind="stable"))
+    extreme = np.array([3e38, -3e38, 1e-45, -1e-45, 0], np.float32)
+    np.testing.assert_array_equal(in_order(extreme), extreme.argsort(kind="stable"))

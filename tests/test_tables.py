@@ -16,7 +16,7 @@ from spq.pq.tables import between_codes, decode, distance_tables
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_the_tables_of_the_index_are_the_models(photos: Path, tiny_model: Model, tmp_path: Path, distance: str) -> None:
     with ImageIndex.build(tmp_path / "i", tiny_model, photos) as index:
-        codebooks = read_codebooks(tmp_path / "i", index.store.manifest)
+        codebooks = read_codebooks(tmp_path / "i", index.store.manifest).words
         np.testing.assert_array_equal(codebooks, tiny_model.codebooks)
         x = np.random.default_rng(0).normal(size=(5, 32)).astype(np.float32)
         expected = tiny_model.tables(x, distance)

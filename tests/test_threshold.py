@@ -7,6 +7,7 @@ from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.dupes.threshold import CodedPictures, altered_copy, calibrate, code_distances, encoded_copies
 from spq.model.model import Model
+from spq.pq.tables import Codebooks
 
 
 def large(position: int) -> Image.Image:
@@ -49,6 +50,6 @@ def test_a_threshold_can_be_given_and_needs_two_pictures(tiny_model: Model) -> N
 def test_distances_of_codes_are_sums_over_the_codebooks() -> None:
     codebooks = np.float32([[[0, 0], [3, 4]], [[0, 0], [0, 2]]])
     a, b = np.uint8([[0, 0], [0, 0], [1, 1]]), np.uint8([[1, 0], [1, 1], [1, 1]])
-    assert code_distances(a, b, codebooks, "l2").tolist() == [5, 7, 0]
-    assert code_distances(a, b, codebooks, "sqeuclidean").tolist() == [25, 29, 0]
-    assert code_distances(a, b, codebooks, "dot").tolist() == [25, 29, 0]
+    assert code_distances(a, b, Codebooks(codebooks), "l2").tolist() == [5, 7, 0]
+    assert code_distances(a, b, Codebooks(codebooks), "sqeuclidean").tolist() == [25, 29, 0]
+    assert code_distances(a, b, Codebooks(codebooks), "dot").tolist() == [25, 29, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 
 from small_training import COUNT, sample_images, small_recipe, weights, with_finish
 from spq import SPQ
-from spq.config import Recipe
+from spq.config import InputConfig, Recipe
 from spq.data.image_set import ImageSet
 from spq.errors import CollapseError, ConfigError, DataError
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.callbacks import TrainStatus
 from spq.training.context import TrainOptions
+from spq.training.losses import Criterion
 from spq.training.stages import train_network as network_stage
 from spq.training.train import train
 from spq.training.view_source import ViewSource
@@ -61,7 +63,7 @@ def test_training_lowers_the_loss_and_logs_every_status(
     rows = [json.loads(line) for line in (tmp_path / "m" / "log.jsonl").read_text("utf-8").splitlines()]
     assert [row["loss"] for row in rows] == [status.loss for status in seen]
     assert rows[-1]["health"]["codeword_use"] > 0.3
-    assert SPQ.load(tmp_path / "m").training["views"] == 50 * 64
+    assert SPQ.load(tmp_path / "m").facts["views"] == 50 * 64
 
 
 def test_a_callback_that_evaluates_the_network_does_not_change_the_training(
@@ -92,7 +94,7 @@ def test_views_may_be_several_and_small_and_codebooks_are_refitted(
     recipe = small_recipe(num_views=3, view_scale=0.75, small_share=0.5, small_scale=0.5, epochs=2, refit=False)
     plain = train(images, recipe, tmp_path / "plain")
     assert sizes == 3 * 5 * [8] + 3 * 5 * [12]
-    assert plain.training["views"] == 3 * 32 * 10
+    assert plain.facts["views"] == 3 * 32 * 10
     fitted = train(images, replace(recipe, train=replace(recipe.train, refit=True)), tmp_path / "fitted")
     x = torch.from_numpy(plain.embed([images.image(i) for i in range(COUNT)]))
     errors = [model.network.quantizer.squared_distances(x).min(-1).values.sum().item() for model in (plain, fitted)]
@@ -107,7 +109,8 @@ def test_views_in_one_pass_have_the_loss_of_views_in_several(images: ImageSet, t
         recipe = small_recipe(one_pass=one_pass, epochs=1, backbone_lr_scale=0.1, channels_last=False, optimizer="adam")
         pixels = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
         network = Network(recipe).eval()
-        learner = network_stage.Learner(recipe, network, network.backbone, ViewSource(pixels, None), None, None, False)
+        source, criterion = ViewSource(pixels, None), Criterion(None, network, 8)
+        learner = network_stage.Learner(recipe, network, network.backbone, source, None, criterion, False)
         whole = replace(recipe.views, crop_scale=(1.0, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
         learner = replace(learner, recipe=replace(recipe, views=whole))
         generator = torch.Generator().manual_seed(0)
@@ -154,19 +157,6 @@ def test_an_unknown_option_is_refused_with_the_known_ones(images: ImageSet, reci
     assert not (tmp_path / "m").exists()
 
 
-def test_the_callers_objective_gets_the_recipes_loss(images: ImageSet, trained: Model, tmp_path: Path) -> None:
-    values: list[float] = []
-
-    def objective(outputs: object, network: Network, loss: object) -> Tensor:
-        value: Tensor = loss(outputs)  # type: ignore[operator]
-        values.append(value.item())
-        return value
-
-    model = train(images, small_recipe(), tmp_path / "m", objective=objective)
-    np.testing.assert_array_equal(weights(model), weights(trained))
-    assert len(values) == 15
-
-
 class FixedSize(nn.Module):
     """A backbone that accepts pictures of 16 pixels only."""
 
@@ -179,13 +169,56 @@ class FixedSize(nn.Module):
         return torch.relu(self.conv(images)).mean((2, 3))
 
 
-def test_a_backbone_of_one_size_is_refused_before_pictures_are_read(images: ImageSet, tmp_path: Path) -> None:
+def test_a_backbone_of_one_size_gets_views_of_this_size(images: ImageSet, tmp_path: Path) -> None:
+    notes: list[str] = []
+    smaller = small_recipe(view_scale=0.75, small_share=0.5, epochs=1)
+    model = train(images, smaller, tmp_path / "m", backbone=FixedSize(), on_note=notes.append)
+    assert (model.config.train.view_scale, model.config.train.small_share) == (1.0, 0.0)
+    assert [
+        note
+        for note in notes
+        if "given/FixedSize takes no views of 8 or 12 pixels, so all views have 16 x 16: " in note
+    ]
+
+
+def test_a_backbone_of_another_size_is_refused_before_pictures_are_read(images: ImageSet, tmp_path: Path) -> None:
     read: list[int] = []
-    smaller = small_recipe(view_scale=0.75, small_share=0.0)
-    with pytest.raises(ConfigError, match=r"given/FixedSize .* 12 x 12 pixels \(height 12 is not 16\)"):
-        train(images, smaller, tmp_path / "m", backbone=FixedSize(), on_load=read.append)
+    other = replace(small_recipe(), input=InputConfig(size=20))
+    with pytest.raises(ConfigError, match=r"FixedSize takes no pictures of 20 x 20 pixels \(height 20 is not 16\)"):
+        train(images, other, tmp_path / "m", backbone=FixedSize(), on_load=read.append)
     assert not read
-    train(images, small_recipe(small_share=0.0, epochs=1), tmp_path / "m", backbone=FixedSize())
+
+
+def of_timm(name: str, **options: Any) -> nn.Module:
+    import timm
+
+    module: nn.Module = timm.create_model(name, num_classes=0, **options)
+    return module
+
+
+def fixed_vit() -> nn.Module:
+    return of_timm("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2)
+
+
+def convnext() -> nn.Module:
+    return of_timm("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 16, 16))
+
+
+@pytest.mark.parametrize(("make", "size"), [(fixed_vit, 16), (convnext, 32)])
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_networks_of_timm_with_other_layers_train_and_load(
+    images: ImageSet, tmp_path: Path, make: Callable[[], nn.Module], size: int, optimizer: str
+) -> None:
+    """A transformer of one input size is fitted to that of the recipe, also when the model is loaded."""
+    recipe = replace(small_recipe(epochs=1, optimizer=optimizer, view_scale=0.75), input=InputConfig(size=size))
+    backbone = make()
+    before = {name: p.detach().clone() for name, p in backbone.named_parameters() if "pos_embed" not in name}
+    model = train(images, recipe, tmp_path / "m", backbone=backbone)
+    after = dict(model.network.backbone.named_parameters())
+    assert all(not torch.equal(after[name], value) for name, value in before.items())
+    assert np.isfinite(weights(model)).all()
+    loaded = Model.load(tmp_path / "m", backbone=make())
+    np.testing.assert_array_equal(loaded.encode(pictures(images)), model.encode(pictures(images)))
 
 
 def test_too_few_pictures_are_refused(recipe: Recipe, tmp_path: Path) -> None:
@@ -196,6 +229,4 @@ def test_too_few_pictures_are_refused(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_training(images: ImageSet, tmp_path: Path) -> None:
     with pytest.raises(CollapseError, match="lower the learning rate"):
-        train(
-            images, small_recipe(), tmp_path / "m", objective=lambda outputs, network, loss: loss(outputs) * torch.inf
-        )
+        train(images, small_recipe(), tmp_path / "m", loss=lambda x, z, rows: (x * z).mean() * torch.inf)

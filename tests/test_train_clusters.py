@@ -97,7 +97,7 @@ def test_a_training_ends_with_codebooks_of_clusters(
     assert x.shape == (20, 4 * 16)
     np.testing.assert_allclose(x.reshape(20, 4, 16).sum(2), 1, atol=1e-5)  # soft assignments
     assert (model.config.quantizer.distance, model.config.quantizer.lengths) == ("dot", (8, 16))
-    assert model.training["minutes"] > 0
+    assert model.facts["minutes"] > 0
     loaded = Model.load(tmp_path / "m")
     assert loaded.hash == model.hash
     np.testing.assert_array_equal(loaded.encode([images.image(3)]), model.encode([images.image(3)]))
@@ -168,7 +168,7 @@ def test_a_self_training_that_collapses_is_dropped(
     assert notes == ["the result of self-training is dropped: one cluster of a head holds 60% of the pictures"]
     row = json.loads((tmp_path / "kept" / "clusters.jsonl").read_text("utf-8"))
     assert (row["step"], row["largest"]) == (10, 0.6)  # the end is changed at, however few steps there were
-    assert kept.training["minutes"] > 0
+    assert kept.facts["minutes"] > 0
     without = replace(recipe, cluster=replace(recipe.cluster, rounds=0))
     expected = run_stage(without, images, tmp_path / "without").network
     torch.testing.assert_close(kept.network.head[0].weight, expected.head[0].weight, rtol=0, atol=0)
@@ -238,7 +238,7 @@ def test_the_stage_gets_its_share_of_the_minutes(images: ImageSet, recipe: Recip
     assert last["clusters"].done == 1.0
     assert 4.5 <= last["network"].seconds < 5  # of 9 seconds
     assert 8 <= last["clusters"].seconds < 10
-    assert model.training["minutes"] == pytest.approx(0.15, abs=0.02)
+    assert model.facts["minutes"] == pytest.approx(0.15, abs=0.02)
 
 
 def test_no_round_starts_when_the_heads_took_all_of_the_time(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:

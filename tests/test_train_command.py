@@ -90,6 +90,20 @@ def test_several_folders_become_one_collection(
     assert json.loads(out)["remarks"][0][0] == "other/metadata.csv"
 
 
+def test_single_values_of_the_recipe_are_set(recipe_file: Path, photos: Path, tmp_path: Path) -> None:
+    changes = (
+        "--recipe",
+        f"{recipe_file}:train.epochs=1,views.flip=0",
+        "--set",
+        "train.lr=0.5",
+        "--set",
+        "train.epochs=2",
+    )
+    assert run_spq("train", photos, "--out", tmp_path / "m", *changes, "--bits", 8) == 0
+    config = Model.load(tmp_path / "m").config
+    assert (config.train.lr, config.train.epochs, config.views.flip, config.quantizer.bits) == (0.5, 2, 0.0, 8)
+
+
 def test_options_that_a_resumed_training_ignores_are_reported(
     recipe_file: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,15 +112,25 @@ def test_options_that_a_resumed_training_ignores_are_reported(
     capsys.readouterr()
     assert run_spq(*again, "--epochs", 1) == 0
     assert "its own recipe" not in capsys.readouterr().err
-    assert run_spq(*again, "--minutes", 3, "--seed", 5) == 0
+    assert run_spq(*again, "--minutes", 3, "--seed", 5, "--set", "train.lr=0.5") == 0
     assert (
-        f"the training in {tmp_path / 'm'} continues with its own recipe and ignores --minutes, --seed;"
+        f"the training in {tmp_path / 'm'} continues with its own recipe and ignores --minutes, --seed, --set;"
         in capsys.readouterr().err
     )
 
 
 WRONG = [
     ("train {p}", 2, "--out"),
+    ("train --out {t}/new", 2, "give either IMAGES or --protocol NAME"),
+    ("train {p} --protocol coco --out {t}/new", 2, "give either IMAGES or --protocol NAME"),
+    ("train --protocol coco --exclude *.gif --out {t}/new", 2, "takes no patterns"),
+    ("train {p} --split-seed 1 --out {t}/new", 2, "--root and --split-seed belong to --protocol NAME"),
+    (
+        "train --protocol coco --out {t}/new",
+        2,
+        "protocol coco needs --root, the folder with its pictures and the lists",
+    ),
+    ("train --protocol nothing --out {t}/new", 2, "no protocol 'nothing'; there are cifar10-spq"),
     ("train {p} --out {t}/new --colour", 2, "--colour"),
     ("train {t}/nowhere --out {t}/new", 1, "no such folder or file"),
     ("train {t}/empty --out {t}/new", 1, "no pictures"),
@@ -118,6 +142,10 @@ WRONG = [
         "--bits must be a multiple of log2(K) = 4 bits per codebook, got 7",
     ),
     ("train {p} --out {t}/new --bits 0", 2, "--bits must be a multiple"),
+    ("train {p} --out {t}/new --set train.lr", 2, "override 'train.lr' is not section.key=value; for example train.lr"),
+    ("train {p} --out {t}/new --set train.rl=1", 2, "unknown key 'rl'; did you mean train.lr?"),
+    ("train {p} --out {t}/new --recipe fast:train.lr=x", 2, "'x' is not a TOML value"),
+    ("train {p} --out {t}/new --start {t}/m --set head.hidden=4", 2, "--start decides head.hidden; omit this value"),
     ("train {p} --out {t}/new --bits many", 2, "--bits"),
     ("train {p} --out {t}/new --image-size 3", 2, "--image-size must be from 8 to 1024, got 3"),
     ("train {p} --out {t}/new --epochs 0", 2, "--epochs 0 and --minutes 0.0 are no budget"),
@@ -132,9 +160,9 @@ WRONG = [
     ("train {p} --out {t}/new --recipe head --backbone timm/resnet18.typo", 1, "cannot download timm/resnet18.typo"),
     ("train {p} --out {t}/new --recipe head --backbone resnet", 2, "needs pretrained weights, and resnet has none"),
     (
-        "train {p} --out {t}/new --recipe spq --backbone timm/vit_tiny_patch16_224",
+        "train {p} --out {t}/new --recipe spq --backbone timm/vit_tiny_patch16_224 --image-size 40",
         2,
-        "takes no pictures of 16 x 16 pixels",
+        "--image-size 40 is no multiple of the patches of timm/vit_tiny_patch16_224, 16 pixels; try 32, 48",
     ),
     ("train {p} --out {t}/new --minutes 1 --epochs 1", 2, "two budgets"),
     ("train {p} --out {t}/new --seed -1", 2, "--seed"),

@@ -21,7 +21,7 @@ from spq.index.build import build
 from spq.index.export import export_faiss
 from spq.model.model import Model
 from spq.model.network import Network
-from spq.training import loss as loss_module
+from spq.training import losses
 from spq.training.refit import refit
 from spq.training.train import train
 
@@ -70,7 +70,7 @@ def test_truncating_in_two_steps_or_after_saving_gives_the_same_model(nested: SP
     assert len({nested.hash, nested.truncate(16).hash, short.hash}) == 3
     assert nested.truncate(32) is nested
     assert nested.truncate(None) is nested
-    assert short.training == {"images": 3, "truncated_from": nested.hash}
+    assert short.facts == {"images": 3, "truncated_from": nested.hash}
     assert (short.config.quantizer.lengths, nested.truncate(16).config.quantizer.lengths) == ((8,), (8, 16))
 
 
@@ -152,8 +152,8 @@ def test_a_nested_training_measures_every_length_and_a_truncated_model_keeps_its
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    plain = loss_module.multi_view
-    monkeypatch.setattr(loss_module, "multi_view", lambda *args: seen.append(args[2]) or plain(*args))
+    plain = losses.multi_view
+    monkeypatch.setattr(losses, "multi_view", lambda *args: seen.append(args[2]) or plain(*args))
     recipe = replace(
         tiny_recipe,
         quantizer=tiny_recipe.quantizer.with_bits(8, 16, 32),
@@ -162,16 +162,16 @@ def test_a_nested_training_measures_every_length_and_a_truncated_model_keeps_its
     images = subset(open_images("sample:train"), range(200))
     model = train(images, recipe, tmp_path / "m")
     assert set(seen) == {(8, 16, 32)}  # dimensions of the prefixes, 4 numbers a codebook
-    reports = model.training["codes"]
+    reports = model.facts["codes"]
     assert [report["bits"] for report in reports] == [8, 16, 32]
     assert all(report["pictures"] == 200 and report["queries"] == 200 for report in reports)
     assert reports[0]["kept"] < reports[2]["kept"]
     short = Model.load(tmp_path / "m").truncate(16)
-    assert short.training["codes"] == reports[:2]
+    assert short.facts["codes"] == reports[:2]
     card = (tmp_path / "m" / "README.md").read_text("utf-8")
     assert "8-bit or 16-bit or 32-bit codes" in card
     assert f"- 16 bits keep {reports[1]['kept']:.0%} of the 10 nearest pictures" in card
-    assert "health" not in short.training
+    assert "health" not in short.facts
 
 
 @pytest.mark.parametrize("text", ["", "8,", "a", "1.5"])

@@ -32,7 +32,7 @@ from spq.data import image_set
 from spq.errors import ConfigError, DataError, SPQError, StoreError
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
-from spq.pq.tables import distance_tables
+from spq.pq.tables import Codebooks, distance_tables
 from spq.web.site import runtime, site, site_folder, thumbnail_files
 from spq.web.site.content import PAGE, tables_of_codewords
 from spq.web.site.site import Options, export_web
@@ -305,7 +305,7 @@ def test_tables_cut_from_those_of_codewords_are_those_of_the_code(
     codebooks = rng.normal(size=shape).astype(np.float32)
     code = rng.integers(0, K, M)
     x = codebooks[np.arange(M), code].reshape(1, -1)
-    cut = tables_of_codewords(codebooks, distance)[code, np.arange(M)]
+    cut = tables_of_codewords(Codebooks(codebooks), distance)[code, np.arange(M)]
     np.testing.assert_array_equal(cut, distance_tables(x, codebooks, distance)[0])
 
 

@@ -13,17 +13,29 @@ if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
     from spq.data.open import open_images
     from spq.data.protocols import load_protocol
+    from spq.estimator import Estimator
+    from spq.evaluation.compare import compare
     from spq.evaluation.evaluate import evaluate
+    from spq.evaluation.rankings import Rankings
+    from spq.evaluation.report import Report
     from spq.index.image_index import Hit, ImageIndex
+    from spq.training.losses import CrossQuantized, NTXent
 
 __all__ = [
-    "SPQ", "Hit", "ImageIndex", "ImageSet", "__version__", "evaluate", "load_protocol", "load_recipe", "open_images",
+    "SPQ", "CrossQuantized", "Estimator", "Hit", "ImageIndex", "ImageSet", "NTXent", "Rankings", "Report", "__version__",
+    "compare", "evaluate", "load_protocol", "load_recipe", "open_images",
 ]  # fmt: skip
 _MODULES = {
     "SPQ": "spq.api",
+    "CrossQuantized": "spq.training.losses",
+    "Estimator": "spq.estimator",
     "Hit": "spq.index.image_index",
     "ImageIndex": "spq.index.image_index",
     "ImageSet": "spq.data.image_set",
+    "NTXent": "spq.training.losses",
+    "Rankings": "spq.evaluation.rankings",
+    "Report": "spq.evaluation.report",
+    "compare": "spq.evaluation.compare",
     "evaluate": "spq.evaluation.evaluate",
     "load_protocol": "spq.data.protocols",
     "load_recipe": "spq.config",

@@ -10,25 +10,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from spq.common.files import scratch_place
-from spq.config import DEFAULT, BackboneConfig, Recipe, TrainConfig, load_recipe
+from spq.config import DEFAULT, BackboneConfig, Overrides, Recipe, TrainConfig, load_recipe, with_overrides
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.errors import ConfigError
 from spq.model.model import MODEL_BYTES, Model
+from spq.model.on_class import on_class
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from spq.training.automatic import Choice
+    from spq.training.losses import Loss
+    from spq.training.own_views import Views
 
 __all__ = ["SPQ"]
 
-NEEDS_RECIPE = ("start", "resume", "backbone", "objective")
+NEEDS_RECIPE = ("start", "resume", "backbone", "loss", "views", "quantizer")
+OF_START = ("input", "backbone", "head", "quantizer")  # sections that are those of the start model
 
 
 class SPQ(Model):
     """A trained model with `embed`, `encode` and `save`; get one from `train`, `load` or `from_pretrained`."""
 
-    @classmethod
-    def train(
+    @on_class  # `model.train()` is that of `nn.Module`
+    def train(  # type: ignore[override]
         cls,
         images: Any,
         *,
@@ -38,6 +44,11 @@ class SPQ(Model):
         epochs: int | None = None,
         minutes: float | None = None,
         seed: int | None = None,
+        overrides: Overrides | None = None,
+        loss: Loss | None = None,
+        backbone: nn.Module | str | None = None,
+        views: Views | None = None,
+        quantizer: nn.Module | None = None,
         out: str | Path | None = None,
         **options: Any,
     ) -> Self:
@@ -50,9 +61,14 @@ class SPQ(Model):
             recipe: a name, a TOML file or a `Recipe`. By default `head` if pretrained weights are on this machine, and `pq` if
                 that gives safer codes; else `spq`, from scratch. Options that need a recipe, such as `start`, take `spq`.
             image_size, epochs, minutes, seed: values that replace those of the recipe.
+            overrides: other values of the recipe by name, such as `{"train.lr": 1e-3}`.
             out: model folder, with checkpoints and log; by default the model is only returned.
-            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, backbone, start, objective, sample,
-                tensorboard, measure, deadline, on_load, on_status, on_epoch, on_note, on_part.
+            loss: called as `loss(x, z, rows)` instead of the recipe's loss; see `spq.training.losses`.
+            backbone: any module (B, 3, S, S) -> (B, F), or a name such as timm/resnet18.
+            views: called as `views(pixels, generator)` instead of the recipe's views; see `spq.training.own_views`.
+            quantizer: any module with the methods of a `spq.model.quantizer.Quantizer` instead of the recipe's quantizer.
+            options: fields of `TrainOptions` and `Callbacks` by name: device, resume, start, sample, tensorboard, measure,
+                deadline, on_load, on_status, on_epoch, on_note, on_part.
         Raises:
             ConfigError: an option out of range. DataError: too few readable pictures.
         """
@@ -60,12 +76,20 @@ class SPQ(Model):
         from spq.training.context import TrainOptions
         from spq.training.train import train
 
+        if bits is not None and quantizer is not None:
+            raise ConfigError("your `quantizer` has codes of a length of its own; omit `bits`")
         source = open_images(images)
-        is_given = recipe or any(options.get(name) for name in NEEDS_RECIPE)
+        named = backbone if isinstance(backbone, str) else None
+        parts = {"loss": loss, "backbone": None if named else backbone, "views": views, "quantizer": quantizer}
+        options |= {name: part for name, part in parts.items() if part is not None}
+        is_given = recipe or named or overrides or any(options.get(name) not in (None, False) for name in NEEDS_RECIPE)
         choice = None if is_given else choose(source, epochs)
-        config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or (choice.recipe if choice else DEFAULT))
-        changes = {"image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed}
-        config = with_options(config, bits=bits, backbone=choice.backbone if choice else None, **changes)
+        usual = choice.recipe if choice else "head" if named else DEFAULT
+        config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or usual)
+        check_overrides(overrides, has_start=options.get("start") is not None)
+        changes: dict[str, Any] = {"image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed}
+        changes |= {"bits": bits, "backbone": choice.backbone if choice else named}
+        config = with_options(with_overrides(config, overrides or ()), **changes)
         known = TrainOptions().with_names(**options)
         if choice:
             known.callbacks.note(choice.reason)
@@ -75,7 +99,18 @@ class SPQ(Model):
         else:
             with tempfile.TemporaryDirectory(prefix="spq-", dir=scratch_place(MODEL_BYTES)) as folder:
                 model = run(source, config, folder, known)
-        return cls(model.network, model.config, model.training)
+        return cls(model.network, model.config, model.facts)
+
+
+def check_overrides(overrides: Overrides | None, has_start: bool) -> None:
+    """Refuse to override what the model decides that training starts from.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    for name in overrides or ():
+        if has_start and name.partition(".")[0].strip() in OF_START:
+            raise ConfigError(f"`start` decides {name.partition('=')[0]}; omit this value, or omit `start`")
 
 
 def choose(images: ImageSet, epochs: int | None = None) -> Choice:

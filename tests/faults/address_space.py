@@ -42,7 +42,7 @@ recipe = replace(
 model = SPQ.train(folder, recipe=recipe, epochs=1, out=out, on_note=lambda text: print("note:", text, flush=True))
 words = dict(line.split(":", 1) for line in open("/proc/self/status"))
 peak = int(words["VmPeak"].split()[0]) * 1024 - used
-facts = model.training
+facts = model.facts
 print(f"{facts['images']:,} pictures at {size} px: {facts['steps']} steps, {facts['minutes']} minutes; "
       f"address space {peak / 1e9:.2f} GB beyond torch's {used / 1e9:.2f} GB, memory {words['VmHWM'].split()[0][:-3]} MB")
 """

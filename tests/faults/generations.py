@@ -101,8 +101,9 @@ def _answer_of(index: ImageIndex, search: Search, paths: Mapping[str, int]) -> A
         return None
 
     def hits(top: int, fold: bool) -> list[Hit]:
-        query = [str(search.picture)] if search.picture else list(search.ids)
-        return index.search(query, top, negative=list(search.not_ids), where=search.where, fold=fold, exclude=given)
+        query = [search.picture] if search.picture else [*map(index.like, search.ids)]
+        negative = [*map(index.like, search.not_ids)]
+        return index.search(query, top, negative=negative, where=search.where, fold=fold, exclude=given)
 
     found = hits(TOP, search.fold)
     return [[hit.id, hit.distance, [paths[path] for path in hit.folded]] for hit in found], len(hits(ALL, False))

@@ -215,7 +215,7 @@ def answers(index: Path) -> dict[str, Any]:
 
     with ImageIndex.open(index) as opened:
         ids, codes = opened.store.codes()
-        found = {"ids": ids.tolist(), "codes": codes.tolist(), "codebooks": opened.codebooks.tolist()}
+        found = {"ids": ids.tolist(), "codes": codes.tolist(), "codebooks": opened.decoder.words.tolist()}
         paths = opened.store.paths(found["ids"])
         found["items"] = {paths[id_]: code for id_, code in zip(found["ids"], found["codes"], strict=True)}
         first = {path: id_ for id_, path in paths.items() if path in QUERIES}

@@ -42,6 +42,7 @@ def check_model_out(out: Path, resume: bool) -> None:
 def what_resume_ignores(out: Path, options: dict[str, Any]) -> str:
     """A line about options that a resumed training does not use, because it keeps the recipe that it started with."""
     from spq.api import with_options
+    from spq.config import with_overrides
     from spq.training.checkpoint import Checkpoint
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -49,7 +50,9 @@ def what_resume_ignores(out: Path, options: dict[str, Any]) -> str:
     if not checkpoint:
         return ""
     original = checkpoint.recipe
+    overrides = given.pop("set", ())
     other = [name for name, value in given.items() if with_options(original, **{name: value}) != original]
+    other += ["set"] if with_overrides(original, overrides) != original else []
     if not other:
         return ""
     named = ", ".join("--" + name.replace("_", "-") for name in other)

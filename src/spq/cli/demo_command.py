@@ -146,7 +146,7 @@ def _choose(gallery: ImageSet, queries: ImageSet | None, index: ImageIndex, seed
 
 def _measured(model: Model, folder: str | None, say: Callable[[str], None]) -> dict[str, Any]:
     """mAP on the sample, with 500 new pictures as queries and 5,000 in the gallery; the user's pictures have no labels."""
-    facts: dict[str, Any] = {"minutes": model.training["minutes"], "health": model.training["health"]}
+    facts: dict[str, Any] = {"minutes": model.facts["minutes"], "health": model.facts["health"]}
     if folder:
         say("3/3  searching")
         return facts

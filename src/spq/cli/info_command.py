@@ -70,7 +70,7 @@ def facts_of(path: Path) -> dict[str, Any]:
     q = model.config.quantizer
     return {
         "kind": "model",
-        "images": model.training.get("images"),
+        "images": model.facts.get("images"),
         "bits": q.bits,
         "lengths": list(q.lengths),
         "bytes_per_image": q.bytes,
@@ -80,7 +80,8 @@ def facts_of(path: Path) -> dict[str, Any]:
         "image_size": model.config.input.size,
         "backbone": model.config.backbone.name,
         "codebooks": f"{q.num_codebooks} x {q.codebook_size} x {q.codeword_dim}",
-        "training": model.training,
+        **({} if q.kind == "product" else {"quantizer": q.described}),
+        "training": model.facts,
     }
 
 

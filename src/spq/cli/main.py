@@ -16,6 +16,7 @@ import typer
 from spq import __version__
 from spq.cli import stopping
 from spq.cli.bench_command import bench
+from spq.cli.compare_command import compare
 from spq.cli.demo_command import demo
 from spq.cli.doctor_command import doctor
 from spq.cli.dupes_command import dupes
@@ -50,6 +51,7 @@ app.command()(search)
 app.command()(dupes)
 app.command()(serve)
 app.command("eval")(evaluate)
+app.command()(compare)
 app.command()(info)
 app.command()(export)
 app.command()(weights)

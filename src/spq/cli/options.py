@@ -10,7 +10,9 @@ import typer
 from spq.common.parallel import use_threads
 
 SOURCES = "A folder, *.parquet, *.tar, cifar10:train, fashion-mnist:train or sample:train."
-SEED = typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same result on the same machine.")
+SEED = typer.Option(
+    min=0, max=2**31 - 1, help="The same seed gives the same result on one machine with one number of threads."
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Images = Annotated[list[str], typer.Argument(metavar="IMAGES...", help=f"{SOURCES} Several become one collection.")]
@@ -29,6 +31,18 @@ Include = Annotated[
 FollowLinks = Annotated[
     bool | None, typer.Option("--follow-links/--no-follow-links", help="List also folders that are linked, each once.")
 ]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="cifar10-spq, cifar10-i, cifar10-ii, cifar10-all, flickr25k, nuswide21, imagenet100 or coco.",
+    ),
+]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder of the protocol's pictures, or of pictures and the lists of a split.")
+]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for reports, tables and plots.")]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 

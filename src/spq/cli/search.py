@@ -64,19 +64,25 @@ def parse_weights(text: str | None) -> list[float] | None:
 
 
 def read_request(
-    names: QueryNames, size: int, options: Mapping[str, Any], progress: Callable[[int, int], None] = lambda *_: None
+    names: QueryNames,
+    index: ImageIndex,
+    options: Mapping[str, Any],
+    progress: Callable[[int, int], None] = lambda *_: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> SearchRequest:
     """The request of a command line, with each picture decoded, once.
 
     Args:
-        size: side of the pictures that the model sees. options: of `SearchRequest`.
+        options: of `SearchRequest`.
         progress: called with (pictures read, pictures to read).
+        on_note: told of items that are compared by their codes, not by their pictures.
     Raises:
         ImageError: a picture cannot be read. ConfigError: as `SearchRequest`.
     """
     from spq.data.decode import load_image
     from spq.index.request import SearchRequest
 
+    size = index.model_copy.input_size  # of the pictures that the model sees
     stdin = sys.stdin.buffer.read() if "-" in [*names.images, *names.negative] else b""
 
     read, total = count(1), len(names.images) + len(names.negative)
@@ -89,7 +95,13 @@ def read_request(
     in_full = options["box"] is not None  # a box counts the pixels of the full picture
     pictures = [load(name, None if in_full else size) for name in names.images]
     negative = [load(name, size) for name in names.negative]
-    return SearchRequest([[*pictures, *names.ids]], negative=negative, exclude=names.ids, **options)
+    items = [index.like(id_, None if in_full else size) for id_ in names.ids]
+    for id_ in items:
+        if isinstance(id_, int) and index.model_copy.can_embed:
+            on_note(
+                f"--id {id_}: its picture cannot be read or has changed, so spq compares its code; update the index"
+            )
+    return SearchRequest([[*pictures, *items]], negative=negative, exclude=names.ids, **options)
 
 
 def line(hit: Hit, as_json: bool, fold: bool, file_of: Callable[[str], str]) -> str:
@@ -115,13 +127,13 @@ def write_sheet(path: Path, index: ImageIndex, names: QueryNames, request: Searc
     from spq.index.query import query_pictures
 
     images = open_images(index.store.manifest.origin)
-    pictures: list[Any] = [picture for picture in query_pictures(request) if not isinstance(picture, int)]
+    pictures: list[Any] = query_pictures(request)
     captions = ["query" if name == "-" else Path(name).name for name in names.images]
     negative_captions = [f"not {'query' if name == '-' else Path(name).name}" for name in names.negative]
     shown = [
         *zip(pictures, captions, strict=False),
         *_of_ids(index, names.ids, images),
-        *zip(pictures[len(captions) :], negative_captions, strict=True),
+        *zip(pictures[len(pictures) - len(negative_captions) :], negative_captions, strict=True),
     ]
     (image, caption), *more = shown
     title = f"{len(index):,} pictures, {index.store.manifest.bits} bits each"

@@ -88,7 +88,7 @@ def search(
     check_file("--html", html)
     with index_folder(index) as folder, ImageIndex.open(folder) as opened:
         with counting("reading pictures") as progress:
-            request = read_request(names, opened.model_copy.input_size, options, progress)
+            request = read_request(names, opened, options, progress, note)
         if method == "ivf" or nprobe or recall_target:
             note(_lists_text(len(opened), opened.store.manifest, method))
         (hits,) = opened.hits(request)

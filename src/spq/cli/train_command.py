@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,12 +12,24 @@ import typer
 
 from spq.cli.describe import codes_text, counted, listed, passed_over
 from spq.cli.indexing import Patterns, command
-from spq.cli.options import SEED, AsJson, Device, Exclude, FollowLinks, Images, Include, MaxPixels, Threads
+from spq.cli.options import (
+    SEED,
+    SOURCES,
+    AsJson,
+    Device,
+    Exclude,
+    FollowLinks,
+    Include,
+    MaxPixels,
+    ProtocolName,
+    Root,
+    Threads,
+)
 from spq.cli.output import note, show
 from spq.cli.stopping import AGAIN, CONTINUE, spoken_by_the_first, when_stopped
 from spq.common.parallel import launched
 from spq.common.text import printable
-from spq.config import DEFAULT, Recipe, load_recipe
+from spq.config import DEFAULT, Recipe, load_recipe, with_overrides
 from spq.errors import ConfigError
 
 LEAST = 16  # pictures, as in spq.training.context, which loads torch
@@ -28,8 +41,13 @@ if TYPE_CHECKING:
 
 @spoken_by_the_first
 def train(
-    images: Images,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="IMAGES...", help=f"{SOURCES} Or give --protocol.")
+    ] = None,
+    protocol: ProtocolName = None,
+    root: Root = None,
+    split_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the protocol's split. Default: 0.")] = None,
     exclude: Exclude = None,
     include: Include = None,
     follow_links: FollowLinks = None,
@@ -39,6 +57,14 @@ def train(
         typer.Option(
             help="spq, fast, paper, gpu, pq, head, finetune or a FILE.toml. Default: head where pretrained weights are on "
             "this machine, else spq."
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="Replace a value of the recipe, such as train.lr=1e-3; repeatable. Also after its name: fast:train.lr=1e-3.",
         ),
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="lite0 or timm/NAME, instead of the recipe's backbone.")] = None,
@@ -71,19 +97,25 @@ def train(
     Example: spq train photos/ --out photos.spq
 
     Example: spq train photos/ --out photos.spq --recipe spq --bits 64 --minutes 30
+
+    Example: spq train --protocol cifar10-ii --out cifar.spq --bits 32 --seed 1
     """
     began = time.monotonic()  # the minutes include the seconds in which libraries load
+    from spq.api import check_overrides
     from spq.cli.checks import check_model_out, check_start, check_tensorboard, parse_lengths
-    from spq.data.open import open_collections
     from spq.model.weights import check_at_hand
 
+    patterns = Patterns(exclude, include, follow_links)
+    trained_on = _Pictures(tuple(images or ()), patterns, protocol, root, split_seed)
     given = backbone or weights or frozen
-    chosen = not (recipe or start or resume or given)
+    chosen = not (recipe or start or resume or given or overrides)
     config = load_recipe(recipe or ("head" if given and not (start or resume) else DEFAULT))
+    config = with_overrides(config, overrides or ())
     options: dict[str, Any] = {
         "bits": parse_lengths(bits), "image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed,
         "precision": precision, "backbone": backbone, "weights": weights, "frozen": frozen or None,
     }  # fmt: skip
+    check_overrides(overrides, has_start=start is not None)
     check_start(start, bits=bits, backbone=backbone, weights=weights, image_size=image_size)
     if launched()[0] == 0:  # the process that writes there
         check_model_out(out, resume)
@@ -91,22 +123,51 @@ def train(
         check_at_hand(backbone or config.backbone.name)
     if tensorboard:
         check_tensorboard()
-    patterns = Patterns(exclude, include, follow_links)
     drawn = () if sample is None else ("--sample", sample)
-    again = command(*_program(), "train", *images, "--out", out, *drawn, "--resume", patterns=patterns)
+    again = command(*_program(), "train", *trained_on.words(), "--out", out, *drawn, "--resume", patterns=patterns)
     with when_stopped(lambda: _kept(again, out, config)):
-        source = open_collections(images, *patterns)
+        source = trained_on.open()
         note(passed_over(source.aside))
         note(listed("left out", [*source.unlisted, *source.unopened]))
         note(listed("note", source.remarks))
         _check_count(source, patterns)
-        config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume)
+        config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume, overrides)
         names = {
             "device": device, "resume": resume, "sample": sample, "tensorboard": tensorboard, "began": began,
         }  # fmt: skip
         model = _train(source, config, out, start, checked=chosen and config.train.frozen, **names)
     facts = {**_facts(out, model), "remarks": source.remarks}
     show(json.dumps(facts) if as_json else _text(facts))
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """What is trained on: collections, or the training part of a protocol."""
+
+    images: tuple[str, ...]
+    patterns: Patterns
+    protocol: str | None
+    root: Path | None
+    split_seed: int | None
+
+    def __post_init__(self) -> None:
+        if bool(self.images) == bool(self.protocol) or (self.protocol and any(self.patterns)):
+            raise ConfigError("give either IMAGES or --protocol NAME, which takes no patterns; see spq train --help")
+        if not self.protocol and not (self.root is None and self.split_seed is None):
+            raise ConfigError("--root and --split-seed belong to --protocol NAME; omit them, or give a protocol")
+
+    def words(self) -> list[object]:
+        """The words of a command line that name them."""
+        given = {"--protocol": self.protocol, "--root": self.root, "--split-seed": self.split_seed}
+        return [*self.images, *(word for pair in given.items() if pair[1] is not None for word in pair)]
+
+    def open(self) -> ImageSet:
+        from spq.data.open import open_collections
+        from spq.data.protocols import load_protocol
+
+        if not self.protocol:
+            return open_collections(self.images, *self.patterns)
+        return load_protocol(self.protocol, root=self.root, seed=self.split_seed or 0).training
 
 
 def _program() -> tuple[object, ...]:
@@ -141,14 +202,16 @@ def _chosen(source: ImageSet, options: dict[str, Any], device: str) -> Recipe:
     return recipe
 
 
-def _with_options(recipe: Recipe, options: dict[str, Any], out: Path, resume: bool) -> Recipe:
+def _with_options(
+    recipe: Recipe, options: dict[str, Any], out: Path, resume: bool, overrides: list[str] | None
+) -> Recipe:
     """The recipe with the values that options give; says which of them a resumed training does not use."""
     from spq.api import with_options  # loads torch
     from spq.cli.checks import what_resume_ignores
 
     changed = with_options(recipe, **options)
     if resume:
-        note(what_resume_ignores(out, options))
+        note(what_resume_ignores(out, {**options, "set": overrides}))
     return changed
 
 
@@ -182,8 +245,7 @@ def _facts(out: Path, model: Model) -> dict[str, Any]:
     """What `--json` prints. Unreadable pictures and warnings go to stderr."""
     from spq.training.health import Health
 
-    facts = {"model": str(out), "hash": model.hash, "bits": model.config.quantizer.bits, **model.training}
-    facts["seconds"] = round(60 * facts["minutes"], 1)
+    facts = {"model": str(out), "hash": model.hash, "bits": model.config.quantizer.bits, **model.facts}
     if facts["unreadable"]:
         note(f"unreadable and left out: {facts['unreadable']:,} of {facts['images'] + facts['unreadable']:,} pictures")
     if warning := Health(**facts["health"]).warning:

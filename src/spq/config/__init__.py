@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from spq.config.recipe_files import DEFAULT, load_recipe, recipe_names, with_overrides
+from spq.config.quantizer_config import DISTANCES, Distance, QuantizerConfig, check_distance
+from spq.config.recipe_files import DEFAULT, Overrides, load_recipe, recipe_names, split_recipe, with_overrides
 from spq.config.sections import (
-    DISTANCES,
     BackboneConfig,
     ClusterConfig,
-    Distance,
     FinishConfig,
     HeadConfig,
     InputConfig,
-    QuantizerConfig,
     Recipe,
     TrainConfig,
     ViewsConfig,
-    check_distance,
 )
 from spq.config.strict import from_dict, to_dict
 
@@ -28,6 +25,7 @@ __all__ = [
     "FinishConfig",
     "HeadConfig",
     "InputConfig",
+    "Overrides",
     "QuantizerConfig",
     "Recipe",
     "TrainConfig",
@@ -36,6 +34,7 @@ __all__ = [
     "from_dict",
     "load_recipe",
     "recipe_names",
+    "split_recipe",
     "to_dict",
     "with_overrides",
 ]

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Literal
 
-from spq.config.ranges import check_ranges, ranged, shown
-from spq.errors import CodebookError, ConfigError
+from spq.config.quantizer_config import QuantizerConfig
+from spq.config.ranges import check_ranges, ranged
+from spq.errors import ConfigError
 
-# The distance of a code is a sum over the codebooks: of norms (l2, the paper's code), of squared norms (plain PQ), or of negative
-# inner products (dot), which may be below 0. Smaller is nearer.
-Distance = Literal["l2", "sqeuclidean", "dot"]
-DISTANCES: tuple[Distance, ...] = ("l2", "sqeuclidean", "dot")
-MOST_CODEBOOKS = 1024
 MOST_PARAMETERS = 200_000_000  # of a resnet with its head and codebooks: 800 MB; recipe paper has 11 million
 _HIGH = 1_000_000  # for numbers without a natural limit
-
-
-def check_distance(name: str) -> None:
-    """Refuse a name that is not in `DISTANCES`.
-
-    Raises:
-        ConfigError: lists the names that are allowed.
-    """
-    if name not in DISTANCES:
-        *others, last = DISTANCES
-        raise ConfigError(f"unknown distance {name!r}; use {', '.join(others)} or {last}")
 
 
 @dataclass(frozen=True)
@@ -111,78 +94,6 @@ class HeadConfig:
         check_ranges(self, "head")
         if self.softmax and self.norm:
             raise ConfigError(f"head.softmax needs head.norm = 0, got {self.norm}; set one of them to 0")
-
-
-@dataclass(frozen=True)
-class QuantizerConfig:
-    """M codebooks of K codewords of d numbers, and the temperature of soft assignment."""
-
-    num_codebooks: int = ranged(8, 1, MOST_CODEBOOKS)  # M
-    codebook_size: int = ranged(16, 2, 256)  # K, a power of two
-    codeword_dim: int = ranged(16, 1, 4096)  # d
-    temperature: float = ranged(0.2, 0, 1000, above=True)  # tau_q is a divisor; the paper prints the factor 5 = 1/0.2
-    distance: Distance = "l2"
-    # numbers of leading sub-codes that are codes too, rising to M; empty: only M
-    prefixes: tuple[int, ...] = ranged((), 0, MOST_CODEBOOKS)
-
-    def __post_init__(self) -> None:
-        try:
-            check_ranges(self, "quantizer")
-        except ConfigError as error:
-            raise CodebookError(str(error)) from None
-        K = self.codebook_size
-        if K & (K - 1):
-            raise CodebookError(f"codebook size must be a power of two up to 256, got K={K}; try 16, 64 or 256")
-        check_distance(self.distance)
-        steps, M = (0, *self.prefixes), self.num_codebooks
-        if self.prefixes and (self.prefixes[-1] != M or any(a >= b for a, b in pairwise(steps))):
-            raise CodebookError(
-                f"quantizer.prefixes must rise to M={M}, got {list(self.prefixes)}; for example [{M // 2}, {M}]"
-            )
-
-    @property
-    def bits(self) -> int:
-        """Bits of a code: M * log2(K)."""
-        return self.num_codebooks * (self.codebook_size.bit_length() - 1)
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Bits of each prefix that is a code, and of the whole code last."""
-        per_codebook = self.bits // self.num_codebooks
-        return tuple(p * per_codebook for p in self.prefixes) or (self.bits,)
-
-    @property
-    def prefix_dims(self) -> tuple[int, ...]:
-        """How many numbers of a descriptor each of `lengths` needs: the first p * d."""
-        return tuple(p * self.codeword_dim for p in self.prefixes) or (self.dim,)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of a packed code."""
-        return math.ceil(self.bits / 8)
-
-    @property
-    def dim(self) -> int:
-        """Dimension of a descriptor: D = M * d."""
-        return self.num_codebooks * self.codeword_dim
-
-    def with_bits(self, *bits: int) -> QuantizerConfig:
-        """The same K and d, with enough codebooks for `bits`. Of several lengths, the shorter ones become prefixes.
-
-        One length keeps the prefixes that are shorter.
-        """
-        per_codebook = self.codebook_size.bit_length() - 1
-        for length in bits:
-            if length < per_codebook or length % per_codebook:
-                raise CodebookError(
-                    f"`bits` must be a multiple of log2(K) = {per_codebook} bits per codebook, got {length}; try 16, 32 or 64"
-                )
-            if length > (most := MOST_CODEBOOKS * per_codebook):
-                raise CodebookError(f"`bits` must be at most {most}, got {shown(length)}; try 16, 32 or 64")
-        numbers = sorted({length // per_codebook for length in bits})
-        M = numbers[-1]
-        shorter = numbers[:-1] if len(numbers) > 1 else [p for p in self.prefixes if p < M]
-        return replace(self, num_codebooks=M, prefixes=(*shorter, M) if shorter else ())
 
 
 @dataclass(frozen=True)
@@ -355,6 +266,11 @@ class Recipe:
         if self.cluster.share and (self.finish.epochs or self.train.frozen):
             other = "finish.epochs" if self.finish.epochs else "train.frozen"
             raise ConfigError(f"{other} and cluster.share exclude each other; set one of them to 0 or false")
+        if (self.cluster.share or self.head.softmax) and self.quantizer.kind != "product":
+            setting = "cluster.share" if self.cluster.share else "head.softmax"
+            raise ConfigError(
+                f'{setting} needs quantizer.kind = "product", got {self.quantizer.kind}; set {setting} = 0'
+            )
         if self.train.frozen and self.train.epochs < 1 and self.head.start == "random":
             raise ConfigError(
                 f"`epochs` {self.train.epochs} leaves head and codebooks random; "
@@ -376,11 +292,7 @@ class Recipe:
         q, hidden = self.quantizer, self.head.hidden
         features = self.backbone.feature_dim if self.backbone.name == "resnet" else 1
         head = features * hidden + hidden * q.dim if hidden else features * q.dim
-        return self.backbone.parameters + head + q.dim * q.codebook_size
-
-    def at_temperature(self, temperature: float) -> Recipe:
-        """Return the recipe with another temperature of the loss."""
-        return replace(self, train=replace(self.train, temperature=temperature))
+        return self.backbone.parameters + head + q.parameters
 
     @property
     def shown_sizes(self) -> set[int]:

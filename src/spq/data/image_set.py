@@ -38,6 +38,7 @@ class ImageSet:
             them.
         class_names: names of the class numbers or columns.
         metadata: other columns of the tables beside the pictures, each of length N; an empty cell is "".
+        protocol: facts of the protocol whose training part this is (name, hashes, seed of the split); a model records them.
         unlisted: (folder, reason) of folders that cannot be listed and may have more pictures; `.` if the folder is unknown.
         unopened: (path, reason) of files in a picture format that is not supported here, of pipes and devices, and of links
             that lead nowhere.
@@ -59,6 +60,7 @@ class ImageSet:
         self.name, self.ids, self.labels = name, list(ids), labels
         self.source = Source((name,))
         self.class_names, self.metadata = list(class_names), metadata or {}
+        self.protocol: dict[str, str | int] = {}
         self.unlisted: list[tuple[str, str]] = []
         self.unopened: list[tuple[str, str]] = []
         self.aside = Aside()
@@ -183,6 +185,7 @@ class Subset(ImageSet):
         self._labels: Labels | None = None
         self._class_names: list[str] | None = None
         self._has_labels = False
+        self.protocol = images.protocol
         self.unlisted, self.unopened, self.aside = images.unlisted, images.unopened, images.aside
         self.source = images.source
         self.remarks, self.given = images.remarks, images.given

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spq.common.files import absolute
 from spq.data.decode import first_line
-from spq.data.image_set import ImageSet, changed_at
+from spq.data.image_set import ImageSet, Labels, changed_at
 from spq.errors import DataError, ImageError
 
 # fmt: off
@@ -22,9 +22,9 @@ MIRFLICKR_CONCEPTS = [
 
 
 class ListedImages(ImageSet):
-    """Pictures at given paths below a folder, with several labels each."""
+    """Pictures at given paths below a folder, each with a class number or with several labels."""
 
-    def __init__(self, name: str, root: Path, ids: list[str], labels: NDArray[np.bool_], classes: list[str]) -> None:
+    def __init__(self, name: str, root: Path, ids: list[str], labels: Labels, classes: list[str]) -> None:
         super().__init__(name, ids, labels, classes)
         self.root = root
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.common.files import expanded
 from spq.data.image_set import ImageSet, labelled, subset
 from spq.data.open import open_images
 from spq.data.several import Concatenated
+from spq.data.split_lists import ListedSplit, find_pool, find_split
 from spq.errors import ConfigError, DataError
 
 Indices = NDArray[np.int64]
@@ -23,6 +28,9 @@ class Protocol:
     """Queries, the gallery that they search, the pictures to train on, and the N of mAP@N.
 
     Collections may be anything that `open_images` takes.
+
+    Attributes:
+        split_seed: of a split that is drawn; None for a fixed one.
     """
 
     name: str
@@ -30,16 +38,30 @@ class Protocol:
     gallery: ImageSet
     training: ImageSet
     map_at: int
+    split_seed: int | None = None
 
     def __post_init__(self) -> None:
         for part in ("queries", "gallery", "training"):
             if not isinstance(images := getattr(self, part), ImageSet):
                 object.__setattr__(self, part, open_images(images))
 
+    @cached_property
+    def split(self) -> str:
+        """16 hex digits of a hash over ids and labels of queries and gallery."""
+        return _hash(self.queries, self.gallery)
+
+    @cached_property
+    def training_hash(self) -> str:
+        """The same of the training pictures."""
+        return _hash(self.training)
+
 
 @dataclass(frozen=True)
 class Split:
-    """Positions in one collection. Queries and gallery are disjoint; training pictures are part of the gallery."""
+    """Positions in one collection. Queries and gallery are disjoint; training pictures are part of the gallery.
+
+    Those of published lists (`ListedSplit`) may lie outside of the gallery, but never among the queries.
+    """
 
     queries: Indices
     gallery: Indices
@@ -53,31 +75,69 @@ class Split:
 
 
 def load_protocol(name: str, *, root: str | Path | None = None, seed: int = 0) -> Protocol:
-    """Load a protocol by its name.
+    """Load a protocol by its name. A model that is trained on its training part records the name and the split.
 
     Args:
-        root: folder of the distributed files, for flickr25k and nuswide21. seed: of the random splits.
+        root: folder of the distributed files, for flickr25k and nuswide21; for each protocol it may have the list files of a
+            published split (`spq.data.split_lists`), which then decide the split. seed: of a split that is drawn.
     Raises:
-        ConfigError: an unknown protocol. DataError: its pictures are missing.
+        ConfigError: an unknown protocol, or one that needs `root`. DataError: its pictures or lists are missing or damaged.
     """
-    if name == "cifar10-spq":
+    if name not in _PROTOCOLS:
+        raise ConfigError(f"no protocol {name!r}; there are {', '.join(_PROTOCOLS)}")
+    kind = _PROTOCOLS[name]
+    if root is None and kind.files != "cifar10":
+        raise ConfigError(f"protocol {name} needs `root`, the folder with {kind.needs}")
+    folder = None if root is None else expanded(os.fspath(root))
+    lists = folder and find_split(folder)
+    if lists:
+        protocol = _listed(name, kind, lists)
+    elif name == "cifar10-spq" and root is None:
         train, test = open_images("cifar10:train"), open_images("cifar10:test")
-        return Protocol(name, queries=test, gallery=train, training=train, map_at=1000)
-    if name not in _SPLITS:
-        raise ConfigError(f"no protocol {name!r}; there are cifar10-spq, {', '.join(_SPLITS)}")
-    kind, splitter, map_at = _SPLITS[name]
-    if kind == "cifar10":
-        pool = _concatenate(open_images("cifar10:train"), open_images("cifar10:test"))
-    elif root is None:
-        raise ConfigError(f"protocol {name} needs `root`, the folder with the files of {kind}")
+        protocol = Protocol(name, queries=test, gallery=train, training=train, map_at=1000)
+    elif kind.splitter is None:
+        raise DataError(f"{root} has no lists of {name}; put test.txt, database.txt and train.txt there")
     else:
-        pool = open_images(f"{kind}:{root}")
+        protocol = _drawn(name, kind, _pool(name, kind, folder), seed)
+    record = protocol.training.protocol = {
+        "name": name, "split": protocol.split, "training": protocol.training_hash
+    }  # fmt: skip
+    if protocol.split_seed is not None:
+        record["split_seed"] = protocol.split_seed
+    return protocol
+
+
+def _listed(name: str, kind: _Kind, lists: ListedSplit) -> Protocol:
+    """The protocol of published lists; other sizes than the protocol's are remarked."""
+    queries, gallery, training = lists.queries, lists.gallery, lists.training
+    sizes = tuple(map(len, (queries, gallery, training)))
+    if kind.sizes and sizes != kind.sizes:
+        found, published = (", ".join(f"{size:,}" for size in each) for each in (sizes, kind.sizes))
+        remark = f"{found} queries, gallery and training pictures; those of {name} have {published}"
+        queries.remarks.append((queries.name, remark))
+    return Protocol(name, queries, gallery, training, kind.map_at or len(gallery))
+
+
+def _drawn(name: str, kind: _Kind, pool: ImageSet, seed: int) -> Protocol:
     if pool.labels is None:
         raise DataError(f"{pool.name} has no labels; a protocol needs them")
-    split = splitter(pool.labels, np.random.default_rng(seed))
-    return Protocol(
-        name, subset(pool, split.queries), subset(pool, split.gallery), subset(pool, split.training), map_at=map_at
-    )
+    assert kind.splitter is not None
+    split = kind.splitter(pool.labels, np.random.default_rng(seed))
+    queries, gallery, training = (subset(pool, rows) for rows in (split.queries, split.gallery, split.training))
+    return Protocol(name, queries, gallery, training, kind.map_at or len(gallery), seed)
+
+
+def _pool(name: str, kind: _Kind, root: Path | None) -> ImageSet:
+    """The pictures that a protocol draws from."""
+    if root is None:
+        return _concatenate(open_images("cifar10:train"), open_images("cifar10:test"))
+    if listed := find_pool(root):
+        return listed
+    if kind.files == "cifar10":
+        raise DataError(
+            f"{root} has no lists of {name}; put test.txt, database.txt and train.txt there, or omit `root`"
+        )
+    return open_images(f"{kind.files}:{root}")
 
 
 def custom_protocol(gallery: Any, queries: Any, map_at: int = 1000) -> Protocol:
@@ -137,13 +197,50 @@ def split_nuswide21(
     return Split(queries, np.setdiff1d(np.arange(len(labels)), queries), training)
 
 
-_SPLITS: dict[str, tuple[str, Callable[..., Split], int]] = {
-    "cifar10-i": ("cifar10", lambda labels, rng: split_cifar10(labels, rng, None), 1000),
-    "cifar10-ii": ("cifar10", lambda labels, rng: split_cifar10(labels, rng, 500), 1000),
-    "flickr25k": ("mirflickr", split_flickr25k, 5000),
-    "nuswide21": ("nuswide", split_nuswide21, 5000),
+@dataclass(frozen=True)
+class _Kind:
+    """What a protocol is made of.
+
+    Attributes:
+        files: cifar10, or the layout of its authors that is read; "" for lists alone. needs: what its folder must have.
+        splitter: draws the split; None if only lists have it. map_at: the N of mAP@N; None for the whole gallery.
+        sizes: queries, gallery and training pictures of the published lists.
+    """
+
+    files: str
+    splitter: Callable[..., Split] | None
+    map_at: int | None
+    needs: str = ""
+    sizes: tuple[int, int, int] | None = None
+
+
+def _cifar10(train_per_class: int | None) -> Callable[..., Split]:
+    return lambda labels, rng: split_cifar10(labels, rng, train_per_class)
+
+
+_LISTS = "its pictures and the lists test.txt, database.txt and train.txt"
+_PROTOCOLS: dict[str, _Kind] = {
+    "cifar10-spq": _Kind("cifar10", None, 1000),
+    "cifar10-i": _Kind("cifar10", _cifar10(None), 1000),
+    "cifar10-ii": _Kind("cifar10", _cifar10(500), 1000),
+    "cifar10-all": _Kind("cifar10", _cifar10(500), None),  # DistillHash (CVPR 2019) and those that follow it
+    "flickr25k": _Kind("mirflickr", split_flickr25k, 5000, "the files of mirflickr"),
+    "nuswide21": _Kind("nuswide", split_nuswide21, 5000, "the files of nuswide"),
+    "imagenet100": _Kind("", None, 1000, _LISTS, (5000, 128_503, 13_000)),  # the lists of HashNet (ICCV 2017), as below
+    "coco": _Kind("", None, 5000, _LISTS, (5000, 117_218, 10_000)),
 }
-PROTOCOLS = ["cifar10-spq", *_SPLITS]
+PROTOCOLS = list(_PROTOCOLS)
+
+
+def _hash(*parts: ImageSet) -> str:
+    digest = hashlib.sha256()
+    for images in parts:
+        digest.update(f"{len(images)}\n".encode())
+        for id_ in images.ids:
+            digest.update(f"{len(id_)} {id_}\n".encode("utf-8", "surrogatepass"))
+        if images.labels is not None:
+            digest.update(np.ascontiguousarray(images.labels).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:

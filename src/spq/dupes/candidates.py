@@ -19,7 +19,7 @@ from spq.dupes.overlay import TURNS, turned
 from spq.dupes.signatures import coarse, fine, framed, trimmed, windows
 from spq.dupes.threshold import code_distances
 from spq.pq.scan import Scan
-from spq.pq.tables import between_codes, decode, distance_tables
+from spq.pq.tables import Decoder, between_codes
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -62,30 +62,29 @@ class Candidates:
 
 
 def code_neighbours(
-    codes: NDArray[np.uint8], codebooks: Floats, distance: str, progress: Progress = lambda *_: None
+    codes: NDArray[np.uint8], decoder: Decoder, distance: str, progress: Progress = lambda *_: None
 ) -> Neighbours:
     """The nearest pictures by code. Two codes are compared, so the distance is `between_codes` of the index's distance."""
-    N, top = len(codes), min(BY_CODE, len(codes))
-    if N > EXACT_BELOW:
-        return _neighbours_in_lists(codes, codebooks, distance, progress)
-    scan = Scan(codes, codebooks.shape[1])
+    N, top, between = len(codes), min(BY_CODE, len(codes)), between_codes(distance)
+    if N > EXACT_BELOW or between not in decoder.distances:
+        return _neighbours_in_lists(codes, decoder, distance, progress)
+    scan = Scan(codes, decoder.codebook_size)
     rows, distances = np.empty((N, top), np.int64), np.empty((N, top), np.float32)
     for part in slices(N, 256):
-        tables = distance_tables(decode(codes[part], codebooks), codebooks, between_codes(distance))
-        distances[part], rows[part] = scan.search(tables, top)
+        distances[part], rows[part] = scan.search(decoder.tables(decoder.decode(codes[part]), between), top)
         progress(part.stop, N)
     return Neighbours(rows, distances)
 
 
-def _neighbours_in_lists(codes: NDArray[np.uint8], codebooks: Floats, distance: str, progress: Progress) -> Neighbours:
+def _neighbours_in_lists(codes: NDArray[np.uint8], decoder: Decoder, distance: str, progress: Progress) -> Neighbours:
     """As `code_neighbours`, among the decoded codes of the nearest lists. A row that is not found is the picture itself."""
-    values = decode(codes, codebooks).reshape(len(codes), -1)
+    values = decoder.decode(codes)
     _, rows = Nearest(np.ascontiguousarray(values, np.float32)).search(values, BY_CODE, progress)
     own = np.arange(len(codes))[:, None]
     is_found = (rows >= 0) & (rows != own)
     rows = np.where(is_found, rows, own)
-    between = code_distances(codes[np.broadcast_to(own, rows.shape).ravel()], codes[rows.ravel()], codebooks, distance)
-    distances = np.where(is_found | (np.arange(BY_CODE) == 0), between.reshape(rows.shape), np.inf)
+    between = code_distances(codes[np.broadcast_to(own, rows.shape).ravel()], codes[rows.ravel()], decoder, distance)
+    distances = np.where(is_found | (np.arange(rows.shape[1]) == 0), between.reshape(rows.shape), np.inf)
     order = np.argsort(distances, axis=1, kind="stable")
     return Neighbours(np.take_along_axis(rows, order, 1), np.take_along_axis(distances, order, 1).astype(np.float32))
 

@@ -132,7 +132,7 @@ class _Distinct:
     def look_up(self, progress: Progress) -> None:
         if self.index is not None and self.codes is not None:
             distance, comparing = self.index.store.manifest.distance, partial(progress, "comparing codes")
-            self.neighbours = code_neighbours(self.codes, self.index.codebooks, distance, comparing)
+            self.neighbours = code_neighbours(self.codes, self.index.decoder, distance, comparing)
 
 
 def _gathered(index: ImageIndex | None, images: ImageSet, options: Options) -> tuple[ImageSet, Present]:

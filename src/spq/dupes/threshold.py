@@ -14,7 +14,8 @@ from PIL import Image, ImageEnhance
 from spq.data.decode import load_image, to_pixels
 from spq.data.image_set import ImageSet
 from spq.errors import ImageError
-from spq.pq.tables import between_codes, decode
+from spq.index.codebooks import decoder_of
+from spq.pq.tables import Decoder, apart, between_codes
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -95,12 +96,12 @@ def calibrate(
     rng = np.random.default_rng(seed)
     sample = np.sort(rng.choice(N, min(SAMPLE, N), replace=False))
     done, copies = encoded_copies(model, pictures.images, pictures.positions[sample], rng, progress)
-    codebooks, distance = model.codebooks, model.config.quantizer.distance
-    own = code_distances(codes[sample[done]], copies, codebooks, distance)
+    decoder, distance = decoder_of(model), model.config.quantizer.distance
+    own = code_distances(codes[sample[done]], copies, decoder, distance)
     limit = _quantile(own, recall) if threshold is None else threshold
     a, b = rng.integers(N, size=RANDOM_PAIRS), rng.integers(N - 1, size=RANDOM_PAIRS)
     b += b >= a  # never a picture with itself
-    random = code_distances(codes[a], codes[b], codebooks, distance)
+    random = code_distances(codes[a], codes[b], decoder, distance)
     shares = [float(within(values, limit).mean()) if len(values) else 0.0 for values in (own, random, pictures.nearest)]
     return Threshold(limit, len(own), *shares)
 
@@ -111,19 +112,16 @@ def within(distances: Floats, limit: float) -> NDArray[np.bool_]:
     return is_within
 
 
-def code_distances(a: Codes, b: Codes, codebooks: Floats, distance: str) -> Floats:
+def code_distances(a: Codes, b: Codes, decoder: Decoder, distance: str) -> Floats:
     """The distances (P,) of pairs of codes, both (P, M), never below 0.
 
     Args:
-        codebooks: (M, K, d). distance: of the index, see `between_codes`.
+        distance: of the index, see `between_codes`.
     """
-    M, _, d = codebooks.shape
-    distance = between_codes(distance)
     total = np.empty(len(a), np.float32)
     for start in range(0, len(a), 8192):
         part = slice(start, start + 8192)
-        squared = np.square((decode(a[part], codebooks) - decode(b[part], codebooks)).reshape(-1, M, d)).sum(2)
-        total[part] = (np.sqrt(squared) if distance == "l2" else squared).sum(1)
+        total[part] = apart(decoder.decode(a[part]), decoder.decode(b[part]), decoder.parts, between_codes(distance))
     return total
 
 

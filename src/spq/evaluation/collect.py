@@ -16,11 +16,13 @@ from spq.data.decode import load_pixels, to_pixels
 from spq.data.image_set import ImageSet
 from spq.errors import DataError
 from spq.evaluation.baselines import unit
+from spq.pq.ties import tie_keys
 
 if TYPE_CHECKING:
     from spq.model.model import Model
 
 PIXEL_SIZE = 32  # side for the raw-pixel baseline, or the model's own input size if that is smaller
+TIES = "answers at the same distance are ranked in one fixed random order of the gallery"
 BATCHES = 8  # that the model encodes between two reports of progress
 BATCH_BYTES = 100_000_000  # of pixels in memory at once: 50,000 pictures of 224 x 224 would take 7.5 GB
 
@@ -30,7 +32,7 @@ class Collected:
     """The readable pictures of a collection.
 
     Attributes:
-        rows: (N, D) descriptors. labels: as an `ImageSet` has them.
+        rows: (N, D) descriptors. labels: as an `ImageSet` has them. kept: (N,) their positions in the collection.
         pixels: (N, 3 s s) uint8 for the raw-pixel baseline; empty without baselines.
         features: (N, F) of length 1, of a frozen backbone; None without one, or without baselines.
     """
@@ -40,6 +42,7 @@ class Collected:
     unreadable: int = 0
     pixels: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), np.uint8))
     features: NDArray[np.float32] | None = None
+    kept: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def shuffled(self) -> Collected:
         """The same pictures in `order_of_ties`."""
@@ -47,17 +50,17 @@ class Collected:
         pixels, features = self.pixels, self.features
         return replace(
             self, rows=self.rows[order], labels=self.labels[order], pixels=pixels[order] if len(pixels) else pixels,
-            features=None if features is None else features[order],
+            features=None if features is None else features[order], kept=self.kept[order],
         )  # fmt: skip
 
 
 def order_of_ties(N: int) -> NDArray[np.int64]:
-    """A fixed random order of the N pictures of a gallery.
+    """The order of the N pictures of a gallery by a fixed hash of their numbers, which are the ids that a new index gives them.
 
-    Answers at the same distance are ranked in gallery order. In a gallery sorted by class, codes that are all equal would seem
-    to find the first class.
+    Answers at the same distance are ranked in this order, as by `spq.pq.ties` in a search. In the order of the collection,
+    codes that are all equal would seem to find the first class.
     """
-    return np.random.default_rng(0).permutation(N)
+    return tie_keys(np.arange(1, N + 1)).argsort()
 
 
 def collect(
@@ -88,7 +91,8 @@ def collect(
     if len(failures) == len(images):
         example = f", for example: {failures[0][1]}" if failures else "; give another collection"
         raise DataError(f"none of the {len(images)} pictures in {images.name} is readable{example}")
-    collected = Collected(np.concatenate(parts.rows), labels[np.concatenate(parts.kept)], len(failures))
+    kept = np.concatenate(parts.kept)
+    collected = Collected(np.concatenate(parts.rows), labels[kept], len(failures), kept=kept)
     if parts.raw:
         collected = replace(collected, pixels=np.concatenate(parts.raw))
     if parts.features:

@@ -10,8 +10,9 @@ import numpy as np
 
 from spq.evaluation import baselines
 from spq.evaluation.collect import Collected
-from spq.evaluation.metrics import mean_average_precision
+from spq.evaluation.metrics import query_chunks, relevant_in_gallery
 from spq.evaluation.report import Report
+from spq.evaluation.scorer import Scorer
 from spq.evaluation.scoring import relevant_answers
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Progress = Callable[[str], None]
 def add_baselines(
     report: Report, model: Model, queries: Collected, gallery: Collected, seed: int, progress: Progress
 ) -> None:
-    """Fill in `rows` of a report, and `notes` where methods differ in more than their codes.
+    """Fill in `rows` and `baselines` of a report, and `notes` where methods differ in more than their codes.
 
     Args:
         seed: of each method's random numbers.
@@ -71,9 +72,17 @@ class _Scores:
         self.report, self.bits, self.seed = report, bits, seed
 
     def add(self, name: str, fit: baselines.Fit, queries: Collected, gallery: Collected) -> None:
-        search = fit(gallery.rows, self.bits, np.random.default_rng(self.seed))
-        relevant = relevant_answers(search, queries.rows, queries.labels, gallery.labels, self.report.map_at)
-        self.report.rows[name] = mean_average_precision(relevant)
+        search, at = fit(gallery.rows, self.bits, np.random.default_rng(self.seed)), self.report.map_at
+        relevant = relevant_answers(search, queries.rows, queries.labels, gallery.labels, at)
+        scorer, total = Scorer(at, at, len(gallery.labels)), relevant_in_gallery(queries.labels, gallery.labels)
+        for part in query_chunks(*relevant.shape):
+            scorer.add(relevant[part], total[part])
+        about = {key: getattr(self.report, key) for key in ("protocol", "split", "split_seed", "unreadable")}
+        bits = 32 * gallery.rows.shape[1] if name.startswith("float") else self.bits
+        self.report.baselines[name] = rival = Report.of(
+            scorer, **about, bits=bits, distance="", seconds=0.0, model=f"{self.report.model}, {name}"
+        )
+        self.report.rows[name] = rival.map
 
 
 def _add_descriptor_baselines(

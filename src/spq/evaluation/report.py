@@ -1,12 +1,29 @@
-"""The report of an evaluation: numbers, text and plots."""
+"""The report of an evaluation: numbers and text, saved as JSON and loaded again."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spq.common.files import Replacing
+from spq.common.json_file import read_json
+from spq.data.decode import first_line
+from spq.errors import ConfigError, DataError
+from spq.evaluation.collect import TIES
+from spq.evaluation.metrics import query_chunks, relevance, relevant_in_gallery
+from spq.evaluation.rankings import Rankings
+from spq.evaluation.scorer import Scorer
+
+FORMAT = 1
+CURVE = ("ranks", "precision", "recall")
+APART = ("per_query", "rankings", "baselines")  # not in the report as JSON types
+PER_QUERY = ("map", "map_all", "map_r", "precision@1")  # what a saved report keeps of each query
 
 
 @dataclass
@@ -17,9 +34,19 @@ class Report:
         map: mAP@`map_at` of the codes; map_at is at most the number of readable gallery pictures.
         seconds: time of decoding, encoding, ranking, and of the baselines.
         model: hash of the model.
-        precision: P@N by N. pr_curve: `precision` and `recall` at the same ranks.
+        precision, recall: P@N and recall@N by N.
+        pr_curve: `ranks`, and `precision` and `recall` at them, from rank 1 to the whole gallery.
         rows: mAP@`map_at` by method; empty without baselines.
         notes: remarks on how the methods compare.
+        map_all: mAP over the whole ranking. map_r: MAP@R (Musgrave et al., ECCV 2020). None where a stored ranking is too short.
+        without_relevant: queries without a relevant picture in the gallery; they score 0 in each metric.
+        split: hash of the queries and the gallery of the protocol, ids and labels. split_seed: of a split that is drawn.
+        ties: how answers at the same distance are ranked.
+        per_query: (Q,) by metric, in the order of the queries: `map` is AP@`map_at`; also `map_all`, `map_r`, `precision@N`,
+            `recall@N`, and `relevant`, the number of relevant pictures in the gallery.
+        rankings: the answers of each query, if they were asked for.
+        baselines: a report of each method of `rows` but the model's own, down to rank `map_at`, to `compare` with; the codes of
+            floats count 32 bits a number.
     """
 
     protocol: str
@@ -36,19 +63,105 @@ class Report:
     pr_curve: dict[str, list[float]] = field(default_factory=dict)
     rows: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    recall: dict[int, float] = field(default_factory=dict)
+    map_all: float | None = None
+    map_r: float | None = None
+    without_relevant: int = 0
+    split: str = ""
+    split_seed: int | None = None
+    ties: str = TIES
+    per_query: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
+    rankings: Rankings | None = field(default=None, repr=False, compare=False)
+    baselines: dict[str, Report] = field(default_factory=dict, repr=False, compare=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON types."""
-        return dict(self.__dict__)
+    @classmethod
+    def of(cls, scorer: Scorer, **facts: Any) -> Self:
+        """The report of scored rankings; `facts` are the other attributes."""
+        scores = scorer.scores()
+        mean = {name: float(values.mean()) for name, values in scores.items()}
+        return cls(
+            map=mean.get("map", 0.0),
+            map_at=scorer.at,
+            map_all=mean.get("map_all"),
+            map_r=mean.get("map_r"),
+            precision={n: mean.get(f"precision@{n}", 0.0) for n in scorer.ranks},
+            recall={n: mean.get(f"recall@{n}", 0.0) for n in scorer.ranks},
+            pr_curve=scorer.curve(),
+            queries=len(scores.get("map", ())),
+            gallery=scorer.gallery,
+            without_relevant=int((scores["relevant"] == 0).sum()) if scores else 0,
+            per_query=scores,
+            **facts,
+        )
+
+    @classmethod
+    def from_rankings(cls, rankings: Rankings, at: int | None = None) -> Self:
+        """Score stored rankings. Where they are not of the whole gallery, `map_all` is None, and the curve ends where they do.
+
+        Args:
+            at: the N of mAP@N, by default that of the evaluation; at most the length of the rankings.
+        Raises:
+            ConfigError: `at` is below 1 or above the length of the rankings.
+        """
+        top, labels = rankings.rows.shape[1], rankings.gallery_labels
+        at = min(rankings.facts["map_at"], top) if at is None else at
+        if not 1 <= at <= top:
+            raise ConfigError(f"`at` must be between 1 and {top}, the answers that are stored for each query; got {at}")
+        scorer, total = Scorer(at, top, len(labels)), relevant_in_gallery(rankings.query_labels, labels)
+        for part in query_chunks(*rankings.rows.shape):
+            scorer.add(relevance(rankings.query_labels[part], labels, rankings.rows[part]), total[part])
+        facts = {name: value for name, value in rankings.facts.items() if name != "map_at"}
+        return cls.of(scorer, **facts, seconds=0.0)
+
+    def to_dict(self, per_query: bool = False) -> dict[str, Any]:
+        """The report as JSON types.
+
+        Args:
+            per_query: also the scores of each query, in `per_query`.
+        """
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in APART}
+        if per_query:
+            content["per_query"] = {name: self.per_query[name].tolist() for name in PER_QUERY if name in self.per_query}
+        return content
+
+    def save(self, path: str | Path) -> None:
+        """Write the report with the scores of each query as JSON; `load` reads it again."""
+        with Replacing(Path(path)) as temporary:
+            temporary.write_text(json.dumps({"format": FORMAT, **self.to_dict(per_query=True)}) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a report that `save` wrote.
+
+        Raises:
+            DataError: there is none, it is damaged, or it has another format.
+        """
+        try:
+            content = read_json(Path(path))
+            if not isinstance(content, dict) or content.get("format") != FORMAT:
+                raise DataError(f"{path} is no report of spq of format {FORMAT}; write it with this spq again")
+            return cls(**_checked(content))
+        except FileNotFoundError:
+            raise DataError(f"no report at {path}; write one with `Report.save`") from None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise DataError(f"report {path} is damaged ({first_line(error)}); evaluate again") from None
 
     def table(self) -> str:
         """The report as aligned text."""
         lines = [
             f"{self.protocol}: {self.queries:,} queries, {self.gallery:,} in the gallery, {self.bits} bits, "
             f"{self.distance}",
-            f"mAP@{self.map_at}  {self.map:.4f}",
-            *(f"P@{n:<6d} {value:.4f}" for n, value in self.precision.items()),
+            f"{f'mAP@{self.map_at}':9s} {self.map:.4f}",
         ]
+        others = {"mAP@all": self.map_all, "MAP@R": self.map_r}
+        lines += [f"{name:9s} {value:.4f}" for name, value in others.items() if value is not None]
+        width = max([len(f"recall@{n}") for n in self.recall], default=0)
+        for n, value in self.precision.items():
+            recall = f"   {f'recall@{n}':{width}s} {self.recall[n]:.4f}" if n in self.recall else ""
+            lines.append(f"{f'P@{n}':9s} {value:.4f}{recall}")
+        if self.without_relevant:
+            lines.append(f"{self.without_relevant:,} queries have no relevant picture in the gallery and score 0")
+        lines.append(f"ties: {self.ties}")
         if self.rows:
             width = max(map(len, self.rows))
             lines += ["", f"mAP@{self.map_at} of others, {self.bits} bits where they are codes:"]
@@ -57,25 +170,26 @@ class Report:
         return "\n".join(lines)
 
     def save_plots(self, folder: str | Path) -> list[Path]:
-        """Write the PR curve (`pr.png`) and P@N (`precision.png`); returns their paths."""
-        from matplotlib.figure import Figure  # pyplot would need global state and a display
+        """Write the precision-recall curve (`pr.png`), and P@N (`precision.png`); returns their paths."""
+        from spq.evaluation.curves import Curves, save_curves
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        title = f"{self.protocol}, {self.bits} bits, {self.queries:,} queries"
-        written = []
-        curves: dict[str, tuple[list[Any], list[float], str, str]] = {
-            "pr.png": (self.pr_curve["recall"], self.pr_curve["precision"], "recall", "precision"),
-            "precision.png": (list(self.precision), list(self.precision.values()), "N", "P@N"),
-        }
-        for name, (x, y, x_label, y_label) in curves.items():
-            figure = Figure(figsize=(5, 4), layout="constrained")
-            axes = figure.add_subplot()
-            axes.plot(x, y, color="#0072b2", marker="o" if len(x) < 20 else None)
-            axes.set(xlabel=x_label, ylabel=y_label, title=title, ylim=(0, 1))
-            axes.set_xscale("log" if x_label == "N" else "linear")
-            axes.grid(alpha=0.3)
-            with Replacing(folder / name) as temporary:
-                figure.savefig(temporary, format="png", dpi=150)
-            written.append(folder / name)
-        return written
+        curve = Curves(self.pr_curve["recall"], self.pr_curve["precision"], self.precision)
+        return save_curves({"": curve}, f"{self.protocol}, {self.bits} bits, {self.queries:,} queries", folder)
+
+
+def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `Report` in the content of a file.
+
+    Raises:
+        ValueError, TypeError, KeyError: it lacks something, or has another type.
+    """
+    known = {f.name for f in fields(Report)} - {"rankings", "baselines"}
+    facts = {name: value for name, value in content.items() if name in known}
+    for name in ("precision", "recall"):
+        facts[name] = {int(n): float(value) for n, value in content[name].items()}
+    facts["per_query"] = {name: np.array(values, np.float64) for name, values in content["per_query"].items()}
+    facts["pr_curve"] = {name: [float(value) for value in content["pr_curve"][name]] for name in CURVE}
+    facts["map"], facts["queries"] = float(content["map"]), int(content["queries"])
+    if any(values.shape != (facts["queries"],) for values in facts["per_query"].values()):
+        raise ValueError("scores of other queries than it counts")
+    return facts

@@ -52,7 +52,7 @@ class Found:
 
 
 def rank_answers(request: SearchRequest, tables: Floats, gallery: Gallery, rows: Rows | None) -> Found:
-    """The answers to each table, nearest first, ties by id.
+    """The answers to each table, nearest first, ties by a hash of the id (`spq.pq.ties`).
 
     The scan gives more and more rows, until enough are left after threshold, folding and exclusion.
 

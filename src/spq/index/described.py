@@ -20,7 +20,7 @@ from spq.index.items import Item
 from spq.index.open_tables import VERIFY
 from spq.index.store import Store
 from spq.index.verify_pictures import unchanged_pixels
-from spq.pq.tables import decode
+from spq.pq.tables import Decoder
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -40,7 +40,7 @@ class Described:
     descriptors: Floats
 
 
-def decoded(store: Store, codebooks: Floats, progress: Progress = lambda *_: None) -> Iterator[Described]:
+def decoded(store: Store, decoder: Decoder, progress: Progress = lambda *_: None) -> Iterator[Described]:
     """Yield all items, by id, with the codewords of their codes. Damaged rows are in `store.damaged`.
 
     Raises:
@@ -50,7 +50,7 @@ def decoded(store: Store, codebooks: Floats, progress: Progress = lambda *_: Non
     with store.snapshot():
         for items in batches(store.items(), AT_ONCE):
             codes = _codes(store, items)
-            yield _described(items, codes, decode(codes, codebooks))
+            yield _described(items, codes, decoder.decode(codes))
             done += len(items)
             progress(done, total)
         if done + len(store.damaged) != total:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from spq.index.arrow_columns import list_column, path_column
 from spq.index.codebooks import read_codebooks
 from spq.index.manifest import Manifest
 from spq.index.store import Store
+from spq.pq.tables import Codebooks
 
 
 @dataclass(frozen=True)
 class _Content:
-    """Everything in an index: ids (N,) ascending, paths, codes (N, M), codebooks (M, K, d).
+    """Everything in an index: ids (N,) ascending, paths, codes (N, M), codebooks.
 
     left_out: ids of items that are not exported, because their rows are damaged.
     """
@@ -32,7 +34,7 @@ class _Content:
     ids: NDArray[np.int64]
     paths: list[str]
     codes: NDArray[np.uint8]
-    codebooks: NDArray[np.float32]
+    codebooks: Codebooks
     left_out: list[int]
 
 
@@ -45,15 +47,11 @@ def export_faiss(store: Store, out: Path) -> dict[str, Any]:
     import faiss
 
     content = _read(store)
-    M, K, d = content.codebooks.shape
-    bits = K.bit_length() - 1
     own = content.manifest.distance
     distance, metric = (own, "METRIC_INNER_PRODUCT") if own == "dot" else ("sqeuclidean", "METRIC_L2")
-    inner = faiss.IndexPQ(M * d, M, bits, getattr(faiss, metric))
-    faiss.copy_array_to_vector(content.codebooks.ravel(), inner.pq.centroids)
-    inner.is_trained = True
+    inner = _faiss_index(content.codebooks, getattr(faiss, metric))
     index = faiss.IndexIDMap(inner)
-    index.add_sa_codes(packed(content.codes, bits), content.ids)
+    index.add_sa_codes(packed(content.codes, content.codebooks.codebook_size.bit_length() - 1), content.ids)
     facts = {**_facts(content), "distance": distance, "index_distance": own, "metric": metric}
     named = facts | {"paths": {str(i): path for i, path in zip(content.ids.tolist(), content.paths, strict=True)}}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +60,26 @@ def export_faiss(store: Store, out: Path) -> dict[str, Any]:
     with Replacing(out) as temporary:  # Python says why a file cannot be written, FAISS does not
         temporary.write_bytes(faiss.serialize_index(index).tobytes())
     return facts | {"paths": f"{out}.json"}
+
+
+def _faiss_index(codebooks: Codebooks, metric: int) -> Any:
+    """An empty index with our codebooks: `IndexPQ`, or `IndexProductResidualQuantizer` for those of a residual quantizer."""
+    faiss: Any = import_module("faiss")  # its annotations lack what we call
+    M, K, d = codebooks.words.shape
+    bits = K.bit_length() - 1
+    if codebooks.sharing == 1:
+        index: Any = faiss.IndexPQ(M * d, M, bits, metric)
+        faiss.copy_array_to_vector(codebooks.words.ravel(), index.pq.centroids)
+        index.is_trained = True
+        return index
+    index = faiss.IndexProductResidualQuantizer(codebooks.dim, codebooks.parts, codebooks.sharing, bits, metric)
+    for part, words in enumerate(codebooks.words.reshape(codebooks.parts, -1, d)):
+        inner = faiss.downcast_AdditiveQuantizer(index.prq.subquantizer(part))
+        faiss.copy_array_to_vector(words.ravel(), inner.codebooks)
+        inner.is_trained = True
+    faiss.copy_array_to_vector(codebooks.words.ravel(), index.prq.codebooks)
+    index.prq.is_trained = index.is_trained = True
+    return index
 
 
 def export_codes(store: Store, out: Path) -> dict[str, Any]:
@@ -102,18 +120,20 @@ def _read(store: Store) -> _Content:
 
 def _facts(content: _Content) -> dict[str, Any]:
     left_out = {"left_out": content.left_out} if content.left_out else {}
-    return {"images": len(content.ids), **index_facts(content.manifest, content.codebooks.shape[2]), **left_out}
+    return {"images": len(content.ids), **index_facts(content.manifest, content.codebooks), **left_out}
 
 
-def index_facts(manifest: Manifest, codeword_dim: int) -> dict[str, Any]:
+def index_facts(manifest: Manifest, codebooks: Codebooks) -> dict[str, Any]:
     """What an export says about the codes of an index."""
+    stages = {"stages": codebooks.sharing} if codebooks.sharing > 1 else {}  # codebooks that share a sub-vector
     return {
         "bits": manifest.bits,
         "distance": manifest.distance,
         "model": manifest.model,
         "num_codebooks": manifest.num_codebooks,
         "codebook_size": manifest.codebook_size,
-        "codeword_dim": codeword_dim,
+        "codeword_dim": codebooks.words.shape[2],
+        **stages,
     }
 
 
@@ -122,10 +142,12 @@ def _write_npz(path: Path, content: _Content) -> None:
     names = [name.encode("utf-8", "surrogateescape") for name in content.paths]
     offsets = np.cumsum([0, *map(len, names)], dtype=np.int64)
     text = np.frombuffer(b"".join(names), np.uint8)
+    stages: dict[str, Any] = {"stages": content.codebooks.sharing} if content.codebooks.sharing > 1 else {}
     with path.open("wb") as file:  # NumPy would add a suffix to a name
         np.savez_compressed(
-            file, ids=content.ids, paths=text, path_offsets=offsets, codes=content.codes, codebooks=content.codebooks,
+            file, ids=content.ids, paths=text, path_offsets=offsets, codes=content.codes, codebooks=content.codebooks.words,
             distance=np.array(content.manifest.distance), model=np.array(content.manifest.model),
+            **stages,
         )  # fmt: skip
 
 
@@ -135,6 +157,6 @@ def _write_parquet(path: Path, content: _Content) -> None:
     import pyarrow.parquet
 
     columns = {"id": pa.array(content.ids), "path": path_column(content.paths), "code": list_column(content.codes)}
-    facts = json.dumps({**_facts(content), "codebooks": content.codebooks.tolist()})
+    facts = json.dumps({**_facts(content), "codebooks": content.codebooks.words.tolist()})
     with path.open("wb") as file:  # Arrow takes names in UTF-8 alone
         pa.parquet.write_table(pa.table(columns).replace_schema_metadata({"spq": facts}), file)

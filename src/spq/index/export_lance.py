@@ -53,10 +53,15 @@ def export_lance(store: Store, out: Path, progress: Progress = lambda *_: None) 
     if not len(store):
         raise StoreError(f"index {store.folder} has no pictures, so nothing is exported")
     codebooks = read_codebooks(store.folder, store.manifest)
-    facts = {**index_facts(store.manifest, codebooks.shape[2]), "metric": METRICS[own]}
+    if codebooks.sharing > 1:
+        raise ConfigError(
+            f"index {store.folder} has codes of a residual quantizer, and Lance knows product quantizers only; "
+            "export vectors instead"
+        )
+    facts = {**index_facts(store.manifest, codebooks), "metric": METRICS[own]}
     with new_folder(out) as folder, _lance_errors(out):
         count = _write_table(folder, decoded(store, codebooks, progress), facts)
-        _write_index(folder, codebooks, METRICS[own])
+        _write_index(folder, codebooks.words, METRICS[own])
     left_out = {"left_out": sorted(store.damaged)} if store.damaged else {}
     return {"images": count, **facts, **left_out}
 

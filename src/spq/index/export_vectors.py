@@ -43,9 +43,9 @@ def export_vectors(
         raise StoreError(f"index {store.folder} has no pictures, so nothing is exported")
     codebooks = read_codebooks(store.folder, store.manifest)
     facts = {
-        **index_facts(store.manifest, codebooks.shape[2]),
+        **index_facts(store.manifest, codebooks),
         "descriptors": "pictures" if pictures else "codes",
-        "dim": codebooks.shape[0] * codebooks.shape[2],
+        "dim": codebooks.dim,
         "metric": METRICS[store.manifest.distance],
     }
     parts = pictures(progress) if pictures else decoded(store, codebooks, progress)

@@ -25,7 +25,7 @@ from spq.pq.spread import SpreadScan
 Ids: TypeAlias = NDArray[np.int64] | NDArray[np.uint32]
 Codes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
-MakeScan = Callable[[Codes], Scan]
+MakeScan = Callable[[Codes, Ids], Scan]
 TRIES = 20  # of reading an index whose list of shards changes again and again
 
 
@@ -84,7 +84,7 @@ class Gallery:
             StoreError: there is none.
         """
         if (row := self.row_of(item)) is None:
-            raise StoreError(f"no picture with id {item} in this index; hits and items have the ids")
+            raise no_item(item)
         return self.scan.code(row)
 
     def rows_where(self, store: Store, where: str) -> Matched:
@@ -213,7 +213,7 @@ def _parted(
 ) -> PartedScan:
     """The scan of all shards and of the database."""
     assert isinstance(newer.scan, Scan)
-    parts = [*shards, Part(newer.scan, newer.ids)]
+    parts = [*shards, Part(newer.scan)]
     dead = [*(part.dead for part in live), np.empty(0, np.int64)]
     coarse, tables_of = lists.coarse if lists else None, newer.scan.tables_of
     if placement:
@@ -244,8 +244,9 @@ def _followed(store: Store, make_scan: MakeScan, before: Gallery | None, version
     revision = store.revision()
     changes = store.changes(before.revision) if before else None
     if before is None or changes is None:
-        ids, codes = store.newer()
-        return Gallery(version, revision, _short(ids), make_scan(codes))
+        stored, codes = store.newer()
+        ids = _short(stored)
+        return Gallery(version, revision, ids, make_scan(codes, ids))
     now = replace(before, version=version, revision=revision)
     return _merged(now, make_scan, *changes) if _differ(now, *changes) else now
 
@@ -261,7 +262,13 @@ def _merged(gallery: Gallery, make_scan: MakeScan, ids: Ids, codes: Codes, remov
     all_ids = np.concatenate([gallery.ids[is_kept], ids])
     all_codes = np.concatenate([gallery.scan.codes[is_kept], codes])
     order = np.argsort(all_ids, kind="stable")
-    return replace(gallery, ids=_short(all_ids[order]), scan=make_scan(all_codes[order]))
+    ids = _short(all_ids[order])
+    return replace(gallery, ids=ids, scan=make_scan(all_codes[order], ids))
+
+
+def no_item(id_: int) -> StoreError:
+    """The error of an id that no item has."""
+    return StoreError(f"no picture with id {id_} in this index; hits and items have the ids")
 
 
 def _short(ids: Ids) -> Ids:

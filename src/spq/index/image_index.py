@@ -10,22 +10,26 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.errors import MovedError, StoreError
+from spq.errors import DataError, ImageError, MovedError, StoreError
 from spq.index.answers import EXACT_TRIES, TRIES, Found, Hit, rank_answers, to_hits
 from spq.index.build import BuildOptions, as_image_set, build
 from spq.index.codebooks import check_model
-from spq.index.gallery import Gallery, GallerySource, OwnGallery
+from spq.index.gallery import Gallery, GallerySource, OwnGallery, no_item
 from spq.index.manifest import read_manifest
 from spq.index.merge import merged_tables
 from spq.index.model_copy import ModelCopy
+from spq.index.originals import Originals
 from spq.index.query import known_descriptors, query_pictures
 from spq.index.request import Box, Query, SearchRequest
 from spq.index.shards.open_store import open_store
 from spq.index.store import Store
 from spq.index.sync import Progress, SyncOptions, SyncReport, add, sync
 from spq.pq.scan import How
+from spq.pq.tables import Decoder
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from spq.model.model import Model
 
 __all__ = ["Hit", "ImageIndex", "SyncReport"]
@@ -102,9 +106,9 @@ class ImageIndex:
         return self.model_copy.model
 
     @property
-    def codebooks(self) -> Floats:
-        """(M, K, d), without loading torch."""
-        return self.model_copy.codebooks
+    def decoder(self) -> Decoder:
+        """What decodes the codes, see `ModelCopy.decoder`."""
+        return self.model_copy.decoder
 
     def sync(
         self,
@@ -177,11 +181,11 @@ class ImageIndex:
         exclude: Collection[int] = (),
         **how: Unpack[How],
     ) -> list[Hit]:
-        """Find the `top` most similar pictures, nearest first, ties by id.
+        """Find the `top` most similar pictures, nearest first, ties by a fixed hash of the id.
 
         Args:
             query: a picture in any form that `load_image` takes; a descriptor (D,); the id of an item, which stands for its
-                code; or a list of these. Only a picture needs the model, and torch.
+                code; or a list of these. Only a picture needs the model, and torch. `like` gives the picture of an item.
             negative: pictures that the answers should not be like. `spq.index.merge` has the formula of the distance.
             weights: one for each query picture, then one for each negative; by default 1 and 0.3.
             box: (x, y, width, height) in pixels of the upright picture: search by this region of it.
@@ -200,6 +204,28 @@ class ImageIndex:
         """
         request = SearchRequest([query], top, negative, weights, box, where, max_distance, fold, offset, exclude, **how)
         return self.hits(request)[0]
+
+    def like(self, item: int, size: int | None = None) -> Image.Image | int:
+        """What finds pictures like an item: its picture, or its id if the file cannot be read or has changed since.
+
+        It is the id, too, if the model has a part of your own that was not given to `open`. The id stands for the code of the
+        item, which is less exact than the picture.
+
+        Args:
+            size: decode a large picture only so far that its sides have this many pixels; by default in full.
+        Raises:
+            StoreError: no such id.
+        """
+        found = self.store.items_by_id([item]).get(item)
+        if found is None:
+            raise no_item(item)
+        if not self.model_copy.can_embed:
+            return item
+        try:
+            data, decode = Originals(self.store.manifest.origin).unchanged(found)
+            return decode(data, size)
+        except (ImageError, DataError):
+            return item
 
     def search_many(self, queries: Sequence[Query | Sequence[Query]], top: int = 20, **options: Any) -> list[list[Hit]]:
         """`search` for several queries at once, with the same options for all."""
@@ -259,14 +285,14 @@ class ImageIndex:
         """The pictures of a request as descriptors, and its ids. Each picture is read once."""
         gallery.scan.check(**request.how)  # before a model is loaded
         queries = query_pictures(request)
-        _, pictures = known_descriptors(queries, gallery, self.codebooks)
+        _, pictures = known_descriptors(queries, gallery, self.decoder)
         if pictures:
             for place, x in zip(pictures, self.model.embed(list(pictures.values())), strict=True):
                 queries[place] = x
         return queries
 
     def _tables(self, request: SearchRequest, queries: list[Query], gallery: Gallery) -> Floats:
-        x, _ = known_descriptors(queries, gallery, self.codebooks)
+        x, _ = known_descriptors(queries, gallery, self.decoder)
         return merged_tables(request, self.model_copy.tables(x))
 
     def answers(self, request: SearchRequest, tables: Floats, gallery: Gallery) -> Found:

@@ -15,7 +15,7 @@ from spq.common.json_file import parse_json
 from spq.data.open import open_images
 from spq.errors import ModelError, SPQError, StoreError
 from spq.index.checksums import FACTS, SUMS, TEXTS, add_functions, row_check
-from spq.index.codebooks import files_check, read_codebooks
+from spq.index.codebooks import check_copy, files_check
 from spq.index.committed import COMMITTED, lacks_changes, note_lacking
 from spq.index.format import (
     SQLITE_ERRORS,
@@ -164,7 +164,7 @@ def _manifest_of_database_and_model(folder: Path) -> Manifest | None:
     with suppress(StoreError):
         manifest = _manifest_of_database(folder, is_checked=True)
         if manifest and manifest.key and files_check(folder) in (manifest.model_files, ""):
-            read_codebooks(folder, manifest)  # raises if they are of another model
+            check_copy(folder, manifest)  # raises if they are of another model
             return manifest
     return None
 

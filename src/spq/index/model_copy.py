@@ -1,4 +1,4 @@
-"""The copy of its model inside an index: codebooks at once, the network only when a picture has to be encoded."""
+"""The copy of its model inside an index: decoder at once, the network only when a picture has to be encoded."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from spq.index.codebooks import (
     MODEL_FILES,
     check_model,
     codebooks_check,
+    decoder_of,
     files_check,
     read_codebooks,
     read_input_size,
@@ -24,8 +25,10 @@ from spq.index.codebooks import (
 from spq.index.manifest import Manifest
 from spq.index.side_files import clear_odd
 from spq.index.store import Store
+from spq.model.own_parts import needed_parts
 from spq.pq.scan import Scan
-from spq.pq.tables import decode, distance_tables
+from spq.pq.tables import Decoder
+from spq.pq.ties import Ids
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -44,7 +47,7 @@ class ModelCopy:
     def __init__(self, folder: Path, manifest: Manifest, model: Model | None = None) -> None:
         self.folder, self.manifest = folder, manifest
         self._model = model
-        self._codebooks: Floats | None = None
+        self._decoder: Decoder | None = None
         self._loading = threading.Lock()
         self._is_kept = False
         self.was_written = False
@@ -66,16 +69,25 @@ class ModelCopy:
             return self._model
 
     @property
-    def codebooks(self) -> Floats:
-        """(M, K, d), without loading torch."""
-        if self._codebooks is None:
-            self._codebooks = self._model.codebooks if self._model else read_codebooks(self.folder, self.manifest)
-        return self._codebooks
+    def decoder(self) -> Decoder:
+        """What decodes codes and makes tables, without loading torch, unless the model has the caller's own quantizer.
+
+        Raises:
+            StoreError: such a model is not given.
+        """
+        if self._decoder is None:
+            self._decoder = decoder_of(self._model) if self._model else read_codebooks(self.folder, self.manifest)
+        return self._decoder
 
     @property
     def input_size(self) -> int:
         """The side of the pictures that the network sees, in pixels, without loading torch."""
         return self._model.config.input.size if self._model else read_input_size(self.folder)
+
+    @property
+    def can_embed(self) -> bool:
+        """Whether pictures can be described: not without a part of the model that only its user has."""
+        return self._model is not None or not self._needs_parts_of_the_caller()
 
     def use(self, model: Model) -> None:
         """Take a model that is loaded already.
@@ -98,7 +110,7 @@ class ModelCopy:
             return
         known, found = store.manifest.model_files, files_check(self.folder)
         if not self._model:
-            if not known and (not found or self._has_backbone_of_the_caller()):
+            if not known and (not found or self._needs_parts_of_the_caller()):
                 return  # the first picture will need a model that the caller gives
             if known and known != found:
                 raise StoreError(f"index {self.folder}: its copy of the model is damaged or missing; {MEND}")
@@ -110,20 +122,19 @@ class ModelCopy:
                     clear_odd(self.folder / "model" / name)  # saving would write through a link, and into a pipe
                 self._model.save(self.folder / "model")
                 self.was_written = True
-            store.set_model_checks(codebooks_check(self.model.codebooks), files_check(self.folder))
+            store.set_model_checks(codebooks_check(decoder_of(self.model)), files_check(self.folder))
         self._is_kept = True
 
-    def _has_backbone_of_the_caller(self) -> bool:
+    def _needs_parts_of_the_caller(self) -> bool:
         try:
-            name = read_json(self.folder / "model" / "config.json")["recipe"]["backbone"]["name"]
-        except (OSError, ValueError, TypeError, KeyError):
+            return bool(needed_parts(read_json(self.folder / "model" / "config.json")))
+        except (OSError, ValueError):
             return False
-        return str(name).startswith("given/")
 
     def tables(self, x: Floats) -> Floats:
         """Distance tables (Q, M, K) of descriptors (Q, D), in the index's distance."""
-        return distance_tables(x, self.codebooks, self.manifest.distance)
+        return self.decoder.tables(x, self.manifest.distance)
 
-    def make_scan(self, codes: Codes) -> Scan:
-        """A scan of codes (N, M) of this index."""
-        return Scan(codes, self.manifest.codebook_size, lambda some: self.tables(decode(some, self.codebooks)))
+    def make_scan(self, codes: Codes, ids: Ids) -> Scan:
+        """A scan of codes (N, M) of this index, of items with these ids (N,)."""
+        return Scan(codes, self.manifest.codebook_size, lambda some: self.tables(self.decoder.decode(some)), ids=ids)

@@ -12,7 +12,7 @@ from spq.data.decode import ImageInput, load_image
 from spq.errors import ConfigError, StoreError
 from spq.index.gallery import Gallery
 from spq.index.request import Box, Query, SearchRequest, is_picture
-from spq.pq.tables import decode
+from spq.pq.tables import Decoder
 
 Floats = NDArray[np.float32]
 
@@ -25,9 +25,7 @@ def query_pictures(request: SearchRequest) -> list[Query]:
     return [picture for group in (*groups, request.negative) for picture in group]
 
 
-def known_descriptors(
-    queries: list[Query], gallery: Gallery, codebooks: Floats
-) -> tuple[Floats, dict[int, ImageInput]]:
+def known_descriptors(queries: list[Query], gallery: Gallery, decoder: Decoder) -> tuple[Floats, dict[int, ImageInput]]:
     """The descriptors (N, D) that need no network, and the pictures that do.
 
     The id of an item stands for what its code decodes to.
@@ -37,18 +35,17 @@ def known_descriptors(
     Raises:
         StoreError: an id that is not in the gallery, or a descriptor of another length.
     """
-    M, _, d = codebooks.shape
-    x = np.empty((len(queries), M * d), np.float32)
+    x = np.empty((len(queries), decoder.dim), np.float32)
     pictures: dict[int, ImageInput] = {}
     for row, query in enumerate(queries):
         if is_picture(query):
             pictures[row] = query
         elif isinstance(query, np.ndarray):
-            if query.shape != (M * d,):
-                raise StoreError(f"a descriptor must have {M * d} numbers for this index, got {len(query)}")
+            if query.shape != (decoder.dim,):
+                raise StoreError(f"a descriptor must have {decoder.dim} numbers for this index, got {len(query)}")
             x[row] = query
         else:
-            x[row] = decode(gallery.code_of(int(cast(int, query)))[None], codebooks)[0]
+            x[row] = decoder.decode(gallery.code_of(int(cast(int, query)))[None])[0]
     return x, pictures
 
 

@@ -21,7 +21,6 @@ from spq.index.shards.open_store import open_store
 from spq.index.shards.placement import Placement, ShardCounts
 from spq.index.store import Store
 from spq.pq.spread import SpreadScan
-from spq.pq.tables import decode
 
 if TYPE_CHECKING:
     from spq.model.model import Model
@@ -89,6 +88,11 @@ class SharedIndex:
     def model(self) -> Model:
         """The model, loaded once for all threads."""
         return self._copy.model
+
+    @property
+    def can_embed(self) -> bool:
+        """Whether pictures can be described, see `ModelCopy.can_embed`."""
+        return self._copy.can_embed
 
     def is_another(self) -> bool:
         """Whether the index has to be opened again.
@@ -185,7 +189,7 @@ class SharedIndex:
         """Prepare what the first search would otherwise have to prepare."""
         scan = gallery.scan.here if isinstance(gallery.scan, SpreadScan) else gallery.scan
         if len(scan):
-            x = decode(scan.code(0)[None], self._copy.codebooks)
+            x = self._copy.decoder.decode(scan.code(0)[None])
             scan.search(self._copy.tables(x), TOP)
         return gallery
 

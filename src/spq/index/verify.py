@@ -14,7 +14,7 @@ from spq.common.json_file import parse_json, read_json
 from spq.data.decode import first_line
 from spq.errors import ModelError, StoreError
 from spq.index.checksums import SUMS, of_row
-from spq.index.codebooks import check_model, files_check, read_codebooks
+from spq.index.codebooks import check_copy, check_model, files_check
 from spq.index.format import (
     CHECKED_SINCE,
     METADATA_SINCE,
@@ -33,7 +33,10 @@ from spq.index.shards.verify_shards import shard_faults
 from spq.index.side_files import odd_side_files
 from spq.index.store import Store
 from spq.index.verify_pictures import picture_faults
+from spq.model.model_folder import read_config
+from spq.model.own_parts import needed_parts
 
+CHANGED = "index {}: its copy of the model is not what was written: the checksum of its files differs"
 LISTED = 20  # items that are listed for each kind of fault
 
 _SUMS_WRITTEN = ", ".join(f"CAST({name} AS INTEGER)" for name in ("items", "encoded", "code_sum", "fact_sum"))
@@ -182,9 +185,13 @@ def _item_faults(database: sqlite3.Connection, manifest: Manifest, seen: set[int
 def _model_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
     """The copy of the model, and the codebooks that the codes point into."""
     try:
-        read_codebooks(folder, manifest)
+        check_copy(folder, manifest)
         from spq.model.model import Model  # torch takes seconds to load
 
+        if needed_parts(read_config(folder / "model")):  # the caller's own code, which only Python has
+            if manifest.model_files and files_check(folder) != manifest.model_files:
+                yield CHANGED.format(folder)
+            return
         model = Model.load(folder / "model")
         check_model(folder, manifest.model, model.hash, is_copy=True)
         q = model.config.quantizer
@@ -196,7 +203,7 @@ def _model_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
                 f"are not the model's {q.bits} of {q.codebook_size}, {q.distance}"
             )
         elif manifest.model_files and files_check(folder) != manifest.model_files:
-            yield f"index {folder}: its copy of the model is not what was written: the checksum of its files differs"
+            yield CHANGED.format(folder)
     except (StoreError, ModelError) as error:
         yield str(error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -127,18 +127,20 @@ def trained_input(name: str) -> InputConfig | None:
 def given_feature_dim(module: nn.Module, size: int) -> int:
     """Return F of the caller's module: its `feature_dim`, or the width of its output for a black picture of `size` pixels.
 
+    A transformer of timm for another size is fitted to this one.
+
     Raises:
         ConfigError: its output is not (B, F).
     """
+    fit_input(module, type(module).__name__, size)
     known = getattr(module, "feature_dim", None)
     if isinstance(known, int):
         return known
+    check_sizes(module, type(module).__name__, {size})
     mode, tensor = module.training, next(module.parameters(), torch.empty(0))
-    try:
-        with torch.no_grad():
-            out = module.eval()(torch.zeros(1, 3, size, size, device=tensor.device))
-    finally:
-        module.train(mode)
+    with torch.no_grad():
+        out = module.eval()(torch.zeros(1, 3, size, size, device=tensor.device))
+    module.train(mode)
     if not isinstance(out, Tensor) or out.ndim != 2:
         found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ConfigError(f"the given backbone returns {found} for one picture, not (1, F); add pooling and flatten")
@@ -160,11 +162,18 @@ def check_sizes(module: nn.Module, name: str, sizes: Collection[int]) -> None:
     except Exception as error:  # networks raise errors of any type
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"backbone {name} takes no pictures of {size} x {size} pixels ({reason}); set `image_size` to one that it takes, "
-            "and train.view_scale = 1.0 and small_share = 0.0 in the recipe if it takes no other"
+            f"backbone {name} takes no pictures of {size} x {size} pixels ({reason}); set `image_size` to one that it takes"
+            f"{_own_size(module)}"
         ) from None
     finally:
         module.train(mode)
+
+
+def _own_size(module: nn.Module) -> str:
+    """The side that a network of timm or torchvision was made for, in words for an error."""
+    config: Any = getattr(module, "default_cfg", None) or {}
+    size = getattr(module, "image_size", None) or (config.get("input_size") or [None])[-1]
+    return f", such as {size}" if isinstance(size, int) else ""
 
 
 def _with_weights(module: nn.Module, config: BackboneConfig) -> nn.Module:

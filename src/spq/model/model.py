@@ -28,9 +28,13 @@ from spq.config.ranges import shown
 from spq.data.decode import first_line, load_image, to_pixels
 from spq.data.open import at_positions
 from spq.errors import ConfigError, ModelError
+from spq.model.evaluating import Evaluating
 from spq.model.hub import unreachable
+from spq.model.model_card import model_card
 from spq.model.model_folder import FORMAT, one_saver, read_config, read_recipe, recipe_hash
 from spq.model.network import Network, check_numbers
+from spq.model.own_parts import check_loaded, parts_of
+from spq.model.quantizer import codebooks_of
 from spq.model.tensors_file import check_least, read_tensors
 from spq.model.training_facts import checked_facts
 
@@ -41,37 +45,51 @@ Precision = Literal["fp32", "bf16"]
 Images = Any  # Sequence[ImageInput], pixels (N, 3, S, S), or what `open_images` takes
 
 
-class Model:
+class Model(nn.Module):
     """A network and its recipe. Images are paths, bytes, PIL images, arrays or tensors.
 
-    Several threads may call its methods at the same time.
+    It is a module of PyTorch too: `model(images)` gives descriptors with gradients, and `train`, `eval`, `to` and `parameters`
+    are as usual. `embed`, `features` and `encode` always evaluate. Several threads may call them at the same time.
 
     Attributes:
         config: the recipe it was trained with.
-        training: facts of the training for the model card: images, views, minutes, health.
+        facts: of the training, for the model card: images, views, minutes, health, environment.
     """
 
-    def __init__(self, network: Network, config: Recipe, training: dict[str, Any] | None = None) -> None:
+    def __init__(self, network: Network, config: Recipe, facts: dict[str, Any] | None = None) -> None:
+        super().__init__()
         self._layout = torch.channels_last if config.train.channels_last else torch.contiguous_format  # as in training
-        self.network = network.eval().to(memory_format=self._layout)
+        self.network = network.to(memory_format=self._layout)
         self.config = config
-        self.training = training or {}
-        self._hash = ""
+        self.facts = facts or {}
+        self._evaluating = Evaluating()
+        self.eval()
 
     @property
     def hash(self) -> str:
-        """16 hex digits of a hash over the weights and over the part of the recipe that affects codes."""
-        if not self._hash:
-            digest = hashlib.sha256(json.dumps(_identity(self.config), sort_keys=True).encode())
-            for name, tensor in sorted(self.network.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-            self._hash = digest.hexdigest()[:16]
-        return self._hash
+        """16 hex digits of a hash over the weights, as they are now, and over the part of the recipe that affects codes."""
+        digest = hashlib.sha256(json.dumps(_identity(self.config), sort_keys=True).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def forward(self, images: Images | Tensor) -> Tensor:
+        """Compute descriptors (B, D) of a batch, with gradients, in the mode that the module is in.
+
+        Args:
+            images: as for `embed`; or a tensor (B, 3, S, S) on the model's device: uint8 pixels, or floats that are normalised
+                already, `(pixel / 255 - mean) / std`.
+        """
+        if isinstance(images, Tensor) and images.is_floating_point():
+            return self.network.describe(images.contiguous(memory_format=self._layout))
+        pixels = images if isinstance(images, Tensor) else self._pixels(images)
+        x = normalise(pixels.to(self.device), self.config.input)
+        return self.network.describe(x.contiguous(memory_format=self._layout))
 
     @property
     def device(self) -> torch.device:
-        return self.network.quantizer.codebooks.device
+        return self.network.device
 
     @property
     def batch_size(self) -> int:
@@ -80,8 +98,12 @@ class Model:
 
     @property
     def codebooks(self) -> NDArray[np.float32]:
-        """(M, K, d) float32."""
-        return _numpy(self.network.quantizer.codebooks)
+        """(M, K, d) float32.
+
+        Raises:
+            ConfigError: the caller's own quantizer has none.
+        """
+        return _numpy(codebooks_of(self.network.quantizer))
 
     def truncate(self, bits: int | None) -> Self:
         """Return the model of a shorter code length that this one was trained for; its codes are prefixes of these codes.
@@ -101,7 +123,7 @@ class Model:
                 f"`bits` {bits}: this model gives {given} bits; train one with `bits` {more} for all of them"
             )
         config = replace(self.config, quantizer=q.with_bits(bits))
-        facts = {key: value for key, value in self.training.items() if key != "health"}  # health is of the whole code
+        facts = {key: value for key, value in self.facts.items() if key != "health"}  # health is of the whole code
         if "codes" in facts:
             facts["codes"] = [report for report in facts["codes"] if report["bits"] <= bits]
         facts["truncated_from"] = self.hash
@@ -130,7 +152,7 @@ class Model:
 
     def project(self, features: NDArray[np.float32], batch_size: int = 4096) -> NDArray[np.float32]:
         """Compute descriptors (N, D) float32 from features (N, F)."""
-        with torch.inference_mode():
+        with self._evaluating.of(self.network), torch.inference_mode():
             parts = [_numpy(self.network.project(chunk)) for chunk in self._chunks(features, batch_size)]
         return _checked(np.concatenate(parts), "descriptors") if parts else self.embed([])
 
@@ -158,6 +180,11 @@ class Model:
                 [_numpy(self.network.quantizer.tables(c, distance)) for c in self._chunks(x, batch_size)]
             )
 
+    def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Reconstruct descriptors (N, D) float32 from codes (N, M) uint8."""
+        with torch.inference_mode():
+            return _numpy(self.network.quantizer.decode(torch.from_numpy(codes).to(self.device)))
+
     def save(self, folder: str | Path, half: bool = False) -> None:
         """Write the model folder. Each file is replaced atomically, the configuration last.
 
@@ -170,7 +197,6 @@ class Model:
         for name, parameter in self.network.named_parameters():
             if name in rounded:
                 parameter.data.copy_(parameter.half())
-                self._hash = ""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         tensors = {name: tensor.half() if name in rounded else tensor for name, tensor in tensors.items()}
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,7 +205,7 @@ class Model:
                 # Python's own writing gives it the file mode of the umask
                 temporary.write_bytes(to_safetensors(tensors, metadata={"format": "pt"}))
             with Replacing(folder / "README.md") as temporary:
-                temporary.write_text(encodable(model_card(self)), "utf-8")
+                temporary.write_text(encodable(model_card(self.config, self.facts, self.hash)), "utf-8")
             with Replacing(folder / "config.json") as temporary:
                 temporary.write_text(json.dumps(self._content(), indent=2) + "\n", "utf-8")
 
@@ -192,24 +218,34 @@ class Model:
             "hash": self.hash,
             "recipe_hash": recipe_hash(recipe),
             "recipe": recipe,
-            "training": self.training,
+            "training": self.facts,
         }
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu", backbone: nn.Module | None = None) -> Self:
+    def load(
+        cls,
+        folder: str | Path,
+        device: str = "cpu",
+        backbone: nn.Module | None = None,
+        quantizer: nn.Module | None = None,
+    ) -> Self:
         """Read a model folder.
 
         Args:
-            backbone: the caller's module that it was trained with, if any; its weights are replaced.
+            backbone, quantizer: the caller's modules that it was trained with, if any; their weights are replaced.
         Raises:
-            ModelError: the model is missing, damaged, of a newer format, or changed since it was saved.
+            ModelError: the model is missing, damaged, of a newer format, or changed since it was saved; or it needs a part of
+                the caller's that is not given.
         """
         folder = Path(folder)
         config = read_config(folder)
         recipe, file = read_recipe(folder, config), folder / "model.safetensors"
+        check_loaded(
+            str(folder), parts_of(config.get("training"), recipe), {"backbone": backbone, "quantizer": quantizer}
+        )
         try:
             check_least(file, recipe.parameters)
-            network = Network(_without_weights(recipe), backbone)
+            network = Network(_without_weights(recipe), backbone, quantizer)
             network.load_state_dict(read_tensors(file, network.state_dict()))
         except ConfigError as error:
             raise ModelError(f"model {folder}: {error}") from None
@@ -232,15 +268,25 @@ class Model:
         return model
 
     @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, **options: Any) -> Self:
-        """Load a model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`)."""
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        backbone: nn.Module | None = None,
+        quantizer: nn.Module | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load a model folder, or a repository of the Hugging Face hub (needs `pip install 'spq-retrieval[hub]'`).
+
+        Args:
+            backbone, quantizer: as in `load`. options: of the download.
+        """
         if Path(name_or_folder).is_dir():
-            return cls.load(name_or_folder)
+            return cls.load(name_or_folder, backbone=backbone, quantizer=quantizer)
         download, name, reason = _hub().snapshot_download, str(name_or_folder), ""
         try:
             if reason := unreachable(name, "config.json"):  # the cache may still have it
                 options["local_files_only"] = True
-            return cls.load(download(name, **options))
+            return cls.load(download(name, **options), backbone=backbone, quantizer=quantizer)
         except (OSError, ValueError) as error:
             raise ModelError(f"no model {name!r} here or on the hub: {reason or first_line(error)}") from None
 
@@ -259,7 +305,11 @@ class Model:
         out = np.empty((len(images), dim), np.float32)
         for start in range(0, len(images), step):
             pixels = self._pixels(images[start : start + step]).to(self.device)
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            with (
+                self._evaluating.of(self.network),
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=bf16),
+            ):
                 out[start : start + len(pixels)] = _numpy(part(normalise(pixels, self.config.input)).float())
         return out
 
@@ -293,41 +343,13 @@ def _checked(x: NDArray[np.float32], what: str) -> NDArray[np.float32]:
     return x
 
 
-def model_card(model: Model) -> str:
-    """Return the README.md of a model folder."""
-    q, lengths = model.config.quantizer, [f"{bits}-bit" for bits in model.config.quantizer.lengths]
-    lines = [f"- {key}: {value}" for key, value in model.training.items() if key != "codes"]
-    lines += [
-        f"- {codes['bits']} bits keep {codes['kept']:.0%} of the 10 nearest pictures; {codes['copy_at_10']:.0%} of altered "
-        f"copies find their original among 10 of {codes['pictures']:,}"
-        for codes in model.training.get("codes", [])
-    ]
-    facts = "\n".join(lines)
-    return f"""---
-library_name: spq-retrieval
-tags: [image-retrieval, product-quantization, self-supervised]
----
-# An spq model
-
-Finds similar pictures by {" or ".join(lengths)} codes (up to {q.bytes} bytes a picture), learned without labels: recipe
-`{model.config.name}`, {q.num_codebooks} codebooks of {q.codebook_size} codewords of {q.codeword_dim} numbers, input
-{model.config.input.size}x{model.config.input.size}, distance `{q.distance}`, hash `{model.hash}`.
-
-{facts or "- training: not recorded"}
-
-```python
-from spq import SPQ
-
-codes = SPQ.load("this folder").encode(["a.jpg", "b.jpg"])  # (2, {q.num_codebooks}) uint8
-```
-
-Method: Jang and Cho, Self-supervised Product Quantization for Deep Unsupervised Image Retrieval, ICCV 2021.
-"""
-
-
 def _identity(config: Recipe) -> dict[str, Any]:
     """Return the part of a recipe that affects codes; its name, views and schedule do not."""
     recipe = to_dict(_without_weights(config))
+    if config.quantizer.kind == "product":
+        del recipe["quantizer"]["kind"]  # older models have no such key
+    if config.quantizer.kind != "residual":
+        del recipe["quantizer"]["stages"]  # does not affect codes
     if len(config.quantizer.prefixes) < 2:
         del recipe["quantizer"]["prefixes"]  # does not affect codes, and older models have no such key
     if not config.head.batch_norm:

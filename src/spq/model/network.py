@@ -11,9 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spq.config import QuantizerConfig, Recipe
-from spq.errors import ModelError
+from spq.errors import ConfigError, ModelError
 from spq.model.backbone import given_feature_dim, make_backbone
-from spq.model.quantizer import Quantizer
+from spq.model.given_quantizer import GivenQuantizer, given_config
+from spq.model.quantizer import CodebookQuantizer, ProductQuantizer, Quantizer, codebooks_of
+from spq.model.residual import ResidualQuantizer
+
+SHIPPED: dict[str, type[CodebookQuantizer]] = {"product": ProductQuantizer, "residual": ResidualQuantizer}
 
 
 class Network(nn.Module):
@@ -22,9 +26,10 @@ class Network(nn.Module):
     Args:
         config: its `backbone`, `head` and `quantizer` set the shapes.
         backbone: any module (B, 3, S, S) -> (B, F), instead of the configured one.
+        quantizer: the caller's own, which the configuration names.
     """
 
-    def __init__(self, config: Recipe, backbone: nn.Module | None = None) -> None:
+    def __init__(self, config: Recipe, backbone: nn.Module | None = None, quantizer: nn.Module | None = None) -> None:
         super().__init__()
         if backbone is None:
             self.backbone, self.feature_dim = make_backbone(config.backbone, config.input.size)
@@ -41,7 +46,11 @@ class Network(nn.Module):
         nn.init.xavier_uniform_(last.weight)
         self.head = nn.Sequential(*layers, last)
         self.norm, self.softmax, self.unit = config.head.norm, config.head.softmax, config.head.unit
-        self.quantizer = Quantizer(config.quantizer)
+        self.quantizer = _make_quantizer(config.quantizer, quantizer)
+
+    @property
+    def device(self) -> torch.device:
+        return cast(nn.Linear, self.head[-1]).weight.device
 
     def describe(self, images: Tensor) -> Tensor:
         """Compute descriptors (B, D) float32 of normalised images (B, 3, S, S)."""
@@ -69,8 +78,9 @@ class Network(nn.Module):
         last = nn.Linear(whole.in_features, quantizer.dim)
         last.load_state_dict({name: tensor[: quantizer.dim] for name, tensor in whole.state_dict().items()})
         network.head[-1] = last.to(whole.weight)
-        network.quantizer = Quantizer(quantizer).to(whole.weight)
-        network.quantizer.codebooks.data.copy_(self.quantizer.codebooks[:M])
+        short = SHIPPED[quantizer.kind](quantizer).to(whole.weight)
+        short.codebooks.data.copy_(codebooks_of(self.quantizer)[:M])
+        network.quantizer = short
         return network
 
     def scaled(self, x: Tensor) -> Tensor:
@@ -79,14 +89,32 @@ class Network(nn.Module):
         With `head.softmax` these are soft assignments. With `head.norm` each part between two prefixes has this norm. Otherwise
         nothing changes.
         """
+        d = self.quantizer.config.codeword_dim
         if self.softmax:
-            return torch.softmax(self.quantizer.split(x) / self.softmax, 2).flatten(1)
+            return torch.softmax(x.view(len(x), -1, d) / self.softmax, 2).flatten(1)
         if not self.norm:
             return x
-        d = self.quantizer.config.codeword_dim
         sizes = [b - a for a, b in pairwise((0, *self.quantizer.config.prefix_dims))]
         parts = zip(sizes, torch.split(x, sizes, 1), strict=True)
         return torch.cat([self.norm * (size // d) ** 0.5 * F.normalize(part, dim=1) for size, part in parts], 1)
+
+
+def _make_quantizer(config: QuantizerConfig, module: nn.Module | None) -> Quantizer:
+    """Make the quantizer of a recipe, or take the caller's module.
+
+    Raises:
+        ConfigError: the module does not make codes of these shapes.
+    """
+    if not config.is_given:
+        return SHIPPED[config.kind](config)
+    if module is None:
+        raise ConfigError(f"the model needs your own quantizer {config.name}; give it as `quantizer`")
+    found = given_config(module, config)
+    if found.shape != config.shape:
+        raise ConfigError(
+            f"the model has {config.described}, and yours is {found.described}; make it with the sizes of the model"
+        )
+    return GivenQuantizer(module, config)
 
 
 def wide(x: Tensor) -> Tensor:
@@ -105,7 +133,9 @@ def check_numbers(network: Network, name: str) -> None:
     for key, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ModelError(f"{name}: {key} has numbers that are not finite; train again at a lower learning rate")
-    parts = {"the backbone": list(network.backbone.parameters()), "quantizer.codebooks": [network.quantizer.codebooks]}
+    parts = {"the backbone": list(network.backbone.parameters())}
+    if isinstance(network.quantizer, CodebookQuantizer):
+        parts["quantizer.codebooks"] = [network.quantizer.codebooks]
     parts |= {f"head.{key}": [weight] for key, weight in network.head.named_parameters() if weight.ndim > 1}
     for key, weights in parts.items():
         if weights and not any(bool(weight.any()) for weight in weights):

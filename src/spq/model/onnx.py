@@ -8,7 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spq.common.files import Replacing
@@ -55,7 +57,8 @@ def export_onnx(model: Model, out: Path) -> dict[str, Any]:
     out.parent.mkdir(parents=True, exist_ok=True)
     with Replacing(out) as temporary:
         graph = onnx.load_model_from_string(_traced(model, size))
-        _name_codebooks(graph.graph, tuple(model.codebooks.shape))
+        if not q.is_given:
+            _name_codebooks(graph.graph, model.codebooks)
         onnx.helper.set_model_props(graph, {f"spq_{key}": str(value) for key, value in facts.items()})
         onnx.checker.check_model(graph)
         temporary.write_bytes(graph.SerializeToString())
@@ -64,7 +67,7 @@ def export_onnx(model: Model, out: Path) -> dict[str, Any]:
 
 def _traced(model: Model, size: int) -> bytes:
     file = io.BytesIO()  # torch takes names in UTF-8 alone
-    device = model.network.quantizer.codebooks.device
+    device = model.device
     names = ["pixels", "descriptor", "code"]
     with warnings.catch_warnings():
         # torch recommends its newer exporter, which needs onnxscript; and tracing warns about every constant shape
@@ -77,12 +80,17 @@ def _traced(model: Model, size: int) -> bytes:
     return file.getvalue()
 
 
-def _name_codebooks(graph: Any, shape: tuple[int, ...]) -> None:
-    """Rename the initializer of the codebooks to `codebooks`."""
-    old = next(tensor.name for tensor in graph.initializer if tensor.name.endswith("quantizer.codebooks"))
+def _name_codebooks(graph: Any, codebooks: NDArray[np.float32]) -> None:
+    """Rename the initializer of the codebooks to `codebooks`; those of several stages lie in the graph stage by stage."""
+    from onnx.numpy_helper import from_array
+
+    old = next((tensor.name for tensor in graph.initializer if tensor.name.endswith("quantizer.codebooks")), "")
+    if not old:
+        graph.initializer.append(from_array(codebooks, "codebooks"))
+        return
     for tensor in graph.initializer:
         if tensor.name == old:
-            assert tuple(tensor.dims) == shape
+            assert tuple(tensor.dims) == codebooks.shape
             tensor.name = "codebooks"
     for node in graph.node:
         node.input[:] = ["codebooks" if name == old else name for name in node.input]

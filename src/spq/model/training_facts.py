@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from spq.model.own_parts import checked_parts
+
 CODES = (  # numbers that are measured for each code length, as in `spq.training.fidelity`
     "bits", "codeword_use", "dead_codewords", "entropy", "error", "copy_at_1", "copy_at_10", "float_copy_at_1",
     "float_copy_at_10", "kept", "pictures", "queries",
@@ -21,6 +23,7 @@ def checked_facts(facts: Any) -> dict[str, Any]:
         return {}
     if not isinstance(facts, dict) or not _is_plain(facts, DEPTH):
         raise ValueError("facts of the training are no table of plain values")
+    checked_parts(facts.get("parts"))
     codes, health = facts.get("codes", []), facts.get("health", {})
     if not isinstance(codes, list) or not all(isinstance(each, dict) for each in codes):
         raise ValueError("training.codes is no list of tables")

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.pq.mapped import mapping
-from spq.pq.sums import Codes, Floats, Rows, smallest
+from spq.pq.sums import Codes, Floats, KeysOf, Rows, smallest
+from spq.pq.ties import Ids, ids_at, tie_keys
 
 MOST_DISTINCT = 0.75  # of the rows: above, the table of shared codes takes more memory than it saves
 
@@ -22,18 +23,21 @@ class Distinct:
 
     Attributes:
         packed: (U, P) uint8, the distinct codes; the codes of all rows, if grouping them would save no memory.
+        ids: (N,) of the rows, for the order of ties; None for the order of rows.
     """
 
-    def __init__(self, packed: Codes, distinct: int | None = None) -> None:
+    def __init__(self, packed: Codes, distinct: int | None = None, ids: Ids | None = None) -> None:
         """Group equal codes.
 
         Args:
             packed: it may be a memory map; without groups it is used where it lies.
             distinct: how many different codes there are, if that is known. Then nothing is sorted in vain.
         """
-        self.packed = packed.view(np.ndarray)
+        self.packed, self.ids = packed.view(np.ndarray), ids
         self.read: Callable[[Rows], Codes] | None = None  # another way to `take`, which loads no pages of a memory map
-        self._rows: NDArray[np.uint32] | None = None  # (N,), the rows of code 0, then of 1, ..., each ascending
+        self._rows: NDArray[np.uint32] | None = (
+            None  # (N,), the rows of code 0, then of 1, ..., each in the order of ties
+        )
         self._starts = np.empty(0, np.uint32)  # (U + 1,), where the rows of a code begin in `_rows`
         if len(packed) < 2**32 and (distinct is None or distinct < MOST_DISTINCT * len(packed)):
             order, starts = _grouped(packed)
@@ -50,26 +54,38 @@ class Distinct:
         return packed + self._starts.nbytes + (0 if self._rows is None else self._rows.nbytes)
 
     def nearest(self, d: Floats, top: int, codes: Rows | None = None) -> tuple[Floats, Rows]:
-        """The `top` nearest rows of some codes, sorted by (distance, row).
+        """The `top` nearest rows of some codes, sorted by distance, and then in the order of ties.
 
         Args:
             d: (n,) distances of `codes`. codes: (n,) numbers of codes, ascending; by default all.
         Returns:
             distances and rows; fewer than `top` if the codes have fewer rows.
         """
-        best = smallest(d, min(top, len(d)))  # ties go by number, so by first row: no other code has one of the `top`
-        d = d[best]
-        codes = best if codes is None else codes[best]
-        if self._rows is None or not len(d):
-            return d, codes
-        starts = self._starts[codes].astype(np.int64)
-        counts = self._starts[codes + 1] - starts
-        enough = min(int(counts.cumsum().searchsorted(top)), len(d) - 1)
-        used = int(d.searchsorted(d[enough], "right"))  # a code at the same distance as the last may have a lower row
-        counts = np.minimum(counts[:used], top)
-        rows, distances = self._rows[_ranges(starts[:used], counts)], d[:used].repeat(counts)
-        order = np.lexsort((rows, distances))[:top]
-        return distances[order], rows[order].astype(np.int64)
+        if self._rows is None:
+            best = smallest(d, min(top, len(d)), self._keys_among(codes))
+            return d[best], best if codes is None else codes[best]
+        best = smallest(d, min(top, len(d)))
+        if not len(best):
+            return d[best], best
+        counts = self._counts(best if codes is None else codes[best])
+        enough = min(int(counts.cumsum().searchsorted(top)), len(best) - 1)
+        used = np.flatnonzero(d <= d[best[enough]])  # any code at the distance of the last answer may have one, too
+        numbers = used if codes is None else codes[used]
+        counts = np.minimum(self._counts(numbers), top)
+        rows = self._rows[_ranges(self._starts[numbers].astype(np.int64), counts)].astype(np.int64)
+        distances = d[used].repeat(counts)
+        order = smallest(distances, min(top, len(rows)), self._keys_among(rows) or (lambda places: rows[places]))
+        return distances[order], rows[order]
+
+    def _counts(self, codes: Rows) -> Rows:
+        """The number of rows (n,) of some codes."""
+        counts: Rows = self._starts[codes + 1].astype(np.int64) - self._starts[codes]
+        return counts
+
+    def _keys_among(self, rows: Rows | None) -> KeysOf | None:
+        """Keys of ties for places in `rows`, by default for rows; None if ties go by row."""
+        ids = self.ids
+        return None if ids is None else lambda places: tie_keys(ids_at(ids, places if rows is None else rows[places]))
 
     def numbers(self) -> NDArray[np.uint32]:
         """The number of each row's code (N,)."""
@@ -100,6 +116,10 @@ class Distinct:
         starts, counts = starts[by_first_row], counts[by_first_row]
         self.packed = self.packed.take(order[starts], 0)
         self._rows = order[_ranges(starts, counts)].astype(np.uint32)
+        if self.ids is not None:
+            keys = np.arange(len(counts), dtype=np.uint64).repeat(counts) << np.uint64(32)
+            keys |= tie_keys(ids_at(self.ids, self._rows)) >> np.uint64(32)
+            self._rows = self._rows[keys.argsort(kind="stable")]
         self._starts = np.concatenate([[0], counts.cumsum()]).astype(np.uint32)
 
 

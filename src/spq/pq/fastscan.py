@@ -92,7 +92,7 @@ def suits(size: int, top: int) -> bool:
 
 
 def nearest(finder: Finder, gallery: Distinct, table: Floats, top: int, limit: float = np.inf) -> tuple[Floats, Rows]:
-    """The exact `top` nearest rows among the codes of `finder`, sorted by (distance, row).
+    """The exact `top` nearest rows among the codes of `finder`, sorted by distance, ties as in `Distinct.nearest`.
 
     Args:
         table: (M, 16), finite. top: from 1 to the number of rows of these codes.

@@ -88,7 +88,7 @@ def suits(size: int, top: int) -> bool:
 
 
 def nearest(finder: PairScan, gallery: Distinct, table: Floats, top: int, limit: float = np.inf) -> tuple[Floats, Rows]:
-    """The exact `top` nearest rows, sorted by (distance, row).
+    """The exact `top` nearest rows, sorted by distance, ties as in `Distinct.nearest`.
 
     Args:
         table: (M, K), finite. top: from 1 to the number of rows.

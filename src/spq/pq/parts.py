@@ -1,4 +1,4 @@
-"""`PartedScan`: several scans searched as one, in the order (distance, id).
+"""`PartedScan`: several scans searched as one, in the order of distance and `ties`.
 
 A large collection is kept in parts that do not change (shards), and a small one that does. Removed items stay in their part as
 dead rows: they take a place, but are never found. A new `PartedScan` of the same parts costs nothing, since the structures for
@@ -21,8 +21,8 @@ from spq.pq.coarse import Coarse, TablesOf
 from spq.pq.ivf import NPROBE
 from spq.pq.scan import IVF_FROM, Method, Scan, tuned
 from spq.pq.sums import Codes, Floats, Ranking, Rows, check_tables, for_each
+from spq.pq.ties import Ids, ids_at, tie_keys
 
-Ids = NDArray[np.int64] | NDArray[np.uint32] | range
 SPREAD_FROM = 2_000_000  # codes: below, starting threads for one query takes longer than they save
 SPARE = 8  # rows that a part with dead ones is asked for beyond the answers
 Near = tuple[Floats, Rows]  # mean distances and numbers of the lists that are near to a query, see `Coarse.nearest`
@@ -33,23 +33,22 @@ NONE: Rows = np.empty(0, np.int64)
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Codes and their ids. It does not change, and one part may belong to several `PartedScan`s.
+    """A scan whose rows have ids. It does not change, and one part may belong to several `PartedScan`s.
 
     A part in whose scan lists were made (`Scan.add_lists`) is searched in them, if the coarse quantizer is that of the
     `PartedScan`; any other part is searched as a whole.
-
-    Attributes:
-        ids: (N,) of the rows, ascending; a `range` takes no memory.
     """
 
     scan: Scan
-    ids: Ids
+
+    @property
+    def ids(self) -> Ids:
+        """The ids (N,) of the rows, ascending; a `range` takes no memory."""
+        return self.scan.ids
 
     def ids_of(self, rows: Rows) -> Rows:
         """The ids (n,) of some rows."""
-        if isinstance(self.ids, range):
-            return self.ids.start + rows.astype(np.int64) * self.ids.step
-        return self.ids[rows].astype(np.int64)
+        return ids_at(self.ids, rows)
 
     def rows_of(self, ids: Rows) -> Rows:
         """The rows of those ids that this part has, in the order of `ids`."""
@@ -63,7 +62,7 @@ class Part:
 
 @dataclass(eq=False)
 class _Best:
-    """The best rows of the parts that were searched so far: distances, ids and rows, sorted by (distance, id)."""
+    """The best rows of the parts that were searched so far: distances, ids and rows, in the order of `PartedScan.search`."""
 
     top: int
     distances: Floats = field(default_factory=lambda: np.empty(0, np.float32))
@@ -78,7 +77,7 @@ class _Best:
     def add(self, distances: Floats, ids: Rows, rows: Rows) -> None:
         distances = np.concatenate([self.distances, distances])
         ids, rows = np.concatenate([self.ids, ids]), np.concatenate([self.rows, rows])
-        order = np.lexsort((ids, distances))[: self.top]
+        order = np.lexsort((tie_keys(ids), distances))[: self.top]
         self.distances, self.ids, self.rows = distances[order], ids[order], rows[order]
 
 
@@ -190,7 +189,7 @@ class PartedScan:
         nprobe: int | None = None,
         recall_target: float | None = None,
     ) -> Ranking:
-        """The `top` nearest live rows of each query, as `Scan.search`, but sorted by (distance, id).
+        """The `top` nearest live rows of each query, as `Scan.search`: sorted by distance, ties by a hash of the ids.
 
         The answers do not depend on the number of parts. Several threads share the queries, or the parts if there are more
         threads than queries.
@@ -209,9 +208,9 @@ class PartedScan:
     def search_rows(self, tables: Floats, rows: Rows, top: int, threads: int | None = None) -> Ranking:
         """`search` among some live rows only (ascending). Each of them is summed, so the answers are always exact."""
         check_tables(tables, self.M, self.K)
-        rows = rows[self.ids_of(rows).argsort(kind="stable")]
-        packed = sums.pack(self.codes_of(rows), self.K)
-        distances, found = sums.nearest(tables, packed, min(top, len(rows)), threads)
+        ids, packed = self.ids_of(rows), sums.pack(self.codes_of(rows), self.K)
+        keys_of: sums.KeysOf = lambda places: tie_keys(ids[places])  # noqa: E731
+        distances, found = sums.nearest(tables, packed, min(top, len(rows)), threads, keys_of)
         return distances, rows[found]
 
     def sample(self, count: int, rng: np.random.Generator) -> Codes:
@@ -259,7 +258,7 @@ class PartedScan:
     def nearest(
         self, table: Floats, top: int, method: Method = "auto", near: Near | None = None, run: Run = map
     ) -> Found:
-        """The `top` nearest live rows of one query, sorted by (distance, id), of structures that `prepare` made.
+        """The `top` nearest live rows of one query, in the order of `search`, of structures that `prepare` made.
 
         Args:
             near: the lists to search in parts that have some; fewer rows if these have fewer. By default all codes are searched.

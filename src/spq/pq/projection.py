@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.common.parallel import slices
 from spq.pq.sums import Codes, Floats
-from spq.pq.tables import decode
+from spq.pq.tables import Decoder
 
 CHUNK = 8192
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # Knuth's multiplicative hashing: it moves neighbouring ids far apart
@@ -23,35 +24,28 @@ def sample(ids: NDArray[np.integer], most: int) -> NDArray[np.int64]:
     return np.sort(np.argpartition(order, most)[:most])
 
 
-def project(codes: Codes, codebooks: Floats) -> Floats:
+def project(codes: Codes, decoder: Decoder) -> Floats:
     """Codes (N, M) -> (N, 2) float32: centred, the first column of the larger variance.
 
     The largest component of each direction is positive, so the same codes always give the same map.
-
-    Args:
-        codebooks: (M, K, d).
     """
-    M, _, d = codebooks.shape
     if not len(codes):
         return np.empty((0, 2), np.float32)
-    mean, covariance = _moments(codes, codebooks)
+    mean, covariance = _moments(codes, decoder)
     directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :2]  # (D, 2); eigh sorts ascending
     if directions.shape[1] < 2:
         directions = np.pad(directions, ((0, 0), (0, 1)))
     directions = directions * np.where(directions[np.abs(directions).argmax(0), [0, 1]] < 0, -1.0, 1.0)
-    tables = np.einsum("mkd,mdc->mkc", codebooks.astype(np.float64), directions.reshape(M, d, 2))
-    points = -np.tile(mean @ directions, (len(codes), 1))
-    for m in range(M):
-        points += tables[m].take(codes[:, m], 0)
-    return points.astype(np.float32)
+    points = [decoder.decode(codes[some]).astype(np.float64) @ directions for some in slices(len(codes), CHUNK)]
+    centred: Floats = (np.concatenate(points) - mean @ directions).astype(np.float32)
+    return centred
 
 
-def _moments(codes: Codes, codebooks: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _moments(codes: Codes, decoder: Decoder) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean (D,) and covariance (D, D) of the decoded descriptors."""
-    M, _, d = codebooks.shape
-    total, products = np.zeros(M * d), np.zeros((M * d, M * d))
-    for start in range(0, len(codes), CHUNK):
-        x = decode(codes[start : start + CHUNK], codebooks).astype(np.float64)
+    total, products = np.zeros(decoder.dim), np.zeros((decoder.dim, decoder.dim))
+    for some in slices(len(codes), CHUNK):
+        x = decoder.decode(codes[some]).astype(np.float64)
         total += x.sum(0)
         products += x.T @ x
     mean = total / len(codes)

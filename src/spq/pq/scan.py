@@ -1,4 +1,5 @@
-"""`Scan`: tables (M, K) + codes (N, M) -> the nearest rows, sorted by (distance, row), by the fastest of four methods.
+"""`Scan`: tables (M, K) + codes (N, M) -> the nearest rows, sorted by distance and in the order of `ties`, by the fastest of
+four methods.
 
 All distances are added up by `sums`, in one order. `exact`, `bucket` and `fast` give the same list, whatever the tables, the
 number of queries at a time and the number of threads. `ivf` gives the same list for the part of the gallery that it searches.
@@ -36,6 +37,7 @@ from spq.pq.sums import (
     rank,
     unpack,
 )
+from spq.pq.ties import Ids, ids_at, tie_keys
 
 __all__ = ["How", "Method", "Scan", "memory_bytes", "rank"]
 
@@ -77,16 +79,20 @@ class Scan:
         K: codewords per codebook.
         tables_of: codes (n, M) -> tables (n, M, K) of the decoded codes; `recall_target` needs it.
         seed: of the lists of `ivf`.
+        ids: (N,) of the rows, ascending. Of rows at the same distance, a hash of their ids decides (`ties`); without ids, the
+            lower row comes first.
     """
 
-    def __init__(self, codes: Codes, K: int, tables_of: TablesOf | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, codes: Codes, K: int, tables_of: TablesOf | None = None, seed: int = 0, ids: Ids | None = None
+    ) -> None:
         if codes.ndim != 2 or (codes.size and int(codes.max()) >= K):
             raise StoreError(f"codes of shape {codes.shape} with values up to {codes.max(initial=0)} do not fit K={K}")
-        self._take(Distinct(pack(codes, K)), len(codes), int(codes.shape[1]), K)
+        self._take(Distinct(pack(codes, K), ids=ids), len(codes), int(codes.shape[1]), K)
         self.tables_of, self._seed = tables_of, seed
 
     @classmethod
-    def of_packed(cls, packed: Codes, M: int, K: int, distinct: int | None = None) -> Scan:
+    def of_packed(cls, packed: Codes, M: int, K: int, distinct: int | None = None, ids: Ids | None = None) -> Scan:
         """A scan of codes that are packed already, as `sums.pack` does.
 
         Args:
@@ -96,7 +102,7 @@ class Scan:
         if packed.ndim != 2 or packed.shape[1] != packed_width(M, K):
             raise StoreError(f"packed codes of shape {packed.shape} do not fit {M} sub-codes below {K}")
         scan = cls.__new__(cls)
-        scan._take(Distinct(packed, distinct), len(packed), M, K)
+        scan._take(Distinct(packed, distinct, ids), len(packed), M, K)
         scan.tables_of, scan._seed = None, 0
         return scan
 
@@ -107,6 +113,11 @@ class Scan:
 
     def __len__(self) -> int:
         return self._N
+
+    @property
+    def ids(self) -> Ids:
+        """The ids (N,) of the rows, by default their numbers."""
+        return range(self._N) if self._gallery.ids is None else self._gallery.ids
 
     @property
     def distinct(self) -> int:
@@ -167,7 +178,7 @@ class Scan:
         Args:
             tables: (Q, M, K) float32.
         Returns:
-            distances (Q, top) float32 and rows (Q, top) int64, sorted by (distance, row); top is cut to N.
+            distances (Q, top) float32 and rows (Q, top) int64, sorted by distance, ties by a hash of the ids; top is cut to N.
         Raises:
             StoreError: tables of another shape, or with NaN or infinity, for which FAISS would give wrong answers.
             ConfigError: as `check`.
@@ -194,7 +205,7 @@ class Scan:
             getattr(self, "_fast" if self.choose(top, method) == "fast" else "_places")
 
     def nearest(self, table: Floats, top: int, method: Method = "auto", limit: float = np.inf) -> tuple[Floats, Rows]:
-        """The exact `top` nearest rows of one query, sorted by (distance, row).
+        """The exact `top` nearest rows of one query, in the order of `search`.
 
         Args:
             table: (M, K), finite. top: at most N. method: any but "ivf".
@@ -243,7 +254,9 @@ class Scan:
     def search_rows(self, tables: Floats, rows: Rows, top: int, threads: int | None = None) -> Ranking:
         """`search` among some rows only (ascending). Each of them is summed, so the answers are always exact."""
         check_tables(tables, self.M, self.K)
-        distances, found = sums.nearest(tables, self._gallery.packed_of(rows), min(top, len(rows)), threads)
+        ids, packed = self._gallery.ids, self._gallery.packed_of(rows)
+        keys_of = None if ids is None else lambda places: tie_keys(ids_at(ids, rows[places]))
+        distances, found = sums.nearest(tables, packed, min(top, len(rows)), threads, keys_of)
         return distances, rows[found]
 
     def codes_of(self, rows: Rows) -> Codes:

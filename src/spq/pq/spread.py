@@ -1,4 +1,4 @@
-"""`SpreadScan`: parts whose codes other processes hold, searched as one in the order (distance, id).
+"""`SpreadScan`: parts whose codes other processes hold, searched as one in the order of distance and `ties`.
 
 All holders are asked at once. Those that have not answered at the deadline are missing, which is an error unless the caller
 accepts it.
@@ -20,6 +20,7 @@ from spq.pq.parts import Found, Part, PartedScan
 from spq.pq.questions import HeldPart, Key, Places, Question, Reply, Source, digest_of, found_of, pack_rows
 from spq.pq.scan import Method
 from spq.pq.sums import Floats, Ranking, Rows, check_tables
+from spq.pq.ties import tie_keys
 
 
 class SpreadScan(PartedScan):
@@ -254,7 +255,7 @@ def _reason(error: BaseException) -> str:
 
 def _merged(pieces: Sequence[Found], top: int) -> Found:
     distances, ids, rows = (np.concatenate(each) for each in zip(*pieces, strict=True))
-    order = np.lexsort((ids, distances))[:top]
+    order = np.lexsort((tie_keys(ids), distances))[:top]
     return distances[order], ids[order], rows[order]
 
 

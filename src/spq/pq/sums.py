@@ -19,7 +19,10 @@ from spq.errors import StoreError
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
 Rows = NDArray[np.int64]
-Ranking = tuple[Floats, Rows]  # distances and rows, each (Q, top), sorted by (distance, row)
+Ranking = tuple[Floats, Rows]  # distances and rows, each (Q, top), sorted by distance; ties by row, or as `ties` says
+KeysOf = Callable[
+    [Rows], NDArray[np.integer]
+]  # positions (n,) -> keys (n,); of equal values, the lower key comes first
 
 FEW = 1000  # rows: up to here, the number of calls to NumPy decides the time
 BLOCK = 16_384  # rows that are summed at a time, so that they stay in the cache
@@ -124,20 +127,46 @@ def places(packed: Codes, K: int) -> Rows:
     return positions
 
 
-def smallest(d: Floats, top: int) -> Rows:
-    """Positions of the `top` smallest values, sorted by (value, position); of equal values, the lower position comes first."""
+def smallest(d: Floats, top: int, keys_of: KeysOf | None = None) -> Rows:
+    """Positions of the `top` smallest values, sorted by (value, key), by default by (value, position)."""
+    if not top:
+        return np.empty(0, np.int64)
+    best = np.arange(len(d))
     if FEW < len(d) > top:
-        candidates = np.flatnonzero(d <= np.partition(d, top - 1)[top - 1]) if top else np.empty(0, np.int64)
-        return candidates[d[candidates].argsort(kind="stable")[:top]]
-    return d.argsort(kind="stable")[:top]
+        last = np.partition(d, top - 1)[top - 1]
+        best = np.flatnonzero(d <= last)
+        if keys_of and len(best) > FEW + top:  # few keys are made and sorted, however many values equal the last one
+            tied = np.flatnonzero(d == last)
+            missing = top - int((d[best] < last).sum())
+            tied = tied[keys_of(tied).argpartition(missing - 1)[:missing]]
+            best = np.concatenate([best[d[best] < last], tied])
+    elif not keys_of:
+        return in_order(d)[:top]
+    order = np.lexsort((keys_of(best), d[best])) if keys_of else d[best].argsort(kind="stable")
+    return best[order[:top]]
 
 
-def nearest(tables: Floats, packed: Codes, top: int, threads: int | None = None) -> Ranking:
+def in_order(d: Floats) -> Rows:
+    """All positions sorted by (value, position): `d.argsort(kind="stable")` of finite values, several times as fast.
+
+    Value and position become one whole number each, and NumPy sorts those with vector instructions.
+    """
+    bits = (d + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0
+    rising = (bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).astype(np.int64)  # negative values fall where others rise
+    keys = (rising << 32) + np.arange(len(d))
+    keys.sort()
+    rows: Rows = keys & 0xFFFFFFFF
+    return rows
+
+
+def nearest(
+    tables: Floats, packed: Codes, top: int, threads: int | None = None, keys_of: KeysOf | None = None
+) -> Ranking:
     """`rank` for packed codes (N, P). `top` is at most N."""
 
     def one(table: Floats) -> tuple[Floats, Rows]:
         d = add_up(lookup(table), packed)
-        best = smallest(d, top)
+        best = smallest(d, top, keys_of)
         return d[best], best
 
     return for_each(one, tables, top, threads)

@@ -19,6 +19,7 @@ from spq.data.decode import decoder_version
 from spq.data.source import Source
 from spq.errors import ConfigError, ModelMismatchError, StoreError
 from spq.model.model_folder import FILES
+from spq.model.own_parts import LOADED, parts_of
 from spq.scale.inputs import Input, count_of, from_json, to_json
 from spq.scale.urls import Place
 
@@ -182,6 +183,19 @@ def check_inputs(job: Job, source: Source, inputs: Sequence[Input]) -> None:
         number = next(n for n, (old, new) in enumerate(zip(job.inputs, inputs, strict=True)) if old != new)
         why = f"pictures of {job.source} have changed since it began, first in input shard {number}"
     raise ConfigError(f"the job at {job.url} is of other pictures: {why}; give another `out`")
+
+
+def check_portable(model: Model) -> None:
+    """Refuse a model that the processes of a job cannot load.
+
+    Raises:
+        ConfigError: it names the caller's own parts.
+    """
+    if needed := [name for name in parts_of(model.facts, model.config) if name in LOADED]:
+        raise ConfigError(
+            f"the model has your own {' and '.join(needed)}, whose code the processes of a job do not have; encode with "
+            "`ImageIndex.build` in one process"
+        )
 
 
 def put_model(place: Place, model: Model) -> None:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from spq import __version__
 from spq.common.files import scratch_place
-from spq.common.json_file import parse_json
+from spq.common.json_file import parse_json, read_json
 from spq.common.parallel import map_in_order
 from spq.errors import ConfigError, DataError, StoreError
 from spq.index.backup import MODEL, snapshot
@@ -30,6 +30,7 @@ from spq.index.manifest import SHARDED, Manifest, as_text, from_content, read_ma
 from spq.index.shards.shard_facts import FOLDER
 from spq.index.shards.shard_writer import check_of
 from spq.index.table_reader import TableReader
+from spq.model.own_parts import needed_parts
 from spq.scale.generation import (
     FILES,
     FORMAT,
@@ -209,6 +210,8 @@ def _take(folder: Path, staged: Path, number: int, progress: Progress) -> tuple[
         with _Delta(index, read_manifest(index)) as tables:
             manifest, revision, images = tables.whole_manifest(), tables.revision(), tables.images()
             tables.codes()  # compared with their checksums
+        if "quantizer" in needed_parts(read_json(index / "model" / "config.json")):
+            raise ConfigError(f"index {folder} has codes of your own quantizer, whose code other machines do not have")
         read_codebooks(index, manifest)
         if manifest.model_files and manifest.model_files != files_check(index):
             raise StoreError(f"index {index}: its copy of the model is not what was written; repair the index")

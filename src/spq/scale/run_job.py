@@ -21,6 +21,7 @@ from spq.scale.job import (
     Job,
     check_inputs,
     check_model,
+    check_portable,
     check_precision,
     open_job,
     put_model,
@@ -92,6 +93,8 @@ def begin(
     job = read_job(place)
     if job is None and model is None:
         raise ConfigError(f"no encoding job at {out}; give a `model` to begin one")
+    if model:
+        check_portable(model)
     if job:
         check_model(job, model.hash if model else job.model)
         if job.source != source and any(map(is_url, source.names)):

@@ -81,7 +81,8 @@ def train_checked(images: ImageSet, recipe: Recipe, out: str | Path, options: Tr
         with one_training(Path(out)):
             model = _train_better(Path(out), images, recipe, options)
             # all minutes count, also those of the check
-            model.training["minutes"] = round((options.clock() - began) / 60, 2)
+            seconds = options.clock() - began
+            model.facts |= {"minutes": round(seconds / 60, 2), "seconds": round(seconds, 1)}
             model.save(out)
         return share_model(model, options, processes)
 

@@ -14,7 +14,9 @@ from torch.optim import Optimizer
 from spq.config import Recipe, from_dict, to_dict
 from spq.errors import ConfigError, ModelError
 from spq.model.network import Network
+from spq.model.own_parts import Parts, checked_parts
 from spq.training.checkpoint_file import checkpoint_path, read_checkpoint, write_checkpoint
+from spq.training.losses import Criterion
 
 
 class Phase(Enum):
@@ -59,6 +61,8 @@ class Checkpoint:
     Attributes:
         neighbour_ids: (N, count) neighbours of each picture, where they are positives.
         network, optimizers: their state dicts. targets: that of the moving targets, where the recipe has them.
+        loss: parameters and buffers of the loss, where it has some.
+        parts: those of the caller; None in checkpoints from before they were recorded.
     """
 
     recipe: Recipe
@@ -69,6 +73,8 @@ class Checkpoint:
     optimizers: list[dict[str, Any]]
     progress: Progress
     targets: dict[str, Any] | None = None
+    parts: Parts | None = None
+    loss: dict[str, Any] | None = None
 
     @classmethod
     def load(cls, out: Path) -> Checkpoint | None:
@@ -83,13 +89,14 @@ class Checkpoint:
         try:
             recipe = from_dict(Recipe, content["recipe"], where=f"{out}/checkpoints")
             facts = content.get("trained")
+            parts = checked_parts(content["parts"]) if "parts" in content else None
             progress = Progress(content["step"], content["seconds"], facts, content.get("began", 0.0))
             found = cls(
                 recipe, _phase_of(recipe, facts), content["fingerprint"], content["near"], content["network"],
-                content["optimizers"], progress, content.get("targets"),
+                content["optimizers"], progress, content.get("targets"), parts, content.get("loss"),
             )  # fmt: skip
             found._check_types()
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise ModelError(f"{checkpoint_path(out)} is not a checkpoint of spq; delete it to start again") from None
         return found
 
@@ -107,7 +114,9 @@ class Checkpoint:
             and isinstance(self.fingerprint, str)
             and (near is None or (isinstance(near, Tensor) and near.ndim == 2 and near.dtype == torch.int64))
             and all(
-                isinstance(tensor, Tensor) for part in (self.network, self.targets or {}) for tensor in part.values()
+                isinstance(tensor, Tensor)
+                for part in (self.network, self.targets or {}, self.loss or {})
+                for tensor in part.values()
             )
             and isinstance(self.optimizers, list)
             and all(isinstance(state, dict) for state in self.optimizers)
@@ -124,6 +133,8 @@ class Checkpoint:
             "network": self.network,
             "optimizers": self.optimizers,
             "targets": self.targets,
+            **({} if self.parts is None else {"parts": self.parts}),
+            "loss": self.loss,
             "step": self.progress.step,
             "seconds": self.progress.seconds,
             "trained": self.progress.network_facts,
@@ -142,13 +153,15 @@ class Checkpoint:
                 f"the checkpoint was made from other pictures than {name}; use the same pictures, or a new `out`"
             )
 
-    def restore(self, network: Network, optimizers: list[Optimizer]) -> Progress:
-        """Load network and optimizers; return where the training stands.
+    def restore(self, network: Network, optimizers: list[Optimizer], criterion: Criterion | None = None) -> Progress:
+        """Load network, optimizers and loss; return where the training stands.
 
         Raises:
-            ConfigError: the caller's backbone has other shapes. ModelError: the state is that of other optimizers.
+            ConfigError: the caller's backbone or loss has other shapes. ModelError: the state is that of other optimizers.
         """
         load_weights(network, self.network, "checkpoint")
+        if criterion:
+            criterion.load_state(self.loss or {})
         try:
             for optimizer, saved in zip(optimizers, self.optimizers, strict=True):
                 optimizer.load_state_dict(saved)

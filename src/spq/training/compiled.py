@@ -33,7 +33,7 @@ def compile_backbone(
     train, backbone = recipe.train, network.backbone
     if train.compile == "auto" and 0 < train.minutes < COMPILE_FROM:
         return backbone
-    wanted, note = resolve_compile(train.compile, network.quantizer.codebooks.device.type)
+    wanted, note = resolve_compile(train.compile, network.device.type)
     if wanted:
         torch.compiler.reset()  # otherwise the kernels of all trainings in a process count towards one limit
         # kernels for each size of the views, of which there are two: one set for all sizes would be slower

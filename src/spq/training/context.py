@@ -18,10 +18,12 @@ from spq.data.image_set import ImageSet, subset
 from spq.errors import DataError
 from spq.model.device import resolve_precision
 from spq.model.model import Model
+from spq.model.own_parts import Parts, recorded
 from spq.training.budget import LEAST_SHARE, Budget
 from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint
-from spq.training.loss import Objective
+from spq.training.losses import Loss
+from spq.training.own_views import Views
 from spq.training.pixel_memory import Pictures
 from spq.training.processes import ALONE, Processes
 
@@ -36,9 +38,13 @@ class TrainOptions:
             is no checkpoint.
         backbone: any module (B, 3, S, S) -> (B, F) instead of the recipe's backbone. Training changes this module itself, not
             a copy. Loading the model needs it again.
+        quantizer: any module with the methods of a `spq.model.quantizer.Quantizer`, instead of the recipe's; as with `backbone`,
+            training changes the module itself.
         start: a model whose weights training starts from. Its input, backbone, head and quantizer replace the recipe's.
-        objective: called as `objective(outputs, network, loss)`, returns the number to minimise; `loss(outputs)` is the
-            recipe's own loss. A checkpoint does not store it, so pass it again to resume.
+        loss: called as `loss(x, z, rows)`, instead of the recipe's loss; see `spq.training.losses`. Training changes this
+            module itself, not a copy. Resuming needs it again.
+        views: called as `views(pixels, generator)`, instead of the recipe's views; see `spq.training.own_views`. Resuming needs
+            them again.
         callbacks: functions that training calls while it runs.
         sample: train on this many pictures of a larger collection, drawn at random with the recipe's seed.
         tensorboard: also write `out/tensorboard`.
@@ -51,8 +57,10 @@ class TrainOptions:
     device: str = "auto"
     resume: bool = False
     backbone: nn.Module | None = None
+    quantizer: nn.Module | None = None
     start: Model | None = None
-    objective: Objective | None = None
+    loss: Loss | None = None
+    views: Views | None = None
     callbacks: Callbacks = field(default_factory=Callbacks)
     sample: int | None = None
     tensorboard: bool = False
@@ -60,6 +68,11 @@ class TrainOptions:
     deadline: float | None = None
     clock: Callable[[], float] = time.monotonic
     began: float | None = None
+
+    @property
+    def parts(self) -> Parts:
+        """The caller's own parts, as model and checkpoint record them."""
+        return recorded(loss=self.loss, backbone=self.backbone, views=self.views, quantizer=self.quantizer)
 
     def with_names(self, **named: Any) -> Self:
         """Return options with some values replaced; callbacks are given by their own names, such as `on_status`.

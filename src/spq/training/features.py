@@ -43,6 +43,7 @@ from spq.model.feature_store import (
 )
 from spq.model.model import normalise
 from spq.training.out_folder import check_room
+from spq.training.own_views import Views, call_views
 from spq.training.pixel_memory import larger_side
 from spq.training.view_file import ViewFile
 from spq.training.views import make_views
@@ -151,10 +152,10 @@ def view_features(
     folder = folder or cache_folder()
     extractor = replace(extractor, large=larger_side(images, extractor.recipe.input.size))
     shape = (len(images), 1 + extractor.recipe.train.cached_views, feature_dim)
-    _check_room(shape)
+    check_cache_room(shape)
     folder.mkdir(parents=True, exist_ok=True)
     extractor.backbone.eval()
-    pictures = _hash_of(images)
+    pictures = pictures_hash(images)
     key = _key(pictures, extractor)
     file = folder / f"{key}.npy"
     with held(folder / f"{key}.lock", wait=math.inf):  # one process computes, a second one waits and finds it complete
@@ -248,6 +249,7 @@ class FeatureExtractor:
         precision: fp32 or bf16.
         view_input: the input at the size of the views; by default the recipe's input.
         large: side of the pictures that views are cut from; 0: the input's.
+        own_views: those of the caller, instead of the recipe's.
     """
 
     recipe: Recipe
@@ -255,6 +257,7 @@ class FeatureExtractor:
     precision: str = "fp32"
     view_input: InputConfig | None = None
     large: int = 0
+    own_views: Views | None = None
 
     @property
     def device(self) -> torch.device:
@@ -279,7 +282,10 @@ class FeatureExtractor:
                 batch = torch.from_numpy(cut[0][start : start + step]).to(device)
                 frame = torch.from_numpy(np.ascontiguousarray(cut[1][start : start + step, ::-1])).to(device)
             view_input = self.view_input or recipe.input
-            shown += [make_views(batch, recipe.views, view_input, generator, frame=frame) for _ in range(views)]
+            if self.own_views:
+                shown += [call_views(self.own_views, batch, generator, recipe.input) for _ in range(views)]
+            else:
+                shown += [make_views(batch, recipe.views, view_input, generator, frame=frame) for _ in range(views)]
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 columns = [self.backbone(images.contiguous(memory_format=layout)).float() for images in shown]
             parts.append(torch.stack(columns, 1).cpu().numpy())
@@ -330,7 +336,7 @@ class _Job:
         return bool(np.abs(now[:, 0] - before).mean() <= 0.01 * scale)  # other thread counts change the last digits
 
 
-def _hash_of(images: ImageSet) -> str:
+def pictures_hash(images: ImageSet) -> str:
     digest = hashlib.sha256()
     for position in range(len(images)):
         try:
@@ -356,7 +362,7 @@ def _key(pictures: str, extractor: FeatureExtractor) -> str:
     return digest.hexdigest()[:24]
 
 
-def _check_room(shape: tuple[int, int, int]) -> None:
+def check_cache_room(shape: tuple[int, int, int]) -> None:
     needed = 4 * math.prod(shape) / 1e9
     if needed * 1e9 > cache_limit():
         raise ConfigError(

@@ -14,10 +14,11 @@ from torch import Tensor
 from spq.config import Distance, InputConfig, ViewsConfig
 from spq.model.network import Network
 from spq.model.quantizer import Quantizer
-from spq.training.health import measure
+from spq.training.health import Health, measure
 from spq.training.views import make_views
 
 PICTURES, QUERIES, TOP = 5000, 500, 10
+CHUNK, QUERIES_AT_ONCE = 4096, 64  # codes and queries in memory together
 # An altered copy: cropped, mirrored, recoloured. They are always the same, so models of different recipes are comparable.
 COPY = ViewsConfig(crop_scale=(0.4, 1.0), blur=0.0)
 
@@ -61,7 +62,7 @@ def evenly_spaced(count: int, limit: int) -> NDArray[np.int64]:
 @torch.no_grad()
 def describe_copies(network: Network, pixels: NDArray[np.uint8], config: InputConfig, batch_size: int) -> Tensor:
     """Describe an altered copy of each picture, (N, 3, S, S) uint8 -> (N, D) on the CPU; the copies are always the same."""
-    device = network.quantizer.codebooks.device
+    device = network.device
     generator = torch.Generator(device).manual_seed(0)
     found = [
         network.describe(make_views(batch.to(device), COPY, config, generator)).cpu()
@@ -85,11 +86,20 @@ def measure_fidelity(
         progress: called with the number of lengths that are done.
     """
     config, codes = quantizer.config, quantizer.encode_many(x)
+    decoded = torch.cat([quantizer.decode(chunk) for chunk in torch.split(codes, CHUNK)])
+    own = torch.from_numpy(originals)
+    tables = [
+        torch.cat([quantizer.tables(chunk) for chunk in torch.split(queries, QUERIES_AT_ONCE)])
+        for queries in (copies, x[own])
+    ]
     reports = []
     for bits, dim in zip(config.lengths, config.prefix_dims, strict=True):
-        M = dim // config.codeword_dim
-        sub = _Sample(x[:, :dim], codes[:, :M], quantizer.codebooks[:M], config.distance)
-        reports.append(_fidelity(bits, sub, copies[:, :dim], torch.from_numpy(originals)))
+        M, d = bits // (config.bits // config.num_codebooks), config.codeword_dim
+        sample = _Sample(x[:, :dim], decoded[:, :dim], codes[:, :M], dim // d, config.distance)
+        health = measure(sample.codes.numpy(), sample.x.numpy(), config.codebook_size)
+        by_code = [sample.by_code(table[:, :M]) for table in tables]
+        by_float = [sample.by_float(queries[:, :dim]) for queries in (copies, x[own])]
+        reports.append(_fidelity(bits, sample, health, own, (by_code, by_float)))
         if progress:
             progress(len(reports))
     return reports
@@ -97,49 +107,57 @@ def measure_fidelity(
 
 @dataclass(frozen=True)
 class _Sample:
-    """x (N, D), codes (N, M) and codebooks (M, K, d) of one length."""
+    """x (N, D), what its codes (N, M) decode to (N, D), and the number of sub-vectors, of one length."""
 
     x: Tensor
+    decoded: Tensor
     codes: Tensor
-    codebooks: Tensor
+    parts: int
     distance: Distance
 
-    def distances(self, queries: Tensor, coded: bool) -> Tensor:
-        """Compute distances (Q, D) -> (Q, N) to the codes, or to the descriptors themselves."""
-        M, _, d = self.codebooks.shape
-        parts, total = self.x.reshape(-1, M, d), torch.zeros(len(queries), len(self.x))
-        for m, sub in enumerate(queries.reshape(-1, M, d).unbind(1)):
-            others = self.codebooks[m] if coded else parts[:, m]
+    def by_code(self, tables: Tensor) -> Tensor:
+        """Compute distances (Q, N) to the codes, from tables (Q, M, K)."""
+        total = torch.zeros(len(tables), len(self.codes))
+        for m, column in enumerate(self.codes.T):
+            total += tables[:, m, column.long()]
+        return total
+
+    def by_float(self, queries: Tensor) -> Tensor:
+        """Compute distances (Q, D) -> (Q, N) to the descriptors themselves."""
+        total = torch.zeros(len(queries), len(self.x))
+        for sub, others in zip(
+            *(each.reshape(len(each), self.parts, -1).unbind(1) for each in (queries, self.x)), strict=True
+        ):
             far = -(sub @ others.T) if self.distance == "dot" else torch.cdist(sub, others)
-            far = far.square() if self.distance == "sqeuclidean" else far
-            total += far[:, self.codes[:, m].long()] if coded else far
+            total += far.square() if self.distance == "sqeuclidean" else far
         return total
 
 
-def _fidelity(bits: int, sample: _Sample, copies: Tensor, originals: Tensor) -> Fidelity:
-    x, codes, own = sample.x, sample.codes, originals[:, None]
-    M, K, _ = sample.codebooks.shape
-    health = measure(codes.numpy(), x.numpy(), K)
-    by_code, by_float = (sample.distances(copies, coded) for coded in (True, False))
-    distances_by_code, distances_by_float = (
-        sample.distances(x[originals], coded).scatter_(1, own, math.inf) for coded in (True, False)
-    )
-    top = min(TOP, len(x) - 1)
-    nearest = distances_by_float.topk(top, largest=False).indices
-    decoded = sample.codebooks[torch.arange(M), codes.long()].flatten(1)
+def _fidelity(
+    bits: int, sample: _Sample, health: Health, originals: Tensor, distances: tuple[list[Tensor], list[Tensor]]
+) -> Fidelity:
+    """Compute one report.
+
+    Args:
+        originals: (Q,). distances: (Q, N) by code and by descriptor; of each first those of the copies, then of the originals.
+    """
+    (by_code, among_codes), (by_float, among_float) = distances
+    x, own, top = sample.x, originals[:, None], min(TOP, len(sample.x) - 1)
+    among_codes, among_float = (far.scatter(1, own, math.inf) for far in (among_codes, among_float))
+    nearest = among_float.topk(top, largest=False).indices
     return Fidelity(
         bits=bits,
         codeword_use=health.codeword_use,
-        dead_codewords=round(M * K * (1 - health.codeword_use)),
+        dead_codewords=health.dead_codewords,
         entropy=health.entropy,
-        error=float((x - decoded).square().sum() / (x - x.mean(0)).square().sum().clamp(min=1e-12)),
+        error=float((x - sample.decoded).square().sum() / (x - x.mean(0)).square().sum().clamp(min=1e-12)),
         copy_at_1=in_top(by_code, own, 1),
         copy_at_10=in_top(by_code, own, TOP),
         float_copy_at_1=in_top(by_float, own, 1),
         float_copy_at_10=in_top(by_float, own, TOP),
-        kept=in_top(distances_by_code, nearest, top),
+        kept=in_top(among_codes, nearest, top),
         pictures=len(x),
-        queries=len(copies),
+        queries=len(by_code),
     )
 
 

@@ -9,26 +9,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spq.training.loss import Outputs, batch_loss
+from spq.training.loss import Outputs
 from spq.training.neighbours import positive_rows
 from spq.training.run import Run
 
 
-def learn_head(run: Run, features: NDArray[np.float32]) -> None:
+def learn_head(run: Run, features: NDArray[np.float32], pictures: Tensor | None = None) -> None:
     """Train head and codebooks of the run's network until the budget is spent.
 
     Args:
         features: (N, 1 + V, F) of each whole picture and of V views of it.
+        pictures: (N,) their positions among all pictures of the training; by default they are all.
     """
-    part, objective = run.part, run.training.options.objective
-    network, optimizers = part.network, part.optimizers
+    part = run.part
+    network, optimizers, criterion = part.network, part.optimizers, part.criterion
+    assert criterion
     network.head.train()
     with run.interruptible():
         for rows, generator in run.batches():
             shown = positive_rows(rows, part.neighbour_ids, part.recipe.train.num_views, generator)
             descriptors = [network.project(f) for f in draw_features(features, shown, generator)]
             outputs: Outputs = [(x, network.quantizer(x)) for x in descriptors]
-            loss = batch_loss(outputs, network, part.recipe, objective)
+            loss = criterion(outputs, rows if pictures is None else pictures[rows], part.recipe.train.temperature)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             torch.autograd.backward(loss)

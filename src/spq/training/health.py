@@ -15,12 +15,14 @@ class Health:
     Attributes:
         codeword_use: share of the M*K codewords that occur.
         entropy: mean over codebooks of the entropy of the codes / log K.
+        dead_codewords: how many of the M*K codewords do not occur.
         spread: 1 - mean cosine between different descriptors; 0 means that all pictures have the same descriptor.
     """
 
     codeword_use: float
     entropy: float
     spread: float
+    dead_codewords: int = 0
 
     @property
     def warning(self) -> str | None:
@@ -47,7 +49,7 @@ def measure(codes: NDArray[np.uint8], x: NDArray[np.float32], codebook_size: int
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     n = len(x)
     mean_cosine = (np.square(unit.sum(0)).sum() - n) / max(1, n * (n - 1))  # without the diagonal, n ones
-    return Health(use, entropy, float(1 - mean_cosine))
+    return Health(use, entropy, float(1 - mean_cosine), round(codes.shape[1] * codebook_size * (1 - use)))
 
 
 def use_and_entropy(codes: NDArray[np.uint8], codebook_size: int) -> tuple[float, float]:

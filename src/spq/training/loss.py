@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -10,33 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from spq.config import Recipe
-from spq.model.network import Network
-
 Outputs = Sequence[tuple[Tensor, Tensor]]  # of each view: descriptors x and their soft quantizations z, (B, D) each
-Objective = Callable[[Outputs, Network, Callable[[Outputs], Tensor]], Tensor]
 MOST_PAIRS = 2**26  # similarities (V, V, B, B) that are kept for the gradient: 256 MB in float32
 
 
-def batch_loss(
-    outputs: Outputs, network: Network, recipe: Recipe, objective: Objective | None, own: slice | None = None
-) -> Tensor:
-    """Compute the loss of a batch: the recipe's, or the caller's own objective.
-
-    Args:
-        own: rows of this process. It computes a share of the loss; the shares of all processes add up to the loss.
-    """
-
-    def recipe_loss(outputs: Outputs, own: slice | None = None) -> Tensor:
-        return multi_view(outputs, recipe.train.temperature, recipe.quantizer.prefix_dims, own)
-
-    if not objective:
-        return recipe_loss(outputs, own)
-    loss = objective(outputs, network, recipe_loss)
-    return loss if own is None else loss * ((own.stop - own.start) / len(outputs[0][0]))
-
-
-def nt_xent(u: Tensor, v: Tensor, temperature: float) -> Tensor:
+def nt_xent(u: Tensor, v: Tensor, temperature: float | Tensor) -> Tensor:
     """Compute the NT-Xent loss between two sets of vectors that form pairs row by row.
 
     For S = cos(cat[u, v]) / temperature (2B x 2B, without its diagonal), row u_i has the positive v_i, row v_i the
@@ -54,7 +32,9 @@ def nt_xent(u: Tensor, v: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(S, positive)
 
 
-def cross_quantized_contrastive(x_a: Tensor, z_a: Tensor, x_b: Tensor, z_b: Tensor, temperature: float) -> Tensor:
+def cross_quantized_contrastive(
+    x_a: Tensor, z_a: Tensor, x_b: Tensor, z_b: Tensor, temperature: float | Tensor
+) -> Tensor:
     """Compute the CQC loss: descriptors of one view against quantizations of the other, in both directions, summed.
 
     A descriptor is never compared with its own quantization: that positive would be trivial.
@@ -66,7 +46,10 @@ def cross_quantized_contrastive(x_a: Tensor, z_a: Tensor, x_b: Tensor, z_b: Tens
 
 
 def multi_view(
-    outputs: Sequence[tuple[Tensor, Tensor]], temperature: float, dims: Sequence[int] = (), own: slice | None = None
+    outputs: Sequence[tuple[Tensor, Tensor]],
+    temperature: float | Tensor,
+    dims: Sequence[int] = (),
+    own: slice | None = None,
 ) -> Tensor:
     """Average the CQC loss over every pair of views of the same images; for two views it is the paper's loss.
 
@@ -89,7 +72,7 @@ def multi_view(
     return torch.stack(losses).mean()
 
 
-def _pair_losses(x: Tensor, z: Tensor, temperature: float) -> Tensor:
+def _pair_losses(x: Tensor, z: Tensor, temperature: float | Tensor) -> Tensor:
     """Compute (V, V) losses: entry (a, b) is twice `nt_xent(x_a, z_b)`, the mean over x_a plus the mean over z_b.
 
     The rows of a view are compared with each other once, not again for each pair of views.
@@ -107,7 +90,7 @@ def _pair_losses(x: Tensor, z: Tensor, temperature: float) -> Tensor:
     return (of_x + of_z).mean(2)
 
 
-def _pair_losses_of(own: slice, x: Tensor, z: Tensor, temperature: float) -> Tensor:
+def _pair_losses_of(own: slice, x: Tensor, z: Tensor, temperature: float | Tensor) -> Tensor:
     """Compute what some rows contribute to the (V, V) `_pair_losses`, in blocks.
 
     The similarities of a block are computed again for the gradient, if all of them together are more than MOST_PAIRS.
@@ -127,7 +110,7 @@ def _pair_losses_of(own: slice, x: Tensor, z: Tensor, temperature: float) -> Ten
     return torch.stack(parts).sum(0)
 
 
-def _block_losses(rows: Tensor, x: Tensor, z: Tensor, temperature: float) -> Tensor:
+def _block_losses(rows: Tensor, x: Tensor, z: Tensor, temperature: float | Tensor) -> Tensor:
     """Compute the (V, V) contributions of `rows` (b,) of unit vectors x and z (V, B, D)."""
     B = x.shape[1]
     itself = rows[:, None] == torch.arange(B, device=x.device)  # (b, B)

@@ -14,7 +14,8 @@ from torch.nn import functional
 from spq.config import QuantizerConfig
 from spq.errors import ConfigError
 from spq.model.network import Network
-from spq.training.refit import refit
+from spq.model.quantizer import CodebookQuantizer
+from spq.training.refit import assigned, refit
 
 ROTATIONS = 15
 TINY = 1e-12
@@ -30,7 +31,7 @@ def check_pq(network: Network) -> None:
         ConfigError: the head has a hidden layer, or a codebook gets fewer features than a codeword has numbers.
     """
     config, F = network.quantizer.config, network.feature_dim
-    M, d = config.num_codebooks, config.codeword_dim
+    M, d = config.parts, config.codeword_dim
     if len(network.head) > 1:
         raise ConfigError(
             'head.start = "pq" or "opq" needs a head of one layer; set head.hidden = 0, or head.start = "random"'
@@ -57,7 +58,7 @@ def start_at_pq(
         ConfigError: as `check_pq`.
     """
     check_pq(network)
-    layer, M = network.head[-1], network.quantizer.config.num_codebooks
+    layer, M = network.head[-1], network.quantizer.config.parts
     assert isinstance(layer, nn.Linear)
     f = torch.from_numpy(np.array(features))
     mean = f.mean(0)
@@ -80,7 +81,7 @@ def axes_of_shares(f: Tensor, config: QuantizerConfig) -> Tensor:
     Each share of the channels of a deep network describes the whole picture. So each codebook clusters all pictures in its own
     way, and their sum is an ensemble.
     """
-    M, d, F = config.num_codebooks, config.codeword_dim, f.shape[1]
+    M, d, F = config.parts, config.codeword_dim, f.shape[1]
     weight = torch.zeros(M, d, F)
     for m, columns in enumerate(torch.arange(F).tensor_split(M)):
         part = f[:, columns] - f[:, columns].mean(0)
@@ -97,7 +98,7 @@ def shared_axes(f: Tensor, config: QuantizerConfig, count: int | None = None) ->
     Args:
         count: number of axes, at most M * d, the default.
     """
-    M, d = config.num_codebooks, config.codeword_dim
+    M, d = config.parts, config.codeword_dim
     unit = functional.normalize(f, dim=1)
     unit -= unit.mean(0)
     variances, axes = torch.linalg.eigh((unit.T @ unit / len(unit)).double())
@@ -127,8 +128,7 @@ def fit_codebooks(network: Network, f: Tensor) -> None:
     """Fit the codebooks to the descriptors of features (N, F), in place, by k-means from evenly spaced pictures."""
     x = network.project(f)
     rows = torch.linspace(0, len(x) - 1, network.quantizer.config.codebook_size).long()
-    network.quantizer.codebooks.copy_(network.quantizer.split(x[rows]).transpose(0, 1))
-    refit(network.quantizer, x)
+    refit(network.quantizer, x, starts=rows)
 
 
 @torch.no_grad()
@@ -139,6 +139,7 @@ def rotate(network: Network, f: Tensor, progress: Progress | None = None) -> Non
     """
     quantizer, layer = network.quantizer, network.head[-1]
     assert isinstance(layer, nn.Linear)
+    assert isinstance(quantizer, CodebookQuantizer)
     if len(quantizer.config.lengths) > 1:
         return
     x = network.project(f)
@@ -146,7 +147,7 @@ def rotate(network: Network, f: Tensor, progress: Progress | None = None) -> Non
     for step in range(ROTATIONS):
         turned = x @ turn
         refit(quantizer, turned, iterations=1)
-        u, _, vt = torch.linalg.svd(x.T @ quantizer.decode(quantizer.closeness(turned).argmax(-1)))
+        u, _, vt = torch.linalg.svd(x.T @ quantizer.decode(assigned(quantizer, turned)))
         turn = u @ vt
         if progress:
             progress(FITTED_STEPS + step + 1)

@@ -25,6 +25,7 @@ from spq.training.checkpoint import Checkpoint, Phase, Progress
 from spq.training.context import Training
 from spq.training.health import measure
 from spq.training.log import TrainingLog
+from spq.training.losses import Criterion
 from spq.training.moving_targets import MovingTargets
 from spq.training.optimizers import lr_factor, set_lr
 from spq.training.processes import ALONE, Processes
@@ -50,6 +51,7 @@ class Part:
         neighbour_ids: (count, n) neighbours of each picture, where they are positives.
         targets: moving targets of the network, where the recipe has them.
         shown: start and end of this loop in the progress of its phase, 0..1.
+        criterion: the loss; stage `cluster` has its own.
         processes: those that take each step together. The first one decides on time, and is the only one that writes.
     """
 
@@ -63,6 +65,7 @@ class Part:
     neighbour_ids: Tensor | None = None
     shown: tuple[float, float] = (0.0, 1.0)
     targets: MovingTargets | None = None
+    criterion: Criterion | None = None
     processes: Processes = ALONE
 
     @property
@@ -190,6 +193,8 @@ class Run:
             CollapseError: loss or weights are not finite.
         """
         self.progress.step += 1
+        if self.progress.step == self.first_step + 1:
+            self._note_idle_codebooks()
         if not self.part.processes.is_first:
             return
         self.recent = [*self.recent[1 - RECENT :], x.detach().clone()]  # the next step may overwrite x
@@ -206,6 +211,16 @@ class Run:
             self.save_checkpoint()
         self._call_on_epoch()
 
+    def _note_idle_codebooks(self) -> None:
+        """Tell the user of a loss that does not use the quantizations, so that the codebooks would stay random."""
+        options, part = self.training.options, self.part
+        if options.loss is None or part.phase.is_last or part.recipe.train.refit:
+            return
+        if all(p.grad is None for p in part.network.quantizer.parameters()):
+            self.training.callbacks.note(
+                "the loss gives the codebooks no gradient; set train.refit = true, which fits them at the end"
+            )
+
     def save_checkpoint(self) -> None:
         """Save all that the rest of the training depends on.
 
@@ -221,6 +236,7 @@ class Run:
             training.recipe, part.phase, training.fingerprint, part.neighbour_ids, part.network.state_dict(),
             [optimizer.state_dict() for optimizer in part.optimizers],
             replace(self.progress, seconds=self.watch.seconds), part.targets.state_dict() if part.targets else None,
+            training.options.parts, part.criterion.state() if part.criterion else None,
         ).save(training.out)  # fmt: skip
 
     @contextmanager

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import copy
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from spq.config import Recipe
 from spq.errors import ConfigError
 from spq.model.backbone import check_sizes
+from spq.model.given_quantizer import GivenQuantizer, given_config
 from spq.model.network import Network
+from spq.model.own_parts import parts_of
 from spq.training.checkpoint import Checkpoint, load_weights
 from spq.training.context import Training, TrainOptions
+from spq.training.losses import check_loss
 from spq.training.out_folder import check_space
+from spq.training.own_views import check_own_views, view_size, with_own_views
+
+
+def with_parts_of_start(options: TrainOptions) -> TrainOptions:
+    """Take copies of the caller's own backbone and quantizer from the start model, unless others are given."""
+    start = options.start
+    if start is None:
+        return options
+    parts, quantizer = parts_of(start.facts, start.config), start.network.quantizer
+    if "backbone" in parts and options.backbone is None:
+        options = replace(options, backbone=copy.deepcopy(start.network.backbone))
+    if isinstance(quantizer, GivenQuantizer) and options.quantizer is None:
+        options = replace(options, quantizer=copy.deepcopy(quantizer.module))
+    return options
 
 
 def resolve_recipe(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint | None) -> Recipe:
@@ -36,10 +54,21 @@ def resolve_recipe(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint
         recipe = replace(recipe, backbone=replace(recipe.backbone, pretrained=False, weights=""))
     if options.backbone is not None:
         recipe = replace(recipe, backbone=replace(recipe.backbone, name=f"given/{type(options.backbone).__name__}"))
-    if options.objective and (recipe.cluster.share or recipe.train.graph):
-        setting, off = ("cluster.share", "0") if recipe.cluster.share else ("train.graph", "false")
-        raise ConfigError(f"recipe {recipe.name} has {setting}, which does not work with `objective`; set it to {off}")
+    if options.quantizer is not None:
+        recipe = _with_given_quantizer(recipe, options.quantizer)
+    check_loss(options.loss, recipe)
+    check_own_views(options.views, recipe)
+    if options.views is not None:
+        recipe = with_own_views(recipe)
     return recipe
+
+
+def _with_given_quantizer(recipe: Recipe, module: nn.Module) -> Recipe:
+    """The recipe with the shapes of the caller's own quantizer."""
+    if recipe.train.graph or recipe.head.start != "random":
+        setting, off = ("train.graph", "false") if recipe.train.graph else ("head.start", '"random"')
+        raise ConfigError(f"recipe {recipe.name} has {setting}, which does not work with `quantizer`; set it to {off}")
+    return replace(recipe, quantizer=given_config(module, recipe.quantizer))
 
 
 def _check_pretrained(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint | None) -> None:
@@ -60,23 +89,42 @@ def _check_pretrained(recipe: Recipe, options: TrainOptions, checkpoint: Checkpo
         )
 
 
-def start_network(training: Training, sizes: Collection[int]) -> Network:
+def start_network(training: Training) -> Network:
     """Make the network with the recipe's seed, and load the weights of the start model.
 
-    Args:
-        sizes: sides in pixels of the pictures that the backbone must accept.
     Raises:
-        ConfigError: a backbone that does not accept them, or does not fit the start model. SpaceError: the disk has no
-            room for the model and its checkpoints.
+        ConfigError: a backbone that does not accept pictures of the recipe's input or the caller's views, or does not fit the
+            start model; views that are none. SpaceError: the disk has no room for the model and its checkpoints.
     """
     recipe, options = training.recipe, training.options
     torch.manual_seed(recipe.train.seed)
-    network = Network(recipe, options.backbone)
+    network = Network(recipe, options.backbone, options.quantizer)
     if training.processes.is_first:
         check_space(training.out, network, recipe, len(training.images))
     if options.start:
         load_weights(network, options.start.network.state_dict(), "model to start from")
+    sizes = {recipe.input.size}
+    if options.views:
+        sizes.add(view_size(options.views, recipe.input, training.device))
     check_sizes(network.backbone, recipe.backbone.name, sizes)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
     return network
+
+
+def with_view_sizes(training: Training, network: Network) -> Training:
+    """Return the training with views of the input's size only, if the backbone takes no others, as many transformers do."""
+    recipe = training.recipe
+    try:
+        check_sizes(network.backbone, recipe.backbone.name, recipe.shown_sizes)
+    except ConfigError:
+        size = recipe.input.size
+        others = " or ".join(map(str, sorted(recipe.shown_sizes - {size})))
+        training.callbacks.note(
+            f"backbone {recipe.backbone.name} takes no views of {others} pixels, so all views have {size} x {size}: "
+            "train.view_scale = 1.0, train.small_share = 0.0"
+        )
+        cluster = replace(recipe.cluster, view_scale=1.0)
+        train = replace(recipe.train, view_scale=1.0, small_share=0.0)
+        training = replace(training, recipe=replace(recipe, train=train, cluster=cluster))
+    return training

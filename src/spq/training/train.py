@@ -17,6 +17,7 @@ from spq.data.image_set import ImageSet
 from spq.model.device import resolve_device
 from spq.model.model import Model
 from spq.model.network import Network
+from spq.model.own_parts import check_resumed
 from spq.training.budget import Budget
 from spq.training.callbacks import Callbacks
 from spq.training.checkpoint import Checkpoint, Phase, Progress, load_weights
@@ -29,7 +30,7 @@ from spq.training.stages.finish import finish_head
 from spq.training.stages.frozen_head import train_frozen_head
 from spq.training.stages.train_clusters import train_clusters
 from spq.training.stages.train_network import train_network
-from spq.training.start import resolve_recipe, start_network
+from spq.training.start import resolve_recipe, start_network, with_parts_of_start, with_view_sizes
 from spq.training.trained import Trained, estimate_ending, save_trained
 
 
@@ -48,7 +49,7 @@ def train(
         ModelError: another process trains in `out`. KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
         ProcessesError: another process of this training has ended.
     """
-    options = (options or TrainOptions()).with_names(**named)
+    options = with_parts_of_start((options or TrainOptions()).with_names(**named))
     with joined(options.device) as processes:
         if processes.is_first:
             with one_training(Path(out)):
@@ -63,7 +64,8 @@ def train_in(out: Path, images: ImageSet, recipe: Recipe, options: TrainOptions,
     training = _prepare(images, recipe, out, options, processes)
     if training.recipe.train.frozen:
         return train_frozen_head(training)
-    network = start_network(training, training.recipe.shown_sizes)  # before minutes are spent on reading pictures
+    network = start_network(training)  # before minutes are spent on reading pictures
+    training = with_view_sizes(training, network)
     training = _decode(training)
     training.note_late_start("reading pictures")
     if training.counts_ending:
@@ -91,7 +93,8 @@ def follow(images: ImageSet, recipe: Recipe, options: TrainOptions, processes: P
     training = _prepare(images, recipe, Path(), options, processes)
     if training.recipe.train.frozen:
         return
-    network = start_network(training, training.recipe.shown_sizes)
+    network = start_network(training)
+    training = with_view_sizes(training, network)
     training = _decode(training)
     if not (training.checkpoint and training.checkpoint.phase.is_last):
         train_network(training, network)
@@ -102,13 +105,13 @@ def share_model(model: Model | None, options: TrainOptions, processes: Processes
     if not processes.several:
         assert model
         return model
-    found = processes.from_first(lambda: model and (model.network.state_dict(), model.config, model.training))
+    found = processes.from_first(lambda: model and (model.network.state_dict(), model.config, model.facts))
     if model:
         return model
     assert found
     weights, recipe, facts = found
     untrained = replace(recipe, backbone=replace(recipe.backbone, pretrained=False, weights=""))
-    network = Network(untrained, options.backbone)
+    network = Network(untrained, options.backbone, options.quantizer)
     network.load_state_dict(weights)
     return Model(network.eval(), recipe, facts)
 
@@ -116,6 +119,8 @@ def share_model(model: Model | None, options: TrainOptions, processes: Processes
 def _prepare(images: ImageSet, recipe: Recipe, out: Path, options: TrainOptions, processes: Processes) -> Training:
     checkpoint = processes.from_first(lambda: Checkpoint.load(out) if options.resume else None)
     if checkpoint:
+        if checkpoint.parts is not None:
+            check_resumed(checkpoint.parts, options.parts, str(out))
         options = replace(options, start=None)  # the checkpoint already has its weights
     recipe = resolve_recipe(recipe, options, checkpoint)
     budget = Budget(options.clock, checkpoint.progress.seconds if checkpoint else 0.0, options.began)
@@ -159,4 +164,6 @@ def _save_before_clusters(training: Training, trained: Trained) -> None:
     """Save a checkpoint from which stage `cluster` can start; that stage saves none of its own."""
     progress = Progress(int(trained.facts["steps"]), trained.seconds, trained.facts)
     weights = trained.network.state_dict()
-    Checkpoint(training.recipe, Phase.CLUSTER, training.fingerprint, None, weights, [], progress).save(training.out)
+    Checkpoint(
+        training.recipe, Phase.CLUSTER, training.fingerprint, None, weights, [], progress, parts=training.options.parts
+    ).save(training.out)

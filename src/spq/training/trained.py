@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from spq.common.parallel import slices
 from spq.model.model import Model
@@ -18,7 +20,8 @@ from spq.model.network import Network
 from spq.model.quantizer import Quantizer
 from spq.training import fidelity
 from spq.training.budget import Ending, Stopwatch
-from spq.training.context import LEAST, Training
+from spq.training.context import LEAST, Training, TrainOptions
+from spq.training.environment import environment
 from spq.training.health import measure
 from spq.training.refit import ITERATIONS as REFIT_ITERATIONS
 from spq.training.refit import refit
@@ -178,16 +181,28 @@ def save_measured(training: Training, trained: Trained, sample: Sample, watch: S
         "images": sample.images,
         "unreadable": sample.unreadable,
         "source": training.images.name,
+        **({"protocol": training.images.protocol} if training.images.protocol else {}),
         **({"sample": training.options.sample} if training.options.sample else {}),
         **trained.facts,
         "minutes": round(watch.seconds / 60, 2),
+        "seconds": round(watch.seconds, 1),
         "seed": recipe.train.seed,
+        **_own_facts(training.options),
+        "environment": environment(training.device, training.bf16, training.processes.count),
         "health": asdict(health),
         "codes": [asdict(report) for report in codes],
     }
     model = Model(network, recipe, facts)
     model.save(training.out)
     return model
+
+
+def _own_facts(options: TrainOptions) -> dict[str, Any]:
+    """The caller's own parts, and single numbers that its loss has learned, such as a temperature."""
+    named = options.loss.named_parameters() if isinstance(options.loss, nn.Module) else ()
+    numbers = {name: round(p.item(), 6) for name, p in named if p.numel() == 1}
+    facts = {"parts": options.parts, "loss_parameters": numbers}
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def _altered_copies(

@@ -196,7 +196,9 @@ def _bars(
 
 def _codebooks(sample: Sample, thumbnails: _Thumbnails) -> str:
     """The codewords of each codebook, the most used first, with the pictures nearest to them."""
-    M, K, _ = sample.model.codebooks.shape
+    q = sample.model.config.quantizer
+    M, K = q.num_codebooks, q.codebook_size
+    tables = sample.model.tables(sample.x)
     most = max(2, GALLERIES // M)
     cut = f" Of {K} codewords in a codebook the {most} most used are shown." if most < K else ""
     parts = [
@@ -207,7 +209,7 @@ def _codebooks(sample: Sample, thumbnails: _Thumbnails) -> str:
     for m in range(M):
         counts = counts_of_codewords[m]
         used = [int(k) for k in np.argsort(-counts, kind="stable")[:most] if counts[k]]
-        boxes = "".join(_box(sample, thumbnails, m, k, int(counts[k])) for k in used)
+        boxes = "".join(_box(sample, thumbnails, (m, k), tables[:, m, k], int(counts[k])) for k in used)
         parts.append(
             f"<details id='m{m}'{' open' if m == 0 else ''}><summary>codebook {m}: {np.count_nonzero(counts)} of {K} codewords "
             f"in use</summary><div class='words'>{boxes}</div></details>"
@@ -215,11 +217,15 @@ def _codebooks(sample: Sample, thumbnails: _Thumbnails) -> str:
     return "\n".join(parts)
 
 
-def _box(sample: Sample, thumbnails: _Thumbnails, m: int, k: int, count: int) -> str:
+def _box(sample: Sample, thumbnails: _Thumbnails, place: tuple[int, int], far: NDArray[np.float32], count: int) -> str:
+    """A codeword (m, k), with its nearest pictures.
+
+    Args:
+        far: (n,) what it adds to the distance of each picture of the sample.
+    """
+    m, k = place
     rows = np.flatnonzero(sample.codes[:, m] == k)
-    d = sample.model.config.quantizer.codeword_dim
-    far = np.linalg.norm(sample.x[rows, m * d : (m + 1) * d] - sample.model.codebooks[m, k], axis=1)
-    pictures = "".join(thumbnails.of(int(row)) for row in rows[np.argsort(far, kind="stable")[:SHOWN]])
+    pictures = "".join(thumbnails.of(int(row)) for row in rows[np.argsort(far[rows], kind="stable")[:SHOWN]])
     return (
         f"<div class='word' id='m{m}k{k}'><p>codeword {k}: {counted(count, 'picture')}, {count / len(sample.codes):.1%}</p>"
         f"<div class='thumbs'>{pictures}</div></div>"

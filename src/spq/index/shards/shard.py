@@ -266,12 +266,12 @@ class Shard:
             StoreError: they are not what was written.
         """
         self.check_codes()
-        return Part(Scan.of_packed(self.codes, *self.kind, self.facts.distinct), self.ids)
+        return Part(Scan.of_packed(self.codes, *self.kind, self.facts.distinct, self.ids))
 
     def held_part(self) -> HeldPart:
         """The shard, to be searched by a process that holds it. The codes are not read."""
-        scan = Scan.of_packed(self.codes, *self.kind, len(self))  # no equal codes are grouped
-        return HeldPart(scan, self.ids, self.facts.name, self.facts.distinct)
+        scan = Scan.of_packed(self.codes, *self.kind, len(self), self.ids)  # no equal codes are grouped
+        return HeldPart(scan, self.facts.name, self.facts.distinct)
 
     def _group(self, group: int, names: tuple[str, ...]) -> pa.Table:
         key = group, names

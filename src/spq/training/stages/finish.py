@@ -14,9 +14,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from spq.config import Recipe, TrainConfig
+from spq.model.given_quantizer import GivenQuantizer
 from spq.model.model import Model
 from spq.model.network import Network
 from spq.training.budget import LEAST_SHARE, Stopwatch
@@ -24,6 +25,7 @@ from spq.training.checkpoint import Phase, Progress
 from spq.training.context import Training, choose_batch_size
 from spq.training.features import CHUNK, FeatureExtractor
 from spq.training.head_loop import learn_head
+from spq.training.losses import Criterion
 from spq.training.neighbours import POOL, neighbours
 from spq.training.optimizers import make_optimizers
 from spq.training.run import Part, Run, step_seed
@@ -45,15 +47,19 @@ def finish_head(training: Training, trained: Trained) -> Model:
     """
     recipe, checkpoint, watch = training.recipe, training.checkpoint, training.budget.watch
     torch.manual_seed(recipe.train.seed + 1)
-    network = Network(recipe, trained.network.backbone).to(training.device)
+    network = Network(recipe, trained.network.backbone, _reset(trained.network)).to(training.device)
     own_recipe = replace(recipe, train=_own_settings(recipe))
-    optimizers = make_optimizers(network, own_recipe, backbone=False)
+    criterion = Criterion(training.options.loss, network, len(training.pixels.array))
+    optimizers = make_optimizers(network, own_recipe, backbone=False, of_loss=criterion.parameters())
     order = np.random.default_rng(recipe.train.seed).permutation(len(training.pixels.array))[:PICTURES]
     least = LEAST_SHARE * training.limit
     reserved = max(training.seconds - watch.seconds, least) if recipe.finish.share else math.inf
     if checkpoint and checkpoint.phase is Phase.FINISH:
         assert checkpoint.neighbour_ids is not None
-        progress, neighbour_ids = checkpoint.restore(network, optimizers), checkpoint.neighbour_ids.to(training.device)
+        progress, neighbour_ids = (
+            checkpoint.restore(network, optimizers, criterion),
+            checkpoint.neighbour_ids.to(training.device),
+        )
         features = _describe(training, network, order[: len(neighbour_ids)], math.inf)
     else:
         features = _describe(training, network, order, reserved / 2)
@@ -61,10 +67,23 @@ def finish_head(training: Training, trained: Trained) -> Model:
         progress = Progress(0, watch.seconds, trained.facts, watch.seconds)
     batch_size = choose_batch_size(replace(training, recipe=own_recipe), len(features), training.pixels.failures)
     seconds = progress.began, max(training.seconds, watch.seconds + least) if recipe.finish.share else math.inf
-    part = Part(Phase.FINISH, own_recipe, network, optimizers, len(features), batch_size, seconds, neighbour_ids)
+    part = Part(
+        Phase.FINISH, own_recipe, network, optimizers, len(features), batch_size, seconds, neighbour_ids,
+        criterion=criterion,
+    )  # fmt: skip
     run = Run(training, part, progress)
-    learn_head(run, features)
+    learn_head(run, features, torch.from_numpy(order).to(training.device))
     return save_trained(training, Trained(network, run.network_facts, run.watch.seconds))
+
+
+def _reset(network: Network) -> nn.Module | None:
+    """The caller's own quantizer, with new weights if it has torch's usual method for that; None if the quantizer is shipped."""
+    if not isinstance(network.quantizer, GivenQuantizer):
+        return None
+    module: nn.Module = network.quantizer.module
+    if callable(reset := getattr(module, "reset_parameters", None)):
+        reset()
+    return module
 
 
 def _own_settings(recipe: Recipe) -> TrainConfig:
@@ -81,7 +100,9 @@ def _describe(training: Training, network: Network, rows: NDArray[np.int64], sec
     """Compute features (n, 1 + V, F) of the first CHUNK pictures of `rows`, and of more while the seconds last."""
     recipe, precision = training.recipe, "bf16" if training.bf16 else "fp32"
     view_input = recipe.input.scaled(recipe.train.view_scale)
-    extractor = FeatureExtractor(recipe, network.backbone.eval(), precision, view_input)
+    extractor = FeatureExtractor(
+        recipe, network.backbone.eval(), precision, view_input, own_views=training.options.views
+    )
     parts: list[NDArray[np.float32]] = []
     watch, progress = Stopwatch(training.options.clock), training.callbacks.stage("features", len(rows))
     for start in range(0, len(rows), CHUNK):

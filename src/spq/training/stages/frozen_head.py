@@ -23,7 +23,9 @@ from spq.training.budget import Ending, Stopwatch
 from spq.training.checkpoint import Phase, Progress, load_weights
 from spq.training.context import LEAST, Training, choose_batch_size
 from spq.training.features import FeatureExtractor, Features, cached_features
+from spq.training.fresh_features import fresh_features
 from spq.training.head_loop import learn_head
+from spq.training.losses import Criterion
 from spq.training.neighbours import POOL, neighbours
 from spq.training.optimizers import make_optimizers
 from spq.training.pq_start import START_STEPS
@@ -38,7 +40,7 @@ COPIES = 128  # altered copies that codes are fitted to beside a few pictures
 def train_frozen_head(training: Training) -> Model:
     """Train head and codebooks, and save the model."""
     recipe, checkpoint = training.recipe, training.checkpoint
-    network = start_network(training, {recipe.input.size})
+    network = start_network(training)
     if checkpoint:
         load_weights(network, checkpoint.network, "checkpoint")  # the features are those of its backbone
     starts_new = not checkpoint and not training.options.start and recipe.head.start != "random"
@@ -70,8 +72,9 @@ def train_frozen_head(training: Training) -> Model:
 def _learn(training: Training, network: Network, features: Features, batch_size: int) -> Trained:
     """Train head and codebooks with the loss, from the start or from the checkpoint."""
     recipe, checkpoint, array = training.recipe, training.checkpoint, features.array
-    optimizers = make_optimizers(network, recipe, backbone=False)
-    progress = checkpoint.restore(network, optimizers) if checkpoint else Progress()
+    criterion = Criterion(training.options.loss, network, len(array))
+    optimizers = make_optimizers(network, recipe, backbone=False, of_loss=criterion.parameters())
+    progress = checkpoint.restore(network, optimizers, criterion) if checkpoint else Progress()
     if checkpoint and checkpoint.neighbour_ids is not None:  # another device or precision could find other neighbours
         neighbour_ids: Tensor | None = checkpoint.neighbour_ids.to(training.device)
     else:
@@ -82,7 +85,17 @@ def _learn(training: Training, network: Network, features: Features, batch_size:
     if training.counts_ending:
         training.budget.plan_ending(partial(_estimate_ending, training, network, features))
     seconds = 0.0, training.network_seconds
-    part = Part(Phase.FROZEN_HEAD, recipe, network, optimizers, len(array), batch_size, seconds, neighbour_ids)
+    part = Part(
+        Phase.FROZEN_HEAD,
+        recipe,
+        network,
+        optimizers,
+        len(array),
+        batch_size,
+        seconds,
+        neighbour_ids,
+        criterion=criterion,
+    )
     run = Run(training, part, progress)
     learn_head(run, array)
     return Trained(network, run.network_facts, run.watch.seconds)
@@ -93,8 +106,10 @@ def _read_features(training: Training, network: Network) -> Features:
     recipe = training.recipe
     if not recipe.train.epochs:
         recipe = replace(recipe, train=replace(recipe.train, cached_views=0))  # only training steps use views
-    extractor = FeatureExtractor(recipe, backbone, precision)
+    extractor = FeatureExtractor(recipe, backbone, precision, own_views=training.options.views)
     progress = training.callbacks.loading("features", len(training.images))
+    if extractor.own_views and recipe.train.cached_views:
+        return fresh_features(training.images, extractor, network.feature_dim, progress)
     return cached_features(training.images, extractor, network.feature_dim, progress, note=training.callbacks.note)
 
 

@@ -13,6 +13,7 @@ from spq.config import Recipe
 from spq.errors import CollapseError
 from spq.model.model import Model
 from spq.model.network import Network
+from spq.model.quantizer import CodebookQuantizer
 from spq.training.cluster_heads import choose_heads, fit_heads
 from spq.training.context import Training
 from spq.training.neighbours import neighbours
@@ -125,10 +126,12 @@ class ClusterStage:
         """Fit the codebooks to the soft assignments of the pictures: k-means from pictures drawn at random. In place."""
         x = network.eval().project(self.space.describe(network, mirror=False))
         generator = torch.Generator(x.device).manual_seed(self.recipe.train.seed)
-        for book, parts in zip(network.quantizer.codebooks, network.quantizer.split(x).unbind(1), strict=True):
+        quantizer = network.quantizer
+        assert isinstance(quantizer, CodebookQuantizer)  # by the recipe
+        for book, parts in zip(quantizer.codebooks, quantizer.split(x).unbind(1), strict=True):
             order = torch.randperm(max(len(x), len(book)), generator=generator, device=x.device) % len(x)
             book.copy_(parts[order[: len(book)]])
-        refit(network.quantizer, x)
+        refit(quantizer, x)
 
     def is_clear(self, heads: Heads) -> bool:
         """Whether heads are certain enough for self-training; learning unclear clusters makes the network worse."""

@@ -16,10 +16,12 @@ from spq.training.compiled import Forward, compile_backbone
 from spq.training.context import Training, choose_batch_size
 from spq.training.gathered import gather_with_gradient, shared_statistics
 from spq.training.graphed import GraphedStep, GraphedUpdate
-from spq.training.loss import Objective, Outputs, batch_loss
+from spq.training.loss import Outputs
+from spq.training.losses import Criterion
 from spq.training.moving_targets import MovingTargets
 from spq.training.neighbours import neighbours, positive_rows
 from spq.training.optimizers import make_optimizers
+from spq.training.own_views import Views, call_views
 from spq.training.processes import ALONE, Processes
 from spq.training.run import Part, Run
 from spq.training.trained import Trained
@@ -34,6 +36,7 @@ class Learner:
     Attributes:
         source: what views are cut from. neighbour_ids: (N, n), where neighbours are positives.
         forward: the backbone, compiled or not. bf16: compute it in bfloat16.
+        own_views: those of the caller, instead of the recipe's.
     """
 
     recipe: Recipe
@@ -41,10 +44,11 @@ class Learner:
     forward: Forward
     source: ViewSource
     neighbour_ids: Tensor | None
-    objective: Objective | None
+    criterion: Criterion
     bf16: bool
     targets: MovingTargets | None = None
     processes: Processes = ALONE
+    own_views: Views | None = None
 
     def views(self, rows: Tensor, view_input: InputConfig, generator: torch.Generator, count: int) -> Tensor:
         """Make views (B, 3, S, S) of pictures: parts of `count` rows, one after the other.
@@ -55,7 +59,11 @@ class Learner:
         if self.processes.several:
             own = torch.arange(len(rows), device=rows.device).view(-1, count)[:, self.processes.own(count)].flatten()
             rows, drawn = rows[own], (len(rows), own)
-        views = make_views(self.source.take(rows), self.recipe.views, view_input, generator, drawn, frames)
+        pixels = self.source.take(rows)
+        if self.own_views:
+            views = call_views(self.own_views, pixels, generator, view_input, self.processes.rank)
+        else:
+            views = make_views(pixels, self.recipe.views, view_input, generator, drawn, frames)
         return views.contiguous(memory_format=torch.channels_last) if self.recipe.train.channels_last else views
 
     def describe(self, views: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,20 +71,26 @@ class Learner:
         with torch.autocast(views.device.type, torch.bfloat16, enabled=self.bf16), shared_statistics(self.processes):
             return self.network.quantized(self.forward(views))
 
-    def loss(self, views: list[Tensor], outputs: Outputs, temperature: float) -> Tensor:
+    def loss(self, rows: Tensor, views: list[Tensor], outputs: Outputs, temperature: float) -> Tensor:
         """Compute the loss of the views of a batch, from their descriptors and quantizations.
 
         With several processes, views and outputs are those of this one, and the result is its share of the loss.
+
+        Args:
+            rows: (B,) of the whole batch.
         """
         several, size = self.processes.several, len(outputs[0][0]) * self.processes.count
         own = self.processes.own(size) if several else None
         if self.targets is None:
             outputs = gather_with_gradient(outputs, self.processes) if several else outputs
-            return batch_loss(outputs, self.network, self.recipe.at_temperature(temperature), self.objective, own)
+            return self.criterion(outputs, rows, temperature, own)
         with shared_statistics(self.processes):
             with torch.autocast(views[0].device.type, torch.bfloat16, enabled=self.bf16):
                 seen = _by_view([self.targets.outputs(view) for view in views], len(outputs))
             seen = gather_with_gradient(seen, self.processes) if several else seen
+            if self.criterion.is_own:
+                outputs = gather_with_gradient(outputs, self.processes) if several else outputs
+                return self.criterion(outputs, rows, temperature, own, seen)
             return self.targets.loss(outputs, seen, temperature, own.start if own else 0) / self.processes.count
 
 
@@ -94,7 +108,7 @@ def step_loss(
     batches = [torch.cat(shown)] if recipe.train.one_pass else shown
     views = [learner.views(batch, view_input, generator, len(rows)) for batch in batches]
     outputs = _by_view([learner.describe(view) for view in views], num_views)
-    return learner.loss(views, outputs, temperature), outputs[0][0]
+    return learner.loss(rows, views, outputs, temperature), outputs[0][0]
 
 
 def _by_view(outputs: Outputs, num_views: int) -> Outputs:
@@ -116,7 +130,11 @@ def train_network(training: Training, network: Network) -> tuple[Training, Train
     run = Run(training, part, progress)
     targets, device, note = part.targets, training.device, training.callbacks.on_note
     graph = training.recipe.train.graph and learner.source.is_on(device) and not training.processes.several
-    modules = [network, targets] if targets else [network]
+    modules = [
+        network,
+        *([targets] if targets else []),
+        *([learner.criterion.module] if learner.criterion.is_own else []),
+    ]
     gradients = GraphedStep(partial(step_loss, learner), modules, device, graph, on_note=note)
     follow = partial(targets.follow, network) if targets else None
     update = GraphedUpdate(part.optimizers, follow, device, graph, note)
@@ -137,11 +155,13 @@ def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progr
     batch_size = choose_batch_size(training, len(pixels.array), pixels.failures)
     neighbour_ids = training.processes.from_first(partial(_find_neighbours, training, network))
     targets = MovingTargets(network, recipe).to(device) if recipe.train.target_momentum else None
-    optimizers = make_optimizers(network.to(device), recipe, more=[targets.predictor] if targets else [])
-    progress = checkpoint.restore(network, optimizers) if checkpoint else Progress()
+    criterion = Criterion(training.options.loss, network.to(device), len(pixels.array))
+    more = [targets.predictor] if targets and not criterion.is_own else []
+    optimizers = make_optimizers(network, recipe, more=more, of_loss=criterion.parameters())
+    progress = checkpoint.restore(network, optimizers, criterion) if checkpoint else Progress()
     if targets and checkpoint and checkpoint.targets:
         targets.load_state_dict(checkpoint.targets)
-    training.processes.copy_first(network, targets)
+    training.processes.copy_first(network, targets, criterion.module)
     network.train()
     if targets:
         targets.train()
@@ -149,11 +169,11 @@ def _prepare(training: Training, network: Network) -> tuple[Learner, Part, Progr
     network.backbone.train(recipe.train.backbone_lr_scale == 1)
     learner = Learner(
         recipe, network, network.backbone, view_source(pixels, device), neighbour_ids,
-        training.options.objective, training.bf16, targets, training.processes,
+        criterion, training.bf16, targets, training.processes, training.options.views,
     )  # fmt: skip
     part = Part(
         Phase.NETWORK, recipe, network, optimizers, len(pixels.array), batch_size, neighbour_ids=neighbour_ids,
-        targets=targets, processes=training.processes,
+        targets=targets, criterion=criterion, processes=training.processes,
     )  # fmt: skip
     return replace(learner, forward=_forward(training, learner, batch_size)), part, progress
 
@@ -171,7 +191,7 @@ def _forward(training: Training, learner: Learner, batch_size: int) -> Forward:
 
 def try_out(learner: Learner, count: int, forward: Forward, size: int) -> None:
     """Run a forward and a backward pass of a backbone on `count` random views of a size."""
-    views = torch.rand(count, 3, size, size, device=learner.network.quantizer.codebooks.device)
+    views = torch.rand(count, 3, size, size, device=learner.network.device)
     if learner.recipe.train.channels_last:
         views = views.contiguous(memory_format=torch.channels_last)
     x, z = replace(learner, forward=forward).describe(views)

@@ -6,7 +6,7 @@ import base64
 import logging
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 from spq.common.text import encodable
 from spq.data.decode import load_image
+from spq.errors import ImageError
 from spq.index.answers import EXACT_TRIES, TRIES, Found
 from spq.index.explain import explain
 from spq.index.filter_sql import known_columns, matching
@@ -26,6 +27,7 @@ from spq.index.request import Box, Query, SearchRequest, check_box_count
 from spq.index.shared import Recent, SharedIndex
 from spq.model.feature_store import hash_of
 from spq.pq import codewords, projection
+from spq.pq.tables import Decoder
 from spq.web.server.pictures import Pictures
 from spq.web.server.problems import ProblemError
 from spq.web.server.schemas import Ask, AskWhy
@@ -141,7 +143,7 @@ class Library:
             raise ProblemError(404, f"no codeword {k} in codebook {m}; there are {there}, counted from 0")
 
         def members() -> Ids:
-            rows = codewords.members(gallery.all_codes(), m, k, self._codebooks(), manifest.distance)
+            rows = codewords.members(gallery.all_codes(), m, k, self._decoder(), manifest.distance)
             return gallery.all_ids()[rows]
 
         ids = self._cache.get(("members", gallery.version, m, k), members)
@@ -156,7 +158,7 @@ class Library:
             ids = gallery.all_ids()
             rows = gallery.rows_of(ids[projection.sample(ids, ON_MAP)])
             rows = rows[gallery.ids_of(rows).argsort()]
-            return rows, projection.project(gallery.scan.codes_of(rows), self._codebooks())
+            return rows, projection.project(gallery.scan.codes_of(rows), self._decoder())
 
         rows, points = self._cache.get(("map", gallery.version), project)
         total = len(gallery)
@@ -180,12 +182,15 @@ class Library:
         if box:
             check_box_count(len(uploads.positive) + len(ask.ids))
         query: list[Query] = [self._descriptor(file, f"image {n}", box) for n, file in enumerate(uploads.positive, 1)]
-        query += [self._region(id_, box) if box else id_ for id_ in ask.ids]
         negative: list[Query] = [self._descriptor(f, f"negative_image {n}") for n, f in enumerate(uploads.negative, 1)]
+        like: Callable[[int], Query] = self._like
+        if len(query) + len(negative) + len(ask.ids) + len(ask.not_ids) > self.settings.max_pictures:
+            like = int  # their codes
+        query += [self._region(id_, box) if box else like(id_) for id_ in ask.ids]
         return SearchRequest(
             [query],
             top=ask.top,
-            negative=[*negative, *ask.not_ids],
+            negative=[*negative, *map(like, ask.not_ids)],
             weights=ask.weights,
             where=ask.where,
             max_distance=ask.max_distance,
@@ -223,6 +228,23 @@ class Library:
         most = self.settings.max_pixels
         with self.pictures.room.hold(data, hint, most):
             return self._embed(load_image(data, hint, name, most), box)
+
+    def _like(self, id_: int) -> Query:
+        """The descriptor of an item's picture. If its file cannot be read or has changed: the id, which stands for its code."""
+        item = self.item(id_)
+        if not self.shared.can_embed:
+            return id_
+
+        def describe() -> Floats:
+            data, decode = self.pictures.unchanged(item)
+            hint = self.shared.model.config.input.size
+            with self.pictures.room.hold(data, hint):
+                return self._embed(decode(data, hint), None)
+
+        try:
+            return self._descriptors.get((item.hash, None), describe)
+        except ImageError:
+            return id_
 
     def _region(self, id_: int, box: Box) -> Floats:
         with self.pictures.image(self.item(id_)) as image:
@@ -302,8 +324,8 @@ class Library:
             _LOG.warning("item %d is left out: %s; repair the index", id_, store.damaged[id_])
         return [facts(items[i]) for i in ids if i in items]
 
-    def _codebooks(self) -> Floats:
-        return self.shared.of_thread().codebooks
+    def _decoder(self) -> Decoder:
+        return self.shared.of_thread().decoder
 
 
 def _are_of(gallery: Gallery, items: Mapping[int, Item], count: int) -> bool:

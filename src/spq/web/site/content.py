@@ -14,7 +14,7 @@ from spq.errors import StoreError
 from spq.index.store import Manifest, Store
 from spq.pq import projection
 from spq.pq.sums import pack
-from spq.pq.tables import decode, distance_tables
+from spq.pq.tables import Codebooks
 from spq.web.site.columns import write_columns
 from spq.web.site.thumbnail_files import Written
 from spq.web.view import ON_MAP, ORDERS, facts, facts_of_codes
@@ -51,7 +51,7 @@ class Content:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(described, separators=(",", ":")), "utf-8")
 
-    def finish(self, store: Store, codebooks: Floats, more: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, store: Store, codebooks: Codebooks, more: dict[str, Any]) -> dict[str, Any]:
         """Write codes, codebooks, orders, the map, and `index.json` with `more` facts. Return these facts."""
         ids, M = np.array(self.ids, np.int64), self.manifest.num_codebooks
         if ids.max(initial=0) >= 2**32:
@@ -61,7 +61,7 @@ class Content:
         codes = np.frombuffer(self.codes, np.uint8).reshape(-1, M)
         self._write("ids", ids.astype("<u4"))
         self._write("codes", pack(codes, self.manifest.codebook_size))
-        self._write("codebooks", codebooks.astype("<f4"))
+        self._write("codebooks", codebooks.words.astype("<f4"))
         self._write("tables", tables_of_codewords(codebooks, self.manifest.distance).astype("<f4"))
         for name in ("path", "time", "new"):
             by = ORDERS[name if name != "new" or store.revision() >= 0 else "last"]
@@ -73,7 +73,7 @@ class Content:
         (self.folder / "index.json").write_text(json.dumps(content, indent=1, sort_keys=True), "utf-8")
         return content
 
-    def _write_map(self, ids: NDArray[np.int64], codes: NDArray[np.uint8], codebooks: Floats) -> None:
+    def _write_map(self, ids: NDArray[np.int64], codes: NDArray[np.uint8], codebooks: Codebooks) -> None:
         rows = projection.sample(ids, ON_MAP)
         points = projection.project(codes[rows], codebooks)
         names = np.array([int(self.thumbs[row] or "0", 16) for row in rows], ">u8")
@@ -110,11 +110,11 @@ def _page_name(number: int) -> str:
     return f"items/{number // PAGES}/{number}.json"
 
 
-def tables_of_codewords(codebooks: Floats, distance: str) -> Floats:
+def tables_of_codewords(codebooks: Codebooks, distance: str) -> Floats:
     """Return (K, M, K) distances: entry [k, m] holds the distances from codeword k of codebook m to all its codewords.
 
     The browser takes the table of an item from these, so it adds up the same numbers as a search in Python by an id.
     """
-    M, K, _ = codebooks.shape
+    M, K, _ = codebooks.words.shape
     same = np.repeat(np.arange(K, dtype=np.uint8)[:, None], M, 1)
-    return distance_tables(decode(same, codebooks), codebooks, distance)
+    return codebooks.tables(codebooks.decode(same), distance)

@@ -68,6 +68,11 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress = l
             raise DataError(f"index {folder} is empty; add pictures first")
         images = open_images(index.store.manifest.origin)
         codebooks = read_codebooks(folder, index.store.manifest)
+        if codebooks.sharing > 1:
+            raise ConfigError(
+                f"index {folder} has codes of a residual quantizer, which a site cannot search: its page reads distances between "
+                "codewords, and those of several stages do not add up; serve the index instead"
+            )
         with open_site(out) as site:
             site.begin()
             content, new = _write_pictures(index, images, site, options.thumbnail, progress)

@@ -1,5 +1,5 @@
-// Exact search over packed codes. It adds the sums of spq.pq.sums in the same order and in single precision, so distances and
-// their order (distance, row) equal those of `spq search` to the last bit.
+// Exact search over packed codes. It adds the sums of spq.pq.sums in the same order and in single precision, and ranks ties as
+// spq.pq.ties. So distances and their order equal those of `spq search` to the last bit.
 //
 // Codes are packed as there: for K <= 16 two sub-codes share a byte, the first in the low half; else one byte each.
 
@@ -66,15 +66,26 @@ function addOne(d, pairs, packed, start, end, P, p, entries) {
   for (let row = start, at = start * P + p; row < end; row++, at += P) d[row] += pairs[first + packed[at]];
 }
 
-/** Rows in the order of (distance, row). It sorts only the first rows that are needed. */
+/** Return keys (N) of ids (N) below 2**32, the upper half of those of spq.pq.ties: ties go to the lower key. */
+export function tieKeys(ids) {
+  return Uint32Array.from(ids, (id) => {
+    let x = Math.imul(id ^ (id >>> 16), 0x7feb352d);
+    x = Math.imul(x ^ (x >>> 15), 0x846ca68b);
+    return x ^ (x >>> 16);
+  });
+}
+
+/** Rows in the order of (distance, tie key, row). It sorts only the first rows that are needed. */
 export class Ranking {
   /**
    * @param d distances (N) float32.
    * @param allowed null, or (N) of 0 and 1: 1 for rows that may be answers.
    * @param limit largest distance of an answer, rounded to single precision as NumPy does.
+   * @param ties null, or (N) keys: of rows at the same distance, the lower key comes first, by default the lower row.
    */
-  constructor(d, allowed = null, limit = Infinity) {
+  constructor(d, allowed = null, limit = Infinity, ties = null) {
     this.d = d;
+    this.ties = ties;
     this.keys = sortable(d);
     this.counts = new Uint32Array(1 << 16); // eligible rows by the upper half of their key
     this.count = 0; // of all eligible rows
@@ -101,7 +112,7 @@ export class Ranking {
     for (let row = 0, at = 0; at < candidates; row++) {
       if (this.keys[row] >>> 16 <= bin && this.eligible(row)) rows[at++] = row;
     }
-    this.rows = sortedByKey(rows, this.keys);
+    this.rows = sortedByKey(this.ties ? sortedByKey(rows, this.ties) : rows, this.keys);
     return this.rows;
   }
 }
@@ -117,7 +128,7 @@ function sortable(d) {
   return keys;
 }
 
-/** Sort ascending rows by their keys. The radix sort is stable, so rows of the same key stay ascending. */
+/** Sort rows by their keys, and change them. The radix sort is stable: rows of the same key stay in their order. */
 function sortedByKey(rows, keys) {
   let from = rows, to = new Uint32Array(rows.length);
   const counts = new Uint32Array(2049);

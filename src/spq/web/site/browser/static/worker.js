@@ -1,6 +1,6 @@
 // Searches in a thread of its own, so that the page stays responsive. `source.js` calls it.
 
-import { Ranking, bytesPerCode, distances, foldedPage, subCode, unpack } from "./scan.js";
+import { Ranking, bytesPerCode, distances, foldedPage, subCode, tieKeys, unpack } from "./scan.js";
 import { Refusal } from "./refusal.js";
 import { load, loadJson } from "./files.js";
 import { settings } from "./settings.js"; // written by the export
@@ -18,6 +18,7 @@ class Index {
     const { codebooks: M, codewords: K } = facts;
     Object.assign(index, { base, facts, M, K, N: facts.images, P: bytesPerCode(M, K), kept: new Map(), files: new Map() });
     index.ids = new Uint32Array(ids);
+    index.ties = tieKeys(index.ids);
     index.packed = new Uint8Array(codes);
     index.codebooks = new Float32Array(codebooks);
     index.tables = new Float32Array(tables);
@@ -65,7 +66,7 @@ class Index {
       for (const row of excluded) allowed[row] = 0;
       const d = distances(table, this.packed, this.N, this.M, this.K);
       const available = allowed ? allowed.reduce((sum, is) => sum + is, 0) : this.N;
-      return { ranking: new Ranking(d, allowed, max_distance ?? Infinity), total: available };
+      return { ranking: new Ranking(d, allowed, max_distance ?? Infinity, this.ties), total: available };
     });
     const page = fold
       ? foldedPage(ranking, this.packed, this.P, offset, top)
