@@ -40,6 +40,11 @@ class Protocol:
     map_at: int
     split_seed: int | None = None
 
+    def __post_init__(self) -> None:
+        for part in ("queries", "gallery", "training"):
+            if not isinstance(images := getattr(self, part), ImageSet):
+                object.__setattr__(self, part, open_images(images))
+
     @cached_property
     def split(self) -> str:
         """16 hex digits of a hash over ids and labels of queries and gallery."""
@@ -49,11 +54,6 @@ class Protocol:
     def training_hash(self) -> str:
         """The same of the training pictures."""
         return _hash(self.training)
-
-    def __post_init__(self) -> None:
-        for part in ("queries", "gallery", "training"):
-            if not isinstance(images := getattr(self, part), ImageSet):
-                object.__setattr__(self, part, open_images(images))
 
 
 @dataclass(frozen=True)
