@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import quantizers
-from conftest import TINY_RECIPE, run_spq
+from conftest import TINY_RECIPE, run_spq, write_photos
 from reference import residual
 from small_training import sample_images, small_recipe
 from spq import ImageIndex
@@ -281,7 +281,7 @@ def test_the_command_line_trains_indexes_searches_and_evaluates(
     assert run_spq("search", i, picture, "--json") == 0
     hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [hit["rank"] for hit in hits[:3]] == [1, 2, 3]
-    assert run_spq("eval", m, "--gallery", "sample:test", "--queries", photos, "--json") == 0
+    assert run_spq("eval", m, "--gallery", photos, "--queries", write_photos(tmp_path / "queries"), "--json") == 0
     assert 0 < json.loads(capsys.readouterr().out)["map"] <= 1
     assert run_spq("dupes", i, "--json") == 0
     assert run_spq("info", m, "--json") == 0
