@@ -26,6 +26,7 @@ from spq.data.decode import load_pixels
 from spq.data.image_set import ImageSet, subset
 from spq.data.open import open_images
 from spq.model.network import Network
+from spq.training.losses import Criterion
 from spq.training.pixel_memory import Pictures, larger_side
 from spq.training.stages.train_network import Learner, step_loss
 from spq.training.view_source import view_source
@@ -88,7 +89,8 @@ def seconds(pictures: Pictures, recipe: Recipe, batch: int, rounds: int) -> tupl
     network = Network(recipe).train()
     rows, found = torch.arange(min(batch, len(pictures.array))), ([], [])
     sources = [view_source(some, torch.device("cpu")) for some in (replace(pictures, large=None), pictures)]
-    learners = [Learner(recipe, network, network.backbone, source, None, None, False) for source in sources]
+    criterion = Criterion(None, network, len(pictures.array))
+    learners = [Learner(recipe, network, network.backbone, source, None, criterion, False) for source in sources]
     view_input = recipe.input.scaled(recipe.train.view_scale)
     for step in range(rounds + 1):
         for learner, times in zip(learners, found, strict=True):
