@@ -125,7 +125,10 @@ PARTS = [
     ),
     Part(
         "throughput", "log: views per second beside the authors' code",
-        ["spq bench throughput {official} --images sample:train --batch-size 32 --rounds 1 --json {out}/throughput.json"],
+        [
+            "spq bench throughput {official} paper --images sample:train --batch-size 8 --steps 4 --rounds 1 "
+            "--json {out}/throughput.json",
+        ],
         ["spq bench throughput {official} --json {out}/throughput.json"],
         needs=[CIFAR, OFFICIAL], fast_needs=[OFFICIAL],
     ),

@@ -65,7 +65,7 @@ class Signs(nn.Module):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("own") / "signs.spq"
-    SPQ.train(sample_images(), recipe=RECIPE, quantizer=Signs(), out=out, device="cpu")
+    SPQ.train(sample_images(64), recipe=RECIPE, quantizer=Signs(), out=out, device="cpu")
     return out
 
 
@@ -238,7 +238,7 @@ class Plain(nn.Module):
 
 def refused(change: Callable[[Any], Any], **options: Any) -> str:
     with pytest.raises(ConfigError) as caught:
-        SPQ.train(sample_images(), recipe=change(RECIPE), quantizer=Signs(), **options)
+        SPQ.train(sample_images(64), recipe=change(RECIPE), quantizer=Signs(), **options)
     return str(caught.value)
 
 
@@ -250,7 +250,7 @@ def test_recipes_and_options_that_need_codebooks_are_refused() -> None:
         lambda r: with_overrides(load_recipe("gpu"), ["train.graph=false"])
     )
     with pytest.raises(ConfigError, match="the model needs your own quantizer Signs; give it as `quantizer`"):
-        SPQ.train(sample_images(), recipe=with_overrides(RECIPE, ['quantizer.kind="given/Signs"']))
+        SPQ.train(sample_images(64), recipe=with_overrides(RECIPE, ['quantizer.kind="given/Signs"']))
 
 
 def test_a_training_resumes_with_it_only(tmp_path: Path) -> None:
@@ -259,10 +259,10 @@ def test_a_training_resumes_with_it_only(tmp_path: Path) -> None:
 
     recipe = small_recipe(epochs=2, checkpoint_minutes=0.0)
     with pytest.raises(StopError):
-        train(sample_images(), recipe, tmp_path / "m", quantizer=Signs(), on_epoch=stop)
+        train(sample_images(64), recipe, tmp_path / "m", quantizer=Signs(), on_epoch=stop)
     with pytest.raises(ConfigError, match=r"began with your own quantizer test_given_quantizer\.Signs; continue it in"):
-        train(sample_images(), recipe, tmp_path / "m", resume=True)
-    model = train(sample_images(), recipe, tmp_path / "m", quantizer=Signs(), resume=True)
+        train(sample_images(64), recipe, tmp_path / "m", resume=True)
+    model = train(sample_images(64), recipe, tmp_path / "m", quantizer=Signs(), resume=True)
     assert model.facts["epochs"] == 2
 
 
@@ -270,8 +270,8 @@ def test_a_refit_and_a_finish_call_its_own_methods(tmp_path: Path) -> None:
     calls: list[Any] = []
     quantizer = Broken(refit=lambda x: calls.append(tuple(x.shape)), reset_parameters=lambda: calls.append("reset"))
     recipe = with_finish(small_recipe(epochs=1, refit=True), epochs=1)
-    model = train(sample_images(), recipe, tmp_path / "m", quantizer=quantizer, device="cpu", measure=False)
-    assert calls == ["reset", (160, 24)]
+    model = train(sample_images(64), recipe, tmp_path / "m", quantizer=quantizer, device="cpu", measure=False)
+    assert calls == ["reset", (64, 24)]
     assert model.network.quantizer.module is quantizer
     facts = json.loads((tmp_path / "m" / "config.json").read_text("utf-8"))["training"]
     assert facts["parts"]["quantizer"]["class"] == "test_given_quantizer.Broken"
@@ -280,7 +280,7 @@ def test_a_refit_and_a_finish_call_its_own_methods(tmp_path: Path) -> None:
 def test_a_training_starts_from_a_copy_of_the_one_of_a_model(model: Model, tmp_path: Path) -> None:
     before = model.network.quantizer.module.length.clone()
     recipe = small_recipe(epochs=1, optimizer="adam")
-    again = train(sample_images(), recipe, tmp_path / "m", start=model, device="cpu", measure=False)
+    again = train(sample_images(64), recipe, tmp_path / "m", start=model, device="cpu", measure=False)
     assert again.config.quantizer.kind == "given/Signs"
     assert torch.equal(model.network.quantizer.module.length, before)
     assert not torch.equal(again.network.quantizer.module.length, before)

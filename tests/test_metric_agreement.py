@@ -6,7 +6,7 @@ import pytest
 
 from metric_agreement import PEERS, curve_difference, interval_difference, metric_differences, p_difference
 
-CASES = 60
+CASES = 40
 
 
 @pytest.mark.parametrize("library", PEERS)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from conftest import run_spq
 from small_training import Patches, StopError, sample_images, small_recipe, weights
-from spq import SPQ, ImageIndex, open_images
+from spq import SPQ, CrossQuantized, ImageIndex, open_images
 from spq.data.image_set import ImageSet
 from spq.errors import ConfigError, ModelError
 from spq.model.own_parts import checked_parts, full_name, recorded
@@ -151,3 +151,13 @@ def test_a_training_resumes_with_the_same_parts_only(images: ImageSet, tmp_path:
         train(images, recipe, tmp_path / "plain", on_epoch=stop)
     with pytest.raises(ConfigError, match=r"plain began with the backbone of its recipe, not with .*; omit `backbone`"):
         train(images, recipe, tmp_path / "plain", backbone=Patches(), resume=True)
+
+
+def test_another_setting_of_the_same_class_is_noted_at_resume(images: ImageSet, tmp_path: Path) -> None:
+    notes: list[str] = []
+    for temperature in (0.5, 0.2):
+        train(
+            images, small_recipe(epochs=1), tmp_path / "m", loss=CrossQuantized(temperature), resume=temperature == 0.2,
+            on_note=notes.append,
+        )  # fmt: skip
+    assert notes == [f"the training in {tmp_path / 'm'} began with CrossQuantized(0.5), now CrossQuantized(0.2)"]

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import quantizers
-from conftest import TINY_RECIPE, run_spq
+from conftest import TINY_RECIPE, run_spq, write_photos
 from reference import residual
 from small_training import sample_images, small_recipe
 from spq import ImageIndex
@@ -203,6 +203,13 @@ def index(model: Model, photos: Path, tmp_path: Path) -> Any:
         yield index
 
 
+def test_the_manifest_names_the_quantizer_so_that_versions_without_it_refuse_the_index(
+    index: ImageIndex, photo_index: Path
+) -> None:
+    assert json.loads((index.store.folder / "manifest.json").read_text("utf-8"))["quantizer"] == "residual"
+    assert "quantizer" not in json.loads((photo_index / "manifest.json").read_text("utf-8"))
+
+
 def test_a_search_ranks_by_inner_products_with_decoded_codes(model: Model, index: ImageIndex) -> None:
     ids, codes = index.store.codes()
     decoded = model.decode(codes)
@@ -274,7 +281,7 @@ def test_the_command_line_trains_indexes_searches_and_evaluates(
     assert run_spq("search", i, picture, "--json") == 0
     hits = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [hit["rank"] for hit in hits[:3]] == [1, 2, 3]
-    assert run_spq("eval", m, "--gallery", "sample:test", "--queries", photos, "--json") == 0
+    assert run_spq("eval", m, "--gallery", photos, "--queries", write_photos(tmp_path / "queries"), "--json") == 0
     assert 0 < json.loads(capsys.readouterr().out)["map"] <= 1
     assert run_spq("dupes", i, "--json") == 0
     assert run_spq("info", m, "--json") == 0

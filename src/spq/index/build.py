@@ -151,7 +151,7 @@ def manifest_of(model: Model, origin: Source) -> Manifest:
     """The manifest of a new index."""
     q = model.config.quantizer
     manifest = Manifest(FORMAT, __version__, model.hash, q.distance, q.num_codebooks, q.codebook_size, q.bits)
-    return manifest.with_origin(origin)
+    return replace(manifest, quantizer="" if q.kind == "product" else q.kind).with_origin(origin)
 
 
 def _remove_empty(store: Store, existed: bool) -> None:

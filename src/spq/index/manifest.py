@@ -49,6 +49,7 @@ class Manifest:
     key: str = ""  # of this index, in 16 hexadecimal digits; its database has it too
     codebooks: str = ""  # checksum of the model's codebooks
     model_files: str = ""  # checksum of the files of the copy of the model
+    quantizer: str = ""  # its kind, if that is not product; versions that know product only refuse the key
     generation: int = 0  # of the shards: it grows with each change of the list
     shards: tuple[ShardFacts, ...] = ()  # of format 5; the database has the copy that counts
 
@@ -154,7 +155,7 @@ def _wrong_value(manifest: Manifest) -> str:
     if fault := next(filter(None, map(wrong_shard, manifest.shards)), ""):
         return fault
     texts = (manifest.source, *manifest.more_sources, *manifest.exclude, *manifest.include, *manifest.prefixes)
-    for text in (*texts, *manifest.mounts, manifest.decoder):
+    for text in (*texts, *manifest.mounts, manifest.decoder, manifest.quantizer):
         if "\0" in text or any("\ud800" <= character < "\udc80" for character in text):
             return f"{text!r} is no name of a file, and no pattern"
     for name in ("model", "key", "codebooks", "model_files"):

@@ -114,8 +114,11 @@ def check_loaded(model: str, parts: Parts, given: Mapping[str, object]) -> None:
             )
 
 
-def check_resumed(parts: Parts, now: Parts, out: str) -> None:
+def check_resumed(parts: Parts, now: Parts, out: str) -> str:
     """Refuse to resume a training without the caller's own parts that it began with, or with others.
+
+    Returns:
+        a note on parts of the same class that look different now, for example with another temperature; or "".
 
     Args:
         parts: recorded in the checkpoint. now: recorded of the parts that are given. out: folder of the training.
@@ -139,6 +142,9 @@ def check_resumed(parts: Parts, now: Parts, out: str) -> None:
                 f"the training in {out} began with your own {name} {parts[name]['class']}, not with {now[name]['class']}; "
                 "give that one, or a new `out`"
             )
+    seen = [(parts[name]["description"], now[name]["description"]) for name in now]
+    changed = [f"{before}, now {after}" for before, after in seen if before and after and before != after]
+    return f"the training in {out} began with {'; '.join(changed)}" if changed else ""
 
 
 def _simple(full: str) -> str:

@@ -57,8 +57,8 @@ class Callbacks:
     on_stage: Callable[[str, int, int], None] | None = None
 
     def note(self, text: str) -> None:
-        """Pass a text to `on_note`."""
-        if self.on_note:
+        """Pass a text to `on_note`, unless it is empty."""
+        if self.on_note and text:
             self.on_note(text)
 
     def stage(self, what: str, total: int) -> Callable[[int], None]:

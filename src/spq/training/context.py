@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,9 +70,9 @@ class TrainOptions:
     clock: Callable[[], float] = time.monotonic
     began: float | None = None
 
-    @property
+    @cached_property
     def parts(self) -> Parts:
-        """The caller's own parts, as model and checkpoint record them."""
+        """The caller's own parts, as model and checkpoint record them: as they were when this was first asked."""
         return recorded(loss=self.loss, backbone=self.backbone, views=self.views, quantizer=self.quantizer)
 
     def with_names(self, **named: Any) -> Self:

@@ -5,17 +5,21 @@ A cache on disk would not notice that the code has changed.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from spq.common.parallel import slices
 from spq.data.image_set import ImageSet
 from spq.training.features import CHUNK, FeatureExtractor, Features, Progress, check_cache_room, pictures_hash
+from spq.training.pixel_memory import larger_side
 
 
 def fresh_features(
     images: ImageSet, extractor: FeatureExtractor, feature_dim: int, progress: Progress | None = None
 ) -> Features:
     """Return the features of all pictures and of `train.cached_views` views of each, as `cached_features` does."""
+    extractor = replace(extractor, large=larger_side(images, extractor.recipe.input.size))
     count, views = len(images), extractor.recipe.train.cached_views
     check_cache_room((count, 1 + views, feature_dim))
     extractor.backbone.eval()

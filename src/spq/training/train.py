@@ -120,8 +120,9 @@ def _prepare(images: ImageSet, recipe: Recipe, out: Path, options: TrainOptions,
     checkpoint = processes.from_first(lambda: Checkpoint.load(out) if options.resume else None)
     if checkpoint:
         if checkpoint.parts is not None:
-            check_resumed(checkpoint.parts, options.parts, str(out))
+            options.callbacks.note(check_resumed(checkpoint.parts, options.parts, str(out)))
         options = replace(options, start=None)  # the checkpoint already has its weights
+    options.parts  # noqa: B018  # described before training changes them
     recipe = resolve_recipe(recipe, options, checkpoint)
     budget = Budget(options.clock, checkpoint.progress.seconds if checkpoint else 0.0, options.began)
     device = torch.device(resolve_device(options.device))
