@@ -89,8 +89,8 @@ def seconds(pictures: Pictures, recipe: Recipe, batch: int, rounds: int) -> tupl
     network = Network(recipe).train()
     rows, found = torch.arange(min(batch, len(pictures.array))), ([], [])
     sources = [view_source(some, torch.device("cpu")) for some in (replace(pictures, large=None), pictures)]
-    criterion = Criterion(None, network, len(pictures.array))
-    learners = [Learner(recipe, network, network.backbone, source, None, criterion, False) for source in sources]
+    loss = Criterion(None, network, 1)
+    learners = [Learner(recipe, network, network.backbone, source, None, loss, False) for source in sources]
     view_input = recipe.input.scaled(recipe.train.view_scale)
     for step in range(rounds + 1):
         for learner, times in zip(learners, found, strict=True):
