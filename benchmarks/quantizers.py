@@ -65,7 +65,7 @@ def measured(name: str, images: ImageSet, queries: ImageSet, options: argparse.N
     report = evaluate(model, Protocol("sample", queries, images, images, 1000))
     line = (
         f"{name:28} seed {seed}: mAP {report.map:.4f}, error {error(x, model.decode(codes)):.4f}, "
-        f"{model.training['health']['dead_codewords']} dead, {trained:.0f} s, encoding {1000 * encoded:.0f} ms"
+        f"{model.facts['health']['dead_codewords']} dead, {trained:.0f} s, encoding {1000 * encoded:.0f} ms"
     )
     if model.config.quantizer.kind == "residual":
         line += "; " + with_beam(model, x, images, queries)

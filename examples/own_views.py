@@ -31,7 +31,7 @@ def main() -> None:
 
     budget = {"epochs": options.epochs, "image_size": options.image_size}
     SPQ.train(options.photos, recipe=options.recipe, views=Views(options.image_size), out=options.out, **budget)
-    print(f"views: {SPQ.load(options.out).training['parts']['views']['class']}")  # needs none to load
+    print(f"views: {SPQ.load(options.out).facts['parts']['views']['class']}")  # needs none to load
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def test_a_model_is_a_module_that_gives_the_descriptors_of_embed(model: SPQ, pic
     whole = nn.Sequential(model, nn.Linear(x.shape[1], 2))
     whole(pixels).sum().backward()
     assert all(p.grad is not None for p in model.network.backbone.parameters())
-    assert model.to(torch.float64).to(torch.float32) is model
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    assert len(half.hash) == 16
+    assert half.hash != model.hash
     assert model.device.type == "cpu"
 
 

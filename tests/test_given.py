@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +237,37 @@ def test_an_image_set_without_a_method_names_it(tmp_path: Path, tiny_model: Mode
     with pytest.raises(DataError, match=r"your image set NoIds has no ids; call super\(\).__init__"):
         SPQ.train(NoIds(), recipe=small_recipe(epochs=1))
     assert not (tmp_path / "index").exists()
+
+
+class Labelled(Dataset):
+    """Pictures with labels of any kind; `classes` as torchvision's datasets name them."""
+
+    def __init__(self, labels: Sequence[object], classes: Sequence[str] = ()) -> None:
+        self.labels, self.classes = labels, list(classes)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, object]:
+        return RGB[position], self.labels[position]
+
+
+@pytest.mark.parametrize("row", [np.array, torch.tensor, list])
+def test_rows_of_zeros_and_ones_have_a_class_in_each_column(row: Any) -> None:
+    rows = [[1, 0, 1], [0, 0, 1], [0, 1, 0]]
+    images = open_images(Labelled([row(each) for each in rows], ["a", "b", "c"]))
+    np.testing.assert_array_equal(images.labels, np.array(rows, bool))
+    assert images.class_names == ["a", "b", "c"]
+    lists = open_images(Labelled([[0, 3], [2]], "abcd"))  # numbers of classes
+    assert lists.class_names == ["0", "2", "3"]
+    np.testing.assert_array_equal(lists.labels, [[True, False, True], [False, True, False]])
+
+
+def test_labels_that_are_names_keep_them_whatever_the_dataset_numbers() -> None:
+    pets = open_images(Labelled(["cat", "dog", "cat"], ["dog", "cat"]))
+    assert [pets.class_names[n] for n in pets.labels] == ["cat", "dog", "cat"]
+    numbered = open_images(Labelled([1, 0, 1], ["dog", "cat"]))
+    assert [numbered.class_names[n] for n in numbered.labels] == ["cat", "dog", "cat"]
 
 
 def nearest(index: ImageIndex, picture: np.ndarray) -> list[str]:

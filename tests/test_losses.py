@@ -110,8 +110,8 @@ def test_a_learned_temperature_moves_and_is_saved_and_resumes(images: ImageSet, 
     resumed = train(images, once, tmp_path / "m", loss=again, resume=True)
     np.testing.assert_array_equal(weights(resumed), weights(whole))
     assert torch.equal(again.log_temperature, loss.log_temperature)
-    assert resumed.training["parts"] == whole.training["parts"]
-    assert "CrossQuantized(0.5)" in whole.training["parts"]["loss"]["description"]  # as it was before it learned
+    assert resumed.facts["parts"] == whole.facts["parts"]
+    assert "CrossQuantized(0.5)" in whole.facts["parts"]["loss"]["description"]  # as it was before it learned
     with pytest.raises(ConfigError, match=r"m began with your own loss test_losses\.Learned; continue it in Python"):
         train(images, once, tmp_path / "m", resume=True)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
     from spq.data.open import open_images
     from spq.data.protocols import load_protocol
-    from spq.estimator import Estimator
+    from spq.estimator import Estimator as Estimator  # not in `__all__`: it needs scikit-learn
     from spq.evaluation.compare import compare
     from spq.evaluation.evaluate import evaluate
     from spq.evaluation.rankings import Rankings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spq.training.losses import CrossQuantized, NTXent
 
 __all__ = [
-    "SPQ", "CrossQuantized", "Estimator", "Hit", "ImageIndex", "ImageSet", "NTXent", "Rankings", "Report", "__version__",
+    "SPQ", "CrossQuantized", "Hit", "ImageIndex", "ImageSet", "NTXent", "Rankings", "Report", "__version__",
     "compare", "evaluate", "load_protocol", "load_recipe", "open_images",
 ]  # fmt: skip
 _MODULES = {

@@ -117,10 +117,8 @@ class ItemImages(ImageSet):
             values, key = self._labels_now(), self._layout.label
             if values is None and key is not None:
                 values = [self._label_at(position, key) for position in range(len(self))]
-            labels, names = labels_of([_plain(value) for value in values]) if values is not None else (None, [])
-            self._has_labels, self._labels = True, labels
-            is_named = labels is not None and len(self.class_names) >= len(names)
-            self.class_names = self.class_names if is_named else names
+            found = (None, []) if values is None else _labels_of(values, self.class_names)
+            self._has_labels, (self._labels, self.class_names) = True, found
         return self._labels
 
     @labels.setter
@@ -308,6 +306,32 @@ def _known_labels(given: Any) -> Sequence[Any] | None:
         if values is not None and hasattr(values, "__len__") and len(values) == len(given):
             return list(values.tolist() if hasattr(values, "tolist") else values)
     return None
+
+
+def _labels_of(values: Sequence[Any], class_names: list[str]) -> tuple[Labels | None, list[str]]:
+    """Labels and names of the classes: of numbers, texts, lists of these, or rows with a 0 or 1 for each class.
+
+    Args:
+        class_names: those that the dataset gives, for labels that are numbers.
+    """
+    plain = [_plain(value) for value in values]
+    if (rows := _rows_of_zeros_and_ones(plain)) is not None:
+        has_names = len(class_names) == rows.shape[1]
+        return rows, class_names if has_names else [str(number) for number in range(rows.shape[1])]
+    labels, names = labels_of(plain)
+    are_numbers = labels is not None and labels.ndim == 1 and names == [str(number) for number in range(len(names))]
+    return labels, class_names if are_numbers and len(class_names) >= len(names) else names
+
+
+def _rows_of_zeros_and_ones(values: list[Any]) -> NDArray[np.bool_] | None:
+    """Labels (N, L) bool that are rows of one length with a 0 or 1 for each class; None if they are anything else.
+
+    Lists of class numbers name no class twice, so one row with two zeros or two ones tells which they are.
+    """
+    lengths = {len(value) if isinstance(value, list) else 0 for value in values}
+    if len(lengths) != 1 or min(lengths) < 2 or not all(cell in (0, 1) for value in values for cell in value):
+        return None
+    return np.array(values, bool) if any(len(set(value)) < len(value) for value in values) else None
 
 
 def _plain(value: Any) -> Any:

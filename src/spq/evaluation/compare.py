@@ -191,6 +191,10 @@ def _differences(scores: Mapping[str, Floats], sampling: dict[str, int]) -> list
 
 
 def _curves(group: Sequence[Report]) -> Curves:
+    if len({tuple(report.pr_curve["ranks"]) for report in group}) > 1:
+        raise DataError(
+            "seeds of one method have curves of different lengths; compare reports alone, or rankings of one length alone"
+        )
     recall, precision = (np.mean([report.pr_curve[key] for report in group], axis=0) for key in ("recall", "precision"))
     at = {n: statistics.fmean(report.precision[n] for report in group) for n in group[0].precision}
     return Curves(recall.tolist(), precision.tolist(), at)

@@ -60,6 +60,7 @@ def evaluate(
     start = time.perf_counter()
     if at is not None and at < 1:
         raise ConfigError(f"`at` must be 1 or more, got {at}")
+    model.tables(np.zeros((1, model.config.quantizer.dim), np.float32), distance)  # refuses one that it does not serve
     gallery_set, query_set = labelled(protocol.gallery), labelled(protocol.queries)  # both, before any work
     progress("encoding the gallery")
     gallery = collect(gallery_set, model, baselines, on_stage).shuffled()

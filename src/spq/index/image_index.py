@@ -50,6 +50,7 @@ class ImageIndex:
         self.store = store
         self.model_copy = model if isinstance(model, ModelCopy) else ModelCopy(store.folder, store.manifest, model)
         self._gallery = gallery or OwnGallery(store, self.model_copy.make_scan)
+        self._originals: Originals | None = None
 
     @classmethod
     def build(
@@ -222,7 +223,9 @@ class ImageIndex:
         if not self.model_copy.can_embed:
             return item
         try:
-            data, decode = Originals(self.store.manifest.origin).unchanged(found)
+            if self._originals is None or self._originals.origin != self.store.manifest.origin:
+                self._originals = Originals(self.store.manifest.origin)
+            data, decode = self._originals.unchanged(found)
             return decode(data, size)
         except (ImageError, DataError):
             return item

@@ -71,7 +71,7 @@ class Model(nn.Module):
         digest = hashlib.sha256(json.dumps(_identity(self.config), sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()[:16]
 
     def forward(self, images: Images | Tensor) -> Tensor:
@@ -167,7 +167,7 @@ class Model(nn.Module):
             ModelError: the descriptors are not finite.
         """
         quantizer = self.network.quantizer
-        with torch.inference_mode():
+        with self._evaluating.of(self.network), torch.inference_mode():
             parts = [_numpy(quantizer.encode_many(chunk)) for chunk in self._chunks(x, batch_size)]
         return np.concatenate(parts) if parts else np.empty((0, quantizer.config.num_codebooks), np.uint8)
 
@@ -175,14 +175,14 @@ class Model(nn.Module):
         self, x: NDArray[np.float32], distance: Distance | None = None, batch_size: int = 4096
     ) -> NDArray[np.float32]:
         """Compute asymmetric tables (Q, M, K) float32 of descriptors (Q, D), for the model's distance or another."""
-        with torch.inference_mode():
+        with self._evaluating.of(self.network), torch.inference_mode():
             return np.concatenate(
                 [_numpy(self.network.quantizer.tables(c, distance)) for c in self._chunks(x, batch_size)]
             )
 
     def decode(self, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Reconstruct descriptors (N, D) float32 from codes (N, M) uint8."""
-        with torch.inference_mode():
+        with self._evaluating.of(self.network), torch.inference_mode():
             return _numpy(self.network.quantizer.decode(torch.from_numpy(codes).to(self.device)))
 
     def save(self, folder: str | Path, half: bool = False) -> None:

@@ -40,7 +40,7 @@ def full_name(part: object) -> str:
 def _described(part: object) -> str:
     """Return the `repr` of a part in one line, without addresses in memory."""
     text = " ".join(repr(part).split())
-    if " at 0x" in text:
+    if " at 0x" in text or isinstance(part, functools.partial):  # the arguments of a partial may be private
         return ""
     return text if len(text) <= MOST else text[: MOST - 3] + "..."
 

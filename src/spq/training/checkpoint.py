@@ -189,11 +189,10 @@ def load_weights(network: Network, weights: dict[str, Any], source: str) -> None
     """Load weights into a network; `source` names them in the error.
 
     Raises:
-        ConfigError: the caller's backbone has other shapes.
+        ConfigError: the caller's backbone or quantizer has other shapes.
     """
     try:
         network.load_state_dict(weights)
-    except RuntimeError:
-        raise ConfigError(
-            f"the given `backbone` does not fit the {source}; give a backbone with the same shapes"
-        ) from None
+    except RuntimeError as error:
+        part = "backbone" if "backbone." in str(error) else "quantizer"
+        raise ConfigError(f"the given `{part}` does not fit the {source}; give a {part} with the same shapes") from None

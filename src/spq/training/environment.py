@@ -57,9 +57,11 @@ def commit(checkout: Path) -> str:
 
 
 def _git(checkout: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(checkout), *arguments]
+    command = ["git", "--no-optional-locks", "-C", str(checkout), *arguments]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of a hook, for example
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True, env=own)
+        return done.stdout.strip()
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return ""  # no git here, or the checkout belongs to somebody else
 

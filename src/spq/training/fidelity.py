@@ -95,6 +95,8 @@ def measure_fidelity(
     reports = []
     for bits, dim in zip(config.lengths, config.prefix_dims, strict=True):
         M, d = bits // (config.bits // config.num_codebooks), config.codeword_dim
+        if config.is_given and config.distance == "l2":  # its tables add up one norm for each sub-code
+            d = dim // M
         sample = _Sample(x[:, :dim], decoded[:, :dim], codes[:, :M], dim // d, config.distance)
         health = measure(sample.codes.numpy(), sample.x.numpy(), config.codebook_size)
         by_code = [sample.by_code(table[:, :M]) for table in tables]

@@ -25,6 +25,7 @@ def learn_head(run: Run, features: NDArray[np.float32], pictures: Tensor | None 
     network, optimizers, criterion = part.network, part.optimizers, part.criterion
     assert criterion
     network.head.train()
+    network.quantizer.train()
     with run.interruptible():
         for rows, generator in run.batches():
             shown = positive_rows(rows, part.neighbour_ids, part.recipe.train.num_views, generator)

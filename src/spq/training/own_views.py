@@ -2,7 +2,8 @@
 
 They are called as `views(pixels, generator)`:
 
-- pixels: (B, 3, H, W) uint8 RGB on the device that trains, of B whole pictures, at least as large as the input of the model;
+- pixels: (B, 3, C, C) uint8 RGB on the device that trains, of B whole pictures, resized to squares of the side of the input, or
+  of up to twice that where pictures are larger;
 - generator: a `torch.Generator` on the same device. The global generator of torch has a seed of its own in each call, so that
   transforms of torchvision, which use it, also repeat.
 
@@ -22,6 +23,7 @@ from spq.config import InputConfig, Recipe
 from spq.errors import ConfigError
 from spq.model.model import normalise
 from spq.model.own_parts import full_name
+from spq.training.pixel_memory import LARGER
 
 Views = Callable[[Tensor, torch.Generator], Tensor]
 MOST = 1.01  # of a float view, since interpolation may leave 0..1 by a little
@@ -69,11 +71,16 @@ def check_views(made: Any, views: Views, count: int) -> None:
             )
 
 
-def view_size(views: Views, config: InputConfig, device: torch.device) -> int:
-    """Return the side of the views of two random pictures; what `call_views` refuses is refused before pictures are read."""
-    generator = torch.Generator(device).manual_seed(0)
-    pixels = torch.randint(0, 256, (2, 3, config.size, config.size), generator=generator, device=device)
-    return call_views(views, pixels.to(torch.uint8), generator, config).shape[-1]
+def view_sizes(views: Views, config: InputConfig, device: torch.device) -> set[int]:
+    """Return the sides of views of random pictures as small and as large as training may give.
+
+    What `call_views` refuses is refused here, before pictures are read.
+    """
+    sizes, generator = set(), torch.Generator(device).manual_seed(0)
+    for side in (config.size, LARGER * config.size):
+        pixels = torch.randint(0, 256, (2, 3, side, side), generator=generator, device=device)
+        sizes.add(call_views(views, pixels.to(torch.uint8), generator, config).shape[-1])
+    return sizes
 
 
 def check_own_views(views: Views | None, recipe: Recipe) -> None:

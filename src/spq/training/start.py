@@ -18,7 +18,7 @@ from spq.training.checkpoint import Checkpoint, load_weights
 from spq.training.context import Training, TrainOptions
 from spq.training.losses import check_loss
 from spq.training.out_folder import check_space
-from spq.training.own_views import check_own_views, view_size, with_own_views
+from spq.training.own_views import check_own_views, view_sizes, with_own_views
 
 
 def with_parts_of_start(options: TrainOptions) -> TrainOptions:
@@ -55,7 +55,12 @@ def resolve_recipe(recipe: Recipe, options: TrainOptions, checkpoint: Checkpoint
     if options.backbone is not None:
         recipe = replace(recipe, backbone=replace(recipe.backbone, name=f"given/{type(options.backbone).__name__}"))
     if options.quantizer is not None:
-        recipe = _with_given_quantizer(recipe, options.quantizer)
+        before, recipe = recipe.quantizer, _with_given_quantizer(recipe, options.quantizer)
+        if checkpoint and recipe.quantizer != before:
+            raise ConfigError(
+                f"your `quantizer` gives {recipe.quantizer.described}, distance {recipe.quantizer.distance}, and the training "
+                f"began with {before.described}, distance {before.distance}; give one of the same shapes"
+            )
     check_loss(options.loss, recipe)
     check_own_views(options.views, recipe)
     if options.views is not None:
@@ -105,7 +110,7 @@ def start_network(training: Training) -> Network:
         load_weights(network, options.start.network.state_dict(), "model to start from")
     sizes = {recipe.input.size}
     if options.views:
-        sizes.add(view_size(options.views, recipe.input, training.device))
+        sizes |= view_sizes(options.views, recipe.input, training.device)
     check_sizes(network.backbone, recipe.backbone.name, sizes)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)

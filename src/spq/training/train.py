@@ -111,7 +111,7 @@ def share_model(model: Model | None, options: TrainOptions, processes: Processes
     assert found
     weights, recipe, facts = found
     untrained = replace(recipe, backbone=replace(recipe.backbone, pretrained=False, weights=""))
-    network = Network(untrained, options.backbone, options.quantizer)
+    network = Network(untrained, options.backbone, options.quantizer).to("cpu")
     network.load_state_dict(weights)
     return Model(network.eval(), recipe, facts)
 

@@ -136,7 +136,10 @@ def estimate_measuring(training: Training, network: Network, some: Sample, count
     if recipe.train.refit:
         watch = Stopwatch(clock)
         refit(quantizer, many, TRIED_ITERATIONS)
-        seconds += watch.elapsed * REFIT_ITERATIONS / TRIED_ITERATIONS * count / len(many)
+        more = (
+            1.0 if recipe.quantizer.is_given else REFIT_ITERATIONS / TRIED_ITERATIONS
+        )  # one of the caller fits at once
+        seconds += watch.elapsed * more * count / len(many)
     return seconds
 
 

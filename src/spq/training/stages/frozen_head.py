@@ -132,6 +132,7 @@ def _estimate_ending(training: Training, network: Network, features: Features) -
     sample = _sample(training, network, features)
     projecting = watch.elapsed
     network.head.train()
+    network.quantizer.train()
     return Ending(rest=projecting + estimate_measuring(training, network, sample, len(sample.descriptors)))
 
 

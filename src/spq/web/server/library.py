@@ -16,7 +16,7 @@ from PIL import Image
 
 from spq.common.text import encodable
 from spq.data.decode import load_image
-from spq.errors import ImageError
+from spq.errors import DataError, ImageError, ModelError, OverloadedError
 from spq.index.answers import EXACT_TRIES, TRIES, Found
 from spq.index.explain import explain
 from spq.index.filter_sql import known_columns, matching
@@ -243,7 +243,7 @@ class Library:
 
         try:
             return self._descriptors.get((item.hash, None), describe)
-        except ImageError:
+        except (ImageError, DataError, ModelError, OverloadedError):
             return id_
 
     def _region(self, id_: int, box: Box) -> Floats:
