@@ -99,8 +99,8 @@ def ours(images: ImageSet, recipe: Recipe, initial: State, views: list[Tensor]) 
     """Losses of our `train` from these weights, on these views."""
     losses: list[float] = []
 
-    def network_of(recipe: Recipe, backbone: nn.Module | None) -> Network:
-        network = Network(recipe, backbone)
+    def network_of(recipe: Recipe, *own: nn.Module | None) -> Network:
+        network = Network(recipe, *own)
         network.load_state_dict(initial)
         return network
 

@@ -55,6 +55,7 @@ def test_a_failure_stops_no_other_part_and_is_all_that_is_repeated(
 
 def test_a_stopped_call_ends_its_part_and_keeps_what_is_done(tmp_path: Path) -> None:
     code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "  # a job in the background ignores it
         "import all as a; from pathlib import Path; from _entrance import entrance; "
         "parts = [a.Part('one', 't', [\"python -c ''\"], []), "
         "a.Part('two', 't', ['python -c \"import os, time; print(os.getpid(), flush=True); time.sleep(60)\"'], [])]; "

@@ -57,7 +57,7 @@ def test_compiled_kernels_learn_what_eager_ones_learn(images: ImageSet, tmp_path
     ]  # fmt: skip
     if notes:
         pytest.skip(notes[0])
-    assert distance(models[1], models[0]) < 0.1
+    assert distance(models[1], models[0]) < 0.2  # rounding, which grows with each step; another seed is 0.35 away
 
 
 def test_a_training_that_cannot_be_compiled_notes_it_and_continues(

@@ -138,7 +138,6 @@ READER = """if True:
     from pathlib import Path
     import numpy as np
     from spq import ImageIndex
-    from spq.pq.tables import distance_tables
     folder, truth, base, seconds, seed = sys.argv[1:]
     truth, base = json.loads(Path(truth).read_text()), json.loads(Path(base).read_text())
     codes = {stem: np.array(code) for stem, code in truth.items()}
@@ -149,7 +148,7 @@ READER = """if True:
             index.close()
             index = ImageIndex.open(folder)
         x = rng.normal(size=(3, 32)).astype(np.float32)
-        tables = distance_tables(x, index.codebooks, index.store.manifest.distance)
+        tables = index.decoder.tables(x, index.store.manifest.distance)
         for table, hits in zip(tables, index.search_many(list(x), top=25), strict=True):
             distance = lambda path: table[np.arange(8), codes[Path(path).stem.split("-")[-1]]].sum()
             for hit in hits:

@@ -25,7 +25,10 @@ STOPPED = [
     ("search {i} {q}", "spq.data.decode.load_image", "the index is as it was, run the same command again"),
     ("dupes {i}", "spq.dupes.find.plausible", "pictures and index are as they were, run the same command again"),
     ("export {i} --to faiss --out {t}/x", "spq.index.export._read", "nothing was written, run the same command again"),
-    ("eval {m} --gallery {p} --queries sample:test", "spq.evaluation.evaluate.collect", "nothing was changed, run the same"),
+    (
+        "eval {m} --gallery {p} --queries sample:test", "spq.evaluation.evaluate.collect",
+        "what was written is complete, run the same command again",
+    ),
     ("info {i}", "spq.cli.info_command.facts_of", "nothing was changed, run the same command again"),
     ("doctor", "spq.cli.doctor_command.examine", "nothing was changed, run the same command again"),
     ("serve {i} --port 0", "spq.web.server.app.listen", "the server had not started yet, run the same command again"),

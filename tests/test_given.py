@@ -259,8 +259,8 @@ def test_rows_of_zeros_and_ones_have_a_class_in_each_column(row: Any) -> None:
     np.testing.assert_array_equal(images.labels, np.array(rows, bool))
     assert images.class_names == ["a", "b", "c"]
     lists = open_images(Labelled([[0, 3], [2]], "abcd"))  # numbers of classes
-    assert lists.class_names == ["0", "2", "3"]
     np.testing.assert_array_equal(lists.labels, [[True, False, True], [False, True, False]])
+    assert lists.class_names == ["0", "2", "3"]
 
 
 def test_labels_that_are_names_keep_them_whatever_the_dataset_numbers() -> None:

@@ -89,7 +89,7 @@ def test_other_shapes_types_and_ranges_are_refused(
 def test_a_training_uses_them_and_records_and_resumes_with_them(images: ImageSet, tmp_path: Path) -> None:
     recipe, views = small_recipe(epochs=2, small_share=0.5, small_scale=0.5, checkpoint_minutes=0.0), Crops(12)
     whole = train(images, recipe, tmp_path / "whole", views=views)
-    assert len(views.calls) == 1 + 2 * 2 * 5  # one before pictures are read, then two views in each of ten steps
+    assert len(views.calls) == 2 + 2 * 2 * 5  # two before pictures are read, then two views in each of ten steps
     assert whole.facts["parts"]["views"]["class"] == "test_own_views.Crops"
     assert (whole.config.train.view_scale, whole.config.train.small_share) == (1.0, 0.0)
 
@@ -126,11 +126,11 @@ def test_views_that_are_none_are_refused_before_pictures_are_read(images: ImageS
 def test_the_finish_and_a_frozen_backbone_use_them_too(images: ImageSet, tmp_path: Path) -> None:
     views = Crops()
     train(images, with_finish(small_recipe(epochs=1), views=2), tmp_path / "finish", views=views)
-    assert len(views.calls) == 1 + 10 + 2  # the finish describes two views of all pictures at once
+    assert len(views.calls) == 2 + 10 + 2  # the finish describes two views of all pictures at once
     views = Crops()
     once = replace(FROZEN, train=replace(FROZEN.train, epochs=1, cached_views=3))
     models = [train(images, once, tmp_path / f"{n}", views=views, backbone=Patches()) for n in range(2)]
-    assert len(views.calls) == 2 * (1 + 3)  # computed again, since their code may have changed
+    assert len(views.calls) == 2 * (2 + 3)  # computed again, since their code may have changed
     assert models[0].facts["images"] == len(images)
 
 

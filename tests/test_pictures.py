@@ -15,8 +15,8 @@ from spq.data.folder import FolderImages, file_of
 from spq.data.open import open_images
 from spq.data.source import Source
 from spq.errors import ImageError
+from spq.index import originals as module
 from spq.index.store import Item
-from spq.web.server import pictures as module
 from spq.web.server.pictures import Pictures
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))

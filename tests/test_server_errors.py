@@ -188,6 +188,9 @@ def test_too_many_at_once_get_an_answer_or_are_told_to_come_back(
     monkeypatch.setattr(open_index.model, "embed", lambda images: (release.wait(60), embed(images))[1])
     limits = replace(server_settings, workers=1, waiting=3, patience=60)
     with client_of(open_index, limits) as client, ThreadPoolExecutor(20) as threads:
+        release.set()
+        assert search(client, ids=[1]).status_code == 200  # from now on, the descriptor of its picture is known
+        release.clear()
         asked = [threads.submit(search, client, [png(color=f"#00{n:02x}00")]) for n in range(20)]
         refused = [future.result() for future in islice(as_completed(asked), 16)]
         for answer in refused:

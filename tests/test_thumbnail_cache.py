@@ -16,9 +16,10 @@ from PIL import Image
 from faults.web_site import drill_cache
 from spq.data.source import Source
 from spq.errors import ImageError
+from spq.index.originals import Decode
 from spq.index.store import Item
 from spq.model.feature_store import hash_of
-from spq.web.server.pictures import Decode, Pictures
+from spq.web.server.pictures import Pictures
 from spq.web.server.thumbnail_cache import ThumbnailCache
 from spq.web.thumbnail import thumbnail_name
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from spq.common.text import encodable
 from spq.data.decode import load_image
-from spq.errors import DataError, ImageError, ModelError, OverloadedError
+from spq.errors import DataError, ImageError, ModelError
 from spq.index.answers import EXACT_TRIES, TRIES, Found
 from spq.index.explain import explain
 from spq.index.filter_sql import known_columns, matching
@@ -29,7 +29,7 @@ from spq.model.feature_store import hash_of
 from spq.pq import codewords, projection
 from spq.pq.tables import Decoder
 from spq.web.server.pictures import Pictures
-from spq.web.server.problems import ProblemError
+from spq.web.server.problems import OverloadedError, ProblemError
 from spq.web.server.schemas import Ask, AskWhy
 from spq.web.server.settings import Settings
 from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label
