@@ -12,6 +12,7 @@ from torch import nn
 
 from spq import SPQ
 from spq.data.open import open_images
+from spq.errors import ConfigError, DataError, ModelError
 from spq.model.evaluating import Evaluating
 from spq.model.model import Model, normalise
 
@@ -34,6 +35,10 @@ def test_a_model_is_a_module_that_gives_the_descriptors_of_embed(model: SPQ, pic
         given = model(images)
         assert given.requires_grad
         np.testing.assert_allclose(given.detach().numpy(), x, rtol=1e-5, atol=1e-6)
+    larger = torch.nn.functional.interpolate(pixels.float(), scale_factor=2, mode="nearest").to(torch.uint8)
+    np.testing.assert_allclose(model(larger).detach().numpy(), model.embed(larger), rtol=1e-5, atol=1e-6)
+    with pytest.raises(DataError, match=r"shape \(3, 28, 28\) is one picture; give a list with it"):
+        model.embed(pixels[0])
     whole = nn.Sequential(model, nn.Linear(x.shape[1], 2))
     whole(pixels).sum().backward()
     assert all(p.grad is not None for p in model.network.backbone.parameters())
@@ -85,8 +90,19 @@ def test_the_hash_is_of_the_weights_as_they_are_and_a_changed_model_is_saved_and
     np.testing.assert_array_equal(loaded.encode(pictures), model.encode(pictures))
 
 
+def test_a_model_is_not_saved_into_an_index(model: SPQ, tmp_path: Path) -> None:
+    (tmp_path / "items.sqlite").touch()
+    with pytest.raises(ModelError, match="is an index; give another folder for the model"):
+        model.save(tmp_path)
+    with pytest.raises(ModelError, match="is an index; give another folder for the model"):
+        SPQ.train(open_images("sample:test"), recipe="fast", epochs=1, out=tmp_path)
+    with pytest.raises(ConfigError, match="`out` is empty; give a folder"):
+        SPQ.train(open_images("sample:test"), recipe="fast", epochs=1, out="")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_model_can_be_pickled_and_copied(model: SPQ, pictures: list[object]) -> None:
-    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+    for other in (*(pickle.loads(pickle.dumps(model, version)) for version in (2, 5)), copy.deepcopy(model)):
         assert type(other) is SPQ
         assert (other.hash, other.facts) == (model.hash, model.facts)
         np.testing.assert_array_equal(other.embed(pictures), model.embed(pictures))

@@ -263,6 +263,12 @@ def test_rows_of_zeros_and_ones_have_a_class_in_each_column(row: Any) -> None:
     assert lists.class_names == ["0", "2", "3"]
 
 
+@pytest.mark.parametrize("row", [np.array, torch.tensor])
+def test_arrays_of_zeros_and_ones_are_rows_however_few_classes_there_are(row: Any) -> None:
+    images = open_images(Labelled([row(each) for each in ([1, 0], [0, 1])]))
+    np.testing.assert_array_equal(images.labels, [[True, False], [False, True]])
+
+
 def test_labels_that_are_names_keep_them_whatever_the_dataset_numbers() -> None:
     pets = open_images(Labelled(["cat", "dog", "cat"], ["dog", "cat"]))
     assert [pets.class_names[n] for n in pets.labels] == ["cat", "dog", "cat"]

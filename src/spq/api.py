@@ -76,6 +76,8 @@ class SPQ(Model):
         from spq.training.context import TrainOptions
         from spq.training.train import train
 
+        if out is not None and not str(out):
+            raise ConfigError("`out` is empty; give a folder for the model, or omit it")
         if bits is not None and quantizer is not None:
             raise ConfigError("your `quantizer` has codes of a length of its own; omit `bits`")
         source = open_images(images)

@@ -198,14 +198,19 @@ def given_images(given: Any) -> ImageSet:
     return _from_items(given)
 
 
+def is_one_picture(shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape is a single picture, and not several grey ones."""
+    if len(shape) != 3:
+        return len(shape) == 2
+    return shape[2] in (3, 4) or shape[0] in (3, 4)
+
+
 def _from_array(array: NDArray[Any]) -> ImageSet:
     """Pictures in one array or tensor: (N, H, W), or (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels."""
     shape = array.shape
     if array.dtype.kind in "OUS":
         return given_images(array.tolist())
-    is_one = array.ndim == 2 or (
-        array.ndim == 3 and (shape[2] in (3, 4) or (shape[0] in (3, 4) and shape[2] not in (3, 4)))
-    )
+    is_one = is_one_picture(shape)
     if is_one or array.ndim not in (3, 4) or (array.ndim == 4 and not {1, 3, 4} & {shape[1], shape[3]}):
         one = "one picture" if is_one else "no collection of pictures"
         raise DataError(f"an array of shape {shape} is {one}; give (N, H, W), (N, H, W, 3) or (N, 3, H, W)")
@@ -315,7 +320,7 @@ def _labels_of(values: Sequence[Any], class_names: list[str]) -> tuple[Labels | 
         class_names: those that the dataset gives, for labels that are numbers.
     """
     plain = [_plain(value) for value in values]
-    if (rows := _rows_of_zeros_and_ones(plain)) is not None:
+    if (rows := _rows_of_zeros_and_ones(plain, all(hasattr(value, "shape") for value in values))) is not None:
         has_names = len(class_names) == rows.shape[1]
         return rows, class_names if has_names else [str(number) for number in range(rows.shape[1])]
     labels, names = labels_of(plain)
@@ -323,15 +328,16 @@ def _labels_of(values: Sequence[Any], class_names: list[str]) -> tuple[Labels | 
     return labels, class_names if are_numbers and len(class_names) >= len(names) else names
 
 
-def _rows_of_zeros_and_ones(values: list[Any]) -> NDArray[np.bool_] | None:
+def _rows_of_zeros_and_ones(values: list[Any], are_arrays: bool) -> NDArray[np.bool_] | None:
     """Labels (N, L) bool that are rows of one length with a 0 or 1 for each class; None if they are anything else.
 
-    Lists of class numbers name no class twice, so one row with two zeros or two ones tells which they are.
+    Arrays and tensors of zeros and ones are such rows. Lists may name classes by number: these name none twice, so one row with
+    two zeros or two ones tells which they are.
     """
     lengths = {len(value) if isinstance(value, list) else 0 for value in values}
     if len(lengths) != 1 or min(lengths) < 2 or not all(cell in (0, 1) for value in values for cell in value):
         return None
-    return np.array(values, bool) if any(len(set(value)) < len(value) for value in values) else None
+    return np.array(values, bool) if are_arrays or any(len(set(value)) < len(value) for value in values) else None
 
 
 def _plain(value: Any) -> Any:

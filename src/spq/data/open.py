@@ -14,7 +14,7 @@ from PIL import Image
 from spq.common.files import check_regular, expanded
 from spq.data import folder, multilabel, named
 from spq.data.formats import kind_of, starts_as_picture
-from spq.data.given import given_images
+from spq.data.given import given_images, is_one_picture
 from spq.data.image_set import ImageSet, check_image_set
 from spq.data.parquet import ParquetImages
 from spq.data.rules import Rules, own_folders
@@ -69,6 +69,9 @@ def at_positions(images: Any, size: int) -> Any:
         getattr(images, "features", None), Mapping
     )  # of Hugging Face, whose shape is that of a table
     if not is_text and is_sequence and not is_dataset:
+        shape = tuple(getattr(images, "shape", ()))
+        if shape and is_one_picture(shape):
+            raise DataError(f"an array of shape {shape} is one picture; give a list with it")
         return images
     return _Positions(open_images(images), size)
 

@@ -58,7 +58,8 @@ def evaluate(
         ConfigError: `at` below 1. DataError: no labels, or no readable picture.
     """
     start = time.perf_counter()
-    if at is not None and at < 1:
+    at = protocol.map_at if at is None else at
+    if not isinstance(at, int | np.integer) or isinstance(at, bool) or at < 1:
         raise ConfigError(f"`at` must be 1 or more, got {at}")
     model.tables(np.zeros((1, model.config.quantizer.dim), np.float32), distance)  # refuses one that it does not serve
     gallery_set, query_set = labelled(protocol.gallery), labelled(protocol.queries)  # both, before any work
@@ -73,7 +74,7 @@ def evaluate(
         "bits": model.config.quantizer.bits, "distance": ranked.distance, "model": model.hash,
         "unreadable": gallery.unreadable + queries.unreadable,
     }  # fmt: skip
-    report = Report.of(ranked.score(at or protocol.map_at, rankings, on_stage), seconds=0.0, **facts)
+    report = Report.of(ranked.score(at, rankings, on_stage), seconds=0.0, **facts)
     if rankings:
         query_ids, gallery_ids = _readable_ids(query_set, queries), _readable_ids(gallery_set, gallery)
         report.rankings = ranked.rankings(query_ids, gallery_ids, {**facts, "map_at": report.map_at})

@@ -31,7 +31,7 @@ from spq.errors import ConfigError, ModelError
 from spq.model.evaluating import Evaluating
 from spq.model.hub import unreachable
 from spq.model.model_card import model_card
-from spq.model.model_folder import FORMAT, one_saver, read_config, read_recipe, recipe_hash
+from spq.model.model_folder import FORMAT, check_no_index, one_saver, read_config, read_recipe, recipe_hash
 from spq.model.network import Network, check_numbers
 from spq.model.own_parts import check_loaded, parts_of
 from spq.model.quantizer import codebooks_of
@@ -58,12 +58,15 @@ class Model(nn.Module):
 
     def __init__(self, network: Network, config: Recipe, facts: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self._layout = torch.channels_last if config.train.channels_last else torch.contiguous_format  # as in training
-        self.network = network.to(memory_format=self._layout)
         self.config = config
+        self.network = network.to(memory_format=self._layout)
         self.facts = facts or {}
         self._evaluating = Evaluating()
         self.eval()
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.config.train.channels_last else torch.contiguous_format  # as in training
 
     @property
     def hash(self) -> str:
@@ -83,7 +86,9 @@ class Model(nn.Module):
         """
         if isinstance(images, Tensor) and images.is_floating_point():
             return self.network.describe(images.contiguous(memory_format=self._layout))
-        pixels = images if isinstance(images, Tensor) else self._pixels(images)
+        S = self.config.input.size
+        fits = isinstance(images, Tensor) and images.dtype == torch.uint8 and images.shape[1:] == (3, S, S)
+        pixels = images if isinstance(images, Tensor) and fits else self._pixels(at_positions(images, S)[:])
         x = normalise(pixels.to(self.device), self.config.input)
         return self.network.describe(x.contiguous(memory_format=self._layout))
 
@@ -192,6 +197,7 @@ class Model(nn.Module):
             half: round large weights to float16, in this model too, and store them in half the bytes; the hash changes.
         """
         folder = Path(folder)
+        check_no_index(folder)
         check_numbers(self.network, f"cannot save {folder}")
         rounded = {name for name, p in self.network.named_parameters() if half and p.numel() >= LARGE}
         for name, parameter in self.network.named_parameters():

@@ -66,6 +66,16 @@ def recipe_hash(recipe: Any) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def check_no_index(folder: Path) -> None:
+    """Refuse to write a model into the folder of an index.
+
+    Raises:
+        ModelError: names the folder.
+    """
+    if (folder / "items.sqlite").exists():
+        raise ModelError(f"{folder} is an index; give another folder for the model")
+
+
 @contextmanager
 def one_saver(folder: Path) -> Iterator[None]:
     """Let one process at a time write the files of a model folder, and delete what a killed one has left."""

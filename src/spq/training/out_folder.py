@@ -13,7 +13,7 @@ from spq.common.files import remove_stale
 from spq.common.locks import held
 from spq.config import Recipe
 from spq.errors import ModelError, SpaceError
-from spq.model.model_folder import FILES
+from spq.model.model_folder import FILES, check_no_index
 from spq.model.network import Network
 from spq.training.checkpoint_file import NAME, checkpoint_path
 
@@ -28,6 +28,7 @@ def one_training(out: Path) -> Iterator[None]:
     Raises:
         ModelError: another process trains there.
     """
+    check_no_index(out)
     is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
