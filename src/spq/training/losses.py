@@ -162,6 +162,24 @@ def checked(value: Any, loss: nn.Module) -> Tensor:
     return value
 
 
+def check_stages(part: str, recipe: Recipe) -> None:
+    """Refuse a part of the caller that the stages of a recipe would not use.
+
+    Args:
+        part: its option, such as loss.
+    Raises:
+        ConfigError: names the setting, and the value to give it.
+    """
+    for setting, is_on, off in (
+        ("cluster.share", recipe.cluster.share, "0"),
+        ("train.graph", recipe.train.graph, "false"),
+    ):
+        if is_on:
+            raise ConfigError(
+                f"recipe {recipe.name} has {setting}, which does not work with `{part}`; set it to {off} with `overrides`"
+            )
+
+
 def check_loss(loss: Loss | None, recipe: Recipe) -> None:
     """Refuse a loss that the stages of a recipe would not use, or cannot call.
 
@@ -170,14 +188,7 @@ def check_loss(loss: Loss | None, recipe: Recipe) -> None:
     """
     if loss is None:
         return
-    for setting, is_on, off in (
-        ("cluster.share", recipe.cluster.share, "0"),
-        ("train.graph", recipe.train.graph, "false"),
-    ):
-        if is_on:
-            raise ConfigError(
-                f"recipe {recipe.name} has {setting}, which does not work with `loss`; set it to {off} with `overrides`"
-            )
+    check_stages("loss", recipe)
     has_targets = bool(recipe.train.target_momentum) and not recipe.train.frozen
     if has_targets and recipe.finish.epochs:
         raise ConfigError(

@@ -23,6 +23,7 @@ from spq.config import InputConfig, Recipe
 from spq.errors import ConfigError
 from spq.model.model import normalise
 from spq.model.own_parts import full_name
+from spq.training.losses import check_stages
 from spq.training.pixel_memory import LARGER
 
 Views = Callable[[Tensor, torch.Generator], Tensor]
@@ -93,14 +94,7 @@ def check_own_views(views: Views | None, recipe: Recipe) -> None:
         return
     if not callable(views):
         raise ConfigError(f"`views` must be a function of (pixels, generator), got {type(views).__name__}")
-    for setting, is_on, off in (
-        ("cluster.share", recipe.cluster.share, "0"),
-        ("train.graph", recipe.train.graph, "false"),
-    ):
-        if is_on:
-            raise ConfigError(
-                f"recipe {recipe.name} has {setting}, which does not work with `views`; set it to {off} with `overrides`"
-            )
+    check_stages("views", recipe)
 
 
 def with_own_views(recipe: Recipe) -> Recipe:
