@@ -155,17 +155,7 @@ def collection(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> P
 
     Tests share it, and leave it as it is.
     """
-    root = tmp_path_factory.mktemp("collection")
-    for position, (picture, label) in enumerate(web.real_pictures(200)):
-        folder = root / "photos" / label
-        folder.mkdir(parents=True, exist_ok=True)
-        side = (120, 160, 200)[position % 3]
-        picture = picture.resize((side, side), Image.Resampling.BICUBIC)
-        picture.save(folder / f"{position:03d}.png")
-        if position < 4:
-            picture.save(folder / f"{position:03d} again.png", compress_level=1)
-    ImageIndex.build(root / "photos.index", tiny_model, root / "photos").close()
-    return root
+    return web.write_collection(tmp_path_factory.mktemp("collection"), tiny_model, 200)
 
 
 @pytest.fixture(scope="module")

@@ -146,7 +146,7 @@ def test_a_killed_process_resumes_to_the_same_weights(photos: Path, tmp_path: Pa
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         "[input]\nsize = 16\n[backbone]\nblocks = [1, 1]\nwidth = 8\n[quantizer]\nnum_codebooks = 4\ncodeword_dim = 8\n"
-        "[train]\nbatch_size = 15\nepochs = 20\noptimizer = 'muon'\nlr = 1e-3\ncheckpoint_minutes = 0.0\n",
+        "[train]\nbatch_size = 15\nepochs = 6\noptimizer = 'muon'\nlr = 1e-3\ncheckpoint_minutes = 0.0\n",
         "utf-8",
     )
     options = ["--recipe", str(recipe), "--device", "cpu", "--out"]

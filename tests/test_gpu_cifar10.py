@@ -126,9 +126,16 @@ def test_one_call_ends_in_time_with_scores_and_models_in_parts(
         assert results["scores"]["final"][str(bits)]["map"] == pytest.approx(report.map, abs=2e-4)
         assert f"{bits}: {results['scores']['final'][str(bits)]['map']:.4f}" in done.stdout
 
-    more = ["--out", tmp_path / "more", "--start", tmp_path / "network", "--finish-by", 14, "--reserve", 10]
-    subprocess.run(command(recipe_file, *more), env=environment(), check=True, capture_output=True)
-    assert (tmp_path / "more" / "parts" / "model.json").exists()
+
+@pytest.mark.slow
+@pytest.mark.drill
+def test_the_network_of_one_call_starts_the_next(recipe_file: Path, tmp_path: Path) -> None:
+    for name, start in (("first", []), ("next", ["--start", tmp_path / "network"])):
+        words = ["--out", tmp_path / name, "--parts", tmp_path / f"{name} parts", "--finish-by", 14, "--reserve", 10]
+        subprocess.run(command(recipe_file, *words, *start), env=environment(), check=True, capture_output=True)
+        if name == "first":
+            parts.read_model(tmp_path / "first parts", tmp_path / "network", "network")
+    assert (tmp_path / "next parts" / "model.json").exists()
 
 
 def test_a_failure_after_the_training_of_the_network_leaves_the_network(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 
+from spq.model.model import Model
 from spq.web.server.app import PAGE
 from web import (
     NEEDS_BROWSER,
@@ -20,6 +22,7 @@ from web import (
     state,
     tab,
     wait_for_pictures,
+    write_collection,
 )
 
 pytestmark = NEEDS_BROWSER
@@ -37,6 +40,12 @@ SHOWN = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def collection(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few pictures: comparing 200 at full size takes half a minute."""
+    return write_collection(tmp_path_factory.mktemp("few"), tiny_model, 40)
+
+
 @pytest.mark.parametrize(
     ("done", "text"), [(3, "Comparing at full size: 3 of 1,200"), (1200, "Comparing at full size")]
 )
@@ -49,7 +58,7 @@ def test_the_stage_of_a_search_for_copies_is_shown(page: Page, done: int, text: 
 
 @pytest.fixture(scope="module", autouse=True)
 def copies(server: str) -> None:
-    """Wait until the server has compared the pictures of the collection: half a minute, on a loaded machine some."""
+    """Wait until the server has compared the pictures of the collection."""
     deadline = time.monotonic() + 300
     while (answer := httpx2.get(f"{server}api/duplicates")).status_code == 202:
         assert time.monotonic() < deadline

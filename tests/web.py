@@ -65,6 +65,20 @@ def real_pictures(count: int) -> Iterator[tuple[Image.Image, str]]:
         yield Image.fromarray(pixels.astype(np.uint8)), sample.class_names[int(sample.labels[n])]
 
 
+def write_collection(root: Path, model: Model, count: int) -> Path:
+    """Write `photos` with `count` pictures of three sizes and four copies, and `photos.index`; returns `root`."""
+    for position, (picture, label) in enumerate(real_pictures(count)):
+        folder = root / "photos" / label
+        folder.mkdir(parents=True, exist_ok=True)
+        side = (120, 160, 200)[position % 3]
+        picture = picture.resize((side, side), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{position:03d}.png")
+        if position < 4:
+            picture.save(folder / f"{position:03d} again.png", compress_level=1)
+    ImageIndex.build(root / "photos.index", model, root / "photos").close()
+    return root
+
+
 def png(size: tuple[int, int] = (40, 30), color: str = "teal") -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(buffer, "PNG")
