@@ -244,7 +244,6 @@ def test_importing_spq_or_its_command_line_loads_nothing_heavy() -> None:
 
 
 TESTED_IN = {  # modules without a test file of their name: parts that users reach through another name
-    "api": "train_command",
     "errors": "main",
     "cli.backing_up": "backup",
     "cli.options": "readme",

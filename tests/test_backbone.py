@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from spq.config import BackboneConfig, load_recipe
 from spq.errors import ConfigError, WeightsError
@@ -72,6 +73,18 @@ def test_a_size_that_a_transformer_refuses_is_named() -> None:
     assert backbone.training
     with pytest.raises(ConfigError, match="timm/vit_tiny_patch16_224 takes no pictures of 128 x 128 pixels"):
         check_sizes(backbone, name, (128, 224))
+
+
+def test_features_of_other_lengths_than_expected_are_refused() -> None:
+    whole = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Flatten())  # its features depend on the size of the picture
+    check_sizes(whole, "mine", (16,), 64)
+    with pytest.raises(
+        ConfigError,
+        match=r"mine returns \(1, 64\) for 16 x 16 pixels, \(1, 144\) for 24 x 24 pixels, not the same for all",
+    ):
+        check_sizes(whole, "mine", (24, 16))
+    with pytest.raises(ConfigError, match=r"mine returns \(1, 64\) for 16 x 16 pixels, not \(1, 60\); end it with"):
+        check_sizes(whole, "mine", (16,), 60)
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -119,6 +119,18 @@ def test_a_saved_report_compares_as_the_report_itself(tmp_path: Path) -> None:
         ({"pr_curve": {}}, "is damaged"),
         ({"precision": {"one": 1}}, "is damaged"),
         ({"map": None}, "is damaged"),
+        ({"per_query": [0.5]}, "is damaged"),
+        ({"per_query": {"map": [1.5] * len(CHANCE.per_query["map"])}}, r"is damaged \(scores outside of 0 to 1\)"),
+        ({"per_query": {"map": ["x"] * len(CHANCE.per_query["map"])}}, "is damaged"),
+        ({"gallery": "many"}, r"is damaged \(gallery has another type\)"),
+        ({"rows": [1]}, r"is damaged \(rows has another type\)"),
+        ({"notes": "one"}, "is damaged"),
+        ({"split_seed": True}, "is damaged"),
+        ({"recall": None}, "is damaged"),
+        (
+            {"pr_curve": {"ranks": [1], "precision": [1, 2], "recall": [1]}},
+            r"is damaged \(a curve of several lengths\)",
+        ),
     ],
 )
 def test_a_damaged_report_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_one_report_is_printed_as_it_was(reports: Path, capsys: pytest.CaptureFi
         (["theirs.json", "chance.json", "--metric", "recall"], 2, "--metric"),
         (["theirs.json", "chance.json", "--out", "theirs.json"], 2, "--out theirs.json is a file"),
         (["theirs.json", "broken.json"], 1, "report broken.json is damaged"),
+        (["folder"], 2, "folder is a folder; name its reports, for example 'NAME=folder/*.json'"),
         (["theirs.json", "other.json"], 1, "theirs and other do not compare: protocol p and q"),
     ],
 )
@@ -75,6 +76,7 @@ def test_compare_refuses_in_one_line(
     reports: Path, arguments: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (reports / "broken.json").write_text("{")
+    (reports / "folder").mkdir()
     content = json.loads((reports / "chance.json").read_text())
     (reports / "other.json").write_text(json.dumps({**content, "protocol": "q"}))
     assert run_spq("compare", *arguments) == status

@@ -114,3 +114,14 @@ def test_train_of_the_class_trains_and_train_of_a_model_sets_its_mode(model: SPQ
     assert model.train() is model  # type: ignore[call-arg]
     assert model.training
     assert not model.train(False).training  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64, torch.bfloat16])
+def test_a_model_of_another_type_of_numbers_is_refused_until_it_has_its_own(
+    model: SPQ, pictures: list[object], kind: torch.dtype
+) -> None:
+    x, changed = model.embed(pictures), copy.deepcopy(model).to(kind)
+    for call in (changed.embed, changed.encode, lambda _: changed.encode_descriptors(x), lambda _: changed.tables(x)):
+        with pytest.raises(ModelError, match=rf"the weights are {kind}, .* call model\.float\(\)"):
+            call(pictures)
+    np.testing.assert_allclose(changed.float().embed(pictures), x, atol=0.05)

@@ -198,6 +198,20 @@ def test_a_loss_gets_the_moving_average_of_a_recipe_that_has_one(
         check_loss(loss, recipe)
 
 
+class Prepared(NTXent):
+    def prepare(self, network: Network) -> None:  # type: ignore[override]
+        """It lacks the number of pictures."""
+
+
+def test_a_loss_whose_preparation_takes_something_else_is_refused(recipe: Recipe) -> None:
+    loss = NTXent()
+    loss.inner = Prepared()
+    with pytest.raises(
+        ConfigError, match=r"method `prepare` of `loss` \S*Prepared cannot be called: it must take \(network, count\)"
+    ):
+        check_loss(loss, recipe)
+
+
 @pytest.mark.parametrize(
     ("loss", "message"),
     [

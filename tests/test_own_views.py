@@ -123,6 +123,11 @@ def test_views_that_are_none_are_refused_before_pictures_are_read(images: ImageS
     assert not read
 
 
+def test_views_that_take_something_else_are_refused(images: ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"`views` \S+ cannot be called: it must take \(pixels, generator\)"):
+        train(images, small_recipe(), tmp_path / "m", views=lambda pixels: pixels)  # type: ignore[arg-type]
+
+
 def test_the_finish_and_a_frozen_backbone_use_them_too(images: ImageSet, tmp_path: Path) -> None:
     views = Crops()
     train(images, with_finish(small_recipe(epochs=1), views=2), tmp_path / "finish", views=views)

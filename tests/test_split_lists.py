@@ -85,7 +85,7 @@ def test_one_label_column_is_a_class_number_and_a_path_may_have_spaces(root: Pat
     assert split.queries.labels.tolist() == [2, 0]
     assert split.gallery.ids == ["images/p2.png"]
     assert split.training is split.gallery
-    assert "no train.txt, so the gallery is the training set" in [remark for _, remark in split.queries.remarks]
+    assert "no train.txt, so the gallery is the training set" in [remark for _, remark in split.training.remarks]
 
 
 @pytest.mark.parametrize(

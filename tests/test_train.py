@@ -228,5 +228,5 @@ def test_too_few_pictures_are_refused(recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(images: ImageSet, tmp_path: Path) -> None:
-    with pytest.raises(CollapseError, match="lower the learning rate"):
+    with pytest.raises(CollapseError, match="check your own `loss`, or lower the learning rate"):
         train(images, small_recipe(), tmp_path / "m", loss=lambda x, z, rows: (x * z).mean() * torch.inf)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from spq.common.files import scratch_place
-from spq.config import DEFAULT, BackboneConfig, Overrides, Recipe, TrainConfig, load_recipe, with_overrides
+from spq.config import (
+    DEFAULT,
+    BackboneConfig,
+    Overrides,
+    Recipe,
+    TrainConfig,
+    load_recipe,
+    split_recipe,
+    with_overrides,
+)
+from spq.config.ranges import plain
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
 from spq.errors import ConfigError
@@ -21,6 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from spq.training.automatic import Choice
+    from spq.training.context import TrainOptions
     from spq.training.losses import Loss
     from spq.training.own_views import Views
 
@@ -84,6 +98,9 @@ class SPQ(Model):
         named = backbone if isinstance(backbone, str) else None
         parts = {"loss": loss, "backbone": None if named else backbone, "views": views, "quantizer": quantizer}
         options |= {name: part for name, part in parts.items() if part is not None}
+        known = TrainOptions().with_names(**options)
+        if known.resume and out is None:
+            raise ConfigError("`resume` continues a training in `out`; give that folder, or omit `resume`")
         is_given = recipe or named or overrides or any(options.get(name) not in (None, False) for name in NEEDS_RECIPE)
         choice = None if is_given else choose(source, epochs)
         usual = choice.recipe if choice else "head" if named else DEFAULT
@@ -92,7 +109,8 @@ class SPQ(Model):
         changes: dict[str, Any] = {"image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed}
         changes |= {"bits": bits, "backbone": choice.backbone if choice else named}
         config = with_options(with_overrides(config, overrides or ()), **changes)
-        known = TrainOptions().with_names(**options)
+        if known.resume:
+            tell_ignored(known, Path(out or ""), {"recipe": recipe, **changes, "overrides": overrides})
         if choice:
             known.callbacks.note(choice.reason)
         run = train_checked if choice and choice.backbone else train
@@ -115,6 +133,40 @@ def check_overrides(overrides: Overrides | None, has_start: bool) -> None:
             raise ConfigError(f"`start` decides {name.partition('=')[0]}; omit this value, or omit `start`")
 
 
+def ignored_by_resume(out: Path, options: Mapping[str, Any]) -> list[str]:
+    """Return the options that a resumed training does not use, because it keeps the recipe that it started with.
+
+    Args:
+        options: by name: `recipe`, `overrides` and those of `with_options`; None is not given.
+    Raises:
+        ModelError: the checkpoint is damaged.
+    """
+    from spq.training.checkpoint import Checkpoint
+
+    given = {name: value for name, value in options.items() if value is not None}
+    checkpoint = Checkpoint.load(out) if given else None
+    if not checkpoint:
+        return []
+    original = checkpoint.recipe
+    return [name for name, value in given.items() if _changes(original, name, value)]
+
+
+def _changes(recipe: Recipe, name: str, value: Any) -> bool:
+    if name == "recipe":
+        other = value if isinstance(value, Recipe) else load_recipe(value)
+        own = () if isinstance(value, Recipe) else split_recipe(str(value))[1]
+        return other.name != recipe.name or with_overrides(recipe, own) != recipe
+    return (with_overrides(recipe, value) if name == "overrides" else with_options(recipe, **{name: value})) != recipe
+
+
+def tell_ignored(known: TrainOptions, out: Path, options: Mapping[str, Any]) -> None:
+    """Say what a resumed training ignores: to `on_note`, or else as a warning."""
+    if ignored := ignored_by_resume(out, options):
+        names = ", ".join(f"`{name}`" for name in ignored)
+        text = f"the training in {out} continues with its own recipe and ignores {names}; for other values, give a new `out`"
+        (known.callbacks.on_note or warnings.warn)(text)
+
+
 def choose(images: ImageSet, epochs: int | None = None) -> Choice:
     """Choose a recipe by the number of pictures and the pretrained weights on this machine."""
     from spq.model.weights import best_at_hand
@@ -128,7 +180,7 @@ class RecipeChanges:
     """Values that replace those of a recipe; None keeps the recipe's.
 
     Attributes:
-        bits: length of a code, or several lengths that one model gives.
+        bits: length of a code, or several lengths that one model gives. Numbers may be of NumPy; they become those of Python.
         image_size: side of the network's input in pixels.
         epochs, minutes: the budget; only one of them.
         backbone: name of a timm model. weights: path of a .safetensors file for it.
@@ -144,6 +196,22 @@ class RecipeChanges:
     weights: str | None = None
     frozen: bool | None = None
 
+    def __post_init__(self) -> None:
+        bits = self.bits
+        if isinstance(bits, Sequence | np.ndarray) and not isinstance(bits, str):
+            checked: Any = tuple(plain("bits", each, int) for each in bits)
+        else:
+            checked = plain("bits", bits, int)
+        object.__setattr__(self, "bits", checked)
+        for name, kind in _KINDS.items():
+            object.__setattr__(self, name, plain(name, getattr(self, name), kind))
+
+
+_KINDS: dict[str, type] = {
+    "image_size": int, "epochs": int, "minutes": float, "seed": int, "precision": str, "backbone": str, "weights": str,
+    "frozen": bool,
+}  # fmt: skip
+
 
 def with_options(recipe: Recipe, **changes: Any) -> Recipe:
     """Return the recipe with some values replaced; `changes` are the fields of `RecipeChanges`.
@@ -152,7 +220,7 @@ def with_options(recipe: Recipe, **changes: Any) -> Recipe:
         ConfigError: a value out of range.
     """
     given = RecipeChanges(**changes)
-    lengths = [given.bits] if isinstance(given.bits, int) else given.bits
+    lengths = (given.bits,) if isinstance(given.bits, int) else given.bits
     backbone = _changed_backbone(recipe.backbone, given)
     pixels = recipe.input
     if backbone.name != recipe.backbone.name and (backbone.pretrained or backbone.weights):

@@ -41,21 +41,12 @@ def check_model_out(out: Path, resume: bool) -> None:
 
 def what_resume_ignores(out: Path, options: dict[str, Any]) -> str:
     """A line about options that a resumed training does not use, because it keeps the recipe that it started with."""
-    from spq.api import with_options
-    from spq.config import with_overrides
-    from spq.training.checkpoint import Checkpoint
+    from spq.api import ignored_by_resume
 
-    given = {name: value for name, value in options.items() if value is not None}
-    checkpoint = Checkpoint.load(out) if given else None
-    if not checkpoint:
-        return ""
-    original = checkpoint.recipe
-    overrides = given.pop("set", ())
-    other = [name for name, value in given.items() if with_options(original, **{name: value}) != original]
-    other += ["set"] if with_overrides(original, overrides) != original else []
+    other = ignored_by_resume(out, options)
     if not other:
         return ""
-    named = ", ".join("--" + name.replace("_", "-") for name in other)
+    named = ", ".join({"overrides": "--set"}.get(name, "--" + name.replace("_", "-")) for name in other)
     return f"the training in {out} continues with its own recipe and ignores {named}; to use other options, give a new --out"
 
 

@@ -46,6 +46,8 @@ def compare(
         raise ConfigError(
             f"--at {at} needs rankings, and {wrong} is a report; give the .npz files of spq eval --rankings"
         )
+    if folder := next((p for g in groups.values() for p in g if p.is_dir()), None):
+        raise ConfigError(f"{folder} is a folder; name its reports, for example 'NAME={folder}/*.json'")
     check_folder("--out", out)
     print_comparison(
         {name: [_loaded(path, at) for path in paths] for name, paths in groups.items()}, metric, out, as_json

@@ -131,7 +131,11 @@ def train(
         note(listed("left out", [*source.unlisted, *source.unopened]))
         note(listed("note", source.remarks))
         _check_count(source, patterns)
-        config = _chosen(source, options, device) if chosen else _with_options(config, options, out, resume, overrides)
+        config = (
+            _chosen(source, options, device)
+            if chosen
+            else _with_options(config, options, out, resume, overrides, recipe)
+        )
         names = {
             "device": device, "resume": resume, "sample": sample, "tensorboard": tensorboard, "began": began,
         }  # fmt: skip
@@ -203,7 +207,7 @@ def _chosen(source: ImageSet, options: dict[str, Any], device: str) -> Recipe:
 
 
 def _with_options(
-    recipe: Recipe, options: dict[str, Any], out: Path, resume: bool, overrides: list[str] | None
+    recipe: Recipe, options: dict[str, Any], out: Path, resume: bool, overrides: list[str] | None, given: str | None
 ) -> Recipe:
     """The recipe with the values that options give; says which of them a resumed training does not use."""
     from spq.api import with_options  # loads torch
@@ -211,7 +215,7 @@ def _with_options(
 
     changed = with_options(recipe, **options)
     if resume:
-        note(what_resume_ignores(out, {**options, "set": overrides}))
+        note(what_resume_ignores(out, {"recipe": given, **options, "overrides": overrides}))
     return changed
 
 

@@ -60,6 +60,30 @@ def check_ranges(config: Any, section: str) -> None:
                 )
 
 
+_NUMBERS: dict[type, Any] = {int: numbers.Integral, float: numbers.Real}
+_WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def plain(name: str, value: Any, kind: type | None) -> Any:
+    """Return an option of the caller as a plain int, float, bool or str; None stays None.
+
+    Args:
+        name: of the option, for the error. kind: any value is taken as it is where this is None.
+    Raises:
+        ConfigError: the value is of another type.
+
+    >>> import numpy as np
+    >>> plain("seed", np.int64(3), int), plain("minutes", 2, float), plain("seed", None, int)
+    (3, 2.0, None)
+    """
+    if value is None or kind is None:
+        return value
+    is_kind = isinstance(value, _NUMBERS.get(kind, kind)) and (kind is bool or not isinstance(value, bool))
+    if not is_kind:
+        raise ConfigError(f"`{name}` must be {_WANTED[kind]}, got {shown(value)}")
+    return kind(value)
+
+
 def shown(value: object) -> str:
     """Return a value as short text for an error message, however large it is or deeply nested.
 

@@ -72,7 +72,7 @@ def find_split(root: Path) -> ListedSplit | None:
     sets[QUERIES].remarks.append((str(root), f"the split is that of the lists {named}"))
     if TRAINING not in sets:
         sets[TRAINING] = sets[GALLERY]
-        sets[QUERIES].remarks.append((str(root), f"no {TRAINING}.txt, so the gallery is the training set"))
+        sets[GALLERY].remarks.append((str(root), f"no {TRAINING}.txt, so the gallery is the training set"))
     return ListedSplit(sets[QUERIES], sets[GALLERY], sets[TRAINING])
 
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from spq.evaluation.rankings import Rankings
 from spq.evaluation.scorer import Scorer
 
 FORMAT = 1
+LARGEST = 1e15  # of a number in a report
 CURVE = ("ranks", "precision", "recall")
 APART = ("per_query", "rankings", "baselines")  # not in the report as JSON types
 PER_QUERY = ("map", "map_all", "map_r", "precision@1")  # what a saved report keeps of each query
@@ -143,7 +145,7 @@ class Report:
             return cls(**_checked(content))
         except FileNotFoundError:
             raise DataError(f"no report at {path}; write one with `Report.save`") from None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"report {path} is damaged ({first_line(error)}); evaluate again") from None
 
     def table(self) -> str:
@@ -181,15 +183,35 @@ def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `Report` in the content of a file.
 
     Raises:
-        ValueError, TypeError, KeyError: it lacks something, or has another type.
+        ValueError, TypeError, KeyError, AttributeError: it lacks something, or has another type.
     """
-    known = {f.name for f in fields(Report)} - {"rankings", "baselines"}
-    facts = {name: value for name, value in content.items() if name in known}
+    hints = {name: hint for name, hint in get_type_hints(Report).items() if name not in APART}
+    facts = {name: value for name, value in content.items() if name in hints}
     for name in ("precision", "recall"):
-        facts[name] = {int(n): float(value) for n, value in content[name].items()}
+        facts[name] = {int(n): value for n, value in content[name].items()}
+    for name, value in facts.items():
+        if not _fits(value, hints[name]):
+            raise ValueError(f"{name} has another type")
     facts["per_query"] = {name: np.array(values, np.float64) for name, values in content["per_query"].items()}
-    facts["pr_curve"] = {name: [float(value) for value in content["pr_curve"][name]] for name in CURVE}
-    facts["map"], facts["queries"] = float(content["map"]), int(content["queries"])
+    curve = facts["pr_curve"]
+    if len({len(curve[name]) for name in CURVE}) > 1:
+        raise ValueError("a curve of several lengths")
     if any(values.shape != (facts["queries"],) for values in facts["per_query"].values()):
         raise ValueError("scores of other queries than it counts")
+    if not all(((values >= 0) & (values <= 1)).all() for values in facts["per_query"].values()):
+        raise ValueError("scores outside of 0 to 1")
     return facts
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of JSON is of a type that an attribute of `Report` has."""
+    args = get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(_fits(value, each) for each in args)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_fits(k, args[0]) and _fits(v, args[1]) for k, v in value.items())
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(each, args[0]) for each in value)
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int | float) and abs(value) < LARGEST if hint is float else isinstance(value, hint)

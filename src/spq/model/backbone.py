@@ -147,18 +147,22 @@ def given_feature_dim(module: nn.Module, size: int) -> int:
     return out.shape[1]
 
 
-def check_sizes(module: nn.Module, name: str, sizes: Collection[int]) -> None:
+def check_sizes(module: nn.Module, name: str, sizes: Collection[int], dim: int = 0) -> None:
     """Refuse a backbone that does not accept pictures of all these sides; many transformers accept only one size.
 
+    Args:
+        dim: length of its features that is expected; by default, the same for all sides.
     Raises:
-        ConfigError: names the size, and the error of the backbone.
+        ConfigError: names the size, and the error of the backbone or the lengths of its features.
     """
     mode, tensor = module.training, next(module.parameters(), torch.empty(0))
+    shapes: dict[int, tuple[int, ...]] = {}
     try:
         module.eval()
         for size in sorted(sizes):
             with torch.no_grad():
-                module(torch.zeros(1, 3, size, size, device=tensor.device))
+                out = module(torch.zeros(1, 3, size, size, device=tensor.device))
+            shapes[size] = tuple(getattr(out, "shape", ()))
     except Exception as error:  # networks raise errors of any type
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
@@ -167,6 +171,13 @@ def check_sizes(module: nn.Module, name: str, sizes: Collection[int]) -> None:
         ) from None
     finally:
         module.train(mode)
+    if len({*shapes.values(), *([(1, dim)] if dim else [])}) > 1:
+        found = ", ".join(f"{shape} for {size} x {size} pixels" for size, shape in shapes.items())
+        wanted = f"(1, {dim})" if dim else "the same for all sizes"
+        raise ConfigError(
+            f"backbone {name} returns {found}, not {wanted}; end it with an average over all places, such as "
+            "AdaptiveAvgPool2d(1), and flatten"
+        )
 
 
 def _own_size(module: nn.Module) -> str:

@@ -144,7 +144,8 @@ class Model(nn.Module):
             batch_size: by default `self.batch_size`.
             precision: bf16 is faster on some hardware; `spq.index.encode` checks whether it gives the same codes.
         Raises:
-            ImageError: an image is unreadable. ModelError: the descriptors are not finite, or all zero.
+            ImageError: an image is unreadable. ModelError: the descriptors are not finite, or all zero; or the weights are not
+                float32.
         """
         x = self._forward(self.network.describe, self.config.quantizer.dim, images, batch_size, precision)
         return _checked(x, "descriptors")
@@ -306,6 +307,7 @@ class Model(nn.Module):
     def _forward(
         self, part: Callable[[Tensor], Tensor], dim: int, images: Images, batch_size: int | None, precision: Precision
     ) -> NDArray[np.float32]:
+        self._check_type()
         images = at_positions(images, self.config.input.size)
         step, bf16 = batch_size or self.batch_size, precision == "bf16"
         out = np.empty((len(images), dim), np.float32)
@@ -327,7 +329,17 @@ class Model(nn.Module):
         pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 2, 3, 1))).permute(0, 3, 1, 2)
         return pixels.contiguous(memory_format=self._layout)
 
+    def _check_type(self) -> None:
+        """Refuse a model of which `half`, `double` or `to` made another type: its codes would differ from those of indexes."""
+        kind = self.network.head[-1].weight.dtype
+        if kind != torch.float32:
+            raise ModelError(
+                f"the weights are {kind}, and spq describes pictures with torch.float32: call model.float(); for speed give "
+                '`precision` "bf16"'
+            )
+
     def _chunks(self, x: NDArray[np.float32], size: int) -> list[Tensor]:
+        self._check_type()
         tensor = torch.from_numpy(np.ascontiguousarray(x, np.float32)).to(self.device)
         _checked(x, "inputs")
         return [tensor[start : start + size] for start in range(0, len(tensor), size)]

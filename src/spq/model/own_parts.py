@@ -6,7 +6,8 @@ So the parts have to be given again: backbone and quantizer to load a model, all
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spq.config import Recipe
@@ -35,6 +36,23 @@ def full_name(part: object) -> str:
         part = part.func
     named = part if hasattr(part, "__qualname__") else type(part)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def check_call(named: str, function: Any, names: Sequence[str], why: str = "") -> None:
+    """Refuse a function of the caller that does not take what training gives it.
+
+    Args:
+        named: what it is, for the error, such as "`loss` mine.Loss". names: of the arguments, in their order.
+        why: it takes these, after a space.
+    Raises:
+        ConfigError: names the arguments that it must take.
+    """
+    try:
+        inspect.signature(function).bind(*names)
+    except TypeError:
+        raise ConfigError(f"{named} cannot be called{why}: it must take ({', '.join(names)})") from None
+    except ValueError:  # a function without a signature, such as one of C
+        pass
 
 
 def _described(part: object) -> str:

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from spq.config import Recipe
+from spq.config.ranges import plain, shown
 from spq.data.image_set import ImageSet, subset
-from spq.errors import DataError
+from spq.errors import ConfigError, DataError
 from spq.model.device import resolve_precision
 from spq.model.model import Model
 from spq.model.own_parts import Parts, recorded
@@ -27,6 +28,10 @@ from spq.training.losses import Loss
 from spq.training.own_views import Views
 from spq.training.pixel_memory import Pictures
 from spq.training.processes import ALONE, Processes
+
+KINDS = {
+    "device": str, "resume": bool, "sample": int, "tensorboard": bool, "measure": bool, "deadline": float, "began": float,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,19 @@ class TrainOptions:
         """Return options with some values replaced; callbacks are given by their own names, such as `on_status`.
 
         Raises:
-            TypeError: an unknown name.
+            TypeError: an unknown name. ConfigError: a value of another type.
         """
         callback_names, names = ({f.name for f in fields(kind)} for kind in (Callbacks, TrainOptions))
         if unknown := sorted(set(named) - callback_names - names):
             known = ", ".join(sorted(names | callback_names))
             raise TypeError(f"unknown training option {unknown[0]!r}; known options: {known}")
         functions = {name: value for name, value in named.items() if name in callback_names}
-        options = {name: value for name, value in named.items() if name in names}
+        options = {name: plain(name, value, KINDS.get(name)) for name, value in named.items() if name in names}
+        for name, function in functions.items():
+            if function is not None and not callable(function):
+                raise ConfigError(f"`{name}` must be a function, got {shown(function)}")
+        if not isinstance(options.get("start"), Model | None):
+            raise ConfigError(f"`start` must be a model, such as SPQ.load(folder), got {shown(options['start'])}")
         changed = replace(self, **options)
         return replace(changed, callbacks=replace(changed.callbacks, **functions))
 

@@ -13,7 +13,6 @@ method `prepare(network, count)`. That is called before each stage with the netw
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from spq.config import Recipe
 from spq.errors import ConfigError
 from spq.model.network import Network
-from spq.model.own_parts import full_name
+from spq.model.own_parts import check_call, full_name
 from spq.training.loss import Outputs, multi_view
 
 Loss = nn.Module | Callable[..., Tensor]
@@ -188,6 +187,8 @@ def check_loss(loss: Loss | None, recipe: Recipe) -> None:
     """
     if loss is None:
         return
+    if not callable(loss):
+        raise ConfigError(f"`loss` must be a module or a function of (x, z, rows), got {type(loss).__name__}")
     check_stages("loss", recipe)
     has_targets = bool(recipe.train.target_momentum) and not recipe.train.frozen
     if has_targets and recipe.finish.epochs:
@@ -196,12 +197,8 @@ def check_loss(loss: Loss | None, recipe: Recipe) -> None:
             "train.target_momentum to 0 with `overrides`"
         )
     names = ["x", "z", "rows", *(["target_x", "target_z"] if has_targets else [])]
-    try:
-        inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).bind(*names)
-    except TypeError:
-        why = " as train.target_momentum is set" if has_targets else ""
-        raise ConfigError(
-            f"`loss` {full_name(loss)} cannot be called{why}: it must take ({', '.join(names)})"
-        ) from None
-    except ValueError:  # a function without a signature, such as one of C
-        pass
+    why = " as train.target_momentum is set" if has_targets else ""
+    check_call(f"`loss` {full_name(loss)}", loss.forward if isinstance(loss, nn.Module) else loss, names, why)
+    for part in loss.modules() if isinstance(loss, nn.Module) else ():
+        if callable(prepare := getattr(part, "prepare", None)):
+            check_call(f"method `prepare` of `loss` {full_name(part)}", prepare, ["network", "count"])

@@ -22,7 +22,7 @@ from torch import Tensor
 from spq.config import InputConfig, Recipe
 from spq.errors import ConfigError
 from spq.model.model import normalise
-from spq.model.own_parts import full_name
+from spq.model.own_parts import check_call, full_name
 from spq.training.losses import check_stages
 from spq.training.pixel_memory import LARGER
 
@@ -94,6 +94,7 @@ def check_own_views(views: Views | None, recipe: Recipe) -> None:
         return
     if not callable(views):
         raise ConfigError(f"`views` must be a function of (pixels, generator), got {type(views).__name__}")
+    check_call(f"`views` {full_name(views)}", views, ["pixels", "generator"])
     check_stages("views", recipe)
 
 

@@ -221,6 +221,12 @@ class Run:
                 "the loss gives the codebooks no gradient; set train.refit = true, which fits them at the end"
             )
 
+    @property
+    def _remedy(self) -> str:
+        """What to do where numbers are no longer finite."""
+        own = "check your own `loss`, or " if self.training.options.loss is not None else ""
+        return f"{own}lower the learning rate of the recipe"
+
     def save_checkpoint(self) -> None:
         """Save all that the rest of the training depends on.
 
@@ -229,9 +235,7 @@ class Run:
         """
         part, training = self.part, self.training
         if not torch.stack([p.isfinite().all() for p in part.network.parameters()]).all():
-            raise CollapseError(
-                f"weights are not finite at step {self.progress.step}; lower the learning rate of the recipe"
-            )
+            raise CollapseError(f"weights are not finite at step {self.progress.step}; {self._remedy}")
         Checkpoint(
             training.recipe, part.phase, training.fingerprint, part.neighbour_ids, part.network.state_dict(),
             [optimizer.state_dict() for optimizer in part.optimizers],
@@ -288,9 +292,7 @@ class Run:
     def _status(self, loss: Tensor) -> TrainStatus:
         value, part = loss.item(), self.part
         if not math.isfinite(value):
-            raise CollapseError(
-                f"the loss is {value} at step {self.progress.step}; lower the learning rate of the recipe"
-            )
+            raise CollapseError(f"the loss is {value} at step {self.progress.step}; {self._remedy}")
         x = torch.cat(self.recent)
         with torch.no_grad():
             codes = part.network.quantizer.encode(x)

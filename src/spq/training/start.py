@@ -111,7 +111,7 @@ def start_network(training: Training) -> Network:
     sizes = {recipe.input.size}
     if options.views:
         sizes |= view_sizes(options.views, recipe.input, training.device)
-    check_sizes(network.backbone, recipe.backbone.name, sizes)
+    check_sizes(network.backbone, recipe.backbone.name, sizes, network.feature_dim)
     if recipe.train.channels_last:
         network.to(memory_format=torch.channels_last)
     return network
