@@ -88,9 +88,9 @@ def test_one_call_ends_in_time_with_scores_and_models_in_parts(
         "--parts",
         tmp_path / "left",
         "--finish-by",
-        30,
+        24,
         "--reserve",
-        10,
+        8,
         "--part-mib",
         0.02,
     ]

@@ -170,6 +170,31 @@ def test_a_closed_pipe_ends_the_command_without_an_error(tmp_path: Path) -> None
     assert process.wait() == 1
 
 
+def test_a_thread_that_still_computes_does_not_abort_the_process_at_its_end(tmp_path: Path) -> None:
+    """Python stops such threads where they are; in torch, this ended in "terminate called without an active exception"."""
+    code = """
+import sys, threading, time
+from spq.cli import main as cli
+
+def busy():
+    import torch
+    x = torch.eye(200)
+    def work():
+        while True:
+            torch.linalg.svd(x)
+    for _ in range(3):
+        threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.2)
+    print("done")
+
+cli.app.command("busy")(busy)
+sys.argv = ["spq", "busy"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
 @pytest.mark.parametrize(
     ("script", "status", "said"),

@@ -5,9 +5,12 @@ Each command has a file of its own. Heavy libraries are imported inside the func
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import sys
+import threading
+from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any
 
@@ -71,7 +74,22 @@ def main() -> None:
     set_library_caches()
     if not _has_working_directory():
         sys.exit(fail("the working directory no longer exists; change to another folder", 1))
-    sys.exit(run_stoppable(sys.argv[1:]))
+    status: list[int] = []
+    atexit.register(_end_at_once, status)  # the first one runs last
+    status.append(run_stoppable(sys.argv[1:]))
+    sys.exit(status[0])
+
+
+def _end_at_once(status: list[int]) -> None:
+    """End the process if a thread still works in the background, such as the start of a network that nobody waits for.
+
+    Python would stop that thread where it is; inside of a library, this aborts the process with a message of its own.
+    """
+    if any(thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status[0] if status else 1)
 
 
 def _prepare_streams() -> None:

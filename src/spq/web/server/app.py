@@ -15,6 +15,7 @@ import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import FrameType
 from urllib.parse import quote
 
 from fastapi import FastAPI
@@ -122,12 +123,16 @@ def run(app: FastAPI, listener: socket.socket, settings: Settings, on_ready: Cal
         except (SPQError, OSError) as error:
             failures.append(error)
             server.should_exit = True
+        except Exception:  # such as an import while Python ends
+            if not has_ended.is_set():
+                raise
 
-    service.is_warming = True
+    service.is_warming, has_ended = True, threading.Event()
     warming = threading.Thread(target=warm, name="spq-warm", daemon=True)
     warming.start()
-    with _signals_ignored():
+    with _handling_signals(server.stop):
         server.run([listener])
+        has_ended.set()
         warming.join(5)
     if failures:
         raise failures[0]
@@ -157,9 +162,9 @@ def log_to_stderr() -> None:
 
 
 @contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """Ignore the signals that uvicorn handles. After its end it sends the same signal to this process again."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+def _handling_signals(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call `stop` for a signal before uvicorn handles signals, and after its end, when it sends what it handled once more."""
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -45,8 +45,13 @@ class Background:
     def _run(self) -> None:
         with suppress(AttributeError, OSError):  # on Linux each thread has a priority, and its own threads inherit it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-        with suppress(StoppedError):
+        try:
             self._work(self)
+        except StoppedError:
+            pass
+        except Exception:  # such as an import while Python ends
+            if not self.ending.is_set():
+                raise
 
 
 def log_failure(what: str, error: Exception, before: str = "") -> str:

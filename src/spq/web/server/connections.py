@@ -213,7 +213,7 @@ class Connections:
         connection.transport.abort()
 
 
-def server_of(app: ASGIApp, connections: Connections, is_shared: bool = False) -> uvicorn.Server:
+def server_of(app: ASGIApp, connections: Connections, is_shared: bool = False) -> Server:
     """Return a server of an app whose connections are limited.
 
     Args:
@@ -234,15 +234,23 @@ def server_of(app: ASGIApp, connections: Connections, is_shared: bool = False) -
         h11_max_incomplete_event_size=MAX_HEAD,
         timeout_graceful_shutdown=5,
     )
-    return _Server(config, connections.backlog)
+    return Server(config, connections.backlog)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """A server that a second Ctrl-C ends at once. uvicorn would print tracebacks of what it cuts off."""
 
     def __init__(self, config: uvicorn.Config, backlog: int) -> None:
         super().__init__(config)
-        self._backlog = backlog
+        self._backlog, self._is_stopped = backlog, False
+
+    def stop(self, sig: int, frame: FrameType | None) -> None:
+        """Handle a signal at a time when uvicorn handles none: the server ends as soon as it is up."""
+        self._is_stopped = True
+
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit |= self._is_stopped
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
