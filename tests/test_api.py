@@ -12,9 +12,10 @@ import pytest
 from small_training import sample_images, small_recipe
 from spq import SPQ
 from spq.api import ignored_by_resume, with_options
-from spq.config import load_recipe
+from spq.config import Recipe, load_recipe, with_overrides
 from spq.data.image_set import ImageSet
 from spq.errors import ConfigError
+from spq.training.context import TrainOptions
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,9 @@ def images() -> ImageSet:
     ("option", "value", "wanted"),
     [
         ("bits", "16", "a whole number"), ("bits", [16, "32"], "a whole number"), ("bits", 16.0, "a whole number"),
-        ("bits", {16}, "a whole number"), ("image_size", "32", "a whole number"), ("epochs", 1.5, "a whole number"),
+        ("bits", {16}, "a whole number"),
+        ("bits", b"16", "a whole number"), ("minutes", 10**400, "a smaller number"),
+        ("image_size", "32", "a whole number"), ("epochs", 1.5, "a whole number"),
         ("epochs", True, "a whole number"), ("minutes", "3", "a number"), ("seed", "x", "a whole number"),
         ("sample", "all", "a whole number"), ("device", 0, "text"), ("resume", "yes", "true or false"),
         ("deadline", "noon", "a number"), ("on_note", "print", "a function"), ("start", "m.spq", "a model"),
@@ -45,19 +48,58 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert (given, json.dumps([given.train.minutes, given.train.seed])) == (plain, "[2.0, 7]")
 
 
+def ignored(out: Path, recipe: str | Recipe, overrides: Any = None, **options: Any) -> list[str]:
+    """What a resume with these options ignores of the training in `out`."""
+    base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    config = with_options(with_overrides(base, overrides or ()), **options)
+    return ignored_by_resume(out, config, {"recipe": recipe, "overrides": overrides, **options})
+
+
+def test_no_length_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`bits` is empty; give the length of a code"):
+        with_options(load_recipe("fast"), bits=[])
+    assert with_options(load_recipe("fast"), bits=np.array(16)) == with_options(load_recipe("fast"), bits=16)
+    assert TrainOptions().with_names(resume=np.True_, tensorboard=False).resume is True
+
+
 def test_what_a_resumed_training_ignores_is_said(images: ImageSet, tmp_path: Path) -> None:
     recipe, out = small_recipe(epochs=1), tmp_path / "m"
     given = {"recipe": recipe, "bits": 16, "overrides": {"train.lr": 0.01}}
     first = SPQ.train(images, **given, out=out, measure=False)
-    assert ignored_by_resume(out, given) == []
-    others = {"recipe": "spq", "bits": 16, "epochs": 1, "seed": 5, "overrides": ["train.lr=0.5"], "minutes": None}
-    assert ignored_by_resume(out, others) == ["recipe", "seed", "overrides"]
-    assert ignored_by_resume(out, {"recipe": "fast:train.lr=0.01"}) == []
-    assert ignored_by_resume(out, {"recipe": "fast:train.lr=0.02"}) == ["recipe"]
-    assert ignored_by_resume(tmp_path / "none", others) == []
-    with pytest.warns(UserWarning, match="with its own recipe and ignores `seed`; for other values, give a new `out`"):
+    assert ignored(out, **given) == ignored(out, recipe, ["train.lr=0.01"], bits=16, epochs=1) == []
+    assert ignored(out, recipe, {"train.lr": 0.5}, bits=8) == ["overrides", "bits"]
+    assert ignored(out, recipe, {"train.lr": 0.5}, bits=16, seed=5) == ["overrides", "seed"]
+    assert ignored(out, recipe, bits=16) == ["recipe"]  # its rate is another
+    assert ignored(out, "spq", bits=16, minutes=3) == ["recipe", "minutes"]
+    assert ignored(out, "pq", epochs=0) == ["recipe", "epochs"]  # together with the recipe of `out` that is no budget
+    assert ignored(tmp_path / "none", "pq") == []
+    config = with_options(load_recipe("spq"), bits=16)
+    assert ignored_by_resume(out, config, {"recipe": None, "bits": 16}) == []  # nobody asked for the usual recipe
+    with pytest.warns(
+        UserWarning, match="with its own recipe and ignores `seed`; for other values, give a new `out`"
+    ) as said:
         again = SPQ.train(images, **given, seed=5, out=out, measure=False, resume=True)
     assert again.hash == first.hash
+    assert said[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"recipe": "{file}:train.lr=0.002", "overrides": {"train.lr": 0.003}},
+        {"recipe": "{file}:train.epochs=5,train.seed=1", "epochs": 1, "seed": 2},
+        {"recipe": "{file}:quantizer.num_codebooks=2", "bits": 16, "minutes": None},
+        {"recipe": "{file}", "overrides": ["train.view_scale=0.9"]},
+    ],
+)
+def test_the_same_call_again_ignores_nothing(
+    images: ImageSet, recipe_file: Path, tmp_path: Path, same: dict[str, Any]
+) -> None:
+    given = {**same, "recipe": same["recipe"].format(file=recipe_file)}
+    SPQ.train(images, **given, out=tmp_path / "m", measure=False)
+    assert ignored(tmp_path / "m", **given) == []
+    recipe_file.write_text(recipe_file.read_text().replace("width = 8", "width = 16"))
+    assert ignored(tmp_path / "m", **given) == ["recipe"]
 
 
 def test_a_training_without_a_folder_cannot_be_resumed(images: ImageSet) -> None:

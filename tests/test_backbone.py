@@ -80,10 +80,12 @@ def test_features_of_other_lengths_than_expected_are_refused() -> None:
     check_sizes(whole, "mine", (16,), 64)
     with pytest.raises(
         ConfigError,
-        match=r"mine returns \(1, 64\) for 16 x 16 pixels, \(1, 144\) for 24 x 24 pixels, not the same for all",
+        match=r"mine returns \(1, 64\) for 16 x 16 pixels, \(1, 144\) for 24 x 24 pixels, not \(1, F\) with",
     ):
         check_sizes(whole, "mine", (24, 16))
-    with pytest.raises(ConfigError, match=r"mine returns \(1, 64\) for 16 x 16 pixels, not \(1, 60\); end it with"):
+    with pytest.raises(
+        ConfigError, match=r"mine returns \(1, 64\) for 16 x 16 pixels, and its `feature_dim` is 60; set that to 64"
+    ):
         check_sizes(whole, "mine", (16,), 60)
 
 

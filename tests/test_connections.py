@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
 import socket
 import subprocess
 import sys
@@ -105,16 +104,6 @@ def send_slowly(connection: socket.socket) -> None:
     for _ in range(20 * PATIENCE):
         connection.send(b"x")
         time.sleep(0.05)
-
-
-def test_a_signal_before_the_server_is_up_ends_it_too() -> None:
-    found = Running(Settings(), 8000)
-    found.server.stop(signal.SIGTERM, None)
-    found.thread.start()
-    found.thread.join(PATIENCE)
-    assert not found.thread.is_alive()
-    assert found.server.started
-    found.listener.close()
 
 
 @pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\nX: ", GET % b"", b"\r\n"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from small_training import FROZEN, Patches, StopError, sample_images, small_recipe, weights, with_finish
@@ -126,6 +126,10 @@ def test_views_that_are_none_are_refused_before_pictures_are_read(images: ImageS
 def test_views_that_take_something_else_are_refused(images: ImageSet, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"`views` \S+ cannot be called: it must take \(pixels, generator\)"):
         train(images, small_recipe(), tmp_path / "m", views=lambda pixels: pixels)  # type: ignore[arg-type]
+    with pytest.raises(
+        ConfigError, match=r"`views` torch\.\S+\.Identity cannot be called: it must take \(pixels, generator\)"
+    ):
+        train(images, small_recipe(), tmp_path / "m", views=nn.Identity())
 
 
 def test_the_finish_and_a_frozen_backbone_use_them_too(images: ImageSet, tmp_path: Path) -> None:

@@ -103,6 +103,23 @@ def test_it_serves_until_it_is_told_to_stop_and_says_so(photo_index: Path) -> No
     assert process.returncode == 0
 
 
+EARLY = """
+import os, signal, uvicorn
+run = uvicorn.Server.run
+def killed(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    run(*arguments)
+uvicorn.Server.run = killed
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_before_the_server_is_up_ends_it_too(photo_index: Path) -> None:
+    with serving(photo_index, preexec=EARLY) as (process, _):
+        assert process.communicate(timeout=60) == ("", "stopped\n")
+    assert process.returncode == 0
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("lite0_at_hand")
 def test_a_folder_is_indexed_and_served_and_the_next_start_follows_its_changes(photos: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from spq.common.files import scratch_place
-from spq.config import (
-    DEFAULT,
-    BackboneConfig,
-    Overrides,
-    Recipe,
-    TrainConfig,
-    load_recipe,
-    split_recipe,
-    with_overrides,
-)
+from spq.common.parallel import launched
+from spq.config import DEFAULT, BackboneConfig, Overrides, Recipe, TrainConfig, load_recipe, to_dict, with_overrides
 from spq.config.ranges import plain
 from spq.data.image_set import ImageSet
 from spq.data.open import open_images
@@ -41,6 +33,15 @@ if TYPE_CHECKING:
 __all__ = ["SPQ"]
 
 NEEDS_RECIPE = ("start", "resume", "backbone", "loss", "views", "quantizer")
+KEYS = {  # of the recipe, that an option sets
+    "image_size": {"input.size"}, "epochs": {"train.epochs"}, "minutes": {"train.minutes"},
+    "seed": {"train.seed"}, "precision": {"train.precision"}, "backbone": {"backbone.name"}, "frozen": {"train.frozen"},
+}  # fmt: skip
+BUDGETS = {"train.epochs", "train.minutes"}
+DECIDED_LATER = {  # by weights that are there, by sizes that a backbone or views take; and what `bits` stands for
+    "backbone.pretrained", "backbone.weights", "train.view_scale", "train.small_share", "cluster.view_scale",
+    "quantizer.num_codebooks", "quantizer.prefixes",
+}  # fmt: skip
 OF_START = ("input", "backbone", "head", "quantizer")  # sections that are those of the start model
 
 
@@ -110,7 +111,7 @@ class SPQ(Model):
         changes |= {"bits": bits, "backbone": choice.backbone if choice else named}
         config = with_options(with_overrides(config, overrides or ()), **changes)
         if known.resume:
-            tell_ignored(known, Path(out or ""), {"recipe": recipe, **changes, "overrides": overrides})
+            tell_ignored(known, Path(out or ""), config, {"recipe": recipe, **changes, "overrides": overrides})
         if choice:
             known.callbacks.note(choice.reason)
         run = train_checked if choice and choice.backbone else train
@@ -133,11 +134,12 @@ def check_overrides(overrides: Overrides | None, has_start: bool) -> None:
             raise ConfigError(f"`start` decides {name.partition('=')[0]}; omit this value, or omit `start`")
 
 
-def ignored_by_resume(out: Path, options: Mapping[str, Any]) -> list[str]:
+def ignored_by_resume(out: Path, config: Recipe, options: Mapping[str, Any], apart: Iterable[str] = ()) -> list[str]:
     """Return the options that a resumed training does not use, because it keeps the recipe that it started with.
 
     Args:
-        options: by name: `recipe`, `overrides` and those of `with_options`; None is not given.
+        config: the recipe that the options make together. options: by name: `recipe`, `overrides` and those of `with_options`;
+            None is not given. apart: sections or keys of the recipe that something else decides.
     Raises:
         ModelError: the checkpoint is damaged.
     """
@@ -147,24 +149,44 @@ def ignored_by_resume(out: Path, options: Mapping[str, Any]) -> list[str]:
     checkpoint = Checkpoint.load(out) if given else None
     if not checkpoint:
         return []
-    original = checkpoint.recipe
-    return [name for name, value in given.items() if _changes(original, name, value)]
+    asked, used, left_out = _keys(config), _keys(checkpoint.recipe), {*apart, *DECIDED_LATER}
+    differs = {key for key in asked if asked[key] != used.get(key) and not left_out & {key, key.partition(".")[0]}}
+    overrides = {text.partition("=")[0].strip() for text in given.get("overrides", ())}
+    of_option = {name: keys & differs for name, keys in {**KEYS, "overrides": overrides}.items() if name in given}
+    explained = set[str]().union(*of_option.values(), BUDGETS if {"epochs", "minutes"} & set(given) else ())
+    if "bits" in given:  # one length keeps the shorter ones of a recipe, which may be another here
+        wanted, explained = RecipeChanges(bits=given["bits"]).lengths, {*explained, "bits"}
+        lengths = checkpoint.recipe.quantizer.lengths
+        of_option["bits"] = {"bits"} if max(wanted) != lengths[-1] or not {*wanted} <= {*lengths} else set()
+    names = [name for name in given if of_option.get(name)]
+    return ["recipe", *names] if "recipe" in given and differs - explained else names
 
 
-def _changes(recipe: Recipe, name: str, value: Any) -> bool:
-    if name == "recipe":
-        other = value if isinstance(value, Recipe) else load_recipe(value)
-        own = () if isinstance(value, Recipe) else split_recipe(str(value))[1]
-        return other.name != recipe.name or with_overrides(recipe, own) != recipe
-    return (with_overrides(recipe, value) if name == "overrides" else with_options(recipe, **{name: value})) != recipe
+def _keys(recipe: Recipe) -> dict[str, Any]:
+    """The values of a recipe by `section.key`, and the lengths of its codes as `bits`."""
+    sections = {name: section for name, section in to_dict(recipe).items() if isinstance(section, dict)}
+    values = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+    return {**values, "bits": recipe.quantizer.lengths}
 
 
-def tell_ignored(known: TrainOptions, out: Path, options: Mapping[str, Any]) -> None:
-    """Say what a resumed training ignores: to `on_note`, or else as a warning."""
-    if ignored := ignored_by_resume(out, options):
-        names = ", ".join(f"`{name}`" for name in ignored)
-        text = f"the training in {out} continues with its own recipe and ignores {names}; for other values, give a new `out`"
-        (known.callbacks.on_note or warnings.warn)(text)
+def tell_ignored(known: TrainOptions, out: Path, config: Recipe, options: Mapping[str, Any]) -> None:
+    """Say what a resumed training ignores, in the first of several processes: to `on_note`, or else as a warning."""
+    own_codes = ("quantizer", "bits") if known.quantizer is not None else ()
+    apart = {
+        *(OF_START if known.start is not None else ()), *own_codes, *(("backbone",) if known.backbone is not None else ()),
+        *(BUDGETS if known.deadline is not None else ()),
+    }  # fmt: skip
+    ignored = ignored_by_resume(out, config, options, apart) if launched()[0] == 0 else []
+    if not ignored:
+        return
+    names = ", ".join(f"`{name}`" for name in ignored)
+    text = (
+        f"the training in {out} continues with its own recipe and ignores {names}; for other values, give a new `out`"
+    )
+    if known.callbacks.on_note:
+        known.callbacks.note(text)
+    else:
+        warnings.warn(text, stacklevel=3)
 
 
 def choose(images: ImageSet, epochs: int | None = None) -> Choice:
@@ -197,14 +219,21 @@ class RecipeChanges:
     frozen: bool | None = None
 
     def __post_init__(self) -> None:
-        bits = self.bits
-        if isinstance(bits, Sequence | np.ndarray) and not isinstance(bits, str):
-            checked: Any = tuple(plain("bits", each, int) for each in bits)
-        else:
-            checked = plain("bits", bits, int)
+        bits: Any = self.bits
+        if isinstance(bits, np.ndarray):
+            bits = bits.tolist()
+        several = isinstance(bits, Sequence) and not isinstance(bits, str | bytes)
+        if several and not bits:
+            raise ConfigError("`bits` is empty; give the length of a code, or omit it")
+        checked = tuple(plain("bits", each, int) for each in bits) if several else plain("bits", bits, int)
         object.__setattr__(self, "bits", checked)
         for name, kind in _KINDS.items():
             object.__setattr__(self, name, plain(name, getattr(self, name), kind))
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of `bits`; () if they are not given."""
+        return (self.bits,) if isinstance(self.bits, int) else tuple(self.bits or ())
 
 
 _KINDS: dict[str, type] = {
@@ -220,7 +249,6 @@ def with_options(recipe: Recipe, **changes: Any) -> Recipe:
         ConfigError: a value out of range.
     """
     given = RecipeChanges(**changes)
-    lengths = (given.bits,) if isinstance(given.bits, int) else given.bits
     backbone = _changed_backbone(recipe.backbone, given)
     pixels = recipe.input
     if backbone.name != recipe.backbone.name and (backbone.pretrained or backbone.weights):
@@ -231,7 +259,7 @@ def with_options(recipe: Recipe, **changes: Any) -> Recipe:
         recipe,
         input=pixels if given.image_size is None else replace(pixels, size=given.image_size),
         backbone=backbone,
-        quantizer=recipe.quantizer.with_bits(*lengths) if lengths else recipe.quantizer,
+        quantizer=recipe.quantizer.with_bits(*given.lengths) if given.lengths else recipe.quantizer,
         train=_changed_settings(recipe.train, given),
     )
 

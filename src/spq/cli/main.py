@@ -9,8 +9,6 @@ import atexit
 import io
 import os
 import sys
-import threading
-from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any
 
@@ -35,7 +33,7 @@ from spq.cli.serve_command import serve
 from spq.cli.train_command import train
 from spq.cli.weights_command import weights
 from spq.common.files import set_library_caches
-from spq.common.parallel import keep_to_quota, wait_passively
+from spq.common.parallel import end_at_once_if_threads_work, keep_to_quota, wait_passively
 from spq.errors import SPQError, StoppedError
 
 app = typer.Typer(
@@ -76,20 +74,16 @@ def main() -> None:
         sys.exit(fail("the working directory no longer exists; change to another folder", 1))
     status: list[int] = []
     atexit.register(_end_at_once, status)  # the first one runs last
-    status.append(run_stoppable(sys.argv[1:]))
+    try:
+        status.append(run_stoppable(sys.argv[1:]))
+    except SystemExit as end:  # of one of several processes
+        status.append(end.code if isinstance(end.code, int) else 1)
+        raise
     sys.exit(status[0])
 
 
 def _end_at_once(status: list[int]) -> None:
-    """End the process if a thread still works in the background, such as the start of a network that nobody waits for.
-
-    Python would stop that thread where it is; inside of a library, this aborts the process with a message of its own.
-    """
-    if any(thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(status[0] if status else 1)
+    end_at_once_if_threads_work(status[0] if status else 1)
 
 
 def _prepare_streams() -> None:

@@ -215,7 +215,7 @@ def _with_options(
 
     changed = with_options(recipe, **options)
     if resume:
-        note(what_resume_ignores(out, {"recipe": given, **options, "overrides": overrides}))
+        note(what_resume_ignores(out, changed, {"recipe": given, **options, "overrides": overrides}))
     return changed
 
 

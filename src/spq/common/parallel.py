@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -59,6 +60,18 @@ def cores() -> int:
     The machine can have more cores than that, and a container may use fewer than it sees.
     """
     return _given[0] if _given else _allowed()
+
+
+def end_at_once_if_threads_work(status: int) -> None:
+    """End the process if a thread still works in the background, such as the start of a network that nobody waits for.
+
+    Python would stop that thread where it is; inside of a library, this aborts the process with a message of its own.
+    """
+    if any(thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
 
 
 def launched() -> tuple[int, int]:

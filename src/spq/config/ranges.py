@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+import os
 import reprlib
 from typing import Any, TypeVar
 
@@ -60,7 +61,7 @@ def check_ranges(config: Any, section: str) -> None:
                 )
 
 
-_NUMBERS: dict[type, Any] = {int: numbers.Integral, float: numbers.Real}
+_KINDS: dict[type, Any] = {int: numbers.Integral, float: numbers.Real, str: str | os.PathLike}
 _WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -78,10 +79,14 @@ def plain(name: str, value: Any, kind: type | None) -> Any:
     """
     if value is None or kind is None:
         return value
-    is_kind = isinstance(value, _NUMBERS.get(kind, kind)) and (kind is bool or not isinstance(value, bool))
+    truth = isinstance(value, bool) or type(value).__name__ == "bool"  # NumPy's own type has the same name
+    is_kind = truth if kind is bool else isinstance(value, _KINDS[kind]) and not truth
     if not is_kind:
         raise ConfigError(f"`{name}` must be {_WANTED[kind]}, got {shown(value)}")
-    return kind(value)
+    try:
+        return os.fspath(value) if kind is str else kind(value)
+    except OverflowError:
+        raise ConfigError(f"`{name}` must be a smaller number, got {shown(value)}") from None
 
 
 def shown(value: object) -> str:

@@ -145,7 +145,7 @@ class Report:
             return cls(**_checked(content))
         except FileNotFoundError:
             raise DataError(f"no report at {path}; write one with `Report.save`") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
             raise DataError(f"report {path} is damaged ({first_line(error)}); evaluate again") from None
 
     def table(self) -> str:
@@ -192,6 +192,8 @@ def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in facts.items():
         if not _fits(value, hints[name]):
             raise ValueError(f"{name} has another type")
+    if not _fits(content["per_query"], dict[str, list[float]]):
+        raise ValueError("per_query has another type")
     facts["per_query"] = {name: np.array(values, np.float64) for name, values in content["per_query"].items()}
     curve = facts["pr_curve"]
     if len({len(curve[name]) for name in CURVE}) > 1:
@@ -212,6 +214,6 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict) and all(_fits(k, args[0]) and _fits(v, args[1]) for k, v in value.items())
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_fits(each, args[0]) for each in value)
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, int | float) and not 0 <= value < LARGEST):
         return False
-    return isinstance(value, int | float) and abs(value) < LARGEST if hint is float else isinstance(value, hint)
+    return isinstance(value, int | float) if hint is float else isinstance(value, hint)

@@ -162,7 +162,9 @@ def check_sizes(module: nn.Module, name: str, sizes: Collection[int], dim: int =
         for size in sorted(sizes):
             with torch.no_grad():
                 out = module(torch.zeros(1, 3, size, size, device=tensor.device))
-            shapes[size] = tuple(getattr(out, "shape", ()))
+            if not isinstance(out, Tensor):
+                raise TypeError(f"it returns {type(out).__name__}, not a tensor")
+            shapes[size] = tuple(out.shape)
     except Exception as error:  # networks raise errors of any type
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
@@ -171,12 +173,16 @@ def check_sizes(module: nn.Module, name: str, sizes: Collection[int], dim: int =
         ) from None
     finally:
         module.train(mode)
-    if len({*shapes.values(), *([(1, dim)] if dim else [])}) > 1:
-        found = ", ".join(f"{shape} for {size} x {size} pixels" for size, shape in shapes.items())
-        wanted = f"(1, {dim})" if dim else "the same for all sizes"
+    found = ", ".join(f"{shape} for {size} x {size} pixels" for size, shape in shapes.items())
+    one = next(iter(shapes.values()))
+    if len(set(shapes.values())) > 1 or (dim and len(one) != 2):
+        wanted = "(1, F) with the same F for all sizes"
         raise ConfigError(
-            f"backbone {name} returns {found}, not {wanted}; end it with an average over all places, such as "
-            "AdaptiveAvgPool2d(1), and flatten"
+            f"backbone {name} returns {found}, not {wanted}; end it with an average over all places, and flatten"
+        )
+    if dim and one != (1, dim):
+        raise ConfigError(
+            f"backbone {name} returns {found}, and its `feature_dim` is {dim}; set that to {one[1]}, or omit it"
         )
 
 

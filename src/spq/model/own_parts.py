@@ -47,8 +47,9 @@ def check_call(named: str, function: Any, names: Sequence[str], why: str = "") -
     Raises:
         ConfigError: names the arguments that it must take.
     """
+    called = getattr(function, "forward", function) if hasattr(function, "register_forward_hook") else function
     try:
-        inspect.signature(function).bind(*names)
+        inspect.signature(called).bind(*names)
     except TypeError:
         raise ConfigError(f"{named} cannot be called{why}: it must take ({', '.join(names)})") from None
     except ValueError:  # a function without a signature, such as one of C

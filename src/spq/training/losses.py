@@ -198,7 +198,7 @@ def check_loss(loss: Loss | None, recipe: Recipe) -> None:
         )
     names = ["x", "z", "rows", *(["target_x", "target_z"] if has_targets else [])]
     why = " as train.target_momentum is set" if has_targets else ""
-    check_call(f"`loss` {full_name(loss)}", loss.forward if isinstance(loss, nn.Module) else loss, names, why)
+    check_call(f"`loss` {full_name(loss)}", loss, names, why)
     for part in loss.modules() if isinstance(loss, nn.Module) else ():
         if callable(prepare := getattr(part, "prepare", None)):
             check_call(f"method `prepare` of `loss` {full_name(part)}", prepare, ["network", "count"])

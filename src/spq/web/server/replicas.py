@@ -26,6 +26,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 
+from spq.common.parallel import end_at_once_if_threads_work
 from spq.errors import SPQError, StoreError
 from spq.index.image_index import ImageIndex
 from spq.web.server.app import address_of, create_app, listen, log_to_stderr, run, warning_of
@@ -72,7 +73,9 @@ class Replica:
                 run(app, listener, settings, is_up.set)
         except (SPQError, OSError) as error:
             _LOG.error("replica %d: %s", number, error)
+            end_at_once_if_threads_work(1)
             sys.exit(1)
+        end_at_once_if_threads_work(0)
 
     def _newest(self) -> Path:
         """The folder to begin with: a replica that is started again takes no older index than the others."""
