@@ -41,7 +41,11 @@ def test_a_pretrained_backbone_gets_a_head_and_is_then_finetuned(
     config = Model.load(head).config
     assert (config.train.frozen, config.quantizer.bits, config.input.size) == (True, 16, 32)
     assert config.input.std == (0.229, 0.224, 0.225)  # what timm says of these weights, not the recipe's own
-    assert run_spq("train", photos, "--out", tuned, "--recipe", "finetune", "--start", head, "--epochs", 1) == 0
+    tune = ("train", photos, "--out", tuned, "--recipe", "finetune", "--start", head, "--epochs", 1)
+    assert run_spq(*tune) == 0
+    capsys.readouterr()
+    assert run_spq(*tune, "--resume") == 0
+    assert "its own recipe" not in capsys.readouterr().err
     frozen, moved = (Model.load(folder).network.backbone.state_dict() for folder in (head, tuned))
     assert any((frozen[name] != moved[name]).any() for name in frozen)
     assert Model.load(tuned).config.quantizer == config.quantizer
@@ -112,6 +116,8 @@ def test_options_that_a_resumed_training_ignores_are_reported(
     capsys.readouterr()
     assert run_spq(*again, "--epochs", 1) == 0
     assert "its own recipe" not in capsys.readouterr().err
+    assert run_spq(*again, "--epochs", 1, "--recipe", "fast") == 0
+    assert "with its own recipe and ignores --recipe; to use" in capsys.readouterr().err
     assert run_spq(*again, "--minutes", 3, "--seed", 5, "--set", "train.lr=0.5") == 0
     assert (
         f"the training in {tmp_path / 'm'} continues with its own recipe and ignores --minutes, --seed, --set;"

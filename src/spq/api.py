@@ -37,7 +37,8 @@ KEYS = {  # of the recipe, that an option sets
     "image_size": {"input.size"}, "epochs": {"train.epochs"}, "minutes": {"train.minutes"},
     "seed": {"train.seed"}, "precision": {"train.precision"}, "backbone": {"backbone.name"}, "frozen": {"train.frozen"},
 }  # fmt: skip
-BUDGETS = {"train.epochs", "train.minutes"}
+BUDGETS = ("train.epochs", "train.minutes")
+LENGTHS = "quantizer.lengths"
 DECIDED_LATER = {  # by weights that are there, by sizes that a backbone or views take; and what `bits` stands for
     "backbone.pretrained", "backbone.weights", "train.view_scale", "train.small_share", "cluster.view_scale",
     "quantizer.num_codebooks", "quantizer.prefixes",
@@ -155,27 +156,26 @@ def ignored_by_resume(out: Path, config: Recipe, options: Mapping[str, Any], apa
     of_option = {name: keys & differs for name, keys in {**KEYS, "overrides": overrides}.items() if name in given}
     explained = set[str]().union(*of_option.values(), BUDGETS if {"epochs", "minutes"} & set(given) else ())
     if "bits" in given:  # one length keeps the shorter ones of a recipe, which may be another here
-        wanted, explained = RecipeChanges(bits=given["bits"]).lengths, {*explained, "bits"}
+        wanted, explained = RecipeChanges(bits=given["bits"]).lengths, {*explained, LENGTHS}
         lengths = checkpoint.recipe.quantizer.lengths
-        of_option["bits"] = {"bits"} if max(wanted) != lengths[-1] or not {*wanted} <= {*lengths} else set()
+        of_option["bits"] = {LENGTHS} if max(wanted) != lengths[-1] or not {*wanted} <= {*lengths} else set()
     names = [name for name in given if of_option.get(name)]
     return ["recipe", *names] if "recipe" in given and differs - explained else names
 
 
 def _keys(recipe: Recipe) -> dict[str, Any]:
-    """The values of a recipe by `section.key`, and the lengths of its codes as `bits`."""
+    """The values of a recipe by `section.key`, and the lengths of its codes."""
     sections = {name: section for name, section in to_dict(recipe).items() if isinstance(section, dict)}
     values = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
-    return {**values, "bits": recipe.quantizer.lengths}
+    return {**values, LENGTHS: recipe.quantizer.lengths}
 
 
 def tell_ignored(known: TrainOptions, out: Path, config: Recipe, options: Mapping[str, Any]) -> None:
     """Say what a resumed training ignores, in the first of several processes: to `on_note`, or else as a warning."""
-    own_codes = ("quantizer", "bits") if known.quantizer is not None else ()
-    apart = {
-        *(OF_START if known.start is not None else ()), *own_codes, *(("backbone",) if known.backbone is not None else ()),
-        *(BUDGETS if known.deadline is not None else ()),
+    deciding = {
+        OF_START: known.start, ("quantizer",): known.quantizer, ("backbone",): known.backbone, BUDGETS: known.deadline,
     }  # fmt: skip
+    apart = {key for keys, part in deciding.items() if part is not None for key in keys}
     ignored = ignored_by_resume(out, config, options, apart) if launched()[0] == 0 else []
     if not ignored:
         return

@@ -40,11 +40,11 @@ def check_model_out(out: Path, resume: bool) -> None:
         raise ConfigError(f"nothing to resume in {out}; omit --resume, or check the path")
 
 
-def what_resume_ignores(out: Path, config: Recipe, options: dict[str, Any]) -> str:
+def what_resume_ignores(out: Path, start: Path | None, config: Recipe, options: dict[str, Any]) -> str:
     """A line about options that a resumed training does not use, because it keeps the recipe that it started with."""
-    from spq.api import ignored_by_resume
+    from spq.api import OF_START, ignored_by_resume
 
-    other = ignored_by_resume(out, config, options)
+    other = ignored_by_resume(out, config, options, OF_START if start else ())
     if not other:
         return ""
     named = ", ".join({"overrides": "--set"}.get(name, "--" + name.replace("_", "-")) for name in other)

@@ -134,7 +134,7 @@ def train(
         config = (
             _chosen(source, options, device)
             if chosen
-            else _with_options(config, options, out, resume, overrides, recipe)
+            else _with_options(config, options, (out, start) if resume else None, recipe, overrides)
         )
         names = {
             "device": device, "resume": resume, "sample": sample, "tensorboard": tensorboard, "began": began,
@@ -207,15 +207,23 @@ def _chosen(source: ImageSet, options: dict[str, Any], device: str) -> Recipe:
 
 
 def _with_options(
-    recipe: Recipe, options: dict[str, Any], out: Path, resume: bool, overrides: list[str] | None, given: str | None
+    recipe: Recipe,
+    options: dict[str, Any],
+    resumed: tuple[Path, Path | None] | None,
+    given: str | None,
+    overrides: list[str] | None,
 ) -> Recipe:
-    """The recipe with the values that options give; says which of them a resumed training does not use."""
+    """The recipe with the values that options give; says which of them a resumed training does not use.
+
+    Args:
+        resumed: its folder, and the start model. given: the option `--recipe`.
+    """
     from spq.api import with_options  # loads torch
     from spq.cli.checks import what_resume_ignores
 
     changed = with_options(recipe, **options)
-    if resume:
-        note(what_resume_ignores(out, changed, {"recipe": given, **options, "overrides": overrides}))
+    if resumed:
+        note(what_resume_ignores(*resumed, changed, {"recipe": given, **options, "overrides": overrides}))
     return changed
 
 
