@@ -33,6 +33,7 @@ def images() -> ImageSet:
         ("epochs", True, "a whole number"), ("minutes", "3", "a number"), ("seed", "x", "a whole number"),
         ("sample", "all", "a whole number"), ("device", 0, "text"), ("resume", "yes", "true or false"),
         ("deadline", "noon", "a number"), ("on_note", "print", "a function"), ("start", "m.spq", "a model"),
+        ("backbone", 3, "a module"), ("out", 5, "text"), ("overrides", "train.lr=1", "a table"), ("overrides", 5, "a table"),
         ("loss", "ntxent", "a module or a function"), ("views", "crops", "a function"),
     ],
 )  # fmt: skip

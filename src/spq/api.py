@@ -92,7 +92,8 @@ class SPQ(Model):
         from spq.training.context import TrainOptions
         from spq.training.train import train
 
-        if out is not None and not str(out):
+        out = plain("out", out, str)
+        if out is not None and not out:
             raise ConfigError("`out` is empty; give a folder for the model, or omit it")
         if bits is not None and quantizer is not None:
             raise ConfigError("your `quantizer` has codes of a length of its own; omit `bits`")
@@ -107,10 +108,11 @@ class SPQ(Model):
         choice = None if is_given else choose(source, epochs)
         usual = choice.recipe if choice else "head" if named else DEFAULT
         config = recipe if isinstance(recipe, Recipe) else load_recipe(recipe or usual)
+        config = with_overrides(config, overrides or ())
         check_overrides(overrides, has_start=options.get("start") is not None)
         changes: dict[str, Any] = {"image_size": image_size, "epochs": epochs, "minutes": minutes, "seed": seed}
         changes |= {"bits": bits, "backbone": choice.backbone if choice else named}
-        config = with_options(with_overrides(config, overrides or ()), **changes)
+        config = with_options(config, **changes)
         if known.resume:
             tell_ignored(known, Path(out or ""), config, {"recipe": recipe, **changes, "overrides": overrides})
         if choice:

@@ -82,13 +82,18 @@ def with_overrides(recipe: Recipe, overrides: Overrides) -> Recipe:
         overrides: values by `section.key`, such as `{"train.lr": 1e-3}`; or a list of texts `section.key=value` with the value
             in TOML, such as `train.optimizer="muon"`.
     Raises:
-        ConfigError: an unknown section or key, a value that is not TOML, of the wrong type or out of range.
+        ConfigError: an unknown section or key, a value that is not TOML, of the wrong type or out of range; or `overrides` are
+            of another type.
 
     >>> with_overrides(load_recipe("fast"), ["train.epochs=7"]) == with_overrides(load_recipe("fast"), {"train.epochs": 7})
     True
     """
     if not overrides:
         return recipe
+    if isinstance(overrides, str) or not isinstance(overrides, Mapping | Sequence):
+        raise ConfigError(
+            f'`overrides` must be a table such as {{"train.lr": 1e-3}}, or a list of texts, got {shown(overrides)}'
+        )
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_parse_override(text) for text in overrides]
     table = to_dict(recipe)
     for name, value in pairs:

@@ -98,6 +98,8 @@ class TrainOptions:
         if not isinstance(options.get("start"), Model | None):
             raise ConfigError(f"`start` must be a model, such as SPQ.load(folder), got {shown(options['start'])}")
         changed = replace(self, **options)
+        if not isinstance(changed.backbone, nn.Module | None):
+            raise ConfigError(f"`backbone` must be a module or the name of one, got {shown(changed.backbone)}")
         return replace(changed, callbacks=replace(changed.callbacks, **functions))
 
 
