@@ -34,7 +34,7 @@ def images() -> ImageSet:
         ("sample", "all", "a whole number"), ("device", 0, "text"), ("resume", "yes", "true or false"),
         ("deadline", "noon", "a number"), ("on_note", "print", "a function"), ("start", "m.spq", "a model"),
         ("backbone", 3, "a module"), ("out", 5, "text"), ("overrides", "train.lr=1", "a table"), ("overrides", 5, "a table"),
-        ("loss", "ntxent", "a module or a function"), ("views", "crops", "a function"),
+        ("loss", "ntxent", "a module or a function"), ("views", "crops", "a module or a function"),
     ],
 )  # fmt: skip
 def test_an_option_of_another_type_is_refused_by_name(images: ImageSet, option: str, value: Any, wanted: str) -> None:

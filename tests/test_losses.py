@@ -207,7 +207,7 @@ def test_a_loss_whose_preparation_takes_something_else_is_refused(recipe: Recipe
     loss = NTXent()
     loss.inner = Prepared()
     with pytest.raises(
-        ConfigError, match=r"method `prepare` of `loss` \S*Prepared cannot be called: it must take \(network, count\)"
+        ConfigError, match=r"`loss` \S*Prepared\.prepare cannot be called: it must take \(network, count\)"
     ):
         check_loss(loss, recipe)
 

@@ -153,5 +153,5 @@ def test_the_finish_and_a_frozen_backbone_use_them_too(images: ImageSet, tmp_pat
 def test_recipes_that_would_not_use_them_are_refused(recipe: Recipe, setting: str) -> None:
     with pytest.raises(ConfigError, match=rf"has {setting}, which does not work with `views`; set it to"):
         check_own_views(Crops(), recipe)
-    with pytest.raises(ConfigError, match=r"`views` must be a function of .* got int"):
+    with pytest.raises(ConfigError, match=r"`views` must be a module or a function of .* got int"):
         check_own_views(3, recipe)  # type: ignore[arg-type]

@@ -92,9 +92,6 @@ class SPQ(Model):
         from spq.training.context import TrainOptions
         from spq.training.train import train
 
-        out = plain("out", out, str)
-        if out is not None and not out:
-            raise ConfigError("`out` is empty; give a folder for the model, or omit it")
         if bits is not None and quantizer is not None:
             raise ConfigError("your `quantizer` has codes of a length of its own; omit `bits`")
         source = open_images(images)
@@ -102,8 +99,7 @@ class SPQ(Model):
         parts = {"loss": loss, "backbone": None if named else backbone, "views": views, "quantizer": quantizer}
         options |= {name: part for name, part in parts.items() if part is not None}
         known = TrainOptions().with_names(**options)
-        if known.resume and out is None:
-            raise ConfigError("`resume` continues a training in `out`; give that folder, or omit `resume`")
+        out = check_out(out, known.resume)
         is_given = recipe or named or overrides or any(options.get(name) not in (None, False) for name in NEEDS_RECIPE)
         choice = None if is_given else choose(source, epochs)
         usual = choice.recipe if choice else "head" if named else DEFAULT
@@ -124,6 +120,20 @@ class SPQ(Model):
             with tempfile.TemporaryDirectory(prefix="spq-", dir=scratch_place(MODEL_BYTES)) as folder:
                 model = run(source, config, folder, known)
         return cls(model.network, model.config, model.facts)
+
+
+def check_out(out: str | Path | None, resume: bool) -> str | None:
+    """Return the model folder to write as text, or None.
+
+    Raises:
+        ConfigError: it is no path, or empty, or there is none to resume.
+    """
+    path: str | None = plain("out", out, str)
+    if path is not None and not path:
+        raise ConfigError("`out` is empty; give a folder for the model, or omit it")
+    if resume and path is None:
+        raise ConfigError("`resume` continues a training in `out`; give that folder, or omit `resume`")
+    return path
 
 
 def check_overrides(overrides: Overrides | None, has_start: bool) -> None:

@@ -38,20 +38,23 @@ def full_name(part: object) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def check_call(named: str, function: Any, names: Sequence[str], why: str = "") -> None:
-    """Refuse a function of the caller that does not take what training gives it.
+def check_call(option: str, part: Any, names: Sequence[str], why: str = "") -> None:
+    """Refuse a part of the caller that does not take what training gives it.
 
     Args:
-        named: what it is, for the error, such as "`loss` mine.Loss". names: of the arguments, in their order.
+        option: its name, such as loss. part: a module, a function or a method. names: of the arguments, in their order.
         why: it takes these, after a space.
     Raises:
         ConfigError: names the arguments that it must take.
     """
-    called = getattr(function, "forward", function) if hasattr(function, "register_forward_hook") else function
+    taken = ", ".join(names)
+    if not callable(part):
+        raise ConfigError(f"`{option}` must be a module or a function of ({taken}), got {type(part).__name__}")
+    called = getattr(part, "forward", part) if hasattr(part, "register_forward_hook") else part
     try:
         inspect.signature(called).bind(*names)
     except TypeError:
-        raise ConfigError(f"{named} cannot be called{why}: it must take ({', '.join(names)})") from None
+        raise ConfigError(f"`{option}` {full_name(part)} cannot be called{why}: it must take ({taken})") from None
     except ValueError:  # a function without a signature, such as one of C
         pass
 

@@ -187,8 +187,6 @@ def check_loss(loss: Loss | None, recipe: Recipe) -> None:
     """
     if loss is None:
         return
-    if not callable(loss):
-        raise ConfigError(f"`loss` must be a module or a function of (x, z, rows), got {type(loss).__name__}")
     check_stages("loss", recipe)
     has_targets = bool(recipe.train.target_momentum) and not recipe.train.frozen
     if has_targets and recipe.finish.epochs:
@@ -198,7 +196,7 @@ def check_loss(loss: Loss | None, recipe: Recipe) -> None:
         )
     names = ["x", "z", "rows", *(["target_x", "target_z"] if has_targets else [])]
     why = " as train.target_momentum is set" if has_targets else ""
-    check_call(f"`loss` {full_name(loss)}", loss, names, why)
+    check_call("loss", loss, names, why)
     for part in loss.modules() if isinstance(loss, nn.Module) else ():
         if callable(prepare := getattr(part, "prepare", None)):
-            check_call(f"method `prepare` of `loss` {full_name(part)}", prepare, ["network", "count"])
+            check_call("loss", prepare, ["network", "count"])

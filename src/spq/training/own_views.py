@@ -92,9 +92,7 @@ def check_own_views(views: Views | None, recipe: Recipe) -> None:
     """
     if views is None:
         return
-    if not callable(views):
-        raise ConfigError(f"`views` must be a function of (pixels, generator), got {type(views).__name__}")
-    check_call(f"`views` {full_name(views)}", views, ["pixels", "generator"])
+    check_call("views", views, ["pixels", "generator"])
     check_stages("views", recipe)
 
 
