@@ -71,7 +71,12 @@ function draw(changes, isBack) {
   drawFilter();
   if (!changes || WITH_QUERY.some((name) => changes.has(name))) drawSearchBar();
   show(changes, isBack);
-  if (!changes || changes.has("item") || (state.item !== null && [...changes].some((name) => ["like", "not", "plus", "minus", "box"].includes(name)))) drawDetails();
+  if (
+    !changes ||
+    changes.has("item") ||
+    (state.item !== null && [...changes].some((name) => ["like", "not", "plus", "minus", "box"].includes(name)))
+  )
+    drawDetails();
   title();
 }
 
@@ -91,7 +96,11 @@ function show(changes, isBack) {
 async function title() {
   const names = { map: "Map", codewords: "Codewords", copies: "Copies" };
   let what = names[state.view];
-  if (!what && state.like.length === 1 && !isUpload(state.like[0])) what = await loadItem(state.like[0]).then((item) => `Like ${fileName(item.path)}`, () => "Search");
+  if (!what && state.like.length === 1 && !isUpload(state.like[0]))
+    what = await loadItem(state.like[0]).then(
+      (item) => `Like ${fileName(item.path)}`,
+      () => "Search",
+    );
   else if (!what && isSearching()) what = "Search";
   document.title = what ? `${what} – ${collection()}` : collection();
 }
@@ -139,7 +148,10 @@ function startLook() {
     event.stopPropagation();
     close();
   });
-  document.addEventListener("pointerdown", (event) => menu.hidden || menu.contains(event.target) || button.contains(event.target) || close(true));
+  document.addEventListener(
+    "pointerdown",
+    (event) => menu.hidden || menu.contains(event.target) || button.contains(event.target) || close(true),
+  );
   size.value = look.size;
   size.addEventListener("input", () => {
     setLook({ size: Number(size.value) });
@@ -187,7 +199,11 @@ startFilter();
 startDetails();
 startTiles();
 startLook();
-startKeys({ grid: () => ({ pictures: views.pictures.grid, codewords: views.codewords.grid, map: views.map.list })[state.view], chooseRegion, closeDetails });
+startKeys({
+  grid: () => ({ pictures: views.pictures.grid, codewords: views.codewords.grid, map: views.map.list })[state.view],
+  chooseRegion,
+  closeDetails,
+});
 onChange(draw);
 draw(null, true);
 live.check();

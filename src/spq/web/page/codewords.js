@@ -24,7 +24,10 @@ export class Codewords {
       inset: covered,
       moved: (position) => this.moved?.(this.grid.list.get(position)),
     });
-    this.sight = new IntersectionObserver((entries) => entries.forEach((entry) => entry.isIntersecting && this.fill(entry.target)), { rootMargin: "300px" });
+    this.sight = new IntersectionObserver(
+      (entries) => entries.forEach((entry) => entry.isIntersecting && this.fill(entry.target)),
+      { rootMargin: "300px" },
+    );
   }
 
   update(changed) {
@@ -41,7 +44,12 @@ export class Codewords {
       this.usage = await api.codewords(signal);
     } catch (error) {
       if (isAbort(error)) return;
-      showMessage($("#codewords-message"), { title: "The codewords could not be read", text: error.message, action: ["Try again", () => this.load()], isError: true });
+      showMessage($("#codewords-message"), {
+        title: "The codewords could not be read",
+        text: error.message,
+        action: ["Try again", () => this.load()],
+        isError: true,
+      });
       return;
     } finally {
       if (!signal.aborted) this.root.setAttribute("aria-busy", "false");
@@ -52,8 +60,20 @@ export class Codewords {
   draw() {
     const { codebooks, counts } = this.usage;
     const book = Math.min(state.book, codebooks - 1);
-    redraw(this.books, ...Array.from({ length: codebooks }, (_, m) =>
-      el("a", { href: address({ view: "codewords", book: m, word: null, item: null }), "aria-current": m === book ? "true" : null, "aria-label": `Codebook ${m + 1}` }, String(m + 1))));
+    redraw(
+      this.books,
+      ...Array.from({ length: codebooks }, (_, m) =>
+        el(
+          "a",
+          {
+            href: address({ view: "codewords", book: m, word: null, item: null }),
+            "aria-current": m === book ? "true" : null,
+            "aria-label": `Codebook ${m + 1}`,
+          },
+          String(m + 1),
+        ),
+      ),
+    );
     const isOne = state.word !== null;
     this.cards.hidden = isOne;
     $("#word").hidden = !isOne;
@@ -62,21 +82,47 @@ export class Codewords {
   }
 
   drawCards(book, counts) {
-    const used = counts.map((many, k) => ({ k, many })).filter(({ many }) => many).sort((a, b) => b.many - a.many || a.k - b.k);
+    const used = counts
+      .map((many, k) => ({ k, many }))
+      .filter(({ many }) => many)
+      .sort((a, b) => b.many - a.many || a.k - b.k);
     const idle = counts.length - used.length;
-    $("#codewords-text").textContent = `Codebook ${book + 1} sorts the pictures into ${count(used.length, "group")}${idle ? `; ${count(idle, "codeword")} unused` : ""}. Pictures in one group look alike to it.`;
+    $("#codewords-text").textContent =
+      `Codebook ${book + 1} sorts the pictures into ${count(used.length, "group")}${idle ? `; ${count(idle, "codeword")} unused` : ""}. Pictures in one group look alike to it.`;
     this.sight.disconnect();
     const all = counts.reduce((sum, many) => sum + many, 0);
     this.cards.replaceChildren(...used.map(({ k, many }) => this.card(book, k, many, all)));
     for (const card of this.cards.children) this.sight.observe(card);
-    if (!used.length) showMessage($("#codewords-message"), { title: "No pictures yet", text: "A codeword shows the pictures that use it." });
+    if (!used.length)
+      showMessage($("#codewords-message"), {
+        title: "No pictures yet",
+        text: "A codeword shows the pictures that use it.",
+      });
   }
 
   card(book, k, many, all) {
     const percent = (100 * many) / Math.max(1, all);
-    return el("a", { class: "card", href: address({ view: "codewords", book, word: k, item: null, at: 0 }), "data-book": book, "data-word": k, "aria-label": `Codeword ${k}, ${count(many, "picture")}` },
-      el("span", { class: "mosaic" }, Array.from({ length: Math.min(SHOWN, many) }, () => el("span", { class: "cell" }))),
-      el("span", { class: "card-text" }, el("b", { text: `Codeword ${k}` }), el("span", { text: `${number(many)} · ${percent.toFixed(percent < 10 ? 1 : 0)}%` })));
+    return el(
+      "a",
+      {
+        class: "card",
+        href: address({ view: "codewords", book, word: k, item: null, at: 0 }),
+        "data-book": book,
+        "data-word": k,
+        "aria-label": `Codeword ${k}, ${count(many, "picture")}`,
+      },
+      el(
+        "span",
+        { class: "mosaic" },
+        Array.from({ length: Math.min(SHOWN, many) }, () => el("span", { class: "cell" })),
+      ),
+      el(
+        "span",
+        { class: "card-text" },
+        el("b", { text: `Codeword ${k}` }),
+        el("span", { text: `${number(many)} · ${percent.toFixed(percent < 10 ? 1 : 0)}%` }),
+      ),
+    );
   }
 
   async fill(card) {
@@ -84,7 +130,11 @@ export class Codewords {
     const [book, word] = [card.dataset.book, card.dataset.word].map(Number);
     try {
       const { items } = await api.codeword(book, word, { top: SHOWN }, this.controller.signal);
-      items.forEach((item, n) => card.firstChild.children[n]?.replaceChildren(el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), loading: "lazy", decoding: "async" })));
+      items.forEach((item, n) =>
+        card.firstChild.children[n]?.replaceChildren(
+          el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), loading: "lazy", decoding: "async" }),
+        ),
+      );
     } catch (error) {
       if (!isAbort(error)) setTimeout(() => card.isConnected && this.sight.observe(card), AGAIN); // tries again if the card is visible
     }
@@ -92,7 +142,8 @@ export class Codewords {
 
   drawWord(book, k) {
     const many = this.usage.counts[book][k] ?? 0;
-    $("#codewords-text").textContent = `Codebook ${book + 1}, codeword ${k}: ${count(many, "picture")}, the most typical first.`;
+    $("#codewords-text").textContent =
+      `Codebook ${book + 1}, codeword ${k}: ${count(many, "picture")}, the most typical first.`;
     $("#word-back").href = address({ view: "codewords", book, word: null, item: null });
     const pages = new Pages(
       async (offset, top, signal) => {
@@ -101,7 +152,13 @@ export class Codewords {
       },
       {
         changed: () => this.grid.list === pages && this.grid.update(),
-        failed: (error) => showMessage($("#codewords-message"), { title: "This codeword could not be read", text: error.message, action: ["Try again", () => this.load()], isError: true }),
+        failed: (error) =>
+          showMessage($("#codewords-message"), {
+            title: "This codeword could not be read",
+            text: error.message,
+            action: ["Try again", () => this.load()],
+            isError: true,
+          }),
       },
     );
     this.grid.show(pages, 0);

@@ -7,7 +7,14 @@ import { Listed } from "./pages.js";
 import { showMessage } from "./results.js";
 import { address, newSearch, state } from "./state.js";
 
-const KINDS = { identical: "Identical files", "re-encoded": "Re-encoded or resized", edited: "Edited", almost: "Almost the same", burst: "Taken within seconds", similar: "Only similar" };
+const KINDS = {
+  identical: "Identical files",
+  "re-encoded": "Re-encoded or resized",
+  edited: "Edited",
+  almost: "Almost the same",
+  burst: "Taken within seconds",
+  similar: "Only similar",
+};
 const SHOWN = 24; // pictures of one group
 const AGAIN = 1000; // ms between two requests for a report that is not ready
 
@@ -16,7 +23,11 @@ export class Copies {
     this.root = $("#copies");
     this.grid = new Grid($("#groups"), {
       label: "Groups of copies",
-      layout: (width) => ({ columns: Math.max(1, Math.floor(width / 430)), rowHeight: width < 560 ? 236 : 272, gap: 24 }),
+      layout: (width) => ({
+        columns: Math.max(1, Math.floor(width / 430)),
+        rowHeight: width < 560 ? 236 : 272,
+        gap: 24,
+      }),
       create: () => el("div", { class: "group" }),
       fill: (cell, group) => this.fill(cell, group),
       inset: covered,
@@ -47,7 +58,12 @@ export class Copies {
     } catch (error) {
       if (isAbort(error)) return;
       this.working(null);
-      showMessage($("#copies-message"), { title: "No report of copies", text: error.message, action: ["Try again", () => this.load()], isError: true });
+      showMessage($("#copies-message"), {
+        title: "No report of copies",
+        text: error.message,
+        action: ["Try again", () => this.load()],
+        isError: true,
+      });
     }
   }
 
@@ -65,24 +81,43 @@ export class Copies {
 
   draw() {
     const { groups, pictures, stale, threshold } = this.report;
-    const counts = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, groups.filter((group) => group.kind === kind).length]));
+    const counts = Object.fromEntries(
+      Object.keys(KINDS).map((kind) => [kind, groups.filter((group) => group.kind === kind).length]),
+    );
     const kind = counts[state.kind] ? state.kind : "";
-    const tab = (name, label, many) => el("a", { href: address({ kind: name, item: null }), "aria-current": name === kind ? "true" : null }, `${label} `, el("span", { class: "many", text: number(many) }));
-    redraw($("#kinds"),
+    const tab = (name, label, many) =>
+      el(
+        "a",
+        { href: address({ kind: name, item: null }), "aria-current": name === kind ? "true" : null },
+        `${label} `,
+        el("span", { class: "many", text: number(many) }),
+      );
+    redraw(
+      $("#kinds"),
       ...(groups.length ? [tab("", "All", groups.length)] : []),
-      ...Object.entries(KINDS).filter(([name]) => counts[name]).map(([name, label]) => tab(name, label, counts[name])),
+      ...Object.entries(KINDS)
+        .filter(([name]) => counts[name])
+        .map(([name, label]) => tab(name, label, counts[name])),
     );
     const shown = kind ? groups.filter((group) => group.kind === kind) : groups;
-    const spare = groups.reduce((sum, group) => sum + (group.confirmed ? group.items.filter((item) => item.keep === "no").length : 0), 0);
+    const spare = groups.reduce(
+      (sum, group) => sum + (group.confirmed ? group.items.filter((item) => item.keep === "no").length : 0),
+      0,
+    );
     const notes = [
-      groups.length ? `${spare ? count(spare, "picture") : "None"} of ${number(pictures)} could be deleted. spq deletes nothing.` : "",
+      groups.length
+        ? `${spare ? count(spare, "picture") : "None"} of ${number(pictures)} could be deleted. spq deletes nothing.`
+        : "",
       counts.almost ? "Almost the same: look at the marked place." : "",
       counts.similar ? "The last kind holds different pictures that look alike to the model." : "",
-      threshold && counts.similar ? `This is also true for ${(100 * threshold.false_matches).toPrecision(2)}% of random pairs.` : "",
+      threshold && counts.similar
+        ? `This is also true for ${(100 * threshold.false_matches).toPrecision(2)}% of random pairs.`
+        : "",
       stale ? "The collection has changed since. The server is making a new report." : "",
     ];
     $("#copies-text").textContent = notes.filter(Boolean).join(" ");
-    if (!groups.length) showMessage($("#copies-message"), { title: "No copies", text: `All ${number(pictures)} pictures differ.` });
+    if (!groups.length)
+      showMessage($("#copies-message"), { title: "No copies", text: `All ${number(pictures)} pictures differ.` });
     this.grid.show(new Listed(shown), 0);
   }
 
@@ -92,10 +127,21 @@ export class Copies {
     const left = group.items.length - SHOWN;
     cell.dataset.kind = group.kind;
     cell.replaceChildren(
-      el("header", {}, el("h3", { text: KINDS[group.kind] }), el("p", { text: group.confirmed ? `keep the first: ${group.why}` : count(group.ids.length, "picture") })),
-      el("div", { class: "members" },
+      el(
+        "header",
+        {},
+        el("h3", { text: KINDS[group.kind] }),
+        el("p", { text: group.confirmed ? `keep the first: ${group.why}` : count(group.ids.length, "picture") }),
+      ),
+      el(
+        "div",
+        { class: "members" },
         group.items.slice(0, SHOWN).map((item, n) => this.member(item, n === 0 && group.confirmed)),
-        left > 0 ? el("a", { class: "rest", href: address(newSearch({ like: [group.keep] })), text: `${number(left)} more` }) : null));
+        left > 0
+          ? el("a", { class: "rest", href: address(newSearch({ like: [group.keep] })), text: `${number(left)} more` })
+          : null,
+      ),
+    );
   }
 
   member(item, isKept) {
@@ -104,9 +150,22 @@ export class Copies {
       item.size ? bytesText(item.size) : "",
       !isKept && item.distance !== null && item.distance !== undefined ? `distance ${distanceText(item.distance)}` : "",
     ];
-    return el("figure", { class: isKept ? "kept" : null },
-      el("a", { href: address({ item: item.id }), "data-details": item.id, title: item.path }, el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), decoding: "async", loading: "lazy" })),
-      el("figcaption", {}, el("b", { text: isKept ? "keep" : fileName(item.path) }), el("span", { text: isKept ? fileName(item.path) : item.note === "similar" ? "" : item.note || "" }), el("span", { class: "muted", text: parts.filter(Boolean).join(", ") })));
+    return el(
+      "figure",
+      { class: isKept ? "kept" : null },
+      el(
+        "a",
+        { href: address({ item: item.id }), "data-details": item.id, title: item.path },
+        el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), decoding: "async", loading: "lazy" }),
+      ),
+      el(
+        "figcaption",
+        {},
+        el("b", { text: isKept ? "keep" : fileName(item.path) }),
+        el("span", { text: isKept ? fileName(item.path) : item.note === "similar" ? "" : item.note || "" }),
+        el("span", { class: "muted", text: parts.filter(Boolean).join(", ") }),
+      ),
+    );
   }
 
   retry() {

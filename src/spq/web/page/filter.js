@@ -53,7 +53,13 @@ async function apply() {
   $("#where-clear").hidden = !where;
   if (where && (await hasError(where))) return;
   showError(null);
-  change({ where, max: null, at: 0, since: null, ...(state.view === "copies" || state.view === "codewords" ? { view: "pictures" } : {}) });
+  change({
+    where,
+    max: null,
+    at: 0,
+    since: null,
+    ...(state.view === "copies" || state.view === "codewords" ? { view: "pictures" } : {}),
+  });
   drawFilter();
 }
 
@@ -84,8 +90,16 @@ function showSuggestions() {
   if (!input.value.trim()) showError(null);
   suggestions = suggest(input.value, input.selectionStart ?? input.value.length, columns);
   selected = -1;
-  list.replaceChildren(...suggestions.options.map((option, n) =>
-    el("li", { role: "option", id: `option-${n}`, "data-option": n, "aria-selected": "false" }, el("code", { text: option.label }), el("span", { text: option.hint }))));
+  list.replaceChildren(
+    ...suggestions.options.map((option, n) =>
+      el(
+        "li",
+        { role: "option", id: `option-${n}`, "data-option": n, "aria-selected": "false" },
+        el("code", { text: option.label }),
+        el("span", { text: option.hint }),
+      ),
+    ),
+  );
   show(suggestions.options.length > 0 && document.activeElement === input);
 }
 
@@ -119,7 +133,11 @@ function key(event) {
   } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
     event.preventDefault();
     if (list.hidden) showSuggestions();
-    else if (count) select((selected + (event.key === "ArrowDown" ? 1 : -1) + count + (selected < 0 && event.key === "ArrowUp" ? 1 : 0)) % count);
+    else if (count)
+      select(
+        (selected + (event.key === "ArrowDown" ? 1 : -1) + count + (selected < 0 && event.key === "ArrowUp" ? 1 : 0)) %
+          count,
+      );
   } else if ((event.key === "Enter" || event.key === "Tab") && count && selected >= 0) {
     event.preventDefault();
     insertSuggestion(selected);

@@ -1,14 +1,25 @@
 /** Suggestions for the next word of a filter, in the language of `spq search --where`. */
 
-const TOKEN = /(?<operator>==|[<>!]=|[=<>~])|(?<mark>[(),])|(?<quoted>"(?:[^"]|"")*"?|'(?:[^']|'')*'?)|(?<own>\[(?:[^\]]|\]\])*\]?)|(?<word>[^\s()"',=!<>~[\]]+)|(?<space>\s+)|(?<other>.)/gsu;
+const TOKEN =
+  /(?<operator>==|[<>!]=|[=<>~])|(?<mark>[(),])|(?<quoted>"(?:[^"]|"")*"?|'(?:[^']|'')*'?)|(?<own>\[(?:[^\]]|\]\])*\]?)|(?<word>[^\s()"',=!<>~[\]]+)|(?<space>\s+)|(?<other>.)/gsu;
 const BARE = /^[^\s()"',=!<>~[\]]+$/u;
 const RESERVED = ["and", "or", "not", "in"];
 const COMPARE = { text: ["=", "!=", "~", "in"], number: [">=", "<=", "=", "!=", "<", ">"], time: [">=", "<", "="] };
-const MEANING = { "=": "is", "!=": "is not", "~": "matches * and ?", in: "is one of", ">=": "at least", "<=": "at most", "<": "below", ">": "above" };
+const MEANING = {
+  "=": "is",
+  "!=": "is not",
+  "~": "matches * and ?",
+  in: "is one of",
+  ">=": "at least",
+  "<=": "at most",
+  "<": "below",
+  ">": "above",
+};
 const MOST = 12;
 
 /** A value, in quotes if it needs them. */
-export const quoted = (value) => (BARE.test(value) && !RESERVED.includes(value.toLowerCase()) ? value : `"${value.replaceAll('"', '""')}"`);
+export const quoted = (value) =>
+  BARE.test(value) && !RESERVED.includes(value.toLowerCase()) ? value : `"${value.replaceAll('"', '""')}"`;
 
 /**
  * @param columns as in api.status(): [{name, kind, values}].
@@ -17,7 +28,8 @@ export const quoted = (value) => (BARE.test(value) && !RESERVED.includes(value.t
 export function suggest(text, cursor, columns) {
   const tokens = [...text.slice(0, cursor).matchAll(TOKEN)];
   const last = tokens.at(-1);
-  const isOpen = last && (last.groups.word || last.groups.quoted || last.groups.own) && last.index + last[0].length === cursor;
+  const isOpen =
+    last && (last.groups.word || last.groups.quoted || last.groups.own) && last.index + last[0].length === cursor;
   const before = (isOpen ? tokens.slice(0, -1) : tokens).filter((token) => !token.groups.space);
   const typed = isOpen ? last[0] : "";
   const { expects, column } = expected(before, columns);
@@ -31,12 +43,17 @@ export function suggest(text, cursor, columns) {
 
 /** What may follow a sequence of tokens, and for which column. */
 function expected(tokens, columns) {
-  let expects = "column", column = null;
+  let expects = "column",
+    column = null;
   for (const { groups, 0: token } of tokens) {
     const word = groups.word?.toLowerCase();
     if (expects === "column") {
       if (groups.mark || word === "not") continue;
-      column = columns.find(({ name }) => name === token || name === `[${token}]`) ?? { name: token, kind: "text", values: [] };
+      column = columns.find(({ name }) => name === token || name === `[${token}]`) ?? {
+        name: token,
+        kind: "text",
+        values: [],
+      };
       expects = "operator";
     } else if (expects === "operator") {
       if (groups.operator || word === "in") expects = "value";
@@ -51,8 +68,16 @@ function expected(tokens, columns) {
 const ofColumns = (columns) => columns.map(({ name, kind }) => ({ insert: `${name} `, label: name, hint: kind }));
 
 const ofOperators = (_, column) =>
-  (COMPARE[column.kind] ?? COMPARE.text).map((sign) => ({ insert: sign === "in" ? "in (" : `${sign} `, label: sign, hint: MEANING[sign] }));
+  (COMPARE[column.kind] ?? COMPARE.text).map((sign) => ({
+    insert: sign === "in" ? "in (" : `${sign} `,
+    label: sign,
+    hint: MEANING[sign],
+  }));
 
-const ofValues = (_, column) => (column.values ?? []).map((value) => ({ insert: `${quoted(value)} `, label: value, hint: "" }));
+const ofValues = (_, column) =>
+  (column.values ?? []).map((value) => ({ insert: `${quoted(value)} `, label: value, hint: "" }));
 
-const ofJoints = () => [{ insert: "and ", label: "and", hint: "both" }, { insert: "or ", label: "or", hint: "one of them" }];
+const ofJoints = () => [
+  { insert: "and ", label: "and", hint: "both" },
+  { insert: "or ", label: "or", hint: "one of them" },
+];

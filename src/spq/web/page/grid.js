@@ -260,9 +260,14 @@ export class Grid {
     const row = active - (active % columns);
     const all = event.ctrlKey;
     const to = {
-      ArrowLeft: active - 1, ArrowRight: active + 1, ArrowUp: active - columns, ArrowDown: active + columns,
-      PageUp: active - page, PageDown: active + page,
-      Home: all ? 0 : row, End: all ? this.list.total - 1 : row + columns - 1,
+      ArrowLeft: active - 1,
+      ArrowRight: active + 1,
+      ArrowUp: active - columns,
+      ArrowDown: active + columns,
+      PageUp: active - page,
+      PageDown: active + page,
+      Home: all ? 0 : row,
+      End: all ? this.list.total - 1 : row + columns - 1,
     }[event.key];
     if (to === undefined || (all && !["Home", "End"].includes(event.key))) return;
     event.preventDefault();

@@ -11,10 +11,18 @@ export function startKeys({ grid, chooseRegion, closeDetails }) {
   const help = $("#help");
   $("#help-button").addEventListener("click", () => help.showModal());
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+    if (
+      event.ctrlKey ||
+      event.metaKey ||
+      event.altKey ||
+      event.defaultPrevented ||
+      document.querySelector("dialog[open]")
+    )
+      return;
     const target = event.target;
     if (target.matches("input:not([type=range]):not([type=radio]):not([type=checkbox]), textarea, select")) return;
-    if (onPicture(event, grid(), closeDetails) || everywhere(event, { grid, chooseRegion, closeDetails, help })) event.preventDefault();
+    if (onPicture(event, grid(), closeDetails) || everywhere(event, { grid, chooseRegion, closeDetails, help }))
+      event.preventDefault();
   });
 }
 

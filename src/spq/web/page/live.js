@@ -32,7 +32,11 @@ export class Live {
       this.received(status);
     } catch (error) {
       this.isChecking = false;
-      this.failed(isAbort(error) || error.name === "TimeoutError" ? { kind: "gone", message: "The server does not answer." } : error);
+      this.failed(
+        isAbort(error) || error.name === "TimeoutError"
+          ? { kind: "gone", message: "The server does not answer." }
+          : error,
+      );
     }
   }
 
@@ -58,7 +62,11 @@ export class Live {
 
   failed(error) {
     if (error.kind === "refused" || error.kind === "token") {
-      this.banner(error.kind === "token" ? "This page needs its token: open it with the address that spq serve printed." : error.message);
+      this.banner(
+        error.kind === "token"
+          ? "This page needs its token: open it with the address that spq serve printed."
+          : error.message,
+      );
       return;
     }
     this.failures++;
@@ -84,7 +92,9 @@ export class Live {
     if (sync.total) bar.value = sync.done / sync.total;
     else bar.removeAttribute("value");
     const failed = sync.failed ? `, ${number(sync.failed)} unreadable` : "";
-    $("#sync-text").textContent = sync.total ? `Reading new pictures: ${number(sync.done)} of ${number(sync.total)}${failed}` : "Looking for new pictures";
+    $("#sync-text").textContent = sync.total
+      ? `Reading new pictures: ${number(sync.done)} of ${number(sync.total)}${failed}`
+      : "Looking for new pictures";
   }
 
   /** Offer to show what is new. Nothing changes on the page until the user accepts. */

@@ -25,7 +25,10 @@ export class CollectionMap extends Plane {
     this.hover = $("#map-hover");
     this.pointers = new Map();
     this.levels = new Map();
-    this.stamps = new Stamps((id) => api.thumbnailURL(id, 128), () => this.draw());
+    this.stamps = new Stamps(
+      (id) => api.thumbnailURL(id, 128),
+      () => this.draw(),
+    );
     this.keep = debounce(250, () => !this.root.hidden && remember({ map: this.place() }));
     this.list = new Grid($("#map-grid"), {
       label: "Pictures in the lasso",
@@ -50,11 +53,15 @@ export class CollectionMap extends Plane {
     canvas.addEventListener("pointerup", (event) => this.up(event));
     canvas.addEventListener("pointercancel", (event) => this.up(event, true));
     canvas.addEventListener("pointerleave", () => this.point(null));
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const scale = event.deltaMode === 1 ? 16 : 1;
-      this.zoom(-event.deltaY * scale * (event.ctrlKey ? 0.012 : 0.0022), event.offsetX, event.offsetY);
-    }, { passive: false });
+    canvas.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        const scale = event.deltaMode === 1 ? 16 : 1;
+        this.zoom(-event.deltaY * scale * (event.ctrlKey ? 0.012 : 0.0022), event.offsetX, event.offsetY);
+      },
+      { passive: false },
+    );
     canvas.addEventListener("dblclick", (event) => this.zoom(1, event.offsetX, event.offsetY));
     canvas.addEventListener("keydown", (event) => this.key(event));
     $("#zoom-in").addEventListener("click", () => this.zoom(0.7));
@@ -94,7 +101,12 @@ export class CollectionMap extends Plane {
     } catch (error) {
       if (isAbort(error)) return;
       this.where = null; // the map shows the result of no filter
-      showMessage($("#map-message"), { title: "The map could not be drawn", text: error.message, action: ["Try again", () => this.load()], isError: true });
+      showMessage($("#map-message"), {
+        title: "The map could not be drawn",
+        text: error.message,
+        action: ["Try again", () => this.load()],
+        isError: true,
+      });
       return;
     } finally {
       this.root.classList.remove("busy");
@@ -106,8 +118,13 @@ export class CollectionMap extends Plane {
     const { ids, count: drawn, total } = this.data;
     const { x, y } = this.whole; // positions stay the same with a filter
     this.levels.clear();
-    if (!x.length) showMessage($("#map-message"), { title: "No pictures yet", text: "The map shows the whole collection at once." });
-    else if (!ids.length) showMessage($("#map-message"), { title: "No picture matches", text: `No picture on the map matches ${this.where}.` });
+    if (!x.length)
+      showMessage($("#map-message"), { title: "No pictures yet", text: "The map shows the whole collection at once." });
+    else if (!ids.length)
+      showMessage($("#map-message"), {
+        title: "No picture matches",
+        text: `No picture on the map matches ${this.where}.`,
+      });
     this.hold(x, y);
     const all = this.where ? `${number(total)} of ${count(this.whole.total, "picture")}` : count(total, "picture");
     $("#map-text").textContent = drawn < total ? `${number(drawn)} of ${all}, a random sample` : all;
@@ -169,9 +186,11 @@ export class CollectionMap extends Plane {
     const { scale, width, height, center } = this;
     context.fillStyle = color;
     context.globalAlpha = 0.35;
-    const left = width / 2 - center.x * scale, top = height / 2 - center.y * scale;
+    const left = width / 2 - center.x * scale,
+      top = height / 2 - center.y * scale;
     for (let i = 0; i < x.length; i++) {
-      const sx = x[i] * scale + left, sy = y[i] * scale + top;
+      const sx = x[i] * scale + left,
+        sy = y[i] * scale + top;
       if (sx > 0 && sy > 0 && sx < width && sy < height) context.fillRect(sx - 1, sy - 1, 2, 2);
     }
     context.globalAlpha = 1;
@@ -281,8 +300,9 @@ export class CollectionMap extends Plane {
     const [image, name, caption] = this.hover.children;
     image.src = api.thumbnailURL(cell.id, 256);
     name.textContent = fileName(item.path);
-    caption.textContent = cell.many > 1 ? `and ${count(cell.many - 1, "more picture")} here` : item.label ?? "";
-    const x = cell.sx + cell.cell / 2 + 8, y = Math.min(cell.sy - cell.cell / 2, this.height - 250);
+    caption.textContent = cell.many > 1 ? `and ${count(cell.many - 1, "more picture")} here` : (item.label ?? "");
+    const x = cell.sx + cell.cell / 2 + 8,
+      y = Math.min(cell.sy - cell.cell / 2, this.height - 250);
     this.hover.style.transform = `translate(${x + 210 > this.width ? cell.sx - cell.cell / 2 - 208 : x}px, ${Math.max(8, y)}px)`;
     this.hover.hidden = false;
   }
@@ -303,7 +323,8 @@ export class CollectionMap extends Plane {
 
   selectView() {
     if (!this.center) return;
-    const [x0, y0] = this.toPlane(0, 0), [x1, y1] = this.toPlane(this.width, this.height);
+    const [x0, y0] = this.toPlane(0, 0),
+      [x1, y1] = this.toPlane(this.width, this.height);
     change({ lasso: thinned([x0, y0, x1, y0, x1, y1, x0, y1], this.digits(4)) });
   }
 
@@ -328,7 +349,10 @@ export class CollectionMap extends Plane {
 
   searchSelection() {
     const step = Math.max(1, this.selection.length / EXAMPLES);
-    const some = Array.from({ length: Math.min(EXAMPLES, this.selection.length) }, (_, n) => this.selection[Math.floor(n * step)]);
+    const some = Array.from(
+      { length: Math.min(EXAMPLES, this.selection.length) },
+      (_, n) => this.selection[Math.floor(n * step)],
+    );
     change(newSearch({ like: some }));
   }
 

@@ -12,7 +12,8 @@ export function cells(x, y, size) {
   const found = new Map();
   let most = 1;
   for (let i = 0; i < x.length; i++) {
-    const column = Math.floor(x[i] / size), row = Math.floor(y[i] / size);
+    const column = Math.floor(x[i] / size),
+      row = Math.floor(y[i] / size);
     const key = `${column},${row}`;
     let cell = found.get(key);
     const away = (x[i] / size - column - 0.5) ** 2 + (y[i] / size - row - 0.5) ** 2;
@@ -37,7 +38,10 @@ export function within(polygon, x, y) {
   for (let i = 0; i < x.length; i++) {
     let is = false;
     for (let a = 0, b = n - 1; a < n; b = a++) {
-      const ax = polygon[2 * a], ay = polygon[2 * a + 1], bx = polygon[2 * b], by = polygon[2 * b + 1];
+      const ax = polygon[2 * a],
+        ay = polygon[2 * a + 1],
+        bx = polygon[2 * b],
+        by = polygon[2 * b + 1];
       if (ay > y[i] !== by > y[i] && x[i] < ((bx - ax) * (y[i] - ay)) / (by - ay) + ax) is = !is;
     }
     if (is) inside.push(i);

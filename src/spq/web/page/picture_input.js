@@ -6,7 +6,8 @@ import { change, newSearch, state } from "./state.js";
 import { keep } from "./uploads.js";
 
 const MOST = 16; // pictures of one search
-const NO_UPLOADS = "Click any picture to find more like it. To search with your own pictures, the site must be exported with onnxruntime-web.";
+const NO_UPLOADS =
+  "Click any picture to find more like it. To search with your own pictures, the site must be exported with onnxruntime-web.";
 
 export function startPictureInput() {
   if (!api.can.upload) {
@@ -44,7 +45,9 @@ export async function searchWith(files, how) {
   if (how === "new" || !state.like.length) change(newSearch({ like: names }));
   else {
     const both = { like: state.like, not: state.not };
-    change(newSearch({ ...both, [how]: [...both[how], ...names].slice(0, MOST), box: how === "not" ? state.box : null }));
+    change(
+      newSearch({ ...both, [how]: [...both[how], ...names].slice(0, MOST), box: how === "not" ? state.box : null }),
+    );
   }
 }
 

@@ -7,8 +7,11 @@ export class Plane {
   /** Set the points. All of them are visible at zoom 0. */
   hold(x, y) {
     const ends = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
-    const [x0, x1] = ends(x), [y0, y1] = ends(y);
-    this.extent = x.length ? { x: (x0 + x1) / 2, y: (y0 + y1) / 2, w: x1 - x0 || 1, h: y1 - y0 || 1 } : { x: 0, y: 0, w: 1, h: 1 };
+    const [x0, x1] = ends(x),
+      [y0, y1] = ends(y);
+    this.extent = x.length
+      ? { x: (x0 + x1) / 2, y: (y0 + y1) / 2, w: x1 - x0 || 1, h: y1 - y0 || 1 }
+      : { x: 0, y: 0, w: 1, h: 1 };
   }
 
   /** Fit the points to the canvas, with a margin of half a picture. */

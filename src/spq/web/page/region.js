@@ -58,13 +58,22 @@ function set({ x, y, w, h }) {
   }
   const [left, top, width, height] = pixels();
   $("#region-text").textContent = `${width} × ${height} pixels at ${left}, ${top}`;
-  box.setAttribute("aria-label", `Region of ${width} by ${height} pixels, ${left} from the left and ${top} from the top. Arrows move it, with Shift they resize it.`);
+  box.setAttribute(
+    "aria-label",
+    `Region of ${width} by ${height} pixels, ${left} from the left and ${top} from the top. Arrows move it, with Shift they resize it.`,
+  );
 }
 
 function pixels() {
   const [width, height] = size();
-  const left = Math.round(region.x * width), top = Math.round(region.y * height);
-  return [left, top, Math.max(1, Math.min(width - left, Math.round(region.w * width))), Math.max(1, Math.min(height - top, Math.round(region.h * height)))];
+  const left = Math.round(region.x * width),
+    top = Math.round(region.y * height);
+  return [
+    left,
+    top,
+    Math.max(1, Math.min(width - left, Math.round(region.w * width))),
+    Math.max(1, Math.min(height - top, Math.round(region.h * height))),
+  ];
 }
 
 /** A drag moves the box, on a corner resizes it, and outside draws a new one. */
@@ -75,7 +84,8 @@ function begin(event) {
   stage.setPointerCapture(event.pointerId);
   const frame = image.getBoundingClientRect();
   const at = (moved) => [(moved.clientX - frame.left) / frame.width, (moved.clientY - frame.top) / frame.height];
-  const start = at(event), before = { ...region };
+  const start = at(event),
+    before = { ...region };
   const corner = event.target.dataset.corner;
   const how = corner ? stretch(corner) : event.target === box ? shift : drawn;
   const move = (moved) => {

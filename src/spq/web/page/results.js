@@ -30,13 +30,16 @@ export class Results {
     });
     const order = $("#order");
     order.replaceChildren(...api.can.orders.map((name) => new Option(ORDERS[name], name)));
-    order.addEventListener("change", () => change({ order: order.value === api.can.orders[0] ? "" : order.value, at: 0, since: null }));
+    order.addEventListener("change", () =>
+      change({ order: order.value === api.can.orders[0] ? "" : order.value, at: 0, since: null }),
+    );
     $("#fold").addEventListener("change", (event) => change({ fold: event.target.checked, max: null, at: 0 }));
   }
 
   /** @param changed names in the state that changed, or null at first. isBack: whether the address bar changed the state. */
   update(changed, isBack) {
-    if (!changed || !this.pages || DEPENDS.some((name) => changed.has(name))) this.load(changed && !isBack ? 0 : state.at);
+    if (!changed || !this.pages || DEPENDS.some((name) => changed.has(name)))
+      this.load(changed && !isBack ? 0 : state.at);
     else if (isBack && changed.has("at")) this.grid.scrollTo(state.at);
     else this.grid.refill();
   }
@@ -53,7 +56,9 @@ export class Results {
     if (turn !== this.turn) return;
     if (question && !question.files.length && !question.query.ids.length) return this.pictureIsMissing();
     if (!at) window.scrollTo({ top: 0, behavior: "instant" });
-    const size = question ? [...question.files, ...question.negativeFiles].reduce((sum, file) => sum + file.size, 0) : 0;
+    const size = question
+      ? [...question.files, ...question.negativeFiles].reduce((sum, file) => sum + file.size, 0)
+      : 0;
     this.pages = new Pages(question ? answers(question) : browsed(), {
       top: Math.min(api.can.top, size > LARGE ? 500 : 100),
       expected: at + 100,
@@ -87,7 +92,9 @@ export class Results {
 
   summary() {
     const { total, isExact } = this.pages;
-    const pictures = isExact ? count(total, "picture") : `more than ${number(Math.max(1, total - this.pages.top))} pictures`;
+    const pictures = isExact
+      ? count(total, "picture")
+      : `more than ${number(Math.max(1, total - this.pages.top))} pictures`;
     const within = state.max === null ? "" : ` within ${distanceText(state.max)}`;
     if (isSearching()) return `${pictures}${within}, nearest first`;
     if (state.since !== null) return count(total, "new or changed picture");
@@ -96,10 +103,25 @@ export class Results {
   }
 
   nothing() {
-    if (state.max !== null) return { title: `No picture within distance ${distanceText(state.max)}`, action: ["Show all distances", () => change({ max: null })] };
-    if (state.where) return { title: "No picture matches the filter", text: state.where, action: ["Clear the filter", () => change({ where: "" })] };
-    if (state.since !== null) return { title: "No new pictures", action: ["Show all pictures", () => change(newSearch({}))] };
-    if (isSearching()) return { title: "No other pictures", text: "The collection has no other pictures.", action: ["Show all pictures", () => change(newSearch({}))] };
+    if (state.max !== null)
+      return {
+        title: `No picture within distance ${distanceText(state.max)}`,
+        action: ["Show all distances", () => change({ max: null })],
+      };
+    if (state.where)
+      return {
+        title: "No picture matches the filter",
+        text: state.where,
+        action: ["Clear the filter", () => change({ where: "" })],
+      };
+    if (state.since !== null)
+      return { title: "No new pictures", action: ["Show all pictures", () => change(newSearch({}))] };
+    if (isSearching())
+      return {
+        title: "No other pictures",
+        text: "The collection has no other pictures.",
+        action: ["Show all pictures", () => change(newSearch({}))],
+      };
     return { title: "No pictures yet", text: "Add pictures with spq index. They will appear here." };
   }
 
@@ -107,22 +129,38 @@ export class Results {
     this.busy(false);
     if (this.pages?.total) return this.interrupted(error);
     if (state.where && error.kind === "refused" && (await this.filterError(error))) {
-      this.message({ title: "The filter is not valid", text: error.message, action: ["Clear the filter", () => change({ where: "" })] });
+      this.message({
+        title: "The filter is not valid",
+        text: error.message,
+        action: ["Clear the filter", () => change({ where: "" })],
+      });
       return;
     }
     const isPicture = isSearching() && error.kind === "refused";
     const back = ["Show all pictures", () => change(newSearch({}))];
     const retry = ["Try again", () => this.retry()];
-    const titles = { refused: "Cannot search with this", missing: "Not in this collection", busy: "The server is busy", gone: "The server does not answer", token: "This page needs its token" };
+    const titles = {
+      refused: "Cannot search with this",
+      missing: "Not in this collection",
+      busy: "The server is busy",
+      gone: "The server does not answer",
+      token: "This page needs its token",
+    };
     const text = error.kind === "gone" ? "The page keeps trying. Nothing is lost." : error.message;
-    this.message({ title: titles[error.kind] ?? "Something went wrong", text, action: isPicture || error.kind === "missing" ? back : retry, isError: true });
+    this.message({
+      title: titles[error.kind] ?? "Something went wrong",
+      text,
+      action: isPicture || error.kind === "missing" ? back : retry,
+      isError: true,
+    });
   }
 
   /** A page failed: keep the others, and try again later. */
   interrupted(error) {
     const { pages } = this;
     if (!(api.can.live && error.kind === "gone")) toast(error.message); // else the banner shows it
-    if (["gone", "busy", "fault"].includes(error.kind)) setTimeout(() => this.pages === pages && pages.error && pages.retry(), AGAIN);
+    if (["gone", "busy", "fault"].includes(error.kind))
+      setTimeout(() => this.pages === pages && pages.error && pages.retry(), AGAIN);
   }
 
   pictureIsMissing() {

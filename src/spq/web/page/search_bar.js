@@ -32,10 +32,13 @@ export function startSearchBar({ chooseRegion }) {
 export function mark(id, as) {
   const other = as === "plus" ? "minus" : "plus";
   const isMarked = state[as].includes(id);
-  change({
-    [as]: isMarked ? state[as].filter((marked) => marked !== id) : [...state[as], id],
-    [other]: state[other].filter((marked) => marked !== id),
-  }, "replace");
+  change(
+    {
+      [as]: isMarked ? state[as].filter((marked) => marked !== id) : [...state[as], id],
+      [other]: state[other].filter((marked) => marked !== id),
+    },
+    "replace",
+  );
 }
 
 /** Search with the marked pictures. */
@@ -45,11 +48,13 @@ export function searchAgain() {
   const wanted = [...like.filter((name) => !minus.includes(name)), ...plus];
   const unwanted = [...not.filter((name) => !plus.includes(name)), ...minus];
   if (!wanted.length) return;
-  change(newSearch({
-    like: [...new Set(wanted)],
-    not: [...new Set(unwanted)],
-    box: wanted.length === 1 ? state.box : null,
-  }));
+  change(
+    newSearch({
+      like: [...new Set(wanted)],
+      not: [...new Set(unwanted)],
+      box: wanted.length === 1 ? state.box : null,
+    }),
+  );
 }
 
 function drop(list, text) {
@@ -73,7 +78,8 @@ export async function drawSearchBar() {
   ]);
   if (turn !== drawn) return;
   redraw($("#query-pictures"), ...chips);
-  $("#region-button").hidden = !hasOnePicture() || !api.can.box || (isUpload(state.like[0]) && !(await find(state.like[0])));
+  $("#region-button").hidden =
+    !hasOnePicture() || !api.can.box || (isUpload(state.like[0]) && !(await find(state.like[0])));
   $("#region-button span").textContent = state.box ? "Change region" : "Region";
   const again = $("#again");
   again.hidden = !marks;
@@ -91,19 +97,30 @@ async function chip(name, list) {
   return el(
     "li",
     { class: `chip ${isFor ? "for" : "against"}${list === "plus" || list === "minus" ? " waiting" : ""}` },
-    el("span", { class: "frame" },
-      src ? el("img", { src, alt: words, draggable: "false" }) : el("span", { class: "gone", text: "no longer in this browser" }),
-      list === "like" && hasOnePicture() && state.box && width ? region(state.box, width, height) : null),
+    el(
+      "span",
+      { class: "frame" },
+      src
+        ? el("img", { src, alt: words, draggable: "false" })
+        : el("span", { class: "gone", text: "no longer in this browser" }),
+      list === "like" && hasOnePicture() && state.box && width ? region(state.box, width, height) : null,
+    ),
     el("span", { class: "sign" }, icon(isFor ? "plus" : "minus")),
-    iconButton("close", `Remove: ${words}`, null, { class: "icon-button remove", "data-drop": String(name), "data-list": list }),
+    iconButton("close", `Remove: ${words}`, null, {
+      class: "icon-button remove",
+      "data-drop": String(name),
+      "data-list": list,
+    }),
   );
 }
 
 function region([x, y, w, h], width, height) {
   const mark = el("span", { class: "region" });
   Object.assign(mark.style, {
-    left: `${(100 * x) / width}%`, top: `${(100 * y) / height}%`,
-    width: `${(100 * w) / width}%`, height: `${(100 * h) / height}%`,
+    left: `${(100 * x) / width}%`,
+    top: `${(100 * y) / height}%`,
+    width: `${(100 * w) / width}%`,
+    height: `${(100 * h) / height}%`,
   });
   return mark;
 }
@@ -112,7 +129,12 @@ function region([x, y, w, h], width, height) {
 export async function shown(name) {
   if (!isUpload(name)) {
     const item = await loadItem(name).catch(() => null);
-    return { src: api.thumbnailURL(name, 256), title: item ? fileName(item.path) : `picture ${name}`, width: item?.width, height: item?.height };
+    return {
+      src: api.thumbnailURL(name, 256),
+      title: item ? fileName(item.path) : `picture ${name}`,
+      width: item?.width,
+      height: item?.height,
+    };
   }
   const upload = await find(name);
   if (!upload) return { src: null, title: "a missing picture" };
@@ -124,7 +146,10 @@ export async function shown(name) {
 function sizeOf(url) {
   const image = new Image();
   image.src = url;
-  return image.decode().then(() => ({ width: image.naturalWidth, height: image.naturalHeight }), () => ({}));
+  return image.decode().then(
+    () => ({ width: image.naturalWidth, height: image.naturalHeight }),
+    () => ({}),
+  );
 }
 
 /** Find the distances at both ends of the slider. */

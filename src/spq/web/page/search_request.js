@@ -13,7 +13,9 @@ export const isSearching = () => state.like.length > 0;
  * @returns {files, negativeFiles, query, missing}: the arguments of api.search, and how many uploads this browser no longer has.
  */
 export async function searchRequest() {
-  const [like, not] = await Promise.all([state.like, state.not].map((names) => Promise.all(names.filter(isUpload).map(find))));
+  const [like, not] = await Promise.all(
+    [state.like, state.not].map((names) => Promise.all(names.filter(isUpload).map(find))),
+  );
   const query = {
     ids: state.like.filter((name) => !isUpload(name)),
     not_ids: state.not.filter((name) => !isUpload(name)),

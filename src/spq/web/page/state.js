@@ -30,7 +30,11 @@ const EMPTY = {
   kind: "",
 };
 
-const names = (text) => text.split(",").filter((name) => /^(\d{1,16}|u-[a-z0-9]+)$/.test(name)).map((name) => (/^\d/.test(name) ? Number(name) : name));
+const names = (text) =>
+  text
+    .split(",")
+    .filter((name) => /^(\d{1,16}|u-[a-z0-9]+)$/.test(name))
+    .map((name) => (/^\d/.test(name) ? Number(name) : name));
 const numbers = (text) => text.split(",").map(Number).filter(Number.isFinite);
 const whole = (text) => (/^\d{1,15}$/.test(text) ? Number(text) : null);
 const real = (text) => (text !== "" && Number.isFinite(Number(text)) ? Number(text) : null);
@@ -61,7 +65,8 @@ const READ = {
 export function parse(hash) {
   const params = new URLSearchParams(hash.replace(/^#/, ""));
   const state = structuredClone(EMPTY);
-  for (const [name, read] of Object.entries(READ)) if (params.has(name)) state[name] = read(params.get(name)) ?? EMPTY[name];
+  for (const [name, read] of Object.entries(READ))
+    if (params.has(name)) state[name] = read(params.get(name)) ?? EMPTY[name];
   return state;
 }
 

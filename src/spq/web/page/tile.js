@@ -27,7 +27,11 @@ export function tile() {
 }
 
 function act(name, symbol, label) {
-  return el("button", { type: "button", class: `act ${name}`, "data-act": name, tabindex: "-1", title: label, "aria-label": label }, icon(symbol));
+  return el(
+    "button",
+    { type: "button", class: `act ${name}`, "data-act": name, tabindex: "-1", title: label, "aria-label": label },
+    icon(symbol),
+  );
 }
 
 /** @param isCalm whether pictures may be loaded now. */
@@ -75,9 +79,12 @@ function again(image) {
     return;
   }
   image.dataset.tries = tries + 1;
-  setTimeout(() => {
-    if (image.getAttribute("src") === source && image.isConnected) image.src = source;
-  }, AGAIN[tries] * (0.7 + 0.6 * Math.random()));
+  setTimeout(
+    () => {
+      if (image.getAttribute("src") === source && image.isConnected) image.src = source;
+    },
+    AGAIN[tries] * (0.7 + 0.6 * Math.random()),
+  );
 }
 
 /** The appearance, kept in this browser: {size, fit, theme}. */

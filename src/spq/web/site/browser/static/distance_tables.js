@@ -32,7 +32,8 @@ export function tableOfDescriptor(x, codebooks, M, K, distance) {
   const table = new Float32Array(M * K);
   for (let m = 0; m < M; m++) {
     const part = x.slice(m * d, (m + 1) * d);
-    for (let at = m * K; at < (m + 1) * K; at++) table[at] = ENTRY[distance](part, codebooks.subarray(at * d, (at + 1) * d));
+    for (let at = m * K; at < (m + 1) * K; at++)
+      table[at] = ENTRY[distance](part, codebooks.subarray(at * d, (at + 1) * d));
   }
   if (!table.every(Number.isFinite)) throw new Refusal("the distances of this picture are not finite");
   return table;

@@ -58,7 +58,12 @@ function region(box, [fullWidth, fullHeight], { width, height }) {
   }
   const [left, right] = [x, x + w].map((at) => Math.round((at * width) / fullWidth));
   const [above, below] = [y, y + h].map((at) => Math.round((at * height) / fullHeight));
-  return [Math.min(left, width - 1), Math.min(above, height - 1), Math.max(1, right - left), Math.max(1, below - above)];
+  return [
+    Math.min(left, width - 1),
+    Math.min(above, height - 1),
+    Math.max(1, right - left),
+    Math.max(1, below - above),
+  ];
 }
 
 async function decoded(blob) {

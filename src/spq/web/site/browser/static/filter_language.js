@@ -5,8 +5,10 @@ import { Refusal } from "./refusal.js";
 const NUMBERS = ["width", "height", "size"];
 const BUILT_IN = ["path", ...NUMBERS, "time", "label"];
 const RESERVED = ["and", "or", "not", "in"];
-const MAX_DEPTH = 12, MAX_TERMS = 200;
-const TOKEN = /(?<operator>==|[<>!]=|[=<>~])|(?<mark>[(),])|(?<quoted>"(?:[^"]|"")*"|'(?:[^']|'')*')|(?<space>\s+)|(?<own>\[(?:[^\]]|\]\])+\])|(?<word>[^\s()"',=!<>~[\]]+)/uy;
+const MAX_DEPTH = 12,
+  MAX_TERMS = 200;
+const TOKEN =
+  /(?<operator>==|[<>!]=|[=<>~])|(?<mark>[(),])|(?<quoted>"(?:[^"]|"")*"|'(?:[^']|'')*')|(?<space>\s+)|(?<own>\[(?:[^\]]|\]\])+\])|(?<word>[^\s()"',=!<>~[\]]+)/uy;
 const NUMBER = /^[+-]?(?=\.?\d)(\d*)\.?(\d*)(?:[eE][+-]?\d{1,3})?$/;
 const DATE = /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?(Z|[+-]\d\d:\d\d)?)?)?)?$/;
 
@@ -51,7 +53,8 @@ class Parser {
 
   whole() {
     const tree = this.or();
-    if (this.now.kind !== "end") throw this.unexpected("and, or, or the end; put quotes around a value of several words");
+    if (this.now.kind !== "end")
+      throw this.unexpected("and, or, or the end; put quotes around a value of several words");
     return tree;
   }
 
@@ -68,7 +71,8 @@ class Parser {
   }
 
   not() {
-    if (++this.depth > MAX_DEPTH) throw new Refusal(`more than ${MAX_DEPTH} levels at ${this.now.position}; take some apart`);
+    if (++this.depth > MAX_DEPTH)
+      throw new Refusal(`more than ${MAX_DEPTH} levels at ${this.now.position}; take some apart`);
     let tree;
     if (this.took("not")) tree = { not: this.not() };
     else if (this.took("(")) {
@@ -151,8 +155,12 @@ function tokens(text) {
     TOKEN.lastIndex = at;
     const match = TOKEN.exec(text);
     if (!match) {
-      const remedy = { "[": "close it with ]", "!": "write != or not", '"': 'close it with "', "'": "close it with '" }[text[at]];
-      throw new Refusal(`lone ${String.fromCodePoint(text.codePointAt(at))} at ${position}; ${remedy ?? "take it out"}`);
+      const remedy = { "[": "close it with ]", "!": "write != or not", '"': 'close it with "', "'": "close it with '" }[
+        text[at]
+      ];
+      throw new Refusal(
+        `lone ${String.fromCodePoint(text.codePointAt(at))} at ${position}; ${remedy ?? "take it out"}`,
+      );
     }
     const kind = Object.keys(match.groups).find((name) => match.groups[name] !== undefined);
     if (kind !== "space") found.push({ kind, text: match[0], position });
@@ -165,7 +173,8 @@ function tokens(text) {
 /** Return a value for comparisons with a column: a number, a text, or for `time` a period {begin, end} in seconds. */
 function typed(column, operator, text, isBare, position) {
   const number = toNumber(text);
-  if (column.own || ["path", "label"].includes(column.name)) return isBare && operator !== "~" ? number ?? text : text;
+  if (column.own || ["path", "label"].includes(column.name))
+    return isBare && operator !== "~" ? (number ?? text) : text;
   if (operator === "~") throw new Refusal(`~ before ${position} is for text; ${column.name} takes = != < <= > >= in`);
   if (column.name === "time") {
     const found = period(text);
@@ -190,7 +199,10 @@ function toNumber(text) {
 export function period(text) {
   const found = DATE.exec(text);
   if (!found) return null;
-  const given = found.slice(1, 7).filter((field) => field !== undefined).map(Number);
+  const given = found
+    .slice(1, 7)
+    .filter((field) => field !== undefined)
+    .map(Number);
   const fields = [...given, ...[0, 1, 1, 0, 0, 0].slice(given.length)];
   const offset = offsetOf(found[7]);
   const begin = moment(fields, offset);
@@ -202,7 +214,8 @@ export function period(text) {
 
 /** Return seconds since 1970, or null for an impossible date if `isChecked`. offset: of the time zone; null for local time. */
 function moment([year, month, day, hour, minute, second], offset, isChecked = true) {
-  const utc = new Date(0), local = new Date(0);
+  const utc = new Date(0),
+    local = new Date(0);
   utc.setUTCFullYear(year, month - 1, day);
   utc.setUTCHours(hour, minute, second, 0);
   const same = [utc.getUTCFullYear(), utc.getUTCMonth() + 1, utc.getUTCDate(), utc.getUTCHours(), utc.getUTCMinutes()];
@@ -285,7 +298,9 @@ export function glob(text) {
 
 /** Parse a class from behind its [ to its ]. A - between two characters makes a range. */
 function characterClass(characters, start) {
-  let at = start, inside = "", before = null;
+  let at = start,
+    inside = "",
+    before = null;
   const isNegated = characters[at] === "^";
   if (isNegated) at++;
   if (characters[at] === "]") [inside, at] = [escaped("]"), at + 1];

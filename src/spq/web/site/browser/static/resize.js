@@ -20,7 +20,9 @@ function resizedRows(pixels, width, height, S) {
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < S; x++) {
       const { first, share } = places[x];
-      let red = 1 << (BITS - 1), green = red, blue = red; // one half, for rounding
+      let red = 1 << (BITS - 1),
+        green = red,
+        blue = red; // one half, for rounding
       for (let i = 0, at = 4 * (y * width + first); i < share.length; i++, at += 4) {
         red += pixels[at] * share[i];
         green += pixels[at + 1] * share[i];
@@ -38,7 +40,9 @@ function resizedRows(pixels, width, height, S) {
 
 /** Return the first pixel and the weights for each of S pixels: a triangle as wide as two steps of the larger grid. */
 function weights(size, S) {
-  const scale = size / S, reach = Math.max(scale, 1), steepness = 1 / reach;
+  const scale = size / S,
+    reach = Math.max(scale, 1),
+    steepness = 1 / reach;
   return Array.from({ length: S }, (_, x) => {
     const centre = (x + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - reach + 0.5));
@@ -67,11 +71,13 @@ export function draftScale(width, height, S) {
 
 /** Return means of scale x scale pixels: like a JPEG that is decoded at a fraction of its size, except for rounding. */
 export function shrunk(rgba, width, height, scale) {
-  const w = Math.ceil(width / scale), h = Math.ceil(height / scale);
+  const w = Math.ceil(width / scale),
+    h = Math.ceil(height / scale);
   const out = new Uint8ClampedArray(4 * w * h);
   for (let y = 0; y < h; y++) {
     for (let x = 0; x < w; x++) {
-      const right = Math.min(width, (x + 1) * scale), bottom = Math.min(height, (y + 1) * scale);
+      const right = Math.min(width, (x + 1) * scale),
+        bottom = Math.min(height, (y + 1) * scale);
       const sum = [0, 0, 0];
       for (let v = y * scale; v < bottom; v++) {
         for (let u = x * scale; u < right; u++) for (let c = 0; c < 3; c++) sum[c] += rgba[4 * (v * width + u) + c];

@@ -52,7 +52,10 @@ export function distances(table, packed, N, M, K) {
 }
 
 function addFour(d, pairs, packed, start, end, P, p, entries) {
-  const first = p * entries, second = first + entries, third = second + entries, fourth = third + entries;
+  const first = p * entries,
+    second = first + entries,
+    third = second + entries,
+    fourth = third + entries;
   for (let row = start, at = start * P + p; row < end; row++, at += P) {
     let sum = Math.fround(d[row] + pairs[first + packed[at]]);
     sum = Math.fround(sum + pairs[second + packed[at + 1]]);
@@ -106,7 +109,8 @@ export class Ranking {
   /** Return at least the first n rows, or all if there are fewer, in order. */
   first(n) {
     if (n <= this.rows.length || this.rows.length === this.count) return this.rows;
-    let bin = 0, candidates = this.counts[0];
+    let bin = 0,
+      candidates = this.counts[0];
     while (candidates < Math.min(n, this.count)) candidates += this.counts[++bin];
     const rows = new Uint32Array(candidates);
     for (let row = 0, at = 0; at < candidates; row++) {
@@ -130,7 +134,8 @@ function sortable(d) {
 
 /** Sort rows by their keys, and change them. The radix sort is stable: rows of the same key stay in their order. */
 function sortedByKey(rows, keys) {
-  let from = rows, to = new Uint32Array(rows.length);
+  let from = rows,
+    to = new Uint32Array(rows.length);
   const counts = new Uint32Array(2049);
   for (const shift of [0, 11, 22]) {
     counts.fill(0);

@@ -90,7 +90,8 @@ export class Source {
 
   /** Return the descriptor of a Blob; each is computed once. */
   describe(picture, box, full = null) {
-    if (this.facts.runtime === null) throw new Refusal("this site cannot search with your own pictures; click one of its pictures");
+    if (this.facts.runtime === null)
+      throw new Refusal("this site cannot search with your own pictures; click one of its pictures");
     const known = this.described.get(picture) ?? new Map();
     this.described.set(picture, known);
     const key = String(box);
@@ -177,5 +178,4 @@ export class Source {
       throw error;
     }
   }
-
 }

@@ -16,7 +16,16 @@ class Index {
     const [ids, codes, codebooks, tables] = await Promise.all(["ids", "codes", "codebooks", "tables"].map(column));
     const index = new Index();
     const { codebooks: M, codewords: K } = facts;
-    Object.assign(index, { base, facts, M, K, N: facts.images, P: bytesPerCode(M, K), kept: new Map(), files: new Map() });
+    Object.assign(index, {
+      base,
+      facts,
+      M,
+      K,
+      N: facts.images,
+      P: bytesPerCode(M, K),
+      kept: new Map(),
+      files: new Map(),
+    });
     index.ids = new Uint32Array(ids);
     index.ties = tieKeys(index.ids);
     index.packed = new Uint8Array(codes);
@@ -30,7 +39,8 @@ class Index {
 
   /** Return the row of an id. */
   row(id) {
-    let low = 0, high = this.N;
+    let low = 0,
+      high = this.N;
     while (low < high) {
       const middle = (low + high) >>> 1;
       if (this.ids[middle] < id) low = middle + 1;
@@ -62,7 +72,7 @@ class Index {
     const matching = where ? await this.matching(where) : null;
     const key = JSON.stringify([Array.from(table), excluded, max_distance, where]);
     const { ranking, total } = this.once(key, () => {
-      const allowed = excluded.length || matching ? matching?.slice() ?? new Uint8Array(this.N).fill(1) : null;
+      const allowed = excluded.length || matching ? (matching?.slice() ?? new Uint8Array(this.N).fill(1)) : null;
       for (const row of excluded) allowed[row] = 0;
       const d = distances(table, this.packed, this.N, this.M, this.K);
       const available = allowed ? allowed.reduce((sum, is) => sum + is, 0) : this.N;
@@ -167,7 +177,10 @@ class Index {
     });
     const names = new DataView(data, 12 * count);
     const thumbs = Array.from(shown, (n) => {
-      const name = names.getBigUint64(8 * n).toString(16).padStart(16, "0");
+      const name = names
+        .getBigUint64(8 * n)
+        .toString(16)
+        .padStart(16, "0");
       return /[^0]/.test(name) ? name : "";
     });
     const total = matching ? matching.reduce((sum, is) => sum + is, 0) : this.N;
@@ -199,7 +212,8 @@ class Index {
 
   ranked(m, k) {
     const { M, K, N, P } = this;
-    const uses = new Uint8Array(N), rows = [];
+    const uses = new Uint8Array(N),
+      rows = [];
     for (let row = 0; row < N; row++) {
       if (subCode(this.packed, row, m, P, K) !== k) continue;
       uses[row] = 1;
