@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from spq.common.files import expanded
+from spq.common.files import absolute, expanded
 from spq.data.decode import load_image
 from spq.data.folder import file_of
 from spq.data.formats import read_file
@@ -54,7 +54,7 @@ class Originals:
         file = self._file(item.path)
         if file:
             return read_file(file, name=item.path), lambda data, hint: load_image(data, hint, item.path)
-        images, position = self._find(item)
+        images, position = self._find(item.path)
         try:
             return images.read(position), lambda data, hint: images.decode(position, data, hint)
         except ImageError:
@@ -73,6 +73,17 @@ class Originals:
             raise ImageError(f"{item.path} has changed since it was indexed; update the index")
         return data, decode
 
+    def file(self, path: str) -> Path | None:
+        """The absolute path of a picture's file; None inside a container, or if it is gone."""
+        if found := self._file(path):
+            return absolute(found)
+        try:
+            images, position = self._find(path)
+        except ImageError:
+            return None
+        found = images.path(position)
+        return absolute(found) if found else None
+
     def _is_of_folder(self, path: str) -> bool:
         """Whether an item belongs to a folder, and to no other kind of collection."""
         roots = [root for prefix, root in self._roots.items() if path.startswith(f"{prefix}/" if prefix else "")]
@@ -87,19 +98,19 @@ class Originals:
                     return file
         return None
 
-    def _find(self, item: Item) -> tuple[ImageSet, int]:
+    def _find(self, path: str) -> tuple[ImageSet, int]:
         """The listed collection, and the position of an item in it."""
         with self._lock:
-            if item.path not in self._positions and time.monotonic() - self._listed >= LIST_SECONDS:
+            if path not in self._positions and time.monotonic() - self._listed >= LIST_SECONDS:
                 self._list()
-            position = self._positions.get(item.path)
+            position = self._positions.get(path)
             if self._images is not None and position is not None:
                 return self._images, position
             if not self._is_readable:
                 raise ImageError("the collection cannot be read; see the server log")
-            if self._images is not None and self._images.why_missing(item.path) != MISSING:
-                raise ImageError(f"{item.path} cannot be reached; see the server log")
-            raise ImageError(f"{item.path} is no longer in the collection; update the index")
+            if self._images is not None and self._images.why_missing(path) != MISSING:
+                raise ImageError(f"{path} cannot be reached; see the server log")
+            raise ImageError(f"{path} is no longer in the collection; update the index")
 
     def _list(self) -> None:
         try:

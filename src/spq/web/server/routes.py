@@ -13,9 +13,9 @@ from spq.index.store import Item
 from spq.web.server import prometheus, schemas, thumbnail_cache
 from spq.web.server.asking import openapi_body, read_query
 from spq.web.server.edition import Edition
-from spq.web.server.jobs import RETRY_SECONDS
 from spq.web.server.library import Library, Uploads
 from spq.web.server.problems import MEDIA_TYPE, OverloadedError, ProblemError
+from spq.web.server.review_routes import add_review
 from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
 from spq.web.server.service import Service
 from spq.web.thumbnail import thumbnail_name
@@ -64,6 +64,7 @@ def api(service: Service) -> APIRouter:
     router = APIRouter()
     for add in (_add_server, _add_search, _add_items, _add_index, _add_model):
         add(router, service)
+    add_review(router, service, _problems)
     return router
 
 
@@ -173,25 +174,6 @@ def _add_index(router: APIRouter, service: Service) -> None:
     ) -> Any:
         """A page of all items. The orders `time` and `new` (added or changed) start with the latest."""
         return JSONResponse(await service.run_search(Library.browse, offset, top, where, order, since))
-
-    @router.get(
-        "/api/duplicates",
-        tags=["index"],
-        response_model=schemas.Duplicates,
-        responses={202: {"model": schemas.Computing, "description": "the report is not ready yet"}, **_problems(503)},
-    )
-    async def duplicates() -> Any:
-        """Groups of copies, as spq dupes finds them. The server makes the report in the background, from the first request on."""
-        with service.editions.use() as edition:
-            job = edition.duplicates
-            report, error = job.report()
-        if report is not None:
-            return JSONResponse(report)
-        if error is not None:
-            raise ProblemError(503, error, {"Retry-After": f"{RETRY_SECONDS:.0f}"})
-        stage, done, total = job.progress
-        content = {"state": "computing", "stage": stage, "done": done, "total": total}
-        return JSONResponse(content, 202, {"Retry-After": "1"})
 
     @router.get("/api/map", tags=["index"], response_model=schemas.Map, responses=LIST_ERRORS)
     async def collection_map(where: Where = None) -> Any:
