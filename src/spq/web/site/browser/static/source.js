@@ -87,7 +87,7 @@ export class Source {
     return this.call("explain", { ...(await this.toIndexQuery(query, files, negativeFiles)), id });
   }
 
-  /** Replace the pictures of a query by descriptors. A box of an item is cut from its thumbnail, not from an original. */
+  /** Replace the pictures of a query by descriptors. A box of an item is cut from its thumbnail. */
   async toIndexQuery(query, files, negativeFiles) {
     const { box = null, ids = [], not_ids = [] } = query;
     if (box && files.length + ids.length !== 1) throw new Refusal("a box needs a query of one picture");
