@@ -32,6 +32,7 @@ export const api = {
     explain: true,
     codewords: true,
     duplicates: true,
+    review: true, // decisions about duplicates
     map: true,
     original: true, // imageURL gives the original
     live: true, // status changes while the page is open
@@ -92,11 +93,49 @@ export const api = {
   },
 
   /**
-   * The groups of copies; or {state: "computing", stage, done, total}: ask again.
-   * @returns {Promise<any>}
+   * A page of the groups of copies; or {state: "computing", stage, done, total, ...}: ask again.
+   * @param {{kind?: string[], state?: string, as_of?: number, where?: string, offset?: number, top?: number}} params
+   * @returns {Promise<any>} {groups, total, revision, progress, ...}
    */
-  duplicates(/** @type {AbortSignal?} */ signal = null) {
-    return get("api/duplicates", {}, signal);
+  duplicates(params = {}, /** @type {AbortSignal?} */ signal = null) {
+    return get("api/duplicates", params, signal);
+  },
+
+  /** @returns {Promise<any>} the decisions that are newer than a revision */
+  reviewChanges(/** @type {number} */ since, /** @type {AbortSignal?} */ signal = null) {
+    return get("api/duplicates/changes", { since }, signal);
+  },
+
+  /**
+   * @param {{decisions: {key: string, choice: string, keep: number[], seen: number}[], since: number}} ask
+   * @returns {Promise<any>} {revision, progress, changed: [{key, decision}], reload, batch, overwritten}
+   */
+  decide(ask, /** @type {AbortSignal?} */ signal = null) {
+    return postJson("api/duplicates/decisions", ask, signal);
+  },
+
+  /**
+   * @param {{batch: number, since: number}} ask
+   * @returns {Promise<any>} as decide
+   */
+  undoDecisions(ask, /** @type {AbortSignal?} */ signal = null) {
+    return postJson("api/duplicates/undo", ask, signal);
+  },
+
+  /**
+   * @param {any} ask {rule, kinds, folder, where, dry, since}
+   * @returns {Promise<any>} {open, groups, pictures, bytes}, and as decide
+   */
+  copyRule(ask, /** @type {AbortSignal?} */ signal = null) {
+    return postJson("api/duplicates/rule", ask, signal);
+  },
+
+  copiesListURL() {
+    return "api/duplicates/decisions.csv";
+  },
+
+  copiesScriptURL() {
+    return "api/duplicates/move.sh";
   },
 
   /**
@@ -119,21 +158,25 @@ export const api = {
 };
 
 function get(path, params, signal) {
-  const values = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const values = Object.entries(params)
+    .flatMap(([name, value]) => (Array.isArray(value) ? value.map((each) => [name, each]) : [[name, value]]))
+    .filter(([, value]) => value !== null && value !== undefined && value !== "");
   const query = new URLSearchParams(values).toString();
   return fetchJson(query ? `${path}?${query}` : path, { signal });
 }
 
 function post(path, files, negativeFiles, query, signal) {
-  if (!files.length && !negativeFiles.length) {
-    const headers = { "Content-Type": "application/json" };
-    return fetchJson(path, { method: "POST", headers, body: JSON.stringify(query), signal });
-  }
+  if (!files.length && !negativeFiles.length) return postJson(path, query, signal);
   const body = new FormData();
   for (const file of files) body.append("image", file, "image");
   for (const file of negativeFiles) body.append("negative_image", file, "image");
   body.append("query", JSON.stringify(query));
   return fetchJson(path, { method: "POST", body, signal });
+}
+
+function postJson(path, content, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return fetchJson(path, { method: "POST", headers, body: JSON.stringify(content), signal });
 }
 
 /**

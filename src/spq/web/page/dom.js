@@ -115,6 +115,10 @@ export function bytesText(size) {
   return size < 1e6 ? `${(size / 1e3).toFixed(0)} kB` : `${(size / 1e6).toFixed(1)} MB`;
 }
 
+/** Bytes of many files. */
+export const sizeText = (size) =>
+  size < 1e8 ? bytesText(size) : size < 1e9 ? `${(size / 1e6).toFixed(0)} MB` : `${(size / 1e9).toFixed(1)} GB`;
+
 export function dateText(iso) {
   const date = new Date(iso);
   return Number.isNaN(date.getTime())

@@ -42,7 +42,7 @@ def decisions_csv(state: ReviewState, file_of: FileOf) -> bytes:
 
 
 def _rows(each: Judged, number: int, file_of: FileOf) -> list[dict[str, Any]]:
-    group, dropped = each.group, set(each.dropped)
+    group, dropped, why = each.group, set(each.dropped), each.group["why"]
     kept = next((group["items"][n]["path"] for n in sorted(each.kept)), "")
     rows = []
     for n, item in enumerate(group["items"]):
@@ -56,7 +56,7 @@ def _rows(each: Judged, number: int, file_of: FileOf) -> list[dict[str, Any]]:
                 "path": item["path"],
                 **_file_fields(file),
                 "kept": kept if n in dropped else "",
-                "reason": "kept in another group" if n in each.stays else item["note"] or group["why"],
+                "reason": "kept in another group" if n in each.stays else item["note"] or (why and f"suggested to keep: {why}"),
                 "bytes": item["size"],
                 "width": item["width"],
                 "height": item["height"],

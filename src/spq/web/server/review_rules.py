@@ -23,8 +23,8 @@ def suggested(group: Group) -> frozenset[int]:
 def kept_by(group: Group, rule: str, folder: str = "") -> frozenset[int] | None:
     """The positions that a rule keeps; None if it does not decide the group.
 
-    In a group of confirmed copies, links and pictures to be looked at are kept as well. A rule decides nothing if it would
-    keep all.
+    In a group of confirmed copies, links and pictures to be looked at are kept as well, and so is the first picture if it
+    shows more than the one of the rule. A rule decides nothing if it would keep all.
 
     Args:
         folder: of the rule FOLDER.
@@ -34,9 +34,15 @@ def kept_by(group: Group, rule: str, folder: str = "") -> frozenset[int] | None:
         kept: frozenset[int] | None = first if group["confirmed"] else None
     else:
         best = _best([n for n, item in enumerate(items) if item["keep"] != LINK], items, rule, folder)
-        others = frozenset(n for n in first if n and group["confirmed"])  # of them nothing is known to be superfluous
-        kept = None if best is None else others | {best}
+        stay = frozenset(n for n in first if group["confirmed"] and (n or best is None or _shows_more(group, best)))
+        kept = None if best is None else stay | {best}
     return None if kept is None or len(kept) == len(items) else kept
+
+
+def _shows_more(group: Group, best: int) -> bool:
+    """Whether the first picture of a group of copies shows more than another one."""
+    pixels = [item["width"] * item["height"] for item in (group["items"][0], group["items"][best])]
+    return group["kind"] != "identical" and best > 0 and (group["kind"] == "edited" or pixels[0] > pixels[1])
 
 
 def _best(able: list[int], items: list[dict[str, Any]], rule: str, folder: str) -> int | None:
