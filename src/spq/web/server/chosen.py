@@ -139,7 +139,7 @@ def _add_zip(router: APIRouter, service: Service) -> None:
         "/api/items/zip",
         tags=["items"],
         response_class=Response,
-        responses={200: {"content": {"application/zip": {}}}, **problems_of(413, 422, 503)},
+        responses={200: {"content": {"application/zip": {}}}, **problems_of(404, 413, 422, 503)},
     )
     async def zip_items(
         ids: Annotated[

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import h11
 import uvicorn
@@ -26,7 +26,9 @@ HEAD, BODY, WORK, ANSWER, REST = "head", "body", "work", "answer", "rest"  # wha
 CHECK_SECONDS = 0.5  # between two looks at all connections
 REST_SECONDS = 5.0  # for the rest of a request that is answered already
 ANSWER_SECONDS, ANSWER_RATE = 30.0, 10_000  # a client that takes longer must read so many bytes in each second
-ANSWER_ROUND = 120.0  # seconds after which the count of these bytes begins again: a download may take hours, but not stop
+ANSWER_ROUND = (
+    120.0  # seconds after which the count of these bytes begins again: a download may take hours, but not stop
+)
 SLOW = 1000  # bytes in a second; slower connections end when others need the room
 YOUNG = 0.25  # seconds in which a body or an answer is not called slow
 NOT_SENT = 262_144  # bytes of an answer that the system holds beside those on their way
@@ -54,7 +56,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.transport = self._counted = _Counted(transport)
+        self.transport = self._counted = cast(Any, _Counted(transport))
         _hold_little(transport.get_extra_info("socket"))
         self.origin = origin_of(self.client[0] if self.client else "")
         self.group.add(self)
