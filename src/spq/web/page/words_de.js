@@ -71,8 +71,8 @@ export const words = {
     close: "Hilfe schließen",
     filter:
       "Wörter wie `rote schuhe` werden im Pfad und in der Beschriftung gesucht. Bedingungen sind genauer: " +
-      "`label = shoes and (width >= 640 or path ~ summer/*)`. Beim Tippen erscheinen Spalten, Operatoren und Werte als " +
-      "Vorschläge. `~` vergleicht mit Platzhaltern: `*` und `?`. Ein Datum hat die Form `2024-05`.",
+      "`label = shoes and (width >= 640 or path ~ summer/*)`. Beim Tippen erscheinen Spalten, Operatoren und Werte " +
+      "als Vorschläge. `~` vergleicht mit Platzhaltern: `*` und `?`. Ein Datum hat die Form `2024-05`.",
     keyAgain: "mit den Markierungen neu suchen",
     keyChoose: "ein Bild auswählen",
     keyDetails: "Einzelheiten",
@@ -161,14 +161,14 @@ export const words = {
   why: {
     codeword:
       "Das Modell beschreibt ein Bild mit wenigen Codewörtern, eines aus jedem Codebuch: ein kurzer Code statt aller " +
-      "Pixel. Bilder mit demselben Codewort ähneln sich in einer Hinsicht, zum Beispiel in Farbe oder Form. Einen Namen " +
-      "dafür hat ein Codebuch nicht; die Bilder zeigen es.",
+      "Pixel. Bilder mit demselben Codewort ähneln sich in einer Hinsicht, zum Beispiel in Farbe oder Form. Einen " +
+      "Namen dafür hat ein Codebuch nicht; die Bilder zeigen es.",
     cutOff:
       "Der Abstand sagt, wie sehr ein Bild von der Suche abweicht; 0 heißt: gar nicht. Bilder jenseits des größten " +
       "Abstands sind ausgeblendet.",
     fold:
-      "Bilder, die das Modell nicht unterscheiden kann, haben denselben Code. So ist nur das erste davon zu sehen, mit " +
-      "der Zahl der übrigen.",
+      "Bilder, die das Modell nicht unterscheiden kann, haben denselben Code. So ist nur das erste davon zu sehen, " +
+      "mit der Zahl der übrigen.",
     label: "Was ist das?",
   },
 };

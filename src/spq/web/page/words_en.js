@@ -167,8 +167,8 @@ export const words = {
       "pixels. Pictures with the same codeword look alike in one respect, for example in colour or shape. A codebook " +
       "has no name for it: look at its pictures.",
     cutOff:
-      "The distance says how much a picture differs from your search; 0 is no difference. Pictures beyond the largest " +
-      "distance are hidden.",
+      "The distance says how much a picture differs from your search; 0 is no difference. Pictures beyond the " +
+      "largest distance are hidden.",
     fold:
       "Pictures that the model cannot tell apart have the same code. With this, only the first of them is shown, and " +
       "it says how many others there are.",
