@@ -52,9 +52,15 @@ def test_try(client, folder) -> None:
     report = ready(client)
     print(report["progress"], report["total"], report["groups"][0])
     g = report["groups"][0]
-    a = client.post("/api/duplicates/decisions", json={"decisions":[{"key": g["key"], "choice":"keep","keep":[g["ids"][1]]}]})
+    a = client.post(
+        "/api/duplicates/decisions", json={"decisions": [{"key": g["key"], "choice": "keep", "keep": [g["ids"][1]]}]}
+    )
     print(a.json())
     print(client.get("/api/duplicates/decisions.csv").text)
     print(client.get("/api/duplicates/move.sh").text)
-    print(client.post("/api/duplicates/rule", json={"rule":"folder","folder":"b","kinds":["identical"]}).json())
-    print(client.post("/api/duplicates/rule", json={"rule":"folder","folder":"b","kinds":["identical"],"dry":False}).json())
+    print(client.post("/api/duplicates/rule", json={"rule": "folder", "folder": "b", "kinds": ["identical"]}).json())
+    print(
+        client.post(
+            "/api/duplicates/rule", json={"rule": "folder", "folder": "b", "kinds": ["identical"], "dry": False}
+        ).json()
+    )

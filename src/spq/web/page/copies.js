@@ -4,7 +4,8 @@ import { api } from "./api.js";
 import { showExport, showRules } from "./copies_dialogs.js";
 import { drawGroup, keptIds } from "./copies_group.js";
 import { Review } from "./copies_review.js";
-import { $, announce, covered, el, icon, isAbort, number, redraw, toast } from "./dom.js";
+import { $, announce, covered, el, icon, isAbort, redraw, toast } from "./dom.js";
+import { number } from "./format.js";
 import { Grid } from "./grid.js";
 import { Pages } from "./pages.js";
 import { showMessage } from "./results.js";
@@ -27,7 +28,7 @@ export class Copies {
     this.withUnsure = localStorage.getItem(WITH_UNSURE) === "1";
     this.review = new Review((isAll) => (isAll ? this.load() : this.drawAgain()));
     this.grid = new Grid($("#groups"), {
-      label: "Groups of copies",
+      label: words.copies.groups,
       layout,
       create: () => el("div", { class: "group" }),
       fill: (cell, group, position) => this.fill(cell, group, position),
@@ -78,9 +79,9 @@ export class Copies {
       this.bar.hidden = true;
       this.report = null;
       showMessage($("#copies-message"), {
-        title: words.copies.noReport(),
+        title: words.copies.noReport,
         text: error.message,
-        action: [words.copies.again(), () => this.load()],
+        action: [words.copies.again, () => this.load()],
         isError: true,
       });
     }
@@ -123,11 +124,11 @@ export class Copies {
     else if (isDone)
       showMessage($("#copies-message"), {
         title: texts.allDone(groups),
-        text: texts.allDoneText(),
-        action: [texts.save(), () => showExport(this.review.progress)],
+        text: texts.allDoneText,
+        action: [texts.save, () => showExport(this.review.progress)],
       });
-    else if (groups) showMessage($("#copies-message"), { title: texts.noGroups(), text: texts.noGroupsText() });
-    else showMessage($("#copies-message"), { title: texts.none(), text: texts.noneText(pictures) });
+    else if (groups) showMessage($("#copies-message"), { title: texts.noGroups, text: texts.noGroupsText });
+    else showMessage($("#copies-message"), { title: texts.none, text: texts.noneText(pictures) });
   }
 
   working(progress) {
@@ -165,14 +166,14 @@ export class Copies {
     const there = certain.filter((kind) => kinds[kind]);
     redraw(
       $("#kinds"),
-      ...(there.length ? [tab("", texts.allKinds(), total(certain, "groups"))] : []),
+      ...(there.length ? [tab("", texts.allKinds, total(certain, "groups"))] : []),
       ...there.map((kind) => tab(kind, texts.kinds[kind], kinds[kind].groups)),
     );
     const notes = [
-      api.can.review ? texts.lead() : texts.leadOfSite(),
+      api.can.review ? texts.lead : texts.leadOfSite,
       state.kind ? texts.about[state.kind] : "",
       this.withUnsure && threshold && kinds[UNSURE] ? texts.falseMatches(threshold.false_matches) : "",
-      stale ? texts.stale() : "",
+      stale ? texts.stale : "",
     ];
     $("#copies-text").textContent = notes.filter(Boolean).join(" ");
     const warning = $("#copies-remark");
@@ -190,7 +191,7 @@ export class Copies {
     redraw(
       $("#copies-choices"),
       ...[
-        api.can.review ? el("label", { class: "check" }, texts.show(), this.stateMenu()) : null,
+        api.can.review ? el("label", { class: "check" }, texts.show, this.stateMenu()) : null,
         unsure ? el("label", { class: "check" }, this.unsureBox(), texts.withSimilar(unsure)) : null,
       ].filter(Boolean),
     );
@@ -200,19 +201,19 @@ export class Copies {
       el(
         "div",
         { class: "how-far" },
-        el("progress", { max: Math.max(groups, 1), value: decided, "aria-label": texts.decidedGroups() }),
+        el("progress", { max: Math.max(groups, 1), value: decided, "aria-label": texts.decidedGroups }),
         el("p", { text: texts.progress(decided, groups, freed) }),
         outdated ? el("p", { class: "outdated", text: texts.outdatedMany(outdated) }) : null,
       ),
       el(
         "div",
         { class: "acts-of-all" },
-        button("", [icon("undo"), texts.undo()], () => this.review.undo(), {
+        button("", [icon("undo"), texts.undo], () => this.review.undo(), {
           disabled: !this.review.steps.length,
-          title: `${texts.undo()} (u)`,
+          title: `${texts.undo} (u)`,
         }),
-        button("", texts.rules(), () => this.chooseRule(), { disabled: decided === groups }),
-        button(dropped ? "primary" : "", texts.save(), () => showExport(this.review.progress)),
+        button("", texts.rules, () => this.chooseRule(), { disabled: decided === groups }),
+        button(dropped ? "primary" : "", texts.save, () => showExport(this.review.progress)),
       ),
     );
   }
@@ -221,7 +222,7 @@ export class Copies {
     const texts = words.copies;
     const menu = el(
       "select",
-      { "aria-label": texts.show(), onchange: () => change({ decided: menu.value === "open" ? "" : menu.value }) },
+      { "aria-label": texts.show, onchange: () => change({ decided: menu.value === "open" ? "" : menu.value }) },
       ["open", "decided", "all"].map((value) =>
         el("option", { value, selected: value === this.shown(), text: texts.shown[value] }),
       ),
@@ -274,7 +275,7 @@ export class Copies {
     const now = new Set(decision.choice === "open" && kept.size === group.ids.length ? group.ids : kept);
     if (name === "keep") now.add(id);
     else now.delete(id);
-    if (!now.size) return toast(words.copies.oneStays());
+    if (!now.size) return toast(words.copies.oneStays);
     return this.review.decide(
       group,
       "keep",

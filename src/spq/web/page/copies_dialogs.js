@@ -11,7 +11,7 @@ function show(name, title, ...children) {
   const dialog = el(
     "dialog",
     { class: "copies-dialog", id: name, "aria-labelledby": `${name}-title` },
-    el("header", {}, el("h2", { id: `${name}-title`, text: title }), iconButton("close", words.copies.close(), close)),
+    el("header", {}, el("h2", { id: `${name}-title`, text: title }), iconButton("close", words.copies.close, close)),
     ...children,
   );
   function close() {
@@ -35,7 +35,7 @@ export function showRules({ kinds, where }, apply) {
     (rule) => rule !== "suggested" || isConfirmed,
   );
   const effect = el("p", { id: "rule-effect", role: "status" });
-  const folder = el("select", { "aria-label": texts.folder(), disabled: true });
+  const folder = el("select", { "aria-label": texts.folder, disabled: true });
   const ok = el("button", { type: "submit", class: "button primary", disabled: true, text: texts.apply(0) });
   let request = new AbortController();
 
@@ -71,7 +71,7 @@ export function showRules({ kinds, where }, apply) {
     el(
       "fieldset",
       {},
-      el("legend", { class: "unseen", text: texts.rules() }),
+      el("legend", { class: "unseen", text: texts.rules }),
       rules.map((name, n) =>
         el(
           "label",
@@ -87,7 +87,7 @@ export function showRules({ kinds, where }, apply) {
   );
   folder.addEventListener("change", look);
   form.addEventListener("submit", () => apply(rule()));
-  show("rules", texts.rules(), form);
+  show("rules", texts.rules, form);
   choose();
 }
 
@@ -101,14 +101,14 @@ export function showExport(progress) {
     el("a", { class: `button ${isFirst ? "primary" : ""}`, href, download: "", text: label });
   show(
     "save-copies",
-    texts.save(),
-    el("p", { text: progress.dropped ? texts.saveWhat(progress.dropped, progress.freed) : texts.saveNothing() }),
-    el("h3", { text: texts.script() }),
-    el("p", { class: "muted", text: texts.scriptText() }),
-    el("pre", { tabindex: "0", "aria-label": texts.script() }, "sh move-copies.sh\nsh move-copies.sh --go"),
-    el("p", {}, save(api.copiesScriptURL(), texts.saveScript(), true)),
-    el("h3", { text: texts.list() }),
-    el("p", { class: "muted", text: texts.listText() }),
-    el("p", {}, save(api.copiesListURL(), texts.saveList(), false)),
+    texts.save,
+    el("p", { text: progress.dropped ? texts.saveWhat(progress.dropped, progress.freed) : texts.saveNothing }),
+    el("h3", { text: texts.script }),
+    el("p", { class: "muted", text: texts.scriptText }),
+    el("pre", { tabindex: "0", "aria-label": texts.script }, "sh move-copies.sh\nsh move-copies.sh --go"),
+    el("p", {}, save(api.copiesScriptURL(), texts.saveScript, true)),
+    el("h3", { text: texts.list }),
+    el("p", { class: "muted", text: texts.listText }),
+    el("p", {}, save(api.copiesListURL(), texts.saveList, false)),
   );
 }

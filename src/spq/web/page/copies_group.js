@@ -1,7 +1,8 @@
 /** One group of copies: its pictures side by side, and what is suggested or decided for each of them. */
 
 import { api } from "./api.js";
-import { altText, bytesText, dateText, el, fileName, icon, number } from "./dom.js";
+import { altText, el, fileName, icon } from "./dom.js";
+import { bytesText, dateText, number } from "./format.js";
 import { address } from "./state.js";
 import { words } from "./words.js";
 
@@ -62,13 +63,13 @@ function whyText(group) {
 
 function statusText(group, decision, isSuggesting) {
   const texts = words.copies;
-  if (decision.choice === "apart") return texts.apart();
+  if (decision.choice === "apart") return texts.apart;
   if (decision.choice === "keep") {
     const dropped = group.ids.length - decision.keep.length;
-    return dropped ? texts.decided(dropped) : texts.keptAll();
+    return dropped ? texts.decided(dropped) : texts.keptAll;
   }
-  if (decision.outdated) return texts.outdated();
-  return isSuggesting && api.can.review ? texts.suggested() : "";
+  if (decision.outdated) return texts.outdated;
+  return isSuggesting && api.can.review ? texts.suggested : "";
 }
 
 function buttons({ group, decision, kept, isSuggesting, act }) {
@@ -87,11 +88,11 @@ function buttons({ group, decision, kept, isSuggesting, act }) {
       symbol ? icon(symbol) : null,
       el("span", { text: label }),
     );
-  const accept = isSuggesting ? texts.accept(group.ids.length - kept.size) : texts.keepAll();
+  const accept = isSuggesting ? texts.accept(group.ids.length - kept.size) : texts.keepAll;
   return [
     isOpen ? button("accept", "check", accept, "Enter", isSuggesting ? "primary" : "") : null,
-    isOpen ? button("apart", null, texts.noDuplicates(), "n") : button("open", null, texts.reopen(), "u"),
-    group.ids.length > 1 ? button("compare", "compare", texts.compare(), "c", "quiet") : null,
+    isOpen ? button("apart", null, texts.noDuplicates, "n") : button("open", null, texts.reopen, "u"),
+    group.ids.length > 1 ? button("compare", "compare", texts.compare, "c", "quiet") : null,
   ];
 }
 
@@ -129,15 +130,15 @@ function member(item, n, { group, decision, kept, best, isSuggesting, act }) {
       ? el(
           "div",
           { class: "verdict", role: "group", "aria-label": name },
-          verdict("keep", texts.keep(), isMarked && isKept),
-          verdict("drop", texts.drop(), isMarked && !isKept),
+          verdict("keep", texts.keep, isMarked && isKept),
+          verdict("drop", texts.drop, isMarked && !isKept),
         )
       : null,
     el(
       "figcaption",
       {},
       el("b", { class: "name", title: item.path }, el("span", { text: name.slice(0, -TAIL) }), name.slice(-TAIL)),
-      el("span", { class: "folder muted", title: folder }, el("bdi", { text: folder || texts.top() })),
+      el("span", { class: "folder muted", title: folder }, el("bdi", { text: folder || texts.top })),
       el(
         "span",
         { class: "numbers" },
@@ -146,7 +147,7 @@ function member(item, n, { group, decision, kept, best, isSuggesting, act }) {
       ),
       value(item.time ? dateText(item.time) : "", best.time === item.id),
       stays
-        ? el("span", { class: "note", text: texts.stays() })
+        ? el("span", { class: "note", text: texts.stays })
         : el("span", { class: "note muted", text: noteOf(item, n, group), title: noteOf(item, n, group) }),
     ),
   );
@@ -154,7 +155,7 @@ function member(item, n, { group, decision, kept, best, isSuggesting, act }) {
 
 function noteOf(item, n, group) {
   if (item.keep === "link" || n || !group.confirmed) return item.note === "similar" ? "" : (item.note ?? "");
-  return words.copies.original();
+  return words.copies.original;
 }
 
 /** Which picture has the most pixels, the largest file and the oldest date, if one of them stands out. */

@@ -59,7 +59,7 @@ export class Review {
       if (!step) return;
       const answer = await api.undoDecisions({ batch: step.batch, since: this.revision });
       this.learn(answer);
-      toast(answer.count ? words.copies.undone(answer.count) : words.copies.notUndone());
+      toast(answer.count ? words.copies.undone(answer.count) : words.copies.notUndone);
     });
   }
 
@@ -105,7 +105,7 @@ export class Review {
   take(answer, key) {
     if (answer.count) this.steps.push({ batch: answer.batch, count: answer.count });
     this.learn(answer);
-    if (key && answer.overwritten.includes(key)) toast(words.copies.overwritten());
+    if (key && answer.overwritten.includes(key)) toast(words.copies.overwritten);
   }
 
   learn(answer) {

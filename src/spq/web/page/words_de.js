@@ -1,12 +1,54 @@
 /** Every text of the page in German. */
 
-import { number, sizeText } from "./dom.js";
+import { count, number, sizeText } from "./format.js";
 
-const groupsText = (groups) => (groups === 1 ? "1 Gruppe" : `${number(groups)} Gruppen`);
+const groupsText = (/** @type {number} */ n) => count(n, "Gruppe", "Gruppen");
+const pictures = (/** @type {number} */ n) => count(n, "Bild", "Bilder");
 
 /** @type {typeof import("./words_en.js").words} */
 export const words = {
+  app: {
+    like: (name) => `Wie ${name}`,
+    search: "Suche",
+  },
+  api: {
+    gone: "Der Server antwortet nicht.",
+    incomplete: "Die Antwort des Servers ist unvollständig.",
+    status: (status) => `Der Server antwortet mit ${status}`,
+  },
+  bar: {
+    home: "Alle Bilder",
+    pick: "Mit einem Bild suchen",
+    pickHow: "Ein Bild hineinziehen, einfügen oder auswählen (o)",
+    skip: "Zu den Bildern",
+    views: "Ansichten",
+  },
+  codewords: {
+    all: "Alle Codewörter",
+    book: (book) => `Codebuch ${book}`,
+    books: "Codebücher",
+    empty: "Ein Codewort zeigt die Bilder, die es verwenden.",
+    emptyTitle: "Noch keine Bilder",
+    failed: "Die Codewörter konnten nicht gelesen werden",
+    oneFailed: "Dieses Codewort konnte nicht gelesen werden",
+    pictures: "Bilder eines Codeworts",
+    sorted: (book, used) =>
+      `Codebuch ${book} teilt die Bilder in ${count(used, "Gruppe", "Gruppen")}. Bilder einer Gruppe sehen für das ` +
+      "Codebuch ähnlich aus.",
+    title: "Was das Modell sieht",
+    unused: (idle) => `Nicht verwendet: ${count(idle, "Codewort", "Codewörter")}.`,
+    word: (word) => `Codewort ${word}`,
+    wordLabel: (word, many) => `Codewort ${word}, ${pictures(many)}`,
+    wordText: (book, word, many) => `Codebuch ${book}, Codewort ${word}: ${pictures(many)}, die typischsten zuerst.`,
+  },
+  common: {
+    picture: (id) => `Bild ${id}`,
+    tryAgain: "Erneut versuchen",
+  },
   copies: {
+    comparing: "Vergleichen",
+    groups: "Gruppen von Kopien",
+    kindsOf: "Arten von Kopien",
     kinds: {
       identical: "Identische Dateien",
       "re-encoded": "Neu gespeichert oder verkleinert",
@@ -28,22 +70,21 @@ export const words = {
       burst: "keine Kopien: kurz nacheinander aufgenommen",
       similar: "verschiedene Bilder, die ähnlich aussehen",
     },
-    allKinds: () => "Alle",
-    lead: () =>
+    allKinds: "Alle",
+    lead:
       "Hier wird entschieden, welche Bilder einer Gruppe bleiben. spq löscht nichts: Am Ende steht eine Liste oder " +
       "ein Skript.",
-    leadOfSite: () => "Gruppen von Kopien, wie sie beim Erstellen dieser Seite waren.",
+    leadOfSite: "Gruppen von Kopien, wie sie beim Erstellen dieser Seite waren.",
     falseMatches: (share) => `Auch ${(100 * share).toPrecision(2)} % zufälliger Paare gelten als ähnlich.`,
-    stale: () => "Die Sammlung hat sich seitdem geändert. Der Server erstellt einen neuen Bericht.",
-    noReport: () => "Kein Bericht über Kopien",
-    again: () => "Noch einmal",
-    none: () => "Keine Kopien",
+    stale: "Die Sammlung hat sich seitdem geändert. Der Server erstellt einen neuen Bericht.",
+    noReport: "Kein Bericht über Kopien",
+    again: "Noch einmal",
+    none: "Keine Kopien",
     noneText: (pictures) => `Alle ${number(pictures)} Bilder sind verschieden.`,
-    noGroups: () => "Hier sind keine Gruppen",
-    noGroupsText: () => "Keine Gruppe passt zum Filter und zur Auswahl oben.",
+    noGroups: "Hier sind keine Gruppen",
+    noGroupsText: "Keine Gruppe passt zum Filter und zur Auswahl oben.",
     allDone: (groups) => (groups === 1 ? "Die Gruppe ist entschieden" : `Alle ${number(groups)} Gruppen entschieden`),
-    allDoneText: () =>
-      "Jetzt die Liste speichern oder das Skript, das aussortierte Bilder in einen Papierkorb verschiebt.",
+    allDoneText: "Jetzt die Liste speichern oder das Skript, das aussortierte Bilder in einen Papierkorb verschiebt.",
     stages: {
       "reading pictures": "Bilder lesen",
       "comparing codes": "Codes vergleichen",
@@ -63,42 +104,42 @@ export const words = {
       seconds < 90
         ? `Noch etwa ${Math.max(5, 5 * Math.round(seconds / 5))} s in diesem Schritt`
         : `Noch etwa ${number(Math.round(seconds / 60))} Minuten in diesem Schritt`,
-    show: () => "Anzeigen",
+    show: "Anzeigen",
     shown: { open: "offene", decided: "entschiedene", all: "alle Gruppen" },
     withSimilar: (groups) => `auch ${groupsText(groups)} mit nur ähnlichen Bildern`,
     progress: (decided, groups, size) =>
       `${number(decided)} von ${groupsText(groups)} entschieden, ${sizeText(size)} würden frei`,
-    decidedGroups: () => "Entschiedene Gruppen",
+    decidedGroups: "Entschiedene Gruppen",
     outdatedMany: (many) => `${number(many)} veraltet: Ein Bild hat sich seitdem geändert`,
-    undo: () => "Rückgängig",
+    undo: "Rückgängig",
     undone: (many) => (many === 1 ? "1 Entscheidung rückgängig" : `${number(many)} Entscheidungen rückgängig`),
-    notUndone: () => "Nichts rückgängig: Diese Gruppen wurden seitdem neu entschieden",
+    notUndone: "Nichts rückgängig: Diese Gruppen wurden seitdem neu entschieden",
     others: (many) => `Ein anderer Tab hat ${groupsText(many)} entschieden`,
-    overwritten: () => "Ein anderer Tab hatte diese Gruppe anders entschieden. Jetzt gilt diese Entscheidung.",
+    overwritten: "Ein anderer Tab hatte diese Gruppe anders entschieden. Jetzt gilt diese Entscheidung.",
     notSaved: (why) => `Nicht gespeichert: ${why}`,
     why: (why) => (why ? `behalten: ${why}` : ""),
-    original: () => "Vorschlag: behalten",
-    suggested: () => "Vorschlag",
+    original: "Vorschlag: behalten",
+    suggested: "Vorschlag",
     decided: (dropped) => `Entschieden: ${number(dropped)} weg`,
-    keptAll: () => "Entschieden: alle bleiben",
-    apart: () => "Keine Duplikate",
-    outdated: () => "Veraltet: Ein Bild hat sich seitdem geändert",
+    keptAll: "Entschieden: alle bleiben",
+    apart: "Keine Duplikate",
+    outdated: "Veraltet: Ein Bild hat sich seitdem geändert",
     accept: (dropped) => `Annehmen: ${number(dropped)} weg`,
-    keepAll: () => "Alle behalten",
-    noDuplicates: () => "Keine Duplikate",
-    reopen: () => "Neu entscheiden",
-    compare: () => "Vergleichen",
-    keep: () => "Behalten",
-    drop: () => "Weg",
+    keepAll: "Alle behalten",
+    noDuplicates: "Keine Duplikate",
+    reopen: "Neu entscheiden",
+    compare: "Vergleichen",
+    keep: "Behalten",
+    drop: "Weg",
     only: (n) => `Taste ${n} behält nur dieses Bild`,
-    oneStays: () => "Ein Bild einer Gruppe bleibt.",
-    stays: () => "bleibt: in einer anderen Gruppe behalten",
-    top: () => "oberster Ordner",
+    oneStays: "Ein Bild einer Gruppe bleibt.",
+    stays: "bleibt: in einer anderen Gruppe behalten",
+    top: "oberster Ordner",
     more: (many) => `und ${number(many)} weitere, nicht gezeigt`,
     said: (choice, dropped) =>
       choice === "apart" ? "Keine Duplikate" : dropped ? `${number(dropped)} weg` : "Alle behalten",
-    close: () => "Schließen",
-    rules: () => "Regeln",
+    close: "Schließen",
+    rules: "Regeln",
     ruleFor: (kinds) =>
       `Für alle offenen Gruppen: ${kinds.join(", ")}. Eine Regel lässt nie ein Bild weg, das mehr zeigt als das behaltene.`,
     rule: {
@@ -109,7 +150,7 @@ export const words = {
       pixels: "Das mit den meisten Pixeln behalten",
       folder: "Behalten, was in diesem Ordner ist",
     },
-    folder: () => "Ordner",
+    folder: "Ordner",
     folderOf: (folder, groups) => `${folder || "oberster Ordner"} (${groupsText(groups)})`,
     effect: ({ groups, open, pictures, bytes }) =>
       groups
@@ -117,26 +158,146 @@ export const words = {
         : "Entscheidet keine Gruppe.",
     apply: (groups) => (groups ? `${groupsText(groups)} entscheiden` : "Entscheiden"),
     ruleDone: (groups) => `${groupsText(groups)} entschieden. Rückgängig nimmt alle zurück.`,
-    save: () => "Speichern",
+    save: "Speichern",
     saveWhat: (dropped, size) =>
       `${dropped === 1 ? "1 Bild" : `${number(dropped)} Bilder`} aussortiert, ${sizeText(size)}. Noch ist nichts verschoben.`,
-    saveNothing: () => "Noch ist kein Bild aussortiert.",
-    script: () => "Skript für einen Papierkorb",
-    scriptText: () =>
+    saveNothing: "Noch ist kein Bild aussortiert.",
+    script: "Skript für einen Papierkorb",
+    scriptText:
       "Es verschiebt die aussortierten Bilder in einen Ordner neben der Sammlung und löscht nichts. Ohne --go sagt es " +
       "nur, was es tun würde. Ein Bild bleibt, wenn es oder das behaltene sich geändert hat.",
-    saveScript: () => "Skript speichern",
-    list: () => "Liste",
-    listText: () => "Alle Gruppen mit den Entscheidungen, für Tabellen oder andere Programme.",
-    saveList: () => "Als CSV speichern",
+    saveScript: "Skript speichern",
+    list: "Liste",
+    listText: "Alle Gruppen mit den Entscheidungen, für Tabellen oder andere Programme.",
+    saveList: "Als CSV speichern",
   },
-  details: {},
+  details: {
+    title: "Einzelheiten",
+  },
+  drop: {
+    like: "Auch so wie dieses",
+    not: "Nicht so wie dieses",
+    search: "Mit diesem suchen",
+  },
   explore: {},
+  filter: {
+    and: "beides",
+    choices: { "=": "ist", "!=": "ist nicht", "~": "passt zu * und ?", in: "ist eines von" },
+    clear: "Filter entfernen",
+    kinds: { text: "Text", number: "Zahl", time: "Zeit" },
+    label: "Filter",
+    limits: { ">=": "mindestens", "<=": "höchstens", "<": "unter", ">": "über" },
+    or: "eines davon",
+    placeholder: "Filter: Wörter, oder width >= 640",
+    said: (error) => `Filter: ${error}`,
+    suggestions: "Vorschläge",
+  },
+  help: {
+    button: "Hilfe (?)",
+    close: "Hilfe schließen",
+    filter:
+      "Wörter wie `rote schuhe` werden im Pfad und in der Beschriftung gesucht. Bedingungen sind genauer: " +
+      "`label = shoes and (width >= 640 or path ~ summer/*)`. Beim Tippen erscheinen Spalten, Operatoren und Werte " +
+      "als Vorschläge. `~` vergleicht mit Platzhaltern: `*` und `?`. Ein Datum hat die Form `2024-05`.",
+    keyAgain: "mit den Markierungen neu suchen",
+    keyChoose: "ein Bild auswählen",
+    keyDecide: "Kopien: annehmen, keine Duplikate, rückgängig",
+    keyDetails: "Einzelheiten",
+    keyEscape: "schließen, was obenauf liegt",
+    keyFilter: "Filter",
+    keyGroups: "Kopien: nächste und vorige Gruppe",
+    keyLike: "mehr davon",
+    keyMark: "markieren; noch einmal: Markierung entfernen",
+    keyMove: "von Bild zu Bild",
+    keyOnly: "Kopien: in einer Gruppe nur dieses Bild behalten",
+    keyRegion: "einen Ausschnitt des Bildes wählen",
+    keyViews: "Bilder, Karte, Codewörter, Kopien",
+    space: "Leertaste",
+    start:
+      "Ein Bild hineinziehen, einfügen oder auswählen: so finden sich ähnliche. Ein Klick auf ein Bild zeigt mehr " +
+      "davon. Bilder mit + (so wie dieses) oder − (nicht so wie dieses) markieren und dann neu suchen.",
+    title: "Hilfe",
+  },
+  invite: {
+    choose: "*Bild auswählen*, um ähnliche zu finden.",
+    drop: "*Ein Bild hierher ziehen*, um ähnliche zu finden. Einfügen oder eine Datei auswählen geht auch.",
+  },
   lightbox: {},
+  live: {
+    back: "Der Server ist wieder da",
+    behind: (error) => `Der Index ist nicht auf dem neuesten Stand: ${error}`,
+    busy: "Der Server ist ausgelastet. Gleich folgt ein neuer Versuch.",
+    changed: "Die Sammlung hat sich geändert",
+    gone: "Der Server antwortet nicht. Weitere Versuche folgen.",
+    looking: "Suche nach neuen Bildern",
+    news: (many) => count(many, "neues Bild", "neue Bilder"),
+    notNow: "Nicht jetzt",
+    reading: (done, total) => `Neue Bilder werden gelesen: ${number(done)} von ${number(total)}`,
+    reload: "Neu laden",
+    show: "Zeigen",
+    sync: "Abgleich",
+    token: "Diese Seite braucht ihr Token: bitte mit der Adresse öffnen, die spq serve ausgegeben hat.",
+    tryNow: "Jetzt versuchen",
+    unreadable: (failed) => `, ${number(failed)} nicht lesbar`,
+  },
+  look: {
+    contain: "Ganzes Bild",
+    cover: "Quadrat füllen",
+    dark: "Dunkel",
+    language: "Sprache",
+    light: "Hell",
+    shape: "Form",
+    size: "Bildgröße",
+    system: "System",
+    theme: "Farben",
+    title: "Darstellung",
+  },
   map: {},
+  pictures: {
+    order: "Reihenfolge",
+  },
+  region: {
+    cannotShow: "Der Browser kann dieses Bild nicht anzeigen",
+    cancel: "Abbrechen",
+    label: ([left, top, width, height]) =>
+      `Ausschnitt von ${width} mal ${height} Pixeln, ${left} von links und ${top} von oben. ` +
+      "Pfeiltasten verschieben ihn, mit der Umschalttaste ändern sie seine Größe.",
+    picture: "Das Bild der Suche",
+    search: "Suchen",
+    text: ([left, top, width, height]) => `${width} × ${height} Pixel bei ${left}, ${top}`,
+    title: "Mit einem Ausschnitt suchen",
+    whole: "Ganzes Bild",
+  },
   results: {},
+  search: {
+    again: "Neu suchen",
+    clear: "Verwerfen",
+    cutOff: "Größter Abstand",
+    fold: "Ein Bild pro Code",
+    region: "Ausschnitt",
+    title: "Aktuelle Suche",
+  },
   selection: {
-    many: (n) => (n === 1 ? "1 Bild ausgewählt" : `${number(n)} Bilder ausgewählt`),
+    many: (n) => `${pictures(n)} ausgewählt`,
   },
   uploads: {},
+  views: {
+    codewords: "Codewörter",
+    copies: "Kopien",
+    map: "Karte",
+    pictures: "Bilder",
+  },
+  why: {
+    codeword:
+      "Das Modell beschreibt ein Bild mit wenigen Codewörtern, eines aus jedem Codebuch: ein kurzer Code statt aller " +
+      "Pixel. Bilder mit demselben Codewort ähneln sich in einer Hinsicht, zum Beispiel in Farbe oder Form. Einen " +
+      "Namen dafür hat ein Codebuch nicht; die Bilder zeigen es.",
+    cutOff:
+      "Der Abstand sagt, wie sehr ein Bild von der Suche abweicht; 0 heißt: gar nicht. Bilder jenseits des größten " +
+      "Abstands sind ausgeblendet.",
+    fold:
+      "Bilder, die das Modell nicht unterscheiden kann, haben denselben Code. So ist nur das erste davon zu sehen, " +
+      "mit der Zahl der übrigen.",
+    label: "Was ist das?",
+  },
 };

@@ -1,13 +1,55 @@
 /**
  * Every text of the page in English. words_de.js holds the same names in German; to add a language, copy one of them
  * and list it in words.js. A text with parts that change is a function. One section for each module, in alphabetical
- * order.
+ * order. In texts of index.html, `code` and *bold* are marked like this.
  */
 
-import { count, number, sizeText } from "./dom.js";
+import { count, number, sizeText } from "./format.js";
 
 export const words = {
+  app: {
+    like: (/** @type {string} */ name) => `Like ${name}`,
+    search: "Search",
+  },
+  api: {
+    gone: "The server does not answer.",
+    incomplete: "The server's answer is incomplete.",
+    status: (/** @type {string} */ status) => `The server answered ${status}`,
+  },
+  bar: {
+    home: "All pictures",
+    pick: "Search with a picture",
+    pickHow: "Drop, paste or choose a picture (o)",
+    skip: "Skip to the pictures",
+    views: "Views",
+  },
+  codewords: {
+    all: "All codewords",
+    book: (/** @type {number} */ book) => `Codebook ${book}`,
+    books: "Codebooks",
+    empty: "A codeword shows the pictures that use it.",
+    emptyTitle: "No pictures yet",
+    failed: "The codewords could not be read",
+    oneFailed: "This codeword could not be read",
+    pictures: "Pictures of a codeword",
+    sorted: (/** @type {number} */ book, /** @type {number} */ used) =>
+      `Codebook ${book} sorts the pictures into ${count(used, "group")}. Pictures in one group look alike to it.`,
+    title: "What the model sees",
+    unused: (/** @type {number} */ idle) => `Not used: ${count(idle, "codeword")}.`,
+    word: (/** @type {number} */ word) => `Codeword ${word}`,
+    wordLabel: (/** @type {number} */ word, /** @type {number} */ many) =>
+      `Codeword ${word}, ${count(many, "picture")}`,
+    wordText: (/** @type {number} */ book, /** @type {number} */ word, /** @type {number} */ many) =>
+      `Codebook ${book}, codeword ${word}: ${count(many, "picture")}, the most typical first.`,
+  },
+  common: {
+    picture: (/** @type {number | string} */ id) => `picture ${id}`,
+    tryAgain: "Try again",
+  },
   copies: {
+    comparing: "Comparing",
+    groups: "Groups of copies",
+    kindsOf: "Kinds of copies",
     kinds: {
       identical: "Identical files",
       "re-encoded": "Re-encoded or resized",
@@ -29,19 +71,19 @@ export const words = {
       burst: "not copies: taken within seconds",
       similar: "different pictures that look alike",
     },
-    allKinds: () => "All",
-    lead: () => "Decide which pictures of a group stay. spq deletes nothing: at the end you save a list or a script.",
-    leadOfSite: () => "Groups of copies, as they were when this site was made.",
+    allKinds: "All",
+    lead: "Decide which pictures of a group stay. spq deletes nothing: at the end you save a list or a script.",
+    leadOfSite: "Groups of copies, as they were when this site was made.",
     falseMatches: (share) => `${(100 * share).toPrecision(2)} % of random pairs also count as similar.`,
-    stale: () => "The collection has changed since. The server is making a new report.",
-    noReport: () => "No report of copies",
-    again: () => "Try again",
-    none: () => "No copies",
+    stale: "The collection has changed since. The server is making a new report.",
+    noReport: "No report of copies",
+    again: "Try again",
+    none: "No copies",
     noneText: (pictures) => `All ${number(pictures)} pictures differ.`,
-    noGroups: () => "No groups here",
-    noGroupsText: () => "No group fits the filter and the choices above.",
+    noGroups: "No groups here",
+    noGroupsText: "No group fits the filter and the choices above.",
     allDone: (groups) => `All ${count(groups, "group")} decided`,
-    allDoneText: () => "Save the list, or the script that moves the dropped pictures to a trash folder.",
+    allDoneText: "Save the list, or the script that moves the dropped pictures to a trash folder.",
     stages: {
       "reading pictures": "Reading pictures",
       "comparing codes": "Comparing codes",
@@ -60,42 +102,42 @@ export const words = {
       seconds < 90
         ? `About ${Math.max(5, 5 * Math.round(seconds / 5))} s left in this step`
         : `About ${count(Math.round(seconds / 60), "minute")} left in this step`,
-    show: () => "Show",
+    show: "Show",
     shown: { open: "to decide", decided: "decided", all: "all groups" },
     withSimilar: (groups) => `also ${count(groups, "group")} of pictures that only look alike`,
     progress: (decided, groups, size) =>
       `${number(decided)} of ${count(groups, "group")} decided, ${sizeText(size)} would be freed`,
-    decidedGroups: () => "Decided groups",
+    decidedGroups: "Decided groups",
     outdatedMany: (many) => `${count(many, "decision")} outdated: a picture has changed since`,
-    undo: () => "Undo",
+    undo: "Undo",
     undone: (many) => `${count(many, "decision")} undone`,
-    notUndone: () => "Nothing to undo: these groups were decided again since",
+    notUndone: "Nothing to undo: these groups were decided again since",
     others: (many) => `Another tab has decided ${count(many, "group")}`,
-    overwritten: () => "Another tab had decided this group differently. Your decision counts now.",
+    overwritten: "Another tab had decided this group differently. Your decision counts now.",
     notSaved: (why) => `Not saved: ${why}`,
     why: (why) => (why ? `keep: ${why}` : ""),
-    original: () => "suggested to keep",
-    suggested: () => "Suggested",
+    original: "suggested to keep",
+    suggested: "Suggested",
     decided: (dropped) => `Decided: ${number(dropped)} dropped`,
-    keptAll: () => "Decided: all stay",
-    apart: () => "Not duplicates",
-    outdated: () => "Outdated: a picture has changed since",
+    keptAll: "Decided: all stay",
+    apart: "Not duplicates",
+    outdated: "Outdated: a picture has changed since",
     accept: (dropped) => `Accept: drop ${number(dropped)}`,
-    keepAll: () => "Keep all",
-    noDuplicates: () => "Not duplicates",
-    reopen: () => "Decide again",
-    compare: () => "Compare",
-    keep: () => "Keep",
-    drop: () => "Drop",
+    keepAll: "Keep all",
+    noDuplicates: "Not duplicates",
+    reopen: "Decide again",
+    compare: "Compare",
+    keep: "Keep",
+    drop: "Drop",
     only: (n) => `Key ${n} keeps only this picture`,
-    oneStays: () => "One picture of a group stays. To drop others, keep this one.",
-    stays: () => "stays: kept in another group",
-    top: () => "top folder",
+    oneStays: "One picture of a group stays. To drop others, keep this one.",
+    stays: "stays: kept in another group",
+    top: "top folder",
     more: (many) => `and ${number(many)} more, which are not shown`,
     said: (choice, dropped) =>
       choice === "apart" ? "Not duplicates" : dropped ? `${count(dropped, "picture")} dropped` : "All kept",
-    close: () => "Close",
-    rules: () => "Rules",
+    close: "Close",
+    rules: "Rules",
     ruleFor: (kinds) =>
       `For all groups to decide of: ${kinds.join(", ").toLowerCase()}. A rule never drops a picture that shows more ` +
       "than the one that it keeps.",
@@ -107,7 +149,7 @@ export const words = {
       pixels: "Keep the one with the most pixels",
       folder: "Keep what is in this folder",
     },
-    folder: () => "Folder",
+    folder: "Folder",
     folderOf: (folder, groups) => `${folder || "top folder"} (${count(groups, "group")})`,
     effect: ({ groups, open, pictures, bytes }) =>
       groups
@@ -115,25 +157,146 @@ export const words = {
         : "Decides no group.",
     apply: (groups) => (groups ? `Decide ${count(groups, "group")}` : "Decide"),
     ruleDone: (groups) => `${count(groups, "group")} decided. Undo takes all of them back.`,
-    save: () => "Save",
+    save: "Save",
     saveWhat: (dropped, size) => `${count(dropped, "picture")} to drop, ${sizeText(size)}. Nothing has been moved yet.`,
-    saveNothing: () => "No picture is dropped so far.",
-    script: () => "Script for a trash folder",
-    scriptText: () =>
+    saveNothing: "No picture is dropped so far.",
+    script: "Script for a trash folder",
+    scriptText:
       "It moves the dropped pictures to a trash folder beside the collection, and deletes nothing. Without --go it " +
       "only says what it would do. A picture stays if it or the kept one has changed.",
-    saveScript: () => "Save the script",
-    list: () => "List",
-    listText: () => "All groups with your decisions, for a spreadsheet or another program.",
-    saveList: () => "Save as CSV",
+    saveScript: "Save the script",
+    list: "List",
+    listText: "All groups with your decisions, for a spreadsheet or another program.",
+    saveList: "Save as CSV",
   },
-  details: {},
+  details: {
+    title: "Details",
+  },
+  drop: {
+    like: "Also like this",
+    not: "Not like this",
+    search: "Search with this",
+  },
   explore: {},
+  filter: {
+    and: "both",
+    choices: { "=": "is", "!=": "is not", "~": "matches * and ?", in: "is one of" },
+    clear: "Clear the filter",
+    kinds: { text: "text", number: "number", time: "time" },
+    label: "Filter",
+    limits: { ">=": "at least", "<=": "at most", "<": "below", ">": "above" },
+    or: "one of them",
+    placeholder: "Filter: words, or width >= 640",
+    said: (/** @type {string} */ error) => `Filter: ${error}`,
+    suggestions: "Suggestions",
+  },
+  help: {
+    button: "Help (?)",
+    close: "Close help",
+    filter:
+      "Words such as `red shoes` match the path and the label. Conditions are more exact: `label = shoes and " +
+      "(width >= 640 or path ~ summer/*)`. The page suggests columns, operators and values as you type. `~` compares " +
+      "with wildcards: `*` and `?`. Write dates as `2024-05`.",
+    keyAgain: "search again with the marks",
+    keyChoose: "choose a picture",
+    keyDecide: "copies: accept, not duplicates, undo",
+    keyDetails: "details",
+    keyEscape: "close what is on top",
+    keyFilter: "filter",
+    keyGroups: "copies: next and previous group",
+    keyLike: "more like this",
+    keyMark: "mark; press again to unmark",
+    keyMove: "move among pictures",
+    keyOnly: "copies: in a group, keep only this picture",
+    keyRegion: "choose a region of the picture",
+    keyViews: "pictures, map, codewords, copies",
+    space: "Space",
+    start:
+      "Drop, paste or choose a picture to find similar ones. Click any picture to find more like it. Mark pictures " +
+      "with + (like this) or − (not like this), then search again.",
+    title: "Help",
+  },
+  invite: {
+    choose: "*Choose a picture* to find similar ones.",
+    drop: "*Drop a picture here* to find similar pictures. You can also paste one, or choose a file.",
+  },
   lightbox: {},
+  live: {
+    back: "The server is back",
+    behind: (/** @type {string} */ error) => `The index is not up to date: ${error}`,
+    busy: "The server is busy. The page tries again soon.",
+    changed: "The collection has changed",
+    gone: "The server does not answer. The page keeps trying.",
+    looking: "Looking for new pictures",
+    news: (/** @type {number} */ many) => count(many, "new picture"),
+    notNow: "Not now",
+    reading: (/** @type {number} */ done, /** @type {number} */ total) =>
+      `Reading new pictures: ${number(done)} of ${number(total)}`,
+    reload: "Reload",
+    show: "Show",
+    sync: "Sync",
+    token: "This page needs its token: open it with the address that spq serve printed.",
+    tryNow: "Try now",
+    unreadable: (/** @type {number} */ failed) => `, ${number(failed)} unreadable`,
+  },
+  look: {
+    contain: "Whole picture",
+    cover: "Fill the square",
+    dark: "Dark",
+    language: "Language",
+    light: "Light",
+    shape: "Shape",
+    size: "Picture size",
+    system: "System",
+    theme: "Theme",
+    title: "Appearance",
+  },
   map: {},
+  pictures: {
+    order: "Order",
+  },
+  region: {
+    cannotShow: "The browser cannot show this picture",
+    cancel: "Cancel",
+    label: (/** @type {number[]} */ [left, top, width, height]) =>
+      `Region of ${width} by ${height} pixels, ${left} from the left and ${top} from the top. ` +
+      "Arrows move it, with Shift they resize it.",
+    picture: "The picture of the search",
+    search: "Search",
+    text: (/** @type {number[]} */ [left, top, width, height]) => `${width} × ${height} pixels at ${left}, ${top}`,
+    title: "Search with a region",
+    whole: "Whole picture",
+  },
   results: {},
+  search: {
+    again: "Search again",
+    clear: "Clear",
+    cutOff: "Largest distance",
+    fold: "One picture per code",
+    region: "Region",
+    title: "Current search",
+  },
   selection: {
-    many: (n) => `${count(n, "picture")} selected`,
+    many: (/** @type {number} */ n) => `${count(n, "picture")} selected`,
   },
   uploads: {},
+  views: {
+    codewords: "Codewords",
+    copies: "Copies",
+    map: "Map",
+    pictures: "Pictures",
+  },
+  why: {
+    codeword:
+      "The model describes a picture by a few codewords, one from each codebook: a short code instead of all its " +
+      "pixels. Pictures with the same codeword look alike in one respect, for example in colour or shape. A codebook " +
+      "has no name for it: look at its pictures.",
+    cutOff:
+      "The distance says how much a picture differs from your search; 0 is no difference. Pictures beyond the " +
+      "largest distance are hidden.",
+    fold:
+      "Pictures that the model cannot tell apart have the same code. With this, only the first of them is shown, and " +
+      "it says how many others there are.",
+    label: "What is this?",
+  },
 };

@@ -56,7 +56,9 @@ def _rows(each: Judged, number: int, file_of: FileOf) -> list[dict[str, Any]]:
                 "path": item["path"],
                 **_file_fields(file),
                 "kept": kept if n in dropped else "",
-                "reason": "kept in another group" if n in each.stays else item["note"] or (why and f"suggested to keep: {why}"),
+                "reason": "kept in another group"
+                if n in each.stays
+                else item["note"] or (why and f"suggested to keep: {why}"),
                 "bytes": item["size"],
                 "width": item["width"],
                 "height": item["height"],

@@ -11,13 +11,12 @@ from fastapi.responses import JSONResponse, Response
 from spq.web.server import review_schemas as schemas
 from spq.web.server.edition import Edition
 from spq.web.server.jobs import RETRY_SECONDS
-from spq.web.server.problems import ProblemError
+from spq.web.server.problems import ProblemError, problems_of
 from spq.web.server.review import Report, page_facts
 from spq.web.server.review_export import CSV_NAME, SCRIPT_NAME, decisions_csv, decisions_script
 from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE
 from spq.web.server.service import Service
 
-Problems = Callable[..., dict[int | str, dict[str, Any]]]
 Offset = Annotated[int, Query(ge=0, le=MAX_NUMBER)]
 Top = Annotated[int, Query(ge=1, le=MAX_TOP)]
 Where = Annotated[str | None, Query(max_length=MAX_WHERE, description="Groups with at least one such picture.")]
@@ -30,13 +29,9 @@ Since = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Revision of the d
 COMPUTING = {"model": schemas.Computing, "description": "the report is not ready yet"}
 
 
-def add_review(router: APIRouter, service: Service, problems: Problems) -> None:
-    """Add the routes.
-
-    Args:
-        problems: returns the descriptions of error answers.
-    """
-    errors = problems(404, 422, 503)
+def add_review(router: APIRouter, service: Service) -> None:
+    """Add the routes."""
+    errors = problems_of(404, 422, 503)
     _add_groups(router, service, errors)
     _add_decisions(router, service, errors)
     _add_exports(router, service, errors)
