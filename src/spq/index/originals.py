@@ -95,15 +95,20 @@ class Originals:
         return f"{place}#{below}"
 
     def file(self, path: str) -> Path | None:
-        """The absolute path of a picture's file; None inside a container, or if it is gone."""
-        if found := self._file(path):
-            return absolute(found)
+        """The file of a picture, if its collection is a folder and has it."""
+        found = self._file(path)
+        return absolute(found) if found else None
+
+    def listed_file(self, path: str) -> Path | None:
+        """As `file`, and also one of a name that only the list of the collection tells, such as one that is no UTF-8."""
+        if found := self.file(path):
+            return found
         try:
             images, position = self._find(path)
         except ImageError:
             return None
-        found = images.path(position)
-        return absolute(found) if found else None
+        listed = images.path(position)
+        return absolute(listed) if listed else None
 
     def _is_of_folder(self, path: str) -> bool:
         """Whether an item belongs to a folder, and to no other kind of collection."""

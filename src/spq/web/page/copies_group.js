@@ -38,7 +38,7 @@ export function drawGroup(cell, group, decision, act) {
       "header",
       {},
       el("h3", { text: texts.kinds[group.kind] }),
-      el("p", { class: "why", text: whyText(group), title: whyText(group) }),
+      el("p", { class: "reason", text: whyText(group), title: whyText(group) }),
       el(
         "span",
         { class: `status ${decision.outdated ? "outdated" : decision.choice}` },

@@ -105,7 +105,7 @@ def _add_exports(router: APIRouter, service: Service, errors: dict[int | str, di
 
         def make(edition: Edition) -> Response:
             state, _ = edition.review.state(_ready(edition))
-            return _file(decisions_csv(state, edition.pictures.file), "text/csv; charset=utf-8", CSV_NAME)
+            return _file(decisions_csv(state, edition.pictures.listed_file), "text/csv; charset=utf-8", CSV_NAME)
 
         return await service.run_original(make)
 
@@ -115,7 +115,7 @@ def _add_exports(router: APIRouter, service: Service, errors: dict[int | str, di
 
         def make(edition: Edition) -> Response:
             state, _ = edition.review.state(_ready(edition))
-            script = decisions_script(state, edition.pictures.file, edition.pictures.origin)
+            script = decisions_script(state, edition.pictures.listed_file, edition.pictures.origin)
             return _file(script, "application/x-sh", SCRIPT_NAME)
 
         return await service.run_original(make)
