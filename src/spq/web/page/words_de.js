@@ -141,7 +141,8 @@ export const words = {
     close: "Schließen",
     rules: "Regeln",
     ruleFor: (kinds) =>
-      `Für alle offenen Gruppen: ${kinds.join(", ")}. Eine Regel lässt nie ein Bild weg, das mehr zeigt als das behaltene.`,
+      `Für alle offenen Gruppen: ${kinds.join(", ")}. Eine Regel lässt nie ein Bild weg, das mehr zeigt als das ` +
+      "behaltene.",
     rule: {
       suggested: "Vorschläge annehmen",
       oldest: "Das älteste behalten",
@@ -159,13 +160,12 @@ export const words = {
     apply: (groups) => (groups ? `${groupsText(groups)} entscheiden` : "Entscheiden"),
     ruleDone: (groups) => `${groupsText(groups)} entschieden. Rückgängig nimmt alle zurück.`,
     save: "Speichern",
-    saveWhat: (dropped, size) =>
-      `${dropped === 1 ? "1 Bild" : `${number(dropped)} Bilder`} aussortiert, ${sizeText(size)}. Noch ist nichts verschoben.`,
+    saveWhat: (dropped, size) => `${pictures(dropped)} aussortiert, ${sizeText(size)}. Noch ist nichts verschoben.`,
     saveNothing: "Noch ist kein Bild aussortiert.",
     script: "Skript für einen Papierkorb",
     scriptText:
-      "Es verschiebt die aussortierten Bilder in einen Ordner neben der Sammlung und löscht nichts. Ohne --go sagt es " +
-      "nur, was es tun würde. Ein Bild bleibt, wenn es oder das behaltene sich geändert hat.",
+      "Es verschiebt die aussortierten Bilder in einen Ordner neben der Sammlung und löscht nichts. Ohne --go sagt " +
+      "es nur, was es tun würde. Ein Bild bleibt, wenn es oder das behaltene sich geändert hat.",
     saveScript: "Skript speichern",
     list: "Liste",
     listText: "Alle Gruppen mit den Entscheidungen, für Tabellen oder andere Programme.",
