@@ -153,7 +153,8 @@ export const words = {
     folderOf: (folder, groups) => `${folder || "top folder"} (${count(groups, "group")})`,
     effect: ({ groups, open, pictures, bytes }) =>
       groups
-        ? `Decides ${number(groups)} of ${count(open, "group")}: ${count(pictures, "picture")} dropped, ${sizeText(bytes)}.`
+        ? `Decides ${number(groups)} of ${count(open, "group")}: ` +
+          `${count(pictures, "picture")} dropped, ${sizeText(bytes)}.`
         : "Decides no group.",
     apply: (groups) => (groups ? `Decide ${count(groups, "group")}` : "Decide"),
     ruleDone: (groups) => `${count(groups, "group")} decided. Undo takes all of them back.`,
