@@ -6,8 +6,10 @@ plane of the largest variance (PCA), which needs no time and tells less.
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spq.common.files import Replacing, user_cache
+from spq.common.locks import held
+from spq.common.parallel import cores
 from spq.dupes.nearest import Nearest
 from spq.index.manifest import Manifest
 from spq.pq.projection import project
@@ -30,7 +34,7 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 HOW_TO = "pip install 'spq-retrieval[map]'"
 NEIGHBOURING, ARRANGING = "finding neighbours", "arranging the map"
 NEIGHBOURS = 15
-PLACED_BY = 5  # placed neighbours whose mean is the place of a new picture
+PLACED_BY = 5  # placed neighbours whose median is the place of a new picture
 CHANGED = 0.2  # share of new pictures above which the map is computed again
 STEPS = ((150, 12.0, 0.5), (350, 3.0, 0.8))  # iterations, exaggeration, momentum: gather first, then arrange
 FEWEST = 5  # pictures; fewer have no neighbourhoods
@@ -71,7 +75,7 @@ def arrange(ids: Ids, codes: Codes, decoder: Decoder, progress: Progress = lambd
 def follow(before: Layout, ids: Ids, codes: Codes, decoder: Decoder) -> Layout | None:
     """Return the layout of the pictures of now, in which all known ones stay where they are; None if too many are new.
 
-    A new picture gets the mean place of the known ones that are nearest by code.
+    A new picture gets the median place of the known ones that are nearest by code.
     """
     rows = np.minimum(before.ids.searchsorted(ids), max(0, len(before.ids) - 1))
     is_known = np.zeros(len(ids), bool)
@@ -84,16 +88,47 @@ def follow(before: Layout, ids: Ids, codes: Codes, decoder: Decoder) -> Layout |
     if new:
         _, near = Nearest(decoder.decode(codes[is_known])).search(decoder.decode(codes[~is_known]), PLACED_BY)
         known = points[is_known]
-        points[~is_known] = [known[some[some >= 0]].mean(0) if (some >= 0).any() else known.mean(0) for some in near]
+        points[~is_known] = [
+            np.median(known[some[some >= 0]], axis=0) if (some >= 0).any() else known.mean(0) for some in near
+        ]
     return Layout(ids, codes, points, before.placed + new)
+
+
+def kept_layout(
+    file: Path, now: tuple[Ids, Codes], decoder: Decoder, before: Layout | None, progress: Progress = lambda *_: None
+) -> Layout:
+    """The layout of the pictures of now, ids and codes: the kept one, with new pictures between their neighbours, or a new one.
+
+    Of several processes, one computes it, and the others wait. If nothing can be kept, each computes its own.
+
+    Args:
+        before: what this process had last.
+    """
+    with suppress(OSError), ExitStack() as stack:  # a full disk, or a folder of somebody else
+        file.parent.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(held(file.with_suffix(".lock"), wait=math.inf))
+        before = read_layout(file) or before
+        layout = _followed(before, now, decoder, progress)
+        if layout is not before:
+            with suppress(OSError):
+                write_layout(file, layout)
+        return layout
+    return _followed(before, now, decoder, progress)
+
+
+def _followed(before: Layout | None, now: tuple[Ids, Codes], decoder: Decoder, progress: Progress) -> Layout:
+    if before and np.array_equal(before.ids, now[0]) and np.array_equal(before.codes, now[1]):
+        return before
+    known = follow(before, *now, decoder) if before else None
+    return known or arrange(*now, decoder, progress, threads=max(1, cores() // 2))
 
 
 def read_layout(file: Path) -> Layout | None:
     """The kept layout; None if there is none, or the file is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as kept:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
             ids, codes, points, placed = (kept[name] for name in ("ids", "codes", "points", "placed"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
     is_whole = points.shape == (len(ids), 2) and len(codes) == len(ids) and bool(np.isfinite(points).all())
     return (

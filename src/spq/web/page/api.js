@@ -35,7 +35,7 @@ export const api = {
     map: true,
     original: true, // imageURL gives the original
     live: true, // status changes while the page is open
-    orders: ["id", "path", "time", "new"],
+    orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
   },
 
@@ -54,8 +54,8 @@ export const api = {
   },
 
   /**
-   * @param {{offset?: number, top?: number, where?: string, order?: string, since?: number | null}} params
-   * @returns {Promise<{items: Item[], total: number, generation: number}>}
+   * @param {{offset?: number, top?: number, where?: string, order?: string, seed?: string, since?: number?}} params
+   * @returns {Promise<any>} {items: [Item], total, generation}; or {state: "computing", stage, done, total}: try again
    */
   browse(params, /** @type {AbortSignal?} */ signal = null) {
     return get("api/browse", params, signal);

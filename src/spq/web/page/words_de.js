@@ -6,7 +6,18 @@ import { number } from "./dom.js";
 export const words = {
   copies: {},
   details: {},
-  explore: {},
+  explore: {
+    computing: (_stage, done, total) =>
+      `Alle Bilder werden verglichen${total ? `, ${Math.floor((100 * done) / total)} %` : ""}`,
+    orders: {
+      id: "Wie indiziert",
+      path: "Nach Namen",
+      time: "Neueste Dateien zuerst",
+      new: "Zuletzt hinzugefügt zuerst",
+      unusual: "Ungewöhnliche zuerst",
+      random: "Zufällig",
+    },
+  },
   lightbox: {},
   map: {},
   results: {},

@@ -9,7 +9,18 @@ import { count } from "./dom.js";
 export const words = {
   copies: {},
   details: {},
-  explore: {},
+  explore: {
+    computing: (stage, done, total) =>
+      `Comparing all pictures${total ? `, ${Math.floor((100 * done) / total)} %` : ""} (${stage})`,
+    orders: {
+      id: "As indexed",
+      path: "By name",
+      time: "Newest files first",
+      new: "Last added first",
+      unusual: "Unusual first",
+      random: "Random",
+    },
+  },
   lightbox: {},
   map: {},
   results: {},

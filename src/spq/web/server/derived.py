@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from spq.index.gallery import Gallery
+from spq.index.image_index import ImageIndex
 from spq.index.shared import SharedIndex
-from spq.pq.tables import Decoder
 from spq.web.server.background import Background, StoppedError, log_failure
 from spq.web.server.problems import ComputingError, ProblemError
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]  # stage, done, total
-Make = Callable[[Gallery, Decoder, T | None, Progress], T]  # given what was made before
+Make = Callable[[Gallery, ImageIndex, T | None, Progress], T]  # given what was made before
 
 REST = 3.0  # the pause before it is made again, as a multiple of the time that it took
 RETRY_SECONDS = 60.0  # after a failure
@@ -73,7 +73,7 @@ class Derived(Generic[T]):
 
         try:
             with self._shared.open() as index:
-                value = self._make(gallery, index.decoder, self._value, progress)
+                value = self._make(gallery, index, self._value, progress)
         except StoppedError:
             raise
         except Exception as failure:

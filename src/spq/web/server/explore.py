@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import base64
-import math
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.common.locks import held
-from spq.common.parallel import cores
 from spq.index.gallery import Gallery, Ids, Rows
+from spq.index.image_index import ImageIndex
 from spq.index.query import Floats
 from spq.index.shared import Recent, SharedIndex
 from spq.pq import projection
-from spq.pq.tables import Decoder
-from spq.web.layout import NEIGHBOURING, Layout, arrange, can_arrange, follow, layout_file, read_layout, write_layout
+from spq.web.layout import NEIGHBOURING, Layout, can_arrange, kept_layout, layout_file
 from spq.web.server.derived import Derived, Progress
 from spq.web.server.problems import ComputingError, ProblemError
-from spq.web.unusual import unusual_first, unusualness
+from spq.web.unusual import Features, unusual_first
 from spq.web.view import ON_MAP, Facts
 
 COMPARING = "comparing pictures"
@@ -89,38 +85,15 @@ class Explore:
         rows, points = self._cache.get(("map", gallery.version), project)
         return rows, points, progress
 
-    def _arranged(self, gallery: Gallery, decoder: Decoder, before: Layout | None, progress: Progress) -> Layout:
+    def _arranged(self, gallery: Gallery, index: ImageIndex, before: Layout | None, progress: Progress) -> Layout:
         """The layout of now: the kept one, with new pictures between their neighbours, or a new one.
 
         Of several processes, one computes it.
         """
-        file = layout_file(self.shared.manifest, self.shared.folder)
         rows = sampled_rows(gallery)
-        ids, codes = gallery.ids_of(rows).astype(np.int64), gallery.scan.codes_of(rows)
-        with suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with held(file.with_suffix(".lock"), wait=math.inf):
-                return self._follow_or_arrange(file, (ids, codes), decoder, before, progress)
-        except OSError:  # nothing can be kept there
-            return arrange(ids, codes, decoder, progress)
-
-    def _follow_or_arrange(
-        self,
-        file: Any,
-        of: tuple[NDArray[np.int64], NDArray[np.uint8]],
-        decoder: Decoder,
-        before: Layout | None,
-        progress: Progress,
-    ) -> Layout:
-        before = read_layout(file) or before
-        layout = follow(before, *of, decoder) if before else None
-        if layout is None:
-            layout = arrange(*of, decoder, progress, threads=max(1, cores() // 2))
-        if before is None or layout.placed != before.placed or not np.array_equal(layout.ids, before.ids):
-            with suppress(OSError):
-                write_layout(file, layout)
-        return layout
+        now = gallery.ids_of(rows).astype(np.int64), gallery.scan.codes_of(rows)
+        file = layout_file(self.shared.manifest, self.shared.folder)
+        return kept_layout(file, now, index.decoder, before, progress)
 
 
 def sampled_rows(gallery: Gallery) -> Rows:
@@ -135,7 +108,6 @@ def base64_of(values: NDArray[Any], kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()
 
 
-def _unusual_ids(gallery: Gallery, decoder: Decoder, before: Ids | None, progress: Progress) -> Ids:
-    ids = gallery.all_ids()
-    scores = unusualness(ids, gallery.all_codes(), decoder, lambda done, total: progress(COMPARING, done, total))
-    return unusual_first(ids, scores)
+def _unusual_ids(gallery: Gallery, index: ImageIndex, before: Ids | None, progress: Progress) -> Ids:
+    ids = np.sort(gallery.all_ids().astype(np.int64))
+    return unusual_first(ids, Features(index), lambda done, total: progress(COMPARING, done, total))

@@ -43,7 +43,7 @@ export const api = {
     map: true,
     original: false,
     live: false,
-    orders: ["id", "path", "time", "new"],
+    orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
   },
 
