@@ -312,6 +312,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "web.server.asking": "server_errors",
     "web.server.background": "watch",
     "web.server.authority": "guard",
+    "web.server.chosen": "zip_stream",
     "web.server.clients": "guard",
     "web.server.derived": "explore",
     "web.server.explore_routes": "explore",

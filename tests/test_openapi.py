@@ -28,6 +28,7 @@ ROUTES = [
     "GET /api/duplicates",
     "GET /api/explain",
     "GET /api/items/{id}",
+    "GET /api/items/{id}/download",
     "GET /api/items/{id}/image",
     "GET /api/items/{id}/thumbnail",
     "GET /api/map",
@@ -37,17 +38,22 @@ ROUTES = [
     "GET /metrics",
     "GET /readyz",
     "POST /api/explain",
+    "POST /api/items/facts",
+    "POST /api/items/zip",
+    "POST /api/items/{id}/show",
     "POST /api/search",
 ]
 WITHOUT_VALUES = {
-    "GET /api/codewords", "GET /api/duplicates", "GET /api/map/progress", "GET /api/status", "GET /healthz", "GET /metrics", "GET /readyz",
+    "GET /api/codewords", "GET /api/duplicates", "GET /api/map/progress",
+    "GET /api/status", "GET /healthz", "GET /metrics", "GET /readyz",
 }  # fmt: skip
 MORE_THAN_FORM = {
     "GET /api/browse",
     "GET /api/map",
     "POST /api/explain",
+    "POST /api/items/facts",
     "POST /api/search",
-}  # `where` is a language, a picture is a picture
+}  # `where` is a language, a picture is a picture, 3.0 is no id
 
 
 @pytest.fixture(scope="module")

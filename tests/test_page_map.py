@@ -115,7 +115,7 @@ def test_the_map_tells_what_is_under_the_pointer_and_lists_what_is_in_view(page:
     box = page.locator("#plane").bounding_box()
     found = page.locator("#map-hover")
     for share in np.linspace(0.3, 0.7, 30):
-        page.mouse.move(box["x"] + share * box["width"], box["y"] + 0.45 * box["height"])
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + (0.2 + 2 * share % 0.6) * box["height"])
         page.wait_for_timeout(150)
         if found.is_visible():
             break

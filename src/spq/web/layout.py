@@ -36,7 +36,7 @@ NEIGHBOURING, ARRANGING = "finding neighbours", "arranging the map"
 NEIGHBOURS = 15
 PLACED_BY = 5  # placed neighbours whose median is the place of a new picture
 CHANGED = 0.2  # share of new pictures above which the map is computed again
-STEPS = ((150, 12.0, 0.5), (350, 3.0, 0.8))  # iterations, exaggeration, momentum: gather first, then arrange
+STEPS = ((150, 12.0, 0.5), (350, 1.0, 0.8))  # iterations, exaggeration, momentum: gather first, then arrange
 FEWEST = 5  # pictures; fewer have no neighbourhoods
 EXACT_FORCES = 5000  # pictures up to which Barnes-Hut is faster than the grid of FIt-SNE
 
@@ -196,9 +196,10 @@ def _neighbours(codes: Codes, decoder: Decoder, k: int, progress: Progress) -> t
 
 
 def _scaled(points: Floats) -> Floats:
-    """Centred, with a mean square of 1."""
-    centred = points - points.mean(0) if len(points) else points
-    scaled: Floats = (centred / max(1e-9, float(np.sqrt(np.square(centred).mean())) if len(points) else 1.0)).astype(
-        np.float32
-    )
-    return scaled
+    """Centred, turned so that the map is wider than high, with a mean square of 1."""
+    if len(points) < 2:
+        return np.zeros_like(points)
+    centred = points.astype(np.float64) - points.mean(0, dtype=np.float64)
+    turned = centred @ np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+    turned *= np.where(turned[np.abs(turned).argmax(0), [0, 1]] < 0, -1, 1)
+    return np.asarray(turned / max(1e-9, np.sqrt(np.square(turned).mean())), np.float32)

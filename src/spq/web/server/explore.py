@@ -36,10 +36,15 @@ class Explore:
         for work in (self.unusual, self.layout):
             work.stop()
 
-    def map(self, where: str | None) -> Facts:
-        """The pictures, or a fixed sample of them, as points on a plane: all, or those that `where` matches."""
-        gallery = self.shared.gallery
-        rows, points, layout = self._places(gallery)
+    def map(self, where: str | None, method: str | None = None) -> Facts:
+        """The pictures, or a fixed sample of them, as points on a plane: all, or those that `where` matches.
+
+        Args:
+            method: `pca`, although neighbours may be ready.
+        """
+        gallery, arranging = self.shared.gallery, self.progress()
+        is_plain = method == "pca" or arranging is not None
+        rows, points = self._projected(gallery) if is_plain else self._arranged_places(gallery)
         total = len(gallery)
         if where is not None:  # at the same places as on the map of all
             matched = self.shared.rows(self.shared.of_thread().store, gallery, where).rows
@@ -51,8 +56,8 @@ class Explore:
             "y": base64_of(points[:, 1], "<f4"),
             "count": len(rows),
             "total": total,
-            "method": "neighbours" if layout is None else "pca",
-            "arranging": layout,
+            "method": "pca" if is_plain else "neighbours",
+            "arranging": arranging,
             "generation": max(gallery.revision, 0),
         }
 
@@ -68,22 +73,21 @@ class Explore:
             return {"state": "failed", "stage": "", "done": 0, "total": 0}
         return None
 
-    def _places(self, gallery: Gallery) -> tuple[Rows, Floats, Facts | None]:
-        """Rows, ascending by id, their points (n, 2), and what keeps them from being arranged by neighbours."""
-        progress = self.progress()
-        if progress is None:
-            layout, _ = self.layout.get()
-            rows = gallery.rows_of(layout.ids)
-            at = layout.ids.searchsorted(gallery.ids_of(rows))
-            order = at.argsort()
-            return rows[order], layout.points[at[order]], None
+    def _arranged_places(self, gallery: Gallery) -> tuple[Rows, Floats]:
+        """Rows, ascending by id, and their points (n, 2)."""
+        layout, _ = self.layout.get()
+        rows = gallery.rows_of(layout.ids)
+        at = layout.ids.searchsorted(gallery.ids_of(rows))
+        order = at.argsort()
+        return rows[order], layout.points[at[order]]
 
+    def _projected(self, gallery: Gallery) -> tuple[Rows, Floats]:
         def project() -> tuple[Rows, Floats]:
             rows = sampled_rows(gallery)
             return rows, projection.project(gallery.scan.codes_of(rows), self.shared.of_thread().decoder)
 
-        rows, points = self._cache.get(("map", gallery.version), project)
-        return rows, points, progress
+        found: tuple[Rows, Floats] = self._cache.get(("map", gallery.version), project)
+        return found
 
     def _arranged(self, gallery: Gallery, index: ImageIndex, before: Layout | None, progress: Progress) -> Layout:
         """The layout of now: the kept one, with new pictures between their neighbours, or a new one.
