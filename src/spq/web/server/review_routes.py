@@ -26,7 +26,7 @@ AsOf = Annotated[
     int | None, Query(ge=0, le=MAX_NUMBER, description="Groups decided after this revision count as open.")
 ]
 Since = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Revision of the decisions that are known.")]
-COMPUTING = {"model": schemas.Computing, "description": "the report is not ready yet"}
+COMPUTING = {"model": schemas.ComputingReport, "description": "the report is not ready yet"}
 
 
 def add_review(router: APIRouter, service: Service) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
-from spq.web.server.schemas import MAX_WHERE, Id
+from spq.web.server.schemas import MAX_WHERE, Computing, Id
 
 MAX_DECISIONS = 1000
 MAX_KEPT = 100_000
@@ -158,14 +158,9 @@ class RuleEffect(BaseModel):
     folders: list[FolderGroups]
 
 
-class Computing(BaseModel):
-    """Not ready yet; try again in a second. stage: what is done now, step of steps; total: of this stage, which may grow.
-    remaining: seconds until the end of the stage, once that can be told."""
+class ComputingReport(Computing):
+    """As Computing. The stage is `step` of `steps`. remaining: seconds until its end, once that can be told."""
 
-    state: Literal["computing"] = "computing"
-    stage: str
-    done: int
-    total: int
     step: int
     steps: int
     remaining: float | None
