@@ -15,7 +15,7 @@ from PIL import Image
 from spq.config import DISTANCES
 from spq.data.decode import to_pixels
 from spq.index.answers import rank_answers
-from spq.index.filter import Expr
+from spq.index.filter_tree import Expr
 from spq.index.gallery import Gallery
 from spq.index.request import SearchRequest
 from spq.index.store import Item, Store

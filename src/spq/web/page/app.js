@@ -18,7 +18,7 @@ import { address, change, newSearch, onChange, state, VIEWS } from "./state.js";
 import { look, setLook } from "./tile.js";
 import { isUpload } from "./uploads.js";
 import { startWhy } from "./why.js";
-import { words } from "./words.js";
+import { fillWords, words } from "./words.js";
 
 const WITH_QUERY = ["like", "not", "plus", "minus", "box", "max", "view", "where", "fold"];
 /** @type {Record<string, Set<string> | null>} changes of the state that a hidden view has not drawn yet */
@@ -193,6 +193,7 @@ $(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   $("#main").focus();
 });
+fillWords(document);
 hideToken();
 watchTop();
 startPictureInput();
