@@ -205,8 +205,8 @@ def _tokens(text: str) -> list[_Token]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if not found:
-            found, remedy = _REMEDIES.get(text[at], ("has no meaning", "take it out"))
-            raise ConfigError(f"`where`: the {text[at]} at {at + 1} {found}; {remedy}")
+            trouble, remedy = _REMEDIES.get(text[at], ("has no meaning", "take it out"))
+            raise ConfigError(f"`where`: the {text[at]} at {at + 1} {trouble}; {remedy}")
         if found.lastgroup != "space":
             tokens.append(_Token(str(found.lastgroup), found[0], at + 1))
         at = found.end()

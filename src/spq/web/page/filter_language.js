@@ -1,5 +1,5 @@
 /**
- * The filter language of a static site, from text to a tree: parsed like spq.index.filter, with the same error messages.
+ * The filter language of a static site, from text to a tree: parsed like spq.index.filter, with the same messages.
  */
 
 import { BUILT_IN, FilterError, isReserved, short, tokensOf } from "./filter_tokens.js";

@@ -1,4 +1,4 @@
-// Runs before the first paint, so that nothing flashes: theme, shape and language. The only script that is not a module.
+// Runs before the first paint, so that nothing flashes: theme, shape, language. The only script that is not a module.
 (() => {
   const root = document.documentElement;
   let look = {};
