@@ -7,15 +7,18 @@
  * Item = {id, path, label|null, width, height, size, time (ISO), metadata: {}, code: [M ints]}
  */
 
+import { fetchWithProgress, sendOnce } from "./sending.js";
+
 const PATIENCE = 6; // tries while the server is busy
 const LONGEST_WAIT = 10; // seconds; if a busy server asks for a longer wait, the request fails
 
 /** kind: "refused" (the request is invalid), "token", "missing", "busy", "gone" (no answer) or "fault". */
 export class ApiError extends Error {
-  constructor(detail, kind, status = 0) {
+  constructor(detail, kind, status = 0, type = "") {
     super(detail);
     this.kind = kind;
     this.status = status;
+    this.type = type;
   }
 }
 
@@ -37,6 +40,9 @@ export const api = {
     orders: ["id", "path", "time", "new"],
     top: 1000,
   },
+
+  /** Called while pictures are sent, with the share from 0 to 1, and with null afterwards. */
+  onSending: (_share) => {},
 
   /** {name, images, unreadable, bits, codebooks, codewords, watching, generation, sync, last_sync, new_since, columns, ...} */
   status(signal) {
@@ -104,21 +110,32 @@ function get(path, params, signal) {
 }
 
 function post(path, files, negativeFiles, query, signal) {
+  return sendOnce(files, negativeFiles, (parts, stop) => postParts(path, parts, query, stop), signal);
+}
+
+async function postParts(path, { files, negativeFiles, names }, query, signal) {
+  const named = Object.fromEntries(Object.entries(names).filter(([, list]) => list.length));
+  const text = JSON.stringify({ ...query, ...named });
   if (!files.length && !negativeFiles.length) {
     const headers = { "Content-Type": "application/json" };
-    return fetchJson(path, { method: "POST", headers, body: JSON.stringify(query), signal });
+    return fetchJson(path, { method: "POST", headers, body: text, signal });
   }
   const body = new FormData();
   for (const file of files) body.append("image", file, "image");
   for (const file of negativeFiles) body.append("negative_image", file, "image");
-  body.append("query", JSON.stringify(query));
-  return fetchJson(path, { method: "POST", body, signal });
+  body.append("query", text);
+  const sending = (address, options) => fetchWithProgress(address, options, api.onSending);
+  try {
+    return await fetchJson(path, { body, signal }, sending);
+  } finally {
+    api.onSending(null);
+  }
 }
 
 /** Return the JSON of an answer. If the server is busy, try again after the time that it names, and a little more each time. */
-async function fetchJson(path, options) {
+async function fetchJson(path, options, fetcher = fetch) {
   for (let attempt = 1; ; attempt++) {
-    const response = await fetch(path, options).catch((error) => {
+    const response = await fetcher(path, options).catch((error) => {
       if (error.name === "AbortError") throw error;
       throw new ApiError("The server does not answer.", "gone");
     });
@@ -132,7 +149,7 @@ async function fetchJson(path, options) {
 async function problem(response) {
   const content = await response.json().catch(() => ({}));
   const detail = content.detail || `The server answered ${response.status} ${response.statusText}`.trim();
-  return new ApiError(detail, KINDS[response.status] ?? "refused", response.status);
+  return new ApiError(detail, KINDS[response.status] ?? "refused", response.status, content.type);
 }
 
 function unreadable(error) {

@@ -10,7 +10,7 @@ import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 
 const AGAIN = 5000; // ms before a failed page is loaded again
-const LARGE = 1e6; // bytes of pictures in each request; above this, pages are longer and fewer
+const PAGE = 100; // pictures in each request
 const ORDERS = { id: "As indexed", path: "By name", time: "Newest files first", new: "Last added first" };
 const DEPENDS = [...SEARCH_STATE, "max", "order", "since"];
 
@@ -44,24 +44,18 @@ export class Results {
     else this.grid.refill();
   }
 
-  async load(at) {
-    const turn = (this.turn = (this.turn ?? 0) + 1);
+  load(at) {
     this.controller?.abort();
     this.controller = new AbortController();
     this.busy(true);
     this.message(null);
     $("#order").value = state.order || api.can.orders[0];
     $("#fold").checked = state.fold;
-    const question = isSearching() ? await searchRequest() : null;
-    if (turn !== this.turn) return;
-    if (question && !question.files.length && !question.query.ids.length) return this.pictureIsMissing();
+    const question = isSearching() ? searchRequest() : null;
     if (!at) window.scrollTo({ top: 0, behavior: "instant" });
-    const size = question
-      ? [...question.files, ...question.negativeFiles].reduce((sum, file) => sum + file.size, 0)
-      : 0;
     this.pages = new Pages(question ? answers(question) : browsed(), {
-      top: Math.min(api.can.top, size > LARGE ? 500 : 100),
-      expected: at + 100,
+      top: Math.min(api.can.top, PAGE),
+      expected: at + PAGE,
       changed: (pages) => this.changed(pages),
       failed: (error) => this.failed(error),
     });
@@ -127,6 +121,7 @@ export class Results {
 
   async failed(error) {
     this.busy(false);
+    if (error.kind === "lost") return this.pictureIsMissing();
     if (this.pages?.total) return this.interrupted(error);
     if (state.where && error.kind === "refused" && (await this.filterError(error))) {
       this.message({
@@ -223,10 +218,13 @@ export function showMessage(root, message) {
   return undefined;
 }
 
-function answers(question) {
+/** @param request promise of the arguments of a search; the pictures of the search may have to be prepared first. */
+function answers(request) {
   const max = state.max;
-  const ends = max !== null || question.query.fold;
+  const ends = max !== null || state.fold;
   return async (offset, top, signal) => {
+    const question = await request;
+    if (!question.files.length && !question.query.ids.length) throw Object.assign(new Error(), { kind: "lost" }); // not in this browser
     const query = { ...question.query, max_distance: max, offset, top };
     const { hits, total } = await api.search({ ...question, query }, signal);
     return { items: hits, total, ends };

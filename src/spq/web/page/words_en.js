@@ -15,5 +15,15 @@ export const words = {
   selection: {
     many: (n) => `${count(n, "picture")} selected`,
   },
-  uploads: {},
+  uploads: {
+    none: () =>
+      "Click any picture to find more like it. To search with your own pictures, the site must be exported with " +
+      "onnxruntime-web.",
+    noPicture: (name) => `${name || "That"} is not a picture`,
+    noPictures: () => "None of these is a picture",
+    pasted: () => "a pasted picture",
+    sending: (share) => `Sending the picture: ${Math.floor(100 * share)} %`,
+    sent: () => "The picture was sent. Searching.",
+    tooMany: (most) => `Only the first ${most} pictures are used`,
+  },
 };

@@ -26,9 +26,10 @@ _LOG = logging.getLogger("spq.serve")
 class ProblemError(Exception):
     """An error answer."""
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, kind: str = "") -> None:
+        """Args: kind: a name by which programs tell this error from others of the same status."""
         super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+        self.status, self.detail, self.headers, self.kind = status, detail, dict(headers or {}), kind
 
 
 class OverloadedError(ProblemError):
@@ -38,13 +39,18 @@ class OverloadedError(ProblemError):
         super().__init__(503, detail, {"Retry-After": str(retry_after)})
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, kind: str = "") -> Response:
     """Return the answer for an error."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"
-    content = {"type": "about:blank", "title": title, "status": status, "detail": printable(detail)}
+    content = {
+        "type": f"urn:spq:{kind}" if kind else "about:blank",
+        "title": title,
+        "status": status,
+        "detail": printable(detail),
+    }
     return JSONResponse(content, status, headers, MEDIA_TYPE)
 
 
@@ -68,7 +74,7 @@ def validation_detail(errors: Any) -> str:
 
 def _of_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    return problem(error.status, error.detail, error.headers)
+    return problem(error.status, error.detail, error.headers, error.kind)
 
 
 def _of_validation(_: Request, error: Exception) -> Response:

@@ -14,7 +14,8 @@ from spq.web.server import prometheus, schemas, thumbnail_cache
 from spq.web.server.asking import openapi_body, read_query
 from spq.web.server.edition import Edition
 from spq.web.server.jobs import RETRY_SECONDS
-from spq.web.server.library import Library, Uploads
+from spq.web.server.kept_pictures import Uploads
+from spq.web.server.library import Library
 from spq.web.server.problems import MEDIA_TYPE, OverloadedError, ProblemError
 from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
 from spq.web.server.service import Service
@@ -36,6 +37,7 @@ DESCRIPTIONS = {
     403: "the request comes from a page of another site",
     404: "no such item",
     408: "the request did not arrive in time",
+    409: "a picture that the query names is not kept any more; send it again",
     413: "the request is too large",
     415: "neither multipart/form-data nor JSON",
     421: "the host name is not one of this server's",
@@ -54,7 +56,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-SEARCH_ERRORS = _problems(404, 408, 413, 415, 422, 503)
+SEARCH_ERRORS = _problems(404, 408, 409, 413, 415, 422, 503)
 LIST_ERRORS = _problems(422, 503)
 ITEM_ERRORS = _problems(404, 422, 503)
 
@@ -104,7 +106,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def search(request: Request) -> Any:
         """The items most like pictures or other items, nearest first. The items of the query are left out."""
-        async with read_query(request, Ask, most) as (uploads, ask):
+        async with read_query(request, Ask, most, service.kept) as (uploads, ask):
             return JSONResponse(await service.run_query(Library.search, uploads, ask))
 
     @router.post(
@@ -116,7 +118,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def explain_search(request: Request) -> Any:
         """What each codebook adds to the distance of item `id` from the query."""
-        async with read_query(request, AskWhy, most) as (uploads, ask):
+        async with read_query(request, AskWhy, most, service.kept) as (uploads, ask):
             return JSONResponse(await service.run_query(Library.explain_ask, uploads, ask))
 
     @router.get("/api/explain", tags=["search"], response_model=schemas.Explanation, responses=ITEM_ERRORS)
