@@ -1,12 +1,42 @@
 /** Helpers for elements, texts and numbers. */
 
+import { words } from "./words.js";
+
+export { bytesText, count, dateText, distanceText, number } from "./format.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
+/**
+ * The element of index.html that a selector names.
+ * @param {string} selector
+ * @param {ParentNode} root
+ * @returns {any}
+ */
 export const $ = (selector, root = document) => root.querySelector(selector);
 
 /**
- * Create an element. attributes: `on…` add listeners, `text` sets the text, all others become attributes unless they are
- * false or null. Nothing here parses HTML, so texts of the collection are safe.
+ * All elements that a selector names.
+ * @param {string} selector
+ * @param {ParentNode} root
+ * @returns {any[]}
+ */
+export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+/**
+ * The innermost element around an event that a selector names.
+ * @param {Event} event
+ * @param {string} selector
+ * @returns {any}
+ */
+export const closest = (event, selector) => /** @type {any} */ (event.target)?.closest?.(selector) ?? null;
+
+/**
+ * Create an element. attributes: `on…` add listeners, `text` sets the text, all others become attributes unless they
+ * are false or null. Nothing here parses HTML, so texts of the collection are safe.
+ * @param {string} tag
+ * @param {Record<string, any>} attributes
+ * @param {...any} children
+ * @returns {any}
  */
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -72,30 +102,11 @@ export function redraw(root, ...children) {
 
 const nameOf = (element) => element.getAttribute("aria-label") ?? element.textContent;
 
-export const number = (value) => value.toLocaleString("en");
-
-export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
-
-/** A distance in few digits. */
-export const distanceText = (value) => (Number.isFinite(value) ? value.toFixed(Math.abs(value) < 100 ? 2 : 0) : "–");
-
-export function bytesText(size) {
-  if (size < 1000) return `${size} bytes`;
-  return size < 1e6 ? `${(size / 1e3).toFixed(0)} kB` : `${(size / 1e6).toFixed(1)} MB`;
-}
-
-export function dateText(iso) {
-  const date = new Date(iso);
-  return Number.isNaN(date.getTime())
-    ? "unknown"
-    : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
-}
-
 export const fileName = (path) => path.split("/").pop() || path;
 
 /** The text of a picture for screen readers. */
 export const altText = (item) =>
-  item.path ? `${item.label ? `${item.label}, ` : ""}${fileName(item.path)}` : `picture ${item.id}`;
+  item.path ? `${item.label ? `${item.label}, ` : ""}${fileName(item.path)}` : words.common.picture(item.id);
 
 /** Pixels of the window that the top covers. On a phone only its first line stays visible. */
 export function covered() {

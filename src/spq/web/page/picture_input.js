@@ -1,7 +1,7 @@
 /** The ways to search with your own pictures: drop, paste, choose a file. */
 
 import { api } from "./api.js";
-import { $, el, toast } from "./dom.js";
+import { $, $$, closest, el, toast } from "./dom.js";
 import { fitToSend } from "./shrink.js";
 import { change, newSearch, state } from "./state.js";
 import { keep } from "./uploads.js";
@@ -12,12 +12,12 @@ const SLOW = 400; // ms; sending that takes longer is shown
 
 export function startPictureInput() {
   if (!api.can.upload) {
-    for (const button of document.querySelectorAll("[data-pick]")) button.hidden = true;
+    for (const button of $$("[data-pick]")) button.hidden = true;
     $("#invite").replaceWith(el("p", { id: "invite", hidden: true, text: words.uploads.none() }));
     return;
   }
   const input = $("#file");
-  for (const button of document.querySelectorAll("[data-pick]")) button.addEventListener("click", chooseFile);
+  for (const button of $$("[data-pick]")) button.addEventListener("click", chooseFile);
   input.addEventListener("change", () => {
     searchWith([...input.files], "new");
     input.value = "";
@@ -35,11 +35,16 @@ export function startPictureInput() {
 /** Show how much of a picture was sent, if it takes a while. */
 function showSending() {
   const line = $("#sending");
-  let start = null;
+  let start = 0;
   api.onSending = (share) => {
-    start = share === null ? null : (start ?? performance.now());
-    line.hidden = start === null || (line.hidden && performance.now() - start < SLOW);
-    if (line.hidden) return;
+    if (share === null) {
+      start = 0;
+      line.hidden = true;
+      return;
+    }
+    start ||= performance.now();
+    if (performance.now() - start < SLOW) return;
+    line.hidden = false;
     $("#sending-bar").value = share;
     $("#sending-text").textContent = share < 1 ? words.uploads.sending(share) : words.uploads.sent();
   };
@@ -82,12 +87,12 @@ function startDropping() {
     hiding = setTimeout(close, 300); // this event repeats during a drag
     zone.hidden = false;
     zone.classList.toggle("searching", state.like.length > 0);
-    for (const part of zone.children) part.classList.toggle("over", part === event.target.closest("[data-how]"));
+    for (const part of zone.children) part.classList.toggle("over", part === closest(event, "[data-how]"));
   });
   document.addEventListener("drop", (event) => {
     if (!holdsFiles(event)) return;
     event.preventDefault();
-    const how = event.target.closest?.("[data-how]")?.dataset.how ?? "new";
+    const how = closest(event, "[data-how]")?.dataset.how ?? "new";
     close();
     searchWith(pictures(event.dataTransfer), how);
   });

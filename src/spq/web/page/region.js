@@ -5,12 +5,14 @@ import { loadItem } from "./search_request.js";
 import { $, toast } from "./dom.js";
 import { change, newSearch, state } from "./state.js";
 import { find, isUpload } from "./uploads.js";
+import { words } from "./words.js";
 
 const LEAST = 4; // pixels of the picture
 const dialog = $("#region");
 const image = $("#region-image");
 const box = $("#region-box");
-let region = null; // {x, y, w, h} as fractions of the picture
+let region = { x: 0, y: 0, w: 1, h: 1 }; // {x, y, w, h} as fractions of the picture
+/** @type {number[]?} */
 let full = null; // [width, height] of an item, which may be shown smaller; null for an upload
 
 const size = () => full ?? [image.naturalWidth, image.naturalHeight];
@@ -32,7 +34,7 @@ export function startRegion() {
   image.addEventListener("error", () => {
     if (!dialog.open) return;
     dialog.close();
-    toast("The browser cannot show this picture");
+    toast(words.region.cannotShow);
   });
 }
 
@@ -56,12 +58,8 @@ function set({ x, y, w, h }) {
   for (const [side, value] of Object.entries({ left: region.x, top: region.y, width: w, height: h })) {
     box.style[side] = `${100 * value}%`;
   }
-  const [left, top, width, height] = pixels();
-  $("#region-text").textContent = `${width} × ${height} pixels at ${left}, ${top}`;
-  box.setAttribute(
-    "aria-label",
-    `Region of ${width} by ${height} pixels, ${left} from the left and ${top} from the top. Arrows move it, with Shift they resize it.`,
-  );
+  $("#region-text").textContent = words.region.text(pixels());
+  box.setAttribute("aria-label", words.region.label(pixels()));
 }
 
 function pixels() {
@@ -78,7 +76,7 @@ function pixels() {
 
 /** A drag moves the box, on a corner resizes it, and outside draws a new one. */
 function begin(event) {
-  if (event.button > 0 || !event.isPrimary || !region) return;
+  if (event.button > 0 || !event.isPrimary || dialog.classList.contains("waits")) return;
   event.preventDefault();
   const stage = event.currentTarget;
   stage.setPointerCapture(event.pointerId);

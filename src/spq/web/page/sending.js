@@ -14,9 +14,9 @@ const carriers = new Map();
 /**
  * @param {Blob[]} files pictures to search for
  * @param {Blob[]} negativeFiles pictures to avoid
- * @param {(parts: {files: Blob[], negativeFiles: Blob[], names: object}, signal: AbortSignal) => Promise<any>} send
+ * @param {(parts: {files: Blob[], negativeFiles: Blob[], names: object}, signal?: AbortSignal?) => Promise<any>} send
  *   sends one request; names are the server's names of the other pictures
- * @param {AbortSignal} [signal]
+ * @param {AbortSignal?} [signal]
  */
 export async function sendOnce(files, negativeFiles, send, signal) {
   const all = [...files, ...negativeFiles];
@@ -89,7 +89,7 @@ async function use(carrier, signal, leave = () => {}) {
 /**
  * As fetch, for a POST of a form whose progress is reported.
  * @param {string} address
- * @param {{body: FormData, signal?: AbortSignal}} options
+ * @param {{body?: BodyInit?, signal?: AbortSignal?}} options
  * @param {(share: number) => void} progress called with the share that was sent, 0 to 1
  * @returns {Promise<Response>}
  */
@@ -109,9 +109,9 @@ export function fetchWithProgress(address, { body, signal }, progress) {
       resolve(new Response(request.responseText, { status, statusText, headers }));
     };
     request.onerror = () => reject(new TypeError("no answer"));
-    request.onabort = () => reject(signal.reason);
+    request.onabort = () => reject(signal?.reason);
     request.open("POST", address);
-    request.send(body);
+    request.send(/** @type {FormData} */ (body));
     return undefined;
   });
 }

@@ -87,8 +87,8 @@ function again(image) {
   );
 }
 
-/** The appearance, kept in this browser: {size, fit, theme}. */
-export const look = { size: 190, fit: "cover", theme: "", ...stored() };
+/** The appearance, kept in this browser: {size, fit, theme, language}. */
+export const look = { size: 190, fit: "cover", theme: "", language: "", ...stored() };
 
 function stored() {
   try {

@@ -39,7 +39,7 @@ async function transaction(mode, work) {
 export function keep(blob, prepare = async (same) => same) {
   const random = crypto.getRandomValues(new Uint32Array(1))[0].toString(36);
   const name = `u-${Date.now().toString(36)}${random}`; // names sort by age
-  const title = blob.name ?? words.uploads.pasted();
+  const title = ("name" in blob && blob.name) || words.uploads.pasted();
   const made = prepare(blob).then((ready) => opened(name, { blob: ready, title }));
   memory.set(name, made);
   made.then(store);
@@ -63,7 +63,10 @@ async function store({ name, blob, title, key }) {
   }
 }
 
-/** @returns {blob, url, title}, or null if this browser does not have the picture. */
+/**
+ * A picture, or null if this browser does not have it.
+ * @returns {Promise<{blob: Blob, url: string, title: string} | null>}
+ */
 export async function find(name) {
   if (!memory.has(name)) {
     const kept = await transaction("readonly", (pictures) => pictures.get(name)).catch(() => null);
