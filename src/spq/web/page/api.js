@@ -40,7 +40,7 @@ export const api = {
     map: true,
     original: true, // imageURL gives the original
     live: true, // status changes while the page is open
-    orders: ["id", "path", "time", "new"],
+    orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
   },
 
@@ -62,8 +62,8 @@ export const api = {
   },
 
   /**
-   * @param {{offset?: number, top?: number, where?: string, order?: string, since?: number | null}} params
-   * @returns {Promise<{items: Item[], total: number, generation: number}>}
+   * @param {{offset?: number, top?: number, where?: string, order?: string, seed?: string, since?: number?}} params
+   * @returns {Promise<any>} {items: [Item], total, generation}; or {state: "computing", stage, done, total}: try again
    */
   browse(params, /** @type {AbortSignal?} */ signal = null) {
     return get("api/browse", params, signal);
@@ -107,9 +107,14 @@ export const api = {
     return get("api/duplicates", {}, signal);
   },
 
+  /** @returns {Promise<{arranging: any}>} {state, stage, done, total}, or null when the map is arranged by neighbours */
+  mapProgress(/** @type {AbortSignal?} */ signal = null) {
+    return get("api/map/progress", {}, signal);
+  },
+
   /**
-   * @param {{where?: string}} params
-   * @returns {Promise<{ids: Int32Array, x: Float32Array, y: Float32Array, count: number, total: number}>}
+   * @param {{where?: string, method?: string}} params method: pca, or the best one if empty
+   * @returns {Promise<any>} {ids: Int32Array, x and y: Float32Array, count, total, method, arranging}
    */
   async map(params, /** @type {AbortSignal?} */ signal = null) {
     const { ids, x, y, ...rest } = await get("api/map", params, signal);

@@ -53,7 +53,19 @@ export const words = {
     not: "Nicht so wie dieses",
     search: "Mit diesem suchen",
   },
-  explore: {},
+  explore: {
+    computing: (_stage, done, total) =>
+      `Alle Bilder werden verglichen${total ? `, ${Math.floor((100 * done) / total)} %` : ""}`,
+    orders: {
+      id: "Wie indiziert",
+      path: "Nach Namen",
+      time: "Neueste Dateien zuerst",
+      new: "Zuletzt hinzugefügt zuerst",
+      unusual: "Ungewöhnliche zuerst",
+      random: "Zufällig",
+    },
+    shuffle: "Neu mischen",
+  },
   filter: {
     and: "beides",
     choices: { "=": "ist", "!=": "ist nicht", "~": "passt zu * und ?", in: "ist eines von" },
@@ -123,7 +135,14 @@ export const words = {
     theme: "Farben",
     title: "Darstellung",
   },
-  map: {},
+  map: {
+    arrange: "Ähnliche Bilder beieinander zeigen",
+    arranging: {
+      computing: ({ done, total }) => `Nach Nachbarn ordnen${total ? `, ${Math.floor((100 * done) / total)} %` : ""}`,
+      missing: () => "Geordnet nach den größten Unterschieden. Für Nachbarschaften: pip install 'spq-retrieval[map]'",
+      failed: () => "",
+    },
+  },
   pictures: {
     order: "Reihenfolge",
   },

@@ -55,7 +55,19 @@ export const words = {
     not: "Not like this",
     search: "Search with this",
   },
-  explore: {},
+  explore: {
+    computing: (/** @type {string} */ stage, /** @type {number} */ done, /** @type {number} */ total) =>
+      `Comparing all pictures${total ? `, ${Math.floor((100 * done) / total)} %` : ""} (${stage})`,
+    orders: {
+      id: "As indexed",
+      path: "By name",
+      time: "Newest files first",
+      new: "Last added first",
+      unusual: "Unusual first",
+      random: "Random",
+    },
+    shuffle: "Shuffle again",
+  },
   filter: {
     and: "both",
     choices: { "=": "is", "!=": "is not", "~": "matches * and ?", in: "is one of" },
@@ -126,7 +138,15 @@ export const words = {
     theme: "Theme",
     title: "Appearance",
   },
-  map: {},
+  map: {
+    arrange: "Show pictures that are alike together",
+    arranging: {
+      computing: (/** @type {any} */ { stage, done, total }) =>
+        `Arranging by neighbours${total ? `, ${stage}: ${Math.floor((100 * done) / total)} %` : ""}`,
+      missing: () => "Arranged by the largest differences. For neighbourhoods: pip install 'spq-retrieval[map]'",
+      failed: () => "",
+    },
+  },
   pictures: {
     order: "Order",
   },
