@@ -101,7 +101,7 @@ export const api = {
     return get("api/duplicates", {}, signal);
   },
 
-  /** @returns {Promise<{arranging: any}>} {state, stage, done, total}, or null when the map is arranged by neighbours */
+  /** @returns {Promise<{arranging: any}>} {state, stage, done, total}, or null when that is done */
   mapProgress(/** @type {AbortSignal?} */ signal = null) {
     return get("api/map/progress", {}, signal);
   },

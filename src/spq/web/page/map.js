@@ -32,6 +32,8 @@ export class CollectionMap extends Plane {
   levelsBase = 0; // scale of the cells in `levels`
   /** @type {number[]} */
   selection = []; // ids in the lasso
+  /** @type {any[]} */
+  shown = []; // the cells on the screen
 
   constructor() {
     super();
