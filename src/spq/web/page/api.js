@@ -107,7 +107,7 @@ export const api = {
     return get("api/duplicates", {}, signal);
   },
 
-  /** @returns {Promise<{arranging: any}>} {state, stage, done, total}, or null when that is done */
+  /** @returns {Promise<{arranging: any}>} {state, stage, done, total}; null when the map is arranged by neighbours */
   mapProgress(/** @type {AbortSignal?} */ signal = null) {
     return get("api/map/progress", {}, signal);
   },

@@ -1,6 +1,6 @@
 /**
- * Sends each picture once. The server keeps it for a while and names it in its answer; later requests send the name. If the
- * server does not know a name any more, for example after a restart, the picture is sent again.
+ * Sends each picture once. The server keeps it for a while and names it in its answer; later requests send the name. If
+ * the server does not know a name any more, for example after a restart, the picture is sent again.
  */
 
 import { keyOf, setKey } from "./uploads.js";
