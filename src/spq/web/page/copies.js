@@ -36,7 +36,7 @@ export class Copies {
     });
     if (api.can.review) {
       this.review.watch(this.root);
-      document.addEventListener("keydown", (event) => this.key(event));
+      document.addEventListener("keydown", (event) => this.key(event), true); // before the keys of the page
     }
   }
 
