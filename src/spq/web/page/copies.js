@@ -1,4 +1,4 @@
-/** The copies view: groups of pictures that are copies of each other. The user decides which stay; nothing is deleted. */
+/** The copies view: groups of pictures that are copies of each other, and which of them stay. Nothing is deleted. */
 
 import { api } from "./api.js";
 import { showExport, showRules } from "./copies_dialogs.js";
