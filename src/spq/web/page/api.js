@@ -33,7 +33,8 @@ export const api = {
     codewords: true,
     duplicates: true,
     map: true,
-    original: true, // imageURL gives the original
+    original: true, // imageURL gives the original, downloadURL its file
+    zip: true, // zipURL
     live: true, // status changes while the page is open
     orders: ["id", "path", "time", "new"],
     top: 1000,
@@ -116,6 +117,30 @@ export const api = {
   imageURL(id) {
     return `api/items/${id}/image`;
   },
+
+  /** The file itself, which the browser saves under its own name. */
+  downloadURL(/** @type {number} */ id) {
+    return `api/items/${id}/download`;
+  },
+
+  /** Address that answers a form with `ids` (with commas in between) with a ZIP. */
+  zipURL() {
+    return "api/items/zip";
+  },
+
+  /**
+   * Facts of up to 1000 items.
+   * @param {number[]} ids
+   * @returns {Promise<{items: Item[], missing: number[]}>}
+   */
+  facts(ids, /** @type {AbortSignal?} */ signal = null) {
+    return send("api/items/facts", { ids }, signal);
+  },
+
+  /** Open the folder of an item on this machine; only if the item says `can_show`. */
+  showFolder(/** @type {number} */ id) {
+    return send(`api/items/${id}/show`, null, null);
+  },
 };
 
 function get(path, params, signal) {
@@ -124,11 +149,13 @@ function get(path, params, signal) {
   return fetchJson(query ? `${path}?${query}` : path, { signal });
 }
 
+function send(path, content, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return fetchJson(path, { method: "POST", headers, body: JSON.stringify(content), signal });
+}
+
 function post(path, files, negativeFiles, query, signal) {
-  if (!files.length && !negativeFiles.length) {
-    const headers = { "Content-Type": "application/json" };
-    return fetchJson(path, { method: "POST", headers, body: JSON.stringify(query), signal });
-  }
+  if (!files.length && !negativeFiles.length) return send(path, query, signal);
   const body = new FormData();
   for (const file of files) body.append("image", file, "image");
   for (const file of negativeFiles) body.append("negative_image", file, "image");
@@ -148,6 +175,7 @@ async function fetchJson(path, options) {
       if (error.name === "AbortError") throw error;
       throw new ApiError("The server does not answer.", "gone");
     });
+    if (response.status === 204) return null;
     if (response.ok) return response.json().catch((error) => unreadable(error));
     const wait = Number(response.headers.get("Retry-After") ?? 1);
     if (response.status !== 503 || attempt === PATIENCE || wait > LONGEST_WAIT) throw await problem(response);

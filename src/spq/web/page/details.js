@@ -21,6 +21,7 @@ import {
 } from "./dom.js";
 import { mark } from "./search_bar.js";
 import { address, change, newSearch, state } from "./state.js";
+import { words } from "./words.js";
 
 const panel = $("#details");
 let lastRequest = 0;
@@ -29,7 +30,12 @@ let controller = null;
 /** @type {any} */
 let opener = null; // the element that had the focus before
 
-export function startDetails() {
+/** @type {() => any} */
+let findGrid = () => null;
+
+/** @param {() => any} grid the grid of the current view, if it has one */
+export function startDetails(grid) {
+  findGrid = grid;
   panel.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     event.stopPropagation();
@@ -39,7 +45,7 @@ export function startDetails() {
 
 /** @param isMoved whether a key in the grid opened it; then the grid keeps the focus. */
 export function openDetails(id, isMoved = false) {
-  if (!isMoved) opener = document.activeElement;
+  if (!isMoved && !panel.contains(document.activeElement)) opener = document.activeElement;
   change({ item: id }, "replace");
   if (!isMoved) panel.focus();
 }
@@ -47,7 +53,10 @@ export function openDetails(id, isMoved = false) {
 export function closeDetails() {
   const hadFocus = panel.contains(document.activeElement);
   change({ item: null }, "replace");
-  if (hadFocus && opener?.isConnected) opener.focus();
+  if (!hadFocus) return;
+  opener?.focus();
+  // the row of its tile may show other pictures by now
+  if (document.activeElement !== opener || opener === document.body) findGrid()?.focus();
 }
 
 export async function drawDetails() {
@@ -63,12 +72,12 @@ export async function drawDetails() {
     item = await loadItem(id);
   } catch (error) {
     if (request === lastRequest)
-      panel.replaceChildren(head("Not found"), el("p", { class: "muted", text: error.message }));
+      panel.replaceChildren(head(words.details.notFound), el("p", { class: "muted", text: error.message }));
     return undefined;
   }
   if (request !== lastRequest) return undefined;
   const why = el("section", { class: "why" });
-  redraw(panel, head(fileName(item.path)), picture(item), actions(item), why, facts(item));
+  redraw(panel, head(fileName(item.path)), picture(item), actions(item), fileActions(item), why, facts(item));
   return explain(item, why, signal).catch((error) => {
     if (!isAbort(error) && request === lastRequest)
       why.replaceChildren(el("p", { class: "muted", text: error.message }));
@@ -76,7 +85,7 @@ export async function drawDetails() {
 }
 
 function head(title) {
-  return el("header", {}, el("h2", { text: title, title }), iconButton("close", "Close details", closeDetails));
+  return el("header", {}, el("h2", { text: title, title }), iconButton("close", words.details.close, closeDetails));
 }
 
 function picture(item) {
@@ -86,18 +95,10 @@ function picture(item) {
     width: item.width || null,
     height: item.height || null,
   });
-  image.addEventListener(
-    "error",
-    () =>
-      image.replaceWith(
-        el("p", {
-          class: "lost-note",
-          text: "The picture cannot be shown: its file has moved, or the server is busy.",
-        }),
-      ),
-    { once: true },
-  );
-  return el("div", { class: "large" }, image);
+  const note = () => image.closest("a").replaceWith(el("p", { class: "lost-note", text: words.details.cannotShow }));
+  image.addEventListener("error", note, { once: true });
+  const link = { href: address({ show: item.id }), "data-show": item.id, title: words.details.enlarge };
+  return el("div", { class: "large" }, el("a", link, image));
 }
 
 function actions(item) {
@@ -114,51 +115,66 @@ function actions(item) {
       },
       icon(symbol),
     );
+  const like = { class: "button primary", href: address(newSearch({ like: [item.id] })) };
   return el(
     "div",
     { class: "row-of-buttons" },
-    el("a", { class: "button primary", href: address(newSearch({ like: [item.id] })) }, icon("like"), "More like this"),
-    toggle("plus", "plus", "Like this"),
-    toggle("minus", "minus", "Not like this"),
+    el("a", like, icon("like"), words.details.like),
+    toggle("plus", "plus", words.details.add),
+    toggle("minus", "minus", words.details.avoid),
+  );
+}
+
+/** What can be done with the file: above the facts, where it needs no scrolling. */
+function fileActions(item) {
+  const small = (symbol, label, attributes) =>
+    el(attributes.href ? "a" : "button", { class: "button small", ...attributes }, icon(symbol), label);
+  const onclick = (run) => ({ type: "button", onclick: run });
+  return el(
+    "div",
+    { class: "row-of-buttons files" },
+    small(
+      "copy",
+      words.details.copy,
+      onclick(() => copyPath(item.location ?? item.path)),
+    ),
+    api.can.original
+      ? small("download", words.details.download, { href: api.downloadURL(item.id), download: "" })
+      : null,
+    item.can_show
+      ? small(
+          "folder",
+          words.details.folder,
+          onclick(() => showFolder(item.id)),
+        )
+      : null,
+    api.can.original
+      ? small("open", words.details.original, { href: api.imageURL(item.id), target: "_blank", rel: "noopener" })
+      : null,
   );
 }
 
 function facts(item) {
+  const shape = item.width ? words.details.pixels(number(item.width), number(item.height)) : null;
   const rows = [
-    ["File", item.path],
-    ["Label", item.label],
-    ["Picture", item.width ? `${number(item.width)} × ${number(item.height)} pixels` : null],
-    ["Size", item.size ? bytesText(item.size) : null],
-    ["Changed", item.time ? dateText(item.time) : null],
+    [words.details.file, item.location ?? item.path],
+    [words.details.label, item.label],
+    [words.details.shape, shape],
+    [words.details.size, item.size ? bytesText(item.size) : null],
+    [words.details.changed, item.time ? dateText(item.time) : null],
     ...Object.entries(item.metadata ?? {}).map(([name, value]) => [name, value === null ? null : String(value)]),
   ];
-  const list = el(
-    "dl",
-    {},
-    rows.filter(([, value]) => value).map(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })]),
-  );
-  return el(
-    "section",
-    { class: "facts" },
-    list,
-    el(
-      "div",
-      { class: "row-of-buttons" },
-      el("button", { type: "button", class: "button", onclick: () => copyPath(item.path) }, icon("copy"), "Copy path"),
-      api.can.original
-        ? el(
-            "a",
-            { class: "button", href: api.imageURL(item.id), target: "_blank", rel: "noopener" },
-            icon("open"),
-            "Open original",
-          )
-        : null,
-    ),
-  );
+  const known = rows.filter(([, value]) => value);
+  const list = known.map(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })]);
+  return el("section", { class: "facts" }, el("dl", {}, list));
 }
 
 async function copyPath(path) {
-  toast((await copyText(path)) ? "Path copied" : `The browser does not allow copying: ${path}`);
+  toast((await copyText(path)) ? words.details.copied : `${words.details.cannotCopy} ${path}`);
+}
+
+export async function showFolder(/** @type {number} */ id) {
+  await api.showFolder(id).catch((error) => toast(error.message));
 }
 
 /** Draw a bar for each codebook, or without a search only the codewords. */

@@ -9,8 +9,10 @@ import { cells, Stamps, within } from "./mosaic.js";
 import { Listed } from "./pages.js";
 import { Plane } from "./plane.js";
 import { showMessage } from "./results.js";
+import { select } from "./selection_bar.js";
 import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile } from "./tile.js";
+import { words } from "./words.js";
 
 const CELL = 62; // CSS pixels of a mosaic cell; it doubles up to the next zoom level
 const SMALL_CELL = 44; // on a phone
@@ -83,6 +85,8 @@ export class CollectionMap extends Plane {
     $("#select-view").addEventListener("click", () => this.selectView());
     $("#map-close").addEventListener("click", () => change({ lasso: null }));
     $("#map-search").addEventListener("click", () => this.searchSelection());
+    $("#map-select").textContent = words.selection.these;
+    $("#map-select").addEventListener("click", () => select(this.selection));
   }
 
   update(changed) {
@@ -353,7 +357,7 @@ export class CollectionMap extends Plane {
     this.selection = ids;
     if (state.lasso) {
       $("#map-list-text").textContent = count(ids.length, "picture");
-      $("#map-search").hidden = !ids.length;
+      $("#map-search").hidden = $("#map-select").hidden = !ids.length;
       this.list.show(new Listed(ids.map((id) => ({ id }))), 0);
       if (was) announce(`${count(ids.length, "picture")} in the lasso`);
     }

@@ -23,6 +23,9 @@ const EMPTY = {
   order: "",
   since: null,
   item: null, // the item in the details panel
+  show: null, // the item in the lightbox
+  against: null, // the picture that is compared with it: an id, or the name of an upload
+  differ: false, // whether the lightbox shows their difference
   at: 0, // first visible picture
   map: null, // [x, y, zoom]
   lasso: null, // [x, y, x, y, ...]
@@ -55,6 +58,9 @@ const READ = {
   order: (text) => text,
   since: whole,
   item: whole,
+  show: whole,
+  against: (text) => names(text)[0] ?? null,
+  differ: (text) => text === "1",
   at: (text) => whole(text) ?? 0,
   map: exactly(3),
   lasso: (text) => (numbers(text).length >= 6 ? numbers(text) : null),
