@@ -4,8 +4,8 @@ import { api } from "./api.js";
 import { pathOf } from "./chosen_files.js";
 import { showFolder } from "./details.js";
 import { areShapesDifferent, measureDifference, paintDifference, sizeToCompare } from "./difference.js";
-import { $, altText, bytesText, copyText, el, fileName, icon, iconButton, number } from "./dom.js";
-import { FIRST, Stage } from "./lightbox_stage.js";
+import { $, altText, bytesText, copyText, el, fileName, icon, iconButton, number, redraw } from "./dom.js";
+import { FIRST, firstSource, Stage } from "./lightbox_stage.js";
 import { loadItem } from "./search_request.js";
 import { selection } from "./selection.js";
 import { change, newSearch, state } from "./state.js";
@@ -16,7 +16,7 @@ import { Zoom } from "./zoom.js";
 const NONE = { show: null, against: null, differ: false };
 const STEP = 80; // pixels that an arrow key moves a picture
 const OFFERED = 24; // pictures to compare with
-const GAIN = 8; // of the difference
+const GAIN = 4; // of the difference
 const HEAVY = 30e6; // bytes; the difference of larger files is that of their thumbnails
 const dialog = $("#lightbox");
 const zoom = new Zoom();
@@ -85,7 +85,7 @@ function build() {
     right,
     title: el("h2", { id: "lightbox-title" }),
     count: el("p", {}),
-    tools: el("div", { class: "tools" }, tools),
+    tools: el("div", { class: "box-tools" }, tools),
     leftCaption: el("figcaption", {}),
     rightCaption: el("figcaption", {}),
     previous: tool("previous", words.lightbox.previous, () => step(-1)),
@@ -108,7 +108,7 @@ function build() {
     event.preventDefault();
     askToClose();
   });
-  dialog.addEventListener("keydown", onKey);
+  document.addEventListener("keydown", (event) => dialog.open && onKey(event));
   return made;
 }
 
@@ -152,17 +152,20 @@ async function pictureOf(/** @type {Name | null} */ name) {
     const upload = await find(name);
     return { thumb: upload?.url ?? "", full: null, width: 0, height: 0, alt: upload?.title ?? "", item: null };
   }
-  const id = Number(name);
-  const item = await loadItem(id).catch(() => null);
+  const item = await loadItem(Number(name)).catch(() => null);
   return {
-    thumb: api.thumbnailURL(id, FIRST),
-    full: api.can.original ? api.imageURL(id) : null,
+    ...sourcesOf(Number(name)),
     width: item?.width ?? 0,
     height: item?.height ?? 0,
     alt: item ? altText(item) : words.lightbox.title,
     item,
   };
 }
+
+const sourcesOf = (/** @type {number} */ id) => ({
+  thumb: api.thumbnailURL(id, FIRST),
+  full: api.can.original ? api.imageURL(id) : null,
+});
 
 const captionOf = ({ item, alt }) =>
   [
@@ -240,6 +243,8 @@ function drawTools() {
   const download = $("[data-tool=download]", parts.tools);
   download.hidden = !api.can.original;
   download.href = api.downloadURL(Number(state.show));
+  const path = place?.list.get(place.at)?.path;
+  if (path) parts.title.textContent = fileName(path);
   const total = place?.list.isExact ? place.list.total : null;
   parts.count.textContent = place && total ? words.lightbox.of(number(place.at + 1), number(total)) : "";
   parts.previous.hidden = !place || place.at === 0;
@@ -290,14 +295,14 @@ async function drawOthers() {
     const attributes = { type: "button", "aria-pressed": String(name === state.against), "aria-label": label, onclick };
     return el("button", { title: label, ...attributes }, el("img", { src, alt: "", draggable: "false" }));
   });
-  parts.others.replaceChildren(...(buttons.length > 1 ? buttons : []));
+  redraw(parts.others, ...(buttons.length > 1 ? buttons : []));
 }
 
 /** Load the thumbnails of the neighbours, so that they show at once. */
 function preload() {
   for (const by of [1, -1]) {
     const item = place?.list.get(place.at + by);
-    if (item) new Image().src = api.thumbnailURL(item.id, FIRST);
+    if (item) new Image().src = firstSource({ ...item, ...sourcesOf(item.id) });
   }
 }
 

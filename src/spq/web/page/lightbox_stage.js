@@ -10,6 +10,10 @@ const STILL = 6; // pixels that a pointer may move during a click
 
 /** @typedef {{thumb: string, full: string | null, width: number, height: number, alt: string}} Picture */
 
+/** What is loaded first: the original if it is small, else a thumbnail. */
+export const firstSource = (/** @type {Omit<Picture, "alt">} */ { thumb, full, width, height }) =>
+  full && width && Math.max(width, height) <= FIRST ? full : thumb;
+
 export class Stage {
   /**
    * @param {import("./zoom.js").Zoom} zoom which other stages may share
@@ -68,10 +72,10 @@ export class Stage {
       this.root.replaceChildren(this.image);
       this.content = this.image;
     }
-    const isSmall = picture.full && picture.width && Math.max(picture.width, picture.height) <= FIRST;
-    this.full = isSmall ? null : picture.full;
+    const source = firstSource(picture);
+    this.full = source === picture.full ? null : picture.full;
     this.image.alt = picture.alt;
-    this.image.src = isSmall ? picture.full : picture.thumb;
+    this.image.src = source;
     if (picture.width) this.natural = { width: picture.width, height: picture.height };
     this.isMeasured = Boolean(picture.width);
     this.draw();
