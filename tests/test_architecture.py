@@ -314,6 +314,8 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "web.server.authority": "guard",
     "web.server.chosen": "zip_stream",
     "web.server.clients": "guard",
+    "web.server.derived": "explore",
+    "web.server.explore_routes": "explore",
     "web.server.jobs": "server_items",
     "web.server.library": "server_search",
     "web.server.problems": "server_errors",

@@ -46,6 +46,7 @@ interface State {
   differ: boolean; // whether their difference is shown
   at: number;
   map: number[] | null; // x, y, zoom
+  layout: string; // that these places belong to
   lasso: number[] | null; // x, y, x, y, ...
   book: number;
   word: number | null;

@@ -5,6 +5,8 @@
  * types.d.ts describes what they take and return.
  */
 
+import { words } from "./words.js";
+
 const PATIENCE = 6; // tries while the server is busy
 const LONGEST_WAIT = 10; // seconds; if a busy server asks for a longer wait, the request fails
 
@@ -36,7 +38,7 @@ export const api = {
     original: true, // imageURL gives the original, downloadURL its file
     zip: true, // zipURL
     live: true, // status changes while the page is open
-    orders: ["id", "path", "time", "new"],
+    orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
   },
 
@@ -55,8 +57,8 @@ export const api = {
   },
 
   /**
-   * @param {{offset?: number, top?: number, where?: string, order?: string, since?: number | null}} params
-   * @returns {Promise<{items: Item[], total: number, generation: number}>}
+   * @param {{offset?: number, top?: number, where?: string, order?: string, seed?: string, since?: number?}} params
+   * @returns {Promise<any>} {items: [Item], total, generation}; or {state: "computing", stage, done, total}: try again
    */
   browse(params, /** @type {AbortSignal?} */ signal = null) {
     return get("api/browse", params, signal);
@@ -100,9 +102,14 @@ export const api = {
     return get("api/duplicates", {}, signal);
   },
 
+  /** @returns {Promise<{arranging: any}>} {state, stage, done, total}, or null when the map is arranged by neighbours */
+  mapProgress(/** @type {AbortSignal?} */ signal = null) {
+    return get("api/map/progress", {}, signal);
+  },
+
   /**
-   * @param {{where?: string}} params
-   * @returns {Promise<{ids: Int32Array, x: Float32Array, y: Float32Array, count: number, total: number}>}
+   * @param {{where?: string, method?: string}} params method: pca, or the best one if empty
+   * @returns {Promise<any>} {ids: Int32Array, x and y: Float32Array, count, total, method, arranging}
    */
   async map(params, /** @type {AbortSignal?} */ signal = null) {
     const { ids, x, y, ...rest } = await get("api/map", params, signal);
@@ -173,7 +180,7 @@ async function fetchJson(path, options) {
   for (let attempt = 1; ; attempt++) {
     const response = await fetch(path, options).catch((error) => {
       if (error.name === "AbortError") throw error;
-      throw new ApiError("The server does not answer.", "gone");
+      throw new ApiError(words.api.gone, "gone");
     });
     if (response.status === 204) return null;
     if (response.ok) return response.json().catch((error) => unreadable(error));
@@ -185,13 +192,13 @@ async function fetchJson(path, options) {
 
 async function problem(response) {
   const content = await response.json().catch(() => ({}));
-  const detail = content.detail || `The server answered ${response.status} ${response.statusText}`.trim();
+  const detail = content.detail || words.api.status(`${response.status} ${response.statusText}`.trim());
   return new ApiError(detail, KINDS[response.status] ?? "refused", response.status);
 }
 
 function unreadable(error) {
   if (error.name === "AbortError") throw error;
-  throw new ApiError("The server's answer is incomplete.", "gone");
+  throw new ApiError(words.api.incomplete, "gone");
 }
 
 /**

@@ -7,7 +7,6 @@ import {
   altText,
   bytesText,
   copyText,
-  count,
   dateText,
   distanceText,
   el,
@@ -182,10 +181,10 @@ async function explain(item, root, signal) {
   if (!item.code?.length || !api.can.explain) return;
   if (!isSearching()) {
     root.replaceChildren(
-      el("h3", { text: "What the model sees" }),
+      el("h3", { text: words.details.sees }),
       el("p", {
         class: "muted",
-        text: "Its codewords, one per codebook. Click one to see the pictures that share it.",
+        text: words.details.codewords,
       }),
       el(
         "div",
@@ -193,7 +192,7 @@ async function explain(item, root, signal) {
         item.code.map((k, m) =>
           el(
             "a",
-            { class: "word", href: wordAddress(m, k), "aria-label": `codebook ${m + 1}, codeword ${k}` },
+            { class: "word", href: wordAddress(m, k), "aria-label": words.details.codeword(m + 1, k) },
             `${m + 1}·${k}`,
           ),
         ),
@@ -208,14 +207,11 @@ async function explain(item, root, signal) {
   const most = Math.max(...parts.map((part) => Math.abs(part.distance)), 1e-9);
   const agreeing = parts.filter((part) => part.codeword === part.nearest).length;
   const isSigned = parts.some((part) => part.distance < 0);
-  const reading = isSigned ? "Bars below zero reduce the distance." : "Shorter bars mean more similar.";
   root.replaceChildren(
-    el("h3", { text: "Why it matched" }),
+    el("h3", { text: words.details.why }),
     el("p", {
       class: "muted",
-      text:
-        `Distance ${distanceText(total)}. In ${agreeing} of ${count(parts.length, "codebook")} ` +
-        `its codeword is the nearest one. ${reading}`,
+      text: words.details.reading(distanceText(total), agreeing, parts.length, isSigned),
     }),
     bars(parts, most),
   );
@@ -237,13 +233,13 @@ function bar(part, most) {
   const same = part.codeword === part.nearest;
   const fill = el("span", { class: `fill${part.distance < 0 ? " below" : ""}` });
   fill.style.width = `${(100 * Math.abs(part.distance)) / most}%`;
-  const words = `codebook ${part.m + 1}: ${distanceText(part.distance)}${same ? ", the nearest codeword" : ""}`;
+  const label = words.details.part(part.m + 1, distanceText(part.distance), same);
   return el(
     "li",
     {},
     el(
       "a",
-      { href: wordAddress(part.m, part.codeword), "aria-label": words, class: same ? "same" : null },
+      { href: wordAddress(part.m, part.codeword), "aria-label": label, class: same ? "same" : null },
       el("span", { class: "book", text: String(part.m + 1) }),
       el("span", { class: "track" }, fill),
       el("span", { class: "value", text: distanceText(part.distance) }),

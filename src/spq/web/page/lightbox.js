@@ -348,8 +348,8 @@ const toDetails = () => change({ ...NONE, item: state.show }, "replace");
 
 function onKey(event) {
   const { key, target } = event;
-  if (event.ctrlKey || event.metaKey || event.altKey || (target.matches("input") && key.startsWith("Arrow"))) return;
   const [dx, dy] = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[key] ?? [];
+  if (event.ctrlKey || event.metaKey || event.altKey || (dx !== undefined && target.matches("input"))) return;
   if (dx !== undefined) {
     if (!zoom.isFit) parts.right.pan(STEP * dx, STEP * dy);
     else if (dx) step(-dx);

@@ -26,6 +26,7 @@ export class CollectionMap extends Plane {
   data = null; // what the filter leaves
   /** @type {any} */
   whole = null; // all points
+  asked = ""; // the method that the state asked for then
   start = [0, 0]; // where the pointer went down
   ratio = 1; // pixels of the canvas per CSS pixel
   levelsBase = 0; // scale of the cells in `levels`
@@ -43,7 +44,7 @@ export class CollectionMap extends Plane {
       (id) => api.thumbnailURL(id, 128),
       () => this.draw(),
     );
-    this.keep = debounce(250, () => !this.root.hidden && remember({ map: this.place() }));
+    this.keep = debounce(250, () => !this.root.hidden && remember({ map: this.place(), layout: this.whole.method }));
     this.list = new Grid($("#map-grid"), {
       label: "Pictures in the lasso",
       scroller: $("#map-scroll"),
@@ -84,13 +85,14 @@ export class CollectionMap extends Plane {
     $("#lasso").addEventListener("click", () => this.arm(!this.isLasso));
     $("#select-view").addEventListener("click", () => this.selectView());
     $("#map-close").addEventListener("click", () => change({ lasso: null }));
+    $("#map-arrange").addEventListener("click", () => this.arrange());
     $("#map-search").addEventListener("click", () => this.searchSelection());
     $("#map-select").textContent = words.selection.these;
     $("#map-select").addEventListener("click", () => select(this.selection));
   }
 
   update(changed) {
-    if (!changed || !this.data || changed.has("view") || changed.has("where")) this.load();
+    if (!changed || !this.data || changed.has("view") || changed.has("where") || changed.has("layout")) this.load();
     else if (changed.has("lasso")) this.select();
     else if (this.list.list) this.list.refill();
     if (changed?.has("map") && this.data) {
@@ -101,7 +103,7 @@ export class CollectionMap extends Plane {
 
   async load() {
     this.controller?.abort(); // of another filter
-    if (this.data && this.where === state.where) {
+    if (this.data && this.where === state.where && this.asked === state.layout) {
       this.resize();
       this.select(); // the lasso may have changed while the map was hidden
       return;
@@ -111,9 +113,12 @@ export class CollectionMap extends Plane {
     showMessage($("#map-message"), null);
     try {
       const { where } = state;
-      this.whole ??= await api.map({}, signal);
-      this.data = where ? await api.map({ where }, signal) : this.whole;
+      const method = state.layout;
+      if (!this.whole || this.asked !== method) this.whole = await api.map({ method }, signal);
+      this.asked = method;
+      this.data = where ? await api.map({ where, method: this.whole.method }, signal) : this.whole;
       this.where = where;
+      this.wait(signal);
     } catch (error) {
       if (isAbort(error)) return;
       this.where = null; // the map shows the result of no filter
@@ -128,6 +133,31 @@ export class CollectionMap extends Plane {
       this.root.classList.remove("busy");
     }
     this.begin();
+  }
+
+  /** While the places by neighbours are computed, say how far this is; then show them, or offer to. */
+  async wait(signal) {
+    const line = $("#map-progress");
+    let { arranging, method } = this.whole;
+    line.hidden = method !== "pca" || arranging?.state === "failed";
+    $("#map-arrange").hidden = arranging !== null || method !== "pca";
+    while (arranging) {
+      line.textContent = words.map.arranging[arranging.state](arranging);
+      if (arranging.state !== "computing") return;
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      if (signal.aborted || this.root.hidden) return;
+      arranging = (await api.mapProgress(signal).catch(() => ({ arranging }))).arranging;
+    }
+    line.hidden = true;
+    if (method !== "pca") return;
+    if (state.map || state.lasso) $("#map-arrange").hidden = false;
+    else this.arrange();
+  }
+
+  /** Show the places by neighbours. */
+  arrange() {
+    this.whole = this.center = null;
+    change({ layout: "neighbours", map: null, lasso: null }, "replace");
   }
 
   begin() {
@@ -291,7 +321,7 @@ export class CollectionMap extends Plane {
     this.drawing = null;
     if (drawn && !isCancelled && this.isDragged && drawn.length >= 6) {
       this.arm(false);
-      change({ lasso: thinned(drawn, this.digits(4)) });
+      change({ layout: this.whole.method, lasso: thinned(drawn, this.digits(4)) });
     } else if (!this.isDragged && !isCancelled) {
       const cell = this.under(event.offsetX, event.offsetY);
       if (cell) openDetails(cell.id);
@@ -342,7 +372,7 @@ export class CollectionMap extends Plane {
     if (!this.center) return;
     const [x0, y0] = this.toPlane(0, 0),
       [x1, y1] = this.toPlane(this.width, this.height);
-    change({ lasso: thinned([x0, y0, x1, y0, x1, y1, x0, y1], this.digits(4)) });
+    change({ layout: this.whole.method, lasso: thinned([x0, y0, x1, y0, x1, y1, x0, y1], this.digits(4)) });
   }
 
   /** List the pictures inside the lasso. */

@@ -4,14 +4,15 @@ import { api } from "./api.js";
 import { SEARCH_STATE, searchRequest, isSearching } from "./search_request.js";
 import { $, announce, count, covered, debounce, distanceText, isAbort, number, toast } from "./dom.js";
 import { Grid } from "./grid.js";
+import { browseInOrder, choiceOf, orderOf, orderOptions } from "./orders.js";
 import { Pages } from "./pages.js";
 import { measure } from "./search_bar.js";
 import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
+import { words } from "./words.js";
 
 const AGAIN = 5000; // ms before a failed page is loaded again
 const LARGE = 1e6; // bytes of pictures in each request; above this, pages are longer and fewer
-const ORDERS = { id: "As indexed", path: "By name", time: "Newest files first", new: "Last added first" };
 const DEPENDS = [...SEARCH_STATE, "max", "order", "since"];
 
 export class Results {
@@ -40,10 +41,10 @@ export class Results {
       moved: (position) => this.moved?.(this.grid.list.get(position)),
     });
     const order = $("#order");
-    order.replaceChildren(...api.can.orders.map((name) => new Option(ORDERS[name], name)));
-    order.addEventListener("change", () =>
-      change({ order: order.value === api.can.orders[0] ? "" : order.value, at: 0, since: null }),
-    );
+    order.replaceChildren(...orderOptions());
+    const arrange = () => change({ order: orderOf(order.value), at: 0, since: null });
+    order.addEventListener("change", arrange);
+    $("#shuffle").addEventListener("click", arrange);
     $("#fold").addEventListener("change", (event) => change({ fold: event.target.checked, max: null, at: 0 }));
   }
 
@@ -64,7 +65,8 @@ export class Results {
     this.controller = new AbortController();
     this.busy(true);
     this.message(null);
-    $("#order").value = state.order || api.can.orders[0];
+    $("#order").value = choiceOf(state.order);
+    $("#shuffle").hidden = choiceOf(state.order) !== "random";
     $("#fold").checked = state.fold;
     const question = isSearching() ? await searchRequest() : null;
     if (turn !== this.turn) return;
@@ -250,7 +252,9 @@ function answers(question) {
 function browsed() {
   const { where, order, since } = state;
   return async (offset, top, signal) => {
-    const page = await api.browse({ offset, top, where, order, since }, signal);
+    const page = await browseInOrder({ offset, top, where, order, since }, signal, ({ stage, done, total }) => {
+      $("#summary").textContent = words.explore.computing(stage, done, total);
+    });
     return { ...page, ends: false };
   };
 }

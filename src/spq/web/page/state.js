@@ -28,6 +28,7 @@ const EMPTY = {
   differ: false, // whether the lightbox shows their difference
   at: 0, // first visible picture
   map: null, // [x, y, zoom]
+  layout: "", // how the points were placed that map and lasso belong to
   lasso: null, // [x, y, x, y, ...]
   book: 0,
   word: null,
@@ -63,6 +64,7 @@ const READ = {
   differ: (text) => text === "1",
   at: (text) => whole(text) ?? 0,
   map: exactly(3),
+  layout: (text) => (["pca", "neighbours"].includes(text) ? text : ""),
   lasso: (text) => (numbers(text).length >= 6 ? numbers(text) : null),
   book: (text) => whole(text) ?? 0,
   word: whole,

@@ -15,7 +15,7 @@ export function tile() {
   image.addEventListener("error", () => again(image));
   return el(
     "div",
-    { class: "tile" },
+    { class: "tile", "data-lost": words.tile.lost },
     el("a", { class: "picture", tabindex: "-1" }, image),
     el("div", { class: "caption" }, el("span", { class: "distance" }), el("span", { class: "label" })),
     el(
@@ -68,7 +68,7 @@ export function fillTile(cell, item, isCalm) {
   link.href = address(newSearch({ like: [item.id] }));
   if (isCalm && !image.hasAttribute("src")) image.src = api.thumbnailURL(item.id, sizeOf(cell));
   caption.firstChild.textContent = item.distance === undefined ? "" : distanceText(item.distance);
-  const same = item.folded_total ? `+${item.folded_total} same code` : "";
+  const same = item.folded_total ? words.tile.same(item.folded_total) : "";
   caption.lastChild.textContent = [same, item.note ?? item.label].filter(Boolean).join(" · ");
   const mark = state.plus.includes(item.id) ? "plus" : state.minus.includes(item.id) ? "minus" : "";
   cell.dataset.mark = mark;
@@ -100,8 +100,8 @@ function again(image) {
   );
 }
 
-/** The appearance, kept in this browser: {size, fit, theme}. */
-export const look = { size: 190, fit: "cover", theme: "", ...stored() };
+/** The appearance, kept in this browser: {size, fit, theme, language}. */
+export const look = { size: 190, fit: "cover", theme: "", language: "", ...stored() };
 
 function stored() {
   try {

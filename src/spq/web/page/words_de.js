@@ -1,17 +1,59 @@
 /** Every text of the page in German. */
 
-import { number } from "./dom.js";
+import { count, number } from "./format.js";
+
+const pictures = (/** @type {number} */ n) => count(n, "Bild", "Bilder");
 
 /** @type {typeof import("./words_en.js").words} */
 export const words = {
+  app: {
+    like: (name) => `Wie ${name}`,
+    search: "Suche",
+  },
+  api: {
+    gone: "Der Server antwortet nicht.",
+    incomplete: "Die Antwort des Servers ist unvollständig.",
+    status: (status) => `Der Server antwortet mit ${status}`,
+  },
+  bar: {
+    home: "Alle Bilder",
+    pick: "Mit einem Bild suchen",
+    pickHow: "Ein Bild hineinziehen, einfügen oder auswählen (o)",
+    skip: "Zu den Bildern",
+    views: "Ansichten",
+  },
+  codewords: {
+    all: "Alle Codewörter",
+    book: (book) => `Codebuch ${book}`,
+    books: "Codebücher",
+    empty: "Ein Codewort zeigt die Bilder, die es verwenden.",
+    emptyTitle: "Noch keine Bilder",
+    failed: "Die Codewörter konnten nicht gelesen werden",
+    oneFailed: "Dieses Codewort konnte nicht gelesen werden",
+    pictures: "Bilder eines Codeworts",
+    sorted: (book, used) =>
+      `Codebuch ${book} teilt die Bilder in ${count(used, "Gruppe", "Gruppen")}. Bilder einer Gruppe sehen für das ` +
+      "Codebuch ähnlich aus.",
+    title: "Was das Modell sieht",
+    unused: (idle) => `Nicht verwendet: ${count(idle, "Codewort", "Codewörter")}.`,
+    word: (word) => `Codewort ${word}`,
+    wordLabel: (word, many) => `Codewort ${word}, ${pictures(many)}`,
+    wordText: (book, word, many) => `Codebuch ${book}, Codewort ${word}: ${pictures(many)}, die typischsten zuerst.`,
+  },
+  common: {
+    picture: (id) => `Bild ${id}`,
+    tryAgain: "Erneut versuchen",
+  },
   copies: {},
   details: {
-    add: "Ähnlich wie dieses",
-    avoid: "Nicht wie dieses",
+    add: "So wie dieses",
+    avoid: "Nicht so wie dieses",
     cannotCopy: "Der Browser erlaubt das Kopieren nicht.",
     cannotShow: "Das Bild kann nicht gezeigt werden: Seine Datei wurde verschoben, oder der Server ist ausgelastet.",
     changed: "Geändert",
-    close: "Details schließen",
+    close: "Einzelheiten schließen",
+    codeword: (book, word) => `Codebuch ${book}, Codewort ${word}`,
+    codewords: "Seine Codewörter, eines aus jedem Codebuch. Ein Klick zeigt die Bilder mit demselben Codewort.",
     copied: "Pfad kopiert",
     copy: "Pfad kopieren",
     download: "Herunterladen",
@@ -19,18 +61,83 @@ export const words = {
     file: "Datei",
     folder: "Im Ordner zeigen",
     label: "Klasse",
-    like: "Ähnliche Bilder",
+    like: "Mehr davon",
     notFound: "Nicht gefunden",
     original: "Original öffnen",
+    part: (book, distance, isNearest) => `Codebuch ${book}: ${distance}${isNearest ? ", das nächste Codewort" : ""}`,
     pixels: (width, height) => `${width} × ${height} Pixel`,
-    place: "Ort",
+    reading: (distance, agreeing, books, isSigned) =>
+      `Abstand ${distance}. In ${agreeing} von ${count(books, "Codebuch", "Codebüchern")} ist sein Codewort das nächste. ` +
+      (isSigned ? "Balken unter null verringern den Abstand." : "Kürzere Balken heißen: ähnlicher."),
+    sees: "Was das Modell sieht",
     shape: "Bild",
     size: "Größe",
+    title: "Einzelheiten",
+    why: "Warum es passt",
   },
-  explore: {},
+  drop: {
+    like: "Auch so wie dieses",
+    not: "Nicht so wie dieses",
+    search: "Mit diesem suchen",
+  },
+  explore: {
+    computing: (_stage, done, total) =>
+      `Alle Bilder werden verglichen${total ? `, ${Math.floor((100 * done) / total)} %` : ""}`,
+    orders: {
+      id: "Wie indiziert",
+      path: "Nach Namen",
+      time: "Neueste Dateien zuerst",
+      new: "Zuletzt hinzugefügt zuerst",
+      unusual: "Ungewöhnliche zuerst",
+      random: "Zufällig",
+    },
+    shuffle: "Neu mischen",
+  },
+  filter: {
+    and: "beides",
+    choices: { "=": "ist", "!=": "ist nicht", "~": "passt zu * und ?", in: "ist eines von" },
+    clear: "Filter entfernen",
+    kinds: { text: "Text", number: "Zahl", time: "Zeit" },
+    label: "Filter",
+    limits: { ">=": "mindestens", "<=": "höchstens", "<": "unter", ">": "über" },
+    or: "eines davon",
+    placeholder: "Filter: Wörter, oder width >= 640",
+    said: (error) => `Filter: ${error}`,
+    suggestions: "Vorschläge",
+  },
+  help: {
+    button: "Hilfe (?)",
+    close: "Hilfe schließen",
+    control: "Strg",
+    filter:
+      "Wörter wie `rote schuhe` werden im Pfad und in der Beschriftung gesucht. Bedingungen sind genauer: " +
+      "`label = shoes and (width >= 640 or path ~ summer/*)`. Beim Tippen erscheinen Spalten, Operatoren und Werte " +
+      "als Vorschläge. `~` vergleicht mit Platzhaltern: `*` und `?`. Ein Datum hat die Form `2024-05`.",
+    keyAll: "alles auswählen",
+    keyAgain: "mit den Markierungen neu suchen",
+    keyChoose: "ein Bild auswählen",
+    keyDetails: "Einzelheiten",
+    keyEscape: "schließen, oder Auswahl aufheben",
+    keyFilter: "Filter",
+    keyLike: "mehr davon",
+    keyMark: "markieren; noch einmal: Markierung entfernen",
+    keyMove: "von Bild zu Bild",
+    keyRegion: "einen Ausschnitt des Bildes wählen",
+    keySelect: "auswählen; ein Klick mit der Umschalttaste wählt einen Bereich",
+    keyShow: "vergrößern",
+    keyViews: "Bilder, Karte, Codewörter, Kopien",
+    space: "Leertaste",
+    start:
+      "Ein Bild hineinziehen, einfügen oder auswählen: so finden sich ähnliche. Ein Klick auf ein Bild zeigt mehr " +
+      "davon. Bilder mit + (so wie dieses) oder − (nicht so wie dieses) markieren und dann neu suchen.",
+    title: "Hilfe",
+  },
+  invite: {
+    choose: "*Bild auswählen*, um ähnliche zu finden.",
+    drop: "*Ein Bild hierher ziehen*, um ähnliche zu finden. Einfügen oder eine Datei auswählen geht auch.",
+  },
   lightbox: {
     amplified: "Verstärkt",
-    back: "Ein Bild zeigen",
     close: "Schließen (Esc)",
     compare: "Vergleichen (c)",
     compareWith: "Vergleichen mit",
@@ -38,14 +145,13 @@ export const words = {
     difference: "Unterschied (d)",
     different: (pixels, mean) => `${pixels} der Pixel sind verschieden, im Mittel um ${mean}`,
     fit: "Einpassen (0)",
-    info: "Details (i)",
+    info: "Einzelheiten (i)",
     next: "Nächstes Bild",
     of: (position, total) => `${position} von ${total}`,
     previous: "Voriges Bild",
     query: "die Anfrage",
     same: "Kein Pixel ist verschieden",
     select: "Auswählen (x)",
-    side: "Nebeneinander (c)",
     stage:
       "Bild. Plus und Minus vergrößern und verkleinern, 0 passt ein, Pfeile zeigen das nächste oder verschieben das " +
       "vergrößerte Bild.",
@@ -54,14 +160,73 @@ export const words = {
     zoomIn: "Vergrößern (+)",
     zoomOut: "Verkleinern (−)",
   },
-  map: {},
+  live: {
+    back: "Der Server ist wieder da",
+    behind: (error) => `Der Index ist nicht auf dem neuesten Stand: ${error}`,
+    busy: "Der Server ist ausgelastet. Gleich folgt ein neuer Versuch.",
+    changed: "Die Sammlung hat sich geändert",
+    gone: "Der Server antwortet nicht. Weitere Versuche folgen.",
+    looking: "Suche nach neuen Bildern",
+    news: (many) => count(many, "neues Bild", "neue Bilder"),
+    notNow: "Nicht jetzt",
+    reading: (done, total) => `Neue Bilder werden gelesen: ${number(done)} von ${number(total)}`,
+    reload: "Neu laden",
+    show: "Zeigen",
+    sync: "Abgleich",
+    token: "Diese Seite braucht ihr Token: bitte mit der Adresse öffnen, die spq serve ausgegeben hat.",
+    tryNow: "Jetzt versuchen",
+    unreadable: (failed) => `, ${number(failed)} nicht lesbar`,
+  },
+  look: {
+    contain: "Ganzes Bild",
+    cover: "Quadrat füllen",
+    dark: "Dunkel",
+    language: "Sprache",
+    light: "Hell",
+    shape: "Form",
+    size: "Bildgröße",
+    system: "System",
+    theme: "Farben",
+    title: "Darstellung",
+  },
+  map: {
+    arrange: "Ähnliche Bilder beieinander zeigen",
+    arranging: {
+      computing: ({ done, total }) => `Nach Nachbarn ordnen${total ? `, ${Math.floor((100 * done) / total)} %` : ""}`,
+      missing: () => "Geordnet nach den größten Unterschieden. Für Nachbarschaften: pip install 'spq-retrieval[map]'",
+      failed: () => "",
+    },
+  },
+  pictures: {
+    order: "Reihenfolge",
+  },
+  region: {
+    cannotShow: "Der Browser kann dieses Bild nicht anzeigen",
+    cancel: "Abbrechen",
+    label: ([left, top, width, height]) =>
+      `Ausschnitt von ${width} mal ${height} Pixeln, ${left} von links und ${top} von oben. ` +
+      "Pfeiltasten verschieben ihn, mit der Umschalttaste ändern sie seine Größe.",
+    picture: "Das Bild der Suche",
+    search: "Suchen",
+    text: ([left, top, width, height]) => `${width} × ${height} Pixel bei ${left}, ${top}`,
+    title: "Mit einem Ausschnitt suchen",
+    whole: "Ganzes Bild",
+  },
   results: {},
+  search: {
+    again: "Neu suchen",
+    clear: "Verwerfen",
+    cutOff: "Größter Abstand",
+    fold: "Ein Bild pro Code",
+    region: "Ausschnitt",
+    title: "Aktuelle Suche",
+  },
   selection: {
     all: "Alle auswählen",
     copied: (n) => (n === 1 ? "1 Pfad kopiert" : `${number(n)} Pfade kopiert`),
     csv: "CSV",
     gone: "Diese Bilder sind nicht mehr im Index.",
-    like: "Ähnliche Bilder",
+    like: "Mehr davon",
     many: (n) => (n ? `${number(n)} ausgewählt` : "Nichts ausgewählt"),
     most: (most, left) => `Höchstens ${number(most)} Bilder lassen sich auswählen; ${number(left)} weitere fehlen.`,
     none: "Auswahl aufheben (Esc)",
@@ -74,11 +239,32 @@ export const words = {
     zipped: (n, size) => `ZIP mit ${n === 1 ? "1 Bild" : `${number(n)} Bildern`}, ${size}: Der Browser speichert es`,
   },
   tile: {
-    details: "Details",
-    minus: "Nicht wie dieses",
-    plus: "Ähnlich wie dieses",
+    details: "Einzelheiten",
+    lost: "nicht lesbar",
+    minus: "Nicht so wie dieses",
+    plus: "So wie dieses",
+    same: (more) => `+${number(more)} mit gleichem Code`,
     select: "Auswählen",
     show: "Vergrößern",
   },
   uploads: {},
+  views: {
+    codewords: "Codewörter",
+    copies: "Kopien",
+    map: "Karte",
+    pictures: "Bilder",
+  },
+  why: {
+    codeword:
+      "Das Modell beschreibt ein Bild mit wenigen Codewörtern, eines aus jedem Codebuch: ein kurzer Code statt aller " +
+      "Pixel. Bilder mit demselben Codewort ähneln sich in einer Hinsicht, zum Beispiel in Farbe oder Form. Einen " +
+      "Namen dafür hat ein Codebuch nicht; die Bilder zeigen es.",
+    cutOff:
+      "Der Abstand sagt, wie sehr ein Bild von der Suche abweicht; 0 heißt: gar nicht. Bilder jenseits des größten " +
+      "Abstands sind ausgeblendet.",
+    fold:
+      "Bilder, die das Modell nicht unterscheiden kann, haben denselben Code. So ist nur das erste davon zu sehen, " +
+      "mit der Zahl der übrigen.",
+    label: "Was ist das?",
+  },
 };

@@ -1,12 +1,51 @@
 /**
  * Every text of the page in English. words_de.js holds the same names in German; to add a language, copy one of them
  * and list it in words.js. A text with parts that change is a function. One section for each module, in alphabetical
- * order.
+ * order. In texts of index.html, `code` and *bold* are marked like this.
  */
 
-import { count, number } from "./dom.js";
+import { count, number } from "./format.js";
 
 export const words = {
+  app: {
+    like: (/** @type {string} */ name) => `Like ${name}`,
+    search: "Search",
+  },
+  api: {
+    gone: "The server does not answer.",
+    incomplete: "The server's answer is incomplete.",
+    status: (/** @type {string} */ status) => `The server answered ${status}`,
+  },
+  bar: {
+    home: "All pictures",
+    pick: "Search with a picture",
+    pickHow: "Drop, paste or choose a picture (o)",
+    skip: "Skip to the pictures",
+    views: "Views",
+  },
+  codewords: {
+    all: "All codewords",
+    book: (/** @type {number} */ book) => `Codebook ${book}`,
+    books: "Codebooks",
+    empty: "A codeword shows the pictures that use it.",
+    emptyTitle: "No pictures yet",
+    failed: "The codewords could not be read",
+    oneFailed: "This codeword could not be read",
+    pictures: "Pictures of a codeword",
+    sorted: (/** @type {number} */ book, /** @type {number} */ used) =>
+      `Codebook ${book} sorts the pictures into ${count(used, "group")}. Pictures in one group look alike to it.`,
+    title: "What the model sees",
+    unused: (/** @type {number} */ idle) => `Not used: ${count(idle, "codeword")}.`,
+    word: (/** @type {number} */ word) => `Codeword ${word}`,
+    wordLabel: (/** @type {number} */ word, /** @type {number} */ many) =>
+      `Codeword ${word}, ${count(many, "picture")}`,
+    wordText: (/** @type {number} */ book, /** @type {number} */ word, /** @type {number} */ many) =>
+      `Codebook ${book}, codeword ${word}: ${count(many, "picture")}, the most typical first.`,
+  },
+  common: {
+    picture: (/** @type {number | string} */ id) => `picture ${id}`,
+    tryAgain: "Try again",
+  },
   copies: {},
   details: {
     add: "Like this",
@@ -15,6 +54,8 @@ export const words = {
     cannotShow: "The picture cannot be shown: its file has moved, or the server is busy.",
     changed: "Changed",
     close: "Close details",
+    codeword: (/** @type {number} */ book, /** @type {number} */ word) => `codebook ${book}, codeword ${word}`,
+    codewords: "Its codewords, one per codebook. Click one to see the pictures that share it.",
     copied: "Path copied",
     copy: "Copy path",
     download: "Download",
@@ -25,15 +66,86 @@ export const words = {
     like: "More like this",
     notFound: "Not found",
     original: "Open original",
+    part: (/** @type {number} */ book, /** @type {string} */ distance, /** @type {boolean} */ isNearest) =>
+      `codebook ${book}: ${distance}${isNearest ? ", the nearest codeword" : ""}`,
     pixels: (/** @type {string} */ width, /** @type {string} */ height) => `${width} × ${height} pixels`,
-    place: "Place",
+    reading: (
+      /** @type {string} */ distance,
+      /** @type {number} */ agreeing,
+      /** @type {number} */ books,
+      /** @type {boolean} */ isSigned,
+    ) =>
+      `Distance ${distance}. In ${agreeing} of ${count(books, "codebook")} its codeword is the nearest one. ` +
+      (isSigned ? "Bars below zero reduce the distance." : "Shorter bars mean more similar."),
+    sees: "What the model sees",
     shape: "Picture",
     size: "Size",
+    title: "Details",
+    why: "Why it matched",
   },
-  explore: {},
+  drop: {
+    like: "Also like this",
+    not: "Not like this",
+    search: "Search with this",
+  },
+  explore: {
+    computing: (/** @type {string} */ stage, /** @type {number} */ done, /** @type {number} */ total) =>
+      `Comparing all pictures${total ? `, ${Math.floor((100 * done) / total)} %` : ""} (${stage})`,
+    orders: {
+      id: "As indexed",
+      path: "By name",
+      time: "Newest files first",
+      new: "Last added first",
+      unusual: "Unusual first",
+      random: "Random",
+    },
+    shuffle: "Shuffle again",
+  },
+  filter: {
+    and: "both",
+    choices: { "=": "is", "!=": "is not", "~": "matches * and ?", in: "is one of" },
+    clear: "Clear the filter",
+    kinds: { text: "text", number: "number", time: "time" },
+    label: "Filter",
+    limits: { ">=": "at least", "<=": "at most", "<": "below", ">": "above" },
+    or: "one of them",
+    placeholder: "Filter: words, or width >= 640",
+    said: (/** @type {string} */ error) => `Filter: ${error}`,
+    suggestions: "Suggestions",
+  },
+  help: {
+    button: "Help (?)",
+    close: "Close help",
+    control: "Ctrl",
+    filter:
+      "Words such as `red shoes` match the path and the label. Conditions are more exact: `label = shoes and " +
+      "(width >= 640 or path ~ summer/*)`. The page suggests columns, operators and values as you type. `~` compares " +
+      "with wildcards: `*` and `?`. Write dates as `2024-05`.",
+    keyAll: "select all",
+    keyAgain: "search again with the marks",
+    keyChoose: "choose a picture",
+    keyDetails: "details",
+    keyEscape: "close, or select none",
+    keyFilter: "filter",
+    keyLike: "more like this",
+    keyMark: "mark; press again to unmark",
+    keyMove: "move among pictures",
+    keyRegion: "choose a region of the picture",
+    keySelect: "select; a click with Shift selects a range",
+    keyShow: "enlarge",
+    keyViews: "pictures, map, codewords, copies",
+    space: "Space",
+    start:
+      "Drop, paste or choose a picture to find similar ones. Click any picture to find more like it. Mark pictures " +
+      "with + (like this) or − (not like this), then search again.",
+    title: "Help",
+  },
+  invite: {
+    choose: "*Choose a picture* to find similar ones.",
+    drop: "*Drop a picture here* to find similar pictures. You can also paste one, or choose a file.",
+  },
   lightbox: {
     amplified: "Amplified",
-    back: "Show one picture",
     close: "Close (Esc)",
     compare: "Compare (c)",
     compareWith: "Compare with",
@@ -49,15 +161,75 @@ export const words = {
     query: "the query",
     same: "No pixel differs",
     select: "Select (x)",
-    side: "Side by side (c)",
     stage: "Picture. Plus and minus zoom, 0 fits it, arrows show the next one, or move it when it is enlarged.",
     stretched: "their shapes differ, so the second one is stretched",
     title: "Picture",
     zoomIn: "Zoom in (+)",
     zoomOut: "Zoom out (−)",
   },
-  map: {},
+  live: {
+    back: "The server is back",
+    behind: (/** @type {string} */ error) => `The index is not up to date: ${error}`,
+    busy: "The server is busy. The page tries again soon.",
+    changed: "The collection has changed",
+    gone: "The server does not answer. The page keeps trying.",
+    looking: "Looking for new pictures",
+    news: (/** @type {number} */ many) => count(many, "new picture"),
+    notNow: "Not now",
+    reading: (/** @type {number} */ done, /** @type {number} */ total) =>
+      `Reading new pictures: ${number(done)} of ${number(total)}`,
+    reload: "Reload",
+    show: "Show",
+    sync: "Sync",
+    token: "This page needs its token: open it with the address that spq serve printed.",
+    tryNow: "Try now",
+    unreadable: (/** @type {number} */ failed) => `, ${number(failed)} unreadable`,
+  },
+  look: {
+    contain: "Whole picture",
+    cover: "Fill the square",
+    dark: "Dark",
+    language: "Language",
+    light: "Light",
+    shape: "Shape",
+    size: "Picture size",
+    system: "System",
+    theme: "Theme",
+    title: "Appearance",
+  },
+  map: {
+    arrange: "Show pictures that are alike together",
+    arranging: {
+      computing: (/** @type {any} */ { stage, done, total }) =>
+        `Arranging by neighbours${total ? `, ${stage}: ${Math.floor((100 * done) / total)} %` : ""}`,
+      missing: () => "Arranged by the largest differences. For neighbourhoods: pip install 'spq-retrieval[map]'",
+      failed: () => "",
+    },
+  },
+  pictures: {
+    order: "Order",
+  },
+  region: {
+    cannotShow: "The browser cannot show this picture",
+    cancel: "Cancel",
+    label: (/** @type {number[]} */ [left, top, width, height]) =>
+      `Region of ${width} by ${height} pixels, ${left} from the left and ${top} from the top. ` +
+      "Arrows move it, with Shift they resize it.",
+    picture: "The picture of the search",
+    search: "Search",
+    text: (/** @type {number[]} */ [left, top, width, height]) => `${width} × ${height} pixels at ${left}, ${top}`,
+    title: "Search with a region",
+    whole: "Whole picture",
+  },
   results: {},
+  search: {
+    again: "Search again",
+    clear: "Clear",
+    cutOff: "Largest distance",
+    fold: "One picture per code",
+    region: "Region",
+    title: "Current search",
+  },
   selection: {
     all: "Select all",
     copied: (/** @type {number} */ n) => `${count(n, "path")} copied`,
@@ -79,10 +251,31 @@ export const words = {
   },
   tile: {
     details: "Details",
+    lost: "not readable",
     minus: "Not like this",
     plus: "Like this",
+    same: (/** @type {number} */ more) => `+${number(more)} same code`,
     select: "Select",
     show: "Enlarge",
   },
   uploads: {},
+  views: {
+    codewords: "Codewords",
+    copies: "Copies",
+    map: "Map",
+    pictures: "Pictures",
+  },
+  why: {
+    codeword:
+      "The model describes a picture by a few codewords, one from each codebook: a short code instead of all its " +
+      "pixels. Pictures with the same codeword look alike in one respect, for example in colour or shape. A codebook " +
+      "has no name for it: look at its pictures.",
+    cutOff:
+      "The distance says how much a picture differs from your search; 0 is no difference. Pictures beyond the " +
+      "largest distance are hidden.",
+    fold:
+      "Pictures that the model cannot tell apart have the same code. With this, only the first of them is shown, and " +
+      "it says how many others there are.",
+    label: "What is this?",
+  },
 };

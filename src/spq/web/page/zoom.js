@@ -1,4 +1,4 @@
-/** What a lightbox shows of a picture: how large, and which point of it is in the middle. Two pictures may share one. */
+/** What a lightbox shows of a picture: how large, and which point is in the middle. Two pictures may share one. */
 
 /** @typedef {{width: number, height: number}} Size */
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import math
 import time
@@ -11,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from spq.common.text import encodable
@@ -26,13 +24,15 @@ from spq.index.query import Floats, cut
 from spq.index.request import Box, Query, SearchRequest, check_box_count
 from spq.index.shared import Recent, SharedIndex
 from spq.model.feature_store import hash_of
-from spq.pq import codewords, projection
+from spq.pq import codewords
+from spq.pq.projection import shuffled
 from spq.pq.tables import Decoder
+from spq.web.server.derived import Derived
 from spq.web.server.pictures import Pictures
 from spq.web.server.problems import OverloadedError, ProblemError
 from spq.web.server.schemas import Ask, AskWhy
 from spq.web.server.settings import Settings
-from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label
+from spq.web.view import ORDERS, Facts, facts, facts_of_codes, label
 
 _LOG = logging.getLogger("spq.serve")
 FOLDED = 100  # ids of the same code that are listed with a hit
@@ -51,8 +51,9 @@ class Uploads:
 class Library:
     """An index as the server shows it, for any thread."""
 
-    def __init__(self, shared: SharedIndex, pictures: Pictures, settings: Settings) -> None:
-        self.shared, self.pictures, self.settings = shared, pictures, settings
+    def __init__(self, shared: SharedIndex, pictures: Pictures, settings: Settings, unusual: Derived[Ids]) -> None:
+        """Args: unusual: the ids of all pictures, the most unusual first."""
+        self.shared, self.pictures, self.settings, self.unusual = shared, pictures, settings, unusual
         self._cache: Recent[Any] = Recent(KEPT)
         self._descriptors: Recent[Floats] = Recent(UPLOADS)  # each page of a result sends the picture again
 
@@ -120,11 +121,17 @@ class Library:
         """The items of ids, without those that are gone."""
         return dict(self.shared.of_thread().store.items_by_id(ids))
 
-    def browse(self, offset: int, top: int, where: str | None, order: str, since: int | None) -> Facts:
-        """A page of the items that `where` matches and that were written after generation `since`; by default all."""
+    def browse(self, offset: int, top: int, where: str | None, order: str, since: int | None, seed: int = 0) -> Facts:
+        """A page of the items that `where` matches and that were written after generation `since`; by default all.
+
+        Args:
+            seed: of the order `random`.
+        Raises:
+            ComputingError: order `unusual` is not known yet.
+        """
         gallery = self.shared.gallery
         for _ in range(EXACT_TRIES):
-            ids, is_exact = self._ordered(gallery, where, order, since)
+            ids, is_exact = self._ordered(gallery, where, (order, seed), since)
             page = ids[offset : offset + top].tolist()
             items = self._items(page)
             if is_exact and len(items) == len(page):
@@ -153,32 +160,6 @@ class Library:
         ids = self._cache.get(("members", gallery.version, m, k), members)
         page = ids[offset : offset + top].tolist()
         return {"m": m, "k": k, "count": len(ids), "items": self._items(page)}
-
-    def map(self, where: str | None) -> Facts:
-        """The pictures, or a fixed sample of them, as points on a plane: all, or those that `where` matches."""
-        gallery = self.shared.gallery
-
-        def project() -> tuple[Rows, Floats]:
-            ids = gallery.all_ids()
-            rows = gallery.rows_of(ids[projection.sample(ids, ON_MAP)])
-            rows = rows[gallery.ids_of(rows).argsort()]
-            return rows, projection.project(gallery.scan.codes_of(rows), self._decoder())
-
-        rows, points = self._cache.get(("map", gallery.version), project)
-        total = len(gallery)
-        if where is not None:  # at the same places as on the map of all
-            matched = self._rows(gallery, where)
-            is_shown = np.isin(rows, matched)
-            rows, points, total = rows[is_shown], points[is_shown], len(matched)
-        return {
-            "ids": _base64(gallery.ids_of(rows), "<i4"),
-            "x": _base64(points[:, 0], "<f4"),
-            "y": _base64(points[:, 1], "<f4"),
-            "count": len(rows),
-            "total": total,
-            "method": "pca",
-            "generation": max(gallery.revision, 0),
-        }
 
     def _request(self, uploads: Uploads, ask: Ask) -> SearchRequest:
         """The search request of an HTTP request. Pictures become descriptors, which are kept; a box is cut out before."""
@@ -299,24 +280,27 @@ class Library:
     def _rows(self, gallery: Gallery, where: str) -> Rows:
         return self.shared.rows(self.shared.of_thread().store, gallery, where).rows
 
-    def _ordered(self, gallery: Gallery, where: str | None, order: str, since: int | None) -> tuple[Ids, bool]:
+    def _ordered(self, gallery: Gallery, where: str | None, by: tuple[str, int], since: int | None) -> tuple[Ids, bool]:
         """Ids in the order of a browse, kept for its next page; and whether they are those of the gallery."""
-        store = self.shared.of_thread().store
+        store, (order, seed) = self.shared.of_thread().store, by
+        unusual, is_current = self.unusual.get() if order == "unusual" else (None, True)
 
         def ids() -> tuple[Ids, bool]:
             has_revisions = gallery.revision >= 0  # an index of format 1 has none
-            by = ORDERS[order if has_revisions or order != "new" else "last"]
+            sql = ORDERS.get(order if has_revisions or order != "new" else "last", "id")
             with store.snapshot():
-                found = store.ids_by(by, since if has_revisions else None)
+                found = store.ids_by(sql, since if has_revisions else None)
                 if where is not None:
                     found = found[np.isin(found, matching(store, where))]
-                return found, store.revision() == gallery.revision
+                is_exact = store.revision() == gallery.revision
+            return _arranged(found, unusual, seed if order == "random" else None), is_exact
 
         if order == "id" and since is None:
             rows, is_exact = (None, True) if where is None else self.shared.rows(store, gallery, where)
             ids_ = gallery.all_ids() if rows is None else gallery.ids_of(rows)
             return np.sort(np.asarray(ids_, np.int64)), is_exact
-        found: tuple[Ids, bool] = self._cache.get(("order", gallery.version, where, order, since), ids)
+        key = ("order", gallery.version, where, order, seed, since, is_current)
+        found: tuple[Ids, bool] = self._cache.get(key, ids)
         return found
 
     def _items(self, ids: Sequence[int]) -> list[Facts]:
@@ -330,6 +314,13 @@ class Library:
 
     def _decoder(self) -> Decoder:
         return self.shared.of_thread().decoder
+
+
+def _arranged(ids: Ids, unusual: Ids | None, seed: int | None) -> Ids:
+    """Ids as they come in `unusual`, new ones last, or shuffled, or as they are."""
+    if unusual is not None:
+        return np.concatenate([unusual[np.isin(unusual, ids)], ids[~np.isin(ids, unusual)]])
+    return ids if seed is None else shuffled(ids, seed)
 
 
 def _are_of(gallery: Gallery, items: Mapping[int, Item], count: int) -> bool:
@@ -348,7 +339,3 @@ def _missing(id_: int) -> ProblemError:
 def _as_ids(values: Collection[int]) -> Rows:
     """Ids as an array (n,)."""
     return np.fromiter(values, np.int64, len(values))
-
-
-def _base64(values: NDArray[Any], kind: str) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()

@@ -51,6 +51,18 @@ class OverloadedError(ProblemError):
         super().__init__(503, detail, {"Retry-After": str(retry_after)})
 
 
+class ComputingError(Exception):
+    """What was requested is still computed. The answer is no error: 202 with these facts.
+
+    Attributes:
+        stage: what is done now. done, total: of this stage.
+    """
+
+    def __init__(self, stage: str, done: int, total: int) -> None:
+        super().__init__(stage)
+        self.stage, self.done, self.total = stage, done, total
+
+
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer for an error."""
     try:
@@ -73,6 +85,7 @@ def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Answer all errors of an app as problems."""
     app.add_exception_handler(ProblemError, _of_problem)
+    app.add_exception_handler(ComputingError, _of_computing)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(SPQError, _of_spq)
@@ -91,6 +104,12 @@ def validation_detail(errors: Any) -> str:
 def _of_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
     return problem(error.status, error.detail, error.headers)
+
+
+def _of_computing(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ComputingError)
+    content = {"state": "computing", "stage": error.stage, "done": error.done, "total": error.total}
+    return JSONResponse(content, 202, {"Retry-After": "1"})
 
 
 def _of_validation(_: Request, error: Exception) -> Response:

@@ -14,10 +14,11 @@ from spq.web.server import prometheus, schemas, thumbnail_cache
 from spq.web.server.asking import openapi_body, read_query
 from spq.web.server.chosen import add_chosen
 from spq.web.server.edition import Edition
+from spq.web.server.explore_routes import Where, add_explore
 from spq.web.server.jobs import RETRY_SECONDS
 from spq.web.server.library import Library, Uploads
 from spq.web.server.problems import OverloadedError, ProblemError, problems_of
-from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
+from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, Ask, AskWhy
 from spq.web.server.service import Service
 from spq.web.thumbnail import thumbnail_name
 
@@ -26,7 +27,6 @@ IdAsked = Annotated[int, Query(ge=0, le=MAX_NUMBER)]
 Number = Annotated[int, Path(ge=0, le=255)]
 Offset = Annotated[int, Query(ge=0, le=MAX_NUMBER)]
 Top = Annotated[int, Query(ge=1, le=MAX_TOP)]
-Where = Annotated[str | None, Query(max_length=MAX_WHERE, description="As in spq search --where.")]
 Since = Annotated[int | None, Query(ge=0, le=MAX_NUMBER, description="Only items that changed after this generation.")]
 Size = Annotated[int, Query(ge=16, le=thumbnail_cache.SIZES[-1])]
 
@@ -41,7 +41,7 @@ ITEM_ERRORS = problems_of(404, 422, 503)
 def api(service: Service) -> APIRouter:
     """Return all routes for one service."""
     router = APIRouter()
-    for add in (_add_server, _add_search, _add_items, add_chosen, _add_index, _add_model):
+    for add in (_add_server, _add_search, _add_items, add_chosen, _add_index, add_explore, _add_model):
         add(router, service)
     return router
 
@@ -137,16 +137,24 @@ def _add_items(router: APIRouter, service: Service) -> None:
 
 
 def _add_index(router: APIRouter, service: Service) -> None:
-    @router.get("/api/browse", tags=["index"], response_model=schemas.Items, responses=LIST_ERRORS)
+    computing: dict[int | str, dict[str, Any]] = {
+        202: {"model": schemas.Computing, "description": "order `unusual` is not ready yet"}
+    }
+
+    @router.get("/api/browse", tags=["index"], response_model=schemas.Items, responses=computing | LIST_ERRORS)
     async def browse(
         offset: Offset = 0,
         top: Top = 100,
         where: Where = None,
-        order: Literal["id", "path", "time", "new"] = "id",
+        order: Literal["id", "path", "time", "new", "unusual", "random"] = "id",
         since: Since = None,
+        seed: Offset = 0,
     ) -> Any:
-        """A page of all items. The orders `time` and `new` (added or changed) start with the latest."""
-        return JSONResponse(await service.run_search(Library.browse, offset, top, where, order, since))
+        """A page of all items. The orders `time` and `new` (added or changed) start with the latest.
+
+        Order `unusual` starts with the items that are farthest from their tenth neighbour. Each `seed` gives one order `random`.
+        """
+        return JSONResponse(await service.run_search(Library.browse, offset, top, where, order, since, seed))
 
     @router.get(
         "/api/duplicates",
@@ -166,14 +174,6 @@ def _add_index(router: APIRouter, service: Service) -> None:
         stage, done, total = job.progress
         content = {"state": "computing", "stage": stage, "done": done, "total": total}
         return JSONResponse(content, 202, {"Retry-After": "1"})
-
-    @router.get("/api/map", tags=["index"], response_model=schemas.Map, responses=LIST_ERRORS)
-    async def collection_map(where: Where = None) -> Any:
-        """Positions of the pictures on the plane of their largest variance: all, or a fixed sample of 100,000.
-
-        With `where`, only those that match it, at the same positions.
-        """
-        return JSONResponse(await service.run_search(Library.map, where))
 
 
 def _add_model(router: APIRouter, service: Service) -> None:

@@ -242,15 +242,34 @@ class Duplicates(BaseModel):
     stale: bool
 
 
+class Arranging(BaseModel):
+    """Why a map is not arranged by neighbours: this is still computed, the library for it is missing, or it failed."""
+
+    state: Literal["computing", "missing", "failed"]
+    stage: str
+    done: int
+    total: int
+
+
+class MapProgress(BaseModel):
+    """arranging: nothing when the map is arranged by neighbours."""
+
+    arranging: Arranging | None
+
+
 class Map(BaseModel):
-    """Pictures as points on a plane. ids (int32), x and y (float32): `count` numbers, little-endian, in base64."""
+    """Pictures as points on a plane. ids (int32), x and y (float32): `count` numbers, little-endian, in base64.
+
+    method: how the points were placed; arranging: why not by neighbours.
+    """
 
     ids: str
     x: str
     y: str
     count: int
     total: int
-    method: Literal["pca"] = "pca"
+    method: Literal["pca", "neighbours"]
+    arranging: Arranging | None
     generation: int
 
 

@@ -11,6 +11,7 @@ from spq.index.image_index import ImageIndex
 from spq.index.shards.placement import ShardCounts
 from spq.web.server.background import log_failure
 from spq.web.server.edition import Edition, Editions, Newer
+from spq.web.server.explore import Explore
 from spq.web.server.library import Library, Uploads
 from spq.web.server.peers import Peers
 from spq.web.server.pool import Pool
@@ -63,6 +64,10 @@ class Service:
             OverloadedError: as `Pool.run`. TimeLimitError: SQLite needed too long.
         """
         return await self.searches.run(lambda: self._answer(lambda of: ask(of.library, *arguments, **named)))
+
+    async def run_explore(self, ask: Callable[Concatenate[Explore, P], T], *arguments: P.args, **named: P.kwargs) -> T:
+        """As `run_search`, of what concerns the whole collection."""
+        return await self.searches.run(lambda: self._answer(lambda of: ask(of.explore, *arguments, **named)))
 
     async def run_query(self, ask: Callable[[Library, Uploads, A], T], uploads: Uploads, asked: A) -> T:
         """Run a query of the index with uploads, or without any.

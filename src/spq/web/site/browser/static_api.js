@@ -44,7 +44,7 @@ export const api = {
     original: false,
     zip: false, // a site has no originals, and thumbnails in a ZIP would be taken for them
     live: false,
-    orders: ["id", "path", "time", "new"],
+    orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
   },
 
@@ -56,6 +56,7 @@ export const api = {
   codewords: (signal) => answered((from) => from.codewords(), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
   duplicates: (signal) => answered((from) => from.duplicates(), signal),
+  mapProgress: async () => ({ arranging: null }),
   map: (params, signal) => answered((from) => from.map(params), signal),
 
   /** The thumbnail of an item that was loaded or is on the map. There is one size. */

@@ -148,9 +148,9 @@ class Index {
     return ids.map((id) => this.row(id));
   }
 
-  /** Return the ids of a page of all items. order: id, or path, time or new, each a file of row numbers. */
-  async browse({ offset, top, order, where }) {
-    const rows = order === "id" ? null : await this.order(order);
+  /** Return the ids of a page of all items. order: id, random, or one that has a file of row numbers. */
+  async browse({ offset, top, order, seed, where }) {
+    const rows = order === "id" ? null : order === "random" ? this.shuffled(seed) : await this.order(order);
     if (!where) {
       const length = Math.max(0, Math.min(top, this.N - offset));
       const page = rows?.subarray(offset, offset + top) ?? Array.from({ length }, (_, n) => offset + n);
@@ -159,6 +159,17 @@ class Index {
     const matching = await this.matching(where);
     const found = (rows ?? Uint32Array.from({ length: this.N }, (_, row) => row)).filter((row) => matching[row]);
     return { ids: Array.from(found.subarray(offset, offset + top), (row) => this.ids[row]), total: found.length };
+  }
+
+  /** All rows in a random order, the same one for a seed. */
+  shuffled(seed) {
+    return this.once(`random ${seed}`, () => {
+      const keys = Uint32Array.from(this.ids, (id) => {
+        const mixed = Math.imul(id ^ Number(seed), 0x9e3779b1);
+        return Math.imul(mixed ^ (mixed >>> 15), 0x85ebca6b) >>> 0;
+      });
+      return Uint32Array.from(keys.keys()).sort((a, b) => keys[a] - keys[b] || a - b);
+    });
   }
 
   async order(name) {
