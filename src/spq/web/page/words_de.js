@@ -67,8 +67,8 @@ export const words = {
     part: (book, distance, isNearest) => `Codebuch ${book}: ${distance}${isNearest ? ", das nächste Codewort" : ""}`,
     pixels: (width, height) => `${width} × ${height} Pixel`,
     reading: (distance, agreeing, books, isSigned) =>
-      `Abstand ${distance}. In ${agreeing} von ${count(books, "Codebuch", "Codebüchern")} ist sein Codewort das nächste. ` +
-      (isSigned ? "Balken unter null verringern den Abstand." : "Kürzere Balken heißen: ähnlicher."),
+      `Abstand ${distance}. In ${agreeing} von ${count(books, "Codebuch", "Codebüchern")} ist sein Codewort das ` +
+      `nächste. ${isSigned ? "Balken unter null verringern den Abstand." : "Kürzere Balken heißen: ähnlicher."}`,
     sees: "Was das Modell sieht",
     shape: "Bild",
     size: "Größe",
