@@ -282,6 +282,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "index.replacing": "recode",
     "index.codebooks": "model_copy",
     "index.open_tables": "store",
+    "index.filter_tree": "filter",
     "index.originals": "server_search",
     "index.shards.holding": "placement",
     "index.shards.live": "sharding",

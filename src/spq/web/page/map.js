@@ -5,6 +5,7 @@ import { $, announce, count, debounce, fileName, isAbort, number } from "./dom.j
 import { openDetails } from "./details.js";
 import { loadItem } from "./search_request.js";
 import { Grid } from "./grid.js";
+import { paintLasso, paintPictures, paintPoints } from "./map_painting.js";
 import { cells, Stamps, within } from "./mosaic.js";
 import { Listed } from "./pages.js";
 import { Plane } from "./plane.js";
@@ -32,6 +33,8 @@ export class CollectionMap extends Plane {
   levelsBase = 0; // scale of the cells in `levels`
   /** @type {number[]} */
   selection = []; // ids in the lasso
+  /** @type {any[]} */
+  shown = []; // the cells on the screen
 
   constructor() {
     super();
@@ -222,62 +225,9 @@ export class CollectionMap extends Plane {
     const style = getComputedStyle(this.canvas);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
-    this.paintPoints(context, style.color);
-    this.paintPictures(context, style.caretColor); // the accent colour in a form that a canvas accepts
-    this.paintLasso(context, style.caretColor);
-  }
-
-  paintPoints(context, color) {
-    const { x, y } = this.data;
-    const { scale, width, height, center } = this;
-    context.fillStyle = color;
-    context.globalAlpha = 0.35;
-    const left = width / 2 - center.x * scale,
-      top = height / 2 - center.y * scale;
-    for (let i = 0; i < x.length; i++) {
-      const sx = x[i] * scale + left,
-        sy = y[i] * scale + top;
-      if (sx > 0 && sy > 0 && sx < width && sy < height) context.fillRect(sx - 1, sy - 1, 2, 2);
-    }
-    context.globalAlpha = 1;
-  }
-
-  paintPictures(context, accent) {
-    const { found, most } = this.mosaic();
-    const cell = this.side * 2 ** (this.level - Math.floor(this.level));
-    const wanted = new Set();
-    this.shown = [];
-    for (const one of found.values()) {
-      const [sx, sy] = this.toScreen(one.x, one.y);
-      if (sx < -cell || sy < -cell || sx > this.width + cell || sy > this.height + cell) continue;
-      const side = cell * (0.5 + 0.46 * Math.sqrt(Math.log1p(one.many) / Math.log1p(most)));
-      const id = this.data.ids[one.at];
-      wanted.add(id);
-      this.shown.push({ ...one, id, sx, sy, cell });
-      const stamp = this.stamps.get(id);
-      if (stamp) context.drawImage(stamp, sx - side / 2, sy - side / 2, side, side);
-      if (this.selected?.has(id)) {
-        context.strokeStyle = accent;
-        context.lineWidth = 2.5;
-        context.strokeRect(sx - side / 2, sy - side / 2, side, side);
-      }
-    }
-    this.stamps.forget((id) => wanted.has(id));
-  }
-
-  paintLasso(context, accent) {
-    const corners = this.drawing ?? state.lasso;
-    if (!corners || corners.length < 4) return;
-    context.beginPath();
-    for (let i = 0; i < corners.length; i += 2) context.lineTo(...this.toScreen(corners[i], corners[i + 1]));
-    context.closePath();
-    context.globalAlpha = 0.12;
-    context.fillStyle = accent;
-    context.fill();
-    context.globalAlpha = 1;
-    context.strokeStyle = accent;
-    context.lineWidth = 2;
-    context.stroke();
+    paintPoints(this, context, style.color);
+    paintPictures(this, context, style.caretColor); // the accent colour in a form that a canvas accepts
+    paintLasso(this, context, style.caretColor);
   }
 
   arm(is) {

@@ -12,7 +12,7 @@ import { fillTile, tile, tileLayout } from "./tile.js";
 import { words } from "./words.js";
 
 const AGAIN = 5000; // ms before a failed page is loaded again
-const LARGE = 1e6; // bytes of pictures in each request; above this, pages are longer and fewer
+const PAGE = 100; // pictures in each request
 const DEPENDS = [...SEARCH_STATE, "max", "order", "since"];
 
 export class Results {
@@ -59,8 +59,7 @@ export class Results {
     else this.grid.refill();
   }
 
-  async load(at) {
-    const turn = (this.turn = (this.turn ?? 0) + 1);
+  load(at) {
     this.controller?.abort();
     this.controller = new AbortController();
     this.busy(true);
@@ -68,16 +67,11 @@ export class Results {
     $("#order").value = choiceOf(state.order);
     $("#shuffle").hidden = choiceOf(state.order) !== "random";
     $("#fold").checked = state.fold;
-    const question = isSearching() ? await searchRequest() : null;
-    if (turn !== this.turn) return;
-    if (question && !question.files.length && !question.query.ids?.length) return this.pictureIsMissing();
+    const question = isSearching() ? searchRequest() : null;
     if (!at) window.scrollTo({ top: 0, behavior: "instant" });
-    const size = question
-      ? [...question.files, ...question.negativeFiles].reduce((sum, file) => sum + file.size, 0)
-      : 0;
     this.pages = new Pages(question ? answers(question) : browsed(), {
-      top: Math.min(api.can.top, size > LARGE ? 500 : 100),
-      expected: at + 100,
+      top: Math.min(api.can.top, PAGE),
+      expected: at + PAGE,
       changed: (pages) => this.changed(pages),
       failed: (error) => this.failed(error),
     });
@@ -143,6 +137,7 @@ export class Results {
 
   async failed(error) {
     this.busy(false);
+    if (error.kind === "lost") return this.pictureIsMissing();
     if (this.pages?.total) return this.interrupted(error);
     if (state.where && error.kind === "refused" && (await this.filterError(error))) {
       this.message({
@@ -239,10 +234,14 @@ export function showMessage(root, message) {
   return undefined;
 }
 
-function answers(question) {
+/** @param request promise of the arguments of a search; the pictures of the search may have to be prepared first. */
+function answers(request) {
   const max = state.max;
-  const ends = max !== null || question.query.fold;
+  const ends = max !== null || state.fold;
   return async (offset, top, signal) => {
+    const question = await request;
+    const isEmpty = !question.files.length && !question.query.ids?.length; // the pictures are not in this browser
+    if (isEmpty) throw Object.assign(new Error(), { kind: "lost" });
     const query = { ...question.query, max_distance: max, offset, top };
     const { hits, total } = await api.search({ ...question, query }, signal);
     return { items: hits, total, ends };

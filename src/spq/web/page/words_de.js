@@ -247,7 +247,18 @@ export const words = {
     select: "Auswählen",
     show: "Vergrößern",
   },
-  uploads: {},
+  uploads: {
+    none: () =>
+      "Ein Klick auf ein Bild zeigt ähnliche. Für die Suche mit eigenen Bildern muss die Seite mit onnxruntime-web " +
+      "exportiert werden.",
+    noPicture: (name) => (name ? `${name} ist kein Bild` : "Das ist kein Bild"),
+    noPictures: () => "Keines davon ist ein Bild",
+    pasted: () => "ein eingefügtes Bild",
+    progress: "Gesendet",
+    sending: (share) => `Das Bild wird gesendet: ${Math.floor(100 * share)} %`,
+    sent: () => "Das Bild ist gesendet. Die Suche läuft.",
+    tooMany: (most) => `Nur die ersten ${most} Bilder werden verwendet`,
+  },
   views: {
     codewords: "Codewörter",
     copies: "Kopien",

@@ -258,7 +258,18 @@ export const words = {
     select: "Select",
     show: "Enlarge",
   },
-  uploads: {},
+  uploads: {
+    none: () =>
+      "Click any picture to find more like it. To search with your own pictures, the site must be exported with " +
+      "onnxruntime-web.",
+    noPicture: (/** @type {string} */ name) => `${name || "That"} is not a picture`,
+    noPictures: () => "None of these is a picture",
+    pasted: () => "a pasted picture",
+    progress: "Sent",
+    sending: (/** @type {number} */ share) => `Sending the picture: ${Math.floor(100 * share)} %`,
+    sent: () => "The picture was sent. Searching.",
+    tooMany: (/** @type {number} */ most) => `Only the first ${most} pictures are used`,
+  },
   views: {
     codewords: "Codewords",
     copies: "Copies",

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,11 +23,11 @@ from spq.index.items import Item
 from spq.index.query import Floats, cut
 from spq.index.request import Box, Query, SearchRequest, check_box_count
 from spq.index.shared import Recent, SharedIndex
-from spq.model.feature_store import hash_of
 from spq.pq import codewords
 from spq.pq.projection import shuffled
 from spq.pq.tables import Decoder
 from spq.web.server.derived import Derived
+from spq.web.server.kept_pictures import Uploads
 from spq.web.server.pictures import Pictures
 from spq.web.server.problems import OverloadedError, ProblemError
 from spq.web.server.schemas import Ask, AskWhy
@@ -40,14 +40,6 @@ KEPT = 8  # orders, counts and maps that are kept; for a million pictures, each 
 UPLOADS = 256  # descriptors of uploads that are kept
 
 
-@dataclass(frozen=True)
-class Uploads:
-    """Query pictures and negative pictures, as open files. They are read one at a time."""
-
-    positive: Sequence[BinaryIO] = ()
-    negative: Sequence[BinaryIO] = ()
-
-
 class Library:
     """An index as the server shows it, for any thread."""
 
@@ -55,7 +47,7 @@ class Library:
         """Args: unusual: the ids of all pictures, the most unusual first."""
         self.shared, self.pictures, self.settings, self.unusual = shared, pictures, settings, unusual
         self._cache: Recent[Any] = Recent(KEPT)
-        self._descriptors: Recent[Floats] = Recent(UPLOADS)  # each page of a result sends the picture again
+        self._descriptors: Recent[Floats] = Recent(UPLOADS)  # each page of a result needs it again
 
     def warm(self) -> None:
         """Load torch and the model, so that the first search need not wait."""
@@ -92,6 +84,7 @@ class Library:
             "model": self.shared.model_hash,
             "partial": found.missing > 0,
             "missing": found.missing,
+            **uploads.names(ask.pictures, ask.not_pictures),
         }
 
     def explain(self, uploads: Uploads, ask: Ask, item: int) -> Facts:
@@ -100,7 +93,11 @@ class Library:
         gallery = self._gallery_with({*request.exclude, item})
         table = self.shared.of_thread().tables(request, gallery)[0]
         parts = explain(table, gallery.code_of(item))
-        return {"total": math.fsum(part.distance for part in parts), "parts": [asdict(part) for part in parts]}
+        return {
+            "total": math.fsum(part.distance for part in parts),
+            "parts": [asdict(part) for part in parts],
+            **uploads.names(ask.pictures, ask.not_pictures),
+        }
 
     def explain_ask(self, uploads: Uploads, ask: AskWhy) -> Facts:
         """As `explain`, of the item that the request names."""
@@ -164,10 +161,14 @@ class Library:
     def _request(self, uploads: Uploads, ask: Ask) -> SearchRequest:
         """The search request of an HTTP request. Pictures become descriptors, which are kept; a box is cut out before."""
         box = None if ask.box is None else (ask.box[0], ask.box[1], ask.box[2], ask.box[3])
+        positive: list[BinaryIO | str] = [*uploads.positive, *ask.pictures]
+        unlike: list[BinaryIO | str] = [*uploads.negative, *ask.not_pictures]
         if box:
-            check_box_count(len(uploads.positive) + len(ask.ids))
-        query: list[Query] = [self._descriptor(file, f"image {n}", box) for n, file in enumerate(uploads.positive, 1)]
-        negative: list[Query] = [self._descriptor(f, f"negative_image {n}") for n, f in enumerate(uploads.negative, 1)]
+            check_box_count(len(positive) + len(ask.ids))
+        query: list[Query] = [self._descriptor(uploads, one, f"image {n}", box) for n, one in enumerate(positive, 1)]
+        negative: list[Query] = [
+            self._descriptor(uploads, one, f"negative_image {n}") for n, one in enumerate(unlike, 1)
+        ]
         like: Callable[[int], Query] = self._like
         if len(query) + len(negative) + len(ask.ids) + len(ask.not_ids) > self.settings.max_pictures:
             like = int  # their codes
@@ -201,12 +202,12 @@ class Library:
                 raise _missing(id_)
         return gallery
 
-    def _descriptor(self, file: BinaryIO, name: str, box: Box | None = None) -> Floats:
-        """The descriptor of an uploaded picture, or of a region of it."""
-        file.seek(0)  # it may have been read for an index that was replaced meanwhile
-        data = file.read()
-        key = (hash_of(data), box)
-        return self._descriptors.get(key, lambda: self._describe(data, name, box))
+    def _descriptor(self, uploads: Uploads, picture: BinaryIO | str, name: str, box: Box | None = None) -> Floats:
+        """The descriptor of an uploaded picture, or of a region of it. The picture is kept, so that it need not come again."""
+        key, data = uploads.read(picture)
+        x = self._descriptors.get((bytes.fromhex(key), box), lambda: self._describe(data, name, box))
+        uploads.keep(key, data)
+        return x
 
     def _describe(self, data: bytes, name: str, box: Box | None) -> Floats:
         hint = None if box else self.shared.model.config.input.size  # a box counts the pixels of the full picture

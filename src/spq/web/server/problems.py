@@ -24,6 +24,7 @@ DESCRIPTIONS = {
     403: "the request comes from a page of another site",
     404: "no such item",
     408: "the request did not arrive in time",
+    409: "a picture that the query names is not kept any more; send it again",
     413: "the request is too large",
     415: "neither multipart/form-data nor JSON",
     421: "the host name is not one of this server's",
@@ -39,9 +40,10 @@ _LOG = logging.getLogger("spq.serve")
 class ProblemError(Exception):
     """An error answer."""
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, kind: str = "") -> None:
+        """Args: kind: a name by which programs tell this error from others of the same status."""
         super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+        self.status, self.detail, self.headers, self.kind = status, detail, dict(headers or {}), kind
 
 
 class OverloadedError(ProblemError):
@@ -63,13 +65,18 @@ class ComputingError(Exception):
         self.stage, self.done, self.total = stage, done, total
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, kind: str = "") -> Response:
     """Return the answer for an error."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"
-    content = {"type": "about:blank", "title": title, "status": status, "detail": printable(detail)}
+    content = {
+        "type": f"urn:spq:{kind}" if kind else "about:blank",
+        "title": title,
+        "status": status,
+        "detail": printable(detail),
+    }
     return JSONResponse(content, status, headers, MEDIA_TYPE)
 
 
@@ -103,7 +110,7 @@ def validation_detail(errors: Any) -> str:
 
 def _of_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    return problem(error.status, error.detail, error.headers)
+    return problem(error.status, error.detail, error.headers, error.kind)
 
 
 def _of_computing(_: Request, error: Exception) -> Response:

@@ -16,7 +16,8 @@ from spq.web.server.chosen import add_chosen
 from spq.web.server.edition import Edition
 from spq.web.server.explore_routes import Where, add_explore
 from spq.web.server.jobs import RETRY_SECONDS
-from spq.web.server.library import Library, Uploads
+from spq.web.server.kept_pictures import Uploads
+from spq.web.server.library import Library
 from spq.web.server.problems import OverloadedError, ProblemError, problems_of
 from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, Ask, AskWhy
 from spq.web.server.service import Service
@@ -33,7 +34,7 @@ Size = Annotated[int, Query(ge=16, le=thumbnail_cache.SIZES[-1])]
 CACHE_SECONDS = 300  # a browser shows a picture for so long without a new request
 
 
-SEARCH_ERRORS = problems_of(404, 408, 413, 415, 422, 503)
+SEARCH_ERRORS = problems_of(404, 408, 409, 413, 415, 422, 503)
 LIST_ERRORS = problems_of(422, 503)
 ITEM_ERRORS = problems_of(404, 422, 503)
 
@@ -83,7 +84,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def search(request: Request) -> Any:
         """The items most like pictures or other items, nearest first. The items of the query are left out."""
-        async with read_query(request, Ask, most) as (uploads, ask):
+        async with read_query(request, Ask, most, service.kept) as (uploads, ask):
             return JSONResponse(await service.run_query(Library.search, uploads, ask))
 
     @router.post(
@@ -95,7 +96,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def explain_search(request: Request) -> Any:
         """What each codebook adds to the distance of item `id` from the query."""
-        async with read_query(request, AskWhy, most) as (uploads, ask):
+        async with read_query(request, AskWhy, most, service.kept) as (uploads, ask):
             return JSONResponse(await service.run_query(Library.explain_ask, uploads, ask))
 
     @router.get("/api/explain", tags=["search"], response_model=schemas.Explanation, responses=ITEM_ERRORS)

@@ -13,6 +13,8 @@ MAX_WHERE = 4000
 
 Id = Annotated[StrictInt, Field(ge=0, le=MAX_NUMBER)]
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
+PictureName = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+PictureNames = Annotated[list[PictureName], Field(max_length=MAX_IDS)]
 
 
 class Ask(BaseModel):
@@ -30,9 +32,14 @@ class Ask(BaseModel):
 
     ids: Ids = Field(default=[], description="Query items: the answers should be like them.")
     not_ids: Ids = Field(default=[], description="Negative items: the answers should not be like them.")
+    pictures: PictureNames = Field(
+        default=[],
+        description="Query pictures of an earlier request, as its answer names them. 409 if the server keeps one no longer.",
+    )
+    not_pictures: PictureNames = Field(default=[], description="Negative pictures of an earlier request.")
     weights: Annotated[list[Annotated[FiniteFloat, Field(ge=0)]], Field(max_length=4 * MAX_IDS)] | None = Field(
         default=None,
-        description="One for each picture, then each id, then each negative picture, then each negative id.",
+        description="One for each picture, sent ones first, then each id; then each negative picture, then each negative id.",
     )
     box: Annotated[list[StrictInt], Field(min_length=4, max_length=4)] | None = Field(
         default=None,
@@ -75,7 +82,8 @@ class Hits(BaseModel):
     """The hits of a search, all of one state of the index: of this generation, and of the codes of this model.
 
     total: items that could be hits: all, or those that `where` matches, without the query items. partial: whether some of
-    them were not searched, because their shards did not answer in time; missing: how many.
+    them were not searched, because their shards did not answer in time; missing: how many. pictures, not_pictures: names of
+    the pictures that were sent, which the next request may send in their place.
     """
 
     model_config = ConfigDict(
@@ -89,7 +97,7 @@ class Hits(BaseModel):
                         }
                     ],
                     "total": 5000, "seconds": 0.004, "generation": 20, "model": "9f1c0c7a5e0d4b1a",
-                    "partial": False, "missing": 0,
+                    "partial": False, "missing": 0, "pictures": [], "not_pictures": [],
                 }
             ]
         }
@@ -102,6 +110,8 @@ class Hits(BaseModel):
     model: str
     partial: bool
     missing: int
+    pictures: list[str]
+    not_pictures: list[str]
 
 
 class Item(BaseModel):
@@ -154,10 +164,12 @@ class Part(BaseModel):
 
 
 class Explanation(BaseModel):
-    """Why an item has its distance. total: the distance, which is the sum of the parts."""
+    """Why an item has its distance. total: the distance, which is the sum of the parts. pictures: as in Hits."""
 
     total: float
     parts: list[Part]
+    pictures: list[str]
+    not_pictures: list[str]
 
 
 class Sync(BaseModel):

@@ -4,7 +4,9 @@ import { Ranking, bytesPerCode, distances, foldedPage, subCode, tieKeys, unpack 
 import { Refusal } from "./refusal.js";
 import { load, loadJson } from "./files.js";
 import { settings } from "./settings.js"; // written by the export
-import { columnsOf, evaluate, parse } from "../filter_language.js";
+import { parse } from "../filter_language.js";
+import { columnsOf, evaluate, wordColumnsOf } from "./filter_match.js";
+import { unknownColumn } from "./unknown_column.js";
 import { betweenCodes, combined, explained, tableOfCode, tableOfDescriptor } from "./distance_tables.js";
 
 const KEPT = 4; // cached rankings and filters; for a million pictures one is up to 13 MB
@@ -107,10 +109,17 @@ class Index {
     for (const column of columnsOf(tree)) {
       const known = this.facts.columns.find(({ key, own }) => key === column.name && own === column.own);
       if (!known) {
-        const names = this.facts.columns.map(({ name }) => name).join(", ");
-        throw new Refusal(`unknown column ${column.name} at ${column.position}; columns are ${names}`);
+        throw new Refusal(
+          unknownColumn(
+            column,
+            this.facts.columns.map(({ name }) => name),
+          ),
+        );
       }
-      files.set(`${column.own} ${column.name}`, await this.file(`columns/${known.file}`));
+    }
+    for (const { key, own, file } of this.facts.columns) {
+      const isNeeded = [...columnsOf(tree), ...wordColumnsOf(tree)].some((one) => one.name === key && one.own === own);
+      if (isNeeded) files.set(`${own} ${key}`, await this.file(`columns/${file}`));
     }
     return evaluate(tree, ({ own, name }) => files.get(`${own} ${name}`), this.N);
   }
