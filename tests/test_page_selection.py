@@ -128,15 +128,6 @@ def test_keys_select_and_esc_can_be_undone_and_a_reload_keeps_all(answers: Page)
     expect(told(answers)).to_have_text("1 selected")
 
 
-def test_esc_does_not_take_away_marks(page: Page) -> None:
-    wait_for_pictures(page)
-    tiles(page).nth(2).hover()
-    tiles(page).nth(2).get_by_role("button", name="Like this", exact=True).click()
-    marked = state(page)["plus"]
-    page.keyboard.press("Escape")
-    assert state(page)["plus"] == marked
-
-
 def test_a_rubber_band_selects_what_it_touches_and_a_double_click_searches_once(answers: Page) -> None:
     at = answers.locator("#grid").bounding_box()
     second = tiles(answers).nth(1).bounding_box()

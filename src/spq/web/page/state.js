@@ -33,6 +33,7 @@ const EMPTY = {
   book: 0,
   word: null,
   kind: "",
+  decided: "", // groups of copies that are shown: open ones, unless it is "decided" or "all"
 };
 
 const names = (text) =>
@@ -69,6 +70,7 @@ const READ = {
   book: (text) => whole(text) ?? 0,
   word: whole,
   kind: (text) => text,
+  decided: (text) => (["decided", "all"].includes(text) ? text : ""),
 };
 
 /** @returns {State} */
