@@ -57,6 +57,7 @@ WITHOUT_VALUES = {
 }  # fmt: skip
 MORE_THAN_FORM = {
     "GET /api/browse",
+    "GET /api/codewords",
     "GET /api/duplicates",
     *(route for route in ROUTES if "/api/duplicates/" in route),
     "GET /api/map",
