@@ -84,16 +84,20 @@ export const api = {
     return post("api/explain", files, negativeFiles, { ...query, id }, signal);
   },
 
-  /** @returns {Promise<{codebooks: number, codewords: number, counts: number[][]}>} */
-  codewords(/** @type {AbortSignal?} */ signal = null) {
-    return get("api/codewords", {}, signal);
+  /**
+   * How many pictures use each codeword.
+   * @param {{where?: string}} params
+   * @returns {Promise<{codebooks: number, codewords: number, counts: number[][]}>}
+   */
+  codewords(params, /** @type {AbortSignal?} */ signal = null) {
+    return get("api/codewords", params, signal);
   },
 
   /**
    * The pictures that use a codeword, the most typical first.
    * @param {number} m
    * @param {number} k
-   * @param {{offset?: number, top?: number}} params
+   * @param {{offset?: number, top?: number, where?: string}} params
    * @returns {Promise<{m: number, k: number, count: number, items: Item[]}>}
    */
   codeword(m, k, params, /** @type {AbortSignal?} */ signal = null) {

@@ -16,7 +16,7 @@ export function startKeys({ grid, chooseRegion, closeDetails }) {
       event.metaKey ||
       event.altKey ||
       event.defaultPrevented ||
-      document.querySelector("dialog[open]")
+      document.querySelector("dialog[open], :popover-open")
     )
       return;
     const target = /** @type {any} */ (event.target);
@@ -49,17 +49,16 @@ function everywhere(event, { grid, chooseRegion, closeDetails, help }) {
   else if (key === "s") searchAgain();
   else if (key === "Escape") return closeOne(closeDetails);
   else if (/^[1-4]$/.test(key)) {
-    const link = $(`[data-view=${VIEWS[Number(key) - 1]}]`);
+    const link = $(`a[data-view=${VIEWS[Number(key) - 1]}]`);
     if (!link.hidden) link.click();
   } else if (key === "ArrowDown" && event.target === document.body && grid()) grid().focus();
   else return false;
   return true;
 }
 
-/** Close or undo one thing. */
+/** Close the topmost thing. Marks stay: they may be the work of minutes. */
 function closeOne(closeDetails) {
   if (state.item !== null) closeDetails();
-  else if (state.plus.length || state.minus.length) change({ plus: [], minus: [] }, "replace");
   else if (state.lasso) change({ lasso: null });
   else return false;
   return true;

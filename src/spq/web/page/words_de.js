@@ -31,6 +31,7 @@ export const words = {
     empty: "Ein Codewort zeigt die Bilder, die es verwenden.",
     emptyTitle: "Noch keine Bilder",
     failed: "Die Codewörter konnten nicht gelesen werden",
+    nothing: "Kein Bild passt zum Filter",
     oneFailed: "Dieses Codewort konnte nicht gelesen werden",
     pictures: "Bilder eines Codeworts",
     sorted: (book, used) =>

@@ -32,6 +32,7 @@ export const words = {
     empty: "A codeword shows the pictures that use it.",
     emptyTitle: "No pictures yet",
     failed: "The codewords could not be read",
+    nothing: "No picture matches the filter",
     oneFailed: "This codeword could not be read",
     pictures: "Pictures of a codeword",
     sorted: (/** @type {number} */ book, /** @type {number} */ used) =>

@@ -178,15 +178,15 @@ def _add_index(router: APIRouter, service: Service) -> None:
 
 
 def _add_model(router: APIRouter, service: Service) -> None:
-    @router.get("/api/codewords", tags=["model"], response_model=schemas.Codewords, responses=problems_of(503))
-    async def codewords() -> Any:
+    @router.get("/api/codewords", tags=["model"], response_model=schemas.Codewords, responses=LIST_ERRORS)
+    async def codewords(where: Where = None) -> Any:
         """How many items use each codeword."""
-        return JSONResponse(await service.run_search(Library.codewords))
+        return JSONResponse(await service.run_search(Library.codewords, where))
 
     @router.get("/api/codewords/{m}/{k}", tags=["model"], response_model=schemas.CodewordItems, responses=ITEM_ERRORS)
-    async def codeword(m: Number, k: Number, offset: Offset = 0, top: Top = 100) -> Any:
+    async def codeword(m: Number, k: Number, offset: Offset = 0, top: Top = 100, where: Where = None) -> Any:
         """A page of the items that use codeword k of codebook m, the most typical first."""
-        return JSONResponse(await service.run_search(Library.codeword, m, k, offset, top))
+        return JSONResponse(await service.run_search(Library.codeword, m, k, offset, top, where))
 
 
 def _picture(item: Item, size: int, request: Request, get: Callable[[], tuple[bytes, str]]) -> Response:

@@ -52,7 +52,7 @@ export const api = {
   browse: (params, signal) => answered((from) => from.browse(params), signal),
   item: (id, signal) => answered((from) => from.item(id), signal),
   explain: (query, signal) => answered((from) => from.explain(query), signal),
-  codewords: (signal) => answered((from) => from.codewords(), signal),
+  codewords: (params, signal) => answered((from) => from.codewords(params), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
   duplicates: (signal) => answered((from) => from.duplicates(), signal),
   mapProgress: async () => ({ arranging: null }),

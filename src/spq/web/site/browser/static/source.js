@@ -129,13 +129,13 @@ export class Source {
     return { ...item, code: await this.call("codeOf", id) };
   }
 
-  async codewords() {
-    const counts = await this.call("usage");
+  async codewords({ where = "" } = {}) {
+    const counts = await this.call("usage", where);
     return { codebooks: this.facts.codebooks, codewords: this.facts.codewords, counts };
   }
 
-  async codeword(m, k, { offset = 0, top = 100 } = {}) {
-    const { count, ids } = await this.call("members", { m, k, offset, top });
+  async codeword(m, k, { offset = 0, top = 100, where = "" } = {}) {
+    const { count, ids } = await this.call("members", { m, k, offset, top, where });
     return { m, k, count, items: await this.items(ids) };
   }
 
