@@ -30,6 +30,7 @@ const EMPTY = {
   book: 0,
   word: null,
   kind: "",
+  decided: "", // groups of copies that are shown: open ones, unless it is "decided" or "all"
 };
 
 const names = (text) =>
@@ -63,6 +64,7 @@ const READ = {
   book: (text) => whole(text) ?? 0,
   word: whole,
   kind: (text) => text,
+  decided: (text) => (["decided", "all"].includes(text) ? text : ""),
 };
 
 /** @returns {State} */

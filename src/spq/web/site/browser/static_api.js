@@ -40,6 +40,7 @@ export const api = {
     explain: true,
     codewords: true,
     duplicates: settings.duplicates,
+    review: false, // visitors do not have the files
     map: true,
     original: false,
     live: false,
@@ -54,7 +55,7 @@ export const api = {
   explain: (query, signal) => answered((from) => from.explain(query), signal),
   codewords: (params, signal) => answered((from) => from.codewords(params), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
-  duplicates: (signal) => answered((from) => from.duplicates(), signal),
+  duplicates: (params, signal) => answered((from) => from.duplicates(params), signal),
   mapProgress: async () => ({ arranging: null }),
   map: (params, signal) => answered((from) => from.map(params), signal),
 
