@@ -19,6 +19,7 @@ from types import FrameType
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -212,7 +213,7 @@ def _add_page(app: FastAPI) -> None:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
     if PAGE.is_dir():
-        app.mount("/assets", _Assets(directory=PAGE), name="assets")
+        app.mount("/assets", GZipMiddleware(_Assets(directory=PAGE)), name="assets")
 
 
 class _Assets(StaticFiles):
