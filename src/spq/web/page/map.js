@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { $, announce, count, debounce, fileName, isAbort, number } from "./dom.js";
-import { openDetails } from "./details.js";
+import { openDetails } from "./details_panel.js";
 import { loadItem } from "./search_request.js";
 import { Grid } from "./grid.js";
 import { paintLasso, paintPictures, paintPoints } from "./map_painting.js";
