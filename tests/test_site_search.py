@@ -266,3 +266,10 @@ def test_axe_finds_nothing_on_a_site(site: Site, visit: Callable[..., Page]) -> 
         page.locator(there).first.wait_for()
         found += [(hash_, *violation) for violation in axe_violations(page)]
     assert not found
+
+
+def test_a_site_from_the_disk_says_what_to_do(browser: Any, site: Site) -> None:
+    page = browser.new_page()
+    page.goto((site.out / "index.html").as_uri())
+    expect(page.locator("body")).to_contain_text("python3 -m http.server")
+    page.close()

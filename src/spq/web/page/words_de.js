@@ -258,7 +258,14 @@ export const words = {
     keySelect: "auswählen; ein Klick mit der Umschalttaste wählt einen Bereich",
     keyShow: "vergrößern",
     keyViews: "Bilder, Karte, Codewörter, Kopien",
+    enlarged: "Vergrößert",
+    map: "Karte",
+    press: "Halten",
     space: "Leertaste",
+    tap: "Antippen",
+    touchMap: "ziehen verschiebt, zwei Finger vergrößern",
+    touchSelect: "auswählen; danach weitere antippen",
+    touchStage: "wischen: das nächste, nach unten: schließen; zwei Finger oder doppelt tippen: vergrößern",
     start:
       "Ein Bild hineinziehen, einfügen oder auswählen: so finden sich ähnliche. Ein Klick auf ein Bild zeigt mehr " +
       "davon. Bilder mit + (so wie dieses) oder − (nicht so wie dieses) markieren und dann neu suchen.",

@@ -263,7 +263,14 @@ export const words = {
     keySelect: "select; a click with Shift selects a range",
     keyShow: "enlarge",
     keyViews: "pictures, map, codewords, copies",
+    enlarged: "Enlarged",
+    map: "Map",
+    press: "Hold",
     space: "Space",
+    tap: "Tap",
+    touchMap: "drag to move, two fingers to zoom",
+    touchSelect: "select; then tap others",
+    touchStage: "swipe to the next, down to close; two fingers or a double tap to zoom",
     start:
       "Drop, paste or choose a picture to find similar ones. Click any picture to find more like it. Mark pictures " +
       "with + (like this) or − (not like this), then search again.",
