@@ -21,7 +21,7 @@ export function keptIds(group, decision) {
  * @param {HTMLElement} cell
  * @param {any} group
  * @param {any} decision
- * @param {(act: string, id: number | null) => void} act called for the buttons of the group
+ * @param {((act: string, id: number | null) => void) | false} act called for the buttons of the group; none without it
  */
 export function drawGroup(cell, group, decision, act) {
   const texts = words.copies;
@@ -52,7 +52,7 @@ export function drawGroup(cell, group, decision, act) {
       group.items.slice(0, SHOWN).map((item, n) => member(item, n, acts)),
       left > 0 ? el("p", { class: "rest", text: texts.more(left) }) : null,
     ),
-    api.can.review ? el("footer", {}, buttons(acts)) : null,
+    act ? el("footer", {}, buttons(acts)) : null,
   );
 }
 
@@ -69,7 +69,7 @@ function statusText(group, decision, isSuggesting) {
     return dropped ? texts.decided(dropped) : texts.keptAll;
   }
   if (decision.outdated) return texts.outdated;
-  return isSuggesting && api.can.review ? texts.suggested : "";
+  return isSuggesting ? texts.suggested : "";
 }
 
 function buttons({ group, decision, kept, isSuggesting, act }) {
@@ -126,7 +126,7 @@ function member(item, n, { group, decision, kept, best, isSuggesting, act }) {
       el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), decoding: "async", loading: "lazy" }),
       places(item, n, group),
     ),
-    api.can.review
+    act
       ? el(
           "div",
           { class: "verdict", role: "group", "aria-label": name },
