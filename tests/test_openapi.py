@@ -52,11 +52,13 @@ ROUTES = [
     "POST /api/search",
 ]
 WITHOUT_VALUES = {
-    "GET /api/codewords", "GET /api/duplicates/decisions.csv", "GET /api/duplicates/move.sh", "GET /api/map/progress",
+    "GET /api/duplicates/decisions.csv", "GET /api/duplicates/move.sh", "GET /api/map/progress",
     "GET /api/status", "GET /healthz", "GET /metrics", "GET /readyz",
 }  # fmt: skip
 MORE_THAN_FORM = {
     "GET /api/browse",
+    "GET /api/codewords",
+    "GET /api/codewords/{m}/{k}",
     "GET /api/duplicates",
     *(route for route in ROUTES if "/api/duplicates/" in route),
     "GET /api/map",

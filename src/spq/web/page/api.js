@@ -39,7 +39,8 @@ export const api = {
     duplicates: true,
     review: true, // decisions about duplicates
     map: true,
-    original: true, // imageURL gives the original
+    original: true, // imageURL gives the original, downloadURL its file
+    zip: true, // zipURL
     live: true, // status changes while the page is open
     orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
@@ -172,6 +173,30 @@ export const api = {
   imageURL(id) {
     return `api/items/${id}/image`;
   },
+
+  /** The file itself, which the browser saves under its own name. */
+  downloadURL(/** @type {number} */ id) {
+    return `api/items/${id}/download`;
+  },
+
+  /** Address that answers a form with `ids` (with commas in between) with a ZIP. */
+  zipURL() {
+    return "api/items/zip";
+  },
+
+  /**
+   * Facts of up to 1000 items.
+   * @param {number[]} ids
+   * @returns {Promise<{items: Item[], missing: number[]}>}
+   */
+  facts(ids, /** @type {AbortSignal?} */ signal = null) {
+    return postJson("api/items/facts", { ids }, signal);
+  },
+
+  /** Open the folder of an item on this machine; only if the item says `can_show`. */
+  showFolder(/** @type {number} */ id) {
+    return postJson(`api/items/${id}/show`, null, null);
+  },
 };
 
 function get(path, params, signal) {
@@ -220,6 +245,7 @@ async function fetchJson(path, options, fetcher = fetch) {
       if (error.name === "AbortError") throw error;
       throw new ApiError(words.api.gone, "gone");
     });
+    if (response.status === 204) return null;
     if (response.ok) return response.json().catch((error) => unreadable(error));
     const wait = Number(response.headers.get("Retry-After") ?? 1);
     if (response.status !== 503 || attempt === PATIENCE || wait > LONGEST_WAIT) throw await problem(response);

@@ -43,6 +43,7 @@ export const api = {
     review: false, // visitors do not have the files
     map: true,
     original: false,
+    zip: false, // a site has no originals, and thumbnails in a ZIP would be taken for them
     live: false,
     orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
@@ -62,4 +63,8 @@ export const api = {
   /** The thumbnail of an item that was loaded or is on the map. There is one size. */
   thumbnailURL: (id) => source?.thumbnailURL(id) ?? "",
   imageURL: (id) => source?.thumbnailURL(id) ?? "",
+  downloadURL: () => "",
+  zipURL: () => "",
+  facts: (ids, signal) => answered(async (from) => ({ items: await from.items(ids), missing: [] }), signal),
+  showFolder: async () => {},
 };
