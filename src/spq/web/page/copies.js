@@ -32,7 +32,7 @@ export class Copies {
       layout,
       create: () => el("div", { class: "group" }),
       fill: (cell, group, position) => this.fill(cell, group, position),
-      inset: () => covered() + this.bar.offsetHeight,
+      inset: () => covered() + (getComputedStyle(this.bar).position === "sticky" ? this.bar.offsetHeight : 0),
     });
     if (api.can.review) {
       this.review.watch(this.root);
@@ -175,8 +175,8 @@ export class Copies {
       ...there.map((kind) => tab(kind, texts.kinds[kind], kinds[kind].groups)),
     );
     const notes = [
-      this.mayDecide ? texts.lead : api.can.review ? texts.leadOfVisitors : texts.leadOfSite,
-      state.kind ? texts.about[state.kind] : "",
+      texts.about[state.kind] ?? (api.can.review ? texts.lead : texts.leadOfSite),
+      api.can.review && !this.mayDecide ? texts.visitors : "",
       this.withUnsure && threshold && kinds[UNSURE] ? texts.falseMatches(threshold.false_matches) : "",
       stale ? texts.stale : "",
     ];
@@ -298,8 +298,9 @@ export class Copies {
     if (next < list.total) this.grid.focus(next);
   }
 
+  /** Show the second picture beside the first one, in the lightbox. */
   compare(group) {
-    change({ item: group.ids[1] }, "replace");
+    change({ show: group.ids[1], against: group.ids[0] });
   }
 
   /** Keys work everywhere in the view: j and k go from group to group, the others act on the focused one. */
@@ -342,8 +343,10 @@ export class Copies {
 /** @param {number} width */
 function layout(width) {
   const isLow = window.innerHeight < 520;
-  const side = isLow ? 96 : Math.min(190, Math.floor((width - 42) / 2)); // two fit on a phone
-  $("#groups").style.setProperty("--side", `${side}px`);
+  const wide = isLow ? 150 : Math.min(190, Math.floor((width - 42) / 2)); // two fit on a phone
+  const high = isLow ? 100 : wide;
+  $("#groups").style.setProperty("--side", `${wide}px`);
+  $("#groups").style.setProperty("--high", `${high}px`);
   const rest = api.can.review ? 236 : 164; // of a group without its pictures
-  return { columns: Math.max(1, Math.floor(width / (isLow ? 340 : 440))), rowHeight: side + rest, gap: 20 };
+  return { columns: Math.max(1, Math.floor(width / (isLow ? 340 : 440))), rowHeight: high + rest, gap: 20 };
 }

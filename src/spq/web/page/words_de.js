@@ -75,8 +75,7 @@ export const words = {
     lead:
       "Hier wird entschieden, welche Bilder einer Gruppe bleiben. spq löscht nichts: Am Ende steht eine Liste oder " +
       "ein Skript.",
-    leadOfVisitors:
-      "Gruppen von Kopien. Entscheiden kann nur ein Browser auf dem Rechner des Servers, oder wer dessen Token hat.",
+    visitors: "Entscheiden kann nur ein Browser auf dem Rechner des Servers, oder wer dessen Token hat.",
     leadOfSite: "Gruppen von Kopien, wie sie beim Erstellen dieser Seite waren.",
     falseMatches: (share) => `Auch ${(100 * share).toPrecision(2)} % zufälliger Paare gelten als ähnlich.`,
     stale: "Die Sammlung hat sich seitdem geändert. Der Server erstellt einen neuen Bericht.",

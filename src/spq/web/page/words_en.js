@@ -74,8 +74,7 @@ export const words = {
     },
     allKinds: "All",
     lead: "Decide which pictures of a group stay. spq deletes nothing: at the end you save a list or a script.",
-    leadOfVisitors:
-      "Groups of copies. Decisions are for a browser on the machine of the server, and for those who have its token.",
+    visitors: "Decisions are for a browser on the machine of the server, and for those who have its token.",
     leadOfSite: "Groups of copies, as they were when this site was made.",
     falseMatches: (share) => `${(100 * share).toPrecision(2)} % of random pairs also count as similar.`,
     stale: "The collection has changed since. The server is making a new report.",
