@@ -14,6 +14,8 @@ export const words = {
   api: {
     gone: "Der Server antwortet nicht.",
     incomplete: "Die Antwort des Servers ist unvollständig.",
+    otherSite: (address) =>
+      `Der Server kennt diese Adresse nicht. Bitte mit der Option --public-url ${address} starten.`,
     status: (status) => `Der Server antwortet mit ${status}`,
   },
   bar: {

@@ -14,6 +14,8 @@ export const words = {
   api: {
     gone: "The server does not answer.",
     incomplete: "The server's answer is incomplete.",
+    otherSite: (/** @type {string} */ address) =>
+      `The server does not know this address. Start it with the option --public-url ${address}`,
     status: (/** @type {string} */ status) => `The server answered ${status}`,
   },
   bar: {
