@@ -19,6 +19,7 @@ from spq.index.image_index import ImageIndex
 from spq.index.manifest import read_manifest
 from spq.index.shards.placement import Placement
 from spq.index.shared import SharedIndex
+from spq.web.server.calibration import Calibration
 from spq.web.server.decoding import DecodeRoom
 from spq.web.server.jobs import DuplicatesJob
 from spq.web.server.library import Library
@@ -51,6 +52,7 @@ class Edition:
         self.library = Library(self.shared, self.pictures, settings)
         self.thumbnails = ThumbnailCache(settings.cache, settings.cache_bytes, self.pictures)
         self.duplicates = DuplicatesJob(self.library)
+        self.calibration = Calibration(self.shared, self.pictures)
 
     def prepare(self) -> None:
         """Make ready to read on when another index takes the place of this one."""
@@ -60,6 +62,7 @@ class Edition:
 
     def close(self) -> None:
         self.duplicates.stop()
+        self.calibration.stop()
         self.shared.close()
         if self._is_own:
             self._index.close()

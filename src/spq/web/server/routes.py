@@ -12,6 +12,7 @@ from spq.errors import ImageError
 from spq.index.store import Item
 from spq.web.server import prometheus, schemas, thumbnail_cache
 from spq.web.server.asking import openapi_body, read_query
+from spq.web.server.band_routes import band_routes
 from spq.web.server.edition import Edition
 from spq.web.server.jobs import RETRY_SECONDS
 from spq.web.server.library import Library, Uploads
@@ -64,6 +65,7 @@ def api(service: Service) -> APIRouter:
     router = APIRouter()
     for add in (_add_server, _add_search, _add_items, _add_index, _add_model):
         add(router, service)
+    router.include_router(band_routes(service))
     return router
 
 
