@@ -26,10 +26,11 @@ demo: $(READY) ## train, index, search and measure on the shipped sample, offlin
 test: $(READY) ## all tests, on all cores, a file at a time; SPQ_DRILLS=1 runs the longest ones, too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-check: $(READY) ## lint, format, types
+check: $(READY) ## lint, format, types; of the page's JavaScript, too, and its unit tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	tools/check-page
 
 docs: $(READY) ## the documentation site, in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
@@ -47,4 +48,4 @@ release: ## build wheel and sdist, run the demo from each in a clean environment
 	tools/release
 
 clean: ## remove .venv, caches and the built documentation
-	rm -rf docs/_build .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf docs/_build node_modules .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis

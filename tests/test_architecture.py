@@ -29,6 +29,7 @@ BELOW = {  # what a folder may import, beside `common`, `config` and `errors`
     "cli": {"scale", "api", "web", "dupes", "training", "index", "evaluation", "model", "pq", "data"},
 }  # fmt: skip
 MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_PARAMETERS = 400, 40, 6
+MOST_COLUMNS = 120  # of the page; ruff checks Python
 EVERYWHERE = {"common", "config", "errors"}
 PQ_NEEDS = {"numpy", "faiss"}  # pq is a library of its own
 ENTRANCES = {"__init__", "__main__"}  # of the package: they lead to the top, lazily
@@ -224,6 +225,15 @@ def test_each_module_and_script_has_a_name_of_its_own() -> None:
     assert set(repeated) == set(SAME_NAME), repeated
 
 
+def test_files_of_the_page_are_short_and_their_lines_too() -> None:
+    files = [path for path in (SOURCE / "web").rglob("*") if path.suffix in (".js", ".ts", ".css", ".html")]
+    assert len(files) > 40
+    for path in files:
+        lines = path.read_text("utf-8").splitlines()
+        assert len(lines) <= MOST_LINES, path
+        assert not [n for n, line in enumerate(lines, 1) if len(line) > MOST_COLUMNS], path
+
+
 def test_importing_spq_or_its_command_line_loads_nothing_heavy() -> None:
     code = "import sys, spq, spq.cli.main; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -302,6 +312,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "web.server.asking": "server_errors",
     "web.server.background": "watch",
     "web.server.authority": "guard",
+    "web.server.chosen": "zip_stream",
     "web.server.clients": "guard",
     "web.server.jobs": "server_items",
     "web.server.library": "server_search",

@@ -28,6 +28,7 @@ ROUTES = [
     "GET /api/duplicates",
     "GET /api/explain",
     "GET /api/items/{id}",
+    "GET /api/items/{id}/download",
     "GET /api/items/{id}/image",
     "GET /api/items/{id}/thumbnail",
     "GET /api/map",
@@ -36,6 +37,9 @@ ROUTES = [
     "GET /metrics",
     "GET /readyz",
     "POST /api/explain",
+    "POST /api/items/facts",
+    "POST /api/items/zip",
+    "POST /api/items/{id}/show",
     "POST /api/search",
 ]
 WITHOUT_VALUES = {
@@ -45,8 +49,9 @@ MORE_THAN_FORM = {
     "GET /api/browse",
     "GET /api/map",
     "POST /api/explain",
+    "POST /api/items/facts",
     "POST /api/search",
-}  # `where` is a language, a picture is a picture
+}  # `where` is a language, a picture is a picture, 3.0 is no id
 
 
 @pytest.fixture(scope="module")

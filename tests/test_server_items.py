@@ -27,7 +27,8 @@ from web import assert_problem, client_of, png, search
 def test_an_item_has_all_that_the_index_knows_of_it(client: TestClient, open_index: ImageIndex) -> None:
     item = client.get("/api/items/7").json()
     stored = open_index.store.items_by_id([7])[7]
-    assert set(item) == {"id", "path", "label", "width", "height", "size", "time", "metadata", "code"}
+    assert set(item) == {"id", "path", "label", "width", "height", "size", "time", "metadata", "code",
+                         "location", "can_show"}  # fmt: skip
     assert (item["path"], item["size"], item["code"]) == (stored.path, stored.size, stored.code.tolist())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", item["time"])
 

@@ -1,17 +1,18 @@
 /**
- * All requests of the page. This module sends them to the server. A static site has another api.js with the same exports,
- * `api` and `ApiError`. Every method except thumbnailURL and imageURL is async, takes an AbortSignal as its last argument,
- * and throws an ApiError (or the AbortError of its signal).
- *
- * Hit  = {rank, id, distance, path, label|null, width, height, folded: [id], folded_total}
- * Item = {id, path, label|null, width, height, size, time (ISO), metadata: {}, code: [M ints]}
+ * All requests of the page. This module sends them to the server. A static site has another api.js with the same
+ * exports, `api` and `ApiError`. Every method except thumbnailURL and imageURL is async, takes an AbortSignal as its
+ * last argument, and throws an ApiError (or the AbortError of its signal).
+ * types.d.ts describes what they take and return.
  */
 
 const PATIENCE = 6; // tries while the server is busy
 const LONGEST_WAIT = 10; // seconds; if a busy server asks for a longer wait, the request fails
 
-/** kind: "refused" (the request is invalid), "token", "missing", "busy", "gone" (no answer) or "fault". */
 export class ApiError extends Error {
+  /**
+   * @param {string} detail
+   * @param {string} kind "refused" (the request is invalid), "token", "missing", "busy", "gone" (no answer) or "fault"
+   */
   constructor(detail, kind, status = 0) {
     super(detail);
     this.kind = kind;
@@ -38,51 +39,71 @@ export const api = {
     top: 1000,
   },
 
-  /** {name, images, unreadable, bits, codebooks, codewords, watching, generation, sync, last_sync, new_since, columns, ...} */
-  status(signal) {
+  /** @returns {Promise<Status>} */
+  status(/** @type {AbortSignal?} */ signal = null) {
     return get("api/status", {}, signal);
   },
 
   /**
-   * @param files, negativeFiles: Blobs of pictures to search for, and of pictures to avoid.
-   * @param query: {ids, not_ids, box: [x,y,w,h]|null, top, offset, where, max_distance, fold}
-   * @returns {hits: [Hit], total, seconds, generation}; total ignores max_distance and fold.
+   * The total ignores max_distance and fold.
+   * @param {Question} question
+   * @returns {Promise<{hits: Hit[], total: number, seconds: number, generation: number}>}
    */
-  search({ files = [], negativeFiles = [], query }, signal) {
+  search({ files = [], negativeFiles = [], query }, /** @type {AbortSignal?} */ signal = null) {
     return post("api/search", files, negativeFiles, query, signal);
   },
 
-  /** @param params {offset, top, where, order, since}. @returns {items: [Item], total, generation} */
-  browse(params, signal) {
+  /**
+   * @param {{offset?: number, top?: number, where?: string, order?: string, since?: number | null}} params
+   * @returns {Promise<{items: Item[], total: number, generation: number}>}
+   */
+  browse(params, /** @type {AbortSignal?} */ signal = null) {
     return get("api/browse", params, signal);
   },
 
-  item(id, signal) {
+  /** @returns {Promise<Item>} */
+  item(id, /** @type {AbortSignal?} */ signal = null) {
     return get(`api/items/${id}`, {}, signal);
   },
 
-  /** As search, with the id of the item to explain. @returns {total, parts: [{m, codeword, nearest, distance, share}]} */
-  explain({ files = [], negativeFiles = [], query, id }, signal) {
+  /**
+   * What each codebook adds to the distance of the item `id`.
+   * @param {Question & {id: number}} question
+   * @returns {Promise<{total: number, parts: Part[]}>}
+   */
+  explain({ files = [], negativeFiles = [], query, id }, /** @type {AbortSignal?} */ signal = null) {
     return post("api/explain", files, negativeFiles, { ...query, id }, signal);
   },
 
-  /** @returns {codebooks: M, codewords: K, counts: [M][K]} */
-  codewords(signal) {
+  /** @returns {Promise<{codebooks: number, codewords: number, counts: number[][]}>} */
+  codewords(/** @type {AbortSignal?} */ signal = null) {
     return get("api/codewords", {}, signal);
   },
 
-  /** @param params {offset, top}. @returns {m, k, count, items: [Item]}, the most typical first */
-  codeword(m, k, params, signal) {
+  /**
+   * The pictures that use a codeword, the most typical first.
+   * @param {number} m
+   * @param {number} k
+   * @param {{offset?: number, top?: number}} params
+   * @returns {Promise<{m: number, k: number, count: number, items: Item[]}>}
+   */
+  codeword(m, k, params, /** @type {AbortSignal?} */ signal = null) {
     return get(`api/codewords/${m}/${k}`, params, signal);
   },
 
-  /** @returns {groups: [{kind, keep, why, ids, reasons, items}], ...}, or {state: "computing", stage, done, total}: try again */
-  duplicates(signal) {
+  /**
+   * The groups of copies; or {state: "computing", stage, done, total}: ask again.
+   * @returns {Promise<any>}
+   */
+  duplicates(/** @type {AbortSignal?} */ signal = null) {
     return get("api/duplicates", {}, signal);
   },
 
-  /** @param params {where}. @returns {ids: Int32Array, x: Float32Array, y: Float32Array, count, total} */
-  async map(params, signal) {
+  /**
+   * @param {{where?: string}} params
+   * @returns {Promise<{ids: Int32Array, x: Float32Array, y: Float32Array, count: number, total: number}>}
+   */
+  async map(params, /** @type {AbortSignal?} */ signal = null) {
     const { ids, x, y, ...rest } = await get("api/map", params, signal);
     return { ...rest, ids: new Int32Array(bytes(ids)), x: new Float32Array(bytes(x)), y: new Float32Array(bytes(y)) };
   },
@@ -115,7 +136,12 @@ function post(path, files, negativeFiles, query, signal) {
   return fetchJson(path, { method: "POST", body, signal });
 }
 
-/** Return the JSON of an answer. If the server is busy, try again after the time that it names, and a little more each time. */
+/**
+ * Return the JSON of an answer. If the server is busy, try again after the time that it names, and a little more each
+ * time.
+ * @param {string} path
+ * @param {RequestInit} options
+ */
 async function fetchJson(path, options) {
   for (let attempt = 1; ; attempt++) {
     const response = await fetch(path, options).catch((error) => {
@@ -140,11 +166,16 @@ function unreadable(error) {
   throw new ApiError("The server's answer is incomplete.", "gone");
 }
 
+/**
+ * @param {number} ms
+ * @param {AbortSignal | null | undefined} signal
+ * @returns {Promise<void>}
+ */
 function pause(ms, signal) {
   return new Promise((resolve, reject) => {
     const stop = () => {
       clearTimeout(timer);
-      reject(signal.reason);
+      reject(signal?.reason);
     };
     const timer = setTimeout(() => {
       signal?.removeEventListener("abort", stop);

@@ -5,7 +5,7 @@ import { forgetItems, isSearching, loadItem } from "./search_request.js";
 import { Codewords } from "./codewords.js";
 import { Copies } from "./copies.js";
 import { closeDetails, drawDetails, openDetails, startDetails } from "./details.js";
-import { $, covered, fileName, number } from "./dom.js";
+import { $, $$, closest, covered, fileName, number } from "./dom.js";
 import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
 import { startPictureInput } from "./picture_input.js";
 import { startKeys } from "./keys.js";
@@ -19,7 +19,8 @@ import { look, setLook } from "./tile.js";
 import { isUpload } from "./uploads.js";
 
 const WITH_QUERY = ["like", "not", "plus", "minus", "box", "max", "view", "where", "fold"];
-const pending = Object.fromEntries(VIEWS.map((view) => [view, null])); // state changes that a hidden view has not drawn yet
+/** @type {Record<string, Set<string> | null>} changes of the state that a hidden view has not drawn yet */
+const pending = Object.fromEntries(VIEWS.map((view) => [view, null]));
 
 const views = {
   pictures: new Results({ status: () => live.status, filterError: filterIsWrong }),
@@ -45,7 +46,7 @@ function showStatus(status) {
 function reload() {
   forgetItems();
   for (const view of VIEWS) pending[view] = null;
-  for (const view of Object.values(views)) view.report = null;
+  views.copies.report = null;
   views.map.retry(true);
   views[state.view].retry(true);
 }
@@ -56,9 +57,9 @@ function draw(changes, isBack) {
   for (const view of VIEWS) {
     const root = $(`#${view}`);
     root.hidden = view !== state.view;
-    if (view !== state.view && pending[view]) for (const name of changes ?? []) pending[view].add(name);
+    if (view !== state.view) for (const name of changes ?? []) pending[view]?.add(name);
   }
-  for (const link of document.querySelectorAll("[data-view]")) {
+  for (const link of $$("a[data-view]")) {
     const isHere = link.dataset.view === state.view;
     link.href = address({ view: link.dataset.view, item: null, word: null });
     link.toggleAttribute("aria-current", isHere);
@@ -109,18 +110,18 @@ async function title() {
 function startTiles() {
   document.addEventListener("click", (event) => {
     const plain = !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0;
-    const details = event.target.closest("[data-details]");
+    const details = closest(event, "[data-details]");
     if (details && plain) {
       event.preventDefault();
       openDetails(Number(details.dataset.details));
     }
-    const cell = event.target.closest(".tile");
+    const cell = closest(event, ".tile");
     const id = Number(cell?.dataset.id || NaN);
     if (!cell || Number.isNaN(id)) return;
-    const act = event.target.closest("[data-act]")?.dataset.act;
+    const act = closest(event, "[data-act]")?.dataset.act;
     if (act === "details") openDetails(id);
     else if (act) mark(id, act);
-    else if (plain && event.target.closest(".picture")) {
+    else if (plain && closest(event, ".picture")) {
       event.preventDefault();
       change(newSearch({ like: [id] }));
     }

@@ -12,6 +12,12 @@ const SHOWN = 8; // pictures on a card
 const AGAIN = 3000; // ms before a card that failed is tried again
 
 export class Codewords {
+  /** @type {((item: any) => void) | null} */
+  moved = null; // called when a key moves to a picture
+  /** @type {any} */
+  usage = null; // how many pictures use each codeword
+  controller = new AbortController();
+
   constructor() {
     this.root = $("#codewords");
     this.books = $("#books");
@@ -20,7 +26,7 @@ export class Codewords {
       label: "Pictures of a codeword",
       layout: (width) => tileLayout(width, false),
       create: tile,
-      fill: (cell, item, position, isCalm) => fillTile(cell, item, isCalm),
+      fill: (cell, item, _position, isCalm) => fillTile(cell, item, isCalm),
       inset: covered,
       moved: (position) => this.moved?.(this.grid.list.get(position)),
     });
@@ -36,7 +42,7 @@ export class Codewords {
   }
 
   async load() {
-    this.controller?.abort();
+    this.controller.abort();
     const { signal } = (this.controller = new AbortController());
     this.root.setAttribute("aria-busy", "true");
     showMessage($("#codewords-message"), null);
@@ -88,7 +94,8 @@ export class Codewords {
       .sort((a, b) => b.many - a.many || a.k - b.k);
     const idle = counts.length - used.length;
     $("#codewords-text").textContent =
-      `Codebook ${book + 1} sorts the pictures into ${count(used.length, "group")}${idle ? `; ${count(idle, "codeword")} unused` : ""}. Pictures in one group look alike to it.`;
+      `Codebook ${book + 1} sorts the pictures into ${count(used.length, "group")}` +
+      `${idle ? `; ${count(idle, "codeword")} unused` : ""}. Pictures in one group look alike to it.`;
     this.sight.disconnect();
     const all = counts.reduce((sum, many) => sum + many, 0);
     this.cards.replaceChildren(...used.map(({ k, many }) => this.card(book, k, many, all)));
@@ -136,7 +143,8 @@ export class Codewords {
         ),
       );
     } catch (error) {
-      if (!isAbort(error)) setTimeout(() => card.isConnected && this.sight.observe(card), AGAIN); // tries again if the card is visible
+      if (isAbort(error)) return;
+      setTimeout(() => card.isConnected && this.sight.observe(card), AGAIN); // tries again if the card is visible
     }
   }
 

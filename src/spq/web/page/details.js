@@ -24,7 +24,9 @@ import { address, change, newSearch, state } from "./state.js";
 
 const panel = $("#details");
 let lastRequest = 0;
+/** @type {AbortController?} */
 let controller = null;
+/** @type {any} */
 let opener = null; // the element that had the focus before
 
 export function startDetails() {
@@ -51,7 +53,7 @@ export function closeDetails() {
 export async function drawDetails() {
   const request = ++lastRequest;
   controller?.abort();
-  controller = new AbortController();
+  const { signal } = (controller = new AbortController());
   document.body.classList.toggle("has-details", state.item !== null);
   panel.hidden = state.item === null;
   if (panel.hidden) return panel.replaceChildren();
@@ -67,7 +69,7 @@ export async function drawDetails() {
   if (request !== lastRequest) return undefined;
   const why = el("section", { class: "why" });
   redraw(panel, head(fileName(item.path)), picture(item), actions(item), why, facts(item));
-  return explain(item, why, controller.signal).catch((error) => {
+  return explain(item, why, signal).catch((error) => {
     if (!isAbort(error) && request === lastRequest)
       why.replaceChildren(el("p", { class: "muted", text: error.message }));
   });
@@ -195,7 +197,9 @@ async function explain(item, root, signal) {
     el("h3", { text: "Why it matched" }),
     el("p", {
       class: "muted",
-      text: `Distance ${distanceText(total)}. In ${agreeing} of ${count(parts.length, "codebook")} its codeword is the nearest one. ${reading}`,
+      text:
+        `Distance ${distanceText(total)}. In ${agreeing} of ${count(parts.length, "codebook")} ` +
+        `its codeword is the nearest one. ${reading}`,
     }),
     bars(parts, most),
   );

@@ -2,11 +2,37 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+/**
+ * The element of index.html that a selector names.
+ * @param {string} selector
+ * @param {ParentNode} root
+ * @returns {any}
+ */
 export const $ = (selector, root = document) => root.querySelector(selector);
 
 /**
- * Create an element. attributes: `on…` add listeners, `text` sets the text, all others become attributes unless they are
- * false or null. Nothing here parses HTML, so texts of the collection are safe.
+ * All elements that a selector names.
+ * @param {string} selector
+ * @param {ParentNode} root
+ * @returns {any[]}
+ */
+export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+/**
+ * The innermost element around an event that a selector names.
+ * @param {Event} event
+ * @param {string} selector
+ * @returns {any}
+ */
+export const closest = (event, selector) => /** @type {any} */ (event.target)?.closest?.(selector) ?? null;
+
+/**
+ * Create an element. attributes: `on…` add listeners, `text` sets the text, all others become attributes unless they
+ * are false or null. Nothing here parses HTML, so texts of the collection are safe.
+ * @param {string} tag
+ * @param {Record<string, any>} attributes
+ * @param {...any} children
+ * @returns {any}
  */
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -74,6 +100,11 @@ const nameOf = (element) => element.getAttribute("aria-label") ?? element.textCo
 
 export const number = (value) => value.toLocaleString("en");
 
+/**
+ * @param {number} value
+ * @param {string} one
+ * @param {string} many
+ */
 export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 
 /** A distance in few digits. */

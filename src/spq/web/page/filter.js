@@ -1,7 +1,7 @@
 /** The filter field, with suggestions and error messages. */
 
 import { api } from "./api.js";
-import { $, announce, el } from "./dom.js";
+import { $, announce, closest, el } from "./dom.js";
 import { change, state } from "./state.js";
 import { suggest } from "./filter_suggestions.js";
 
@@ -9,8 +9,10 @@ const form = $("#filter");
 const input = $("#where");
 const list = $("#suggestions");
 const errorLine = $("#where-error");
+/** @type {ColumnInfo[]} */
 let columns = [];
-let suggestions = null; // the last result of suggest()
+/** @type {ReturnType<typeof suggest>} */
+let suggestions = { start: 0, end: 0, options: [] }; // the last result of suggest()
 let selected = -1;
 
 export function startFilter() {
@@ -26,7 +28,7 @@ export function startFilter() {
   input.addEventListener("keydown", key);
   list.addEventListener("pointerdown", (event) => {
     event.preventDefault(); // keeps the focus in the field
-    const option = event.target.closest("[role=option]");
+    const option = closest(event, "[role=option]");
     if (option) insertSuggestion(Number(option.dataset.option));
   });
   $("#where-clear").addEventListener("click", () => {

@@ -1,9 +1,7 @@
 /** Suggestions for the next word of a filter, in the language of `spq search --where`. */
 
-const TOKEN =
-  /(?<operator>==|[<>!]=|[=<>~])|(?<mark>[(),])|(?<quoted>"(?:[^"]|"")*"?|'(?:[^']|'')*'?)|(?<own>\[(?:[^\]]|\]\])*\]?)|(?<word>[^\s()"',=!<>~[\]]+)|(?<space>\s+)|(?<other>.)/gsu;
-const BARE = /^[^\s()"',=!<>~[\]]+$/u;
-const RESERVED = ["and", "or", "not", "in"];
+import { quoted, tokensOf } from "./filter_tokens.js";
+
 const COMPARE = { text: ["=", "!=", "~", "in"], number: [">=", "<=", "=", "!=", "<", ">"], time: [">=", "<", "="] };
 const MEANING = {
   "=": "is",
@@ -17,21 +15,19 @@ const MEANING = {
 };
 const MOST = 12;
 
-/** A value, in quotes if it needs them. */
-export const quoted = (value) =>
-  BARE.test(value) && !RESERVED.includes(value.toLowerCase()) ? value : `"${value.replaceAll('"', '""')}"`;
-
 /**
- * @param columns as in api.status(): [{name, kind, values}].
- * @returns {start, end, options: [{insert, label, hint}]}: options to replace text[start:end].
+ * The options to replace text[start:end].
+ * @param {string} text
+ * @param {number} cursor
+ * @param {ColumnInfo[]} columns
+ * @returns {{start: number, end: number, options: {insert: string, label: string, hint: string}[]}}
  */
 export function suggest(text, cursor, columns) {
-  const tokens = [...text.slice(0, cursor).matchAll(TOKEN)];
+  const tokens = tokensOf(text.slice(0, cursor));
   const last = tokens.at(-1);
-  const isOpen =
-    last && (last.groups.word || last.groups.quoted || last.groups.own) && last.index + last[0].length === cursor;
-  const before = (isOpen ? tokens.slice(0, -1) : tokens).filter((token) => !token.groups.space);
-  const typed = isOpen ? last[0] : "";
+  const isOpen = last && ["word", "quoted", "own", "open"].includes(last.kind);
+  const before = (isOpen ? tokens.slice(0, -1) : tokens).filter(({ kind }) => kind !== "space");
+  const typed = isOpen ? last.text : "";
   const { expects, column } = expected(before, columns);
   const all = { column: ofColumns, operator: ofOperators, value: ofValues, joint: ofJoints }[expects](columns, column);
   const plain = typed.replace(/^["'[]/, "").toLowerCase();
@@ -45,10 +41,10 @@ export function suggest(text, cursor, columns) {
 function expected(tokens, columns) {
   let expects = "column",
     column = null;
-  for (const { groups, 0: token } of tokens) {
-    const word = groups.word?.toLowerCase();
+  for (const { kind, text: token } of tokens) {
+    const word = kind === "word" ? token.toLowerCase() : null;
     if (expects === "column") {
-      if (groups.mark || word === "not") continue;
+      if (kind === "mark" || word === "not") continue;
       column = columns.find(({ name }) => name === token || name === `[${token}]`) ?? {
         name: token,
         kind: "text",
@@ -56,9 +52,9 @@ function expected(tokens, columns) {
       };
       expects = "operator";
     } else if (expects === "operator") {
-      if (groups.operator || word === "in") expects = "value";
+      if (kind === "operator" || word === "in") expects = "value";
     } else if (expects === "value") {
-      if (!groups.mark) expects = "joint";
+      if (kind !== "mark") expects = "joint";
     } else if (token === ",") expects = "value";
     else if (word === "and" || word === "or") expects = "column";
   }

@@ -1,6 +1,6 @@
 /**
- * A grid of any length. Only the visible rows are in the document. The grid shows a list (pages.js), which loads what the
- * user scrolls to. One cell is in the tab order; arrow, Home, End and Page keys move the focus.
+ * A grid of any length. Only the visible rows are in the document. The grid shows a list (pages.js), which loads what
+ * the user scrolls to. One cell is in the tab order; arrow, Home, End and Page keys move the focus.
  */
 
 import { debounce, el } from "./dom.js";
@@ -10,13 +10,43 @@ const SETTLED = 110; // ms without a jump before pictures are loaded
 const BESIDE = 1; // height of the rows kept above and below, in windows
 
 export class Grid {
+  /** @type {any} */
+  root;
+  /** @type {any} */
+  list = null;
+  /** @type {HTMLElement | undefined} */
+  scroller;
+  /** @type {(width: number) => {columns: number, rowHeight: number, gap: number}} */
+  layout = () => ({ columns: 1, rowHeight: 1, gap: 0 });
+  /** @type {() => any} */
+  create = () => null;
+  /** @type {(cell: any, item: any, position: number, isCalm: boolean) => void} */
+  fill = () => {};
+  /** @type {((first: number, last: number) => void) | undefined} */
+  inSight;
+  /** @type {((position: number) => void) | undefined} */
+  moved;
+  /** @type {(() => number) | undefined} */
+  inset; // pixels at the top that something covers
+  columns = 0;
+  rowHeight = 0;
+  gap = 0;
+  width = 0;
+  height = 0; // of all rows
+  spacer = 0; // of the grid, at most TALLEST
+  count = 0; // of rows
+  heldRow = -1; // the invisible row that has the focus
+  /** @type {number | null} */
+  target = null; // position to scroll to when the length is known
+
   /**
-   * @param options label; layout(width) => {columns, rowHeight, gap}; create() => cell; fill(cell, item, position, isCalm);
-   *   inSight(first, last); moved(position) when a key moves to a cell; scroller: an element, else the window.
+   * @param {any} root
+   * @param {any} options label; layout(width) => {columns, rowHeight, gap}; create() => cell;
+   *   fill(cell, item, position, isCalm); inSight(first, last); moved(position) when a key moves to a cell;
+   *   scroller: an element, else the window.
    */
   constructor(root, options) {
     Object.assign(this, { root, ...options });
-    this.list = null;
     this.rows = new Map(); // row -> element
     this.spare = [];
     this.active = 0;

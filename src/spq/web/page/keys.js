@@ -19,7 +19,7 @@ export function startKeys({ grid, chooseRegion, closeDetails }) {
       document.querySelector("dialog[open]")
     )
       return;
-    const target = event.target;
+    const target = /** @type {any} */ (event.target);
     if (target.matches("input:not([type=range]):not([type=radio]):not([type=checkbox]), textarea, select")) return;
     if (onPicture(event, grid(), closeDetails) || everywhere(event, { grid, chooseRegion, closeDetails, help }))
       event.preventDefault();
@@ -47,9 +47,9 @@ function everywhere(event, { grid, chooseRegion, closeDetails, help }) {
   else if (key === "o") chooseFile();
   else if (key === "b" && state.like.length === 1) chooseRegion();
   else if (key === "s") searchAgain();
-  else if (key === "Escape") return escape(closeDetails);
+  else if (key === "Escape") return closeOne(closeDetails);
   else if (/^[1-4]$/.test(key)) {
-    const link = document.querySelector(`[data-view=${VIEWS[Number(key) - 1]}]`);
+    const link = $(`[data-view=${VIEWS[Number(key) - 1]}]`);
     if (!link.hidden) link.click();
   } else if (key === "ArrowDown" && event.target === document.body && grid()) grid().focus();
   else return false;
@@ -57,7 +57,7 @@ function everywhere(event, { grid, chooseRegion, closeDetails, help }) {
 }
 
 /** Close or undo one thing. */
-function escape(closeDetails) {
+function closeOne(closeDetails) {
   if (state.item !== null) closeDetails();
   else if (state.plus.length || state.minus.length) change({ plus: [], minus: [] }, "replace");
   else if (state.lasso) change({ lasso: null });

@@ -9,7 +9,16 @@ const BUSY = 1500; // while a sync runs
 const LONGEST = 15000; // between two tries while the server does not answer
 
 export class Live {
-  /** @param onStatus(status) for each status; onBack() when the server answers again; onChanged() when the user asks to see changes. */
+  /** @type {any} */
+  news = null; // what is offered
+  onStatus = (_status) => {};
+  onBack = () => {};
+  onChanged = () => {};
+
+  /**
+   * @param {any} calls onStatus(status) for each status; onBack() when the server answers again;
+   *   onChanged() when the user asks to see changes.
+   */
   constructor({ onStatus, onBack, onChanged }) {
     Object.assign(this, { onStatus, onBack, onChanged });
     this.status = null;

@@ -18,6 +18,18 @@ const CORNERS = 48; // of a lasso in the address
 const EXAMPLES = 16; // pictures of a selection that a search uses
 
 export class CollectionMap extends Plane {
+  /** @type {((item: any) => void) | null} */
+  moved = null; // called when a key moves to a picture
+  /** @type {any} */
+  data = null; // what the filter leaves
+  /** @type {any} */
+  whole = null; // all points
+  start = [0, 0]; // where the pointer went down
+  ratio = 1; // pixels of the canvas per CSS pixel
+  levelsBase = 0; // scale of the cells in `levels`
+  /** @type {number[]} */
+  selection = []; // ids in the lasso
+
   constructor() {
     super();
     this.root = $("#map");
@@ -38,7 +50,7 @@ export class CollectionMap extends Plane {
         return { columns, gap: 6, rowHeight: (width - 6 * (columns - 1)) / columns + 6 };
       },
       create: tile,
-      fill: (cell, item, position, isCalm) => fillTile(cell, item, isCalm),
+      fill: (cell, item, _position, isCalm) => fillTile(cell, item, isCalm),
       moved: (position) => this.moved?.(this.list.list.get(position)),
     });
     new ResizeObserver(() => this.resize()).observe(this.canvas);
@@ -165,13 +177,13 @@ export class CollectionMap extends Plane {
     if (!this.levels.has(level)) {
       if (this.levels.size > 4) this.levels.delete(this.levels.keys().next().value);
       this.levels.set(level, cells(this.data.x, this.data.y, this.side / (this.base * 2 ** level)));
-      this.levels.base = this.base;
+      this.levelsBase = this.base;
     }
     return this.levels.get(level);
   }
 
   paint() {
-    if (this.levels.base !== this.base) this.levels.clear();
+    if (this.levelsBase !== this.base) this.levels.clear();
     const context = this.canvas.getContext("2d");
     const style = getComputedStyle(this.canvas);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
@@ -262,7 +274,7 @@ export class CollectionMap extends Plane {
       return this.draw();
     }
     if (this.pointers.size === 1) return this.isDragged && this.pan(here[0] - before[0], here[1] - before[1]);
-    const other = [...this.pointers].find(([id]) => id !== event.pointerId)[1];
+    const [, other] = /** @type {any} */ ([...this.pointers].find(([id]) => id !== event.pointerId));
     const apart = (a) => Math.max(1, Math.hypot(a[0] - other[0], a[1] - other[1]));
     this.zoom(Math.log2(apart(here) / apart(before)), (here[0] + other[0]) / 2, (here[1] + other[1]) / 2);
     return this.pan((here[0] - before[0]) / 2, (here[1] - before[1]) / 2);
@@ -303,7 +315,8 @@ export class CollectionMap extends Plane {
     caption.textContent = cell.many > 1 ? `and ${count(cell.many - 1, "more picture")} here` : (item.label ?? "");
     const x = cell.sx + cell.cell / 2 + 8,
       y = Math.min(cell.sy - cell.cell / 2, this.height - 250);
-    this.hover.style.transform = `translate(${x + 210 > this.width ? cell.sx - cell.cell / 2 - 208 : x}px, ${Math.max(8, y)}px)`;
+    const left = x + 210 > this.width ? cell.sx - cell.cell / 2 - 208 : x;
+    this.hover.style.transform = `translate(${left}px, ${Math.max(8, y)}px)`;
     this.hover.hidden = false;
   }
 

@@ -1,13 +1,13 @@
 /**
- * The pictures of the map. At each zoom level the plane is divided into cells, and each cell shows the picture nearest to its
- * middle, larger if the cell has more pictures. Cells move with the plane, so nothing flickers.
+ * The pictures of the map. At each zoom level the plane is divided into cells, and each cell shows the picture nearest
+ * to its middle, larger if the cell has more pictures. Cells move with the plane, so nothing flickers.
  */
 
 const KEPT = 500; // pictures in memory
 const AT_ONCE = 6; // downloads at the same time
 const SIDE = 128; // pixels of a picture
 
-/** @returns Map "column,row" -> {at: position of its picture, many: how many it has, x, y: its middle}, and the largest `many`. */
+/** Cells by "column,row": {at: its picture, many: how many it has, x, y: its middle}; and the largest `many`. */
 export function cells(x, y, size) {
   const found = new Map();
   let most = 1;
@@ -52,7 +52,12 @@ export function within(polygon, x, y) {
 /** Small square pictures for a canvas. The last used ones stay in memory. */
 export class Stamps {
   constructor(addressOf, ready) {
-    Object.assign(this, { addressOf, ready, kept: new Map(), waiting: [], loading: 0 });
+    this.addressOf = addressOf;
+    this.ready = ready;
+    this.kept = new Map();
+    /** @type {number[]} */
+    this.waiting = [];
+    this.loading = 0;
   }
 
   /** The picture of an id, or null until it is loaded. */
@@ -99,7 +104,7 @@ export class Stamps {
 function stamped(image) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = SIDE;
-  const context = canvas.getContext("2d");
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   const { naturalWidth: width, naturalHeight: height } = image;
   const side = Math.min(width, height);
   context.beginPath();

@@ -6,16 +6,23 @@ const KEPT = 40; // pages
 
 export class Pages {
   /**
-   * @param fetchPage async (offset, top, signal) => {items, total, ends}: `ends` means that a short page is the last one.
-   * @param changed called after a page was loaded; failed(error) after a failure.
+   * @param {(offset: number, top: number, signal: AbortSignal) => Promise<Page>} fetchPage
+   * @param {{top?: number, expected?: number, changed: (pages: Pages) => void, failed: (error: any) => void}} options
+   *   changed: called after a page was loaded; failed: after a failure.
    */
   constructor(fetchPage, { top = 100, expected = 0, changed, failed }) {
-    Object.assign(this, { fetchPage, top, changed, failed });
+    this.fetchPage = fetchPage;
+    this.top = top;
+    this.changed = changed;
+    this.failed = failed;
+    this.closed = false;
+    /** @type {number?} */
     this.total = null; // not known yet
     this.isExact = false; // whether `total` is final; else it grows with scrolling
     this.expected = expected; // how far the user had scrolled
     this.pages = new Map(); // number -> items, the last used one last
     this.requests = new Map(); // number -> AbortController
+    /** @type {any} */
     this.error = null;
   }
 
@@ -60,7 +67,7 @@ export class Pages {
   }
 
   /** Update the length. If it is unknown, assume one page more than was loaded. */
-  learn(n, { items, total, ends }) {
+  learn(n, /** @type {Page} */ { items, total, ends }) {
     const end = n * this.top + items.length;
     if (!ends) {
       this.total = total;

@@ -1,22 +1,23 @@
 /** The ways to search with your own pictures: drop, paste, choose a file. */
 
 import { api } from "./api.js";
-import { $, el, toast } from "./dom.js";
+import { $, $$, closest, el, toast } from "./dom.js";
 import { change, newSearch, state } from "./state.js";
 import { keep } from "./uploads.js";
 
 const MOST = 16; // pictures of one search
 const NO_UPLOADS =
-  "Click any picture to find more like it. To search with your own pictures, the site must be exported with onnxruntime-web.";
+  "Click any picture to find more like it. To search with your own pictures, the site must be exported with " +
+  "onnxruntime-web.";
 
 export function startPictureInput() {
   if (!api.can.upload) {
-    for (const button of document.querySelectorAll("[data-pick]")) button.hidden = true;
+    for (const button of $$("[data-pick]")) button.hidden = true;
     $("#invite").replaceWith(el("p", { id: "invite", hidden: true, text: NO_UPLOADS }));
     return;
   }
   const input = $("#file");
-  for (const button of document.querySelectorAll("[data-pick]")) button.addEventListener("click", chooseFile);
+  for (const button of $$("[data-pick]")) button.addEventListener("click", chooseFile);
   input.addEventListener("change", () => {
     searchWith([...input.files], "new");
     input.value = "";
@@ -66,12 +67,12 @@ function startDropping() {
     hiding = setTimeout(close, 300); // this event repeats during a drag
     zone.hidden = false;
     zone.classList.toggle("searching", state.like.length > 0);
-    for (const part of zone.children) part.classList.toggle("over", part === event.target.closest("[data-how]"));
+    for (const part of zone.children) part.classList.toggle("over", part === closest(event, "[data-how]"));
   });
   document.addEventListener("drop", (event) => {
     if (!holdsFiles(event)) return;
     event.preventDefault();
-    const how = event.target.closest?.("[data-how]")?.dataset.how ?? "new";
+    const how = closest(event, "[data-how]")?.dataset.how ?? "new";
     close();
     searchWith(pictures(event.dataTransfer), how);
   });

@@ -4,6 +4,18 @@ const TOOLS = 64; // height of the buttons over its lower end
 const ZOOMS = [-1, 14];
 
 export class Plane {
+  extent = { x: 0, y: 0, w: 1, h: 1 }; // of all points
+  /** @type {any} */
+  center = null; // {x, y}, once it was fitted
+  level = 0;
+  base = 1; // pixels per unit at level 0
+  width = 0; // of the canvas
+  height = 0;
+  side = 0; // of a picture
+
+  /** Called after a move or a zoom. */
+  changed() {}
+
   /** Set the points. All of them are visible at zoom 0. */
   hold(x, y) {
     const ends = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
@@ -18,7 +30,7 @@ export class Plane {
   fill() {
     const { w, h } = this.extent;
     const { width, height, side } = this;
-    this.base = Math.min(Math.max(80, width - 2 * side) / w, Math.max(80, height - 2 * side - TOOLS) / h); // pixels per unit at zoom 0
+    this.base = Math.min(Math.max(80, width - 2 * side) / w, Math.max(80, height - 2 * side - TOOLS) / h);
   }
 
   /** Show [x, y, zoom], or all if null. */

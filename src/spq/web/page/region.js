@@ -10,7 +10,8 @@ const LEAST = 4; // pixels of the picture
 const dialog = $("#region");
 const image = $("#region-image");
 const box = $("#region-box");
-let region = null; // {x, y, w, h} as fractions of the picture
+let region = { x: 0, y: 0, w: 1, h: 1 }; // {x, y, w, h} as fractions of the picture
+/** @type {number[]?} */
 let full = null; // [width, height] of an item, which may be shown smaller; null for an upload
 
 const size = () => full ?? [image.naturalWidth, image.naturalHeight];
@@ -60,7 +61,8 @@ function set({ x, y, w, h }) {
   $("#region-text").textContent = `${width} × ${height} pixels at ${left}, ${top}`;
   box.setAttribute(
     "aria-label",
-    `Region of ${width} by ${height} pixels, ${left} from the left and ${top} from the top. Arrows move it, with Shift they resize it.`,
+    `Region of ${width} by ${height} pixels, ${left} from the left and ${top} from the top. ` +
+      "Arrows move it, with Shift they resize it.",
   );
 }
 
@@ -78,7 +80,7 @@ function pixels() {
 
 /** A drag moves the box, on a corner resizes it, and outside draws a new one. */
 function begin(event) {
-  if (event.button > 0 || !event.isPrimary || !region) return;
+  if (event.button > 0 || !event.isPrimary || dialog.classList.contains("waits")) return;
   event.preventDefault();
   const stage = event.currentTarget;
   stage.setPointerCapture(event.pointerId);

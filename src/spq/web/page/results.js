@@ -15,7 +15,18 @@ const ORDERS = { id: "As indexed", path: "By name", time: "Newest files first", 
 const DEPENDS = [...SEARCH_STATE, "max", "order", "since"];
 
 export class Results {
-  /** @param status () => the last api.status(); filterError(error) => whether the filter is invalid; it then shows the error. */
+  /** @type {((item: any) => void) | null} */
+  moved = null; // called when a key moves to a picture
+  /** @type {any} */
+  pages = null;
+  /** @type {() => Status | null} */
+  status = () => null;
+  filterError = async (_error) => false;
+
+  /**
+   * @param {any} calls status() => the last api.status(); filterError(error) => whether the filter is invalid; it then
+   *   shows the error.
+   */
   constructor({ status, filterError }) {
     Object.assign(this, { status, filterError });
     this.root = $("#pictures");
@@ -23,7 +34,7 @@ export class Results {
       label: "Pictures",
       layout: (width) => tileLayout(width, isSearching()),
       create: tile,
-      fill: (cell, item, position, isCalm) => fillTile(cell, item, isCalm),
+      fill: (cell, item, _position, isCalm) => fillTile(cell, item, isCalm),
       inSight: debounce(250, (first) => this.remember(first)),
       inset: covered,
       moved: (position) => this.moved?.(this.grid.list.get(position)),
@@ -36,7 +47,10 @@ export class Results {
     $("#fold").addEventListener("change", (event) => change({ fold: event.target.checked, max: null, at: 0 }));
   }
 
-  /** @param changed names in the state that changed, or null at first. isBack: whether the address bar changed the state. */
+  /**
+   * @param {Set<string>?} changed names in the state, or null at first.
+   * @param {boolean} isBack whether the address bar changed the state.
+   */
   update(changed, isBack) {
     if (!changed || !this.pages || DEPENDS.some((name) => changed.has(name)))
       this.load(changed && !isBack ? 0 : state.at);
@@ -54,7 +68,7 @@ export class Results {
     $("#fold").checked = state.fold;
     const question = isSearching() ? await searchRequest() : null;
     if (turn !== this.turn) return;
-    if (question && !question.files.length && !question.query.ids.length) return this.pictureIsMissing();
+    if (question && !question.files.length && !question.query.ids?.length) return this.pictureIsMissing();
     if (!at) window.scrollTo({ top: 0, behavior: "instant" });
     const size = question
       ? [...question.files, ...question.negativeFiles].reduce((sum, file) => sum + file.size, 0)

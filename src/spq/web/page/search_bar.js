@@ -10,6 +10,7 @@ const STEPS = 1000; // of the slider; the last one means any distance
 const FAR = 2000; // rank of the picture at the end of the slider
 const strip = $("#query");
 const slider = $("#cut-off");
+/** @type {{low: number, high: number}?} */
 let scale = null; // {low, high}: distances at both ends of the slider
 let drawn = 0;
 
@@ -28,7 +29,11 @@ export function startSearchBar({ chooseRegion }) {
   });
 }
 
-/** Mark an item as like or not like, or remove the mark. */
+/**
+ * Mark an item as like or not like, or remove the mark.
+ * @param {number} id
+ * @param {string} as "plus" or "minus"
+ */
 export function mark(id, as) {
   const other = as === "plus" ? "minus" : "plus";
   const isMarked = state[as].includes(id);
@@ -45,8 +50,8 @@ export function mark(id, as) {
 export function searchAgain() {
   const { like, not, plus, minus } = state;
   if (!plus.length && !minus.length) return;
-  const wanted = [...like.filter((name) => !minus.includes(name)), ...plus];
-  const unwanted = [...not.filter((name) => !plus.includes(name)), ...minus];
+  const wanted = [...like.filter((name) => !minus.includes(Number(name))), ...plus];
+  const unwanted = [...not.filter((name) => !plus.includes(Number(name))), ...minus];
   if (!wanted.length) return;
   change(
     newSearch({
@@ -83,7 +88,7 @@ export async function drawSearchBar() {
   $("#region-button span").textContent = state.box ? "Change region" : "Region";
   const again = $("#again");
   again.hidden = !marks;
-  again.disabled = !state.plus.length && !state.like.some((name) => !state.minus.includes(name));
+  again.disabled = !state.plus.length && !state.like.some((name) => !state.minus.includes(Number(name)));
   again.title = again.disabled ? "Mark a picture with + first" : "";
   $("#new-search").hidden = !isSearching();
   $("#cut").hidden = !isSearching() || !scale;
@@ -114,7 +119,7 @@ async function chip(name, list) {
   );
 }
 
-function region([x, y, w, h], width, height) {
+function region(/** @type {number[]} */ [x, y, w, h], width, height) {
   const mark = el("span", { class: "region" });
   Object.assign(mark.style, {
     left: `${(100 * x) / width}%`,
@@ -172,9 +177,10 @@ export async function measure(signal) {
 
 function sliderValue() {
   const step = Number(slider.value);
-  if (step >= STEPS) return null;
+  if (step >= STEPS || !scale) return null;
   const value = scale.low + (step / STEPS) * (scale.high - scale.low);
-  return step ? Number(value.toPrecision(5)) : Math.ceil(value * 1e4) / 1e4; // rounded up, so that the nearest hit stays
+  // the lowest step is rounded up, so that the nearest hit stays
+  return step ? Number(value.toPrecision(5)) : Math.ceil(value * 1e4) / 1e4;
 }
 
 function showCutOff(max) {

@@ -10,7 +10,8 @@ export const SEARCH_STATE = ["like", "not", "box", "where", "fold"];
 export const isSearching = () => state.like.length > 0;
 
 /**
- * @returns {files, negativeFiles, query, missing}: the arguments of api.search, and how many uploads this browser no longer has.
+ * The arguments of api.search, and how many uploads this browser no longer has.
+ * @returns {Promise<{files: Blob[], negativeFiles: Blob[], query: Query, missing: number}>}
  */
 export async function searchRequest() {
   const [like, not] = await Promise.all(
@@ -23,8 +24,8 @@ export async function searchRequest() {
     box: state.box,
     fold: state.fold,
   };
-  const files = like.filter(Boolean).map((upload) => upload.blob);
-  const negativeFiles = not.filter(Boolean).map((upload) => upload.blob);
+  const files = like.flatMap((upload) => upload?.blob ?? []);
+  const negativeFiles = not.flatMap((upload) => upload?.blob ?? []);
   if (query.ids.length + files.length !== 1) query.box = null;
   const missing = like.length + not.length - files.length - negativeFiles.length;
   return { files, negativeFiles, query, missing };

@@ -9,6 +9,7 @@
 
 export const VIEWS = ["pictures", "map", "codewords", "copies"];
 
+/** @type {State} */
 const EMPTY = {
   view: "pictures",
   like: [], // pictures to search for: ids and names of uploads
@@ -62,6 +63,7 @@ const READ = {
   kind: (text) => text,
 };
 
+/** @returns {State} */
 export function parse(hash) {
   const params = new URLSearchParams(hash.replace(/^#/, ""));
   const state = structuredClone(EMPTY);
@@ -80,7 +82,7 @@ export function toHash(state) {
   return params.toString().replaceAll("%2C", ",");
 }
 
-export const state = parse(location.hash);
+export const state = parse(globalThis.location?.hash ?? "");
 
 const listeners = new Set();
 
@@ -131,5 +133,5 @@ function follow() {
   if (changed.size) for (const listener of listeners) listener(changed, true);
 }
 
-window.addEventListener("popstate", follow);
-window.addEventListener("hashchange", follow);
+globalThis.addEventListener?.("popstate", follow);
+globalThis.addEventListener?.("hashchange", follow);

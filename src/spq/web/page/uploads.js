@@ -42,7 +42,10 @@ export async function keep(blob) {
   return name;
 }
 
-/** @returns {blob, url, title}, or null if this browser does not have the picture. */
+/**
+ * A picture, or null if this browser does not have it.
+ * @returns {Promise<{blob: Blob, url: string, title: string} | null>}
+ */
 export async function find(name) {
   if (!memory.has(name)) {
     const kept = await transaction("readonly", (store) => store.get(name)).catch(() => null);

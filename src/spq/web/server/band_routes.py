@@ -45,9 +45,8 @@ class BandsAnswer(BaseModel):
     bands: Bands | None
 
 
-def band_routes(service: Service) -> APIRouter:
-    """Return the routes of the bands."""
-    router = APIRouter()
+def add_bands(router: APIRouter, service: Service) -> None:
+    """Add the route of the bands."""
 
     @router.get(
         "/api/bands",
@@ -64,5 +63,3 @@ def band_routes(service: Service) -> APIRouter:
             return JSONResponse(found)
         content = {"state": "computing", "stage": stage, "done": done, "total": total}
         return JSONResponse(content, 202, {"Retry-After": "1"})
-
-    return router

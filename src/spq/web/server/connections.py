@@ -9,8 +9,9 @@ import os
 import socket
 from collections import Counter, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import h11
 import uvicorn
@@ -25,8 +26,12 @@ HEAD, BODY, WORK, ANSWER, REST = "head", "body", "work", "answer", "rest"  # wha
 CHECK_SECONDS = 0.5  # between two looks at all connections
 REST_SECONDS = 5.0  # for the rest of a request that is answered already
 ANSWER_SECONDS, ANSWER_RATE = 30.0, 10_000  # a client that takes longer must read so many bytes in each second
+ANSWER_ROUND = (
+    120.0  # seconds after which the count of these bytes begins again: a download may take hours, but not stop
+)
 SLOW = 1000  # bytes in a second; slower connections end when others need the room
 YOUNG = 0.25  # seconds in which a body or an answer is not called slow
+NOT_SENT = 262_144  # bytes of an answer that the system holds beside those on their way
 MAX_UNSENT = 128_000_000  # bytes of answers that clients have not read yet
 MAX_HEAD = 65_536  # bytes of a request's head
 FILES = 8192  # open files that the server asks the system for
@@ -51,6 +56,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.transport = self._counted = cast(Any, _Counted(transport))
+        _hold_little(transport.get_extra_info("socket"))
         self.origin = origin_of(self.client[0] if self.client else "")
         self.group.add(self)
 
@@ -89,8 +96,9 @@ class Connection(H11Protocol):
     def speed(self, now: float) -> tuple[str, float, int]:
         """Return phase, the seconds since it began, and the bytes that have moved in it."""
         phase = self._phase()
-        moved = -self.buffered if phase == ANSWER else self.received
-        if self._step != (phase, self.cycle):
+        moved = self._counted.written - self.buffered if phase == ANSWER else self.received
+        is_new_round = phase == ANSWER and now - self._since > ANSWER_ROUND
+        if self._step != (phase, self.cycle) or is_new_round:
             self._step, self._since, self._mark = (phase, self.cycle), now, moved
         return phase, now - self._since, max(0, moved - self._mark)
 
@@ -115,6 +123,20 @@ class Connection(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             return BODY if is_open else WORK
         return REST if is_open else HEAD
+
+
+class _Counted:
+    """A transport that counts what is written to it."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport, self.written = transport, 0
+
+    def write(self, data: bytes) -> None:
+        self.written += len(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Connections:
@@ -278,6 +300,14 @@ def raise_file_limit() -> int:
         except (OSError, ValueError):  # macOS has a lower limit of its own
             return soft
     return max(soft, wanted)
+
+
+def _hold_little(connection: Any) -> None:
+    """Let the system hold few bytes that it has not sent yet, so that it takes more whenever the client reads some."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if connection is not None and option is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, option, NOT_SENT)
 
 
 def _slow_first(connections: Iterable[Connection], now: float) -> list[Connection]:

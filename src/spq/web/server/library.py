@@ -120,6 +120,10 @@ class Library:
             raise _missing(id_)
         return item
 
+    def chosen(self, ids: Collection[int]) -> dict[int, Item]:
+        """The items of ids, without those that are gone."""
+        return dict(self.shared.of_thread().store.items_by_id(ids))
+
     def browse(self, offset: int, top: int, where: str | None, order: str, since: int | None) -> Facts:
         """A page of the items that `where` matches and that were written after generation `since`; by default all."""
         gallery = self.shared.gallery

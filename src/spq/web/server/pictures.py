@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 from PIL import Image
 
+from spq.data.formats import kind_of
 from spq.data.source import Source
+from spq.data.walk import PICTURE
 from spq.data.work import MAX_PIXELS
-from spq.index.originals import Originals
+from spq.index.originals import Decode, Originals
 from spq.index.store import Item
 from spq.web.server.decoding import DecodeRoom
 
@@ -23,6 +25,7 @@ SAFE = {  # formats that browsers show, and that hold nothing but pixels
     "BMP": "image/bmp",
     "AVIF": "image/avif",
 }
+SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2", "TIFF": ".tif"}  # others are named after the format
 
 
 class Pictures(Originals):
@@ -54,14 +57,35 @@ class Pictures(Originals):
             ImageError: as `image`.
         """
         data, decode = self.open(item)
-        try:
-            with Image.open(io.BytesIO(data)) as opened:
-                kind = SAFE.get(opened.format or "")
-        except Exception:  # raw pixels, or damaged: `decode` below decides
-            kind = None
-        if kind:
-            return data, kind
+        kind = SAFE.get(_format_of(data))
+        return (data, kind) if kind else (self._png(data, decode), "image/png")
+
+    def download(self, item: Item) -> tuple[bytes, str]:
+        """Return bytes as stored, and what the name of the picture needs at its end to be one of a picture file.
+
+        Pictures that are no file of their own, such as rows of an array, become PNG.
+
+        Raises:
+            ImageError: as `image`.
+        """
+        data, decode = self.open(item)
+        if kind_of(item.path) == PICTURE:
+            return data, ""
+        if name := _format_of(data):
+            return data, SUFFIXES.get(name, f".{name.lower()}")
+        return self._png(data, decode), ".png"
+
+    def _png(self, data: bytes, decode: Decode) -> bytes:
         buffer = io.BytesIO()
         with self.room.hold(data):
             decode(data, None).save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue(), "image/png"
+        return buffer.getvalue()
+
+
+def _format_of(data: bytes) -> str:
+    """The format of a picture by its first bytes, as Pillow calls it; nothing for raw pixels, or if it is damaged."""
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            return opened.format or ""
+    except Exception:
+        return ""

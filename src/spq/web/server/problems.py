@@ -18,6 +18,19 @@ from spq.common.text import printable
 from spq.errors import ConfigError, ImageError, ModelMismatchError, ShardsMissingError, SPQError, TimeLimitError
 
 MEDIA_TYPE = "application/problem+json"
+DESCRIPTIONS = {
+    400: "the request is malformed",
+    401: "the token is missing or wrong",
+    403: "the request comes from a page of another site",
+    404: "no such item",
+    408: "the request did not arrive in time",
+    413: "the request is too large",
+    415: "neither multipart/form-data nor JSON",
+    421: "the host name is not one of this server's",
+    422: "an invalid value, or a picture that cannot be read",
+    500: "an internal error of the server",
+    503: "the server is busy; try again after Retry-After seconds",
+}
 BUSY = "the server has no room for this request now; try again in a second"
 _WHERE = re.compile(r"^(--where|`where`): ")  # the request names the filter already
 _LOG = logging.getLogger("spq.serve")
@@ -46,6 +59,15 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
         title = "Error"
     content = {"type": "about:blank", "title": title, "status": status, "detail": printable(detail)}
     return JSONResponse(content, status, headers, MEDIA_TYPE)
+
+
+def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of the errors of a route: these, and those of every route."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    every = sorted({400, 401, 403, 421, 500, *statuses})
+    return {
+        status: {"description": DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in every
+    }
 
 
 def install(app: FastAPI) -> None:

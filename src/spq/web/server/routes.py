@@ -12,15 +12,15 @@ from spq.errors import ImageError
 from spq.index.store import Item
 from spq.web.server import prometheus, schemas, thumbnail_cache
 from spq.web.server.asking import openapi_body, read_query
-from spq.web.server.band_routes import band_routes
+from spq.web.server.band_routes import add_bands
+from spq.web.server.chosen import add_chosen
 from spq.web.server.edition import Edition
 from spq.web.server.jobs import RETRY_SECONDS
 from spq.web.server.library import Library, Uploads
-from spq.web.server.problems import MEDIA_TYPE, OverloadedError, ProblemError
+from spq.web.server.problems import OverloadedError, ProblemError, problems_of
 from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
 from spq.web.server.service import Service
 from spq.web.thumbnail import thumbnail_name
-from spq.web.view import facts
 
 Id = Annotated[int, Path(alias="id", ge=0, le=MAX_NUMBER)]
 IdAsked = Annotated[int, Query(ge=0, le=MAX_NUMBER)]
@@ -31,41 +31,19 @@ Where = Annotated[str | None, Query(max_length=MAX_WHERE, description="As in spq
 Since = Annotated[int | None, Query(ge=0, le=MAX_NUMBER, description="Only items that changed after this generation.")]
 Size = Annotated[int, Query(ge=16, le=thumbnail_cache.SIZES[-1])]
 
-DESCRIPTIONS = {
-    400: "the request is malformed",
-    401: "the token is missing or wrong",
-    403: "the request comes from a page of another site",
-    404: "no such item",
-    408: "the request did not arrive in time",
-    413: "the request is too large",
-    415: "neither multipart/form-data nor JSON",
-    421: "the host name is not one of this server's",
-    422: "an invalid value, or a picture that cannot be read",
-    500: "an internal error of the server",
-    503: "the server is busy; try again after Retry-After seconds",
-}
 CACHE_SECONDS = 300  # a browser shows a picture for so long without a new request
 
 
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    every = sorted({400, 401, 403, 421, 500, *statuses})
-    return {
-        status: {"description": DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in every
-    }
-
-
-SEARCH_ERRORS = _problems(404, 408, 413, 415, 422, 503)
-LIST_ERRORS = _problems(422, 503)
-ITEM_ERRORS = _problems(404, 422, 503)
+SEARCH_ERRORS = problems_of(404, 408, 413, 415, 422, 503)
+LIST_ERRORS = problems_of(422, 503)
+ITEM_ERRORS = problems_of(404, 422, 503)
 
 
 def api(service: Service) -> APIRouter:
     """Return all routes for one service."""
     router = APIRouter()
-    for add in (_add_server, _add_search, _add_items, _add_index, _add_model):
+    for add in (_add_server, _add_search, _add_items, add_chosen, add_bands, _add_index, _add_model):
         add(router, service)
-    router.include_router(band_routes(service))
     return router
 
 
@@ -75,19 +53,19 @@ def _add_server(router: APIRouter, service: Service) -> None:
         """Whether the server is up."""
         return {"status": "ok"}
 
-    @router.get("/readyz", tags=["server"], responses=_problems(503))
+    @router.get("/readyz", tags=["server"], responses=problems_of(503))
     async def readyz() -> dict[str, str]:
         """Whether a search would be answered now. Load balancers ask it: 503 while the server starts or ends."""
         if not service.is_ready:
             raise OverloadedError("the server is starting or ending; ask again in a second")
         return {"status": "ready"}
 
-    @router.get("/metrics", tags=["server"], response_class=PlainTextResponse, responses=_problems())
+    @router.get("/metrics", tags=["server"], response_class=PlainTextResponse, responses=problems_of())
     async def metrics_text() -> Response:
         """Counts for Prometheus."""
         return Response(service.metrics_text(), media_type=prometheus.TYPE)
 
-    @router.get("/api/status", tags=["server"], response_model=schemas.Status, responses=_problems(503))
+    @router.get("/api/status", tags=["server"], response_model=schemas.Status, responses=problems_of(503))
     async def status() -> Any:
         """The served index, and the state of syncs. `generation` grows with every change of the index."""
         found = await service.run_short(lambda edition: edition.library.status())
@@ -130,11 +108,6 @@ def _add_search(router: APIRouter, service: Service) -> None:
 def _add_items(router: APIRouter, service: Service) -> None:
     picture: dict[str, Any] = {"tags": ["items"], "response_class": Response}
     same: dict[int | str, dict[str, Any]] = {304: {"description": "the client has it already"}}
-
-    @router.get("/api/items/{id}", tags=["items"], response_model=schemas.Item, responses=ITEM_ERRORS)
-    async def item(id_: Id) -> Any:
-        """The facts of an item."""
-        return JSONResponse(facts(await service.run_short(lambda edition: edition.library.item(id_))))
 
     @router.get(
         "/api/items/{id}/thumbnail",
@@ -180,7 +153,7 @@ def _add_index(router: APIRouter, service: Service) -> None:
         "/api/duplicates",
         tags=["index"],
         response_model=schemas.Duplicates,
-        responses={202: {"model": schemas.Computing, "description": "the report is not ready yet"}, **_problems(503)},
+        responses={202: {"model": schemas.Computing, "description": "the report is not ready yet"}, **problems_of(503)},
     )
     async def duplicates() -> Any:
         """Groups of copies, as spq dupes finds them. The server makes the report in the background, from the first request on."""
@@ -205,7 +178,7 @@ def _add_index(router: APIRouter, service: Service) -> None:
 
 
 def _add_model(router: APIRouter, service: Service) -> None:
-    @router.get("/api/codewords", tags=["model"], response_model=schemas.Codewords, responses=_problems(503))
+    @router.get("/api/codewords", tags=["model"], response_model=schemas.Codewords, responses=problems_of(503))
     async def codewords() -> Any:
         """How many items use each codeword."""
         return JSONResponse(await service.run_search(Library.codewords))

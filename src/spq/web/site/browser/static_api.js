@@ -14,6 +14,7 @@ export class ApiError extends Error {
   }
 }
 
+/** @type {Source?} */
 let source = null;
 
 /** Return what `request` returns for the source. An aborted search still runs, but its result is dropped. */

@@ -60,7 +60,7 @@ export function combined(positive, negative, weights = null) {
 }
 
 /** Return what each codebook adds to the distance of a code: {total, parts}, as spq.index.explain. */
-export function explained(table, code, M, K) {
+export function explained(table, code, K) {
   const own = Array.from(code, (k, m) => table[m * K + k]);
   const size = own.reduce((sum, d) => sum + Math.abs(d), 0) || 1;
   const parts = own.map((distance, m) => {

@@ -1,4 +1,5 @@
-// Descriptors of the visitor's own pictures. The browser decodes, onnxruntime-web runs the model. Nothing leaves the page.
+// Descriptors of the visitor's own pictures. The browser decodes, onnxruntime-web runs the model.
+// Nothing leaves the page.
 
 import { load } from "./files.js";
 import { Refusal } from "./refusal.js";
@@ -18,7 +19,9 @@ export class Encoder {
   }
 
   constructor(ort, session, size) {
-    Object.assign(this, { ort, session, size });
+    this.ort = ort;
+    this.session = session;
+    this.size = size;
   }
 
   /** Return the descriptor (D) of a Blob; box and full as in `pixelsOf`. */
@@ -39,7 +42,7 @@ export async function pixelsOf(blob, box, full, S) {
   const picture = await decoded(blob);
   const [x, y, width, height] = region(box, full ?? [picture.width, picture.height], picture);
   const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const context = /** @type {any} */ (canvas.getContext("2d", { willReadFrequently: true }));
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
   context.drawImage(picture, -x, -y);

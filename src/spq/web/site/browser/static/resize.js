@@ -1,5 +1,6 @@
-// The model's input: RGB, resized to S x S exactly as Pillow's antialiased bilinear `resize` does it: the same weights, the same
-// rounding, width first. (From version 13, Pillow resizes the height of some high pictures first. Then values differ by 1.)
+// The model's input: RGB, resized to S x S exactly as Pillow's antialiased bilinear `resize` does it: the same weights,
+// the same rounding, width first. (From version 13, Pillow resizes the height of some high pictures first. Then values
+// differ by 1.)
 
 const BITS = 22; // of the fraction of a weight, as in Pillow
 

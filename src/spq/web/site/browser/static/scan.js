@@ -1,5 +1,5 @@
-// Exact search over packed codes. It adds the sums of spq.pq.sums in the same order and in single precision, and ranks ties as
-// spq.pq.ties. So distances and their order equal those of `spq search` to the last bit.
+// Exact search over packed codes. It adds the sums of spq.pq.sums in the same order and in single precision, and ranks
+// ties as spq.pq.ties. So distances and their order equal those of `spq search` to the last bit.
 //
 // Codes are packed as there: for K <= 16 two sub-codes share a byte, the first in the low half; else one byte each.
 
@@ -22,7 +22,7 @@ export function unpack(packed, row, M, K) {
   return Uint8Array.from({ length: M }, (_, m) => subCode(packed, row, m, bytesPerCode(M, K), K));
 }
 
-/** Turn a table (M, K) into (P, entries) for packed codes: for K <= 16 sums of pairs; an odd last codebook is added to zero. */
+/** Turn a table (M, K) into (P, entries) for packed codes: for K <= 16 sums of pairs; a last one stays alone. */
 export function lookup(table, M, K) {
   if (K > 16) return Float32Array.from(table);
   const entries = K * K;
@@ -86,7 +86,7 @@ export class Ranking {
    * @param limit largest distance of an answer, rounded to single precision as NumPy does.
    * @param ties null, or (N) keys: of rows at the same distance, the lower key comes first, by default the lower row.
    */
-  constructor(d, allowed = null, limit = Infinity, ties = null) {
+  constructor(d, /** @type {Uint8Array?} */ allowed = null, limit = Infinity, /** @type {Uint32Array?} */ ties = null) {
     this.d = d;
     this.ties = ties;
     this.keys = sortable(d);
@@ -148,8 +148,8 @@ function sortedByKey(rows, keys) {
 }
 
 /**
- * Return a page of answers with each code once: {rows: the first row of each, folded: its other rows}. Rows of the same code
- * have the same distance, so the group of an answer ends where a larger distance begins.
+ * Return a page of answers with each code once: {rows: the first row of each, folded: its other rows}. Rows of the same
+ * code have the same distance, so the group of an answer ends where a larger distance begins.
  */
 export function foldedPage(ranking, packed, P, offset, top) {
   const end = offset + top;

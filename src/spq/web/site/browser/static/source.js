@@ -8,6 +8,17 @@ const LISTED = 100; // ids of the same code in a hit, as many as from the server
 
 /** Each method takes and returns the same as the API's method of that name. */
 export class Source {
+  waiting = new Map(); // number of a call -> its promise
+  calls = 0;
+  /** @type {any} */
+  facts = null;
+  /** @type {any} */
+  worker = null;
+  /** @type {Promise<any>?} */
+  report = null;
+  /** @type {Promise<this>?} */
+  opening = null;
+
   constructor() {
     this.base = new URL("../", import.meta.url).href;
     this.pages = new Map(); // number -> descriptions; the last used ones
@@ -27,8 +38,7 @@ export class Source {
   async open() {
     this.worker?.terminate();
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-    this.waiting = new Map(); // number of a call -> its promise
-    this.calls = 0;
+    this.waiting.clear();
     this.worker.onmessage = ({ data }) => this.answered(data);
     this.worker.onerror = (event) => this.failed(event.message || "the search script does not load; reload the page");
     this.facts = await this.call("load", this.base);
@@ -77,7 +87,7 @@ export class Source {
     return this.call("explain", { ...(await this.toIndexQuery(query, files, negativeFiles)), id });
   }
 
-  /** Replace the pictures of a query by descriptors. A box of an item is cut from its thumbnail: a site has no originals. */
+  /** Replace the pictures of a query by descriptors. A box of an item is cut from its thumbnail. */
   async toIndexQuery(query, files, negativeFiles) {
     const { box = null, ids = [], not_ids = [] } = query;
     if (box && files.length + ids.length !== 1) throw new Refusal("a box needs a query of one picture");
@@ -89,7 +99,7 @@ export class Source {
   }
 
   /** Return the descriptor of a Blob; each is computed once. */
-  describe(picture, box, full = null) {
+  describe(picture, box, /** @type {number[]?} */ full = null) {
     if (this.facts.runtime === null)
       throw new Refusal("this site cannot search with your own pictures; click one of its pictures");
     const known = this.described.get(picture) ?? new Map();

@@ -4,33 +4,37 @@ import { Ranking, bytesPerCode, distances, foldedPage, subCode, tieKeys, unpack 
 import { Refusal } from "./refusal.js";
 import { load, loadJson } from "./files.js";
 import { settings } from "./settings.js"; // written by the export
-import { columnsOf, evaluate, parse } from "./filter_language.js";
+import { columnsOf, evaluate, parse } from "../filter_language.js";
 import { betweenCodes, combined, explained, tableOfCode, tableOfDescriptor } from "./distance_tables.js";
 
 const KEPT = 4; // cached rankings and filters; for a million pictures one is up to 13 MB
 
 class Index {
+  /** @type {number[][]?} */
+  counts = null; // of usage()
+  orders = {};
+  kept = new Map(); // rankings and filters
+  files = new Map();
+
+  constructor(base, facts, { ids, codes, codebooks, tables }) {
+    this.base = base;
+    this.facts = facts;
+    this.M = facts.codebooks;
+    this.K = facts.codewords;
+    this.N = facts.images;
+    this.P = bytesPerCode(this.M, this.K);
+    this.ids = new Uint32Array(ids);
+    this.ties = tieKeys(this.ids);
+    this.packed = new Uint8Array(codes);
+    this.codebooks = new Float32Array(codebooks);
+    this.tables = new Float32Array(tables);
+  }
+
   static async load(base) {
     const facts = await loadJson(`${base}index.json`, settings.checksum);
     const column = (name) => load(`${base}${name}.bin`, facts.checksums[`${name}.bin`]);
     const [ids, codes, codebooks, tables] = await Promise.all(["ids", "codes", "codebooks", "tables"].map(column));
-    const index = new Index();
-    const { codebooks: M, codewords: K } = facts;
-    Object.assign(index, {
-      base,
-      facts,
-      M,
-      K,
-      N: facts.images,
-      P: bytesPerCode(M, K),
-      kept: new Map(),
-      files: new Map(),
-    });
-    index.ids = new Uint32Array(ids);
-    index.ties = tieKeys(index.ids);
-    index.packed = new Uint8Array(codes);
-    index.codebooks = new Float32Array(codebooks);
-    index.tables = new Float32Array(tables);
+    const index = new Index(base, facts, { ids, codes, codebooks, tables });
     if (index.ids.length !== index.N || index.packed.length !== index.N * index.P) {
       throw new Error("the files of this site do not match each other; export it again");
     }
@@ -133,7 +137,7 @@ class Index {
   }
 
   explain(query) {
-    return explained(this.table(query), this.code(query.id), this.M, this.K);
+    return explained(this.table(query), this.code(query.id), this.K);
   }
 
   codeOf(id) {
@@ -158,7 +162,6 @@ class Index {
   }
 
   async order(name) {
-    this.orders ??= {};
     this.orders[name] ??= new Uint32Array(await this.binary(`order-${name}.bin`));
     return this.orders[name];
   }

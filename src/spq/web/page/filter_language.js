@@ -1,18 +1,19 @@
-// The filter language: parsed like spq.index.filter, with the meaning of spq.index.filter_sql, and with the same error messages.
+/**
+ * The filter language of a static site: parsed like spq.index.filter, with the meaning of spq.index.filter_sql, and
+ * with the same error messages.
+ */
 
-import { Refusal } from "./refusal.js";
+import { FilterError, isReserved, tokensOf } from "./filter_tokens.js";
 
 const NUMBERS = ["width", "height", "size"];
 const BUILT_IN = ["path", ...NUMBERS, "time", "label"];
-const RESERVED = ["and", "or", "not", "in"];
 const MAX_DEPTH = 12,
   MAX_TERMS = 200;
-const TOKEN =
-  /(?<operator>==|[<>!]=|[=<>~])|(?<mark>[(),])|(?<quoted>"(?:[^"]|"")*"|'(?:[^']|'')*')|(?<space>\s+)|(?<own>\[(?:[^\]]|\]\])+\])|(?<word>[^\s()"',=!<>~[\]]+)/uy;
+const REMEDIES = { "[": "close it with ]", "!": "write != or not", '"': 'close it with "', "'": "close it with '" };
 const NUMBER = /^[+-]?(?=\.?\d)(\d*)\.?(\d*)(?:[eE][+-]?\d{1,3})?$/;
 const DATE = /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?(Z|[+-]\d\d:\d\d)?)?)?)?$/;
 
-/** Tree of an expression: {all: [...]}, {any: [...]}, {not: ...} or {column: {name, own, position}, operator, values}. */
+/** The tree: {all: [...]}, {any: [...]}, {not: ...} or {column: {name, own, position}, operator, values}. */
 export function parse(text) {
   return new Parser(text).whole();
 }
@@ -25,12 +26,13 @@ export function columnsOf(tree) {
 
 /**
  * Return (N) of 0 and 1: which rows match a tree.
- * @param valuesOf column -> (N) values: a number, a text, null, or an array of these. One matching value of an array is enough.
+ * @param valuesOf column -> (N) values: a number, a text, null, or an array of these. One matching value of an array is
+ *   enough.
  */
 export function evaluate(tree, valuesOf, N) {
   if (tree.column) {
     const values = valuesOf(tree.column);
-    const fits = tree.values.map((value) => test(tree.column, tree.operator, value));
+    const fits = tree.values.map((value) => test(tree.operator, value));
     const isTrue = (value) => fits.some((fit) => fit(value));
     return Uint8Array.from({ length: N }, (_, row) => {
       const value = values[row];
@@ -72,7 +74,7 @@ class Parser {
 
   not() {
     if (++this.depth > MAX_DEPTH)
-      throw new Refusal(`more than ${MAX_DEPTH} levels at ${this.now.position}; take some apart`);
+      throw new FilterError(`more than ${MAX_DEPTH} levels at ${this.now.position}; take some apart`);
     let tree;
     if (this.took("not")) tree = { not: this.not() };
     else if (this.took("(")) {
@@ -118,7 +120,7 @@ class Parser {
       throw this.unexpected("a value; put quotes around a value that is not one word");
     }
     this.advance();
-    if (++this.terms > MAX_TERMS) throw new Refusal(`more than ${MAX_TERMS} values at ${position}; ask for fewer`);
+    if (++this.terms > MAX_TERMS) throw new FilterError(`more than ${MAX_TERMS} values at ${position}; ask for fewer`);
     const isBare = kind === "word";
     const plain = isBare ? text : text.slice(1, -1).replaceAll(text[0] + text[0], text[0]);
     return typed(column, operator, plain, isBare, position);
@@ -144,28 +146,20 @@ class Parser {
 
   unexpected(wanted) {
     const there = this.now.kind === "end" ? "ends" : `has ${short(this.now.text)}`;
-    return new Refusal(`${there} at ${this.now.position}; expected ${wanted}`);
+    return new FilterError(`${there} at ${this.now.position}; expected ${wanted}`);
   }
 }
 
 function tokens(text) {
   const found = [];
   let position = 1; // in characters, not in UTF-16 units
-  for (let at = 0; at < text.length; ) {
-    TOKEN.lastIndex = at;
-    const match = TOKEN.exec(text);
-    if (!match) {
-      const remedy = { "[": "close it with ]", "!": "write != or not", '"': 'close it with "', "'": "close it with '" }[
-        text[at]
-      ];
-      throw new Refusal(
-        `lone ${String.fromCodePoint(text.codePointAt(at))} at ${position}; ${remedy ?? "take it out"}`,
-      );
+  for (const { kind, text: token } of tokensOf(text)) {
+    if (kind === "open" || kind === "other") {
+      const first = String.fromCodePoint(Number(token.codePointAt(0)));
+      throw new FilterError(`lone ${first} at ${position}; ${REMEDIES[first] ?? "take it out"}`);
     }
-    const kind = Object.keys(match.groups).find((name) => match.groups[name] !== undefined);
-    if (kind !== "space") found.push({ kind, text: match[0], position });
-    at += match[0].length;
-    position += [...match[0]].length;
+    if (kind !== "space") found.push({ kind, text: token, position });
+    position += [...token].length;
   }
   return [...found, { kind: "end", text: "", position }];
 }
@@ -175,14 +169,16 @@ function typed(column, operator, text, isBare, position) {
   const number = toNumber(text);
   if (column.own || ["path", "label"].includes(column.name))
     return isBare && operator !== "~" ? (number ?? text) : text;
-  if (operator === "~") throw new Refusal(`~ before ${position} is for text; ${column.name} takes = != < <= > >= in`);
+  if (operator === "~")
+    throw new FilterError(`~ before ${position} is for text; ${column.name} takes = != < <= > >= in`);
   if (column.name === "time") {
     const found = period(text);
-    if (!found) throw new Refusal(`${short(text)} at ${position} is no date; write 2024-05-01 or '2024-05-01 12:00'`);
+    if (!found)
+      throw new FilterError(`${short(text)} at ${position} is no date; write 2024-05-01 or '2024-05-01 12:00'`);
     return found;
   }
   if (number === null) {
-    throw new Refusal(`${column.name} is a number, not ${short(text)} at ${position}; write ${column.name} >= 640`);
+    throw new FilterError(`${column.name} is a number, not ${short(text)} at ${position}; write ${column.name} >= 640`);
   }
   return number;
 }
@@ -212,8 +208,11 @@ export function period(text) {
   return { begin, end: moment(after, offset, false) };
 }
 
-/** Return seconds since 1970, or null for an impossible date if `isChecked`. offset: of the time zone; null for local time. */
-function moment([year, month, day, hour, minute, second], offset, isChecked = true) {
+/**
+ * Return seconds since 1970, or null for an impossible date if `isChecked`.
+ * @param offset of the time zone; null for local time.
+ */
+function moment(/** @type {number[]} */ [year, month, day, hour, minute, second], offset, isChecked = true) {
   const utc = new Date(0),
     local = new Date(0);
   utc.setUTCFullYear(year, month - 1, day);
@@ -243,7 +242,7 @@ const COMPARE = {
 };
 
 /** Return a test for a picture's value. A text that is not a number never matches a comparison with a number. */
-function test(column, operator, value) {
+function test(operator, value) {
   const compare = COMPARE[operator];
   if (value.begin !== undefined) {
     if (operator === "=") return (time) => time !== null && time >= value.begin && time < value.end;
@@ -255,7 +254,7 @@ function test(column, operator, value) {
   const text = composed(value);
   if (operator === "~") {
     const pattern = glob(text);
-    return (fact) => fact !== null && pattern !== null && pattern.test(composed(fact));
+    return (fact) => fact !== null && Boolean(pattern?.test(composed(fact)));
   }
   if (operator === "=") return (fact) => fact !== null && composed(fact) === text;
   return (fact) => fact !== null && fact !== "" && compare(inOrder(composed(fact), text), 0);
@@ -298,16 +297,17 @@ export function glob(text) {
 
 /** Parse a class from behind its [ to its ]. A - between two characters makes a range. */
 function characterClass(characters, start) {
+  /** @type {string?} */
+  let before = null;
   let at = start,
-    inside = "",
-    before = null;
+    inside = "";
   const isNegated = characters[at] === "^";
   if (isNegated) at++;
   if (characters[at] === "]") [inside, at] = [escaped("]"), at + 1];
   for (; at < characters.length && characters[at] !== "]"; at++) {
     const next = characters[at + 1];
     if (characters[at] === "-" && before !== null && next !== undefined && next !== "]") {
-      if (before.codePointAt(0) <= next.codePointAt(0)) inside += `${escaped(before)}-${escaped(next)}`;
+      if (Number(before.codePointAt(0)) <= Number(next.codePointAt(0))) inside += `${escaped(before)}-${escaped(next)}`;
       [before, at] = [null, at + 1];
     } else {
       before = characters[at];
@@ -319,7 +319,6 @@ function characterClass(characters, start) {
 }
 
 const escaped = (character) => `\\u{${character.codePointAt(0).toString(16)}}`;
-const isReserved = (text) => RESERVED.includes(text.toLowerCase());
 
 function short(text) {
   const line = text.split(/\s+/).filter(Boolean).join(" ");
