@@ -160,6 +160,12 @@ function startLook() {
     views.pictures.grid.resize();
     views.codewords.grid.resize();
   });
+  const numbers = $("#numbers");
+  numbers.checked = look.numbers;
+  numbers.addEventListener("change", () => {
+    setLook({ numbers: numbers.checked });
+    views.pictures.redraw();
+  });
   for (const choice of menu.querySelectorAll("input[type=radio]")) {
     choice.checked = look[choice.name] === choice.value;
     choice.addEventListener("change", () => {

@@ -3,9 +3,11 @@
 import { api } from "./api.js";
 import { SEARCH_STATE, searchRequest, isSearching } from "./search_request.js";
 import { $, announce, count, covered, debounce, distanceText, isAbort, number, toast } from "./dom.js";
+import { loadBands, onBands } from "./bands.js";
+import { measure } from "./cut_off.js";
 import { Grid } from "./grid.js";
+import { Nearness } from "./nearness.js";
 import { Pages } from "./pages.js";
-import { measure } from "./search_bar.js";
 import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 
@@ -34,11 +36,16 @@ export class Results {
       label: "Pictures",
       layout: (width) => tileLayout(width, isSearching()),
       create: tile,
-      fill: (cell, item, _position, isCalm) => fillTile(cell, item, isCalm),
+      fill: (cell, item, position, isCalm) => {
+        fillTile(cell, item, isCalm);
+        this.near.fill(cell, item, position);
+      },
       inSight: debounce(250, (first) => this.remember(first)),
       inset: covered,
       moved: (position) => this.moved?.(this.grid.list.get(position)),
     });
+    this.near = new Nearness(this.grid);
+    onBands(() => this.grid.list && this.redraw());
     const order = $("#order");
     order.replaceChildren(...api.can.orders.map((name) => new Option(ORDERS[name], name)));
     order.addEventListener("change", () =>
@@ -73,13 +80,15 @@ export class Results {
     const size = question
       ? [...question.files, ...question.negativeFiles].reduce((sum, file) => sum + file.size, 0)
       : 0;
-    this.pages = new Pages(question ? answers(question) : browsed(), {
+    this.pages = new Pages(question ? answers(question, this.near) : browsed(), {
       top: Math.min(api.can.top, size > LARGE ? 500 : 100),
       expected: at + 100,
       changed: (pages) => this.changed(pages),
       failed: (error) => this.failed(error),
     });
     this.root.classList.toggle("answers", Boolean(question));
+    this.near.start();
+    if (question) loadBands();
     this.grid.root.setAttribute("aria-label", question ? "Pictures, the most similar first" : "Pictures");
     this.isAnnounced = false;
     this.grid.show(this.pages, at);
@@ -192,12 +201,19 @@ export class Results {
 
   /** Load again, when the server is back or the collection has changed. */
   retry(isChanged = false) {
+    if (isChanged) loadBands(true);
     if (isChanged || !this.pages) this.load(state.at);
     else if (this.pages.error) {
       this.message(null);
       this.pages.retry();
       this.grid.draw(true);
     }
+  }
+
+  /** Show how near the answers are: the limits of the bands have changed, or the appearance. */
+  redraw() {
+    this.near.write();
+    this.grid.refill();
   }
 
   remember(first) {
@@ -237,12 +253,14 @@ export function showMessage(root, message) {
   return undefined;
 }
 
-function answers(question) {
+/** @param {Nearness} near is told about each answer. */
+function answers(question, near) {
   const max = state.max;
   const ends = max !== null || question.query.fold;
   return async (offset, top, signal) => {
     const query = { ...question.query, max_distance: max, offset, top };
-    const { hits, total } = await api.search({ ...question, query }, signal);
+    const { hits, total, compared } = await api.search({ ...question, query }, signal);
+    near.note(hits, offset, compared);
     return { items: hits, total, ends };
   };
 }

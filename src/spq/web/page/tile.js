@@ -1,7 +1,7 @@
 /** A picture in a grid: a link to similar pictures, buttons, and a caption. */
 
 import { api } from "./api.js";
-import { altText, distanceText, el, icon } from "./dom.js";
+import { altText, el, icon } from "./dom.js";
 import { address, newSearch, state } from "./state.js";
 
 const AGAIN = [1500, 4000]; // ms before a failed thumbnail is loaded again
@@ -50,12 +50,11 @@ export function fillTile(cell, item, isCalm) {
     link.removeAttribute("href");
   }
   if (!item) {
-    caption.firstChild.textContent = caption.lastChild.textContent = "";
+    caption.lastChild.textContent = "";
     return;
   }
   link.href = address(newSearch({ like: [item.id] }));
   if (isCalm && !image.hasAttribute("src")) image.src = api.thumbnailURL(item.id, sizeOf(cell));
-  caption.firstChild.textContent = item.distance === undefined ? "" : distanceText(item.distance);
   const same = item.folded_total ? `+${item.folded_total} same code` : "";
   caption.lastChild.textContent = [same, item.note ?? item.label].filter(Boolean).join(" · ");
   const mark = state.plus.includes(item.id) ? "plus" : state.minus.includes(item.id) ? "minus" : "";
@@ -87,8 +86,8 @@ function again(image) {
   );
 }
 
-/** The appearance, kept in this browser: {size, fit, theme}. */
-export const look = { size: 190, fit: "cover", theme: "", ...stored() };
+/** The appearance, kept in this browser: {size, fit, theme, numbers}. */
+export const look = { size: 190, fit: "cover", theme: "", numbers: false, ...stored() };
 
 function stored() {
   try {
