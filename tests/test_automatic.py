@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,8 @@ def test_the_better_of_two_models_is_saved(tmp_path: Path, monkeypatch: pytest.M
 
     checks = [CodeCheck(0.9, 0.9, 0.9), CodeCheck(0.1, 0.1, 0.1)]
     monkeypatch.setattr(automatic, "check_models", lambda *_: checks)
-    recipe, options = model.config, TrainOptions(device="cpu").with_names(on_note=notes.append)
+    recipe = replace(model.config, train=replace(model.config.train, epochs=2))
+    options = TrainOptions(device="cpu").with_names(on_note=notes.append)
     worse = automatic.train_checked(images, recipe, tmp_path / "worse", options)
     assert notes[-1] == "recipe head loses too much, so the model is that of recipe pq"
     assert worse.config.name == Model.load(tmp_path / "worse").config.name == "pq"

@@ -44,7 +44,9 @@ def test_copies_that_are_as_far_as_random_pairs_make_no_band_of_their_own() -> N
 
 def test_limits_of_negative_distances_leave_room_for_rounding_on_the_right_side() -> None:
     below = distances(1, 100, 1, 10)
-    shifted = Distances(below.copies - 500, below.random - 500, below.copies, below.random, below.between, below.nearest)
+    shifted = Distances(
+        below.copies - 500, below.random - 500, below.copies, below.random, below.between, below.nearest
+    )
     bands = limits(shifted, 500)
     assert bands.picture.very_close == pytest.approx(-499.1, abs=0.02)
     assert float(np.quantile(shifted.copies, 0.9, method="higher")) < bands.picture.very_close

@@ -46,6 +46,7 @@ def test_a_compiled_training_has_one_graph_for_each_size_and_learns_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_compiled_kernels_learn_what_eager_ones_learn(images: ImageSet, tmp_path: Path) -> None:
     notes: list[str] = []

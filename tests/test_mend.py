@@ -367,7 +367,7 @@ def test_a_repair_that_is_killed_anywhere_ends_as_one_that_is_not(
     expected = shutil.copytree(unmerged, unmerged.with_name("expected"))
     assert repair(expected).left == []
     index = unmerged.with_name("killed")
-    for number in count(0, 4):  # every fourth moment: each takes half a second
+    for number in count(0, 7):  # every seventh moment: each takes half a second
         shutil.rmtree(index, ignore_errors=True)
         shutil.copytree(unmerged, index)
         with killed_at(number, monkeypatch):

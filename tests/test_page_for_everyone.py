@@ -43,7 +43,7 @@ SHOWN = {
 @pytest.fixture(scope="module")
 def collection(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Few pictures: comparing 200 at full size takes half a minute."""
-    return write_collection(tmp_path_factory.mktemp("few"), tiny_model, 40)
+    return write_collection(tmp_path_factory.mktemp("few"), tiny_model, 24)
 
 
 @pytest.mark.parametrize(

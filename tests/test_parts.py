@@ -109,8 +109,8 @@ def test_parts_are_searched_as_one_gallery_without_the_dead_rows(
     np.testing.assert_array_equal(np.sort(scan.ids_of(scan.live_rows())), np.sort(ids[live]))
 
 
-@pytest.mark.parametrize(("M", "K", "Q"), [(16, 16, 1000), (4, 16, 50), (8, 256, 50)])
-def test_a_thousand_queries_have_the_same_answers_in_1_4_and_16_parts(M: int, K: int, Q: int) -> None:
+@pytest.mark.parametrize(("M", "K", "Q"), [(16, 16, 300), (4, 16, 50), (8, 256, 50)])
+def test_many_queries_have_the_same_answers_in_1_4_and_16_parts(M: int, K: int, Q: int) -> None:
     codes, tables = data(16_000, M, K, Q, 1)
     tables[Q // 2 :] = np.random.default_rng(2).random(tables[Q // 2 :].shape)
     rng = np.random.default_rng(3)

@@ -58,11 +58,12 @@ def get(address: str, body: dict[str, object] | None = None, token: str = "") ->
         return found
 
 
-def upload(address: str, picture: bytes) -> int:
+def upload(address: str, picture: bytes, token: str) -> int:
     """The status of a search with one picture."""
     head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
     request = urllib.request.Request(address, head + picture + b"\r\n--b--\r\n")
     request.add_header("Content-Type", "multipart/form-data; boundary=b")
+    request.add_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
@@ -91,15 +92,27 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 
 
 @pytest.mark.slow
-def test_it_serves_until_it_is_told_to_stop_and_says_so(photo_index: Path) -> None:
-    """By SIGTERM; by Ctrl-C: test_max_pixels_counts_for_uploads_and_ctrl_c_ends_it."""
+def test_it_serves_until_it_is_told_to_stop_also_with_another_model_of_its_index(
+    index_folder: Path, photos: Path, tiny_model: Model, tmp_path: Path
+) -> None:
+    """By SIGTERM; by Ctrl-C: test_a_token_lets_in_max_pixels_counts_and_ctrl_c_ends_it."""
+    other = copy.deepcopy(tiny_model.network)
+    other.quantizer.codebooks.data.mul_(2)
+    new = Model(other, tiny_model.config)
     how = "signal.signal(signal.SIGINT, signal.SIG_IGN)"  # as a shell starts a job in the background
-    with serving(photo_index, preexec=how) as (process, address):
+    with serving(index_folder, "--cache", tmp_path / "thumbnails", preexec=how) as (process, address):
         assert address.startswith("http://127.0.0.1:")
         assert get(f"{address}healthz") == {"status": "ok"}
-        assert get(f"{address}api/status")["images"] == 60
+        before = get(f"{address}api/status")
+        assert before["images"] == 60
+        build(index_folder, new, photos, options=BuildOptions(replace_model=True)).store.close()
+        wait_until(lambda: get(f"{address}api/status")["model"] != before["model"])
+        assert get(f"{address}api/search", {"ids": [1], "top": 5})["total"] == 59
         process.terminate()
-        assert process.communicate(timeout=60) == ("", "stopped\n")
+        out, err = process.communicate(timeout=60)
+        *told, last = err.splitlines()
+        assert (out, last) == ("", "stopped")
+        assert all(line.startswith("spq: ") for line in told), err
     assert process.returncode == 0
 
 
@@ -123,41 +136,36 @@ def test_a_signal_before_the_server_is_up_ends_it_too(photo_index: Path) -> None
 @pytest.mark.slow
 @pytest.mark.usefixtures("lite0_at_hand")
 def test_a_folder_is_indexed_and_served_and_the_next_start_follows_its_changes(photos: Path, tmp_path: Path) -> None:
+    for path in sorted(photos.rglob("*.png"))[4:]:
+        path.unlink()  # describing one takes long
+    count = len(list(photos.rglob("*.jpg"))) + 4
     patch = f"from spq.model import lite0\nlite0.TENSORS_SHA256 = {lite0.TENSORS_SHA256!r}"
     with serving(photos, "--cache", tmp_path / "thumbnails", preexec=patch) as (process, address):
-        assert get(f"{address}api/status")["images"] == 60
-        assert get(f"{address}api/search", {"ids": [1], "top": 5})["total"] == 59
+        assert get(f"{address}api/status")["images"] == count
+        assert get(f"{address}api/search", {"ids": [1], "top": 5})["total"] == count - 1
         process.send_signal(signal.SIGINT)
         process.wait(60)
     assert (tmp_path / "photos.index" / "manifest.json").exists()
     (photos / "new.png").write_bytes(min(photos.rglob("*.png")).read_bytes() + b" ")
     with serving(photos, "--cache", tmp_path / "thumbnails", preexec=patch) as (process, address):
-        wait_until(lambda: get(f"{address}api/status")["images"] == 61)
+        wait_until(lambda: get(f"{address}api/status")["images"] == count + 1)
 
 
 @pytest.mark.slow
-def test_max_pixels_counts_for_uploads_and_ctrl_c_ends_it(photo_index: Path, tmp_path: Path) -> None:
+def test_a_token_lets_in_max_pixels_counts_and_ctrl_c_ends_it(photo_index: Path, tmp_path: Path) -> None:
     how = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # also where the tests run in the background
-    with serving(photo_index, "--max-pixels", 10_000, "--cache", tmp_path, preexec=how) as (process, address):
+    options = ("--max-pixels", 10_000, "--token", "s3cret", "--cache", tmp_path)
+    with serving(photo_index, *options, preexec=how) as (process, address):
+        base, _, query = address.partition("?")
+        assert query == "token=s3cret"
+        assert get(f"{base}api/status", token="s3cret")["images"] == 60
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            get(f"{base}api/status")
         for data, status in ((png((100, 100)), 200), (jpeg((400, 150)), 200), (png((101, 100)), 422)):
-            assert upload(f"{address}api/search", data) == status
+            assert upload(f"{base}api/search", data, "s3cret") == status
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60) == ("", "stopped\n")
     assert process.returncode == 0
-
-
-@pytest.mark.slow
-def test_a_server_goes_on_with_another_model_of_its_index(
-    index_folder: Path, photos: Path, tiny_model: Model, tmp_path: Path
-) -> None:
-    other = copy.deepcopy(tiny_model.network)
-    other.quantizer.codebooks.data.mul_(2)
-    new = Model(other, tiny_model.config)
-    with serving(index_folder, "--cache", tmp_path / "thumbnails") as (_, address):
-        before = get(f"{address}api/status")
-        build(index_folder, new, photos, options=BuildOptions(replace_model=True)).store.close()
-        wait_until(lambda: get(f"{address}api/status")["model"] != before["model"])
-        assert get(f"{address}api/search", {"ids": [1], "top": 5})["total"] == 59
 
 
 @pytest.mark.slow
@@ -168,18 +176,6 @@ def test_a_network_that_does_not_load_ends_the_server(index_folder: Path, capsys
     weights.write_bytes(bytes(data))
     assert cli.run(["serve", str(index_folder), "--port", "0"]) == 1
     assert "copy it again" in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.mark.slow
-def test_with_a_token_the_address_lets_in_and_without_it_nothing_does(photo_index: Path, tmp_path: Path) -> None:
-    with serving(photo_index, "--token", "s3cret", "--cache", tmp_path) as (process, address):
-        base, _, query = address.partition("?")
-        assert query == "token=s3cret"
-        assert get(f"{base}api/status", token="s3cret")["images"] == 60
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            get(f"{base}api/status")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
 
 
 def test_a_port_that_is_taken_is_one_line(photo_index: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,10 +4,9 @@ import errno
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import run_spq
 from spq import ImageIndex
 from spq.data import decode
 from spq.data.folder import FolderImages
@@ -218,30 +218,32 @@ def test_a_full_disk_gives_one_line_and_keeps_what_was_committed(
         assert set(index.store.stats()) == set(open_images(photos).ids)
 
 
-LIMITED = """if True:
-    import resource, sys
-    from spq.cli import main as cli
-    from spq.index import sync
-    sync.BATCH = 4
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
-    cli.main()
-    """
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """This process cannot write beyond `size` bytes of a file."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.slow
 def test_a_file_size_limit_ends_the_command_in_one_line_and_loses_nothing(
-    photos: Path, tiny_model: Model, tmp_path: Path
+    photos: Path, tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(sync, "BATCH", 4)
     tiny_model.save(tmp_path / "m")
     largest = max(file.stat().st_size for file in (tmp_path / "m").iterdir())
     command = ["index", str(photos), "--model", str(tmp_path / "m"), "--out", str(tmp_path / "i")]
     kept = []
     for limit in (8192, largest + 4096):
-        arguments = [sys.executable, "-c", LIMITED, str(limit), *command]
-        done = subprocess.run(arguments, capture_output=True, text=True)
-        assert done.returncode == 1, done
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-        assert done.stderr.startswith("spq: ")
+        with file_size_limit(limit):
+            status = run_spq(*command)
+        assert status == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("spq: ")
         if layout.has_index(tmp_path / "i"):
             assert list(faults(tmp_path / "i")) == []
             with store.Store.open(tmp_path / "i") as opened:

@@ -74,6 +74,12 @@ def clustered(images: ImageSet, recipe: Recipe, tmp_path_factory: pytest.TempPat
     return train(images, recipe, tmp_path_factory.mktemp("clustered"))
 
 
+@pytest.fixture(scope="module")
+def plain(images: ImageSet, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """What the stage alone makes."""
+    return run_stage(recipe, images, tmp_path_factory.mktemp("plain"))
+
+
 def test_a_training_ends_with_codebooks_of_clusters(
     images: ImageSet, recipe: Recipe, clustered: Model, tmp_path: Path
 ) -> None:
@@ -112,8 +118,7 @@ def test_a_training_ends_with_codebooks_of_clusters(
     assert model.hash == clustered.hash  # of the same seed
 
 
-def test_the_stage_uses_a_compiled_backbone(images: ImageSet, recipe: Recipe, tmp_path: Path) -> None:
-    plain = run_stage(recipe, images, tmp_path / "plain")
+def test_the_stage_uses_a_compiled_backbone(images: ImageSet, recipe: Recipe, plain: Model, tmp_path: Path) -> None:
     training, trained = context_of(recipe, images, tmp_path / "compiled")
     forward = torch.compile(trained.network.backbone, backend="eager")
     compiled = train_clusters(training, replace(trained, forward=forward))
@@ -176,8 +181,8 @@ def test_a_self_training_that_collapses_is_dropped(
 
 @pytest.mark.parametrize("count", [20, 100])
 def test_small_collections_have_fewer_neighbours(images: ImageSet, recipe: Recipe, tmp_path: Path, count: int) -> None:
-    few = subset(images, range(count))
-    model = train(few, replace(recipe, cluster=replace(recipe.cluster, neighbours=50)), tmp_path / "m")
+    few, cluster = subset(images, range(count)), replace(recipe.cluster, neighbours=50, epochs=1)
+    model = train(few, replace(recipe, train=replace(recipe.train, epochs=1), cluster=cluster), tmp_path / "m")
     assert model.encode([few.image(0)]).shape == (1, 4)
 
 
@@ -194,13 +199,12 @@ def test_the_order_of_a_collection_does_not_affect_its_statistics(
 
 
 def test_a_callback_that_changes_its_model_does_not_change_the_training(
-    images: ImageSet, recipe: Recipe, tmp_path: Path
+    images: ImageSet, recipe: Recipe, plain: Model, tmp_path: Path
 ) -> None:
     def spoil(name: str, model: Model) -> None:
         for p in model.network.parameters():
             p.data.zero_()
 
-    plain = run_stage(recipe, images, tmp_path / "plain")
     assert run_stage(recipe, images, tmp_path / "changed", on_part=spoil).hash == plain.hash
 
 
@@ -232,7 +236,7 @@ def test_the_stage_gets_its_share_of_the_minutes(images: ImageSet, recipe: Recip
         cluster=replace(recipe.cluster, share=0.5, epochs=10_000),
     )
     seen: list[TrainStatus] = []
-    model = train(images, recipe, tmp_path, on_status=seen.append, clock=FakeClock(0.02))
+    model = train(images, recipe, tmp_path, on_status=seen.append, clock=FakeClock(0.05))
     last = {status.part: status for status in seen}
     assert last["network"].done == pytest.approx(0.5)
     assert last["clusters"].done == 1.0

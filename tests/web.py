@@ -25,6 +25,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from spq.data.open import open_images
+from spq.dupes import find
+from spq.dupes.find import Report
 from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 from spq.model.model import Model
@@ -49,6 +51,7 @@ CLOTHING = Path(os.environ.get("SPQ_DATA", "none"), "clothing")  # 3,781 photos;
 KIND = "shoes" if CLOTHING.is_dir() else "bag"  # a label of the collection
 ORIGIN = "http://127.0.0.1:8765"  # of the server in process
 SUB_PATH = "some/where/gallery/"  # where a site lies on its host
+FIND_DUPLICATES = find.find_duplicates
 Page = Any
 
 
@@ -155,11 +158,18 @@ class Site:
         self.index.remove([next(self.index.store.items()).path])  # so that ids differ from row numbers
         self.out = folder / SUB_PATH
         self.out.parent.mkdir(parents=True)
-        self.facts = export_web(folder / "i", self.out, options)
+        self.report: Report | None = None  # of duplicates, as the export found them
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(find, "find_duplicates", self._found)
+            self.facts = export_web(folder / "i", self.out, options)
         handler = functools.partial(QuietHandler, directory=str(folder))
         self.server = QuietServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         self.address = f"http://127.0.0.1:{self.server.server_port}/{SUB_PATH}"
+
+    def _found(self, *arguments: Any, **options: Any) -> Report:
+        self.report = FIND_DUPLICATES(*arguments, **options)
+        return self.report
 
     def close(self) -> None:
         self.server.shutdown()

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { drawCutOff, startCutOff } from "./cut_off.js";
-import { searchRequest, hasOnePicture, isSearching, loadItem } from "./search_request.js";
+import { hasOnePicture, isSearching, loadItem } from "./search_request.js";
 import { $, el, fileName, icon, iconButton, redraw } from "./dom.js";
 import { change, newSearch, state } from "./state.js";
 import { find, isUpload } from "./uploads.js";

@@ -39,6 +39,13 @@ export const words = {
     tieMark: (n, isMore) => `${isMore ? "über " : ""}${number(n)} gleich nah`,
   },
   copies: {},
+  cutOff: {
+    any: "jeder Abstand",
+    label: "Zeigen bis",
+    line: "alles, was nah ist",
+    title: "Blendet Bilder aus, die ferner sind. Die Marke zeigt, wo die Ähnlichkeit endet.",
+    upTo: (text) => `bis ${text}`,
+  },
   details: {},
   explore: {},
   lightbox: {},

@@ -41,6 +41,13 @@ export const words = {
     tieMark: (n, isMore) => `${isMore ? "over " : ""}${number(n)} tie`,
   },
   copies: {},
+  cutOff: {
+    any: "any distance",
+    label: "Show up to",
+    line: "all that are close",
+    title: "Hides pictures that are farther away. The mark is where similarity ends.",
+    upTo: (text) => `up to ${text}`,
+  },
   details: {},
   explore: {},
   lightbox: {},
