@@ -5,6 +5,8 @@
  * types.d.ts describes what they take and return.
  */
 
+import { words } from "./words.js";
+
 const PATIENCE = 6; // tries while the server is busy
 const LONGEST_WAIT = 10; // seconds; if a busy server asks for a longer wait, the request fails
 
@@ -154,7 +156,7 @@ async function fetchJson(path, options) {
   for (let attempt = 1; ; attempt++) {
     const response = await fetch(path, options).catch((error) => {
       if (error.name === "AbortError") throw error;
-      throw new ApiError("The server does not answer.", "gone");
+      throw new ApiError(words.api.gone, "gone");
     });
     if (response.ok) return response.json().catch((error) => unreadable(error));
     const wait = Number(response.headers.get("Retry-After") ?? 1);
@@ -165,13 +167,13 @@ async function fetchJson(path, options) {
 
 async function problem(response) {
   const content = await response.json().catch(() => ({}));
-  const detail = content.detail || `The server answered ${response.status} ${response.statusText}`.trim();
+  const detail = content.detail || words.api.status(`${response.status} ${response.statusText}`.trim());
   return new ApiError(detail, KINDS[response.status] ?? "refused", response.status);
 }
 
 function unreadable(error) {
   if (error.name === "AbortError") throw error;
-  throw new ApiError("The server's answer is incomplete.", "gone");
+  throw new ApiError(words.api.incomplete, "gone");
 }
 
 /**

@@ -17,6 +17,8 @@ import { Results } from "./results.js";
 import { address, change, newSearch, onChange, state, VIEWS } from "./state.js";
 import { look, setLook } from "./tile.js";
 import { isUpload } from "./uploads.js";
+import { startWhy } from "./why.js";
+import { words } from "./words.js";
 
 const WITH_QUERY = ["like", "not", "plus", "minus", "box", "max", "view", "where", "fold"];
 /** @type {Record<string, Set<string> | null>} changes of the state that a hidden view has not drawn yet */
@@ -95,14 +97,13 @@ function show(changes, isBack) {
 }
 
 async function title() {
-  const names = { map: "Map", codewords: "Codewords", copies: "Copies" };
-  let what = names[state.view];
+  let what = state.view === "pictures" ? "" : words.views[state.view];
   if (!what && state.like.length === 1 && !isUpload(state.like[0]))
     what = await loadItem(state.like[0]).then(
-      (item) => `Like ${fileName(item.path)}`,
-      () => "Search",
+      (item) => words.app.like(fileName(item.path)),
+      () => words.app.search,
     );
-  else if (!what && isSearching()) what = "Search";
+  else if (!what && isSearching()) what = words.app.search;
   document.title = what ? `${what} – ${collection()}` : collection();
 }
 
@@ -170,6 +171,7 @@ function startLook() {
     choice.checked = look[choice.name] === choice.value;
     choice.addEventListener("change", () => {
       setLook({ [choice.name]: choice.value });
+      if (choice.name === "language") location.reload(); // the address keeps what is on the page
       views.map.draw();
     });
   }
@@ -206,6 +208,7 @@ startFilter();
 startDetails();
 startTiles();
 startLook();
+startWhy();
 startKeys({
   grid: () => ({ pictures: views.pictures.grid, codewords: views.codewords.grid, map: views.map.list })[state.view],
   chooseRegion,

@@ -4,14 +4,12 @@
  */
 
 import { api } from "./api.js";
-import { distanceText, isAbort } from "./dom.js";
+import { isAbort } from "./dom.js";
+import { distanceText, fixed } from "./format.js";
 import { words } from "./words.js";
 
 const AGAIN = 1500; // ms before bands that are not ready are asked for again; longer each time
 const LONGEST = 15_000;
-
-/** The bands, the nearest first. */
-export const BANDS = /** @type {const} */ (["file", "same", "veryClose", "close", "far"]);
 
 /** @type {Bands | null} */
 let limits = null;
@@ -88,6 +86,6 @@ export function reading(/** @type {Hit} */ hit, /** @type {Compared} */ compared
 /** A share as a number of pictures in a hundred: "62", "4.7", "less than 0.1". */
 function share(/** @type {number} */ value) {
   const percent = 100 * value;
-  if (percent === 0 || percent >= 9.95) return String(Math.round(percent));
-  return percent < 0.1 ? words.bands.lessThan("0.1") : percent.toFixed(1);
+  if (percent > 0 && percent < 0.1) return words.bands.lessThan(fixed(0.1, 1));
+  return fixed(percent, percent === 0 || percent >= 9.95 ? 0 : 1);
 }

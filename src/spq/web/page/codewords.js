@@ -1,12 +1,14 @@
 /** The codewords view: for each codeword, the pictures that use it, the most typical first. */
 
 import { api } from "./api.js";
-import { $, altText, count, covered, el, isAbort, number, redraw } from "./dom.js";
+import { $, altText, covered, el, isAbort, number, redraw } from "./dom.js";
+import { percent } from "./format.js";
 import { Grid } from "./grid.js";
 import { Pages } from "./pages.js";
 import { showMessage } from "./results.js";
 import { address, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
+import { words } from "./words.js";
 
 const SHOWN = 8; // pictures on a card
 const AGAIN = 3000; // ms before a card that failed is tried again
@@ -23,7 +25,7 @@ export class Codewords {
     this.books = $("#books");
     this.cards = $("#cards");
     this.grid = new Grid($("#word-grid"), {
-      label: "Pictures of a codeword",
+      label: words.codewords.pictures,
       layout: (width) => tileLayout(width, false),
       create: tile,
       fill: (cell, item, _position, isCalm) => fillTile(cell, item, isCalm),
@@ -51,9 +53,9 @@ export class Codewords {
     } catch (error) {
       if (isAbort(error)) return;
       showMessage($("#codewords-message"), {
-        title: "The codewords could not be read",
+        title: words.codewords.failed,
         text: error.message,
-        action: ["Try again", () => this.load()],
+        action: [words.common.tryAgain, () => this.load()],
         isError: true,
       });
       return;
@@ -74,7 +76,7 @@ export class Codewords {
           {
             href: address({ view: "codewords", book: m, word: null, item: null }),
             "aria-current": m === book ? "true" : null,
-            "aria-label": `Codebook ${m + 1}`,
+            "aria-label": words.codewords.book(m + 1),
           },
           String(m + 1),
         ),
@@ -93,22 +95,23 @@ export class Codewords {
       .filter(({ many }) => many)
       .sort((a, b) => b.many - a.many || a.k - b.k);
     const idle = counts.length - used.length;
-    $("#codewords-text").textContent =
-      `Codebook ${book + 1} sorts the pictures into ${count(used.length, "group")}` +
-      `${idle ? `; ${count(idle, "codeword")} unused` : ""}. Pictures in one group look alike to it.`;
+    $("#codewords-text").textContent = [
+      words.codewords.sorted(book + 1, used.length),
+      idle ? words.codewords.unused(idle) : "",
+    ].join(" ");
     this.sight.disconnect();
     const all = counts.reduce((sum, many) => sum + many, 0);
     this.cards.replaceChildren(...used.map(({ k, many }) => this.card(book, k, many, all)));
     for (const card of this.cards.children) this.sight.observe(card);
     if (!used.length)
       showMessage($("#codewords-message"), {
-        title: "No pictures yet",
-        text: "A codeword shows the pictures that use it.",
+        title: words.codewords.emptyTitle,
+        text: words.codewords.empty,
       });
   }
 
   card(book, k, many, all) {
-    const percent = (100 * many) / Math.max(1, all);
+    const share = many / Math.max(1, all);
     return el(
       "a",
       {
@@ -116,7 +119,7 @@ export class Codewords {
         href: address({ view: "codewords", book, word: k, item: null, at: 0 }),
         "data-book": book,
         "data-word": k,
-        "aria-label": `Codeword ${k}, ${count(many, "picture")}`,
+        "aria-label": words.codewords.wordLabel(k, many),
       },
       el(
         "span",
@@ -126,8 +129,8 @@ export class Codewords {
       el(
         "span",
         { class: "card-text" },
-        el("b", { text: `Codeword ${k}` }),
-        el("span", { text: `${number(many)} · ${percent.toFixed(percent < 10 ? 1 : 0)}%` }),
+        el("b", { text: words.codewords.word(k) }),
+        el("span", { text: `${number(many)} · ${percent(share, share < 0.1 ? 1 : 0)}` }),
       ),
     );
   }
@@ -150,8 +153,7 @@ export class Codewords {
 
   drawWord(book, k) {
     const many = this.usage.counts[book][k] ?? 0;
-    $("#codewords-text").textContent =
-      `Codebook ${book + 1}, codeword ${k}: ${count(many, "picture")}, the most typical first.`;
+    $("#codewords-text").textContent = words.codewords.wordText(book + 1, k, many);
     $("#word-back").href = address({ view: "codewords", book, word: null, item: null });
     const pages = new Pages(
       async (offset, top, signal) => {
@@ -162,9 +164,9 @@ export class Codewords {
         changed: () => this.grid.list === pages && this.grid.update(),
         failed: (error) =>
           showMessage($("#codewords-message"), {
-            title: "This codeword could not be read",
+            title: words.codewords.oneFailed,
             text: error.message,
-            action: ["Try again", () => this.load()],
+            action: [words.common.tryAgain, () => this.load()],
             isError: true,
           }),
       },

@@ -15,8 +15,6 @@ const slider = $("#cut-off");
 let scale = null; // distances at both ends of the slider, and what they are measured from
 
 export function startCutOff() {
-  $("#cut label").textContent = words.cutOff.label;
-  slider.title = words.cutOff.title;
   const cut = debounce(180, () => change({ max: sliderValue(), at: 0 }, "replace"));
   slider.addEventListener("input", () => {
     write(sliderValue());
@@ -79,9 +77,9 @@ function write(max) {
 
 /** "close, up to 7.20": a largest distance in words. */
 export function cutOffText(/** @type {number | null} */ max, /** @type {Compared} */ compared) {
-  if (max === null) return words.cutOff.any;
-  if (max === lineOf(compared)) return words.cutOff.line;
+  if (max === null) return words.search.anyDistance;
+  if (max === lineOf(compared)) return words.search.cutOffAtLine;
   const band = bandAt(max, compared);
-  const upTo = words.cutOff.upTo(distanceText(max));
+  const upTo = words.search.upTo(distanceText(max));
   return band ? `${words.bands.names[band]}, ${upTo}` : upTo;
 }

@@ -1,5 +1,9 @@
 /** Helpers for elements, texts and numbers. */
 
+import { words } from "./words.js";
+
+export { bytesText, count, dateText, distanceText, number } from "./format.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
@@ -98,35 +102,11 @@ export function redraw(root, ...children) {
 
 const nameOf = (element) => element.getAttribute("aria-label") ?? element.textContent;
 
-export const number = (value) => value.toLocaleString("en");
-
-/**
- * @param {number} value
- * @param {string} one
- * @param {string} many
- */
-export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
-
-/** A distance in few digits. */
-export const distanceText = (value) => (Number.isFinite(value) ? value.toFixed(Math.abs(value) < 100 ? 2 : 0) : "–");
-
-export function bytesText(size) {
-  if (size < 1000) return `${size} bytes`;
-  return size < 1e6 ? `${(size / 1e3).toFixed(0)} kB` : `${(size / 1e6).toFixed(1)} MB`;
-}
-
-export function dateText(iso) {
-  const date = new Date(iso);
-  return Number.isNaN(date.getTime())
-    ? "unknown"
-    : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
-}
-
 export const fileName = (path) => path.split("/").pop() || path;
 
 /** The text of a picture for screen readers. */
 export const altText = (item) =>
-  item.path ? `${item.label ? `${item.label}, ` : ""}${fileName(item.path)}` : `picture ${item.id}`;
+  item.path ? `${item.label ? `${item.label}, ` : ""}${fileName(item.path)}` : words.common.picture(item.id);
 
 /** Pixels of the window that the top covers. On a phone only its first line stays visible. */
 export function covered() {

@@ -4,6 +4,7 @@ import { api } from "./api.js";
 import { $, announce, closest, el } from "./dom.js";
 import { change, state } from "./state.js";
 import { suggest } from "./filter_suggestions.js";
+import { words } from "./words.js";
 
 const form = $("#filter");
 const input = $("#where");
@@ -84,7 +85,7 @@ function showError(text) {
   errorLine.textContent = text ?? "";
   errorLine.hidden = !text;
   input.setAttribute("aria-invalid", Boolean(text));
-  if (text) announce(`Filter: ${text}`);
+  if (text) announce(words.filter.said(text));
 }
 
 function showSuggestions() {

@@ -1,18 +1,9 @@
 /** Suggestions for the next word of a filter, in the language of `spq search --where`. */
 
 import { quoted, tokensOf } from "./filter_tokens.js";
+import { words } from "./words.js";
 
 const COMPARE = { text: ["=", "!=", "~", "in"], number: [">=", "<=", "=", "!=", "<", ">"], time: [">=", "<", "="] };
-const MEANING = {
-  "=": "is",
-  "!=": "is not",
-  "~": "matches * and ?",
-  in: "is one of",
-  ">=": "at least",
-  "<=": "at most",
-  "<": "below",
-  ">": "above",
-};
 const MOST = 12;
 
 /**
@@ -61,19 +52,20 @@ function expected(tokens, columns) {
   return { expects, column };
 }
 
-const ofColumns = (columns) => columns.map(({ name, kind }) => ({ insert: `${name} `, label: name, hint: kind }));
+const ofColumns = (columns) =>
+  columns.map(({ name, kind }) => ({ insert: `${name} `, label: name, hint: words.filter.kinds[kind] ?? kind }));
 
 const ofOperators = (_, column) =>
   (COMPARE[column.kind] ?? COMPARE.text).map((sign) => ({
     insert: sign === "in" ? "in (" : `${sign} `,
     label: sign,
-    hint: MEANING[sign],
+    hint: { ...words.filter.choices, ...words.filter.limits }[sign],
   }));
 
 const ofValues = (_, column) =>
   (column.values ?? []).map((value) => ({ insert: `${quoted(value)} `, label: value, hint: "" }));
 
 const ofJoints = () => [
-  { insert: "and ", label: "and", hint: "both" },
-  { insert: "or ", label: "or", hint: "one of them" },
+  { insert: "and ", label: "and", hint: words.filter.and },
+  { insert: "or ", label: "or", hint: words.filter.or },
 ];

@@ -1,8 +1,9 @@
 /** Changes while the page is open: a running sync, new pictures, a server that stops and comes back. */
 
 import { api } from "./api.js";
-import { $, announce, count, isAbort, number } from "./dom.js";
+import { $, announce, isAbort } from "./dom.js";
 import { change, newSearch } from "./state.js";
+import { words } from "./words.js";
 
 const CALM = 5000; // ms between two requests of the status
 const BUSY = 1500; // while a sync runs
@@ -41,11 +42,7 @@ export class Live {
       this.received(status);
     } catch (error) {
       this.isChecking = false;
-      this.failed(
-        isAbort(error) || error.name === "TimeoutError"
-          ? { kind: "gone", message: "The server does not answer." }
-          : error,
-      );
+      this.failed(isAbort(error) || error.name === "TimeoutError" ? { kind: "gone", message: words.api.gone } : error);
     }
   }
 
@@ -58,7 +55,7 @@ export class Live {
     this.onStatus(status);
     this.drawSync(status);
     if (wasGone) {
-      announce("The server is back");
+      announce(words.live.back);
       this.onBack();
     }
     if (status.generation !== this.seen && this.offered !== status.generation) this.offer(status.generation);
@@ -71,17 +68,13 @@ export class Live {
 
   failed(error) {
     if (error.kind === "refused" || error.kind === "token") {
-      this.banner(
-        error.kind === "token"
-          ? "This page needs its token: open it with the address that spq serve printed."
-          : error.message,
-      );
+      this.banner(error.kind === "token" ? words.live.token : error.message);
       return;
     }
     this.failures++;
     const wait = Math.min(LONGEST, 1000 * 2 ** (this.failures - 1));
-    const texts = { busy: "The server is busy. The page tries again soon.", fault: error.message };
-    this.banner(texts[error.kind] ?? "The server does not answer. The page keeps trying.");
+    const texts = { busy: words.live.busy, fault: error.message };
+    this.banner(texts[error.kind] ?? words.live.gone);
     this.timer = setTimeout(() => this.check(), wait);
   }
 
@@ -95,15 +88,13 @@ export class Live {
   drawSync({ sync, sync_error: error }) {
     const line = $("#sync");
     line.hidden = !sync?.running && !error;
-    if (error) $("#sync-text").textContent = `The index is not up to date: ${error}`;
+    if (error) $("#sync-text").textContent = words.live.behind(error);
     if (!sync?.running) return;
     const bar = $("#sync-bar");
     if (sync.total) bar.value = sync.done / sync.total;
     else bar.removeAttribute("value");
-    const failed = sync.failed ? `, ${number(sync.failed)} unreadable` : "";
-    $("#sync-text").textContent = sync.total
-      ? `Reading new pictures: ${number(sync.done)} of ${number(sync.total)}${failed}`
-      : "Looking for new pictures";
+    const failed = sync.failed ? words.live.unreadable(sync.failed) : "";
+    $("#sync-text").textContent = sync.total ? words.live.reading(sync.done, sync.total) + failed : words.live.looking;
   }
 
   /** Offer to show what is new. Nothing changes on the page until the user accepts. */
@@ -111,9 +102,9 @@ export class Live {
     this.offered = generation;
     const answer = await api.browse({ order: "new", since: this.seen, top: 1 }).catch(() => null);
     if (!answer || this.offered !== generation) return;
-    const text = answer.total ? count(answer.total, "new picture") : "The collection has changed";
+    const text = answer.total ? words.live.news(answer.total) : words.live.changed;
     $("#news-text").textContent = text;
-    $("#news-show").textContent = answer.total ? "Show" : "Reload";
+    $("#news-show").textContent = answer.total ? words.live.show : words.live.reload;
     this.news = { generation, isNew: answer.total > 0, since: this.seen };
     $("#news").hidden = false;
     announce(text);

@@ -1,6 +1,6 @@
 /** How near the answers of a search are: the band of each, the line where similarity ends, and answers that tie. */
 
-import { BANDS, bandOf, lineOf, reading } from "./bands.js";
+import { bandOf, lineOf, reading } from "./bands.js";
 import { api } from "./api.js";
 import { $, distanceText, el } from "./dom.js";
 import { look } from "./tile.js";
@@ -87,7 +87,7 @@ export class Nearness {
   write() {
     const text = this.text();
     $("#reading").hidden = !text;
-    $("#reading").textContent = text;
+    $("#reading span").textContent = text;
   }
 
   text() {
@@ -101,6 +101,3 @@ export class Nearness {
     return [near, how].filter(Boolean).join(" ");
   }
 }
-
-/** The names of all bands and what they mean, for the help. */
-export const legend = () => BANDS.map((band) => [words.bands.names[band], words.bands.short[band]]);

@@ -5,6 +5,7 @@ import { loadItem } from "./search_request.js";
 import { $, toast } from "./dom.js";
 import { change, newSearch, state } from "./state.js";
 import { find, isUpload } from "./uploads.js";
+import { words } from "./words.js";
 
 const LEAST = 4; // pixels of the picture
 const dialog = $("#region");
@@ -33,7 +34,7 @@ export function startRegion() {
   image.addEventListener("error", () => {
     if (!dialog.open) return;
     dialog.close();
-    toast("The browser cannot show this picture");
+    toast(words.region.cannotShow);
   });
 }
 
@@ -57,13 +58,8 @@ function set({ x, y, w, h }) {
   for (const [side, value] of Object.entries({ left: region.x, top: region.y, width: w, height: h })) {
     box.style[side] = `${100 * value}%`;
   }
-  const [left, top, width, height] = pixels();
-  $("#region-text").textContent = `${width} × ${height} pixels at ${left}, ${top}`;
-  box.setAttribute(
-    "aria-label",
-    `Region of ${width} by ${height} pixels, ${left} from the left and ${top} from the top. ` +
-      "Arrows move it, with Shift they resize it.",
-  );
+  $("#region-text").textContent = words.region.text(pixels());
+  box.setAttribute("aria-label", words.region.label(pixels()));
 }
 
 function pixels() {

@@ -86,8 +86,8 @@ function again(image) {
   );
 }
 
-/** The appearance, kept in this browser: {size, fit, theme, numbers}. */
-export const look = { size: 190, fit: "cover", theme: "", numbers: false, ...stored() };
+/** The appearance, kept in this browser: {size, fit, theme, language, numbers}. */
+export const look = { size: 190, fit: "cover", theme: "", language: "", numbers: false, ...stored() };
 
 function stored() {
   try {

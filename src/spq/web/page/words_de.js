@@ -1,25 +1,37 @@
 /** Every text of the page in German. */
 
-import { number } from "./dom.js";
+import { count, number } from "./format.js";
+
+const pictures = (/** @type {number} */ n) => count(n, "Bild", "Bilder");
 
 /** @type {typeof import("./words_en.js").words} */
 export const words = {
+  app: {
+    like: (name) => `Wie ${name}`,
+    search: "Suche",
+  },
+  api: {
+    gone: "Der Server antwortet nicht.",
+    incomplete: "Die Antwort des Servers ist unvollständig.",
+    status: (status) => `Der Server antwortet mit ${status}`,
+  },
   bands: {
     byCode:
       "Das gesuchte Bild ist nicht mehr lesbar. Verglichen wird sein Code; das ist ungenauer als das Bild selbst.",
     byCodeOnSite:
       "Auf dieser Seite werden Bilder der Sammlung über ihre Codes verglichen. Das ist ungenauer als die Bilder.",
-    closeOnes: (n) => `${n === 1 ? "Eines ist" : `${number(n)} sind`} nah.`,
-    distance: (text) => `Abstand ${text}.`,
-    lessThan: (text) => `weniger als ${text}`,
+    closeOnes: (/** @type {number} */ n) => `${n === 1 ? "Eines ist" : `${number(n)} sind`} nah.`,
+    distance: (/** @type {string} */ text) => `Abstand ${text}.`,
+    lessThan: (/** @type {string} */ text) => `weniger als ${text}`,
     line: "Hier endet die Ähnlichkeit",
     lineMeaning: "Jenseits dieser Linie sind Bilder nicht näher als 5 von 100 zufälligen.",
     meaning: {
       file: "Gleiche Datei: alle Bytes sind die des gesuchten Bildes.",
-      same: (copies, others) =>
-        `Wahrscheinlich das gleiche Bild: So nah kommen ${copies} von 100 Kopien, die beschnitten, abgedunkelt, verkleinert ` +
+      same: (/** @type {string} */ copies, /** @type {string} */ others) =>
+        `Wahrscheinlich das gleiche Bild: So nah kommen ${copies} von 100 Kopien, die beschnitten, abgedunkelt, ` +
+        `verkleinert ` +
         `oder neu gespeichert wurden. Aber ${others} von 100 Bildern haben ein anderes Bild, das so nah ist.`,
-      veryClose: (copies, random) =>
+      veryClose: (/** @type {string} */ copies, /** @type {string} */ random) =>
         `Sehr nah: So nah kommen ${copies} von 100 veränderten Kopien und ${random} von 100 zufälligen Bildern.`,
       close: "Nah: So nah kommen nur 5 von 100 zufälligen Bildern.",
       far: "Fern: So nah kommen mehr als 5 von 100 zufälligen Bildern. Die Reihenfolge sagt wenig.",
@@ -27,32 +39,181 @@ export const words = {
     names: { file: "gleiche Datei", same: "gleiches Bild", veryClose: "sehr nah", close: "nah", far: "fern" },
     nothingClose: "Nichts ist nah: Auch das erste Bild ist nicht näher als 5 von 100 zufälligen.",
     several: "Gesucht mit mehreren Bildern: Es zählt die Reihenfolge, Stufen wie „nah“ gibt es nicht.",
-    short: {
-      file: "die gleichen Bytes",
-      same: "so nah wie veränderte Kopien und kaum ein anderes Bild",
-      veryClose: "so nah wie die meisten veränderten Kopien; oft das gleiche Ding",
-      close: "näher als 95 von 100 zufälligen Bildern",
-      far: "so fern wie zufällige Bilder",
-    },
-    tie: (n, isMore) =>
-      `${isMore ? "Mehr als " : ""}${number(n)} Bilder sind gleich nah: Ihre Codes sind gleich. Ihre Reihenfolge sagt nichts.`,
-    tieMark: (n, isMore) => `${isMore ? "über " : ""}${number(n)} gleich nah`,
+    tie: (/** @type {number} */ n, /** @type {boolean} */ isMore) =>
+      `${isMore ? "Mehr als " : ""}${number(n)} Bilder sind gleich nah: Ihre Codes sind gleich. Ihre Reihenfolge ` +
+      `sagt nichts.`,
+    tieMark: (/** @type {number} */ n, /** @type {boolean} */ isMore) =>
+      `${isMore ? "über " : ""}${number(n)} gleich nah`,
+  },
+  bar: {
+    home: "Alle Bilder",
+    pick: "Mit einem Bild suchen",
+    pickHow: "Ein Bild hineinziehen, einfügen oder auswählen (o)",
+    skip: "Zu den Bildern",
+    views: "Ansichten",
+  },
+  codewords: {
+    all: "Alle Codewörter",
+    book: (book) => `Codebuch ${book}`,
+    books: "Codebücher",
+    empty: "Ein Codewort zeigt die Bilder, die es verwenden.",
+    emptyTitle: "Noch keine Bilder",
+    failed: "Die Codewörter konnten nicht gelesen werden",
+    oneFailed: "Dieses Codewort konnte nicht gelesen werden",
+    pictures: "Bilder eines Codeworts",
+    sorted: (book, used) =>
+      `Codebuch ${book} teilt die Bilder in ${count(used, "Gruppe", "Gruppen")}. Bilder einer Gruppe sehen für das ` +
+      "Codebuch ähnlich aus.",
+    title: "Was das Modell sieht",
+    unused: (idle) => `Nicht verwendet: ${count(idle, "Codewort", "Codewörter")}.`,
+    word: (word) => `Codewort ${word}`,
+    wordLabel: (word, many) => `Codewort ${word}, ${pictures(many)}`,
+    wordText: (book, word, many) => `Codebuch ${book}, Codewort ${word}: ${pictures(many)}, die typischsten zuerst.`,
+  },
+  common: {
+    picture: (id) => `Bild ${id}`,
+    tryAgain: "Erneut versuchen",
   },
   copies: {},
-  cutOff: {
-    any: "jeder Abstand",
-    label: "Zeigen bis",
-    line: "alles, was nah ist",
-    title: "Blendet Bilder aus, die ferner sind. Die Marke zeigt, wo die Ähnlichkeit endet.",
-    upTo: (text) => `bis ${text}`,
+  details: {
+    title: "Einzelheiten",
   },
-  details: {},
+  drop: {
+    like: "Auch so wie dieses",
+    not: "Nicht so wie dieses",
+    search: "Mit diesem suchen",
+  },
   explore: {},
+  filter: {
+    and: "beides",
+    choices: { "=": "ist", "!=": "ist nicht", "~": "passt zu * und ?", in: "ist eines von" },
+    clear: "Filter entfernen",
+    kinds: { text: "Text", number: "Zahl", time: "Zeit" },
+    label: "Filter",
+    limits: { ">=": "mindestens", "<=": "höchstens", "<": "unter", ">": "über" },
+    or: "eines davon",
+    placeholder: "Filter: Wörter, oder width >= 640",
+    said: (error) => `Filter: ${error}`,
+    suggestions: "Vorschläge",
+  },
+  help: {
+    button: "Hilfe (?)",
+    close: "Hilfe schließen",
+    filter:
+      "Wörter wie `rote schuhe` werden im Pfad und in der Beschriftung gesucht. Bedingungen sind genauer: " +
+      "`label = shoes and (width >= 640 or path ~ summer/*)`. Beim Tippen erscheinen Spalten, Operatoren und Werte " +
+      "als Vorschläge. `~` vergleicht mit Platzhaltern: `*` und `?`. Ein Datum hat die Form `2024-05`.",
+    keyAgain: "mit den Markierungen neu suchen",
+    keyChoose: "ein Bild auswählen",
+    keyDetails: "Einzelheiten",
+    keyEscape: "schließen, was obenauf liegt",
+    keyFilter: "Filter",
+    keyLike: "mehr davon",
+    keyMark: "markieren; noch einmal: Markierung entfernen",
+    keyMove: "von Bild zu Bild",
+    keyRegion: "einen Ausschnitt des Bildes wählen",
+    keyViews: "Bilder, Karte, Codewörter, Kopien",
+    space: "Leertaste",
+    start:
+      "Ein Bild hineinziehen, einfügen oder auswählen: so finden sich ähnliche. Ein Klick auf ein Bild zeigt mehr " +
+      "davon. Bilder mit + (so wie dieses) oder − (nicht so wie dieses) markieren und dann neu suchen.",
+    title: "Hilfe",
+  },
+  invite: {
+    choose: "*Bild auswählen*, um ähnliche zu finden.",
+    drop: "*Ein Bild hierher ziehen*, um ähnliche zu finden. Einfügen oder eine Datei auswählen geht auch.",
+  },
   lightbox: {},
+  live: {
+    back: "Der Server ist wieder da",
+    behind: (error) => `Der Index ist nicht auf dem neuesten Stand: ${error}`,
+    busy: "Der Server ist ausgelastet. Gleich folgt ein neuer Versuch.",
+    changed: "Die Sammlung hat sich geändert",
+    gone: "Der Server antwortet nicht. Weitere Versuche folgen.",
+    looking: "Suche nach neuen Bildern",
+    news: (many) => count(many, "neues Bild", "neue Bilder"),
+    notNow: "Nicht jetzt",
+    reading: (done, total) => `Neue Bilder werden gelesen: ${number(done)} von ${number(total)}`,
+    reload: "Neu laden",
+    show: "Zeigen",
+    sync: "Abgleich",
+    token: "Diese Seite braucht ihr Token: bitte mit der Adresse öffnen, die spq serve ausgegeben hat.",
+    tryNow: "Jetzt versuchen",
+    unreadable: (failed) => `, ${number(failed)} nicht lesbar`,
+  },
+  look: {
+    contain: "Ganzes Bild",
+    cover: "Quadrat füllen",
+    dark: "Dunkel",
+    language: "Sprache",
+    light: "Hell",
+    numbers: "Abstände als Zahlen",
+    shape: "Form",
+    size: "Bildgröße",
+    system: "System",
+    theme: "Farben",
+    title: "Darstellung",
+  },
   map: {},
+  pictures: {
+    order: "Reihenfolge",
+  },
+  region: {
+    cannotShow: "Der Browser kann dieses Bild nicht anzeigen",
+    cancel: "Abbrechen",
+    label: ([left, top, width, height]) =>
+      `Ausschnitt von ${width} mal ${height} Pixeln, ${left} von links und ${top} von oben. ` +
+      "Pfeiltasten verschieben ihn, mit der Umschalttaste ändern sie seine Größe.",
+    picture: "Das Bild der Suche",
+    search: "Suchen",
+    text: ([left, top, width, height]) => `${width} × ${height} Pixel bei ${left}, ${top}`,
+    title: "Mit einem Ausschnitt suchen",
+    whole: "Ganzes Bild",
+  },
   results: {},
+  search: {
+    again: "Neu suchen",
+    clear: "Verwerfen",
+    anyDistance: "jeder Abstand",
+    cutOff: "Zeigen bis",
+    cutOffAtLine: "alles, was nah ist",
+    upTo: (/** @type {string} */ distance) => `bis ${distance}`,
+    fold: "Ein Bild pro Code",
+    region: "Ausschnitt",
+    title: "Aktuelle Suche",
+  },
   selection: {
-    many: (n) => (n === 1 ? "1 Bild ausgewählt" : `${number(n)} Bilder ausgewählt`),
+    many: (n) => `${pictures(n)} ausgewählt`,
   },
   uploads: {},
+  views: {
+    codewords: "Codewörter",
+    copies: "Kopien",
+    map: "Karte",
+    pictures: "Bilder",
+  },
+  why: {
+    codeword:
+      "Das Modell beschreibt ein Bild mit wenigen Codewörtern, eines aus jedem Codebuch: ein kurzer Code statt " +
+      "aller " +
+      "Pixel. Bilder mit demselben Codewort ähneln sich in einer Hinsicht, zum Beispiel in Farbe oder Form. Einen " +
+      "Namen dafür hat ein Codebuch nicht; die Bilder zeigen es.",
+    bands:
+      "Was die Wörter bedeuten, wurde mit Kopien der eigenen Bilder gemessen, die beschnitten, abgedunkelt, " +
+      "verkleinert " +
+      "und neu gespeichert wurden. Gleiches Bild: so nah wie solche Kopien und kaum ein anderes Bild. Sehr nah: " +
+      "so nah wie " +
+      "die meisten solcher Kopien. Nah: näher als 95 von 100 zufälligen Bildern. Fern: alle anderen. Die Zahlen " +
+      "eines " +
+      "Bildes stehen da, wo der Mauszeiger auf ihm ruht.",
+    cutOff:
+      "Bilder jenseits dieses Abstands sind ausgeblendet. Der Abstand sagt, wie sehr ein Bild von der Suche " +
+      "abweicht. Die " +
+      "Marke am Regler zeigt, wo die Ähnlichkeit endet: Jenseits davon sind Bilder nicht näher als 5 von 100 " +
+      "zufälligen.",
+    fold:
+      "Bilder, die das Modell nicht unterscheiden kann, haben denselben Code. So ist nur das erste davon zu sehen, " +
+      "mit der Zahl der übrigen.",
+    label: "Was ist das?",
+  },
 };

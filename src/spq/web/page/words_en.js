@@ -1,27 +1,39 @@
 /**
  * Every text of the page in English. words_de.js holds the same names in German; to add a language, copy one of them
  * and list it in words.js. A text with parts that change is a function. One section for each module, in alphabetical
- * order.
+ * order. In texts of index.html, `code` and *bold* are marked like this.
  */
 
-import { count, number } from "./dom.js";
+import { count, number } from "./format.js";
 
 export const words = {
+  app: {
+    like: (/** @type {string} */ name) => `Like ${name}`,
+    search: "Search",
+  },
+  api: {
+    gone: "The server does not answer.",
+    incomplete: "The server's answer is incomplete.",
+    status: (/** @type {string} */ status) => `The server answered ${status}`,
+  },
   bands: {
     byCode:
-      "The picture of the search cannot be read any more, so its code is compared: less exact than the picture itself.",
-    byCodeOnSite: "On this page, pictures of the collection are compared by their codes: less exact than the pictures.",
-    closeOnes: (n) => `${n === 1 ? "One is" : `${number(n)} are`} close.`,
-    distance: (text) => `Distance ${text}.`,
-    lessThan: (text) => `less than ${text}`,
+      "The picture of the search cannot be read any more, so its code is compared: less exact than the picture " +
+      "itself.",
+    byCodeOnSite:
+      "On this page, pictures of the collection are compared by their codes: less exact than the " + "pictures.",
+    closeOnes: (/** @type {number} */ n) => `${n === 1 ? "One is" : `${number(n)} are`} close.`,
+    distance: (/** @type {string} */ text) => `Distance ${text}.`,
+    lessThan: (/** @type {string} */ text) => `less than ${text}`,
     line: "Similarity ends here",
     lineMeaning: "Beyond this line, pictures are no nearer than 5 of 100 random ones.",
     meaning: {
       file: "Same file: all of its bytes are those of the picture of the search.",
-      same: (copies, others) =>
-        `Probably the same picture: ${copies} of 100 copies that were cropped, darkened, shrunk or saved again come this ` +
+      same: (/** @type {string} */ copies, /** @type {string} */ others) =>
+        `Probably the same picture: ${copies} of 100 copies that were cropped, darkened, shrunk or saved again ` +
+        `come this ` +
         `near. But ${others} of 100 pictures have a different picture as near.`,
-      veryClose: (copies, random) =>
+      veryClose: (/** @type {string} */ copies, /** @type {string} */ random) =>
         `Very close: ${copies} of 100 altered copies come this near, and ${random} of 100 random pictures.`,
       close: "Close: only 5 of 100 random pictures come this near.",
       far: "Far: more than 5 of 100 random pictures come this near. Their order says little.",
@@ -29,32 +41,181 @@ export const words = {
     names: { file: "same file", same: "same picture", veryClose: "very close", close: "close", far: "far" },
     nothingClose: "Nothing is close: even the first picture is no nearer than 5 of 100 random ones.",
     several: "Searched with several pictures: the order counts, and there are no bands such as “close”.",
-    short: {
-      file: "the same bytes",
-      same: "as near as altered copies, and hardly any other picture",
-      veryClose: "as near as most altered copies; often the same thing",
-      close: "nearer than 95 of 100 random pictures",
-      far: "as far as random pictures",
-    },
-    tie: (n, isMore) =>
-      `${isMore ? "More than " : ""}${number(n)} pictures are equally near: their codes are equal. Their order says nothing.`,
-    tieMark: (n, isMore) => `${isMore ? "over " : ""}${number(n)} tie`,
+    tie: (/** @type {number} */ n, /** @type {boolean} */ isMore) =>
+      `${isMore ? "More than " : ""}${number(n)} pictures are equally near: their codes are equal. Their order ` +
+      `says nothing.`,
+    tieMark: (/** @type {number} */ n, /** @type {boolean} */ isMore) => `${isMore ? "over " : ""}${number(n)} tie`,
+  },
+  bar: {
+    home: "All pictures",
+    pick: "Search with a picture",
+    pickHow: "Drop, paste or choose a picture (o)",
+    skip: "Skip to the pictures",
+    views: "Views",
+  },
+  codewords: {
+    all: "All codewords",
+    book: (/** @type {number} */ book) => `Codebook ${book}`,
+    books: "Codebooks",
+    empty: "A codeword shows the pictures that use it.",
+    emptyTitle: "No pictures yet",
+    failed: "The codewords could not be read",
+    oneFailed: "This codeword could not be read",
+    pictures: "Pictures of a codeword",
+    sorted: (/** @type {number} */ book, /** @type {number} */ used) =>
+      `Codebook ${book} sorts the pictures into ${count(used, "group")}. Pictures in one group look alike to it.`,
+    title: "What the model sees",
+    unused: (/** @type {number} */ idle) => `Not used: ${count(idle, "codeword")}.`,
+    word: (/** @type {number} */ word) => `Codeword ${word}`,
+    wordLabel: (/** @type {number} */ word, /** @type {number} */ many) =>
+      `Codeword ${word}, ${count(many, "picture")}`,
+    wordText: (/** @type {number} */ book, /** @type {number} */ word, /** @type {number} */ many) =>
+      `Codebook ${book}, codeword ${word}: ${count(many, "picture")}, the most typical first.`,
+  },
+  common: {
+    picture: (/** @type {number | string} */ id) => `picture ${id}`,
+    tryAgain: "Try again",
   },
   copies: {},
-  cutOff: {
-    any: "any distance",
-    label: "Show up to",
-    line: "all that are close",
-    title: "Hides pictures that are farther away. The mark is where similarity ends.",
-    upTo: (text) => `up to ${text}`,
+  details: {
+    title: "Details",
   },
-  details: {},
+  drop: {
+    like: "Also like this",
+    not: "Not like this",
+    search: "Search with this",
+  },
   explore: {},
+  filter: {
+    and: "both",
+    choices: { "=": "is", "!=": "is not", "~": "matches * and ?", in: "is one of" },
+    clear: "Clear the filter",
+    kinds: { text: "text", number: "number", time: "time" },
+    label: "Filter",
+    limits: { ">=": "at least", "<=": "at most", "<": "below", ">": "above" },
+    or: "one of them",
+    placeholder: "Filter: words, or width >= 640",
+    said: (/** @type {string} */ error) => `Filter: ${error}`,
+    suggestions: "Suggestions",
+  },
+  help: {
+    button: "Help (?)",
+    close: "Close help",
+    filter:
+      "Words such as `red shoes` match the path and the label. Conditions are more exact: `label = shoes and " +
+      "(width >= 640 or path ~ summer/*)`. The page suggests columns, operators and values as you type. `~` " +
+      "compares " +
+      "with wildcards: `*` and `?`. Write dates as `2024-05`.",
+    keyAgain: "search again with the marks",
+    keyChoose: "choose a picture",
+    keyDetails: "details",
+    keyEscape: "close what is on top",
+    keyFilter: "filter",
+    keyLike: "more like this",
+    keyMark: "mark; press again to unmark",
+    keyMove: "move among pictures",
+    keyRegion: "choose a region of the picture",
+    keyViews: "pictures, map, codewords, copies",
+    space: "Space",
+    start:
+      "Drop, paste or choose a picture to find similar ones. Click any picture to find more like it. Mark pictures " +
+      "with + (like this) or − (not like this), then search again.",
+    title: "Help",
+  },
+  invite: {
+    choose: "*Choose a picture* to find similar ones.",
+    drop: "*Drop a picture here* to find similar pictures. You can also paste one, or choose a file.",
+  },
   lightbox: {},
+  live: {
+    back: "The server is back",
+    behind: (/** @type {string} */ error) => `The index is not up to date: ${error}`,
+    busy: "The server is busy. The page tries again soon.",
+    changed: "The collection has changed",
+    gone: "The server does not answer. The page keeps trying.",
+    looking: "Looking for new pictures",
+    news: (/** @type {number} */ many) => count(many, "new picture"),
+    notNow: "Not now",
+    reading: (/** @type {number} */ done, /** @type {number} */ total) =>
+      `Reading new pictures: ${number(done)} of ${number(total)}`,
+    reload: "Reload",
+    show: "Show",
+    sync: "Sync",
+    token: "This page needs its token: open it with the address that spq serve printed.",
+    tryNow: "Try now",
+    unreadable: (/** @type {number} */ failed) => `, ${number(failed)} unreadable`,
+  },
+  look: {
+    contain: "Whole picture",
+    cover: "Fill the square",
+    dark: "Dark",
+    language: "Language",
+    light: "Light",
+    numbers: "Distances as numbers",
+    shape: "Shape",
+    size: "Picture size",
+    system: "System",
+    theme: "Theme",
+    title: "Appearance",
+  },
   map: {},
+  pictures: {
+    order: "Order",
+  },
+  region: {
+    cannotShow: "The browser cannot show this picture",
+    cancel: "Cancel",
+    label: (/** @type {number[]} */ [left, top, width, height]) =>
+      `Region of ${width} by ${height} pixels, ${left} from the left and ${top} from the top. ` +
+      "Arrows move it, with Shift they resize it.",
+    picture: "The picture of the search",
+    search: "Search",
+    text: (/** @type {number[]} */ [left, top, width, height]) => `${width} × ${height} pixels at ${left}, ${top}`,
+    title: "Search with a region",
+    whole: "Whole picture",
+  },
   results: {},
+  search: {
+    again: "Search again",
+    clear: "Clear",
+    anyDistance: "any distance",
+    cutOff: "Show up to",
+    cutOffAtLine: "all that are close",
+    upTo: (/** @type {string} */ distance) => `up to ${distance}`,
+    fold: "One picture per code",
+    region: "Region",
+    title: "Current search",
+  },
   selection: {
-    many: (n) => `${count(n, "picture")} selected`,
+    many: (/** @type {number} */ n) => `${count(n, "picture")} selected`,
   },
   uploads: {},
+  views: {
+    codewords: "Codewords",
+    copies: "Copies",
+    map: "Map",
+    pictures: "Pictures",
+  },
+  why: {
+    codeword:
+      "The model describes a picture by a few codewords, one from each codebook: a short code instead of all its " +
+      "pixels. Pictures with the same codeword look alike in one respect, for example in colour or shape. A " +
+      "codebook " +
+      "has no name for it: look at its pictures.",
+    bands:
+      "What the words mean was measured with copies of your own pictures that were cropped, darkened, shrunk and " +
+      "saved " +
+      "again. Same picture: as near as such copies, and hardly any other picture. Very close: as near as most " +
+      "such copies. " +
+      "Close: nearer than 95 of 100 random pictures. Far: all others. Point at a picture to read its numbers.",
+    cutOff:
+      "Pictures beyond this distance are hidden. The distance says how much a picture differs from your search. " +
+      "The mark " +
+      "on the slider is where similarity ends: beyond it, pictures are no nearer than 5 of 100 random ones.",
+    fold:
+      "Pictures that the model cannot tell apart have the same code. With this, only the first of them is shown, " +
+      "and " +
+      "it says how many others there are.",
+    label: "What is this?",
+  },
 };
