@@ -246,6 +246,12 @@ def state(page: Page) -> dict[str, str]:
     return dict(page.evaluate("Object.fromEntries(new URLSearchParams(location.hash.slice(1)))"))
 
 
+def shown_distances(page: Page) -> list[float]:
+    """Return the distances of the tiles in the document, in their order."""
+    read = "all => all.map((tile) => [Number(tile.dataset.position), Number(tile.dataset.distance)])"
+    return [distance for _, distance in sorted(page.locator("#grid .tile[data-id]:visible").evaluate_all(read))]
+
+
 def first_ids(page: Page, count: int = 8) -> list[str]:
     wait_for_pictures(page)
     return [tiles(page).nth(n).get_attribute("data-id") for n in range(count)]

@@ -43,6 +43,7 @@ export class Nearness {
     const [text, label] = cell.children[1].children;
     const band = hit && hit.distance !== undefined ? bandOf(hit, this.compared) : null;
     cell.dataset.band = band ?? "";
+    cell.dataset.distance = hit?.distance ?? "";
     text.textContent = band ? words.bands.names[band] : "";
     link.title = hit && hit.distance !== undefined ? reading(hit, this.compared) : "";
     this.draw(cell, position);
@@ -87,7 +88,7 @@ export class Nearness {
   write() {
     const text = this.text();
     $("#reading").hidden = !text;
-    $("#reading span").textContent = text;
+    $("#reading").textContent = text;
   }
 
   text() {

@@ -2,18 +2,18 @@
 
 import { api } from "./api.js";
 import { SEARCH_STATE, searchRequest, isSearching } from "./search_request.js";
-import { $, announce, count, covered, debounce, distanceText, isAbort, number, toast } from "./dom.js";
+import { $, announce, covered, debounce, distanceText, isAbort, toast } from "./dom.js";
 import { loadBands, onBands } from "./bands.js";
-import { measure } from "./cut_off.js";
+import { cutOffText, measure } from "./cut_off.js";
 import { Grid } from "./grid.js";
 import { Nearness } from "./nearness.js";
 import { Pages } from "./pages.js";
 import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
+import { words } from "./words.js";
 
 const AGAIN = 5000; // ms before a failed page is loaded again
 const LARGE = 1e6; // bytes of pictures in each request; above this, pages are longer and fewer
-const ORDERS = { id: "As indexed", path: "By name", time: "Newest files first", new: "Last added first" };
 const DEPENDS = [...SEARCH_STATE, "max", "order", "since"];
 
 export class Results {
@@ -33,7 +33,7 @@ export class Results {
     Object.assign(this, { status, filterError });
     this.root = $("#pictures");
     this.grid = new Grid($("#grid"), {
-      label: "Pictures",
+      label: words.views.pictures,
       layout: (width) => tileLayout(width, isSearching()),
       create: tile,
       fill: (cell, item, position, isCalm) => {
@@ -47,7 +47,7 @@ export class Results {
     this.near = new Nearness(this.grid);
     onBands(() => this.grid.list && this.redraw());
     const order = $("#order");
-    order.replaceChildren(...api.can.orders.map((name) => new Option(ORDERS[name], name)));
+    order.replaceChildren(...api.can.orders.map((name) => new Option(words.results.orders[name], name)));
     order.addEventListener("change", () =>
       change({ order: order.value === api.can.orders[0] ? "" : order.value, at: 0, since: null }),
     );
@@ -89,7 +89,7 @@ export class Results {
     this.root.classList.toggle("answers", Boolean(question));
     this.near.start();
     if (question) loadBands();
-    this.grid.root.setAttribute("aria-label", question ? "Pictures, the most similar first" : "Pictures");
+    this.grid.root.setAttribute("aria-label", question ? words.results.answers : words.views.pictures);
     this.isAnnounced = false;
     this.grid.show(this.pages, at);
     if (question && this.measured !== this.key()) {
@@ -116,63 +116,58 @@ export class Results {
   summary() {
     const { total, isExact } = this.pages;
     const pictures = isExact
-      ? count(total, "picture")
-      : `more than ${number(Math.max(1, total - this.pages.top))} pictures`;
-    const within = state.max === null ? "" : ` within ${distanceText(state.max)}`;
-    if (isSearching()) return `${pictures}${within}, nearest first`;
-    if (state.since !== null) return count(total, "new or changed picture");
+      ? words.results.pictures(total)
+      : words.results.moreThan(Math.max(1, total - this.pages.top));
+    if (isSearching()) {
+      const upTo = state.max === null ? "" : cutOffText(state.max, this.near.compared);
+      return words.results.nearestFirst(pictures, upTo);
+    }
+    if (state.since !== null) return words.results.changed(total);
     const all = this.status()?.images;
-    return state.where && all ? `${number(total)} of ${count(all, "picture")}` : pictures;
+    return state.where && all ? words.results.filtered(total, all) : pictures;
   }
 
   nothing() {
     if (state.max !== null)
       return {
-        title: `No picture within distance ${distanceText(state.max)}`,
-        action: ["Show all distances", () => change({ max: null })],
+        title: words.results.noneUpTo(distanceText(state.max)),
+        action: [words.results.allDistances, () => change({ max: null })],
       };
     if (state.where)
       return {
-        title: "No picture matches the filter",
+        title: words.results.noMatch,
         text: state.where,
-        action: ["Clear the filter", () => change({ where: "" })],
+        action: [words.filter.clear, () => change({ where: "" })],
       };
     if (state.since !== null)
-      return { title: "No new pictures", action: ["Show all pictures", () => change(newSearch({}))] };
+      return { title: words.results.noNew, action: [words.results.showAll, () => change(newSearch({}))] };
     if (isSearching())
       return {
-        title: "No other pictures",
-        text: "The collection has no other pictures.",
-        action: ["Show all pictures", () => change(newSearch({}))],
+        title: words.results.noOthers,
+        text: words.results.noOthersText,
+        action: [words.results.showAll, () => change(newSearch({}))],
       };
-    return { title: "No pictures yet", text: "Add pictures with spq index. They will appear here." };
+    return { title: words.results.empty, text: words.results.emptyText };
   }
 
   async failed(error) {
     this.busy(false);
     if (this.pages?.total) return this.interrupted(error);
+    $("#summary").textContent = ""; // that of the answers before
     if (state.where && error.kind === "refused" && (await this.filterError(error))) {
       this.message({
-        title: "The filter is not valid",
+        title: words.results.badFilter,
         text: error.message,
-        action: ["Clear the filter", () => change({ where: "" })],
+        action: [words.filter.clear, () => change({ where: "" })],
       });
       return;
     }
     const isPicture = isSearching() && error.kind === "refused";
-    const back = ["Show all pictures", () => change(newSearch({}))];
-    const retry = ["Try again", () => this.retry()];
-    const titles = {
-      refused: "Cannot search with this",
-      missing: "Not in this collection",
-      busy: "The server is busy",
-      gone: "The server does not answer",
-      token: "This page needs its token",
-    };
-    const text = error.kind === "gone" ? "The page keeps trying. Nothing is lost." : error.message;
+    const back = [words.results.showAll, () => change(newSearch({}))];
+    const retry = [words.common.tryAgain, () => this.retry()];
     this.message({
-      title: titles[error.kind] ?? "Something went wrong",
-      text,
+      title: words.results.errors[error.kind] ?? words.results.errors.fault,
+      text: error.kind === "gone" ? words.results.keepsTrying : error.message,
       action: isPicture || error.kind === "missing" ? back : retry,
       isError: true,
     });
@@ -193,9 +188,9 @@ export class Results {
     this.grid.clear();
     $("#summary").textContent = "";
     this.message({
-      title: "That picture is not in this browser",
-      text: "A picture that you drop stays in your browser. Drop it here again to search with it.",
-      action: ["Show all pictures", () => change(newSearch({}))],
+      title: words.results.lost,
+      text: words.results.lostText,
+      action: [words.results.showAll, () => change(newSearch({}))],
     });
   }
 

@@ -6,6 +6,7 @@ import { hasOnePicture, isSearching, loadItem } from "./search_request.js";
 import { $, el, fileName, icon, iconButton, redraw } from "./dom.js";
 import { change, newSearch, state } from "./state.js";
 import { find, isUpload } from "./uploads.js";
+import { words } from "./words.js";
 
 const strip = $("#query");
 let drawn = 0;
@@ -77,11 +78,11 @@ export async function drawSearchBar() {
   redraw($("#query-pictures"), ...chips);
   $("#region-button").hidden =
     !hasOnePicture() || !api.can.box || (isUpload(state.like[0]) && !(await find(state.like[0])));
-  $("#region-button span").textContent = state.box ? "Change region" : "Region";
+  $("#region-button span").textContent = state.box ? words.search.changeRegion : words.search.region;
   const again = $("#again");
   again.hidden = !marks;
   again.disabled = !state.plus.length && !state.like.some((name) => !state.minus.includes(Number(name)));
-  again.title = again.disabled ? "Mark a picture with + first" : "";
+  again.title = again.disabled ? words.search.markFirst : "";
   $("#new-search").hidden = !isSearching();
   drawCutOff();
 }
@@ -89,20 +90,18 @@ export async function drawSearchBar() {
 async function chip(name, list) {
   const isFor = list === "like" || list === "plus";
   const { src, title, width, height } = await shown(name);
-  const words = `${isFor ? "like" : "not like"} ${title}`;
+  const label = isFor ? words.search.like(title) : words.search.notLike(title);
   return el(
     "li",
     { class: `chip ${isFor ? "for" : "against"}${list === "plus" || list === "minus" ? " waiting" : ""}` },
     el(
       "span",
       { class: "frame" },
-      src
-        ? el("img", { src, alt: words, draggable: "false" })
-        : el("span", { class: "gone", text: "no longer in this browser" }),
+      src ? el("img", { src, alt: label, draggable: "false" }) : el("span", { class: "gone", text: words.search.gone }),
       list === "like" && hasOnePicture() && state.box && width ? region(state.box, width, height) : null,
     ),
     el("span", { class: "sign" }, icon(isFor ? "plus" : "minus")),
-    iconButton("close", `Remove: ${words}`, null, {
+    iconButton("close", words.search.remove(label), null, {
       class: "icon-button remove",
       "data-drop": String(name),
       "data-list": list,
@@ -127,13 +126,13 @@ export async function shown(name) {
     const item = await loadItem(name).catch(() => null);
     return {
       src: api.thumbnailURL(name, 256),
-      title: item ? fileName(item.path) : `picture ${name}`,
+      title: item ? fileName(item.path) : words.common.picture(name),
       width: item?.width,
       height: item?.height,
     };
   }
   const upload = await find(name);
-  if (!upload) return { src: null, title: "a missing picture" };
+  if (!upload) return { src: null, title: words.search.missing };
   const size = await sizeOf(upload.url);
   return { src: upload.url, title: upload.title, ...size };
 }
