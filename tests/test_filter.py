@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spq.errors import ConfigError
-from spq.index.filter import And, Column, Comparison, Expr, In, Not, Or, columns, parse, period
+from spq.index.filter import parse, period
+from spq.index.filter_tree import And, Column, Comparison, Expr, In, Not, Or, Word, columns
 
 NAMES = st.one_of(
     st.sampled_from(["colour", "unit price", "a]b", "size", "and", "Größe", '"', "=", "5", "shop.city", " "]),
@@ -41,6 +42,7 @@ LEAVES = st.one_of(
     st.builds(Comparison, TEXT_COLUMNS, st.just("~"), TEXTS),
     pairs(NUMBERS, st.sampled_from([Column("width"), Column("height"), Column("size")]), ORDER),
     pairs(DATES, st.just(Column("time")), ORDER),
+    st.builds(Word, TEXTS.filter(bool)),
 )
 TREES: st.SearchStrategy[Expr] = st.recursive(
     LEAVES,
@@ -102,6 +104,20 @@ def test_words_numbers_and_quotes_decide_the_comparison() -> None:
     assert parse("label not in (a, 'b c', 3)") == Not(In(Column("label"), ("a", "b c", 3.0)))
 
 
+def test_words_without_a_column_are_looked_for_in_path_and_label() -> None:
+    red, shoes, a = Word("red"), Word("shoes"), Comparison(Column("a", True), "=", 1.0)
+    assert parse("red") == red
+    assert parse("2024") == Word("2024")
+    assert parse("red shoes") == parse("red and 'shoes'") == And((red, shoes))
+    assert parse('"red ""shoes"""') == Word('red "shoes"')
+    assert parse("not red shoes or a = 1") == Or((Not(And((red, shoes))), a))
+    assert parse("(red shoes) and a = 1") == parse("red shoes and a = 1") == And((And((red, shoes)), a))
+    assert parse("a = 1 and red") == And((a, red))
+    assert parse('"label" Label IN_STOCK') == And((Word("label"), Word("Label"), Word("IN_STOCK")))
+    assert str(parse('red "a ""b"""')) == '"red" and "a ""b"""'
+    assert not list(columns(parse("red shoes")))
+
+
 def test_brackets_name_a_column_of_the_user_with_any_name() -> None:
     assert parse("[size] = 42").column == Column("size", own=True)
     assert parse("size = 42").column == Column("size")
@@ -113,28 +129,39 @@ def test_brackets_name_a_column_of_the_user_with_any_name() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "ends at 1; expected a column, such as label or width"),
-        ("   ", "ends at 4; expected a column"),
-        ("label", "ends at 6; expected one of = != < <= > >= ~ in"),
+        ("", "ends at 1; expected a word, or a column such as label or width"),
+        ("   ", "ends at 4; expected a word"),
+        ("label", 'label at 1 is a column; write label = value, or "label" for the word'),
+        ("red label", 'label at 5 is a column; write label = value, or "label" for the word'),
+        ("width 640", "width at 1 is a column; write width = value"),
+        ("label:shoe", "label:shoe at 1 is no condition; write label = value"),
+        ("label: shoe", "label: at 1 is no condition; write label = value"),
+        ("red *.jpg", "the word at 5 has a wildcard; write path ~ *.jpg"),
+        ("red shoes label = boot", "has label at 11; expected and, or, or the end"),
+        ("red not shoes", "has not at 5; expected and, or, or the end"),
+        ("[unit price]", "ends at 13; expected one of = != < <= > >= ~ in"),
+        ("red ''", "no word in the quotes at 5; write one"),
+        ("cat in box", "has box at 8; expected ("),
         ("label =", "ends at 8; expected a value; put quotes around"),
         (
             "label = red shoe",
             "has shoe at 13; expected and, or, or the end; put quotes around a value of several words",
         ),
-        ("label = 'red shoe", "lone ' at 9; close it with '"),
-        ('label = "red', 'lone " at 9; close it with "'),
-        ("label ! red", "lone ! at 7; write != or not"),
-        ("[unit price = 3", "lone [ at 1; close it with ]"),
-        ("[] = 3", "lone [ at 1"),
-        ("label = a] ", "lone ] at 10; take it out"),
+        ("label = 'red shoe", "the ' at 9 is not closed; add another ' at the end"),
+        ('label = "red', 'the " at 9 is not closed; add another " at the end'),
+        ("label ! red", "the ! at 7 has no meaning; write != or not"),
+        ("[unit price = 3", "the [ at 1 is not closed; add ] at the end of the name"),
+        ("[] = 3", "the [ at 1 is not closed"),
+        ("label = a] ", "the ] at 10 has no meaning; take it out"),
         ("(label = a", "ends at 11; expected )"),
         ("label in a", "has a at 10; expected ("),
         ("label in ()", "has ) at 11; expected a value"),
         ("label in (a b)", "has b at 13; expected )"),
-        ("label not = a", "has = at 11; expected in (...)"),
+        ("label not = a", "label at 1 is a column; write label = value"),
         ("label = and", "has and at 9; expected a value; put quotes around"),
-        ("and = 3", "has and at 1; expected a column"),
-        ("'label' = a", "has 'label' at 1; expected a column"),
+        ("and = 3", "has and at 1; expected a word, or a column"),
+        ("'label' = a", "a column at 1 has quotes; write label"),
+        ('"unit price" > 3', "a column at 1 has quotes; write [unit price]"),
         ("width = wide", "width is a number, not wide at 9; write width >= 640"),
         ("width ~ 6*", "~ before 9 is for text; width takes = != < <= > >= in"),
         ("time ~ 2024*", "~ before 8 is for text; time takes"),

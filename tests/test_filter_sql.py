@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from reference.format_1 import make_format_3
 from spq.errors import ConfigError
-from spq.index.filter import MAX_DEPTH, MAX_TERMS, And, Column, Comparison, Expr, In, Not, Or, parse, period
+from spq.index.filter import MAX_DEPTH, MAX_TERMS, parse, period
 from spq.index.filter_sql import ids_where, known_columns, matching, to_sql
+from spq.index.filter_tree import And, Column, Comparison, Expr, In, Not, Or, Word
 from spq.index.store import FORMAT, Item, Manifest, Store
 
 MANIFEST = Manifest(FORMAT, "0", "h", "l2", 2, 256, 16)
@@ -46,6 +47,9 @@ def holds(expr: Expr, item: Item) -> bool:
         return any(holds(part, item) for part in expr.parts)
     if isinstance(expr, Not):
         return not holds(expr.part, item)
+    if isinstance(expr, Word):
+        texts = [item.path, *map(str, facts(Column("label"), item))]
+        return any(simple(expr.text) in simple(text) for text in texts)
     if isinstance(expr, In):
         return any(holds(Comparison(expr.column, "=", value), item) for value in expr.values)
     if expr.operator == "!=":
@@ -55,6 +59,10 @@ def holds(expr: Expr, item: Item) -> bool:
         t = item.mtime_ns
         return {"=": begin <= t < end, "<": t < begin, "<=": t < end, ">": t >= end, ">=": t >= begin}[expr.operator]
     return any(compares(fact, expr.operator, expr.value) for fact in facts(expr.column, item))
+
+
+def simple(text: str) -> str:
+    return unicodedata.normalize("NFC", text).lower()
 
 
 def facts(column: Column, item: Item) -> list[str | int]:
@@ -97,7 +105,8 @@ NO_DIGITS = ["0x10", "inf", "nan", "1_0", "\N{ARABIC-INDIC DIGIT FIVE}", "1e", "
 CELLS = st.sampled_from(WORDS + DIGITS + NO_DIGITS)
 OWN_NAMES = st.sampled_from(["price", "größe", 'a"b', "a.b[0]", "size", "$", "with space"])
 PATHS = st.sampled_from(["a.jpg", "b/a.jpg", "b/c.PNG", "b/d/[x].jpg", "é/\udcff.jpg", "e\u0301/b.jpg", "5"])
-LABELS = st.sampled_from(["cat", "dog", "5", "hot dog"])
+LABELS = st.sampled_from(["cat", "dog", "5", "hot dog", "ÉTÉ Dog"])
+WORDS_OF_PATHS = st.sampled_from(["A.JPG", "b/", "DOG", "É", "e\u0301", "été", "[x]", "\udcff", "T D", "%"])
 ITEMS = st.builds(
     Item,
     path=PATHS,
@@ -127,6 +136,7 @@ LEAVES = st.one_of(
     st.builds(Comparison, st.sampled_from([Column("width"), Column("height"), Column("size")]), SIGNS, NUMBERS),
     st.builds(Comparison, st.just(Column("time")), SIGNS, DATES),
     st.builds(In, st.just(Column("time")), st.lists(DATES, min_size=1, max_size=2).map(tuple)),
+    st.builds(Word, (WORDS_OF_PATHS | CELLS | LABELS).filter(bool)),
 )
 TREES: st.SearchStrategy[Expr] = st.recursive(
     LEAVES,
@@ -232,6 +242,10 @@ def test_examples_of_the_guide_find_what_it_promises(store: Store) -> None:
     assert found("time = 2024-05-01") == ["a"]
     assert found("path ~ *.jpg") == ["a", "b", "bare.jpg"]
     assert found("size > 15 and not path ~ */*") == ["bare.jpg"]
+    assert found("SUMMER") == ["a", "b"]
+    assert found("summer shoe") == ["a"]
+    assert found("red or hat") == ["b", "c"]
+    assert found("shoe and not summer/a") == ["c"]
 
 
 def test_an_unknown_column_is_refused_with_a_list_of_the_columns(store: Store) -> None:
@@ -239,6 +253,8 @@ def test_an_unknown_column_is_refused_with_a_list_of_the_columns(store: Store) -
     known = r"columns are path, width, height, size, time, shop, \[size\], \[unit price\]$"
     with pytest.raises(ConfigError, match=f"^`where`: unknown column colour at 19; {known}"):
         matching(store, "width > 1 and not(colour = red)")
+    with pytest.raises(ConfigError, match=f"^`where`: unknown column Shops at 1; did you mean shop\\? {known}"):
+        matching(store, "Shops = north")
     with pytest.raises(ConfigError, match=f"^`where`: unknown column label at 1; {known}"):
         matching(store, "label = shoe")
     assert len(matching(store, "[size] = 42 and size = 1")) == 1
@@ -259,6 +275,8 @@ def test_an_index_of_format_1_can_be_filtered_by_its_columns(tmp_path: Path) -> 
     database.close()
     with Store.open(folder) as store:
         assert matching(store, "width = 7 and path ~ *.jpg").tolist() == [1]
+        assert matching(store, "JPG").tolist() == [1]
+        assert not len(matching(store, "shoe"))
         with pytest.raises(
             ConfigError, match=r"unknown column label at 1; columns are path, width, height, size, time$"
         ):

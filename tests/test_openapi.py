@@ -32,6 +32,7 @@ ROUTES = [
     "GET /api/items/{id}/image",
     "GET /api/items/{id}/thumbnail",
     "GET /api/map",
+    "GET /api/map/progress",
     "GET /api/status",
     "GET /healthz",
     "GET /metrics",
@@ -43,7 +44,8 @@ ROUTES = [
     "POST /api/search",
 ]
 WITHOUT_VALUES = {
-    "GET /api/codewords", "GET /api/duplicates", "GET /api/status", "GET /healthz", "GET /metrics", "GET /readyz",
+    "GET /api/codewords", "GET /api/duplicates", "GET /api/map/progress",
+    "GET /api/status", "GET /healthz", "GET /metrics", "GET /readyz",
 }  # fmt: skip
 MORE_THAN_FORM = {
     "GET /api/browse",

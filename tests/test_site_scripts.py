@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,10 @@ from PIL import Image
 
 from spq.config import DISTANCES
 from spq.data.decode import to_pixels
+from spq.errors import ConfigError
 from spq.index.answers import rank_answers
-from spq.index.filter import Expr
+from spq.index.filter import parse, period
+from spq.index.filter_tree import And, Comparison, Expr, In, Not, Or, Word
 from spq.index.gallery import Gallery
 from spq.index.request import SearchRequest
 from spq.index.store import Item, Store
@@ -33,6 +37,10 @@ EXAMPLES_IN_BROWSER = settings(
 )
 
 
+SCRIPTS = [f"./static/{name}.js" for name in ("scan", "filter_match", "resize", "distance_tables")]
+SCRIPTS.append("./filter_language.js")
+
+
 @pytest.fixture(scope="module")
 def blank(browser: Any, site: Site) -> Iterator[Page]:
     """A page of the site in which modules can be imported."""
@@ -40,8 +48,8 @@ def blank(browser: Any, site: Site) -> Iterator[Page]:
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(site.address + site.facts["content"] + "/icon.svg")
-    for name in ("scan", "filter_language", "resize", "distance_tables"):
-        page.evaluate("async ([name, path]) => { window[name] = await import(path); }", [name, f"./static/{name}.js"])
+    for path in SCRIPTS:
+        page.evaluate("async ([name, path]) => { window[name] = await import(path); }", [Path(path).stem, path])
     yield page
     context.close()
 
@@ -131,7 +139,7 @@ def test_filters_find_in_the_browser_what_they_find_in_the_store(
     script = """([texts, files, N]) => texts.map((text) => {
         const none = Array(N).fill(null);
         const valuesOf = ({ own, name }) => files[`${own ? "True" : "False"} ${name}`] ?? none;
-        return [...window.filter_language.evaluate(window.filter_language.parse(text), valuesOf, N)];
+        return [...window.filter_match.evaluate(window.filter_language.parse(text), valuesOf, N)];
     })"""
     found = blank.evaluate(script, [[str(tree) for tree in trees], files, len(ids)])
     for tree, mask in zip(trees, found, strict=True):
@@ -141,23 +149,87 @@ def test_filters_find_in_the_browser_what_they_find_in_the_store(
 
 
 REFUSED = [
-    "", "width", "width >", "label = a b", "(label = a", "label in (a,", "x = 'y", "[a = 1", "a ! b", "width = big",
-    "width ~ 1", "time > 2024-13", "time = 2023-02-29", "not " * 13 + "a = 1", "a in ()", "and = 1",
-    "\N{GRINNING FACE} = 1 ]",
+    "", "label", "label: x", "label:x", "red *.jpg", "red label = x", "red not x", "''", "'a b' = 1", "cat in box",
+    "a = 1 b", f"'{'x' * 5001}'", "a " * 201, "width", "width >", "label = a b", "(label = a", "label in (a,", "x = 'y",
+    "[a = 1", "a ! b", "width = big", "width ~ 1", "time > 2024-13", "time = 2023-02-29", "not " * 13 + "a = 1",
+    "a in ()", "and = 1", "\N{GRINNING FACE} = 1 ]",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_the_language_refuses_is_refused_in_the_browser_in_the_same_words(blank: Page, text: str) -> None:
-    from spq.errors import ConfigError
-    from spq.index.filter import parse
-
     with pytest.raises(ConfigError) as refused:
         parse(text)
     told = blank.evaluate(
         "(text) => { try { window.filter_language.parse(text); return ''; } catch (e) { return e.message; } }", text
     )
     assert told == str(refused.value).removeprefix("`where`: ")
+
+
+PIECES = [
+    *"()[],=!<>~'\"", "==", "!=", ">=", "<=", "and", "OR", "not", "in", "In", "label", "width", "time", "path", "size",
+    "[own]", "[a]]b]", "colour", "5", "-3.5", "1e3", "2024-05", "'2024-05-01 12:00'", "1234567890123456", "cat", "CAT.jpg",
+    "*.jpg", "summer/*", "label:x", "a:b", "''", '"a b"', "'it''s'", "é", "e\u0301", "\N{GRINNING FACE}", "ß", "\0",
+    "\ufeff", "\x1c", "\x85", "\u3000", "\n", "x" * 45, "y" * 5001,
+]  # fmt: skip
+SPACES = [" ", " ", " ", "", "  ", "\t"]
+WHOLE = [
+    "label = cat",
+    "width >= 5",
+    "red shoes",
+    "time < 2024",
+    "[own] in (a, 'b c')",
+    "path ~ *.jpg",
+    "colour not in (5)",
+]
+
+
+def expressions(count: int) -> list[str]:
+    """Return texts of which some are expressions, some almost, and some nothing at all."""
+    rng = random.Random(0)
+    texts = []
+    for _ in range(count):
+        pieces = rng.choices(
+            rng.choice([[*PIECES, *WHOLE], [*WHOLE, "and", "or", "not", "(", ")"]]), k=rng.randint(0, 9)
+        )
+        if rng.random() < 0.4:
+            parts = rng.choices(WHOLE, k=rng.randint(1, 5))
+            pieces = [piece for part in parts for piece in (part, rng.choice(["and", "or"]))][:-1]
+        texts.append("".join(piece + rng.choice(SPACES) for piece in pieces))
+    return texts
+
+
+def as_in_javascript(expr: Expr) -> dict[str, Any]:
+    """Return a tree in the form that the browser gives it."""
+    if isinstance(expr, And | Or):
+        return {"all" if isinstance(expr, And) else "any": [as_in_javascript(part) for part in expr.parts]}
+    if isinstance(expr, Not):
+        return {"not": as_in_javascript(expr.part)}
+    if isinstance(expr, Word):
+        return {"word": expr.text}
+    if isinstance(expr, Comparison) and expr.operator == "!=":
+        return {"not": as_in_javascript(Comparison(expr.column, "=", expr.value))}
+    values = expr.values if isinstance(expr, In) else (expr.value,)
+    if not expr.column.own and expr.column.name == "time":
+        values = tuple(dict(zip(("begin", "end"), (ns // 10**9 for ns in period(str(v))), strict=True)) for v in values)
+    column = {"name": expr.column.name, "own": expr.column.own, "position": expr.column.position}
+    return {"column": column, "operator": "=" if isinstance(expr, In) else expr.operator, "values": list(values)}
+
+
+def test_five_thousand_expressions_are_read_alike_in_python_and_in_the_browser(blank: Page) -> None:
+    texts = expressions(5000)
+    script = """(texts) => texts.map((text) => {
+        try { return window.filter_language.parse(text); } catch (error) { return error.message; }
+    })"""
+    trees = 0
+    for text, found in zip(texts, blank.evaluate(script, texts), strict=True):
+        try:
+            expected: Any = as_in_javascript(parse(text))
+            trees += 1
+        except ConfigError as refused:
+            expected = str(refused).removeprefix("`where`: ")
+        assert found == expected, text
+    assert 1000 < trees < 4000
 
 
 @settings(EXAMPLES_IN_BROWSER, max_examples=30)

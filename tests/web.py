@@ -108,13 +108,45 @@ def picture_file(collection: Path, n: int = 0) -> Path:
 # servers
 
 
+class Bodies:
+    """ASGI middleware that notes the bodies of all requests."""
+
+    def __init__(self, app: Any, bodies: list[bytes]) -> None:
+        self.app, self.bodies = app, bodies
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        parts: list[bytes] = []
+
+        async def noting() -> Any:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            return message
+
+        await self.app(scope, noting, send)
+        self.bodies.extend(filter(None, [b"".join(parts)]))
+
+
+def pictures_in(bodies: list[bytes]) -> list[bytes]:
+    """Return the files in forms."""
+    parts = [part.partition(b"\r\n\r\n") for body in bodies for part in body.split(body.partition(b"\r\n")[0])]
+    return [content[:-2] for head, _, content in parts if b"filename=" in head]
+
+
 @contextmanager
-def served(folder: Path, model: Model, cache: Path, port: int = 0, **more: Any) -> Iterator[str]:
-    """Run a server over an index in a thread, and yield its address. more: further settings."""
+def served(
+    folder: Path, model: Model, cache: Path, port: int = 0, bodies: list[bytes] | None = None, **more: Any
+) -> Iterator[str]:
+    """Run a server over an index in a thread, and yield its address.
+
+    Args:
+        bodies: gets the bodies of all requests. more: further settings.
+    """
     settings = Settings(cache=cache, workers=2, patience=60, timeout=120, **more)
     listener = socket.create_server(("127.0.0.1", port))
     with ImageIndex(Store.open(folder), model) as index:
         app = create_app(index, settings)
+        if bodies is not None:
+            app.add_middleware(Bodies, bodies=bodies)
         server = server_of(app, Connections(settings, FILES))
         server.config.timeout_graceful_shutdown = 1
         thread = threading.Thread(target=server.run, args=([listener],))

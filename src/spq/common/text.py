@@ -64,6 +64,11 @@ def composed(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def lowered(text: str) -> str:
+    """Return text as a search for words compares it: without upper case, and with accents composed."""
+    return composed(text).lower()
+
+
 def name_to_id(name: str) -> str:
     """Return a file's name as an id to print and to store: bytes that are not UTF-8 are spelled out, as in `caf\\xe9.jpg`.
 

@@ -28,6 +28,7 @@ from spq.index.image_index import ImageIndex
 from spq.index.items import Item
 from spq.index.request import SearchRequest
 
+STAGE = "altered copies"
 SAMPLE = 128  # pictures that are copied
 RANDOM = 512  # pictures that each of them is compared with
 NEIGHBOURS = 50  # among which the nearest different picture is looked for
@@ -181,7 +182,7 @@ def _copies(
         items = index.store.items_by_id(ids[start : start + BATCH])
         batch: list[tuple[Item, Image.Image]] = []
         for item in items.values():
-            progress("altered copies", len(originals) + len(batch), min(SAMPLE, len(ids)))
+            progress(STAGE, len(originals) + len(batch), min(SAMPLE, len(ids)))
             try:
                 batch.append((item, altered_copy(read(item, SIDE), rng)))
             except (ImageError, DataError, OSError):  # a JPEG has no side above 65,500 pixels

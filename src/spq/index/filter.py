@@ -1,6 +1,10 @@
 """The filter language of `where`: conditions on pictures, from text to a tree. `filter_sql.py` makes SQL of the tree.
 
     label = shoe and (width >= 640 or path ~ summer/*) and not time < 2024-05
+    red shoes and not "summer 2024"
+
+A word without a column, or a text in quotes, is true where the path or the label contains it, in upper or lower case. Words that
+follow each other must all be there. All else compares a column with a value.
 
 A column is `path`, `width`, `height` (pixels), `size` (bytes), `time` (of the file's last change), `label`, or a column of
 your metadata. `[name]` always means your metadata, and the name may hold any characters. Operators are `= != < <= > >= ~` and
@@ -16,108 +20,28 @@ enough. A picture without the value matches only `!=`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import MAXYEAR, datetime, timedelta
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from spq.errors import ConfigError
+from spq.index.filter_tree import BUILT_IN, RESERVED, WORD, And, Column, Comparison, Expr, In, Not, Or, Value, Word
 
-Kind: TypeAlias = Literal["text", "number", "time"]
-ITEM_COLUMNS: dict[str, Kind] = {  # that every item of an index has
-    "path": "text",
-    "width": "number",
-    "height": "number",
-    "size": "number",
-    "time": "time",
-}
-BUILT_IN = (*ITEM_COLUMNS, "label")  # the label is kept with the metadata
 MAX_TERMS, MAX_DEPTH, MAX_LENGTH = 200, 12, 5000  # SQLite can handle these
 
-Value: TypeAlias = "str | float"
-Expr: TypeAlias = "Comparison | In | And | Or | Not"
-
-_RESERVED = {"and", "or", "not", "in"}
-_WORD = re.compile(r"""[^\s()"',=!<>~\[\]]+""")
 _TOKEN = re.compile(
     r"""(?P<operator>==|[<>!]=|[=<>~])|(?P<mark>[(),])|(?P<quoted>"(?:[^"]|"")*"|'(?:[^']|'')*')"""
-    rf"""|(?P<space>\s+)|(?P<own>\[(?:[^\]]|\]\])+\])|(?P<word>{_WORD.pattern})""",
+    rf"""|(?P<space>\s+)|(?P<own>\[(?:[^\]]|\]\])+\])|(?P<word>{WORD.pattern})""",
 )
+_REMEDIES = {  # of a character that begins no token
+    '"': ("is not closed", 'add another " at the end of the text'),
+    "'": ("is not closed", "add another ' at the end of the text"),
+    "[": ("is not closed", "add ] at the end of the name"),
+    "!": ("has no meaning", "write != or not"),
+}
 _NUMBER = re.compile(r"[+-]?(?=\.?\d)(\d*)\.?(\d*)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _DATE = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?(Z|[+-]\d\d:\d\d)?)?)?)?", re.ASCII
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column. own: of the user's metadata, not built in. position: of its first character in the text, from 1."""
-
-    name: str
-    own: bool = False
-    position: int = field(default=0, compare=False, repr=False)
-
-    def __str__(self) -> str:
-        is_word = _WORD.fullmatch(self.name) and self.name not in BUILT_IN and self.name.lower() not in _RESERVED
-        return f"[{self.name.replace(']', ']]')}]" if self.own and not is_word else self.name
-
-    @property
-    def of_item(self) -> bool:
-        """Whether every item has it; else it is in the metadata."""
-        return not self.own and self.name in ITEM_COLUMNS
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """`column operator value`. The value is a float if it compares as a number."""
-
-    column: Column
-    operator: str
-    value: Value
-
-    def __str__(self) -> str:
-        return f"{self.column} {self.operator} {_written(self.value)}"
-
-
-@dataclass(frozen=True)
-class In:
-    """`column in (values)`: the column equals one of them."""
-
-    column: Column
-    values: tuple[Value, ...]
-
-    def __str__(self) -> str:
-        return f"{self.column} in ({', '.join(map(_written, self.values))})"
-
-
-@dataclass(frozen=True)
-class And:
-    """All of two or more parts are true."""
-
-    parts: tuple[Expr, ...]
-
-    def __str__(self) -> str:
-        return " and ".join(f"({part})" if isinstance(part, And | Or) else str(part) for part in self.parts)
-
-
-@dataclass(frozen=True)
-class Or:
-    """One of two or more parts is true."""
-
-    parts: tuple[Expr, ...]
-
-    def __str__(self) -> str:
-        return " or ".join(f"({part})" if isinstance(part, Or) else str(part) for part in self.parts)
-
-
-@dataclass(frozen=True)
-class Not:
-    """The part is false."""
-
-    part: Expr
-
-    def __str__(self) -> str:
-        return f"not ({self.part})" if isinstance(self.part, And | Or) else f"not {self.part}"
 
 
 def parse(text: str) -> Expr:
@@ -130,17 +54,6 @@ def parse(text: str) -> Expr:
         ConfigError: it is not an expression; the message says where, and what to write.
     """
     return _Parser(text).parse()
-
-
-def columns(expr: Expr) -> Iterator[Column]:
-    """The columns that an expression names, in their order."""
-    if isinstance(expr, And | Or):
-        for part in expr.parts:
-            yield from columns(part)
-    elif isinstance(expr, Not):
-        yield from columns(expr.part)
-    else:
-        yield expr.column
 
 
 class _Token(NamedTuple):
@@ -183,9 +96,38 @@ class _Parser:
             expr = self._or()
             self._expect(")")
         else:
-            expr = self._comparison()
+            expr = self._comparison() if self._begins_comparison() else self._words()
         self.depth -= 1
         return expr
+
+    def _begins_comparison(self) -> bool:
+        """Whether a column comes next, or what neither a column nor a word can be."""
+        following = [token.text.lower() for token in self.tokens[self.next + 1 : self.next + 3]]
+        is_compared = self.tokens[min(self.next + 1, len(self.tokens) - 1)].kind == "operator"
+        is_compared |= following[:1] == ["in"] or following == ["not", "in"]
+        return not self._is_text() or (self._now.kind == "word" and is_compared)
+
+    def _is_text(self) -> bool:
+        """Whether a word or a text in quotes comes next."""
+        return self._now.kind == "quoted" or (self._now.kind == "word" and self._now.text.lower() not in RESERVED)
+
+    def _words(self) -> Expr:
+        found = [self._word()]
+        while self._is_text() and not self._begins_comparison():
+            found.append(self._word())
+        return And(tuple(found)) if len(found) > 1 else found[0]
+
+    def _word(self) -> Word:
+        content, is_bare, position = self._text()
+        _check_length(content, position)
+        if is_bare:
+            _check_word(content, position)
+        elif not content:
+            raise ConfigError(f"`where`: no word in the quotes at {position}; write one")
+        elif self._now.kind == "operator":
+            column = content if content in BUILT_IN else f"[{_short(content)}]"
+            raise ConfigError(f"`where`: a column at {position} has quotes; write {column}")
+        return Word(content)
 
     def _comparison(self) -> Expr:
         column = self._column()
@@ -208,16 +150,20 @@ class _Parser:
             self._advance()
             name = text[1:-1].replace("]]", "]")
             return Column(name, name != "label", position)
-        if kind != "word" or text.lower() in _RESERVED:
-            raise self._unexpected("a column, such as label or width")
+        if kind != "word" or text.lower() in RESERVED:
+            raise self._unexpected("a word, or a column such as label or width")
         self._advance()
         return Column(text, text not in BUILT_IN, position)
 
     def _value(self, column: Column, operator: str) -> Value:
-        kind, text, position = self._now
-        if kind not in ("word", "quoted") or (kind == "word" and text.lower() in _RESERVED):
+        if not self._is_text():
             raise self._unexpected("a value; put quotes around a value that is not one word")
-        self._advance()
+        content, is_bare, position = self._text()
+        return _typed(column, operator, content, is_bare, position)
+
+    def _text(self) -> tuple[str, bool, int]:
+        """Step over a word or a text in quotes: without the quotes, whether it had none, and its position."""
+        kind, text, position = self._advance()
         self.terms += 1
         if self.terms > MAX_TERMS:
             raise ConfigError(
@@ -225,7 +171,7 @@ class _Parser:
             )
         is_bare = kind == "word"
         content = text if is_bare else text[1:-1].replace(text[0] * 2, text[0])
-        return _typed(column, operator, content, is_bare, position)
+        return content, is_bare, position
 
     @property
     def _now(self) -> _Token:
@@ -259,21 +205,35 @@ def _tokens(text: str) -> list[_Token]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if not found:
-            remedies = {"[": "close it with ]", "!": "write != or not"}
-            remedy = f"close it with {text[at]}" if text[at] in "\"'" else remedies.get(text[at], "take it out")
-            raise ConfigError(f"`where`: lone {text[at]} at {at + 1}; {remedy}")
+            trouble, remedy = _REMEDIES.get(text[at], ("has no meaning", "take it out"))
+            raise ConfigError(f"`where`: the {text[at]} at {at + 1} {trouble}; {remedy}")
         if found.lastgroup != "space":
             tokens.append(_Token(str(found.lastgroup), found[0], at + 1))
         at = found.end()
     return [*tokens, _Token("end", "", len(text) + 1)]
 
 
-def _typed(column: Column, operator: str, text: str, is_bare: bool, position: int) -> Value:
-    """The value as it compares with a column: a number, or text. A date is checked, and stays text."""
+def _check_word(word: str, position: int) -> None:
+    """Refuse what was probably meant as a condition."""
+    column = word.partition(":")[0]
+    if word in BUILT_IN:
+        raise ConfigError(f'`where`: {word} at {position} is a column; write {word} = value, or "{word}" for the word')
+    if column in BUILT_IN:
+        raise ConfigError(f"`where`: {_short(word)} at {position} is no condition; write {column} = value")
+    if "*" in word:
+        raise ConfigError(f"`where`: the word at {position} has a wildcard; write path ~ {_short(word)}")
+
+
+def _check_length(text: str, position: int) -> None:
     if len(text) > MAX_LENGTH:
         raise ConfigError(
             f"`where`: more than {MAX_LENGTH:,} characters in the value at {position}; give a shorter one, * matches any text"
         )
+
+
+def _typed(column: Column, operator: str, text: str, is_bare: bool, position: int) -> Value:
+    """The value as it compares with a column: a number, or text. A date is checked, and stays text."""
+    _check_length(text, position)
     number = to_number(text)
     if column.own or column.name in ("path", "label"):
         return number if number is not None and is_bare and operator != "~" else text
@@ -332,10 +292,6 @@ def _nanoseconds(moment: datetime) -> int:
     if moment.year < 1678:
         return -(2**63)
     return 2**63 - 1 if moment.year > 2261 else int(moment.timestamp()) * 10**9
-
-
-def _written(value: Value) -> str:
-    return f"{value:.15g}" if isinstance(value, float) else '"' + value.replace('"', '""') + '"'
 
 
 def _short(text: str) -> str:

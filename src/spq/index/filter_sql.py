@@ -7,9 +7,11 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from spq.common.text import composed
+from spq.common.nearest_names import nearest_names
+from spq.common.text import composed, lowered
 from spq.errors import ConfigError
-from spq.index.filter import (
+from spq.index.filter import parse, period, to_number
+from spq.index.filter_tree import (
     BUILT_IN,
     ITEM_COLUMNS,
     And,
@@ -20,10 +22,9 @@ from spq.index.filter import (
     Not,
     Or,
     Value,
+    Word,
     columns,
-    parse,
-    period,
-    to_number,
+    words,
 )
 from spq.index.items import DamagedRowError, read_metadata, text_bytes
 from spq.index.store import Store
@@ -40,6 +41,11 @@ _OF_LABEL = "EXISTS (SELECT 1 FROM json_each(items.metadata, '$.label') AS fact 
 _COMPOSED = (
     "CASE WHEN {subject} GLOB '*[^ -~]*' THEN CAST(composed(CAST({subject} AS BLOB)) AS TEXT) ELSE {subject} END"
 )
+# The same for texts without upper case.
+_CONTAINS = (
+    "instr(CASE WHEN {subject} GLOB '*[^ -~]*' THEN CAST(lowered(CAST({subject} AS BLOB)) AS TEXT) "
+    "ELSE lower({subject}) END, CAST(? AS TEXT)) > 0"
+)
 
 
 def matching(store: Store, where: str) -> NDArray[np.int64]:
@@ -52,15 +58,25 @@ def matching(store: Store, where: str) -> NDArray[np.int64]:
     for column in columns(expr):
         if not column.of_item and not _has_column(store, column.name):
             known = [name for name in BUILT_IN if name != "label"] + _metadata_columns(store)
-            raise ConfigError(f"`where`: unknown column {column} at {column.position}; columns are {', '.join(known)}")
+            raise ConfigError(f"`where`: {unknown_column(column, known)}")
     return ids_where(store, expr)
+
+
+def unknown_column(column: Column, known: list[str]) -> str:
+    """What to tell a user whose expression names a column that is not known."""
+    near = nearest_names(str(column), known)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"unknown column {column} at {column.position}; {meant}columns are {', '.join(known)}"
 
 
 def ids_where(store: Store, expr: Expr) -> NDArray[np.int64]:
     """As `matching`, for a parsed expression whose columns exist."""
-    condition, values = to_sql(expr)
-    items = f"{_ITEMS} AS items" if store.has_metadata() else "items"
+    has_metadata = store.has_metadata()
+    condition, values = to_sql(expr, has_metadata)
+    items = f"{_ITEMS} AS items" if has_metadata else "items"
     needed = {sql_name(column) if column.of_item else "metadata" for column in columns(expr)}
+    if any(words(expr)):
+        needed |= {"path", "metadata"}
     return store.ids_where(items, condition, values, needed)
 
 
@@ -110,18 +126,25 @@ def known_columns(store: Store) -> list[tuple[str, str, list[str]]]:
     return known
 
 
-def to_sql(expr: Expr) -> tuple[str, list[object]]:
+def to_sql(expr: Expr, has_metadata: bool = True) -> tuple[str, list[object]]:
     """A condition on a row of `items`, and the values for its `?`. The condition is 0 or 1, never NULL.
 
     No text of the user is in the condition itself, not even the name of a column.
+
+    Args:
+        has_metadata: whether the table has metadata; else words look into the path alone.
     """
     if isinstance(expr, And | Or):
-        conditions, bound = zip(*map(to_sql, expr.parts), strict=True)
+        conditions, bound = zip(*(to_sql(part, has_metadata) for part in expr.parts), strict=True)
         joined = (" AND " if isinstance(expr, And) else " OR ").join(conditions)
         return f"({joined})", [value for values in bound for value in values]
     if isinstance(expr, Not):
-        condition, values = to_sql(expr.part)
+        condition, values = to_sql(expr.part, has_metadata)
         return f"NOT {condition}", values
+    if isinstance(expr, Word):
+        places = [_CONTAINS.format(subject="path")]
+        places += [_OF_LABEL.format(_CONTAINS.format(subject="fact.value"))] if has_metadata else []
+        return f"ifnull({' OR '.join(places)}, 0)", [text_bytes(lowered(expr.text))] * len(places)
     if isinstance(expr, In):
         return _any(expr.column, "=", expr.values)
     if expr.operator == "!=":

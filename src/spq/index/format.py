@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from spq.common.files import check_regular, is_full, why_shut
 from spq.common.locks import held
-from spq.common.text import composed
+from spq.common.text import composed, lowered
 from spq.data.decode import first_line
 from spq.errors import ModelMismatchError, StoreError
 from spq.index import checksums
@@ -361,12 +362,13 @@ def memory_database() -> Connection:
 
 def _prepare_text(connection: sqlite3.Connection) -> None:
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-    connection.create_function("composed", 1, _composed, deterministic=True)
+    for change in (composed, lowered):
+        connection.create_function(change.__name__, 1, partial(_changed, change), deterministic=True)
 
 
-def _composed(text: bytes) -> bytes:
-    """`composed` of a value in SQLite. As bytes, because text that is not UTF-8 would stop the statement."""
-    return text_bytes(composed(text.decode("utf-8", "surrogateescape")))
+def _changed(change: Callable[[str], str], text: bytes) -> bytes:
+    """A value in SQLite after a change. As bytes, because text that is not UTF-8 would stop the statement."""
+    return text_bytes(change(text.decode("utf-8", "surrogateescape")))
 
 
 def make_tables(connection: sqlite3.Connection) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from spq.errors import StoreError
 from spq.index.gallery import Gallery, Matched, ShardedGallery, follow
 from spq.index.image_index import ImageIndex
-from spq.index.manifest import SHARDED, check_same_model, read_manifest
+from spq.index.manifest import SHARDED, Manifest, check_same_model, read_manifest
 from spq.index.shards.open_store import open_store
 from spq.index.shards.placement import Placement, ShardCounts
 from spq.index.store import Store
@@ -78,6 +78,11 @@ class SharedIndex:
     def generation(self) -> int:
         """The revision of the codes in memory. It grows with every change of the index, also across restarts."""
         return max(self.gallery.revision, 0)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest, as it was opened."""
+        return self._copy.manifest
 
     @property
     def model_hash(self) -> str:

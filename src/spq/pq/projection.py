@@ -24,6 +24,13 @@ def sample(ids: NDArray[np.integer], most: int) -> NDArray[np.int64]:
     return np.sort(np.argpartition(order, most)[:most])
 
 
+def shuffled(ids: NDArray[np.integer], seed: int) -> NDArray[np.int64]:
+    """Ids in an order that their hashes with a seed decide: new pictures come somewhere, and the others stay in order."""
+    mixed = (ids.astype(np.uint64) + np.uint64(seed)) * _SPREAD
+    mixed = (mixed ^ (mixed >> np.uint64(31))) * _SPREAD
+    return np.asarray(ids, np.int64)[np.argsort(mixed ^ (mixed >> np.uint64(29)), kind="stable")]
+
+
 def project(codes: Codes, decoder: Decoder) -> Floats:
     """Codes (N, M) -> (N, 2) float32: centred, the first column of the larger variance.
 

@@ -65,6 +65,7 @@ interface State {
   item: number | null;
   at: number;
   map: number[] | null; // x, y, zoom
+  layout: string; // that these places belong to
   lasso: number[] | null; // x, y, x, y, ...
   book: number;
   word: number | null;

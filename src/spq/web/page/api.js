@@ -5,6 +5,7 @@
  * types.d.ts describes what they take and return.
  */
 
+import { fetchWithProgress, sendOnce } from "./sending.js";
 import { words } from "./words.js";
 
 const PATIENCE = 6; // tries while the server is busy
@@ -14,11 +15,13 @@ export class ApiError extends Error {
   /**
    * @param {string} detail
    * @param {string} kind "refused" (the request is invalid), "token", "missing", "busy", "gone" (no answer) or "fault"
+   * @param {string} type names the error among those of the same status; mostly empty
    */
-  constructor(detail, kind, status = 0) {
+  constructor(detail, kind, status = 0, type = "") {
     super(detail);
     this.kind = kind;
     this.status = status;
+    this.type = type;
   }
 }
 
@@ -37,9 +40,12 @@ export const api = {
     map: true,
     original: true, // imageURL gives the original
     live: true, // status changes while the page is open
-    orders: ["id", "path", "time", "new"],
+    orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
   },
+
+  /** Called while pictures are sent, with the share from 0 to 1, and with null afterwards. */
+  onSending: (/** @type {number?} */ _share) => {},
 
   /** @returns {Promise<Status>} */
   status(/** @type {AbortSignal?} */ signal = null) {
@@ -56,8 +62,8 @@ export const api = {
   },
 
   /**
-   * @param {{offset?: number, top?: number, where?: string, order?: string, since?: number | null}} params
-   * @returns {Promise<{items: Item[], total: number, generation: number}>}
+   * @param {{offset?: number, top?: number, where?: string, order?: string, seed?: string, since?: number?}} params
+   * @returns {Promise<any>} {items: [Item], total, generation}; or {state: "computing", stage, done, total}: try again
    */
   browse(params, /** @type {AbortSignal?} */ signal = null) {
     return get("api/browse", params, signal);
@@ -109,9 +115,14 @@ export const api = {
     return get("api/duplicates", {}, signal);
   },
 
+  /** @returns {Promise<{arranging: any}>} {state, stage, done, total}; null when the map is arranged by neighbours */
+  mapProgress(/** @type {AbortSignal?} */ signal = null) {
+    return get("api/map/progress", {}, signal);
+  },
+
   /**
-   * @param {{where?: string}} params
-   * @returns {Promise<{ids: Int32Array, x: Float32Array, y: Float32Array, count: number, total: number}>}
+   * @param {{where?: string, method?: string}} params method: pca, or the best one if empty
+   * @returns {Promise<any>} {ids: Int32Array, x and y: Float32Array, count, total, method, arranging}
    */
   async map(params, /** @type {AbortSignal?} */ signal = null) {
     const { ids, x, y, ...rest } = await get("api/map", params, signal);
@@ -135,15 +146,26 @@ function get(path, params, signal) {
 }
 
 function post(path, files, negativeFiles, query, signal) {
+  return sendOnce(files, negativeFiles, (parts, stop) => postParts(path, parts, query, stop), signal);
+}
+
+async function postParts(path, { files, negativeFiles, names }, query, signal) {
+  const named = Object.fromEntries(Object.entries(names).filter(([, list]) => list.length));
+  const text = JSON.stringify({ ...query, ...named });
   if (!files.length && !negativeFiles.length) {
     const headers = { "Content-Type": "application/json" };
-    return fetchJson(path, { method: "POST", headers, body: JSON.stringify(query), signal });
+    return fetchJson(path, { method: "POST", headers, body: text, signal });
   }
   const body = new FormData();
   for (const file of files) body.append("image", file, "image");
   for (const file of negativeFiles) body.append("negative_image", file, "image");
-  body.append("query", JSON.stringify(query));
-  return fetchJson(path, { method: "POST", body, signal });
+  body.append("query", text);
+  const sending = (address, options) => fetchWithProgress(address, options, api.onSending);
+  try {
+    return await fetchJson(path, { body, signal }, sending);
+  } finally {
+    api.onSending(null);
+  }
 }
 
 /**
@@ -151,10 +173,11 @@ function post(path, files, negativeFiles, query, signal) {
  * time.
  * @param {string} path
  * @param {RequestInit} options
+ * @param {(path: string, options: RequestInit) => Promise<Response>} fetcher
  */
-async function fetchJson(path, options) {
+async function fetchJson(path, options, fetcher = fetch) {
   for (let attempt = 1; ; attempt++) {
-    const response = await fetch(path, options).catch((error) => {
+    const response = await fetcher(path, options).catch((error) => {
       if (error.name === "AbortError") throw error;
       throw new ApiError(words.api.gone, "gone");
     });
@@ -168,7 +191,7 @@ async function fetchJson(path, options) {
 async function problem(response) {
   const content = await response.json().catch(() => ({}));
   const detail = content.detail || words.api.status(`${response.status} ${response.statusText}`.trim());
-  return new ApiError(detail, KINDS[response.status] ?? "refused", response.status);
+  return new ApiError(detail, KINDS[response.status] ?? "refused", response.status, content.type);
 }
 
 function unreadable(error) {

@@ -2,35 +2,27 @@
 
 import { api } from "./api.js";
 import { forgetItems, isSearching, loadItem } from "./search_request.js";
-import { Codewords } from "./codewords.js";
-import { Copies } from "./copies.js";
 import { closeDetails, drawDetails, openDetails, startDetails } from "./details.js";
 import { $, $$, closest, covered, fileName, number } from "./dom.js";
 import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
 import { startPictureInput } from "./picture_input.js";
 import { startKeys } from "./keys.js";
 import { Live } from "./live.js";
-import { CollectionMap } from "./map.js";
 import { drawSearchBar, mark, startSearchBar } from "./search_bar.js";
-import { chooseRegion, startRegion } from "./region.js";
-import { Results } from "./results.js";
+import { startLook } from "./look.js";
+import { Results, showMessage } from "./results.js";
 import { address, change, newSearch, onChange, state, VIEWS } from "./state.js";
-import { look, setLook } from "./tile.js";
 import { isUpload } from "./uploads.js";
+import { openView, views } from "./views.js";
 import { startWhy } from "./why.js";
-import { words } from "./words.js";
+import { fillWords, words } from "./words.js";
 
 const WITH_QUERY = ["like", "not", "plus", "minus", "box", "max", "view", "where", "fold"];
 /** @type {Record<string, Set<string> | null>} changes of the state that a hidden view has not drawn yet */
 const pending = Object.fromEntries(VIEWS.map((view) => [view, null]));
 
-const views = {
-  pictures: new Results({ status: () => live.status, filterError: filterIsWrong }),
-  map: new CollectionMap(),
-  codewords: new Codewords(),
-  copies: new Copies(),
-};
-const live = new Live({ onStatus: showStatus, onBack: () => views[state.view].retry(), onChanged: reload });
+views.pictures = new Results({ status: () => live.status, filterError: filterIsWrong });
+const live = new Live({ onStatus: showStatus, onBack: () => views[state.view]?.retry(), onChanged: reload });
 const available = { pictures: true, map: api.can.map, codewords: api.can.codewords, copies: api.can.duplicates };
 
 /** The name of the collection: the folder of its index. */
@@ -48,9 +40,9 @@ function showStatus(status) {
 function reload() {
   forgetItems();
   for (const view of VIEWS) pending[view] = null;
-  views.copies.report = null;
-  views.map.retry(true);
-  views[state.view].retry(true);
+  if (views.copies) views.copies.report = null;
+  views.map?.retry(true);
+  views[state.view]?.retry(true);
 }
 
 function draw(changes, isBack) {
@@ -86,6 +78,7 @@ function draw(changes, isBack) {
 /** Draw the visible view, with the changes that it has not drawn yet. */
 function show(changes, isBack) {
   const view = state.view;
+  if (!views[view]) return load(view);
   const since = pending[view];
   pending[view] = new Set();
   if (!since || !changes) views[view].update(null, true);
@@ -94,7 +87,28 @@ function show(changes, isBack) {
     views[view].update(all, isBack || changes.has("view"));
     if (changes.has("view") && view === "pictures") views.pictures.grid.scrollTo(state.at);
   }
+  return undefined;
 }
+
+/** Load the script of a view, and draw it if it is still wanted. */
+async function load(view) {
+  const message = $(`#${view}-message`);
+  try {
+    await openView(view);
+  } catch (error) {
+    const action = [words.common.tryAgain, () => load(view)];
+    return showMessage(message, { title: words.api.gone, text: error.message, action, isError: true });
+  }
+  showMessage(message, null);
+  views[view].moved = moved;
+  return state.view === view && show(null, true);
+}
+
+/** Let the details follow a key that moves among pictures. */
+const moved = (item) => item && state.item !== null && openDetails(item.id, true);
+
+/** Let the user draw a region of the search picture. */
+const chooseRegion = async () => (await import("./region.js")).chooseRegion();
 
 async function title() {
   let what = state.view === "pictures" ? "" : words.views[state.view];
@@ -127,54 +141,7 @@ function startTiles() {
       change(newSearch({ like: [id] }));
     }
   });
-  const moved = (item) => item && state.item !== null && openDetails(item.id, true);
-  views.pictures.moved = views.map.moved = views.codewords.moved = moved;
-}
-
-function startLook() {
-  const menu = $("#look");
-  const button = $("#look-button");
-  const size = $("#size");
-  const close = (isKept = false) => {
-    menu.hidden = true;
-    button.setAttribute("aria-expanded", "false");
-    if (!isKept) button.focus();
-  };
-  button.addEventListener("click", () => {
-    menu.hidden = !menu.hidden;
-    button.setAttribute("aria-expanded", !menu.hidden);
-    if (!menu.hidden) size.focus();
-  });
-  menu.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    event.stopPropagation();
-    close();
-  });
-  document.addEventListener(
-    "pointerdown",
-    (event) => menu.hidden || menu.contains(event.target) || button.contains(event.target) || close(true),
-  );
-  size.value = look.size;
-  size.addEventListener("input", () => {
-    setLook({ size: Number(size.value) });
-    views.pictures.grid.width = -1; // forces a new layout without a scroll
-    views.pictures.grid.resize();
-    views.codewords.grid.resize();
-  });
-  const numbers = $("#numbers");
-  numbers.checked = look.numbers;
-  numbers.addEventListener("change", () => {
-    setLook({ numbers: numbers.checked });
-    views.pictures.redraw();
-  });
-  for (const choice of menu.querySelectorAll("input[type=radio]")) {
-    choice.checked = look[choice.name] === choice.value;
-    choice.addEventListener("change", () => {
-      setLook({ [choice.name]: choice.value });
-      if (choice.name === "language") location.reload(); // the address keeps what is on the page
-      views.map.draw();
-    });
-  }
+  views.pictures.moved = moved;
 }
 
 /** Remove the token from the address: the cookie replaces it, and links should not contain it. */
@@ -199,18 +166,18 @@ $(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   $("#main").focus();
 });
+fillWords(document);
 hideToken();
 watchTop();
 startPictureInput();
 startSearchBar({ chooseRegion });
-startRegion();
 startFilter();
 startDetails();
 startTiles();
 startLook();
 startWhy();
 startKeys({
-  grid: () => ({ pictures: views.pictures.grid, codewords: views.codewords.grid, map: views.map.list })[state.view],
+  grid: () => (state.view === "map" ? views.map?.list : views[state.view]?.grid),
   chooseRegion,
   closeDetails,
 });

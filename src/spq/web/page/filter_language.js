@@ -1,50 +1,27 @@
 /**
- * The filter language of a static site: parsed like spq.index.filter, with the meaning of spq.index.filter_sql, and
- * with the same error messages.
+ * The filter language of a static site, from text to a tree: parsed like spq.index.filter, with the same messages.
  */
 
-import { FilterError, isReserved, tokensOf } from "./filter_tokens.js";
+import { BUILT_IN, FilterError, isReserved, short, tokensOf } from "./filter_tokens.js";
 
-const NUMBERS = ["width", "height", "size"];
-const BUILT_IN = ["path", ...NUMBERS, "time", "label"];
 const MAX_DEPTH = 12,
-  MAX_TERMS = 200;
-const REMEDIES = { "[": "close it with ]", "!": "write != or not", '"': 'close it with "', "'": "close it with '" };
+  MAX_TERMS = 200,
+  MAX_LENGTH = 5000;
+const REMEDIES = {
+  '"': ["is not closed", 'add another " at the end of the text'],
+  "'": ["is not closed", "add another ' at the end of the text"],
+  "[": ["is not closed", "add ] at the end of the name"],
+  "!": ["has no meaning", "write != or not"],
+};
 const NUMBER = /^[+-]?(?=\.?\d)(\d*)\.?(\d*)(?:[eE][+-]?\d{1,3})?$/;
 const DATE = /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?(Z|[+-]\d\d:\d\d)?)?)?)?$/;
 
-/** The tree: {all: [...]}, {any: [...]}, {not: ...} or {column: {name, own, position}, operator, values}. */
+/**
+ * The tree: {all: [...]}, {any: [...]}, {not: ...}, {word} or {column: {name, own, position}, operator, values}.
+ * A word is true where the path or the label contains it.
+ */
 export function parse(text) {
   return new Parser(text).whole();
-}
-
-/** Return the columns in a tree. */
-export function columnsOf(tree) {
-  if (tree.column) return [tree.column];
-  return (tree.all ?? tree.any ?? [tree.not]).flatMap(columnsOf);
-}
-
-/**
- * Return (N) of 0 and 1: which rows match a tree.
- * @param valuesOf column -> (N) values: a number, a text, null, or an array of these. One matching value of an array is
- *   enough.
- */
-export function evaluate(tree, valuesOf, N) {
-  if (tree.column) {
-    const values = valuesOf(tree.column);
-    const fits = tree.values.map((value) => test(tree.operator, value));
-    const isTrue = (value) => fits.some((fit) => fit(value));
-    return Uint8Array.from({ length: N }, (_, row) => {
-      const value = values[row];
-      return Array.isArray(value) ? value.some(isTrue) : isTrue(value);
-    });
-  }
-  if (tree.not) return evaluate(tree.not, valuesOf, N).map((is) => 1 - is);
-  const [first, ...others] = (tree.all ?? tree.any).map((part) => evaluate(part, valuesOf, N));
-  for (const other of others) {
-    for (let row = 0; row < N; row++) first[row] = tree.all ? first[row] & other[row] : first[row] | other[row];
-  }
-  return first;
 }
 
 class Parser {
@@ -80,9 +57,40 @@ class Parser {
     else if (this.took("(")) {
       tree = this.or();
       this.need(")");
-    } else tree = this.comparison();
+    } else tree = this.beginsComparison() ? this.comparison() : this.words();
     this.depth--;
     return tree;
+  }
+
+  /** Whether a column comes next, or what neither a column nor a word can be. */
+  beginsComparison() {
+    const following = this.tokens.slice(this.next + 1, this.next + 3).map(({ text }) => text.toLowerCase());
+    const isCompared = this.tokens[Math.min(this.next + 1, this.tokens.length - 1)].kind === "operator";
+    const isListed = following[0] === "in" || following.join(" ") === "not in";
+    return !this.isText() || (this.now.kind === "word" && (isCompared || isListed));
+  }
+
+  /** Whether a word or a text in quotes comes next. */
+  isText() {
+    return this.now.kind === "quoted" || (this.now.kind === "word" && !isReserved(this.now.text));
+  }
+
+  words() {
+    const parts = [this.word()];
+    while (this.isText() && !this.beginsComparison()) parts.push(this.word());
+    return parts.length > 1 ? { all: parts } : parts[0];
+  }
+
+  word() {
+    const { content, isBare, position } = this.text();
+    checkLength(content, position);
+    if (isBare) checkWord(content, position);
+    else if (!content) throw new FilterError(`no word in the quotes at ${position}; write one`);
+    else if (this.now.kind === "operator") {
+      const column = BUILT_IN.includes(content) ? content : `[${short(content)}]`;
+      throw new FilterError(`a column at ${position} has quotes; write ${column}`);
+    }
+    return { word: content };
   }
 
   comparison() {
@@ -109,21 +117,27 @@ class Parser {
       const name = text.slice(1, -1).replaceAll("]]", "]");
       return { name, own: name !== "label", position };
     }
-    if (kind !== "word" || isReserved(text)) throw this.unexpected("a column, such as label or width");
+    if (kind !== "word" || isReserved(text)) throw this.unexpected("a word, or a column such as label or width");
     this.advance();
     return { name: text, own: !BUILT_IN.includes(text), position };
   }
 
   value(column, operator) {
-    const { kind, text, position } = this.now;
-    if (!["word", "quoted"].includes(kind) || (kind === "word" && isReserved(text))) {
-      throw this.unexpected("a value; put quotes around a value that is not one word");
+    if (!this.isText()) throw this.unexpected("a value; put quotes around a value that is not one word");
+    const { content, isBare, position } = this.text();
+    return typed(column, operator, content, isBare, position);
+  }
+
+  /** Step over a word or a text in quotes. */
+  text() {
+    const { kind, text, position } = this.advance();
+    if (++this.terms > MAX_TERMS) {
+      const remedy = "use fewer, or mark these pictures in a metadata column";
+      throw new FilterError(`more than ${MAX_TERMS} values at ${position}; ${remedy}`);
     }
-    this.advance();
-    if (++this.terms > MAX_TERMS) throw new FilterError(`more than ${MAX_TERMS} values at ${position}; ask for fewer`);
     const isBare = kind === "word";
-    const plain = isBare ? text : text.slice(1, -1).replaceAll(text[0] + text[0], text[0]);
-    return typed(column, operator, plain, isBare, position);
+    const content = isBare ? text : text.slice(1, -1).replaceAll(text[0] + text[0], text[0]);
+    return { content, isBare, position };
   }
 
   get now() {
@@ -152,11 +166,14 @@ class Parser {
 
 function tokens(text) {
   const found = [];
+  const bad = [...text].findIndex((character) => character === "\0" || /^[\ud800-\udc7f]$/.test(character));
+  if (bad >= 0) throw new FilterError(`the character at ${bad + 1} is in no path and no table; take it out`);
   let position = 1; // in characters, not in UTF-16 units
   for (const { kind, text: token } of tokensOf(text)) {
     if (kind === "open" || kind === "other") {
       const first = String.fromCodePoint(Number(token.codePointAt(0)));
-      throw new FilterError(`lone ${first} at ${position}; ${REMEDIES[first] ?? "take it out"}`);
+      const [trouble, remedy] = REMEDIES[first] ?? ["has no meaning", "take it out"];
+      throw new FilterError(`the ${first} at ${position} ${trouble}; ${remedy}`);
     }
     if (kind !== "space") found.push({ kind, text: token, position });
     position += [...token].length;
@@ -164,8 +181,27 @@ function tokens(text) {
   return [...found, { kind: "end", text: "", position }];
 }
 
+/** Refuse what was probably meant as a condition. */
+function checkWord(word, position) {
+  const [column] = word.split(":");
+  if (BUILT_IN.includes(word)) {
+    throw new FilterError(`${word} at ${position} is a column; write ${word} = value, or "${word}" for the word`);
+  }
+  if (BUILT_IN.includes(column)) {
+    throw new FilterError(`${short(word)} at ${position} is no condition; write ${column} = value`);
+  }
+  if (word.includes("*")) throw new FilterError(`the word at ${position} has a wildcard; write path ~ ${short(word)}`);
+}
+
+function checkLength(text, position) {
+  if ([...text].length <= MAX_LENGTH) return;
+  const remedy = "give a shorter one, * matches any text";
+  throw new FilterError(`more than 5,000 characters in the value at ${position}; ${remedy}`);
+}
+
 /** Return a value for comparisons with a column: a number, a text, or for `time` a period {begin, end} in seconds. */
 function typed(column, operator, text, isBare, position) {
+  checkLength(text, position);
   const number = toNumber(text);
   if (column.own || ["path", "label"].includes(column.name))
     return isBare && operator !== "~" ? (number ?? text) : text;
@@ -231,96 +267,4 @@ function offsetOf(zone) {
   if (zone === "Z") return 0;
   const [hours, minutes] = [Number(zone.slice(1, 3)), Number(zone.slice(4))];
   return hours > 23 || minutes > 59 ? NaN : (zone[0] === "-" ? -60 : 60) * (60 * hours + minutes);
-}
-
-const COMPARE = {
-  "=": (a, b) => a === b,
-  "<": (a, b) => a < b,
-  "<=": (a, b) => a <= b,
-  ">": (a, b) => a > b,
-  ">=": (a, b) => a >= b,
-};
-
-/** Return a test for a picture's value. A text that is not a number never matches a comparison with a number. */
-function test(operator, value) {
-  const compare = COMPARE[operator];
-  if (value.begin !== undefined) {
-    if (operator === "=") return (time) => time !== null && time >= value.begin && time < value.end;
-    const edge = ["<", ">="].includes(operator) ? value.begin : value.end;
-    const isBefore = operator.startsWith("<");
-    return (time) => time !== null && time < edge === isBefore;
-  }
-  if (typeof value === "number") return (fact) => fact !== null && compare(numeric(fact), value);
-  const text = composed(value);
-  if (operator === "~") {
-    const pattern = glob(text);
-    return (fact) => fact !== null && Boolean(pattern?.test(composed(fact)));
-  }
-  if (operator === "=") return (fact) => fact !== null && composed(fact) === text;
-  return (fact) => fact !== null && fact !== "" && compare(inOrder(composed(fact), text), 0);
-}
-
-/** Return a value as text whose accents are parts of their letters: a disk may store them in letters of their own. */
-const composed = (fact) => String(fact).normalize("NFC");
-
-/** Return the number of a value as SQLite reads it; NaN if it is not a number. */
-function numeric(fact) {
-  if (typeof fact === "number") return fact;
-  return /^[ \t\n\v\f\r]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t\n\v\f\r]*$/.test(fact) ? Number(fact) : NaN;
-}
-
-/** Compare texts by characters. (JavaScript compares UTF-16 units.) Return a number below, equal to, or above 0. */
-function inOrder(a, b) {
-  let at = 0;
-  while (at < a.length && at < b.length && a[at] === b[at]) at++;
-  if (at === a.length || at === b.length) return a.length - b.length;
-  if (at && /[\udc00-\udfff]/.test(a[at]) && /[\ud800-\udbff]/.test(a[at - 1])) at--;
-  return a.codePointAt(at) - b.codePointAt(at);
-}
-
-/** Turn wildcards * ? [abc] [!abc] into a regular expression; null if a class is not closed, which matches nothing. */
-export function glob(text) {
-  const characters = [...text.replaceAll("[!", "[^")];
-  let pattern = "";
-  for (let at = 0; at < characters.length; at++) {
-    const character = characters[at];
-    if (character === "*") pattern += "[^]*";
-    else if (character === "?") pattern += "[^]";
-    else if (character === "[") {
-      const found = characterClass(characters, at + 1);
-      if (!found) return null;
-      [pattern, at] = [pattern + found.pattern, found.end];
-    } else pattern += escaped(character);
-  }
-  return new RegExp(`^${pattern}$`, "u");
-}
-
-/** Parse a class from behind its [ to its ]. A - between two characters makes a range. */
-function characterClass(characters, start) {
-  /** @type {string?} */
-  let before = null;
-  let at = start,
-    inside = "";
-  const isNegated = characters[at] === "^";
-  if (isNegated) at++;
-  if (characters[at] === "]") [inside, at] = [escaped("]"), at + 1];
-  for (; at < characters.length && characters[at] !== "]"; at++) {
-    const next = characters[at + 1];
-    if (characters[at] === "-" && before !== null && next !== undefined && next !== "]") {
-      if (Number(before.codePointAt(0)) <= Number(next.codePointAt(0))) inside += `${escaped(before)}-${escaped(next)}`;
-      [before, at] = [null, at + 1];
-    } else {
-      before = characters[at];
-      inside += escaped(before);
-    }
-  }
-  if (at === characters.length) return null;
-  return { pattern: isNegated ? `[^${inside}]` : `[${inside}]`, end: at };
-}
-
-const escaped = (character) => `\\u{${character.codePointAt(0).toString(16)}}`;
-
-function short(text) {
-  const line = text.split(/\s+/).filter(Boolean).join(" ");
-  return line.length <= 40 ? line : `${line.slice(0, 37)}...`;
 }

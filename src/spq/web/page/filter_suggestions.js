@@ -20,12 +20,21 @@ export function suggest(text, cursor, columns) {
   const before = (isOpen ? tokens.slice(0, -1) : tokens).filter(({ kind }) => kind !== "space");
   const typed = isOpen ? last.text : "";
   const { expects, column } = expected(before, columns);
-  const all = { column: ofColumns, operator: ofOperators, value: ofValues, joint: ofJoints }[expects](columns, column);
   const plain = typed.replace(/^["'[]/, "").toLowerCase();
-  const starts = all.filter((option) => option.label.toLowerCase().startsWith(plain));
-  const holds = all.filter((option) => option.label.toLowerCase().includes(plain));
-  const options = (starts.length ? starts : holds).filter((option) => option.insert.trim() !== typed).slice(0, MOST);
-  return { start: cursor - typed.length, end: cursor, options };
+  const all = OPTIONS[expects](columns, column);
+  const fitting = bestOf(all, ({ label }) => label.toLowerCase(), plain);
+  // a word may be the value of a column: "sho" suggests label = shoe
+  const values = expects === "column" && plain.length > 1 ? ofAllValues(columns) : [];
+  const options = [...fitting, ...bestOf(values, ({ value }) => value.toLowerCase(), plain)]
+    .filter((option) => option.insert.trim() !== typed)
+    .map(({ insert, label, hint }) => ({ insert, label, hint }));
+  return { start: cursor - typed.length, end: cursor, options: options.slice(0, MOST) };
+}
+
+/** The options whose text starts with what is typed, or else those that contain it. */
+function bestOf(options, textOf, typed) {
+  const starts = options.filter((option) => textOf(option).startsWith(typed));
+  return starts.length ? starts : options.filter((option) => textOf(option).includes(typed));
 }
 
 /** What may follow a sequence of tokens, and for which column. */
@@ -36,13 +45,10 @@ function expected(tokens, columns) {
     const word = kind === "word" ? token.toLowerCase() : null;
     if (expects === "column") {
       if (kind === "mark" || word === "not") continue;
-      column = columns.find(({ name }) => name === token || name === `[${token}]`) ?? {
-        name: token,
-        kind: "text",
-        values: [],
-      };
-      expects = "operator";
-    } else if (expects === "operator") {
+      const known = columns.find(({ name }) => name === token || name === `[${token}]`);
+      column = known ?? { name: token, kind: "text", values: [] };
+      expects = known || kind === "own" ? "operator" : "joint"; // any other word is looked for in path and label
+    } else if (expects === "operator" || kind === "operator" || word === "in") {
       if (kind === "operator" || word === "in") expects = "value";
     } else if (expects === "value") {
       if (kind !== "mark") expects = "joint";
@@ -69,3 +75,10 @@ const ofJoints = () => [
   { insert: "and ", label: "and", hint: words.filter.and },
   { insert: "or ", label: "or", hint: words.filter.or },
 ];
+
+const ofAllValues = (columns) =>
+  columns.flatMap(({ name, values = [] }) =>
+    values.map((value) => ({ value, insert: `${name} = ${quoted(value)} `, label: `${name} = ${value}`, hint: "" })),
+  );
+
+const OPTIONS = { column: ofColumns, operator: ofOperators, value: ofValues, joint: ofJoints };

@@ -8,24 +8,29 @@ export class FilterError extends Error {
 /** Words of the language, which are no values without quotes. */
 export const RESERVED = ["and", "or", "not", "in"];
 
-const WORD = /[^\s()"',=!<>~[\]]+/u;
+/** Columns that every picture has, and the label. */
+export const BUILT_IN = ["path", "width", "height", "size", "time", "label"];
+
+const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"; // as in Python
+const WORD = `[^${SPACE}()"',=!<>~[\\]]+`;
 const KINDS = {
-  operator: /==|[<>!]=|[=<>~]/,
-  mark: /[(),]/,
-  quoted: /"(?:[^"]|"")*"|'(?:[^']|'')*'/,
-  space: /\s+/,
-  own: /\[(?:[^\]]|\]\])+\]/,
+  operator: "==|[<>!]=|[=<>~]",
+  mark: "[(),]",
+  quoted: `"(?:[^"]|"")*"|'(?:[^']|'')*'`,
+  space: `[${SPACE}]+`,
+  own: "\\[(?:[^\\]]|\\]\\])+\\]",
   word: WORD,
-  open: /"(?:[^"]|"")*$|'(?:[^']|'')*$|\[(?:[^\]]|\]\])*$/, // a quote or a bracket that is not closed
-  other: /./s,
+  open: `"(?:[^"]|"")*$|'(?:[^']|'')*$|\\[(?:[^\\]]|\\]\\])*$`, // a quote or a bracket that is not closed
+  other: ".",
 };
 const TOKEN = new RegExp(
   Object.entries(KINDS)
-    .map(([kind, pattern]) => `(?<${kind}>${pattern.source})`)
+    .map(([kind, pattern]) => `(?<${kind}>${pattern})`)
     .join("|"),
   "gsu",
 );
-const BARE = new RegExp(`^${WORD.source}$`, "u");
+const BARE = new RegExp(`^${WORD}$`, "u");
+const SPACES = new RegExp(`[${SPACE}]+`, "u");
 
 /**
  * All tokens of a text, also those of no meaning. at: position in the text.
@@ -40,8 +45,16 @@ export function tokensOf(text) {
   });
 }
 
+/** A text on one line of at most 40 characters, for an error. */
+export function short(/** @type {string} */ text) {
+  const line = [...text.split(SPACES).filter(Boolean).join(" ")];
+  return line.length <= 40 ? line.join("") : `${line.slice(0, 37).join("")}...`;
+}
+
 export const isReserved = (/** @type {string} */ text) => RESERVED.includes(text.toLowerCase());
 
+/** Whether a text needs neither quotes nor brackets. */
+export const isPlain = (/** @type {string} */ text) => BARE.test(text) && !isReserved(text);
+
 /** A value, in quotes if it needs them. */
-export const quoted = (/** @type {string} */ value) =>
-  BARE.test(value) && !isReserved(value) ? value : `"${value.replaceAll('"', '""')}"`;
+export const quoted = (/** @type {string} */ value) => (isPlain(value) ? value : `"${value.replaceAll('"', '""')}"`);

@@ -5,12 +5,14 @@ import { $, announce, count, debounce, fileName, isAbort, number } from "./dom.j
 import { openDetails } from "./details.js";
 import { loadItem } from "./search_request.js";
 import { Grid } from "./grid.js";
+import { paintLasso, paintPictures, paintPoints } from "./map_painting.js";
 import { cells, Stamps, within } from "./mosaic.js";
 import { Listed } from "./pages.js";
 import { Plane } from "./plane.js";
 import { showMessage } from "./results.js";
 import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile } from "./tile.js";
+import { words } from "./words.js";
 
 const CELL = 62; // CSS pixels of a mosaic cell; it doubles up to the next zoom level
 const SMALL_CELL = 44; // on a phone
@@ -24,11 +26,14 @@ export class CollectionMap extends Plane {
   data = null; // what the filter leaves
   /** @type {any} */
   whole = null; // all points
+  asked = ""; // the method that the state asked for then
   start = [0, 0]; // where the pointer went down
   ratio = 1; // pixels of the canvas per CSS pixel
   levelsBase = 0; // scale of the cells in `levels`
   /** @type {number[]} */
   selection = []; // ids in the lasso
+  /** @type {any[]} */
+  shown = []; // the cells on the screen
 
   constructor() {
     super();
@@ -41,7 +46,7 @@ export class CollectionMap extends Plane {
       (id) => api.thumbnailURL(id, 128),
       () => this.draw(),
     );
-    this.keep = debounce(250, () => !this.root.hidden && remember({ map: this.place() }));
+    this.keep = debounce(250, () => !this.root.hidden && remember({ map: this.place(), layout: this.whole.method }));
     this.list = new Grid($("#map-grid"), {
       label: "Pictures in the lasso",
       scroller: $("#map-scroll"),
@@ -82,11 +87,12 @@ export class CollectionMap extends Plane {
     $("#lasso").addEventListener("click", () => this.arm(!this.isLasso));
     $("#select-view").addEventListener("click", () => this.selectView());
     $("#map-close").addEventListener("click", () => change({ lasso: null }));
+    $("#map-arrange").addEventListener("click", () => this.arrange());
     $("#map-search").addEventListener("click", () => this.searchSelection());
   }
 
   update(changed) {
-    if (!changed || !this.data || changed.has("view") || changed.has("where")) this.load();
+    if (!changed || !this.data || changed.has("view") || changed.has("where") || changed.has("layout")) this.load();
     else if (changed.has("lasso")) this.select();
     else if (this.list.list) this.list.refill();
     if (changed?.has("map") && this.data) {
@@ -97,7 +103,7 @@ export class CollectionMap extends Plane {
 
   async load() {
     this.controller?.abort(); // of another filter
-    if (this.data && this.where === state.where) {
+    if (this.data && this.where === state.where && this.asked === state.layout) {
       this.resize();
       this.select(); // the lasso may have changed while the map was hidden
       return;
@@ -107,9 +113,12 @@ export class CollectionMap extends Plane {
     showMessage($("#map-message"), null);
     try {
       const { where } = state;
-      this.whole ??= await api.map({}, signal);
-      this.data = where ? await api.map({ where }, signal) : this.whole;
+      const method = state.layout;
+      if (!this.whole || this.asked !== method) this.whole = await api.map({ method }, signal);
+      this.asked = method;
+      this.data = where ? await api.map({ where, method: this.whole.method }, signal) : this.whole;
       this.where = where;
+      this.wait(signal);
     } catch (error) {
       if (isAbort(error)) return;
       this.where = null; // the map shows the result of no filter
@@ -124,6 +133,31 @@ export class CollectionMap extends Plane {
       this.root.classList.remove("busy");
     }
     this.begin();
+  }
+
+  /** While the places by neighbours are computed, say how far this is; then show them, or offer to. */
+  async wait(signal) {
+    const line = $("#map-progress");
+    let { arranging, method } = this.whole;
+    line.hidden = method !== "pca" || arranging?.state === "failed";
+    $("#map-arrange").hidden = arranging !== null || method !== "pca";
+    while (arranging) {
+      line.textContent = words.map.arranging[arranging.state](arranging);
+      if (arranging.state !== "computing") return;
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      if (signal.aborted || this.root.hidden) return;
+      arranging = (await api.mapProgress(signal).catch(() => ({ arranging }))).arranging;
+    }
+    line.hidden = true;
+    if (method !== "pca") return;
+    if (state.map || state.lasso) $("#map-arrange").hidden = false;
+    else this.arrange();
+  }
+
+  /** Show the places by neighbours. */
+  arrange() {
+    this.whole = this.center = null;
+    change({ layout: "neighbours", map: null, lasso: null }, "replace");
   }
 
   begin() {
@@ -188,62 +222,9 @@ export class CollectionMap extends Plane {
     const style = getComputedStyle(this.canvas);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
-    this.paintPoints(context, style.color);
-    this.paintPictures(context, style.caretColor); // the accent colour in a form that a canvas accepts
-    this.paintLasso(context, style.caretColor);
-  }
-
-  paintPoints(context, color) {
-    const { x, y } = this.data;
-    const { scale, width, height, center } = this;
-    context.fillStyle = color;
-    context.globalAlpha = 0.35;
-    const left = width / 2 - center.x * scale,
-      top = height / 2 - center.y * scale;
-    for (let i = 0; i < x.length; i++) {
-      const sx = x[i] * scale + left,
-        sy = y[i] * scale + top;
-      if (sx > 0 && sy > 0 && sx < width && sy < height) context.fillRect(sx - 1, sy - 1, 2, 2);
-    }
-    context.globalAlpha = 1;
-  }
-
-  paintPictures(context, accent) {
-    const { found, most } = this.mosaic();
-    const cell = this.side * 2 ** (this.level - Math.floor(this.level));
-    const wanted = new Set();
-    this.shown = [];
-    for (const one of found.values()) {
-      const [sx, sy] = this.toScreen(one.x, one.y);
-      if (sx < -cell || sy < -cell || sx > this.width + cell || sy > this.height + cell) continue;
-      const side = cell * (0.5 + 0.46 * Math.sqrt(Math.log1p(one.many) / Math.log1p(most)));
-      const id = this.data.ids[one.at];
-      wanted.add(id);
-      this.shown.push({ ...one, id, sx, sy, cell });
-      const stamp = this.stamps.get(id);
-      if (stamp) context.drawImage(stamp, sx - side / 2, sy - side / 2, side, side);
-      if (this.selected?.has(id)) {
-        context.strokeStyle = accent;
-        context.lineWidth = 2.5;
-        context.strokeRect(sx - side / 2, sy - side / 2, side, side);
-      }
-    }
-    this.stamps.forget((id) => wanted.has(id));
-  }
-
-  paintLasso(context, accent) {
-    const corners = this.drawing ?? state.lasso;
-    if (!corners || corners.length < 4) return;
-    context.beginPath();
-    for (let i = 0; i < corners.length; i += 2) context.lineTo(...this.toScreen(corners[i], corners[i + 1]));
-    context.closePath();
-    context.globalAlpha = 0.12;
-    context.fillStyle = accent;
-    context.fill();
-    context.globalAlpha = 1;
-    context.strokeStyle = accent;
-    context.lineWidth = 2;
-    context.stroke();
+    paintPoints(this, context, style.color);
+    paintPictures(this, context, style.caretColor); // the accent colour in a form that a canvas accepts
+    paintLasso(this, context, style.caretColor);
   }
 
   arm(is) {
@@ -287,7 +268,7 @@ export class CollectionMap extends Plane {
     this.drawing = null;
     if (drawn && !isCancelled && this.isDragged && drawn.length >= 6) {
       this.arm(false);
-      change({ lasso: thinned(drawn, this.digits(4)) });
+      change({ layout: this.whole.method, lasso: thinned(drawn, this.digits(4)) });
     } else if (!this.isDragged && !isCancelled) {
       const cell = this.under(event.offsetX, event.offsetY);
       if (cell) openDetails(cell.id);
@@ -338,7 +319,7 @@ export class CollectionMap extends Plane {
     if (!this.center) return;
     const [x0, y0] = this.toPlane(0, 0),
       [x1, y1] = this.toPlane(this.width, this.height);
-    change({ lasso: thinned([x0, y0, x1, y0, x1, y1, x0, y1], this.digits(4)) });
+    change({ layout: this.whole.method, lasso: thinned([x0, y0, x1, y0, x1, y1, x0, y1], this.digits(4)) });
   }
 
   /** List the pictures inside the lasso. */

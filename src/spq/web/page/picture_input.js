@@ -2,18 +2,18 @@
 
 import { api } from "./api.js";
 import { $, $$, closest, el, toast } from "./dom.js";
+import { fitToSend } from "./shrink.js";
 import { change, newSearch, state } from "./state.js";
 import { keep } from "./uploads.js";
+import { words } from "./words.js";
 
 const MOST = 16; // pictures of one search
-const NO_UPLOADS =
-  "Click any picture to find more like it. To search with your own pictures, the site must be exported with " +
-  "onnxruntime-web.";
+const SLOW = 400; // ms; sending that takes longer is shown
 
 export function startPictureInput() {
   if (!api.can.upload) {
     for (const button of $$("[data-pick]")) button.hidden = true;
-    $("#invite").replaceWith(el("p", { id: "invite", hidden: true, text: NO_UPLOADS }));
+    $("#invite").replaceWith(el("p", { id: "invite", hidden: true, text: words.uploads.none() }));
     return;
   }
   const input = $("#file");
@@ -29,20 +29,40 @@ export function startPictureInput() {
     searchWith(files, "new");
   });
   startDropping();
+  showSending();
+}
+
+/** Show how much of a picture was sent, if it takes a while. */
+function showSending() {
+  const line = $("#sending");
+  let start = 0;
+  api.onSending = (share) => {
+    if (share === null) {
+      start = 0;
+      line.hidden = true;
+      return;
+    }
+    start ||= performance.now();
+    if (performance.now() - start < SLOW) return;
+    line.hidden = false;
+    $("#sending-bar").value = share;
+    $("#sending-text").textContent = share < 1 ? words.uploads.sending(share) : words.uploads.sent();
+  };
 }
 
 export const chooseFile = () => $("#file").click();
 
 /** @param how "new" search; or "like" or "not": add the pictures to the current search. */
-export async function searchWith(files, how) {
+export function searchWith(files, how) {
   // the server decides by the content; this only spares uploads that cannot be pictures
   const usable = files.filter((file) => !/^(text|audio|video)\//.test(file.type));
   if (!usable.length) {
-    toast(files.length === 1 ? `${files[0].name || "That"} is not a picture` : "None of these is a picture");
+    toast(files.length === 1 ? words.uploads.noPicture(files[0].name) : words.uploads.noPictures());
     return;
   }
-  if (usable.length > MOST) toast(`Only the first ${MOST} pictures are used`);
-  const names = await Promise.all(usable.slice(0, MOST).map(keep));
+  if (usable.length > MOST) toast(words.uploads.tooMany(MOST));
+  const used = usable.slice(0, MOST);
+  const names = used.map((file) => keep(file, api.can.live ? (blob) => fitToSend(blob, used.length) : undefined));
   if (how === "new" || !state.like.length) change(newSearch({ like: names }));
   else {
     const both = { like: state.like, not: state.not };

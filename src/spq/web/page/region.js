@@ -17,27 +17,6 @@ let full = null; // [width, height] of an item, which may be shown smaller; null
 
 const size = () => full ?? [image.naturalWidth, image.naturalHeight];
 
-export function startRegion() {
-  const stage = $("#region-stage");
-  stage.addEventListener("pointerdown", begin);
-  box.addEventListener("keydown", keys);
-  $("#region-whole").addEventListener("click", () => finish(null));
-  $("#region-use").addEventListener("click", () => finish(pixels()));
-  $("#region-cancel").addEventListener("click", () => dialog.close());
-  image.addEventListener("load", () => {
-    const [width, height] = size();
-    const [x, y, w, h] = state.box ?? [width / 4, height / 4, width / 2, height / 2];
-    set({ x: x / width, y: y / height, w: w / width, h: h / height });
-    dialog.classList.remove("waits");
-    box.focus({ preventScroll: true });
-  });
-  image.addEventListener("error", () => {
-    if (!dialog.open) return;
-    dialog.close();
-    toast(words.region.cannotShow);
-  });
-}
-
 export async function chooseRegion() {
   const name = state.like[0];
   if (state.like.length !== 1 || !api.can.box) return;
@@ -132,3 +111,22 @@ function finish(selected) {
   const isWhole = selected && selected[2] === size()[0] && selected[3] === size()[1];
   change(newSearch({ like: state.like, not: state.not, box: isWhole ? null : selected }));
 }
+
+const stage = $("#region-stage");
+stage.addEventListener("pointerdown", begin);
+box.addEventListener("keydown", keys);
+$("#region-whole").addEventListener("click", () => finish(null));
+$("#region-use").addEventListener("click", () => finish(pixels()));
+$("#region-cancel").addEventListener("click", () => dialog.close());
+image.addEventListener("load", () => {
+  const [width, height] = size();
+  const [x, y, w, h] = state.box ?? [width / 4, height / 4, width / 2, height / 2];
+  set({ x: x / width, y: y / height, w: w / width, h: h / height });
+  dialog.classList.remove("waits");
+  box.focus({ preventScroll: true });
+});
+image.addEventListener("error", () => {
+  if (!dialog.open) return;
+  dialog.close();
+  toast(words.region.cannotShow);
+});

@@ -7,13 +7,14 @@ import { loadBands, onBands } from "./bands.js";
 import { cutOffText, measure } from "./cut_off.js";
 import { Grid } from "./grid.js";
 import { Nearness } from "./nearness.js";
+import { browseInOrder, choiceOf, orderOf, orderOptions } from "./orders.js";
 import { Pages } from "./pages.js";
 import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 import { words } from "./words.js";
 
 const AGAIN = 5000; // ms before a failed page is loaded again
-const LARGE = 1e6; // bytes of pictures in each request; above this, pages are longer and fewer
+const PAGE = 100; // pictures in each request
 const DEPENDS = [...SEARCH_STATE, "max", "order", "since"];
 
 export class Results {
@@ -47,10 +48,10 @@ export class Results {
     this.near = new Nearness(this.grid);
     onBands(() => this.grid.list && this.redraw());
     const order = $("#order");
-    order.replaceChildren(...api.can.orders.map((name) => new Option(words.results.orders[name], name)));
-    order.addEventListener("change", () =>
-      change({ order: order.value === api.can.orders[0] ? "" : order.value, at: 0, since: null }),
-    );
+    order.replaceChildren(...orderOptions());
+    const arrange = () => change({ order: orderOf(order.value), at: 0, since: null });
+    order.addEventListener("change", arrange);
+    $("#shuffle").addEventListener("click", arrange);
     $("#fold").addEventListener("change", (event) => change({ fold: event.target.checked, max: null, at: 0 }));
   }
 
@@ -65,24 +66,19 @@ export class Results {
     else this.grid.refill();
   }
 
-  async load(at) {
-    const turn = (this.turn = (this.turn ?? 0) + 1);
+  load(at) {
     this.controller?.abort();
     this.controller = new AbortController();
     this.busy(true);
     this.message(null);
-    $("#order").value = state.order || api.can.orders[0];
+    $("#order").value = choiceOf(state.order);
+    $("#shuffle").hidden = choiceOf(state.order) !== "random";
     $("#fold").checked = state.fold;
-    const question = isSearching() ? await searchRequest() : null;
-    if (turn !== this.turn) return;
-    if (question && !question.files.length && !question.query.ids?.length) return this.pictureIsMissing();
+    const question = isSearching() ? searchRequest() : null;
     if (!at) window.scrollTo({ top: 0, behavior: "instant" });
-    const size = question
-      ? [...question.files, ...question.negativeFiles].reduce((sum, file) => sum + file.size, 0)
-      : 0;
-    this.pages = new Pages(question ? answers(question, this.near) : browsed(), {
-      top: Math.min(api.can.top, size > LARGE ? 500 : 100),
-      expected: at + 100,
+    this.pages = new Pages(question ? answers(question) : browsed(), {
+      top: Math.min(api.can.top, PAGE),
+      expected: at + PAGE,
       changed: (pages) => this.changed(pages),
       failed: (error) => this.failed(error),
     });
@@ -152,6 +148,7 @@ export class Results {
 
   async failed(error) {
     this.busy(false);
+    if (error.kind === "lost") return this.pictureIsMissing();
     if (this.pages?.total) return this.interrupted(error);
     $("#summary").textContent = ""; // that of the answers before
     if (state.where && error.kind === "refused" && (await this.filterError(error))) {
@@ -248,11 +245,17 @@ export function showMessage(root, message) {
   return undefined;
 }
 
-/** @param {Nearness} near is told about each answer. */
-function answers(question, near) {
+/**
+ * @param {Promise<Question>} request the pictures of the search may have to be prepared first.
+ * @param {Nearness} near is told about each answer.
+ */
+function answers(request, near) {
   const max = state.max;
-  const ends = max !== null || question.query.fold;
+  const ends = max !== null || state.fold;
   return async (offset, top, signal) => {
+    const question = await request;
+    const isEmpty = !question.files.length && !question.query.ids?.length; // the pictures are not in this browser
+    if (isEmpty) throw Object.assign(new Error(), { kind: "lost" });
     const query = { ...question.query, max_distance: max, offset, top };
     const { hits, total, compared } = await api.search({ ...question, query }, signal);
     near.note(hits, offset, compared);
@@ -263,7 +266,9 @@ function answers(question, near) {
 function browsed() {
   const { where, order, since } = state;
   return async (offset, top, signal) => {
-    const page = await api.browse({ offset, top, where, order, since }, signal);
+    const page = await browseInOrder({ offset, top, where, order, since }, signal, ({ stage, done, total }) => {
+      $("#summary").textContent = words.explore.computing(stage, done, total);
+    });
     return { ...page, ends: false };
   };
 }

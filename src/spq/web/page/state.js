@@ -25,6 +25,7 @@ const EMPTY = {
   item: null, // the item in the details panel
   at: 0, // first visible picture
   map: null, // [x, y, zoom]
+  layout: "", // how the points were placed that map and lasso belong to
   lasso: null, // [x, y, x, y, ...]
   book: 0,
   word: null,
@@ -57,6 +58,7 @@ const READ = {
   item: whole,
   at: (text) => whole(text) ?? 0,
   map: exactly(3),
+  layout: (text) => (["pca", "neighbours"].includes(text) ? text : ""),
   lasso: (text) => (numbers(text).length >= 6 ? numbers(text) : null),
   book: (text) => whole(text) ?? 0,
   word: whole,

@@ -1,7 +1,12 @@
 /** The user's pictures, kept in this browser so that they survive a reload. They are sent only for a search. */
 
+import { words } from "./words.js";
+
 const KEPT = 24;
-const memory = new Map(); // name -> {blob, url}; the only copy if the browser stores nothing
+/** name -> promise of its upload; the only copy if the browser stores nothing */
+const memory = new Map();
+/** Blob -> its upload, {name, blob, url, title, key}. key: the server's name of the picture, once it was sent */
+const uploads = new WeakMap();
 
 function openDatabase() {
   return new Promise((resolve, reject) => {
@@ -26,20 +31,36 @@ async function transaction(mode, work) {
   }
 }
 
-/** Keep a picture and return its name. Delete the oldest ones. */
-export async function keep(blob) {
+/**
+ * Keep a picture and return its name, at once. Delete the oldest ones.
+ * @param {File|Blob} blob
+ * @param {(blob: Blob) => Promise<Blob>} prepare makes what is kept and sent: the picture itself, or a smaller one
+ */
+export function keep(blob, prepare = async (same) => same) {
   const random = crypto.getRandomValues(new Uint32Array(1))[0].toString(36);
   const name = `u-${Date.now().toString(36)}${random}`; // names sort by age
-  memory.set(name, { blob, url: URL.createObjectURL(blob), title: blob.name ?? "a pasted picture" });
+  const title = ("name" in blob && blob.name) || words.uploads.pasted();
+  const made = prepare(blob).then((ready) => opened(name, { blob: ready, title }));
+  memory.set(name, made);
+  made.then(store);
+  return name;
+}
+
+function opened(name, { blob, title, key = null }) {
+  const upload = { name, blob, title, key, url: URL.createObjectURL(blob) };
+  uploads.set(blob, upload);
+  return upload;
+}
+
+async function store({ name, blob, title, key }) {
   try {
-    await transaction("readwrite", (store) => store.put({ blob, title: blob.name ?? "a pasted picture" }, name));
-    const names = await transaction("readonly", (store) => store.getAllKeys());
+    await transaction("readwrite", (kept) => kept.put({ blob, title, key }, name));
+    const names = await transaction("readonly", (kept) => kept.getAllKeys());
     const old = names.sort().slice(0, -KEPT);
-    if (old.length) await transaction("readwrite", (store) => old.map((key) => store.delete(key)).at(-1));
+    if (old.length) await transaction("readwrite", (kept) => old.map((one) => kept.delete(one)).at(-1));
   } catch {
     // in a private window or on a full disk: kept until the page is closed
   }
-  return name;
 }
 
 /**
@@ -48,11 +69,22 @@ export async function keep(blob) {
  */
 export async function find(name) {
   if (!memory.has(name)) {
-    const kept = await transaction("readonly", (store) => store.get(name)).catch(() => null);
+    const kept = await transaction("readonly", (pictures) => pictures.get(name)).catch(() => null);
     if (!kept) return null;
-    memory.set(name, { ...kept, url: URL.createObjectURL(kept.blob) });
+    if (!memory.has(name)) memory.set(name, Promise.resolve(opened(name, kept)));
   }
   return memory.get(name);
+}
+
+/** The server's name of a picture; null if it was not sent yet. */
+export const keyOf = (blob) => uploads.get(blob)?.key ?? null;
+
+/** Note the server's name of a picture, or null if the server does not know it any more. */
+export function setKey(blob, key) {
+  const upload = uploads.get(blob);
+  if (!upload || upload.key === key) return;
+  upload.key = key;
+  store(upload);
 }
 
 export const isUpload = (name) => typeof name === "string";

@@ -3,23 +3,14 @@
 import { setLanguage } from "./format.js";
 import { words as english } from "./words_en.js";
 
-/** @type {typeof english} */
-export let words = english;
-
-/** Languages beside English. words_de.js has the same names as words_en.js. */
+/** Languages beside English. words_de.js has the same names as words_en.js. To add one, name it in theme.js, too. */
 const OTHERS = { de: () => import("./words_de.js") };
 
-/**
- * Load the texts of the first language that the page has; else English. Called once, before anything is drawn.
- * @param {readonly string[]} wanted languages such as de-AT, the best one first
- */
-export async function loadWords(wanted) {
-  const known = wanted.map((tag) => tag.toLowerCase().split("-")[0]).find((name) => name === "en" || name in OTHERS);
-  const language = known ?? "en";
-  if (language !== "en") words = (await OTHERS[language]()).words;
-  setLanguage(language);
-  document.documentElement.lang = language;
-}
+const language = globalThis.document?.documentElement.lang ?? "en"; // theme.js has chosen it
+setLanguage(language);
+
+/** @type {typeof english} */
+export const words = language in OTHERS ? (await OTHERS[language]()).words : english;
 
 /** Attributes of index.html that name a text, and what the text becomes. */
 const PLACES = {

@@ -83,7 +83,19 @@ export const words = {
     not: "Nicht so wie dieses",
     search: "Mit diesem suchen",
   },
-  explore: {},
+  explore: {
+    computing: (_stage, done, total) =>
+      `Alle Bilder werden verglichen${total ? `, ${Math.floor((100 * done) / total)} %` : ""}`,
+    orders: {
+      id: "Wie indiziert",
+      path: "Nach Namen",
+      time: "Neueste Dateien zuerst",
+      new: "Zuletzt hinzugefügt zuerst",
+      unusual: "Ungewöhnliche zuerst",
+      random: "Zufällig",
+    },
+    shuffle: "Neu mischen",
+  },
   filter: {
     and: "beides",
     choices: { "=": "ist", "!=": "ist nicht", "~": "passt zu * und ?", in: "ist eines von" },
@@ -154,7 +166,14 @@ export const words = {
     theme: "Farben",
     title: "Darstellung",
   },
-  map: {},
+  map: {
+    arrange: "Ähnliche Bilder beieinander zeigen",
+    arranging: {
+      computing: ({ done, total }) => `Nach Nachbarn ordnen${total ? `, ${Math.floor((100 * done) / total)} %` : ""}`,
+      missing: () => "Geordnet nach den größten Unterschieden. Für Nachbarschaften: pip install 'spq-retrieval[map]'",
+      failed: () => "",
+    },
+  },
   pictures: {
     order: "Reihenfolge",
   },
@@ -227,7 +246,18 @@ export const words = {
   selection: {
     many: (n) => `${pictures(n)} ausgewählt`,
   },
-  uploads: {},
+  uploads: {
+    none: () =>
+      "Ein Klick auf ein Bild zeigt ähnliche. Für die Suche mit eigenen Bildern muss die Seite mit onnxruntime-web " +
+      "exportiert werden.",
+    noPicture: (name) => (name ? `${name} ist kein Bild` : "Das ist kein Bild"),
+    noPictures: () => "Keines davon ist ein Bild",
+    pasted: () => "ein eingefügtes Bild",
+    progress: "Gesendet",
+    sending: (share) => `Das Bild wird gesendet: ${Math.floor(100 * share)} %`,
+    sent: () => "Das Bild ist gesendet. Die Suche läuft.",
+    tooMany: (most) => `Nur die ersten ${most} Bilder werden verwendet`,
+  },
   views: {
     codewords: "Codewörter",
     copies: "Kopien",

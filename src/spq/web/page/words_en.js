@@ -85,7 +85,19 @@ export const words = {
     not: "Not like this",
     search: "Search with this",
   },
-  explore: {},
+  explore: {
+    computing: (/** @type {string} */ stage, /** @type {number} */ done, /** @type {number} */ total) =>
+      `Comparing all pictures${total ? `, ${Math.floor((100 * done) / total)} %` : ""} (${stage})`,
+    orders: {
+      id: "As indexed",
+      path: "By name",
+      time: "Newest files first",
+      new: "Last added first",
+      unusual: "Unusual first",
+      random: "Random",
+    },
+    shuffle: "Shuffle again",
+  },
   filter: {
     and: "both",
     choices: { "=": "is", "!=": "is not", "~": "matches * and ?", in: "is one of" },
@@ -158,7 +170,15 @@ export const words = {
     theme: "Theme",
     title: "Appearance",
   },
-  map: {},
+  map: {
+    arrange: "Show pictures that are alike together",
+    arranging: {
+      computing: (/** @type {any} */ { stage, done, total }) =>
+        `Arranging by neighbours${total ? `, ${stage}: ${Math.floor((100 * done) / total)} %` : ""}`,
+      missing: () => "Arranged by the largest differences. For neighbourhoods: pip install 'spq-retrieval[map]'",
+      failed: () => "",
+    },
+  },
   pictures: {
     order: "Order",
   },
@@ -227,7 +247,18 @@ export const words = {
   selection: {
     many: (/** @type {number} */ n) => `${count(n, "picture")} selected`,
   },
-  uploads: {},
+  uploads: {
+    none: () =>
+      "Click any picture to find more like it. To search with your own pictures, the site must be exported with " +
+      "onnxruntime-web.",
+    noPicture: (/** @type {string} */ name) => `${name || "That"} is not a picture`,
+    noPictures: () => "None of these is a picture",
+    pasted: () => "a pasted picture",
+    progress: "Sent",
+    sending: (/** @type {number} */ share) => `Sending the picture: ${Math.floor(100 * share)} %`,
+    sent: () => "The picture was sent. Searching.",
+    tooMany: (/** @type {number} */ most) => `Only the first ${most} pictures are used`,
+  },
   views: {
     codewords: "Codewords",
     copies: "Copies",

@@ -13,7 +13,8 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from spq.web.server.library import Uploads
+from spq.web.server.clients import origin_of
+from spq.web.server.kept_pictures import KeptPictures, Uploads
 from spq.web.server.problems import ProblemError, validation_detail
 from spq.web.server.schemas import Ask
 
@@ -47,19 +48,26 @@ def openapi_body(model: type[Ask]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def read_query(request: Request, model: type[A], max_pictures: int) -> AsyncIterator[tuple[Uploads, A]]:
+async def read_query(
+    request: Request, model: type[A], max_pictures: int, kept: KeptPictures
+) -> AsyncIterator[tuple[Uploads, A]]:
     """Read pictures and query of a request. Large pictures are temporary files, which are deleted afterwards.
+
+    Args:
+        kept: pictures that the query may name.
 
     Raises:
         ProblemError: 413, 415 or 422.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    origin = origin_of(request.client.host if request.client else "")
     if kind == "application/json":
-        yield Uploads(), _parsed(await _json(request), model)
+        yield Uploads(origin=origin, kept=kept), _parsed(await _json(request), model)
     elif kind == "multipart/form-data":
         form = await _form(request, max_pictures)
         try:
-            yield _uploads(form), _parsed(_text(form, "query"), model, _text(form, "id"))
+            positive, negative = _files(form)
+            yield Uploads(positive, negative, origin, kept), _parsed(_text(form, "query"), model, _text(form, "id"))
         finally:
             await form.close()
     else:
@@ -104,7 +112,8 @@ async def _form(request: Request, max_pictures: int) -> FormData:
         raise ProblemError(422, f"the form cannot be read: {error}") from None
 
 
-def _uploads(form: FormData) -> Uploads:
+def _files(form: FormData) -> list[list[BinaryIO]]:
+    """The files of each of `PICTURES`."""
     unknown = sorted({name for name, _ in form.multi_items()} - {*PICTURES, *TEXTS})
     if unknown:
         raise ProblemError(422, f"{unknown[0]}: no such field; fields are {', '.join((*PICTURES, *TEXTS))}")
@@ -114,7 +123,7 @@ def _uploads(form: FormData) -> Uploads:
         if not all(isinstance(part, UploadFile) for part in parts):
             raise ProblemError(422, f"{name}: not a file; send it with a filename")
         files[name] = [part.file for part in parts if isinstance(part, UploadFile)]
-    return Uploads(*files.values())
+    return list(files.values())
 
 
 def _text(form: FormData, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from spq.web.server import schemas
+from spq.web.server.problems import problems_of
 from spq.web.server.service import Service
 
 
@@ -52,14 +54,10 @@ def add_bands(router: APIRouter, service: Service) -> None:
         "/api/bands",
         tags=["index"],
         response_model=BandsAnswer,
-        responses={202: {"model": schemas.Computing, "description": "they are not ready yet"}},
+        responses={202: {"model": schemas.Computing, "description": "they are not ready yet"}, **problems_of(503)},
     )
     async def bands() -> Any:
         """What distances mean in this collection. The server calibrates it in the background, from the first request on."""
         with service.editions.use() as edition:
-            found = edition.calibration.bands()
-            stage, done, total = edition.calibration.stage
-        if found is not None:
-            return JSONResponse(found)
-        content = {"state": "computing", "stage": stage, "done": done, "total": total}
-        return JSONResponse(content, 202, {"Retry-After": "1"})
+            found, _ = edition.calibration.get()
+        return JSONResponse({"bands": None if found.bands is None else asdict(found.bands)})

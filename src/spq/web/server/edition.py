@@ -19,8 +19,9 @@ from spq.index.image_index import ImageIndex
 from spq.index.manifest import read_manifest
 from spq.index.shards.placement import Placement
 from spq.index.shared import SharedIndex
-from spq.web.server.calibration import Calibration
+from spq.web.server.calibration import calibration
 from spq.web.server.decoding import DecodeRoom
+from spq.web.server.explore import Explore
 from spq.web.server.jobs import DuplicatesJob
 from spq.web.server.library import Library
 from spq.web.server.pictures import Pictures
@@ -49,10 +50,11 @@ class Edition:
         placement = Placement(settings.find_holders(), settings.deadline) if settings.find_holders else None
         self.shared = SharedIndex(index, placement)
         self.pictures = Pictures(index.store.manifest.origin, room)
-        self.library = Library(self.shared, self.pictures, settings)
+        self.explore = Explore(self.shared)
+        self.library = Library(self.shared, self.pictures, settings, self.explore.unusual)
         self.thumbnails = ThumbnailCache(settings.cache, settings.cache_bytes, self.pictures)
         self.duplicates = DuplicatesJob(self.library)
-        self.calibration = Calibration(self.shared, self.pictures)
+        self.calibration = calibration(self.shared, self.pictures)
 
     def prepare(self) -> None:
         """Make ready to read on when another index takes the place of this one."""
@@ -63,6 +65,7 @@ class Edition:
     def close(self) -> None:
         self.duplicates.stop()
         self.calibration.stop()
+        self.explore.stop()
         self.shared.close()
         if self._is_own:
             self._index.close()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from spq.common.text import encodable
@@ -25,15 +23,17 @@ from spq.index.items import Item
 from spq.index.query import Floats, cut
 from spq.index.request import Box, Query, SearchRequest, check_box_count
 from spq.index.shared import Recent, SharedIndex
-from spq.model.feature_store import hash_of
-from spq.pq import codewords, projection
+from spq.pq import codewords
+from spq.pq.projection import shuffled
 from spq.pq.tables import Decoder
+from spq.web.server.derived import Derived
+from spq.web.server.kept_pictures import Uploads
 from spq.web.server.nearness import compared_with, nearness
 from spq.web.server.pictures import Pictures
 from spq.web.server.problems import OverloadedError, ProblemError
 from spq.web.server.schemas import Ask, AskWhy
 from spq.web.server.settings import Settings
-from spq.web.view import ON_MAP, ORDERS, Facts, facts, facts_of_codes, label
+from spq.web.view import ORDERS, Facts, facts, facts_of_codes, label
 
 _LOG = logging.getLogger("spq.serve")
 FOLDED = 100  # ids of the same code that are listed with a hit
@@ -41,21 +41,14 @@ KEPT = 8  # orders, counts and maps that are kept; for a million pictures, each 
 UPLOADS = 256  # descriptors of uploads that are kept
 
 
-@dataclass(frozen=True)
-class Uploads:
-    """Query pictures and negative pictures, as open files. They are read one at a time."""
-
-    positive: Sequence[BinaryIO] = ()
-    negative: Sequence[BinaryIO] = ()
-
-
 class Library:
     """An index as the server shows it, for any thread."""
 
-    def __init__(self, shared: SharedIndex, pictures: Pictures, settings: Settings) -> None:
-        self.shared, self.pictures, self.settings = shared, pictures, settings
+    def __init__(self, shared: SharedIndex, pictures: Pictures, settings: Settings, unusual: Derived[Ids]) -> None:
+        """Args: unusual: the ids of all pictures, the most unusual first."""
+        self.shared, self.pictures, self.settings, self.unusual = shared, pictures, settings, unusual
         self._cache: Recent[Any] = Recent(KEPT)
-        self._descriptors: Recent[Floats] = Recent(UPLOADS)  # each page of a result sends the picture again
+        self._descriptors: Recent[Floats] = Recent(UPLOADS)  # each page of a result needs it again
 
     def warm(self) -> None:
         """Load torch and the model, so that the first search need not wait."""
@@ -95,6 +88,7 @@ class Library:
             "model": self.shared.model_hash,
             "partial": found.missing > 0,
             "missing": found.missing,
+            **uploads.names(ask.pictures, ask.not_pictures),
         }
 
     def explain(self, uploads: Uploads, ask: Ask, item: int) -> Facts:
@@ -103,7 +97,11 @@ class Library:
         gallery = self._gallery_with({*request.exclude, item})
         table = self.shared.of_thread().tables(request, gallery)[0]
         parts = explain(table, gallery.code_of(item))
-        return {"total": math.fsum(part.distance for part in parts), "parts": [asdict(part) for part in parts]}
+        return {
+            "total": math.fsum(part.distance for part in parts),
+            "parts": [asdict(part) for part in parts],
+            **uploads.names(ask.pictures, ask.not_pictures),
+        }
 
     def explain_ask(self, uploads: Uploads, ask: AskWhy) -> Facts:
         """As `explain`, of the item that the request names."""
@@ -124,11 +122,17 @@ class Library:
         """The items of ids, without those that are gone."""
         return dict(self.shared.of_thread().store.items_by_id(ids))
 
-    def browse(self, offset: int, top: int, where: str | None, order: str, since: int | None) -> Facts:
-        """A page of the items that `where` matches and that were written after generation `since`; by default all."""
+    def browse(self, offset: int, top: int, where: str | None, order: str, since: int | None, seed: int = 0) -> Facts:
+        """A page of the items that `where` matches and that were written after generation `since`; by default all.
+
+        Args:
+            seed: of the order `random`.
+        Raises:
+            ComputingError: order `unusual` is not known yet.
+        """
         gallery = self.shared.gallery
         for _ in range(EXACT_TRIES):
-            ids, is_exact = self._ordered(gallery, where, order, since)
+            ids, is_exact = self._ordered(gallery, where, (order, seed), since)
             page = ids[offset : offset + top].tolist()
             items = self._items(page)
             if is_exact and len(items) == len(page):
@@ -158,39 +162,17 @@ class Library:
         page = ids[offset : offset + top].tolist()
         return {"m": m, "k": k, "count": len(ids), "items": self._items(page)}
 
-    def map(self, where: str | None) -> Facts:
-        """The pictures, or a fixed sample of them, as points on a plane: all, or those that `where` matches."""
-        gallery = self.shared.gallery
-
-        def project() -> tuple[Rows, Floats]:
-            ids = gallery.all_ids()
-            rows = gallery.rows_of(ids[projection.sample(ids, ON_MAP)])
-            rows = rows[gallery.ids_of(rows).argsort()]
-            return rows, projection.project(gallery.scan.codes_of(rows), self._decoder())
-
-        rows, points = self._cache.get(("map", gallery.version), project)
-        total = len(gallery)
-        if where is not None:  # at the same places as on the map of all
-            matched = self._rows(gallery, where)
-            is_shown = np.isin(rows, matched)
-            rows, points, total = rows[is_shown], points[is_shown], len(matched)
-        return {
-            "ids": _base64(gallery.ids_of(rows), "<i4"),
-            "x": _base64(points[:, 0], "<f4"),
-            "y": _base64(points[:, 1], "<f4"),
-            "count": len(rows),
-            "total": total,
-            "method": "pca",
-            "generation": max(gallery.revision, 0),
-        }
-
     def _request(self, uploads: Uploads, ask: Ask) -> SearchRequest:
         """The search request of an HTTP request. Pictures become descriptors, which are kept; a box is cut out before."""
         box = None if ask.box is None else (ask.box[0], ask.box[1], ask.box[2], ask.box[3])
+        positive: list[BinaryIO | str] = [*uploads.positive, *ask.pictures]
+        unlike: list[BinaryIO | str] = [*uploads.negative, *ask.not_pictures]
         if box:
-            check_box_count(len(uploads.positive) + len(ask.ids))
-        query: list[Query] = [self._descriptor(file, f"image {n}", box) for n, file in enumerate(uploads.positive, 1)]
-        negative: list[Query] = [self._descriptor(f, f"negative_image {n}") for n, f in enumerate(uploads.negative, 1)]
+            check_box_count(len(positive) + len(ask.ids))
+        query: list[Query] = [self._descriptor(uploads, one, f"image {n}", box) for n, one in enumerate(positive, 1)]
+        negative: list[Query] = [
+            self._descriptor(uploads, one, f"negative_image {n}") for n, one in enumerate(unlike, 1)
+        ]
         like: Callable[[int], Query] = self._like
         if len(query) + len(negative) + len(ask.ids) + len(ask.not_ids) > self.settings.max_pictures:
             like = int  # their codes
@@ -211,9 +193,8 @@ class Library:
     def _hashes(self, uploads: Uploads, ask: Ask) -> set[bytes]:
         """The hashes of the query pictures, which are those of the files of items, too."""
         items = self.shared.of_thread().store.items_by_id(ask.ids) if ask.ids else {}
-        for file in uploads.positive:
-            file.seek(0)
-        return {hash_of(file.read()) for file in uploads.positive} | {item.hash for item in items.values()}
+        sent = uploads.names(ask.pictures, ask.not_pictures)["pictures"]
+        return {*map(bytes.fromhex, sent), *(item.hash for item in items.values())}
 
     def _gallery_with(self, ids: Collection[int], stale: Gallery | None = None) -> Gallery:
         """The codes in memory, with these items. Those of an item that was just added are read now.
@@ -231,12 +212,12 @@ class Library:
                 raise _missing(id_)
         return gallery
 
-    def _descriptor(self, file: BinaryIO, name: str, box: Box | None = None) -> Floats:
-        """The descriptor of an uploaded picture, or of a region of it."""
-        file.seek(0)  # it may have been read for an index that was replaced meanwhile
-        data = file.read()
-        key = (hash_of(data), box)
-        return self._descriptors.get(key, lambda: self._describe(data, name, box))
+    def _descriptor(self, uploads: Uploads, picture: BinaryIO | str, name: str, box: Box | None = None) -> Floats:
+        """The descriptor of an uploaded picture, or of a region of it. The picture is kept, so that it need not come again."""
+        key, data = uploads.read(picture)
+        x = self._descriptors.get((bytes.fromhex(key), box), lambda: self._describe(data, name, box))
+        uploads.keep(key, data)
+        return x
 
     def _describe(self, data: bytes, name: str, box: Box | None) -> Floats:
         hint = None if box else self.shared.model.config.input.size  # a box counts the pixels of the full picture
@@ -310,24 +291,27 @@ class Library:
     def _rows(self, gallery: Gallery, where: str) -> Rows:
         return self.shared.rows(self.shared.of_thread().store, gallery, where).rows
 
-    def _ordered(self, gallery: Gallery, where: str | None, order: str, since: int | None) -> tuple[Ids, bool]:
+    def _ordered(self, gallery: Gallery, where: str | None, by: tuple[str, int], since: int | None) -> tuple[Ids, bool]:
         """Ids in the order of a browse, kept for its next page; and whether they are those of the gallery."""
-        store = self.shared.of_thread().store
+        store, (order, seed) = self.shared.of_thread().store, by
+        unusual, is_current = self.unusual.get() if order == "unusual" else (None, True)
 
         def ids() -> tuple[Ids, bool]:
             has_revisions = gallery.revision >= 0  # an index of format 1 has none
-            by = ORDERS[order if has_revisions or order != "new" else "last"]
+            sql = ORDERS.get(order if has_revisions or order != "new" else "last", "id")
             with store.snapshot():
-                found = store.ids_by(by, since if has_revisions else None)
+                found = store.ids_by(sql, since if has_revisions else None)
                 if where is not None:
                     found = found[np.isin(found, matching(store, where))]
-                return found, store.revision() == gallery.revision
+                is_exact = store.revision() == gallery.revision
+            return _arranged(found, unusual, seed if order == "random" else None), is_exact
 
         if order == "id" and since is None:
             rows, is_exact = (None, True) if where is None else self.shared.rows(store, gallery, where)
             ids_ = gallery.all_ids() if rows is None else gallery.ids_of(rows)
             return np.sort(np.asarray(ids_, np.int64)), is_exact
-        found: tuple[Ids, bool] = self._cache.get(("order", gallery.version, where, order, since), ids)
+        key = ("order", gallery.version, where, order, seed, since, is_current)
+        found: tuple[Ids, bool] = self._cache.get(key, ids)
         return found
 
     def _items(self, ids: Sequence[int]) -> list[Facts]:
@@ -341,6 +325,13 @@ class Library:
 
     def _decoder(self) -> Decoder:
         return self.shared.of_thread().decoder
+
+
+def _arranged(ids: Ids, unusual: Ids | None, seed: int | None) -> Ids:
+    """Ids as they come in `unusual`, new ones last, or shuffled, or as they are."""
+    if unusual is not None:
+        return np.concatenate([unusual[np.isin(unusual, ids)], ids[~np.isin(ids, unusual)]])
+    return ids if seed is None else shuffled(ids, seed)
 
 
 def _are_of(gallery: Gallery, items: Mapping[int, Item], count: int) -> bool:
@@ -359,7 +350,3 @@ def _missing(id_: int) -> ProblemError:
 def _as_ids(values: Collection[int]) -> Rows:
     """Ids as an array (n,)."""
     return np.fromiter(values, np.int64, len(values))
-
-
-def _base64(values: NDArray[Any], kind: str) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()

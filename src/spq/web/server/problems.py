@@ -24,6 +24,7 @@ DESCRIPTIONS = {
     403: "the request comes from a page of another site",
     404: "no such item",
     408: "the request did not arrive in time",
+    409: "a picture that the query names is not kept any more; send it again",
     413: "the request is too large",
     415: "neither multipart/form-data nor JSON",
     421: "the host name is not one of this server's",
@@ -39,9 +40,10 @@ _LOG = logging.getLogger("spq.serve")
 class ProblemError(Exception):
     """An error answer."""
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, kind: str = "") -> None:
+        """Args: kind: a name by which programs tell this error from others of the same status."""
         super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+        self.status, self.detail, self.headers, self.kind = status, detail, dict(headers or {}), kind
 
 
 class OverloadedError(ProblemError):
@@ -51,13 +53,30 @@ class OverloadedError(ProblemError):
         super().__init__(503, detail, {"Retry-After": str(retry_after)})
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+class ComputingError(Exception):
+    """What was requested is still computed. The answer is no error: 202 with these facts.
+
+    Attributes:
+        stage: what is done now. done, total: of this stage.
+    """
+
+    def __init__(self, stage: str, done: int, total: int) -> None:
+        super().__init__(stage)
+        self.stage, self.done, self.total = stage, done, total
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, kind: str = "") -> Response:
     """Return the answer for an error."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"
-    content = {"type": "about:blank", "title": title, "status": status, "detail": printable(detail)}
+    content = {
+        "type": f"urn:spq:{kind}" if kind else "about:blank",
+        "title": title,
+        "status": status,
+        "detail": printable(detail),
+    }
     return JSONResponse(content, status, headers, MEDIA_TYPE)
 
 
@@ -73,6 +92,7 @@ def problems_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Answer all errors of an app as problems."""
     app.add_exception_handler(ProblemError, _of_problem)
+    app.add_exception_handler(ComputingError, _of_computing)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(SPQError, _of_spq)
@@ -90,7 +110,13 @@ def validation_detail(errors: Any) -> str:
 
 def _of_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    return problem(error.status, error.detail, error.headers)
+    return problem(error.status, error.detail, error.headers, error.kind)
+
+
+def _of_computing(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ComputingError)
+    content = {"state": "computing", "stage": error.stage, "done": error.done, "total": error.total}
+    return JSONResponse(content, 202, {"Retry-After": "1"})
 
 
 def _of_validation(_: Request, error: Exception) -> Response:

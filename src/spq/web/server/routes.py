@@ -15,10 +15,12 @@ from spq.web.server.asking import openapi_body, read_query
 from spq.web.server.band_routes import add_bands
 from spq.web.server.chosen import add_chosen
 from spq.web.server.edition import Edition
+from spq.web.server.explore_routes import Where, add_explore
 from spq.web.server.jobs import RETRY_SECONDS
-from spq.web.server.library import Library, Uploads
+from spq.web.server.kept_pictures import Uploads
+from spq.web.server.library import Library
 from spq.web.server.problems import OverloadedError, ProblemError, problems_of
-from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, MAX_WHERE, Ask, AskWhy
+from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, Ask, AskWhy
 from spq.web.server.service import Service
 from spq.web.thumbnail import thumbnail_name
 
@@ -27,14 +29,13 @@ IdAsked = Annotated[int, Query(ge=0, le=MAX_NUMBER)]
 Number = Annotated[int, Path(ge=0, le=255)]
 Offset = Annotated[int, Query(ge=0, le=MAX_NUMBER)]
 Top = Annotated[int, Query(ge=1, le=MAX_TOP)]
-Where = Annotated[str | None, Query(max_length=MAX_WHERE, description="As in spq search --where.")]
 Since = Annotated[int | None, Query(ge=0, le=MAX_NUMBER, description="Only items that changed after this generation.")]
 Size = Annotated[int, Query(ge=16, le=thumbnail_cache.SIZES[-1])]
 
 CACHE_SECONDS = 300  # a browser shows a picture for so long without a new request
 
 
-SEARCH_ERRORS = problems_of(404, 408, 413, 415, 422, 503)
+SEARCH_ERRORS = problems_of(404, 408, 409, 413, 415, 422, 503)
 LIST_ERRORS = problems_of(422, 503)
 ITEM_ERRORS = problems_of(404, 422, 503)
 
@@ -42,7 +43,7 @@ ITEM_ERRORS = problems_of(404, 422, 503)
 def api(service: Service) -> APIRouter:
     """Return all routes for one service."""
     router = APIRouter()
-    for add in (_add_server, _add_search, _add_items, add_chosen, add_bands, _add_index, _add_model):
+    for add in (_add_server, _add_search, _add_items, add_chosen, add_bands, _add_index, add_explore, _add_model):
         add(router, service)
     return router
 
@@ -84,7 +85,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def search(request: Request) -> Any:
         """The items most like pictures or other items, nearest first. The items of the query are left out."""
-        async with read_query(request, Ask, most) as (uploads, ask):
+        async with read_query(request, Ask, most, service.kept) as (uploads, ask):
             return JSONResponse(await service.run_query(Library.search, uploads, ask))
 
     @router.post(
@@ -96,7 +97,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def explain_search(request: Request) -> Any:
         """What each codebook adds to the distance of item `id` from the query."""
-        async with read_query(request, AskWhy, most) as (uploads, ask):
+        async with read_query(request, AskWhy, most, service.kept) as (uploads, ask):
             return JSONResponse(await service.run_query(Library.explain_ask, uploads, ask))
 
     @router.get("/api/explain", tags=["search"], response_model=schemas.Explanation, responses=ITEM_ERRORS)
@@ -138,16 +139,24 @@ def _add_items(router: APIRouter, service: Service) -> None:
 
 
 def _add_index(router: APIRouter, service: Service) -> None:
-    @router.get("/api/browse", tags=["index"], response_model=schemas.Items, responses=LIST_ERRORS)
+    computing: dict[int | str, dict[str, Any]] = {
+        202: {"model": schemas.Computing, "description": "order `unusual` is not ready yet"}
+    }
+
+    @router.get("/api/browse", tags=["index"], response_model=schemas.Items, responses=computing | LIST_ERRORS)
     async def browse(
         offset: Offset = 0,
         top: Top = 100,
         where: Where = None,
-        order: Literal["id", "path", "time", "new"] = "id",
+        order: Literal["id", "path", "time", "new", "unusual", "random"] = "id",
         since: Since = None,
+        seed: Offset = 0,
     ) -> Any:
-        """A page of all items. The orders `time` and `new` (added or changed) start with the latest."""
-        return JSONResponse(await service.run_search(Library.browse, offset, top, where, order, since))
+        """A page of all items. The orders `time` and `new` (added or changed) start with the latest.
+
+        Order `unusual` starts with the items that are farthest from their tenth neighbour. Each `seed` gives one order `random`.
+        """
+        return JSONResponse(await service.run_search(Library.browse, offset, top, where, order, since, seed))
 
     @router.get(
         "/api/duplicates",
@@ -167,14 +176,6 @@ def _add_index(router: APIRouter, service: Service) -> None:
         stage, done, total = job.progress
         content = {"state": "computing", "stage": stage, "done": done, "total": total}
         return JSONResponse(content, 202, {"Retry-After": "1"})
-
-    @router.get("/api/map", tags=["index"], response_model=schemas.Map, responses=LIST_ERRORS)
-    async def collection_map(where: Where = None) -> Any:
-        """Positions of the pictures on the plane of their largest variance: all, or a fixed sample of 100,000.
-
-        With `where`, only those that match it, at the same positions.
-        """
-        return JSONResponse(await service.run_search(Library.map, where))
 
 
 def _add_model(router: APIRouter, service: Service) -> None:

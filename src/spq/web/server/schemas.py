@@ -13,6 +13,8 @@ MAX_WHERE = 4000
 
 Id = Annotated[StrictInt, Field(ge=0, le=MAX_NUMBER)]
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
+PictureName = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+PictureNames = Annotated[list[PictureName], Field(max_length=MAX_IDS)]
 
 
 class Ask(BaseModel):
@@ -30,9 +32,14 @@ class Ask(BaseModel):
 
     ids: Ids = Field(default=[], description="Query items: the answers should be like them.")
     not_ids: Ids = Field(default=[], description="Negative items: the answers should not be like them.")
+    pictures: PictureNames = Field(
+        default=[],
+        description="Query pictures of an earlier request, as its answer names them. 409 if the server keeps one no longer.",
+    )
+    not_pictures: PictureNames = Field(default=[], description="Negative pictures of an earlier request.")
     weights: Annotated[list[Annotated[FiniteFloat, Field(ge=0)]], Field(max_length=4 * MAX_IDS)] | None = Field(
         default=None,
-        description="One for each picture, then each id, then each negative picture, then each negative id.",
+        description="One for each picture, sent ones first, then each id; then each negative picture, then each negative id.",
     )
     box: Annotated[list[StrictInt], Field(min_length=4, max_length=4)] | None = Field(
         default=None,
@@ -83,7 +90,8 @@ class Hits(BaseModel):
     compared: whether distances are measured from one picture; from the code of an item whose picture cannot be read; or from
     several pictures, for which there are no bands.
     total: items that could be hits: all, or those that `where` matches, without the query items. partial: whether some of
-    them were not searched, because their shards did not answer in time; missing: how many.
+    them were not searched, because their shards did not answer in time; missing: how many. pictures, not_pictures: names of
+    the pictures that were sent, which the next request may send in their place.
     """
 
     model_config = ConfigDict(
@@ -98,7 +106,7 @@ class Hits(BaseModel):
                     ],
                     "compared": "picture",
                     "total": 5000, "seconds": 0.004, "generation": 20, "model": "9f1c0c7a5e0d4b1a",
-                    "partial": False, "missing": 0,
+                    "partial": False, "missing": 0, "pictures": [], "not_pictures": [],
                 }
             ]
         }
@@ -112,6 +120,8 @@ class Hits(BaseModel):
     model: str
     partial: bool
     missing: int
+    pictures: list[str]
+    not_pictures: list[str]
 
 
 class Item(BaseModel):
@@ -164,10 +174,12 @@ class Part(BaseModel):
 
 
 class Explanation(BaseModel):
-    """Why an item has its distance. total: the distance, which is the sum of the parts."""
+    """Why an item has its distance. total: the distance, which is the sum of the parts. pictures: as in Hits."""
 
     total: float
     parts: list[Part]
+    pictures: list[str]
+    not_pictures: list[str]
 
 
 class Sync(BaseModel):
@@ -252,15 +264,34 @@ class Duplicates(BaseModel):
     stale: bool
 
 
+class Arranging(BaseModel):
+    """Why a map is not arranged by neighbours: this is still computed, the library for it is missing, or it failed."""
+
+    state: Literal["computing", "missing", "failed"]
+    stage: str
+    done: int
+    total: int
+
+
+class MapProgress(BaseModel):
+    """arranging: nothing when the map is arranged by neighbours."""
+
+    arranging: Arranging | None
+
+
 class Map(BaseModel):
-    """Pictures as points on a plane. ids (int32), x and y (float32): `count` numbers, little-endian, in base64."""
+    """Pictures as points on a plane. ids (int32), x and y (float32): `count` numbers, little-endian, in base64.
+
+    method: how the points were placed; arranging: why not by neighbours.
+    """
 
     ids: str
     x: str
     y: str
     count: int
     total: int
-    method: Literal["pca"] = "pca"
+    method: Literal["pca", "neighbours"]
+    arranging: Arranging | None
     generation: int
 
 

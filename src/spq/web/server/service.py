@@ -11,7 +11,9 @@ from spq.index.image_index import ImageIndex
 from spq.index.shards.placement import ShardCounts
 from spq.web.server.background import log_failure
 from spq.web.server.edition import Edition, Editions, Newer
-from spq.web.server.library import Library, Uploads
+from spq.web.server.explore import Explore
+from spq.web.server.kept_pictures import KeptPictures, Uploads
+from spq.web.server.library import Library
 from spq.web.server.peers import Peers
 from spq.web.server.pool import Pool
 from spq.web.server.prometheus import Metrics, Value
@@ -51,6 +53,7 @@ class Service:
         self.originals = Pool("original", s.workers, s.waiting, PATIENCE_THUMBNAILS, s.timeout + 1)
         self.pools = (self.searches, self.uploads, self.pictures_pool, self.originals)
         self.metrics = Metrics()
+        self.kept = KeptPictures(s.max_kept)
         self.is_warming = self.is_ending = False
         self.connections: Connections | None = None  # unless another server runs the app
         self.follower = Follower(self.editions)
@@ -64,13 +67,18 @@ class Service:
         """
         return await self.searches.run(lambda: self._answer(lambda of: ask(of.library, *arguments, **named)))
 
+    async def run_explore(self, ask: Callable[Concatenate[Explore, P], T], *arguments: P.args, **named: P.kwargs) -> T:
+        """As `run_search`, of what concerns the whole collection."""
+        return await self.searches.run(lambda: self._answer(lambda of: ask(of.explore, *arguments, **named)))
+
     async def run_query(self, ask: Callable[[Library, Uploads, A], T], uploads: Uploads, asked: A) -> T:
-        """Run a query of the index with uploads, or without any.
+        """Run a query of the index with uploads, or without any. Descriptors of pictures that are kept are mostly known.
 
         Raises:
             As `run_search`.
         """
-        pool = self.uploads if uploads.positive or uploads.negative else self.searches
+        is_new = uploads.positive or uploads.negative or (asked.pictures and asked.box)
+        pool = self.uploads if is_new else self.searches
         return await pool.run(lambda: self._answer(lambda of: ask(of.library, uploads, asked)))
 
     async def run_short(self, ask: Callable[[Edition], T]) -> T:

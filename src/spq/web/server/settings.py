@@ -45,6 +45,7 @@ class Settings:
         max_connections_per_client: those of one address. Clients on this machine have no limit of their own.
         searches_per_client: searches that one address may have in work or waiting; the same clients have no limit.
         max_uploaded: bytes of all requests that arrive at the same time.
+        max_kept: bytes of uploaded pictures that are kept in memory, so that clients need not send them again.
         max_decoded: pixels that are decoded at the same time, of uploads and for thumbnails.
         cache: folder of thumbnails.
         cache_bytes: its largest size.
@@ -74,6 +75,7 @@ class Settings:
     max_connections_per_client: int = 128
     searches_per_client: int = 16
     max_uploaded: int = 256 * MB
+    max_kept: int = 64 * MB
     max_decoded: int = 50_000_000
     cache: Path = field(default_factory=default_cache)
     cache_bytes: int = 1000 * MB

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from spq.index.filter import BUILT_IN, Column, columns, parse
+from spq.index.filter import parse
 from spq.index.filter_sql import METADATA, known_columns, sql_name
+from spq.index.filter_tree import BUILT_IN, Column, columns
 from spq.index.store import Store
 
 _FACTS = f"SELECT items.id, fact.value FROM items, json_each({METADATA}{{}}) AS fact WHERE items.status = 0{{}} ORDER BY items.id"

@@ -43,7 +43,7 @@ export const api = {
     map: true,
     original: false,
     live: false,
-    orders: ["id", "path", "time", "new"],
+    orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
   },
 
@@ -55,6 +55,7 @@ export const api = {
   codewords: (signal) => answered((from) => from.codewords(), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
   duplicates: (signal) => answered((from) => from.duplicates(), signal),
+  mapProgress: async () => ({ arranging: null }),
   map: (params, signal) => answered((from) => from.map(params), signal),
 
   /** The thumbnail of an item that was loaded or is on the map. There is one size. */

@@ -119,8 +119,8 @@ export class Source {
     return this.describe(await answer.blob(), box, [width, height]);
   }
 
-  async browse({ offset = 0, top = 100, where = "", order = "" }) {
-    const found = await this.call("browse", { offset, top, where, order: order || "id" });
+  async browse({ offset = 0, top = 100, where = "", order = "", seed = "0" }) {
+    const found = await this.call("browse", { offset, top, where, seed, order: order || "id" });
     return { items: await this.items(found.ids), total: found.total, generation: this.facts.generation };
   }
 

@@ -4,7 +4,9 @@ import { Ranking, bytesPerCode, distances, foldedPage, subCode, tieKeys, unpack 
 import { Refusal } from "./refusal.js";
 import { load, loadJson } from "./files.js";
 import { settings } from "./settings.js"; // written by the export
-import { columnsOf, evaluate, parse } from "../filter_language.js";
+import { parse } from "../filter_language.js";
+import { columnsOf, evaluate, wordColumnsOf } from "./filter_match.js";
+import { unknownColumn } from "./unknown_column.js";
 import { betweenCodes, combined, explained, tableOfCode, tableOfDescriptor } from "./distance_tables.js";
 
 const KEPT = 4; // cached rankings and filters; for a million pictures one is up to 13 MB
@@ -107,10 +109,17 @@ class Index {
     for (const column of columnsOf(tree)) {
       const known = this.facts.columns.find(({ key, own }) => key === column.name && own === column.own);
       if (!known) {
-        const names = this.facts.columns.map(({ name }) => name).join(", ");
-        throw new Refusal(`unknown column ${column.name} at ${column.position}; columns are ${names}`);
+        throw new Refusal(
+          unknownColumn(
+            column,
+            this.facts.columns.map(({ name }) => name),
+          ),
+        );
       }
-      files.set(`${column.own} ${column.name}`, await this.file(`columns/${known.file}`));
+    }
+    for (const { key, own, file } of this.facts.columns) {
+      const isNeeded = [...columnsOf(tree), ...wordColumnsOf(tree)].some((one) => one.name === key && one.own === own);
+      if (isNeeded) files.set(`${own} ${key}`, await this.file(`columns/${file}`));
     }
     return evaluate(tree, ({ own, name }) => files.get(`${own} ${name}`), this.N);
   }
@@ -148,9 +157,9 @@ class Index {
     return ids.map((id) => this.row(id));
   }
 
-  /** Return the ids of a page of all items. order: id, or path, time or new, each a file of row numbers. */
-  async browse({ offset, top, order, where }) {
-    const rows = order === "id" ? null : await this.order(order);
+  /** Return the ids of a page of all items. order: id, random, or one that has a file of row numbers. */
+  async browse({ offset, top, order, seed, where }) {
+    const rows = order === "id" ? null : order === "random" ? this.shuffled(seed) : await this.order(order);
     if (!where) {
       const length = Math.max(0, Math.min(top, this.N - offset));
       const page = rows?.subarray(offset, offset + top) ?? Array.from({ length }, (_, n) => offset + n);
@@ -159,6 +168,17 @@ class Index {
     const matching = await this.matching(where);
     const found = (rows ?? Uint32Array.from({ length: this.N }, (_, row) => row)).filter((row) => matching[row]);
     return { ids: Array.from(found.subarray(offset, offset + top), (row) => this.ids[row]), total: found.length };
+  }
+
+  /** All rows in a random order, the same one for a seed. */
+  shuffled(seed) {
+    return this.once(`random ${seed}`, () => {
+      const keys = Uint32Array.from(this.ids, (id) => {
+        const mixed = Math.imul(id ^ Number(seed), 0x9e3779b1);
+        return Math.imul(mixed ^ (mixed >>> 15), 0x85ebca6b) >>> 0;
+      });
+      return Uint32Array.from(keys.keys()).sort((a, b) => keys[a] - keys[b] || a - b);
+    });
   }
 
   async order(name) {

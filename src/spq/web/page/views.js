@@ -1,0 +1,22 @@
+/** The views. The pictures come with the page; the script of another view loads when it is first opened. */
+
+/** @type {Record<string, any>} the views that are there */
+export const views = {};
+
+const SCRIPTS = {
+  map: async () => new (await import("./map.js")).CollectionMap(),
+  codewords: async () => new (await import("./codewords.js")).Codewords(),
+  copies: async () => new (await import("./copies.js")).Copies(),
+};
+const opening = {}; // name -> promise of a view
+
+/** Load a view. After a failure, the next call tries again. */
+export async function openView(/** @type {string} */ name) {
+  opening[name] ??= SCRIPTS[name]();
+  try {
+    views[name] = await opening[name];
+  } catch (error) {
+    delete opening[name];
+    throw error;
+  }
+}
