@@ -22,6 +22,7 @@ from spq.web.server.app import Settings, create_app
 
 EXAMPLES = 25  # of each route and kind
 ROUTES = [
+    "GET /api/bands",
     "GET /api/browse",
     "GET /api/codewords",
     "GET /api/codewords/{m}/{k}",
@@ -44,7 +45,7 @@ ROUTES = [
     "POST /api/search",
 ]
 WITHOUT_VALUES = {
-    "GET /api/codewords", "GET /api/duplicates", "GET /api/map/progress",
+    "GET /api/bands", "GET /api/codewords", "GET /api/duplicates", "GET /api/map/progress",
     "GET /api/status", "GET /healthz", "GET /metrics", "GET /readyz",
 }  # fmt: skip
 MORE_THAN_FORM = {

@@ -66,7 +66,7 @@ def test_bands_and_the_line_follow_what_was_calibrated(page: Page, server: str, 
     columns = int(page.locator("#grid").get_attribute("aria-colcount"))
     row = page.evaluate("parseFloat(document.querySelector('#grid').style.getPropertyValue('--row'))")
     page.evaluate("(y) => window.scrollTo(0, y)", row * (line // columns))
-    expect(page.locator(".line-note:visible")).to_have_text("Similarity ends here")
+    expect(page.locator(".line-note:visible")).to_have_text("Far from here on")
     for shown in in_sight(page):
         position = int(shown["position"])
         hit = asked["hits"][position]

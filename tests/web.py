@@ -261,7 +261,7 @@ def tiles(page: Page) -> Any:
 
 def wait_for_pictures(page: Page) -> None:
     """Wait until the first pictures are shown."""
-    expect(page.locator("#grid img.loaded").first).to_be_visible()
+    expect(page.locator("#grid img.loaded:visible").first).to_be_visible()
     expect(page.locator("#grid")).to_have_attribute("aria-busy", "false")
 
 

@@ -16,18 +16,23 @@ export class Nearness {
   /** @type {number | null} */
   lineAt = null; // position of the first answer that is far
 
+  turn = 0; // searches so far
+
   /** @param {any} grid of the answers. */
   constructor(grid) {
     this.grid = grid;
   }
 
-  /** Begin with a new search. */
+  /** Begin with a new search, and return what notes its answers. Those of an earlier one are not noted any more. */
   start() {
+    const turn = ++this.turn;
     Object.assign(this, { compared: "several", closest: null, lineAt: null });
     this.write();
+    return (/** @type {Hit[]} */ hits, /** @type {number} */ offset, /** @type {Compared} */ compared) => {
+      if (turn === this.turn) this.note(hits, offset, compared);
+    };
   }
 
-  /** Note an answer of the search. @param {Hit[]} hits */
   note(hits, offset, compared) {
     this.compared = compared ?? "several";
     if (offset === 0) this.closest = hits[0]?.distance ?? null;

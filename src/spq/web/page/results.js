@@ -76,14 +76,14 @@ export class Results {
     $("#fold").checked = state.fold;
     const question = isSearching() ? searchRequest() : null;
     if (!at) window.scrollTo({ top: 0, behavior: "instant" });
-    this.pages = new Pages(question ? answers(question) : browsed(), {
+    const note = this.near.start();
+    this.pages = new Pages(question ? answers(question, note) : browsed(), {
       top: Math.min(api.can.top, PAGE),
       expected: at + PAGE,
       changed: (pages) => this.changed(pages),
       failed: (error) => this.failed(error),
     });
     this.root.classList.toggle("answers", Boolean(question));
-    this.near.start();
     if (question) loadBands();
     this.grid.root.setAttribute("aria-label", question ? words.results.answers : words.views.pictures);
     this.isAnnounced = false;
@@ -247,18 +247,18 @@ export function showMessage(root, message) {
 
 /**
  * @param {Promise<Question>} request the pictures of the search may have to be prepared first.
- * @param {Nearness} near is told about each answer.
+ * @param {(hits: Hit[], offset: number, compared: Compared) => void} note is called with each answer.
  */
-function answers(request, near) {
+function answers(request, note) {
   const max = state.max;
   const ends = max !== null || state.fold;
   return async (offset, top, signal) => {
     const question = await request;
-    const isEmpty = !question.files.length && !question.query.ids?.length; // the pictures are not in this browser
+    const isEmpty = !question.files?.length && !question.query.ids?.length; // the pictures are not in this browser
     if (isEmpty) throw Object.assign(new Error(), { kind: "lost" });
     const query = { ...question.query, max_distance: max, offset, top };
     const { hits, total, compared } = await api.search({ ...question, query }, signal);
-    near.note(hits, offset, compared);
+    note(hits, offset, compared);
     return { items: hits, total, ends };
   };
 }

@@ -23,8 +23,8 @@ export const words = {
     closeOnes: (/** @type {number} */ n) => `${n === 1 ? "Eines ist" : `${number(n)} sind`} nah.`,
     distance: (/** @type {string} */ text) => `Abstand ${text}.`,
     lessThan: (/** @type {string} */ text) => `weniger als ${text}`,
-    line: "Hier endet die Ähnlichkeit",
-    lineMeaning: "Jenseits dieser Linie sind Bilder nicht näher als 5 von 100 zufälligen.",
+    line: "Fern ab hier",
+    lineMeaning: "Hier endet die Ähnlichkeit: Jenseits der Linie sind Bilder nicht näher als 5 von 100 zufälligen.",
     meaning: {
       file: "Gleiche Datei: alle Bytes sind die des gesuchten Bildes.",
       same: (/** @type {string} */ copies, /** @type {string} */ others) =>

@@ -25,8 +25,8 @@ export const words = {
     closeOnes: (/** @type {number} */ n) => `${n === 1 ? "One is" : `${number(n)} are`} close.`,
     distance: (/** @type {string} */ text) => `Distance ${text}.`,
     lessThan: (/** @type {string} */ text) => `less than ${text}`,
-    line: "Similarity ends here",
-    lineMeaning: "Beyond this line, pictures are no nearer than 5 of 100 random ones.",
+    line: "Far from here on",
+    lineMeaning: "Here similarity ends: beyond this line, pictures are no nearer than 5 of 100 random ones.",
     meaning: {
       file: "Same file: all of its bytes are those of the picture of the search.",
       same: (/** @type {string} */ copies, /** @type {string} */ others) =>
