@@ -10,6 +10,7 @@ import { cells, Stamps, within } from "./mosaic.js";
 import { Listed } from "./pages.js";
 import { Plane } from "./plane.js";
 import { showMessage } from "./results.js";
+import { select } from "./selection_bar.js";
 import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile } from "./tile.js";
 import { words } from "./words.js";
@@ -89,6 +90,8 @@ export class CollectionMap extends Plane {
     $("#map-close").addEventListener("click", () => change({ lasso: null }));
     $("#map-arrange").addEventListener("click", () => this.arrange());
     $("#map-search").addEventListener("click", () => this.searchSelection());
+    $("#map-select").textContent = words.selection.these;
+    $("#map-select").addEventListener("click", () => select(this.selection));
   }
 
   update(changed) {
@@ -334,7 +337,7 @@ export class CollectionMap extends Plane {
     this.selection = ids;
     if (state.lasso) {
       $("#map-list-text").textContent = count(ids.length, "picture");
-      $("#map-search").hidden = !ids.length;
+      $("#map-search").hidden = $("#map-select").hidden = !ids.length;
       this.list.show(new Listed(ids.map((id) => ({ id }))), 0);
       if (was) announce(`${count(ids.length, "picture")} in the lasso`);
     }

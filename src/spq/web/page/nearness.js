@@ -69,7 +69,8 @@ export class Nearness {
     const note = cell.querySelector(".line-note");
     if (!isFirst) note?.remove();
     else if (!note) {
-      cell.append(el("span", { class: "line-note", title: words.bands.lineMeaning, text: words.bands.line }));
+      const text = el("span", { class: "line-note", title: words.bands.lineMeaning, text: words.bands.line });
+      cell.insertBefore(text, cell.lastChild); // the last one is the tick of the selection
     }
   }
 

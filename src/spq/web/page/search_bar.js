@@ -83,7 +83,6 @@ export async function drawSearchBar() {
   again.hidden = !marks;
   again.disabled = !state.plus.length && !state.like.some((name) => !state.minus.includes(Number(name)));
   again.title = again.disabled ? words.search.markFirst : "";
-  $("#new-search").hidden = !isSearching();
   drawCutOff();
 }
 

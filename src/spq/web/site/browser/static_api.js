@@ -40,8 +40,10 @@ export const api = {
     explain: true,
     codewords: true,
     duplicates: settings.duplicates,
+    review: false, // visitors do not have the files
     map: true,
     original: false,
+    zip: false, // a site has no originals, and thumbnails in a ZIP would be taken for them
     live: false,
     orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
@@ -52,13 +54,17 @@ export const api = {
   browse: (params, signal) => answered((from) => from.browse(params), signal),
   item: (id, signal) => answered((from) => from.item(id), signal),
   explain: (query, signal) => answered((from) => from.explain(query), signal),
-  codewords: (signal) => answered((from) => from.codewords(), signal),
+  codewords: (params, signal) => answered((from) => from.codewords(params), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
-  duplicates: (signal) => answered((from) => from.duplicates(), signal),
+  duplicates: (params, signal) => answered((from) => from.duplicates(params), signal),
   mapProgress: async () => ({ arranging: null }),
   map: (params, signal) => answered((from) => from.map(params), signal),
 
   /** The thumbnail of an item that was loaded or is on the map. There is one size. */
   thumbnailURL: (id) => source?.thumbnailURL(id) ?? "",
   imageURL: (id) => source?.thumbnailURL(id) ?? "",
+  downloadURL: () => "",
+  zipURL: () => "",
+  facts: (ids, signal) => answered(async (from) => ({ items: await from.items(ids), missing: [] }), signal),
+  showFolder: async () => {},
 };
