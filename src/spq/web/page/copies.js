@@ -294,7 +294,7 @@ export class Copies {
   }
 
   compare(group) {
-    change({ item: group.ids[1] }, "replace");
+    change({ show: group.ids[1], against: group.ids[0] });
   }
 
   /** Keys work everywhere in the view: j and k go from group to group, the others act on the focused one. */
