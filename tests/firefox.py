@@ -109,5 +109,7 @@ def running_firefox(profile: Path) -> Iterator[Firefox]:
     finally:
         process.terminate()
         process.wait(30)
-    errors = [line for line in log.read_text("utf-8", "replace").splitlines() if line.startswith("JavaScript error: http")]
+    errors = [
+        line for line in log.read_text("utf-8", "replace").splitlines() if line.startswith("JavaScript error: http")
+    ]
     assert not errors, errors
