@@ -88,7 +88,7 @@ def test_a_long_list_with_a_cut_off_grows_to_its_end(browser: Any, long_server: 
         while "more than" in page.locator("#summary").inner_text() and time.monotonic() < end:
             page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
             page.wait_for_timeout(50)
-        expect(page.locator("#summary")).to_contain_text(f"{len(told['hits'])} pictures within")
+        expect(page.locator("#summary")).to_contain_text(f"{len(told['hits'])} pictures (")
 
 
 def test_a_list_too_tall_for_a_browser_is_scrolled_to_its_end(browser: Any, server: str) -> None:

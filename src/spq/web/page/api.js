@@ -58,7 +58,7 @@ export const api = {
   /**
    * The total ignores max_distance and fold.
    * @param {Question} question
-   * @returns {Promise<{hits: Hit[], total: number, seconds: number, generation: number}>}
+   * @returns {Promise<{hits: Hit[], compared: Compared, total: number, seconds: number, generation: number}>}
    */
   search({ files = [], negativeFiles = [], query }, /** @type {AbortSignal?} */ signal = null) {
     return post("api/search", files, negativeFiles, query, signal);
@@ -84,6 +84,14 @@ export const api = {
    */
   explain({ files = [], negativeFiles = [], query, id }, /** @type {AbortSignal?} */ signal = null) {
     return post("api/explain", files, negativeFiles, { ...query, id }, signal);
+  },
+
+  /**
+   * What distances mean in this collection; while it is not known yet, how far the calibration is.
+   * @returns {Promise<{bands: Bands | null} | {state: string}>}
+   */
+  bands(/** @type {AbortSignal?} */ signal = null) {
+    return get("api/bands", {}, signal);
   },
 
   /**
