@@ -110,7 +110,7 @@ export const words = {
     visitors: "Entscheiden kann nur ein Browser auf dem Rechner des Servers, oder wer dessen Token hat.",
     leadOfSite: "Gruppen von Kopien, wie sie beim Erstellen dieser Seite waren.",
     falseMatches: (share) => `Auch ${(100 * share).toPrecision(2)} % zufälliger Paare gelten als ähnlich.`,
-    stale: "Die Sammlung hat sich seitdem geändert. Der Server erstellt einen neuen Bericht.",
+    stale: "Die Sammlung hat sich seitdem geändert. Der Server erstellt einen neuen Bericht: später neu laden.",
     noReport: "Kein Bericht über Kopien",
     again: "Noch einmal",
     none: "Keine Kopien",
