@@ -102,7 +102,9 @@ def test_decisions_survive_a_restart_which_compares_nothing_again(
             g["key"] for g in before["groups"][2:]
         ]
         assert ready(client, state="decided", offset=1, top=1)["groups"][0]["key"] == second["key"]
-        assert ready(client, where="path = a/0.png")["groups"][0]["ids"] == first["ids"]
+        filtered = ready(client, where="path = a/0.png")
+        assert filtered["groups"][0]["ids"] == first["ids"]
+        assert filtered["progress"]["kinds"]["identical"] == {"groups": 1, "decided": 1}
         assert_problem(client.get("/api/duplicates", params={"where": "colour = red"}), 422, "colour")
 
 

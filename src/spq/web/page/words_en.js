@@ -170,6 +170,7 @@ export const words = {
     more: (many) => `and ${number(many)} more, which are not shown`,
     said: (choice, dropped) =>
       choice === "apart" ? "Not duplicates" : dropped ? `${count(dropped, "picture")} dropped` : "All kept",
+    reasons: /** @type {Record<string, string>} */ ({}), // of the server, where another language needs them
     close: "Close",
     rules: "Rules",
     ruleFor: (kinds) =>

@@ -76,9 +76,11 @@ def _add_decisions(router: APIRouter, service: Service, errors: dict[int | str, 
         return await _run(service, request, lambda edition: JSONResponse(ask(edition, _ready(edition))))
 
     @router.get("/api/duplicates/changes", **known)
-    async def changes(request: Request, since: Since = 0) -> Any:
+    async def changes(request: Request, since: Since = 0, where: Where = None) -> Any:
         """The decisions that are newer than a revision."""
-        return await run(request, lambda edition, report: edition.review.changes(report, since))
+        return await run(
+            request, lambda edition, report: edition.review.changes(report, schemas.Since(since=since, where=where))
+        )
 
     @router.post("/api/duplicates/decisions", **known)
     async def decide(request: Request, ask: schemas.Decide) -> Any:
@@ -88,7 +90,7 @@ def _add_decisions(router: APIRouter, service: Service, errors: dict[int | str, 
     @router.post("/api/duplicates/undo", **known)
     async def undo(request: Request, ask: schemas.Undo) -> Any:
         """Undo one step, as far as its groups were not decided again since."""
-        return await run(request, lambda edition, report: edition.review.undo(report, ask.batch, ask.since))
+        return await run(request, lambda edition, report: edition.review.undo(report, ask))
 
     @router.post(
         "/api/duplicates/rule",
