@@ -11,7 +11,20 @@ from PIL import Image
 
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
-from web import NEEDS_BROWSER, Page, axe_violations, expect, served, state, tab, tiles, wait_for_pictures, wait_until
+from web import (
+    NEEDS_BROWSER,
+    Page,
+    axe_violations,
+    drop,
+    expect,
+    picture_file,
+    served,
+    state,
+    tab,
+    tiles,
+    wait_for_pictures,
+    wait_until,
+)
 
 pytestmark = NEEDS_BROWSER
 
@@ -155,6 +168,20 @@ def test_the_difference_of_copies_is_nothing(page: Page, server: str) -> None:
     assert len(copies) == 2
     page.goto(f"{server}#show={copies[0]['id']}&against={copies[1]['id']}&differ=1")
     expect(page.locator("#lightbox .difference output")).to_have_text("No pixel differs")
+
+
+def test_an_upload_is_compared_with_what_was_found(page: Page, collection: Path) -> None:
+    wait_for_pictures(page)
+    file = picture_file(collection, 7)
+    drop(page, file.read_bytes())
+    expect(page.locator("#query .chip")).to_have_count(1)
+    wait_for_pictures(page)
+    open_box(page, 0)
+    page.keyboard.press("d")
+    expect(page.locator("#lightbox .difference output")).to_have_text("No pixel differs")  # it is in the collection
+    page.keyboard.press("c")
+    size = "[...document.querySelectorAll('.stage img')].map((image) => image.naturalWidth)"
+    wait_until(page, f"({size})[0] > 0 && ({size})[0] === ({size})[1]")
 
 
 def test_the_original_is_loaded_when_it_is_needed(browser: Any, tiny_model: Model, tmp_path: Path) -> None:
