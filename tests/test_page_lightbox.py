@@ -291,4 +291,6 @@ def test_axe_finds_nothing_in_the_lightbox_or_the_bar(browser: Any, server: str)
             expect(page.locator("#lightbox .difference output")).not_to_be_empty()
             found += axe_violations(page)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            lost = "[...document.querySelectorAll('use')].map((use) => use.getAttribute('href')).filter((id) => !$(id))"
+            assert page.evaluate(f"(() => {{ const $ = (id) => document.querySelector(id); return {lost}; }})()") == []
     assert not found
