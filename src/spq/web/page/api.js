@@ -132,7 +132,7 @@ export const api = {
   },
 
   /**
-   * @param {{decisions: {key: string, choice: string, keep: number[], seen: number}[], since: number, where: string?}} ask
+   * @param {{decisions: any[], since: number, where: string?}} ask decisions: [{key, choice, keep, seen}]
    * @returns {Promise<any>} {revision, progress, changed: [{key, decision}], reload, batch, overwritten}
    */
   decide(ask, /** @type {AbortSignal?} */ signal = null) {
