@@ -321,7 +321,6 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "web.server.clients": "guard",
     "web.server.derived": "explore",
     "web.server.explore_routes": "explore",
-    "web.server.jobs": "server_items",
     "web.server.library": "server_search",
     "web.server.nearness": "calibration",
     "web.server.problems": "server_errors",

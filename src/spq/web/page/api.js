@@ -123,13 +123,16 @@ export const api = {
     return get("api/duplicates", params, signal);
   },
 
-  /** @returns {Promise<any>} the decisions that are newer than a revision */
-  reviewChanges(/** @type {number} */ since, /** @type {AbortSignal?} */ signal = null) {
-    return get("api/duplicates/changes", { since }, signal);
+  /**
+   * @param {{since: number, where: string?}} params
+   * @returns {Promise<any>} the decisions that are newer than a revision
+   */
+  reviewChanges(params, /** @type {AbortSignal?} */ signal = null) {
+    return get("api/duplicates/changes", params, signal);
   },
 
   /**
-   * @param {{decisions: {key: string, choice: string, keep: number[], seen: number}[], since: number}} ask
+   * @param {{decisions: any[], since: number, where: string?}} ask decisions: [{key, choice, keep, seen}]
    * @returns {Promise<any>} {revision, progress, changed: [{key, decision}], reload, batch, overwritten}
    */
   decide(ask, /** @type {AbortSignal?} */ signal = null) {
@@ -137,7 +140,7 @@ export const api = {
   },
 
   /**
-   * @param {{batch: number, since: number}} ask
+   * @param {{batch: number, since: number, where: string?}} ask
    * @returns {Promise<any>} as decide
    */
   undoDecisions(ask, /** @type {AbortSignal?} */ signal = null) {

@@ -84,7 +84,7 @@ export class Copies {
       this.bar.hidden = true;
       this.report = null;
       showMessage($("#copies-message"), {
-        title: words.copies.noReport,
+        title: error.kind === "refused" ? words.copies.noGroups : words.copies.noReport,
         text: error.message,
         action: [words.copies.again, () => this.load()],
         isError: true,
@@ -124,7 +124,7 @@ export class Copies {
     const texts = words.copies;
     const { kinds } = this.report.progress;
     const groups = this.kinds().reduce((sum, kind) => sum + (kinds[kind]?.groups ?? 0), 0);
-    const isDone = groups && this.shown() === "open" && !state.where;
+    const isDone = groups && this.shown() === "open";
     if (total) showMessage($("#copies-message"), null);
     else if (isDone)
       showMessage($("#copies-message"), {
@@ -132,7 +132,8 @@ export class Copies {
         text: texts.allDoneText,
         action: [texts.save, () => showExport(this.review.progress, this.report.place)],
       });
-    else if (groups) showMessage($("#copies-message"), { title: texts.noGroups, text: texts.noGroupsText });
+    else if (groups || state.where)
+      showMessage($("#copies-message"), { title: texts.noGroups, text: texts.noGroupsText });
     else showMessage($("#copies-message"), { title: texts.none, text: texts.noneText(pictures) });
   }
 

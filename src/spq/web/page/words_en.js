@@ -109,7 +109,7 @@ export const words = {
     visitors: "Decisions are for a browser on the machine of the server, and for those who have its token.",
     leadOfSite: "Groups of copies, as they were when this site was made.",
     falseMatches: (share) => `${(100 * share).toPrecision(2)} % of random pairs also count as similar.`,
-    stale: "The collection has changed since. The server is making a new report.",
+    stale: "The collection has changed since. The server is making a new report: load the page again in a while.",
     noReport: "No report of copies",
     again: "Try again",
     none: "No copies",
@@ -170,6 +170,7 @@ export const words = {
     more: (many) => `and ${number(many)} more, which are not shown`,
     said: (choice, dropped) =>
       choice === "apart" ? "Not duplicates" : dropped ? `${count(dropped, "picture")} dropped` : "All kept",
+    reasons: /** @type {Record<string, string>} */ ({}), // of the server, where another language needs them
     close: "Close",
     rules: "Rules",
     ruleFor: (kinds) =>

@@ -65,7 +65,8 @@ def add_chosen(router: APIRouter, service: Service) -> None:
 def _add_facts(router: APIRouter, service: Service) -> None:
     def placed(edition: Edition, item: Item, request: Request) -> dict[str, Any]:
         is_own = own_machine.is_own_machine(request, service.settings)
-        location = edition.pictures.location(item.path) if is_own or service.settings.token else None
+        is_told = own_machine.may_tell_location(request, service.settings)
+        location = edition.pictures.location(item.path) if is_told else None
         can_show = is_own and own_machine.opener() is not None and FilePath(str(location)).is_file()
         return {**facts(item), "location": encodable(location) if location else None, "can_show": can_show}
 

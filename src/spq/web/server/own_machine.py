@@ -46,6 +46,11 @@ def is_direct(headers: Mapping[str, str]) -> bool:
     return host is not None and is_loopback(host[0]) and not is_forwarded
 
 
+def may_tell_location(request: Request, settings: Settings) -> bool:
+    """Whether a request may learn absolute paths: it comes from this machine, or it had to name the token."""
+    return bool(settings.token) or is_own_machine(request, settings)
+
+
 def opener(platform: str = sys.platform) -> str | None:
     """Return the program that opens a folder; None if there is none."""
     if platform not in ("darwin", "win32") and not any(os.environ.get(name) for name in DISPLAYS):

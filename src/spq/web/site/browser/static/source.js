@@ -153,13 +153,12 @@ export class Source {
     if (this.facts.duplicates === null) throw new Refusal("this site was exported without a search for duplicates");
     this.report ??= loadJson(`${this.base}duplicates.json`, this.facts.checksums["duplicates.json"]);
     const report = await this.report;
-    const kinds = Map.groupBy(report.groups, (group) => group.kind);
     const matching = where
       ? new Set((await this.call("browse", { offset: 0, top: 1e9, where, order: "id" })).ids)
       : null;
-    const all = report.groups.filter(
-      (group) => (!kind.length || kind.includes(group.kind)) && (!matching || group.ids.some((id) => matching.has(id))),
-    );
+    const counted = report.groups.filter((group) => !matching || group.ids.some((id) => matching.has(id)));
+    const kinds = Map.groupBy(counted, (group) => group.kind);
+    const all = counted.filter((group) => !kind.length || kind.includes(group.kind));
     const groups = all.slice(offset, offset + top);
     for (const { id, thumb } of groups.flatMap((group) => group.items)) this.thumbs.set(id, thumb);
     const of = ([name, some]) => [name, { groups: some.length, decided: 0 }];
