@@ -25,6 +25,8 @@ export class Copies {
     this.bar = $("#review");
     /** @type {any} */
     this.report = null; // the facts of the report, without its groups
+    /** @type {string[]} */
+    this.typed = []; // keys for a group that is not loaded yet
     this.withUnsure = localStorage.getItem(WITH_UNSURE) === "1";
     this.review = new Review((isAll) => (isAll ? this.load() : this.drawAgain()));
     this.grid = new Grid($("#groups"), {
@@ -32,7 +34,7 @@ export class Copies {
       layout,
       create: () => el("div", { class: "group" }),
       fill: (cell, group, position) => this.fill(cell, group, position),
-      inset: () => covered() + this.bar.offsetHeight,
+      inset: () => covered() + (getComputedStyle(this.bar).position === "sticky" ? this.bar.offsetHeight : 0),
     });
     if (api.can.review) {
       this.review.watch(this.root);
@@ -49,6 +51,11 @@ export class Copies {
   kinds() {
     if (KINDS.includes(state.kind)) return [state.kind];
     return KINDS.filter((kind) => kind !== UNSURE || this.withUnsure);
+  }
+
+  /** Whether this browser may decide. */
+  get mayDecide() {
+    return api.can.review && Boolean(this.report?.place);
   }
 
   /** Which groups are shown: open ones, unless the address says otherwise. */
@@ -79,7 +86,7 @@ export class Copies {
       this.bar.hidden = true;
       this.report = null;
       showMessage($("#copies-message"), {
-        title: words.copies.noReport,
+        title: error.kind === "refused" ? words.copies.noGroups : words.copies.noReport,
         text: error.message,
         action: [words.copies.again, () => this.load()],
         isError: true,
@@ -90,6 +97,7 @@ export class Copies {
   show(answer) {
     const { groups, ...report } = answer;
     this.report = report;
+    this.typed = [];
     this.review.start(report);
     const asOf = report.revision; // decided groups stay in the list until it is loaded again
     let first = groups;
@@ -105,8 +113,14 @@ export class Copies {
       },
       {
         top: TOP,
-        changed: () => this.grid.update(),
-        failed: (error) => toast(error.message),
+        changed: () => {
+          this.grid.update();
+          this.retype();
+        },
+        failed: (error) => {
+          this.typed = [];
+          toast(error.message);
+        },
       },
     );
     this.head();
@@ -119,15 +133,16 @@ export class Copies {
     const texts = words.copies;
     const { kinds } = this.report.progress;
     const groups = this.kinds().reduce((sum, kind) => sum + (kinds[kind]?.groups ?? 0), 0);
-    const isDone = groups && this.shown() === "open" && !state.where;
+    const isDone = groups && this.shown() === "open";
     if (total) showMessage($("#copies-message"), null);
     else if (isDone)
       showMessage($("#copies-message"), {
         title: texts.allDone(groups),
         text: texts.allDoneText,
-        action: [texts.save, () => showExport(this.review.progress)],
+        action: [texts.save, () => showExport(this.review.progress, this.report.place)],
       });
-    else if (groups) showMessage($("#copies-message"), { title: texts.noGroups, text: texts.noGroupsText });
+    else if (groups || state.where)
+      showMessage($("#copies-message"), { title: texts.noGroups, text: texts.noGroupsText });
     else showMessage($("#copies-message"), { title: texts.none, text: texts.noneText(pictures) });
   }
 
@@ -170,8 +185,8 @@ export class Copies {
       ...there.map((kind) => tab(kind, texts.kinds[kind], kinds[kind].groups)),
     );
     const notes = [
-      api.can.review ? texts.lead : texts.leadOfSite,
-      state.kind ? texts.about[state.kind] : "",
+      texts.about[state.kind] ?? (api.can.review ? texts.lead : texts.leadOfSite),
+      api.can.review && !this.mayDecide ? texts.visitors : "",
       this.withUnsure && threshold && kinds[UNSURE] ? texts.falseMatches(threshold.false_matches) : "",
       stale ? texts.stale : "",
     ];
@@ -185,7 +200,7 @@ export class Copies {
   drawBar(decided, groups, unsure) {
     const texts = words.copies;
     const { dropped, freed, outdated } = this.review.progress;
-    this.bar.hidden = !groups || !api.can.review;
+    this.bar.hidden = !groups || !this.mayDecide;
     const button = (name, label, act, more = {}) =>
       el("button", { type: "button", class: `button small ${name}`, onclick: act, ...more }, label);
     redraw(
@@ -195,7 +210,7 @@ export class Copies {
         unsure ? el("label", { class: "check" }, this.unsureBox(), texts.withSimilar(unsure)) : null,
       ].filter(Boolean),
     );
-    if (!api.can.review) return;
+    if (!this.mayDecide) return;
     redraw(
       this.bar,
       el(
@@ -213,7 +228,7 @@ export class Copies {
           title: `${texts.undo} (u)`,
         }),
         button("", texts.rules, () => this.chooseRule(), { disabled: decided === groups }),
-        button(dropped ? "primary" : "", texts.save, () => showExport(this.review.progress)),
+        button(dropped ? "primary" : "", texts.save, () => showExport(this.review.progress, this.report.place)),
       ),
     );
   }
@@ -258,7 +273,7 @@ export class Copies {
     const name = focused?.getAttribute("aria-label");
     cell.group = group;
     cell.decision = decision;
-    drawGroup(cell, group, decision, (act, id) => this.act(act, group, id, position));
+    drawGroup(cell, group, decision, this.mayDecide && ((act, id) => this.act(act, group, id, position)));
     if (focused && focused !== cell)
       (name ? cell.querySelector(`button[aria-label="${CSS.escape(name)}"]`) : null)?.focus() ??
         cell.focus({ preventScroll: true });
@@ -293,32 +308,50 @@ export class Copies {
     if (next < list.total) this.grid.focus(next);
   }
 
+  /** Show the second picture beside the first one, in the lightbox. */
   compare(group) {
-    change({ item: group.ids[1] }, "replace");
+    change({ show: group.ids[1], against: group.ids[0] });
   }
 
   /** Keys work everywhere in the view: j and k go from group to group, the others act on the focused one. */
   key(event) {
-    if (this.root.hidden || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (this.root.hidden || !this.mayDecide || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey)
+      return;
     const { target } = event;
     if (document.querySelector("dialog[open]") || target.closest("input:not([type=checkbox]), textarea, select"))
       return;
-    const position = this.grid.positionOf(target);
+    const isOnButton = event.key === "Enter" && target.closest("button, a"); // it is pressed
+    if (!isOnButton && this.type(event.key, this.grid.positionOf(target))) event.preventDefault();
+  }
+
+  /** Whether a key means something here. Keys that are faster than the groups load wait for them. */
+  type(key, position) {
     const group = position === null ? null : this.grid.list?.get(position);
-    if (this.move(event.key, position) || (group && this.keyOf(event, group, position))) event.preventDefault();
+    const isWaiting = position !== null && (!group || this.typed.length);
+    if (!isWaiting) return this.move(key, position) || Boolean(group && this.keyOf(key, group, position));
+    if (!/^(Enter|[cjknu1-9])$/.test(key)) return false;
+    this.typed.push(key);
+    return true;
+  }
+
+  /** Press the keys that have waited, until one has to wait again. */
+  retype() {
+    const keys = this.typed;
+    this.typed = [];
+    while (keys.length && this.grid.list.get(this.grid.active)) this.type(keys.shift(), this.grid.active);
+    this.typed.push(...keys);
   }
 
   move(key, position) {
     const { list, active } = this.grid;
-    if (key === "u" && this.review.steps.length) this.review.undo();
+    if (key === "u" && (this.review.steps.length || this.review.waiting)) this.review.undo();
     else if (!list?.total || !["j", "k"].includes(key)) return false;
     else if (position === null) this.grid.focus(active);
     else this.grid.focus(position + (key === "j" ? 1 : -1));
     return true;
   }
 
-  keyOf({ key, target }, group, position) {
-    if (key === "Enter" && target.closest("button, a")) return false; // it is pressed
+  keyOf(key, group, position) {
     if (key === "Enter") this.act("accept", group, null, position);
     else if (key === "n") this.act("apart", group, null, position);
     else if (key === "c") this.act("compare", group, null, position);
@@ -336,8 +369,10 @@ export class Copies {
 /** @param {number} width */
 function layout(width) {
   const isLow = window.innerHeight < 520;
-  const side = isLow ? 96 : Math.min(190, Math.floor((width - 42) / 2)); // two fit on a phone
-  $("#groups").style.setProperty("--side", `${side}px`);
+  const wide = isLow ? 150 : Math.min(190, Math.floor((width - 42) / 2)); // two fit on a phone
+  const high = isLow ? 100 : wide;
+  $("#groups").style.setProperty("--side", `${wide}px`);
+  $("#groups").style.setProperty("--high", `${high}px`);
   const rest = api.can.review ? 236 : 164; // of a group without its pictures
-  return { columns: Math.max(1, Math.floor(width / (isLow ? 340 : 440))), rowHeight: side + rest, gap: 20 };
+  return { columns: Math.max(1, Math.floor(width / (isLow ? 340 : 440))), rowHeight: high + rest, gap: 20 };
 }
