@@ -5,7 +5,6 @@
  * types.d.ts describes what they take and return.
  */
 
-import { fetchWithProgress, sendOnce } from "./sending.js";
 import { words } from "./words.js";
 
 const OTHER_SITE = "urn:spq:other-site"; // a proxy shows the page under a name that the server does not know
@@ -219,11 +218,17 @@ function get(path, params, signal) {
   return fetchJson(query ? `${path}?${query}` : path, { signal });
 }
 
-function post(path, files, negativeFiles, query, signal) {
-  return sendOnce(files, negativeFiles, (parts, stop) => postParts(path, parts, query, stop), signal);
+/** Send a request; what sends pictures loads with the first of them. */
+async function post(path, files, negativeFiles, query, signal) {
+  if (!files.length && !negativeFiles.length) return postJson(path, query, signal);
+  const sending = await import("./sending.js").catch(() => {
+    throw new ApiError(words.api.gone, "gone");
+  });
+  const send = (parts, stop) => postParts(path, parts, query, stop, sending.fetchWithProgress);
+  return sending.sendOnce(files, negativeFiles, send, signal);
 }
 
-async function postParts(path, { files, negativeFiles, names }, query, signal) {
+async function postParts(path, { files, negativeFiles, names }, query, signal, fetchWithProgress) {
   const named = Object.fromEntries(Object.entries(names).filter(([, list]) => list.length));
   const content = { ...query, ...named };
   if (!files.length && !negativeFiles.length) return postJson(path, content, signal);

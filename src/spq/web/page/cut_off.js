@@ -14,14 +14,12 @@ const slider = $("#cut-off");
 /** @type {{low: number, high: number, compared: Compared}?} */
 let scale = null; // distances at both ends of the slider, and what they are measured from
 
-export function startCutOff() {
-  const cut = debounce(180, () => change({ max: sliderValue(), at: 0 }, "replace"));
-  slider.addEventListener("input", () => {
-    write(sliderValue());
-    cut();
-  });
-  onBands(drawCutOff);
-}
+const cut = debounce(180, () => change({ max: sliderValue(), at: 0 }, "replace"));
+slider.addEventListener("input", () => {
+  write(sliderValue());
+  cut();
+});
+onBands(() => drawCutOff());
 
 /** Find the distances at both ends of the slider. */
 export async function measure(signal) {

@@ -13,8 +13,7 @@ const TYPING = "input:not([type=range]):not([type=radio]):not([type=checkbox]), 
 
 /** @param grid () => the grid of the current view, if it has one. */
 export function startKeys({ grid, chooseRegion, closeDetails }) {
-  const help = $("#help");
-  $("#help-button").addEventListener("click", () => help.showModal());
+  $("#help-button").addEventListener("click", help);
   document.addEventListener("keydown", (event) => {
     if (isAll(event) && grid()) {
       event.preventDefault();
@@ -31,7 +30,7 @@ export function startKeys({ grid, chooseRegion, closeDetails }) {
       return;
     const target = /** @type {any} */ (event.target);
     if (target.matches(TYPING)) return;
-    if (onPicture(event, grid(), closeDetails) || everywhere(event, { grid, chooseRegion, closeDetails, help }))
+    if (onPicture(event, grid(), closeDetails) || everywhere(event, { grid, chooseRegion, closeDetails }))
       event.preventDefault();
   });
 }
@@ -44,6 +43,8 @@ const isAll = (/** @type {any} */ event) =>
   !event.altKey &&
   !event.target.matches(TYPING) &&
   !document.querySelector("dialog[open]");
+
+const help = async () => (await import("./help.js")).showHelp();
 
 function onPicture(event, grid, closeDetails) {
   const position = grid?.positionOf(event.target);
@@ -61,10 +62,10 @@ function onPicture(event, grid, closeDetails) {
   return true;
 }
 
-function everywhere(event, { grid, chooseRegion, closeDetails, help }) {
+function everywhere(event, { grid, chooseRegion, closeDetails }) {
   const { key } = event;
   if (key === "/") $("#where").focus();
-  else if (key === "?") help.showModal();
+  else if (key === "?") help();
   else if (key === "o") chooseFile();
   else if (key === "b" && state.like.length === 1) chooseRegion();
   else if (key === "s") searchAgain();

@@ -4,6 +4,7 @@ import { api } from "./api.js";
 import { loadItem } from "./search_request.js";
 import { $, toast } from "./dom.js";
 import { change, newSearch, state } from "./state.js";
+import { loadStyle } from "./styles.js";
 import { find, isUpload } from "./uploads.js";
 import { words } from "./words.js";
 
@@ -24,6 +25,7 @@ export async function chooseRegion() {
   if (isUpload(name) && !upload) return;
   const item = upload ? null : await loadItem(name).catch(() => null);
   full = item?.width && item.height ? [item.width, item.height] : null;
+  await loadStyle("region.css");
   dialog.classList.add("waits");
   image.src = upload ? upload.url : api.imageURL(name);
   dialog.showModal();

@@ -1,15 +1,13 @@
 /** The pictures view: all pictures, or the answers to a search, in one grid. */
 
-import { api } from "./api.js";
+import { api, ApiError } from "./api.js";
 import { SEARCH_STATE, searchRequest, isSearching } from "./search_request.js";
 import { $, announce, covered, debounce, distanceText, isAbort, toast } from "./dom.js";
-import { loadBands, onBands } from "./bands.js";
-import { cutOffText, measure } from "./cut_off.js";
 import { Grid } from "./grid.js";
-import { Nearness } from "./nearness.js";
 import { browseInOrder, choiceOf, orderOf, orderOptions } from "./orders.js";
 import { Pages } from "./pages.js";
 import { change, newSearch, remember, state } from "./state.js";
+import { loadStyle } from "./styles.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 import { words } from "./words.js";
 
@@ -22,6 +20,12 @@ export class Results {
   moved = null; // called when a key moves to a picture
   /** @type {any} */
   pages = null;
+  /** @type {any} */
+  near = null; // how near answers are, once there was a search
+  /** @type {any} */
+  bands = null; // bands.js
+  /** @type {any} */
+  cutOff = null; // cut_off.js
   /** @type {() => Status | null} */
   status = () => null;
   filterError = async (_error) => false;
@@ -39,14 +43,12 @@ export class Results {
       create: tile,
       fill: (cell, item, position, isCalm) => {
         fillTile(cell, item, isCalm);
-        this.near.fill(cell, item, position);
+        this.near?.fill(cell, item, position);
       },
       inSight: debounce(250, (first) => this.remember(first)),
       inset: covered,
       moved: (position) => this.moved?.(this.grid.list.get(position)),
     });
-    this.near = new Nearness(this.grid);
-    onBands(() => this.grid.list && this.redraw());
     const order = $("#order");
     order.replaceChildren(...orderOptions());
     const arrange = () => change({ order: orderOf(order.value), at: 0, since: null });
@@ -74,9 +76,10 @@ export class Results {
     $("#order").value = choiceOf(state.order);
     $("#shuffle").hidden = choiceOf(state.order) !== "random";
     $("#fold").checked = state.fold;
+    if (isSearching() && !this.near) return this.prepare(at);
     const question = isSearching() ? searchRequest() : null;
     if (!at) window.scrollTo({ top: 0, behavior: "instant" });
-    const note = this.near.start();
+    const note = this.near?.start();
     this.pages = new Pages(question ? answers(question, note) : browsed(), {
       top: Math.min(api.can.top, PAGE),
       expected: at + PAGE,
@@ -84,14 +87,39 @@ export class Results {
       failed: (error) => this.failed(error),
     });
     this.root.classList.toggle("answers", Boolean(question));
-    if (question) loadBands();
+    if (question) this.bands.loadBands();
     this.grid.root.setAttribute("aria-label", question ? words.results.answers : words.views.pictures);
     this.isAnnounced = false;
     this.grid.show(this.pages, at);
     if (question && this.measured !== this.key()) {
       this.measured = this.key();
-      measure(this.controller.signal).catch((error) => (isAbort(error) ? (this.measured = null) : null));
+      this.cutOff.measure(this.controller.signal).catch((error) => (isAbort(error) ? (this.measured = null) : null));
     }
+  }
+
+  /** Load what only answers need, and then the answers. */
+  async prepare(at) {
+    const { signal } = /** @type {AbortController} */ (this.controller);
+    this.pages?.close();
+    this.pages = null;
+    try {
+      const [bands, cutOff, { Nearness }] = await Promise.all([
+        import("./bands.js"),
+        import("./cut_off.js"),
+        import("./nearness.js"),
+        loadStyle("nearness.css"),
+      ]);
+      this.bands = bands;
+      this.cutOff = cutOff;
+      if (!this.near) {
+        this.near = new Nearness(this.grid);
+        bands.onBands(() => this.grid.list && this.redraw());
+      }
+    } catch {
+      if (!signal.aborted) this.failed(new ApiError(words.api.gone, "gone"));
+      return;
+    }
+    if (!signal.aborted) this.load(at);
   }
 
   key() {
@@ -115,7 +143,7 @@ export class Results {
       ? words.results.pictures(total)
       : words.results.moreThan(Math.max(1, total - this.pages.top));
     if (isSearching()) {
-      const upTo = state.max === null ? "" : cutOffText(state.max, this.near.compared);
+      const upTo = state.max === null ? "" : this.cutOff.cutOffText(state.max, this.near.compared);
       return words.results.nearestFirst(pictures, upTo);
     }
     if (state.since !== null) return words.results.changed(total);
@@ -193,7 +221,7 @@ export class Results {
 
   /** Load again, when the server is back or the collection has changed. */
   retry(isChanged = false) {
-    if (isChanged) loadBands(true);
+    if (isChanged) this.bands?.loadBands(true);
     if (isChanged || !this.pages) this.load(state.at);
     else if (this.pages.error) {
       this.message(null);
@@ -204,7 +232,7 @@ export class Results {
 
   /** Show how near the answers are: the limits of the bands have changed, or the appearance. */
   redraw() {
-    this.near.write();
+    this.near?.write();
     this.grid.refill();
   }
 

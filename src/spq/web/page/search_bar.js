@@ -1,7 +1,6 @@
 /** The bar of the current search: its pictures, marked pictures, the region. */
 
 import { api } from "./api.js";
-import { drawCutOff, startCutOff } from "./cut_off.js";
 import { hasOnePicture, isSearching, loadItem } from "./search_request.js";
 import { $, el, fileName, icon, iconButton, redraw } from "./dom.js";
 import { change, newSearch, state } from "./state.js";
@@ -19,7 +18,6 @@ export function startSearchBar({ chooseRegion }) {
   $("#region-button").addEventListener("click", chooseRegion);
   $("#again").addEventListener("click", searchAgain);
   $("#new-search").addEventListener("click", () => change(newSearch({})));
-  startCutOff();
 }
 
 /**
@@ -83,7 +81,8 @@ export async function drawSearchBar() {
   again.hidden = !marks;
   again.disabled = !state.plus.length && !state.like.some((name) => !state.minus.includes(Number(name)));
   again.title = again.disabled ? words.search.markFirst : "";
-  drawCutOff();
+  if (isSearching()) (await import("./cut_off.js")).drawCutOff();
+  else $("#cut").hidden = true;
 }
 
 async function chip(name, list) {
