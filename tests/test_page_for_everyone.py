@@ -139,9 +139,10 @@ def test_the_page_weighs_less_than_200_kb_and_asks_no_other_host(browser: Any, s
     assert 10_000 < bytes_ < 200_000  # as they come over the network
 
 
-def test_the_page_has_no_inline_script_or_style_and_names_no_host() -> None:
+def test_the_page_has_no_inline_style_one_inline_script_and_names_no_host() -> None:
     html = (PAGE / "index.html").read_text("utf-8")
-    assert not re.search(r"\son\w+=|style=|<style|<script(?![^>]*\ssrc=)", html)
+    assert not re.search(r"\son\w+=|style=|<style", html)
+    assert len(re.findall(r"<script(?![^>]*\ssrc=)", html)) == 1  # for file:, and the policy has its hash
     for file in PAGE.iterdir():
-        hosts = set(re.findall(r"https?://[\w.-]+", file.read_text("utf-8"))) - {"http://www.w3.org"}
+        hosts = set(re.findall(r"https?://[\w.-]+", file.read_text("utf-8"))) - {"http://www.w3.org", "http://localhost"}
         assert not hosts, file.name

@@ -81,8 +81,9 @@ export async function drawSearchBar() {
   again.hidden = !marks;
   again.disabled = !state.plus.length && !state.like.some((name) => !state.minus.includes(Number(name)));
   again.title = again.disabled ? words.search.markFirst : "";
-  if (isSearching()) (await import("./cut_off.js")).drawCutOff();
-  else $("#cut").hidden = true;
+  $("#cut").hidden = true;
+  // without a server it stays hidden; the results say so
+  if (isSearching()) import("./cut_off.js").then(({ drawCutOff }) => drawCutOff()).catch(() => {});
 }
 
 async function chip(name, list) {

@@ -15,7 +15,7 @@ export function tile() {
   image.addEventListener("error", () => again(image));
   return el(
     "div",
-    { class: "tile", "data-lost": words.tile.lost },
+    { class: "tile", "data-lost": words.tile.lost, "data-band": "" },
     el("a", { class: "picture", tabindex: "-1" }, image),
     el("div", { class: "caption" }, el("span", { class: "distance" }), el("span", { class: "label" })),
     el(
