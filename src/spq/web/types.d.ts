@@ -41,6 +41,8 @@ interface State {
   item: number | null;
   at: number;
   map: number[] | null; // x, y, zoom
+  colour: string;
+  find: number | null;
   layout: string; // that these places belong to
   lasso: number[] | null; // x, y, x, y, ...
   book: number;

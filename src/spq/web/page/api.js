@@ -38,6 +38,8 @@ export const api = {
     codewords: true,
     duplicates: true,
     map: true,
+    mapValues: true, // columns that colour the map
+    facets: true,
     original: true, // imageURL gives the original
     live: true, // status changes while the page is open
     orders: ["id", "path", "time", "new", "unusual", "random"],
@@ -105,6 +107,26 @@ export const api = {
    */
   duplicates(/** @type {AbortSignal?} */ signal = null) {
     return get("api/duplicates", {}, signal);
+  },
+
+  /**
+   * The value of each picture on the map in a column.
+   * @returns {Promise<any>} {kind, ids, values, names, counts, low, high}; or {state: "computing", ...}: try again
+   */
+  async mapValues(column, /** @type {AbortSignal?} */ signal = null) {
+    const { ids, values, ...rest } = await get("api/map/values", { column }, signal);
+    if (rest.state === "computing") return rest;
+    const kind = rest.kind === "text" ? Uint8Array : Float32Array;
+    return { ...rest, ids: new Int32Array(bytes(ids)), values: new kind(bytes(values)) };
+  },
+
+  /**
+   * How many pictures have each value of each column.
+   * @param {{where?: string}} params
+   * @returns {Promise<any>} {total, facets: [{name, values: [{text, count, chosen, where}], more}]}; or computing
+   */
+  facets(params, /** @type {AbortSignal?} */ signal = null) {
+    return get("api/facets", params, signal);
   },
 
   /** @returns {Promise<{arranging: any}>} {state, stage, done, total}; null when the map is arranged by neighbours */

@@ -4,6 +4,7 @@ import { api } from "./api.js";
 import { forgetItems, isSearching, loadItem } from "./search_request.js";
 import { closeDetails, drawDetails, openDetails, startDetails } from "./details.js";
 import { $, $$, closest, covered, fileName, number } from "./dom.js";
+import { drawFacets, startFacets } from "./facets.js";
 import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
 import { startPictureInput } from "./picture_input.js";
 import { startKeys } from "./keys.js";
@@ -64,6 +65,7 @@ function draw(changes, isBack) {
   $("#invite").hidden = !isInviting;
   document.body.classList.toggle("searching", isSearching());
   drawFilter();
+  if (changes?.has("where")) drawFacets();
   if (!changes || WITH_QUERY.some((name) => changes.has(name))) drawSearchBar();
   show(changes, isBack);
   if (
@@ -176,8 +178,9 @@ startDetails();
 startTiles();
 startLook();
 startWhy();
+startFacets();
 startKeys({
-  grid: () => (state.view === "map" ? views.map?.list : views[state.view]?.grid),
+  grid: () => (state.view === "map" ? views.map?.list.grid : views[state.view]?.grid),
   chooseRegion,
   closeDetails,
 });

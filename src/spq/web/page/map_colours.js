@@ -18,20 +18,31 @@ const STEPS = 64; // of a ramp
 const AGAIN = 700; // ms between two questions whether the values are ready
 
 /**
+ * Answers of the server; waits while it reads the values.
+ * @param {() => Promise<any>} ask
+ */
+async function ready(ask, signal) {
+  for (;;) {
+    const found = await ask();
+    if (found.state !== "computing") return found;
+    await new Promise((resolve) => setTimeout(resolve, AGAIN));
+    signal?.throwIfAborted();
+  }
+}
+
+/** @returns {Promise<string[]>} names of the columns that can colour the map */
+export const columnNames = async (signal) =>
+  (await ready(() => api.facets({}, signal), signal)).facets.map((facet) => facet.name);
+
+/**
  * The values of a column for the pictures of the map; waits while the server reads them.
  * @returns {Promise<any>} {kind, values, names, counts, low, high}, the values as a Map from id to value
  */
 export async function loadValues(column, signal) {
-  for (;;) {
-    const found = await api.mapValues(column, signal);
-    if (found.state !== "computing") {
-      const of = new Map();
-      for (let i = 0; i < found.ids.length; i++) of.set(found.ids[i], found.values[i]);
-      return { ...found, of };
-    }
-    await new Promise((resolve) => setTimeout(resolve, AGAIN));
-    signal.throwIfAborted();
-  }
+  const found = await ready(() => api.mapValues(column, signal), signal);
+  const of = new Map();
+  for (let i = 0; i < found.ids.length; i++) of.set(found.ids[i], found.values[i]);
+  return { ...found, of };
 }
 
 /**
@@ -78,10 +89,13 @@ export function legend(column, name, /** @type {"light" | "dark"} */ theme) {
     mark.style.background = color;
     return mark;
   };
-  if (column.kind === "number") {
+  if (column.kind !== "text") {
     const bar = el("i", { class: "ramp" });
     bar.style.background = `linear-gradient(90deg, ${ramp(theme, 8).join(", ")})`;
-    const text = (value) => (name === "size" ? bytesText(Math.round(value)) : number(Math.round(value)));
+    const text = (value) => {
+      if (column.kind === "time") return `${Math.floor(value / 12)}-${String((value % 12) + 1).padStart(2, "0")}`;
+      return name === "size" ? bytesText(Math.round(value)) : number(Math.round(value));
+    };
     return [el("li", {}, el("span", { text: text(column.low) }), bar, el("span", { text: text(column.high) }))];
   }
   const shown = column.names.slice(0, LISTED);

@@ -44,7 +44,7 @@ export function regionNames({ x, y }, codes, names, scale) {
 
 /**
  * Those names that do not cover a larger one.
- * @param {{sx: number, sy: number, width: number}[]} placed the largest first
+ * @param {any[]} placed the largest first: {sx, sy, width}
  */
 export function withoutOverlap(placed, height = 22) {
   /** @type {typeof placed} */

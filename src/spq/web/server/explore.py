@@ -100,7 +100,7 @@ class Explore:
                 raise ProblemError(404, f"no column {column}; columns are {', '.join(values.columns)}")
             rows = values.ids.searchsorted(ids).clip(0, max(0, len(values.ids) - 1))
             found = colours(values.columns[column], rows, len(values.ids))
-        kind = "<f4" if found["kind"] == "number" else "u1"
+        kind = "u1" if found["kind"] == "text" else "<f4"
         return {**found, "values": base64_of(found["values"], kind), "ids": base64_of(ids, "<i4")}
 
     def progress(self) -> Facts | None:

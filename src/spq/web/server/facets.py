@@ -140,9 +140,15 @@ def colours(column: Texts | Numbers, rows: NDArray[np.int64], count: int) -> Fac
     """A value for each of some pictures (n,), as the map colours them.
 
     Returns:
-        kind number: values (n,), NaN for none, and the range of most of them. kind text: the most frequent names, and for each
+        kind number: values (n,), NaN for none, and the range of most of them. kind time: the same, in months since the year 0.
+        kind text: the most frequent names, and for each
         picture which of them it has: len(names) for another one, len(names) + 1 for none.
     """
+    if isinstance(column, Texts) and column.column == Column(MONTH):
+        months = np.array([12 * int(name[:4]) + int(name[5:]) - 1 for name in column.names], float)
+        values = np.full(count, np.nan)
+        values[column.rows] = months[column.codes]
+        return colours(Numbers(column.column, values), rows, count) | {"kind": "time"}
     if isinstance(column, Numbers):
         values = column.values[rows]
         low, high = np.nanquantile(values, (0.02, 0.98)).tolist() if (~np.isnan(values)).any() else (0.0, 1.0)

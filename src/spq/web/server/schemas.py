@@ -292,10 +292,10 @@ class MapValues(BaseModel):
     """A value for each picture of a map (`ids`, int32). The numbers are little-endian, in base64.
 
     kind text: values (uint8) are places in `names`, len(names) for another name and len(names) + 1 for none. kind number: values
-    (float32), NaN for none; low, high: between which nearly all are.
+    (float32), NaN for none; low, high: between which nearly all are. kind time: the same, in months since the year 0.
     """
 
-    kind: Literal["text", "number"]
+    kind: Literal["text", "number", "time"]
     ids: str
     values: str
     names: list[str]

@@ -41,6 +41,8 @@ export const api = {
     codewords: true,
     duplicates: settings.duplicates,
     map: true,
+    mapValues: false,
+    facets: false,
     original: false,
     live: false,
     orders: ["id", "path", "time", "new", "unusual", "random"],
@@ -55,6 +57,8 @@ export const api = {
   codewords: (signal) => answered((from) => from.codewords(), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
   duplicates: (signal) => answered((from) => from.duplicates(), signal),
+  facets: async () => ({ total: 0, facets: [] }),
+  mapValues: async () => ({}),
   mapProgress: async () => ({ arranging: null }),
   map: (params, signal) => answered((from) => from.map(params), signal),
 
