@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import schemathesis
 import uvicorn
@@ -16,7 +19,6 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from spq.index.image_index import ImageIndex
-from spq.index.store import Store
 from spq.model.model import Model
 from spq.web.server.app import Settings, create_app
 
@@ -26,6 +28,9 @@ ROUTES = [
     "GET /api/codewords",
     "GET /api/codewords/{m}/{k}",
     "GET /api/duplicates",
+    "GET /api/duplicates/changes",
+    "GET /api/duplicates/decisions.csv",
+    "GET /api/duplicates/move.sh",
     "GET /api/explain",
     "GET /api/items/{id}",
     "GET /api/items/{id}/download",
@@ -39,6 +44,9 @@ ROUTES = [
     "GET /healthz",
     "GET /metrics",
     "GET /readyz",
+    "POST /api/duplicates/decisions",
+    "POST /api/duplicates/rule",
+    "POST /api/duplicates/undo",
     "POST /api/explain",
     "POST /api/items/facts",
     "POST /api/items/zip",
@@ -46,29 +54,45 @@ ROUTES = [
     "POST /api/search",
 ]
 WITHOUT_VALUES = {
-    "GET /api/codewords", "GET /api/duplicates", "GET /api/map/progress",
+    "GET /api/duplicates/decisions.csv", "GET /api/duplicates/move.sh", "GET /api/map/progress",
     "GET /api/status", "GET /healthz", "GET /metrics", "GET /readyz",
 }  # fmt: skip
 MORE_THAN_FORM = {
     "GET /api/browse",
+    "GET /api/codewords",
+    "GET /api/codewords/{m}/{k}",
+    "GET /api/duplicates",
+    *(route for route in ROUTES if "/api/duplicates/" in route),
     "GET /api/map",
     "POST /api/explain",
     "POST /api/items/facts",
     "POST /api/search",
-}  # `where` is a language, a picture is a picture, 3.0 is no id
+}  # `where` is a language, a picture is a picture, 3.0 is no id, a report is not ready yet
 
 
 @pytest.fixture(scope="module")
 def operations(
-    photo_index: Path, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory
+    shared_photos: Path, tiny_model: Model, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, schemathesis.APIOperation]]:
     """Of a server that runs on a port of its own."""
-    with ImageIndex(Store.open(photo_index), tiny_model) as index, socket.create_server(("127.0.0.1", 0)) as listener:
+    root = tmp_path_factory.mktemp(
+        "few"
+    )  # few pictures, so that copies are found soon; decisions are written to the index
+    (root / "photos").mkdir()
+    for picture in sorted(shared_photos.rglob("*.png"))[:8]:
+        shutil.copy(picture, root / "photos")
+    with (
+        ImageIndex.build(root / "i", tiny_model, root / "photos") as index,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
         app = create_app(index, Settings(cache=tmp_path_factory.mktemp("cache"), patience=60))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
-        document = schemathesis.openapi.from_url(f"http://127.0.0.1:{listener.getsockname()[1]}/openapi.json")
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        document = schemathesis.openapi.from_url(f"{address}/openapi.json")
+        while httpx2.get(f"{address}/api/duplicates").status_code == 202:  # until then, decisions are answered with 503
+            time.sleep(0.1)
         yield {found.ok().label: found.ok() for found in document.get_all_operations()}
         server.should_exit = True
         thread.join()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 from web import (
+    KIND,
     NEEDS_BROWSER,
     Page,
     expect,
     state,
+    wait_until,
 )
 
 pytestmark = NEEDS_BROWSER
@@ -31,6 +33,49 @@ def test_codewords_show_the_pictures_that_use_them(page: Page, server: str) -> N
     expect(shown).to_have_attribute("data-id", str(told["items"][0]["id"]))
     page.reload()
     expect(shown).to_have_attribute("data-id", str(told["items"][0]["id"]))
+
+
+def test_the_way_back_from_a_codeword_leads_to_the_same_place(page: Page, server: str) -> None:
+    page.set_viewport_size({"width": 700, "height": 400})
+    page.goto(f"{server}#view=codewords")
+    card = page.locator(".card").nth(9)
+    card.scroll_into_view_if_needed()
+    page.mouse.wheel(0, 40)
+    wait_until(page, "window.scrollY > 100")
+    page.wait_for_timeout(100)
+    before = page.evaluate("window.scrollY")
+    card.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#word-back")).to_be_focused()
+    assert page.evaluate("window.scrollY") == 0
+    page.go_back()
+    expect(card).to_be_focused()
+    wait_until(page, "(y) => Math.abs(window.scrollY - y) < 2", before)
+    page.locator("a[data-view=pictures]").click()
+    expect(page.locator("#grid")).to_be_visible()
+    page.get_by_role("link", name="Codewords").click()
+    wait_until(page, "(y) => Math.abs(window.scrollY - y) < 2", before)
+
+
+def test_the_filter_counts_for_codewords(page: Page, server: str) -> None:
+    page.goto(f"{server}#view=codewords")
+    expect(page.locator(".card").first).to_be_visible()
+    page.locator("#where").fill(KIND.upper())
+    page.keyboard.press("Enter")
+    expect(page.locator("#codewords")).to_have_attribute("aria-busy", "false")
+    told = page.request.get(f"{server}api/codewords?where={KIND}").json()["counts"][0]
+    expect(page.locator(".card")).to_have_count(sum(count > 0 for count in told))
+    page.locator(".card").first.click()
+    expect(page.locator("#codewords-text")).to_contain_text(f"{max(told)} pictures")
+    assert {text.split(" · ")[-1] for text in page.locator("#word-grid .tile:visible .label").all_inner_texts()} == {
+        KIND
+    }
+    page.locator("#where").fill("nothing such")
+    page.keyboard.press("Enter")
+    page.locator("#word-back").click()
+    expect(page.locator("#codewords-message")).to_contain_text("No picture matches the filter")
+    page.locator("#codewords-message button").click()
+    expect(page.locator(".card").first).to_be_visible()
 
 
 def test_codewords_that_cannot_be_had_are_not_asked_for_all_the_time(page: Page, server: str) -> None:

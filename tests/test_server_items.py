@@ -123,6 +123,14 @@ def test_codewords_are_counted_and_their_items_listed(client: TestClient, open_i
     assert all(item["code"][2] == k for item in page["items"])
     rest = client.get(f"/api/codewords/2/{k}", params={"offset": 3}).json()["items"]
     assert len(page["items"]) + len(rest) == page["count"]
+    where = {"where": "path ~ *.png"}
+    counts, some = (client.get(f"/api/codewords{path}", params=where).json() for path in ("", f"/2/{k}"))
+    assert [sum(among) for among in counts["counts"]] == [30] * 8
+    assert [i for i in (item["id"] for item in [*page["items"], *rest]) if i in {i["id"] for i in some["items"]}] == [
+        item["id"] for item in some["items"]
+    ]
+    assert some["count"] == counts["counts"][2][k] == sum(i["path"].endswith("png") for i in [*page["items"], *rest])
+    assert_problem(client.get("/api/codewords", params={"where": "colour = red"}), 422, "unknown column colour")
     assert_problem(client.get("/api/codewords/8/0"), 404, "8 codebooks of 16")
     assert_problem(client.get("/api/codewords/0/16"), 404, "no codeword 16")
 

@@ -132,8 +132,10 @@ def test_what_else_the_page_asks_is_answered_as_by_the_server(
         page_of = "/api/browse?where=label+%3D+shoe&order=path&top=9"
         same("window.api.browse({where: 'label = shoe', order: 'path', top: 9})", page_of, ("code",))
         same(f"window.api.item({a})", f"/api/items/{a}", ("location", "can_show"))  # a site has no files
-        same(f"window.api.explain({{query: {{ids: [{a}]}}, id: {b}}})", f"/api/explain?query_id={a}&id={b}")
-        same("window.api.codewords()", "/api/codewords")
+        why = f"window.api.explain({{query: {{ids: [{a}]}}, id: {b}}})"
+        same(why, f"/api/explain?query_id={a}&id={b}", ("pictures", "not_pictures"))  # a server keeps uploads
+        same("window.api.codewords({})", "/api/codewords")
+        same("window.api.codewords({where: 'left'})", "/api/codewords?where=left")
         for m, k in ((0, 0), (3, 7), (7, 15)):
             same(f"window.api.codeword({m}, {k}, {{top: 40}})", f"/api/codewords/{m}/{k}?top=40", ("code",))
         while (report := server.get("/api/duplicates")).status_code == 202:

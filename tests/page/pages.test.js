@@ -100,3 +100,29 @@ test("a complete list has the same methods", () => {
   const list = new Listed(["a", "b"]);
   assert.deepEqual([list.total, list.isExact, list.get(1), list.get(2)], [2, true, "b", undefined]);
 });
+
+test("items are collected over pages that are not loaded, and to the end of a list", async () => {
+  const { pages, asked } = numbers(2500);
+  pages.want(0, 25);
+  await loaded();
+  assert.deepEqual(await pages.collect(5, 12), [5, 6, 7, 8, 9, 10, 11, 12]);
+  assert.deepEqual(asked, [0, 10, 20]); // they were there
+  const all = await pages.collect(0, 9999);
+  assert.deepEqual([all.length, all[0], all.at(-1)], [2500, 0, 2499]);
+  assert.deepEqual(asked.slice(3), [30, 1030, 2030]);
+  const folded = numbers(2500, { ends: true });
+  assert.equal((await folded.pages.collect(0, 9999)).length, 2500);
+  assert.deepEqual(await new Listed([7, 8, 9]).collect(1, 9), [8, 9]);
+});
+
+test("a loaded item is found by its id", async () => {
+  const fetchPage = async (offset, top) => ({
+    items: Array.from({ length: top }, (_, n) => ({ id: 1000 - offset - n })),
+    total: 100,
+  });
+  const pages = new Pages(fetchPage, { top: 10, changed: () => {}, failed: () => {} });
+  pages.want(0, 25);
+  await loaded();
+  assert.deepEqual([pages.find(985), pages.find(1), pages.find(1000)], [15, -1, 0]);
+  assert.equal(new Listed([{ id: 4 }, { id: 6 }]).find(6), 1);
+});

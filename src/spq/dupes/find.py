@@ -37,10 +37,19 @@ from spq.dupes.threshold import CodedPictures, Threshold, calibrate, within
 from spq.errors import DataError
 from spq.index.image_index import ImageIndex
 
-__all__ = ["CONFIRMED", "KINDS", "Group", "Member", "Options", "Report", "find_duplicates"]
+__all__ = ["CONFIRMED", "KINDS", "STAGES", "Group", "Member", "Options", "Report", "find_duplicates"]
 Rows = NDArray[np.int64]
 Progress = Callable[[str, int, int], None]
 READING = "reading pictures"
+STAGES = (  # in this order; some are passed over
+    READING,
+    "comparing codes",
+    "comparing thumbs",
+    "laying thumbs together",
+    "comparing at full size",
+    "reading dates",
+    "calibrating on altered copies",
+)
 NEARNESS = ((0, 2), (2, 6), (6, 2**62))  # the nearest candidates first: after them, few pictures are left to compare
 
 

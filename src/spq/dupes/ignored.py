@@ -61,6 +61,19 @@ def write_ignored(file: Path, pairs: Iterable[Ignored]) -> None:
         opened.writelines(json.dumps(asdict(pair)) + "\n" for pair in pairs)
 
 
+def revise_ignored(file: Path, add: Iterable[Ignored], drop: Iterable[frozenset[str]] = ()) -> None:
+    """Remember more pairs, and forget others.
+
+    Raises:
+        DataError: the file cannot be read. OSError: it cannot be written.
+    """
+    known, gone = read_ignored(file), frozenset(drop)
+    kept = {pair.key: pair for pair in known if pair.key not in gone}
+    new = {pair.key: pair for pair in add} | kept
+    if new.keys() != {pair.key for pair in known}:
+        write_ignored(file, new.values())
+
+
 def _pair(line: bytes) -> Ignored | None:
     try:
         fields = parse_json(line)

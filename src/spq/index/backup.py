@@ -26,7 +26,7 @@ from spq.common.files import is_full, naming, sync_folder
 from spq.common.json_file import parse_json
 from spq.config import from_dict
 from spq.errors import ConfigError, StoreError
-from spq.index.format import NOT_DUPLICATES, SQLITE_ERRORS, open_reader, why_full
+from spq.index.format import DECISIONS, NOT_DUPLICATES, SQLITE_ERRORS, open_reader, why_full
 from spq.index.manifest import SHARDED, read_manifest
 from spq.index.shards.open_store import open_store
 from spq.index.side_files import why_blocked
@@ -37,7 +37,8 @@ FORMAT = 1
 CONTENTS, CONTENTS_LIMIT = "backup.json", 1 << 16
 NEEDED = ("manifest.json", "items.sqlite")
 MODEL = ("model/model.safetensors", "model/README.md", "model/config.json")  # the last one makes it a model
-NAMES = (*NEEDED, NOT_DUPLICATES, *MODEL)
+OF_USER = (NOT_DUPLICATES, DECISIONS)
+NAMES = (*NEEDED, *OF_USER, *MODEL)
 TRIES, WAIT = 10, 0.1  # while the index is replaced by that of another model
 PAGES = 1000  # of the database, that are copied before Ctrl-C is noticed
 CHUNK = 1 << 20
@@ -198,8 +199,9 @@ def _copy_once(folder: Path, staged: Path, progress: Progress) -> bool:
         old.execute("COMMIT")
         if old.is_outdated():
             return False
-        with suppress(FileNotFoundError):
-            _copy_file(folder / NOT_DUPLICATES, staged / NOT_DUPLICATES)
+        for name in OF_USER:
+            with suppress(FileNotFoundError):
+                _copy_file(folder / name, staged / name)
         if (folder / "model" / "config.json").exists():  # else its first writer has not come so far
             for name in MODEL:
                 _copy_file(folder / name, staged / name)

@@ -43,6 +43,7 @@ REPAIR = "repair the index, or restore it from a backup"
 SQLITE_ERRORS = (sqlite3.Error, UnicodeError, OverflowError)  # if a damaged schema is quoted, or a number is too large
 LOCK = ".lock"
 NOT_DUPLICATES = "not-duplicates.jsonl"  # pairs that the user said are no duplicates; it outlives a change of the model
+DECISIONS, DECISIONS_LOCK = "decisions.json", "decisions.lock"  # about copies, made in the page of `spq serve`
 PAIRS_BYTES = 2**28  # that file has at most; about 700,000 pairs
 
 _TABLES = (

@@ -55,7 +55,7 @@ class Originals:
         file = self._file(item.path)
         if file:
             return read_file(file, name=item.path), lambda data, hint: load_image(data, hint, item.path)
-        images, position = self._find(item)
+        images, position = self._find(item.path)
         try:
             return images.read(position), lambda data, hint: images.decode(position, data, hint)
         except ImageError:
@@ -99,6 +99,17 @@ class Originals:
         found = self._file(path)
         return absolute(found) if found else None
 
+    def listed_file(self, path: str) -> Path | None:
+        """As `file`, and also one of a name that only the list of the collection tells, such as one that is no UTF-8."""
+        if found := self.file(path):
+            return found
+        try:
+            images, position = self._find(path)
+        except ImageError:
+            return None
+        listed = images.path(position)
+        return absolute(listed) if listed else None
+
     def _is_of_folder(self, path: str) -> bool:
         """Whether an item belongs to a folder, and to no other kind of collection."""
         roots = [root for prefix, root in self._roots.items() if path.startswith(f"{prefix}/" if prefix else "")]
@@ -113,19 +124,19 @@ class Originals:
                     return file
         return None
 
-    def _find(self, item: Item) -> tuple[ImageSet, int]:
+    def _find(self, path: str) -> tuple[ImageSet, int]:
         """The listed collection, and the position of an item in it."""
         with self._lock:
-            if item.path not in self._positions and time.monotonic() - self._listed >= LIST_SECONDS:
+            if path not in self._positions and time.monotonic() - self._listed >= LIST_SECONDS:
                 self._list()
-            position = self._positions.get(item.path)
+            position = self._positions.get(path)
             if self._images is not None and position is not None:
                 return self._images, position
             if not self._is_readable:
                 raise ImageError("the collection cannot be read; see the server log")
-            if self._images is not None and self._images.why_missing(item.path) != MISSING:
-                raise ImageError(f"{item.path} cannot be reached; see the server log")
-            raise ImageError(f"{item.path} is no longer in the collection; update the index")
+            if self._images is not None and self._images.why_missing(path) != MISSING:
+                raise ImageError(f"{path} cannot be reached; see the server log")
+            raise ImageError(f"{path} is no longer in the collection; update the index")
 
     def _list(self) -> None:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spq.common.locks import held
 from spq.index.committed import COMMITTED
-from spq.index.format import LOCK, NOT_DUPLICATES
+from spq.index.format import DECISIONS, LOCK, NOT_DUPLICATES
 
 
 def place_of_new(folder: Path) -> Path:
@@ -22,15 +22,17 @@ def _place_of_old(folder: Path) -> Path:
 
 def _is_ours(name: str) -> bool:
     """Whether a file of this name is one of an index."""
-    return name in ("manifest.json", "model", LOCK, COMMITTED, NOT_DUPLICATES) or name.startswith("items.sqlite")
+    known = ("manifest.json", "model", LOCK, COMMITTED, NOT_DUPLICATES)
+    return name in known or name.startswith(("items.sqlite", "decisions."))
 
 
 def replace_index(folder: Path, fresh: Path) -> None:
     """Put the new index in the place of the old one, whose lock the caller holds, and delete the old one."""
     before = _place_of_old(folder)
     shutil.rmtree(before, ignore_errors=True)
-    if (folder / NOT_DUPLICATES).exists():
-        shutil.copyfile(folder / NOT_DUPLICATES, fresh / NOT_DUPLICATES)
+    for file in (folder / NOT_DUPLICATES, folder / DECISIONS, *folder.glob("decisions.damaged-*.json")):
+        if file.exists():
+            shutil.copyfile(file, fresh / file.name)
     folder.rename(before)
     fresh.rename(folder)
     shutil.rmtree(before)

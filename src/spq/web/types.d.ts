@@ -15,6 +15,8 @@ interface Item {
   folded?: number[]; // ids of hits with the same code, at most 100
   folded_total?: number;
   note?: string; // shown instead of the label
+  location?: string | null; // absolute path, if the server tells it
+  can_show?: boolean; // whether the server can open its folder on this screen
 }
 
 /** A picture that matches a search. */
@@ -39,6 +41,9 @@ interface State {
   order: string;
   since: number | null;
   item: number | null;
+  show: number | null; // the picture in the lightbox
+  against: Name | null; // the picture beside it
+  differ: boolean; // whether their difference is shown
   at: number;
   map: number[] | null; // x, y, zoom
   colour: string;
@@ -104,6 +109,8 @@ interface List {
   isExact: boolean;
   get(position: number): any;
   want(first: number, last: number): void;
+  collect(first: number, last: number): Promise<any[]>;
+  find(id: number): number;
   close(): void;
 }
 

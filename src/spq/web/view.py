@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spq.common.text import encodable
+from spq.dupes.decisions import group_key
 from spq.dupes.find import Member, Report
 from spq.index.store import Item, Store
+from spq.model.feature_store import hash_of
 
 Facts = dict[str, Any]
 ON_MAP = 100_000  # pictures that a map shows at most
@@ -65,12 +67,15 @@ def iso(time_ns: int) -> str:
 
 
 def report_json(report: Report, generation: int, items: dict[int, Item]) -> dict[str, Any]:
-    """Return a report of duplicates as the API gives it."""
+    """Return a report of duplicates as the API gives it, and the hashes of the pictures of each group."""
     groups = []
     for group in report.groups:
         members = [group.keep, *group.others]
+        hashes = [_hash_of(member, items.get(member.id)) for member in members]
         groups.append(
             {
+                "key": group_key(hashes),
+                "hashes": hashes,
                 "kind": group.kind,
                 "keep": group.keep.id,
                 "why": group.why,
@@ -87,6 +92,11 @@ def report_json(report: Report, generation: int, items: dict[int, Item]) -> dict
         "left_out": len(report.left_out),
         "generation": generation,
     }
+
+
+def _hash_of(member: Member, item: Item | None) -> str:
+    """The hash of a picture in hexadecimal digits; of its path, if it was removed meanwhile."""
+    return item.hash.hex() if item and item.hash else hash_of(encodable(member.path).encode()).hex()
 
 
 def _member_facts(member: Member, item: Item | None) -> dict[str, Any]:

@@ -37,10 +37,12 @@ export const api = {
     explain: true,
     codewords: true,
     duplicates: true,
+    review: true, // decisions about duplicates
     map: true,
     mapValues: true, // columns that colour the map
     facets: true,
-    original: true, // imageURL gives the original
+    original: true, // imageURL gives the original, downloadURL its file
+    zip: true, // zipURL
     live: true, // status changes while the page is open
     orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
@@ -85,16 +87,20 @@ export const api = {
     return post("api/explain", files, negativeFiles, { ...query, id }, signal);
   },
 
-  /** @returns {Promise<{codebooks: number, codewords: number, counts: number[][]}>} */
-  codewords(/** @type {AbortSignal?} */ signal = null) {
-    return get("api/codewords", {}, signal);
+  /**
+   * How many pictures use each codeword.
+   * @param {{where?: string}} params
+   * @returns {Promise<{codebooks: number, codewords: number, counts: number[][]}>}
+   */
+  codewords(params, /** @type {AbortSignal?} */ signal = null) {
+    return get("api/codewords", params, signal);
   },
 
   /**
    * The pictures that use a codeword, the most typical first.
    * @param {number} m
    * @param {number} k
-   * @param {{offset?: number, top?: number}} params
+   * @param {{offset?: number, top?: number, where?: string}} params
    * @returns {Promise<{m: number, k: number, count: number, items: Item[]}>}
    */
   codeword(m, k, params, /** @type {AbortSignal?} */ signal = null) {
@@ -102,11 +108,49 @@ export const api = {
   },
 
   /**
-   * The groups of copies; or {state: "computing", stage, done, total}: ask again.
-   * @returns {Promise<any>}
+   * A page of the groups of copies; or {state: "computing", stage, done, total, ...}: ask again.
+   * @param {{kind?: string[], state?: string, as_of?: number, where?: string, offset?: number, top?: number}} params
+   * @returns {Promise<any>} {groups, total, revision, progress, ...}
    */
-  duplicates(/** @type {AbortSignal?} */ signal = null) {
-    return get("api/duplicates", {}, signal);
+  duplicates(params = {}, /** @type {AbortSignal?} */ signal = null) {
+    return get("api/duplicates", params, signal);
+  },
+
+  /** @returns {Promise<any>} the decisions that are newer than a revision */
+  reviewChanges(/** @type {number} */ since, /** @type {AbortSignal?} */ signal = null) {
+    return get("api/duplicates/changes", { since }, signal);
+  },
+
+  /**
+   * @param {{decisions: {key: string, choice: string, keep: number[], seen: number}[], since: number}} ask
+   * @returns {Promise<any>} {revision, progress, changed: [{key, decision}], reload, batch, overwritten}
+   */
+  decide(ask, /** @type {AbortSignal?} */ signal = null) {
+    return postJson("api/duplicates/decisions", ask, signal);
+  },
+
+  /**
+   * @param {{batch: number, since: number}} ask
+   * @returns {Promise<any>} as decide
+   */
+  undoDecisions(ask, /** @type {AbortSignal?} */ signal = null) {
+    return postJson("api/duplicates/undo", ask, signal);
+  },
+
+  /**
+   * @param {any} ask {rule, kinds, folder, where, dry, since}
+   * @returns {Promise<any>} {open, groups, pictures, bytes}, and as decide
+   */
+  copyRule(ask, /** @type {AbortSignal?} */ signal = null) {
+    return postJson("api/duplicates/rule", ask, signal);
+  },
+
+  copiesListURL() {
+    return "api/duplicates/decisions.csv";
+  },
+
+  copiesScriptURL() {
+    return "api/duplicates/move.sh";
   },
 
   /**
@@ -151,10 +195,36 @@ export const api = {
   imageURL(id) {
     return `api/items/${id}/image`;
   },
+
+  /** The file itself, which the browser saves under its own name. */
+  downloadURL(/** @type {number} */ id) {
+    return `api/items/${id}/download`;
+  },
+
+  /** Address that answers a form with `ids` (with commas in between) with a ZIP. */
+  zipURL() {
+    return "api/items/zip";
+  },
+
+  /**
+   * Facts of up to 1000 items.
+   * @param {number[]} ids
+   * @returns {Promise<{items: Item[], missing: number[]}>}
+   */
+  facts(ids, /** @type {AbortSignal?} */ signal = null) {
+    return postJson("api/items/facts", { ids }, signal);
+  },
+
+  /** Open the folder of an item on this machine; only if the item says `can_show`. */
+  showFolder(/** @type {number} */ id) {
+    return postJson(`api/items/${id}/show`, null, null);
+  },
 };
 
 function get(path, params, signal) {
-  const values = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const values = Object.entries(params)
+    .flatMap(([name, value]) => (Array.isArray(value) ? value.map((each) => [name, each]) : [[name, value]]))
+    .filter(([, value]) => value !== null && value !== undefined && value !== "");
   const query = new URLSearchParams(values).toString();
   return fetchJson(query ? `${path}?${query}` : path, { signal });
 }
@@ -165,21 +235,23 @@ function post(path, files, negativeFiles, query, signal) {
 
 async function postParts(path, { files, negativeFiles, names }, query, signal) {
   const named = Object.fromEntries(Object.entries(names).filter(([, list]) => list.length));
-  const text = JSON.stringify({ ...query, ...named });
-  if (!files.length && !negativeFiles.length) {
-    const headers = { "Content-Type": "application/json" };
-    return fetchJson(path, { method: "POST", headers, body: text, signal });
-  }
+  const content = { ...query, ...named };
+  if (!files.length && !negativeFiles.length) return postJson(path, content, signal);
   const body = new FormData();
   for (const file of files) body.append("image", file, "image");
   for (const file of negativeFiles) body.append("negative_image", file, "image");
-  body.append("query", text);
+  body.append("query", JSON.stringify(content));
   const sending = (address, options) => fetchWithProgress(address, options, api.onSending);
   try {
     return await fetchJson(path, { body, signal }, sending);
   } finally {
     api.onSending(null);
   }
+}
+
+function postJson(path, content, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return fetchJson(path, { method: "POST", headers, body: JSON.stringify(content), signal });
 }
 
 /**
@@ -195,6 +267,7 @@ async function fetchJson(path, options, fetcher = fetch) {
       if (error.name === "AbortError") throw error;
       throw new ApiError(words.api.gone, "gone");
     });
+    if (response.status === 204) return null;
     if (response.ok) return response.json().catch((error) => unreadable(error));
     const wait = Number(response.headers.get("Retry-After") ?? 1);
     if (response.status !== 503 || attempt === PATIENCE || wait > LONGEST_WAIT) throw await problem(response);

@@ -3,16 +3,20 @@
 import { api } from "./api.js";
 import { forgetItems, isSearching, loadItem } from "./search_request.js";
 import { closeDetails, drawDetails, openDetails, startDetails } from "./details.js";
-import { $, $$, closest, covered, fileName, number } from "./dom.js";
+import { $, $$, covered, fileName, number } from "./dom.js";
 import { drawFacets, startFacets } from "./facets.js";
 import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
 import { startPictureInput } from "./picture_input.js";
 import { startKeys } from "./keys.js";
 import { Live } from "./live.js";
-import { drawSearchBar, mark, startSearchBar } from "./search_bar.js";
+import { drawSearchBar, startSearchBar } from "./search_bar.js";
 import { startLook } from "./look.js";
 import { Results, showMessage } from "./results.js";
-import { address, change, newSearch, onChange, state, VIEWS } from "./state.js";
+import { selectAll, startGestures } from "./select_gestures.js";
+import { selectionIsOf, startSelectionBar } from "./selection_bar.js";
+import { forgetChosen } from "./chosen_files.js";
+import { address, onChange, state, VIEWS } from "./state.js";
+import { startTiles } from "./tile_events.js";
 import { isUpload } from "./uploads.js";
 import { openView, views } from "./views.js";
 import { startWhy } from "./why.js";
@@ -34,12 +38,14 @@ function showStatus(status) {
   $("#name").textContent = collection();
   $("#total").textContent = number(status.images);
   setColumns(status.columns ?? []);
+  selectionIsOf(collection());
   title();
 }
 
 /** Load everything again, after the user asked to see changes of the collection. */
 function reload() {
   forgetItems();
+  forgetChosen();
   for (const view of VIEWS) pending[view] = null;
   if (views.copies) views.copies.report = null;
   views.map?.retry(true);
@@ -74,7 +80,15 @@ function draw(changes, isBack) {
     (state.item !== null && [...changes].some((name) => ["like", "not", "plus", "minus", "box"].includes(name)))
   )
     drawDetails();
+  if (changes?.has("show") || changes?.has("against") || changes?.has("differ") || state.show !== null)
+    drawLightbox(isBack);
   title();
+}
+
+/** The lightbox is loaded when it is first used. */
+async function drawLightbox(isBack) {
+  const lightbox = await import("./lightbox.js");
+  lightbox.drawLightbox({ grid, isBack });
 }
 
 /** Draw the visible view, with the changes that it has not drawn yet. */
@@ -123,29 +137,6 @@ async function title() {
   document.title = what ? `${what} – ${collection()}` : collection();
 }
 
-/** Handle clicks on pictures in all views. */
-function startTiles() {
-  document.addEventListener("click", (event) => {
-    const plain = !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0;
-    const details = closest(event, "[data-details]");
-    if (details && plain) {
-      event.preventDefault();
-      openDetails(Number(details.dataset.details));
-    }
-    const cell = closest(event, ".tile");
-    const id = Number(cell?.dataset.id || NaN);
-    if (!cell || Number.isNaN(id)) return;
-    const act = closest(event, "[data-act]")?.dataset.act;
-    if (act === "details") openDetails(id);
-    else if (act) mark(id, act);
-    else if (plain && closest(event, ".picture")) {
-      event.preventDefault();
-      change(newSearch({ like: [id] }));
-    }
-  });
-  views.pictures.moved = moved;
-}
-
 /** Remove the token from the address: the cookie replaces it, and links should not contain it. */
 function hideToken() {
   const params = new URLSearchParams(location.search);
@@ -174,13 +165,19 @@ watchTop();
 startPictureInput();
 startSearchBar({ chooseRegion });
 startFilter();
-startDetails();
-startTiles();
+/** The grid of the visible view, if it shows pictures. */
+const grid = () =>
+  ({ pictures: views.pictures.grid, codewords: views.codewords?.grid, map: views.map?.list.grid })[state.view];
+views.pictures.moved = moved;
+startDetails(grid);
+startTiles(grid);
+startGestures(grid);
+startSelectionBar({ selectAll: () => selectAll(grid()?.list) });
 startLook();
 startWhy();
 startFacets();
 startKeys({
-  grid: () => (state.view === "map" ? views.map?.list.grid : views[state.view]?.grid),
+  grid,
   chooseRegion,
   closeDetails,
 });

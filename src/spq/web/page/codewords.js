@@ -6,7 +6,7 @@ import { percent } from "./format.js";
 import { Grid } from "./grid.js";
 import { Pages } from "./pages.js";
 import { showMessage } from "./results.js";
-import { address, state } from "./state.js";
+import { address, change, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 import { words } from "./words.js";
 
@@ -18,6 +18,9 @@ export class Codewords {
   moved = null; // called when a key moves to a picture
   /** @type {any} */
   usage = null; // how many pictures use each codeword
+  where = ""; // the filter of `usage`
+  shown = ""; // which cards are in the document
+  scrolled = 0; // how far the cards are scrolled
   controller = new AbortController();
 
   constructor() {
@@ -36,10 +39,19 @@ export class Codewords {
       (entries) => entries.forEach((entry) => entry.isIntersecting && this.fill(entry.target)),
       { rootMargin: "300px" },
     );
+    // while the cards are hidden, the window scrolls for other reasons
+    window.addEventListener("scroll", () => this.areCardsShown() && (this.scrolled = window.scrollY), {
+      passive: true,
+    });
+  }
+
+  areCardsShown() {
+    return !this.root.hidden && !this.cards.hidden;
   }
 
   update(changed) {
-    if (!changed || ["view", "book", "word"].some((name) => changed.has(name))) return this.load();
+    if (!changed || !this.usage || this.where !== state.where) return this.load();
+    if (["view", "book", "word"].some((name) => changed.has(name))) return this.draw();
     return this.grid.list && this.grid.refill();
   }
 
@@ -49,9 +61,16 @@ export class Codewords {
     this.root.setAttribute("aria-busy", "true");
     showMessage($("#codewords-message"), null);
     try {
-      this.usage = await api.codewords(signal);
+      const { where } = state;
+      this.usage = await api.codewords({ where }, signal);
+      this.where = where;
+      this.shown = "";
     } catch (error) {
       if (isAbort(error)) return;
+      this.usage = null;
+      this.cards.hidden = true;
+      $("#word").hidden = true;
+      $("#codewords-text").textContent = "";
       showMessage($("#codewords-message"), {
         title: words.codewords.failed,
         text: error.message,
@@ -83,10 +102,17 @@ export class Codewords {
       ),
     );
     const isOne = state.word !== null;
+    const wasOne = !$("#word").hidden;
     this.cards.hidden = isOne;
     $("#word").hidden = !isOne;
+    showMessage($("#codewords-message"), null);
     if (isOne) this.drawWord(book, state.word);
     else this.drawCards(book, counts[book]);
+    const hadFocus = document.activeElement === document.body || !document.activeElement?.checkVisibility();
+    if (isOne && !wasOne) window.scrollTo({ top: 0, behavior: "instant" });
+    if (isOne && !wasOne && hadFocus) $("#word-back").focus({ preventScroll: true });
+    if (!isOne && wasOne && hadFocus) $(`[data-word="${this.word}"]`, this.cards)?.focus({ preventScroll: true });
+    this.word = state.word;
   }
 
   drawCards(book, counts) {
@@ -99,15 +125,16 @@ export class Codewords {
       words.codewords.sorted(book + 1, used.length),
       idle ? words.codewords.unused(idle) : "",
     ].join(" ");
+    const shown = JSON.stringify([book, this.where]);
+    if (shown === this.shown) return window.scrollTo({ top: this.scrolled, behavior: "instant" });
+    if (this.shown) window.scrollTo({ top: 0, behavior: "instant" });
+    this.shown = shown;
     this.sight.disconnect();
     const all = counts.reduce((sum, many) => sum + many, 0);
     this.cards.replaceChildren(...used.map(({ k, many }) => this.card(book, k, many, all)));
     for (const card of this.cards.children) this.sight.observe(card);
-    if (!used.length)
-      showMessage($("#codewords-message"), {
-        title: words.codewords.emptyTitle,
-        text: words.codewords.empty,
-      });
+    if (!used.length) showMessage($("#codewords-message"), nothing(this.where));
+    return undefined;
   }
 
   card(book, k, many, all) {
@@ -139,7 +166,7 @@ export class Codewords {
     this.sight.unobserve(card);
     const [book, word] = [card.dataset.book, card.dataset.word].map(Number);
     try {
-      const { items } = await api.codeword(book, word, { top: SHOWN }, this.controller.signal);
+      const { items } = await api.codeword(book, word, { top: SHOWN, where: this.where }, this.controller.signal);
       items.forEach((item, n) =>
         card.firstChild.children[n]?.replaceChildren(
           el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), loading: "lazy", decoding: "async" }),
@@ -157,7 +184,7 @@ export class Codewords {
     $("#word-back").href = address({ view: "codewords", book, word: null, item: null });
     const pages = new Pages(
       async (offset, top, signal) => {
-        const { items, count: total } = await api.codeword(book, k, { offset, top }, signal);
+        const { items, count: total } = await api.codeword(book, k, { offset, top, where: this.where }, signal);
         return { items, total, ends: false };
       },
       {
@@ -177,4 +204,11 @@ export class Codewords {
   retry() {
     this.load();
   }
+}
+
+/** What to say when no codeword is used. */
+function nothing(where) {
+  if (!where) return { title: words.codewords.emptyTitle, text: words.codewords.empty };
+  const action = [words.filter.clear, () => change({ where: "" })];
+  return { title: words.codewords.nothing, text: where, action };
 }

@@ -7,7 +7,6 @@ import {
   altText,
   bytesText,
   copyText,
-  count,
   dateText,
   distanceText,
   el,
@@ -21,6 +20,7 @@ import {
 } from "./dom.js";
 import { mark } from "./search_bar.js";
 import { address, change, newSearch, state } from "./state.js";
+import { words } from "./words.js";
 
 const panel = $("#details");
 let lastRequest = 0;
@@ -29,7 +29,12 @@ let controller = null;
 /** @type {any} */
 let opener = null; // the element that had the focus before
 
-export function startDetails() {
+/** @type {() => any} */
+let findGrid = () => null;
+
+/** @param {() => any} grid the grid of the current view, if it has one */
+export function startDetails(grid) {
+  findGrid = grid;
   panel.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     event.stopPropagation();
@@ -39,7 +44,7 @@ export function startDetails() {
 
 /** @param isMoved whether a key in the grid opened it; then the grid keeps the focus. */
 export function openDetails(id, isMoved = false) {
-  if (!isMoved) opener = document.activeElement;
+  if (!isMoved && !panel.contains(document.activeElement)) opener = document.activeElement;
   change({ item: id }, "replace");
   if (!isMoved) panel.focus();
 }
@@ -47,7 +52,10 @@ export function openDetails(id, isMoved = false) {
 export function closeDetails() {
   const hadFocus = panel.contains(document.activeElement);
   change({ item: null }, "replace");
-  if (hadFocus && opener?.isConnected) opener.focus();
+  if (!hadFocus) return;
+  opener?.focus();
+  // the row of its tile may show other pictures by now
+  if (document.activeElement !== opener || opener === document.body) findGrid()?.focus();
 }
 
 export async function drawDetails() {
@@ -63,12 +71,12 @@ export async function drawDetails() {
     item = await loadItem(id);
   } catch (error) {
     if (request === lastRequest)
-      panel.replaceChildren(head("Not found"), el("p", { class: "muted", text: error.message }));
+      panel.replaceChildren(head(words.details.notFound), el("p", { class: "muted", text: error.message }));
     return undefined;
   }
   if (request !== lastRequest) return undefined;
   const why = el("section", { class: "why" });
-  redraw(panel, head(fileName(item.path)), picture(item), actions(item), why, facts(item));
+  redraw(panel, head(fileName(item.path)), picture(item), actions(item), fileActions(item), why, facts(item));
   return explain(item, why, signal).catch((error) => {
     if (!isAbort(error) && request === lastRequest)
       why.replaceChildren(el("p", { class: "muted", text: error.message }));
@@ -76,7 +84,7 @@ export async function drawDetails() {
 }
 
 function head(title) {
-  return el("header", {}, el("h2", { text: title, title }), iconButton("close", "Close details", closeDetails));
+  return el("header", {}, el("h2", { text: title, title }), iconButton("close", words.details.close, closeDetails));
 }
 
 function picture(item) {
@@ -86,18 +94,10 @@ function picture(item) {
     width: item.width || null,
     height: item.height || null,
   });
-  image.addEventListener(
-    "error",
-    () =>
-      image.replaceWith(
-        el("p", {
-          class: "lost-note",
-          text: "The picture cannot be shown: its file has moved, or the server is busy.",
-        }),
-      ),
-    { once: true },
-  );
-  return el("div", { class: "large" }, image);
+  const note = () => image.closest("a").replaceWith(el("p", { class: "lost-note", text: words.details.cannotShow }));
+  image.addEventListener("error", note, { once: true });
+  const link = { href: address({ show: item.id }), "data-show": item.id, title: words.details.enlarge };
+  return el("div", { class: "large" }, el("a", link, image));
 }
 
 function actions(item) {
@@ -114,51 +114,66 @@ function actions(item) {
       },
       icon(symbol),
     );
+  const like = { class: "button primary", href: address(newSearch({ like: [item.id] })) };
   return el(
     "div",
     { class: "row-of-buttons" },
-    el("a", { class: "button primary", href: address(newSearch({ like: [item.id] })) }, icon("like"), "More like this"),
-    toggle("plus", "plus", "Like this"),
-    toggle("minus", "minus", "Not like this"),
+    el("a", like, icon("like"), words.details.like),
+    toggle("plus", "plus", words.details.add),
+    toggle("minus", "minus", words.details.avoid),
+  );
+}
+
+/** What can be done with the file: above the facts, where it needs no scrolling. */
+function fileActions(item) {
+  const small = (symbol, label, attributes) =>
+    el(attributes.href ? "a" : "button", { class: "button small", ...attributes }, icon(symbol), label);
+  const onclick = (run) => ({ type: "button", onclick: run });
+  return el(
+    "div",
+    { class: "row-of-buttons files" },
+    small(
+      "copy",
+      words.details.copy,
+      onclick(() => copyPath(item.location ?? item.path)),
+    ),
+    api.can.original
+      ? small("download", words.details.download, { href: api.downloadURL(item.id), download: "" })
+      : null,
+    item.can_show
+      ? small(
+          "folder",
+          words.details.folder,
+          onclick(() => showFolder(item.id)),
+        )
+      : null,
+    api.can.original
+      ? small("open", words.details.original, { href: api.imageURL(item.id), target: "_blank", rel: "noopener" })
+      : null,
   );
 }
 
 function facts(item) {
+  const shape = item.width ? words.details.pixels(number(item.width), number(item.height)) : null;
   const rows = [
-    ["File", item.path],
-    ["Label", item.label],
-    ["Picture", item.width ? `${number(item.width)} × ${number(item.height)} pixels` : null],
-    ["Size", item.size ? bytesText(item.size) : null],
-    ["Changed", item.time ? dateText(item.time) : null],
+    [words.details.file, item.location ?? item.path],
+    [words.details.label, item.label],
+    [words.details.shape, shape],
+    [words.details.size, item.size ? bytesText(item.size) : null],
+    [words.details.changed, item.time ? dateText(item.time) : null],
     ...Object.entries(item.metadata ?? {}).map(([name, value]) => [name, value === null ? null : String(value)]),
   ];
-  const list = el(
-    "dl",
-    {},
-    rows.filter(([, value]) => value).map(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })]),
-  );
-  return el(
-    "section",
-    { class: "facts" },
-    list,
-    el(
-      "div",
-      { class: "row-of-buttons" },
-      el("button", { type: "button", class: "button", onclick: () => copyPath(item.path) }, icon("copy"), "Copy path"),
-      api.can.original
-        ? el(
-            "a",
-            { class: "button", href: api.imageURL(item.id), target: "_blank", rel: "noopener" },
-            icon("open"),
-            "Open original",
-          )
-        : null,
-    ),
-  );
+  const known = rows.filter(([, value]) => value);
+  const list = known.map(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })]);
+  return el("section", { class: "facts" }, el("dl", {}, list));
 }
 
 async function copyPath(path) {
-  toast((await copyText(path)) ? "Path copied" : `The browser does not allow copying: ${path}`);
+  toast((await copyText(path)) ? words.details.copied : `${words.details.cannotCopy} ${path}`);
+}
+
+export async function showFolder(/** @type {number} */ id) {
+  await api.showFolder(id).catch((error) => toast(error.message));
 }
 
 /** Draw a bar for each codebook, or without a search only the codewords. */
@@ -166,10 +181,10 @@ async function explain(item, root, signal) {
   if (!item.code?.length || !api.can.explain) return;
   if (!isSearching()) {
     root.replaceChildren(
-      el("h3", { text: "What the model sees" }),
+      el("h3", { text: words.details.sees }),
       el("p", {
         class: "muted",
-        text: "Its codewords, one per codebook. Click one to see the pictures that share it.",
+        text: words.details.codewords,
       }),
       el(
         "div",
@@ -177,7 +192,7 @@ async function explain(item, root, signal) {
         item.code.map((k, m) =>
           el(
             "a",
-            { class: "word", href: wordAddress(m, k), "aria-label": `codebook ${m + 1}, codeword ${k}` },
+            { class: "word", href: wordAddress(m, k), "aria-label": words.details.codeword(m + 1, k) },
             `${m + 1}·${k}`,
           ),
         ),
@@ -192,14 +207,11 @@ async function explain(item, root, signal) {
   const most = Math.max(...parts.map((part) => Math.abs(part.distance)), 1e-9);
   const agreeing = parts.filter((part) => part.codeword === part.nearest).length;
   const isSigned = parts.some((part) => part.distance < 0);
-  const reading = isSigned ? "Bars below zero reduce the distance." : "Shorter bars mean more similar.";
   root.replaceChildren(
-    el("h3", { text: "Why it matched" }),
+    el("h3", { text: words.details.why }),
     el("p", {
       class: "muted",
-      text:
-        `Distance ${distanceText(total)}. In ${agreeing} of ${count(parts.length, "codebook")} ` +
-        `its codeword is the nearest one. ${reading}`,
+      text: words.details.reading(distanceText(total), agreeing, parts.length, isSigned),
     }),
     bars(parts, most),
   );
@@ -221,13 +233,13 @@ function bar(part, most) {
   const same = part.codeword === part.nearest;
   const fill = el("span", { class: `fill${part.distance < 0 ? " below" : ""}` });
   fill.style.width = `${(100 * Math.abs(part.distance)) / most}%`;
-  const words = `codebook ${part.m + 1}: ${distanceText(part.distance)}${same ? ", the nearest codeword" : ""}`;
+  const label = words.details.part(part.m + 1, distanceText(part.distance), same);
   return el(
     "li",
     {},
     el(
       "a",
-      { href: wordAddress(part.m, part.codeword), "aria-label": words, class: same ? "same" : null },
+      { href: wordAddress(part.m, part.codeword), "aria-label": label, class: same ? "same" : null },
       el("span", { class: "book", text: String(part.m + 1) }),
       el("span", { class: "track" }, fill),
       el("span", { class: "value", text: distanceText(part.distance) }),

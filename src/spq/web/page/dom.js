@@ -127,12 +127,25 @@ export function debounce(ms, run) {
   return later;
 }
 
-/** Copy a text; return false if the browser does not allow it. */
-export async function copyText(text) {
+/** Copy a text; return false if the browser does not allow it. Over plain http it has no clipboard. */
+export async function copyText(/** @type {string} */ text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return false; // over plain http from another machine browsers have no clipboard
+    return copyByHand(text);
   }
+}
+
+/** Copy by way of a selected text field. */
+function copyByHand(text) {
+  const field = el("textarea", { class: "unseen", "aria-hidden": "true", tabindex: "-1" });
+  field.value = text;
+  const before = /** @type {any} */ (document.activeElement);
+  ($("dialog[open]") ?? document.body).append(field);
+  field.select();
+  const isCopied = document.execCommand("copy");
+  field.remove();
+  before?.focus({ preventScroll: true });
+  return isCopied;
 }

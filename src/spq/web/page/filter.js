@@ -56,13 +56,7 @@ async function apply() {
   $("#where-clear").hidden = !where;
   if (where && (await hasError(where))) return;
   showError(null);
-  change({
-    where,
-    max: null,
-    at: 0,
-    since: null,
-    ...(state.view === "copies" || state.view === "codewords" ? { view: "pictures" } : {}),
-  });
+  change({ where, max: null, at: 0, since: null });
   drawFilter();
 }
 

@@ -45,6 +45,12 @@ export function bytesText(/** @type {number} */ size) {
   return size < 1e6 ? unit(size / 1e3, "kilobyte", "short", 0) : unit(size / 1e6, "megabyte", "short", 1);
 }
 
+/** Bytes of many files. */
+export const sizeText = (/** @type {number} */ size) => {
+  if (size < 1e8) return bytesText(size);
+  return size < 1e9 ? unit(size / 1e6, "megabyte", "short", 0) : unit(size / 1e9, "gigabyte", "short", 1);
+};
+
 /**
  * @param {number} value
  * @param {string} name

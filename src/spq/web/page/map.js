@@ -14,6 +14,7 @@ import { cells, Stamps, within } from "./mosaic.js";
 import { PlaneInput } from "./plane_input.js";
 import { showMessage } from "./results.js";
 import { measure } from "./search_bar.js";
+import { selection } from "./selection.js";
 import { change, remember, state } from "./state.js";
 import { words } from "./words.js";
 
@@ -29,8 +30,6 @@ const WAIT = 1500; // ms between two questions how far the arrangement is
 export class CollectionMap extends PlaneInput {
   /** @type {((item: any) => void) | null} */
   moved = null; // called when a key moves to a picture
-  /** @type {() => number[]} */
-  chosen = () => []; // ids that the user has selected elsewhere
   /** @type {any} */
   data = null; // what the filter leaves
   /** @type {any} */
@@ -68,6 +67,7 @@ export class CollectionMap extends PlaneInput {
     this.list = new LassoList((item) => this.moved?.(item));
     new ResizeObserver(() => this.resize()).observe(this.canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
+    selection.onChange(() => this.draw());
     this.listen(this.canvas);
     this.buttons();
   }
@@ -242,7 +242,7 @@ export class CollectionMap extends PlaneInput {
     paintNames(this, context);
     paintLasso(this, context, accent);
     paintRings(this, context, [...state.like.filter((name) => typeof name === "number"), state.item], accent, 22);
-    paintRings(this, context, this.chosen(), accent, 9);
+    paintRings(this, context, selection.ids, accent, 9);
   }
 
   /** Load the column that colours the points, and show its legend. */

@@ -3,6 +3,7 @@
 import { $, announce } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Listed } from "./pages.js";
+import { select } from "./selection_bar.js";
 import { change, newSearch, state } from "./state.js";
 import { fillTile, tile } from "./tile.js";
 import { words } from "./words.js";
@@ -30,6 +31,8 @@ export class LassoList {
     });
     $("#map-close").addEventListener("click", () => change({ lasso: null }));
     $("#map-search").addEventListener("click", () => this.search());
+    $("#map-select").textContent = words.selection.these;
+    $("#map-select").addEventListener("click", () => select(this.ids));
   }
 
   /** Show the pictures inside; none without a lasso. */
@@ -42,7 +45,7 @@ export class LassoList {
     this.selected = new Set(ids);
     if (!state.lasso) return;
     $("#map-list-text").textContent = words.map.all(ids.length);
-    $("#map-search").hidden = !ids.length;
+    $("#map-search").hidden = $("#map-select").hidden = !ids.length;
     this.grid.show(new Listed(ids.map((id) => ({ id }))), 0);
     if (was) announce(words.map.found(ids.length));
   }

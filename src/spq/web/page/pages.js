@@ -3,6 +3,7 @@
 import { isAbort } from "./dom.js";
 
 const KEPT = 40; // pages
+const AT_ONCE = 1000; // items, when many are collected
 
 export class Pages {
   /**
@@ -22,6 +23,7 @@ export class Pages {
     this.expected = expected; // how far the user had scrolled
     this.pages = new Map(); // number -> items, the last used one last
     this.requests = new Map(); // number -> AbortController
+    this.closing = new AbortController(); // ends what `collect` loads
     /** @type {any} */
     this.error = null;
   }
@@ -66,6 +68,37 @@ export class Pages {
     }
   }
 
+  /**
+   * All items from position `first` to `last`, or to the end of the list. Those that are not loaded are loaded now.
+   * @param {number} first
+   * @param {number} last
+   * @returns {Promise<any[]>}
+   */
+  async collect(first, last) {
+    const found = [];
+    for (let at = first; at <= last; at = first + found.length) {
+      const item = this.get(at);
+      if (item !== undefined) found.push(item);
+      else if (this.isExact && at >= (this.total ?? 0)) break;
+      else {
+        const top = Math.min(AT_ONCE, last - at + 1);
+        const { items } = await this.fetchPage(at, top, this.closing.signal);
+        found.push(...items);
+        if (items.length < top) break;
+      }
+    }
+    return found;
+  }
+
+  /** Position of an item, if it is loaded; else -1. */
+  find(/** @type {number} */ id) {
+    for (const [n, items] of this.pages) {
+      const at = items.findIndex((item) => item.id === id);
+      if (at >= 0) return n * this.top + at;
+    }
+    return -1;
+  }
+
   /** Update the length. If it is unknown, assume one page more than was loaded. */
   learn(n, /** @type {Page} */ { items, total, ends }) {
     const end = n * this.top + items.length;
@@ -95,6 +128,7 @@ export class Pages {
 
   close() {
     this.closed = true;
+    this.closing.abort();
     for (const controller of this.requests.values()) controller.abort();
     this.requests.clear();
   }
@@ -110,6 +144,14 @@ export class Listed {
 
   get(position) {
     return this.items[position];
+  }
+
+  async collect(/** @type {number} */ first, /** @type {number} */ last) {
+    return this.items.slice(first, last + 1);
+  }
+
+  find(/** @type {number} */ id) {
+    return this.items.findIndex((item) => item.id === id);
   }
 
   want() {}

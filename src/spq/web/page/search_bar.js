@@ -90,7 +90,6 @@ export async function drawSearchBar() {
   again.hidden = !marks;
   again.disabled = !state.plus.length && !state.like.some((name) => !state.minus.includes(Number(name)));
   again.title = again.disabled ? "Mark a picture with + first" : "";
-  $("#new-search").hidden = !isSearching();
   $("#cut").hidden = !isSearching() || !scale;
   showCutOff(state.max);
 }

@@ -23,6 +23,9 @@ const EMPTY = {
   order: "",
   since: null,
   item: null, // the item in the details panel
+  show: null, // the item in the lightbox
+  against: null, // the picture that is compared with it: an id, or the name of an upload
+  differ: false, // whether the lightbox shows their difference
   at: 0, // first visible picture
   map: null, // [x, y, zoom]
   layout: "", // how the points were placed that map and lasso belong to
@@ -32,6 +35,7 @@ const EMPTY = {
   book: 0,
   word: null,
   kind: "",
+  decided: "", // groups of copies that are shown: open ones, unless it is "decided" or "all"
 };
 
 const names = (text) =>
@@ -58,6 +62,9 @@ const READ = {
   order: (text) => text,
   since: whole,
   item: whole,
+  show: whole,
+  against: (text) => names(text)[0] ?? null,
+  differ: (text) => text === "1",
   at: (text) => whole(text) ?? 0,
   map: exactly(3),
   layout: (text) => (["pca", "neighbours"].includes(text) ? text : ""),
@@ -67,6 +74,7 @@ const READ = {
   book: (text) => whole(text) ?? 0,
   word: whole,
   kind: (text) => text,
+  decided: (text) => (["decided", "all"].includes(text) ? text : ""),
 };
 
 /** @returns {State} */

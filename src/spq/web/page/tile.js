@@ -2,7 +2,9 @@
 
 import { api } from "./api.js";
 import { altText, distanceText, el, icon } from "./dom.js";
+import { selection } from "./selection.js";
 import { address, newSearch, state } from "./state.js";
+import { words } from "./words.js";
 
 const AGAIN = [1500, 4000]; // ms before a failed thumbnail is loaded again
 const LOOK = "spq-look";
@@ -13,25 +15,35 @@ export function tile() {
   image.addEventListener("error", () => again(image));
   return el(
     "div",
-    { class: "tile" },
+    { class: "tile", "data-lost": words.tile.lost },
     el("a", { class: "picture", tabindex: "-1" }, image),
     el("div", { class: "caption" }, el("span", { class: "distance" }), el("span", { class: "label" })),
     el(
       "div",
       { class: "acts" },
-      act("plus", "plus", "Like this"),
-      act("minus", "minus", "Not like this"),
-      act("details", "info", "Details"),
+      act("plus", "plus", words.tile.plus),
+      act("minus", "minus", words.tile.minus),
+      act("show", "expand", words.tile.show),
+      act("details", "info", words.tile.details),
     ),
+    act("select", "check", words.tile.select, "tick"),
   );
 }
 
-function act(name, symbol, label) {
+function act(name, symbol, label, kind = "act") {
   return el(
     "button",
-    { type: "button", class: `act ${name}`, "data-act": name, tabindex: "-1", title: label, "aria-label": label },
+    { type: "button", class: `${kind} ${name}`, "data-act": name, tabindex: "-1", title: label, "aria-label": label },
     icon(symbol),
   );
+}
+
+/** Show whether the picture of a tile is selected. */
+export function markSelected(/** @type {any} */ cell) {
+  const is = selection.has(Number(cell.dataset.id || -1));
+  cell.classList.toggle("selected", is);
+  cell.setAttribute("aria-selected", is);
+  cell.lastChild.setAttribute("aria-pressed", is);
 }
 
 /** @param isCalm whether pictures may be loaded now. */
@@ -56,13 +68,14 @@ export function fillTile(cell, item, isCalm) {
   link.href = address(newSearch({ like: [item.id] }));
   if (isCalm && !image.hasAttribute("src")) image.src = api.thumbnailURL(item.id, sizeOf(cell));
   caption.firstChild.textContent = item.distance === undefined ? "" : distanceText(item.distance);
-  const same = item.folded_total ? `+${item.folded_total} same code` : "";
+  const same = item.folded_total ? words.tile.same(item.folded_total) : "";
   caption.lastChild.textContent = [same, item.note ?? item.label].filter(Boolean).join(" · ");
   const mark = state.plus.includes(item.id) ? "plus" : state.minus.includes(item.id) ? "minus" : "";
   cell.dataset.mark = mark;
   acts.children[0].setAttribute("aria-pressed", mark === "plus");
   acts.children[1].setAttribute("aria-pressed", mark === "minus");
   cell.classList.toggle("open", state.item === item.id);
+  markSelected(cell);
 }
 
 function sizeOf(cell) {

@@ -1,7 +1,8 @@
 /** Every text of the page in German. */
 
-import { count, number } from "./format.js";
+import { count, number, sizeText } from "./format.js";
 
+const groupsText = (/** @type {number} */ n) => count(n, "Gruppe", "Gruppen");
 const pictures = (/** @type {number} */ n) => count(n, "Bild", "Bilder");
 
 /** @type {typeof import("./words_en.js").words} */
@@ -29,6 +30,7 @@ export const words = {
     empty: "Ein Codewort zeigt die Bilder, die es verwenden.",
     emptyTitle: "Noch keine Bilder",
     failed: "Die Codewörter konnten nicht gelesen werden",
+    nothing: "Kein Bild passt zum Filter",
     oneFailed: "Dieses Codewort konnte nicht gelesen werden",
     pictures: "Bilder eines Codeworts",
     sorted: (book, used) =>
@@ -44,9 +46,161 @@ export const words = {
     picture: (id) => `Bild ${id}`,
     tryAgain: "Erneut versuchen",
   },
-  copies: {},
+  copies: {
+    comparing: "Vergleichen",
+    groups: "Gruppen von Kopien",
+    kindsOf: "Arten von Kopien",
+    kinds: {
+      identical: "Identische Dateien",
+      "re-encoded": "Neu gespeichert oder verkleinert",
+      edited: "Bearbeitet",
+      almost: "Fast gleich",
+      burst: "Kurz nacheinander aufgenommen",
+      similar: "Nur ähnlich",
+    },
+    about: {
+      identical: "Jedes Byte ist gleich.",
+      "re-encoded": "Dasselbe Bild, neu gespeichert oder in anderer Größe. In voller Größe verglichen.",
+      edited: "Dasselbe Bild, verändert: grau, beschnitten, gedreht, mit Rand oder Text. In voller Größe verglichen.",
+      almost: "Keine Kopien: Eine Stelle ist anders, sie ist markiert.",
+      burst: "Keine Kopien: von einer Kamera kurz nacheinander aufgenommen.",
+      similar: "Verschiedene Bilder, die für das Modell ähnlich aussehen.",
+    },
+    unconfirmed: {
+      almost: "keine Kopien: siehe die markierte Stelle",
+      burst: "keine Kopien: kurz nacheinander aufgenommen",
+      similar: "verschiedene Bilder, die ähnlich aussehen",
+    },
+    allKinds: "Alle",
+    lead:
+      "Hier wird entschieden, welche Bilder einer Gruppe bleiben. spq löscht nichts: Am Ende steht eine Liste oder " +
+      "ein Skript.",
+    leadOfSite: "Gruppen von Kopien, wie sie beim Erstellen dieser Seite waren.",
+    falseMatches: (share) => `Auch ${(100 * share).toPrecision(2)} % zufälliger Paare gelten als ähnlich.`,
+    stale: "Die Sammlung hat sich seitdem geändert. Der Server erstellt einen neuen Bericht.",
+    noReport: "Kein Bericht über Kopien",
+    again: "Noch einmal",
+    none: "Keine Kopien",
+    noneText: (pictures) => `Alle ${number(pictures)} Bilder sind verschieden.`,
+    noGroups: "Hier sind keine Gruppen",
+    noGroupsText: "Keine Gruppe passt zum Filter und zur Auswahl oben.",
+    allDone: (groups) => (groups === 1 ? "Die Gruppe ist entschieden" : `Alle ${number(groups)} Gruppen entschieden`),
+    allDoneText: "Jetzt die Liste speichern oder das Skript, das aussortierte Bilder in einen Papierkorb verschiebt.",
+    stages: {
+      "reading pictures": "Bilder lesen",
+      "comparing codes": "Codes vergleichen",
+      "comparing thumbs": "Kleine Bilder vergleichen",
+      "laying thumbs together": "Kleine Bilder übereinanderlegen",
+      "comparing at full size": "In voller Größe vergleichen",
+      "reading dates": "Daten lesen",
+      "calibrating on altered copies": "Messen, wie ähnlich Kopien sind",
+    },
+    working: ({ stage, done, total, step, steps, remaining }) => {
+      const name = words.copies.stages[stage] ?? stage;
+      const many = done < total ? `, ${number(done)} von ${number(total)}` : "";
+      const left = remaining === null ? "" : `. ${words.copies.left(remaining)}`;
+      return `Schritt ${step} von ${steps}: ${name}${many}${left}`;
+    },
+    left: (seconds) =>
+      seconds < 90
+        ? `Noch etwa ${Math.max(5, 5 * Math.round(seconds / 5))} s in diesem Schritt`
+        : `Noch etwa ${number(Math.round(seconds / 60))} Minuten in diesem Schritt`,
+    show: "Anzeigen",
+    shown: { open: "offene", decided: "entschiedene", all: "alle Gruppen" },
+    withSimilar: (groups) => `auch ${groupsText(groups)} mit nur ähnlichen Bildern`,
+    progress: (decided, groups, size) =>
+      `${number(decided)} von ${groupsText(groups)} entschieden, ${sizeText(size)} würden frei`,
+    decidedGroups: "Entschiedene Gruppen",
+    outdatedMany: (many) => `${number(many)} veraltet: Ein Bild hat sich seitdem geändert`,
+    undo: "Rückgängig",
+    undone: (many) => (many === 1 ? "1 Entscheidung rückgängig" : `${number(many)} Entscheidungen rückgängig`),
+    notUndone: "Nichts rückgängig: Diese Gruppen wurden seitdem neu entschieden",
+    others: (many) => `Ein anderer Tab hat ${groupsText(many)} entschieden`,
+    overwritten: "Ein anderer Tab hatte diese Gruppe anders entschieden. Jetzt gilt diese Entscheidung.",
+    notSaved: (why) => `Nicht gespeichert: ${why}`,
+    why: (why) => (why ? `behalten: ${why}` : ""),
+    original: "Vorschlag: behalten",
+    suggested: "Vorschlag",
+    decided: (dropped) => `Entschieden: ${number(dropped)} weg`,
+    keptAll: "Entschieden: alle bleiben",
+    apart: "Keine Duplikate",
+    outdated: "Veraltet: Ein Bild hat sich seitdem geändert",
+    accept: (dropped) => `Annehmen: ${number(dropped)} weg`,
+    keepAll: "Alle behalten",
+    noDuplicates: "Keine Duplikate",
+    reopen: "Neu entscheiden",
+    compare: "Vergleichen",
+    keep: "Behalten",
+    drop: "Weg",
+    only: (n) => `Taste ${n} behält nur dieses Bild`,
+    oneStays: "Ein Bild einer Gruppe bleibt.",
+    stays: "bleibt: in einer anderen Gruppe behalten",
+    top: "oberster Ordner",
+    more: (many) => `und ${number(many)} weitere, nicht gezeigt`,
+    said: (choice, dropped) =>
+      choice === "apart" ? "Keine Duplikate" : dropped ? `${number(dropped)} weg` : "Alle behalten",
+    close: "Schließen",
+    rules: "Regeln",
+    ruleFor: (kinds) =>
+      `Für alle offenen Gruppen: ${kinds.join(", ")}. Eine Regel lässt nie ein Bild weg, das mehr zeigt als das ` +
+      "behaltene.",
+    rule: {
+      suggested: "Vorschläge annehmen",
+      oldest: "Das älteste behalten",
+      newest: "Das neueste behalten",
+      largest: "Die größte Datei behalten",
+      pixels: "Das mit den meisten Pixeln behalten",
+      folder: "Behalten, was in diesem Ordner ist",
+    },
+    folder: "Ordner",
+    folderOf: (folder, groups) => `${folder || "oberster Ordner"} (${groupsText(groups)})`,
+    effect: ({ groups, open, pictures, bytes }) =>
+      groups
+        ? `Entscheidet ${number(groups)} von ${groupsText(open)}: ${number(pictures)} Bilder weg, ${sizeText(bytes)}.`
+        : "Entscheidet keine Gruppe.",
+    apply: (groups) => (groups ? `${groupsText(groups)} entscheiden` : "Entscheiden"),
+    ruleDone: (groups) => `${groupsText(groups)} entschieden. Rückgängig nimmt alle zurück.`,
+    save: "Speichern",
+    saveWhat: (dropped, size) => `${pictures(dropped)} aussortiert, ${sizeText(size)}. Noch ist nichts verschoben.`,
+    saveNothing: "Noch ist kein Bild aussortiert.",
+    script: "Skript für einen Papierkorb",
+    scriptText:
+      "Es verschiebt die aussortierten Bilder in einen Ordner neben der Sammlung und löscht nichts. Ohne --go sagt " +
+      "es nur, was es tun würde. Ein Bild bleibt, wenn es oder das behaltene sich geändert hat.",
+    saveScript: "Skript speichern",
+    list: "Liste",
+    listText: "Alle Gruppen mit den Entscheidungen, für Tabellen oder andere Programme.",
+    saveList: "Als CSV speichern",
+  },
   details: {
+    add: "So wie dieses",
+    avoid: "Nicht so wie dieses",
+    cannotCopy: "Der Browser erlaubt das Kopieren nicht.",
+    cannotShow: "Das Bild kann nicht gezeigt werden: Seine Datei wurde verschoben, oder der Server ist ausgelastet.",
+    changed: "Geändert",
+    close: "Einzelheiten schließen",
+    codeword: (book, word) => `Codebuch ${book}, Codewort ${word}`,
+    codewords: "Seine Codewörter, eines aus jedem Codebuch. Ein Klick zeigt die Bilder mit demselben Codewort.",
+    copied: "Pfad kopiert",
+    copy: "Pfad kopieren",
+    download: "Herunterladen",
+    enlarge: "Bild vergrößern",
+    file: "Datei",
+    folder: "Im Ordner zeigen",
+    label: "Klasse",
+    like: "Mehr davon",
+    notFound: "Nicht gefunden",
+    original: "Original öffnen",
+    part: (book, distance, isNearest) => `Codebuch ${book}: ${distance}${isNearest ? ", das nächste Codewort" : ""}`,
+    pixels: (width, height) => `${width} × ${height} Pixel`,
+    reading: (distance, agreeing, books, isSigned) =>
+      `Abstand ${distance}. In ${agreeing} von ${count(books, "Codebuch", "Codebüchern")} ist sein Codewort das ` +
+      `nächste. ${isSigned ? "Balken unter null verringern den Abstand." : "Kürzere Balken heißen: ähnlicher."}`,
+    sees: "Was das Modell sieht",
+    shape: "Bild",
+    size: "Größe",
     title: "Einzelheiten",
+    why: "Warum es passt",
   },
   drop: {
     like: "Auch so wie dieses",
@@ -98,19 +252,26 @@ export const words = {
   help: {
     button: "Hilfe (?)",
     close: "Hilfe schließen",
+    control: "Strg",
     filter:
       "Wörter wie `rote schuhe` werden im Pfad und in der Beschriftung gesucht. Bedingungen sind genauer: " +
       "`label = shoes and (width >= 640 or path ~ summer/*)`. Beim Tippen erscheinen Spalten, Operatoren und Werte " +
       "als Vorschläge. `~` vergleicht mit Platzhaltern: `*` und `?`. Ein Datum hat die Form `2024-05`.",
+    keyAll: "alles auswählen",
     keyAgain: "mit den Markierungen neu suchen",
     keyChoose: "ein Bild auswählen",
+    keyDecide: "Kopien: annehmen, keine Duplikate, rückgängig",
     keyDetails: "Einzelheiten",
-    keyEscape: "schließen, was obenauf liegt",
+    keyEscape: "schließen, oder Auswahl aufheben",
     keyFilter: "Filter",
+    keyGroups: "Kopien: nächste und vorige Gruppe",
     keyLike: "mehr davon",
     keyMark: "markieren; noch einmal: Markierung entfernen",
     keyMove: "von Bild zu Bild",
+    keyOnly: "Kopien: in einer Gruppe nur dieses Bild behalten",
     keyRegion: "einen Ausschnitt des Bildes wählen",
+    keySelect: "auswählen; ein Klick mit der Umschalttaste wählt einen Bereich",
+    keyShow: "vergrößern",
     keyViews: "Bilder, Karte, Codewörter, Kopien",
     space: "Leertaste",
     start:
@@ -122,7 +283,30 @@ export const words = {
     choose: "*Bild auswählen*, um ähnliche zu finden.",
     drop: "*Ein Bild hierher ziehen*, um ähnliche zu finden. Einfügen oder eine Datei auswählen geht auch.",
   },
-  lightbox: {},
+  lightbox: {
+    amplified: "Verstärkt",
+    close: "Schließen (Esc)",
+    compare: "Vergleichen (c)",
+    compareWith: "Vergleichen mit",
+    copied: "Kopiert",
+    difference: "Unterschied (d)",
+    different: (pixels, mean) => `${pixels} der Pixel sind verschieden, im Mittel um ${mean}`,
+    fit: "Einpassen (0)",
+    info: "Einzelheiten (i)",
+    next: "Nächstes Bild",
+    of: (position, total) => `${position} von ${total}`,
+    previous: "Voriges Bild",
+    query: "die Anfrage",
+    same: "Kein Pixel ist verschieden",
+    select: "Auswählen (x)",
+    stage:
+      "Bild. Plus und Minus vergrößern und verkleinern, 0 passt ein, Pfeile zeigen das nächste oder verschieben das " +
+      "vergrößerte Bild.",
+    stretched: "die Seitenverhältnisse sind verschieden, das zweite Bild ist gestreckt",
+    title: "Bild",
+    zoomIn: "Vergrößern (+)",
+    zoomOut: "Verkleinern (−)",
+  },
   live: {
     back: "Der Server ist wieder da",
     behind: (error) => `Der Index ist nicht auf dem neuesten Stand: ${error}`,
@@ -217,7 +401,30 @@ export const words = {
     title: "Aktuelle Suche",
   },
   selection: {
-    many: (n) => `${pictures(n)} ausgewählt`,
+    all: "Alle auswählen",
+    copied: (n) => (n === 1 ? "1 Pfad kopiert" : `${number(n)} Pfade kopiert`),
+    csv: "CSV",
+    gone: "Diese Bilder sind nicht mehr im Index.",
+    like: "Mehr davon",
+    many: (n) => (n ? `${number(n)} ausgewählt` : "Nichts ausgewählt"),
+    most: (most, left) => `Höchstens ${number(most)} Bilder lassen sich auswählen; ${number(left)} weitere fehlen.`,
+    none: "Auswahl aufheben (Esc)",
+    paths: "Pfade kopieren",
+    saved: (n) => (n === 1 ? "Tabelle mit 1 Bild gespeichert" : `Tabelle mit ${number(n)} Bildern gespeichert`),
+    these: "Diese auswählen",
+    title: "Ausgewählte Bilder",
+    undo: "Rückgängig",
+    zip: "Als ZIP laden",
+    zipped: (n, size) => `ZIP mit ${n === 1 ? "1 Bild" : `${number(n)} Bildern`}, ${size}: Der Browser speichert es`,
+  },
+  tile: {
+    details: "Einzelheiten",
+    lost: "nicht lesbar",
+    minus: "Nicht so wie dieses",
+    plus: "So wie dieses",
+    same: (more) => `+${number(more)} mit gleichem Code`,
+    select: "Auswählen",
+    show: "Vergrößern",
   },
   uploads: {
     none: () =>

@@ -4,7 +4,7 @@
  * order. In texts of index.html, `code` and *bold* are marked like this.
  */
 
-import { count, number } from "./format.js";
+import { count, number, sizeText } from "./format.js";
 
 export const words = {
   app: {
@@ -30,6 +30,7 @@ export const words = {
     empty: "A codeword shows the pictures that use it.",
     emptyTitle: "No pictures yet",
     failed: "The codewords could not be read",
+    nothing: "No picture matches the filter",
     oneFailed: "This codeword could not be read",
     pictures: "Pictures of a codeword",
     sorted: (/** @type {number} */ book, /** @type {number} */ used) =>
@@ -46,9 +47,165 @@ export const words = {
     picture: (/** @type {number | string} */ id) => `picture ${id}`,
     tryAgain: "Try again",
   },
-  copies: {},
+  copies: {
+    comparing: "Comparing",
+    groups: "Groups of copies",
+    kindsOf: "Kinds of copies",
+    kinds: {
+      identical: "Identical files",
+      "re-encoded": "Re-encoded or resized",
+      edited: "Edited",
+      almost: "Almost the same",
+      burst: "Taken within seconds",
+      similar: "Only similar",
+    },
+    about: {
+      identical: "Every byte is the same.",
+      "re-encoded": "The same picture, saved again or in another size. Compared at full size.",
+      edited: "The same picture, changed: grey, cropped, turned, with a border or a text. Compared at full size.",
+      almost: "Not copies: one place differs, which is marked.",
+      burst: "Not copies: taken by one camera within seconds.",
+      similar: "Different pictures that look alike to the model.",
+    },
+    unconfirmed: {
+      almost: "not copies: look at the marked place",
+      burst: "not copies: taken within seconds",
+      similar: "different pictures that look alike",
+    },
+    allKinds: "All",
+    lead: "Decide which pictures of a group stay. spq deletes nothing: at the end you save a list or a script.",
+    leadOfSite: "Groups of copies, as they were when this site was made.",
+    falseMatches: (share) => `${(100 * share).toPrecision(2)} % of random pairs also count as similar.`,
+    stale: "The collection has changed since. The server is making a new report.",
+    noReport: "No report of copies",
+    again: "Try again",
+    none: "No copies",
+    noneText: (pictures) => `All ${number(pictures)} pictures differ.`,
+    noGroups: "No groups here",
+    noGroupsText: "No group fits the filter and the choices above.",
+    allDone: (groups) => `All ${count(groups, "group")} decided`,
+    allDoneText: "Save the list, or the script that moves the dropped pictures to a trash folder.",
+    stages: {
+      "reading pictures": "Reading pictures",
+      "comparing codes": "Comparing codes",
+      "comparing thumbs": "Comparing small pictures",
+      "laying thumbs together": "Laying small pictures over each other",
+      "comparing at full size": "Comparing at full size",
+      "reading dates": "Reading dates",
+      "calibrating on altered copies": "Measuring how alike copies are",
+    },
+    working: ({ stage, done, total, step, steps, remaining }) => {
+      const name = words.copies.stages[stage] ?? stage;
+      const many = done < total ? `, ${number(done)} of ${number(total)}` : "";
+      return `Step ${step} of ${steps}: ${name}${many}${remaining === null ? "" : `. ${words.copies.left(remaining)}`}`;
+    },
+    left: (seconds) =>
+      seconds < 90
+        ? `About ${Math.max(5, 5 * Math.round(seconds / 5))} s left in this step`
+        : `About ${count(Math.round(seconds / 60), "minute")} left in this step`,
+    show: "Show",
+    shown: { open: "to decide", decided: "decided", all: "all groups" },
+    withSimilar: (groups) => `also ${count(groups, "group")} of pictures that only look alike`,
+    progress: (decided, groups, size) =>
+      `${number(decided)} of ${count(groups, "group")} decided, ${sizeText(size)} would be freed`,
+    decidedGroups: "Decided groups",
+    outdatedMany: (many) => `${count(many, "decision")} outdated: a picture has changed since`,
+    undo: "Undo",
+    undone: (many) => `${count(many, "decision")} undone`,
+    notUndone: "Nothing to undo: these groups were decided again since",
+    others: (many) => `Another tab has decided ${count(many, "group")}`,
+    overwritten: "Another tab had decided this group differently. Your decision counts now.",
+    notSaved: (why) => `Not saved: ${why}`,
+    why: (why) => (why ? `keep: ${why}` : ""),
+    original: "suggested to keep",
+    suggested: "Suggested",
+    decided: (dropped) => `Decided: ${number(dropped)} dropped`,
+    keptAll: "Decided: all stay",
+    apart: "Not duplicates",
+    outdated: "Outdated: a picture has changed since",
+    accept: (dropped) => `Accept: drop ${number(dropped)}`,
+    keepAll: "Keep all",
+    noDuplicates: "Not duplicates",
+    reopen: "Decide again",
+    compare: "Compare",
+    keep: "Keep",
+    drop: "Drop",
+    only: (n) => `Key ${n} keeps only this picture`,
+    oneStays: "One picture of a group stays. To drop others, keep this one.",
+    stays: "stays: kept in another group",
+    top: "top folder",
+    more: (many) => `and ${number(many)} more, which are not shown`,
+    said: (choice, dropped) =>
+      choice === "apart" ? "Not duplicates" : dropped ? `${count(dropped, "picture")} dropped` : "All kept",
+    close: "Close",
+    rules: "Rules",
+    ruleFor: (kinds) =>
+      `For all groups to decide of: ${kinds.join(", ").toLowerCase()}. A rule never drops a picture that shows more ` +
+      "than the one that it keeps.",
+    rule: {
+      suggested: "Accept what is suggested",
+      oldest: "Keep the oldest",
+      newest: "Keep the newest",
+      largest: "Keep the largest file",
+      pixels: "Keep the one with the most pixels",
+      folder: "Keep what is in this folder",
+    },
+    folder: "Folder",
+    folderOf: (folder, groups) => `${folder || "top folder"} (${count(groups, "group")})`,
+    effect: ({ groups, open, pictures, bytes }) =>
+      groups
+        ? `Decides ${number(groups)} of ${count(open, "group")}: ` +
+          `${count(pictures, "picture")} dropped, ${sizeText(bytes)}.`
+        : "Decides no group.",
+    apply: (groups) => (groups ? `Decide ${count(groups, "group")}` : "Decide"),
+    ruleDone: (groups) => `${count(groups, "group")} decided. Undo takes all of them back.`,
+    save: "Save",
+    saveWhat: (dropped, size) => `${count(dropped, "picture")} to drop, ${sizeText(size)}. Nothing has been moved yet.`,
+    saveNothing: "No picture is dropped so far.",
+    script: "Script for a trash folder",
+    scriptText:
+      "It moves the dropped pictures to a trash folder beside the collection, and deletes nothing. Without --go it " +
+      "only says what it would do. A picture stays if it or the kept one has changed.",
+    saveScript: "Save the script",
+    list: "List",
+    listText: "All groups with your decisions, for a spreadsheet or another program.",
+    saveList: "Save as CSV",
+  },
   details: {
+    add: "Like this",
+    avoid: "Not like this",
+    cannotCopy: "The browser does not allow copying.",
+    cannotShow: "The picture cannot be shown: its file has moved, or the server is busy.",
+    changed: "Changed",
+    close: "Close details",
+    codeword: (/** @type {number} */ book, /** @type {number} */ word) => `codebook ${book}, codeword ${word}`,
+    codewords: "Its codewords, one per codebook. Click one to see the pictures that share it.",
+    copied: "Path copied",
+    copy: "Copy path",
+    download: "Download",
+    enlarge: "Enlarge the picture",
+    file: "File",
+    folder: "Show in folder",
+    label: "Label",
+    like: "More like this",
+    notFound: "Not found",
+    original: "Open original",
+    part: (/** @type {number} */ book, /** @type {string} */ distance, /** @type {boolean} */ isNearest) =>
+      `codebook ${book}: ${distance}${isNearest ? ", the nearest codeword" : ""}`,
+    pixels: (/** @type {string} */ width, /** @type {string} */ height) => `${width} × ${height} pixels`,
+    reading: (
+      /** @type {string} */ distance,
+      /** @type {number} */ agreeing,
+      /** @type {number} */ books,
+      /** @type {boolean} */ isSigned,
+    ) =>
+      `Distance ${distance}. In ${agreeing} of ${count(books, "codebook")} its codeword is the nearest one. ` +
+      (isSigned ? "Bars below zero reduce the distance." : "Shorter bars mean more similar."),
+    sees: "What the model sees",
+    shape: "Picture",
+    size: "Size",
     title: "Details",
+    why: "Why it matched",
   },
   drop: {
     like: "Also like this",
@@ -101,19 +258,26 @@ export const words = {
   help: {
     button: "Help (?)",
     close: "Close help",
+    control: "Ctrl",
     filter:
       "Words such as `red shoes` match the path and the label. Conditions are more exact: `label = shoes and " +
       "(width >= 640 or path ~ summer/*)`. The page suggests columns, operators and values as you type. `~` compares " +
       "with wildcards: `*` and `?`. Write dates as `2024-05`.",
+    keyAll: "select all",
     keyAgain: "search again with the marks",
     keyChoose: "choose a picture",
+    keyDecide: "copies: accept, not duplicates, undo",
     keyDetails: "details",
-    keyEscape: "close what is on top",
+    keyEscape: "close, or select none",
     keyFilter: "filter",
+    keyGroups: "copies: next and previous group",
     keyLike: "more like this",
     keyMark: "mark; press again to unmark",
     keyMove: "move among pictures",
+    keyOnly: "copies: in a group, keep only this picture",
     keyRegion: "choose a region of the picture",
+    keySelect: "select; a click with Shift selects a range",
+    keyShow: "enlarge",
     keyViews: "pictures, map, codewords, copies",
     space: "Space",
     start:
@@ -125,7 +289,29 @@ export const words = {
     choose: "*Choose a picture* to find similar ones.",
     drop: "*Drop a picture here* to find similar pictures. You can also paste one, or choose a file.",
   },
-  lightbox: {},
+  lightbox: {
+    amplified: "Amplified",
+    close: "Close (Esc)",
+    compare: "Compare (c)",
+    compareWith: "Compare with",
+    copied: "Copied",
+    difference: "Difference (d)",
+    different: (/** @type {string} */ pixels, /** @type {string} */ mean) =>
+      `${pixels} of the pixels differ, by ${mean} on average`,
+    fit: "Fit (0)",
+    info: "Details (i)",
+    next: "Next picture",
+    of: (/** @type {string} */ position, /** @type {string} */ total) => `${position} of ${total}`,
+    previous: "Previous picture",
+    query: "the query",
+    same: "No pixel differs",
+    select: "Select (x)",
+    stage: "Picture. Plus and minus zoom, 0 fits it, arrows show the next one, or move it when it is enlarged.",
+    stretched: "their shapes differ, so the second one is stretched",
+    title: "Picture",
+    zoomIn: "Zoom in (+)",
+    zoomOut: "Zoom out (−)",
+  },
   live: {
     back: "The server is back",
     behind: (/** @type {string} */ error) => `The index is not up to date: ${error}`,
@@ -220,7 +406,32 @@ export const words = {
     title: "Current search",
   },
   selection: {
-    many: (/** @type {number} */ n) => `${count(n, "picture")} selected`,
+    all: "Select all",
+    copied: (/** @type {number} */ n) => `${count(n, "path")} copied`,
+    csv: "CSV",
+    gone: "These pictures are no longer in the index.",
+    like: "More like these",
+    many: (/** @type {number} */ n) => (n ? `${number(n)} selected` : "Nothing selected"),
+    most: (/** @type {number} */ most, /** @type {number} */ left) =>
+      `${number(most)} pictures can be selected; ${number(left)} more are not.`,
+    none: "Select none (Esc)",
+    paths: "Copy paths",
+    saved: (/** @type {number} */ n) => `Table of ${count(n, "picture")} saved`,
+    these: "Select these",
+    title: "Selected pictures",
+    undo: "Undo",
+    zip: "Download ZIP",
+    zipped: (/** @type {number} */ n, /** @type {string} */ size) =>
+      `ZIP of ${count(n, "picture")}, ${size}: the browser saves it`,
+  },
+  tile: {
+    details: "Details",
+    lost: "not readable",
+    minus: "Not like this",
+    plus: "Like this",
+    same: (/** @type {number} */ more) => `+${number(more)} same code`,
+    select: "Select",
+    show: "Enlarge",
   },
   uploads: {
     none: () =>

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -222,7 +223,7 @@ def _add_page(app: FastAPI) -> None:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
     if PAGE.is_dir():
-        app.mount("/assets", _Assets(directory=PAGE), name="assets")
+        app.mount("/assets", GZipMiddleware(_Assets(directory=PAGE)), name="assets")
 
 
 class _Assets(StaticFiles):

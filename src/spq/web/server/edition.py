@@ -24,6 +24,8 @@ from spq.web.server.explore import Explore
 from spq.web.server.jobs import DuplicatesJob
 from spq.web.server.library import Library
 from spq.web.server.pictures import Pictures
+from spq.web.server.report_file import ReportFile, collection_name
+from spq.web.server.review import Review, place_of
 from spq.web.server.settings import Settings
 from spq.web.server.thumbnail_cache import ThumbnailCache
 
@@ -41,8 +43,13 @@ class Edition:
         users: requests that use it now.
     """
 
-    def __init__(self, index: ImageIndex, settings: Settings, room: DecodeRoom, is_own: bool = False) -> None:
-        """Args: is_own: whether `close` closes the index, too."""
+    def __init__(
+        self, index: ImageIndex, settings: Settings, room: DecodeRoom, is_own: bool = False, is_copy: bool = False
+    ) -> None:
+        """
+        Args:
+            is_own: whether `close` closes the index, too. is_copy: whether a newer copy of an index elsewhere will replace it.
+        """
         self._index, self._is_own = index, is_own
         self.users, self._is_prepared = 0, False
         self._threads = settings.search_threads + (POOLS - 1) * settings.workers
@@ -52,7 +59,10 @@ class Edition:
         self.explore = Explore(self.shared)
         self.library = Library(self.shared, self.pictures, settings, self.explore.unusual)
         self.thumbnails = ThumbnailCache(settings.cache, settings.cache_bytes, self.pictures)
-        self.duplicates = DuplicatesJob(self.library)
+        manifest = index.store.manifest
+        self.review = Review(self.shared, place_of(index.store.folder, manifest, is_copy))
+        report = ReportFile(settings.cache / "reports", collection_name(manifest))
+        self.duplicates = DuplicatesJob(self.library, report, self.review.apart)
 
     def prepare(self) -> None:
         """Make ready to read on when another index takes the place of this one."""
@@ -79,7 +89,7 @@ class Editions:
     def __init__(self, index: ImageIndex, settings: Settings, newer: Newer | None = None) -> None:
         self.settings, self._newer = settings, newer
         self._room = DecodeRoom(settings.max_decoded)
-        self.now = Edition(index, settings, self._room)
+        self.now = Edition(index, settings, self._room, is_copy=newer is not None)
         self._open, self._is_closed = [self.now], False
         self._renewing, self._counting = threading.Lock(), threading.Lock()
 
@@ -137,7 +147,7 @@ class Editions:
         model = before.model if read_manifest(folder).model == before.model_hash else None
         index = ImageIndex.open(folder, model)
         try:
-            edition = Edition(index, self.settings, self._room, is_own=True)
+            edition = Edition(index, self.settings, self._room, True, self._newer is not None)
         except BaseException:
             index.close()
             raise

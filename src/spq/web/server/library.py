@@ -136,15 +136,21 @@ class Library:
             gallery = self.shared.latest(gallery)
         return {"items": items, "total": len(ids), "generation": max(gallery.revision, 0)}
 
-    def codewords(self) -> Facts:
-        """Return how many items use each codeword."""
+    def codewords(self, where: str | None) -> Facts:
+        """Return how many of the items that `where` matches use each codeword."""
         gallery = self.shared.gallery
         K = self.shared.of_thread().store.manifest.codebook_size
-        counts = self._cache.get(("usage", gallery.version), lambda: codewords.usage(gallery.all_codes(), K).tolist())
+
+        def usage() -> list[list[int]]:
+            codes = gallery.all_codes()
+            counted = codes if where is None else codes[np.isin(gallery.all_ids(), self._matching(gallery, where))]
+            return codewords.usage(counted, K).tolist()  # type: ignore[no-any-return]
+
+        counts = self._cache.get(("usage", gallery.version, where), usage)
         return {"codebooks": len(counts), "codewords": K, "counts": counts}
 
-    def codeword(self, m: int, k: int, offset: int, top: int) -> Facts:
-        """A page of the items that use a codeword."""
+    def codeword(self, m: int, k: int, offset: int, top: int, where: str | None) -> Facts:
+        """A page of the items that use a codeword and that `where` matches."""
         gallery, manifest = self.shared.gallery, self.shared.of_thread().store.manifest
         if m >= manifest.num_codebooks or k >= manifest.codebook_size:
             there = f"{manifest.num_codebooks} codebooks of {manifest.codebook_size} codewords"
@@ -155,6 +161,8 @@ class Library:
             return gallery.all_ids()[rows]
 
         ids = self._cache.get(("members", gallery.version, m, k), members)
+        if where is not None:
+            ids = ids[np.isin(ids, self._matching(gallery, where))]
         page = ids[offset : offset + top].tolist()
         return {"m": m, "k": k, "count": len(ids), "items": self._items(page)}
 
@@ -280,6 +288,9 @@ class Library:
 
     def _rows(self, gallery: Gallery, where: str) -> Rows:
         return self.shared.rows(self.shared.of_thread().store, gallery, where).rows
+
+    def _matching(self, gallery: Gallery, where: str) -> Ids:
+        return np.asarray(gallery.ids_of(self._rows(gallery, where)), np.int64)
 
     def _ordered(self, gallery: Gallery, where: str | None, by: tuple[str, int], since: int | None) -> tuple[Ids, bool]:
         """Ids in the order of a browse, kept for its next page; and whether they are those of the gallery."""

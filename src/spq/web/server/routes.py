@@ -15,10 +15,10 @@ from spq.web.server.asking import openapi_body, read_query
 from spq.web.server.chosen import add_chosen
 from spq.web.server.edition import Edition
 from spq.web.server.explore_routes import Where, add_explore
-from spq.web.server.jobs import RETRY_SECONDS
 from spq.web.server.kept_pictures import Uploads
 from spq.web.server.library import Library
 from spq.web.server.problems import OverloadedError, ProblemError, problems_of
+from spq.web.server.review_routes import add_review
 from spq.web.server.schemas import MAX_NUMBER, MAX_TOP, Ask, AskWhy
 from spq.web.server.service import Service
 from spq.web.thumbnail import thumbnail_name
@@ -42,7 +42,7 @@ ITEM_ERRORS = problems_of(404, 422, 503)
 def api(service: Service) -> APIRouter:
     """Return all routes for one service."""
     router = APIRouter()
-    for add in (_add_server, _add_search, _add_items, add_chosen, _add_index, add_explore, _add_model):
+    for add in (_add_server, _add_search, _add_items, add_chosen, _add_index, add_review, add_explore, _add_model):
         add(router, service)
     return router
 
@@ -157,36 +157,17 @@ def _add_index(router: APIRouter, service: Service) -> None:
         """
         return JSONResponse(await service.run_search(Library.browse, offset, top, where, order, since, seed))
 
-    @router.get(
-        "/api/duplicates",
-        tags=["index"],
-        response_model=schemas.Duplicates,
-        responses={202: {"model": schemas.Computing, "description": "the report is not ready yet"}, **problems_of(503)},
-    )
-    async def duplicates() -> Any:
-        """Groups of copies, as spq dupes finds them. The server makes the report in the background, from the first request on."""
-        with service.editions.use() as edition:
-            job = edition.duplicates
-            report, error = job.report()
-        if report is not None:
-            return JSONResponse(report)
-        if error is not None:
-            raise ProblemError(503, error, {"Retry-After": f"{RETRY_SECONDS:.0f}"})
-        stage, done, total = job.progress
-        content = {"state": "computing", "stage": stage, "done": done, "total": total}
-        return JSONResponse(content, 202, {"Retry-After": "1"})
-
 
 def _add_model(router: APIRouter, service: Service) -> None:
-    @router.get("/api/codewords", tags=["model"], response_model=schemas.Codewords, responses=problems_of(503))
-    async def codewords() -> Any:
+    @router.get("/api/codewords", tags=["model"], response_model=schemas.Codewords, responses=LIST_ERRORS)
+    async def codewords(where: Where = None) -> Any:
         """How many items use each codeword."""
-        return JSONResponse(await service.run_search(Library.codewords))
+        return JSONResponse(await service.run_search(Library.codewords, where))
 
     @router.get("/api/codewords/{m}/{k}", tags=["model"], response_model=schemas.CodewordItems, responses=ITEM_ERRORS)
-    async def codeword(m: Number, k: Number, offset: Offset = 0, top: Top = 100) -> Any:
+    async def codeword(m: Number, k: Number, offset: Offset = 0, top: Top = 100, where: Where = None) -> Any:
         """A page of the items that use codeword k of codebook m, the most typical first."""
-        return JSONResponse(await service.run_search(Library.codeword, m, k, offset, top))
+        return JSONResponse(await service.run_search(Library.codeword, m, k, offset, top, where))
 
 
 def _picture(item: Item, size: int, request: Request, get: Callable[[], tuple[bytes, str]]) -> Response:

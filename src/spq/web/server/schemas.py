@@ -229,31 +229,6 @@ class Computing(BaseModel):
     total: int
 
 
-class DuplicateGroup(BaseModel):
-    """Pictures that belong together. confirmed: whether they are copies; else nothing should be deleted. keep: the one to keep,
-    and why, or the one that the others are compared with; ids: all of them, that one first; reasons: what each of `ids` is to it;
-    items: the same pictures as items."""
-
-    kind: Literal["identical", "re-encoded", "edited", "almost", "burst", "similar"]
-    confirmed: bool
-    keep: int
-    why: str
-    ids: list[int]
-    reasons: list[str]
-    items: list[dict[str, Any]]
-
-
-class Duplicates(BaseModel):
-    """The groups that spq dupes finds. stale: the index has changed since, and a new report is being made."""
-
-    pictures: int
-    groups: list[DuplicateGroup]
-    threshold: dict[str, float] | None
-    left_out: int
-    generation: int
-    stale: bool
-
-
 class Arranging(BaseModel):
     """Why a map is not arranged by neighbours: this is still computed, the library for it is missing, or it failed."""
 

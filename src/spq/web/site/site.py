@@ -125,13 +125,18 @@ def _write_model(index: ImageIndex, folder: Path, runtime: tuple[str, dict[str, 
 def _write_dupes(index: ImageIndex, images: ImageSet, content: Content, progress: Progress) -> int:
     """Write the report as in the answer of /api/duplicates. Return the number of groups."""
     from spq.dupes.find import find_duplicates
+    from spq.dupes.groups import SPARE
     from spq.web.view import report_json
 
     report = find_duplicates(index, images, progress=progress)
     ids = {member.id for group in report.groups for member in (group.keep, *group.others)}
     found = report_json(report, max(index.store.revision(), 0), index.store.items_by_id(ids)) | {"stale": False}
     thumbs = dict(zip(content.ids, content.thumbs, strict=True))
-    for item in (item for group in found["groups"] for item in group["items"]):
-        item["thumb"] = thumbs[item["id"]]
+    for group in found["groups"]:
+        del group["hashes"]
+        group["suggested"] = [item["id"] for item in group["items"] if item["keep"] != SPARE]
+        group["decision"] = {"choice": "open", "keep": [], "stays": [], "revision": 0, "outdated": False}
+        for item in group["items"]:
+            item["thumb"] = thumbs[item["id"]]
     (content.folder / "duplicates.json").write_text(json.dumps(found, separators=(",", ":")), "utf-8")
     return len(report.groups)

@@ -40,10 +40,12 @@ export const api = {
     explain: true,
     codewords: true,
     duplicates: settings.duplicates,
+    review: false, // visitors do not have the files
     map: true,
     mapValues: false,
     facets: false,
     original: false,
+    zip: false, // a site has no originals, and thumbnails in a ZIP would be taken for them
     live: false,
     orders: ["id", "path", "time", "new", "unusual", "random"],
     top: 1000,
@@ -54,9 +56,9 @@ export const api = {
   browse: (params, signal) => answered((from) => from.browse(params), signal),
   item: (id, signal) => answered((from) => from.item(id), signal),
   explain: (query, signal) => answered((from) => from.explain(query), signal),
-  codewords: (signal) => answered((from) => from.codewords(), signal),
+  codewords: (params, signal) => answered((from) => from.codewords(params), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
-  duplicates: (signal) => answered((from) => from.duplicates(), signal),
+  duplicates: (params, signal) => answered((from) => from.duplicates(params), signal),
   facets: async () => ({ total: 0, facets: [] }),
   mapValues: async () => ({}),
   mapProgress: async () => ({ arranging: null }),
@@ -65,4 +67,8 @@ export const api = {
   /** The thumbnail of an item that was loaded or is on the map. There is one size. */
   thumbnailURL: (id) => source?.thumbnailURL(id) ?? "",
   imageURL: (id) => source?.thumbnailURL(id) ?? "",
+  downloadURL: () => "",
+  zipURL: () => "",
+  facts: (ids, signal) => answered(async (from) => ({ items: await from.items(ids), missing: [] }), signal),
+  showFolder: async () => {},
 };

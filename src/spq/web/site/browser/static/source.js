@@ -129,23 +129,33 @@ export class Source {
     return { ...item, code: await this.call("codeOf", id) };
   }
 
-  async codewords() {
-    const counts = await this.call("usage");
+  async codewords({ where = "" } = {}) {
+    const counts = await this.call("usage", where);
     return { codebooks: this.facts.codebooks, codewords: this.facts.codewords, counts };
   }
 
-  async codeword(m, k, { offset = 0, top = 100 } = {}) {
-    const { count, ids } = await this.call("members", { m, k, offset, top });
+  async codeword(m, k, { offset = 0, top = 100, where = "" } = {}) {
+    const { count, ids } = await this.call("members", { m, k, offset, top, where });
     return { m, k, count, items: await this.items(ids) };
   }
 
-  /** The duplicates that the export found. */
-  async duplicates() {
+  /** A page of the duplicates that the export found. Nothing is decided here. */
+  async duplicates({ kind = [], where = "", offset = 0, top = 100 } = {}) {
     if (this.facts.duplicates === null) throw new Refusal("this site was exported without a search for duplicates");
     this.report ??= loadJson(`${this.base}duplicates.json`, this.facts.checksums["duplicates.json"]);
     const report = await this.report;
-    for (const { id, thumb } of report.groups.flatMap((group) => group.items)) this.thumbs.set(id, thumb);
-    return report;
+    const kinds = Map.groupBy(report.groups, (group) => group.kind);
+    const matching = where
+      ? new Set((await this.call("browse", { offset: 0, top: 1e9, where, order: "id" })).ids)
+      : null;
+    const all = report.groups.filter(
+      (group) => (!kind.length || kind.includes(group.kind)) && (!matching || group.ids.some((id) => matching.has(id))),
+    );
+    const groups = all.slice(offset, offset + top);
+    for (const { id, thumb } of groups.flatMap((group) => group.items)) this.thumbs.set(id, thumb);
+    const of = ([name, some]) => [name, { groups: some.length, decided: 0 }];
+    const progress = { kinds: Object.fromEntries([...kinds].map(of)), dropped: 0, freed: 0, outdated: 0 };
+    return { ...report, groups, total: all.length, revision: 0, remark: "", progress };
   }
 
   async map({ where = "" } = {}) {

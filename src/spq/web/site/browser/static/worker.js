@@ -211,7 +211,9 @@ class Index {
   }
 
   /** Return how many items use each codeword: M arrays of K numbers. */
-  usage() {
+  async usage(where) {
+    const matching = where ? await this.matching(where) : null;
+    if (matching) return this.countsAmong(Uint32Array.from(matching.keys()).filter((row) => matching[row]));
     this.counts ??= this.countsAmong(null);
     return this.counts;
   }
@@ -227,10 +229,12 @@ class Index {
   }
 
   /** Return the ids that use codeword k of codebook m, the most typical first, as spq.pq.codewords. */
-  members({ m, k, offset, top }) {
+  async members({ m, k, offset, top, where }) {
+    const matching = where ? await this.matching(where) : null;
     const ranking = this.once(`members ${m} ${k}`, () => this.ranked(m, k));
-    const page = Array.from(ranking.first(offset + top).subarray(offset, offset + top));
-    return { count: ranking.count, ids: page.map((row) => this.ids[row]) };
+    const rows = matching ? ranking.first(ranking.count).filter((row) => matching[row]) : ranking.first(offset + top);
+    const page = Array.from(rows.subarray(offset, offset + top));
+    return { count: matching ? rows.length : ranking.count, ids: page.map((row) => this.ids[row]) };
   }
 
   ranked(m, k) {
