@@ -17,7 +17,7 @@ def test_values_with_counts_narrow_down_what_is_shown(page: Page, server: str) -
     assert not axe_violations(page)
     value.click()
     expect(page.locator("#summary")).to_have_text(f"{many} of 204 pictures")
-    expect(panel.locator("header .muted")).to_have_text(f"{many} pictures")
+    expect(panel.locator(".head .muted")).to_have_text(f"{many} pictures")
     assert state(page)["where"] == f'label = "{KIND}"'
     panel.get_by_role("button", name=re.compile("^160 ")).first.click()
     expect(page.locator("#summary")).not_to_have_text(f"{many} of 204 pictures")

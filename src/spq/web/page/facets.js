@@ -1,4 +1,4 @@
-/** The panel that narrows the collection down: columns with their values and counts. Choosing one changes the filter. */
+/** The panel that narrows the collection down: columns with values and counts. Choosing one changes the filter. */
 
 import { api } from "./api.js";
 import { $, $$, bytesText, el, isAbort, number, redraw } from "./dom.js";
@@ -63,8 +63,8 @@ async function load(panel) {
 
 function draw(panel) {
   const head = el(
-    "header",
-    {},
+    "div",
+    { class: "head" },
     el("h2", { text: words.explore.facets }),
     el("span", { class: "muted", text: words.map.all(found.total) }),
     state.where

@@ -1,13 +1,13 @@
 /**
- * The whole collection on a plane: pictures, or points coloured by a column, or their density. A lasso lists the pictures
- * inside. A search highlights its answers, up to the largest distance.
+ * The whole collection on a plane: pictures, or points coloured by a column, or their density. A lasso lists the
+ * pictures inside. A search highlights its answers, up to the largest distance.
  */
 
 import { api } from "./api.js";
 import { $, debounce, fileName, isAbort, number, toast } from "./dom.js";
 import { openDetails } from "./details.js";
 import { isSearching, loadItem, SEARCH_STATE, searchRequest } from "./search_request.js";
-import { coloured, columnNames, legend, loadValues, ramp } from "./map_colours.js";
+import { coloured, DENSITY, fillMenu, legend, loadValues, ramp } from "./map_colours.js";
 import { LassoList, thinned } from "./map_list.js";
 import { paintDensity, paintLasso, paintNames, paintPictures, paintPoints, paintRings } from "./map_painting.js";
 import { cells, Stamps, within } from "./mosaic.js";
@@ -24,7 +24,6 @@ const ANSWERS = 200; // of a search without a largest distance
 const NEAR = 9; // pixels between the pointer and a point
 const CLOSE = 3; // zoom that shows one picture among its neighbours
 const LOW = 540; // height of a window that has room for the map alone
-const DENSITY = "density";
 const WAIT = 1500; // ms between two questions how far the arrangement is
 
 export class CollectionMap extends PlaneInput {
@@ -247,7 +246,7 @@ export class CollectionMap extends PlaneInput {
 
   /** Load the column that colours the points, and show its legend. */
   async colour() {
-    this.menu();
+    fillMenu($("#map-colour"), this.controller?.signal);
     if (this.mode !== "colours") this.column = null;
     else if (this.column?.name !== state.colour) {
       const name = state.colour;
@@ -262,17 +261,6 @@ export class CollectionMap extends PlaneInput {
     if (isAbort(error)) return;
     toast(error.message);
     change({ colour: "" }, "replace");
-  }
-
-  /** What the map can show. Columns are added when they are known. */
-  async menu() {
-    const menu = $("#map-colour");
-    if (!menu.options.length) {
-      menu.append(new Option(words.map.pictures, ""), new Option(words.map.density, DENSITY));
-      const names = api.can.mapValues ? await columnNames(this.controller?.signal).catch(() => []) : [];
-      for (const name of names) menu.append(new Option(words.map.byColumn(words.explore.columns[name] ?? name), name));
-    }
-    menu.value = state.colour;
   }
 
   recolour() {

@@ -2,8 +2,10 @@
 
 import { api } from "./api.js";
 import { bytesText, el, number } from "./dom.js";
+import { state } from "./state.js";
 import { words } from "./words.js";
 
+export const DENSITY = "density"; // in the place of a column
 const LISTED = 9; // names with a colour of their own
 const PALETTES = {
   light: ["#2f6fe4", "#e0672b", "#2e9e4f", "#b83fc4", "#b8890b", "#0f9aa8", "#dd3d6d", "#7a5af0", "#6b7f1d"],
@@ -30,9 +32,19 @@ async function ready(ask, signal) {
   }
 }
 
-/** @returns {Promise<string[]>} names of the columns that can colour the map */
-export const columnNames = async (signal) =>
-  (await ready(() => api.facets({}, signal), signal)).facets.map((facet) => facet.name);
+/** Let the user choose what the map shows. Columns are added when they are known. */
+export async function fillMenu(menu, signal) {
+  if (!menu.options.length) {
+    menu.append(new Option(words.map.pictures, ""), new Option(words.map.density, DENSITY));
+    menu.value = state.colour;
+    const asked = api.can.mapValues ? ready(() => api.facets({}, signal), signal) : Promise.resolve({ facets: [] });
+    const { facets } = await asked.catch(() => ({ facets: [] }));
+    for (const { name } of facets) {
+      menu.append(new Option(words.map.byColumn(words.explore.columns[name] ?? name), name));
+    }
+  }
+  menu.value = state.colour;
+}
 
 /**
  * The values of a column for the pictures of the map; waits while the server reads them.

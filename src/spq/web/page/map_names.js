@@ -1,4 +1,4 @@
-/** Names of the regions of a map: in each part of the plane the most frequent name of its pictures, where it is clear. */
+/** Names of the regions of a map: in each part of the plane the most frequent name of its pictures, if it is clear. */
 
 const PART = 150; // CSS pixels of a part
 const CLEAR = 0.45; // share of the pictures of a part that have its name
