@@ -337,6 +337,8 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "web.site.site_page": "web_site",
     "web.site.thumbnail_files": "web_site",
     "web.view": "server_items",
+    "web.inline": "proxy",
+    "web.server.refusal_page": "proxy",
 }
 
 

@@ -146,7 +146,14 @@ def test_all_bodies_together_have_a_limit_which_is_free_again_afterwards() -> No
 
     async def ask(client: str) -> None:
         headers = [(b"host", b"localhost")]
-        scope = {"type": "http", "path": "/", "query_string": b"", "headers": headers, "client": (client, 1)}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/",
+            "query_string": b"",
+            "headers": headers,
+            "client": (client, 1),
+        }
         await guard(scope, receive, None)  # type: ignore[arg-type]
 
     async def all_of_them() -> None:
@@ -302,7 +309,7 @@ def test_a_request_that_does_not_come_in_is_given_up() -> None:
 
     async def send(message: object) -> None: ...
 
-    scope = {"type": "http", "path": "/", "query_string": b"", "headers": [(b"host", b"localhost")]}
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": [(b"host", b"localhost")]}
     guard = Guard(upload, Settings(body_seconds=0.05))
     with pytest.raises(Exception, match=r"did not arrive within 0\.05 s") as caught:
         asyncio.run(guard(scope, receive, send))  # type: ignore[arg-type]

@@ -165,3 +165,37 @@ def test_pictures_that_only_look_alike_are_shown_on_request(browser: Any, pairs:
             expect(groups(page).first.locator(".status")).to_have_text("Decided: all stay")
             page.reload()
             decided(page, 1, kinds["similar"]["groups"])
+
+
+def test_two_pictures_are_compared_and_the_place_where_they_differ_is_marked(
+    browser: Any, pairs: Path, tiny_model: Model
+) -> None:
+    region = [0.25, 0.5, 0.5, 0.25]
+
+    def mark(route: Any) -> None:
+        answer = route.fetch()
+        report = answer.json()
+        for group in report.get("groups", []):
+            group["items"][1]["region"] = region
+            group["items"][0]["width"], group["items"][0]["height"] = 100, 50  # a wide picture, in a square box
+        route.fulfill(response=answer, json=report)
+
+    with served(pairs / "photos.index", tiny_model, pairs / "cache") as server, tab(browser) as page:
+        compare(server)
+        page.route("**/api/duplicates?**", mark)
+        page.goto(f"{server}#view=copies&kind=identical")
+        expect(groups(page).first.locator(".place")).to_have_count(2)
+        for n in (0, 1):
+            picture = groups(page).first.locator("img").nth(n).bounding_box()
+            place = groups(page).first.locator(".place").nth(n).bounding_box()
+            assert place["x"] + place["width"] / 2 == pytest.approx(picture["x"] + 0.5 * picture["width"], abs=1)
+            assert place["y"] + place["height"] / 2 == pytest.approx(picture["y"] + 0.625 * picture["height"], abs=1)
+            assert picture["width"] / picture["height"] == pytest.approx((2, 1)[n], rel=0.02)
+        ids = [groups(page).first.locator("a[data-details]").nth(n).get_attribute("data-details") for n in (0, 1)]
+        groups(page).first.get_by_role("button", name="Compare").click()
+        expect(page.locator("#lightbox")).to_be_visible()
+        assert (state(page)["against"], state(page)["show"]) == (ids[0], ids[1])
+        page.keyboard.press("2")  # it decides nothing behind the lightbox
+        page.keyboard.press("Escape")
+        expect(page.locator("#lightbox")).to_be_hidden()
+        decided(page, 0, 12)

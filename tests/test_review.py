@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from spq.index.image_index import ImageIndex
 from spq.index.store import Store
 from spq.model.model import Model
 from spq.web.server import jobs
+from spq.web.server.app import create_app
 from spq.web.server.settings import Settings
-from web import TestClient, assert_problem, client_of, real_pictures
+from web import ORIGIN, TestClient, assert_problem, real_pictures
 
 GROUPS = 4
 
@@ -33,7 +35,7 @@ class Place:
     @contextmanager
     def serve(self) -> Iterator[TestClient]:
         settings = Settings(cache=self.root / "cache", workers=2, patience=60, timeout=120)
-        with ImageIndex(Store.open(self.root / "i"), self.model) as index, client_of(index, settings) as client:
+        with ImageIndex(Store.open(self.root / "i"), self.model) as index, own_client(index, settings) as client:
             ready(client)
             yield client
 
@@ -50,6 +52,10 @@ def place(tiny_model: Model, tmp_path: Path) -> Place:
     place = Place(tmp_path, tiny_model)
     place.sync()
     return place
+
+
+def own_client(index: ImageIndex, settings: Settings, address: str = "127.0.0.1") -> TestClient:
+    return TestClient(create_app(index, settings), base_url=ORIGIN, client=(address, 50_000))
 
 
 def ready(client: TestClient, **params: Any) -> Any:
@@ -238,3 +244,21 @@ def test_an_index_that_cannot_be_written_has_its_decisions_in_the_cache(
     assert not (place.root / "i" / "decisions.json").exists()
     (folder,) = (place.root / "user" / "decisions").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["decisions.json", "not-duplicates.jsonl"]
+
+
+def test_visitors_look_and_only_who_may_know_the_folders_decides(place: Place) -> None:
+    settings = Settings(cache=place.root / "cache", workers=2, patience=60, timeout=120)
+    with ImageIndex(Store.open(place.root / "i"), place.model) as index:
+        with own_client(index, settings, "192.0.2.1") as visitor:
+            report = ready(visitor)
+            assert (len(report["groups"]), report["place"]) == (GROUPS, None)
+            for path, content in (("decisions", {"decisions": []}), ("undo", {"batch": 1})):
+                assert_problem(
+                    visitor.post(f"/api/duplicates/{path}", json=content), 403 if path == "undo" else 422, "."
+                )
+            assert_problem(visitor.get("/api/duplicates/move.sh"), 403, "names folders")
+            assert not any(row["file"] for row in rows(visitor))
+        with own_client(index, replace(settings, token="secret"), "192.0.2.1") as client:
+            client.headers["Authorization"] = "Bearer secret"
+            assert ready(client)["place"] == str(place.root / "i" / "decisions.json")
+            assert decide(client, ready(client)["groups"][0])["count"] == 1

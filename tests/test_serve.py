@@ -239,8 +239,9 @@ def test_a_server_for_others_warns_first(
             monkeypatch.setenv(name, value)
         options = [] if given else ["--no-token"]
         assert cli.run(["serve", str(photo_index), "--host", "0.0.0.0", "--port", "0", *options]) == 0
-        warning, address, end = capsys.readouterr().err.splitlines()
+        warning, address, *others, end = capsys.readouterr().err.splitlines()
         assert warning.startswith("warning: ")
         assert told in warning
         assert re.match(r"60 pictures at http://127\.0\.0\.1:\d+/" + (r"\?token=s3cret" if given else " "), address)
+        assert all(line.startswith("on other machines: http://") for line in others)  # none without a network
         assert end == "stopped"

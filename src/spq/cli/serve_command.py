@@ -60,6 +60,10 @@ def serve(
     follow_links: FollowLinks = None,
     token: Annotated[str, typer.Option(envvar="SPQ_TOKEN", help="Token that clients must send.")] = "",
     no_token: Annotated[bool, typer.Option("--no-token", help="Give access to everyone who can reach --host.")] = False,
+    public_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Address of the page behind a proxy, such as https://photos.example/photos/."),
+    ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Another host name of this server.")
     ] = None,
@@ -114,10 +118,12 @@ def serve(
         )
     from spq.web.server.app import Settings, check_address
     from spq.web.server.app import serve as run_server
+    from spq.web.server.public_url import parse_public_url
     from spq.web.server.settings import default_cache
 
     follows = bool(watch) if has_own else watch is not False
-    settings = Settings(host, port, token, follows, tuple(allow_host or ()), cache=cache or default_cache())
+    public, allowed = parse_public_url(public_url) if public_url else None, tuple(allow_host or ())
+    settings = Settings(host, port, token, follows, public, allowed, cache=cache or default_cache())
     if max_pixels is not None:
         settings = replace(settings, max_pixels=max_pixels)
     note(_without_cache(settings.cache) if cache is None else "")

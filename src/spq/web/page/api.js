@@ -8,6 +8,7 @@
 import { fetchWithProgress, sendOnce } from "./sending.js";
 import { words } from "./words.js";
 
+const OTHER_SITE = "urn:spq:other-site"; // a proxy shows the page under a name that the server does not know
 const PATIENCE = 6; // tries while the server is busy
 const LONGEST_WAIT = 10; // seconds; if a busy server asks for a longer wait, the request fails
 
@@ -275,9 +276,12 @@ async function fetchJson(path, options, fetcher = fetch) {
   }
 }
 
+const pageAddress = () => `${location.origin}${location.pathname}`;
+
 async function problem(response) {
   const content = await response.json().catch(() => ({}));
   const detail = content.detail || words.api.status(`${response.status} ${response.statusText}`.trim());
+  if (content.type === OTHER_SITE) return new ApiError(words.api.otherSite(pageAddress()), "proxy", response.status);
   return new ApiError(detail, KINDS[response.status] ?? "refused", response.status, content.type);
 }
 

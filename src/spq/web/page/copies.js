@@ -32,7 +32,7 @@ export class Copies {
       layout,
       create: () => el("div", { class: "group" }),
       fill: (cell, group, position) => this.fill(cell, group, position),
-      inset: () => covered() + this.bar.offsetHeight,
+      inset: () => covered() + (getComputedStyle(this.bar).position === "sticky" ? this.bar.offsetHeight : 0),
     });
     if (api.can.review) {
       this.review.watch(this.root);
@@ -49,6 +49,11 @@ export class Copies {
   kinds() {
     if (KINDS.includes(state.kind)) return [state.kind];
     return KINDS.filter((kind) => kind !== UNSURE || this.withUnsure);
+  }
+
+  /** Whether this browser may decide. */
+  get mayDecide() {
+    return api.can.review && Boolean(this.report?.place);
   }
 
   /** Which groups are shown: open ones, unless the address says otherwise. */
@@ -125,7 +130,7 @@ export class Copies {
       showMessage($("#copies-message"), {
         title: texts.allDone(groups),
         text: texts.allDoneText,
-        action: [texts.save, () => showExport(this.review.progress)],
+        action: [texts.save, () => showExport(this.review.progress, this.report.place)],
       });
     else if (groups) showMessage($("#copies-message"), { title: texts.noGroups, text: texts.noGroupsText });
     else showMessage($("#copies-message"), { title: texts.none, text: texts.noneText(pictures) });
@@ -170,8 +175,8 @@ export class Copies {
       ...there.map((kind) => tab(kind, texts.kinds[kind], kinds[kind].groups)),
     );
     const notes = [
-      api.can.review ? texts.lead : texts.leadOfSite,
-      state.kind ? texts.about[state.kind] : "",
+      texts.about[state.kind] ?? (api.can.review ? texts.lead : texts.leadOfSite),
+      api.can.review && !this.mayDecide ? texts.visitors : "",
       this.withUnsure && threshold && kinds[UNSURE] ? texts.falseMatches(threshold.false_matches) : "",
       stale ? texts.stale : "",
     ];
@@ -185,7 +190,7 @@ export class Copies {
   drawBar(decided, groups, unsure) {
     const texts = words.copies;
     const { dropped, freed, outdated } = this.review.progress;
-    this.bar.hidden = !groups || !api.can.review;
+    this.bar.hidden = !groups || !this.mayDecide;
     const button = (name, label, act, more = {}) =>
       el("button", { type: "button", class: `button small ${name}`, onclick: act, ...more }, label);
     redraw(
@@ -195,7 +200,7 @@ export class Copies {
         unsure ? el("label", { class: "check" }, this.unsureBox(), texts.withSimilar(unsure)) : null,
       ].filter(Boolean),
     );
-    if (!api.can.review) return;
+    if (!this.mayDecide) return;
     redraw(
       this.bar,
       el(
@@ -213,7 +218,7 @@ export class Copies {
           title: `${texts.undo} (u)`,
         }),
         button("", texts.rules, () => this.chooseRule(), { disabled: decided === groups }),
-        button(dropped ? "primary" : "", texts.save, () => showExport(this.review.progress)),
+        button(dropped ? "primary" : "", texts.save, () => showExport(this.review.progress, this.report.place)),
       ),
     );
   }
@@ -258,7 +263,7 @@ export class Copies {
     const name = focused?.getAttribute("aria-label");
     cell.group = group;
     cell.decision = decision;
-    drawGroup(cell, group, decision, (act, id) => this.act(act, group, id, position));
+    drawGroup(cell, group, decision, this.mayDecide && ((act, id) => this.act(act, group, id, position)));
     if (focused && focused !== cell)
       (name ? cell.querySelector(`button[aria-label="${CSS.escape(name)}"]`) : null)?.focus() ??
         cell.focus({ preventScroll: true });
@@ -293,13 +298,15 @@ export class Copies {
     if (next < list.total) this.grid.focus(next);
   }
 
+  /** Show the second picture beside the first one, in the lightbox. */
   compare(group) {
-    change({ item: group.ids[1] }, "replace");
+    change({ show: group.ids[1], against: group.ids[0] });
   }
 
   /** Keys work everywhere in the view: j and k go from group to group, the others act on the focused one. */
   key(event) {
-    if (this.root.hidden || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (this.root.hidden || !this.mayDecide || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey)
+      return;
     const { target } = event;
     if (document.querySelector("dialog[open]") || target.closest("input:not([type=checkbox]), textarea, select"))
       return;
@@ -336,8 +343,10 @@ export class Copies {
 /** @param {number} width */
 function layout(width) {
   const isLow = window.innerHeight < 520;
-  const side = isLow ? 96 : Math.min(190, Math.floor((width - 42) / 2)); // two fit on a phone
-  $("#groups").style.setProperty("--side", `${side}px`);
+  const wide = isLow ? 150 : Math.min(190, Math.floor((width - 42) / 2)); // two fit on a phone
+  const high = isLow ? 100 : wide;
+  $("#groups").style.setProperty("--side", `${wide}px`);
+  $("#groups").style.setProperty("--high", `${high}px`);
   const rest = api.can.review ? 236 : 164; // of a group without its pictures
-  return { columns: Math.max(1, Math.floor(width / (isLow ? 340 : 440))), rowHeight: side + rest, gap: 20 };
+  return { columns: Math.max(1, Math.floor(width / (isLow ? 340 : 440))), rowHeight: high + rest, gap: 20 };
 }

@@ -94,8 +94,9 @@ export function showRules({ kinds, where }, apply) {
 /**
  * Save what was decided.
  * @param {any} progress of the review
+ * @param {string} place the file of the decisions
  */
-export function showExport(progress) {
+export function showExport(progress, place) {
   const texts = words.copies;
   const save = (href, label, isFirst) =>
     el("a", { class: `button ${isFirst ? "primary" : ""}`, href, download: "", text: label });
@@ -110,5 +111,6 @@ export function showExport(progress) {
     el("h3", { text: texts.list }),
     el("p", { class: "muted", text: texts.listText }),
     el("p", {}, save(api.copiesListURL(), texts.saveList, false)),
+    el("p", { class: "muted place-of", text: texts.place(place) }),
   );
 }

@@ -21,7 +21,7 @@ export function keptIds(group, decision) {
  * @param {HTMLElement} cell
  * @param {any} group
  * @param {any} decision
- * @param {(act: string, id: number | null) => void} act called for the buttons of the group
+ * @param {((act: string, id: number | null) => void) | false} act called for the buttons of the group; none without it
  */
 export function drawGroup(cell, group, decision, act) {
   const texts = words.copies;
@@ -52,7 +52,7 @@ export function drawGroup(cell, group, decision, act) {
       group.items.slice(0, SHOWN).map((item, n) => member(item, n, acts)),
       left > 0 ? el("p", { class: "rest", text: texts.more(left) }) : null,
     ),
-    api.can.review ? el("footer", {}, buttons(acts)) : null,
+    act ? el("footer", {}, buttons(acts)) : null,
   );
 }
 
@@ -69,7 +69,7 @@ function statusText(group, decision, isSuggesting) {
     return dropped ? texts.decided(dropped) : texts.keptAll;
   }
   if (decision.outdated) return texts.outdated;
-  return isSuggesting && api.can.review ? texts.suggested : "";
+  return isSuggesting ? texts.suggested : "";
 }
 
 function buttons({ group, decision, kept, isSuggesting, act }) {
@@ -122,11 +122,13 @@ function member(item, n, { group, decision, kept, best, isSuggesting, act }) {
     { class: isMarked ? (isKept ? "kept" : "dropped") : null },
     el(
       "a",
-      { href: address({ item: item.id }), "data-details": item.id, title: item.path, class: "whole" },
-      el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), decoding: "async", loading: "lazy" }),
-      places(item, n, group),
+      { href: address({ item: item.id }), "data-details": item.id, title: item.path },
+      whole(item, [
+        el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), decoding: "async", loading: "lazy" }),
+        ...places(item, n, group),
+      ]),
     ),
-    api.can.review
+    act
       ? el(
           "div",
           { class: "verdict", role: "group", "aria-label": name },
@@ -175,6 +177,15 @@ function bestOf(items) {
   };
 }
 
+/** The whole picture in its box, so that shares of the picture are shares of this element. */
+function whole(item, children) {
+  const frame = el("span", { class: "whole" }, children);
+  const ratio = item.width && item.height ? item.width / item.height : 1;
+  frame.style.aspectRatio = String(ratio);
+  frame.style.width = `min(100%, var(--high) * ${ratio})`;
+  return frame;
+}
+
 /** The places where the pictures differ, if they are almost the same. */
 function places(item, n, group) {
   const regions = n
@@ -185,25 +196,9 @@ function places(item, n, group) {
         .slice(0, REGIONS);
   return regions.filter(Boolean).map((region) => {
     const mark = el("i", { class: "place", "aria-hidden": "true" });
-    const box = placeOf(region, item.width, item.height);
-    for (const [side, share] of Object.entries(box)) mark.style[side] = `${(100 * share).toFixed(2)}%`;
+    ["left", "top", "width", "height"].forEach((side, of) => {
+      mark.style[side] = `${(100 * region[of]).toFixed(2)}%`;
+    });
     return mark;
   });
-}
-
-/**
- * Where a region lies in a square that shows the whole picture.
- * @param {number[]} region x, y, width, height as shares of the picture
- * @param {number} width of the picture
- * @param {number} height
- */
-export function placeOf([x, y, w, h], width, height) {
-  const across = width && height ? Math.min(1, width / height) : 1;
-  const down = width && height ? Math.min(1, height / width) : 1;
-  return {
-    left: (1 - across) / 2 + x * across,
-    top: (1 - down) / 2 + y * down,
-    width: w * across,
-    height: h * down,
-  };
 }

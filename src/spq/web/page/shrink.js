@@ -1,6 +1,6 @@
 /** Makes large pictures smaller before they are sent. A network sees a few hundred pixels of a picture. */
 
-const SIDE = 2048; // pixels of the longer side of a smaller picture
+const SIDES = [2048, 1448, 1024]; // pixels of the longer side of a smaller picture
 const QUALITY = 0.9;
 const MOST_PIXELS = 40e6; // a server decodes 50 million, unless its owner says otherwise
 const MOST_BYTES = 30e6; // of one request; a server takes 32 MB
@@ -25,7 +25,11 @@ export async function fitToSend(blob, count = 1) {
     const { naturalWidth: width, naturalHeight: height } = image; // upright
     if (blob.size <= most && width * height <= MOST_PIXELS) return blob;
     await image.decode();
-    const made = await drawn(image, Math.min(1, SIDE / Math.max(width, height)));
+    let made = blob;
+    for (const side of SIDES) {
+      made = await drawn(image, Math.min(1, side / Math.max(width, height)));
+      if (made.size <= most) break;
+    }
     return made.size < blob.size || width * height > MOST_PIXELS ? made : blob;
   } catch {
     return blob;

@@ -14,6 +14,8 @@ export const words = {
   api: {
     gone: "Der Server antwortet nicht.",
     incomplete: "Die Antwort des Servers ist unvollständig.",
+    otherSite: (address) =>
+      `Der Server kennt diese Adresse nicht. Bitte mit der Option --public-url ${address} starten.`,
     status: (status) => `Der Server antwortet mit ${status}`,
   },
   bar: {
@@ -75,6 +77,7 @@ export const words = {
     lead:
       "Hier wird entschieden, welche Bilder einer Gruppe bleiben. spq löscht nichts: Am Ende steht eine Liste oder " +
       "ein Skript.",
+    visitors: "Entscheiden kann nur ein Browser auf dem Rechner des Servers, oder wer dessen Token hat.",
     leadOfSite: "Gruppen von Kopien, wie sie beim Erstellen dieser Seite waren.",
     falseMatches: (share) => `Auch ${(100 * share).toPrecision(2)} % zufälliger Paare gelten als ähnlich.`,
     stale: "Die Sammlung hat sich seitdem geändert. Der Server erstellt einen neuen Bericht.",
@@ -171,6 +174,7 @@ export const words = {
     list: "Liste",
     listText: "Alle Gruppen mit den Entscheidungen, für Tabellen oder andere Programme.",
     saveList: "Als CSV speichern",
+    place: (file) => `Die Entscheidungen liegen in ${file}`,
   },
   details: {
     add: "So wie dieses",

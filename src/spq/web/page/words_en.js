@@ -14,6 +14,8 @@ export const words = {
   api: {
     gone: "The server does not answer.",
     incomplete: "The server's answer is incomplete.",
+    otherSite: (/** @type {string} */ address) =>
+      `The server does not know this address. Start it with the option --public-url ${address}`,
     status: (/** @type {string} */ status) => `The server answered ${status}`,
   },
   bar: {
@@ -74,6 +76,7 @@ export const words = {
     },
     allKinds: "All",
     lead: "Decide which pictures of a group stay. spq deletes nothing: at the end you save a list or a script.",
+    visitors: "Decisions are for a browser on the machine of the server, and for those who have its token.",
     leadOfSite: "Groups of copies, as they were when this site was made.",
     falseMatches: (share) => `${(100 * share).toPrecision(2)} % of random pairs also count as similar.`,
     stale: "The collection has changed since. The server is making a new report.",
@@ -170,6 +173,7 @@ export const words = {
     list: "List",
     listText: "All groups with your decisions, for a spreadsheet or another program.",
     saveList: "Save as CSV",
+    place: (/** @type {string} */ file) => `Your decisions are kept in ${file}`,
   },
   details: {
     add: "Like this",

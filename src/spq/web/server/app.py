@@ -16,9 +16,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
-from urllib.parse import quote
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
@@ -28,10 +27,12 @@ from spq import __version__
 from spq.errors import ConfigError, SPQError
 from spq.index.image_index import ImageIndex
 from spq.web.server import problems, schemas
+from spq.web.server.addresses import address_of, notes_of, warning_of
 from spq.web.server.edition import Newer
 from spq.web.server.guard import Guard
 from spq.web.server.peers import Peers
 from spq.web.server.prometheus import Metrics
+from spq.web.server.refusal_page import guessed_url, refusal_page, wants_page
 from spq.web.server.routes import api
 from spq.web.server.server_log import ServerLog
 from spq.web.server.service import Service
@@ -68,6 +69,7 @@ def create_app(
     app = FastAPI(title="spq", version=__version__, description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service
     problems.install(app)
+    app.add_exception_handler(404, _not_found)
     app.include_router(api(service))
     _add_page(app)
     _add_schemas(app)
@@ -89,11 +91,13 @@ def serve(
     """
     log_to_stderr()
     with listen(settings.host, settings.port) as listener:
-        address = address_of(settings, listener.getsockname()[1])
+        port = listener.getsockname()[1]
+        address = address_of(settings, port)
         note(warning_of(settings))
         with ImageIndex.open(folder) as index:
             app = create_app(index, settings, newer)
             note(f"{len(index):,} pictures at {address}  (Ctrl-C ends)")
+            sys.stderr.write(notes_of(settings, port, sys.stderr.isatty()))
             if open_page:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
             run(app, listener, settings)
@@ -201,20 +205,6 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def warning_of(settings: Settings) -> str:
-    """A line for a server that other machines can reach."""
-    if settings.is_local:
-        return ""
-    who = f"everyone who can reach {settings.host}{' and has the token' if settings.token else ''}"
-    return f"warning: {who} can see all pictures of this index; the connection is not encrypted"
-
-
-def address_of(settings: Settings, port: int) -> str:
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
-    query = f"?token={quote(settings.token, safe='')}" if settings.token else ""
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/{query}"
-
-
 def _add_page(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
@@ -233,6 +223,13 @@ class _Assets(StaticFiles):
         response = super().file_response(*arguments, **options)  # type: ignore[arg-type]
         response.headers["Cache-Control"] = "no-cache"
         return response
+
+
+def _not_found(request: Request, error: Exception) -> Response:
+    """Answer a person who opens an address that is none: mostly a proxy has left its own path there."""
+    if wants_page(request.method, request.headers):
+        return refusal_page(problems.ProblemError(404, "there is no such page"), guessed_url(request.headers))
+    return problems.problem(404, str(getattr(error, "detail", "Not Found")))
 
 
 def _add_schemas(app: FastAPI) -> None:

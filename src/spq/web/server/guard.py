@@ -10,24 +10,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import socket
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs
+from pathlib import Path
+from urllib.parse import parse_qs, quote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from spq.common.text import printable
+from spq.web.inline import inline_hashes
 from spq.web.server.authority import parse_authority
 from spq.web.server.clients import Shares, origin_of
 from spq.web.server.problems import BUSY, OverloadedError, ProblemError, problem
+from spq.web.server.public_url import PORTS
+from spq.web.server.refusal_page import guessed_url, refusal_page, wants_page
 from spq.web.server.settings import Settings, is_address
 
+PAGE = Path(__file__).parent.parent / "page" / "index.html"
 POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'{}; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 HEADERS = {
-    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",  # with `no-referrer`, the form of a ZIP would not say from which page it comes
@@ -35,6 +42,9 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+NOT_OWN = "requests from pages of other sites are not allowed"
+OTHER_SITE = "other-site"  # the kind of that error
+_LOG = logging.getLogger("spq.serve")
 OPEN_PATHS = ("/", "/healthz", "/readyz", "/favicon.ico")  # open without a token, like `/assets/`
 SEARCHES = ("/api/search", "/api/explain", "/api/browse", "/api/map", "/api/codewords")  # what search threads answer
 ONCE = ("host", "origin", "sec-fetch-site", "authorization", "content-length", "content-type", "transfer-encoding")
@@ -47,6 +57,8 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self.settings = app, settings
         self.names = _names(settings)
+        hashes = inline_hashes(PAGE.read_text("utf-8")) if PAGE.exists() else ""
+        self.policy = POLICY.format(f" {hashes}" if hashes else "")
         self.searches = Shares(most_each=settings.searches_per_client)
         self.uploaded = Shares(settings.max_uploaded, settings.max_uploaded / 2)  # bytes of requests in work
         self.cookie = (
@@ -59,10 +71,12 @@ class Guard:
             return
         headers = Headers(scope=scope)
         query_token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        send = _with_headers(send, self._set_cookie(query_token))
-        refusal = self._refusal(scope["path"], headers, query_token)
-        if refusal:
-            await problem(*refusal)(scope, receive, send)
+        send = _with_headers(send, self.policy, self._set_cookie(query_token))
+        scope = self._with_own_path(scope)
+        try:
+            self._check(scope["method"], scope["path"], headers, query_token)
+        except ProblemError as refusal:
+            await self._refuse(refusal, scope["method"], headers)(scope, receive, send)
             return
         origin = origin_of((scope.get("client") or ("",))[0])
         searches = int(scope["path"].startswith(SEARCHES))
@@ -76,36 +90,67 @@ class Guard:
             self.uploaded.give_back(origin, body.size)
             self.searches.give_back(origin, searches)
 
-    def _refusal(self, path: str, headers: Headers, query_token: str) -> tuple[int, str, dict[str, str]] | None:
+    def _with_own_path(self, scope: Scope) -> Scope:
+        """Remove the path of the page, if the proxy has left it there."""
+        url, path = self.settings.public_url, scope["path"]
+        path = f"/{path.lstrip('/')}" if path.startswith("//") else path  # a proxy has replaced /photos by /
+        path = url.own_path(path) if url else path
+        return scope if path == scope["path"] else {**scope, "path": path, "raw_path": quote(path).encode()}
+
+    def _check(self, method: str, path: str, headers: Headers, query_token: str) -> None:
+        """Raises: ProblemError: the request is refused."""
         malformed = _malformed(path, headers)
         if malformed:
-            return 400, malformed, {"Connection": "close"}
+            raise ProblemError(400, malformed, {"Connection": "close"})
         host = parse_authority(headers["host"])
         if not host or not self._is_this_server(host[0]):
-            detail = "unknown host name; use the address that the server printed, or start it with --allow-host NAME"
-            return 421, detail, {}
-        if path not in OPEN_PATHS and headers.get("sec-fetch-site") in OTHER_SITES:
-            return 403, "requests from pages of other sites are not allowed", {}
+            raise ProblemError(
+                421,
+                f"unknown host name {host and host[0]}; use the address that the server printed, or {self._remedy(headers)}",
+                kind="unknown-host",
+            )
+        is_static = method in ("GET", "HEAD") and (path in OPEN_PATHS or path.startswith("/assets/"))
+        if not is_static and headers.get("sec-fetch-site") in OTHER_SITES:
+            raise ProblemError(403, NOT_OWN, kind=OTHER_SITE)
         origin = headers.get("origin")
-        if origin and not self._is_own_page(origin, headers):
-            return 403, "requests from pages of other sites are not allowed", {}
+        if origin and not is_static and not self._is_own_page(origin, headers):
+            raise ProblemError(403, f"{NOT_OWN}; if a proxy shows this page, {self._remedy(headers)}", kind=OTHER_SITE)
         if not self._may_enter(path, headers, query_token):
             remedy = "send Authorization: Bearer TOKEN, or open the page once with ?token=TOKEN"
-            return 401, f"the token is missing or wrong; {remedy}", {"WWW-Authenticate": "Bearer"}
+            raise ProblemError(401, f"the token is missing or wrong; {remedy}", {"WWW-Authenticate": "Bearer"})
         length = headers.get("content-length", "0")
         if length.isdecimal() and (len(length) > 18 or int(length) > self.settings.max_upload):
-            return _too_large(self.settings.max_upload)
-        return None
+            raise ProblemError(*_too_large(self.settings.max_upload))
+
+    def _remedy(self, headers: Headers) -> str:
+        """What to do so that the page works at another address; with the address, as far as it is known."""
+        origin = headers.get("origin", "")
+        scheme, _, place = origin.partition("://")
+        is_page = scheme in PORTS and parse_authority(place) is not None
+        url = f"{origin}/" if is_page else guessed_url(headers)
+        return f"start it with --public-url {url} (the address of the page in the browser)"
+
+    def _refuse(self, refusal: ProblemError, method: str, headers: Headers) -> Response:
+        """The answer to a refused request: a page for a person, else a problem. What an option can change is logged."""
+        is_address = refusal.kind in ("unknown-host", OTHER_SITE)
+        if is_address and "--public-url" in refusal.detail:
+            _LOG.warning("a request was refused: %s", printable(refusal.detail))
+        if not wants_page(method, headers):
+            return problem(refusal.status, refusal.detail, refusal.headers, refusal.kind)
+        return refusal_page(refusal, guessed_url(headers) if is_address else "")
 
     def _is_this_server(self, host: str) -> bool:
-        # the owner of a name can let it lead to this server; nobody can do that with an address
-        return host in self.names or (not self.settings.is_local and is_address(host))
+        # The owner of a name can let it lead to this server; nobody can do that with an address, or with a name without a
+        # dot, by which a proxy may know this server.
+        is_ours = self.settings.public_url is not None and "." not in host and ":" not in host
+        return host in self.names or is_ours or (not self.settings.is_local and is_address(host))
 
     def _is_own_page(self, origin: str, headers: Headers) -> bool:
         scheme, _, place = origin.partition("://")
         if scheme.lower() not in ("http", "https"):
             return False
-        if place.lower() == headers["host"].lower():
+        url = self.settings.public_url
+        if place.lower() == headers["host"].lower() or (url and origin.lower() == url.origin):
             return True
         # A proxy may send its own address as the host; --allow-host names the page that the browser shows. Another port is
         # another server, unless the browser says that the page is from the server that it asks.
@@ -135,7 +180,8 @@ class Guard:
         token = self.settings.token
         if not (token and query_token and _same(query_token, token)):
             return ""
-        return f"{self.cookie}={_digest(token, 'cookie')}; HttpOnly; SameSite=Strict; Path=/"
+        secure = "; Secure" if self.settings.public_url and self.settings.public_url.is_secure else ""
+        return f"{self.cookie}={_digest(token, 'cookie')}; HttpOnly; SameSite=Strict; Path=/{secure}"
 
 
 class _Body:
@@ -175,6 +221,8 @@ def _too_large(limit: int) -> tuple[int, str, dict[str, str]]:
 
 def _names(settings: Settings) -> set[str]:
     given = {(parse_authority(host) or (host.lower(),))[0] for host in settings.allowed_hosts}
+    if settings.public_url:
+        given.add(settings.public_url.host)
     names = {"localhost", "127.0.0.1", "::1", settings.host.lower(), *given}
     return names if settings.is_local else names | {socket.gethostname().lower()}
 
@@ -197,12 +245,13 @@ def _digest(token: str, purpose: str) -> str:
     return hashlib.sha256(f"spq {purpose} {token}".encode("utf-8", "replace")).hexdigest()
 
 
-def _with_headers(send: Send, cookie: str) -> Send:
+def _with_headers(send: Send, policy: str, cookie: str) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
+            headers.setdefault("Content-Security-Policy", policy)
             for name, value in HEADERS.items():
-                headers[name] = value
+                headers.setdefault(name, value)
             headers.setdefault("Cache-Control", "no-store")
             if cookie:
                 headers.append("Set-Cookie", cookie)

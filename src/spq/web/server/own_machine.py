@@ -25,7 +25,12 @@ def is_own_machine(request: Request, settings: Settings) -> bool:
     The server has to listen on this machine alone, under no other name: with one, a proxy may be in between.
     """
     client = request.client.host if request.client else ""
-    return settings.is_local and not settings.allowed_hosts and is_loopback(client) and is_direct(request.headers)
+    return (
+        settings.is_local
+        and not (settings.allowed_hosts or settings.public_url)
+        and is_loopback(client)
+        and is_direct(request.headers)
+    )
 
 
 def is_direct(headers: Mapping[str, str]) -> bool:

@@ -29,7 +29,8 @@ from types import FrameType
 from spq.common.parallel import end_at_once_if_threads_work
 from spq.errors import SPQError, StoreError
 from spq.index.image_index import ImageIndex
-from spq.web.server.app import address_of, create_app, listen, log_to_stderr, run, warning_of
+from spq.web.server.addresses import address_of, notes_of, warning_of
+from spq.web.server.app import create_app, listen, log_to_stderr, run
 from spq.web.server.background import log_failure
 from spq.web.server.edition import Newer
 from spq.web.server.peers import Peers
@@ -112,11 +113,13 @@ def serve_replicas(
         with ImageIndex.open(folder) as index:
             pictures = len(index)
         with _stop_signals() as stopped:
-            address, running = address_of(settings, listener.getsockname()[1]), list[_Running]()
+            port = listener.getsockname()[1]
+            address, running = address_of(settings, port), list[_Running]()
             try:
                 for number in range(count):
                     running.append(_Running(Replica(folder, each, Path(peers), newer), number, listener))
                 note(f"{pictures:,} pictures at {address}  ({count} replicas, Ctrl-C ends)")
+                sys.stderr.write(notes_of(settings, port, sys.stderr.isatty()))
                 if open_page:
                     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
                 _keep(running, stopped)

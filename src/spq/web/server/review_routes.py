@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from spq.web.server import review_schemas as schemas
 from spq.web.server.edition import Edition
 from spq.web.server.jobs import RETRY_SECONDS
+from spq.web.server.own_machine import may_tell_location
 from spq.web.server.problems import ProblemError, problems_of
 from spq.web.server.review import Report, page_facts
 from spq.web.server.review_export import CSV_NAME, SCRIPT_NAME, decisions_csv, decisions_script
@@ -26,6 +27,7 @@ AsOf = Annotated[
     int | None, Query(ge=0, le=MAX_NUMBER, description="Groups decided after this revision count as open.")
 ]
 Since = Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Revision of the decisions that are known.")]
+OWN = "for a browser on the machine of this server, and for clients that send the token"
 COMPUTING = {"model": schemas.ComputingReport, "description": "the report is not ready yet"}
 
 
@@ -42,6 +44,7 @@ def _add_groups(router: APIRouter, service: Service, errors: dict[int | str, dic
         "/api/duplicates", tags=["copies"], response_model=schemas.Duplicates, responses={202: COMPUTING, **errors}
     )
     async def duplicates(
+        request: Request,
         offset: Offset = 0,
         top: Top = 100,
         kind: Kinds = [],  # noqa: B006 (FastAPI copies it)
@@ -57,7 +60,8 @@ def _add_groups(router: APIRouter, service: Service, errors: dict[int | str, dic
             if isinstance(report, Response):
                 return report
             groups, facts = edition.review.page(report, kind, state, as_of, where)
-            return JSONResponse(page_facts(groups, facts, offset, top))
+            place = str(edition.review.file.path) if may_tell_location(request, service.settings) else None
+            return JSONResponse(page_facts(groups, {**facts, "place": place}, offset, top))
 
         return await service.run_short(answer)
 
@@ -65,7 +69,9 @@ def _add_groups(router: APIRouter, service: Service, errors: dict[int | str, dic
 def _add_decisions(router: APIRouter, service: Service, errors: dict[int | str, dict[str, Any]]) -> None:
     known: dict[str, Any] = {"tags": ["copies"], "response_model": schemas.ReviewChanges, "responses": errors}
 
-    async def run(ask: Callable[[Edition, Report], dict[str, Any]]) -> Response:
+    async def run(ask: Callable[[Edition, Report], dict[str, Any]], writer: Request | None = None) -> Response:
+        if writer and not may_tell_location(writer, service.settings):
+            raise ProblemError(403, f"decisions are {OWN}")
         return await service.run_short(lambda edition: JSONResponse(ask(edition, _ready(edition))))
 
     @router.get("/api/duplicates/changes", **known)
@@ -74,14 +80,14 @@ def _add_decisions(router: APIRouter, service: Service, errors: dict[int | str, 
         return await run(lambda edition, report: edition.review.changes(report, since))
 
     @router.post("/api/duplicates/decisions", **known)
-    async def decide(ask: schemas.Decide) -> Any:
+    async def decide(request: Request, ask: schemas.Decide) -> Any:
         """Decide about groups. This changes no picture. The last decision about a group counts."""
-        return await run(lambda edition, report: edition.review.decide(report, ask))
+        return await run(lambda edition, report: edition.review.decide(report, ask), request)
 
     @router.post("/api/duplicates/undo", **known)
-    async def undo(ask: schemas.Undo) -> Any:
+    async def undo(request: Request, ask: schemas.Undo) -> Any:
         """Undo one step, as far as its groups were not decided again since."""
-        return await run(lambda edition, report: edition.review.undo(report, ask.batch, ask.since))
+        return await run(lambda edition, report: edition.review.undo(report, ask.batch, ask.since), request)
 
     @router.post(
         "/api/duplicates/rule",
@@ -89,9 +95,9 @@ def _add_decisions(router: APIRouter, service: Service, errors: dict[int | str, 
         response_model=schemas.RuleEffect | schemas.ReviewChanges,
         responses=errors,
     )
-    async def rule(ask: schemas.Rule) -> Any:
+    async def rule(request: Request, ask: schemas.Rule) -> Any:
         """Decide all open groups by a rule; with `dry`, which is the default, only say what it would do."""
-        return await run(lambda edition, report: edition.review.rule(report, ask))
+        return await run(lambda edition, report: edition.review.rule(report, ask), request)
 
 
 def _add_exports(router: APIRouter, service: Service, errors: dict[int | str, dict[str, Any]]) -> None:
@@ -100,18 +106,25 @@ def _add_exports(router: APIRouter, service: Service, errors: dict[int | str, di
         return {"tags": ["copies"], "response_class": Response, "responses": {**content, **errors}}
 
     @router.get("/api/duplicates/decisions.csv", **described("text/csv"))
-    async def as_csv() -> Any:
-        """All groups and decisions as a table."""
+    async def as_csv(request: Request) -> Any:
+        """All groups and decisions as a table. Absolute paths are in it for those who may know them."""
+        is_told = may_tell_location(request, service.settings)
 
         def make(edition: Edition) -> Response:
             state, _ = edition.review.state(_ready(edition))
-            return _file(decisions_csv(state, edition.pictures.listed_file), "text/csv; charset=utf-8", CSV_NAME)
+            return _file(
+                decisions_csv(state, edition.pictures.listed_file if is_told else lambda _: None),
+                "text/csv; charset=utf-8",
+                CSV_NAME,
+            )
 
         return await service.run_original(make)
 
     @router.get("/api/duplicates/move.sh", **described("application/x-sh"))
-    async def as_script() -> Any:
+    async def as_script(request: Request) -> Any:
         """A shell script that moves the dropped pictures to a trash folder. Without --go it only says what it would do."""
+        if not may_tell_location(request, service.settings):
+            raise ProblemError(403, f"the script names folders, so it is {OWN}")
 
         def make(edition: Edition) -> Response:
             state, _ = edition.review.state(_ready(edition))

@@ -102,7 +102,8 @@ class ReviewProgress(BaseModel):
 
 class Duplicates(BaseModel):
     """A page of the groups that spq dupes finds. total: groups that match the request; stale: the index has changed since, and a
-    new report is being made; revision: of the decisions; remark: what the user should know about the file of decisions."""
+    new report is being made; revision: of the decisions; remark: what the user should know about the
+    file of decisions; place: that file, for those who may decide."""
 
     pictures: int
     groups: list[DuplicateGroup]
@@ -114,6 +115,7 @@ class Duplicates(BaseModel):
     revision: int
     progress: ReviewProgress
     remark: str
+    place: str | None
 
 
 class Changed(BaseModel):

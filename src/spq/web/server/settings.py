@@ -10,6 +10,7 @@ from pathlib import Path
 from spq.common.files import user_cache
 from spq.common.parallel import cores
 from spq.index.shards.placement import Holder
+from spq.web.server.public_url import PublicUrl
 
 MB = 1_000_000
 HELD_THREADS = 16
@@ -31,6 +32,7 @@ class Settings:
 
     Attributes:
         token: token that clients must send; empty for none.
+        public_url: address of the page behind a proxy, as browsers show it.
         allowed_hosts: other host names of the server, such as `photos.example`.
         workers: threads for searches; the same number makes thumbnails.
         waiting: requests that may wait for a worker. The answer to any more is 503.
@@ -61,6 +63,7 @@ class Settings:
     port: int = 8765
     token: str = field(default="", repr=False)
     watch: bool = False
+    public_url: PublicUrl | None = None
     allowed_hosts: tuple[str, ...] = ()
     workers: int = field(default_factory=default_workers)
     waiting: int = 64

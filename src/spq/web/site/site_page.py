@@ -8,11 +8,12 @@ import shutil
 from pathlib import Path
 
 from spq.errors import DataError
+from spq.web.inline import inline_hashes
 
 PAGE = Path(__file__).parent.parent / "page"
 BROWSER = Path(__file__).parent / "browser"
 POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
+    "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self' 'wasm-unsafe-eval' {}; "
     "connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'"
 )
 _ASSETS = re.compile(r"""(?<=["'])\.?/?assets/""")  # how the page's index.html names its own files
@@ -43,7 +44,8 @@ def site_html(html: str) -> str:
     >>> site_html('<!doctype html><head><script src="/assets/app.js"></script></head>').split("<script")[1]
     ' src="{content}/app.js"></script></head>'
     """
-    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'  # first, because it applies to what follows it
+    policy = POLICY.format(inline_hashes(html))
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'  # first, because it applies to what follows it
     head, found, rest = html.partition("<head>")
     assert found
     return _ASSETS.sub("{content}/", f"{head}{found}\n{policy}{rest}")

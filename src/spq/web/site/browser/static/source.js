@@ -155,7 +155,7 @@ export class Source {
     for (const { id, thumb } of groups.flatMap((group) => group.items)) this.thumbs.set(id, thumb);
     const of = ([name, some]) => [name, { groups: some.length, decided: 0 }];
     const progress = { kinds: Object.fromEntries([...kinds].map(of)), dropped: 0, freed: 0, outdated: 0 };
-    return { ...report, groups, total: all.length, revision: 0, remark: "", progress };
+    return { ...report, groups, total: all.length, revision: 0, remark: "", place: null, progress };
   }
 
   async map({ where = "" } = {}) {
