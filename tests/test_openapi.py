@@ -24,6 +24,7 @@ from spq.web.server.app import Settings, create_app
 
 EXAMPLES = 25  # of each route and kind
 ROUTES = [
+    "GET /api/bands",
     "GET /api/browse",
     "GET /api/codewords",
     "GET /api/codewords/{m}/{k}",
@@ -54,7 +55,7 @@ ROUTES = [
     "POST /api/search",
 ]
 WITHOUT_VALUES = {
-    "GET /api/duplicates/decisions.csv", "GET /api/duplicates/move.sh", "GET /api/map/progress",
+    "GET /api/bands", "GET /api/duplicates/decisions.csv", "GET /api/duplicates/move.sh", "GET /api/map/progress",
     "GET /api/status", "GET /healthz", "GET /metrics", "GET /readyz",
 }  # fmt: skip
 MORE_THAN_FORM = {

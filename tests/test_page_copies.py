@@ -118,6 +118,10 @@ def test_a_group_is_decided_by_mouse_undone_and_shared_with_another_tab(
                 expect(groups(each).first).to_be_visible()
             first = groups(page).first
             expect(first.locator(".status")).to_have_text("Suggested")
+            uses = "[...document.querySelectorAll('use')].map((use) => use.getAttribute('href'))"
+            assert not page.evaluate(f"{uses}.filter((name) => !document.querySelector(name))"), (
+                "icons that are not there"
+            )
             expect(first.locator(".folder").first).to_have_text("old phone")
             expect(first.locator("figcaption").first).to_contain_text("48 \N{MULTIPLICATION SIGN} 48")
             first.get_by_role("button", name="Drop: 000.png").first.click()  # the one that was suggested to be kept

@@ -11,7 +11,20 @@ from PIL import Image
 
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
-from web import NEEDS_BROWSER, Page, axe_violations, expect, served, state, tab, tiles, wait_for_pictures, wait_until
+from web import (
+    NEEDS_BROWSER,
+    Page,
+    axe_violations,
+    drop,
+    expect,
+    picture_file,
+    served,
+    state,
+    tab,
+    tiles,
+    wait_for_pictures,
+    wait_until,
+)
 
 pytestmark = NEEDS_BROWSER
 
@@ -157,6 +170,20 @@ def test_the_difference_of_copies_is_nothing(page: Page, server: str) -> None:
     expect(page.locator("#lightbox .difference output")).to_have_text("No pixel differs")
 
 
+def test_an_upload_is_compared_with_what_was_found(page: Page, collection: Path) -> None:
+    wait_for_pictures(page)
+    file = picture_file(collection, 7)
+    drop(page, file.read_bytes())
+    expect(page.locator("#query .chip")).to_have_count(1)
+    wait_for_pictures(page)
+    open_box(page, 0)
+    page.keyboard.press("d")
+    expect(page.locator("#lightbox .difference output")).to_have_text("No pixel differs")  # it is in the collection
+    page.keyboard.press("c")
+    size = "[...document.querySelectorAll('.stage img')].map((image) => image.naturalWidth)"
+    wait_until(page, f"({size})[0] > 0 && ({size})[0] === ({size})[1]")
+
+
 def test_the_original_is_loaded_when_it_is_needed(browser: Any, tiny_model: Model, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.linear_gradient("L").resize((3000, 2000)).convert("RGB").save(tmp_path / "photos" / "large.tif")
@@ -264,4 +291,6 @@ def test_axe_finds_nothing_in_the_lightbox_or_the_bar(browser: Any, server: str)
             expect(page.locator("#lightbox .difference output")).not_to_be_empty()
             found += axe_violations(page)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            lost = "[...document.querySelectorAll('use')].map((use) => use.getAttribute('href')).filter((id) => !$(id))"
+            assert page.evaluate(f"(() => {{ const $ = (id) => document.querySelector(id); return {lost}; }})()") == []
     assert not found

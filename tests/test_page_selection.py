@@ -123,9 +123,12 @@ def test_keys_select_and_esc_can_be_undone_and_a_reload_keeps_all(answers: Page)
     expect(told(answers)).to_have_text("2 selected")
     answers.keyboard.press("x")
     expect(told(answers)).to_have_text("1 selected")
+    answers.keyboard.press("Shift+ArrowRight")
+    answers.keyboard.press("Shift+ArrowRight")
+    expect(told(answers)).to_have_text("4 selected")
     answers.locator("#where").focus()
     answers.keyboard.press("ControlOrMeta+a")  # the text
-    expect(told(answers)).to_have_text("1 selected")
+    expect(told(answers)).to_have_text("4 selected")
 
 
 def test_a_rubber_band_selects_what_it_touches_and_a_double_click_searches_once(answers: Page) -> None:

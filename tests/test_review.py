@@ -102,7 +102,9 @@ def test_decisions_survive_a_restart_which_compares_nothing_again(
             g["key"] for g in before["groups"][2:]
         ]
         assert ready(client, state="decided", offset=1, top=1)["groups"][0]["key"] == second["key"]
-        assert ready(client, where="path = a/0.png")["groups"][0]["ids"] == first["ids"]
+        filtered = ready(client, where="path = a/0.png")
+        assert filtered["groups"][0]["ids"] == first["ids"]
+        assert filtered["progress"]["kinds"]["identical"] == {"groups": 1, "decided": 1}
         assert_problem(client.get("/api/duplicates", params={"where": "colour = red"}), 422, "colour")
 
 
@@ -228,6 +230,19 @@ def test_a_damaged_file_of_decisions_is_said_and_kept(place: Place) -> None:
         report = ready(client)
         assert "kept as decisions.damaged-1.json" in report["remark"]
         assert report["progress"]["kinds"]["identical"]["decided"] == 0
+
+
+def test_a_file_of_decisions_that_cannot_be_used_is_an_error_of_one_line(place: Place) -> None:
+    with place.serve() as client:
+        group = ready(client)["groups"][0]
+        decide(client, group)
+        file = place.root / "i" / "decisions.json"
+        file.write_bytes(file.read_bytes().replace(b'"format":1', b'"format":2'))
+        assert_problem(client.get("/api/duplicates"), 500, "decisions.json: it has format 2.*update spq")
+        file.unlink()
+        file.mkdir()
+        answer = client.post("/api/duplicates/undo", json={"batch": 1})
+        assert_problem(answer, 500, "decisions.json cannot be read")
 
 
 def test_an_index_that_cannot_be_written_has_its_decisions_in_the_cache(

@@ -30,7 +30,8 @@ def test_an_upload_finds_what_the_index_finds_for_the_same_picture(
             (h.rank, h.id, h.path, h.distance) for h in truth
         ]
         assert answer.json()["total"] == 60
-    assert set(hits[0]) == {"rank", "id", "distance", "path", "label", "width", "height", "folded", "folded_total"}
+    facts = {"rank", "id", "distance", "path", "label", "width", "height", "folded", "folded_total"}
+    assert set(hits[0]) == {*facts, "code_distance", "same_file"}
     assert hits[0]["label"] == hits[0]["path"].split("/")[0]
     assert (hits[0]["width"], hits[0]["height"]) == (56, 56)
 

@@ -142,6 +142,9 @@ def test_what_else_the_page_asks_is_answered_as_by_the_server(
             time.sleep(0.05)
         assert report.json()["groups"]
         same("window.api.duplicates()", "/api/duplicates")
+        kinds = "kind=similar&kind=identical&where=label+%3D+shoe"
+        some = "{kind: ['similar', 'identical'], where: 'label = shoe', offset: 1, top: 2}"
+        same(f"window.api.duplicates({some})", f"/api/duplicates?{kinds}&offset=1&top=2")
         assert site.facts["duplicates"] == len(report.json()["groups"])
         for params in ({}, {"where": "label = shoe"}):
             as_lists = "(map) => [[...map.ids], [...map.x], [...map.y], map.count, map.total]"
@@ -266,3 +269,10 @@ def test_axe_finds_nothing_on_a_site(site: Site, visit: Callable[..., Page]) -> 
         page.locator(there).first.wait_for()
         found += [(hash_, *violation) for violation in axe_violations(page)]
     assert not found
+
+
+def test_a_site_from_the_disk_says_what_to_do(browser: Any, site: Site) -> None:
+    page = browser.new_page()
+    page.goto((site.out / "index.html").as_uri())
+    expect(page.locator("body")).to_contain_text("python3 -m http.server")
+    page.close()

@@ -261,7 +261,7 @@ def tiles(page: Page) -> Any:
 
 def wait_for_pictures(page: Page) -> None:
     """Wait until the first pictures are shown."""
-    expect(page.locator("#grid img.loaded").first).to_be_visible()
+    expect(page.locator("#grid img.loaded:visible").first).to_be_visible()
     expect(page.locator("#grid")).to_have_attribute("aria-busy", "false")
 
 
@@ -276,6 +276,12 @@ def wait_until(page: Page, expression: str, argument: Any = None) -> None:
 def state(page: Page) -> dict[str, str]:
     """Return what the address says of the view."""
     return dict(page.evaluate("Object.fromEntries(new URLSearchParams(location.hash.slice(1)))"))
+
+
+def shown_distances(page: Page) -> list[float]:
+    """Return the distances of the tiles in the document, in their order."""
+    read = "all => all.map((tile) => [Number(tile.dataset.position), Number(tile.dataset.distance)])"
+    return [distance for _, distance in sorted(page.locator("#grid .tile[data-id]:visible").evaluate_all(read))]
 
 
 def first_ids(page: Page, count: int = 8) -> list[str]:

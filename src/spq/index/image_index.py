@@ -111,6 +111,11 @@ class ImageIndex:
         """What decodes the codes, see `ModelCopy.decoder`."""
         return self.model_copy.decoder
 
+    def gallery(self) -> Gallery:
+        """The codes in memory, as they are now in the store."""
+        self._follow_move()
+        return self._gallery.latest()
+
     def sync(
         self,
         images: Any,

@@ -13,12 +13,11 @@ from PIL import Image
 from spq.common.files import absolute, expanded
 from spq.data.decode import load_image
 from spq.data.folder import file_of
-from spq.data.formats import kind_of, read_file
+from spq.data.formats import read_file
 from spq.data.image_set import MISSING, ImageSet
 from spq.data.open import open_images
 from spq.data.several import prefixes_of
 from spq.data.source import Source
-from spq.data.walk import PICTURE
 from spq.errors import DataError, ImageError
 from spq.index.items import Item
 from spq.model.feature_store import hash_of
@@ -79,20 +78,15 @@ class Originals:
 
         The file may have moved since. Only people who may see folders should see it.
         """
-        if file := self._file(path):
-            return str(absolute(file))
         prefix, root = next(
             (p, root) for p, root in sorted(self._roots.items(), reverse=True) if path.startswith(f"{p}/" if p else "")
         )
         below = path[len(prefix) + 1 :] if prefix else path
-        if root.is_dir() and kind_of(below) == PICTURE:
-            return str(absolute(root) / below)
-        place = (
-            str(absolute(root))
-            if root.exists()
-            else dict(zip(prefixes_of(self.origin), self.origin.names, strict=True))[prefix]
-        )
-        return f"{place}#{below}"
+        if root.is_dir():
+            is_spelled = "\\" in below  # a name that is no UTF-8, or has a backslash
+            return str((is_spelled and self.listed_file(path)) or absolute(root) / below)
+        names = dict(zip(prefixes_of(self.origin), self.origin.names, strict=True))
+        return f"{absolute(root) if root.exists() else names[prefix]}#{below}"
 
     def file(self, path: str) -> Path | None:
         """The file of a picture, if its collection is a folder and has it."""

@@ -23,6 +23,30 @@ interface Item {
 interface Hit extends Item {
   rank: number;
   distance: number;
+  code_distance: number | null; // from the code of the query; null for several query pictures
+  same_file: boolean; // whether it has the bytes of a query picture
+}
+
+/** What distances are measured from: a picture, the code of one that cannot be read, or several pictures. */
+type Compared = "picture" | "code" | "several";
+
+/** The largest distances of two bands, and the shares of altered copies and of random pairs that are very close. */
+interface Reach {
+  very_close: number;
+  close: number;
+  copies: number;
+  random: number;
+}
+
+/** The limits of the bands. same: of code_distance. */
+interface Bands {
+  pictures: number;
+  copies: number;
+  same: number | null;
+  same_copies: number;
+  same_others: number;
+  picture: Reach;
+  code: Reach;
 }
 
 /** One name of a picture in the state: the id of an item, or the name of an upload (`u-…`). */

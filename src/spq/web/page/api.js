@@ -60,7 +60,7 @@ export const api = {
   /**
    * The total ignores max_distance and fold.
    * @param {Question} question
-   * @returns {Promise<{hits: Hit[], total: number, seconds: number, generation: number}>}
+   * @returns {Promise<{hits: Hit[], compared: Compared, total: number, seconds: number, generation: number}>}
    */
   search({ files = [], negativeFiles = [], query }, /** @type {AbortSignal?} */ signal = null) {
     return post("api/search", files, negativeFiles, query, signal);
@@ -86,6 +86,14 @@ export const api = {
    */
   explain({ files = [], negativeFiles = [], query, id }, /** @type {AbortSignal?} */ signal = null) {
     return post("api/explain", files, negativeFiles, { ...query, id }, signal);
+  },
+
+  /**
+   * What distances mean in this collection; while it is not known yet, how far the calibration is.
+   * @returns {Promise<{bands: Bands | null} | {state: string}>}
+   */
+  bands(/** @type {AbortSignal?} */ signal = null) {
+    return get("api/bands", {}, signal);
   },
 
   /**
@@ -117,13 +125,16 @@ export const api = {
     return get("api/duplicates", params, signal);
   },
 
-  /** @returns {Promise<any>} the decisions that are newer than a revision */
-  reviewChanges(/** @type {number} */ since, /** @type {AbortSignal?} */ signal = null) {
-    return get("api/duplicates/changes", { since }, signal);
+  /**
+   * @param {{since: number, where: string?}} params
+   * @returns {Promise<any>} the decisions that are newer than a revision
+   */
+  reviewChanges(params, /** @type {AbortSignal?} */ signal = null) {
+    return get("api/duplicates/changes", params, signal);
   },
 
   /**
-   * @param {{decisions: {key: string, choice: string, keep: number[], seen: number}[], since: number}} ask
+   * @param {{decisions: any[], since: number, where: string?}} ask decisions: [{key, choice, keep, seen}]
    * @returns {Promise<any>} {revision, progress, changed: [{key, decision}], reload, batch, overwritten}
    */
   decide(ask, /** @type {AbortSignal?} */ signal = null) {
@@ -131,7 +142,7 @@ export const api = {
   },
 
   /**
-   * @param {{batch: number, since: number}} ask
+   * @param {{batch: number, since: number, where: string?}} ask
    * @returns {Promise<any>} as decide
    */
   undoDecisions(ask, /** @type {AbortSignal?} */ signal = null) {

@@ -25,6 +25,8 @@ export class Copies {
     this.bar = $("#review");
     /** @type {any} */
     this.report = null; // the facts of the report, without its groups
+    /** @type {string[]} */
+    this.typed = []; // keys for a group that is not loaded yet
     this.withUnsure = localStorage.getItem(WITH_UNSURE) === "1";
     this.review = new Review((isAll) => (isAll ? this.load() : this.drawAgain()));
     this.grid = new Grid($("#groups"), {
@@ -84,7 +86,7 @@ export class Copies {
       this.bar.hidden = true;
       this.report = null;
       showMessage($("#copies-message"), {
-        title: words.copies.noReport,
+        title: error.kind === "refused" ? words.copies.noGroups : words.copies.noReport,
         text: error.message,
         action: [words.copies.again, () => this.load()],
         isError: true,
@@ -95,6 +97,7 @@ export class Copies {
   show(answer) {
     const { groups, ...report } = answer;
     this.report = report;
+    this.typed = [];
     this.review.start(report);
     const asOf = report.revision; // decided groups stay in the list until it is loaded again
     let first = groups;
@@ -110,8 +113,14 @@ export class Copies {
       },
       {
         top: TOP,
-        changed: () => this.grid.update(),
-        failed: (error) => toast(error.message),
+        changed: () => {
+          this.grid.update();
+          this.retype();
+        },
+        failed: (error) => {
+          this.typed = [];
+          toast(error.message);
+        },
       },
     );
     this.head();
@@ -124,7 +133,7 @@ export class Copies {
     const texts = words.copies;
     const { kinds } = this.report.progress;
     const groups = this.kinds().reduce((sum, kind) => sum + (kinds[kind]?.groups ?? 0), 0);
-    const isDone = groups && this.shown() === "open" && !state.where;
+    const isDone = groups && this.shown() === "open";
     if (total) showMessage($("#copies-message"), null);
     else if (isDone)
       showMessage($("#copies-message"), {
@@ -132,7 +141,8 @@ export class Copies {
         text: texts.allDoneText,
         action: [texts.save, () => showExport(this.review.progress, this.report.place)],
       });
-    else if (groups) showMessage($("#copies-message"), { title: texts.noGroups, text: texts.noGroupsText });
+    else if (groups || state.where)
+      showMessage($("#copies-message"), { title: texts.noGroups, text: texts.noGroupsText });
     else showMessage($("#copies-message"), { title: texts.none, text: texts.noneText(pictures) });
   }
 
@@ -310,22 +320,38 @@ export class Copies {
     const { target } = event;
     if (document.querySelector("dialog[open]") || target.closest("input:not([type=checkbox]), textarea, select"))
       return;
-    const position = this.grid.positionOf(target);
+    const isOnButton = event.key === "Enter" && target.closest("button, a"); // it is pressed
+    if (!isOnButton && this.type(event.key, this.grid.positionOf(target))) event.preventDefault();
+  }
+
+  /** Whether a key means something here. Keys that are faster than the groups load wait for them. */
+  type(key, position) {
     const group = position === null ? null : this.grid.list?.get(position);
-    if (this.move(event.key, position) || (group && this.keyOf(event, group, position))) event.preventDefault();
+    const isWaiting = position !== null && (!group || this.typed.length);
+    if (!isWaiting) return this.move(key, position) || Boolean(group && this.keyOf(key, group, position));
+    if (!/^(Enter|[cjknu1-9])$/.test(key)) return false;
+    this.typed.push(key);
+    return true;
+  }
+
+  /** Press the keys that have waited, until one has to wait again. */
+  retype() {
+    const keys = this.typed;
+    this.typed = [];
+    while (keys.length && this.grid.list.get(this.grid.active)) this.type(keys.shift(), this.grid.active);
+    this.typed.push(...keys);
   }
 
   move(key, position) {
     const { list, active } = this.grid;
-    if (key === "u" && this.review.steps.length) this.review.undo();
+    if (key === "u" && (this.review.steps.length || this.review.waiting)) this.review.undo();
     else if (!list?.total || !["j", "k"].includes(key)) return false;
     else if (position === null) this.grid.focus(active);
     else this.grid.focus(position + (key === "j" ? 1 : -1));
     return true;
   }
 
-  keyOf({ key, target }, group, position) {
-    if (key === "Enter" && target.closest("button, a")) return false; // it is pressed
+  keyOf(key, group, position) {
     if (key === "Enter") this.act("accept", group, null, position);
     else if (key === "n") this.act("apart", group, null, position);
     else if (key === "c") this.act("compare", group, null, position);

@@ -58,8 +58,16 @@ export function drawGroup(cell, group, decision, act) {
 
 function whyText(group) {
   const texts = words.copies;
-  return group.confirmed ? texts.why(group.why) : texts.unconfirmed[group.kind];
+  return group.confirmed ? texts.why(inWords(group.why)) : texts.unconfirmed[group.kind];
 }
+
+/** What the server says of a picture, in the language of the page where that is known. */
+const inWords = (/** @type {string} */ text) =>
+  words.copies.reasons[text] ??
+  text
+    .split(", ")
+    .map((part) => words.copies.reasons[part] ?? part)
+    .join(", ");
 
 function statusText(group, decision, isSuggesting) {
   const texts = words.copies;
@@ -156,7 +164,7 @@ function member(item, n, { group, decision, kept, best, isSuggesting, act }) {
 }
 
 function noteOf(item, n, group) {
-  if (item.keep === "link" || n || !group.confirmed) return item.note === "similar" ? "" : (item.note ?? "");
+  if (item.keep === "link" || n || !group.confirmed) return item.note === "similar" ? "" : inWords(item.note ?? "");
   return words.copies.original;
 }
 

@@ -6,6 +6,7 @@
 
 import { api } from "./api.js";
 import { isAbort, toast } from "./dom.js";
+import { state } from "./state.js";
 import { words } from "./words.js";
 
 const LOOK = 8000; // ms between two looks for the decisions of other tabs
@@ -29,6 +30,11 @@ export class Review {
     this.progress = progress;
   }
 
+  /** What each request says: which decisions are known, and which groups are counted. */
+  since() {
+    return { since: this.revision, where: state.where || null };
+  }
+
   of(group) {
     const newer = this.known.get(group.key);
     return newer && newer.revision >= group.decision.revision ? newer : group.decision;
@@ -44,7 +50,7 @@ export class Review {
       const { revision } = before.revision === Infinity ? { revision: this.revision } : before;
       const decisions = [{ key: group.key, choice, keep, seen: revision }];
       try {
-        this.take(await api.decide({ decisions, since: this.revision }), group.key);
+        this.take(await api.decide({ decisions, ...this.since() }), group.key);
       } catch (error) {
         this.known.set(group.key, before);
         throw error;
@@ -57,7 +63,7 @@ export class Review {
     return this.send(async () => {
       const step = this.steps.pop();
       if (!step) return;
-      const answer = await api.undoDecisions({ batch: step.batch, since: this.revision });
+      const answer = await api.undoDecisions({ batch: step.batch, ...this.since() });
       this.learn(answer);
       toast(answer.count ? words.copies.undone(answer.count) : words.copies.notUndone);
     });
@@ -66,7 +72,7 @@ export class Review {
   /** Apply a rule to all open groups. */
   apply(rule) {
     return this.send(async () => {
-      const answer = await api.copyRule({ ...rule, dry: false, since: this.revision });
+      const answer = await api.copyRule({ ...rule, dry: false, ...this.since() });
       this.take(answer, "");
       toast(words.copies.ruleDone(answer.count));
     });
@@ -76,7 +82,7 @@ export class Review {
   async look() {
     if (this.waiting || document.hidden || !api.can.review) return;
     try {
-      const answer = await api.reviewChanges(this.revision);
+      const answer = await api.reviewChanges(this.since());
       if (this.waiting || answer.revision <= this.revision) return;
       const many = answer.reload ? answer.revision - this.revision : answer.changed.length;
       this.learn(answer);

@@ -6,6 +6,7 @@ import { CLOSEST, fitted } from "./zoom.js";
 export const FIRST = 1024; // pixels of the thumbnail that is shown first
 const RESTS = 250; // ms until the original is loaded where the thumbnail is not sharp
 const SWIPE = 60; // pixels
+const AGAIN = [1500, 4000]; // ms before a picture that failed is loaded again: a busy server refuses some
 const STILL = 6; // pixels that a pointer may move during a click
 
 /** @typedef {{thumb: string, full: string | null, width: number, height: number, alt: string}} Picture */
@@ -39,9 +40,10 @@ export class Stage {
     this.isMouse = true;
     this.isMeasured = false;
     this.lastTap = -1e9;
+    this.tries = 0;
     this.sharpen = debounce(RESTS, () => this.loadFull());
     this.image.addEventListener("load", () => this.loaded());
-    this.image.addEventListener("error", () => this.image.getAttribute("src") && this.failed(this));
+    this.image.addEventListener("error", () => this.again(this.image.getAttribute("src")));
     new ResizeObserver(() => this.draw()).observe(this.root);
     this.listen();
   }
@@ -74,6 +76,7 @@ export class Stage {
     }
     const source = firstSource(picture);
     this.full = source === picture.full ? null : picture.full;
+    this.tries = 0;
     this.image.alt = picture.alt;
     this.image.src = source;
     if (picture.width) this.natural = { width: picture.width, height: picture.height };
@@ -96,6 +99,14 @@ export class Stage {
     this.root.classList.remove("waits");
     if (!this.isMeasured) this.natural = { width: this.image.naturalWidth, height: this.image.naturalHeight };
     this.draw();
+  }
+
+  /** Load a picture again that did not come. */
+  again(/** @type {string} */ source) {
+    if (!source) return;
+    const wait = AGAIN[this.tries++];
+    if (!wait) this.failed(this);
+    else setTimeout(() => this.image.getAttribute("src") === source && (this.image.src = source), wait);
   }
 
   async loadFull() {

@@ -1,4 +1,4 @@
-/** The menu of the appearance: size and shape of pictures, theme, language. */
+/** The menu of the appearance: size and shape of pictures, theme, language, distances. */
 
 import { $ } from "./dom.js";
 import { look, setLook } from "./tile.js";
@@ -33,6 +33,12 @@ export function startLook() {
     views.pictures.grid.width = -1; // forces a new layout without a scroll
     views.pictures.grid.resize();
     views.codewords?.grid.resize();
+  });
+  const numbers = $("#numbers");
+  numbers.checked = look.numbers;
+  numbers.addEventListener("change", () => {
+    setLook({ numbers: numbers.checked });
+    views.pictures.redraw();
   });
   for (const choice of menu.querySelectorAll("input[type=radio]")) {
     choice.checked = look[choice.name] === choice.value;

@@ -2,11 +2,13 @@
 
 import { api } from "./api.js";
 import { SEARCH_STATE, searchRequest, isSearching } from "./search_request.js";
-import { $, announce, count, covered, debounce, distanceText, isAbort, number, toast } from "./dom.js";
+import { $, announce, covered, debounce, distanceText, isAbort, toast } from "./dom.js";
+import { loadBands, onBands } from "./bands.js";
+import { cutOffText, measure } from "./cut_off.js";
 import { Grid } from "./grid.js";
+import { Nearness } from "./nearness.js";
 import { browseInOrder, choiceOf, orderOf, orderOptions } from "./orders.js";
 import { Pages } from "./pages.js";
-import { measure } from "./search_bar.js";
 import { change, newSearch, remember, state } from "./state.js";
 import { fillTile, tile, tileLayout } from "./tile.js";
 import { words } from "./words.js";
@@ -32,14 +34,19 @@ export class Results {
     Object.assign(this, { status, filterError });
     this.root = $("#pictures");
     this.grid = new Grid($("#grid"), {
-      label: "Pictures",
+      label: words.views.pictures,
       layout: (width) => tileLayout(width, isSearching()),
       create: tile,
-      fill: (cell, item, _position, isCalm) => fillTile(cell, item, isCalm),
+      fill: (cell, item, position, isCalm) => {
+        fillTile(cell, item, isCalm);
+        this.near.fill(cell, item, position);
+      },
       inSight: debounce(250, (first) => this.remember(first)),
       inset: covered,
       moved: (position) => this.moved?.(this.grid.list.get(position)),
     });
+    this.near = new Nearness(this.grid);
+    onBands(() => this.grid.list && this.redraw());
     const order = $("#order");
     order.replaceChildren(...orderOptions());
     const arrange = () => change({ order: orderOf(order.value), at: 0, since: null });
@@ -69,14 +76,16 @@ export class Results {
     $("#fold").checked = state.fold;
     const question = isSearching() ? searchRequest() : null;
     if (!at) window.scrollTo({ top: 0, behavior: "instant" });
-    this.pages = new Pages(question ? answers(question) : browsed(), {
+    const note = this.near.start();
+    this.pages = new Pages(question ? answers(question, note) : browsed(), {
       top: Math.min(api.can.top, PAGE),
       expected: at + PAGE,
       changed: (pages) => this.changed(pages),
       failed: (error) => this.failed(error),
     });
     this.root.classList.toggle("answers", Boolean(question));
-    this.grid.root.setAttribute("aria-label", question ? "Pictures, the most similar first" : "Pictures");
+    if (question) loadBands();
+    this.grid.root.setAttribute("aria-label", question ? words.results.answers : words.views.pictures);
     this.isAnnounced = false;
     this.grid.show(this.pages, at);
     if (question && this.measured !== this.key()) {
@@ -103,64 +112,59 @@ export class Results {
   summary() {
     const { total, isExact } = this.pages;
     const pictures = isExact
-      ? count(total, "picture")
-      : `more than ${number(Math.max(1, total - this.pages.top))} pictures`;
-    const within = state.max === null ? "" : ` within ${distanceText(state.max)}`;
-    if (isSearching()) return `${pictures}${within}, nearest first`;
-    if (state.since !== null) return count(total, "new or changed picture");
+      ? words.results.pictures(total)
+      : words.results.moreThan(Math.max(1, total - this.pages.top));
+    if (isSearching()) {
+      const upTo = state.max === null ? "" : cutOffText(state.max, this.near.compared);
+      return words.results.nearestFirst(pictures, upTo);
+    }
+    if (state.since !== null) return words.results.changed(total);
     const all = this.status()?.images;
-    return state.where && all ? `${number(total)} of ${count(all, "picture")}` : pictures;
+    return state.where && all ? words.results.filtered(total, all) : pictures;
   }
 
   nothing() {
     if (state.max !== null)
       return {
-        title: `No picture within distance ${distanceText(state.max)}`,
-        action: ["Show all distances", () => change({ max: null })],
+        title: words.results.noneUpTo(distanceText(state.max)),
+        action: [words.results.allDistances, () => change({ max: null })],
       };
     if (state.where)
       return {
-        title: "No picture matches the filter",
+        title: words.results.noMatch,
         text: state.where,
-        action: ["Clear the filter", () => change({ where: "" })],
+        action: [words.filter.clear, () => change({ where: "" })],
       };
     if (state.since !== null)
-      return { title: "No new pictures", action: ["Show all pictures", () => change(newSearch({}))] };
+      return { title: words.results.noNew, action: [words.results.showAll, () => change(newSearch({}))] };
     if (isSearching())
       return {
-        title: "No other pictures",
-        text: "The collection has no other pictures.",
-        action: ["Show all pictures", () => change(newSearch({}))],
+        title: words.results.noOthers,
+        text: words.results.noOthersText,
+        action: [words.results.showAll, () => change(newSearch({}))],
       };
-    return { title: "No pictures yet", text: "Add pictures with spq index. They will appear here." };
+    return { title: words.results.empty, text: words.results.emptyText };
   }
 
   async failed(error) {
     this.busy(false);
     if (error.kind === "lost") return this.pictureIsMissing();
     if (this.pages?.total) return this.interrupted(error);
+    $("#summary").textContent = ""; // that of the answers before
     if (state.where && error.kind === "refused" && (await this.filterError(error))) {
       this.message({
-        title: "The filter is not valid",
+        title: words.results.badFilter,
         text: error.message,
-        action: ["Clear the filter", () => change({ where: "" })],
+        action: [words.filter.clear, () => change({ where: "" })],
       });
       return;
     }
     const isPicture = isSearching() && error.kind === "refused";
-    const back = ["Show all pictures", () => change(newSearch({}))];
-    const retry = ["Try again", () => this.retry()];
-    const titles = {
-      refused: "Cannot search with this",
-      missing: "Not in this collection",
-      busy: "The server is busy",
-      gone: "The server does not answer",
-      token: "This page needs its token",
-    };
-    const text = error.kind === "gone" ? "The page keeps trying. Nothing is lost." : error.message;
+    const back = [words.results.showAll, () => change(newSearch({}))];
+    const retry = [words.common.tryAgain, () => this.retry()];
     this.message({
-      title: titles[error.kind] ?? "Something went wrong",
-      text,
+      title: words.results.errors[error.kind] ?? words.results.errors.fault,
+      text: error.kind === "gone" ? words.results.keepsTrying : error.message,
       action: isPicture || error.kind === "missing" ? back : retry,
       isError: true,
     });
@@ -181,20 +185,27 @@ export class Results {
     this.grid.clear();
     $("#summary").textContent = "";
     this.message({
-      title: "That picture is not in this browser",
-      text: "A picture that you drop stays in your browser. Drop it here again to search with it.",
-      action: ["Show all pictures", () => change(newSearch({}))],
+      title: words.results.lost,
+      text: words.results.lostText,
+      action: [words.results.showAll, () => change(newSearch({}))],
     });
   }
 
   /** Load again, when the server is back or the collection has changed. */
   retry(isChanged = false) {
+    if (isChanged) loadBands(true);
     if (isChanged || !this.pages) this.load(state.at);
     else if (this.pages.error) {
       this.message(null);
       this.pages.retry();
       this.grid.draw(true);
     }
+  }
+
+  /** Show how near the answers are: the limits of the bands have changed, or the appearance. */
+  redraw() {
+    this.near.write();
+    this.grid.refill();
   }
 
   remember(first) {
@@ -234,16 +245,20 @@ export function showMessage(root, message) {
   return undefined;
 }
 
-/** @param request promise of the arguments of a search; the pictures of the search may have to be prepared first. */
-function answers(request) {
+/**
+ * @param {Promise<Question>} request the pictures of the search may have to be prepared first.
+ * @param {(hits: Hit[], offset: number, compared: Compared) => void} note is called with each answer.
+ */
+function answers(request, note) {
   const max = state.max;
   const ends = max !== null || state.fold;
   return async (offset, top, signal) => {
     const question = await request;
-    const isEmpty = !question.files.length && !question.query.ids?.length; // the pictures are not in this browser
+    const isEmpty = !question.files?.length && !question.query.ids?.length; // the pictures are not in this browser
     if (isEmpty) throw Object.assign(new Error(), { kind: "lost" });
     const query = { ...question.query, max_distance: max, offset, top };
-    const { hits, total } = await api.search({ ...question, query }, signal);
+    const { hits, total, compared } = await api.search({ ...question, query }, signal);
+    note(hits, offset, compared);
     return { items: hits, total, ends };
   };
 }

@@ -1,17 +1,14 @@
-/** The bar of the current search: its pictures, marked pictures, the region, the largest distance. */
+/** The bar of the current search: its pictures, marked pictures, the region. */
 
 import { api } from "./api.js";
-import { searchRequest, hasOnePicture, isSearching, loadItem } from "./search_request.js";
-import { $, debounce, distanceText, el, fileName, icon, iconButton, redraw } from "./dom.js";
+import { drawCutOff, startCutOff } from "./cut_off.js";
+import { hasOnePicture, isSearching, loadItem } from "./search_request.js";
+import { $, el, fileName, icon, iconButton, redraw } from "./dom.js";
 import { change, newSearch, state } from "./state.js";
 import { find, isUpload } from "./uploads.js";
+import { words } from "./words.js";
 
-const STEPS = 1000; // of the slider; the last one means any distance
-const FAR = 2000; // rank of the picture at the end of the slider
 const strip = $("#query");
-const slider = $("#cut-off");
-/** @type {{low: number, high: number}?} */
-let scale = null; // {low, high}: distances at both ends of the slider
 let drawn = 0;
 
 export function startSearchBar({ chooseRegion }) {
@@ -22,11 +19,7 @@ export function startSearchBar({ chooseRegion }) {
   $("#region-button").addEventListener("click", chooseRegion);
   $("#again").addEventListener("click", searchAgain);
   $("#new-search").addEventListener("click", () => change(newSearch({})));
-  const cut = debounce(180, () => change({ max: sliderValue(), at: 0 }, "replace"));
-  slider.addEventListener("input", () => {
-    showCutOff(sliderValue());
-    cut();
-  });
+  startCutOff();
 }
 
 /**
@@ -85,32 +78,29 @@ export async function drawSearchBar() {
   redraw($("#query-pictures"), ...chips);
   $("#region-button").hidden =
     !hasOnePicture() || !api.can.box || (isUpload(state.like[0]) && !(await find(state.like[0])));
-  $("#region-button span").textContent = state.box ? "Change region" : "Region";
+  $("#region-button span").textContent = state.box ? words.search.changeRegion : words.search.region;
   const again = $("#again");
   again.hidden = !marks;
   again.disabled = !state.plus.length && !state.like.some((name) => !state.minus.includes(Number(name)));
-  again.title = again.disabled ? "Mark a picture with + first" : "";
-  $("#cut").hidden = !isSearching() || !scale;
-  showCutOff(state.max);
+  again.title = again.disabled ? words.search.markFirst : "";
+  drawCutOff();
 }
 
 async function chip(name, list) {
   const isFor = list === "like" || list === "plus";
   const { src, title, width, height } = await shown(name);
-  const words = `${isFor ? "like" : "not like"} ${title}`;
+  const label = isFor ? words.search.like(title) : words.search.notLike(title);
   return el(
     "li",
     { class: `chip ${isFor ? "for" : "against"}${list === "plus" || list === "minus" ? " waiting" : ""}` },
     el(
       "span",
       { class: "frame" },
-      src
-        ? el("img", { src, alt: words, draggable: "false" })
-        : el("span", { class: "gone", text: "no longer in this browser" }),
+      src ? el("img", { src, alt: label, draggable: "false" }) : el("span", { class: "gone", text: words.search.gone }),
       list === "like" && hasOnePicture() && state.box && width ? region(state.box, width, height) : null,
     ),
     el("span", { class: "sign" }, icon(isFor ? "plus" : "minus")),
-    iconButton("close", `Remove: ${words}`, null, {
+    iconButton("close", words.search.remove(label), null, {
       class: "icon-button remove",
       "data-drop": String(name),
       "data-list": list,
@@ -135,13 +125,13 @@ export async function shown(name) {
     const item = await loadItem(name).catch(() => null);
     return {
       src: api.thumbnailURL(name, 256),
-      title: item ? fileName(item.path) : `picture ${name}`,
+      title: item ? fileName(item.path) : words.common.picture(name),
       width: item?.width,
       height: item?.height,
     };
   }
   const upload = await find(name);
-  if (!upload) return { src: null, title: "a missing picture" };
+  if (!upload) return { src: null, title: words.search.missing };
   const size = await sizeOf(upload.url);
   return { src: upload.url, title: upload.title, ...size };
 }
@@ -154,39 +144,4 @@ function sizeOf(url) {
     () => ({ width: image.naturalWidth, height: image.naturalHeight }),
     () => ({}),
   );
-}
-
-/** Find the distances at both ends of the slider. */
-export async function measure(signal) {
-  scale = null;
-  if (!isSearching()) return;
-  const question = await searchRequest();
-  const probe = (offset) => api.search({ ...question, query: { ...question.query, top: 1, offset } }, signal);
-  const nearest = await probe(0);
-  if (!nearest.hits.length) return;
-  const rank = Math.min(nearest.total, FAR) - 1;
-  const farthest = rank > 0 ? await probe(rank).then((answer) => answer.hits[0]) : null;
-  const low = nearest.hits[0].distance;
-  const high = farthest?.distance ?? low + 1; // there may be fewer hits with fold
-  scale = { low, high: high > low ? high : low + 1 };
-  slider.value = state.max === null ? STEPS : Math.round((STEPS * (state.max - low)) / (scale.high - low));
-  $("#cut").hidden = false;
-  showCutOff(state.max);
-}
-
-function sliderValue() {
-  const step = Number(slider.value);
-  if (step >= STEPS || !scale) return null;
-  const value = scale.low + (step / STEPS) * (scale.high - scale.low);
-  // the lowest step is rounded up, so that the nearest hit stays
-  return step ? Number(value.toPrecision(5)) : Math.ceil(value * 1e4) / 1e4;
-}
-
-function showCutOff(max) {
-  const text = max === null ? "any distance" : `up to ${distanceText(max)}`;
-  $("#cut-off-text").textContent = text;
-  slider.setAttribute("aria-valuetext", text);
-  if (!slider.matches(":active") && document.activeElement !== slider && scale) {
-    slider.value = max === null ? STEPS : Math.round((STEPS * (max - scale.low)) / (scale.high - scale.low));
-  }
 }

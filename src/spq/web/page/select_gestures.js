@@ -8,7 +8,8 @@ const LONG = 450; // ms of a press
 const STILL = 10; // pixels that a finger may move meanwhile
 const DRAGGED = 6; // pixels until a press of the mouse is a drag
 const EDGE = 40; // pixels of the window where a drag scrolls
-const NO_BAND = "a:not(.picture), button, input, select, label, canvas, progress, .act, .tick, .message, .lead";
+const NO_BAND = "a:not(.picture), button, input, select, label, canvas, progress, .message, .lead, .toolbar, header";
+const GRIDS = "#grid, #map-grid, #word-grid";
 /** @type {{list: any, position: number} | null} */
 let anchor = null; // where a range begins
 let isHandled = false; // the click that ends a drag or a long press is none
@@ -22,6 +23,8 @@ export function startGestures(grid) {
     if (isTouch) press(event, grid);
     else if (event.button === 0) startBand(event, grid);
   });
+  document.addEventListener("keydown", (event) => extend(event, grid()));
+  for (const root of $$(GRIDS)) root.setAttribute("aria-multiselectable", "true");
   document.addEventListener("dragstart", (event) => closest(event, ".tile") && event.preventDefault());
   document.addEventListener("contextmenu", (event) => isTouch && closest(event, ".tile") && event.preventDefault());
 }
@@ -61,6 +64,18 @@ function selectTo(cell, grid) {
   if (position === null || !anchor || anchor.list !== grid.list) return toggle(cell, grid);
   const [first, last] = [anchor.position, position].sort((a, b) => a - b);
   return addRange(grid.list, first, last);
+}
+
+/** Shift and an arrow select on the way. The grid has moved the focus already. */
+function extend(event, grid) {
+  if (!event.shiftKey || !event.defaultPrevented || !/^(Arrow|Page|Home|End)/.test(event.key)) return;
+  const position = grid?.positionOf(event.target) ?? null;
+  if (position === null || !document.activeElement?.matches(".tile")) return;
+  if (anchor?.list !== grid.list) {
+    anchor = { list: grid.list, position };
+    selection.add([entryOf(grid, position, event.target)]);
+  }
+  selectTo(document.activeElement, grid);
 }
 
 /** Select all results, up to the limit. */

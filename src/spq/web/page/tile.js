@@ -1,7 +1,7 @@
 /** A picture in a grid: a link to similar pictures, buttons, and a caption. */
 
 import { api } from "./api.js";
-import { altText, distanceText, el, icon } from "./dom.js";
+import { altText, el, icon } from "./dom.js";
 import { selection } from "./selection.js";
 import { address, newSearch, state } from "./state.js";
 import { words } from "./words.js";
@@ -62,12 +62,11 @@ export function fillTile(cell, item, isCalm) {
     link.removeAttribute("href");
   }
   if (!item) {
-    caption.firstChild.textContent = caption.lastChild.textContent = "";
+    caption.lastChild.textContent = "";
     return;
   }
   link.href = address(newSearch({ like: [item.id] }));
   if (isCalm && !image.hasAttribute("src")) image.src = api.thumbnailURL(item.id, sizeOf(cell));
-  caption.firstChild.textContent = item.distance === undefined ? "" : distanceText(item.distance);
   const same = item.folded_total ? words.tile.same(item.folded_total) : "";
   caption.lastChild.textContent = [same, item.note ?? item.label].filter(Boolean).join(" · ");
   const mark = state.plus.includes(item.id) ? "plus" : state.minus.includes(item.id) ? "minus" : "";
@@ -100,8 +99,8 @@ function again(image) {
   );
 }
 
-/** The appearance, kept in this browser: {size, fit, theme, language}. */
-export const look = { size: 190, fit: "cover", theme: "", language: "", ...stored() };
+/** The appearance, kept in this browser: {size, fit, theme, language, numbers}. */
+export const look = { size: 190, fit: "cover", theme: "", language: "", numbers: false, ...stored() };
 
 function stored() {
   try {

@@ -18,6 +18,36 @@ export const words = {
       `Der Server kennt diese Adresse nicht. Bitte mit der Option --public-url ${address} starten.`,
     status: (status) => `Der Server antwortet mit ${status}`,
   },
+  bands: {
+    byCode:
+      "Das gesuchte Bild ist nicht mehr lesbar. Verglichen wird sein Code; das ist ungenauer als das Bild selbst.",
+    byCodeOnSite:
+      "Auf dieser Seite werden Bilder der Sammlung über ihre Codes verglichen. Das ist ungenauer als die Bilder.",
+    closeOnes: (/** @type {number} */ n) => `${n === 1 ? "Eines ist" : `${number(n)} sind`} nah.`,
+    distance: (/** @type {string} */ text) => `Abstand ${text}.`,
+    lessThan: (/** @type {string} */ text) => `weniger als ${text}`,
+    line: "Fern ab hier",
+    lineMeaning: "Hier endet die Ähnlichkeit: Jenseits der Linie sind Bilder nicht näher als 5 von 100 zufälligen.",
+    meaning: {
+      file: "Gleiche Datei: alle Bytes sind die des gesuchten Bildes.",
+      same: (/** @type {string} */ copies, /** @type {string} */ others) =>
+        `Wahrscheinlich das gleiche Bild: So nah kommen ${copies} von 100 Kopien, die beschnitten, abgedunkelt, ` +
+        `verkleinert ` +
+        `oder neu gespeichert wurden. Aber ${others} von 100 Bildern haben ein anderes Bild, das so nah ist.`,
+      veryClose: (/** @type {string} */ copies, /** @type {string} */ random) =>
+        `Sehr nah: So nah kommen ${copies} von 100 veränderten Kopien und ${random} von 100 zufälligen Bildern.`,
+      close: "Nah: So nah kommen nur 5 von 100 zufälligen Bildern.",
+      far: "Fern: So nah kommen mehr als 5 von 100 zufälligen Bildern. Die Reihenfolge sagt wenig.",
+    },
+    names: { file: "gleiche Datei", same: "gleiches Bild", veryClose: "sehr nah", close: "nah", far: "fern" },
+    nothingClose: "Nichts ist nah: Auch das erste Bild ist nicht näher als 5 von 100 zufälligen.",
+    several: "Gesucht mit mehreren Bildern: Es zählt die Reihenfolge, Stufen wie „nah“ gibt es nicht.",
+    tie: (/** @type {number} */ n, /** @type {boolean} */ isMore) =>
+      `${isMore ? "Mehr als " : ""}${number(n)} Bilder sind gleich nah: Ihre Codes sind gleich. Ihre Reihenfolge ` +
+      `sagt nichts.`,
+    tieMark: (/** @type {number} */ n, /** @type {boolean} */ isMore) =>
+      `${isMore ? "über " : ""}${number(n)} gleich nah`,
+  },
   bar: {
     home: "Alle Bilder",
     pick: "Mit einem Bild suchen",
@@ -80,7 +110,7 @@ export const words = {
     visitors: "Entscheiden kann nur ein Browser auf dem Rechner des Servers, oder wer dessen Token hat.",
     leadOfSite: "Gruppen von Kopien, wie sie beim Erstellen dieser Seite waren.",
     falseMatches: (share) => `Auch ${(100 * share).toPrecision(2)} % zufälliger Paare gelten als ähnlich.`,
-    stale: "Die Sammlung hat sich seitdem geändert. Der Server erstellt einen neuen Bericht.",
+    stale: "Die Sammlung hat sich seitdem geändert. Der Server erstellt einen neuen Bericht: später neu laden.",
     noReport: "Kein Bericht über Kopien",
     again: "Noch einmal",
     none: "Keine Kopien",
@@ -142,6 +172,36 @@ export const words = {
     more: (many) => `und ${number(many)} weitere, nicht gezeigt`,
     said: (choice, dropped) =>
       choice === "apart" ? "Keine Duplikate" : dropped ? `${number(dropped)} weg` : "Alle behalten",
+    reasons: {
+      "preferred by your pattern": "passt zum Muster",
+      "a file, not a link": "eine Datei, kein Verweis",
+      "the raw of a camera": "Rohdatei einer Kamera",
+      "not edited": "nicht bearbeitet",
+      "has the data of a camera (EXIF)": "hat Kameradaten (EXIF)",
+      "most pixels": "die meisten Pixel",
+      "most real pixels": "die meisten echten Pixel",
+      "not blown up": "nicht vergrößert",
+      "most bits of a pixel": "die meisten Bits je Pixel",
+      "has a sidecar or a video beside it": "mit Begleitdatei oder Video",
+      "has most data, such as place or keywords": "die meisten Angaben, etwa Ort oder Stichwörter",
+      lossless: "verlustfrei",
+      "largest file": "größte Datei",
+      oldest: "das älteste",
+      "in no linked folder": "in keinem verlinkten Ordner",
+      "shortest path": "kürzester Pfad",
+      "first by name": "der Name kommt zuerst",
+      "the same bytes": "dieselben Bytes",
+      "re-encoded": "neu gespeichert",
+      resized: "andere Größe",
+      cropped: "beschnitten",
+      grey: "grau",
+      brighter: "heller",
+      darker: "dunkler",
+      turned: "gedreht",
+      mirrored: "gespiegelt",
+      "border added": "mit Rand",
+      "differs here": "hier verschieden",
+    },
     close: "Schließen",
     rules: "Regeln",
     ruleFor: (kinds) =>
@@ -277,7 +337,14 @@ export const words = {
     keySelect: "auswählen; ein Klick mit der Umschalttaste wählt einen Bereich",
     keyShow: "vergrößern",
     keyViews: "Bilder, Karte, Codewörter, Kopien",
+    enlarged: "Vergrößert",
+    map: "Karte",
+    press: "Halten",
     space: "Leertaste",
+    tap: "Antippen",
+    touchMap: "ziehen verschiebt, zwei Finger vergrößern",
+    touchSelect: "auswählen; danach weitere antippen",
+    touchStage: "wischen: das nächste, nach unten: schließen; zwei Finger oder doppelt tippen: vergrößern",
     start:
       "Ein Bild hineinziehen, einfügen oder auswählen: so finden sich ähnliche. Ein Klick auf ein Bild zeigt mehr " +
       "davon. Bilder mit + (so wie dieses) oder − (nicht so wie dieses) markieren und dann neu suchen.",
@@ -334,6 +401,7 @@ export const words = {
     dark: "Dunkel",
     language: "Sprache",
     light: "Hell",
+    numbers: "Abstände als Zahlen",
     shape: "Form",
     size: "Bildgröße",
     system: "System",
@@ -395,14 +463,59 @@ export const words = {
     title: "Mit einem Ausschnitt suchen",
     whole: "Ganzes Bild",
   },
-  results: {},
+  results: {
+    allDistances: "Alle Abstände zeigen",
+    answers: "Bilder, die ähnlichsten zuerst",
+    badFilter: "Der Filter ist ungültig",
+    changed: (total) => count(total, "neues oder geändertes Bild", "neue oder geänderte Bilder"),
+    empty: "Noch keine Bilder",
+    emptyText: "Bilder mit spq index hinzufügen. Sie erscheinen dann hier.",
+    errors: {
+      busy: "Der Server ist ausgelastet",
+      fault: "Etwas ist schiefgegangen",
+      gone: "Der Server antwortet nicht",
+      missing: "Nicht in dieser Sammlung",
+      refused: "Damit lässt sich nicht suchen",
+      token: "Diese Seite braucht ihr Token",
+    },
+    filtered: (total, all) => `${number(total)} von ${count(all, "Bild", "Bildern")}`,
+    keepsTrying: "Die Seite versucht es weiter. Nichts geht verloren.",
+    lost: "Dieses Bild ist nicht in diesem Browser",
+    lostText: "Ein abgelegtes Bild bleibt im Browser. Zum Suchen bitte noch einmal hier ablegen.",
+    moreThan: (total) => `mehr als ${number(total)} Bilder`,
+    nearestFirst: (pictures, upTo) =>
+      upTo ? `${pictures} (${upTo}), die nächsten zuerst` : `${pictures}, die nächsten zuerst`,
+    noMatch: "Kein Bild passt zum Filter",
+    noNew: "Keine neuen Bilder",
+    noOthers: "Keine anderen Bilder",
+    noOthersText: "Die Sammlung hat keine anderen Bilder.",
+    noneUpTo: (distance) => `Kein Bild bis zum Abstand ${distance}`,
+    orders: {
+      id: "Wie im Index",
+      path: "Nach Namen",
+      time: "Neueste Dateien zuerst",
+      new: "Zuletzt hinzugefügte zuerst",
+    },
+    pictures,
+    showAll: "Alle Bilder zeigen",
+  },
   search: {
     again: "Neu suchen",
+    anyDistance: "jeder Abstand",
+    changeRegion: "Ausschnitt ändern",
     clear: "Verwerfen",
-    cutOff: "Größter Abstand",
+    cutOff: "Zeigen bis",
+    cutOffAtLine: "alles, was nah ist",
     fold: "Ein Bild pro Code",
+    gone: "nicht mehr in diesem Browser",
+    like: (name) => `wie ${name}`,
+    markFirst: "Zuerst ein Bild mit + markieren",
+    missing: "ein fehlendes Bild",
+    notLike: (name) => `nicht wie ${name}`,
     region: "Ausschnitt",
+    remove: (what) => `Entfernen: ${what}`,
     title: "Aktuelle Suche",
+    upTo: (distance) => `bis ${distance}`,
   },
   selection: {
     all: "Alle auswählen",
@@ -450,12 +563,23 @@ export const words = {
   },
   why: {
     codeword:
-      "Das Modell beschreibt ein Bild mit wenigen Codewörtern, eines aus jedem Codebuch: ein kurzer Code statt aller " +
+      "Das Modell beschreibt ein Bild mit wenigen Codewörtern, eines aus jedem Codebuch: ein kurzer Code statt " +
+      "aller " +
       "Pixel. Bilder mit demselben Codewort ähneln sich in einer Hinsicht, zum Beispiel in Farbe oder Form. Einen " +
       "Namen dafür hat ein Codebuch nicht; die Bilder zeigen es.",
+    bands:
+      "Was die Wörter bedeuten, wurde mit Kopien der eigenen Bilder gemessen, die beschnitten, abgedunkelt, " +
+      "verkleinert " +
+      "und neu gespeichert wurden. Gleiches Bild: so nah wie solche Kopien und kaum ein anderes Bild. Sehr nah: " +
+      "so nah wie " +
+      "die meisten solcher Kopien. Nah: näher als 95 von 100 zufälligen Bildern. Fern: alle anderen. Die Zahlen " +
+      "eines " +
+      "Bildes stehen da, wo der Mauszeiger auf ihm ruht.",
     cutOff:
-      "Der Abstand sagt, wie sehr ein Bild von der Suche abweicht; 0 heißt: gar nicht. Bilder jenseits des größten " +
-      "Abstands sind ausgeblendet.",
+      "Bilder jenseits dieses Abstands sind ausgeblendet. Der Abstand sagt, wie sehr ein Bild von der Suche " +
+      "abweicht. Die " +
+      "Marke am Regler zeigt, wo die Ähnlichkeit endet: Jenseits davon sind Bilder nicht näher als 5 von 100 " +
+      "zufälligen.",
     fold:
       "Bilder, die das Modell nicht unterscheiden kann, haben denselben Code. So ist nur das erste davon zu sehen, " +
       "mit der Zahl der übrigen.",

@@ -18,6 +18,36 @@ export const words = {
       `The server does not know this address. Start it with the option --public-url ${address}`,
     status: (/** @type {string} */ status) => `The server answered ${status}`,
   },
+  bands: {
+    byCode:
+      "The picture of the search cannot be read any more, so its code is compared: less exact than the picture " +
+      "itself.",
+    byCodeOnSite:
+      "On this page, pictures of the collection are compared by their codes: less exact than the " + "pictures.",
+    closeOnes: (/** @type {number} */ n) => `${n === 1 ? "One is" : `${number(n)} are`} close.`,
+    distance: (/** @type {string} */ text) => `Distance ${text}.`,
+    lessThan: (/** @type {string} */ text) => `less than ${text}`,
+    line: "Far from here on",
+    lineMeaning: "Here similarity ends: beyond this line, pictures are no nearer than 5 of 100 random ones.",
+    meaning: {
+      file: "Same file: all of its bytes are those of the picture of the search.",
+      same: (/** @type {string} */ copies, /** @type {string} */ others) =>
+        `Probably the same picture: ${copies} of 100 copies that were cropped, darkened, shrunk or saved again ` +
+        `come this ` +
+        `near. But ${others} of 100 pictures have a different picture as near.`,
+      veryClose: (/** @type {string} */ copies, /** @type {string} */ random) =>
+        `Very close: ${copies} of 100 altered copies come this near, and ${random} of 100 random pictures.`,
+      close: "Close: only 5 of 100 random pictures come this near.",
+      far: "Far: more than 5 of 100 random pictures come this near. Their order says little.",
+    },
+    names: { file: "same file", same: "same picture", veryClose: "very close", close: "close", far: "far" },
+    nothingClose: "Nothing is close: even the first picture is no nearer than 5 of 100 random ones.",
+    several: "Searched with several pictures: the order counts, and there are no bands such as “close”.",
+    tie: (/** @type {number} */ n, /** @type {boolean} */ isMore) =>
+      `${isMore ? "More than " : ""}${number(n)} pictures are equally near: their codes are equal. Their order ` +
+      `says nothing.`,
+    tieMark: (/** @type {number} */ n, /** @type {boolean} */ isMore) => `${isMore ? "over " : ""}${number(n)} tie`,
+  },
   bar: {
     home: "All pictures",
     pick: "Search with a picture",
@@ -79,7 +109,7 @@ export const words = {
     visitors: "Decisions are for a browser on the machine of the server, and for those who have its token.",
     leadOfSite: "Groups of copies, as they were when this site was made.",
     falseMatches: (share) => `${(100 * share).toPrecision(2)} % of random pairs also count as similar.`,
-    stale: "The collection has changed since. The server is making a new report.",
+    stale: "The collection has changed since. The server is making a new report: load the page again in a while.",
     noReport: "No report of copies",
     again: "Try again",
     none: "No copies",
@@ -140,6 +170,7 @@ export const words = {
     more: (many) => `and ${number(many)} more, which are not shown`,
     said: (choice, dropped) =>
       choice === "apart" ? "Not duplicates" : dropped ? `${count(dropped, "picture")} dropped` : "All kept",
+    reasons: /** @type {Record<string, string>} */ ({}), // of the server, where another language needs them
     close: "Close",
     rules: "Rules",
     ruleFor: (kinds) =>
@@ -265,7 +296,8 @@ export const words = {
     control: "Ctrl",
     filter:
       "Words such as `red shoes` match the path and the label. Conditions are more exact: `label = shoes and " +
-      "(width >= 640 or path ~ summer/*)`. The page suggests columns, operators and values as you type. `~` compares " +
+      "(width >= 640 or path ~ summer/*)`. The page suggests columns, operators and values as you type. `~` " +
+      "compares " +
       "with wildcards: `*` and `?`. Write dates as `2024-05`.",
     keyAll: "select all",
     keyAgain: "search again with the marks",
@@ -283,7 +315,14 @@ export const words = {
     keySelect: "select; a click with Shift selects a range",
     keyShow: "enlarge",
     keyViews: "pictures, map, codewords, copies",
+    enlarged: "Enlarged",
+    map: "Map",
+    press: "Hold",
     space: "Space",
+    tap: "Tap",
+    touchMap: "drag to move, two fingers to zoom",
+    touchSelect: "select; then tap others",
+    touchStage: "swipe to the next, down to close; two fingers or a double tap to zoom",
     start:
       "Drop, paste or choose a picture to find similar ones. Click any picture to find more like it. Mark pictures " +
       "with + (like this) or − (not like this), then search again.",
@@ -340,6 +379,7 @@ export const words = {
     dark: "Dark",
     language: "Language",
     light: "Light",
+    numbers: "Distances as numbers",
     shape: "Shape",
     size: "Picture size",
     system: "System",
@@ -400,14 +440,55 @@ export const words = {
     title: "Search with a region",
     whole: "Whole picture",
   },
-  results: {},
+  results: {
+    allDistances: "Show all distances",
+    answers: "Pictures, the most similar first",
+    badFilter: "The filter is not valid",
+    changed: (/** @type {number} */ total) => count(total, "new or changed picture"),
+    empty: "No pictures yet",
+    emptyText: "Add pictures with spq index. They will appear here.",
+    errors: {
+      busy: "The server is busy",
+      fault: "Something went wrong",
+      gone: "The server does not answer",
+      missing: "Not in this collection",
+      refused: "Cannot search with this",
+      token: "This page needs its token",
+    },
+    filtered: (/** @type {number} */ total, /** @type {number} */ all) =>
+      `${number(total)} of ${count(all, "picture")}`,
+    keepsTrying: "The page keeps trying. Nothing is lost.",
+    lost: "That picture is not in this browser",
+    lostText: "A picture that you drop stays in your browser. Drop it here again to search with it.",
+    moreThan: (/** @type {number} */ total) => `more than ${number(total)} pictures`,
+    nearestFirst: (/** @type {string} */ pictures, /** @type {string} */ upTo) =>
+      upTo ? `${pictures} (${upTo}), nearest first` : `${pictures}, nearest first`,
+    noMatch: "No picture matches the filter",
+    noNew: "No new pictures",
+    noOthers: "No other pictures",
+    noOthersText: "The collection has no other pictures.",
+    noneUpTo: (/** @type {string} */ distance) => `No picture within distance ${distance}`,
+    orders: { id: "As indexed", path: "By name", time: "Newest files first", new: "Last added first" },
+    pictures: (/** @type {number} */ total) => count(total, "picture"),
+    showAll: "Show all pictures",
+  },
   search: {
     again: "Search again",
+    anyDistance: "any distance",
+    changeRegion: "Change region",
     clear: "Clear",
-    cutOff: "Largest distance",
+    cutOff: "Show up to",
+    cutOffAtLine: "all that are close",
     fold: "One picture per code",
+    gone: "no longer in this browser",
+    like: (/** @type {string} */ name) => `like ${name}`,
+    markFirst: "Mark a picture with + first",
+    missing: "a missing picture",
+    notLike: (/** @type {string} */ name) => `not like ${name}`,
     region: "Region",
+    remove: (/** @type {string} */ what) => `Remove: ${what}`,
     title: "Current search",
+    upTo: (/** @type {string} */ distance) => `up to ${distance}`,
   },
   selection: {
     all: "Select all",
@@ -458,13 +539,22 @@ export const words = {
   why: {
     codeword:
       "The model describes a picture by a few codewords, one from each codebook: a short code instead of all its " +
-      "pixels. Pictures with the same codeword look alike in one respect, for example in colour or shape. A codebook " +
+      "pixels. Pictures with the same codeword look alike in one respect, for example in colour or shape. A " +
+      "codebook " +
       "has no name for it: look at its pictures.",
+    bands:
+      "What the words mean was measured with copies of your own pictures that were cropped, darkened, shrunk and " +
+      "saved " +
+      "again. Same picture: as near as such copies, and hardly any other picture. Very close: as near as most " +
+      "such copies. " +
+      "Close: nearer than 95 of 100 random pictures. Far: all others. Point at a picture to read its numbers.",
     cutOff:
-      "The distance says how much a picture differs from your search; 0 is no difference. Pictures beyond the " +
-      "largest distance are hidden.",
+      "Pictures beyond this distance are hidden. The distance says how much a picture differs from your search. " +
+      "The mark " +
+      "on the slider is where similarity ends: beyond it, pictures are no nearer than 5 of 100 random ones.",
     fold:
-      "Pictures that the model cannot tell apart have the same code. With this, only the first of them is shown, and " +
+      "Pictures that the model cannot tell apart have the same code. With this, only the first of them is shown, " +
+      "and " +
       "it says how many others there are.",
     label: "What is this?",
   },

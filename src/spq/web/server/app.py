@@ -19,8 +19,9 @@ from types import FrameType
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
+from starlette.datastructures import Headers
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.staticfiles import StaticFiles
+from starlette.staticfiles import PathLike, StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spq import __version__
@@ -37,6 +38,7 @@ from spq.web.server.routes import api
 from spq.web.server.server_log import ServerLog
 from spq.web.server.service import Service
 from spq.web.server.settings import Settings
+from spq.web.server.zipped import zipped
 
 __all__ = ["Settings", "create_app", "serve"]
 CLOSING = {"Connection": "close", "Retry-After": "1"}
@@ -207,22 +209,24 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _add_page(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
-    async def page() -> Response:
+    async def page(request: Request) -> Response:
         if not (PAGE / "index.html").exists():
             raise problems.ProblemError(404, "this installation has no page; the API is at /openapi.json")
-        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+        return zipped(FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"}), request.headers)
 
     if PAGE.is_dir():
         app.mount("/assets", GZipMiddleware(_Assets(directory=PAGE)), name="assets")
 
 
 class _Assets(StaticFiles):
-    """The files of the page. A browser checks each time whether they have changed."""
+    """The files of the page, smaller by gzip. A browser checks each time whether they have changed."""
 
-    def file_response(self, *arguments: object, **options: object) -> Response:
-        response = super().file_response(*arguments, **options)  # type: ignore[arg-type]
+    def file_response(
+        self, full_path: PathLike, stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["Cache-Control"] = "no-cache"
-        return response
+        return zipped(response, Headers(scope=scope))
 
 
 def _not_found(request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -63,14 +64,11 @@ def add_chosen(router: APIRouter, service: Service) -> None:
 
 def _add_facts(router: APIRouter, service: Service) -> None:
     def placed(edition: Edition, item: Item, request: Request) -> dict[str, Any]:
-        pictures, settings = edition.pictures, service.settings
-        is_told = own_machine.may_tell_location(request, settings)
-        can_show = own_machine.is_own_machine(request, settings) and own_machine.opener() is not None
-        return {
-            **facts(item),
-            "location": encodable(pictures.location(item.path)) if is_told else None,
-            "can_show": can_show and pictures.file(item.path) is not None,
-        }
+        is_own = own_machine.is_own_machine(request, service.settings)
+        is_told = own_machine.may_tell_location(request, service.settings)
+        location = edition.pictures.location(item.path) if is_told else None
+        can_show = is_own and own_machine.opener() is not None and FilePath(str(location)).is_file()
+        return {**facts(item), "location": encodable(location) if location else None, "can_show": can_show}
 
     @router.get("/api/items/{id}", tags=["items"], response_model=PlacedItem, responses=problems_of(404, 422, 503))
     async def item(request: Request, id_: Id) -> Any:

@@ -19,6 +19,7 @@ from spq.index.image_index import ImageIndex
 from spq.index.manifest import read_manifest
 from spq.index.shards.placement import Placement
 from spq.index.shared import SharedIndex
+from spq.web.server.calibration import calibration
 from spq.web.server.decoding import DecodeRoom
 from spq.web.server.explore import Explore
 from spq.web.server.jobs import DuplicatesJob
@@ -63,6 +64,7 @@ class Edition:
         self.review = Review(self.shared, place_of(index.store.folder, manifest, is_copy))
         report = ReportFile(settings.cache / "reports", collection_name(manifest))
         self.duplicates = DuplicatesJob(self.library, report, self.review.apart)
+        self.calibration = calibration(self.shared, self.pictures)
 
     def prepare(self) -> None:
         """Make ready to read on when another index takes the place of this one."""
@@ -72,6 +74,7 @@ class Edition:
 
     def close(self) -> None:
         self.duplicates.stop()
+        self.calibration.stop()
         self.explore.stop()
         self.shared.close()
         if self._is_own:

@@ -30,7 +30,7 @@ from spq.web.server.refusal_page import guessed_url, refusal_page, wants_page
 from spq.web.server.settings import Settings, is_address
 
 PAGE = Path(__file__).parent.parent / "page" / "index.html"
-POLICY = (
+POLICY = (  # a form of the page asks for a ZIP, so that the browser saves it while it arrives: form-action
     "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'{}; connect-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )

@@ -28,6 +28,7 @@ from spq.pq.projection import shuffled
 from spq.pq.tables import Decoder
 from spq.web.server.derived import Derived
 from spq.web.server.kept_pictures import Uploads
+from spq.web.server.nearness import compared_with, nearness
 from spq.web.server.pictures import Pictures
 from spq.web.server.problems import OverloadedError, ProblemError
 from spq.web.server.schemas import Ask, AskWhy
@@ -75,9 +76,12 @@ class Library:
         start = time.perf_counter()
         request = self._request(uploads, ask)
         found, items = self._answers(request)
-        hits = [self._hit(rank, *answer, items) for rank, answer in enumerate(found.answers[0], request.offset + 1)]
+        near = nearness(self.shared, request, found, items, self._hashes(uploads, ask))
+        answers = enumerate(found.answers[0], request.offset + 1)
+        hits = [self._hit(rank, *answer, items) | near[answer[1][0]] for rank, answer in answers]
         return {
             "hits": hits,
+            "compared": compared_with(request),
             "total": found.available - self._excluded(found, request),
             "seconds": round(time.perf_counter() - start, 6),
             "generation": max(found.gallery.revision, 0),
@@ -193,6 +197,12 @@ class Library:
             exclude={*ask.ids, *ask.not_ids},
             partial=ask.partial,
         )
+
+    def _hashes(self, uploads: Uploads, ask: Ask) -> set[bytes]:
+        """The hashes of the query pictures, which are those of the files of items, too."""
+        items = self.shared.of_thread().store.items_by_id(ask.ids) if ask.ids else {}
+        sent = uploads.names(ask.pictures, ask.not_pictures)["pictures"]
+        return {*map(bytes.fromhex, sent), *(item.hash for item in items.values())}
 
     def _gallery_with(self, ids: Collection[int], stale: Gallery | None = None) -> Gallery:
         """The codes in memory, with these items. Those of an item that was just added are read now.

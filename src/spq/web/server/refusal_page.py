@@ -21,6 +21,7 @@ SCRIPT = (
     "if(c)c.textContent='--public-url '+location.origin+location.pathname.replace(/[^/]*$/,(name)=>"
     "name&&!name.includes('.')?name+'/':'')"
 )
+TITLES = {401: "A token is needed", 403: "Not allowed from here", 404: "There is no page here", 421: "Unknown address"}
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{style}</style></head>
@@ -42,7 +43,11 @@ def refusal_page(refusal: ProblemError, url: str = "") -> HTMLResponse:
         url: of the page, as far as the server knows it, for the option that is missing; empty if none is.
     """
     option = OPTION.format(url=escape(url)) if url else ""
-    title, detail = escape(HTTPStatus(refusal.status).phrase), escape(refusal.detail)
+    detail = refusal.detail.partition(";")[0] if url else refusal.detail  # the option says the rest
+    title, detail = (
+        TITLES.get(refusal.status) or HTTPStatus(refusal.status).phrase,
+        escape(f"{detail[0].upper()}{detail[1:]}."),
+    )
     text = PAGE.format(title=title, style=STYLE, detail=detail, option=option, script=SCRIPT)
     hashes = inline_hashes(text)
     policy = f"default-src 'none'; style-src {hashes}; script-src {hashes}; frame-ancestors 'none'"

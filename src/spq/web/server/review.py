@@ -19,7 +19,7 @@ from spq.index.shared import Recent, SharedIndex
 from spq.web.server.problems import ProblemError
 from spq.web.server.report_file import collection_name
 from spq.web.server.review_rules import FOLDER, UNSURE, folders_of, kept_by
-from spq.web.server.review_schemas import Decide, Rule
+from spq.web.server.review_schemas import Decide, Rule, Since, Undo
 from spq.web.server.review_state import (
     Judged,
     Pair,
@@ -85,7 +85,7 @@ class Review:
         now, decisions = self.state(report)
         groups = now.shown(kinds or KINDS, state, as_of, self._ids(where))
         facts = {name: value for name, value in report.items() if name != "groups"}
-        return groups, {**facts, "total": len(groups), **self._facts(now, decisions)}
+        return groups, {**facts, "total": len(groups), **self._facts(now, decisions, where)}
 
     def decide(self, report: Report, ask: Decide) -> Facts:
         """Write decisions about groups of the report."""
@@ -109,11 +109,11 @@ class Review:
                 changes[each.key] = decided(old, each.choice, pictures_of(group.group, kept))
             return changes
 
-        return {**self._write(report, make, ask.since), "overwritten": overwritten}
+        return {**self._write(report, make, ask), "overwritten": overwritten}
 
-    def undo(self, report: Report, batch: int, since: int) -> Facts:
+    def undo(self, report: Report, ask: Undo) -> Facts:
         """Undo one step, as far as its groups were not decided again since."""
-        return {**self._write(report, lambda before: undone(before, batch), since), "overwritten": []}
+        return {**self._write(report, lambda before: undone(before, ask.batch), ask), "overwritten": []}
 
     def rule(self, report: Report, ask: Rule) -> Facts:
         """Apply a rule to the undecided groups that are shown, or only say what it would do."""
@@ -137,14 +137,14 @@ class Review:
                 if _is_open(before, each)
             }
 
-        return {**self._write(report, make, ask.since), "overwritten": [], **would}
+        return {**self._write(report, make, ask), "overwritten": [], **would}
 
-    def changes(self, report: Report, since: int) -> Facts:
+    def changes(self, report: Report, ask: Since) -> Facts:
         """The decisions that are newer than a revision: another tab may have made them."""
         now, decisions = self.state(report)
-        return self._changed(now, decisions, since)
+        return self._changed(now, decisions, ask)
 
-    def _write(self, report: Report, make: Callable[[Decisions], Changes], since: int) -> Facts:
+    def _write(self, report: Report, make: Callable[[Decisions], Changes], ask: Since) -> Facts:
         with self._lock:
             changed: dict[str, str] = {}
 
@@ -157,7 +157,7 @@ class Review:
             now, _ = self.state(report)
             self._remember(now, changed)
             now, _ = self.state(report)
-            return {**self._changed(now, decisions, since), "batch": decisions.revision, "count": len(changed)}
+            return {**self._changed(now, decisions, ask), "batch": decisions.revision, "count": len(changed)}
 
     def _remember(self, now: ReviewState, changed: dict[str, str]) -> None:
         """Keep the file of pairs that are no duplicates in step with the decisions."""
@@ -177,17 +177,21 @@ class Review:
         except OSError as error:
             raise DataError(f"{self.pairs} cannot be written: {error.strerror}; give yourself permission") from None
 
-    def _changed(self, now: ReviewState, decisions: Decisions, since: int) -> Facts:
-        newer = [each for each in now.groups if each.revision > since]
+    def _changed(self, now: ReviewState, decisions: Decisions, ask: Since) -> Facts:
+        newer = [each for each in now.groups if each.revision > ask.since]
         some = newer if len(newer) <= MOST_CHANGES else []
         return {
-            **self._facts(now, decisions),
+            **self._facts(now, decisions, ask.where),
             "changed": [{"key": each.group["key"], "decision": each.facts()} for each in some],
             "reload": len(newer) > len(some),
         }
 
-    def _facts(self, now: ReviewState, decisions: Decisions) -> Facts:
-        return {"revision": decisions.revision, "progress": now.progress(), "remark": self.file.remark()}
+    def _facts(self, now: ReviewState, decisions: Decisions, where: str | None) -> Facts:
+        return {
+            "revision": decisions.revision,
+            "progress": now.progress(self._ids(where)),
+            "remark": self.file.remark(),
+        }
 
     def _ids(self, where: str | None) -> frozenset[int] | None:
         """The items that a filter matches; None without one."""

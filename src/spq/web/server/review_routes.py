@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from spq.errors import DataError
 from spq.web.server import review_schemas as schemas
 from spq.web.server.edition import Edition
 from spq.web.server.jobs import RETRY_SECONDS
@@ -63,31 +64,33 @@ def _add_groups(router: APIRouter, service: Service, errors: dict[int | str, dic
             place = str(edition.review.file.path) if may_tell_location(request, service.settings) else None
             return JSONResponse(page_facts(groups, {**facts, "place": place}, offset, top))
 
-        return await service.run_short(answer)
+        return await _run(service, request, answer)
 
 
 def _add_decisions(router: APIRouter, service: Service, errors: dict[int | str, dict[str, Any]]) -> None:
     known: dict[str, Any] = {"tags": ["copies"], "response_model": schemas.ReviewChanges, "responses": errors}
 
-    async def run(ask: Callable[[Edition, Report], dict[str, Any]], writer: Request | None = None) -> Response:
-        if writer and not may_tell_location(writer, service.settings):
+    async def run(request: Request, ask: Callable[[Edition, Report], dict[str, Any]]) -> Response:
+        if request.method == "POST" and not may_tell_location(request, service.settings):
             raise ProblemError(403, f"decisions are {OWN}")
-        return await service.run_short(lambda edition: JSONResponse(ask(edition, _ready(edition))))
+        return await _run(service, request, lambda edition: JSONResponse(ask(edition, _ready(edition))))
 
     @router.get("/api/duplicates/changes", **known)
-    async def changes(since: Since = 0) -> Any:
+    async def changes(request: Request, since: Since = 0, where: Where = None) -> Any:
         """The decisions that are newer than a revision."""
-        return await run(lambda edition, report: edition.review.changes(report, since))
+        return await run(
+            request, lambda edition, report: edition.review.changes(report, schemas.Since(since=since, where=where))
+        )
 
     @router.post("/api/duplicates/decisions", **known)
     async def decide(request: Request, ask: schemas.Decide) -> Any:
         """Decide about groups. This changes no picture. The last decision about a group counts."""
-        return await run(lambda edition, report: edition.review.decide(report, ask), request)
+        return await run(request, lambda edition, report: edition.review.decide(report, ask))
 
     @router.post("/api/duplicates/undo", **known)
     async def undo(request: Request, ask: schemas.Undo) -> Any:
         """Undo one step, as far as its groups were not decided again since."""
-        return await run(lambda edition, report: edition.review.undo(report, ask.batch, ask.since), request)
+        return await run(request, lambda edition, report: edition.review.undo(report, ask))
 
     @router.post(
         "/api/duplicates/rule",
@@ -97,7 +100,7 @@ def _add_decisions(router: APIRouter, service: Service, errors: dict[int | str, 
     )
     async def rule(request: Request, ask: schemas.Rule) -> Any:
         """Decide all open groups by a rule; with `dry`, which is the default, only say what it would do."""
-        return await run(lambda edition, report: edition.review.rule(report, ask), request)
+        return await run(request, lambda edition, report: edition.review.rule(report, ask))
 
 
 def _add_exports(router: APIRouter, service: Service, errors: dict[int | str, dict[str, Any]]) -> None:
@@ -132,6 +135,16 @@ def _add_exports(router: APIRouter, service: Service, errors: dict[int | str, di
             return _file(script, "application/x-sh", SCRIPT_NAME)
 
         return await service.run_original(make)
+
+
+async def _run(service: Service, request: Request, ask: Callable[[Edition], Response]) -> Response:
+    """The answer. Why a file of decisions cannot be used is said to those who may know where it is."""
+    try:
+        return await service.run_short(ask)
+    except DataError as error:
+        if may_tell_location(request, service.settings):
+            raise ProblemError(500, str(error)) from None
+        raise
 
 
 def _report(edition: Edition) -> Report | Response:

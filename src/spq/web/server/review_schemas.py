@@ -26,35 +26,34 @@ class Decision(BaseModel):
     seen: Revision = 0
 
 
-class Decide(BaseModel):
-    """Decisions about groups of the report. since: the answer holds the decisions that are newer than this revision."""
+class Since(BaseModel):
+    """since: the answer holds the decisions that are newer than this revision. where: of the groups that are counted."""
 
     model_config = ConfigDict(extra="forbid")
+
+    since: Revision = 0
+    where: Annotated[str, Field(max_length=MAX_WHERE)] | None = None
+
+
+class Decide(Since):
+    """Decisions about groups of the report."""
 
     decisions: Annotated[list[Decision], Field(min_length=1, max_length=MAX_DECISIONS)]
-    since: Revision = 0
 
 
-class Undo(BaseModel):
+class Undo(Since):
     """A step to undo: `batch` of its answer."""
 
-    model_config = ConfigDict(extra="forbid")
-
     batch: Revision
-    since: Revision = 0
 
 
-class Rule(BaseModel):
+class Rule(Since):
     """A rule for all undecided groups of some kinds. dry: only say what it would do. folder: of the rule `folder`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     rule: Literal["suggested", "oldest", "newest", "largest", "pixels", "folder"]
     kinds: Annotated[list[Kind], Field(min_length=1, max_length=6)]
     folder: Annotated[str, Field(max_length=4000)] = ""
-    where: Annotated[str, Field(max_length=MAX_WHERE)] | None = None
     dry: StrictBool = True
-    since: Revision = 0
 
 
 class GroupDecision(BaseModel):

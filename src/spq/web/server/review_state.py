@@ -68,10 +68,14 @@ class ReviewState:
     by_key: dict[str, Judged] = field(default_factory=dict)
     left: dict[str, Decision] = field(default_factory=dict)
 
-    def progress(self) -> dict[str, Any]:
-        """Groups and decided groups of each kind, and what would be freed by all decisions."""
+    def progress(self, ids: Collection[int] | None = None) -> dict[str, Any]:
+        """Groups and decided groups of each kind, and what would be freed by all decisions.
+
+        Args:
+            ids: count only groups with one of these pictures.
+        """
         total, decided = (Counter[str](), Counter[str]())
-        for each in self.groups:
+        for each in self.groups if ids is None else self.shown(KINDS, "all", None, ids):
             total[each.group["kind"]] += 1
             decided[each.group["kind"]] += each.is_decided
         gone = {item["id"]: item for item in self.dropped()}

@@ -12,6 +12,7 @@ from spq.errors import ImageError
 from spq.index.store import Item
 from spq.web.server import prometheus, schemas, thumbnail_cache
 from spq.web.server.asking import openapi_body, read_query
+from spq.web.server.band_routes import add_bands
 from spq.web.server.chosen import add_chosen
 from spq.web.server.edition import Edition
 from spq.web.server.explore_routes import Where, add_explore
@@ -42,7 +43,17 @@ ITEM_ERRORS = problems_of(404, 422, 503)
 def api(service: Service) -> APIRouter:
     """Return all routes for one service."""
     router = APIRouter()
-    for add in (_add_server, _add_search, _add_items, add_chosen, _add_index, add_review, add_explore, _add_model):
+    for add in (
+        _add_server,
+        _add_search,
+        _add_items,
+        add_chosen,
+        add_bands,
+        _add_index,
+        add_review,
+        add_explore,
+        _add_model,
+    ):
         add(router, service)
     return router
 

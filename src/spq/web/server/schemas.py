@@ -65,7 +65,11 @@ class AskWhy(Ask):
 
 
 class Hit(BaseModel):
-    """One hit. folded: further items of the same code, the first 100 of folded_total."""
+    """One hit. folded: further items of the same code, the first 100 of folded_total.
+
+    code_distance: between its code and that of the query, in the unit of the bands; null for several query pictures.
+    same_file: whether it has the bytes of a query picture.
+    """
 
     rank: int
     id: int
@@ -76,11 +80,15 @@ class Hit(BaseModel):
     height: int
     folded: list[int]
     folded_total: int
+    code_distance: float | None
+    same_file: bool
 
 
 class Hits(BaseModel):
     """The hits of a search, all of one state of the index: of this generation, and of the codes of this model.
 
+    compared: whether distances are measured from one picture; from the code of an item whose picture cannot be read; or from
+    several pictures, for which there are no bands.
     total: items that could be hits: all, or those that `where` matches, without the query items. partial: whether some of
     them were not searched, because their shards did not answer in time; missing: how many. pictures, not_pictures: names of
     the pictures that were sent, which the next request may send in their place.
@@ -93,9 +101,10 @@ class Hits(BaseModel):
                     "hits": [
                         {
                             "rank": 1, "id": 4, "distance": 0.81, "path": "shoes/4.jpg", "label": "shoes", "width": 640,
-                            "height": 480, "folded": [], "folded_total": 0,
+                            "height": 480, "folded": [], "folded_total": 0, "code_distance": 0.62, "same_file": False,
                         }
                     ],
+                    "compared": "picture",
                     "total": 5000, "seconds": 0.004, "generation": 20, "model": "9f1c0c7a5e0d4b1a",
                     "partial": False, "missing": 0, "pictures": [], "not_pictures": [],
                 }
@@ -104,6 +113,7 @@ class Hits(BaseModel):
     )  # fmt: skip
 
     hits: list[Hit]
+    compared: Literal["picture", "code", "several"]
     total: int
     seconds: float
     generation: int

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from PIL import Image
+
 from spq.common.parallel import batches
 from spq.data.open import open_images
-from spq.errors import ConfigError, DataError
+from spq.dupes.bands import find_bands
+from spq.errors import ConfigError, DataError, ModelError, ModelMismatchError
 from spq.index.codebooks import read_codebooks
 from spq.index.image_index import ImageIndex
+from spq.index.items import Item
+from spq.index.originals import Originals
 from spq.web.site.content import PAGE, Content
 from spq.web.site.runtime import read_runtime
 from spq.web.site.site_folder import SiteFolder, check_site, open_site
@@ -52,7 +57,8 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress = l
     """Write a site, or update one, and return its facts.
 
     Args:
-        progress: called with (what, done, total): thumbnails, and the steps that look for duplicates.
+        progress: called with (what, done, total): thumbnails, the copies that bands are calibrated on, and the steps that look
+            for duplicates.
     Raises:
         ConfigError: `out` holds something else, or a package is missing. StoreError, DataError: the index or its collection
             cannot be read, another process writes to `out`, or the disk is full.
@@ -82,6 +88,7 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress = l
                 raise DataError(f"no picture of {images.name} can be shown, for example {path}: {reason}")
             more: dict[str, Any] = {"runtime": None} if runtime is None else _write_model(index, site.content, runtime)
             more["duplicates"] = _write_dupes(index, images, content, progress) if options.dupes else None
+            more["bands"] = _find_bands(index, progress)
             facts = content.finish(index.store, codebooks, more)
             checksum = crc32((site.content / "index.json").read_bytes())
             can = {"upload": runtime is not None, "duplicates": options.dupes, "checksum": checksum}
@@ -140,3 +147,18 @@ def _write_dupes(index: ImageIndex, images: ImageSet, content: Content, progress
             item["thumb"] = thumbs[item["id"]]
     (content.folder / "duplicates.json").write_text(json.dumps(found, separators=(",", ":")), "utf-8")
     return len(report.groups)
+
+
+def _find_bands(index: ImageIndex, progress: Progress) -> dict[str, Any] | None:
+    """The bands as in the answer of /api/bands; none if the model does not load."""
+    originals = Originals(index.store.manifest.origin)
+
+    def read(item: Item, side: int) -> Image.Image:
+        data, decode = originals.unchanged(item)
+        return decode(data, side)
+
+    try:
+        found = find_bands(index, read, progress)
+    except (ModelError, ModelMismatchError):  # the codes are there, and a site needs nothing else
+        return None
+    return None if found is None else asdict(found)

@@ -56,6 +56,7 @@ export const api = {
   browse: (params, signal) => answered((from) => from.browse(params), signal),
   item: (id, signal) => answered((from) => from.item(id), signal),
   explain: (query, signal) => answered((from) => from.explain(query), signal),
+  bands: (signal) => answered((from) => from.bands(), signal),
   codewords: (params, signal) => answered((from) => from.codewords(params), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
   duplicates: (params, signal) => answered((from) => from.duplicates(params), signal),

@@ -39,6 +39,23 @@ export function tableOfDescriptor(x, codebooks, M, K, distance) {
   return table;
 }
 
+/** The descriptor (M * d) of a code (M): its codewords. */
+export function decoded(code, codebooks, K) {
+  const d = codebooks.length / (code.length * K);
+  const x = new Float32Array(code.length * d);
+  code.forEach((k, m) => x.set(codebooks.subarray((m * K + k) * d, (m * K + k + 1) * d), m * d));
+  return x;
+}
+
+/** The code (M) of a descriptor (M * d): the nearest codeword of each codebook. */
+export function codeOf(x, codebooks, M, K) {
+  const table = tableOfDescriptor(x, codebooks, M, K, "sqeuclidean");
+  return Uint8Array.from({ length: M }, (_, m) => {
+    const own = table.subarray(m * K, (m + 1) * K);
+    return own.indexOf(Math.min(...own));
+  });
+}
+
 /**
  * Combine the tables of positives and negatives into one.
  * @param weights null, or a number of 0 or more for each positive, then for each negative.

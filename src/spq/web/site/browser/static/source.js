@@ -74,13 +74,22 @@ export class Source {
     const start = performance.now();
     const found = await this.call("search", await this.toIndexQuery(query, files, negativeFiles));
     const items = await this.items(found.ids);
-    const hits = items.map(({ id, path, label, width, height }, n) => {
+    // two pictures of the same bytes have one thumbnail; of an upload, only the code is known
+    const own = new Set((await this.items(query.ids ?? [])).map((item) => item.thumb).filter(Boolean));
+    const hits = items.map(({ id, path, label, width, height, thumb }, n) => {
       const folded = found.folded[n];
       const facts = { path, label, width, height, folded: folded.slice(0, LISTED), folded_total: folded.length };
-      return { rank: (query.offset ?? 0) + n + 1, id, distance: found.distances[n], ...facts };
+      const near = { code_distance: found.code_distances?.[n] ?? null, same_file: own.has(thumb) };
+      return { rank: (query.offset ?? 0) + n + 1, id, distance: found.distances[n], ...near, ...facts };
     });
     const seconds = (performance.now() - start) / 1000;
-    return { hits, total: found.total, seconds, generation: this.facts.generation };
+    const { total, compared } = found;
+    return { hits, compared, total, seconds, generation: this.facts.generation };
+  }
+
+  /** The limits of the bands, as the export calibrated them. */
+  async bands() {
+    return { bands: this.facts.bands ?? null };
   }
 
   async explain({ files = [], negativeFiles = [], query, id }) {
@@ -144,13 +153,12 @@ export class Source {
     if (this.facts.duplicates === null) throw new Refusal("this site was exported without a search for duplicates");
     this.report ??= loadJson(`${this.base}duplicates.json`, this.facts.checksums["duplicates.json"]);
     const report = await this.report;
-    const kinds = Map.groupBy(report.groups, (group) => group.kind);
     const matching = where
       ? new Set((await this.call("browse", { offset: 0, top: 1e9, where, order: "id" })).ids)
       : null;
-    const all = report.groups.filter(
-      (group) => (!kind.length || kind.includes(group.kind)) && (!matching || group.ids.some((id) => matching.has(id))),
-    );
+    const counted = report.groups.filter((group) => !matching || group.ids.some((id) => matching.has(id)));
+    const kinds = Map.groupBy(counted, (group) => group.kind);
+    const all = counted.filter((group) => !kind.length || kind.includes(group.kind));
     const groups = all.slice(offset, offset + top);
     for (const { id, thumb } of groups.flatMap((group) => group.items)) this.thumbs.set(id, thumb);
     const of = ([name, some]) => [name, { groups: some.length, decided: 0 }];

@@ -7,7 +7,15 @@ import { settings } from "./settings.js"; // written by the export
 import { parse } from "../filter_language.js";
 import { columnsOf, evaluate, wordColumnsOf } from "./filter_match.js";
 import { unknownColumn } from "./unknown_column.js";
-import { betweenCodes, combined, explained, tableOfCode, tableOfDescriptor } from "./distance_tables.js";
+import {
+  betweenCodes,
+  codeOf,
+  combined,
+  decoded,
+  explained,
+  tableOfCode,
+  tableOfDescriptor,
+} from "./distance_tables.js";
 
 const KEPT = 4; // cached rankings and filters; for a million pictures one is up to 13 MB
 
@@ -89,10 +97,28 @@ class Index {
       : { rows: Array.from(ranking.first(offset + top).subarray(offset, offset + top)), folded: null };
     return {
       ids: page.rows.map((row) => this.ids[row]),
+      ...this.nearness(query, page.rows),
       distances: page.rows.map((row) => ranking.d[row]),
       folded: page.rows.map((_, n) => (page.folded?.[n] ?? []).map((row) => this.ids[row])),
       total,
     };
+  }
+
+  /** What the distances are measured from, and those of the codes of rows to the code of the query if it is one. */
+  nearness({ ids = [], not_ids = [], described = [], not_described = [] }, rows) {
+    const { M, K, P } = this;
+    if (ids.length + described.length !== 1 || not_ids.length + not_described.length)
+      return { compared: "several", code_distances: null };
+    const own = described.length ? codeOf(described[0], this.codebooks, M, K) : this.code(ids[0]);
+    const table = tableOfDescriptor(
+      decoded(own, this.codebooks, K),
+      this.codebooks,
+      M,
+      K,
+      betweenCodes(this.facts.distance),
+    );
+    const apart = (row) => own.reduce((sum, _, m) => sum + table[m * K + subCode(this.packed, row, m, P, K)], 0);
+    return { compared: described.length ? "picture" : "code", code_distances: rows.map(apart) };
   }
 
   /** Return (N) of 0 and 1: which rows match a filter. The result is cached for the next page. */
