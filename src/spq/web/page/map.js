@@ -5,6 +5,7 @@
 
 import { api } from "./api.js";
 import { $, debounce, fileName, isAbort, number, toast } from "./dom.js";
+import { measure } from "./cut_off.js";
 import { openDetails } from "./details.js";
 import { isSearching, loadItem, SEARCH_STATE, searchRequest } from "./search_request.js";
 import { coloured, DENSITY, fillMenu, legend, loadValues, ramp } from "./map_colours.js";
@@ -13,7 +14,6 @@ import { paintDensity, paintLasso, paintNames, paintPictures, paintPoints, paint
 import { cells, Stamps, within } from "./mosaic.js";
 import { PlaneInput } from "./plane_input.js";
 import { showMessage } from "./results.js";
-import { measure } from "./search_bar.js";
 import { selection } from "./selection.js";
 import { change, remember, state } from "./state.js";
 import { words } from "./words.js";
@@ -51,6 +51,7 @@ export class CollectionMap extends PlaneInput {
   /** @type {Uint8Array?} */
   isHit = null; // which points in `data` are answers
   searched = ""; // the search of `answers`
+  measured = ""; // the search that the slider belongs to
   summary = ""; // how many pictures there are
 
   constructor() {
@@ -294,7 +295,9 @@ export class CollectionMap extends PlaneInput {
         const found = await api.search({ ...question, query }).catch((error) => toast(error.message));
         if (key !== this.searched) return;
         this.answers = found ? new Set([...found.hits.map((hit) => hit.id), ...(question.query.ids ?? [])]) : null;
-        measure(this.controller?.signal).catch(() => {});
+        const asked = JSON.stringify(SEARCH_STATE.map((name) => state[name]));
+        if (this.measured !== asked) measure(this.controller?.signal).catch(() => {});
+        this.measured = asked;
       }
     }
     const many = this.answers ? [words.map.answers(this.answers.size)] : [];
