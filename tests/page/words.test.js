@@ -29,7 +29,8 @@ const names = Object.entries(english).flatMap(([section, texts]) =>
 );
 
 test("German has every text of English, with the same parts", () => {
-  assert.deepEqual(shape(german), shape(english));
+  const own = shape(german).filter((name) => !name.startsWith("copies.reasons.")); // English ones come from the server
+  assert.deepEqual(own.toSorted(), shape(english).toSorted());
 });
 
 /** Uses such as texts.keep after `const texts = words.copies`. */
@@ -62,7 +63,7 @@ test("every text is used, and every text that is used is there", () => {
 });
 
 const ENGLISH = ["filter_language.js"]; // errors of a filter, as the server has them
-const LATER = ["copies.js", "map.js", "picture_input.js", "results.js", "search_bar.js"];
+const LATER = ["map.js"];
 
 const NOT_TEXTS =
   /^(Escape|Enter|Tab|Home|End|Page(Up|Down)|Arrow(Up|Down|Left|Right)|Files|Content-Type|Retry-After|\w+Error|GET|POST)$/;

@@ -2,9 +2,9 @@
 
 import { api } from "./api.js";
 import { forgetItems, isSearching, loadItem } from "./search_request.js";
-import { closeDetails, drawDetails, openDetails, startDetails } from "./details.js";
+import { closeDetails, drawDetails, openDetails, startDetails } from "./details_panel.js";
 import { $, $$, covered, fileName, number } from "./dom.js";
-import { drawFacets, startFacets } from "./facets.js";
+import { drawFacets, startFacets } from "./facets_panel.js";
 import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
 import { startPictureInput } from "./picture_input.js";
 import { startKeys } from "./keys.js";
@@ -14,10 +14,10 @@ import { startLook } from "./look.js";
 import { Results, showMessage } from "./results.js";
 import { selectAll, startGestures } from "./select_gestures.js";
 import { selectionIsOf, startSelectionBar } from "./selection_bar.js";
-import { forgetChosen } from "./chosen_files.js";
 import { address, onChange, state, VIEWS } from "./state.js";
 import { startTiles } from "./tile_events.js";
 import { isUpload } from "./uploads.js";
+import { loadStyle } from "./styles.js";
 import { openView, views } from "./views.js";
 import { startWhy } from "./why.js";
 import { fillWords, words } from "./words.js";
@@ -45,7 +45,7 @@ function showStatus(status) {
 /** Load everything again, after the user asked to see changes of the collection. */
 function reload() {
   forgetItems();
-  forgetChosen();
+  import("./chosen_files.js").then(({ forgetChosen }) => forgetChosen());
   for (const view of VIEWS) pending[view] = null;
   if (views.copies) views.copies.report = null;
   views.map?.retry(true);
@@ -87,7 +87,7 @@ function draw(changes, isBack) {
 
 /** The lightbox is loaded when it is first used. */
 async function drawLightbox(isBack) {
-  const lightbox = await import("./lightbox.js");
+  const [lightbox] = await Promise.all([import("./lightbox.js"), loadStyle("lightbox.css")]);
   lightbox.drawLightbox({ grid, isBack });
 }
 

@@ -3,7 +3,6 @@
 import { api } from "./api.js";
 import { searchRequest, isSearching, loadItem } from "./search_request.js";
 import {
-  $,
   altText,
   bytesText,
   copyText,
@@ -18,68 +17,31 @@ import {
   redraw,
   toast,
 } from "./dom.js";
+import { closeDetails } from "./details_panel.js";
 import { mark } from "./search_bar.js";
-import { address, change, newSearch, state } from "./state.js";
+import { address, newSearch, state } from "./state.js";
 import { words } from "./words.js";
 
-const panel = $("#details");
-let lastRequest = 0;
-/** @type {AbortController?} */
-let controller = null;
-/** @type {any} */
-let opener = null; // the element that had the focus before
-
-/** @type {() => any} */
-let findGrid = () => null;
-
-/** @param {() => any} grid the grid of the current view, if it has one */
-export function startDetails(grid) {
-  findGrid = grid;
-  panel.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    event.stopPropagation();
-    closeDetails();
-  });
-}
-
-/** @param isMoved whether a key in the grid opened it; then the grid keeps the focus. */
-export function openDetails(id, isMoved = false) {
-  if (!isMoved && !panel.contains(document.activeElement)) opener = document.activeElement;
-  change({ item: id }, "replace");
-  if (!isMoved) panel.focus();
-}
-
-export function closeDetails() {
-  const hadFocus = panel.contains(document.activeElement);
-  change({ item: null }, "replace");
-  if (!hadFocus) return;
-  opener?.focus();
-  // the row of its tile may show other pictures by now
-  if (document.activeElement !== opener || opener === document.body) findGrid()?.focus();
-}
-
-export async function drawDetails() {
-  const request = ++lastRequest;
-  controller?.abort();
-  const { signal } = (controller = new AbortController());
-  document.body.classList.toggle("has-details", state.item !== null);
-  panel.hidden = state.item === null;
-  if (panel.hidden) return panel.replaceChildren();
-  const id = state.item;
+/**
+ * Fill the panel.
+ * @param {any} panel
+ * @param {number} id
+ * @param {{signal: AbortSignal, isCurrent: () => boolean}} request isCurrent: whether no other item was asked for since
+ */
+export async function showItem(panel, id, { signal, isCurrent }) {
   let item;
   try {
     item = await loadItem(id);
   } catch (error) {
-    if (request === lastRequest)
+    if (isCurrent())
       panel.replaceChildren(head(words.details.notFound), el("p", { class: "muted", text: error.message }));
     return undefined;
   }
-  if (request !== lastRequest) return undefined;
+  if (!isCurrent()) return undefined;
   const why = el("section", { class: "why" });
   redraw(panel, head(fileName(item.path)), picture(item), actions(item), fileActions(item), why, facts(item));
   return explain(item, why, signal).catch((error) => {
-    if (!isAbort(error) && request === lastRequest)
-      why.replaceChildren(el("p", { class: "muted", text: error.message }));
+    if (!isAbort(error) && isCurrent()) why.replaceChildren(el("p", { class: "muted", text: error.message }));
   });
 }
 

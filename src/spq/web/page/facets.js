@@ -1,7 +1,7 @@
 /** The panel that narrows the collection down: columns with values and counts. Choosing one changes the filter. */
 
 import { api } from "./api.js";
-import { $, $$, bytesText, el, isAbort, number, redraw } from "./dom.js";
+import { $$, bytesText, el, isAbort, number, redraw } from "./dom.js";
 import { change, state } from "./state.js";
 import { words } from "./words.js";
 
@@ -14,22 +14,12 @@ let controller = new AbortController();
 let found = null; // the last answer
 const opened = new Set(); // names of columns of which all values are shown
 
-/** Buttons with popovertarget="facets" open the panel. The browser closes it with Esc or a click elsewhere. */
-export function startFacets() {
-  const panel = $("#facets");
-  for (const button of $$("[popovertarget=facets]")) button.hidden = !api.can.facets;
-  panel.addEventListener("toggle", (event) => {
-    if (event.newState !== "open") return controller.abort();
-    place(panel);
-    return load(panel);
-  });
+export function openFacets(/** @type {HTMLElement} */ panel) {
+  place(panel);
+  return load(panel);
 }
 
-/** Draw the counts again when the filter has changed. */
-export function drawFacets() {
-  const panel = $("#facets");
-  if (panel.matches(":popover-open")) load(panel);
-}
+export const closeFacets = () => controller.abort();
 
 /** Below the button that is visible. */
 function place(panel) {
@@ -42,7 +32,8 @@ function place(panel) {
   panel.style.maxHeight = `${Math.max(180, window.innerHeight - bottom - 8 - EDGE)}px`;
 }
 
-async function load(panel) {
+/** Count again: the panel was opened, or the filter has changed. */
+export async function load(panel) {
   controller.abort();
   const { signal } = (controller = new AbortController());
   panel.setAttribute("aria-busy", "true");

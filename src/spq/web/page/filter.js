@@ -3,7 +3,6 @@
 import { api } from "./api.js";
 import { $, announce, closest, el } from "./dom.js";
 import { change, state } from "./state.js";
-import { suggest } from "./filter_suggestions.js";
 import { words } from "./words.js";
 
 const form = $("#filter");
@@ -12,7 +11,7 @@ const list = $("#suggestions");
 const errorLine = $("#where-error");
 /** @type {ColumnInfo[]} */
 let columns = [];
-/** @type {ReturnType<typeof suggest>} */
+/** @type {{start: number, end: number, options: {insert: string, label: string, hint: string}[]}} */
 let suggestions = { start: 0, end: 0, options: [] }; // the last result of suggest()
 let selected = -1;
 
@@ -82,9 +81,10 @@ function showError(text) {
   if (text) announce(words.filter.said(text));
 }
 
-function showSuggestions() {
+async function showSuggestions() {
   $("#where-clear").hidden = !input.value;
   if (!input.value.trim()) showError(null);
+  const { suggest } = await import("./filter_suggestions.js"); // when the field is first used
   suggestions = suggest(input.value, input.selectionStart ?? input.value.length, columns);
   selected = -1;
   list.replaceChildren(

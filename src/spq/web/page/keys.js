@@ -1,7 +1,7 @@
 /** Keyboard shortcuts for the page and for the focused picture. Keys with Ctrl, Alt or Meta belong to the browser. */
 
 import { $ } from "./dom.js";
-import { openDetails } from "./details.js";
+import { openDetails } from "./details_panel.js";
 import { chooseFile } from "./picture_input.js";
 import { mark, searchAgain } from "./search_bar.js";
 import { selectAll, toggle } from "./select_gestures.js";

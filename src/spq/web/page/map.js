@@ -6,7 +6,7 @@
 import { api } from "./api.js";
 import { $, debounce, fileName, isAbort, number, toast } from "./dom.js";
 import { measure } from "./cut_off.js";
-import { openDetails } from "./details.js";
+import { openDetails } from "./details_panel.js";
 import { isSearching, loadItem, SEARCH_STATE, searchRequest } from "./search_request.js";
 import { coloured, DENSITY, fillMenu, legend, loadValues, ramp } from "./map_colours.js";
 import { LassoList, thinned } from "./map_list.js";

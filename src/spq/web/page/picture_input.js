@@ -2,7 +2,6 @@
 
 import { api } from "./api.js";
 import { $, $$, closest, el, toast } from "./dom.js";
-import { fitToSend } from "./shrink.js";
 import { change, newSearch, state } from "./state.js";
 import { keep } from "./uploads.js";
 import { words } from "./words.js";
@@ -62,7 +61,8 @@ export function searchWith(files, how) {
   }
   if (usable.length > MOST) toast(words.uploads.tooMany(MOST));
   const used = usable.slice(0, MOST);
-  const names = used.map((file) => keep(file, api.can.live ? (blob) => fitToSend(blob, used.length) : undefined));
+  const fit = async (blob) => (await import("./shrink.js")).fitToSend(blob, used.length);
+  const names = used.map((file) => keep(file, api.can.live ? fit : undefined));
   if (how === "new" || !state.like.length) change(newSearch({ like: names }));
   else {
     const both = { like: state.like, not: state.not };

@@ -1,7 +1,6 @@
 /** The bar at the bottom: how many pictures are selected, and what can be done with them. */
 
 import { api } from "./api.js";
-import { chosenItems, chosenTable, downloadZip, pathOf, save } from "./chosen_files.js";
 import { $, announce, bytesText, copyText, el, icon, toast } from "./dom.js";
 import { MOST, selection, spread } from "./selection.js";
 import { change, newSearch, onChange } from "./state.js";
@@ -93,7 +92,8 @@ async function work(act, run) {
   const one = bar.querySelector(`[data-do=${act}]`);
   one.disabled = true;
   try {
-    toast(await run(await chosenItems()));
+    const files = await import("./chosen_files.js");
+    toast(await run(await files.chosenItems(), files));
   } catch (error) {
     toast(error.message);
   } finally {
@@ -102,19 +102,19 @@ async function work(act, run) {
 }
 
 const copyPaths = () =>
-  work("paths", async (items) => {
+  work("paths", async (items, { pathOf }) => {
     const text = items.map(pathOf).join("\n");
     return (await copyText(text)) ? words.selection.copied(items.length) : words.details.cannotCopy;
   });
 
 const saveTable = () =>
-  work("csv", async (items) => {
+  work("csv", async (items, { chosenTable, save }) => {
     save(await chosenTable(), `${name || "pictures"} ${items.length}.csv`);
     return words.selection.saved(items.length);
   });
 
 const zip = () =>
-  work("zip", async (items) => {
+  work("zip", async (items, { downloadZip }) => {
     if (!items.length) return words.selection.gone;
     downloadZip();
     return words.selection.zipped(

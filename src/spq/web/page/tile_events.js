@@ -1,6 +1,6 @@
 /** Clicks on pictures, in all views. */
 
-import { openDetails } from "./details.js";
+import { openDetails } from "./details_panel.js";
 import { closest } from "./dom.js";
 import { mark } from "./search_bar.js";
 import { clickSelects } from "./select_gestures.js";

@@ -1,5 +1,7 @@
 /** The views. The pictures come with the page; the script of another view loads when it is first opened. */
 
+import { loadStyle } from "./styles.js";
+
 /** @type {Record<string, any>} the views that are there */
 export const views = {};
 
@@ -12,9 +14,9 @@ const opening = {}; // name -> promise of a view
 
 /** Load a view. After a failure, the next call tries again. */
 export async function openView(/** @type {string} */ name) {
-  opening[name] ??= SCRIPTS[name]();
+  opening[name] ??= Promise.all([SCRIPTS[name](), loadStyle(`${name}.css`)]);
   try {
-    views[name] = await opening[name];
+    [views[name]] = await opening[name];
   } catch (error) {
     delete opening[name];
     throw error;

@@ -490,12 +490,6 @@ export const words = {
     noOthers: "Keine anderen Bilder",
     noOthersText: "Die Sammlung hat keine anderen Bilder.",
     noneUpTo: (distance) => `Kein Bild bis zum Abstand ${distance}`,
-    orders: {
-      id: "Wie im Index",
-      path: "Nach Namen",
-      time: "Neueste Dateien zuerst",
-      new: "Zuletzt hinzugefügte zuerst",
-    },
     pictures,
     showAll: "Alle Bilder zeigen",
   },

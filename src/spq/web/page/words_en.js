@@ -468,7 +468,6 @@ export const words = {
     noOthers: "No other pictures",
     noOthersText: "The collection has no other pictures.",
     noneUpTo: (/** @type {string} */ distance) => `No picture within distance ${distance}`,
-    orders: { id: "As indexed", path: "By name", time: "Newest files first", new: "Last added first" },
     pictures: (/** @type {number} */ total) => count(total, "picture"),
     showAll: "Show all pictures",
   },
