@@ -329,6 +329,7 @@ TESTED_IN = {  # modules without a test file of their name: parts that users rea
     "web.server.schemas": "openapi",
     "web.server.service": "server_errors",
     "web.server.settings": "serve",
+    "web.server.values": "facets",
     "web.site.columns": "site_scripts",
     "web.site.content": "web_site",
     "web.site.runtime": "web_site",

@@ -10,6 +10,7 @@ from web import (
     KIND,
     NEEDS_BROWSER,
     Page,
+    axe_violations,
     expect,
     state,
     wait_until,
@@ -26,6 +27,11 @@ PICTURE = """() => {  // the middle of a picture on the canvas
   }
   return null;
 }"""
+COLOURS = """(() => {  // how many colours the canvas has
+  const canvas = document.querySelector("#plane");
+  const pixels = new Uint32Array(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+  return new Set(pixels.filter((value) => value >>> 24 > 220)).size;
+})()"""
 
 
 def test_the_map_moves_zooms_and_a_lasso_lists_what_it_holds(page: Page) -> None:
@@ -128,3 +134,62 @@ def test_the_map_tells_what_is_under_the_pointer_and_lists_what_is_in_view(page:
     page.locator("#plane").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#map-list-text")).to_have_text("204 pictures")
+
+
+def test_the_map_is_coloured_by_a_column_and_its_regions_have_names(page: Page, server: str) -> None:
+    page.goto(f"{server}#view=map")
+    menu = page.locator("#map-colour")
+    expect(menu.locator("option", has_text="Label")).to_have_count(1)
+    menu.select_option("label")
+    expect(page.locator("#map-legend li").first).to_be_visible()
+    assert KIND in page.locator("#map-legend").inner_text()
+    wait_until(page, f"{COLOURS} > 3")
+    assert state(page)["colour"] == "label"
+    menu.select_option("size")
+    expect(page.locator("#map-legend .ramp")).to_be_visible()
+    menu.select_option("density")
+    expect(page.locator("#map-legend li")).to_have_count(0)
+    page.reload()
+    expect(menu).to_have_value("density")
+    assert not axe_violations(page)
+
+
+def test_a_search_stands_out_on_the_map_up_to_its_largest_distance(page: Page, server: str) -> None:
+    page.goto(f"{server}#view=map&like=5")
+    text = page.locator("#map-text")
+    expect(text).to_have_text("204 pictures, 201 nearest")
+    cut = page.locator("#cut-off")
+    expect(cut).to_be_visible()
+    cut.evaluate("(slider) => { slider.value = 300; slider.dispatchEvent(new Event('input')); }")
+    expect(text).not_to_have_text("204 pictures, 201 nearest")
+    nearest = int(text.inner_text().split(", ")[1].split()[0])
+    assert 1 < nearest < 201
+
+
+def test_a_double_click_zooms_and_opens_nothing(page: Page, server: str) -> None:
+    page.goto(f"{server}#view=map")
+    wait_until(page, f"({PICTURE})() !== null")
+    box, (x, y) = page.locator("#plane").bounding_box(), page.evaluate(PICTURE)
+    page.mouse.dblclick(box["x"] + x, box["y"] + y)
+    wait_until(page, "location.hash.includes('map=')")
+    page.wait_for_timeout(400)
+    assert float(state(page)["map"].split(",")[2]) == 1
+    expect(page.locator("#details")).to_be_hidden()
+
+
+def test_the_map_moves_to_a_picture(page: Page, server: str) -> None:
+    page.goto(f"{server}#view=map&find=7")
+    wait_until(page, "location.hash.includes('map=')")
+    assert float(state(page)["map"].split(",")[2]) == 3
+    assert "find" not in state(page)
+
+
+@pytest.mark.parametrize("size", [(844, 390), (720, 450)])
+def test_the_map_has_room_in_a_low_window(page: Page, server: str, size: tuple[int, int]) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.goto(f"{server}#view=map&like=5")
+    expect(page.locator("#map-text")).to_have_text("204 pictures, 201 nearest")
+    box = page.locator("#plane").bounding_box()
+    assert box["height"] >= 240
+    page.locator(".map-tools").scroll_into_view_if_needed()
+    expect(page.locator("#lasso")).to_be_in_viewport()

@@ -70,6 +70,8 @@ interface State {
   differ: boolean; // whether their difference is shown
   at: number;
   map: number[] | null; // x, y, zoom
+  colour: string;
+  find: number | null;
   layout: string; // that these places belong to
   lasso: number[] | null; // x, y, x, y, ...
   book: number;

@@ -39,6 +39,8 @@ export const api = {
     duplicates: true,
     review: true, // decisions about duplicates
     map: true,
+    mapValues: true, // columns that colour the map
+    facets: true,
     original: true, // imageURL gives the original, downloadURL its file
     zip: true, // zipURL
     live: true, // status changes while the page is open
@@ -160,6 +162,26 @@ export const api = {
 
   copiesScriptURL() {
     return "api/duplicates/move.sh";
+  },
+
+  /**
+   * The value of each picture on the map in a column.
+   * @returns {Promise<any>} {kind, ids, values, names, counts, low, high}; or {state: "computing", ...}: try again
+   */
+  async mapValues(column, /** @type {AbortSignal?} */ signal = null) {
+    const { ids, values, ...rest } = await get("api/map/values", { column }, signal);
+    if (rest.state === "computing") return rest;
+    const kind = rest.kind === "text" ? Uint8Array : Float32Array;
+    return { ...rest, ids: new Int32Array(bytes(ids)), values: new kind(bytes(values)) };
+  },
+
+  /**
+   * How many pictures have each value of each column.
+   * @param {{where?: string}} params
+   * @returns {Promise<any>} {total, facets: [{name, values: [{text, count, chosen, where}], more}]}; or computing
+   */
+  facets(params, /** @type {AbortSignal?} */ signal = null) {
+    return get("api/facets", params, signal);
   },
 
   /** @returns {Promise<{arranging: any}>} {state, stage, done, total}; null when the map is arranged by neighbours */

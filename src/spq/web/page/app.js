@@ -4,6 +4,7 @@ import { api } from "./api.js";
 import { forgetItems, isSearching, loadItem } from "./search_request.js";
 import { closeDetails, drawDetails, openDetails, startDetails } from "./details_panel.js";
 import { $, $$, covered, fileName, number } from "./dom.js";
+import { drawFacets, startFacets } from "./facets_panel.js";
 import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
 import { startPictureInput } from "./picture_input.js";
 import { startKeys } from "./keys.js";
@@ -70,6 +71,7 @@ function draw(changes, isBack) {
   $("#invite").hidden = !isInviting;
   document.body.classList.toggle("searching", isSearching());
   drawFilter();
+  if (changes?.has("where")) drawFacets();
   if (!changes || WITH_QUERY.some((name) => changes.has(name))) drawSearchBar();
   show(changes, isBack);
   if (
@@ -165,7 +167,7 @@ startSearchBar({ chooseRegion });
 startFilter();
 /** The grid of the visible view, if it shows pictures. */
 const grid = () =>
-  ({ pictures: views.pictures.grid, codewords: views.codewords?.grid, map: views.map?.list })[state.view];
+  ({ pictures: views.pictures.grid, codewords: views.codewords?.grid, map: views.map?.list.grid })[state.view];
 views.pictures.moved = moved;
 startDetails(grid);
 startTiles(grid);
@@ -173,6 +175,7 @@ startGestures(grid);
 startSelectionBar({ selectAll: () => selectAll(grid()?.list) });
 startLook();
 startWhy();
+startFacets();
 startKeys({
   grid,
   chooseRegion,

@@ -2,6 +2,7 @@
 
 import { $ } from "./dom.js";
 import { change, state } from "./state.js";
+import { loadStyle } from "./styles.js";
 
 const panel = $("#details");
 let lastRequest = 0;
@@ -47,6 +48,6 @@ export async function drawDetails() {
   document.body.classList.toggle("has-details", id !== null);
   panel.hidden = id === null;
   if (id === null) return panel.replaceChildren();
-  const { showItem } = await import("./details.js");
+  const [{ showItem }] = await Promise.all([import("./details.js"), loadStyle("details.css")]);
   return showItem(panel, id, { signal, isCurrent: () => request === lastRequest });
 }

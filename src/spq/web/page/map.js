@@ -1,26 +1,32 @@
-/** The whole collection on a plane: drag to move, wheel or pinch to zoom, a lasso lists the pictures inside. */
+/**
+ * The whole collection on a plane: pictures, or points coloured by a column, or their density. A lasso lists the
+ * pictures inside. A search highlights its answers, up to the largest distance.
+ */
 
 import { api } from "./api.js";
-import { $, announce, count, debounce, fileName, isAbort, number } from "./dom.js";
+import { $, debounce, fileName, isAbort, number, toast } from "./dom.js";
+import { measure } from "./cut_off.js";
 import { openDetails } from "./details_panel.js";
-import { loadItem } from "./search_request.js";
-import { Grid } from "./grid.js";
-import { paintLasso, paintPictures, paintPoints } from "./map_painting.js";
+import { isSearching, loadItem, SEARCH_STATE, searchRequest } from "./search_request.js";
+import { coloured, DENSITY, fillMenu, legend, loadValues, ramp } from "./map_colours.js";
+import { LassoList, thinned } from "./map_list.js";
+import { paintDensity, paintLasso, paintNames, paintPictures, paintPoints, paintRings } from "./map_painting.js";
 import { cells, Stamps, within } from "./mosaic.js";
-import { Listed } from "./pages.js";
-import { Plane } from "./plane.js";
+import { PlaneInput } from "./plane_input.js";
 import { showMessage } from "./results.js";
-import { select } from "./selection_bar.js";
-import { change, newSearch, remember, state } from "./state.js";
-import { fillTile, tile } from "./tile.js";
+import { selection } from "./selection.js";
+import { change, remember, state } from "./state.js";
 import { words } from "./words.js";
 
 const CELL = 62; // CSS pixels of a mosaic cell; it doubles up to the next zoom level
 const SMALL_CELL = 44; // on a phone
-const CORNERS = 48; // of a lasso in the address
-const EXAMPLES = 16; // pictures of a selection that a search uses
+const ANSWERS = 200; // of a search without a largest distance
+const NEAR = 9; // pixels between the pointer and a point
+const CLOSE = 3; // zoom that shows one picture among its neighbours
+const LOW = 540; // height of a window that has room for the map alone
+const WAIT = 1500; // ms between two questions how far the arrangement is
 
-export class CollectionMap extends Plane {
+export class CollectionMap extends PlaneInput {
   /** @type {((item: any) => void) | null} */
   moved = null; // called when a key moves to a picture
   /** @type {any} */
@@ -28,78 +34,81 @@ export class CollectionMap extends Plane {
   /** @type {any} */
   whole = null; // all points
   asked = ""; // the method that the state asked for then
-  start = [0, 0]; // where the pointer went down
+  places = new Map(); // id -> place in `whole`
   ratio = 1; // pixels of the canvas per CSS pixel
   levelsBase = 0; // scale of the cells in `levels`
-  /** @type {number[]} */
-  selection = []; // ids in the lasso
+  levels = new Map(); // zoom level -> cells
   /** @type {any[]} */
   shown = []; // the cells on the screen
+  /** @type {any} */
+  column = null; // values of the column that colours the points
+  /** @type {any} */
+  colours = null; // {codes, palette} of the points in `data`
+  /** @type {any} */
+  naming = null; // values of the column that names regions
+  /** @type {any} */
+  answers = null; // ids of the answers to the search
+  /** @type {Uint8Array?} */
+  isHit = null; // which points in `data` are answers
+  searched = ""; // the search of `answers`
+  measured = ""; // the search that the slider belongs to
+  summary = ""; // how many pictures there are
 
   constructor() {
     super();
     this.root = $("#map");
     this.canvas = $("#plane");
     this.hover = $("#map-hover");
-    this.pointers = new Map();
-    this.levels = new Map();
     this.stamps = new Stamps(
       (id) => api.thumbnailURL(id, 128),
       () => this.draw(),
     );
     this.keep = debounce(250, () => !this.root.hidden && remember({ map: this.place(), layout: this.whole.method }));
-    this.list = new Grid($("#map-grid"), {
-      label: "Pictures in the lasso",
-      scroller: $("#map-scroll"),
-      layout: (width) => {
-        const columns = Math.max(2, Math.round(width / 118));
-        return { columns, gap: 6, rowHeight: (width - 6 * (columns - 1)) / columns + 6 };
-      },
-      create: tile,
-      fill: (cell, item, _position, isCalm) => fillTile(cell, item, isCalm),
-      moved: (position) => this.moved?.(this.list.list.get(position)),
-    });
+    this.list = new LassoList((item) => this.moved?.(item));
     new ResizeObserver(() => this.resize()).observe(this.canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
-    this.listen();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
+    selection.onChange(() => this.draw());
+    this.listen(this.canvas);
+    this.buttons();
   }
 
-  listen() {
-    const { canvas } = this;
-    canvas.addEventListener("pointerdown", (event) => this.down(event));
-    canvas.addEventListener("pointermove", (event) => this.move(event));
-    canvas.addEventListener("pointerup", (event) => this.up(event));
-    canvas.addEventListener("pointercancel", (event) => this.up(event, true));
-    canvas.addEventListener("pointerleave", () => this.point(null));
-    canvas.addEventListener(
-      "wheel",
-      (event) => {
-        event.preventDefault();
-        const scale = event.deltaMode === 1 ? 16 : 1;
-        this.zoom(-event.deltaY * scale * (event.ctrlKey ? 0.012 : 0.0022), event.offsetX, event.offsetY);
-      },
-      { passive: false },
-    );
-    canvas.addEventListener("dblclick", (event) => this.zoom(1, event.offsetX, event.offsetY));
-    canvas.addEventListener("keydown", (event) => this.key(event));
-    $("#zoom-in").addEventListener("click", () => this.zoom(0.7));
-    $("#zoom-out").addEventListener("click", () => this.zoom(-0.7));
-    $("#zoom-fit").addEventListener("click", () => this.fit());
-    $("#lasso").addEventListener("click", () => this.arm(!this.isLasso));
-    $("#select-view").addEventListener("click", () => this.selectView());
-    $("#map-close").addEventListener("click", () => change({ lasso: null }));
-    $("#map-arrange").addEventListener("click", () => this.arrange());
-    $("#map-search").addEventListener("click", () => this.searchSelection());
-    $("#map-select").textContent = words.selection.these;
-    $("#map-select").addEventListener("click", () => select(this.selection));
+  buttons() {
+    const on = (id, event, run) => $(id).addEventListener(event, run);
+    on("#zoom-in", "click", () => this.zoom(0.7));
+    on("#zoom-out", "click", () => this.zoom(-0.7));
+    on("#zoom-fit", "click", () => this.fit());
+    on("#lasso", "click", () => this.arm(!this.isLasso));
+    on("#select-view", "click", () => this.enter());
+    on("#map-arrange", "click", () => this.arrange());
+    on("#map-colour", "change", (event) => change({ colour: event.target.value }, "replace"));
+  }
+
+  get count() {
+    return this.data.ids.length;
+  }
+
+  /** What the map shows: pictures, points in colours, or density. */
+  get mode() {
+    if (!state.colour) return "pictures";
+    return state.colour === DENSITY ? "density" : "colours";
+  }
+
+  /** @returns {"light" | "dark"} */
+  get theme() {
+    const chosen = document.documentElement.dataset.theme;
+    return (chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches) ? "dark" : "light";
   }
 
   update(changed) {
-    if (!changed || !this.data || changed.has("view") || changed.has("where") || changed.has("layout")) this.load();
-    else if (changed.has("lasso")) this.select();
-    else if (this.list.list) this.list.refill();
-    if (changed?.has("map") && this.data) {
-      this.restore(state.map);
+    const has = (...names) => !changed || names.some((name) => changed.has(name));
+    if (!this.data || has("view", "where", "layout")) this.load();
+    else {
+      if (has("lasso")) this.select();
+      else this.list.refill();
+      if (has("colour")) this.colour();
+      if (has("max", ...SEARCH_STATE)) this.search();
+      if (has("map")) this.restore(state.map);
+      if (has("find")) this.find();
       this.draw();
     }
   }
@@ -108,29 +117,24 @@ export class CollectionMap extends Plane {
     this.controller?.abort(); // of another filter
     if (this.data && this.where === state.where && this.asked === state.layout) {
       this.resize();
-      this.select(); // the lasso may have changed while the map was hidden
+      this.begun(); // much may have changed while the map was hidden
       return;
     }
     const { signal } = (this.controller = new AbortController());
     this.root.classList.add("busy");
     showMessage($("#map-message"), null);
     try {
-      const { where } = state;
-      const method = state.layout;
-      if (!this.whole || this.asked !== method) this.whole = await api.map({ method }, signal);
-      this.asked = method;
+      const { where, layout } = state;
+      if (!this.whole || this.asked !== layout) this.whole = await api.map({ method: layout }, signal);
+      this.asked = layout;
       this.data = where ? await api.map({ where, method: this.whole.method }, signal) : this.whole;
       this.where = where;
       this.wait(signal);
     } catch (error) {
       if (isAbort(error)) return;
       this.where = null; // the map shows the result of no filter
-      showMessage($("#map-message"), {
-        title: "The map could not be drawn",
-        text: error.message,
-        action: ["Try again", () => this.load()],
-        isError: true,
-      });
+      const action = /** @type {[string, () => void]} */ ([words.common.tryAgain, () => this.load()]);
+      showMessage($("#map-message"), { title: words.map.failed, text: error.message, action, isError: true });
       return;
     } finally {
       this.root.classList.remove("busy");
@@ -141,13 +145,14 @@ export class CollectionMap extends Plane {
   /** While the places by neighbours are computed, say how far this is; then show them, or offer to. */
   async wait(signal) {
     const line = $("#map-progress");
-    let { arranging, method } = this.whole;
-    line.hidden = method !== "pca" || arranging?.state === "failed";
+    const { method } = this.whole;
+    let { arranging } = this.whole;
+    line.hidden = !arranging || arranging.state === "failed";
     $("#map-arrange").hidden = arranging !== null || method !== "pca";
     while (arranging) {
       line.textContent = words.map.arranging[arranging.state](arranging);
       if (arranging.state !== "computing") return;
-      await new Promise((resolve) => setTimeout(resolve, 1500));
+      await new Promise((resolve) => setTimeout(resolve, WAIT));
       if (signal.aborted || this.root.hidden) return;
       arranging = (await api.mapProgress(signal).catch(() => ({ arranging }))).arranging;
     }
@@ -167,27 +172,33 @@ export class CollectionMap extends Plane {
     const { ids, count: drawn, total } = this.data;
     const { x, y } = this.whole; // positions stay the same with a filter
     this.levels.clear();
-    if (!x.length)
-      showMessage($("#map-message"), { title: "No pictures yet", text: "The map shows the whole collection at once." });
+    this.places = new Map(Array.from(this.whole.ids, (id, at) => [id, at]));
+    if (!x.length) showMessage($("#map-message"), { title: words.map.emptyTitle, text: words.map.empty });
     else if (!ids.length)
-      showMessage($("#map-message"), {
-        title: "No picture matches",
-        text: `No picture on the map matches ${this.where}.`,
-      });
+      showMessage($("#map-message"), { title: words.map.noneTitle, text: words.map.none(this.where ?? "") });
     this.hold(x, y);
-    const all = this.where ? `${number(total)} of ${count(this.whole.total, "picture")}` : count(total, "picture");
-    $("#map-text").textContent = drawn < total ? `${number(drawn)} of ${all}, a random sample` : all;
+    const all = this.where ? words.map.part(total, this.whole.total) : words.map.all(total);
+    this.summary = drawn < total ? words.map.sample(number(drawn), all) : all;
     this.resize();
+    this.begun();
+  }
+
+  begun() {
+    if (window.innerHeight <= LOW) this.root.scrollIntoView({ block: "end" });
     this.select();
+    this.colour();
+    this.name();
+    this.search();
+    this.find();
   }
 
   resize() {
     const { clientWidth: width, clientHeight: height } = this.canvas;
-    if (!width || !this.data) return;
+    if (!width || !height || !this.data) return;
     const ratio = Math.min(2, window.devicePixelRatio || 1);
-    this.canvas.width = width * ratio;
-    this.canvas.height = height * ratio;
-    Object.assign(this, { width, height, ratio, side: width < 560 ? SMALL_CELL : CELL });
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    Object.assign(this, { width, height, ratio, side: Math.min(width, height) < 480 ? SMALL_CELL : CELL });
     this.fill();
     if (!this.center) this.restore(state.map);
     this.draw();
@@ -213,7 +224,7 @@ export class CollectionMap extends Plane {
     const level = Math.floor(this.level);
     if (!this.levels.has(level)) {
       if (this.levels.size > 4) this.levels.delete(this.levels.keys().next().value);
-      this.levels.set(level, cells(this.data.x, this.data.y, this.side / (this.base * 2 ** level)));
+      this.levels.set(level, cells(this.data.x, this.data.y, this.side / (this.base * 2 ** level), this.isHit));
       this.levelsBase = this.base;
     }
     return this.levels.get(level);
@@ -222,65 +233,121 @@ export class CollectionMap extends Plane {
   paint() {
     if (this.levelsBase !== this.base) this.levels.clear();
     const context = this.canvas.getContext("2d");
-    const style = getComputedStyle(this.canvas);
+    const accent = getComputedStyle(this.canvas).caretColor; // the accent colour in a form that a canvas accepts
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
-    paintPoints(this, context, style.color);
-    paintPictures(this, context, style.caretColor); // the accent colour in a form that a canvas accepts
-    paintLasso(this, context, style.caretColor);
+    if (this.mode === DENSITY) paintDensity(this, context, ramp(this.theme));
+    else paintPoints(this, context);
+    paintPictures(this, context, accent);
+    paintNames(this, context);
+    paintLasso(this, context, accent);
+    paintRings(this, context, [...state.like.filter((name) => typeof name === "number"), state.item], accent, 22);
+    paintRings(this, context, selection.ids, accent, 9);
   }
 
-  arm(is) {
-    this.isLasso = is;
+  /** Load the column that colours the points, and show its legend. */
+  async colour() {
+    fillMenu($("#map-colour"), this.controller?.signal);
+    if (this.mode !== "colours") this.column = null;
+    else if (this.column?.name !== state.colour) {
+      const name = state.colour;
+      const column = await loadValues(name, this.controller?.signal).catch((error) => this.refused(error));
+      if (!column || state.colour !== name) return;
+      this.column = { ...column, name };
+    }
+    this.recolour();
+  }
+
+  refused(error) {
+    if (isAbort(error)) return;
+    toast(error.message);
+    change({ colour: "" }, "replace");
+  }
+
+  recolour() {
+    const { column } = this;
+    this.colours = column && this.data ? coloured(column, this.data.ids, this.theme) : null;
+    $("#map-legend").replaceChildren(...(column ? legend(column, column.name, this.theme) : []));
+    this.draw();
+  }
+
+  /** Find out what regions are named by: labels, else folders, else codewords. */
+  async name() {
+    if (this.naming || !api.can.mapValues) return;
+    for (const name of ["label", "folder", "codeword"]) {
+      const column = await loadValues(name, this.controller?.signal).catch(() => null);
+      if (column?.kind !== "text" || (column.names.length < 2 && name !== "codeword")) continue;
+      this.naming = column;
+      return this.draw();
+    }
+  }
+
+  /** Find the answers to the search; all other pictures become faint points. */
+  async search() {
+    const key = isSearching() ? JSON.stringify(["max", ...SEARCH_STATE].map((name) => state[name])) : "";
+    if (key !== this.searched) {
+      this.searched = key;
+      this.answers = null;
+      if (key) {
+        const question = await searchRequest();
+        const top = state.max === null ? ANSWERS : api.can.top;
+        const query = { ...question.query, fold: false, max_distance: state.max, top };
+        const found = await api.search({ ...question, query }).catch((error) => toast(error.message));
+        if (key !== this.searched) return;
+        this.answers = found ? new Set([...found.hits.map((hit) => hit.id), ...(question.query.ids ?? [])]) : null;
+        const asked = JSON.stringify(SEARCH_STATE.map((name) => state[name]));
+        if (this.measured !== asked) measure(this.controller?.signal).catch(() => {});
+        this.measured = asked;
+      }
+    }
+    const many = this.answers ? [words.map.answers(this.answers.size)] : [];
+    $("#map-text").textContent = [this.summary, ...many].join(", ");
+    this.isHit = this.answers ? Uint8Array.from(this.data.ids, (id) => Number(this.answers.has(id))) : null;
+    this.levels.clear();
+    this.draw();
+  }
+
+  /** Move to a picture. */
+  find() {
+    if (state.find === null || !this.width) return;
+    const at = this.places.get(state.find);
+    if (at === undefined) toast(words.map.notHere);
+    else this.restore([this.whole.x[at], this.whole.y[at], Math.max(CLOSE, this.level)]);
+    remember({ find: null, map: this.place(), layout: this.whole.method });
+    this.draw();
+  }
+
+  armed(is) {
     $("#lasso").setAttribute("aria-pressed", is);
     this.canvas.classList.toggle("lasso", is);
   }
 
-  down(event) {
-    if (event.button > 0 || !this.data) return;
-    this.canvas.setPointerCapture(event.pointerId);
-    this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-    this.start = [event.offsetX, event.offsetY];
-    this.isDragged = this.pointers.size > 1;
-    if (this.pointers.size > 1) this.drawing = null;
-    else if (this.isLasso || event.shiftKey) this.drawing = this.toPlane(event.offsetX, event.offsetY);
-    this.point(null);
+  surrounded(corners) {
+    change({ layout: this.whole.method, lasso: thinned(corners, this.digits(4)) });
   }
 
-  move(event) {
-    const here = [event.offsetX, event.offsetY];
-    const before = this.pointers.get(event.pointerId);
-    if (!before) return this.point(event.pointerType === "mouse" ? here : null);
-    this.pointers.set(event.pointerId, here);
-    if (Math.hypot(here[0] - this.start[0], here[1] - this.start[1]) > 4) this.isDragged = true;
-    if (this.drawing) {
-      this.drawing.push(...this.toPlane(...here));
-      return this.draw();
-    }
-    if (this.pointers.size === 1) return this.isDragged && this.pan(here[0] - before[0], here[1] - before[1]);
-    const [, other] = /** @type {any} */ ([...this.pointers].find(([id]) => id !== event.pointerId));
-    const apart = (a) => Math.max(1, Math.hypot(a[0] - other[0], a[1] - other[1]));
-    this.zoom(Math.log2(apart(here) / apart(before)), (here[0] + other[0]) / 2, (here[1] + other[1]) / 2);
-    return this.pan((here[0] - before[0]) / 2, (here[1] - before[1]) / 2);
+  tapped(sx, sy) {
+    const found = this.under(sx, sy);
+    if (found) openDetails(found.id);
   }
 
-  up(event, isCancelled = false) {
-    if (!this.pointers.delete(event.pointerId)) return;
-    const drawn = this.drawing;
-    if (this.pointers.size) return;
-    this.drawing = null;
-    if (drawn && !isCancelled && this.isDragged && drawn.length >= 6) {
-      this.arm(false);
-      change({ layout: this.whole.method, lasso: thinned(drawn, this.digits(4)) });
-    } else if (!this.isDragged && !isCancelled) {
-      const cell = this.under(event.offsetX, event.offsetY);
-      if (cell) openDetails(cell.id);
-    }
-    this.draw();
-  }
-
+  /** The cell or the point at a place. */
   under(sx, sy) {
-    return this.shown?.find((one) => Math.abs(one.sx - sx) <= one.cell / 2 && Math.abs(one.sy - sy) <= one.cell / 2);
+    const cell = this.shown.find(
+      (one) => Math.abs(one.sx - sx) <= one.cell / 2 && Math.abs(one.sy - sy) <= one.cell / 2,
+    );
+    if (cell || this.mode === "pictures") return cell;
+    const [x, y] = this.toPlane(sx, sy);
+    let best = (NEAR / this.scale) ** 2;
+    let at = -1;
+    for (let i = 0; i < this.count; i++) {
+      const away = (this.data.x[i] - x) ** 2 + (this.data.y[i] - y) ** 2;
+      if (away < best) {
+        best = away;
+        at = i;
+      }
+    }
+    return at < 0 ? undefined : { id: this.data.ids[at], sx, sy, cell: 2 * NEAR, many: 1 };
   }
 
   /** Show the picture under the pointer. */
@@ -296,7 +363,7 @@ export class CollectionMap extends Plane {
     const [image, name, caption] = this.hover.children;
     image.src = api.thumbnailURL(cell.id, 256);
     name.textContent = fileName(item.path);
-    caption.textContent = cell.many > 1 ? `and ${count(cell.many - 1, "more picture")} here` : (item.label ?? "");
+    caption.textContent = cell.many > 1 ? words.map.more(cell.many - 1) : (item.label ?? "");
     const x = cell.sx + cell.cell / 2 + 8,
       y = Math.min(cell.sy - cell.cell / 2, this.height - 250);
     const left = x + 210 > this.width ? cell.sx - cell.cell / 2 - 208 : x;
@@ -304,72 +371,27 @@ export class CollectionMap extends Plane {
     this.hover.hidden = false;
   }
 
-  key(event) {
-    const step = { ArrowLeft: [70, 0], ArrowRight: [-70, 0], ArrowUp: [0, 70], ArrowDown: [0, -70] }[event.key];
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (step) this.pan(...step);
-    else if (event.key === "+" || event.key === "=") this.zoom(0.5);
-    else if (event.key === "-") this.zoom(-0.5);
-    else if (event.key === "0") this.fit();
-    else if (event.key === "Enter") this.selectView();
-    else if (event.key === "l") this.arm(!this.isLasso);
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
-
-  selectView() {
+  /** List what is in view. */
+  enter() {
     if (!this.center) return;
     const [x0, y0] = this.toPlane(0, 0),
       [x1, y1] = this.toPlane(this.width, this.height);
-    change({ layout: this.whole.method, lasso: thinned([x0, y0, x1, y0, x1, y1, x0, y1], this.digits(4)) });
+    this.surrounded([x0, y0, x1, y0, x1, y1, x0, y1]);
   }
 
   /** List the pictures inside the lasso. */
   select() {
-    const panel = $("#map-list");
     const inside = state.lasso ? within(state.lasso, this.data.x, this.data.y) : [];
-    const was = panel.hidden;
-    panel.hidden = !state.lasso;
-    this.root.classList.toggle("listing", Boolean(state.lasso));
-    const ids = inside.map((at) => this.data.ids[at]);
-    this.selected = new Set(ids);
-    this.selection = ids;
-    if (state.lasso) {
-      $("#map-list-text").textContent = count(ids.length, "picture");
-      $("#map-search").hidden = $("#map-select").hidden = !ids.length;
-      this.list.show(new Listed(ids.map((id) => ({ id }))), 0);
-      if (was) announce(`${count(ids.length, "picture")} in the lasso`);
-    }
+    this.list.show(inside.map((at) => this.data.ids[at]));
     this.draw();
-  }
-
-  searchSelection() {
-    const step = Math.max(1, this.selection.length / EXAMPLES);
-    const some = Array.from(
-      { length: Math.min(EXAMPLES, this.selection.length) },
-      (_, n) => this.selection[Math.floor(n * step)],
-    );
-    change(newSearch({ like: some }));
   }
 
   retry(isChanged = false) {
     if (isChanged) {
-      this.data = this.whole = null;
+      this.data = this.whole = this.naming = this.column = this.answers = null;
+      this.searched = "";
       this.stamps.kept.clear();
     }
     if (!this.root.hidden) this.load();
   }
-}
-
-/** A polygon with fewer corners, whose numbers have `digits` digits. */
-function thinned(corners, digits) {
-  const n = corners.length / 2;
-  const step = Math.max(1, n / CORNERS);
-  const kept = [];
-  for (let at = 0; at < n; at += step) {
-    const i = 2 * Math.floor(at);
-    kept.push(Number(corners[i].toPrecision(digits)), Number(corners[i + 1].toPrecision(digits)));
-  }
-  return kept;
 }

@@ -7,19 +7,28 @@ const KEPT = 500; // pictures in memory
 const AT_ONCE = 6; // downloads at the same time
 const SIDE = 128; // pixels of a picture
 
-/** Cells by "column,row": {at: its picture, many: how many it has, x, y: its middle}; and the largest `many`. */
-export function cells(x, y, size) {
-  const found = new Map();
+/**
+ * The cells: {at: its picture, many: how many it has, x, y: its middle}; and the largest `many`.
+ * @param {Float32Array} x
+ * @param {Float32Array} y
+ * @param {number} size of a cell
+ * @param {Uint8Array?} isTaken which points count; all if null
+ */
+export function cells(x, y, size, isTaken = null) {
+  const places = new Map(); // one number for column and row -> cell
+  const found = [];
   let most = 1;
   for (let i = 0; i < x.length; i++) {
+    if (isTaken && !isTaken[i]) continue;
     const column = Math.floor(x[i] / size),
       row = Math.floor(y[i] / size);
-    const key = `${column},${row}`;
-    let cell = found.get(key);
+    const key = column * 16777216 + row;
+    let cell = places.get(key);
     const away = (x[i] / size - column - 0.5) ** 2 + (y[i] / size - row - 0.5) ** 2;
     if (!cell) {
       cell = { at: i, many: 0, away: Infinity, x: (column + 0.5) * size, y: (row + 0.5) * size };
-      found.set(key, cell);
+      places.set(key, cell);
+      found.push(cell);
     }
     cell.many++;
     if (cell.many > most) most = cell.many;

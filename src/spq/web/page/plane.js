@@ -1,6 +1,8 @@
 /** Which part of a plane a canvas shows, and how large: the numbers for moving and zooming. */
 
+const HEAD = 48; // height of what is over its upper end
 const TOOLS = 64; // height of the buttons over its lower end
+const MARGIN = 1.3; // around all points, in pictures
 const ZOOMS = [-1, 14];
 
 export class Plane {
@@ -30,7 +32,9 @@ export class Plane {
   fill() {
     const { w, h } = this.extent;
     const { width, height, side } = this;
-    this.base = Math.min(Math.max(80, width - 2 * side) / w, Math.max(80, height - 2 * side - TOOLS) / h);
+    const wide = width - MARGIN * side,
+      high = height - MARGIN * side - HEAD - TOOLS;
+    this.base = Math.min(Math.max(80, wide) / w, Math.max(80, high) / h);
   }
 
   /** Show [x, y, zoom], or all if null. */
@@ -50,9 +54,9 @@ export class Plane {
     return many + Math.ceil(Math.max(0, this.level) * Math.log10(2));
   }
 
-  /** Centre of the view at which all points are visible above the buttons. */
+  /** Centre of the view at which all points are visible between the buttons. */
   get middle() {
-    return this.extent.y + TOOLS / 2 / this.base;
+    return this.extent.y + (TOOLS - HEAD) / 2 / this.base;
   }
 
   get scale() {

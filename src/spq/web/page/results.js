@@ -294,8 +294,8 @@ function answers(request, note) {
 function browsed() {
   const { where, order, since } = state;
   return async (offset, top, signal) => {
-    const page = await browseInOrder({ offset, top, where, order, since }, signal, ({ stage, done, total }) => {
-      $("#summary").textContent = words.explore.computing(stage, done, total);
+    const page = await browseInOrder({ offset, top, where, order, since }, signal, ({ done, total }) => {
+      $("#summary").textContent = words.explore.computing(done, total);
     });
     return { ...page, ends: false };
   };

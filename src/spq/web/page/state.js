@@ -29,6 +29,8 @@ const EMPTY = {
   at: 0, // first visible picture
   map: null, // [x, y, zoom]
   layout: "", // how the points were placed that map and lasso belong to
+  colour: "", // column that colours the points of the map
+  find: null, // the item to move the map to
   lasso: null, // [x, y, x, y, ...]
   book: 0,
   word: null,
@@ -66,6 +68,8 @@ const READ = {
   at: (text) => whole(text) ?? 0,
   map: exactly(3),
   layout: (text) => (["pca", "neighbours"].includes(text) ? text : ""),
+  colour: (text) => text.slice(0, 200),
+  find: whole,
   lasso: (text) => (numbers(text).length >= 6 ? numbers(text) : null),
   book: (text) => whole(text) ?? 0,
   word: whole,

@@ -15,6 +15,7 @@ from spq.web.server.problems import ComputingError, ProblemError
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]  # stage, done, total
+Of = Callable[[Gallery], object]
 Make = Callable[[Gallery, ImageIndex, T | None, Progress], T]  # given what was made before
 
 REST = 3.0  # the pause before it is made again, as a multiple of the time that it took
@@ -27,12 +28,13 @@ class Derived(Generic[T]):
     Until the new one is ready, requests get the old one.
     """
 
-    def __init__(self, name: str, stage: str, shared: SharedIndex, make: Make[T]) -> None:
-        """Args: name: of the thread. stage: the first one."""
+    def __init__(self, name: str, stage: str, shared: SharedIndex, make: Make[T], of: Of = lambda g: g.scan) -> None:
+        """Args: name: of the thread. stage: the first one. of: what the value depends on; by default the codes."""
         self._name, self._first, self._shared, self._make = name, stage, shared, make
         self._lock = threading.Lock()
         self._value: T | None = None
-        self._of: object = None  # the scan that the value was made of, or that the last try failed with
+        self._depends_on = of
+        self._of: object = None  # of what the value was made, or the last try failed
         self._error = ""
         self._not_before = 0.0
         self._progress = (stage, 0, 0)
@@ -46,7 +48,7 @@ class Derived(Generic[T]):
             ComputingError: there is none yet. ProblemError: it could not be made.
         """
         with self._lock:
-            is_new = self._of is self._shared.gallery.scan and not self._error
+            is_new = self._of == self._depends_on(self._shared.gallery) and not self._error
             if not is_new and not self._is_ended and self._thread is None and time.monotonic() >= self._not_before:
                 self._progress, self._error = (self._first, 0, 0), ""
                 self._thread = Background(self._name, self._work)
@@ -81,6 +83,6 @@ class Derived(Generic[T]):
             error = f"{self._name}: this failed; see the server log"
         end = time.monotonic()
         with self._lock:
-            self._of, self._error, self._thread = gallery.scan, error, None
+            self._of, self._error, self._thread = self._depends_on(gallery), error, None
             self._value = self._value if value is None else value
             self._not_before = end + max(REST * (end - start), RETRY_SECONDS if error else 0.0)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spq.index.filter_tree import Column
 from spq.index.gallery import Gallery, Ids, Rows
 from spq.index.image_index import ImageIndex
 from spq.index.query import Floats
@@ -15,11 +16,15 @@ from spq.index.shared import Recent, SharedIndex
 from spq.pq import projection
 from spq.web.layout import NEIGHBOURING, Layout, can_arrange, kept_layout, layout_file
 from spq.web.server.derived import Derived, Progress
+from spq.web.server.facets import colours, facets
 from spq.web.server.problems import ComputingError, ProblemError
+from spq.web.server.values import Texts, Values, read_values
 from spq.web.unusual import Features, unusual_first
 from spq.web.view import ON_MAP, Facts
 
 COMPARING = "comparing pictures"
+READING = "reading values"
+CODEWORD = "codeword"  # of the first codebook: a column of the map
 KEPT = 4  # maps
 
 
@@ -30,10 +35,11 @@ class Explore:
         self.shared = shared
         self.unusual: Derived[Ids] = Derived("unusual pictures", COMPARING, shared, _unusual_ids)
         self.layout: Derived[Layout] = Derived("map", NEIGHBOURING, shared, self._arranged)
+        self.values: Derived[Values] = Derived("values", READING, shared, _values, lambda gallery: gallery.version)
         self._cache: Recent[Any] = Recent(KEPT)
 
     def stop(self) -> None:
-        for work in (self.unusual, self.layout):
+        for work in (self.unusual, self.layout, self.values):
             work.stop()
 
     def map(self, where: str | None, method: str | None = None) -> Facts:
@@ -60,6 +66,42 @@ class Explore:
             "arranging": arranging,
             "generation": max(gallery.revision, 0),
         }
+
+    def facets(self, where: str | None) -> Facts:
+        """Columns with their values, and how many of the pictures that `where` matches have each.
+
+        Raises:
+            ComputingError: the values are still read.
+        """
+        gallery, (values, _) = self.shared.gallery, self.values.get()
+        is_matched = np.ones(len(values.ids), bool)
+        if where is not None:
+            rows = self.shared.rows(self.shared.of_thread().store, gallery, where).rows
+            is_matched = np.isin(values.ids, gallery.ids_of(rows))
+        return {"total": int(is_matched.sum()), "facets": facets(values, is_matched, where)}
+
+    def colours(self, column: str) -> Facts:
+        """The value of each picture on the map in a column.
+
+        Raises:
+            ComputingError: the values are still read. ProblemError: 404, there is no such column.
+        """
+        gallery = self.shared.gallery
+        map_rows = sampled_rows(gallery)
+        ids = gallery.ids_of(map_rows)
+        if column == CODEWORD:
+            codes = gallery.scan.codes_of(map_rows)[:, 0].astype(np.int64)
+            rows = np.arange(len(codes))
+            names = [f"1·{k}" for k in range(int(codes.max(initial=0)) + 1)]
+            found = colours(Texts(Column(CODEWORD), names, rows, codes), rows, len(rows))
+        else:
+            values, _ = self.values.get()
+            if column not in values.columns:
+                raise ProblemError(404, f"no column {column}; columns are {', '.join(values.columns)}")
+            rows = values.ids.searchsorted(ids).clip(0, max(0, len(values.ids) - 1))
+            found = colours(values.columns[column], rows, len(values.ids))
+        kind = "u1" if found["kind"] == "text" else "<f4"
+        return {**found, "values": base64_of(found["values"], kind), "ids": base64_of(ids, "<i4")}
 
     def progress(self) -> Facts | None:
         """How far the arrangement by neighbours is; None if it is ready."""
@@ -115,3 +157,8 @@ def base64_of(values: NDArray[Any], kind: str) -> str:
 def _unusual_ids(gallery: Gallery, index: ImageIndex, before: Ids | None, progress: Progress) -> Ids:
     ids = np.sort(gallery.all_ids().astype(np.int64))
     return unusual_first(ids, Features(index), lambda done, total: progress(COMPARING, done, total))
+
+
+def _values(gallery: Gallery, index: ImageIndex, before: Values | None, progress: Progress) -> Values:
+    ids = np.sort(gallery.all_ids().astype(np.int64))
+    return read_values(index.store, ids, lambda done, total: progress(READING, done, total))

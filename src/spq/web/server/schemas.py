@@ -248,6 +248,47 @@ class Arranging(BaseModel):
     total: int
 
 
+class FacetValue(BaseModel):
+    """A value: how many pictures have it, and the filter that chooses it, or that gives it up if it is chosen."""
+
+    text: str
+    count: int
+    chosen: bool
+    where: str
+    conditions: list[str]
+
+
+class Facet(BaseModel):
+    """A column with its values. more: how many further values it has."""
+
+    name: str
+    values: list[FacetValue]
+    more: int
+
+
+class Facets(BaseModel):
+    """What pictures can be chosen by. total: pictures that the filter matches."""
+
+    total: int
+    facets: list[Facet]
+
+
+class MapValues(BaseModel):
+    """A value for each picture of a map (`ids`, int32). The numbers are little-endian, in base64.
+
+    kind text: values (uint8) are places in `names`, len(names) for another name and len(names) + 1 for none. kind number: values
+    (float32), NaN for none; low, high: between which nearly all are. kind time: the same, in months since the year 0.
+    """
+
+    kind: Literal["text", "number", "time"]
+    ids: str
+    values: str
+    names: list[str]
+    counts: list[int]
+    low: float
+    high: float
+
+
 class MapProgress(BaseModel):
     """arranging: nothing when the map is arranged by neighbours."""
 

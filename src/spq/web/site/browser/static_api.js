@@ -42,6 +42,8 @@ export const api = {
     duplicates: settings.duplicates,
     review: false, // visitors do not have the files
     map: true,
+    mapValues: false,
+    facets: false,
     original: false,
     zip: false, // a site has no originals, and thumbnails in a ZIP would be taken for them
     live: false,
@@ -58,6 +60,8 @@ export const api = {
   codewords: (params, signal) => answered((from) => from.codewords(params), signal),
   codeword: (m, k, params, signal) => answered((from) => from.codeword(m, k, params), signal),
   duplicates: (params, signal) => answered((from) => from.duplicates(params), signal),
+  facets: async () => ({ total: 0, facets: [] }),
+  mapValues: async () => ({}),
   mapProgress: async () => ({ arranging: null }),
   map: (params, signal) => answered((from) => from.map(params), signal),
 
