@@ -33,9 +33,11 @@ from spq.errors import ConfigError, DataError, SPQError, StoreError
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
 from spq.pq.tables import Codebooks, distance_tables
+from spq.web.layout import Layout, layout_file, write_layout
 from spq.web.site import runtime, site, site_folder, thumbnail_files
 from spq.web.site.content import PAGE, tables_of_codewords
 from spq.web.site.site import Options, export_web
+from spq.web.unusual import Features, unusual_first
 
 SMALL = Options(thumbnail=32)
 
@@ -61,6 +63,32 @@ def test_a_damaged_row_is_left_out_of_a_site_and_reported(index: Path, tmp_path:
     facts = export_web(index, tmp_path / "site", Options())
     assert facts["images"] == 59
     assert facts["without"] == [("item 7", "left out: the checksum of its row does not match")]
+
+
+def test_a_site_takes_over_what_was_computed_of_the_collection(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of unusual pictures, and the map by neighbours."""
+    monkeypatch.setenv("SPQ_CACHE", str(tmp_path / "cache"))
+
+    def exported() -> tuple[Path, str]:
+        export_web(index, tmp_path / "site", SMALL)
+        content = next((tmp_path / "site").glob("content-*"))
+        return content, (content / "static" / "settings.js").read_text()
+
+    content, settings_ = exported()
+    assert '"unusual": false' in settings_
+    assert not (content / "order-unusual.bin").exists()
+    with ImageIndex.open(index) as opened:
+        ids, codes = opened.store.codes()
+        first = unusual_first(ids, Features(opened))
+        points = np.random.default_rng(0).normal(size=(len(ids), 2)).astype(np.float32)
+        write_layout(layout_file(opened.store.manifest, index), Layout(ids, codes, points))
+    content, settings_ = exported()
+    assert '"unusual": true' in settings_
+    rows = np.frombuffer((content / "order-unusual.bin").read_bytes(), "<u4")
+    assert ids[rows].tolist() == first.tolist()
+    assert points.T.tobytes() in (content / "map.bin").read_bytes()
 
 
 def test_a_site_holds_each_picture_once_and_its_facts(index: Path, photos: Path, tmp_path: Path) -> None:

@@ -77,12 +77,19 @@ function actions(item) {
       icon(symbol),
     );
   const like = { class: "button primary", href: address(newSearch({ like: [item.id] })) };
+  const place = {
+    class: "button mark",
+    href: address({ view: "map", find: item.id }),
+    title: words.map.show,
+    "aria-label": words.map.show,
+  };
   return el(
     "div",
     { class: "row-of-buttons" },
     el("a", like, icon("like"), words.details.like),
     toggle("plus", "plus", words.details.add),
     toggle("minus", "minus", words.details.avoid),
+    api.can.map ? el("a", place, icon("map")) : null,
   );
 }
 

@@ -27,7 +27,7 @@ function place(panel) {
   if (!button) return;
   const { left, bottom } = button.getBoundingClientRect();
   const { width } = panel.getBoundingClientRect();
-  panel.style.left = `${Math.max(EDGE, Math.min(left, document.documentElement.clientWidth - width - EDGE))}px`;
+  panel.style.left = `${Math.max(EDGE, Math.min(left, document.body.clientWidth - width - EDGE))}px`;
   panel.style.top = `${bottom + 8}px`;
   panel.style.maxHeight = `${Math.max(180, window.innerHeight - bottom - 8 - EDGE)}px`;
 }

@@ -440,6 +440,7 @@ export const words = {
     part: (some, all) => `${number(some)} von ${pictures(all)}`,
     pictures: "Bilder",
     sample: (some, all) => `${some} von ${all}, eine zufällige Auswahl`,
+    show: "Auf der Karte zeigen",
     arrange: "Ähnliche Bilder beieinander zeigen",
     arranging: {
       computing: ({ done, total }) => `Nach Nachbarn ordnen${total ? `, ${Math.floor((100 * done) / total)} %` : ""}`,

@@ -416,6 +416,7 @@ export const words = {
     part: (/** @type {number} */ some, /** @type {number} */ all) => `${number(some)} of ${count(all, "picture")}`,
     pictures: "Pictures",
     sample: (/** @type {string} */ some, /** @type {string} */ all) => `${some} of ${all}, a random sample`,
+    show: "Show on the map",
     arrange: "Show pictures that are alike together",
     arranging: {
       computing: (/** @type {any} */ { stage, done, total }) =>

@@ -15,6 +15,7 @@ from spq.index.store import Manifest, Store
 from spq.pq import projection
 from spq.pq.sums import pack
 from spq.pq.tables import Codebooks
+from spq.web.layout import Layout, follow, layout_file, read_layout
 from spq.web.site.columns import write_columns
 from spq.web.site.thumbnail_files import Written
 from spq.web.view import ON_MAP, ORDERS, facts, facts_of_codes
@@ -65,17 +66,25 @@ class Content:
         self._write("tables", tables_of_codewords(codebooks, self.manifest.distance).astype("<f4"))
         for name in ("path", "time", "new"):
             by = ORDERS[name if name != "new" or store.revision() >= 0 else "last"]
-            ordered = store.ids(f"SELECT id FROM items WHERE status = 0 ORDER BY {by}")
-            ordered = ordered[np.isin(ordered, ids)]  # without damaged items, which are passed over
-            self._write(f"order-{name}", np.searchsorted(ids, ordered).astype("<u4"))
-        self._write_map(ids, codes, codebooks)
+            self.write_order(name, store.ids(f"SELECT id FROM items WHERE status = 0 ORDER BY {by}"))
+        before = read_layout(layout_file(self.manifest, store.folder))
+        self._write_map(ids, codes, codebooks, before)
         content = self._facts(store) | more | {"checksums": self._checksums()}
         (self.folder / "index.json").write_text(json.dumps(content, indent=1, sort_keys=True), "utf-8")
         return content
 
-    def _write_map(self, ids: NDArray[np.int64], codes: NDArray[np.uint8], codebooks: Codebooks) -> None:
+    def write_order(self, name: str, ordered: NDArray[np.int64]) -> None:
+        """Write the ids of all items in an order, as rows; without damaged items, which were passed over."""
+        ids = np.array(self.ids, np.int64)
+        self._write(f"order-{name}", np.searchsorted(ids, ordered[np.isin(ordered, ids)]).astype("<u4"))
+
+    def _write_map(
+        self, ids: NDArray[np.int64], codes: NDArray[np.uint8], codebooks: Codebooks, before: Layout | None
+    ) -> None:
+        """Write the places of pictures: by neighbours, if the server has computed them for most of these pictures."""
         rows = projection.sample(ids, ON_MAP)
-        points = projection.project(codes[rows], codebooks)
+        layout = follow(before, ids[rows], codes[rows], codebooks) if before else None
+        points = layout.points if layout else projection.project(codes[rows], codebooks)
         names = np.array([int(self.thumbs[row] or "0", 16) for row in rows], ">u8")
         self._write("map", rows.astype("<u4"), points[:, 0].astype("<f4"), points[:, 1].astype("<f4"), names)
 

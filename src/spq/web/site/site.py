@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+import numpy as np
 from PIL import Image
 
 from spq.common.parallel import batches
@@ -26,6 +27,7 @@ from spq.web.site.runtime import read_runtime
 from spq.web.site.site_folder import SiteFolder, check_site, open_site
 from spq.web.site.site_page import write_page
 from spq.web.site.thumbnail_files import ThumbnailWriter
+from spq.web.unusual import Features, unusual_first
 
 if TYPE_CHECKING:
     from spq.data.image_set import ImageSet
@@ -89,9 +91,15 @@ def export_web(folder: Path, out: Path, options: Options, progress: Progress = l
             more: dict[str, Any] = {"runtime": None} if runtime is None else _write_model(index, site.content, runtime)
             more["duplicates"] = _write_dupes(index, images, content, progress) if options.dupes else None
             more["bands"] = _find_bands(index, progress)
+            has_unusual = _write_unusual(index, content)
             facts = content.finish(index.store, codebooks, more)
             checksum = crc32((site.content / "index.json").read_bytes())
-            can = {"upload": runtime is not None, "duplicates": options.dupes, "checksum": checksum}
+            can = {
+                "upload": runtime is not None,
+                "duplicates": options.dupes,
+                "unusual": has_unusual,
+                "checksum": checksum,
+            }
             name = site.commit(write_page(site.content, can))
             dropped = site.drop_thumbs(names)
     returned = ("images", "bits", "distance", "model", "runtime", "duplicates")
@@ -115,6 +123,20 @@ def _write_pictures(
             progress("thumbnails", len(content.ids), len(index))
     content.without += [(f"item {id_}", f"left out: {why}") for id_, why in index.store.damaged.items()]
     return content, new
+
+
+def _write_unusual(index: ImageIndex, content: Content) -> bool:
+    """Write the order of unusual pictures if the features of most are in the cache: else it would take as long as indexing."""
+    ids = np.array(content.ids, np.int64)
+    try:
+        features = Features(index, reads=False)
+    except (ModelError, ModelMismatchError):
+        return False
+    some = ids[:: max(1, len(ids) // 64)]
+    if len(features.of(some.tolist())[0]) < len(some) / 2:
+        return False
+    content.write_order("unusual", unusual_first(ids, features))
+    return True
 
 
 def _write_model(index: ImageIndex, folder: Path, runtime: tuple[str, dict[str, bytes]]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ export const api = {
     original: false,
     zip: false, // a site has no originals, and thumbnails in a ZIP would be taken for them
     live: false,
-    orders: ["id", "path", "time", "new", "unusual", "random"],
+    orders: ["id", "path", "time", "new", ...(settings.unusual ? ["unusual"] : []), "random"],
     top: 1000,
   },
 
