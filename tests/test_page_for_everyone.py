@@ -144,5 +144,8 @@ def test_the_page_has_no_inline_style_one_inline_script_and_names_no_host() -> N
     assert not re.search(r"\son\w+=|style=|<style", html)
     assert len(re.findall(r"<script(?![^>]*\ssrc=)", html)) == 1  # for file:, and the policy has its hash
     for file in PAGE.iterdir():
-        hosts = set(re.findall(r"https?://[\w.-]+", file.read_text("utf-8"))) - {"http://www.w3.org", "http://localhost"}
+        hosts = set(re.findall(r"https?://[\w.-]+", file.read_text("utf-8"))) - {
+            "http://www.w3.org",
+            "http://localhost",
+        }
         assert not hosts, file.name

@@ -5,6 +5,21 @@ import { count, number, sizeText } from "./format.js";
 const groupsText = (/** @type {number} */ n) => count(n, "Gruppe", "Gruppen");
 const pictures = (/** @type {number} */ n) => count(n, "Bild", "Bilder");
 
+const STAGES = {
+  "reading pictures": "Bilder lesen",
+  "comparing codes": "Codes vergleichen",
+  "comparing thumbs": "Kleine Bilder vergleichen",
+  "laying thumbs together": "Kleine Bilder übereinanderlegen",
+  "comparing at full size": "In voller Größe vergleichen",
+  "reading dates": "Daten lesen",
+  "calibrating on altered copies": "Messen, wie ähnlich Kopien sind",
+};
+
+const leftText = (/** @type {number} */ seconds) =>
+  seconds < 90
+    ? `Noch etwa ${Math.max(5, 5 * Math.round(seconds / 5))} s in diesem Schritt`
+    : `Noch etwa ${number(Math.round(seconds / 60))} Minuten in diesem Schritt`;
+
 /** @type {typeof import("./words_en.js").words} */
 export const words = {
   app: {
@@ -119,25 +134,12 @@ export const words = {
     noGroupsText: "Keine Gruppe passt zum Filter und zur Auswahl oben.",
     allDone: (groups) => (groups === 1 ? "Die Gruppe ist entschieden" : `Alle ${number(groups)} Gruppen entschieden`),
     allDoneText: "Jetzt die Liste speichern oder das Skript, das aussortierte Bilder in einen Papierkorb verschiebt.",
-    stages: {
-      "reading pictures": "Bilder lesen",
-      "comparing codes": "Codes vergleichen",
-      "comparing thumbs": "Kleine Bilder vergleichen",
-      "laying thumbs together": "Kleine Bilder übereinanderlegen",
-      "comparing at full size": "In voller Größe vergleichen",
-      "reading dates": "Daten lesen",
-      "calibrating on altered copies": "Messen, wie ähnlich Kopien sind",
-    },
     working: ({ stage, done, total, step, steps, remaining }) => {
-      const name = words.copies.stages[stage] ?? stage;
+      const name = STAGES[stage] ?? stage;
       const many = done < total ? `, ${number(done)} von ${number(total)}` : "";
-      const left = remaining === null ? "" : `. ${words.copies.left(remaining)}`;
+      const left = remaining === null ? "" : `. ${leftText(remaining)}`;
       return `Schritt ${step} von ${steps}: ${name}${many}${left}`;
     },
-    left: (seconds) =>
-      seconds < 90
-        ? `Noch etwa ${Math.max(5, 5 * Math.round(seconds / 5))} s in diesem Schritt`
-        : `Noch etwa ${number(Math.round(seconds / 60))} Minuten in diesem Schritt`,
     show: "Anzeigen",
     shown: { open: "offene", decided: "entschiedene", all: "alle Gruppen" },
     withSimilar: (groups) => `auch ${groupsText(groups)} mit nur ähnlichen Bildern`,

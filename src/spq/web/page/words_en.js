@@ -6,6 +6,22 @@
 
 import { count, number, sizeText } from "./format.js";
 
+/** What a search for copies does, as its server names it. */
+const STAGES = {
+  "reading pictures": "Reading pictures",
+  "comparing codes": "Comparing codes",
+  "comparing thumbs": "Comparing small pictures",
+  "laying thumbs together": "Laying small pictures over each other",
+  "comparing at full size": "Comparing at full size",
+  "reading dates": "Reading dates",
+  "calibrating on altered copies": "Measuring how alike copies are",
+};
+
+const left = (/** @type {number} */ seconds) =>
+  seconds < 90
+    ? `About ${Math.max(5, 5 * Math.round(seconds / 5))} s left in this step`
+    : `About ${count(Math.round(seconds / 60), "minute")} left in this step`;
+
 export const words = {
   app: {
     like: (/** @type {string} */ name) => `Like ${name}`,
@@ -118,24 +134,11 @@ export const words = {
     noGroupsText: "No group fits the filter and the choices above.",
     allDone: (groups) => `All ${count(groups, "group")} decided`,
     allDoneText: "Save the list, or the script that moves the dropped pictures to a trash folder.",
-    stages: {
-      "reading pictures": "Reading pictures",
-      "comparing codes": "Comparing codes",
-      "comparing thumbs": "Comparing small pictures",
-      "laying thumbs together": "Laying small pictures over each other",
-      "comparing at full size": "Comparing at full size",
-      "reading dates": "Reading dates",
-      "calibrating on altered copies": "Measuring how alike copies are",
-    },
     working: ({ stage, done, total, step, steps, remaining }) => {
-      const name = words.copies.stages[stage] ?? stage;
+      const name = STAGES[stage] ?? stage;
       const many = done < total ? `, ${number(done)} of ${number(total)}` : "";
-      return `Step ${step} of ${steps}: ${name}${many}${remaining === null ? "" : `. ${words.copies.left(remaining)}`}`;
+      return `Step ${step} of ${steps}: ${name}${many}${remaining === null ? "" : `. ${left(remaining)}`}`;
     },
-    left: (seconds) =>
-      seconds < 90
-        ? `About ${Math.max(5, 5 * Math.round(seconds / 5))} s left in this step`
-        : `About ${count(Math.round(seconds / 60), "minute")} left in this step`,
     show: "Show",
     shown: { open: "to decide", decided: "decided", all: "all groups" },
     withSimilar: (groups) => `also ${count(groups, "group")} of pictures that only look alike`,
