@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 
 from spq.index.image_index import ImageIndex
 from spq.model.model import Model
 from spq.web.server.app import create_app
-from spq.web.server.own_machine import opener
+from spq.web.server.own_machine import is_own_machine, opener
 from spq.web.server.settings import Settings
 from web import ORIGIN, assert_problem
 
@@ -51,6 +52,13 @@ def test_only_this_machine_and_those_with_the_token_learn_where_pictures_are(
         assert location(client) is None
     with client_of(open_index, replace(everyone, token="s"), "192.0.2.7", "http://192.0.2.1") as client:
         assert location(client, Authorization="Bearer s") == str(shared_photos / path)
+
+
+def test_a_request_of_http_1_0_comes_from_a_proxy(server_settings: Settings) -> None:
+    """As nginx asks with its default settings, with the host and the address of this machine."""
+    scope = {"type": "http", "client": ("127.0.0.1", 5000), "headers": [(b"host", b"127.0.0.1:8765")]}
+    assert is_own_machine(Request({**scope, "http_version": "1.1"}), server_settings)
+    assert not is_own_machine(Request({**scope, "http_version": "1.0"}), server_settings)
 
 
 def test_the_facts_are_those_of_at_most_1000_ids_in_their_order(

@@ -151,7 +151,7 @@ def test_filters_find_the_same_items_in_shards(folder: Path) -> None:
             store.put([store.item("f1/p7.jpg")])  # one of them is in the database
         assert [matching(store, where).tolist() for where in filters] == before
         assert known_columns(store) == columns
-        with pytest.raises(ConfigError, match=r"unknown column m at 1; columns are path, .* label, n"):
+        with pytest.raises(ConfigError, match=r"unknown column m at 1; did you mean n\? columns are path, .* label, n"):
             matching(store, "m = 3")
 
 

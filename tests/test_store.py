@@ -246,7 +246,7 @@ def test_ctrl_c_in_a_function_of_the_database_is_no_fault_of_the_index(
     with store.writing():
         store.put([item("a", 1), item("ü", 2)])
     monkeypatch.setattr(checksums, "row_check", stopped)
-    monkeypatch.setattr(layout, "_composed", stopped)
+    monkeypatch.setattr(layout, "_changed", stopped)
     with Store.open(store.folder) as second:
         with pytest.raises(KeyboardInterrupt), second.writing():
             second.put([item("b", 3)])

@@ -173,7 +173,7 @@ def test_a_self_training_that_collapses_is_dropped(
     assert notes == ["the result of self-training is dropped: one cluster of a head holds 60% of the pictures"]
     row = json.loads((tmp_path / "kept" / "clusters.jsonl").read_text("utf-8"))
     assert (row["step"], row["largest"]) == (10, 0.6)  # the end is changed at, however few steps there were
-    assert kept.facts["minutes"] > 0
+    assert kept.facts["minutes"] >= 0  # two digits: 0 on a quick machine
     without = replace(recipe, cluster=replace(recipe.cluster, rounds=0))
     expected = run_stage(without, images, tmp_path / "without").network
     torch.testing.assert_close(kept.network.head[0].weight, expected.head[0].weight, rtol=0, atol=0)

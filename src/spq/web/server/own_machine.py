@@ -29,6 +29,7 @@ def is_own_machine(request: Request, settings: Settings) -> bool:
         settings.is_local
         and not (settings.allowed_hosts or settings.public_url)
         and is_loopback(client)
+        and request.scope.get("http_version") != "1.0"  # no browser; nginx asks so by default, without naming itself
         and is_direct(request.headers)
     )
 
