@@ -43,8 +43,9 @@ def test_the_way_back_from_a_codeword_leads_to_the_same_place(page: Page, server
     page.mouse.wheel(0, 40)
     wait_until(page, "window.scrollY > 100")
     page.wait_for_timeout(100)
+    card.focus()  # scrolls to it
+    page.wait_for_timeout(100)
     before = page.evaluate("window.scrollY")
-    card.focus()
     page.keyboard.press("Enter")
     expect(page.locator("#word-back")).to_be_focused()
     assert page.evaluate("window.scrollY") == 0
@@ -67,6 +68,7 @@ def test_the_filter_counts_for_codewords(page: Page, server: str) -> None:
     expect(page.locator(".card")).to_have_count(sum(count > 0 for count in told))
     page.locator(".card").first.click()
     expect(page.locator("#codewords-text")).to_contain_text(f"{max(told)} pictures")
+    expect(page.locator("#word-grid img.loaded").first).to_be_visible()
     assert {text.split(" · ")[-1] for text in page.locator("#word-grid .tile:visible .label").all_inner_texts()} == {
         KIND
     }

@@ -109,7 +109,7 @@ def test_a_picture_is_sent_once_whatever_follows_and_again_after_a_restart(
             page.keyboard.press("Enter")
             expect(page.locator("#summary")).not_to_contain_text("204")
             page.locator("#region-button").click()
-            expect(page.locator("#region-text")).to_contain_text("100")
+            expect(page.locator("#region-text")).to_contain_text("pixels")
             page.locator("#region-use").click()
             wait_until(page, "location.hash.includes('box=')")
             expect(page.locator("#grid")).to_have_attribute("aria-busy", "false")
