@@ -68,7 +68,7 @@ def test_the_map_moves_zooms_and_a_lasso_lists_what_it_holds(page: Page) -> None
     expect(page.locator("#summary")).to_contain_text("nearest first")
     assert 1 < len(state(page)["like"].split(",")) <= 16
     page.get_by_role("link", name="Map").click()  # the lasso has done its work
-    expect(page.locator("#map-text")).to_have_text("204 pictures")
+    expect(page.locator("#map-text")).to_have_text("204 pictures, 204 nearest")
     expect(page.locator("#map-list")).to_be_hidden()
 
 

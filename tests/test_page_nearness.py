@@ -91,6 +91,24 @@ def test_bands_and_the_line_follow_what_was_calibrated(page: Page, server: str, 
     assert {shown["band"] for shown in in_sight(page)} <= {"same", "veryClose", "close"}
 
 
+def test_bands_that_come_after_the_answers_are_drawn_all_the_same(
+    browser: Any, server: str, bands: dict[str, Any]
+) -> None:
+    with tab(browser) as page:
+        held: list[Any] = []
+        page.route("**/api/bands", lambda route: held.append(route))
+        page.goto(f"{server}#like=3")
+        wait_for_pictures(page)
+        assert {shown["text"] for shown in in_sight(page)} == {""}
+        asked = page.request.post(f"{server}api/search", data={"ids": [3], "top": 203}).json()
+        near = sum(hit["distance"] <= bands["picture"]["close"] for hit in asked["hits"])
+        assert near > 0
+        for route in held:
+            route.fulfill(json={"bands": bands})
+        expect(page.locator("#reading")).to_have_text(f"{near} are close.")
+        assert in_sight(page)[0]["text"] in NAMES.values()
+
+
 def test_the_same_file_and_ties_are_named_and_several_pictures_have_no_bands(
     page: Page, server: str, collection: Path, bands: dict[str, Any]
 ) -> None:

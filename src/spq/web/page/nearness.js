@@ -36,9 +36,15 @@ export class Nearness {
   note(hits, offset, compared) {
     this.compared = compared ?? "several";
     if (offset === 0) this.closest = hits[0]?.distance ?? null;
-    const line = lineOf(this.compared);
-    const far = line === null ? -1 : hits.findIndex((hit) => hit.distance > line);
-    if (far > 0 || (far === 0 && offset === 0)) this.lineAt = offset + far;
+    this.write();
+  }
+
+  /** Find the line in the answers that are loaded: more of them are, or (`isAnew`) the limits of the bands changed. */
+  find(isAnew = false) {
+    const total = this.grid.list?.total ?? 0;
+    if (isAnew) this.lineAt = null;
+    for (let at = 0; at < total && this.lineAt === null; at++)
+      if (this.isFar(at) && (at === 0 || this.isFar(at - 1) === false)) this.lineAt = at;
     this.write();
   }
 

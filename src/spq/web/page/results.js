@@ -113,7 +113,10 @@ export class Results {
       this.cutOff = cutOff;
       if (!this.near) {
         this.near = new Nearness(this.grid);
-        bands.onBands(() => this.grid.list && this.redraw());
+        bands.onBands(() => {
+          this.near?.find(true);
+          if (this.grid.list) this.redraw();
+        });
       }
     } catch {
       if (!signal.aborted) this.failed(new ApiError(words.api.gone, "gone"));
@@ -130,6 +133,7 @@ export class Results {
     if (pages !== this.pages) return;
     this.busy(false);
     this.grid.update();
+    if (isSearching()) this.near?.find();
     const text = this.summary();
     $("#summary").textContent = text;
     if (!this.isAnnounced) announce(text);
