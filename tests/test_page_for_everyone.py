@@ -21,6 +21,7 @@ from web import (
     show_large_tiles,
     state,
     tab,
+    tiles,
     wait_for_pictures,
     write_collection,
 )
@@ -30,13 +31,44 @@ pytestmark = NEEDS_BROWSER
 VIEWS = {
     "all": "", "answers": "#like=3&not=9&plus=5", "details": "#like=3&item=5", "filter": "#where=colour+=+red",
     "map": "#view=map", "lasso": "#view=map&lasso=-9,-9,9,-9,9,9,-9,9", "codewords": "#view=codewords",
-    "codeword": "#view=codewords&book=1&word={used}", "copies": "#view=copies",
+    "codeword": "#view=codewords&book=1&word={used}", "copies": "#view=copies", "unusual": "#order=unusual",
+    "lightbox": "#like=3&show=5", "compare": "#like=3&show=5&against=3",
+    "difference": "#like=3&show=5&against=3&differ=1", "colours": "#view=map&colour=label",
 }  # fmt: skip
 
 
 SHOWN = {
     "filter": "#where-error", "details": ".bars li", "map": "#map-text:not(:empty)", "lasso": "#map-grid img.loaded",
     "codewords": ".card img", "codeword": "#word-grid img.loaded", "copies": ".group",
+    "lightbox": "#lightbox .path:not(:empty)", "compare": "#lightbox.pair figure img",
+    "difference": "#lightbox .difference output:not(:empty)", "colours": "#map-legend > *",
+}  # fmt: skip
+
+
+def choose(page: Page) -> None:
+    """Select two pictures: the bar of the selection opens."""
+    for tile in (tiles(page).first, tiles(page).nth(1)):
+        tile.hover()
+        tile.get_by_role("button", name="Select").click()
+    expect(page.locator("#selection-text")).to_have_text("2 selected")
+
+
+def narrow(page: Page) -> None:
+    """Open the panel of labels, folders and sizes."""
+    page.locator("#pictures .facets").click()
+    expect(page.locator("#facets button").first).to_be_visible()
+
+
+def rule(page: Page) -> None:
+    """Open the rules for copies."""
+    page.get_by_role("button", name="Rules").click()
+    expect(page.locator("#rule-effect")).not_to_be_empty()
+
+
+OPENED = {
+    "selection": choose, "facets": narrow, "rules": rule,
+    "appearance": lambda page: page.get_by_role("button", name="Appearance").click(),
+    "why": lambda page: page.get_by_role("button", name="What is this?").first.click(),
 }  # fmt: skip
 
 
@@ -115,6 +147,12 @@ def test_axe_finds_nothing_in_any_view(browser: Any, server: str, width: int) ->
         page.keyboard.press("b")
         expect(page.locator("#region-box")).to_be_visible()
         look("region")
+        for name, open_ in OPENED.items():
+            page.goto("about:blank")
+            page.goto(f"{server}#{'view=copies' if name == 'rules' else 'like=3'}")
+            expect(page.locator(".group" if name == "rules" else "#grid img.loaded").first).to_be_visible()
+            open_(page)
+            look(name)
     assert not found
 
 
