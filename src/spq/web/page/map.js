@@ -23,7 +23,6 @@ const SMALL_CELL = 44; // on a phone
 const ANSWERS = 200; // of a search without a largest distance
 const NEAR = 9; // pixels between the pointer and a point
 const CLOSE = 3; // zoom that shows one picture among its neighbours
-const LOW = 540; // height of a window that has room for the map alone
 const WAIT = 1500; // ms between two questions how far the arrangement is
 
 export class CollectionMap extends PlaneInput {
@@ -184,7 +183,6 @@ export class CollectionMap extends PlaneInput {
   }
 
   begun() {
-    if (window.innerHeight <= LOW) this.root.scrollIntoView({ block: "end" });
     this.select();
     this.colour();
     this.name();

@@ -140,7 +140,8 @@ export function paintNames(map, context) {
     const [sx, sy] = map.toScreen(one.x, one.y);
     if (sx < 0 || sy < 0 || sx > width || sy > height) continue;
     one.width ??= context.measureText(one.name).width + 16;
-    placed.push({ name: one.name, sx, sy, width: one.width });
+    const half = Math.min(one.width, width) / 2; // the whole name is on the map
+    placed.push({ name: one.name, sx: Math.max(half, Math.min(width - half, sx)), sy, width: one.width });
   }
   const isDark = map.theme === "dark";
   for (const { name, sx, sy, width: wide } of withoutOverlap(placed, 24)) {
