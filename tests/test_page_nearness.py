@@ -109,6 +109,21 @@ def test_bands_that_come_after_the_answers_are_drawn_all_the_same(
         assert in_sight(page)[0]["text"] in NAMES.values()
 
 
+def test_a_line_that_is_not_loaded_yet_is_told_as_far_as_it_is_known(
+    browser: Any, server: str, bands: dict[str, Any]
+) -> None:
+    with tab(browser) as page:
+        hits = page.request.post(f"{server}api/search", data={"ids": [3], "top": 203}).json()["hits"]
+        close = hits[150]["distance"]
+        near = sum(hit["distance"] <= close for hit in hits)
+        answer = {"bands": bands | {"picture": bands["picture"] | {"close": close}}}
+        page.route("**/api/bands", lambda route: route.fulfill(json=answer))
+        page.goto(f"{server}#like=3")
+        expect(page.locator("#reading")).to_have_text("At least 100 are close.")
+        page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+        expect(page.locator("#reading")).to_have_text(f"{near} are close.")
+
+
 def test_the_same_file_and_ties_are_named_and_several_pictures_have_no_bands(
     page: Page, server: str, collection: Path, bands: dict[str, Any]
 ) -> None:

@@ -15,6 +15,7 @@ export class Nearness {
   closest = null; // distance of the first answer
   /** @type {number | null} */
   lineAt = null; // position of the first answer that is far
+  close = 0; // answers before the line, as far as they are loaded
 
   turn = 0; // searches so far
 
@@ -26,7 +27,7 @@ export class Nearness {
   /** Begin with a new search, and return what notes its answers. Those of an earlier one are not noted any more. */
   start() {
     const turn = ++this.turn;
-    Object.assign(this, { compared: "several", closest: null, lineAt: null });
+    Object.assign(this, { compared: "several", closest: null, lineAt: null, close: 0 });
     this.write();
     return (/** @type {Hit[]} */ hits, /** @type {number} */ offset, /** @type {Compared} */ compared) => {
       if (turn === this.turn) this.note(hits, offset, compared);
@@ -42,8 +43,9 @@ export class Nearness {
   /** Find the line in the answers that are loaded: more of them are, or (`isAnew`) the limits of the bands changed. */
   find(isAnew = false) {
     const total = this.grid.list?.total ?? 0;
-    if (isAnew) this.lineAt = null;
-    for (let at = 0; at < total && this.lineAt === null; at++)
+    if (isAnew) Object.assign(this, { lineAt: null, close: 0 });
+    while (this.close < total && this.isFar(this.close) === false) this.close++;
+    for (let at = this.close; at < total && this.lineAt === null; at++)
       if (this.isFar(at) && (at === 0 || this.isFar(at - 1) === false)) this.lineAt = at;
     this.write();
   }
@@ -111,6 +113,10 @@ export class Nearness {
     let near = "";
     if (line !== null && this.closest > line) near = words.bands.nothingClose;
     else if (line !== null && this.lineAt) near = words.bands.closeOnes(this.lineAt);
+    else if (line !== null && this.close) {
+      const { total, isExact } = this.grid.list;
+      near = words.bands[isExact && this.close >= total ? "closeOnes" : "manyClose"](this.close);
+    }
     return [near, how].filter(Boolean).join(" ");
   }
 }

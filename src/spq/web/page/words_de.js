@@ -39,6 +39,7 @@ export const words = {
     byCodeOnSite:
       "Auf dieser Seite werden Bilder der Sammlung über ihre Codes verglichen. Das ist ungenauer als die Bilder.",
     closeOnes: (/** @type {number} */ n) => `${n === 1 ? "Eines ist" : `${number(n)} sind`} nah.`,
+    manyClose: (/** @type {number} */ n) => `Mindestens ${number(n)} sind nah.`,
     distance: (/** @type {string} */ text) => `Abstand ${text}.`,
     lessThan: (/** @type {string} */ text) => `weniger als ${text}`,
     line: "Fern ab hier",

@@ -41,6 +41,7 @@ export const words = {
     byCodeOnSite:
       "On this page, pictures of the collection are compared by their codes: less exact than the " + "pictures.",
     closeOnes: (/** @type {number} */ n) => `${n === 1 ? "One is" : `${number(n)} are`} close.`,
+    manyClose: (/** @type {number} */ n) => `At least ${number(n)} are close.`,
     distance: (/** @type {string} */ text) => `Distance ${text}.`,
     lessThan: (/** @type {string} */ text) => `less than ${text}`,
     line: "Far from here on",
