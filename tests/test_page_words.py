@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+from spq.dupes.find import STAGES
+from spq.web.server.jobs import WAITING
 from web import NEEDS_BROWSER, Page, axe_violations, expect, state, tab, tiles, wait_for_pictures
 
 pytestmark = NEEDS_BROWSER
@@ -32,6 +36,13 @@ def test_the_page_speaks_the_language_of_the_browser_or_the_one_that_is_chosen(b
     with tab(browser, locale="fr-FR") as page:
         page.goto(server)
         expect(page.get_by_role("link", name="Codewords")).to_be_visible()
+
+
+def test_each_stage_of_a_search_for_copies_has_a_name_in_each_language() -> None:
+    page = Path(str(files("spq.web"))) / "page"
+    for file in page.glob("words_*.js"):
+        text = file.read_text("utf-8")
+        assert [stage for stage in (*STAGES, WAITING) if f'"{stage}": "' not in text] == [], file.name
 
 
 def test_a_word_is_explained_where_it_stands(page: Page, server: str) -> None:

@@ -234,6 +234,7 @@ def tab(browser: Any, **options: Any) -> Iterator[Page]:
     try:
         yield page
     finally:
+        page.unroute_all(behavior="ignoreErrors")  # an answer may be in work
         context.close()
     assert not errors, errors
 

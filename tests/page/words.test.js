@@ -3,17 +3,19 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { words as german } from "../../src/spq/web/page/words_de.js";
 import { words as english } from "../../src/spq/web/page/words_en.js";
 
 const PAGE = new URL("../../src/spq/web/page/", import.meta.url);
+const OTHERS = readdirSync(PAGE).flatMap((name) => name.match(/^words_(?!en)(\w+)\.js$/)?.[1] ?? []); // beside English
 const MODULES = Object.fromEntries(
   readdirSync(PAGE)
     .filter((name) => name.endsWith(".js") && !name.startsWith("words"))
     .map((name) => [name, readFileSync(new URL(name, PAGE), "utf8")]),
 );
+const LOADER = readFileSync(new URL("words.js", PAGE), "utf8");
 const TEXTS = readFileSync(new URL("words_en.js", PAGE), "utf8"); // one text may use another
 const HTML = readFileSync(new URL("index.html", PAGE), "utf8");
+const LANGUAGES = [...HTML.matchAll(/name="language" value="\w+">([^<]+)</g)].map((match) => match[1]);
 
 /** Every name with what is there: "function(2)", "string", or the names of an object. */
 function shape(texts, path = "") {
@@ -28,10 +30,16 @@ const names = Object.entries(english).flatMap(([section, texts]) =>
   Object.keys(texts).map((name) => `${section}.${name}`),
 );
 
-test("German has every text of English, with the same parts", () => {
-  const own = shape(german).filter((name) => !name.startsWith("copies.reasons.")); // English ones come from the server
-  assert.deepEqual(own.toSorted(), shape(english).toSorted());
-});
+for (const language of OTHERS) {
+  test(`${language} has every text of English, with the same parts, and can be chosen`, async () => {
+    const { words } = await import(new URL(`words_${language}.js`, PAGE).href);
+    const own = shape(words).filter((name) => !name.startsWith("copies.reasons.")); // English ones come from the server
+    assert.deepEqual(own.toSorted(), shape(english).toSorted());
+    assert.ok(MODULES["theme.js"].includes(`"${language}"`), "theme.js does not name it");
+    assert.ok(LOADER.includes(`import("./words_${language}.js")`), "words.js does not load it");
+    assert.ok(HTML.includes(`name="language" value="${language}"`), "the menu in index.html lacks it");
+  });
+}
 
 /** Uses such as texts.keep after `const texts = words.copies`. */
 function usedByOtherName(code) {
@@ -96,7 +104,7 @@ test("index.html holds no text but names of languages", () => {
   const texts = [...body.matchAll(/>([^<]+)</g)].map((match) => match[1].replaceAll(/&\w+;/g, "").trim());
   const words = texts.filter((text) => /[A-Za-z]{2}/.test(text));
   assert.deepEqual(
-    words.filter((text) => !["spq", "English", "Deutsch"].includes(text)),
+    words.filter((text) => text !== "spq" && !LANGUAGES.includes(text)),
     [],
   );
   assert.deepEqual(

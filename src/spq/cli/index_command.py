@@ -62,7 +62,7 @@ def index(
         bool, typer.Option("--pictures", help="With --verify: read, hash and encode all pictures again, too.")
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend what --verify finds: encode damaged pictures again, and no others.")
+        bool, typer.Option("--repair", help="Repair what --verify finds: encode damaged pictures again, and no others.")
     ] = False,
     backup: Annotated[
         Path | None,

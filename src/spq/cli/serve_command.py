@@ -40,7 +40,7 @@ def serve(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="INDEX|IMAGES...", help=f"Index folder, URL of a published index, or pictures: {SOURCES}"
+            metavar="INDEX|IMAGES...", help=f"Index folder, URL of a published index, or pictures. {SOURCES}"
         ),
     ],
     host: Annotated[
@@ -65,10 +65,13 @@ def serve(
         typer.Option(metavar="URL", help="Address of the page behind a proxy, such as https://photos.example/photos/."),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Another host name of this server.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another host name that clients use for this server; repeatable."),
     ] = None,
     threads: Threads = None,
-    replicas: Annotated[int, typer.Option(min=1, max=256, help="Processes that serve, each with its own network.")] = 1,
+    replicas: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that serve, each with its own copy of the model.")
+    ] = 1,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Let processes of a Ray cluster hold the shards; local starts one here."),

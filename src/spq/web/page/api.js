@@ -1,7 +1,7 @@
 /**
  * All requests of the page. This module sends them to the server. A static site has another api.js with the same
- * exports, `api` and `ApiError`. Every method except thumbnailURL and imageURL is async, takes an AbortSignal as its
- * last argument, and throws an ApiError (or the AbortError of its signal).
+ * exports, `api` and `ApiError`. Methods whose names end in URL return an address. All others are async and throw an
+ * ApiError, or the AbortError of the signal that most of them take as their last argument.
  * types.d.ts describes what they take and return.
  */
 
@@ -14,7 +14,8 @@ const LONGEST_WAIT = 10; // seconds; if a busy server asks for a longer wait, th
 export class ApiError extends Error {
   /**
    * @param {string} detail
-   * @param {string} kind "refused" (the request is invalid), "token", "missing", "busy", "gone" (no answer) or "fault"
+   * @param {string} kind "refused" (the request is invalid), "token", "missing", "busy", "gone" (no answer), "fault",
+   *   or "proxy" (the server does not know the address of the page)
    * @param {string} type names the error among those of the same status; mostly empty
    */
   constructor(detail, kind, status = 0, type = "") {

@@ -126,7 +126,10 @@ const moved = (item) => item && state.item !== null && openDetails(item.id, true
 /** Let the user draw a region of the search picture. */
 const chooseRegion = async () => (await import("./region.js")).chooseRegion();
 
+let titled = 0; // counts the titles: that of an earlier state may be known later
+
 async function title() {
+  const turn = ++titled;
   let what = state.view === "pictures" ? "" : words.views[state.view];
   if (!what && state.like.length === 1 && !isUpload(state.like[0]))
     what = await loadItem(state.like[0]).then(
@@ -134,6 +137,7 @@ async function title() {
       () => words.app.search,
     );
   else if (!what && isSearching()) what = words.app.search;
+  if (turn !== titled) return;
   document.title = what ? `${what} – ${collection()}` : collection();
 }
 

@@ -4,7 +4,6 @@
  */
 
 import { api } from "./api.js";
-import { isAbort } from "./dom.js";
 import { distanceText, fixed } from "./format.js";
 import { words } from "./words.js";
 
@@ -21,21 +20,21 @@ const listeners = new Set();
 export const onBands = (listener) => listeners.add(listener);
 
 /** Ask for the limits of the bands, once or again. */
-export async function loadBands(isAgain = false) {
+export function loadBands(isAgain = false) {
   if (asked && !isAgain) return;
   clearTimeout(timer);
   ask(++asked, AGAIN);
 }
 
 async function ask(turn, wait) {
-  const answer = await api.bands().catch((error) => (isAbort(error) ? {} : { state: "failed" }));
+  const answer = await api.bands().catch(() => ({ state: "failed" }));
   if (turn !== asked) return;
   if ("bands" in answer) setBands(answer.bands);
   else timer = window.setTimeout(() => ask(turn, Math.min(1.5 * wait, LONGEST)), wait);
 }
 
 /** Use these limits. @param {Bands | null} found */
-export function setBands(found) {
+function setBands(found) {
   limits = found;
   for (const listener of listeners) listener();
 }

@@ -10,6 +10,7 @@ import { Grid } from "./grid.js";
 import { Pages } from "./pages.js";
 import { showMessage } from "./results.js";
 import { address, change, state } from "./state.js";
+import { look, setLook } from "./tile.js";
 import { words } from "./words.js";
 
 const KINDS = ["identical", "re-encoded", "edited", "almost", "burst", "similar"]; // in order of certainty
@@ -17,7 +18,7 @@ const CONFIRMED = KINDS.slice(0, 3);
 const UNSURE = "similar"; // shown on request
 const TOP = 40; // groups of one request
 const AGAIN = 1000; // ms between two requests for a report that is not ready
-const WITH_UNSURE = "spq-similar";
+const LATER = 5000; // ms before groups that could not be loaded are tried again
 
 export class Copies {
   constructor() {
@@ -27,7 +28,6 @@ export class Copies {
     this.report = null; // the facts of the report, without its groups
     /** @type {string[]} */
     this.typed = []; // keys for a group that is not loaded yet
-    this.withUnsure = localStorage.getItem(WITH_UNSURE) === "1";
     this.review = new Review((isAll) => (isAll ? this.load() : this.drawAgain()));
     this.grid = new Grid($("#groups"), {
       label: words.copies.groups,
@@ -50,7 +50,7 @@ export class Copies {
   /** The kinds that are shown. */
   kinds() {
     if (KINDS.includes(state.kind)) return [state.kind];
-    return KINDS.filter((kind) => kind !== UNSURE || this.withUnsure);
+    return KINDS.filter((kind) => kind !== UNSURE || look.similar);
   }
 
   /** Whether this browser may decide. */
@@ -120,6 +120,7 @@ export class Copies {
         failed: (error) => {
           this.typed = [];
           toast(error.message);
+          setTimeout(() => this.grid.list === list && list.error && list.retry(), LATER);
         },
       },
     );
@@ -170,7 +171,7 @@ export class Copies {
     const { stale, threshold, remark } = this.report;
     const { kinds } = this.review.progress;
     const total = (names, what) => names.reduce((sum, kind) => sum + (kinds[kind]?.[what] ?? 0), 0);
-    const certain = KINDS.filter((kind) => kind !== UNSURE || this.withUnsure);
+    const certain = KINDS.filter((kind) => kind !== UNSURE || look.similar);
     const tab = (name, label, many) =>
       el(
         "a",
@@ -187,7 +188,7 @@ export class Copies {
     const notes = [
       texts.about[state.kind] ?? (api.can.review ? texts.lead : texts.leadOfSite),
       api.can.review && !this.mayDecide ? texts.visitors : "",
-      this.withUnsure && threshold && kinds[UNSURE] ? texts.falseMatches(threshold.false_matches) : "",
+      look.similar && threshold && kinds[UNSURE] ? texts.falseMatches(threshold.false_matches) : "",
       stale ? texts.stale : "",
     ];
     $("#copies-text").textContent = notes.filter(Boolean).join(" ");
@@ -246,13 +247,12 @@ export class Copies {
   }
 
   unsureBox() {
-    return el("input", { type: "checkbox", checked: this.withUnsure, onchange: () => this.toggleUnsure() });
+    return el("input", { type: "checkbox", checked: look.similar, onchange: () => this.toggleUnsure() });
   }
 
   toggleUnsure() {
-    this.withUnsure = !this.withUnsure;
-    localStorage.setItem(WITH_UNSURE, this.withUnsure ? "1" : "");
-    if (state.kind === UNSURE && !this.withUnsure) change({ kind: "" });
+    setLook({ similar: !look.similar });
+    if (state.kind === UNSURE && !look.similar) change({ kind: "" });
     else this.load();
   }
 

@@ -85,7 +85,7 @@ export function showRules({ kinds, where }, apply) {
     effect,
     el("footer", {}, ok),
   );
-  folder.addEventListener("change", look);
+  folder.addEventListener("change", choose);
   form.addEventListener("submit", () => apply(rule()));
   show("rules", texts.rules, form);
   choose();

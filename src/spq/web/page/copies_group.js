@@ -90,7 +90,7 @@ function buttons({ group, decision, kept, isSuggesting, act }) {
         type: "button",
         class: `button small ${name} ${more}`,
         "aria-label": label,
-        title: `${label} (${key})`,
+        title: key ? `${label} (${key})` : label,
         onclick: () => act(name, null),
       },
       symbol ? icon(symbol) : null,
@@ -99,7 +99,7 @@ function buttons({ group, decision, kept, isSuggesting, act }) {
   const accept = isSuggesting ? texts.accept(group.ids.length - kept.size) : texts.keepAll;
   return [
     isOpen ? button("accept", "check", accept, "Enter", isSuggesting ? "primary" : "") : null,
-    isOpen ? button("apart", null, texts.noDuplicates, "n") : button("open", null, texts.reopen, "u"),
+    isOpen ? button("apart", null, texts.noDuplicates, "n") : button("open", null, texts.reopen, ""),
     group.ids.length > 1 ? button("compare", "compare", texts.compare, "c", "quiet") : null,
   ];
 }

@@ -5,7 +5,7 @@
  */
 
 import { api } from "./api.js";
-import { isAbort, toast } from "./dom.js";
+import { toast } from "./dom.js";
 import { state } from "./state.js";
 import { words } from "./words.js";
 
@@ -63,7 +63,10 @@ export class Review {
     return this.send(async () => {
       const step = this.steps.pop();
       if (!step) return;
-      const answer = await api.undoDecisions({ batch: step.batch, ...this.since() });
+      const answer = await api.undoDecisions({ batch: step.batch, ...this.since() }).catch((error) => {
+        this.steps.push(step); // it can still be undone
+        throw error;
+      });
       this.learn(answer);
       toast(answer.count ? words.copies.undone(answer.count) : words.copies.notUndone);
     });
@@ -87,8 +90,8 @@ export class Review {
       const many = answer.reload ? answer.revision - this.revision : answer.changed.length;
       this.learn(answer);
       if (many) toast(words.copies.others(many));
-    } catch (error) {
-      if (!isAbort(error)) return; // the next look may find the server again
+    } catch {
+      // the next look may find the server again
     }
   }
 

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { bandAt, lineOf, onBands } from "./bands.js";
 import { $, debounce, distanceText } from "./dom.js";
-import { isSearching, searchRequest } from "./search_request.js";
+import { isSearching, searchKey, searchRequest } from "./search_request.js";
 import { change, state } from "./state.js";
 import { words } from "./words.js";
 
@@ -13,6 +13,8 @@ const SNAP = 15; // steps around the line, which stand for the line
 const slider = $("#cut-off");
 /** @type {{low: number, high: number, compared: Compared}?} */
 let scale = null; // distances at both ends of the slider, and what they are measured from
+let measured = ""; // the search that `scale` belongs to, or will
+let controller = new AbortController();
 
 const cut = debounce(180, () => change({ max: sliderValue(), at: 0 }, "replace"));
 slider.addEventListener("input", () => {
@@ -21,21 +23,35 @@ slider.addEventListener("input", () => {
 });
 onBands(() => drawCutOff());
 
-/** Find the distances at both ends of the slider. */
-export async function measure(signal) {
+/** Find the distances at both ends of the slider, once for each search. After a failure, the next call tries again. */
+export async function measure(isChanged = false) {
+  const key = searchKey();
+  if (key === measured && !isChanged) return;
+  controller.abort();
+  const { signal } = (controller = new AbortController());
+  measured = key;
   scale = null;
-  if (!isSearching()) return;
+  if (!key) return;
+  const found = await ends(signal).catch(() => undefined);
+  if (signal.aborted) return;
+  if (found === undefined) measured = "";
+  if (!found) return;
+  scale = found;
+  slider.value = state.max === null ? STEPS : stepOf(state.max);
+  drawCutOff();
+}
+
+/** The scale of the slider; null if nothing is found. */
+async function ends(signal) {
   const question = await searchRequest();
   const probe = (offset) => api.search({ ...question, query: { ...question.query, top: 1, offset } }, signal);
   const nearest = await probe(0);
-  if (!nearest.hits.length) return;
+  if (!nearest.hits.length) return null;
   const rank = Math.min(nearest.total, FAR) - 1;
   const farthest = rank > 0 ? await probe(rank).then((answer) => answer.hits[0]) : null;
   const low = nearest.hits[0].distance;
   const high = farthest?.distance ?? low + 1; // there may be fewer hits with fold
-  scale = { low, high: high > low ? high : low + 1, compared: nearest.compared };
-  slider.value = state.max === null ? STEPS : stepOf(state.max);
-  drawCutOff();
+  return { low, high: high > low ? high : low + 1, compared: nearest.compared };
 }
 
 /** Show the slider as the state has it. */

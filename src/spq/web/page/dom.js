@@ -115,6 +115,23 @@ export function covered() {
   return Math.max(0, sticky.getBoundingClientRect().bottom);
 }
 
+/**
+ * Follow a pointer until it goes up, or the browser takes it over.
+ * @param {EventTarget} target
+ * @param {(event: any) => void} move
+ * @param {() => void} end
+ */
+export function untilUp(target, move, end) {
+  const listening = new AbortController();
+  const { signal } = listening;
+  const up = () => {
+    listening.abort(); // removes all three listeners
+    end();
+  };
+  target.addEventListener("pointermove", move, { signal });
+  for (const type of ["pointerup", "pointercancel"]) target.addEventListener(type, up, { signal });
+}
+
 export const isAbort = (error) => error?.name === "AbortError";
 
 export function debounce(ms, run) {

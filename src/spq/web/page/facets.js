@@ -47,7 +47,8 @@ export async function load(panel) {
     }
     draw(panel);
   } catch (error) {
-    if (!isAbort(error)) panel.replaceChildren(el("p", { class: "muted", text: error.message }));
+    if (isAbort(error)) return; // another count is under way, or the panel is closed
+    panel.replaceChildren(el("p", { class: "muted", text: error.message }));
   }
   panel.setAttribute("aria-busy", "false");
 }

@@ -14,6 +14,7 @@ let columns = [];
 /** @type {{start: number, end: number, options: {insert: string, label: string, hint: string}[]}} */
 let suggestions = { start: 0, end: 0, options: [] }; // the last result of suggest()
 let selected = -1;
+let asked = 0; // counts the checks of a filter; only the last one says something
 
 export function startFilter() {
   form.hidden = !api.can.filter;
@@ -53,7 +54,9 @@ async function apply() {
   close();
   const where = input.value.trim();
   $("#where-clear").hidden = !where;
-  if (where && (await hasError(where))) return;
+  const turn = ++asked;
+  const isWrong = Boolean(where) && (await hasError(where));
+  if (isWrong || turn !== asked) return;
   showError(null);
   change({ where, max: null, at: 0, since: null });
   drawFilter();
@@ -61,12 +64,13 @@ async function apply() {
 
 /** Show the error of a filter; return false if it has none. */
 async function hasError(where) {
+  const turn = asked;
   try {
     await api.browse({ where, top: 1 });
     return false;
   } catch (error) {
     if (error.kind !== "refused") return false; // another problem, which the search will report
-    showError(error.message);
+    if (turn === asked) showError(error.message);
     return true;
   }
 }

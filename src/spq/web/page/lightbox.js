@@ -48,7 +48,8 @@ export async function drawLightbox({ grid, isBack }) {
   drawTools();
   const key = JSON.stringify([state.show, state.against, state.differ]);
   if (key === drawn) return undefined;
-  if (!state.against || !drawn.includes(JSON.stringify(state.against))) zoom.fit();
+  const before = drawn ? JSON.parse(drawn).slice(0, 2) : [];
+  if (state.against === null || !before.includes(state.against)) zoom.fit();
   drawn = key;
   return load(++turn);
 }

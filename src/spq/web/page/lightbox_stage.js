@@ -113,10 +113,13 @@ export class Stage {
     const { full } = this;
     if (!full || this.isSharp()) return;
     this.full = null;
+    const source = this.image.getAttribute("src");
     const image = new Image();
     image.src = full;
     await image.decode().catch(() => null);
-    if (image.naturalWidth && this.content === this.image && !this.full) this.image.src = full;
+    // meanwhile it may show another picture
+    const isHere = this.content === this.image && this.image.getAttribute("src") === source;
+    if (image.naturalWidth && isHere) this.image.src = full;
   }
 
   isSharp() {

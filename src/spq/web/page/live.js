@@ -101,6 +101,7 @@ export class Live {
   async offer(generation) {
     this.offered = generation;
     const answer = await api.browse({ order: "new", since: this.seen, top: 1 }).catch(() => null);
+    if (!answer) this.offered = null; // the next status asks again
     if (!answer || this.offered !== generation) return;
     const text = answer.total ? words.live.news(answer.total) : words.live.changed;
     $("#news-text").textContent = text;

@@ -8,7 +8,7 @@ import { $, debounce, fileName, isAbort, number, toast } from "./dom.js";
 import { measure } from "./cut_off.js";
 import { openDetails } from "./details_panel.js";
 import { isSearching, loadItem, SEARCH_STATE, searchRequest } from "./search_request.js";
-import { coloured, DENSITY, fillMenu, legend, loadValues, ramp } from "./map_colours.js";
+import { coloured, DENSITY, fillMenu, legend, loadValues, namingColumn, ramp } from "./map_colours.js";
 import { LassoList, thinned } from "./map_list.js";
 import { paintDensity, paintLasso, paintNames, paintPictures, paintPoints, paintRings } from "./map_painting.js";
 import { cells, Stamps, within } from "./mosaic.js";
@@ -50,7 +50,6 @@ export class CollectionMap extends PlaneInput {
   /** @type {Uint8Array?} */
   isHit = null; // which points in `data` are answers
   searched = ""; // the search of `answers`
-  measured = ""; // the search that the slider belongs to
   summary = ""; // how many pictures there are
 
   constructor() {
@@ -62,7 +61,9 @@ export class CollectionMap extends PlaneInput {
       (id) => api.thumbnailURL(id, 128),
       () => this.draw(),
     );
-    this.keep = debounce(250, () => !this.root.hidden && remember({ map: this.place(), layout: this.whole.method }));
+    this.keep = debounce(250, () => {
+      if (this.isThere()) remember({ map: this.place(), layout: this.whole.method });
+    });
     this.list = new LassoList((item) => this.moved?.(item));
     new ResizeObserver(() => this.resize()).observe(this.canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
@@ -114,12 +115,13 @@ export class CollectionMap extends PlaneInput {
 
   async load() {
     this.controller?.abort(); // of another filter
+    const { signal } = (this.controller = new AbortController());
     if (this.data && this.where === state.where && this.asked === state.layout) {
       this.resize();
       this.begun(); // much may have changed while the map was hidden
+      this.wait(signal);
       return;
     }
-    const { signal } = (this.controller = new AbortController());
     this.root.classList.add("busy");
     showMessage($("#map-message"), null);
     try {
@@ -128,7 +130,6 @@ export class CollectionMap extends PlaneInput {
       this.asked = layout;
       this.data = where ? await api.map({ where, method: this.whole.method }, signal) : this.whole;
       this.where = where;
-      this.wait(signal);
     } catch (error) {
       if (isAbort(error)) return;
       this.where = null; // the map shows the result of no filter
@@ -139,21 +140,24 @@ export class CollectionMap extends PlaneInput {
       this.root.classList.remove("busy");
     }
     this.begin();
+    this.wait(signal);
   }
 
   /** While the places by neighbours are computed, say how far this is; then show them, or offer to. */
   async wait(signal) {
     const line = $("#map-progress");
-    const { method } = this.whole;
-    let { arranging } = this.whole;
-    line.hidden = !arranging || arranging.state === "failed";
-    $("#map-arrange").hidden = arranging !== null || method !== "pca";
-    while (arranging) {
-      line.textContent = words.map.arranging[arranging.state](arranging);
-      if (arranging.state !== "computing") return;
+    const { whole } = this;
+    const { method } = whole;
+    line.hidden = !whole.arranging || whole.arranging.state === "failed";
+    $("#map-arrange").hidden = whole.arranging !== null || method !== "pca";
+    while (whole.arranging) {
+      line.textContent = words.map.arranging[whole.arranging.state](whole.arranging);
+      if (whole.arranging.state !== "computing") return;
       await new Promise((resolve) => setTimeout(resolve, WAIT));
       if (signal.aborted || this.root.hidden) return;
-      arranging = (await api.mapProgress(signal).catch(() => ({ arranging }))).arranging;
+      const found = await api.mapProgress(signal).catch(() => whole);
+      if (signal.aborted) return;
+      whole.arranging = found.arranging;
     }
     line.hidden = true;
     if (method !== "pca") return;
@@ -208,12 +212,17 @@ export class CollectionMap extends PlaneInput {
     this.draw();
   }
 
+  /** Whether the map is visible, with points. It is not while it loads other ones. */
+  isThere() {
+    return Boolean(this.data && this.whole && this.center && !this.root.hidden);
+  }
+
   draw() {
-    if (this.isWaiting || !this.data || !this.center || this.root.hidden) return;
+    if (this.isWaiting || !this.isThere()) return;
     this.isWaiting = true;
     requestAnimationFrame(() => {
       this.isWaiting = false;
-      this.paint();
+      if (this.isThere()) this.paint();
     });
   }
 
@@ -269,15 +278,11 @@ export class CollectionMap extends PlaneInput {
     this.draw();
   }
 
-  /** Find out what regions are named by: labels, else folders, else codewords. */
   async name() {
     if (this.naming || !api.can.mapValues) return;
-    for (const name of ["label", "folder", "codeword"]) {
-      const column = await loadValues(name, this.controller?.signal).catch(() => null);
-      if (column?.kind !== "text" || (column.names.length < 2 && name !== "codeword")) continue;
-      this.naming = column;
-      return this.draw();
-    }
+    const column = await namingColumn(this.controller?.signal);
+    this.naming ??= column;
+    this.draw();
   }
 
   /** Find the answers to the search; all other pictures become faint points. */
@@ -293,9 +298,7 @@ export class CollectionMap extends PlaneInput {
         const found = await api.search({ ...question, query }).catch((error) => toast(error.message));
         if (key !== this.searched) return;
         this.answers = found ? new Set([...found.hits.map((hit) => hit.id), ...(question.query.ids ?? [])]) : null;
-        const asked = JSON.stringify(SEARCH_STATE.map((name) => state[name]));
-        if (this.measured !== asked) measure(this.controller?.signal).catch(() => {});
-        this.measured = asked;
+        measure();
       }
     }
     const many = this.answers ? [words.map.answers(this.answers.size)] : [];

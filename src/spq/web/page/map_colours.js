@@ -32,16 +32,15 @@ async function ready(ask, signal) {
   }
 }
 
-/** Let the user choose what the map shows. Columns are added when they are known. */
+/** Let the user choose what the map shows. Columns are added when they are known; if that fails, the next call asks. */
 export async function fillMenu(menu, signal) {
-  if (!menu.options.length) {
-    menu.append(new Option(words.map.pictures, ""), new Option(words.map.density, DENSITY));
-    menu.value = state.colour;
-    const asked = api.can.mapValues ? ready(() => api.facets({}, signal), signal) : Promise.resolve({ facets: [] });
-    const { facets } = await asked.catch(() => ({ facets: [] }));
-    for (const { name } of facets) {
-      menu.append(new Option(words.map.byColumn(words.explore.columns[name] ?? name), name));
-    }
+  if (!menu.options.length) menu.append(new Option(words.map.pictures, ""), new Option(words.map.density, DENSITY));
+  menu.value = state.colour;
+  if (!api.can.mapValues || menu.options.length > 2) return;
+  const found = await ready(() => api.facets({}, signal), signal).catch(() => null);
+  if (!found || signal?.aborted || menu.options.length > 2) return;
+  for (const { name } of found.facets) {
+    menu.append(new Option(words.map.byColumn(words.explore.columns[name] ?? name), name));
   }
   menu.value = state.colour;
 }
@@ -55,6 +54,16 @@ export async function loadValues(column, signal) {
   const of = new Map();
   for (let i = 0; i < found.ids.length; i++) of.set(found.ids[i], found.values[i]);
   return { ...found, of };
+}
+
+/** The column by which regions are named: labels, else folders, else codewords. Null if it could not be read. */
+export async function namingColumn(signal) {
+  for (const name of ["label", "folder", "codeword"]) {
+    const column = await loadValues(name, signal).catch(() => null);
+    if (signal?.aborted) return null; // the next call begins with the first name
+    if (column?.kind === "text" && (column.names.length > 1 || name === "codeword")) return column;
+  }
+  return null;
 }
 
 /**

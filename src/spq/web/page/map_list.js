@@ -3,12 +3,12 @@
 import { $, announce } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Listed } from "./pages.js";
+import { EXAMPLES, spread } from "./selection.js";
 import { select } from "./selection_bar.js";
 import { change, newSearch, state } from "./state.js";
 import { fillTile, tile } from "./tile.js";
 import { words } from "./words.js";
 
-const EXAMPLES = 16; // pictures of a selection that a search uses
 const CORNERS = 48; // of a lasso in the address
 
 export class LassoList {
@@ -43,10 +43,10 @@ export class LassoList {
     $("#map").classList.toggle("listing", Boolean(state.lasso));
     this.ids = ids;
     this.selected = new Set(ids);
+    this.grid.show(new Listed(ids.map((id) => ({ id }))), 0); // of none, so that no key selects them
     if (!state.lasso) return;
     $("#map-list-text").textContent = words.map.all(ids.length);
     $("#map-search").hidden = $("#map-select").hidden = !ids.length;
-    this.grid.show(new Listed(ids.map((id) => ({ id }))), 0);
     if (was) announce(words.map.found(ids.length));
   }
 
@@ -56,9 +56,7 @@ export class LassoList {
 
   /** Search with some of the pictures. */
   search() {
-    const many = Math.min(EXAMPLES, this.ids.length);
-    const step = Math.max(1, this.ids.length / EXAMPLES);
-    change(newSearch({ like: Array.from({ length: many }, (_, n) => this.ids[Math.floor(n * step)]) }));
+    change(newSearch({ like: spread(this.ids, EXAMPLES) }));
   }
 }
 

@@ -45,8 +45,9 @@ export class Nearness {
     const total = this.grid.list?.total ?? 0;
     if (isAnew) Object.assign(this, { lineAt: null, close: 0 });
     while (this.close < total && this.isFar(this.close) === false) this.close++;
-    for (let at = this.close; at < total && this.lineAt === null; at++)
-      if (this.isFar(at) && (at === 0 || this.isFar(at - 1) === false)) this.lineAt = at;
+    const loaded = this.lineAt === null && this.grid.list ? this.grid.list.loaded() : [];
+    const isFirst = (at) => this.isFar(at) && (at === 0 || this.isFar(at - 1) === false);
+    this.lineAt ??= loaded.find(isFirst) ?? null;
     this.write();
   }
 

@@ -90,6 +90,11 @@ export class Pages {
     return found;
   }
 
+  /** The positions whose items are loaded, in any order. A list may be long: what looks at all of it looks at these. */
+  loaded() {
+    return [...this.pages].flatMap(([n, items]) => items.map((_, at) => n * this.top + at));
+  }
+
   /** Position of an item, if it is loaded; else -1. */
   find(/** @type {number} */ id) {
     for (const [n, items] of this.pages) {

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { loadItem } from "./search_request.js";
-import { $, toast } from "./dom.js";
+import { $, toast, untilUp } from "./dom.js";
 import { change, newSearch, state } from "./state.js";
 import { loadStyle } from "./styles.js";
 import { find, isUpload } from "./uploads.js";
@@ -71,13 +71,7 @@ function begin(event) {
     const next = how(before, start, at(moved));
     if (next) set(next);
   };
-  const end = () => {
-    stage.removeEventListener("pointermove", move);
-    box.focus({ preventScroll: true });
-  };
-  stage.addEventListener("pointermove", move);
-  stage.addEventListener("pointerup", end, { once: true });
-  stage.addEventListener("pointercancel", end, { once: true });
+  untilUp(stage, move, () => box.focus({ preventScroll: true }));
 }
 
 const shift = (before, [x0, y0], [x, y]) => ({ ...before, x: before.x + x - x0, y: before.y + y - y0 });

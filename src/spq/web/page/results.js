@@ -2,7 +2,7 @@
 
 import { api, ApiError } from "./api.js";
 import { SEARCH_STATE, searchRequest, isSearching } from "./search_request.js";
-import { $, announce, covered, debounce, distanceText, isAbort, toast } from "./dom.js";
+import { $, announce, covered, debounce, distanceText, toast } from "./dom.js";
 import { Grid } from "./grid.js";
 import { browseInOrder, choiceOf, orderOf, orderOptions } from "./orders.js";
 import { Pages } from "./pages.js";
@@ -28,11 +28,11 @@ export class Results {
   cutOff = null; // cut_off.js
   /** @type {() => Status | null} */
   status = () => null;
-  filterError = async (_error) => false;
+  filterError = async () => false;
 
   /**
-   * @param {any} calls status() => the last api.status(); filterError(error) => whether the filter is invalid; it then
-   *   shows the error.
+   * @param {any} calls status() => the last api.status(); filterError() => whether the filter is invalid; it then shows
+   *   the error.
    */
   constructor({ status, filterError }) {
     Object.assign(this, { status, filterError });
@@ -91,10 +91,7 @@ export class Results {
     this.grid.root.setAttribute("aria-label", question ? words.results.answers : words.views.pictures);
     this.isAnnounced = false;
     this.grid.show(this.pages, at);
-    if (question && this.measured !== this.key()) {
-      this.measured = this.key();
-      this.cutOff.measure(this.controller.signal).catch((error) => (isAbort(error) ? (this.measured = null) : null));
-    }
+    this.cutOff?.measure();
   }
 
   /** Load what only answers need, and then the answers. */
@@ -123,10 +120,6 @@ export class Results {
       return;
     }
     if (!signal.aborted) this.load(at);
-  }
-
-  key() {
-    return JSON.stringify(SEARCH_STATE.map((name) => state[name]));
   }
 
   changed(pages) {
@@ -179,11 +172,14 @@ export class Results {
   }
 
   async failed(error) {
+    const { pages } = this;
     this.busy(false);
     if (error.kind === "lost") return this.pictureIsMissing();
-    if (this.pages?.total) return this.interrupted(error);
+    if (pages?.total) return this.interrupted(error);
     $("#summary").textContent = ""; // that of the answers before
-    if (state.where && error.kind === "refused" && (await this.filterError(error))) {
+    const isFilter = Boolean(state.where) && error.kind === "refused" && (await this.filterError());
+    if (pages !== this.pages) return; // meanwhile there is another search
+    if (isFilter) {
       this.message({
         title: words.results.badFilter,
         text: error.message,
@@ -226,6 +222,7 @@ export class Results {
   /** Load again, when the server is back or the collection has changed. */
   retry(isChanged = false) {
     if (isChanged) this.bands?.loadBands(true);
+    this.cutOff?.measure(isChanged);
     if (isChanged || !this.pages) this.load(state.at);
     else if (this.pages.error) {
       this.message(null);

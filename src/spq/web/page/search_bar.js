@@ -72,10 +72,10 @@ export async function drawSearchBar() {
     ...state.not.map((name) => chip(name, "not")),
     ...state.minus.map((name) => chip(name, "minus")),
   ]);
+  const isThere = !isUpload(state.like[0]) || Boolean(await find(state.like[0]));
   if (turn !== drawn) return;
   redraw($("#query-pictures"), ...chips);
-  $("#region-button").hidden =
-    !hasOnePicture() || !api.can.box || (isUpload(state.like[0]) && !(await find(state.like[0])));
+  $("#region-button").hidden = !hasOnePicture() || !api.can.box || !isThere;
   $("#region-button span").textContent = state.box ? words.search.changeRegion : words.search.region;
   const again = $("#again");
   again.hidden = !marks;

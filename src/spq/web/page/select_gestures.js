@@ -1,6 +1,6 @@
 /** Selecting with mouse, finger and keys: check marks, Ctrl and Shift, a long press, a rubber band, all results. */
 
-import { $$, closest, el, isAbort, toast } from "./dom.js";
+import { $$, closest, el, isAbort, toast, untilUp } from "./dom.js";
 import { MOST, selection } from "./selection.js";
 import { told } from "./selection_bar.js";
 
@@ -130,13 +130,11 @@ function startBand(event, find) {
   const box = grid.root.getBoundingClientRect();
   if (event.clientX > document.documentElement.clientWidth || event.clientY < box.top - 200) return;
   const band = new Band(grid, event);
-  const move = (/** @type {PointerEvent} */ moved) => band.move(moved);
-  const end = () => {
-    window.removeEventListener("pointermove", move);
-    band.end();
-  };
-  window.addEventListener("pointermove", move);
-  for (const type of ["pointerup", "pointercancel"]) window.addEventListener(type, end, { once: true });
+  untilUp(
+    window,
+    (/** @type {PointerEvent} */ moved) => band.move(moved),
+    () => band.end(),
+  );
 }
 
 class Band {

@@ -6,6 +6,7 @@
 /** @typedef {{id: number, distance?: number | null}} Entry */
 
 export const MOST = 10_000; // pictures; what a ZIP may have
+export const EXAMPLES = 16; // pictures that a search uses of them
 const STEPS = 30; // that can be undone
 
 export class Selection {

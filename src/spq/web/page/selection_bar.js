@@ -1,13 +1,13 @@
 /** The bar at the bottom: how many pictures are selected, and what can be done with them. */
 
 import { api } from "./api.js";
-import { $, announce, bytesText, copyText, el, icon, toast } from "./dom.js";
-import { MOST, selection, spread } from "./selection.js";
+import { $, announce, copyText, el, icon, toast } from "./dom.js";
+import { sizeText } from "./format.js";
+import { EXAMPLES, MOST, selection, spread } from "./selection.js";
 import { change, newSearch, onChange } from "./state.js";
 import { markSelected } from "./tile.js";
 import { words } from "./words.js";
 
-const EXAMPLES = 16; // pictures that a search uses
 const STAYS = 10_000; // ms that an empty bar offers to undo
 const KEPT = "spq-selection"; // in this tab
 const bar = $("#selection");
@@ -119,7 +119,7 @@ const zip = () =>
     downloadZip();
     return words.selection.zipped(
       items.length,
-      bytesText(items.reduce((/** @type {number} */ sum, item) => sum + item.size, 0)),
+      sizeText(items.reduce((/** @type {number} */ sum, item) => sum + item.size, 0)),
     );
   });
 

@@ -99,8 +99,16 @@ function again(image) {
   );
 }
 
-/** The appearance, kept in this browser: {size, fit, theme, language, numbers}. */
-export const look = { size: 190, fit: "cover", theme: "", language: "", numbers: false, ...stored() };
+/** The appearance, kept in this browser. similar: whether copies include pictures that only look alike. */
+export const look = {
+  size: 190,
+  fit: "cover",
+  theme: "",
+  language: "",
+  numbers: false,
+  similar: false,
+  ...stored(),
+};
 
 function stored() {
   try {

@@ -40,7 +40,9 @@ export function keep(blob, prepare = async (same) => same) {
   const random = crypto.getRandomValues(new Uint32Array(1))[0].toString(36);
   const name = `u-${Date.now().toString(36)}${random}`; // names sort by age
   const title = ("name" in blob && blob.name) || words.uploads.pasted();
-  const made = prepare(blob).then((ready) => opened(name, { blob: ready, title }));
+  const made = prepare(blob)
+    .catch(() => blob) // what makes it smaller could not be loaded
+    .then((ready) => opened(name, { blob: ready, title }));
   memory.set(name, made);
   made.then(store);
   return name;

@@ -3,7 +3,7 @@
 import { setLanguage } from "./format.js";
 import { words as english } from "./words_en.js";
 
-/** Languages beside English. words_de.js has the same names as words_en.js. To add one, name it in theme.js, too. */
+/** Languages beside English. To add one, name it in theme.js and in the menu of index.html, too. */
 const OTHERS = { de: () => import("./words_de.js") };
 
 const language = globalThis.document?.documentElement.lang ?? "en"; // theme.js has chosen it

@@ -13,6 +13,7 @@ const STAGES = {
   "comparing at full size": "In voller Größe vergleichen",
   "reading dates": "Daten lesen",
   "calibrating on altered copies": "Messen, wie ähnlich Kopien sind",
+  "waiting for another process of this server, which compares the pictures": "Auf einen anderen Prozess warten",
 };
 
 const leftText = (/** @type {number} */ seconds) =>
@@ -48,8 +49,8 @@ export const words = {
       file: "Gleiche Datei: alle Bytes sind die des gesuchten Bildes.",
       same: (/** @type {string} */ copies, /** @type {string} */ others) =>
         `Wahrscheinlich das gleiche Bild: So nah kommen ${copies} von 100 Kopien, die beschnitten, abgedunkelt, ` +
-        `verkleinert ` +
-        `oder neu gespeichert wurden. Aber ${others} von 100 Bildern haben ein anderes Bild, das so nah ist.`,
+        `verkleinert oder neu gespeichert wurden. Aber ${others} von 100 Bildern haben ein anderes Bild, das so ` +
+        `nah ist.`,
       veryClose: (/** @type {string} */ copies, /** @type {string} */ random) =>
         `Sehr nah: So nah kommen ${copies} von 100 veränderten Kopien und ${random} von 100 zufälligen Bildern.`,
       close: "Nah: So nah kommen nur 5 von 100 zufälligen Bildern.",
@@ -561,22 +562,17 @@ export const words = {
   why: {
     codeword:
       "Das Modell beschreibt ein Bild mit wenigen Codewörtern, eines aus jedem Codebuch: ein kurzer Code statt " +
-      "aller " +
-      "Pixel. Bilder mit demselben Codewort ähneln sich in einer Hinsicht, zum Beispiel in Farbe oder Form. Einen " +
-      "Namen dafür hat ein Codebuch nicht; die Bilder zeigen es.",
+      "aller Pixel. Bilder mit demselben Codewort ähneln sich in einer Hinsicht, zum Beispiel in Farbe oder Form. " +
+      "Einen Namen dafür hat ein Codebuch nicht; die Bilder zeigen es.",
     bands:
       "Was die Wörter bedeuten, wurde mit Kopien der eigenen Bilder gemessen, die beschnitten, abgedunkelt, " +
-      "verkleinert " +
-      "und neu gespeichert wurden. Gleiches Bild: so nah wie solche Kopien und kaum ein anderes Bild. Sehr nah: " +
-      "so nah wie " +
-      "die meisten solcher Kopien. Nah: näher als 95 von 100 zufälligen Bildern. Fern: alle anderen. Die Zahlen " +
-      "eines " +
-      "Bildes stehen da, wo der Mauszeiger auf ihm ruht.",
+      "verkleinert und neu gespeichert wurden. Gleiches Bild: so nah wie solche Kopien und kaum ein anderes Bild. " +
+      "Sehr nah: so nah wie die meisten solcher Kopien. Nah: näher als 95 von 100 zufälligen Bildern. Fern: alle " +
+      "anderen. Die Zahlen eines Bildes stehen da, wo der Mauszeiger auf ihm ruht.",
     cutOff:
       "Bilder jenseits dieses Abstands sind ausgeblendet. Der Abstand sagt, wie sehr ein Bild von der Suche " +
-      "abweicht. Die " +
-      "Marke am Regler zeigt, wo die Ähnlichkeit endet: Jenseits davon sind Bilder nicht näher als 5 von 100 " +
-      "zufälligen.",
+      "abweicht. Die Marke am Regler zeigt, wo die Ähnlichkeit endet: Jenseits davon sind Bilder nicht näher als " +
+      "5 von 100 zufälligen.",
     fold:
       "Bilder, die das Modell nicht unterscheiden kann, haben denselben Code. So ist nur das erste davon zu sehen, " +
       "mit der Zahl der übrigen.",

@@ -1,7 +1,7 @@
 /**
- * Every text of the page in English. words_de.js holds the same names in German; to add a language, copy one of them
- * and list it in words.js. A text with parts that change is a function. One section for each module, in alphabetical
- * order. In texts of index.html, `code` and *bold* are marked like this.
+ * Every text of the page in English. words_de.js holds the same names in German. To add a language, copy one of them,
+ * and name it in words.js, in theme.js and in the menu of index.html. A text with parts that change is a function. One
+ * section for each module, in alphabetical order. In texts of index.html, `code` and *bold* are marked like this.
  */
 
 import { count, number, sizeText } from "./format.js";
@@ -15,6 +15,7 @@ const STAGES = {
   "comparing at full size": "Comparing at full size",
   "reading dates": "Reading dates",
   "calibrating on altered copies": "Measuring how alike copies are",
+  "waiting for another process of this server, which compares the pictures": "Waiting for another process",
 };
 
 const left = (/** @type {number} */ seconds) =>
@@ -38,8 +39,7 @@ export const words = {
     byCode:
       "The picture of the search cannot be read any more, so its code is compared: less exact than the picture " +
       "itself.",
-    byCodeOnSite:
-      "On this page, pictures of the collection are compared by their codes: less exact than the " + "pictures.",
+    byCodeOnSite: "On this page, pictures of the collection are compared by their codes: less exact than the pictures.",
     closeOnes: (/** @type {number} */ n) => `${n === 1 ? "One is" : `${number(n)} are`} close.`,
     manyClose: (/** @type {number} */ n) => `At least ${number(n)} are close.`,
     distance: (/** @type {string} */ text) => `Distance ${text}.`,
@@ -50,8 +50,7 @@ export const words = {
       file: "Same file: all of its bytes are those of the picture of the search.",
       same: (/** @type {string} */ copies, /** @type {string} */ others) =>
         `Probably the same picture: ${copies} of 100 copies that were cropped, darkened, shrunk or saved again ` +
-        `come this ` +
-        `near. But ${others} of 100 pictures have a different picture as near.`,
+        `come this near. But ${others} of 100 pictures have a different picture as near.`,
       veryClose: (/** @type {string} */ copies, /** @type {string} */ random) =>
         `Very close: ${copies} of 100 altered copies come this near, and ${random} of 100 random pictures.`,
       close: "Close: only 5 of 100 random pictures come this near.",
@@ -301,8 +300,7 @@ export const words = {
     filter:
       "Words such as `red shoes` match the path and the label. Conditions are more exact: `label = shoes and " +
       "(width >= 640 or path ~ summer/*)`. The page suggests columns, operators and values as you type. `~` " +
-      "compares " +
-      "with wildcards: `*` and `?`. Write dates as `2024-05`.",
+      "compares with wildcards: `*` and `?`. Write dates as `2024-05`.",
     keyAll: "select all",
     keyAgain: "search again with the marks",
     keyChoose: "choose a picture",
@@ -543,22 +541,18 @@ export const words = {
     codeword:
       "The model describes a picture by a few codewords, one from each codebook: a short code instead of all its " +
       "pixels. Pictures with the same codeword look alike in one respect, for example in colour or shape. A " +
-      "codebook " +
-      "has no name for it: look at its pictures.",
+      "codebook has no name for it: look at its pictures.",
     bands:
       "What the words mean was measured with copies of your own pictures that were cropped, darkened, shrunk and " +
-      "saved " +
-      "again. Same picture: as near as such copies, and hardly any other picture. Very close: as near as most " +
-      "such copies. " +
-      "Close: nearer than 95 of 100 random pictures. Far: all others. Point at a picture to read its numbers.",
+      "saved again. Same picture: as near as such copies, and hardly any other picture. Very close: as near as most " +
+      "such copies. Close: nearer than 95 of 100 random pictures. Far: all others. Point at a picture to read its " +
+      "numbers.",
     cutOff:
       "Pictures beyond this distance are hidden. The distance says how much a picture differs from your search. " +
-      "The mark " +
-      "on the slider is where similarity ends: beyond it, pictures are no nearer than 5 of 100 random ones.",
+      "The mark on the slider is where similarity ends: beyond it, pictures are no nearer than 5 of 100 random ones.",
     fold:
       "Pictures that the model cannot tell apart have the same code. With this, only the first of them is shown, " +
-      "and " +
-      "it says how many others there are.",
+      "and it says how many others there are.",
     label: "What is this?",
   },
 };
