@@ -106,6 +106,14 @@ def test_dates_are_years_and_in_one_year_months() -> None:
     ]  # fmt: skip
 
 
+def test_ranges_count_each_picture_once_also_below_zero() -> None:
+    depths = np.array([-9.0, -7, -5, -3, -1, *[0] * 6, 1, 3, 5, 7, 9])
+    values = Values(np.arange(len(depths)), {"[depth]": Numbers(Column("depth", True), depths)})
+    ranges = facets(values, np.ones(len(depths), bool), None)[0]["values"]
+    assert "0" in {bound for value in ranges for bound in value["text"].split(" - ")}
+    assert sum(value["count"] for value in ranges) == len(depths)
+
+
 def test_colours_are_places_in_the_most_frequent_names() -> None:
     column = Texts(Column("label"), ["a", "b", "c"], np.array([0, 1, 2, 2, 3]), np.array([1, 1, 2, 0, 0]))
     found = colours(column, np.arange(5), 5)

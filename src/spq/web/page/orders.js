@@ -14,8 +14,10 @@ export function orderOf(choice) {
   return choice === "random" ? `random-${Math.floor(Math.random() * 1e6)}` : choice;
 }
 
-/** The choice of the menu for a value in the state. */
-export const choiceOf = (order) => order.split("-")[0] || api.can.orders[0];
+/** The choice of the menu for a value in the state. A link may name an order that is not offered here. */
+export const choiceOf = (order) => nameOf(order) || api.can.orders[0];
+
+const nameOf = (/** @type {string} */ order) => api.can.orders.find((name) => name === order.split("-")[0]) ?? "";
 
 /**
  * A page of all pictures. While the server computes their order, wait.
@@ -24,9 +26,10 @@ export const choiceOf = (order) => order.split("-")[0] || api.can.orders[0];
  * @param {(progress: any) => void} progress called with {stage, done, total} while this waits
  */
 export async function browseInOrder({ order, ...params }, signal, progress) {
-  const [name, seed] = order.split("-");
+  const name = nameOf(order);
+  const seed = /\d+$/.exec(order)?.[0];
   for (;;) {
-    const page = await api.browse({ ...params, order: name, seed: seed ?? null }, signal);
+    const page = await api.browse({ ...params, order: name, seed }, signal);
     if (page.state !== "computing") return page;
     progress(page);
     await new Promise((resolve) => setTimeout(resolve, AGAIN));

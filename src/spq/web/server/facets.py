@@ -121,7 +121,8 @@ def _ranges(column: Numbers, is_matched: Mask) -> list[tuple[str, Expr, int]]:
             parts.append(Comparison(column.column, ">=", low))
         if high is not None:
             parts.append(Comparison(column.column, "<", high))
-        count = int(((matched >= (low or -np.inf)) & (matched < (np.inf if high is None else high))).sum())
+        is_inside = (matched >= (-np.inf if low is None else low)) & (matched < (np.inf if high is None else high))
+        count = int(is_inside.sum())
         found.append((_range_text(low, high), parts[0] if len(parts) == 1 else And(tuple(parts)), count))
     return found
 
