@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spq.dupes import bands as module
 from spq.dupes.bands import Distances, find_bands, limits, sums
 from spq.errors import ImageError
 from spq.index.image_index import ImageIndex
@@ -57,7 +58,9 @@ def test_distances_are_sums_over_the_codebooks() -> None:
     assert sums(np.float32([[1, 2], [10, 20]]), np.uint8([[0, 0], [1, 0], [1, 1]])).tolist() == [11, 12, 22]
 
 
-def test_bands_are_calibrated_on_pictures_that_can_be_read(index: ImageIndex, photos: Path) -> None:
+def test_bands_are_calibrated_on_pictures_that_can_be_read(
+    index: ImageIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     originals, stages = Originals(index.store.manifest.origin), []
 
     def read(item: Item, side: int) -> Image.Image:
@@ -71,6 +74,12 @@ def test_bands_are_calibrated_on_pictures_that_can_be_read(index: ImageIndex, ph
     assert (bands.pictures, bands.copies) == (60, 40)
     assert stages[0] == ("altered copies", 0, 60)
     assert bands == find_bands(index, read)
+    monkeypatch.setattr(module, "SAMPLE", 20)
+    stages.clear()
+    fewer = find_bands(index, read, lambda *stage: stages.append(stage))
+    assert fewer is not None
+    assert fewer.copies == 20
+    assert all(done < total == 20 for _, done, total in stages)
     for reach in (bands.picture, bands.code):
         assert 0 <= reach.very_close <= reach.close
     id_ = next(item.id for item in index.store.items() if item.id % 3)

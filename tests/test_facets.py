@@ -95,6 +95,16 @@ def test_names_are_quoted_and_wildcards_in_folders_are_none() -> None:
     assert '[my name] = "it""s *"' in {value["where"] for value in found["[my name]"]}
 
 
+def test_values_that_are_too_long_for_a_filter_are_not_offered() -> None:
+    names = ["a", "b", "c" * 5000, "d" * 3000]
+    texts = Texts(Column("text"), names, np.arange(4), np.arange(4))
+    (found,) = facets(Values(np.arange(4), {"text": texts}), np.ones(4, bool), None)
+    assert [value["text"][0] for value in found["values"]] == ["a", "b", "d"]
+    assert found["more"] == 1
+    (found,) = facets(Values(np.arange(4), {"text": texts}), np.ones(4, bool), f'text != "{"x" * 2000}"')
+    assert [value["text"][0] for value in found["values"]][-2:] == ["a", "b"]
+
+
 def test_dates_are_years_and_in_one_year_months() -> None:
     months = ["2023-12", "2024-01", "2024-03"]
     rows = np.arange(3)

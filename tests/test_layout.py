@@ -94,6 +94,27 @@ def test_without_a_place_to_keep_it_the_layout_is_computed(arranged: Layout, tmp
     assert np.array_equal(kept_layout(tmp_path / "maps" / "a.npz", (ids, codes), DECODER, None).points, arranged.points)
 
 
+@pytest.mark.parametrize("n", [6, 8, 12, 16, 20, 30, 40, 60, 99, 100])
+def test_few_pictures_are_not_drawn_into_one_point(n: int) -> None:
+    codes = np.random.default_rng(n).integers(0, 16, (n, 4)).astype(np.uint8)
+    points = arrange(np.arange(n), codes, DECODER).points
+    assert np.square(points).mean() == pytest.approx(1, abs=1e-3)
+    assert len(np.unique(points.round(2), axis=0)) > n / 2
+
+
+@pytest.mark.parametrize("n", [1, 2, 6, 40, 150])
+def test_copies_of_one_picture_have_places(n: int, tmp_path: Path) -> None:
+    arranged = arrange(np.arange(n), np.full((n, 4), 3, np.uint8), DECODER)
+    assert np.isfinite(arranged.points).all()
+    write_layout(tmp_path / "a.npz", arranged)
+    assert read_layout(tmp_path / "a.npz") is not None
+
+
+def test_a_kept_layout_whose_pictures_are_all_at_one_point_is_none(arranged: Layout, tmp_path: Path) -> None:
+    write_layout(tmp_path / "a.npz", Layout(arranged.ids, arranged.codes, arranged.points * np.float32(1e-20)))
+    assert read_layout(tmp_path / "a.npz") is None
+
+
 def test_a_few_pictures_have_places_too() -> None:
     ids, codes, _ = groups()
     for n in range(8):

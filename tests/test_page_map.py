@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -10,6 +11,7 @@ from web import (
     KIND,
     NEEDS_BROWSER,
     Page,
+    Site,
     axe_violations,
     expect,
     state,
@@ -193,3 +195,11 @@ def test_the_map_has_room_in_a_low_window(page: Page, server: str, size: tuple[i
     assert box["height"] >= 240
     page.locator(".map-tools").scroll_into_view_if_needed()
     expect(page.locator("#lasso")).to_be_in_viewport()
+
+
+def test_a_site_opens_a_link_to_the_coloured_map_of_a_server(visit: Callable[..., Page], site: Site) -> None:
+    page = visit(site, "#view=map&colour=label")
+    wait_until(page, "location.hash === '#view=map'")
+    expect(page.locator("#map-colour")).to_have_value("")
+    expect(page.locator("#map-text")).to_contain_text("pictures")
+    expect(page.locator("#toast")).to_have_text("")

@@ -178,8 +178,10 @@ def _copies(
     """Up to `SAMPLE` of the items whose pictures can be read, and the descriptors (C, D) of a copy of each."""
     originals: list[Item] = []
     parts: list[Floats] = []
-    for start in range(0, len(ids), BATCH):
-        items = index.store.items_by_id(ids[start : start + BATCH])
+    start = 0
+    while start < len(ids) and len(originals) < SAMPLE:
+        end = start + min(BATCH, SAMPLE - len(originals))
+        items, start = index.store.items_by_id(ids[start:end]), end
         batch: list[tuple[Item, Image.Image]] = []
         for item in items.values():
             progress(STAGE, len(originals) + len(batch), min(SAMPLE, len(ids)))
@@ -190,8 +192,6 @@ def _copies(
         if batch:
             originals += [item for item, _ in batch]
             parts.append(index.model.embed([copy for _, copy in batch]))
-        if len(originals) >= SAMPLE:
-            break
     return originals, np.concatenate(parts) if parts else np.empty((0, index.decoder.dim), np.float32)
 
 

@@ -34,9 +34,11 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 HOW_TO = "pip install 'spq-retrieval[map]'"
 NEIGHBOURING, ARRANGING = "finding neighbours", "arranging the map"
 NEIGHBOURS = 15
+FEW, FEW_PER_NEIGHBOUR = 100, 4  # so few pictures would be drawn into one point if they were gathered first
 PLACED_BY = 5  # placed neighbours whose median is the place of a new picture
 CHANGED = 0.2  # share of new pictures above which the map is computed again
 STEPS = ((150, 12.0, 0.5), (350, 1.0, 0.8))  # iterations, exaggeration, momentum: gather first, then arrange
+LEAST_SPREAD = 1e-3  # of the places of different pictures
 FEWEST = 5  # pictures; fewer have no neighbourhoods
 EXACT_FORCES = 5000  # pictures up to which Barnes-Hut is faster than the grid of FIt-SNE
 
@@ -130,7 +132,7 @@ def read_layout(file: Path) -> Layout | None:
             ids, codes, points, placed = (kept[name] for name in ("ids", "codes", "points", "placed"))
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    is_whole = points.shape == (len(ids), 2) and len(codes) == len(ids) and bool(np.isfinite(points).all())
+    is_whole = points.shape == (len(ids), 2) and len(codes) == len(ids) and _is_spread(points, codes)
     return (
         Layout(ids.astype(np.int64), codes.astype(np.uint8), points.astype(np.float32), int(placed))
         if is_whole
@@ -152,20 +154,21 @@ def write_layout(file: Path, layout: Layout) -> None:
 def _embedded(codes: Codes, decoder: Decoder, progress: Progress, threads: int) -> Floats:
     """openTSNE with the same weight for each neighbour, which is what UMAP minimises, but for the sampling."""
     start = project(codes, decoder)
-    if len(codes) <= FEWEST:
+    if len(codes) <= FEWEST or _are_equal(codes):
         return start
     from openTSNE import TSNEEmbedding, affinity
     from openTSNE.initialization import rescale
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
-    k = min(NEIGHBOURS, len(codes) - 1)
+    is_few = len(codes) < FEW
+    k = min(NEIGHBOURS, max(2, (len(codes) - 1) // FEW_PER_NEIGHBOUR) if is_few else len(codes) - 1)
     distances, rows = _neighbours(codes, decoder, k, progress)
     pairs = affinity.Uniform(knn_index=PrecomputedNeighbors(rows, distances), k_neighbors=k)
     method = "bh" if len(codes) <= EXACT_FORCES else "fft"
     points: Any = TSNEEmbedding(
         rescale(start.astype(np.float64)), pairs, negative_gradient_method=method, n_jobs=threads, random_state=0
     )
-    done, total = 0, sum(steps for steps, *_ in STEPS)
+    done, total = 0, sum(steps for steps, *_ in STEPS[is_few:])
 
     def report(*_: object) -> bool:
         nonlocal done
@@ -173,7 +176,7 @@ def _embedded(codes: Codes, decoder: Decoder, progress: Progress, threads: int) 
         progress(ARRANGING, done, total)
         return False
 
-    for steps, exaggeration, momentum in STEPS:
+    for steps, exaggeration, momentum in STEPS[is_few:]:
         points.optimize(
             steps,
             exaggeration=exaggeration,
@@ -182,7 +185,17 @@ def _embedded(codes: Codes, decoder: Decoder, progress: Progress, threads: int) 
             callbacks=report,
             callbacks_every_iters=10,
         )
-    return np.asarray(points, np.float32)
+    found = np.asarray(points, np.float32)
+    return found if _is_spread(found, codes) else start
+
+
+def _are_equal(codes: Codes) -> bool:
+    return bool((codes == codes[:1]).all())
+
+
+def _is_spread(points: Floats, codes: Codes) -> bool:
+    """Whether the places are numbers, and those of different codes are not all one point."""
+    return bool(np.isfinite(points).all()) and (_are_equal(codes) or float(np.ptp(points)) > LEAST_SPREAD)
 
 
 def _neighbours(codes: Codes, decoder: Decoder, k: int, progress: Progress) -> tuple[Floats, Ids]:

@@ -254,6 +254,7 @@ export class CollectionMap extends PlaneInput {
 
   /** Load the column that colours the points, and show its legend. */
   async colour() {
+    if (this.mode === "colours" && !api.can.mapValues) return change({ colour: "" }, "replace"); // a link of a server
     fillMenu($("#map-colour"), this.controller?.signal);
     if (this.mode !== "colours") this.column = null;
     else if (this.column?.name !== state.colour) {

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from spq.index.filter import parse
 from spq.index.filter_tree import And, Column, Comparison, Expr
+from spq.web.server.schemas import MAX_WHERE
 from spq.web.server.values import FOLDER, MONTH, Numbers, Texts, Values
 from spq.web.view import Facts
 
@@ -31,8 +32,9 @@ def facets(values: Values, is_matched: Mask, where: str | None) -> list[Facts]:
         counted = _texts(name, column, is_matched) if isinstance(column, Texts) else _ranges(column, is_matched)
         rows = [_value(text, condition, count, parts) for text, condition, count in counted if count]
         rows = _chosen(column.column, rows, parts, int(is_matched.sum())) + rows
-        if len(rows) > 1 or any(row["chosen"] for row in rows):
-            found.append({"name": name, "values": rows[:LISTED], "more": max(0, len(rows) - LISTED)})
+        shown = [row for row in rows if len(row["where"]) <= MAX_WHERE][:LISTED]
+        if len(shown) > 1 or any(row["chosen"] for row in shown):
+            found.append({"name": name, "values": shown, "more": len(rows) - len(shown)})
     return found
 
 

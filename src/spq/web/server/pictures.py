@@ -12,8 +12,10 @@ from spq.data.formats import kind_of
 from spq.data.source import Source
 from spq.data.walk import PICTURE
 from spq.data.work import MAX_PIXELS
+from spq.errors import ImageError
 from spq.index.originals import Decode, Originals
 from spq.index.store import Item
+from spq.model.feature_store import hash_of
 from spq.web.server.decoding import DecodeRoom
 
 SAFE = {  # formats that browsers show, and that hold nothing but pixels
@@ -66,12 +68,15 @@ class Pictures(Originals):
         Pictures that are no file of their own, such as rows of an array, become PNG.
 
         Raises:
-            ImageError: as `image`.
+            ImageError: as `image`; also if its file is another one now, which is no picture.
         """
         data, decode = self.open(item)
+        name = _format_of(data)
         if kind_of(item.path) == PICTURE:
+            if not name and hash_of(data) != item.hash:
+                raise ImageError(f"{item.path} is no picture any more; update the index")
             return data, ""
-        if name := _format_of(data):
+        if name:
             return data, SUFFIXES.get(name, f".{name.lower()}")
         return self._png(data, decode), ".png"
 

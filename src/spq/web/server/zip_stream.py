@@ -18,6 +18,7 @@ from spq.web.server.problems import OverloadedError, ProblemError
 PIECE = 256 * 1024  # bytes that are sent at a time
 TRIES, PAUSE = 30, 1.0  # to read a picture while the server is busy; seconds
 MISSING = "not in this ZIP.txt"
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\.|$)", re.IGNORECASE)  # Windows writes no file of such a name
 _STRANGE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')  # in names of files on some system
 
 Read = Callable[[Item], Awaitable[tuple[bytes, str]]]  # returns bytes, and what its name needs at the end
@@ -116,21 +117,23 @@ def _alike(name: str) -> str:
 def _safe(part: str) -> str:
     """A name that every system can write, and that leads nowhere else."""
     part = _STRANGE.sub("_", part).rstrip(" .")
-    return part or "_"
+    return f"_{part}" if not part or _DEVICE.match(part) else part
 
 
-class _Window(io.RawIOBase):
-    """A file of which only the part since the last `take` is in memory. `ZipFile` writes sizes into the head of an entry."""
+class _Window:
+    """A file of which only the part since the last `take` is in memory. `ZipFile` writes sizes into the head of an entry.
+
+    It is never closed: the `ZipFile` of a client that went away writes its end when it is deleted.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
         self._before, self._part = 0, io.BytesIO()
 
-    def writable(self) -> bool:
-        return True
+    def close(self) -> None:
+        pass
 
-    def seekable(self) -> bool:
-        return True
+    def flush(self) -> None:
+        pass
 
     def tell(self) -> int:
         return self._before + self._part.tell()
@@ -141,7 +144,7 @@ class _Window(io.RawIOBase):
         self._part.seek(offset - self._before)
         return offset
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes) -> int:
         return self._part.write(data)
 
     def take(self) -> list[bytes]:
