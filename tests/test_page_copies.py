@@ -148,6 +148,9 @@ def test_a_group_is_decided_by_mouse_undone_and_shared_with_another_tab(
             expect(groups(page).nth(1).locator("figure.kept .folder")).to_have_text("holidays/2024")
             page.get_by_role("button", name="Undo").click()
             decided(page, 0, 12)
+            expect(page.locator(".how-far p").first).to_contain_text("would be freed in all kinds")
+            page.locator("#kinds a").first.click()
+            expect(page.locator(".how-far p").first).not_to_contain_text("in all kinds")
 
 
 def test_pictures_that_only_look_alike_are_shown_on_request(browser: Any, pairs: Path, tiny_model: Model) -> None:

@@ -294,3 +294,32 @@ def test_axe_finds_nothing_in_the_lightbox_or_the_bar(browser: Any, server: str)
             lost = "[...document.querySelectorAll('use')].map((use) => use.getAttribute('href')).filter((id) => !$(id))"
             assert page.evaluate(f"(() => {{ const $ = (id) => document.querySelector(id); return {lost}; }})()") == []
     assert not found
+
+
+def test_a_picture_that_an_address_opens_has_its_place_in_the_results_and_esc_leads_to_it(
+    browser: Any, server: str
+) -> None:
+    with tab(browser) as page:
+        page.goto(f"{server}#like=3")
+        wait_for_pictures(page)
+        ids = [tiles(page).nth(n).get_attribute("data-id") for n in range(4)]
+        page.evaluate("(id) => { location.hash += `&show=${id}`; }", ids[2])
+        page.route("**/api/search", lambda route: (page.wait_for_timeout(300), route.continue_()))  # after the picture
+        page.reload()
+        expect(page.locator("#lightbox .titles p")).to_have_text("3 of 203")
+        tool(page, "next").click()
+        expect(page.locator("#lightbox .titles p")).to_have_text("4 of 203")
+        assert shown(page) == ids[3]
+        page.keyboard.press("Escape")
+        expect(tiles(page).nth(3)).to_be_focused()
+
+
+def test_it_is_as_wide_as_the_page_beside_its_scroll_bar(answers: Page) -> None:
+    open_box(answers, 1)
+    room = """() => {
+      const all = document.body.appendChild(document.createElement("div"));
+      all.style.cssText = "position: fixed; inset: 0";
+      return [all, document.querySelector("#lightbox")].map((one) => one.getBoundingClientRect().width);
+    }"""
+    page_width, width = answers.evaluate(room)
+    assert width == page_width

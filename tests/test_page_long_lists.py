@@ -83,9 +83,9 @@ def test_a_long_list_with_a_cut_off_grows_to_its_end(browser: Any, long_server: 
         ).json()
         page.goto(f"{long_server}#like=1&max={limit}")
         wait_for_pictures(page)
-        expect(page.locator("#summary")).to_contain_text("more than")
+        expect(page.locator("#summary")).to_contain_text("More than")
         end = time.monotonic() + 60
-        while "more than" in page.locator("#summary").inner_text() and time.monotonic() < end:
+        while "More than" in page.locator("#summary").inner_text() and time.monotonic() < end:
             page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
             page.wait_for_timeout(50)
         expect(page.locator("#summary")).to_contain_text(f"{len(told['hits'])} pictures (")

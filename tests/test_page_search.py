@@ -38,6 +38,11 @@ def test_pictures_are_marked_for_and_against_and_searched_again(page: Page) -> N
     tiles(page).nth(3).get_by_role("button", name="Not like this").click()
     expect(page.locator("#query-pictures .chip.waiting")).to_have_count(2)
     assert state(page) == {"plus": ids[1], "minus": ids[3]}
+    page.mouse.move(1, 1)
+    page.evaluate("document.activeElement.blur()")
+    for n, name in ((1, "plus"), (3, "minus")):  # a mark shows its own button alone
+        expect(tiles(page).nth(n).locator(".act:visible")).to_have_count(1)
+        expect(tiles(page).nth(n).locator(".act:visible")).to_have_attribute("data-act", name)
     with page.expect_request("**/api/search") as asked:
         page.get_by_role("button", name="Search again").click()
     sent = json.loads(asked.value.post_data)

@@ -184,6 +184,41 @@ def test_a_range_reaches_over_pages_that_are_not_loaded(browser: Any, server: st
         expect(page.locator("#toast")).to_have_text("10,000 pictures can be selected; 20,000 more are not.")
 
 
+OUTSIDE = """() => {
+  const bar = document.querySelector("#selection");
+  const shown = [bar, ...bar.children].filter((one) => one.getClientRects().length);
+  const room = document.querySelector(".bar").getBoundingClientRect();
+  const isOut = (one, { left, right }) => one.left < left || one.right > right;
+  return shown.filter((one) => one.scrollWidth > one.clientWidth + 1 || isOut(one.getBoundingClientRect(), room) ||
+    (one !== bar && isOut(one.getBoundingClientRect(), bar.getBoundingClientRect()))).map((one) => one.id || one.title);
+}"""
+
+
+@pytest.mark.parametrize(("locale", "text"), [("en", "10,000 selected"), ("de", "10.000 ausgewählt")])
+def test_the_bar_fits_in_windows_of_every_width(browser: Any, server: str, locale: str, text: str) -> None:
+    with tab(browser, locale=locale) as page:
+        for item in ("", "&item=5"):
+            page.goto(f"{server}#like=3{item}")
+            wait_for_pictures(page)
+            page.keyboard.press("ControlOrMeta+a")
+            expect(told(page)).to_contain_text("203")
+            page.evaluate("(text) => { document.querySelector('#selection-text').textContent = text; }", text)
+            outside = {}
+            for width in [*range(320, 700, 60), *range(701, 1600, 20)]:
+                page.set_viewport_size({"width": width, "height": 600})
+                outside[width] = page.evaluate(OUTSIDE)
+            assert not {width: names for width, names in outside.items() if names}
+            page.keyboard.press("Escape")
+
+
+def test_more_like_these_says_how_many_of_them_it_uses(answers: Page) -> None:
+    answers.keyboard.press("ControlOrMeta+a")
+    expect(told(answers)).to_have_text("203 selected")
+    do(answers, "like").click()
+    wait_until(answers, "new URLSearchParams(location.hash.slice(1)).get('like').split(',').length === 16")
+    expect(answers.locator("#toast")).to_have_text("Searched with 16 of these 203 pictures")
+
+
 def test_on_a_phone_a_long_press_selects_and_then_a_tap_does(browser: Any, server: str) -> None:
     with tab(browser, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True) as page:
         page.goto(f"{server}#like=3")

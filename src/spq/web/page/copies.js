@@ -218,7 +218,7 @@ export class Copies {
         "div",
         { class: "how-far" },
         el("progress", { max: Math.max(groups, 1), value: decided, "aria-label": texts.decidedGroups }),
-        el("p", { text: texts.progress(decided, groups, freed) }),
+        el("p", { text: texts.progress(decided, groups, freed, Boolean(state.kind)) }),
         outdated ? el("p", { class: "outdated", text: texts.outdatedMany(outdated) }) : null,
       ),
       el(

@@ -73,12 +73,14 @@ export class Grid {
     this.active = at;
     this.clear();
     this.resize();
+    this.root.dispatchEvent(new Event("listed", { bubbles: true }));
   }
 
-  /** Draw after the list has loaded more. */
+  /** Draw after the list has loaded more, and tell the page: a picture may be in it now. */
   update() {
     this.measure();
     this.draw(true);
+    this.root.dispatchEvent(new Event("listed", { bubbles: true }));
   }
 
   /** Fill all cells again, after a change outside the list. */

@@ -110,6 +110,7 @@ function build() {
     askToClose();
   });
   document.addEventListener("keydown", (event) => dialog.open && onKey(event));
+  document.addEventListener("listed", relocate);
   return made;
 }
 
@@ -234,6 +235,15 @@ function locate() {
     const at = list ? list.find(state.show) : -1;
     place = at >= 0 ? { list, at, id: /** @type {number} */ (state.show) } : null;
   }
+}
+
+/** A picture that an address opens is shown before the results that it is one of. */
+function relocate() {
+  if (!dialog.open || place) return;
+  locate();
+  if (!place) return;
+  drawTools();
+  preload();
 }
 
 function drawTools() {
@@ -378,7 +388,8 @@ function close() {
   if (!dialog.open) return;
   dialog.close(); // the browser gives the focus back
   const grid = findGrid();
+  const isLost = document.activeElement === document.body || dialog.contains(document.activeElement);
   const isElsewhere = place !== null && place.id !== opened.id && grid?.root.contains(opened.opener);
-  if (place && isElsewhere && place.list === grid.list) grid.focus(place.at);
-  else if (document.activeElement === document.body) grid?.focus();
+  if (place && place.list === grid?.list && (isElsewhere || isLost)) grid.focus(place.at);
+  else if (isLost) grid?.focus();
 }

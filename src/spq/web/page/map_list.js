@@ -3,9 +3,8 @@
 import { $, announce } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Listed } from "./pages.js";
-import { EXAMPLES, spread } from "./selection.js";
-import { select } from "./selection_bar.js";
-import { change, newSearch, state } from "./state.js";
+import { searchLike, select } from "./selection_bar.js";
+import { change, state } from "./state.js";
 import { fillTile, tile } from "./tile.js";
 import { words } from "./words.js";
 
@@ -30,7 +29,7 @@ export class LassoList {
       moved: (position) => moved(this.grid.list.get(position)),
     });
     $("#map-close").addEventListener("click", () => change({ lasso: null }));
-    $("#map-search").addEventListener("click", () => this.search());
+    $("#map-search").addEventListener("click", () => searchLike(this.ids));
     $("#map-select").textContent = words.selection.these;
     $("#map-select").addEventListener("click", () => select(this.ids));
   }
@@ -52,11 +51,6 @@ export class LassoList {
 
   refill() {
     if (this.grid.list) this.grid.refill();
-  }
-
-  /** Search with some of the pictures. */
-  search() {
-    change(newSearch({ like: spread(this.ids, EXAMPLES) }));
   }
 }
 

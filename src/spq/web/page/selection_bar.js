@@ -19,7 +19,7 @@ export function startSelectionBar({ selectAll }) {
   bar.setAttribute("aria-label", words.selection.title);
   bar.replaceChildren(
     el("b", { id: "selection-text" }),
-    button("like", "like", words.selection.like, () => change(newSearch({ like: spread(selection.ids, EXAMPLES) }))),
+    button("like", "like", words.selection.like, () => searchLike(selection.ids)),
     button("paths", "copy", words.selection.paths, copyPaths),
     button("csv", "table", words.selection.csv, saveTable),
     api.can.zip ? button("zip", "download", words.selection.zip, zip) : null,
@@ -42,6 +42,13 @@ function button(act, symbol, label, onclick) {
 /** Add pictures to the selection: other parts of the page call it. */
 export function select(/** @type {Iterable<number>} */ ids) {
   told(selection.add([...ids].map((id) => ({ id }))));
+}
+
+/** Search for more like these pictures. Of many, only some are used. */
+export function searchLike(/** @type {number[]} */ ids) {
+  const some = spread(ids, EXAMPLES);
+  change(newSearch({ like: some }));
+  if (some.length < ids.length) toast(words.selection.examples(some.length, ids.length));
 }
 
 /** Say it if there was no room for all. */

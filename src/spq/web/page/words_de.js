@@ -145,8 +145,9 @@ export const words = {
     show: "Anzeigen",
     shown: { open: "offene", decided: "entschiedene", all: "alle Gruppen" },
     withSimilar: (groups) => `auch ${groupsText(groups)} mit nur ähnlichen Bildern`,
-    progress: (decided, groups, size) =>
-      `${number(decided)} von ${groupsText(groups)} entschieden, ${sizeText(size)} würden frei`,
+    progress: (decided, groups, size, isPart) =>
+      `${number(decided)} von ${groupsText(groups)} entschieden, ${isPart ? "in allen Arten " : ""}` +
+      `${sizeText(size)} würden frei`,
     decidedGroups: "Entschiedene Gruppen",
     outdatedMany: (many) => `${number(many)} veraltet: Ein Bild hat sich seitdem geändert`,
     undo: "Rückgängig",
@@ -255,7 +256,7 @@ export const words = {
     enlarge: "Bild vergrößern",
     file: "Datei",
     folder: "Im Ordner zeigen",
-    label: "Klasse",
+    label: "Beschriftung",
     like: "Mehr davon",
     notFound: "Nicht gefunden",
     original: "Original öffnen",
@@ -486,7 +487,7 @@ export const words = {
     keepsTrying: "Die Seite versucht es weiter. Nichts geht verloren.",
     lost: "Dieses Bild ist nicht in diesem Browser",
     lostText: "Ein abgelegtes Bild bleibt im Browser. Zum Suchen bitte noch einmal hier ablegen.",
-    moreThan: (total) => `mehr als ${number(total)} Bilder`,
+    moreThan: (total) => `Mehr als ${number(total)} Bilder`,
     nearestFirst: (pictures, upTo) =>
       upTo ? `${pictures} (${upTo}), die nächsten zuerst` : `${pictures}, die nächsten zuerst`,
     noMatch: "Kein Bild passt zum Filter",
@@ -519,6 +520,7 @@ export const words = {
     all: "Alle auswählen",
     copied: (n) => (n === 1 ? "1 Pfad kopiert" : `${number(n)} Pfade kopiert`),
     csv: "CSV",
+    examples: (used, all) => `Gesucht mit ${number(used)} von diesen ${count(all, "Bild", "Bildern")}`,
     gone: "Diese Bilder sind nicht mehr im Index.",
     like: "Mehr davon",
     many: (n) => (n ? `${number(n)} ausgewählt` : "Nichts ausgewählt"),

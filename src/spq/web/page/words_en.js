@@ -142,8 +142,9 @@ export const words = {
     show: "Show",
     shown: { open: "to decide", decided: "decided", all: "all groups" },
     withSimilar: (groups) => `also ${count(groups, "group")} of pictures that only look alike`,
-    progress: (decided, groups, size) =>
-      `${number(decided)} of ${count(groups, "group")} decided, ${sizeText(size)} would be freed`,
+    progress: (decided, groups, size, isPart) =>
+      `${number(decided)} of ${count(groups, "group")} decided, ${sizeText(size)} would be freed` +
+      `${isPart ? " in all kinds" : ""}`,
     decidedGroups: "Decided groups",
     outdatedMany: (many) => `${count(many, "decision")} outdated: a picture has changed since`,
     undo: "Undo",
@@ -177,7 +178,7 @@ export const words = {
     close: "Close",
     rules: "Rules",
     ruleFor: (kinds) =>
-      `For all groups to decide of: ${kinds.join(", ").toLowerCase()}. A rule never drops a picture that shows more ` +
+      `For all undecided groups: ${kinds.join(", ").toLowerCase()}. A rule never drops a picture that shows more ` +
       "than the one that it keeps.",
     rule: {
       suggested: "Accept what is suggested",
@@ -462,7 +463,7 @@ export const words = {
     keepsTrying: "The page keeps trying. Nothing is lost.",
     lost: "That picture is not in this browser",
     lostText: "A picture that you drop stays in your browser. Drop it here again to search with it.",
-    moreThan: (/** @type {number} */ total) => `more than ${number(total)} pictures`,
+    moreThan: (/** @type {number} */ total) => `More than ${number(total)} pictures`,
     nearestFirst: (/** @type {string} */ pictures, /** @type {string} */ upTo) =>
       upTo ? `${pictures} (${upTo}), nearest first` : `${pictures}, nearest first`,
     noMatch: "No picture matches the filter",
@@ -495,6 +496,8 @@ export const words = {
     all: "Select all",
     copied: (/** @type {number} */ n) => `${count(n, "path")} copied`,
     csv: "CSV",
+    examples: (/** @type {number} */ used, /** @type {number} */ all) =>
+      `Searched with ${number(used)} of these ${count(all, "picture")}`,
     gone: "These pictures are no longer in the index.",
     like: "More like these",
     many: (/** @type {number} */ n) => (n ? `${number(n)} selected` : "Nothing selected"),
