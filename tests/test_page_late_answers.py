@@ -254,3 +254,18 @@ def test_groups_of_copies_and_rules_wait_for_the_server(browser: Any, tiny_model
         while len(failures) < 2:
             page.wait_for_timeout(200)
     assert failures[:2] == ["failed", "asked again"]
+
+
+def test_parts_that_could_not_be_loaded_say_so(page: Page) -> None:
+    wait_for_pictures(page)
+    for name in ("details", "lightbox"):
+        page.route(f"**/assets/{name}.js", lambda route: route.abort())
+    picture = page.locator("#grid .tile").nth(2)
+    picture.hover()
+    picture.get_by_role("button", name="Details").click()
+    expect(page.locator("#details")).to_have_text("The server does not answer.")
+    picture.hover()
+    picture.get_by_role("button", name="Enlarge").click()
+    expect(page.locator("#toast")).to_have_text("The server does not answer.")
+    expect(page.locator("#lightbox")).to_be_hidden()
+    assert "show" not in page.url

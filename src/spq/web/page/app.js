@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { forgetItems, isSearching, loadItem } from "./search_request.js";
 import { closeDetails, drawDetails, openDetails, startDetails } from "./details_panel.js";
-import { $, $$, covered, fileName, number } from "./dom.js";
+import { $, $$, covered, fileName, number, toast } from "./dom.js";
 import { drawFacets, startFacets } from "./facets_panel.js";
 import { drawFilter, filterIsWrong, setColumns, startFilter } from "./filter.js";
 import { startPictureInput } from "./picture_input.js";
@@ -14,7 +14,7 @@ import { startLook } from "./look.js";
 import { Results, showMessage } from "./results.js";
 import { selectAll, startGestures } from "./select_gestures.js";
 import { selectionIsOf, startSelectionBar } from "./selection_bar.js";
-import { address, onChange, state, VIEWS } from "./state.js";
+import { address, change, onChange, state, VIEWS } from "./state.js";
 import { startTiles } from "./tile_events.js";
 import { isUpload } from "./uploads.js";
 import { loadStyle } from "./styles.js";
@@ -87,8 +87,12 @@ function draw(changes, isBack) {
 
 /** The lightbox is loaded when it is first used. */
 async function drawLightbox(isBack) {
-  const [lightbox] = await Promise.all([import("./lightbox.js"), loadStyle("lightbox.css")]);
-  lightbox.drawLightbox({ grid, isBack });
+  const parts = await Promise.all([import("./lightbox.js"), loadStyle("lightbox.css")]).catch(() => null);
+  if (parts) parts[0].drawLightbox({ grid, isBack });
+  else {
+    toast(words.api.gone);
+    change({ show: null }, "replace"); // nothing is shown, so nothing has to be closed
+  }
 }
 
 /** Draw the visible view, with the changes that it has not drawn yet. */

@@ -3,6 +3,7 @@
 import { $ } from "./dom.js";
 import { change, state } from "./state.js";
 import { loadStyle } from "./styles.js";
+import { words } from "./words.js";
 
 const panel = $("#details");
 let lastRequest = 0;
@@ -48,6 +49,9 @@ export async function drawDetails() {
   document.body.classList.toggle("has-details", id !== null);
   panel.hidden = id === null;
   if (id === null) return panel.replaceChildren();
-  const [{ showItem }] = await Promise.all([import("./details.js"), loadStyle("details.css")]);
-  return showItem(panel, id, { signal, isCurrent: () => request === lastRequest });
+  const isCurrent = () => request === lastRequest;
+  const parts = await Promise.all([import("./details.js"), loadStyle("details.css")]).catch(() => null);
+  if (parts) return parts[0].showItem(panel, id, { signal, isCurrent });
+  if (isCurrent()) panel.textContent = words.api.gone;
+  return undefined;
 }
