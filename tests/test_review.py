@@ -108,6 +108,13 @@ def test_decisions_survive_a_restart_which_compares_nothing_again(
         assert_problem(client.get("/api/duplicates", params={"where": "colour = red"}), 422, "colour")
 
 
+def test_the_place_of_the_decisions_is_absolute(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place.root)
+    place.root = Path()
+    with place.serve() as client:
+        assert ready(client)["place"] == str(Path.cwd() / "i" / "decisions.json")
+
+
 def test_a_rule_decides_open_groups_and_one_undo_takes_it_back(place: Place) -> None:
     with place.serve() as client:
         first = ready(client)["groups"][0]

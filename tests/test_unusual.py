@@ -66,6 +66,10 @@ def test_features_are_kept_so_that_the_pictures_are_read_once(
         unusual_first(ids, Features(planted, reads=False))
 
 
+def test_an_empty_index_has_no_unusual_pictures(planted: ImageIndex) -> None:
+    assert not len(unusual_first(np.empty(0, np.int64), Features(planted)))
+
+
 def test_of_a_large_collection_a_sample_is_compared(planted: ImageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(ids_of(planted)) < COMPARED
     whole = unusual_first(ids_of(planted), Features(planted))

@@ -94,6 +94,8 @@ def unusual_first(ids: Ids, features: Features, progress: Progress = lambda *_: 
     Raises:
         DataError: no picture can be described.
     """
+    if not len(ids):
+        return ids
     compared = ids[sample(ids, COMPARED)]
     described, x = _described(compared, features, lambda done: progress(done, len(ids)))
     if not len(described):

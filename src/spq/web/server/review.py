@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spq.common.files import can_be_written, user_cache
+from spq.common.files import absolute, can_be_written, user_cache
 from spq.dupes.decisions import APART, KEEP, OPEN, Changes, DecisionFile, Decisions, decided, undone
 from spq.dupes.groups import KINDS
 from spq.dupes.ignored import read_ignored, revise_ignored
@@ -53,6 +53,7 @@ class Review:
     """
 
     def __init__(self, shared: SharedIndex, folder: Path) -> None:
+        folder = absolute(folder)  # the page shows it
         self.shared, self.file, self.pairs = shared, DecisionFile(folder), folder / NOT_DUPLICATES
         self._lock = threading.Lock()
         self._states: Recent[ReviewState] = Recent(1)
