@@ -23,7 +23,7 @@ def test_codewords_show_the_pictures_that_use_them(page: Page, server: str) -> N
     expect(page.locator("#books a").nth(2)).to_have_attribute("aria-current", "true")
     card = page.locator(".card").first
     expect(card).to_be_visible()
-    many = int(re.match(r"\d+", card.locator(".card-text span").inner_text()).group())  # type: ignore[union-attr]
+    many = int(re.match(r"\d+", card.locator(".card-text span").last.inner_text()).group())  # type: ignore[union-attr]
     card.click()
     expect(page.locator("#word-grid")).to_be_visible()
     expect(page.locator("#codewords-text")).to_contain_text(f"{many} pictures")
@@ -33,6 +33,16 @@ def test_codewords_show_the_pictures_that_use_them(page: Page, server: str) -> N
     expect(shown).to_have_attribute("data-id", str(told["items"][0]["id"]))
     page.reload()
     expect(shown).to_have_attribute("data-id", str(told["items"][0]["id"]))
+
+
+def test_a_codeword_is_named_by_the_label_of_most_of_its_typical_pictures(page: Page, server: str) -> None:
+    page.goto(f"{server}#view=codewords")
+    card = page.locator(".card:has(.mostly:not(:empty))").first
+    expect(card).to_be_visible()
+    word = card.get_attribute("data-word")
+    items = page.request.get(f"{server}api/codewords/0/{word}?top=8").json()["items"]
+    label = card.locator(".mostly").inner_text().removeprefix("mostly ")
+    assert sum(item["label"] == label for item in items) > len(items) / 2
 
 
 def test_the_way_back_from_a_codeword_leads_to_the_same_place(page: Page, server: str) -> None:

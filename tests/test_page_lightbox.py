@@ -151,6 +151,7 @@ def test_two_pictures_are_compared_with_one_zoom_and_by_their_difference(answers
     page.keyboard.press("d")
     told = page.locator("#lightbox .difference output")
     expect(told).to_contain_text("of the pixels differ")
+    expect(answers.locator("#lightbox .difference .names")).to_have_text(re.compile(r"^\S.*\.png against .*\.png$"))
     assert page.evaluate("""() => {
       const canvas = document.querySelector('.stage canvas');
       return new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size > 10;

@@ -157,6 +157,7 @@ export class Codewords {
         "span",
         { class: "card-text" },
         el("b", { text: words.codewords.word(k) }),
+        el("span", { class: "mostly" }),
         el("span", { text: `${number(many)} · ${percent(share, share < 0.1 ? 1 : 0)}` }),
       ),
     );
@@ -172,6 +173,8 @@ export class Codewords {
           el("img", { src: api.thumbnailURL(item.id, 256), alt: altText(item), loading: "lazy", decoding: "async" }),
         ),
       );
+      const label = most(items.map((item) => item.label));
+      if (label) $(".mostly", card).textContent = words.codewords.mostly(label);
     } catch (error) {
       if (isAbort(error)) return;
       setTimeout(() => card.isConnected && this.sight.observe(card), AGAIN); // tries again if the card is visible
@@ -204,6 +207,11 @@ export class Codewords {
   retry() {
     this.load();
   }
+}
+
+/** The label of more than half of the pictures; null if there is none. @param {(string | null)[]} labels */
+function most(labels) {
+  return labels.find((label) => label && labels.filter((one) => one === label).length > labels.length / 2) ?? null;
 }
 
 /** What to say when no codeword is used. */

@@ -120,6 +120,7 @@ function differenceTools() {
   return el(
     "div",
     { class: "difference", hidden: true },
+    el("span", { class: "names muted" }),
     el("label", { class: "range" }, el("span", { text: words.lightbox.amplified }), gain),
     el("output", {}),
   );
@@ -194,8 +195,10 @@ async function compare(a, b, now) {
   const { pixels, mean } = measureDifference(first.data, second.data);
   const percent = (share) => `${number(Number((100 * share).toPrecision(2)))} %`;
   const text = pixels ? words.lightbox.different(percent(pixels), percent(mean)) : words.lightbox.same;
-  const note = areShapesDifferent(sizes[0], sizes[1]) ? `; ${words.lightbox.stretched}` : "";
+  const names = [a, b].map(({ item, alt }) => (item ? fileName(item.path) : alt));
+  const note = areShapesDifferent(sizes[0], sizes[1]) ? `; ${words.lightbox.stretched(names[1])}` : "";
   $("output", parts.difference).textContent = text + note;
+  $(".names", parts.difference).textContent = words.lightbox.between(names[0], names[1]);
   parts.right.showCanvas(pair.canvas);
   paint();
 }

@@ -79,6 +79,7 @@ export const words = {
     empty: "Ein Codewort zeigt die Bilder, die es verwenden.",
     emptyTitle: "Noch keine Bilder",
     failed: "Die Codewörter konnten nicht gelesen werden",
+    mostly: (label) => `meist ${label}`,
     nothing: "Kein Bild passt zum Filter",
     oneFailed: "Dieses Codewort konnte nicht gelesen werden",
     pictures: "Bilder eines Codeworts",
@@ -361,6 +362,7 @@ export const words = {
   },
   lightbox: {
     amplified: "Verstärkt",
+    between: (one, other) => `${one} gegen ${other}`,
     close: "Schließen (Esc)",
     compare: "Vergleichen (c)",
     compareWith: "Vergleichen mit",
@@ -378,7 +380,7 @@ export const words = {
     stage:
       "Bild. Plus und Minus vergrößern und verkleinern, 0 passt ein, Pfeile zeigen das nächste oder verschieben das " +
       "vergrößerte Bild.",
-    stretched: "die Seitenverhältnisse sind verschieden, das zweite Bild ist gestreckt",
+    stretched: (name) => `die Formen sind verschieden, daher ist ${name} verzerrt`,
     title: "Bild",
     zoomIn: "Vergrößern (+)",
     zoomOut: "Verkleinern (−)",

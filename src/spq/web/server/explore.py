@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,11 +75,15 @@ class Explore:
             ComputingError: the values are still read.
         """
         gallery, (values, _) = self.shared.gallery, self.values.get()
-        is_matched = np.ones(len(values.ids), bool)
-        if where is not None:
+
+        @cache
+        def matched(where: str | None) -> NDArray[np.bool_]:
+            if where is None:
+                return np.ones(len(values.ids), bool)
             rows = self.shared.rows(self.shared.of_thread().store, gallery, where).rows
-            is_matched = np.isin(values.ids, gallery.ids_of(rows))
-        return {"total": int(is_matched.sum()), "facets": facets(values, is_matched, where)}
+            return np.isin(values.ids, gallery.ids_of(rows))
+
+        return {"total": int(matched(where).sum()), "facets": facets(values, matched, where)}
 
     def colours(self, column: str) -> Facts:
         """The value of each picture on the map in a column.

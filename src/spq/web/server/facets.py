@@ -1,12 +1,14 @@
-"""How many pictures have each value of a column, and the filter that chooses one."""
+"""How many pictures have each value of a column, and the filter that chooses one, or several of one column."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spq.index.filter import parse
-from spq.index.filter_tree import And, Column, Comparison, Expr
+from spq.index.filter_tree import And, Column, Comparison, Expr, Or
 from spq.web.server.schemas import MAX_WHERE
 from spq.web.server.values import FOLDER, MONTH, Numbers, Texts, Values
 from spq.web.view import Facts
@@ -17,25 +19,74 @@ NAMES = 250  # of a map; a byte tells them apart, with two more
 MOST_NAMES = 0.5  # names per picture; a column with more, such as file names, is no facet
 Mask = NDArray[np.bool_]
 Parts = tuple[Expr, ...]
+Matched = Callable[[str | None], Mask]
 
 
-def facets(values: Values, is_matched: Mask, where: str | None) -> list[Facts]:
+def facets(values: Values, matched: Matched, where: str | None) -> list[Facts]:
     """Each column with its values: what the page shows, how many matched pictures have it, and what to filter by then.
 
+    Of labels and metadata, several values can be chosen: a value is counted as if no other one of its column was chosen.
+
     Args:
-        is_matched: (N,) which pictures the filter leaves.
+        matched: tells (N,) which pictures a filter leaves.
     """
     now = parse(where) if where else None
     parts = now.parts if isinstance(now, And) else (() if now is None else (now,))
+    is_matched = matched(where)
     found = []
     for name, column in values.columns.items():
-        counted = _texts(name, column, is_matched) if isinstance(column, Texts) else _ranges(column, is_matched)
-        rows = [_value(text, condition, count, parts) for text, condition, count in counted if count]
+        if isinstance(column, Texts) and name not in (FOLDER, MONTH):
+            rows = _alternatives(column, parts, matched, where)
+        else:
+            counted = _texts(name, column, is_matched) if isinstance(column, Texts) else _ranges(column, is_matched)
+            rows = [_value(text, condition, count, parts) for text, condition, count in counted if count]
         rows = _chosen(column.column, rows, parts, int(is_matched.sum())) + rows
         shown = [row for row in rows if len(row["where"]) <= MAX_WHERE][:LISTED]
         if len(shown) > 1 or any(row["chosen"] for row in shown):
             found.append({"name": name, "values": shown, "more": len(rows) - len(shown)})
     return found
+
+
+def _alternatives(column: Texts, parts: Parts, matched: Matched, where: str | None) -> list[Facts]:
+    """The values of a column of which any may be chosen. `where` chooses one more, or one fewer."""
+    own, names = _own(column.column, parts)
+    others = _text(part for part in parts if part is not own) if own else where
+    counted = _texts("", column, matched(others))
+    counted += [(name, _equal(column.column, name), 0) for name in names if counted and name not in column.names]
+    rows = []
+    for text, condition, count in counted:
+        if not count and text not in names:
+            continue
+        chosen = [name for name in names if name != text] if text in names else [*names, text]
+        equal = tuple(_equal(column.column, name) for name in chosen)
+        new = () if not equal else equal if len(equal) == 1 else (Or(equal),)
+        at = parts.index(own) if own else len(parts)
+        after = _text((*parts[:at], *new, *parts[at + 1 :])) or ""
+        is_chosen = text in names
+        rows.append({"text": text, "count": count, "chosen": is_chosen, "where": after, "conditions": [str(condition)]})
+    return rows
+
+
+def _own(column: Column, parts: Parts) -> tuple[Expr | None, list[str]]:
+    """The part that chooses values of a column, `a` or `a or b`, and the values."""
+    for part in parts:
+        found = []
+        for one in part.parts if isinstance(part, Or) else (part,):
+            if isinstance(one, Comparison) and (one.column, one.operator) == (column, "="):
+                found.append(str(one.value))
+            else:
+                break
+        else:
+            return part, found
+    return None, []
+
+
+def _text(parts: Iterable[Expr]) -> str | None:
+    """A filter of which all parts must hold."""
+    all_ = tuple(parts)
+    if not all_:
+        return None
+    return str(all_[0] if len(all_) == 1 else And(all_))
 
 
 def _chosen(column: Column, rows: list[Facts], parts: Parts, count: int) -> list[Facts]:
@@ -57,9 +108,8 @@ def _value(text: str, condition: Expr, count: int, parts: Parts) -> Facts:
     is_chosen = all(str(part) in known for part in needed)
     kept = tuple(part for part in parts if str(part) not in {str(one) for one in needed})
     rest = kept if is_chosen else (*parts, *needed)
-    new = "" if not rest else str(rest[0] if len(rest) == 1 else And(rest))
     conditions = [str(part) for part in needed]
-    return {"text": text, "count": count, "chosen": is_chosen, "where": new, "conditions": conditions}
+    return {"text": text, "count": count, "chosen": is_chosen, "where": _text(rest) or "", "conditions": conditions}
 
 
 def _texts(name: str, column: Texts, is_matched: Mask) -> list[tuple[str, Expr, int]]:
