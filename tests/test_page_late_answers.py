@@ -269,3 +269,12 @@ def test_parts_that_could_not_be_loaded_say_so(page: Page) -> None:
     expect(page.locator("#toast")).to_have_text("The server does not answer.")
     expect(page.locator("#lightbox")).to_be_hidden()
     assert "show" not in page.url
+
+
+def test_a_script_that_could_not_be_loaded_is_loaded_by_trying_again(page: Page, server: str) -> None:
+    for name, link in (("codewords.js", "#view=codewords"), ("nearness.js", "#like=3")):
+        page.goto("about:blank")
+        page.route(f"**/{name}", lambda route: route.abort(), times=1)
+        page.goto(f"{server}{link}")
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator(".card img, #grid img.loaded").locator("visible=true").first).to_be_visible()

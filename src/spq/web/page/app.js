@@ -116,7 +116,7 @@ async function load(view) {
   try {
     await openView(view);
   } catch (error) {
-    const action = [words.common.tryAgain, () => load(view)];
+    const action = [words.common.tryAgain, () => location.reload()]; // all is in the address
     return showMessage(message, { title: words.api.gone, text: error.message, action, isError: true });
   }
   showMessage(message, null);

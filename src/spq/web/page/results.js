@@ -20,6 +20,7 @@ export class Results {
   moved = null; // called when a key moves to a picture
   /** @type {any} */
   pages = null;
+  isIncomplete = false; // whether a script could not be loaded
   /** @type {any} */
   near = null; // how near answers are, once there was a search
   /** @type {any} */
@@ -116,6 +117,7 @@ export class Results {
         });
       }
     } catch {
+      this.isIncomplete = true;
       if (!signal.aborted) this.failed(new ApiError(words.api.gone, "gone"));
       return;
     }
@@ -221,6 +223,7 @@ export class Results {
 
   /** Load again, when the server is back or the collection has changed. */
   retry(isChanged = false) {
+    if (this.isIncomplete) return location.reload(); // a browser may keep the failure of a script until then
     if (isChanged) this.bands?.loadBands(true);
     this.cutOff?.measure(isChanged);
     if (isChanged || !this.pages) this.load(state.at);

@@ -12,13 +12,8 @@ const SCRIPTS = {
 };
 const opening = {}; // name -> promise of a view
 
-/** Load a view. After a failure, the next call tries again. */
+/** Load a view. A browser may keep a failure until the page is loaded again. */
 export async function openView(/** @type {string} */ name) {
   opening[name] ??= Promise.all([SCRIPTS[name](), loadStyle(`${name}.css`)]);
-  try {
-    [views[name]] = await opening[name];
-  } catch (error) {
-    delete opening[name];
-    throw error;
-  }
+  [views[name]] = await opening[name];
 }
