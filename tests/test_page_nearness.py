@@ -39,13 +39,18 @@ def in_sight(page: Page) -> list[dict[str, Any]]:
     return shown
 
 
+def one_with_close_ones(page: Page, server: str, bands: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """A picture with some pictures above the line, and the line in sight; and the answers to it."""
+    for id_ in range(1, 100):
+        asked = page.request.post(f"{server}api/search", data={"ids": [id_], "top": 203}).json()
+        if 3 <= sum(hit["distance"] <= bands["picture"]["close"] for hit in asked["hits"]) < 100:
+            return id_, asked
+    raise AssertionError("no picture has close ones")
+
+
 def test_bands_and_the_line_follow_what_was_calibrated(page: Page, server: str, bands: dict[str, Any]) -> None:
     page.set_viewport_size({"width": 900, "height": 600})
-    reach = bands["picture"]["close"]
-    for id_ in range(1, 100):  # one with some pictures above the line, and the line in sight
-        asked = page.request.post(f"{server}api/search", data={"ids": [id_], "top": 203}).json()
-        if 3 <= sum(hit["distance"] <= reach for hit in asked["hits"]) < 100:
-            break
+    id_, asked = one_with_close_ones(page, server, bands)
     page.goto(f"{server}#like={id_}")
     wait_for_pictures(page)
     expect(tiles(page).first).not_to_have_attribute("data-band", "")
@@ -97,12 +102,11 @@ def test_bands_that_come_after_the_answers_are_drawn_all_the_same(
     with tab(browser) as page:
         held: list[Any] = []
         page.route("**/api/bands", lambda route: held.append(route))
-        page.goto(f"{server}#like=3")
+        id_, asked = one_with_close_ones(page, server, bands)
+        near = sum(hit["distance"] <= bands["picture"]["close"] for hit in asked["hits"])
+        page.goto(f"{server}#like={id_}")
         wait_for_pictures(page)
         assert {shown["text"] for shown in in_sight(page)} == {""}
-        asked = page.request.post(f"{server}api/search", data={"ids": [3], "top": 203}).json()
-        near = sum(hit["distance"] <= bands["picture"]["close"] for hit in asked["hits"])
-        assert near > 0
         for route in held:
             route.fulfill(json={"bands": bands})
         expect(page.locator("#reading")).to_have_text(f"{near} are close.")
