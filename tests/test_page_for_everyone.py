@@ -174,6 +174,7 @@ def test_the_page_weighs_less_than_200_kb_and_asks_no_other_host(browser: Any, s
             assert request.url.startswith(server)
             if "/api/" not in request.url:
                 bytes_ += request.sizes()["responseBodySize"]
+    print(f"the page: {bytes_:,} bytes")
     assert 10_000 < bytes_ < 200_000  # as they come over the network
 
 

@@ -38,7 +38,7 @@ def facets(values: Values, matched: Matched, where: str | None) -> list[Facts]:
         if isinstance(column, Texts) and name not in (FOLDER, MONTH):
             rows = _alternatives(column, parts, matched, where)
         else:
-            counted = _texts(name, column, is_matched) if isinstance(column, Texts) else _ranges(column, is_matched)
+            counted = _counted(name, column, is_matched)
             rows = [_value(text, condition, count, parts) for text, condition, count in counted if count]
         rows = _chosen(column.column, rows, parts, int(is_matched.sum())) + rows
         shown = [row for row in rows if len(row["where"]) <= MAX_WHERE][:LISTED]
@@ -51,18 +51,17 @@ def _alternatives(column: Texts, parts: Parts, matched: Matched, where: str | No
     """The values of a column of which any may be chosen. `where` chooses one more, or one fewer."""
     own, names = _own(column.column, parts)
     others = _text(part for part in parts if part is not own) if own else where
-    counted = _texts("", column, matched(others))
+    counted = _names(column, matched(others))
     counted += [(name, _equal(column.column, name), 0) for name in names if counted and name not in column.names]
+    at = parts.index(own) if own else len(parts)
     rows = []
     for text, condition, count in counted:
-        if not count and text not in names:
-            continue
-        chosen = [name for name in names if name != text] if text in names else [*names, text]
-        equal = tuple(_equal(column.column, name) for name in chosen)
-        new = () if not equal else equal if len(equal) == 1 else (Or(equal),)
-        at = parts.index(own) if own else len(parts)
-        after = _text((*parts[:at], *new, *parts[at + 1 :])) or ""
         is_chosen = text in names
+        if not count and not is_chosen:
+            continue
+        equal = [_equal(column.column, name) for name in names if name != text] + [condition] * (not is_chosen)
+        new = tuple(equal) if len(equal) < 2 else (Or(tuple(equal)),)
+        after = _text((*parts[:at], *new, *parts[at + 1 :])) or ""
         rows.append({"text": text, "count": count, "chosen": is_chosen, "where": after, "conditions": [str(condition)]})
     return rows
 
@@ -112,16 +111,30 @@ def _value(text: str, condition: Expr, count: int, parts: Parts) -> Facts:
     return {"text": text, "count": count, "chosen": is_chosen, "where": _text(rest) or "", "conditions": conditions}
 
 
-def _texts(name: str, column: Texts, is_matched: Mask) -> list[tuple[str, Expr, int]]:
-    if name != FOLDER and len(column.names) > max(LISTED, MOST_NAMES * len(is_matched)):
+def _counted(name: str, column: Texts | Numbers, is_matched: Mask) -> list[tuple[str, Expr, int]]:
+    if isinstance(column, Numbers):
+        return _ranges(column, is_matched)
+    if name == MONTH and _are_too_many(column, is_matched):
         return []
-    counts = np.bincount(column.codes[is_matched[column.rows]], minlength=len(column.names))
-    if name == FOLDER:
-        return _folders(dict(zip(column.names, counts.tolist(), strict=True)))
-    if name == MONTH:
-        return _times(dict(zip(column.names, counts.tolist(), strict=True)))
+    of_name = dict(zip(column.names, _counts(column, is_matched).tolist(), strict=True))
+    return _folders(of_name) if name == FOLDER else _times(of_name)
+
+
+def _names(column: Texts, is_matched: Mask) -> list[tuple[str, Expr, int]]:
+    """The values of a column, the most frequent first; none if they are too many to choose from."""
+    if _are_too_many(column, is_matched):
+        return []
+    counts = _counts(column, is_matched)
     order = np.argsort(-counts, kind="stable")
     return [(column.names[i], _equal(column.column, column.names[i]), int(counts[i])) for i in order]
+
+
+def _are_too_many(column: Texts, is_matched: Mask) -> bool:
+    return len(column.names) > max(LISTED, MOST_NAMES * len(is_matched))
+
+
+def _counts(column: Texts, is_matched: Mask) -> NDArray[np.int64]:
+    return np.bincount(column.codes[is_matched[column.rows]], minlength=len(column.names))
 
 
 def _equal(column: Column, value: str) -> Expr:
