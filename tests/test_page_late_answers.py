@@ -272,9 +272,15 @@ def test_parts_that_could_not_be_loaded_say_so(page: Page) -> None:
 
 
 def test_a_script_that_could_not_be_loaded_is_loaded_by_trying_again(page: Page, server: str) -> None:
-    for name, link in (("codewords.js", "#view=codewords"), ("nearness.js", "#like=3")):
+    for name, link in (
+        ("plane_input.js", "#view=map"),
+        ("codewords.js", "#view=codewords"),
+        ("nearness.js", "#like=3"),
+    ):
         page.goto("about:blank")
         page.route(f"**/{name}", lambda route: route.abort(), times=1)
         page.goto(f"{server}{link}")
         page.get_by_role("button", name="Try again").click()
-        expect(page.locator(".card img, #grid img.loaded").locator("visible=true").first).to_be_visible()
+        expect(
+            page.locator(".card img, #grid img.loaded, #map-text:not(:empty)").locator("visible=true").first
+        ).to_be_visible()
