@@ -41,14 +41,13 @@ export function showRules({ kinds, where }, apply) {
 
   const rule = () => ({ rule: form.elements.rule.value, folder: folder.value, kinds, where: where || null });
   const look = debounce(PAUSE, async () => {
-    request.abort();
-    request = new AbortController();
+    const { signal } = request;
     try {
-      let answer = await api.copyRule({ ...rule(), dry: true }, request.signal);
+      let answer = await api.copyRule({ ...rule(), dry: true }, signal);
       if (rule().rule === "folder" && !folder.options.length && answer.folders.length) {
         for (const each of answer.folders)
           folder.append(el("option", { value: each.folder, text: texts.folderOf(each.folder, each.groups) }));
-        answer = await api.copyRule({ ...rule(), dry: true }, request.signal);
+        answer = await api.copyRule({ ...rule(), dry: true }, signal);
       }
       effect.textContent = texts.effect(answer);
       ok.disabled = !answer.groups;
@@ -62,6 +61,8 @@ export function showRules({ kinds, where }, apply) {
   const choose = () => {
     folder.disabled = form.elements.rule.value !== "folder";
     ok.disabled = true;
+    request.abort(); // its answer is about another rule
+    request = new AbortController();
     look();
   };
   const form = el(
