@@ -165,7 +165,7 @@ class TrainConfig:
     checkpoint_minutes: float = ranged(10.0, 0, _HIGH)
     seed: int = ranged(0, 0, 2**32 - 1)
     num_views: int = ranged(2, 2, 64)  # of each image in a batch; the loss is averaged over their pairs
-    one_pass: bool = False  # one forward pass for all views of a step, which uses a GPU better
+    one_pass: bool = False  # one forward pass for all views of a step, which is faster
     # of a moving average whose descriptors are the targets; 0: views are targets of each other
     target_momentum: float = ranged(0.0, 0, 0.9999)
     predictor: int = ranged(1024, 1, 65_536)  # hidden units of the predictor of these targets

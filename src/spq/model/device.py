@@ -58,9 +58,14 @@ def _trial(x: Tensor) -> Tensor:
     return (x.sin() * 2 + 1).square().sum()
 
 
+def has_amx() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 in tiles (Intel AMX)."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
 def _cpu_is_faster_in_bf16() -> bool:
     """CPUs with AMX are faster. With AVX-512 BF16 only, AMD's are 1.5 times as fast and Intel's are slower (docs/log.md)."""
-    if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():
+    if has_amx():
         return True
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
     return bool(capabilities.get("avx512_bf16")) and str(capabilities.get("cpu_name", "")).startswith("AMD")

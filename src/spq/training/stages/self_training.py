@@ -26,6 +26,7 @@ from spq.training.cluster_heads import (
     recompute_statistics,
 )
 from spq.training.context import Training, choose_batch_size
+from spq.training.filter_gradients import fast_filter_gradients
 from spq.training.graphed import GraphedStep, GraphedUpdate
 from spq.training.loss import multi_view
 from spq.training.optimizers import make_optimizers
@@ -123,7 +124,7 @@ def step_loss(learner: Learner, rows: Tensor, generator: torch.Generator) -> tup
     strong = make_views(images, recipe.views, small, generator, frame=frames)
     strong = cut_out(strong, config.cutout, generator)
     strong, share = mix_up(strong, config.mixup, generator) if config.mixup else (strong, None)
-    with space.autocast():
+    with space.autocast(), fast_filter_gradients(space.forward, strong.device, space.training.bf16):
         target, own = learner.teacher.targets(rows, weak.contiguous(memory_format=torch.channels_last))
         features = space.forward(strong.contiguous(memory_format=torch.channels_last))
         logits = learner.student.head(features).float().view(-1, *target.shape[1:])

@@ -14,6 +14,7 @@ from spq.model.network import Network
 from spq.training.checkpoint import Phase, Progress
 from spq.training.compiled import Forward, compile_backbone
 from spq.training.context import Training, choose_batch_size
+from spq.training.filter_gradients import fast_filter_gradients
 from spq.training.gathered import gather_with_gradient, shared_statistics
 from spq.training.graphed import GraphedStep, GraphedUpdate
 from spq.training.loss import Outputs
@@ -68,7 +69,11 @@ class Learner:
 
     def describe(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) views -> descriptors and their soft quantizations, (B, D) each."""
-        with torch.autocast(views.device.type, torch.bfloat16, enabled=self.bf16), shared_statistics(self.processes):
+        with (
+            torch.autocast(views.device.type, torch.bfloat16, enabled=self.bf16),
+            shared_statistics(self.processes),
+            fast_filter_gradients(self.forward, views.device, self.bf16),
+        ):
             return self.network.quantized(self.forward(views))
 
     def loss(self, rows: Tensor, views: list[Tensor], outputs: Outputs, temperature: float) -> Tensor:
