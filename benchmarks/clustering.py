@@ -3,7 +3,7 @@
     spq bench clustering MODEL --images cifar10:train
 
 Published methods of clustering (SCAN, RUC, SPICE) report this number for one head with as many clusters as there are classes.
-Such a number of clusters is knowledge that a user does not have: recipes of spq use 16. Heads are fitted to features of the
+A user does not know this number, so recipes of spq use 16 clusters. Heads are fitted to features of the
 model for the whole training set, without labels, as in stage `cluster`. One head is chosen, also without labels: the one that
 agrees best with all heads. The mean and the range of all heads are printed too.
 """

@@ -2,7 +2,8 @@
 
     spq bench filter_gradients --recipe spq --rounds 20
 
-A step is views, forward and backward pass, and update, on random pixels, at each size of the recipe's views. Use an idle machine.
+A step is views, forward and backward pass (all views in one pass), and update, on random pixels, at each size of the recipe's
+views. Use an idle machine.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ def measure(recipe: Recipe, view_input: InputConfig, rounds: int) -> dict[str, l
     return {way: times[1:] for way, times in seconds.items()}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = parser_of("filter_gradients", __doc__)
     parser.add_argument("--recipe", default="spq", help="a recipe, with changes as in `spq bench quality`")
     parser.add_argument("--rounds", type=int, default=20)
-    a = parser.parse_args()
+    a = parser.parse_args(arguments)
     if not has_amx():
         raise ConfigError("this CPU has no AMX, so training does not use these gradients; take another machine")
     recipe = variant(a.recipe, 64, None, 1)[0]
